@@ -1,0 +1,169 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Files the careful way: private modes, nothing through links, on the disk before it counts, errors that help."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO, Callable
+
+from .errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
+
+CHUNK = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DENIED = (errno.EACCES, errno.EPERM)
+_ODD = (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO)
+
+
+@contextlib.contextmanager
+def explained(attempted: str, subject: object) -> Iterator[None]:
+    """Turn an OSError into the LifeboatError that tells an operator what to do."""
+    try:
+        yield
+    except OSError as exc:
+        raise explain(exc, attempted, str(subject)) from exc
+
+
+def explain(exc: OSError, attempted: str, subject: str) -> LifeboatError:
+    cause = f"{exc.strerror or exc}" + (f": {exc.filename}" if exc.filename and str(exc.filename) != subject else "")
+    if exc.errno in _FULL:
+        return SpaceError(attempted, subject, cause, "Free space there or run lifeboat.dr.prune, then try again.")
+    if exc.errno == errno.EROFS:
+        remedy = "Find out why it is read-only (dmesg, mount), mount it read-write, then try again."
+        return SpaceError(attempted, subject, cause, remedy)
+    if exc.errno in _DENIED:
+        return UsageError(attempted, subject, cause, "Run as root, or correct the owner and mode there.")
+    if exc.errno == errno.ENOENT:
+        return NotFoundError(attempted, subject, cause, "Check the name, and that the file system is mounted.")
+    if exc.errno in _ODD:
+        remedy = "A link or a special file lies where a plain one belongs. Find out who put it there and remove it."
+        return IntegrityError(attempted, subject, cause, remedy)
+    return LifeboatError(attempted, subject, cause, "Check the disk and the mount (dmesg), then try again.")
+
+
+def plain_name(name: str) -> str:
+    """`name`, if it is a relative path that stays below where it starts and survives in S3. Raises UsageError."""
+    parts = name.split("/")
+    odd = "\\" in name or any(ord(letter) < 32 or "\ud800" <= letter <= "\udfff" for letter in name)
+    if odd or any(part in ("", ".", "..") for part in parts):
+        raise UsageError("use the file name", repr(name), "it is not a plain relative path", "Rename the file.")
+    return name
+
+
+def walk(directory: Path) -> Iterator[Path]:
+    """Everything below, parents before children, sorted, links not followed."""
+    for path in sorted(directory.iterdir()):
+        yield path
+        if stat.S_ISDIR(path.lstat().st_mode):
+            yield from walk(path)
+
+
+def relative_files(directory: Path) -> dict[str, os.stat_result]:
+    """Name -> lstat of all below that is not a directory: plain files, links, devices."""
+    found = {path.relative_to(directory).as_posix(): path.lstat() for path in walk(directory)}
+    return {name: status for name, status in found.items() if not stat.S_ISDIR(status.st_mode)}
+
+
+def seal(directory: Path) -> None:
+    """Bring a tree of plain files to private modes and onto the disk. Raises IntegrityError for anything else."""
+    for path in [*walk(directory), directory]:
+        plain_name(path.name)
+        mode = path.lstat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise IntegrityError("publish the backup", str(path), "it is not a plain file", "Take the backup again.")
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            os.fchmod(handle, 0o700 if stat.S_ISDIR(mode) else 0o600)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sync(directory: Path) -> None:
+    """Put a directory's entries on the disk: without it a rename may be undone by a power cut."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def create(path: Path) -> BinaryIO:
+    """Open a new private file for writing; whatever is there already, link or file, is an error."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb")
+
+
+def write(path: Path, data: bytes, temporary: Path) -> None:
+    """Put `data` at `path` at once or not at all, by way of `temporary` on the same file system."""
+    try:
+        with create(temporary) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def open_below(directory: Path, parts: tuple[str, ...]) -> BinaryIO:
+    """Open a plain file for reading, following no link on the way down from `directory`, whoever races us."""
+    at = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in parts[:-1]:
+            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+            os.close(at)
+            at = below
+        # O_NONBLOCK: a FIFO put there must not hang us; it means nothing to a plain file.
+        handle = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+    finally:
+        os.close(at)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.ENXIO, "Not a plain file", parts[-1])
+    return os.fdopen(handle, "rb")
+
+
+def untouched(path: Path, older_than: timedelta, now: datetime) -> bool:
+    """Whether nothing in the tree changed for so long. By ctime: tools that unpack set mtime back."""
+    try:
+        newest = max(one.lstat().st_ctime for one in [path, *(walk(path) if is_directory(path) else [])])
+    except FileNotFoundError:  # somebody is at work in it
+        return False
+    return now.timestamp() - newest > older_than.total_seconds()
+
+
+def is_directory(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a tree, following no link; gone already is fine."""
+    if is_directory(path):
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def parallel(work: Callable[[str], object], items: Iterable[str], workers: int = 4) -> None:
+    """Do `work` on every item; the first failure cancels what has not begun and is raised."""
+    with ThreadPoolExecutor(workers) as pool:
+        running = [pool.submit(work, item) for item in items]
+        try:
+            for future in running:
+                future.result()
+        except BaseException:
+            for future in running:
+                future.cancel()
+            raise
