@@ -1,0 +1,36 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Options that every Lifeboat module has: which stack."""
+
+    DOCUMENTATION = r"""
+options:
+  stack:
+    description:
+      - Name of the stack, as C(lifeboat.dr.deploy) configured it under O(config_directory).
+      - Empty means the only one there is.
+    type: str
+    default: ""
+  config_directory:
+    description: Where the host's configuration lies.
+    type: path
+    default: /etc/lifeboat
+  settings:
+    description:
+      - The configuration itself, instead of the file: for a host where nothing was deployed, such as one that verifies
+        backups in S3 after the original is lost. Same keys as the file.
+    type: dict
+  secrets:
+    description: "Secrets that go with O(settings): C(database_password), C(s3_access_key), C(s3_secret_key)."
+    type: dict
+requirements:
+  - Python >= 3.9 on the managed host
+  - Docker Engine with the compose plugin, where the stack is a Compose project
+author:
+  - The Lifeboat founders (@lifeboat)
+"""

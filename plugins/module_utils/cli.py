@@ -1,0 +1,219 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The `lifeboat` command on a protected host: what cron runs and what an operator types."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import logging.handlers
+import os
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Optional
+
+from . import catalog, config, dump, lock, prune, repository, status, verify
+from .checks import COULD_NOT_VERIFY, FAIL, PASS
+from .dump import human
+from .errors import LifeboatError
+from .version import VERSION
+
+EXIT_CODES = """exit codes:
+  0  done; what was asked is true
+  1  it failed: the message says what was attempted, on what, why, and what to do next
+  2  wrong usage or configuration
+  3  could not verify: nothing is known, so nothing is claimed
+  4  another run holds the stack's lock
+  5  a backup, database or service that was named is not there
+  6  data is there and is not what it should be (also: a verification or the status says FAIL)
+  7  no space, or a read-only file system
+"""
+_VERDICT_CODES = {PASS: 0, COULD_NOT_VERIFY: 3, FAIL: 6}
+LOG_DIRECTORY = Path("/var/log/lifeboat")
+
+
+def parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--stack", default="", help="the stack, where this host has several")
+    common.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+    common.add_argument("--config-directory", type=Path, default=config.DIRECTORY, help=argparse.SUPPRESS)
+    top = argparse.ArgumentParser(
+        prog="lifeboat",
+        description="Back up, prove and list what recovers this host's stacks.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"lifeboat {VERSION}")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+
+    def verb(name: str, text: str) -> argparse.ArgumentParser:
+        return verbs.add_parser(
+            name,
+            help=text,
+            description=text,
+            parents=[common],
+            epilog=EXIT_CODES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    backup = verb("backup", "Take a backup now.")
+    backup.add_argument("component", choices=["database"], help="what to back up")
+    backup.add_argument("--prune", action="store_true", help="apply retention afterwards, only if the backup is good")
+    backup.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait for the lock this long")
+    check = verb("verify", "Prove a backup.")
+    check.add_argument("id", nargs="?", default="latest", help="a backup's id (default: the newest)")
+    check.add_argument(
+        "--level", choices=list(config.LEVELS), default="restore", help="how far to go (default: restore)"
+    )
+    pruning = verb("prune", "Apply retention: delete backups that no rule keeps.")
+    pruning.add_argument("--dry-run", action="store_true", help="print the plan, delete nothing")
+    pruning.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait for the lock this long")
+    verb("list", "List the backups, newest last.")
+    verb("status", "Say whether the stack is protected; fails when it is not.")
+    return top
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run one command; returns its exit code. No traceback for anything the core foresees."""
+    os.umask(0o077)
+    arguments = parser().parse_args(argv)
+    log = logging.getLogger("lifeboat")
+    stack = arguments.stack
+    try:
+        loaded = config.load(arguments.stack, arguments.config_directory)
+        stack = loaded.stack
+        _open_log(log, stack)
+        code, result, shown = _VERBS[arguments.verb](loaded, arguments, log.info)
+    except LifeboatError as exc:
+        _open_log(log, stack or "lifeboat")
+        log.error("%s failed: %s", arguments.verb, exc)
+        if arguments.json:
+            print(
+                json.dumps(
+                    {
+                        "error": {
+                            "attempted": exc.attempted,
+                            "subject": exc.subject,
+                            "cause": exc.cause,
+                            "remedy": exc.remedy,
+                        }
+                    }
+                )
+            )
+        return exc.exit_code
+    except KeyboardInterrupt:
+        log.error("%s interrupted", arguments.verb)
+        return 130
+    try:
+        print(json.dumps(result, ensure_ascii=False) if arguments.json else "\n".join(shown))
+    except BrokenPipeError:
+        sys.stdout = None  # `lifeboat list | head` is no error
+    return code
+
+
+def _open_log(log: logging.Logger, stack: str) -> None:
+    """To the journal, to a file that logrotate turns, and to the terminal's stderr; each where it can be had."""
+    if log.handlers:
+        return
+    log.setLevel(logging.INFO)
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setLevel(logging.INFO if sys.stderr.isatty() else logging.ERROR)
+    terminal.setFormatter(logging.Formatter("lifeboat: %(message)s"))
+    log.addHandler(terminal)
+    plain = logging.Formatter(f"%(asctime)s {stack}[%(process)d] %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z")
+    try:
+        if LOG_DIRECTORY.is_dir():
+            file = logging.FileHandler(LOG_DIRECTORY / f"{stack}.log", encoding="utf-8")
+            file.setFormatter(plain)
+            log.addHandler(file)
+        if Path("/dev/log").exists():
+            journal = logging.handlers.SysLogHandler("/dev/log")
+            journal.setFormatter(logging.Formatter(f"lifeboat[%(process)d]: {stack}: %(message)s"))
+            log.addHandler(journal)
+    except OSError as exc:
+        log.warning("logging to the terminal only: %s", exc)
+
+
+def _backup(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
+    with lock.held(loaded.stack, "backup database", wait=arguments.wait):
+        manifest = dump.take(loaded, log=log)
+        result = {"id": manifest.id, "size": manifest.size, **manifest.details}
+        shown = [
+            f"{manifest.id}  {human(manifest.size)}  {manifest.details['seconds']} s  "
+            f"{manifest.details['fingerprint']['tables']} tables, {manifest.details['fingerprint']['rows']} rows"
+        ]
+        if arguments.prune:
+            result["prune"] = prune.prune(loaded, now=datetime.now(timezone.utc), dry_run=False, log=log)
+            shown.append(f"pruned {len(result['prune']['delete'])}")
+    return 0, result, shown
+
+
+def _verify(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
+    result = verify.verify(loaded, arguments.id, arguments.level, log=log)
+    shown = [f"{one.result:<16} {one.name}: {one.detail}" for one in result.checks]
+    return _VERDICT_CODES[result.verdict], result.as_dict(), [*shown, f"{result.verdict}  {result.id}  {result.level}"]
+
+
+def _prune(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
+    with lock.held(loaded.stack, "prune", wait=arguments.wait):
+        result = prune.prune(loaded, now=datetime.now(timezone.utc), dry_run=arguments.dry_run, log=log)
+    word = "would delete" if arguments.dry_run else "deleted"
+    shown = [f"keep    {identity}  {', '.join(reasons)}" for identity, reasons in result["keep"].items()]
+    shown += [f"{word}  {identity}" for identity in [*result["delete"], *result["swept"]]]
+    return 0, result, [*shown, f"{len(result['keep'])} kept, {len(result['delete'])} {word}"]
+
+
+def _list(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
+    del arguments, log
+    repo = repository.from_settings(loaded.repository, loaded.secrets)
+    repo.check(writable=False)
+    now = datetime.now(timezone.utc)
+    found = [one.as_dict(now) for one in catalog.entries(repo, "database")]
+    return 0, found, table(found)
+
+
+def table(found: Sequence[dict[str, Any]]) -> list[str]:
+    """Backups for a terminal: id, age, size, tables, rows, and whether a restore proved it."""
+    rows = [("ID", "AGE", "SIZE", "TABLES", "ROWS", "PROVEN")]
+    for one in found:
+        summary = one["details"].get("fingerprint", {})
+        proven = (
+            f"yes, {one['proven_at'][:10]}" if one["proven"] else "no" if one["good"] else f"BROKEN: {one['problem']}"
+        )
+        rows.append(
+            (
+                one["id"],
+                age(one["age_seconds"]),
+                human(one["size"]) if one["size"] else "-",
+                str(summary.get("tables", "-")),
+                str(summary.get("rows", "-")),
+                proven,
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    return ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[5]]) for row in rows]
+
+
+def age(seconds: Optional[int]) -> str:
+    if seconds is None:
+        return "-"
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def _status(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
+    del arguments, log
+    result = status.status(loaded, now=datetime.now(timezone.utc))
+    shown = [*table(result["backups"][-5:]), ""]
+    shown += [f"{one['result']:<16} {one['name']}: {one['detail']}" for one in result["checks"]]
+    return _VERDICT_CODES[result["verdict"]], result, [*shown, f"{result['verdict']}  {loaded.stack}"]
+
+
+_VERBS = {"backup": _backup, "verify": _verify, "prune": _prune, "list": _list, "status": _status}

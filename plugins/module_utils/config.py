@@ -1,0 +1,223 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The configuration of one stack: what cron, the modules and the playbooks all read.
+
+On a host it is two files: `/etc/lifeboat/<stack>.json` (no secret in it, so that a diff may be shown) and
+`/etc/lifeboat/<stack>.secrets.json`. A module may pass the same two mappings inline.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional, TypeVar, Union
+
+from .errors import NotFoundError, UsageError
+
+DIRECTORY = Path("/etc/lifeboat")
+STATE_DIRECTORY = Path("/var/lib/lifeboat")
+FORMATS = ("directory", "custom", "plain")
+FINGERPRINTS = ("content", "rows")
+LEVELS = ("checksum", "archive", "restore")
+_STACK = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+_COMPRESSION = re.compile(r"(none|(gzip|lz4|zstd)(:\d{1,2})?)")
+
+
+@dataclass(frozen=True)
+class RuntimeSettings:
+    """How the stack's services are reached. compose: a project; host: systemd units on the machine itself."""
+
+    type: str = "compose"
+    project_directory: str = ""
+    project: str = ""
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DatabaseSettings:
+    """One database. `service` is a Compose service, or a systemd unit where the runtime is `host`.
+
+    `user` empty: the server image's POSTGRES_USER, else `postgres`. `host` empty: the local socket.
+    `os_user` empty: the container's own user (compose) or `postgres` (host).
+    """
+
+    service: str = "db"
+    name: str = ""
+    user: str = ""
+    host: str = ""
+    port: int = 5432
+    os_user: str = ""
+    format: str = "directory"
+    compression: str = "zstd:3"
+    jobs: int = 2
+    fingerprint: str = "content"
+    verify_image: str = ""
+
+
+@dataclass(frozen=True)
+class EndpointCheck:
+    """One request that proves the application works: expected status, and JSON fields that must equal."""
+
+    url: str = ""
+    method: str = "GET"
+    status: int = 200
+    json: Mapping[str, Any] = field(default_factory=dict)
+    body: Optional[Mapping[str, Any]] = None
+
+
+@dataclass(frozen=True)
+class ApplicationSettings:
+    """Who writes to the stores, and how to see that the application serves again.
+
+    `writers` empty: every service of the project that depends on the database.
+    `timeout`: seconds that services and endpoints have to become well.
+    """
+
+    writers: tuple[str, ...] = ()
+    checks: tuple[EndpointCheck, ...] = ()
+    timeout: int = 180
+
+
+@dataclass(frozen=True)
+class AlarmSettings:
+    """When `status` turns red: hours since the last good backup, days since the last restore-level proof."""
+
+    backup_age_hours: int = 26
+    proof_age_days: int = 8
+    recovery_target_seconds: int = 4 * 3600
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything Lifeboat knows of one stack. `secrets` never leaves this object by repr, log or JSON."""
+
+    stack: str
+    timezone: str = "UTC"
+    timeout: int = 4 * 3600
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    repository: Mapping[str, Any] = field(default_factory=lambda: {"type": "local", "path": "/backup"})
+    retention: Mapping[str, Any] = field(default_factory=dict)
+    application: ApplicationSettings = field(default_factory=ApplicationSettings)
+    alarms: AlarmSettings = field(default_factory=AlarmSettings)
+    state_directory: str = ""
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def state(self) -> Path:
+        """Where this host keeps what it remembers of the stack: recoveries, evidence."""
+        return Path(self.state_directory) if self.state_directory else STATE_DIRECTORY / self.stack
+
+
+T = TypeVar("T")
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    """Check one value against its annotation; tuples and nested settings are built, nothing else is coerced."""
+    origin = typing.get_origin(kind)
+    if origin is Union:
+        inner = next(one for one in typing.get_args(kind) if one is not type(None))
+        return None if value is None else _convert(inner, value, where)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _build(kind, value, where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise _wrong(where, f"wants a list, has {value!r}")
+        return tuple(_convert(typing.get_args(kind)[0], one, f"{where}[{n}]") for n, one in enumerate(value))
+    if origin is not None:  # Mapping[...]
+        if not isinstance(value, Mapping):
+            raise _wrong(where, f"wants a mapping, has {value!r}")
+        return dict(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise _wrong(where, f"wants {kind.__name__}, has {value!r}")
+    return value
+
+
+def _build(kind: type[T], data: Any, where: str) -> T:
+    if not isinstance(data, Mapping):
+        raise _wrong(where, f"wants a mapping, has {data!r}")
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(data) - set(hints))
+    if unknown:
+        raise _wrong(where, f"does not know {', '.join(unknown)}; it knows {', '.join(sorted(hints))}")
+    return kind(**{name: _convert(hints[name], value, f"{where}.{name}") for name, value in data.items()})
+
+
+def _wrong(where: str, cause: str) -> UsageError:
+    return UsageError("read the configuration", where, cause, "Correct the inventory and run lifeboat.dr.deploy again.")
+
+
+def from_mapping(
+    data: Mapping[str, Any], secrets: Optional[Mapping[str, str]] = None, where: str = "settings"
+) -> Config:
+    """Build and check a Config. Raises UsageError naming the setting, what it wants and what it has."""
+    if "secrets" in data:
+        raise _wrong(
+            where,
+            "secrets do not belong here",
+        )
+    config = dataclasses.replace(_build(Config, data, where), secrets=dict(secrets or {}))
+    if not _STACK.fullmatch(config.stack):
+        raise _wrong(f"{where}.stack", f"{config.stack!r} is not a plain lower-case name")
+    checks = (
+        ("runtime.type", config.runtime.type, ("compose", "host")),
+        ("database.format", config.database.format, FORMATS),
+        ("database.fingerprint", config.database.fingerprint, FINGERPRINTS),
+    )
+    for name, value, allowed in checks:
+        if value not in allowed:
+            raise _wrong(f"{where}.{name}", f"{value!r} is not one of {', '.join(allowed)}")
+    if not _COMPRESSION.fullmatch(config.database.compression):
+        raise _wrong(f"{where}.database.compression", f"{config.database.compression!r} is not none or method:level")
+    if config.database.jobs < 1 or config.timeout < 1:
+        raise _wrong(where, "jobs and timeout must be at least 1")
+    if config.runtime.type == "compose" and not config.runtime.project_directory and not config.runtime.project:
+        raise _wrong(f"{where}.runtime", "neither project_directory nor project is given")
+    return config
+
+
+def _read(path: Path) -> Any:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError as exc:
+        raise NotFoundError(
+            "read the configuration", str(path), "there is no such file", "Run lifeboat.dr.deploy on this host first."
+        ) from exc
+    except PermissionError as exc:
+        raise UsageError("read the configuration", str(path), "permission denied", "Run as root.") from exc
+    except (OSError, ValueError) as exc:
+        raise UsageError("read the configuration", str(path), str(exc), "Run lifeboat.dr.deploy again.") from exc
+
+
+def stacks(directory: Path = DIRECTORY) -> list[str]:
+    """The stacks configured on this host."""
+    return sorted(path.stem for path in directory.glob("*.json") if not path.name.endswith(".secrets.json"))
+
+
+def load(stack: str = "", directory: Path = DIRECTORY) -> Config:
+    """Read one stack's configuration; with no name, the only one there is."""
+    if not stack:
+        known = stacks(directory)
+        if len(known) != 1:
+            cause = f"{len(known)} stacks are configured: {', '.join(known)}" if known else "no stack is configured"
+            raise UsageError(
+                "choose the stack",
+                str(directory),
+                cause,
+                "Name one with --stack." if known else "Run lifeboat.dr.deploy on this host first.",
+            )
+        stack = known[0]
+    path = directory / f"{stack}.json"
+    data = _read(path)
+    secrets_path = directory / f"{stack}.secrets.json"
+    secrets = _read(secrets_path) if os.path.lexists(secrets_path) else {}
+    return from_mapping(data, secrets, str(path))

@@ -1,0 +1,311 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Take a backup of a database: the dump, the globals and the fingerprint, all of one snapshot."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import json
+import os
+import socket
+import tarfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import IO, Any, Callable
+
+from . import catalog, fingerprint, pipeline, postgresql, repository, runtime
+from .config import Config
+from .errors import LifeboatError, LockedError, NotFoundError, SpaceError
+from .manifest import Artefact, Manifest, backup_id, parse_time
+from .postgresql import Server, Session, literal
+from .version import VERSION
+
+Log = Callable[[str], None]
+DUMP = "database.dump"
+GLOBALS = "globals.sql.gz"
+FINGERPRINT = "fingerprint.json"
+STALE = timedelta(hours=24)
+RECOVERING = "recovering"
+
+
+def require_database(server: Server, name: str) -> int:
+    """The database's size in bytes. Raises NotFoundError naming those there are."""
+    rows = server.execute(
+        f"SELECT to_json(pg_database_size(oid)) FROM pg_database WHERE datname = {literal(name)};",
+        database="template1",
+        attempted="find the database",
+        timeout=300,
+    )
+    if rows:
+        return int(rows[0])
+    raise NotFoundError(
+        "find the database", name, f"the server has {', '.join(server.databases())}", "Correct lifeboat_database_name."
+    )
+
+
+def take(config: Config, *, log: Log) -> Manifest:
+    """Take one backup of the stack's database and publish it. The caller holds the stack's lock.
+
+    Raises LifeboatError; whatever fails, nothing is published and earlier backups stay as they were.
+    """
+    if (config.state / RECOVERING).exists():
+        raise LockedError(
+            "start a backup",
+            config.stack,
+            f"a recovery has begun and not ended ({config.state / RECOVERING})",
+            "Finish it (lifeboat.dr.recover_database). If the database is right as it is, remove that file.",
+        )
+    repo = repository.from_settings(config.repository, config.secrets)
+    repo.check(writable=True)
+    repo.sweep(older_than=STALE, now=datetime.now(timezone.utc))
+    server = postgresql.connect(config, runtime.connect(config))
+    database = config.database.name or server.user
+    size = require_database(server, database)
+    server.reap()
+    _require_space(config, repo, size)
+    started = time.monotonic()
+    with server.session(database) as session:
+        head = session.rows(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n"
+            "SELECT jsonb_build_object('snapshot', pg_export_snapshot(), 'taken_at', clock_timestamp());",
+            attempted="export a snapshot",
+        )[0]
+        taken_at = parse_time(head["taken_at"])
+        identity = _free_id(repo, taken_at)
+        log(f"{identity}: dumping {database} ({human(size)}) as {config.database.format}")
+        with repo.stage("database", identity) as staging, _named_errors(config):
+            artefacts, facts = _fill(config, server, session, database, head["snapshot"], identity, staging.path, log)
+            manifest = Manifest(
+                id=identity,
+                component="database",
+                stack=config.stack,
+                taken_at=taken_at,
+                finished_at=datetime.now(timezone.utc),
+                artefacts=tuple(artefacts),
+                tool={"lifeboat": VERSION, "pg_dump": facts["facts"]["server_version"]},
+                details={
+                    "database": database,
+                    "format": config.database.format,
+                    "compression": compression(config, facts["facts"]["server_version_num"]),
+                    "host": socket.gethostname(),
+                    "image": runtime.connect(config).image(config.database.service),
+                    "server_version_num": facts["facts"]["server_version_num"],
+                    "superuser": facts["facts"]["superuser"],
+                    "preload": facts["facts"]["preload"] or "",
+                    "role_passwords": bool(facts["facts"]["is_superuser"]),
+                    "database_size": size,
+                    "fingerprint": fingerprint.summary(facts),
+                    "seconds": round(time.monotonic() - started, 2),
+                },
+            )
+            staging.publish(manifest.to_bytes())
+    log(f"{identity}: published, {human(manifest.size)} in {manifest.details['seconds']} s")
+    return manifest
+
+
+def _fill(
+    config: Config,
+    server: Server,
+    session: Session,
+    database: str,
+    snapshot: str,
+    identity: str,
+    folder: Path,
+    log: Log,
+) -> tuple[list[Artefact], dict[str, Any]]:
+    """Write every artefact into `folder`. The fingerprint is read while pg_dump reads, from the same snapshot."""
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(fingerprint.take, session, config.database.fingerprint)
+        try:
+            artefacts = _dump(config, server, database, snapshot, identity, folder)
+        except BaseException:
+            with contextlib.suppress(LifeboatError):
+                server.reap()  # pg_dump outlives a killed `docker exec`; its sessions must not
+            raise
+        facts = reading.result()
+    log(f"{identity}: fingerprint of {len(facts['tables'])} tables taken")
+    with server.session(database) as later:
+        facts["sequences"]["after"] = fingerprint.sequences(later)
+    with _create(folder / GLOBALS) as (path, raw), gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
+        words = ["--globals-only"] + ([] if facts["facts"]["is_superuser"] else ["--no-role-passwords"])
+        pipeline.run(
+            [server.tool("pg_dumpall", *words, database="template1")],
+            attempted="dump roles and other globals",
+            subject=database,
+            sink=packed,
+            timeout=300,
+        )
+    artefacts.append(measure(path, GLOBALS))
+    with _create(folder / FINGERPRINT) as (path, raw):
+        raw.write(json.dumps(facts, indent=1, ensure_ascii=False).encode())
+    artefacts.append(measure(path, FINGERPRINT))
+    return artefacts, facts
+
+
+def compression(config: Config, server_version_num: int) -> str:
+    """What pg_dump is told. Before 16 it knows gzip only; a plain dump is gzip so that gunzip and psql suffice."""
+    wanted = config.database.compression
+    if wanted != "none" and (config.database.format == "plain" or server_version_num < 160000):
+        return wanted if wanted.startswith("gzip") else "gzip:6"
+    return wanted
+
+
+def _dump(config: Config, server: Server, database: str, snapshot: str, identity: str, folder: Path) -> list[Artefact]:
+    method = compression(config, server.version_num)
+    level = method.partition(":")[2] or "6"
+    if server.version_num >= 160000:
+        packing = f"--compress={method}"
+    else:
+        packing = f"--compress={0 if method == 'none' else level}"
+    words = [f"--snapshot={snapshot}", packing, "--lock-wait-timeout=60s", "--no-password", "--no-sync"]
+    remedy = "Earlier backups are untouched. `lifeboat.dr.status` shows them."
+    if config.database.format != "directory":
+        plain = config.database.format == "plain"
+        name = f"{identity}.sql" + ("" if method == "none" else ".gz") if plain else DUMP
+        with _create(folder / name) as (_, raw):
+            writer = pipeline.HashingWriter(raw)
+            pipeline.run(
+                [server.tool("pg_dump", f"--format={config.database.format}", *words, database=database)],
+                attempted="dump the database",
+                subject=database,
+                sink=writer,
+                timeout=config.timeout,
+                remedy=remedy,
+            )
+        return [Artefact(name, writer.size, writer.sha256)]
+    with server.scratch_directory() as scratch:
+        pipeline.run(
+            [
+                server.tool(
+                    "pg_dump",
+                    "--format=directory",
+                    f"--jobs={config.database.jobs}",
+                    f"--file={scratch}/dump",
+                    *words,
+                    database=database,
+                )
+            ],
+            attempted="dump the database",
+            subject=database,
+            timeout=config.timeout,
+            remedy=remedy,
+        )
+        return _receive(server, f"{scratch}/dump", folder / DUMP, config.timeout)
+
+
+def _receive(server: Server, inside: str, folder: Path, timeout: float) -> list[Artefact]:
+    """Bring a directory from where the tools run into `folder`, hashing on the way. Plain files only."""
+    folder.mkdir(mode=0o700)
+    read_end, write_end = os.pipe()
+    with ThreadPoolExecutor(1) as pool, os.fdopen(read_end, "rb") as reader:
+        unpacking = pool.submit(_unpack, reader, folder)
+        try:
+            with os.fdopen(write_end, "wb") as writer:
+                pipeline.run(
+                    [server.run_command(["tar", "-C", inside, "-cf", "-", "."])],
+                    attempted="bring the dump out of the container",
+                    subject=inside,
+                    sink=writer,
+                    timeout=timeout,
+                )
+        except BrokenPipeError:
+            unpacking.result()  # says why it stopped reading
+            raise
+        return unpacking.result()
+
+
+def _unpack(stream: IO[bytes], folder: Path) -> list[Artefact]:
+    artefacts = []
+    # Closing the stream, also on failure, is what lets the writer at its other end stop.
+    with stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        for member in archive:
+            if member.isdir():
+                continue
+            name = os.path.basename(member.name)
+            source = archive.extractfile(member) if member.isreg() else None
+            if source is None:
+                raise LifeboatError("bring the dump out of the container", member.name, "it is not a plain file")
+            with _create(folder / name) as (_, raw):
+                writer = pipeline.HashingWriter(raw)
+                while True:
+                    data = source.read(pipeline.CHUNK)
+                    if not data:
+                        break
+                    writer.write(data)
+            artefacts.append(Artefact(f"{folder.name}/{name}", writer.size, writer.sha256))
+        while stream.read(pipeline.CHUNK):  # tar pads its end; a writer cut short would call that a failure
+            pass
+    return sorted(artefacts, key=lambda one: one.name)
+
+
+@contextlib.contextmanager
+def _create(path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as raw:
+        yield path, raw
+
+
+def measure(path: Path, name: str) -> Artefact:
+    """Size and SHA-256 of a file, in bounded memory."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while True:
+            data = file.read(pipeline.CHUNK)
+            if not data:
+                return Artefact(name, size, digest.hexdigest())
+            digest.update(data)
+            size += len(data)
+
+
+def _free_id(repo: repository.Repository, moment: datetime) -> str:
+    """An id nobody has: ids have one-second steps, and two backups may start within one."""
+    taken = set(repo.ids("database"))
+    while backup_id("database", moment) in taken:
+        moment += timedelta(seconds=1)
+    return backup_id("database", moment)
+
+
+def _require_space(config: Config, repo: repository.Repository, database_size: int) -> None:
+    """Refuse early rather than fill the disk: the last backup's size and half of it again, else a third of the data."""
+    free = repo.free_bytes()
+    if free is None:
+        return
+    last = next((one.manifest for one in reversed(catalog.entries(repo, "database")) if one.manifest), None)
+    needed = int(last.size * 1.5) if last else database_size // 3
+    if free < needed:
+        raise SpaceError(
+            "start a backup",
+            str(config.repository.get("path", "")),
+            f"{human(free)} free, about {human(needed)} needed",
+            "Free space there, or run lifeboat.dr.prune.",
+        )
+
+
+@contextlib.contextmanager
+def _named_errors(config: Config) -> Iterator[None]:
+    """An OSError while writing artefacts is the repository's: full, read-only or gone."""
+    try:
+        yield
+    except OSError as exc:
+        raise SpaceError(
+            "write the backup",
+            str(config.repository.get("path") or "staging directory"),
+            exc.strerror or str(exc),
+            "The unfinished backup was removed; earlier ones are untouched. Free space, then run it again.",
+        ) from exc
+
+
+def human(size: float) -> str:
+    """Bytes for people: 1.5 GB is 1.5 * 10^9."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -1,0 +1,66 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Errors an operator can act on at 03:00: what was attempted, on what, why it failed, what to do next."""
+
+from __future__ import annotations
+
+
+class LifeboatError(Exception):
+    """Every failure the core raises on purpose. Anything else that escapes is a bug.
+
+    attempted: verb phrase, "read the manifest". subject: what it was done to. cause: why it failed, in the words of
+    whoever failed. remedy: the next thing to do, a command where there is one.
+    """
+
+    exit_code = 1
+
+    def __init__(self, attempted: str, subject: str, cause: str, remedy: str = "") -> None:
+        self.attempted = attempted
+        self.subject = subject
+        self.cause = cause.strip()
+        self.remedy = remedy
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        text = f"Could not {self.attempted} ({self.subject}): {self.cause}"
+        if text[-1] not in ".!?":
+            text += "."
+        return f"{text} {self.remedy}" if self.remedy else text
+
+
+class UsageError(LifeboatError):
+    """The request or the configuration is wrong; nothing was tried."""
+
+    exit_code = 2
+
+
+class UnverifiedError(LifeboatError):
+    """A check could not be made, so nothing is known: never a pass."""
+
+    exit_code = 3
+
+
+class LockedError(LifeboatError):
+    """Another run holds the stack's lock."""
+
+    exit_code = 4
+
+
+class NotFoundError(LifeboatError):
+    """The named backup, database, service or file is not there."""
+
+    exit_code = 5
+
+
+class IntegrityError(LifeboatError):
+    """Data is there and is not what it should be."""
+
+    exit_code = 6
+
+
+class SpaceError(LifeboatError):
+    """A file system is full or read-only."""
+
+    exit_code = 7

@@ -1,0 +1,78 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What every module does around the core: arguments in, result or a clear failure out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Callable
+
+from ansible.module_utils.basic import AnsibleModule
+
+from . import config, pipeline
+from .errors import LifeboatError
+from .manifest import format_time
+
+_COMMON: Mapping[str, Any] = {
+    "stack": {"type": "str", "default": ""},
+    "config_directory": {"type": "path", "default": str(config.DIRECTORY)},
+    "settings": {"type": "dict"},
+    "secrets": {"type": "dict", "no_log": True},
+}
+
+Work = Callable[["Task"], dict[str, Any]]
+
+
+class Task:
+    """One module call: its parameters, the stack's configuration, and a log that ends in the result and the journal."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.params: dict[str, Any] = module.params
+        self.check: bool = module.check_mode
+        self.now = datetime.now(timezone.utc)
+        self.lines: list[str] = []
+        if self.params["settings"] is not None:
+            self.config = config.from_mapping(self.params["settings"], self.params["secrets"] or {})
+        else:
+            self.config = config.load(self.params["stack"], Path(self.params["config_directory"]))
+
+    def log(self, line: str) -> None:
+        """Said while it happens: `journalctl -f -t lifeboat` on the host follows a long step."""
+        self.lines.append(line)
+        self.module.log(line)
+
+
+def run(work: Work, arguments: Mapping[str, Any], **options: Any) -> None:
+    """Run one module: `work` gets a Task and returns the result. A LifeboatError becomes fail_json, never a traceback.
+
+    Adds `phase` {name, started_at, finished_at} to the result, from which evidence takes its timeline.
+    """
+    module = AnsibleModule(argument_spec={**_COMMON, **arguments}, supports_check_mode=True, **options)
+    os.umask(0o077)
+    started = datetime.now(timezone.utc)
+    lines: list[str] = []
+    try:
+        task = Task(module)
+        lines = task.lines
+        result = work(task)
+    except LifeboatError as exc:
+        module.fail_json(
+            msg=pipeline.scrub(str(exc)),
+            attempted=exc.attempted,
+            subject=exc.subject,
+            cause=exc.cause,
+            remedy=exc.remedy,
+            log=lines,
+            phase=_phase(started),
+        )
+    module.exit_json(**{"changed": False, "log": lines, "phase": _phase(started), **result})
+
+
+def _phase(started: datetime) -> dict[str, str]:
+    return {"started_at": format_time(started), "finished_at": format_time(datetime.now(timezone.utc))}

@@ -1,0 +1,273 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run chains of processes with argv lists. No shell anywhere.
+
+A shell pipeline reports the status of its last command only, which is how `pg_dump | gzip` turns a failed dump into
+a 20-byte "backup" with exit 0. Here every process's status counts, the first failure kills the chain, time is bounded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import selectors
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, Callable, Optional, Protocol
+
+from .errors import LifeboatError
+
+CHUNK = 1 << 20
+STDERR_KEPT = 64 << 10
+_SECRET = re.compile(r"(?i)(password|passwd|secret|token|access_key)(\s*[=:]\s*)('[^']*'|\"[^\"]*\"|\S+)")
+
+
+class Sink(Protocol):
+    """Where bytes go: a file, a digest, or both."""
+
+    def write(self, data: bytes, /) -> Any: ...
+
+
+class HashingWriter:
+    """Write through to `target` (or nowhere) while counting bytes and taking their SHA-256."""
+
+    def __init__(self, target: Optional[IO[bytes]] = None) -> None:
+        self._target = target
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes, /) -> int:
+        self._digest.update(data)
+        self.size += len(data)
+        if self._target is not None:
+            self._target.write(data)
+        return len(data)
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Command:
+    """One process: `argv` is its list of words, `env` what is added to the environment.
+
+    Secrets travel in `env` only: argv is readable by every user of the machine.
+    """
+
+    argv: Sequence[str]
+    env: Optional[Mapping[str, str]] = None
+
+    @property
+    def name(self) -> str:
+        return os.path.basename(self.argv[0])
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "LC_ALL": "C.UTF-8", **(self.env or {})}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How one process ended: exit `status` (negative: killed by that signal) and the tail of its stderr."""
+
+    command: Command
+    status: int
+    stderr: str
+
+
+def scrub(text: str) -> str:
+    """Blank the values of anything that looks like a credential; tools do echo connection strings."""
+    return _SECRET.sub(r"\1\2********", text)
+
+
+def _tail(stream: IO[bytes]) -> str:
+    stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, stream.tell() - STDERR_KEPT))
+    return scrub(stream.read().decode("utf-8", "replace")).strip()
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Terminate what still runs, then kill it: a chain never outlives its failure."""
+    for sig, grace in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        alive = [process for process in processes if process.poll() is None]
+        for process in alive:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(sig)
+        for process in alive:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(grace)
+
+
+def run(
+    commands: Sequence[Command],
+    *,
+    attempted: str,
+    subject: str,
+    source: Optional[IO[bytes]] = None,
+    sink: Optional[Sink] = None,
+    timeout: float = 3600,
+    remedy: str = "",
+    ok: Callable[[Finished], bool] = lambda finished: finished.status == 0,
+) -> list[Finished]:
+    """Run `commands` as one chain; bytes flow source -> first -> ... -> last -> sink.
+
+    Returns how each ended, in order. Raises LifeboatError, with the words of the process that failed first, when any
+    status is not ok, when `timeout` seconds pass, or when source or sink fail. An OSError of the sink (disk full)
+    passes through unchanged so that its owner can say which file it was.
+    """
+    deadline = time.monotonic() + timeout
+    processes: list[subprocess.Popen[bytes]] = []
+    with contextlib.ExitStack() as stack:
+        errors = [stack.enter_context(tempfile.TemporaryFile()) for _ in commands]
+        try:
+            upstream: Any = subprocess.PIPE if source is not None else subprocess.DEVNULL
+            for command, error in zip(commands, errors):
+                last = command is commands[-1]
+                process = subprocess.Popen(
+                    list(command.argv),
+                    stdin=upstream,
+                    stdout=subprocess.PIPE if sink is not None or not last else subprocess.DEVNULL,
+                    stderr=error,
+                    env=command.environment(),
+                )
+                processes.append(process)
+                if upstream not in (subprocess.PIPE, subprocess.DEVNULL):
+                    upstream.close()  # ours, or the writer never sees EPIPE when the reader dies
+                upstream = process.stdout
+        except OSError as exc:
+            _stop(processes)
+            raise LifeboatError(attempted, subject, f"{command.name}: {exc.strerror or exc}", remedy) from exc
+
+        feeder = _Feeder(source, processes[0]) if source is not None else None
+        try:
+            if sink is not None:
+                output = processes[-1].stdout
+                assert output is not None
+                for data in _read(output, deadline, attempted, subject, timeout):
+                    sink.write(data)
+            for process in processes:
+                process.wait(max(0.01, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            _stop(processes)
+            raise LifeboatError(
+                attempted, subject, f"no end after {timeout:.0f} s", "Raise lifeboat_timeout."
+            ) from None
+        except BaseException:
+            _stop(processes)
+            raise
+        finally:
+            if feeder is not None:
+                feeder.join()
+
+        finished = [
+            Finished(command, process.wait(), _tail(error))
+            for command, process, error in zip(commands, processes, errors)
+        ]
+        bad = [one for one in finished if not ok(one)]
+        if bad:
+            # A process killed by SIGPIPE is a consequence; name the one that had a reason of its own.
+            culprit = next((one for one in bad if one.status != -signal.SIGPIPE), bad[0])
+            raise LifeboatError(attempted, subject, describe(culprit), remedy)
+        if feeder is not None and feeder.error is not None and not isinstance(feeder.error, BrokenPipeError):
+            raise LifeboatError(attempted, subject, f"reading its input: {feeder.error}", remedy)
+        return finished
+
+
+def describe(finished: Finished) -> str:
+    """One line on why a process failed, its own words first."""
+    how = f"signal {-finished.status}" if finished.status < 0 else f"exit {finished.status}"
+    words = " / ".join(line.strip() for line in finished.stderr.splitlines()[-6:] if line.strip())
+    return f"{finished.command.name}: {words} ({how})" if words else f"{finished.command.name} ended with {how}"
+
+
+class _Feeder:
+    """Feed a process's stdin from another thread, so that neither side can block the other."""
+
+    def __init__(self, source: IO[bytes], process: subprocess.Popen[bytes]) -> None:
+        self.error: Optional[Exception] = None
+        self._thread = threading.Thread(target=self._feed, args=(source, process), daemon=True)
+        self._thread.start()
+
+    def _feed(self, source: IO[bytes], process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
+        try:
+            while True:
+                data = source.read(CHUNK)
+                if not data:
+                    break
+                process.stdin.write(data)
+        except Exception as exc:
+            self.error = exc
+        finally:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+
+    def join(self) -> None:
+        self._thread.join(timeout=10)
+
+
+def _read(output: IO[bytes], deadline: float, attempted: str, subject: str, timeout: float) -> Iterator[bytes]:
+    """Yield a pipe's bytes until its end, never waiting past the deadline."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(output, selectors.EVENT_READ)
+        while True:
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                raise LifeboatError(attempted, subject, f"no end after {timeout:.0f} s", "Raise lifeboat_timeout.")
+            data = os.read(output.fileno(), CHUNK)
+            if not data:
+                return
+            yield data
+
+
+class _Collector:
+    def __init__(self, limit: int) -> None:
+        self.data = bytearray()
+        self._limit = limit
+
+    def write(self, data: bytes, /) -> None:
+        self.data += data
+        if len(self.data) > self._limit:
+            raise LifeboatError("collect the output", "process", f"more than {self._limit} bytes")
+
+
+def output(
+    command: Command,
+    *,
+    attempted: str,
+    subject: str,
+    source: Optional[IO[bytes]] = None,
+    timeout: float = 300,
+    remedy: str = "",
+    limit: int = 256 << 20,
+) -> str:
+    """Run one command and return what it printed."""
+    collected = _Collector(limit)
+    run([command], attempted=attempted, subject=subject, source=source, sink=collected, timeout=timeout, remedy=remedy)
+    return collected.data.decode("utf-8")
+
+
+def probe(command: Command, *, timeout: float = 60) -> tuple[int, str, str]:
+    """Run one command whose failure is an answer: (status, stdout, stderr). 127: not installed; 124: timed out."""
+    try:
+        done = subprocess.run(
+            list(command.argv),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+            env=command.environment(),
+        )
+    except FileNotFoundError as exc:
+        return 127, "", str(exc)
+    except subprocess.TimeoutExpired:
+        return 124, "", f"no answer after {timeout:.0f} s"
+    return done.returncode, done.stdout.decode("utf-8", "replace"), scrub(done.stderr.decode("utf-8", "replace"))

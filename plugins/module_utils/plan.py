@@ -1,0 +1,322 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Assess a database and plan its recovery: read only, decided once, printed before anything is touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from . import catalog, postgresql, repository, runtime, scratch, verify
+from .catalog import Entry
+from .config import Config
+from .dump import FINGERPRINT, human
+from .errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
+from .manifest import format_time
+from .postgresql import Server
+from .repository import Repository
+from .runtime import DataMount, Runtime
+
+Log = Callable[[str], None]
+HEALTHY = "healthy"
+DAMAGED = "damaged"
+DOWN = "down"
+# A table that lost every one of at least this many rows is damage; a short queue that ran empty is not.
+EMPTIED = 100
+READ_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """condition: healthy, damaged (the server answers, the data is wrong) or down (no server). findings: why."""
+
+    condition: str
+    findings: tuple[str, ...]
+    service: str
+    unchecked: tuple[str, ...] = ()
+
+
+def assess(config: Config, reference: Optional[Mapping[str, Any]]) -> Assessment:
+    """Look at the stack's database. `reference`: the fingerprint of the newest good backup, what should be there."""
+    stack = runtime.connect(config)
+    service = config.database.service
+    state = stack.state(service)
+    if not state.running:
+        said = stack.logs(service, 3).strip().splitlines()
+        return Assessment(
+            DOWN, (f"{service} is {state.describe()}", *(f"it last said: {one}" for one in said[-1:])), state.describe()
+        )
+    server = postgresql.connect(config, stack)
+    answers, why = server.answers()
+    if not answers:
+        return Assessment(DOWN, (f"{service} runs but does not answer: {why}",), state.describe())
+    name = config.database.name or server.user
+    if name not in server.databases():
+        return Assessment(DAMAGED, (f"the database {name} is missing",), state.describe())
+    if reference is None:
+        return Assessment(HEALTHY, (), state.describe(), ("no good backup to compare the data with",))
+    findings, unchecked = _look_at_data(server, name, reference)
+    return Assessment(DAMAGED if findings else HEALTHY, tuple(findings), state.describe(), tuple(unchecked))
+
+
+def _look_at_data(server: Server, database: str, reference: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Read every table that should be there, so that a damaged page is met now; bounded in time."""
+    findings: list[str] = []
+    unchecked: list[str] = []
+    roles = set(server.execute("SELECT to_json(rolname) FROM pg_roles;", database=database, attempted="list the roles"))
+    findings += [f"the role {name} is missing" for name in reference["roles"] if name not in roles]
+    rows = server.execute(
+        "SELECT to_json(format('%I.%I', n.nspname, c.relname)) FROM pg_class c JOIN pg_namespace n"
+        " ON n.oid = c.relnamespace WHERE c.relkind = 'r';",
+        database=database,
+        attempted="list the tables",
+    )
+    there = set(rows)
+    findings += [f"the table {name} is missing" for name in reference["tables"] if name not in there]
+    deadline = time.monotonic() + READ_SECONDS
+    remaining = [name for name in reference["tables"] if name in there]
+    while remaining:
+        # An error ends the session: note it, open another for the tables that are left.
+        name = ""
+        try:
+            with server.session(database) as session:
+                while remaining:
+                    name = remaining.pop(0)
+                    left = int(1000 * (deadline - time.monotonic()))
+                    if left <= 0:
+                        unchecked.append(f"{name} was not read: {READ_SECONDS} s were up")
+                        continue
+                    count = session.rows(
+                        f"SET statement_timeout = {left}; SELECT to_json(count(*)) FROM ONLY {name};",
+                        attempted=f"read {name}",
+                    )[0]
+                    expected = int(reference["tables"][name]["rows"])
+                    if count == 0 and expected >= EMPTIED:
+                        findings.append(f"the table {name} is empty, the backup has {expected} rows")
+        except LifeboatError as exc:
+            if "statement timeout" in exc.cause:
+                unchecked.append(f"{name} was not read to its end in {READ_SECONDS} s")
+            else:
+                findings.append(f"the table {name} cannot be read: {exc.cause}")
+    return findings, unchecked
+
+
+def reference_of(repo: Repository, found: list[Entry]) -> Optional[Mapping[str, Any]]:
+    """The fingerprint of the newest good backup."""
+    for one in reversed(found):
+        if one.good:
+            with repo.open("database", one.id, FINGERPRINT) as file:
+                return dict(json.loads(file.read()))
+    return None
+
+
+def make(
+    config: Config,
+    *,
+    identity: str = "latest",
+    before: Optional[datetime] = None,
+    force: bool = False,
+    method: str = "auto",
+    log: Log,
+) -> dict[str, Any]:
+    """The plan of a database recovery. Reads only. Raises LifeboatError when no recovery is possible.
+
+    Returns {needed, condition, findings, unchecked, mode, backup, passed_over, why, writers, steps, stamp, target}.
+    mode: none, swap (the server lives: restore beside, swap by name), start (it is down: start it and look; if it does
+    not come up, or wrong, rebuild), rebuild (quarantine the data directory, fresh server).
+    """
+    repo = repository.from_settings(config.repository, config.secrets)
+    repo.check(writable=False)
+    found = catalog.entries(repo, "database")
+    stack = runtime.connect(config)
+    log("assessing the database")
+    seen = assess(config, reference_of(repo, found))
+    needed, why = _needed(config, seen, identity, before, force)
+    chosen, passed_over = _choose(config, repo, found, stack, identity, before, needed, log)
+    mode = "none"
+    if needed:
+        mode = {"swap": "swap", "rebuild": "rebuild"}.get(method) or ("start" if seen.condition == DOWN else "swap")
+        if mode == "swap" and seen.condition == DOWN:
+            raise UsageError(
+                "plan the recovery", config.stack, "method=swap needs a server that answers", "Leave method at auto."
+            )
+    writers = list(config.application.writers) or stack.dependants(config.database.service)
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S")
+    manifest = chosen.manifest
+    assert manifest is not None
+    if needed:
+        _require_space(config, stack, seen, int(manifest.details["database_size"]))
+    return {
+        "needed": needed,
+        "condition": seen.condition,
+        "findings": list(seen.findings),
+        "unchecked": list(seen.unchecked),
+        "why": why,
+        "mode": mode,
+        "backup": chosen.as_dict(datetime.now(timezone.utc)),
+        "passed_over": [{"id": one.id, "problem": one.problem} for one in passed_over],
+        "writers": writers,
+        "stamp": stamp,
+        "steps": _steps(config, chosen, writers, mode) if needed else [],
+        "target": config.database.name or str(manifest.details["database"]),
+        "target_seconds": config.alarms.recovery_target_seconds,
+    }
+
+
+def _needed(
+    config: Config, seen: Assessment, identity: str, before: Optional[datetime], force: bool
+) -> tuple[bool, str]:
+    """Idempotent by identity: healthy, and nothing else asked for than what is there already, needs nothing."""
+    if seen.condition != HEALTHY:
+        return True, f"the database is {seen.condition}"
+    if force:
+        return True, "force was given"
+    asked = identity if identity not in ("", "latest") else before.isoformat() if before else ""
+    last = recovered(config)
+    if not asked:
+        return False, "the database is healthy and no recovery point was asked for"
+    if last and asked in (last["id"], last.get("asked")):
+        return False, f"the database is healthy and was recovered to {last['id']} at {last['at']}"
+    return True, f"{asked} was asked for"
+
+
+def _choose(
+    config: Config,
+    repo: Repository,
+    found: list[Entry],
+    stack: Runtime,
+    identity: str,
+    before: Optional[datetime],
+    needed: bool,
+    log: Log,
+) -> tuple[Entry, list[Entry]]:
+    """The backup, its bytes checked before anything is touched. A broken newest one is passed over, and said so."""
+    passed: list[Entry] = []
+    candidates = list(found)
+    while True:
+        chosen, newer = catalog.choose(candidates, config.stack, identity=identity, before=before)
+        passed += newer
+        if not needed:
+            return chosen, passed
+        assert chosen.manifest is not None
+        log(f"checking the bytes of {chosen.id}")
+        with repo.materialise("database", chosen.id) as folder:
+            check = verify.checksums(repo, chosen.manifest, folder)
+            if check.result == "PASS":
+                _require_major(config, stack, chosen, folder)
+                return chosen, passed
+        if identity not in ("", "latest"):
+            raise IntegrityError("use the backup", chosen.id, check.detail, "Choose another (`lifeboat list`).")
+        passed.append(replace(chosen, problem=check.detail))
+        candidates = [one for one in candidates if one.id < chosen.id]
+        if not candidates:
+            raise NotFoundError(
+                "choose a backup",
+                config.stack,
+                "; ".join(f"{one.id}: {one.problem}" for one in passed[:3]),
+                "No backup passes its checksums; look in the vault.",
+            )
+
+
+def _require_major(config: Config, stack: Runtime, chosen: Entry, folder: Path) -> None:
+    """A dump restores into its own major or a newer one, never into an older."""
+    assert chosen.manifest is not None
+    needed = int(chosen.manifest.details["server_version_num"]) // 10000
+    state = stack.state(config.database.service)
+    if state.running or config.runtime.type != "compose":
+        have = postgresql.connect(config, stack).major()
+    else:
+        image = stack.image(config.database.service)
+        with scratch.container(image, config.stack, folder, timeout=300) as name:
+            have = scratch.image_major(name)
+    if have < needed:
+        raise UsageError(
+            "restore the backup",
+            chosen.id,
+            f"it is of PostgreSQL {needed}, the server is {have}",
+            f"Run PostgreSQL {needed} or newer, or choose an older backup.",
+        )
+
+
+def _require_space(config: Config, stack: Runtime, seen: Assessment, database_size: int) -> None:
+    """The old data stays until an operator removes it, so the restored database needs room of its own."""
+    try:
+        mount = data_mount(config, stack)
+        free = os.statvfs(mount.path).f_bavail * os.statvfs(mount.path).f_frsize
+    except (LifeboatError, OSError):
+        return  # a volume that is gone: the fresh one is the engine's matter
+    if free < database_size * 1.1:
+        raise SpaceError(
+            "plan the recovery",
+            str(mount.path),
+            f"{human(free)} free, about {human(database_size * 1.1)} needed",
+            "Free space there: nothing was changed yet.",
+        )
+
+
+def data_mount(config: Config, stack: Runtime) -> DataMount:
+    """The volume or directory that holds the server's data."""
+    state = stack.state(config.database.service)
+    inside = (state.environment or {}).get("PGDATA") or "/var/lib/postgresql/data"
+    return stack.data_mount(config.database.service, inside)
+
+
+def _steps(config: Config, chosen: Entry, writers: list[str], mode: str) -> list[str]:
+    """What will be done, in the words of the runbook, one line a step."""
+    assert chosen.manifest is not None
+    name = config.database.name or "the database"
+    service = config.database.service
+    rebuild = [
+        f"quarantine the data directory of {service} (moved aside, nothing is deleted)",
+        f"start a fresh, empty {service}",
+    ]
+    protect = {
+        "swap": [],
+        "start": [
+            f"start {service} and look again; if it comes up healthy nothing is restored",
+            *(f"otherwise {one}" for one in rebuild),
+        ],
+        "rebuild": rebuild,
+    }[mode]
+    return [
+        f"protect: stop the writers ({', '.join(writers) or 'none known'})",
+        *(f"protect: {one}" for one in protect),
+        f"restore: roles, then {chosen.id} ({format_time(chosen.manifest.taken_at)}) into a new database beside",
+        f"verify: rows, content, sequences, schema, settings against the backup's fingerprint; only then swap {name}",
+        "reopen: start the application, wait for its health, ask its endpoints",
+        "record: evidence with the time of each phase",
+    ]
+
+
+def recovered(config: Config) -> Optional[dict[str, Any]]:
+    """The last recovery this host completed: {id, at, asked}; None when there was none."""
+    try:
+        return dict(json.loads((config.state / "recovered.json").read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def text(made: Mapping[str, Any]) -> list[str]:
+    """The plan for a terminal, as an operator reads it before typing the confirmation."""
+    backup = made["backup"]
+    summary = backup["details"]["fingerprint"]
+    lines = [f"the database is {made['condition']}"]
+    lines += [f"  found: {one}" for one in made["findings"]]
+    lines += [f"  not checked: {one}" for one in made["unchecked"]]
+    lines.append(f"{'to do' if made['needed'] else 'nothing to do'}: {made['why']}")
+    lines.append(
+        f"backup: {backup['id']} taken {backup['taken_at']}, {human(backup['size'])}, {summary['tables']} tables,"
+        f" {summary['rows']} rows, {'proven ' + backup['proven_at'] if backup['proven'] else 'NOT proven by a restore'}"
+    )
+    lines += [f"  passed over {one['id']}: {one['problem']}" for one in made["passed_over"]]
+    if made["needed"]:
+        lines.append(f"data written after {backup['taken_at']} will be missing from {made['target']}; it is kept aside")
+    return lines + [f"  {number}. {step}" for number, step in enumerate(made["steps"], 1)]

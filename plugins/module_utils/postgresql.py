@@ -1,0 +1,340 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Talk to a PostgreSQL server through its own tools, wherever they run: in its container, or on this host.
+
+psql is driven over stdin and answers in JSON, one line per row, so that no name, however hostile, is ever parsed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import json
+import re
+import secrets
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import IO, Any, Optional, Protocol
+
+from . import pipeline
+from .config import Config
+from .errors import LifeboatError, UnverifiedError
+from .pipeline import Command
+from .runtime import ComposeRuntime, Runtime, exec_command
+
+# Values and expressions must print the same on every server we compare: pin whatever changes their text.
+# https://www.postgresql.org/docs/current/runtime-config-client.html
+PINNED = {
+    "client_min_messages": "warning",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "3",
+    "lc_monetary": "C",
+    "xmloption": "content",
+    "search_path": "",
+    "row_security": "off",  # an error rather than rows silently left out
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "default_transaction_read_only": "off",
+    "quote_all_identifiers": "off",
+}
+
+
+def identifier(name: str) -> str:
+    """Quote a name for SQL. Always quoted: no list of keywords to keep."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: str) -> str:
+    """Quote a string for SQL, whatever standard_conforming_strings says."""
+    quoted = "'" + value.replace("'", "''") + "'"
+    return " E" + quoted.replace("\\", "\\\\") if "\\" in value else quoted
+
+
+def conninfo(**parts: str) -> str:
+    """A libpq connection string. A bare name with `=` or `://` in it would be taken for one, so always write one.
+
+    https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING
+    """
+    escaped = {key: value.replace("\\", "\\\\").replace("'", "\\'") for key, value in parts.items()}
+    return " ".join(f"{key}='{value}'" for key, value in escaped.items())
+
+
+def fit_name(name: str, suffix: str) -> str:
+    """`name` + `suffix` within PostgreSQL's 63 bytes, cut at a character, never inside one."""
+    room = 63 - len(suffix.encode())
+    return name.encode()[:room].decode("utf-8", "ignore") + suffix
+
+
+class Executor(Protocol):
+    """Makes the command that runs `argv` where the server's tools are."""
+
+    def __call__(self, argv: Sequence[str], *, env: Mapping[str, str], stdin: bool) -> Command: ...
+
+
+class Server:
+    """One PostgreSQL server, reached with one user."""
+
+    def __init__(
+        self,
+        execute: Executor,
+        *,
+        user: str,
+        password: str = "",
+        host: str = "",
+        port: int = 5432,
+        application: str = "lifeboat",
+        timeout: float = 3600,
+        mount: str = "",
+    ) -> None:
+        self._execute = execute
+        self.mount = mount  # where a backup's artefacts already lie for the tools, if they do
+        self.user = user
+        self.timeout = timeout
+        self.application = application
+        self._env = {"PGUSER": user, "PGAPPNAME": application, "PGCONNECT_TIMEOUT": "10", "PGCLIENTENCODING": "UTF8"}
+        if password:
+            self._env["PGPASSWORD"] = password
+        if host:
+            self._env["PGHOST"] = host
+        if host or port != 5432:
+            self._env["PGPORT"] = str(port)
+
+    def run_command(self, argv: Sequence[str], *, stdin: bool = False) -> Command:
+        """Any command where the tools are: mktemp, tar, rm."""
+        return self._execute(argv, env={}, stdin=stdin)
+
+    def tool(self, name: str, *args: str, database: str = "", stdin: bool = False) -> Command:
+        """One of PostgreSQL's tools, connected by environment and connection string."""
+        argv = [name, *args]
+        if database:
+            argv += ["--dbname", conninfo(dbname=database)]
+        return self._execute(argv, env=self._env, stdin=stdin)
+
+    def _psql(self, database: str) -> Command:
+        argv = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", conninfo(dbname=database)]
+        return self._execute(argv, env=self._env, stdin=True)
+
+    def execute(self, sql: str, *, database: str, attempted: str, timeout: Optional[float] = None) -> list[Any]:
+        """Run SQL; every row must be one JSON value in one column. Returns them."""
+        text = pipeline.output(
+            self._psql(database),
+            attempted=attempted,
+            subject=f"database {database}",
+            source=io.BytesIO((_pins() + sql + "\n").encode()),
+            timeout=timeout or self.timeout,
+        )
+        return [json.loads(line) for line in text.splitlines() if line]
+
+    def psql_script(self, database: str) -> Command:
+        """psql that runs its stdin in one transaction, stopping at the first error."""
+        argv = ["psql", "-Xq", "--single-transaction", "-v", "ON_ERROR_STOP=1", "-d", conninfo(dbname=database)]
+        return self._execute([*argv, "-f", "-"], env=self._env, stdin=True)
+
+    def script(self, sql: bytes, *, database: str, attempted: str, remedy: str = "") -> None:
+        """Run a whole SQL script in one transaction; any error undoes all of it."""
+        pipeline.run(
+            [self.psql_script(database)],
+            attempted=attempted,
+            subject=f"database {database}",
+            source=io.BytesIO(sql),
+            timeout=self.timeout,
+            remedy=remedy,
+        )
+
+    def session(self, database: str, *, timeout: Optional[float] = None) -> Session:
+        """A connection that stays open: one transaction over several statements."""
+        return Session(self._psql(database), database, timeout or self.timeout)
+
+    def databases(self, *, attempted: str = "list the databases") -> list[str]:
+        sql = "SELECT to_json(datname) FROM pg_catalog.pg_database WHERE datallowconn ORDER BY datname;"
+        return [str(row) for row in self.execute(sql, database="template1", attempted=attempted, timeout=60)]
+
+    def answers(self) -> tuple[bool, str]:
+        """Does the server accept a query? (yes or no, why not)."""
+        try:
+            self.execute("SELECT 1;", database="template1", attempted="reach PostgreSQL", timeout=30)
+        except LifeboatError as exc:
+            return False, exc.cause
+        return True, ""
+
+    def major(self) -> int:
+        """The major version of the server's own tools: known even when the server does not run."""
+        text = pipeline.output(
+            self.run_command(["postgres", "--version"]),
+            attempted="read the server's version",
+            subject="postgres",
+            timeout=60,
+        )
+        found = re.search(r"(\d+)(\.|beta|rc|devel)", text)
+        if not found:
+            raise UnverifiedError("read the server's version", "postgres --version", f"it printed {text!r}")
+        return int(found.group(1))
+
+    @functools.cached_property
+    def version_num(self) -> int:
+        """The running server's version as PostgreSQL counts it: 170012 is 17.12."""
+        sql = "SELECT to_json(pg_catalog.current_setting('server_version_num')::int);"
+        return int(self.execute(sql, database="template1", attempted="read the server's version", timeout=60)[0])
+
+    def reap(self, *, database: str = "template1") -> int:
+        """End sessions that an earlier run of ours left behind. Only for the holder of the stack's lock."""
+        rows = self.execute(
+            "SELECT to_json(count(pg_catalog.pg_terminate_backend(pid))) FROM pg_catalog.pg_stat_activity"
+            f" WHERE application_name = {literal(self.application)} AND pid <> pg_catalog.pg_backend_pid();",
+            database=database,
+            attempted="end left-over sessions",
+            timeout=60,
+        )
+        return int(rows[0])
+
+    @contextlib.contextmanager
+    def scratch_directory(self) -> Iterator[str]:
+        """A private directory where the tools run, removed afterwards; those of killed runs are swept first."""
+        base = "/var/tmp"  # noqa: S108 - inside the server's own file system, made unique by mktemp below
+        prefix = f"{base}/{self.application}."
+        self._sweep(prefix)
+        path = pipeline.output(
+            self.run_command(["mktemp", "-d", f"{prefix}XXXXXXXX"]),
+            attempted="make a scratch directory",
+            subject=f"{base} where PostgreSQL's tools run",
+            timeout=60,
+            remedy="`format: custom` needs none.",
+        ).strip()
+        try:
+            yield path
+        finally:
+            with contextlib.suppress(LifeboatError):
+                pipeline.run(
+                    [self.run_command(["rm", "-rf", "--", path])],
+                    attempted="remove the scratch directory",
+                    subject=path,
+                    timeout=300,
+                )
+
+    def _sweep(self, prefix: str) -> None:
+        argv = [
+            "find",
+            prefix.rpartition("/")[0],
+            "-maxdepth",
+            "1",
+            "-type",
+            "d",
+            "-name",
+            prefix.rpartition("/")[2] + "????????",
+            "-exec",
+            "rm",
+            "-rf",
+            "{}",
+            "+",
+        ]
+        with contextlib.suppress(LifeboatError):
+            pipeline.run([self.run_command(argv)], attempted="sweep", subject=prefix, timeout=300)
+
+
+class Session:
+    """An open psql. Bounded in time; an error in it names the server's own words."""
+
+    def __init__(self, command: Command, database: str, timeout: float) -> None:
+        self._errors: IO[bytes] = tempfile.TemporaryFile()
+        self._subject = f"database {database}"
+        try:
+            self._process = subprocess.Popen(
+                list(command.argv),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                env=command.environment(),
+            )
+        except OSError as exc:
+            self._errors.close()
+            raise LifeboatError("start psql", self._subject, str(exc)) from exc
+        self._timer = threading.Timer(timeout, self._process.kill)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def __enter__(self) -> Session:
+        self.rows(_pins(), attempted="open a session")
+        return self
+
+    def rows(self, sql: str, *, attempted: str) -> list[Any]:
+        """Run SQL whose every row is one JSON value; return them."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        end = f"--{secrets.token_hex(8)}--"
+        try:
+            stdin.write(f"{sql}\n\\echo {end}\n".encode())
+            stdin.flush()
+            lines: list[Any] = []
+            for raw in stdout:
+                line = raw.decode("utf-8").rstrip("\n")
+                if line == end:
+                    return lines
+                if line:
+                    lines.append(json.loads(line))
+        except BrokenPipeError:
+            pass
+        status = self._process.wait()
+        raise LifeboatError(
+            attempted,
+            self._subject,
+            pipeline.describe(pipeline.Finished(Command(["psql"]), status, pipeline._tail(self._errors))),
+        )
+
+    def __exit__(
+        self, kind: Optional[type[BaseException]], value: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self._timer.cancel()
+        with contextlib.suppress(OSError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()  # end of input ends psql, and with it the transaction
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._errors.close()
+
+
+def _pins() -> str:
+    return "".join(f"SET {name} = {literal(value)};\n" for name, value in PINNED.items())
+
+
+def connect(config: Config, runtime: Runtime) -> Server:
+    """The stack's server. Resolves the container once; raises NotFoundError when it does not run."""
+    settings = config.database
+    user = settings.user
+    if isinstance(runtime, ComposeRuntime):
+        state = runtime.state(settings.service)
+        user = user or (state.environment or {}).get("POSTGRES_USER", "")
+        base = runtime.command(settings.service, [], user=settings.os_user)
+        container = base.argv[-1]
+
+        def execute(argv: Sequence[str], *, env: Mapping[str, str], stdin: bool) -> Command:
+            return exec_command(container, argv, env=env, stdin=stdin, user=settings.os_user)
+    else:
+
+        def execute(argv: Sequence[str], *, env: Mapping[str, str], stdin: bool) -> Command:
+            return runtime.command(settings.service, argv, env=env, stdin=stdin)
+
+    return Server(
+        execute,
+        user=user or "postgres",
+        password=config.secrets.get("database_password", ""),
+        host=settings.host,
+        port=settings.port,
+        application=f"lifeboat-{config.stack}",
+        timeout=config.timeout,
+    )

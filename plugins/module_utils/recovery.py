@@ -1,0 +1,311 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The acting phases of a database recovery: protect, restore and verify, reopen. Damaged data is moved, not deleted."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Callable
+
+from . import catalog, dump, pipeline, plan, postgresql, repository, restore, runtime, verify
+from .checks import FAIL, PASS, Check, verdict
+from .config import Config, EndpointCheck
+from .errors import IntegrityError, LifeboatError
+from .manifest import format_time, parse
+from .pipeline import Command
+from .runtime import DataMount, Runtime
+
+Log = Callable[[str], None]
+# A server that keeps exiting will not come up; one that replays its log says so, and may take as long as it needs.
+PATIENCE_WHEN_EXITED = 15.0
+
+
+def protect(config: Config, planned: Mapping[str, Any], *, log: Log) -> dict[str, Any]:
+    """Stop the writers; where the server is down, start it, or put its data aside and start a fresh one.
+
+    Returns {mode, fresh, quarantine, way_back, stopped}. mode `started`: it came up healthy, no restore is needed.
+    """
+    stack = runtime.connect(config)
+    writers = list(planned["writers"])
+    log(f"stopping the writers: {', '.join(writers) or 'none known'}")
+    stack.stop(writers, timeout=120)
+    result: dict[str, Any] = {
+        "mode": planned["mode"],
+        "fresh": False,
+        "quarantine": "",
+        "way_back": [],
+        "stopped": writers,
+    }
+    if planned["mode"] in ("start", "rebuild"):
+        _mark(config)
+    if planned["mode"] == "start":
+        result["mode"] = _start_and_look(config, stack, log)
+    if result["mode"] == "rebuild":
+        result.update(_rebuild(config, stack, str(planned["stamp"]), log), fresh=True)
+    return result
+
+
+def _start_and_look(config: Config, stack: Runtime, log: Log) -> str:
+    """The smallest step first: a server that was merely stopped loses nothing when it is merely started."""
+    service = config.database.service
+    log(f"starting {service} to see whether it comes up")
+    try:
+        stack.start([service], timeout=120)
+        _wait_for_answer(config, stack)
+    except LifeboatError as exc:
+        log(f"it does not: {exc.cause}")
+        return "rebuild"
+    repo = repository.from_settings(config.repository, config.secrets)
+    seen = plan.assess(config, plan.reference_of(repo, catalog.entries(repo, "database")))
+    if seen.condition == plan.HEALTHY:
+        log("it came up, and its data is all there")
+        unmark(config)
+        return "started"
+    log(f"it came up {seen.condition}: {'; '.join(seen.findings[:3])}")
+    return "swap" if seen.condition == plan.DAMAGED else "rebuild"
+
+
+def _wait_for_answer(config: Config, stack: Runtime) -> None:
+    service = config.database.service
+    deadline = time.monotonic() + config.application.timeout
+    exited_since: float = 0
+    why = ""
+    while time.monotonic() < deadline:
+        state = stack.state(service)
+        if state.running:
+            answers, why = postgresql.connect(config, stack).answers()
+            if answers:
+                return
+        elif not exited_since:
+            exited_since = time.monotonic()
+        if exited_since and time.monotonic() - exited_since > PATIENCE_WHEN_EXITED:
+            said = stack.logs(service, 3).strip().splitlines()
+            why = f"{service} is {state.describe()}" + (f"; it last said: {said[-1]}" if said else "")
+            break
+        time.sleep(0.5)
+    raise LifeboatError("start PostgreSQL", service, why or "no answer", f"docker compose logs --tail 50 {service}")
+
+
+def _rebuild(config: Config, stack: Runtime, stamp: str, log: Log) -> dict[str, Any]:
+    """Move the data directory aside and let the stack's own definition initialise a fresh one."""
+    service = config.database.service
+    mount = plan.data_mount(config, stack)
+    stack.discard(service, timeout=120)
+    quarantine, way_back = "", []
+    if mount.path != Path() and mount.path.is_dir():
+        aside = _quarantine(config, mount, stamp)
+        quarantine = str(aside)
+        log(f"quarantined {mount.path} as {aside}")
+        way_back = [
+            f"docker compose --project-directory {config.runtime.project_directory} rm --stop --force {service}",
+            f"mv {mount.path} {mount.path}.recovered",
+            f"mv {aside} {mount.path}",
+            f"docker compose --project-directory {config.runtime.project_directory} up --detach",
+        ]
+    log(f"starting a fresh {service}")
+    stack.start([service], timeout=300)
+    _wait_for_answer(config, stack)
+    _wait_until_settled(config, stack)
+    return {"quarantine": quarantine, "way_back": way_back}
+
+
+def _wait_until_settled(config: Config, stack: Runtime) -> None:
+    """Images initialise with a temporary server that answers on the socket, stops, and makes room for the real one."""
+    deadline = time.monotonic() + config.application.timeout
+    calm = 0
+    while calm < 4:
+        if time.monotonic() > deadline:
+            raise LifeboatError("start PostgreSQL", config.database.service, "it does not stay up")
+        state = stack.state(config.database.service)
+        up = state.running and state.health != "starting" and postgresql.connect(config, stack).answers()[0]
+        calm = calm + 1 if up else 0
+        time.sleep(0.5)
+
+
+def _quarantine(config: Config, mount: DataMount, stamp: str) -> Path:
+    """Move the data aside by rename: instant, whatever its size, and complete or not at all."""
+    attempted, where = "quarantine the data directory", str(mount.path)
+    info = mount.path.stat()
+    if mount.kind == "volume":
+        name = f"{mount.name}_quarantine_{stamp}"
+        made = pipeline.output(
+            Command(["docker", "volume", "create", "--label", f"lifeboat.quarantine={config.stack}", name]),
+            attempted=attempted,
+            subject=where,
+        ).strip()
+        aside = Path(
+            pipeline.output(
+                Command(["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", made]),
+                attempted=attempted,
+                subject=where,
+            ).strip()
+        )
+    else:
+        aside = mount.path.with_name(f"{mount.path.name}.quarantine_{stamp}")
+    try:
+        if mount.kind == "volume":
+            aside.rmdir()
+        mount.path.rename(aside)
+        mount.path.mkdir(mode=info.st_mode & 0o7777)
+        os.chown(mount.path, info.st_uid, info.st_gid)
+    except OSError as exc:
+        raise LifeboatError(
+            attempted, where, exc.strerror or str(exc), f"Move it to {aside} by hand, then run the recovery again."
+        ) from exc
+    return aside
+
+
+def restore_database(
+    config: Config, identity: str, *, fresh: bool, stamp: str, asked: str = "", log: Log
+) -> dict[str, Any]:
+    """Restore beside, compare, swap. Raises IntegrityError, the live database untouched, when the comparison fails.
+
+    Returns {id, checks, quarantined_database, roles, reindexed, seconds: {restore, verify, swap}}.
+    """
+    repo = repository.from_settings(config.repository, config.secrets)
+    manifest = parse(repo.manifest("database", identity), component="database", expected_id=identity)
+    server = postgresql.connect(config, runtime.connect(config))
+    server.reap()
+    live = config.database.name or str(manifest.details["database"])
+    beside = postgresql.fit_name(live, f"_restore_{stamp}")
+    for left in server.databases():  # a killed run's half-made database; ours by name, and we hold the lock
+        if re.fullmatch(re.escape(postgresql.fit_name(live, "_restore_" + "0" * 15)[:-15]) + r"\d{8}_\d{6}", left):
+            restore.drop(server, left)
+    clock = [time.monotonic()]
+    with repo.materialise("database", identity) as folder:
+        check = verify.checksums(repo, manifest, folder)
+        if check.result != PASS:
+            raise IntegrityError("restore the backup", identity, check.detail, "Choose another (`lifeboat list`).")
+        facts = verify.facts_of(folder)
+        made = restore.roles(server, folder, facts, fresh=fresh)
+        try:
+            restore.database(server, manifest, folder, facts, beside, jobs=config.database.jobs, log=log)
+            clock.append(time.monotonic())
+            log("comparing with the backup's fingerprint")
+            checks = [check, *restore.compare(server, beside, facts, fresh=fresh)]
+            if verdict(checks) == FAIL:
+                bad = "; ".join(f"{one.name}: {one.detail}" for one in checks if one.result == FAIL)
+                raise IntegrityError(
+                    "prove the restored database",
+                    identity,
+                    bad,
+                    f"{live} is untouched. Choose another backup, or look at the differences.",
+                )
+            restore.analyze(server, beside, config.database.jobs)
+        except BaseException:
+            _drop_quietly(server, beside)
+            raise
+    clock.append(time.monotonic())
+    log(f"swapping {live}")
+    kept = restore.swap(server, live, beside, stamp)
+    unmark(config)
+    reindexed = restore.refresh_collations(server)
+    clock.append(time.monotonic())
+    remember(config, {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": asked})
+    return {
+        "id": identity,
+        "checks": [one.as_dict() for one in checks],
+        "quarantined_database": kept,
+        "roles": made,
+        "reindexed": reindexed,
+        "seconds": {
+            name: round(end - start, 2) for name, start, end in zip(("restore", "verify", "swap"), clock, clock[1:])
+        },
+    }
+
+
+def _drop_quietly(server: postgresql.Server, name: str) -> None:
+    try:
+        server.reap()
+        restore.drop(server, name)
+    except LifeboatError:
+        pass  # the error that brought us here is the one to show; the next run drops it
+
+
+def _mark(config: Config) -> None:
+    """From now until the swap the server may be an empty one: a backup of it must never become the newest good one."""
+    config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (config.state / dump.RECOVERING).touch(mode=0o600)
+
+
+def unmark(config: Config) -> None:
+    (config.state / dump.RECOVERING).unlink(missing_ok=True)
+
+
+def remember(config: Config, what: Mapping[str, Any]) -> None:
+    """Write the identity of the last recovery; whole or not at all."""
+    config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = config.state / "recovered.json"
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(what) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def reopen(config: Config, services: Sequence[str], *, log: Log) -> list[Check]:
+    """Start the application, wait until it is well, and ask its endpoints. What is wrong is a failed check."""
+    stack = runtime.connect(config)
+    names = [config.database.service, *services]
+    log(f"starting {', '.join(names)}")
+    checks: list[Check] = []
+    try:
+        stack.start(names, timeout=config.application.timeout)
+        states = runtime.wait_until_well(stack, names, timeout=config.application.timeout)
+        checks += [Check(f"service {name}", PASS, words) for name, words in states.items()]
+    except LifeboatError as exc:
+        checks.append(Check("services", FAIL, exc.cause))
+    deadline = time.monotonic() + config.application.timeout
+    checks += [_endpoint(one, deadline) for one in config.application.checks]
+    return checks
+
+
+def _endpoint(check: EndpointCheck, deadline: float) -> Check:
+    """Ask until the answer is right or the time is up."""
+    name = f"{check.method} {check.url}"
+    while True:
+        problem = _ask(check)
+        if not problem:
+            return Check(name, PASS, f"status {check.status}" + ("".join(f", {k}={v}" for k, v in check.json.items())))
+        if time.monotonic() >= deadline:
+            return Check(name, FAIL, problem)
+        time.sleep(0.5)
+
+
+def _ask(check: EndpointCheck) -> str:
+    """One request; what is wrong with the answer, or nothing."""
+    if not check.url.startswith(("http://", "https://")):
+        return f"{check.url!r} is not an http or https address"
+    data = None if check.body is None else json.dumps(check.body).encode()
+    request = urllib.request.Request(  # noqa: S310 - the scheme was looked at above
+        check.url, data=data, method=check.method, headers={"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+            status, body = answer.status, answer.read(1 << 20)
+    except urllib.error.HTTPError as exc:
+        status, body = exc.code, exc.read(1 << 16)
+    except (OSError, ValueError) as exc:
+        return str(exc)
+    if status != check.status:
+        return f"status {status} instead of {check.status}: {pipeline.scrub(body[:200].decode('utf-8', 'replace'))}"
+    if not check.json:
+        return ""
+    try:
+        got = json.loads(body)
+        wrong = [
+            f"{key} is {got.get(key)!r} instead of {value!r}"
+            for key, value in check.json.items()
+            if got.get(key) != value
+        ]
+    except (ValueError, AttributeError):
+        return "the answer is not a JSON object"
+    return "; ".join(wrong)

@@ -1,0 +1,265 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Prove a backup, at one of three levels, each including the ones before it.
+
+checksum: every artefact is there, nothing else is, and every byte is the one that was written.
+archive:  the real tools read every byte back: pg_restore to nowhere, or gunzip to the dump's last line.
+restore:  a throw-away PostgreSQL restores it; the fingerprint must match; amcheck reads every table and index.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from . import catalog, lock, pipeline, repository, restore, scratch
+from .checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared, verdict
+from .config import LEVELS, Config
+from .dump import DUMP, FINGERPRINT, GLOBALS, measure
+from .errors import LifeboatError, UnverifiedError, UsageError
+from .manifest import Manifest, format_time, parse
+from .pipeline import Command
+from .postgresql import conninfo
+from .repository import Repository
+from .runtime import exec_command
+from .version import VERSION
+
+Log = Callable[[str], None]
+END_OF_DUMP = b"-- PostgreSQL database dump complete"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one verification found. verdict: PASS, FAIL or COULD_NOT_VERIFY."""
+
+    id: str
+    level: str
+    checks: tuple[Check, ...]
+    started_at: datetime
+    finished_at: datetime
+
+    @property
+    def verdict(self) -> str:
+        return verdict(self.checks)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "level": self.level,
+            "verdict": self.verdict,
+            "started_at": format_time(self.started_at),
+            "finished_at": format_time(self.finished_at),
+            "tool": f"lifeboat {VERSION}",
+            "checks": [check.as_dict() for check in self.checks],
+        }
+
+
+def verify(config: Config, identity: str, level: str, *, log: Log, record: bool = True) -> Result:
+    """Verify one published backup and leave `verification.json` beside it. A failed check is a result, not an error.
+
+    identity: an id, or `latest`: the newest published one, whatever its state: never yesterday's in place of today's.
+    """
+    if level not in LEVELS:
+        raise UsageError("verify a backup", identity, f"unknown level {level!r}", f"One of: {', '.join(LEVELS)}.")
+    repo = repository.from_settings(config.repository, config.secrets)
+    if identity in ("", "latest"):
+        published = sorted(repo.published("database"))
+        if not published:
+            raise UnverifiedError(
+                "verify the newest backup",
+                config.stack,
+                "the repository holds no backup",
+                "Take one: lifeboat backup database.",
+            )
+        identity = published[-1]
+    started = datetime.now(timezone.utc)
+    log(f"{identity}: verifying at level {level}")
+    manifest: Optional[Manifest] = None
+    try:
+        manifest = parse(repo.manifest("database", identity), component="database", expected_id=identity)
+        found = list(_levels(config, repo, manifest, level, log))
+    except UsageError as exc:  # a newer schema: we cannot read it, which says nothing about it
+        found = [Check("manifest", COULD_NOT_VERIFY, str(exc))]
+    except UnverifiedError as exc:
+        found = [Check("verification", COULD_NOT_VERIFY, str(exc))]
+    except LifeboatError as exc:
+        found = [Check("manifest" if manifest is None else "verification", FAIL, exc.cause)]
+    result = Result(identity, level, tuple(found), started, datetime.now(timezone.utc))
+    log(f"{identity}: {result.verdict} at level {level}")
+    if record and manifest is not None:
+        keep(repo, manifest, result)
+    return result
+
+
+def keep(repo: Repository, manifest: Manifest, result: Result) -> None:
+    """Write the result beside what it proves, under its level. What could not be verified leaves an older proof be."""
+    levels = catalog.read_proof(repo, "database", manifest)
+    if result.verdict == COULD_NOT_VERIFY and levels.get(result.level, {}).get("verdict") in (PASS, FAIL):
+        return
+    levels[result.level] = result.as_dict()
+    body = {
+        "schema": "lifeboat.dr/verification",
+        "version": [1, 0],
+        "id": manifest.id,
+        "seal": manifest.seal,
+        "levels": levels,
+    }
+    repo.write_record(
+        "database", manifest.id, catalog.RECORD, (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode()
+    )
+
+
+def _levels(config: Config, repo: Repository, manifest: Manifest, level: str, log: Log) -> Iterator[Check]:
+    """The checks of each level in turn; a level is not entered when the one before it failed."""
+    yield Check("manifest", PASS, f"sealed {manifest.seal[:12]}, schema 1")
+    with repo.materialise("database", manifest.id) as folder:
+        check = checksums(repo, manifest, folder)
+        yield check
+        if check.result != PASS or level == "checksum":
+            return
+        image = config.database.verify_image or str(manifest.details.get("image") or "")
+        if not image:
+            raise UnverifiedError(
+                "verify a backup",
+                manifest.id,
+                "no image is known to verify with",
+                "Set lifeboat_database_verify_image.",
+            )
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(lock.held(f"{config.stack}.verify", "verify"))
+            scratch.sweep(config.stack)
+            name = stack.enter_context(scratch.container(image, config.stack, folder, timeout=config.timeout))
+            log(f"{manifest.id}: reading the archive back")
+            for check in _archive(config, manifest, folder, name):
+                yield check
+                if check.result != PASS:
+                    return
+            if level == "restore":
+                yield from _restored(config, manifest, folder, name, log)
+
+
+def checksums(repo: Repository, manifest: Manifest, folder: Path) -> Check:
+    """Every artefact's size and SHA-256, and nothing there that the manifest does not name."""
+    files = repo.files("database", manifest.id)
+    wanted = {one.name: one for one in manifest.artefacts}
+    differences = [f"{name} does not belong to the backup" for name in files if name not in wanted]
+    for name, artefact in wanted.items():
+        path = folder / name
+        if name not in files or path.is_symlink() or not path.is_file():
+            differences.append(f"{name} is missing")
+            continue
+        had = measure(path, name)
+        if had.size != artefact.size:
+            differences.append(f"{name} has {had.size} bytes instead of {artefact.size}")
+        elif had.sha256 != artefact.sha256:
+            differences.append(f"{name} has another SHA-256 than when it was written")
+    return compared("checksums", sorted(differences), f"{len(wanted)} artefacts, {manifest.size} bytes")
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """The fingerprint that lies among the artefacts."""
+    return dict(json.loads((folder / FINGERPRINT).read_bytes()))
+
+
+def _archive(config: Config, manifest: Manifest, folder: Path, name: str) -> Iterator[Check]:
+    try:
+        facts = facts_of(folder)
+        with gzip.open(folder / GLOBALS, "rb") as file:
+            roles = sum(1 for line in file if line.startswith(b"CREATE ROLE "))
+    except (OSError, EOFError, ValueError, zlib.error) as exc:
+        yield Check("globals and fingerprint", FAIL, str(exc))
+        return
+    yield compared(
+        "globals",
+        [] if roles == len(facts["roles"]) else [f"{roles} roles, the fingerprint has {len(facts['roles'])}"],
+        f"{roles} roles" + ("" if manifest.details["role_passwords"] else ", without passwords"),
+    )
+    if manifest.details["format"] == "plain":
+        yield _plain_archive(manifest, folder)
+        return
+    status, _, err = pipeline.probe(
+        exec_command(name, ["pg_restore", "--file=/dev/null", f"/backup/{DUMP}"], user="0"), timeout=config.timeout
+    )
+    words = err.strip().splitlines()
+    if status in (124, 126, 127):
+        yield Check("archive", COULD_NOT_VERIFY, words[-1] if words else f"pg_restore ended with {status}")
+    else:
+        yield compared(
+            "archive", [] if status == 0 else [words[-1] if words else f"exit {status}"], "pg_restore reads every byte"
+        )
+
+
+def _plain_archive(manifest: Manifest, folder: Path) -> Check:
+    artefact = next(one.name for one in manifest.artefacts if one.name.endswith((".sql", ".sql.gz")))
+    path, tail = folder / artefact, b""
+    try:
+        with gzip.open(path) if artefact.endswith(".gz") else path.open("rb") as file:
+            while True:
+                data = file.read(pipeline.CHUNK)
+                if not data:
+                    break
+                tail = (tail + data)[-4096:]
+    except (OSError, EOFError, zlib.error) as exc:
+        return Check("archive", FAIL, f"{artefact}: {exc}")
+    ended = END_OF_DUMP in tail
+    return compared(
+        "archive",
+        [] if ended else [f"{artefact} does not end as a dump ends: it was cut"],
+        "read to pg_dump's last line",
+    )
+
+
+def _restored(config: Config, manifest: Manifest, folder: Path, name: str, log: Log) -> Iterator[Check]:
+    """Restore into the container's own server and hold it against the fingerprint."""
+    facts = facts_of(folder)
+    details = manifest.details
+    have = scratch.image_major(name)
+    if have < details["server_version_num"] // 10000:
+        raise UnverifiedError(
+            "verify a backup",
+            manifest.id,
+            f"it is of PostgreSQL {details['server_version_num'] // 10000}, the image has {have}",
+            "Name an image of that major in lifeboat_database_verify_image.",
+        )
+    database = "lifeboat_verify"
+    with scratch.server(
+        name, superuser=details["superuser"], preload=details["preload"], timeout=config.timeout
+    ) as server:
+        try:
+            restore.roles(server, folder, facts, fresh=True)
+            restore.database(server, manifest, folder, facts, database, jobs=config.database.jobs, log=log)
+        except LifeboatError as exc:
+            yield Check("restore", FAIL, exc.cause)
+            return
+        yield Check("restore", PASS, "restored without an error")
+        log(f"{manifest.id}: comparing with the fingerprint")
+        yield from restore.compare(server, database, facts, fresh=True)
+        yield _amcheck(
+            server.tool(
+                "pg_amcheck",
+                "--heapallindexed",
+                "--install-missing",
+                "--no-password",
+                f"--jobs={config.database.jobs}",
+                conninfo(dbname=database),
+            ),
+            config.timeout,
+        )
+
+
+def _amcheck(command: Command, timeout: float) -> Check:
+    """https://www.postgresql.org/docs/current/app-pgamcheck.html: exit 2 means corruption was found."""
+    status, out, err = pipeline.probe(command, timeout=timeout)
+    words = (out.strip() or err.strip()).splitlines()
+    if status == 0:
+        return Check("amcheck", PASS, "every table and B-tree index is sound")
+    return Check("amcheck", FAIL if status == 2 else COULD_NOT_VERIFY, words[0] if words else f"exit {status}")

@@ -1,0 +1,163 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: agent
+short_description: Install the lifeboat command on a host
+version_added: 0.1.0
+description:
+  - Writes one executable file, a Python zipapp of the very same core files that the modules run, so that a decision
+    made by cron and one made by a playbook are one function.
+  - The bytes depend on the core's files alone, so nothing changes while they do not.
+options:
+  path:
+    description: Where to install it.
+    type: path
+    default: /usr/local/bin/lifeboat
+  interpreter:
+    description: The Python that runs it.
+    type: path
+    default: /usr/bin/python3
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+  diff_mode:
+    description: Shows what changed or would change.
+    support: full
+    details: The version and the SHA-256 of the file, before and after.
+requirements:
+  - Python >= 3.9 on the managed host
+author:
+  - The Lifeboat founders (@lifeboat)
+"""
+
+EXAMPLES = r"""
+- name: Install the agent
+  lifeboat.dr.agent:
+    path: /usr/local/bin/lifeboat
+"""
+
+RETURN = r"""
+path:
+  description: The installed file.
+  returned: success
+  type: str
+sha256:
+  description: SHA-256 of the file.
+  returned: success
+  type: str
+"""
+
+import hashlib
+import io
+import os
+import pkgutil
+import tempfile
+import zipfile
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    catalog,
+    checks,
+    cli,
+    config,
+    dump,
+    errors,
+    evidence,
+    filesystem,
+    fingerprint,
+    lock,
+    manifest,
+    pipeline,
+    plan,
+    postgresql,
+    prune,
+    recovery,
+    repository,
+    repository_local,
+    repository_s3,
+    restore,
+    retention,
+    runtime,
+    s3,
+    scratch,
+    status,
+    verify,
+    version,
+)
+
+# Importing them is what makes Ansible send them to the host; their sources are then read back from what it sent.
+CORE = (
+    catalog, checks, cli, config, dump, errors, evidence, filesystem, fingerprint, lock, manifest, pipeline, plan,
+    postgresql, prune, recovery, repository, repository_local, repository_s3, restore, retention, runtime, s3, scratch,
+    status, verify, version,
+)  # fmt: skip
+MAIN = b"import sys\n\nfrom lifeboat.cli import main\n\nsys.exit(main())\n"
+
+
+def build(interpreter: str) -> bytes:
+    """The zipapp's bytes: same sources, same bytes. https://docs.python.org/3/library/zipapp.html"""
+    files = {"__main__.py": MAIN, "lifeboat/__init__.py": b""}
+    for module in CORE:
+        package, _, name = module.__name__.rpartition(".")
+        source = pkgutil.get_data(package, f"{name}.py")
+        if source is None:
+            raise OSError(f"{name}.py did not arrive with the module")
+        files[f"lifeboat/{name}.py"] = source
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(files):
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), files[name], zipfile.ZIP_DEFLATED)
+    return f"#!{interpreter}\n".encode() + packed.getvalue()
+
+
+def install(path: Path, content: bytes) -> None:
+    """Whole or not at all: cron may start it at any moment."""
+    handle, partial = tempfile.mkstemp(prefix=".lifeboat-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(partial).chmod(0o755)
+        Path(partial).replace(path)
+    except BaseException:
+        Path(partial).unlink()
+        raise
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "default": "/usr/local/bin/lifeboat"},
+            "interpreter": {"type": "path", "default": "/usr/bin/python3"},
+        },
+        supports_check_mode=True,
+    )
+    path = Path(module.params["path"])
+    try:
+        content = build(module.params["interpreter"])
+        before = path.read_bytes() if path.is_file() else b""
+        changed = content != before or (path.stat().st_mode & 0o777) != 0o755
+        if changed and not module.check_mode:
+            install(path, content)
+    except OSError as exc:
+        module.fail_json(msg=f"Could not install the lifeboat command ({path}): {exc.strerror or exc}.")
+    digest = hashlib.sha256(content).hexdigest()
+    old = hashlib.sha256(before).hexdigest() if before else "absent"
+    module.exit_json(
+        changed=changed,
+        path=str(path),
+        sha256=digest,
+        diff={"before": f"{path}: {old}\n", "after": f"{path}: {version.VERSION} {digest}\n"},
+    )
+
+
+if __name__ == "__main__":
+    main()

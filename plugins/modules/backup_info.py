@@ -1,0 +1,93 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: backup_info
+short_description: List a stack's backups and say whether it is protected
+version_added: 0.1.0
+description:
+  - Reads manifests and verification records in the stack's repository; changes nothing.
+  - A backup that no restore has proved makes the verdict C(COULD_NOT_VERIFY), never C(PASS).
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+    details: Changes nothing in any case.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: none
+    details: Changes nothing.
+"""
+
+EXAMPLES = r"""
+- name: See what there is
+  lifeboat.dr.backup_info:
+    stack: shop
+  register: info
+
+- name: Stop unless the newest backup is proved
+  ansible.builtin.assert:
+    that: info.status.verdict == 'PASS'
+"""
+
+RETURN = r"""
+backups:
+  description: Every published backup, oldest first.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - id: db_backup_20261124_020000
+      taken_at: "2026-11-24T02:00:00.412Z"
+      age_seconds: 3600
+      size: 91226112
+      good: true
+      proven: true
+      verification: {checksum: PASS, restore: PASS}
+status:
+  description: Verdict and the checks behind it.
+  returned: success
+  type: dict
+table:
+  description: The same list for people.
+  returned: success
+  type: list
+  elements: str
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import cli, status
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+
+def work(task: Task) -> dict[str, Any]:
+    found = status.status(task.config, now=task.now)
+    return {
+        "backups": found["backups"],
+        "status": {key: found[key] for key in ("stack", "verdict", "checks")},
+        "table": cli.table(found["backups"]),
+    }
+
+
+def main() -> None:
+    run(work, {})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: backup_prune
+short_description: Apply retention to a stack's backups
+version_added: 0.1.0
+description:
+  - Deletes the backups that no rule keeps: daily, weekly, monthly, and the floors that are never crossed.
+  - Failed or unfinished backups never count as good, so a streak of failures deletes nothing.
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+    details: Returns the plan and deletes nothing.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: full
+    details: The list of backups before and after.
+"""
+
+EXAMPLES = r"""
+- name: Apply retention
+  lifeboat.dr.backup_prune:
+    stack: shop
+"""
+
+RETURN = r"""
+keep:
+  description: Each kept backup's id with the rules that keep it.
+  returned: success
+  type: dict
+  sample: {db_backup_20261122_020000: ["weekly: Sunday 2026-11-22"]}
+delete:
+  description: Ids deleted, or to be deleted in check mode, oldest first.
+  returned: success
+  type: list
+  elements: str
+swept:
+  description: Remains of interrupted runs that were removed.
+  returned: success
+  type: list
+  elements: str
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import lock, prune
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+
+def work(task: Task) -> dict[str, Any]:
+    with lock.held(task.config.stack, "prune"):
+        result = prune.prune(task.config, now=task.now, dry_run=task.check, log=task.log)
+    kept = list(result["keep"])
+    return {
+        **result,
+        "changed": bool(result["delete"] or result["swept"]),
+        "diff": {
+            "before": "".join(f"{one}\n" for one in sorted([*kept, *result["delete"]])),
+            "after": "".join(f"{one}\n" for one in sorted(kept)),
+        },
+    }
+
+
+def main() -> None:
+    run(work, {})
+
+
+if __name__ == "__main__":
+    main()

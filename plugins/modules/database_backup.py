@@ -1,0 +1,107 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: database_backup
+short_description: Take a backup of a stack's database now
+version_added: 0.1.0
+description:
+  - Dumps the database, the roles and a fingerprint, all of one snapshot, and publishes them with a manifest.
+  - Whatever fails, nothing is published and earlier backups stay as they were.
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+options:
+  max_age:
+    description: Take none if the newest good backup is younger than this many seconds. V(0) always takes one.
+    type: int
+    default: 0
+  wait:
+    description: Wait this many seconds for another run to end.
+    type: int
+    default: 0
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+    details: Looks whether the repository can be written and the database be reached, and takes no backup.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: full
+    details: The id that was or would be added.
+"""
+
+EXAMPLES = r"""
+- name: Take a backup
+  lifeboat.dr.database_backup:
+    stack: shop
+  register: taken
+
+- name: Take one unless the newest is younger than an hour
+  lifeboat.dr.database_backup:
+    stack: shop
+    max_age: 3600
+"""
+
+RETURN = r"""
+id:
+  description: The new backup, or the one that is young enough.
+  returned: success, except in check mode when one would be taken
+  type: str
+size:
+  description: Bytes of all artefacts.
+  returned: when a backup was taken
+  type: int
+details:
+  description: Database, format, server version, fingerprint summary, seconds.
+  returned: when a backup was taken
+  type: dict
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import catalog, dump, lock, postgresql, repository, runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+
+def work(task: Task) -> dict[str, Any]:
+    repo = repository.from_settings(task.config.repository, task.config.secrets)
+    repo.check(writable=not task.check)
+    good = [one for one in catalog.entries(repo, "database") if one.good and one.manifest]
+    if good and good[-1].manifest and task.params["max_age"]:
+        age = (task.now - good[-1].manifest.taken_at).total_seconds()
+        if age <= task.params["max_age"]:
+            return {"id": good[-1].id}
+    if task.check:
+        server = postgresql.connect(task.config, runtime.connect(task.config))
+        dump.require_database(server, task.config.database.name or server.user)
+        return {"changed": True, "diff": {"before": "", "after": "a new backup\n"}}
+    with lock.held(task.config.stack, "backup database", wait=task.params["wait"]):
+        manifest = dump.take(task.config, log=task.log)
+    return {
+        "changed": True,
+        "id": manifest.id,
+        "size": manifest.size,
+        "details": dict(manifest.details),
+        "diff": {"before": "", "after": f"{manifest.id}\n"},
+    }
+
+
+def main() -> None:
+    run(work, {"max_age": {"type": "int", "default": 0}, "wait": {"type": "int", "default": 0}})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: database_restore
+short_description: Restore a database beside, prove it, swap it in
+version_added: 0.1.0
+description:
+  - Restores roles and the dump into a new database, compares it with the fingerprint of the backup, and only then puts it in the live database's place by rename. The old database is kept under a quarantine name.
+  - If anything differs the live database stays as it was.
+  - Idempotent by identity: a stack that was already recovered to O(id) is left alone unless O(force).
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+options:
+  id:
+    description: The backup to restore, or V(latest).
+    type: str
+    default: latest
+  fresh:
+    description: The server is a new, empty one, so that every role becomes what it was in the backup.
+    type: bool
+    default: false
+  force:
+    description: Restore even where this host remembers having recovered to that backup.
+    type: bool
+    default: false
+  stamp:
+    description: Suffix of the names it makes, C(YYYYMMDD_HHMMSS). Empty means now.
+    type: str
+    default: ""
+  asked:
+    description: What the operator asked for, remembered so that asking again changes nothing.
+    type: str
+    default: ""
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+    details: Says whether it would restore.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: full
+    details: The backup the database is recovered to, before and after.
+"""
+
+EXAMPLES = r"""
+- name: Bring the newest good backup back
+  lifeboat.dr.database_restore:
+    stack: shop
+  register: restored
+"""
+
+RETURN = r"""
+id:
+  description: The backup that was restored.
+  returned: success
+  type: str
+checks:
+  description: The comparison with the backup's fingerprint.
+  returned: when restored
+  type: list
+  elements: dict
+quarantined_database:
+  description: The name under which the old database is kept; empty when there was none.
+  returned: when restored
+  type: str
+seconds:
+  description: Seconds spent in restore, verify and swap.
+  returned: when restored
+  type: dict
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import catalog, lock, plan, recovery, repository
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+
+def work(task: Task) -> dict[str, Any]:
+    repo = repository.from_settings(task.config.repository, task.config.secrets)
+    chosen, _ = catalog.choose(catalog.entries(repo, "database"), task.config.stack, identity=task.params["id"])
+    last = (plan.recovered(task.config) or {}).get("id", "")
+    diff = {"before": f"{last}\n", "after": f"{chosen.id}\n"}
+    if last == chosen.id and not task.params["force"]:
+        return {"id": chosen.id}
+    if task.check:
+        return {"changed": True, "id": chosen.id, "diff": diff}
+    stamp = task.params["stamp"] or task.now.strftime("%Y%m%d_%H%M%S")
+    with lock.held(task.config.stack, "restore database", wait=60):
+        result = recovery.restore_database(
+            task.config, chosen.id, fresh=task.params["fresh"], stamp=stamp, asked=task.params["asked"], log=task.log
+        )
+    return {"changed": True, "diff": diff, **result}
+
+
+def main() -> None:
+    run(
+        work,
+        {
+            "id": {"type": "str", "default": "latest"},
+            "fresh": {"type": "bool", "default": False},
+            "force": {"type": "bool", "default": False},
+            "stamp": {"type": "str", "default": ""},
+            "asked": {"type": "str", "default": ""},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

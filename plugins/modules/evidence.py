@@ -1,0 +1,142 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: evidence
+short_description: Record what a recovery did and whether it is proved
+version_added: 0.1.0
+description:
+  - Puts the plan, the timeline and the checks of a recovery together, draws the verdict, and keeps the record on the host.
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+options:
+  scenario:
+    description: Which recovery this was.
+    type: str
+    required: true
+  plan:
+    description: What M(lifeboat.dr.recovery_plan) returned.
+    type: dict
+    required: true
+  phases:
+    description: The phases in order, each with C(name), C(started_at), C(finished_at) and what is worth keeping of it.
+    type: list
+    elements: dict
+    required: true
+  checks:
+    description: The checks that modules returned.
+    type: list
+    elements: dict
+    default: []
+  reason:
+    description: Why the operator recovered.
+    type: str
+    default: ""
+  operator:
+    description: Who did.
+    type: str
+    default: ""
+  error:
+    description: The error that stopped the recovery, empty when none did.
+    type: str
+    default: ""
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+    details: Returns the record and does not keep it.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: none
+    details: Each record is a new file.
+"""
+
+EXAMPLES = r"""
+- name: Record
+  lifeboat.dr.evidence:
+    stack: shop
+    scenario: database
+    plan: "{{ plan.plan }}"
+    phases: "{{ phases }}"
+    checks: "{{ restored.checks + reopened.checks }}"
+  register: evidence
+"""
+
+RETURN = r"""
+record:
+  description: The record itself.
+  returned: success
+  type: dict
+verdict:
+  description: C(PASS), C(FAIL), C(COULD_NOT_VERIFY) or C(ABORTED).
+  returned: success
+  type: str
+path:
+  description: Where the host keeps it.
+  returned: success
+  type: str
+text:
+  description: The record for people.
+  returned: success
+  type: list
+  elements: str
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import evidence
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+
+def work(task: Task) -> dict[str, Any]:
+    record = evidence.build(
+        task.config,
+        scenario=task.params["scenario"],
+        reason=task.params["reason"],
+        operator=task.params["operator"],
+        planned=task.params["plan"],
+        phases=task.params["phases"],
+        results=task.params["checks"],
+        error=task.params["error"],
+        now=task.now,
+    )
+    path = "" if task.check else str(evidence.write(task.config, record))
+    return {
+        "changed": True,
+        "record": record,
+        "verdict": record["verdict"],
+        "path": path,
+        "text": evidence.lines(record),
+    }
+
+
+def main() -> None:
+    run(
+        work,
+        {
+            "scenario": {"type": "str", "required": True},
+            "plan": {"type": "dict", "required": True},
+            "phases": {"type": "list", "elements": "dict", "required": True},
+            "checks": {"type": "list", "elements": "dict", "default": []},
+            "reason": {"type": "str", "default": ""},
+            "operator": {"type": "str", "default": ""},
+            "error": {"type": "str", "default": ""},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: recovery_plan
+short_description: Assess a stack's database and plan its recovery
+version_added: 0.1.0
+description:
+  - Reads only. Says what is wrong, which backup would be used and why, and every step that would be taken.
+  - Fails when no recovery is possible, before anything is touched.
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+options:
+  recovery_point:
+    description: The backup to recover to. V(latest) asks for none in particular, so that a healthy database is left alone.
+    type: str
+    default: latest
+  recovery_time:
+    description: Recover to the newest backup taken at or before this ISO 8601 time.
+    type: str
+    default: ""
+  force:
+    description: Recover even where the database is healthy and already what was asked for.
+    type: bool
+    default: false
+  method:
+    description:
+      - V(auto) chooses. V(swap) restores beside a living server's database and renames. V(rebuild) quarantines the data
+        directory and starts from an empty one.
+    type: str
+    choices: [auto, swap, rebuild]
+    default: auto
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+    details: Changes nothing in any case.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: none
+    details: Changes nothing.
+"""
+
+EXAMPLES = r"""
+- name: Plan
+  lifeboat.dr.recovery_plan:
+    stack: shop
+  register: plan
+
+- name: Show the plan
+  ansible.builtin.debug:
+    var: plan.text
+"""
+
+RETURN = r"""
+plan:
+  description: The plan, as C(database_protect), C(database_restore) and C(evidence) take it.
+  returned: success
+  type: dict
+needed:
+  description: Whether there is anything to do.
+  returned: success
+  type: bool
+text:
+  description: The plan for people.
+  returned: success
+  type: list
+  elements: str
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import manifest, plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+
+def work(task: Task) -> dict[str, Any]:
+    before = manifest.parse_time(task.params["recovery_time"]) if task.params["recovery_time"] else None
+    made = plan.make(
+        task.config,
+        identity=task.params["recovery_point"],
+        before=before,
+        force=task.params["force"],
+        method=task.params["method"],
+        log=task.log,
+    )
+    return {"plan": made, "needed": made["needed"], "text": plan.text(made)}
+
+
+def main() -> None:
+    run(
+        work,
+        {
+            "recovery_point": {"type": "str", "default": "latest"},
+            "recovery_time": {"type": "str", "default": ""},
+            "force": {"type": "bool", "default": False},
+            "method": {"type": "str", "choices": ["auto", "swap", "rebuild"], "default": "auto"},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
