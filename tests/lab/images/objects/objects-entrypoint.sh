@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Start SeaweedFS as one S3 server.
+# S3_CONFIG names a config file; without one S3_ACCESS_KEY and S3_SECRET_KEY (or *_FILE) become one.
+set -euo pipefail
+: "${S3_PORT:=8333}" "${S3_DATA:=/data}" "${S3_CONFIG:=}"
+
+if [[ -z $S3_CONFIG ]]; then
+    [[ -z ${S3_ACCESS_KEY_FILE:-} ]] || S3_ACCESS_KEY=$(<"$S3_ACCESS_KEY_FILE")
+    [[ -z ${S3_SECRET_KEY_FILE:-} ]] || S3_SECRET_KEY=$(<"$S3_SECRET_KEY_FILE")
+    if [[ -z ${S3_ACCESS_KEY:-} || -z ${S3_SECRET_KEY:-} ]]; then
+        echo 'objects entrypoint: no credentials: set S3_ACCESS_KEY and S3_SECRET_KEY, or S3_CONFIG' >&2
+        exit 1
+    fi
+    S3_CONFIG=/run/s3.json
+    umask 077
+    export S3_ACCESS_KEY S3_SECRET_KEY
+    # Read from the environment, not from the command line, where `ps` would show them.
+    jq -n '{identities: [{name: "root", credentials: [{accessKey: env.S3_ACCESS_KEY, secretKey: env.S3_SECRET_KEY}],
+            actions: ["Admin", "Read", "Write", "List", "Tagging"]}]}' >"$S3_CONFIG"
+    unset S3_ACCESS_KEY S3_SECRET_KEY
+fi
+mkdir -p "$S3_DATA"
+# -volume.max=0 and small volumes: with too few volumes writes hang instead of failing.
+# -ip=127.0.0.1: the parts find one another there whatever address the container gets after a restart.
+exec weed -logtostderr=true server -dir="$S3_DATA" -ip=127.0.0.1 -ip.bind=0.0.0.0 \
+    -master.volumeSizeLimitMB=128 -volume.max=0 -filer -s3 -s3.port="$S3_PORT" -s3.config="$S3_CONFIG" \
+    -s3.port.iceberg=0 -s3.port.lance=0 "$@"
