@@ -23,14 +23,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, Callable, NamedTuple, Optional
 
 from . import filesystem
-from .errors import IntegrityError, LifeboatError, NotFoundError, UsageError
+from .errors import IntegrityError, LifeboatError, NotFoundError
 from .filesystem import explained, plain_name
 from .repository import (
     FOLDERS,
     ID,
     MANIFEST,
     PARTIAL,
-    POINTS,
     RECORDS,
     Repository,
     Staging,
@@ -39,12 +38,11 @@ from .repository import (
     leftovers,
     refuse_reserved,
 )  # fmt: skip
-from .s3 import Client, connect, spoken
+from .s3 import Client, connect, open_object, spoken
 
 STAGING = Path("/var/lib/lifeboat/staging")
 _PART = 16 << 20  # bytes; four are on their way at once, so this bounds the memory used
 _PARTS = 9000  # S3 allows 10,000 parts of up to 5 GiB
-_BROKEN = 3  # times a download is taken up again where it broke
 
 
 class S3Repository(Repository):
@@ -89,16 +87,21 @@ class S3Repository(Repository):
         return self._url(self._key(*self._backup(component, id)))
 
     def ids(self, component: str) -> list[str]:
-        return [name for name in self._names(self._folder(component), directories=True) if ID.fullmatch(name)]
+        # Servers that keep objects in a file system (SeaweedFS) go on listing a prefix after its last object is gone.
+        return self._those(component, lambda key: next(self._objects(key + "/"), None))
 
     def published(self, component: str) -> list[str]:
-        found: list[str] = []
+        return self._those(component, lambda key: self._head(f"{key}/{MANIFEST}"))
 
-        def ask(id: str) -> None:
-            if self._head(self._key(*self._backup(component, id), MANIFEST)) is not None:
+    def _those(self, component: str, ask: Callable[[str], object]) -> list[str]:
+        """The ids of which `ask`, given the key, finds something."""
+        folder, found = self._folder(component), []
+
+        def look(id: str) -> None:
+            if ask(self._key(folder, id)) is not None:
                 found.append(id)
 
-        filesystem.parallel(ask, self.ids(component), workers=8)
+        filesystem.parallel(look, filter(ID.fullmatch, self._names(folder, directories=True)), workers=8)
         return sorted(found)
 
     @contextlib.contextmanager
@@ -237,10 +240,10 @@ class S3Repository(Repository):
         return sorted(key[len(prefix) :] for key in keys)
 
     def _uploads(self) -> list[Mapping[str, Any]]:
-        prefixes = [self._key(folder) + "/" for folder in [*self.folders.values(), POINTS]]
         found: list[Mapping[str, Any]] = []
         with spoken("list unfinished uploads", self._url(self.prefix)):
-            for prefix in prefixes:
+            for folder in self.folders.values():
+                prefix = self._key(folder) + "/"
                 pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=prefix)
                 found += [one for page in pages for one in page.get("Uploads", ()) if one["Key"].startswith(prefix)]
         return found
@@ -298,8 +301,7 @@ class S3Repository(Repository):
         return self._read_key(self._key(*parts))
 
     def _read_key(self, key: str) -> BinaryIO:
-        reader = _Reader(self.client, self.bucket, key, self._url(key))
-        return io.BufferedReader(reader, filesystem.CHUNK)
+        return open_object(self.client, self.bucket, key)
 
     def _remove(self, parts: tuple[str, ...]) -> None:
         self._drop(self._key(*parts))
@@ -332,69 +334,3 @@ def _measure(file: BinaryIO, part: int) -> _Facts:
         return _Facts(size, whole.hexdigest(), sums[0].hexdigest())
     parts = hashlib.new("md5", b"".join(one.digest() for one in sums), usedforsecurity=False)
     return _Facts(size, whole.hexdigest(), f"{parts.hexdigest()}-{len(sums)}")
-
-
-class _Reader(io.RawIOBase):
-    """An object as a stream. A broken connection is taken up where it broke, if the object is still the same one.
-
-    At the end, size and the SHA-256 that was stored with the object must be right, or IntegrityError.
-    """
-
-    def __init__(self, client: Client, bucket: str, key: str, url: str) -> None:
-        super().__init__()
-        self._client, self._bucket, self._key, self._url = client, bucket, key, url
-        self._at = 0
-        self._tries = _BROKEN
-        self._digest = hashlib.sha256()
-        with spoken("read", url):
-            first = client.get_object(Bucket=bucket, Key=key)
-        self._body = first["Body"]
-        self._size = int(first["ContentLength"])
-        self._etag = first["ETag"]
-        self._expected = first.get("Metadata", {}).get("sha256", "")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._receive(len(buffer))
-        buffer[: len(data)] = data
-        self._at += len(data)
-        self._digest.update(data)
-        if not data and self._expected and self._digest.hexdigest() != self._expected:
-            raise IntegrityError(
-                "read", self._url, "its bytes are not those that were uploaded (SHA-256 differs)",
-                "Choose another backup, and keep this one for inquiry.",
-            )  # fmt: skip
-        return len(data)
-
-    def _receive(self, wanted: int) -> bytes:
-        while self._at < self._size:
-            try:
-                with spoken("read", self._url):
-                    data: bytes = self._body.read(wanted)
-                if data:
-                    return data
-                cause = LifeboatError(
-                    "read", self._url, f"the connection ended after {self._at} of {self._size} bytes",
-                    "Check the network and the server, then try again.",
-                )  # fmt: skip
-            except (NotFoundError, UsageError):
-                raise
-            except LifeboatError as exc:
-                cause = exc
-            if not self._tries:
-                raise cause
-            self._tries -= 1
-            self._body.close()
-            with spoken("read", self._url):
-                again = self._client.get_object(
-                    Bucket=self._bucket, Key=self._key, Range=f"bytes={self._at}-", IfMatch=self._etag
-                )
-            self._body = again["Body"]
-        return b""
-
-    def close(self) -> None:
-        if not self.closed:
-            self._body.close()
-        super().close()

@@ -7,17 +7,20 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import io
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from .errors import LifeboatError, NotFoundError, SpaceError, UsageError
+from .errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
 
 Client = Any  # boto3 makes its clients at run time; they have no type
 CONNECT_TIMEOUT = 5  # seconds
 READ_TIMEOUT = 60
 ATTEMPTS = 3
+RESUMED = 3  # times a download is taken up again where it broke
 
 _KEYS = (UsageError, "the endpoint refuses the key", "Correct s3_access_key and s3_secret_key, and deploy again.")
 _BUCKET = (UsageError, "there is no such bucket", "Make it (with versions), or correct the bucket's name.")
@@ -128,3 +131,74 @@ def translate(exc: BaseException, attempted: str, subject: str) -> LifeboatError
     if isinstance(exc, (known.BotoCoreError, Boto3Error)):
         return LifeboatError(attempted, subject, str(exc), "Correct the repository's settings, then try again.")
     return None
+
+
+def open_object(client: Client, bucket: str, key: str) -> BinaryIO:
+    """Read an object as a stream. NotFoundError comes now, IntegrityError at the end, if the bytes are wrong."""
+    return io.BufferedReader(_Reader(client, bucket, key), 1 << 20)
+
+
+class _Reader(io.RawIOBase):
+    """An object as a stream. A broken connection is taken up where it broke, if the object is still the same one.
+
+    At the end, size and the SHA-256 that was stored with the object must be right, or IntegrityError.
+    """
+
+    def __init__(self, client: Client, bucket: str, key: str) -> None:
+        super().__init__()
+        self._client, self._bucket, self._key, self._url = client, bucket, key, f"s3://{bucket}/{key}"
+        self._at = 0
+        self._tries = RESUMED
+        self._digest = hashlib.sha256()
+        with spoken("read", self._url):
+            first = client.get_object(Bucket=bucket, Key=key)
+        self._body = first["Body"]
+        self._size = int(first["ContentLength"])
+        self._etag = first["ETag"]
+        self._expected = first.get("Metadata", {}).get("sha256", "")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._receive(len(buffer))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        self._digest.update(data)
+        if not data and self._expected and self._digest.hexdigest() != self._expected:
+            raise IntegrityError(
+                "read", self._url, "its bytes are not those that were uploaded (SHA-256 differs)",
+                "Choose another backup, and keep this one for inquiry.",
+            )  # fmt: skip
+        return len(data)
+
+    def _receive(self, wanted: int) -> bytes:
+        while self._at < self._size:
+            try:
+                with spoken("read", self._url):
+                    data: bytes = self._body.read(wanted)
+                if data:
+                    return data
+                cause = LifeboatError(
+                    "read", self._url, f"the connection ended after {self._at} of {self._size} bytes",
+                    "Check the network and the server, then try again.",
+                )  # fmt: skip
+            except (NotFoundError, UsageError):
+                raise
+            except LifeboatError as exc:
+                cause = exc
+            if not self._tries:
+                raise cause
+            self._tries -= 1
+            self._body.close()
+            with spoken("read", self._url):
+                again = self._client.get_object(
+                    Bucket=self._bucket, Key=self._key, Range=f"bytes={self._at}-", IfMatch=self._etag
+                )
+            self._body = again["Body"]
+        return b""
+
+    def close(self) -> None:
+        if not self.closed:
+            self._body.close()
+        super().close()

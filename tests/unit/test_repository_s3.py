@@ -277,6 +277,17 @@ def test_delete_unpublishes_first(repo: S3Repository, monkeypatch: pytest.Monkey
         repo.delete("database", ID)
 
 
+def test_a_deleted_backup_is_gone_at_once(repo: S3Repository) -> None:
+    """SeaweedFS lists the prefix of a large deleted backup for a while; that is not an id."""
+    with repo.stage("database", ID) as staging:
+        for number in range(150):
+            (staging.path / str(number)).touch()
+        staging.publish(b"{}")
+    repo.delete("database", ID)
+    assert repo.ids("database") == repo.published("database") == []
+    publish(repo)
+
+
 def test_deleting_one_leaves_the_other(repo: S3Repository) -> None:
     publish(repo)
     publish(repo, OTHER)
