@@ -165,7 +165,8 @@ described AS (
   SELECT 'column', own.name || '.' || quote_ident(a.attname),
          concat_ws('|', format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attgenerated,
            pg_get_expr(d.adbin, d.adrelid), a.attcollation::regcollation::text, a.attstorage,
-           {_acl("c", "a.attacl", "own.relowner")}, a.attoptions::text)
+           {_acl("c", "a.attacl", "own.relowner")},
+           (SELECT string_agg(o, ',' ORDER BY o) FROM unnest(a.attoptions) o WHERE o ~ '^n_distinct'))
   FROM own JOIN pg_attribute a ON a.attrelid = own.oid AND a.attnum > 0 AND NOT a.attisdropped
   LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
   WHERE own.relkind IN ('r', 'p', 'v', 'm', 'f', 'c')
