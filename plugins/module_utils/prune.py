@@ -17,13 +17,13 @@ LEFTOVER_AGE = timedelta(hours=24)
 
 
 def policy(config: Config) -> retention.Policy:
-    return retention.Policy(**{"timezone": config.timezone, **config.retention})
+    return retention.Policy.from_mapping({"timezone": config.timezone, **config.retention})
 
 
 def prune(config: Config, *, now: datetime, dry_run: bool, log: Log) -> dict[str, Any]:
     """Delete what the plan deletes. The caller holds the stack's lock. Returns {keep, delete, swept}."""
     repo = repository.from_settings(config.repository, config.secrets)
-    repo.check(writable=not dry_run)
+    repo.check(writable=False)  # a full disk is what pruning is for
     found = [
         one for one in catalog.entries(repo, "database") if one.manifest is None or one.manifest.stack == config.stack
     ]
