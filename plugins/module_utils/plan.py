@@ -50,9 +50,9 @@ def assess(config: Config, reference: Optional[Mapping[str, Any]]) -> Assessment
     service = config.database.service
     state = stack.state(service)
     if not state.running:
-        said = stack.logs(service, 3).strip().splitlines()
+        said = runtime.last_words(stack.logs(service))
         return Assessment(
-            DOWN, (f"{service} is {state.describe()}", *(f"it last said: {one}" for one in said[-1:])), state.describe()
+            DOWN, (f"{service} is {state.describe()}", *([f"it last said: {said}"] if said else [])), state.describe()
         )
     server = postgresql.connect(config, stack)
     answers, why = server.answers()

@@ -89,8 +89,8 @@ def _wait_for_answer(config: Config, stack: Runtime) -> None:
         elif not exited_since:
             exited_since = time.monotonic()
         if exited_since and time.monotonic() - exited_since > PATIENCE_WHEN_EXITED:
-            said = stack.logs(service, 3).strip().splitlines()
-            why = f"{service} is {state.describe()}" + (f"; it last said: {said[-1]}" if said else "")
+            said = runtime.last_words(stack.logs(service))
+            why = f"{service} is {state.describe()}" + (f"; it last said: {said}" if said else "")
             break
         time.sleep(0.5)
     raise LifeboatError("start PostgreSQL", service, why or "no answer", f"docker compose logs --tail 50 {service}")
@@ -209,6 +209,9 @@ def restore_database(
     log(f"swapping {live}")
     kept = restore.swap(server, live, beside, stamp)
     unmark(config)
+    if fresh and kept:
+        restore.drop(server, kept)  # the empty database that the fresh server came with, moments ago; it held nothing
+        kept = ""
     reindexed = restore.refresh_collations(server)
     clock.append(time.monotonic())
     remember(config, {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": asked})

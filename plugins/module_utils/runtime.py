@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -392,13 +393,21 @@ def wait_until_well(runtime: Runtime, services: Sequence[str], *, timeout: float
             return {service: state.describe() for service, state in states.items()}
         if time.monotonic() >= deadline:
             ill = [service for service, state in states.items() if not state.well]
-            log = runtime.logs(ill[0], 5).strip().splitlines()
+            said = last_words(runtime.logs(ill[0]))
             raise LifeboatError(
                 "wait for services to be well",
                 ", ".join(ill),
                 f"after {timeout:.0f} s: "
                 + "; ".join(f"{one} is {states[one].describe()}" for one in ill)
-                + (f"; it last said: {log[-1]}" if log else ""),
+                + (f"; it last said: {said}" if said else ""),
                 "Look at their logs: docker compose logs --tail 50 " + " ".join(ill),
             )
         time.sleep(0.5)
+
+
+def last_words(log: str) -> str:
+    """The last line that says why a service ended. STATEMENT, DETAIL and CONTEXT lines may hold rows: never quoted."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    plain = [line for line in lines if not re.search(r"\b(STATEMENT|DETAIL|CONTEXT|QUERY):", line)]
+    telling = [line for line in plain if re.search(r"\b(PANIC|FATAL|ERROR|error|failed|cannot|No such)\b", line)]
+    return (telling or plain or [""])[-1][:300]
