@@ -8,7 +8,7 @@ PYTHON ?= python3
 export PATH := $(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-.PHONY: help setup demo test lint unit molecule lab lab-down drill bench docs clean
+.PHONY: help setup demo test lint unit integration molecule engine lab lab-down bench clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -18,3 +18,42 @@ setup: $(VENV)/.ready ## Make the virtual environment and put the collection on 
 $(VENV)/.ready: requirements.txt tests/lab/setup.sh
 	@tests/lab/setup.sh "$(PYTHON)" "$(VENV)"
 	@touch $@
+
+demo: lab ## Lose a database and get it back, on the lab, from nothing
+	@tests/lab/demo.sh
+
+test: lint unit integration molecule ## Everything CI runs
+
+lint: setup ## Style, types, and every rule of ansible-lint's production profile
+	ruff check .
+	ruff format --check .
+	mypy plugins/module_utils/*.py
+	yamllint --strict .
+	ansible-lint --offline -q
+	antsibull-changelog lint
+	@echo "lint: no warning"
+
+unit: setup ## Fast tests of the core and the modules
+	pytest tests/unit
+
+integration: engine ## The core against real PostgreSQL servers in containers
+	pytest tests/integration
+
+molecule: engine ## The playbooks against whole hosts
+	tests/molecule.sh
+
+engine: setup
+	@ansible-playbook molecule/shared/create.yml --tags engine,images
+
+lab: setup ## Boot the lab: app1, vault1, spare1
+	@ansible-playbook molecule/shared/create.yml
+	@ansible-playbook -i inventories/lab molecule/shared/prepare.yml
+
+lab-down: setup ## Remove the lab; its images stay
+	@ansible-playbook molecule/shared/destroy.yml
+
+bench: engine ## Measure against the seed's own script lines, side by side
+	python tests/bench/bench.py $(BENCH)
+
+clean: lab-down ## Remove the lab and the virtual environment
+	rm -rf $(VENV) .ansible .lab

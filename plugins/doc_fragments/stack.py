@@ -22,7 +22,7 @@ options:
     default: /etc/lifeboat
   settings:
     description:
-      - The configuration itself, instead of the file: for a host where nothing was deployed, such as one that verifies
+      - The configuration itself, instead of the file, for a host where nothing was deployed, such as one that verifies
         backups in S3 after the original is lost. Same keys as the file.
     type: dict
   secrets:
