@@ -10,7 +10,7 @@ module: backup_prune
 short_description: Apply retention to a stack's backups
 version_added: 0.1.0
 description:
-  - Deletes the backups that no rule keeps: daily, weekly, monthly, and the floors that are never crossed.
+  - "Deletes the backups that no rule keeps: daily, weekly, monthly, and the floors that are never crossed."
   - Failed or unfinished backups never count as good, so a streak of failures deletes nothing.
 extends_documentation_fragment:
   - lifeboat.dr.stack
