@@ -156,3 +156,19 @@ def for_retention(found: Sequence[Entry]) -> list[retention.Backup]:
             taken_at = parse_time(datetime.strptime(match.group(2), "%Y%m%d_%H%M%S").isoformat())
         plain.append(retention.Backup(one.id, taken_at, good=one.good, verified=one.proven_at is not None))
     return plain
+
+
+def shrunk(found: Sequence[Entry], identity: str) -> tuple[str, str]:
+    """Does a backup hold far less than one of the seven before it? An emptied database backs up without an error.
+
+    Far less: under half of the tables or of the rows. Returns (what to say, the id of the larger one), or ("", "").
+    """
+    good = [one.manifest for one in found if one.good and one.manifest]
+    index = next((n for n, one in enumerate(good) if one.id == identity), 0)
+    after = good[index].details.get("fingerprint", {}) if good else {}
+    for before in reversed(good[max(0, index - 7) : index]):
+        summary = before.details.get("fingerprint", {})
+        for what in ("tables", "rows"):
+            if 2 * int(after.get(what, 0)) < int(summary.get(what, 0)):
+                return f"{identity} holds {after.get(what)} {what}, {before.id} {summary.get(what)}", before.id
+    return "", ""

@@ -110,9 +110,9 @@ def _look_at_data(server: Server, database: str, reference: Mapping[str, Any]) -
 
 
 def reference_of(repo: Repository, found: list[Entry]) -> Optional[Mapping[str, Any]]:
-    """The fingerprint of the newest good backup."""
+    """What should be there: the fingerprint of the newest good backup, or of the fuller one before it."""
     for one in reversed(found):
-        if one.good:
+        if one.good and not catalog.shrunk(found, one.id)[0]:
             with repo.open("database", one.id, FINGERPRINT) as file:
                 return dict(json.loads(file.read()))
     return None
@@ -129,7 +129,8 @@ def make(
 ) -> dict[str, Any]:
     """The plan of a database recovery. Reads only. Raises LifeboatError when no recovery is possible.
 
-    Returns {needed, condition, findings, unchecked, mode, backup, passed_over, why, writers, steps, stamp, target}.
+    Returns {needed, condition, findings, unchecked, warnings, mode, backup, passed_over, why, writers, steps, stamp,
+    target, target_seconds}.
     mode: none, swap (the server lives: restore beside, swap by name), start (it is down: start it and look; if it does
     not come up, or wrong, rebuild), rebuild (quarantine the data directory, fresh server).
     """
@@ -159,6 +160,7 @@ def make(
         "condition": seen.condition,
         "findings": list(seen.findings),
         "unchecked": list(seen.unchecked),
+        "warnings": [one for one in [catalog.shrunk(found, chosen.id)[0]] if one],
         "why": why,
         "mode": mode,
         "backup": chosen.as_dict(datetime.now(timezone.utc)),
@@ -207,6 +209,14 @@ def _choose(
         if not needed:
             return chosen, passed
         assert chosen.manifest is not None
+        less, fuller = catalog.shrunk(candidates, chosen.id)
+        if less and identity in ("", "latest"):
+            raise UsageError(
+                "choose a backup",
+                config.stack,
+                f"{less}: which of them is right is not ours to guess",
+                f"Name the one you want: -e recovery_point={fuller} (or {chosen.id}).",
+            )
         log(f"checking the bytes of {chosen.id}")
         with repo.materialise("database", chosen.id) as folder:
             check = verify.checksums(repo, chosen.manifest, folder)
@@ -316,6 +326,7 @@ def text(made: Mapping[str, Any]) -> list[str]:
         f"backup: {backup['id']} taken {backup['taken_at']}, {human(backup['size'])}, {summary['tables']} tables,"
         f" {summary['rows']} rows, {'proven ' + backup['proven_at'] if backup['proven'] else 'NOT proven by a restore'}"
     )
+    lines += [f"  WARNING: {one}; to use an older one: -e recovery_point=<id>" for one in made["warnings"]]
     lines += [f"  passed over {one['id']}: {one['problem']}" for one in made["passed_over"]]
     if made["needed"]:
         lines.append(f"data written after {backup['taken_at']} will be missing from {made['target']}; it is kept aside")

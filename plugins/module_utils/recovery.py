@@ -28,6 +28,7 @@ from .runtime import DataMount, Runtime
 Log = Callable[[str], None]
 # A server that keeps exiting will not come up; one that replays its log says so, and may take as long as it needs.
 PATIENCE_WHEN_EXITED = 15.0
+RESTARTS_ENOUGH = 4
 
 
 def protect(config: Config, planned: Mapping[str, Any], *, log: Log) -> dict[str, Any]:
@@ -88,7 +89,8 @@ def _wait_for_answer(config: Config, stack: Runtime) -> None:
                 return
         elif not exited_since:
             exited_since = time.monotonic()
-        if exited_since and time.monotonic() - exited_since > PATIENCE_WHEN_EXITED:
+        hopeless = exited_since and time.monotonic() - exited_since > PATIENCE_WHEN_EXITED
+        if hopeless or (not state.running and state.restarts >= RESTARTS_ENOUGH):
             said = runtime.last_words(stack.logs(service))
             why = f"{service} is {state.describe()}" + (f"; it last said: {said}" if said else "")
             break

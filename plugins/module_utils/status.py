@@ -24,6 +24,10 @@ def status(config: Config, *, now: datetime) -> dict[str, Any]:
     bad = [one for one in found if not one.good]
     if bad:
         checks.append(Check("broken backups", FAIL, "; ".join(f"{one.id}: {one.problem}" for one in bad[:3])))
+    newest = next((one.id for one in reversed(found) if one.good), "")
+    less, _ = catalog.shrunk(found, newest)
+    if less:
+        checks.append(Check("content against earlier backups", FAIL, less))
     free = repo.free_bytes()
     sizes = [one.manifest.size for one in found if one.manifest]
     if free is None or not sizes:
