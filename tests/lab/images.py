@@ -7,6 +7,7 @@ Usage: images.py [--check] [NAME...]      (NAME without the lifeboat-lab/ prefix
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
@@ -16,7 +17,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -175,7 +178,6 @@ def build(image: Image, inputs: str, work: Path) -> None:
             f"image {image.tag}: docker build exited {made.returncode}:\n{made.stdout[-1500:]}\n{made.stderr[-1500:]}\n"
             "Next: if it could not reach Debian's mirror, check that containers have a network; then run this again"
         )
-    docker("image", "prune", "--force", "--filter", f"label={LABEL}")  # what this build has just replaced
     untagged = image.tag.rsplit(":", 1)[0]
     docker("tag", image.tag, f"{untagged}:latest")  # children say FROM lifeboat-lab/host
     shutil.rmtree(context)
@@ -206,7 +208,11 @@ def ensure_all(names: list[str], check: bool) -> list[str]:
             image = IMAGES[name]
             running[name] = pool.submit(ensure, image, running.get(image.parent), work / name, check)
             (work / name).mkdir()
-        return changed + [name for name, future in running.items() if future.result()]
+        changed += [name for name, future in running.items() if future.result()]
+    if changed and not check:
+        # What was just replaced. Only now: pruning beside a build takes away the layers it stands on.
+        docker("image", "prune", "--force", "--filter", f"label={LABEL}", timeout=300)
+    return changed
 
 
 # --- the cache that fills a host's engine -------------------------------------------------------------------------------
@@ -254,6 +260,18 @@ def ensure_cache(check: bool) -> bool:
     return True
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """One build at a time on this machine: two labs may be created at once, and they share the images."""
+    with (Path(tempfile.gettempdir()) / f"lifeboat-images.{os.getuid()}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another build of the lab's images to end")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(IMAGES)}")
@@ -263,10 +281,11 @@ def main() -> int:
     if unknown:
         parser.error(f"no such image: {', '.join(unknown)}; there are {', '.join(IMAGES)}")
     try:
-        changed = ensure_all(options.names or list(IMAGES), options.check)
-        # A check that found images to build cannot know the cache yet, only that it will change with them.
-        if not options.names and ((options.check and changed) or ensure_cache(options.check)):
-            changed.append("cache")
+        with alone():
+            changed = ensure_all(options.names or list(IMAGES), options.check)
+            # A check that found images to build cannot know the cache yet, only that it will change with them.
+            if not options.names and ((options.check and changed) or ensure_cache(options.check)):
+                changed.append("cache")
     except (BuildError, subprocess.TimeoutExpired) as error:
         print(f"images: {error}", file=sys.stderr)
         return 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import psycopg
@@ -15,7 +15,16 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from stores import BUCKET, database, objects
 
-app = FastAPI(title="shop")
+
+@asynccontextmanager
+async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    """Close the pool on the way out: its threads would keep the process alive until the engine kills it."""
+    yield
+    if database.cache_info().currsize:
+        database().close()
+
+
+app = FastAPI(title="shop", lifespan=lifespan)
 
 
 class NewItem(BaseModel):

@@ -12,6 +12,9 @@ from botocore.config import Config
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
+# botocore announces a body (Expect: 100-continue) even when there is none; SeaweedFS then leaves the connection
+# unusable and the next request on it hangs until its timeout. This switch of botocore's stops that.
+os.environ.setdefault("BOTO_EXPERIMENTAL__NO_EMPTY_CONTINUE", "true")
 BUCKET = os.environ.get("S3_BUCKET", "uploads")
 
 
