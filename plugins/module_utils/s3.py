@@ -199,6 +199,6 @@ class _Reader(io.RawIOBase):
         return b""
 
     def close(self) -> None:
-        if not self.closed:
+        if not self.closed and hasattr(self, "_body"):  # none where even the first request failed
             self._body.close()
         super().close()

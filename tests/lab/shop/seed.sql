@@ -1,6 +1,6 @@
 -- The sample database: everything that is known to break dumps and restores, once, and enough rows to take time.
 -- Idempotent: one transaction, and nothing at all when the schema is there already.
--- Run as the superuser in database shop: psql -v rows=1700000 -f seed.sql
+-- Run as the superuser in database shop: psql -v rows=1000000 -f seed.sql
 \set ON_ERROR_STOP on
 SELECT to_regnamespace('app') IS NOT NULL AS seeded \gset
 \if :seeded
@@ -122,7 +122,7 @@ CREATE TABLE events (
 );
 INSERT INTO events
 SELECT n, 1 + n % 20000, timestamptz '2026-01-01 00:00+00' + n * interval '1 second',
-       (ARRAY['view', 'cart', 'buy', '返品'])[1 + n % 4], md5(n::text) || md5((n * 7)::text) || ' お知らせ ' || n
+       (ARRAY['view', 'cart', 'buy', '返品'])[1 + n % 4], md5(n::text) || md5((n * 7)::text) || md5((n * 11)::text) || md5((n * 13)::text) || ' お知らせ ' || n
 FROM generate_series(1, :rows::bigint) AS n;
 CREATE UNIQUE INDEX events_id ON events (id);
 CREATE INDEX events_returns ON events (happened_at) WHERE kind = '返品';
