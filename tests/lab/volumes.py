@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Put the stack's images into lab hosts.
 
-Usage: volumes.py --lab NAME --cache VOLUME HOST...   before boot: volumes for /var/lib/docker, copies of the image cache
-       volumes.py --load TAG... -- HOST...            after boot: images that changed since such a copy was made
+Before boot: volumes for /var/lib/docker, copies of the image cache: volumes.py --lab NAME --cache VOLUME HOST...
+After boot: images that changed since such a copy was made: volumes.py --load TAG... -- HOST...
 Progress on stderr, one JSON line on stdout. A volume that exists is left alone unless it was never finished.
 """
 

@@ -1,6 +1,6 @@
 -- The sample database: everything that is known to break dumps and restores, once, and enough rows to take time.
 -- Idempotent: one transaction, and nothing at all when the schema is there already.
--- Run as the superuser in database shop: psql -v rows=1000000 -f seed.sql
+-- Run as the superuser in database shop: psql -v rows=1150000 -f seed.sql
 \set ON_ERROR_STOP on
 SELECT to_regnamespace('app') IS NOT NULL AS seeded \gset
 \if :seeded

@@ -55,7 +55,10 @@ def objects() -> Any:
         aws_secret_access_key=setting("S3_SECRET_KEY"),
         region_name="us-east-1",
         config=Config(
-            connect_timeout=3, read_timeout=10, retries={"max_attempts": 2}, s3={"addressing_style": "path"},
+            connect_timeout=3,
+            read_timeout=10,
+            retries={"max_attempts": 2},
+            s3={"addressing_style": "path"},
             max_pool_connections=32,
         ),
     )
