@@ -47,6 +47,8 @@ class DatabaseSettings:
 
     `user` empty: the server image's POSTGRES_USER, else `postgres`. `host` empty: the local socket.
     `os_user` empty: the container's own user (compose) or `postgres` (host).
+    `backup_user`: who takes backups, where that is not `user`; without superuser's rights it cannot read the roles'
+    passwords nor, before PostgreSQL 18, other roles' large objects.
     """
 
     service: str = "db"
@@ -55,6 +57,7 @@ class DatabaseSettings:
     host: str = ""
     port: int = 5432
     os_user: str = ""
+    backup_user: str = ""
     format: str = "directory"
     compression: str = "zstd:3"
     jobs: int = 2

@@ -65,8 +65,8 @@ def take(config: Config, *, log: Log) -> Manifest:
     repo = repository.from_settings(config.repository, config.secrets)
     repo.check(writable=True)
     repo.sweep(older_than=STALE, now=datetime.now(timezone.utc))
-    server = postgresql.connect(config, runtime.connect(config))
-    database = config.database.name or server.user
+    server = postgresql.connect(config, runtime.connect(config), backup=True)
+    database = server.database
     size = require_database(server, database)
     server.reap()
     _require_space(config, repo, size)

@@ -30,6 +30,9 @@ CHUNK = 1 << 20
 STDERR_KEPT = 64 << 10
 _SECRET = re.compile(r"(?i)(password|passwd|secret|token|access_key)(\s*[=:]\s*)('[^']*'|\"[^\"]*\"|\S+)")
 
+# PostgreSQL quotes rows, keys and whole statements there; errors and evidence must hold none.
+_ROWS = re.compile(r"^\S*\s*(CONTEXT|STATEMENT|QUERY):|Failing row contains|DETAIL:\s+Key |^COPY |^\d+\t")
+
 
 class Sink(Protocol):
     """Where bytes go: a file, a digest, or both."""
@@ -185,7 +188,8 @@ def run(
 def describe(finished: Finished) -> str:
     """One line on why a process failed, its own words first."""
     how = f"signal {-finished.status}" if finished.status < 0 else f"exit {finished.status}"
-    words = " / ".join(line.strip() for line in finished.stderr.splitlines()[-6:] if line.strip())
+    lines = [line.strip() for line in finished.stderr.splitlines() if line.strip() and not _ROWS.search(line)]
+    words = " / ".join(lines[-6:])
     return f"{finished.command.name}: {words} ({how})" if words else f"{finished.command.name} ended with {how}"
 
 

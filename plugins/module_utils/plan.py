@@ -58,7 +58,7 @@ def assess(config: Config, reference: Optional[Mapping[str, Any]]) -> Assessment
     answers, why = server.answers()
     if not answers:
         return Assessment(DOWN, (f"{service} runs but does not answer: {why}",), state.describe())
-    name = config.database.name or server.user
+    name = server.database
     if name not in server.databases():
         return Assessment(DAMAGED, (f"the database {name} is missing",), state.describe())
     if reference is None:
@@ -107,6 +107,14 @@ def _look_at_data(server: Server, database: str, reference: Mapping[str, Any]) -
             else:
                 findings.append(f"the table {name} cannot be read: {exc.cause}")
     return findings, unchecked
+
+
+def _warnings(found: list[Entry], chosen: Entry) -> list[str]:
+    less, fuller = catalog.shrunk(found, chosen.id)
+    lines = [f"{less}; to use that one: -e recovery_point={fuller}"] if less else []
+    if chosen.manifest and not chosen.manifest.details["role_passwords"]:
+        lines.append("the backup has no role passwords: a role that must be made anew has none until you set it")
+    return lines
 
 
 def reference_of(repo: Repository, found: list[Entry]) -> Optional[Mapping[str, Any]]:
@@ -160,7 +168,7 @@ def make(
         "condition": seen.condition,
         "findings": list(seen.findings),
         "unchecked": list(seen.unchecked),
-        "warnings": [one for one in [catalog.shrunk(found, chosen.id)[0]] if one],
+        "warnings": _warnings(found, chosen),
         "why": why,
         "mode": mode,
         "backup": chosen.as_dict(datetime.now(timezone.utc)),
@@ -326,7 +334,7 @@ def text(made: Mapping[str, Any]) -> list[str]:
         f"backup: {backup['id']} taken {backup['taken_at']}, {human(backup['size'])}, {summary['tables']} tables,"
         f" {summary['rows']} rows, {'proven ' + backup['proven_at'] if backup['proven'] else 'NOT proven by a restore'}"
     )
-    lines += [f"  WARNING: {one}; to use an older one: -e recovery_point=<id>" for one in made["warnings"]]
+    lines += [f"  WARNING: {one}" for one in made["warnings"]]
     lines += [f"  passed over {one['id']}: {one['problem']}" for one in made["passed_over"]]
     if made["needed"]:
         lines.append(f"data written after {backup['taken_at']} will be missing from {made['target']}; it is kept aside")

@@ -89,6 +89,7 @@ class Server:
         execute: Executor,
         *,
         user: str,
+        database: str = "postgres",
         password: str = "",
         host: str = "",
         port: int = 5432,
@@ -99,6 +100,7 @@ class Server:
         self._execute = execute
         self.mount = mount  # where a backup's artefacts already lie for the tools, if they do
         self.user = user
+        self.database = database  # the one that the configuration is about
         self.timeout = timeout
         self.application = application
         self._env = {"PGUSER": user, "PGAPPNAME": application, "PGCONNECT_TIMEOUT": "10", "PGCLIENTENCODING": "UTF8"}
@@ -312,13 +314,18 @@ def _pins() -> str:
     return "".join(f"SET {name} = {literal(value)};\n" for name, value in PINNED.items())
 
 
-def connect(config: Config, runtime: Runtime) -> Server:
-    """The stack's server. Resolves the container once; raises NotFoundError when it does not run."""
+def connect(config: Config, runtime: Runtime, *, backup: bool = False) -> Server:
+    """The stack's server. Resolves the container once; raises NotFoundError when it does not run.
+
+    backup: as the account that takes backups, where the configuration names one of its own.
+    """
     settings = config.database
-    user = settings.user
+    user, database = settings.user, settings.name
     if isinstance(runtime, ComposeRuntime):
-        state = runtime.state(settings.service)
-        user = user or (state.environment or {}).get("POSTGRES_USER", "")
+        # What the image was told: https://hub.docker.com/_/postgres, "Environment Variables".
+        environment = runtime.state(settings.service).environment or {}
+        user = user or environment.get("POSTGRES_USER", "")
+        database = database or environment.get("POSTGRES_DB", "")
         base = runtime.command(settings.service, [], user=settings.os_user)
         container = base.argv[-1]
 
@@ -329,10 +336,12 @@ def connect(config: Config, runtime: Runtime) -> Server:
         def execute(argv: Sequence[str], *, env: Mapping[str, str], stdin: bool) -> Command:
             return runtime.command(settings.service, argv, env=env, stdin=stdin)
 
+    own = backup and bool(settings.backup_user)
     return Server(
         execute,
-        user=user or "postgres",
-        password=config.secrets.get("database_password", ""),
+        user=settings.backup_user if own else user or "postgres",
+        database=database or user or "postgres",
+        password=config.secrets.get("database_backup_password" if own else "database_password", ""),
         host=settings.host,
         port=settings.port,
         application=f"lifeboat-{config.stack}",

@@ -85,8 +85,8 @@ def work(task: Task) -> dict[str, Any]:
         if age <= task.params["max_age"]:
             return {"id": good[-1].id}
     if task.check:
-        server = postgresql.connect(task.config, runtime.connect(task.config))
-        dump.require_database(server, task.config.database.name or server.user)
+        server = postgresql.connect(task.config, runtime.connect(task.config), backup=True)
+        dump.require_database(server, server.database)
         return {"changed": True, "diff": {"before": "", "after": "a new backup\n"}}
     with lock.held(task.config.stack, "backup database", wait=task.params["wait"]):
         manifest = dump.take(task.config, log=task.log)
