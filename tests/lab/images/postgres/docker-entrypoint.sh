@@ -65,9 +65,17 @@ first_start() {
     echo 'PostgreSQL init process complete; ready for start up.'
 }
 
+asks_for_help() {
+    local arg
+    for arg; do
+        case $arg in -'?' | --help | --describe-config | -V | --version) return 0 ;; esac
+    done
+    return 1
+}
+
 main() {
     [[ ${1:-} != -* ]] || set -- postgres "$@"
-    if [[ ${1:-} == postgres ]]; then
+    if [[ ${1:-} == postgres ]] && ! asks_for_help "$@"; then
         prepare_directories
         if [[ $(id -u) == 0 ]]; then exec setpriv --reuid=postgres --regid=postgres --init-groups "$0" "$@"; fi
         from_file POSTGRES_PASSWORD
