@@ -47,6 +47,7 @@ class DatabaseSettings:
 
     `user` empty: the server image's POSTGRES_USER, else `postgres`. `host` empty: the local socket.
     `os_user` empty: the container's own user (compose) or `postgres` (host).
+    `data_directory` empty: the image's PGDATA (compose), or Debian's place for the unit's cluster (host).
     `backup_user`: who takes backups, where that is not `user`; without superuser's rights it cannot read the roles'
     passwords nor, before PostgreSQL 18, other roles' large objects.
     """
@@ -58,6 +59,7 @@ class DatabaseSettings:
     port: int = 5432
     os_user: str = ""
     backup_user: str = ""
+    data_directory: str = ""
     format: str = "directory"
     compression: str = "zstd:3"
     jobs: int = 2

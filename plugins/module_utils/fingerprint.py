@@ -129,8 +129,8 @@ def _acl(kind: str, acl: str, owner: str) -> str:
     """Privileges as sorted text: NULL and an explicit default are the same thing, and order means nothing."""
     return (
         "(SELECT string_agg(y.x, ',' ORDER BY y.x COLLATE \"C\") FROM (SELECT concat_ws('/',"
-        " pg_get_userbyid(a.grantor), CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE"
-        " pg_get_userbyid(a.grantee) END, a.privilege_type, a.is_grantable) AS x"
+        " quote_ident(pg_get_userbyid(a.grantor)), CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE"
+        " quote_ident(pg_get_userbyid(a.grantee)) END, a.privilege_type, a.is_grantable) AS x"
         f" FROM aclexplode(coalesce({acl}, acldefault('{kind}', {owner}))) a) y)"
     )
 
@@ -149,7 +149,7 @@ described AS (
   SELECT CASE relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WHEN 'v' THEN 'view'
            WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence' WHEN 'f' THEN 'foreign table'
            ELSE 'composite type' END AS kind, name,
-         concat_ws('|', pg_get_userbyid(relowner), relpersistence, reloptions::text, relrowsecurity,
+         concat_ws('|', quote_ident(pg_get_userbyid(relowner)), relpersistence, reloptions::text, relrowsecurity,
            relforcerowsecurity, relreplident, relispopulated, pg_get_expr(relpartbound, own.oid),
            CASE WHEN relkind = 'p' THEN pg_get_partkeydef(own.oid) END,
            CASE WHEN relkind IN ('v', 'm') THEN pg_get_viewdef(own.oid) END,
@@ -190,11 +190,11 @@ described AS (
   UNION ALL
   SELECT 'policy', own.name || '.' || quote_ident(p.polname),
          concat_ws('|', p.polcmd, p.polpermissive, (SELECT string_agg(CASE WHEN u = 0 THEN 'PUBLIC'
-           ELSE pg_get_userbyid(u) END, ',' ORDER BY pg_get_userbyid(u)) FROM unnest(p.polroles) u),
+           ELSE quote_ident(pg_get_userbyid(u)) END, ',' ORDER BY pg_get_userbyid(u)) FROM unnest(p.polroles) u),
            pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
   FROM own JOIN pg_policy p ON p.polrelid = own.oid
   UNION ALL
-  SELECT 'function', p.oid::regprocedure::text, concat_ws('|', pg_get_userbyid(p.proowner),
+  SELECT 'function', p.oid::regprocedure::text, concat_ws('|', quote_ident(pg_get_userbyid(p.proowner)),
          CASE WHEN p.prokind = 'a' THEN (SELECT concat_ws('/', g.aggkind, g.aggtransfn::text, g.aggfinalfn::text,
            g.agginitval) FROM pg_aggregate g WHERE g.aggfnoid = p.oid) ELSE pg_get_functiondef(p.oid) END,
          {_acl("f", "p.proacl", "p.proowner")})
@@ -202,7 +202,7 @@ described AS (
   WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
     AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_proc'::regclass AND m.objid = p.oid)
   UNION ALL
-  SELECT 'type', t.oid::regtype::text, concat_ws('|', pg_get_userbyid(t.typowner), t.typtype,
+  SELECT 'type', t.oid::regtype::text, concat_ws('|', quote_ident(pg_get_userbyid(t.typowner)), t.typtype,
          (SELECT string_agg(e.enumlabel, ',' ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid),
          CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END, t.typdefault, t.typnotnull,
          (SELECT string_agg(pg_get_constraintdef(k.oid), ',' ORDER BY k.conname)
@@ -213,7 +213,7 @@ described AS (
     AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_type'::regclass AND m.objid = t.oid)
   UNION ALL
   SELECT 'schema', quote_ident(n.nspname),
-         concat_ws('|', pg_get_userbyid(n.nspowner), {_acl("n", "n.nspacl", "n.nspowner")})
+         concat_ws('|', quote_ident(pg_get_userbyid(n.nspowner)), {_acl("n", "n.nspacl", "n.nspowner")})
   FROM pg_namespace n WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
     AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_namespace'::regclass AND m.objid = n.oid)
   UNION ALL
@@ -239,7 +239,11 @@ described AS (
     AND NOT EXISTS (SELECT FROM member m WHERE m.classid = x.classoid AND m.objid = x.objoid)
     AND x.classoid <> 'pg_extension'::regclass
 )
-SELECT jsonb_build_object('k', kind || ' ' || name, 'h', md5(body)) FROM described ORDER BY 1;
+SELECT jsonb_build_object('k', kind || ' ' || name) || CASE
+  -- Where PostgreSQL printed an expression that it prints otherwise after a restore, see settled() below.
+  WHEN kind NOT IN ('comment', 'schema') AND body ~ '\\(ARRAY\\[|\\) (AND|OR) ' AND body !~ '\\mAS \\$'
+  THEN jsonb_build_object('b', body) ELSE jsonb_build_object('h', md5(body)) END
+FROM described ORDER BY 1;
 """
 
 _ATTEMPT = "take the fingerprint"
@@ -290,7 +294,10 @@ def take(session: Session, level: str) -> dict[str, Any]:
         "level": level,
         "facts": known,
         "roles": {row["name"]: row["facts"] for row in session.rows(_ROLES, attempted=_ATTEMPT)},
-        "schema": {row["k"]: row["h"] for row in session.rows(_SCHEMA, attempted=_ATTEMPT)},
+        "schema": {
+            row["k"]: row["h"] if "h" in row else _md5(settled(row["b"]))
+            for row in session.rows(_SCHEMA, attempted=_ATTEMPT)
+        },
         "sequences": {"before": sequences(session)},
         "tables": tables(session, level),
         "large_objects": large_objects(session),

@@ -282,9 +282,7 @@ def _require_space(config: Config, stack: Runtime, seen: Assessment, database_si
 
 def data_mount(config: Config, stack: Runtime) -> DataMount:
     """The volume or directory that holds the server's data."""
-    state = stack.state(config.database.service)
-    inside = (state.environment or {}).get("PGDATA") or "/var/lib/postgresql/data"
-    return stack.data_mount(config.database.service, inside)
+    return stack.data_mount(config.database.service, stack.data_path(config.database.service))
 
 
 def _steps(config: Config, chosen: Entry, writers: list[str], mode: str) -> list[str]:

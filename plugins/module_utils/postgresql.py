@@ -171,15 +171,15 @@ class Server:
 
     def major(self) -> int:
         """The major version of the server's own tools: known even when the server does not run."""
-        text = pipeline.output(
-            self.run_command(["postgres", "--version"]),
-            attempted="read the server's version",
-            subject="postgres",
-            timeout=60,
-        )
+        text = ""
+        for tool in ("postgres", "pg_dump"):  # Debian keeps the former off the path
+            with contextlib.suppress(LifeboatError):
+                text = text or pipeline.output(
+                    self.run_command([tool, "--version"]), attempted="read its version", subject=tool, timeout=60
+                )
         found = re.search(r"(\d+)(\.|beta|rc|devel)", text)
         if not found:
-            raise UnverifiedError("read the server's version", "postgres --version", f"it printed {text!r}")
+            raise UnverifiedError("read the server's version", "postgres --version", f"it said {text!r}")
         return int(found.group(1))
 
     @functools.cached_property

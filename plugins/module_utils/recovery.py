@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import time
 import urllib.error
 import urllib.request
@@ -108,13 +109,11 @@ def _rebuild(config: Config, stack: Runtime, stamp: str, log: Log) -> dict[str, 
         aside = _quarantine(config, mount, stamp)
         quarantine = str(aside)
         log(f"quarantined {mount.path} as {aside}")
-        way_back = [
-            f"docker compose --project-directory {config.runtime.project_directory} rm --stop --force {service}",
-            f"mv {mount.path} {mount.path}.recovered",
-            f"mv {aside} {mount.path}",
-            f"docker compose --project-directory {config.runtime.project_directory} up --detach",
-        ]
+        stop, start = stack.by_hand(service)
+        old, new = shlex.quote(str(aside)), shlex.quote(str(mount.path))
+        way_back = [stop, f"mv {new} {shlex.quote(f'{mount.path}.recovered')}", f"mv {old} {new}", start]
     log(f"starting a fresh {service}")
+    stack.initialise(service, str(mount.path), config.database.user or "postgres")
     stack.start([service], timeout=300)
     _wait_for_answer(config, stack)
     _wait_until_settled(config, stack)

@@ -66,12 +66,14 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     catalog,
     checks,
     cli,
+    compose,
     config,
     dump,
     errors,
     evidence,
     filesystem,
     fingerprint,
+    host,
     lock,
     manifest,
     pipeline,
@@ -87,6 +89,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     runtime,
     s3,
     scratch,
+    service,
     status,
     verify,
     version,
@@ -94,9 +97,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
 
 # Importing them is what makes Ansible send them to the host; their sources are then read back from what it sent.
 CORE = (
-    catalog, checks, cli, config, dump, errors, evidence, filesystem, fingerprint, lock, manifest, pipeline, plan,
+    catalog, checks, cli, compose, config, dump, errors, evidence, filesystem, fingerprint, host, lock, manifest, pipeline, plan,
     postgresql, prune, recovery, repository, repository_local, repository_s3, restore, retention, runtime, s3, scratch,
-    status, verify, version,
+    service, status, verify, version,
 )  # fmt: skip
 MAIN = b"import sys\n\nfrom lifeboat.cli import main\n\nsys.exit(main())\n"
 
