@@ -29,6 +29,7 @@ from .errors import LifeboatError
 CHUNK = 1 << 20
 STDERR_KEPT = 64 << 10
 _SECRET = re.compile(r"(?i)(password|passwd|secret|token|access_key)(\s*[=:]\s*)('[^']*'|\"[^\"]*\"|\S+)")
+_SECRET_IN_URL = re.compile(r"(://[^\s/:@]*:)[^\s/]+@")
 
 # PostgreSQL quotes rows, keys and whole statements there; errors and evidence must hold none.
 _ROWS = re.compile(r"^\S*\s*(CONTEXT|STATEMENT|QUERY):|Failing row contains|DETAIL:\s+Key |^COPY |^\d+\t")
@@ -89,7 +90,7 @@ class Finished:
 
 def scrub(text: str) -> str:
     """Blank the values of anything that looks like a credential; tools do echo connection strings."""
-    return _SECRET.sub(r"\1\2********", text)
+    return _SECRET_IN_URL.sub(r"\1********@", _SECRET.sub(r"\1\2********", text))
 
 
 def _tail(stream: IO[bytes]) -> str:
@@ -98,8 +99,8 @@ def _tail(stream: IO[bytes]) -> str:
     return scrub(stream.read().decode("utf-8", "replace")).strip()
 
 
-def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Terminate what still runs, then kill it: a chain never outlives its failure."""
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Terminate what still runs, then kill it: a chain never outlives its failure. Close what it wrote to."""
     for sig, grace in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
         alive = [process for process in processes if process.poll() is None]
         for process in alive:
@@ -108,6 +109,30 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         for process in alive:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(grace)
+    for process in processes:
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _wait(
+    processes: Sequence[subprocess.Popen[bytes]], deadline: float, fine: Callable[[int, int], bool]
+) -> Optional[dict[int, int]]:
+    """Wait until all have ended, or one in a way that is not fine: {index: status}. None when the time is up first."""
+    ended: dict[int, int] = {}
+    pause = 0.0005
+    while True:
+        for index, process in enumerate(processes):
+            status = process.poll()
+            if status is not None and index not in ended:
+                ended[index] = status
+                if not fine(index, status):
+                    return ended
+        if len(ended) == len(processes):
+            return ended
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(pause)
+        pause = min(2 * pause, 0.05)
 
 
 def run(
@@ -147,7 +172,7 @@ def run(
                     upstream.close()  # ours, or the writer never sees EPIPE when the reader dies
                 upstream = process.stdout
         except OSError as exc:
-            _stop(processes)
+            _end(processes)
             raise LifeboatError(attempted, subject, f"{command.name}: {exc.strerror or exc}", remedy) from exc
 
         feeder = _Feeder(source, processes[0]) if source is not None else None
@@ -157,27 +182,22 @@ def run(
                 assert output is not None
                 for data in _read(output, deadline, attempted, subject, timeout):
                     sink.write(data)
-            for process in processes:
-                process.wait(max(0.01, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            _stop(processes)
-            raise LifeboatError(
-                attempted, subject, f"no end after {timeout:.0f} s", "Raise lifeboat_timeout."
-            ) from None
-        except BaseException:
-            _stop(processes)
-            raise
+
+            def fine(index: int, status: int) -> bool:
+                # A process killed by SIGPIPE is a consequence: its reader is about to end with the reason.
+                return status == -signal.SIGPIPE or ok(Finished(commands[index], status, _tail(errors[index])))
+
+            ended = _wait(processes, deadline, fine)
+            if ended is None:
+                raise LifeboatError(attempted, subject, f"no end after {timeout:.0f} s", "Raise lifeboat_timeout.")
         finally:
+            _end(processes)
             if feeder is not None:
                 feeder.join()
 
-        finished = [
-            Finished(command, process.wait(), _tail(error))
-            for command, process, error in zip(commands, processes, errors)
-        ]
+        finished = [Finished(commands[n], status, _tail(errors[n])) for n, status in sorted(ended.items())]
         bad = [one for one in finished if not ok(one)]
         if bad:
-            # A process killed by SIGPIPE is a consequence; name the one that had a reason of its own.
             culprit = next((one for one in bad if one.status != -signal.SIGPIPE), bad[0])
             raise LifeboatError(attempted, subject, describe(culprit), remedy)
         if feeder is not None and feeder.error is not None and not isinstance(feeder.error, BrokenPipeError):
@@ -260,7 +280,10 @@ def output(
 
 
 def probe(command: Command, *, timeout: float = 60) -> tuple[int, str, str]:
-    """Run one command whose failure is an answer: (status, stdout, stderr). 127: not installed; 124: timed out."""
+    """Run one command whose failure is an answer: (status, stdout, stderr).
+
+    As shells have it: 127 not installed, 126 cannot be run, 124 timed out.
+    """
     try:
         done = subprocess.run(
             list(command.argv),
@@ -270,8 +293,8 @@ def probe(command: Command, *, timeout: float = 60) -> tuple[int, str, str]:
             check=False,
             env=command.environment(),
         )
-    except FileNotFoundError as exc:
-        return 127, "", str(exc)
+    except OSError as exc:
+        return (127 if isinstance(exc, FileNotFoundError) else 126), "", str(exc)
     except subprocess.TimeoutExpired:
         return 124, "", f"no answer after {timeout:.0f} s"
     return done.returncode, done.stdout.decode("utf-8", "replace"), scrub(done.stderr.decode("utf-8", "replace"))

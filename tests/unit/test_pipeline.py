@@ -1,0 +1,319 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Chains of real processes: every way in which one of them, the source, the sink or the clock can fail."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import pipeline
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.pipeline import Command, Finished, HashingWriter
+
+LONG = 60  # nothing here lasts that long unless it is not killed
+
+
+def sh(script: str, **env: str) -> Command:
+    return Command(["sh", "-c", script], env or None)
+
+
+def run(*scripts: str, **options: Any) -> list[Finished]:
+    commands = [sh(script) if isinstance(script, str) else script for script in scripts]
+    return pipeline.run(commands, attempted="try", subject="it", **{"timeout": LONG, **options})
+
+
+@pytest.fixture
+def mark() -> str:
+    """A word in the command lines of a test's processes, by which those still alive are found."""
+    return f"mark-{os.getpid()}-{time.monotonic_ns()}"
+
+
+def alive(mark: str) -> list[str]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (entry / "cmdline").read_bytes() and ") Z " not in (entry / "stat").read_text():
+                found.append(entry.name)
+        except OSError:
+            continue
+    return found
+
+
+# A chain's failures: what runs, and what the error must name (and must not).
+FAILURES: list[tuple[str, list[str], str]] = [
+    ("first of three", ["echo no such table >&2; exit 3", "cat", "cat"], "sh: no such table (exit 3)"),
+    ("middle of three", ["exec yes", "head -c 5; echo bad block >&2; exit 4", "cat"], "sh: bad block (exit 4)"),
+    ("last of three", ["exec yes", "exec cat", "echo full >&2; exit 5"], "sh: full (exit 5)"),
+    ("only one", ["exit 1"], "sh ended with exit 1"),
+    ("first says nothing", ["exit 9", "cat"], "sh ended with exit 9"),
+    ("killed", ["kill -KILL $$", "cat"], "sh ended with signal 9"),
+    ("first and last", ["echo one >&2; exit 1", "cat >/dev/null; echo two >&2; exit 2"], "one"),
+    ("missing binary", [], "lifeboat-no-such-tool: No such file or directory"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("scripts", "words"), [case[1:] for case in FAILURES], ids=[case[0] for case in FAILURES])
+@pytest.mark.parametrize("sink", [True, False], ids=["sink", "no sink"])
+def test_any_failing_process_fails_the_chain(scripts: list[str], words: str, sink: bool) -> None:
+    commands = [sh(script) for script in scripts] or [sh("sleep 600"), Command(["lifeboat-no-such-tool"])]
+    with pytest.raises(LifeboatError) as error:
+        pipeline.run(
+            commands,
+            attempted="dump",
+            subject="shop",
+            sink=io.BytesIO() if sink else None,
+            timeout=LONG,
+            remedy="Look.",
+        )
+    assert words in error.value.cause
+    assert (error.value.attempted, error.value.subject, error.value.remedy) == ("dump", "shop", "Look.")
+
+
+def test_the_same_chain_passes_when_nothing_fails() -> None:
+    sink = io.BytesIO()
+    finished = run("cat; echo end", "tr a-z A-Z", source=io.BytesIO(b"begin\n"), sink=sink)
+    assert sink.getvalue() == b"BEGIN\nEND\n"
+    assert [one.status for one in finished] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "position",
+    [0, 1, 2],
+)
+def test_the_first_failure_kills_the_chain(position: int, mark: str) -> None:
+    """One that neither reads nor writes would never notice by itself that another one is gone."""
+    scripts = [f"sleep 600 # {mark}"] * 3
+    scripts[position] = f"exit 7 # {mark}"
+    with pytest.raises(LifeboatError, match="exit 7"):
+        run(*(f": {mark}; {script}" for script in scripts))
+    assert alive(mark) == []
+
+
+def test_a_timeout_kills_the_chain_and_leaves_no_process(mark: str) -> None:
+    with pytest.raises(LifeboatError, match=r"no end after 0 s.*lifeboat_timeout"):
+        run(f"sleep 600 # {mark}; :", f"cat # {mark}; :", timeout=0.3)
+    assert alive(mark) == []
+
+
+def test_a_timeout_in_the_middle_of_output(mark: str) -> None:
+    with pytest.raises(LifeboatError, match="no end after"):
+        run(f"while :; do echo {mark}; sleep 0.05; done", sink=io.BytesIO(), timeout=0.4)
+    assert alive(mark) == []
+
+
+def test_what_ignores_sigterm_is_killed(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two graces of 5 s are for real tools; here they are over at once."""
+    real = subprocess.Popen.wait
+    monkeypatch.setattr(
+        subprocess.Popen, "wait", lambda self, timeout=None: real(self, None if timeout is None else timeout / 25)
+    )
+    with pytest.raises(LifeboatError, match="no end after"):
+        run(f"trap '' TERM; : {mark}; while :; do sleep 0.05; done", timeout=0.3)
+    assert alive(mark) == []
+
+
+def test_sigpipe_is_a_consequence_never_the_culprit() -> None:
+    """`yes` is killed by SIGPIPE because its reader gave up; the reader's own words are what helps."""
+    with pytest.raises(LifeboatError, match=r"sh: disk is broken \(exit 2\)"):
+        run("exec yes", "head -c 9 >/dev/null; exec <&-; sleep 0.3; echo disk is broken >&2; exit 2")
+
+
+def test_sigpipe_alone_is_a_failure() -> None:
+    """`yes | head` says all is well in a shell. A dump whose reader stopped early is not a dump."""
+    with pytest.raises(LifeboatError, match="yes ended with signal 13"):
+        pipeline.run([Command(["yes"]), Command(["head", "-c", "9"])], attempted="try", subject="it", timeout=LONG)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_a_failing_sink_stops_the_chain_and_tells_its_own_error(code: int, mark: str) -> None:
+    class Full(io.RawIOBase):
+        def write(self, data: Any, /) -> int:
+            raise OSError(code, os.strerror(code), "/backup/file")
+
+    with pytest.raises(OSError, match=os.strerror(code)) as error:
+        run(f": {mark}; exec yes {mark}", f": {mark}; exec cat", sink=HashingWriter(Full()))  # type: ignore[arg-type]
+    assert error.value.errno == code
+    assert alive(mark) == []
+
+
+def test_a_real_full_file_system() -> None:
+    with pytest.raises(OSError, match="No space left") as error, Path("/dev/full").open("wb", buffering=0) as full:
+        run("exec yes", sink=full)
+    assert error.value.errno == errno.ENOSPC
+
+
+def test_a_failing_source_fails_the_chain() -> None:
+    """Half a dump fed to psql must not count as a whole one."""
+
+    class Broken(io.RawIOBase):
+        calls = 0
+
+        def read(self, size: int = -1, /) -> bytes:
+            self.calls += 1
+            if self.calls > 1:
+                raise EOFError("compressed file ended before the end-of-stream marker was reached")
+            return b"half"
+
+    sink = io.BytesIO()
+    with pytest.raises(LifeboatError, match="reading its input: compressed file ended"):
+        run("cat", source=Broken(), sink=sink)  # type: ignore[arg-type]
+
+
+def test_a_process_that_ends_before_its_input_does_is_judged_by_its_status() -> None:
+    run("head -c 3 >/dev/null", source=io.BytesIO(b"x" * 5_000_000))
+    with pytest.raises(LifeboatError, match="enough"):
+        run("head -c 3 >/dev/null; echo enough >&2; exit 1", source=io.BytesIO(b"x" * 5_000_000))
+
+
+def test_an_accepted_status_is_no_failure() -> None:
+    accepted: Callable[[Finished], bool] = lambda one: one.status == 0 or "warning" in one.stderr  # noqa: E731
+    finished = run("echo warning >&2; exit 1", "cat", ok=accepted)
+    assert [one.status for one in finished] == [1, 0]
+    with pytest.raises(LifeboatError, match="an error"):
+        run("echo an error >&2; exit 1", "cat", ok=accepted)
+
+
+def test_stderr_may_be_larger_than_any_pipe() -> None:
+    """A tool that talks more than a pipe holds hangs for ever when nobody reads; only the end of it is kept."""
+    finished = run("head -c 3000000 /dev/zero | tr '\\0' x >&2; echo; echo the end >&2")
+    assert finished[0].stderr.endswith("the end")
+    assert len(finished[0].stderr) <= pipeline.STDERR_KEPT
+
+
+SECRETS = [
+    ("password=hunter2 host=db", "password=******** host=db"),
+    ("PGPASSWORD='it''s it'", "PGPASSWORD=********'s it'"),
+    ('passwd: "two words" x', "passwd: ******** x"),
+    ("AWS_SECRET_ACCESS_KEY=abc/d+e", "AWS_SECRET_ACCESS_KEY=********"),
+    ("Token = abcdef", "Token = ********"),
+    ("postgresql://app:pa$$@db:5432/shop", "postgresql://app:********@db:5432/shop"),
+    ("no secrets here", "no secrets here"),
+]
+
+
+@pytest.mark.parametrize(("said", "shown"), SECRETS)
+def test_secrets_are_scrubbed_from_what_tools_say(said: str, shown: str) -> None:
+    assert pipeline.scrub(said).startswith(shown.partition("'s")[0])
+    if shown == said:
+        return
+    script = 'printf "%s\\n" "$SAID" >&2; exit 1'
+    with pytest.raises(LifeboatError) as error:
+        pipeline.run([sh(script, SAID=said)], attempted="try", subject="it")
+    assert "********" in error.value.cause
+    for secret in ("hunter2", "two words", "abc/d+e", "abcdef", "pa$$"):
+        assert secret not in str(error.value)
+    status, _, err = pipeline.probe(sh(script, SAID=said))
+    assert status == 1
+    assert "********" in err
+
+
+ROWS = """pg_restore: error: could not execute query: ERROR:  new row violates check constraint
+DETAIL:  Failing row contains (1, 4111-1111-1111-1111).
+CONTEXT:  COPY card, line 1: "4111-1111-1111-1111"
+STATEMENT:  INSERT INTO card VALUES ('4111-1111-1111-1111')"""
+
+
+def test_rows_are_never_quoted() -> None:
+    with pytest.raises(LifeboatError) as error:
+        pipeline.run([sh('printf "%s\\n" "$SAID" >&2; exit 1', SAID=ROWS)], attempted="try", subject="it")
+    assert "violates check constraint" in error.value.cause
+    assert "4111" not in str(error.value)
+
+
+def test_secrets_travel_in_the_environment_and_the_locale_is_plain() -> None:
+    command = Command(["sh", "-c", 'echo "$LC_ALL $PGPASSWORD"'], {"PGPASSWORD": "x y'\"$\\"})
+    assert pipeline.output(command, attempted="try", subject="it") == "C.UTF-8 x y'\"$\\\n"
+
+
+def test_a_chain_deaf_to_its_input_does_not_block_on_it() -> None:
+    run("exit 0", source=io.BytesIO(b"x" * (8 << 20)))
+
+
+def test_output_is_bounded() -> None:
+    with pytest.raises(LifeboatError, match="more than 1000 bytes"):
+        pipeline.output(Command(["yes"]), attempted="try", subject="it", limit=1000)
+
+
+PROBES = [
+    ("exit 0", 0, "", ""),
+    ("echo out; echo err >&2; exit 4", 4, "out\n", "err\n"),
+    ("kill -TERM $$", -15, "", ""),
+]
+
+
+@pytest.mark.parametrize(("script", "status", "out", "err"), PROBES)
+def test_probe_tells_a_failure_as_an_answer(script: str, status: int, out: str, err: str) -> None:
+    assert pipeline.probe(sh(script)) == (status, out, err)
+
+
+def test_probe_of_what_cannot_run(tmp_path: Path) -> None:
+    assert pipeline.probe(Command(["lifeboat-no-such-tool"]))[0] == 127
+    (tmp_path / "tool").write_text("#!/bin/sh\n")
+    status, _, err = pipeline.probe(Command([str(tmp_path / "tool")]))
+    assert (status, "Permission denied" in err) == (126, True)
+    assert pipeline.probe(Command(["sleep", "600"]), timeout=0.1) == (124, "", "no answer after 0 s")
+
+
+BIG = """
+import resource, sys
+from ansible_collections.lifeboat.dr.plugins.module_utils import pipeline
+writer = pipeline.HashingWriter()
+produce = pipeline.Command(["head", "-c", str(512 << 20), "/dev/zero"])
+pipeline.run([produce, pipeline.Command(["cat"])], attempted="x", subject="y", sink=writer)
+with open("/dev/zero", "rb") as zero:
+    class Part:
+        left = 256 << 20
+        def read(self, size):
+            size = min(size, self.left); self.left -= size
+            return zero.read(size)
+    count = pipeline.HashingWriter()
+    pipeline.run([pipeline.Command(["cat"])], attempted="x", subject="y", source=Part(), sink=count)
+print(writer.size, writer.sha256, count.size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_a_big_stream_takes_no_more_memory_than_a_small_one() -> None:
+    """512 MB out of a chain and 256 MB into one: every byte counted and hashed, memory flat."""
+    path = next(one for one in sys.path if one.endswith(".ansible/collections"))
+    done = subprocess.run(
+        [sys.executable, "-c", BIG], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True
+    )
+    size, digest, fed, peak = done.stdout.split()
+    expected = hashlib.sha256()
+    for _ in range(512):
+        expected.update(bytes(1 << 20))
+    assert (int(size), digest, int(fed)) == (512 << 20, expected.hexdigest(), 256 << 20)
+    assert int(peak) < 64 << 10, "kilobytes"
+
+
+def test_hashing_writer_writes_through(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        writer = HashingWriter(file)
+        writer.write(b"ab")
+        writer.write(b"c")
+    assert (tmp_path / "file").read_bytes() == b"abc"
+    assert (writer.size, writer.sha256) == (3, hashlib.sha256(b"abc").hexdigest())
+
+
+def test_an_interrupt_leaves_no_process(mark: str) -> None:
+    """Ctrl-C while a dump runs: the exception goes up, the chain goes down."""
+
+    class Interrupted:
+        def write(self, data: bytes, /) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(f": {mark}; exec yes {mark}", sink=Interrupted())
+    assert alive(mark) == []
+    assert signal.getsignal(signal.SIGPIPE) != signal.SIG_DFL, "Python's own SIGPIPE handling must stay"
