@@ -5,13 +5,14 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 PYTHON ?= python3
+SCENARIO ?= database
 export PATH := $(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-.PHONY: help setup demo test lint unit integration molecule engine lab lab-down bench clean
+.PHONY: help setup demo test lint unit integration molecule engine lab lab-down drill docs bench clean
 
 help: ## List the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready ## Make the virtual environment and put the collection on Ansible's path
 
@@ -31,6 +32,7 @@ lint: setup ## Style, types, and every rule of ansible-lint's production profile
 	yamllint --strict .
 	ansible-lint --offline -q
 	antsibull-changelog lint
+	python docs/generate.py --check
 	@echo "lint: no warning"
 
 unit: setup ## Fast tests of the core and the modules
@@ -48,6 +50,12 @@ engine: setup
 lab: setup ## Boot the lab: app1, vault1, spare1
 	@ansible-playbook molecule/shared/create.yml
 	@ansible-playbook -i inventories/lab molecule/shared/prepare.yml
+
+drill: lab ## Break the lab for real and recover it: make drill SCENARIO=database
+	@tests/lab/drill.sh $(SCENARIO)
+
+docs: setup ## Write docs/modules.md from the modules
+	python docs/generate.py
 
 lab-down: setup ## Remove the lab; its images stay
 	@ansible-playbook molecule/shared/destroy.yml

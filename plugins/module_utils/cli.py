@@ -20,7 +20,7 @@ from typing import Any, Optional
 from . import catalog, config, dump, lock, prune, repository, status, verify
 from .checks import COULD_NOT_VERIFY, FAIL, PASS
 from .dump import human
-from .errors import LifeboatError
+from .errors import LifeboatError, LockedError
 from .version import VERSION
 
 EXIT_CODES = """exit codes:
@@ -109,6 +109,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except KeyboardInterrupt:
         log.error("%s interrupted", arguments.verb)
         return 130
+    if code:
+        # Cron throws standard output away and mails standard error: a bad verdict must not be silent.
+        log.error("%s: %s", arguments.verb, shown[-1] if shown else f"exit {code}")
     try:
         print(json.dumps(result, ensure_ascii=False) if arguments.json else "\n".join(shown))
     except BrokenPipeError:
@@ -148,8 +151,12 @@ def _backup(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> t
             f"{manifest.details['fingerprint']['tables']} tables, {manifest.details['fingerprint']['rows']} rows"
         ]
         if arguments.prune:
-            result["prune"] = prune.prune(loaded, now=datetime.now(timezone.utc), dry_run=False, log=log)
-            shown.append(f"pruned {len(result['prune']['delete'])}")
+            try:
+                result["prune"] = prune.prune(loaded, now=datetime.now(timezone.utc), dry_run=False, log=log)
+                shown.append(f"pruned {len(result['prune']['delete'])}")
+            except LockedError as exc:  # the backup is good; retention can wait for tomorrow
+                log(f"not pruned: {exc.cause}")
+                shown.append(f"not pruned: {exc.cause}")
     return 0, result, shown
 
 

@@ -10,8 +10,10 @@ two equal rows must not cancel out). Beside it sequences, large objects, the sch
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from .checks import COULD_NOT_VERIFY, PASS, Check, compared
 from .errors import UsageError
@@ -240,8 +242,8 @@ described AS (
     AND x.classoid <> 'pg_extension'::regclass
 )
 SELECT jsonb_build_object('k', kind || ' ' || name) || CASE
-  -- Where PostgreSQL printed an expression that it prints otherwise after a restore, see settled() below.
-  WHEN kind NOT IN ('comment', 'schema') AND body ~ '\\(ARRAY\\[|\\) (AND|OR) ' AND body !~ '\\mAS \\$'
+  -- Expressions that print otherwise after a restore: see settled(). A function's source text is left as it is.
+  WHEN kind <> 'comment' AND body ~ '[(]ARRAY[[]|[)] (AND|OR) ' AND (kind <> 'function' OR body !~ 'AS [$]function[$]')
   THEN jsonb_build_object('b', body) ELSE jsonb_build_object('h', md5(body)) END
 FROM described ORDER BY 1;
 """
@@ -281,6 +283,94 @@ def _table_sql(name: str, columns: str, method: str) -> str:
     }.get(method)
     hashed = f", 'hash', coalesce(sum({row_hash}::numeric), 0)::text" if row_hash else ""
     return f"SELECT jsonb_build_object('rows', count(*){hashed}) FROM ONLY {name} x;"
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+_TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|[()\[\],]|[^'"()\[\],]+|.""", re.DOTALL)
+_NAME = r"""("([^"]|"")+"|[^"().,\[\]]+)"""
+_CAST = re.compile(rf"::({_NAME}\.)?{_NAME}(\(\d+(,\d+)?\))?")
+
+
+class _Group(NamedTuple):
+    """Brackets and what is in them: `parts` are texts and groups, `text` is all of it printed."""
+
+    parts: list[Any]
+    text: str
+
+
+def settled(text: str) -> str:
+    """Definitions as PostgreSQL prints them once they were dumped and read again; what is settled stays as it is.
+
+    It prints two things otherwise than it was told them, and takes the print for granted when it reads it back:
+    `s IN ('a', 'b')` of a varchar is `(ARRAY['a'::varchar, 'b'::varchar])::text[]` at first, and then
+    `ARRAY[('a'::varchar)::text, ('b'::varchar)::text]`; `a BETWEEN 1 AND 2 AND b` is `((a >= 1) AND (a <= 2)) AND b`
+    at first, and then `(a >= 1) AND (a <= 2) AND b`, for its grammar flattens the left side.
+    https://github.com/postgres/postgres/blob/REL_17_STABLE/src/backend/parser/gram.y (makeAndExpr, makeOrExpr)
+    """
+    levels: list[list[Any]] = [[]]
+    for token in _TOKEN.findall(text):
+        if token in "([":
+            levels.append([token])
+        elif token in ")]" and len(levels) > 1:
+            parts = _flattened(_pushed_down([*levels.pop(), token]))
+            levels[-1].append(_Group(parts, _printed(parts)))
+        else:
+            levels[-1].append(token)
+    return "".join(_printed(_pushed_down(parts)) for parts in levels)
+
+
+def _printed(parts: list[Any]) -> str:
+    return "".join(one if isinstance(one, str) else one.text for one in parts)
+
+
+def _pushed_down(parts: list[Any]) -> list[Any]:
+    """`(ARRAY[a, b])::type[]` becomes `ARRAY[(a)::type, (b)::type]`."""
+    done: list[Any] = []
+    at = 0
+    while at < len(parts):
+        part = parts[at]
+        at += 1
+        if isinstance(part, _Group) and part.parts[:2] == ["(", "ARRAY"] and len(part.parts) == 4:
+            end = next((n for n, one in enumerate(parts[at:], at) if isinstance(one, _Group) and one.text == "[]"), at)
+            cast = _printed(parts[at:end])
+            if _CAST.fullmatch(cast):
+                done += ["ARRAY", _cast_each(part.parts[2], cast)]
+                at = end + 1
+                continue
+        done.append(part)
+    return done
+
+
+def _cast_each(elements: _Group, cast: str) -> _Group:
+    """Every element of `[a, b]` with the cast; a nested array passes it on to its own."""
+    done: list[Any] = ["["]
+    element: list[Any] = []
+    for part in elements.parts[1:]:
+        if part not in (",", "]"):
+            element.append(part)
+            continue
+        plain = _printed(element).strip()
+        if plain.startswith("ARRAY[") and len(element) == 2:
+            done += ["ARRAY", _cast_each(element[1], cast)]
+        else:
+            done.append(f"({plain}){cast}")
+        done.append(", " if part == "," else "]")
+        element = []
+    return _Group(done, _printed(done))
+
+
+def _flattened(parts: list[Any]) -> list[Any]:
+    """`((a AND b) AND c)` becomes `(a AND b AND c)`; so does OR. Only at the left: the right side prints as it is."""
+    left, then = parts[1], parts[2] if len(parts) > 2 else ""
+    if parts[0] == "(" and isinstance(left, _Group) and left.parts[0] == "(" and isinstance(then, str):
+        word = re.match(r" (AND|OR) ", then)
+        bare = " () ".join(one for one in left.parts[1:-1] if isinstance(one, str) and one[0] not in "'\"")
+        if word and re.search(rf"\b{word[1]}\b", bare) and not re.search(r"\b(SELECT|CASE|BETWEEN)\b", bare):
+            return ["(", *left.parts[1:-1], *parts[2:]]
+    return parts
 
 
 def take(session: Session, level: str) -> dict[str, Any]:

@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime, timedelta
 from typing import Any, Callable
 
-from . import catalog, repository, retention
+from . import catalog, lock, repository, retention
 from .config import Config
 
 Log = Callable[[str], None]
@@ -28,9 +29,11 @@ def prune(config: Config, *, now: datetime, dry_run: bool, log: Log) -> dict[str
         one for one in catalog.entries(repo, "database") if one.manifest is None or one.manifest.stack == config.stack
     ]
     plan = retention.plan(catalog.for_retention(found), policy(config), now)
-    for identity in plan.delete:
-        log(f"{'would delete' if dry_run else 'deleting'} {identity}")
-        if not dry_run:
-            repo.delete("database", identity)
-    swept = repo.sweep(older_than=LEFTOVER_AGE, now=now, dry_run=dry_run)
+    # A verification that is under way reads artefacts for as long as it takes: do not pull them from under it.
+    with contextlib.nullcontext() if dry_run else lock.held(f"{config.stack}.verify", "prune"):
+        for identity in plan.delete:
+            log(f"{'would delete' if dry_run else 'deleting'} {identity}")
+            if not dry_run:
+                repo.delete("database", identity)
+        swept = repo.sweep(older_than=LEFTOVER_AGE, now=now, dry_run=dry_run)
     return {"keep": plan.keep, "delete": list(plan.delete), "swept": list(swept)}

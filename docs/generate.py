@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+"""Write docs/modules.md from the modules' own documentation. `--check` fails where the file is not what it would be."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "docs" / "modules.md"
+
+
+def markup(text: str) -> str:
+    """Ansible's semantic markup as Markdown: C(x), O(x), V(x), RV(x#..:y), M(ns.col.x)."""
+    text = re.sub(r"\bRV\([^)]*?([\w.]+)\)", r"`\1`", text)
+    text = re.sub(r"\bM\(lifeboat\.dr\.(\w+)\)", r"[`\1`](#\1)", text)
+    return re.sub(r"\b[COVP]\(([^)]*)\)", r"`\1`", text)
+
+
+def words(value: Any) -> str:
+    return markup(" ".join(value) if isinstance(value, list) else str(value)).replace("|", "\\|")
+
+
+def table(options: dict[str, Any]) -> list[str]:
+    lines = ["| option | type | default | |", "|---|---|---|---|"]
+    for name, one in options.items():
+        default = (
+            "**required**" if one.get("required") else f"`{json.dumps(one['default'])}`" if "default" in one else ""
+        )
+        choices = f" One of {', '.join(f'`{choice}`' for choice in one['choices'])}." if one.get("choices") else ""
+        lines.append(f"| `{name}` | {one.get('type', 'str')} | {default} | {words(one['description'])}{choices} |")
+    return lines
+
+
+def page(documented: dict[str, Any]) -> str:
+    lines = ["# Modules", "", "Written by `make docs` from the modules themselves.", ""]
+    for full in sorted(documented):
+        doc = documented[full]["doc"]
+        name = full.rpartition(".")[2]
+        lines += [f"## {name}", "", words(doc["short_description"]) + ".", "", words(doc["description"]), ""]
+        lines += [*table(doc.get("options") or {}), ""]
+        for mode in ("check_mode", "diff_mode"):
+            attribute = doc["attributes"][mode]
+            lines.append(f"* {mode}: {attribute['support']}. {words(attribute.get('details', ''))}".rstrip())
+        lines += ["", "```yaml", documented[full]["examples"].strip(), "```", "", "Returns:", ""]
+        returned = documented[full]["return"] or {}
+        lines += [f"* `{key}` ({one['type']}): {words(one['description'])}" for key, one in returned.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    names = sorted(f"lifeboat.dr.{path.stem}" for path in (ROOT / "plugins" / "modules").glob("*.py"))
+    out = subprocess.run(["ansible-doc", "--json", *names], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    text = page(json.loads(out))
+    if "--check" in sys.argv[1:]:
+        if not TARGET.is_file() or TARGET.read_text(encoding="utf-8") != text:
+            print("docs/modules.md is not what the modules say: run make docs", file=sys.stderr)
+            return 1
+        return 0
+    TARGET.write_text(text, encoding="utf-8")
+    print(f"wrote {TARGET.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
