@@ -1,0 +1,152 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A throw-away Compose project with a real PostgreSQL, and the few things that the tests do to it.
+
+The superuser's name and password are hostile on purpose, so that every test of every feature meets them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    catalog,
+    checks,
+    config,
+    dump,
+    postgresql,
+    repository,
+    restore,
+    runtime,
+    verify,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.postgresql import identifier
+
+IMAGE = "lifeboat-lab/postgres:17"
+STACK = f"it-{os.getpid()}"
+# As hostile as initdb lets it be: it refuses quotes, dollars, backslashes and "--" in the first superuser's name.
+SUPERUSER = "Ops; DROP é =://x"
+# Every printable character of ASCII, a space at either end, and some beyond.
+PASSWORD = " " + "".join(chr(code) for code in range(33, 127)) + " ß日 "
+
+
+def docker(*argv: str, stdin: str = "", check: bool = True) -> str:
+    done = subprocess.run(["docker", *argv], input=stdin, capture_output=True, text=True, timeout=300, check=False)
+    assert not check or done.returncode == 0, f"docker {' '.join(argv)[:300]}: {done.stderr[-3000:]}"
+    return done.stdout
+
+
+class Stack:
+    """The project: `db`, and `app` that depends on it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.name = f"lifeboat-{STACK}"
+        self.container = f"{self.name}-db-1"
+        environment = {"POSTGRES_USER": SUPERUSER, "POSTGRES_PASSWORD": PASSWORD, "POSTGRES_DB": "postgres"}
+        definition = {
+            "name": self.name,
+            "services": {
+                "db": {
+                    "image": IMAGE,
+                    "command": ["postgres", "-c", "fsync=off", "-c", "shared_buffers=32MB"],
+                    "environment": {key: value.replace("$", "$$") for key, value in environment.items()},
+                    "volumes": ["data:/var/lib/postgresql/data"],
+                    "healthcheck": {"test": ["CMD", "pg_isready", "-qh127.0.0.1"], "interval": "300ms", "retries": 200},
+                    "stop_grace_period": "5s",
+                },
+                "app": {"image": IMAGE, "entrypoint": ["sleep", "infinity"], "depends_on": ["db"], "init": True},
+            },
+            "volumes": {"data": {}},
+        }
+        (directory / "compose.yaml").write_text(json.dumps(definition))
+
+    def compose(self, *argv: str) -> str:
+        return docker("compose", "--project-directory", str(self.directory), *argv)
+
+    def psql(self, sql: str, database: str = "postgres", *, user: str = SUPERUSER) -> list[str]:
+        """Run SQL, no core code involved; what it prints, one row a line."""
+        words = ["exec", "-i", "-e", f"PGUSER={user}", "-e", f"PGDATABASE={database}", self.container]
+        return docker(*words, "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-f", "-", stdin=sql).split("\n")[:-1]
+
+    def settings(self, root: Path, **changes: Any) -> dict[str, Any]:
+        """The stack's configuration, repository and state below `root`. Mappings in `changes` are merged into it."""
+        (root / "backup").mkdir(exist_ok=True)
+        settings: dict[str, Any] = {
+            "stack": STACK,
+            "timeout": 300,
+            "runtime": {"project_directory": str(self.directory)},
+            "database": {"name": "postgres"},
+            "repository": {"type": "local", "path": str(root / "backup")},
+            "application": {"timeout": 60},
+            "state_directory": str(root / "state"),
+        }
+        for key, value in changes.items():
+            settings[key] = {**settings[key], **value} if isinstance(settings.get(key), dict) else value
+        return settings
+
+    def config(self, root: Path, *, secrets: dict[str, str] | None = None, **changes: Any) -> config.Config:
+        return config.from_mapping(self.settings(root, **changes), secrets)
+
+    def server(self, settings: config.Config) -> postgresql.Server:
+        return postgresql.connect(settings, runtime.connect(settings))
+
+    def traces(self) -> list[str]:
+        """What our runs have left behind: sessions in the server, files in its container."""
+        where = f"application_name = 'lifeboat-{STACK}'"
+        left = self.psql(f"SELECT 'session: ' || query FROM pg_stat_activity WHERE {where};", "template1")
+        return left + docker("exec", self.container, "find", "/var/tmp", "-mindepth", "1").splitlines()
+
+    def wipe(self) -> None:
+        """Drop every database and role that tests made."""
+        found = self.psql("SELECT to_json(datname) FROM pg_database WHERE oid >= 16384;", "template1")
+        for one in found:
+            self.psql(f"DROP DATABASE {identifier(json.loads(one))} WITH (FORCE);", "template1")
+        found = self.psql("SELECT to_json(rolname) FROM pg_roles WHERE oid >= 16384;", "template1")
+        names = ", ".join(identifier(json.loads(one)) for one in found)
+        if names:
+            self.psql(f"DROP OWNED BY {names}; DROP ROLE {names};")
+
+
+def say(line: str) -> None:
+    """The core's log: pytest shows it beside a failure."""
+    print(line)
+
+
+def store(settings: config.Config) -> repository.Repository:
+    return repository.from_settings(settings.repository, settings.secrets)
+
+
+def entries(settings: config.Config) -> list[catalog.Entry]:
+    return catalog.entries(store(settings), "database")
+
+
+def assert_pass(found: Sequence[checks.Check], *, at_least: int) -> None:
+    bad = [f"{one.result} {one.name}: {one.detail}" for one in found if one.result != checks.PASS]
+    assert not bad, "\n".join(bad)
+    assert len(found) >= at_least, f"only {[one.name for one in found]} were checked"
+
+
+def back_up_and_prove(settings: config.Config) -> str:
+    """Backup, then restore into a server of its own and compare: everything must be equal. Returns the backup's id."""
+    taken = dump.take(settings, log=say)
+    result = verify.verify(settings, "latest", "restore", log=say)
+    assert result.id == taken.id
+    assert_pass(result.checks, at_least=13)
+    return taken.id
+
+
+def restore_beside(stack: Stack, settings: config.Config, name: str) -> dict[str, Any]:
+    """Restore the newest backup into the live server as the database `name`; the fingerprint it should have."""
+    newest = entries(settings)[-1]
+    assert newest.manifest
+    with store(settings).materialise("database", newest.id) as folder:
+        facts = verify.facts_of(folder)
+        restore.database(stack.server(settings), newest.manifest, folder, facts, name, jobs=2, log=say)
+    return facts

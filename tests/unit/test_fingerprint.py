@@ -1,0 +1,269 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Comparing two fingerprints, and how expressions are brought to the form they have after a restore."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Callable
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import checks, fingerprint
+from ansible_collections.lifeboat.dr.plugins.module_utils.fingerprint import settled
+
+# As PostgreSQL 17 prints an expression when it was made, and after one dump and restore.
+SETTLED = [
+    (
+        "CHECK (((s)::text = ANY ((ARRAY['a'::character varying, 'b'::character varying])::text[])))",
+        "CHECK (((s)::text = ANY (ARRAY[('a'::character varying)::text, ('b'::character varying)::text])))",
+    ),
+    (
+        "((s)::text <> ALL ((ARRAY['a'::character varying(3), fx.x])::text[]))",
+        "((s)::text <> ALL (ARRAY[('a'::character varying(3))::text, (fx.x)::text]))",
+    ),
+    (
+        "(ARRAY['it''s, (AND)'::character varying, 'b]'::character varying])::text[]",
+        "ARRAY[('it''s, (AND)'::character varying)::text, ('b]'::character varying)::text]",
+    ),
+    ('(ARRAY[a, b])::"My Type"[]', 'ARRAY[(a)::"My Type", (b)::"My Type"]'),
+    ('(ARRAY[a])::"S""c, [x]".ty[]', 'ARRAY[(a)::"S""c, [x]".ty]'),
+    ("(ARRAY[a])::character varying(3)[]", "ARRAY[(a)::character varying(3)]"),
+    ("(ARRAY[lower(a, b)])::public.ty[]", "ARRAY[(lower(a, b))::public.ty]"),
+    ("(ARRAY[ARRAY[a, b], ARRAY[c, d]])::text[]", "ARRAY[ARRAY[(a)::text, (b)::text], ARRAY[(c)::text, (d)::text]]"),
+    ("CHECK ((((p >= 1) AND (p <= 100)) AND (q > 0)))", "CHECK (((p >= 1) AND (p <= 100) AND (q > 0)))"),
+    ("SELECT (((p < 1) OR (p > 2)) OR b) AS x", "SELECT ((p < 1) OR (p > 2) OR b) AS x"),
+    ("((((p = 1) AND (q = 2)) AND b) AND c)", "((p = 1) AND (q = 2) AND b AND c)"),
+    ("(((VALUE >= 1) AND (VALUE <= 10)) AND (VALUE <> 5))", "((VALUE >= 1) AND (VALUE <= 10) AND (VALUE <> 5))"),
+    (
+        "((((p >= 1) AND (p <= 2)) AND b) OR (((q >= 1) AND (q <= 2)) AND (NOT b)))",
+        "(((p >= 1) AND (p <= 2) AND b) OR ((q >= 1) AND (q <= 2) AND (NOT b)))",
+    ),
+    ("(NOT (((p >= 1) AND (p <= 2)) AND b))", "(NOT ((p >= 1) AND (p <= 2) AND b))"),
+    ("CASE WHEN (((a) AND (b)) AND c) THEN 1 END", "CASE WHEN ((a) AND (b) AND c) THEN 1 END"),
+]
+# What must stay exactly as it is: settled already, or something that only looks alike.
+LEFT_ALONE = [
+    *(after for _, after in SETTLED),
+    "",
+    "((q > 0) AND ((p >= 1) AND (p <= 100)))",
+    "(((a) AND (b)) OR (c))",
+    "(((a) OR (b)) AND (c))",
+    "((NOT ((a) AND (b))) AND c)",
+    "((s = 'a AND b'::text) AND c)",
+    '(("a AND b" = 1) AND c)',
+    "(( SELECT ((a) AND (b)) AND c) AND d)",
+    "(f(((a) AND (b))) AND c)",
+    "(((a) AND (b))::text AND c)",
+    "'((a) AND (b)) AND c'::text",
+    "(ARRAY[1, 2])::bigint",
+    "(ARRAY[a])[1]",
+    "ARRAY[]::text[]",
+    "(array_agg(a))::text[]",
+    "unbalanced ) ( [ 'quote",
+    "it's unbalanced ((a AND b) AND c",
+]
+
+
+@pytest.mark.parametrize(("before", "after"), SETTLED)
+def test_expressions_are_settled(before: str, after: str) -> None:
+    assert settled(before) == after
+    assert settled(f"x|({before})|y") == f"x|({after})|y"
+
+
+@pytest.mark.parametrize("text", LEFT_ALONE)
+def test_what_is_settled_or_merely_alike_stays(text: str) -> None:
+    assert settled(text) == text
+
+
+def test_long_and_deep_expressions() -> None:
+    """A machine-written view: 5,000 levels of brackets, where recursion would end in a traceback."""
+    deep = "(" * 5000 + "a" + " || b)" * 5000
+    assert settled(deep) == deep
+    nested = "(" * 2000 + "(a) AND (b)" + ") AND c" * 2000
+    assert settled(f"({nested})") == "((a) AND (b)" + " AND c" * 2000 + ")"
+
+
+def facts() -> dict[str, Any]:
+    def sequence(last: Any, *, up: bool = True, cycle: bool = False) -> dict[str, Any]:
+        return {"last": last, "up": up, "cycle": cycle}
+
+    positions = {
+        "public.a": sequence("10"),
+        "public.down": sequence("-5", up=False),
+        "public.new": sequence(None),
+        "public.round": sequence("3", cycle=True),
+        "public.far": sequence(str(2**63 - 2)),
+    }
+    return {
+        "level": "content",
+        "facts": {
+            "server_version_num": 170012,
+            "extensions": {"plpgsql": "1.0", "hstore": "1.8"},
+            "owner": "app",
+            "encoding": "UTF8",
+            "acl": [{"grantee": "app", "privilege": "CONNECT", "grantable": False}],
+            "settings": [{"role": "", "setting": "work_mem=64MB"}],
+            "comment": None,
+            "row": {"datcollate": "C", "datctype": "C", "datlocprovider": "c", "datlocale": None, "datconnlimit": -1},
+        },
+        "roles": {"app": "1f", "reader": "2f"},
+        "schema": {"table public.t": "aa", "index public.i": "bb"},
+        "sequences": {"before": positions, "after": copy.deepcopy(positions)},
+        "tables": {
+            "public.t": {"rows": 5, "hash": "123", "method": "record"},
+            "public.u": {"rows": 0, "hash": "0", "method": "text"},
+        },
+        "large_objects": {"count": 2, "bytes": 10, "hash": "9"},
+    }
+
+
+def of(found: list[checks.Check], name: str) -> checks.Check:
+    return next(one for one in found if one.name == name)
+
+
+NAMES = ["tables", "sequences", "large objects", "schema", "extensions", "database settings", "roles"]
+
+
+def test_equal_fingerprints_pass_every_check() -> None:
+    found = fingerprint.compare(facts(), facts())
+    assert [(one.name, one.result) for one in found] == [(name, checks.PASS) for name in NAMES]
+    assert of(found, "tables").detail == "2 tables, 5 rows: rows and content equal"
+
+
+Edit = Callable[[dict[str, Any]], Any]
+# (what was changed behind the restored copy, the check that must fail, what it must name)
+CHANGES: list[tuple[Edit, str, str]] = [
+    (lambda one: one["tables"].pop("public.u"), "tables", "public.u is missing"),
+    (lambda one: one["tables"].update(x={"rows": 0, "hash": "0"}), "tables", "x was not in the backup"),
+    (lambda one: one["tables"]["public.t"].update(rows=4), "tables", "public.t has 4 rows, the backup 5"),
+    (lambda one: one["tables"]["public.t"].update(hash="124"), "tables", "public.t has other content"),
+    (lambda one: one["tables"]["public.u"].update(hash=None), "tables", "public.u has other content"),
+    (lambda one: one["sequences"]["before"].pop("public.a"), "sequences", "public.a is missing"),
+    (lambda one: one["sequences"]["before"].update(x={"last": "1"}), "sequences", "x was not"),
+    (lambda one: one["sequences"]["before"]["public.a"].update(last="9"), "sequences", "public.a stands at 9"),
+    (lambda one: one["sequences"]["before"]["public.a"].update(last="11"), "sequences", "public.a stands at 11"),
+    (lambda one: one["sequences"]["before"]["public.a"].update(last=None), "sequences", "public.a stands at None"),
+    (lambda one: one["sequences"]["before"]["public.down"].update(last="-4"), "sequences", "public.down stands at -4"),
+    (lambda one: one["sequences"]["before"]["public.down"].update(last="-6"), "sequences", "public.down stands at -6"),
+    (lambda one: one["sequences"]["before"]["public.new"].update(last="1"), "sequences", "public.new stands at 1"),
+    (lambda one: one["sequences"]["before"]["public.far"].update(last=str(2**63 - 1)), "sequences", "public.far"),
+    (lambda one: one["large_objects"].update(hash="8"), "large objects", "hash differs"),
+    (lambda one: one["large_objects"].update(count=1), "large objects", "count differs"),
+    (lambda one: one["schema"].pop("index public.i"), "schema", "index public.i is missing"),
+    (lambda one: one["schema"].update({"table public.t": "ab"}), "schema", "table public.t differs"),
+    (lambda one: one["schema"].update({"view v": "ab"}), "schema", "view v was not in the backup"),
+    (lambda one: one["facts"]["extensions"].pop("hstore"), "extensions", "hstore is missing"),
+    (lambda one: one["facts"]["extensions"].update(hstore="1.7"), "extensions", "hstore differs"),
+    (lambda one: one["facts"]["extensions"].update(pg_trgm="1"), "extensions", "pg_trgm was not in the backup"),
+    (lambda one: one["facts"].update(owner="root"), "database settings", "owner: 'root', the backup 'app'"),
+    (lambda one: one["facts"].update(encoding="LATIN1"), "database settings", "encoding"),
+    (lambda one: one["facts"].update(acl=None), "database settings", "acl"),
+    (lambda one: one["facts"].update(settings=[]), "database settings", "settings: []"),
+    (lambda one: one["facts"].update(comment="x"), "database settings", "comment: 'x'"),
+    (lambda one: one["facts"]["row"].update(datcollate="POSIX"), "database settings", "datcollate: 'POSIX'"),
+    (lambda one: one["facts"]["row"].update(datconnlimit=3), "database settings", "datconnlimit: 3"),
+    (lambda one: one["facts"]["row"].update(datlocale="und"), "database settings", "datlocale"),
+    (lambda one: one["roles"].pop("reader"), "roles", "reader is missing"),
+    (lambda one: one["roles"].update(reader="2e"), "roles", "reader differs"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("edit", "name", "words"), CHANGES)
+def test_every_change_fails_its_own_check_and_no_other(edit: Edit, name: str, words: str) -> None:
+    changed = facts()
+    edit(changed)
+    found = fingerprint.compare(facts(), changed)
+    assert [one.name for one in found if one.result != checks.PASS] == [name]
+    assert words in of(found, name).detail
+
+
+MOVES = [("10", checks.FAIL), ("11", checks.PASS), ("15", checks.PASS), ("20", checks.PASS), ("21", checks.FAIL)]
+
+
+@pytest.mark.parametrize(("last", "result"), MOVES)
+def test_a_sequence_that_moved_during_the_dump_lies_between_both_readings(last: str, result: str) -> None:
+    expected, found = facts(), facts()
+    expected["sequences"]["before"]["public.a"]["last"] = "11"
+    expected["sequences"]["after"]["public.a"]["last"] = "20"
+    found["sequences"]["before"]["public.a"]["last"] = last
+    assert of(fingerprint.compare(expected, found), "sequences").result == result
+
+
+def test_a_cycling_sequence_may_stand_anywhere() -> None:
+    found = facts()
+    found["sequences"]["before"]["public.round"]["last"] = "1"
+    assert of(fingerprint.compare(facts(), found), "sequences").result == checks.PASS
+
+
+def test_sequences_that_came_or_went_during_the_dump() -> None:
+    """One made after the first reading, one dropped before the second: the dump may hold either or neither."""
+    expected, found = facts(), facts()
+    expected["sequences"]["after"]["public.made"] = {"last": "1", "up": True, "cycle": False}
+    del expected["sequences"]["after"]["public.a"]
+    del found["sequences"]["before"]["public.a"]
+    assert of(fingerprint.compare(expected, found), "sequences").result == checks.PASS
+    found["sequences"]["before"]["public.made"] = {"last": "1", "up": True, "cycle": False}
+    assert of(fingerprint.compare(expected, found), "sequences").result == checks.PASS
+
+
+def test_roles_of_a_server_that_lived_on_may_have_changed_but_not_gone() -> None:
+    found = facts()
+    found["roles"].update(reader="changed", newcomer="3")
+    assert of(fingerprint.compare(facts(), found, roles="present"), "roles").result == checks.PASS
+    assert of(fingerprint.compare(facts(), found, roles="exact"), "roles").result == checks.FAIL
+    del found["roles"]["app"]
+    assert of(fingerprint.compare(facts(), found, roles="present"), "roles").detail == "app is missing"
+
+
+def test_across_majors_definitions_cannot_be_compared_and_that_is_no_pass() -> None:
+    found = facts()
+    found["facts"]["server_version_num"] = 180001
+    found["schema"]["table public.t"] = "printed otherwise"
+    found["facts"]["extensions"]["hstore"] = "1.9"
+    checked = fingerprint.compare(facts(), found)
+    assert of(checked, "schema").result == checks.COULD_NOT_VERIFY
+    assert of(checked, "extensions").result == checks.PASS
+    assert checks.verdict(checked) == checks.COULD_NOT_VERIFY
+    del found["schema"]["table public.t"]
+    assert of(fingerprint.compare(facts(), found), "schema").result == checks.FAIL
+
+
+def test_summary() -> None:
+    assert fingerprint.summary(facts()) == {
+        "level": "content",
+        "tables": 2,
+        "rows": 5,
+        "large_objects": 2,
+        "objects": 2,
+    }
+
+
+class Answers:
+    """A session that answers from a table: the server's version, and nothing for the rest."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+
+    def rows(self, sql: str, *, attempted: str) -> list[Any]:
+        del attempted
+        return [{"server_version_num": self.version, "server_version": "x"}] if "pg_control_system" in sql else []
+
+
+def test_a_server_too_old_is_refused() -> None:
+    with pytest.raises(fingerprint.UsageError, match="needs PostgreSQL 14"):
+        fingerprint.take(Answers(130020), "content")  # type: ignore[arg-type]
+
+
+TABLE_SQL = [
+    ("record", "SELECT jsonb_build_object('rows', count(*), 'hash', coalesce(sum(hash_record_extended(ROW(x.a), 0)"),
+    ("text", "SELECT jsonb_build_object('rows', count(*), 'hash', coalesce(sum(hashtextextended(ROW(x.a)::text, 0)"),
+    ("none", "SELECT jsonb_build_object('rows', count(*)) FROM ONLY s.t x;"),
+]
+
+
+@pytest.mark.parametrize(("method", "start"), TABLE_SQL)
+def test_table_sql(method: str, start: str) -> None:
+    sql = fingerprint._table_sql("s.t", "x.a", method)
+    assert sql.startswith(start)
+    assert sql.endswith("FROM ONLY s.t x;")
