@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from .checks import ABORTED, FAIL, PASS, Check, verdict
+from .checks import ABORTED, COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
 from .config import Config
 from .manifest import format_time, parse_time
 from .version import VERSION
@@ -46,6 +46,8 @@ def build(
         first, last = parse_time(str(phases[0]["started_at"])), parse_time(str(phases[-1]["finished_at"]))
         seconds = round((last - first).total_seconds(), 2)
     target = int(planned["target_seconds"])
+    if not error and not any(one.name in ("tables", "data") for one in checks):
+        checks.append(Check("data", COULD_NOT_VERIFY, "the data was compared with nothing"))
     if not error:
         checks.append(
             Check("recovery time", PASS if seconds <= target else FAIL, f"{seconds:.0f} s, target {target} s")

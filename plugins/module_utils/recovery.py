@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from . import catalog, dump, pipeline, plan, postgresql, repository, restore, runtime, verify
-from .checks import FAIL, PASS, Check, verdict
+from .checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
 from .config import Config, EndpointCheck
 from .errors import IntegrityError, LifeboatError
 from .manifest import format_time, parse
@@ -51,13 +51,13 @@ def protect(config: Config, planned: Mapping[str, Any], *, log: Log) -> dict[str
     if planned["mode"] in ("start", "rebuild"):
         _mark(config)
     if planned["mode"] == "start":
-        result["mode"] = _start_and_look(config, stack, log)
+        result["mode"], result["checks"] = _start_and_look(config, stack, log)
     if result["mode"] == "rebuild":
         result.update(_rebuild(config, stack, str(planned["stamp"]), log), fresh=True)
     return result
 
 
-def _start_and_look(config: Config, stack: Runtime, log: Log) -> str:
+def _start_and_look(config: Config, stack: Runtime, log: Log) -> tuple[str, list[dict[str, str]]]:
     """The smallest step first: a server that was merely stopped loses nothing when it is merely started."""
     service = config.database.service
     log(f"starting {service} to see whether it comes up")
@@ -66,15 +66,17 @@ def _start_and_look(config: Config, stack: Runtime, log: Log) -> str:
         _wait_for_answer(config, stack)
     except LifeboatError as exc:
         log(f"it does not: {exc.cause}")
-        return "rebuild"
+        return "rebuild", []
     repo = repository.from_settings(config.repository, config.secrets)
     seen = plan.assess(config, plan.reference_of(repo, catalog.entries(repo, "database")))
     if seen.condition == plan.HEALTHY:
         log("it came up, and its data is all there")
         unmark(config)
-        return "started"
+        read = "every table of the newest backup is there and was read to its end"
+        looked = Check("data", COULD_NOT_VERIFY if seen.unchecked else PASS, "; ".join(seen.unchecked) or read)
+        return "started", [looked.as_dict()]
     log(f"it came up {seen.condition}: {'; '.join(seen.findings[:3])}")
-    return "swap" if seen.condition == plan.DAMAGED else "rebuild"
+    return ("swap" if seen.condition == plan.DAMAGED else "rebuild"), []
 
 
 def _wait_for_answer(config: Config, stack: Runtime) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,8 @@ _CODES: dict[str, tuple[type[LifeboatError], str, str]] = {
 def connect(endpoint_url: str, region: str, access_key: str, secret_key: str, ca_bundle: str = "") -> Client:
     """A client with bounded patience: connect 5 s, silence 60 s, 3 attempts. Sends nothing yet. Thread-safe in use."""
     where = endpoint_url or "Amazon S3"
+    # botocore asks `Expect: 100-continue` even for an empty body; some servers (SeaweedFS) then hang the connection.
+    os.environ.setdefault("BOTO_EXPERIMENTAL__NO_EMPTY_CONTINUE", "true")
     if ca_bundle and not Path(ca_bundle).is_file():
         raise UsageError("connect to S3", where, f"there is no file {ca_bundle}", "Correct ca_bundle.")
     try:

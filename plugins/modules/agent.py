@@ -22,6 +22,11 @@ options:
     description: The Python that runs it.
     type: path
     default: /usr/bin/python3
+  settings:
+    description:
+      - A stack's configuration. Every key and value is checked before anything is installed, so that a mistake in the
+        inventory stops here and not at night.
+    type: dict
 attributes:
   check_mode:
     description: Can run without changing anything.
@@ -40,6 +45,10 @@ EXAMPLES = r"""
 - name: Install the agent
   lifeboat.dr.agent:
     path: /usr/local/bin/lifeboat
+    settings:
+      stack: shop
+      runtime:
+        project_directory: /srv/shop
 """
 
 RETURN = r"""
@@ -140,10 +149,16 @@ def main() -> None:
         argument_spec={
             "path": {"type": "path", "default": "/usr/local/bin/lifeboat"},
             "interpreter": {"type": "path", "default": "/usr/bin/python3"},
+            "settings": {"type": "dict"},
         },
         supports_check_mode=True,
     )
     path = Path(module.params["path"])
+    try:
+        if module.params["settings"] is not None:
+            prune.policy(config.from_mapping(module.params["settings"], where="inventory"))
+    except errors.LifeboatError as exc:
+        module.fail_json(msg=f"{exc} Nothing was changed.")
     try:
         content = build(module.params["interpreter"])
         before = path.read_bytes() if path.is_file() else b""

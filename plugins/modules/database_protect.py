@@ -51,6 +51,11 @@ quarantine:
   description: Where the old data directory lies now; empty when it was not moved.
   returned: success
   type: str
+checks:
+  description: What was looked at where the server came up whole, so that nothing is restored.
+  returned: when RV(mode) is V(started)
+  type: list
+  elements: dict
 way_back:
   description: Commands that put the old data back.
   returned: success

@@ -1,0 +1,80 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: database_info
+short_description: Reach a stack's database and say what it is
+version_added: 0.1.0
+description:
+  - Connects the way a backup would. Fails with the reason when the service, the database, the account or the password
+    is wrong, so that a deployment can stop before it has changed anything.
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+    details: Changes nothing in any case.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: none
+    details: Changes nothing.
+"""
+
+EXAMPLES = r"""
+- name: See that the database can be reached
+  lifeboat.dr.database_info:
+    stack: shop
+  register: database
+"""
+
+RETURN = r"""
+database:
+  description: Name, size in bytes, the account that takes backups, the server's version number.
+  returned: success
+  type: dict
+  sample: {name: shop, size: 351336115, user: shop, server_version_num: 170012}
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import dump, postgresql, runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+# Below these minors a plain dump restored by psql can run commands of whoever wrote the data (CVE-2026-18408).
+SAFE_MINORS = {17: 170011, 16: 160015, 15: 150019}
+
+
+def work(task: Task) -> dict[str, Any]:
+    server = postgresql.connect(task.config, runtime.connect(task.config), backup=True)
+    size = dump.require_database(server, server.database)
+    with server.session(server.database):  # the account may see the database and yet not be let in
+        pass
+    version = server.version_num
+    if version < SAFE_MINORS.get(version // 10000, 0):
+        task.module.warn(
+            f"PostgreSQL {version // 10000}.{version % 10000} restores plain dumps unsafely (CVE-2026-18408);"
+            f" update it to {version // 10000}.{SAFE_MINORS[version // 10000] % 10000} or newer"
+        )
+    return {"database": {"name": server.database, "size": size, "user": server.user, "server_version_num": version}}
+
+
+def main() -> None:
+    run(work, {})
+
+
+if __name__ == "__main__":
+    main()
