@@ -51,7 +51,7 @@ class ComposeRuntime:
                     "read the Compose project",
                     self._directory,
                     "there is no such directory",
-                    "Correct lifeboat_project_directory.",
+                    "Correct lifeboat_runtime.project_directory.",
                 )
             text = pipeline.output(
                 self._compose("config", "--format", "json"),

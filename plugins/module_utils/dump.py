@@ -46,7 +46,7 @@ def require_database(server: Server, name: str) -> int:
     if rows:
         return int(rows[0])
     raise NotFoundError(
-        "find the database", name, f"the server has {', '.join(server.databases())}", "Correct lifeboat_database_name."
+        "find the database", name, f"the server has {', '.join(server.databases())}", "Correct lifeboat_database.name."
     )
 
 

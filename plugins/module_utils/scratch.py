@@ -82,7 +82,7 @@ def container(image: str, stack: str, artefacts: Path, *, timeout: float) -> Ite
                 "start a throw-away container",
                 image,
                 err.strip().splitlines()[0] if err.strip() else f"exit {status}",
-                "Name an image of the same PostgreSQL major in lifeboat_database_verify_image.",
+                "Name an image of the same PostgreSQL major in lifeboat_database.verify_image.",
             )
         yield name
     finally:
@@ -122,7 +122,7 @@ def server(name: str, *, superuser: str, preload: str, timeout: float) -> Iterat
                 f"{what} (throw-away PostgreSQL)",
                 name,
                 said[-1] if said else f"exit {status}",
-                "The image must hold PostgreSQL's own tools: see lifeboat_database_verify_image.",
+                "The image must hold PostgreSQL's own tools: see lifeboat_database.verify_image.",
             )
 
     def execute(argv: Sequence[str], *, env: Mapping[str, str], stdin: bool) -> Command:
@@ -142,5 +142,5 @@ def image_major(name: str) -> int:
         return Server(execute, user="postgres").major()
     except LifeboatError as exc:
         raise NotFoundError(
-            "find PostgreSQL", f"container {name}", exc.cause, "Name another lifeboat_database_verify_image."
+            "find PostgreSQL", f"container {name}", exc.cause, "Name another lifeboat_database.verify_image."
         ) from exc

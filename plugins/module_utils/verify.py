@@ -132,7 +132,7 @@ def _levels(config: Config, repo: Repository, manifest: Manifest, level: str, lo
                 "verify a backup",
                 manifest.id,
                 "no image is known to verify with",
-                "Set lifeboat_database_verify_image.",
+                "Set lifeboat_database.verify_image.",
             )
         with contextlib.ExitStack() as stack:
             stack.enter_context(lock.held(f"{config.stack}.verify", "verify"))
@@ -228,7 +228,7 @@ def _restored(config: Config, manifest: Manifest, folder: Path, name: str, log: 
             "verify a backup",
             manifest.id,
             f"it is of PostgreSQL {details['server_version_num'] // 10000}, the image has {have}",
-            "Name an image of that major in lifeboat_database_verify_image.",
+            "Name an image of that major in lifeboat_database.verify_image.",
         )
     database = "lifeboat_verify"
     with scratch.server(
