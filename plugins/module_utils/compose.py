@@ -15,7 +15,7 @@ from typing import Any, Optional
 
 from . import pipeline
 from .config import Config
-from .errors import NotFoundError
+from .errors import NotFoundError, UsageError
 from .pipeline import Command
 from .service import DataMount, ServiceState
 
@@ -102,12 +102,26 @@ class ComposeRuntime:
         ).split()
         if not ids:
             self._definition(service)  # absent is a state; a name nobody knows is an error
+            self._refuse_other_project(service)
             return ServiceState()
         inspected = pipeline.output(
             Command(["docker", "inspect", *ids]), attempted="inspect the service", subject=service, timeout=60
         )
         containers = [_container_state(one) for one in json.loads(inspected)]
         return next((one for one in containers if one.running), containers[0])
+
+    def _refuse_other_project(self, service: str) -> None:
+        """The same directory may run under another project name: starting ours would make a second, empty database."""
+        wanted = ["com.docker.compose.project.working_dir=" + self._directory, f"com.docker.compose.service={service}"]
+        shown = '{{.Label "com.docker.compose.project"}}'
+        filters = [word for one in wanted for word in ("--filter", f"label={one}")]
+        _, out, _ = pipeline.probe(Command(["docker", "ps", "--all", *filters, "--format", shown]))
+        others = sorted(set(out.split()) - {self.project})
+        if others and self._directory:
+            raise UsageError(
+                "find the service", f"{service} in project {self.project}",
+                f"{self._directory} runs as project {', '.join(others)}", "Set lifeboat_runtime.project to that name.",
+            )  # fmt: skip
 
     def command(
         self,

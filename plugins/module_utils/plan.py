@@ -32,6 +32,7 @@ DOWN = "down"
 # A table that lost every one of at least this many rows is damage; a short queue that ran empty is not.
 EMPTIED = 100
 READ_SECONDS = 120
+STOPPED = "stopped.json"
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,8 @@ def make(
     Returns {needed, condition, findings, unchecked, warnings, mode, backup, passed_over, why, writers, steps, stamp,
     target, target_seconds}.
     mode: none, swap (the server lives: restore beside, swap by name), start (it is down: start it and look; if it does
-    not come up, or wrong, rebuild), rebuild (quarantine the data directory, fresh server).
+    not come up, or wrong, rebuild), rebuild (quarantine the data directory, fresh server), reopen (a recovery was
+    killed when the data was back and the writers were not). asked: a state was named, so a healthy server will not do.
     """
     repo = repository.from_settings(config.repository, config.secrets)
     repo.check(writable=False)
@@ -151,7 +153,14 @@ def make(
     needed, why = _needed(config, seen, identity, before, force)
     chosen, passed_over = _choose(config, repo, found, stack, identity, before, needed, log)
     mode = "none"
-    if needed:
+    left = stopped(config)
+    if not needed and left:
+        needed, mode, why = (
+            True,
+            "reopen",
+            f"an earlier recovery stopped {', '.join(left)} and did not start them again",
+        )
+    elif needed:
         mode = {"swap": "swap", "rebuild": "rebuild"}.get(method) or ("start" if seen.condition == DOWN else "swap")
         if mode == "swap" and seen.condition == DOWN:
             raise UsageError(
@@ -161,7 +170,7 @@ def make(
     stamp = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S")
     manifest = chosen.manifest
     assert manifest is not None
-    if needed:
+    if mode not in ("none", "reopen"):
         _require_space(config, stack, seen, int(manifest.details["database_size"]))
     return {
         "needed": needed,
@@ -170,6 +179,7 @@ def make(
         "unchecked": list(seen.unchecked),
         "warnings": _warnings(found, chosen),
         "why": why,
+        "asked": force or identity not in ("", "latest") or before is not None,
         "mode": mode,
         "backup": chosen.as_dict(datetime.now(timezone.utc)),
         "passed_over": [{"id": one.id, "problem": one.problem} for one in passed_over],
@@ -290,6 +300,12 @@ def _steps(config: Config, chosen: Entry, writers: list[str], mode: str) -> list
     assert chosen.manifest is not None
     name = config.database.name or "the database"
     service = config.database.service
+    reopen = [
+        "reopen: start the application, wait for its health, ask its endpoints",
+        "record: evidence with the time of each phase",
+    ]
+    if mode == "reopen":
+        return reopen
     rebuild = [
         f"quarantine the data directory of {service} (moved aside, nothing is deleted)",
         f"start a fresh, empty {service}",
@@ -297,7 +313,7 @@ def _steps(config: Config, chosen: Entry, writers: list[str], mode: str) -> list
     protect = {
         "swap": [],
         "start": [
-            f"start {service} and look again; if it comes up healthy nothing is restored",
+            f"start {service} and look again; if it comes up whole and nothing else was asked for, nothing is restored",
             *(f"otherwise {one}" for one in rebuild),
         ],
         "rebuild": rebuild,
@@ -307,9 +323,16 @@ def _steps(config: Config, chosen: Entry, writers: list[str], mode: str) -> list
         *(f"protect: {one}" for one in protect),
         f"restore: roles, then {chosen.id} ({format_time(chosen.manifest.taken_at)}) into a new database beside",
         f"verify: rows, content, sequences, schema, settings against the backup's fingerprint; only then swap {name}",
-        "reopen: start the application, wait for its health, ask its endpoints",
-        "record: evidence with the time of each phase",
+        *reopen,
     ]
+
+
+def stopped(config: Config) -> list[str]:
+    """Writers that a recovery stopped and that no reopening has started since: it was killed in between."""
+    try:
+        return [str(one) for one in json.loads((config.state / STOPPED).read_text(encoding="utf-8"))]
+    except (FileNotFoundError, ValueError):
+        return []
 
 
 def recovered(config: Config) -> Optional[dict[str, Any]]:
@@ -334,6 +357,6 @@ def text(made: Mapping[str, Any]) -> list[str]:
     )
     lines += [f"  WARNING: {one}" for one in made["warnings"]]
     lines += [f"  passed over {one['id']}: {one['problem']}" for one in made["passed_over"]]
-    if made["needed"]:
+    if made["mode"] in ("swap", "start", "rebuild"):
         lines.append(f"data written after {backup['taken_at']} will be missing from {made['target']}; it is kept aside")
     return lines + [f"  {number}. {step}" for number, step in enumerate(made["steps"], 1)]

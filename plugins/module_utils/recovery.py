@@ -39,9 +39,13 @@ def protect(config: Config, planned: Mapping[str, Any], *, log: Log) -> dict[str
     """
     stack = runtime.connect(config)
     writers = list(planned["writers"])
+    if planned["mode"] == "reopen":
+        result = Check("data", COULD_NOT_VERIFY if planned["unchecked"] else PASS, "the assessment read every table")
+        return {"mode": "started", "fresh": False, "quarantine": "", "way_back": [], "checks": [result.as_dict()]}
+    _keep(config, plan.STOPPED, json.dumps(writers))
     log(f"stopping the writers: {', '.join(writers) or 'none known'}")
     stack.stop(writers, timeout=120)
-    result: dict[str, Any] = {
+    done: dict[str, Any] = {
         "mode": planned["mode"],
         "fresh": False,
         "quarantine": "",
@@ -51,13 +55,13 @@ def protect(config: Config, planned: Mapping[str, Any], *, log: Log) -> dict[str
     if planned["mode"] in ("start", "rebuild"):
         _mark(config)
     if planned["mode"] == "start":
-        result["mode"], result["checks"] = _start_and_look(config, stack, log)
-    if result["mode"] == "rebuild":
-        result.update(_rebuild(config, stack, str(planned["stamp"]), log), fresh=True)
-    return result
+        done["mode"], done["checks"] = _start_and_look(config, stack, bool(planned["asked"]), log)
+    if done["mode"] == "rebuild":
+        done.update(_rebuild(config, stack, str(planned["stamp"]), log), fresh=True)
+    return done
 
 
-def _start_and_look(config: Config, stack: Runtime, log: Log) -> tuple[str, list[dict[str, str]]]:
+def _start_and_look(config: Config, stack: Runtime, asked: bool, log: Log) -> tuple[str, list[dict[str, str]]]:
     """The smallest step first: a server that was merely stopped loses nothing when it is merely started."""
     service = config.database.service
     log(f"starting {service} to see whether it comes up")
@@ -69,6 +73,9 @@ def _start_and_look(config: Config, stack: Runtime, log: Log) -> tuple[str, list
         return "rebuild", []
     repo = repository.from_settings(config.repository, config.secrets)
     seen = plan.assess(config, plan.reference_of(repo, catalog.entries(repo, "database")))
+    if seen.condition == plan.HEALTHY and asked:
+        log("it came up whole; another state of it was asked for")
+        return "swap", []
     if seen.condition == plan.HEALTHY:
         log("it came up, and its data is all there")
         unmark(config)
@@ -250,11 +257,14 @@ def unmark(config: Config) -> None:
 
 def remember(config: Config, what: Mapping[str, Any]) -> None:
     """Write the identity of the last recovery; whole or not at all."""
+    _keep(config, "recovered.json", json.dumps(what))
+
+
+def _keep(config: Config, name: str, text: str) -> None:
     config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = config.state / "recovered.json"
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(what) + "\n", encoding="utf-8")
-    partial.replace(path)
+    partial = config.state / f"{name}.partial"
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(config.state / name)
 
 
 def reopen(config: Config, services: Sequence[str], *, log: Log) -> list[Check]:
@@ -267,6 +277,7 @@ def reopen(config: Config, services: Sequence[str], *, log: Log) -> list[Check]:
         stack.start(names, timeout=config.application.timeout)
         states = runtime.wait_until_well(stack, names, timeout=config.application.timeout)
         checks += [Check(f"service {name}", PASS, words) for name, words in states.items()]
+        (config.state / plan.STOPPED).unlink(missing_ok=True)
     except LifeboatError as exc:
         checks.append(Check("services", FAIL, exc.cause))
     deadline = time.monotonic() + config.application.timeout
