@@ -71,8 +71,8 @@ def roles(server: Server, directory: Path, facts: Mapping[str, Any], *, fresh: b
     missing = [name for name in facts["roles"] if name not in have]
     if not fresh and not missing:
         return []
-    with gzip.open(directory / GLOBALS, "rt", encoding="utf-8") as file:
-        script = keep_globals(file.read().splitlines(), have, missing, server.user, fresh=fresh)
+    with gzip.open(directory / GLOBALS, "rb") as file:
+        script = keep_globals(statements(file.read().decode()), have, missing, server.user, fresh=fresh)
     server.script(
         script.encode(),
         database="template1",
@@ -82,29 +82,45 @@ def roles(server: Server, directory: Path, facts: Mapping[str, Any], *, fresh: b
     return missing
 
 
-def keep_globals(lines: Sequence[str], have: set[str], missing: Sequence[str], superuser: str, *, fresh: bool) -> str:
-    """The statements of `pg_dumpall --globals-only` that apply here. It writes one statement a line.
+_STATEMENT = re.compile(r"""\s*(--[^\n]*|\\[^\n]*|(?:[^;'"]|'[^']*'|"[^"]*")+;)""")
+
+
+def statements(script: str) -> list[str]:
+    """The statements of a globals script, whole: a name, a comment or a setting may hold line breaks and semicolons.
+
+    Cutting at the lines instead would run what stands on a line of its own within somebody's text, as a superuser.
+    """
+    return [found for found in _STATEMENT.findall(script) if not found.startswith("--")]
+
+
+def keep_globals(found: Sequence[str], have: set[str], missing: Sequence[str], superuser: str, *, fresh: bool) -> str:
+    """The statements of `pg_dumpall --globals-only` that apply here.
 
     Dropped always: CREATE ROLE of a role that is there; tablespaces (their directories are another host's); the
-    ALTER ROLE ... WITH of the superuser we are connected as (its password is set by the image's environment).
+    password of the superuser we are connected as (it is set by the image's environment).
     """
 
     def names(candidates: Sequence[str]) -> str:
         return "|".join(re.escape(form) for name in candidates for form in {name, identifier(name)}) or "(?!)"
 
+    tablespace = re.compile(
+        r"(CREATE|ALTER|COMMENT ON) TABLESPACE |(GRANT|REVOKE)( GRANT OPTION FOR)? (ALL|CREATE) ON TABLESPACE "
+    )
     create_existing = re.compile(rf"CREATE ROLE ({names(sorted(have))});")
     alter_self = re.compile(rf"ALTER ROLE ({names([superuser])}) WITH ")
     of_missing = re.compile(
-        rf"(CREATE ROLE|ALTER ROLE) ({names(missing)})[ ;]|GRANT .* TO ({names(missing)})( WITH .*| GRANTED BY .*)?;"
+        rf"(CREATE ROLE|ALTER ROLE|COMMENT ON ROLE) ({names(missing)})[ ;]|GRANT ({names(missing)}) TO "
+        rf"|GRANT .* TO ({names(missing)})( WITH .*| GRANTED BY .*)?;",
+        re.DOTALL,
     )
     kept = []
-    for line in lines:
-        if line.startswith(("CREATE TABLESPACE", "ALTER TABLESPACE", "GRANT ALL ON TABLESPACE", "\\connect")):
+    for one in found:
+        own = alter_self.match(one)  # the rest of it, a limit or an expiry, is restored
+        statement = own.group() + re.sub(r" PASSWORD '(?:[^']|'')*'", "", one[own.end() :]) if own else one
+        if statement.startswith("\\connect") or tablespace.match(statement) or create_existing.fullmatch(statement):
             continue
-        if create_existing.fullmatch(line) or alter_self.match(line):
-            continue
-        if fresh or of_missing.match(line) or line.startswith(("SET ", "\\restrict", "\\unrestrict")):
-            kept.append(line)
+        if fresh or of_missing.match(statement) or statement.startswith(("SET ", "\\restrict", "\\unrestrict")):
+            kept.append(statement)
     return "\n".join(kept) + "\n"
 
 

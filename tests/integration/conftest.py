@@ -29,10 +29,14 @@ def engine() -> None:
         asked = ["docker", "image", "inspect", "--format", "ok", IMAGE]
         done = subprocess.run(asked, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        pytest.fail("these tests need Docker and there is no docker command; `make integration` installs it", pytrace=False)
+        pytest.fail(
+            "these tests need Docker and there is no docker command; `make integration` installs it", pytrace=False
+        )
     if done.returncode:
         why = done.stderr.strip()
-        pytest.fail(f"these tests need an engine with the image {IMAGE}; `make engine` makes both: {why}", pytrace=False)
+        pytest.fail(
+            f"these tests need an engine with the image {IMAGE}; `make engine` makes both: {why}", pytrace=False
+        )
 
 
 @pytest.fixture(scope="session")

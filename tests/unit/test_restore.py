@@ -1,0 +1,377 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a restore makes of the globals, and the SQL that it writes, for names and texts of any kind."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.postgresql import identifier, literal
+from ansible_collections.lifeboat.dr.plugins.module_utils.restore import keep_globals, statements
+
+GLOBALS = r"""--
+-- PostgreSQL database cluster dump
+--
+
+\restrict kPt0oV8oDiJuYz
+
+SET default_transaction_read_only = off;
+SET client_encoding = 'UTF8';
+
+--
+-- Roles; it's a comment
+--
+
+CREATE ROLE app;
+ALTER ROLE app WITH NOSUPERUSER LOGIN PASSWORD 'SCRAM-SHA-256$4096:x;y';
+COMMENT ON ROLE app IS 'the shop''s
+CREATE ROLE evil SUPERUSER;
+own';
+ALTER ROLE app SET application_name TO E'a\\
+ALTER ROLE app SUPERUSER;
+';
+CREATE ROLE gone;
+ALTER ROLE gone WITH NOSUPERUSER NOLOGIN;
+CREATE ROLE postgres;
+ALTER ROLE postgres WITH SUPERUSER LOGIN CONNECTION LIMIT 9 PASSWORD 'SCRAM-SHA-256$4096:p''q' VALID UNTIL 'infinity';
+CREATE TABLESPACE fast OWNER postgres LOCATION '/fast';
+ALTER TABLESPACE fast SET (seq_page_cost=1);
+GRANT ALL ON TABLESPACE fast TO app WITH GRANT OPTION;
+REVOKE ALL ON TABLESPACE fast FROM app;
+COMMENT ON TABLESPACE fast IS 'x';
+GRANT app TO gone WITH INHERIT TRUE GRANTED BY postgres;
+GRANT gone TO app WITH ADMIN OPTION, INHERIT TRUE GRANTED BY postgres;
+GRANT app TO postgres GRANTED BY postgres;
+
+\unrestrict kPt0oV8oDiJuYz
+"""
+
+
+def kept(have: set[str], missing: list[str], *, fresh: bool, superuser: str = "postgres", script: str = GLOBALS) -> str:
+    return keep_globals(statements(script), have, missing, superuser, fresh=fresh)
+
+
+def test_statements_are_cut_where_sql_cuts_them() -> None:
+    found = statements(GLOBALS)
+    assert [one.split("\n")[0] for one in found[:8]] == [
+        r"\restrict kPt0oV8oDiJuYz",
+        "SET default_transaction_read_only = off;",
+        "SET client_encoding = 'UTF8';",
+        "CREATE ROLE app;",
+        "ALTER ROLE app WITH NOSUPERUSER LOGIN PASSWORD 'SCRAM-SHA-256$4096:x;y';",
+        "COMMENT ON ROLE app IS 'the shop''s",
+        r"ALTER ROLE app SET application_name TO E'a\\",
+        "CREATE ROLE gone;",
+    ]
+    assert len(found) == 20
+    assert found[-1] == r"\unrestrict kPt0oV8oDiJuYz"
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r", "\r\n", "\n"])
+def test_what_else_ends_a_line_ends_no_statement(end: str) -> None:
+    two = [f'CREATE ROLE "a{end}b";', f"COMMENT ON ROLE \"a{end}b\" IS 'c{end}d;';"]
+    script = "\n".join(two) + "\n"
+    assert statements(script) == two
+    assert keep_globals(two, set(), [], "postgres", fresh=True) == script
+    assert keep_globals(two, set(), [f"a{end}b"], "postgres", fresh=False) == script
+
+
+def test_a_fresh_server_gets_everything_but_tablespaces_and_our_own_password() -> None:
+    script = kept({"postgres"}, ["app", "gone"], fresh=True)
+    assert "TABLESPACE" not in script
+    assert "CREATE ROLE postgres" not in script
+    assert "ALTER ROLE postgres WITH SUPERUSER LOGIN CONNECTION LIMIT 9 VALID UNTIL 'infinity';" in script
+    assert "p''q" not in script
+    for line in ("CREATE ROLE app;", "PASSWORD 'SCRAM-SHA-256$4096:x;y'", "GRANT app TO postgres", "GRANT gone TO app"):
+        assert line in script
+    assert script.startswith("\\restrict")
+    assert script.endswith("\\unrestrict kPt0oV8oDiJuYz\n")
+
+
+def test_a_living_server_gets_the_missing_roles_and_their_memberships_only() -> None:
+    script = kept({"postgres", "app"}, ["gone"], fresh=False)
+    assert [one for one in statements(script) if not one.startswith(("SET", "\\"))] == [
+        "CREATE ROLE gone;",
+        "ALTER ROLE gone WITH NOSUPERUSER NOLOGIN;",
+        "GRANT app TO gone WITH INHERIT TRUE GRANTED BY postgres;",
+        "GRANT gone TO app WITH ADMIN OPTION, INHERIT TRUE GRANTED BY postgres;",
+    ]
+
+
+def test_text_of_a_role_is_never_run_as_a_statement() -> None:
+    """Any role may give itself a setting with a line break; cut at the lines, it would come back as a superuser."""
+    script = kept({"postgres", "gone"}, ["app"], fresh=False)
+    whole = statements(script)
+    assert not [one for one in whole if one.startswith(("CREATE ROLE evil", "ALTER ROLE app SUPERUSER"))]
+    assert [one for one in whole if one.startswith("ALTER ROLE app SET")] == [
+        "ALTER ROLE app SET application_name TO E'a\\\\\nALTER ROLE app SUPERUSER;\n';"
+    ]
+
+
+HOSTILE = [
+    'q"uote',
+    "o'Hara",
+    "x; CREATE ROLE evil SUPERUSER; --",
+    "a TO b",
+    "a.*|(b",
+    "back\\slash",
+    "UPPER",
+    "日本",
+    "new\nline",
+    "x ON TABLESPACE y",
+    "a' PASSWORD 'b",
+    "TABLESPACE fast",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_role_names(name: str) -> None:
+    quoted = identifier(name)
+    script = (
+        f"CREATE ROLE {quoted};\nALTER ROLE {quoted} WITH LOGIN PASSWORD 'md5x';\n"
+        f"GRANT {quoted} TO other GRANTED BY postgres;\nGRANT other TO {quoted};\n"
+        f"CREATE ROLE other;\nALTER ROLE other WITH NOLOGIN;\n"
+    )
+    mine = statements(script)[:4]
+    assert statements(kept({"other"}, [name], fresh=False, script=script)) == mine
+    assert statements(kept({name, "other"}, [], fresh=False, script=script)) == []
+    alive = statements(kept({name}, ["other"], fresh=True, script=script))
+    assert alive == [*mine[1:], "CREATE ROLE other;", "ALTER ROLE other WITH NOLOGIN;"]
+    own = statements(kept({name}, ["other"], fresh=True, script=script, superuser=name))
+    assert own[0] == f"ALTER ROLE {quoted} WITH LOGIN;"
+
+
+def test_a_name_that_begins_like_another_is_not_it() -> None:
+    script = "CREATE ROLE app;\nCREATE ROLE app2;\nALTER ROLE app2 WITH LOGIN;\nGRANT x TO app2;\nGRANT app2 TO x;\n"
+    assert kept({"app2"}, ["app"], fresh=False, script=script) == "CREATE ROLE app;\n"
+
+
+class Recorder:
+    """A server that remembers the SQL it is given."""
+
+    user = "postgres"
+
+    def __init__(self, roles: list[str]) -> None:
+        self.roles = roles
+        self.scripts: list[bytes] = []
+
+    def execute(self, sql: str, **_: Any) -> list[Any]:
+        assert "pg_roles" in sql
+        return [{"name": name} for name in self.roles]
+
+    def script(self, sql: bytes, **_: Any) -> None:
+        self.scripts.append(sql)
+
+
+ROLES: list[tuple[list[str], bool, list[str], int]] = [
+    (["postgres", "app", "gone"], False, [], 0),
+    (["postgres", "app"], False, ["gone"], 1),
+    (["postgres", "app", "gone"], True, [], 1),
+    (["postgres"], True, ["app", "gone"], 1),
+]
+
+
+@pytest.mark.parametrize(("have", "fresh", "made", "scripts"), ROLES)
+def test_roles(tmp_path: Path, have: list[str], fresh: bool, made: list[str], scripts: int) -> None:
+    with gzip.open(tmp_path / restore.GLOBALS, "wb") as file:
+        file.write(GLOBALS.replace("own'", "öwn\r\n'").encode())
+    server = Recorder(have)
+    facts = {"roles": {"postgres": "", "app": "", "gone": ""}}
+    assert restore.roles(server, tmp_path, facts, fresh=fresh) == made  # type: ignore[arg-type]
+    assert len(server.scripts) == scripts
+    if fresh:
+        assert "öwn\r\n'".encode() in server.scripts[0], "line breaks of a comment are left as they are"
+
+
+SETTINGS = [
+    ("work_mem", "64MB", "'64MB'"),
+    ("application_name", 'it\'s \\ "x"', " E'it''s \\\\ \"x\"'"),
+    ("search_path", '"$user", public', "'$user', 'public'"),
+    ("search_path", '"a,b", "q""q",c', "'a,b', 'q\"q', 'c'"),
+    ("Search_Path", '日本, "it\'s"', "'日本', 'it''s'"),
+    ("search_path", '""', "''"),
+    ("search_path", "", "''"),
+    ("temp_tablespaces", '"fast disk"', "'fast disk'"),
+    ("DateStyle", "ISO, DMY", "'ISO, DMY'"),
+    ("app.list", "a, b", "'a, b'"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "sql"), SETTINGS)
+def test_setting_value(key: str, value: str, sql: str) -> None:
+    assert restore._setting_value(key, value) == sql
+
+
+def facts(**changes: Any) -> dict[str, Any]:
+    return {
+        "encoding": "UTF8",
+        "owner": "app",
+        "comment": None,
+        "settings": [],
+        "acl": None,
+        "row": {"datcollate": "en_US.utf8", "datctype": "C", "datlocprovider": "c", "datconnlimit": -1},
+        **changes,
+    }
+
+
+PROPERTIES: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("none", {}, []),
+    (
+        "owner",
+        {"owner": 'o"x'},
+        ['ALTER DATABASE "d""b" OWNER TO "o""x";', 'REVOKE ALL ON DATABASE "d""b" FROM "o""x";'],
+    ),
+    ("comment", {"comment": "it's\nfine"}, ["COMMENT ON DATABASE \"d\"\"b\" IS 'it''s\nfine';"]),
+    ("limit", {"row": {"datconnlimit": 7}}, ['ALTER DATABASE "d""b" CONNECTION LIMIT 7;']),
+    (
+        "settings",
+        {"settings": [{"role": "", "setting": "app.x=a=b"}, {"role": "r;", "setting": 'search_path="$user", x'}]},
+        [
+            'ALTER DATABASE "d""b" SET "app"."x" TO \'a=b\';',
+            'ALTER ROLE "r;" IN DATABASE "d""b" SET "search_path" TO \'$user\', \'x\';',
+        ],
+    ),
+    (
+        "privileges",
+        {
+            "acl": [
+                {"grantee": "", "privilege": "CONNECT", "grantable": False},
+                {"grantee": 'g"', "privilege": "CREATE", "grantable": True},
+            ]
+        },
+        [
+            'GRANT CONNECT ON DATABASE "d""b" TO PUBLIC;',
+            'GRANT CREATE ON DATABASE "d""b" TO "g""" WITH GRANT OPTION;',
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "lines"), [one[1:] for one in PROPERTIES], ids=[one[0] for one in PROPERTIES])
+def test_properties_sql(changes: dict[str, Any], lines: list[str]) -> None:
+    sql = restore._properties_sql(facts(**changes), 'd"b')
+    assert sql.startswith("BEGIN;\nALTER DATABASE")
+    assert sql.endswith("\nCOMMIT;")
+    for line in lines:
+        assert f"\n{line}\n" in sql
+    words = {"comment": "COMMENT ON", "limit": "CONNECTION LIMIT", "settings": " SET ", "privileges": "GRANT "}
+    for name, word in words.items():
+        wanted = any(word in line for line in lines)
+        assert (word in sql) == wanted, name
+    assert "REVOKE ALL ON DATABASE" in sql, "what was revoked from PUBLIC must not come back"
+
+
+CREATE: list[tuple[dict[str, Any], str]] = [
+    (
+        {},
+        "CREATE DATABASE \"d\"\"b\" TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'en_US.utf8' LC_CTYPE 'C';",
+    ),
+    (
+        {"row": {"datcollate": "C", "datctype": "C", "datlocprovider": "i", "datlocale": "ja", "daticurules": "&a<b"}},
+        "LC_COLLATE 'C' LC_CTYPE 'C' LOCALE_PROVIDER icu ICU_LOCALE 'ja' ICU_RULES '&a<b';",
+    ),
+    (
+        {"row": {"datcollate": "C", "datctype": "C", "datlocprovider": "i", "daticulocale": "de"}},
+        "LOCALE_PROVIDER icu ICU_LOCALE 'de';",
+    ),
+    (
+        {"row": {"datcollate": "C", "datctype": "C", "datlocprovider": "b", "datlocale": "C.UTF-8"}},
+        "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8';",
+    ),
+    (
+        {"encoding": "LATIN1", "row": {"datcollate": "C", "datctype": "C"}},
+        "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C';",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "end"), CREATE)
+def test_create_sql(changes: dict[str, Any], end: str) -> None:
+    sql = restore._create_sql(facts(**changes), 'd"b')
+    assert sql.startswith('CREATE DATABASE "d""b" TEMPLATE template0 ENCODING ')
+    assert sql.endswith(end)
+
+
+class Swapping:
+    """A server that has the live database or not, and may fail at one statement."""
+
+    def __init__(self, live: bool, fail: str = "") -> None:
+        self.live = live
+        self.fail = fail
+        self.sql: list[str] = []
+
+    def execute(self, sql: str, **_: Any) -> list[Any]:
+        self.sql.append(sql)
+        if self.fail and self.fail in sql:
+            raise LifeboatError("swap", "it", "no")
+        return ["x"] if self.live and "SELECT to_json(datname)" in sql else []
+
+
+def swap(server: Swapping) -> str:
+    return restore.swap(server, "li'v\"e", "new", "S")  # type: ignore[arg-type]
+
+
+def test_swap_is_one_transaction() -> None:
+    server = Swapping(live=True)
+    assert swap(server) == "li'v\"e_quarantine_S"
+    assert server.sql[-1].split("\n") == [
+        "BEGIN;",
+        'ALTER DATABASE "li\'v""e" RENAME TO "li\'v""e_quarantine_S";',
+        'ALTER DATABASE "li\'v""e_quarantine_S" ALLOW_CONNECTIONS true;',
+        'ALTER DATABASE "new" RENAME TO "li\'v""e";',
+        "COMMIT;",
+    ]
+    assert literal("li'v\"e") in server.sql[-2], "sessions are ended by the name as a string"
+
+
+def test_swap_without_a_live_database_only_renames() -> None:
+    server = Swapping(live=False)
+    assert swap(server) == ""
+    assert server.sql[1:] == ['BEGIN;\nALTER DATABASE "new" RENAME TO "li\'v""e";\nCOMMIT;']
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_failed_swap_opens_the_live_database_again(live: bool) -> None:
+    server = Swapping(live, fail="RENAME")
+    with pytest.raises(LifeboatError):
+        swap(server)
+    opened = 'ALTER DATABASE "li\'v""e" ALLOW_CONNECTIONS true;'
+    assert (server.sql[-1] == opened) is live
+
+
+def test_a_failed_reopening_does_not_hide_the_first_error() -> None:
+    class Broken(Swapping):
+        def execute(self, sql: str, **options: Any) -> list[Any]:
+            if sql.endswith("ALLOW_CONNECTIONS true;"):
+                raise LifeboatError("reopen", "it", "the second error")
+            return super().execute(sql, **options)
+
+    with pytest.raises(LifeboatError, match=r"it\): no"):
+        swap(Broken(live=True, fail="RENAME"))
+
+
+@pytest.mark.parametrize(("version", "moved"), [(140009, []), (170012, ["a", 'b"'])])
+def test_refresh_collations(version: int, moved: list[str]) -> None:
+    done: list[tuple[str, str]] = []
+
+    class Server:
+        version_num = version
+
+        def execute(self, sql: str, *, database: str, **_: Any) -> list[Any]:
+            done.append((database, sql))
+            return [{"name": name} for name in moved] if "datcollversion" in sql else []
+
+    assert restore.refresh_collations(Server()) == moved  # type: ignore[arg-type]
+    if moved:
+        assert done[-2:] == [
+            ('b"', 'REINDEX DATABASE "b""";'),
+            ('b"', 'ALTER DATABASE "b""" REFRESH COLLATION VERSION;'),
+        ]
+    else:
+        assert done == []
