@@ -124,9 +124,9 @@ FROM pg_database d WHERE d.datname = current_database();
 _ROLES = """
 SELECT jsonb_build_object('name', r.rolname, 'facts', md5(concat_ws('|', r.rolsuper, r.rolinherit,
   r.rolcreaterole, r.rolcreatedb, r.rolcanlogin, r.rolreplication, r.rolbypassrls, r.rolconnlimit, r.rolvaliduntil,
-  r.rolconfig::text, (SELECT string_agg(DISTINCT concat_ws('/', g.rolname, m.admin_option, to_jsonb(m)->>'inherit_option',
-    to_jsonb(m)->>'set_option'), ',') FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
-    WHERE m.member = r.oid))))
+  r.rolconfig::text, (SELECT string_agg(DISTINCT concat_ws('/', g.rolname, m.admin_option,
+      to_jsonb(m)->>'inherit_option', to_jsonb(m)->>'set_option') COLLATE "C", ',')
+    FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid))))
 FROM pg_roles r WHERE r.rolname !~ '^pg_' ORDER BY 1;
 """
 
