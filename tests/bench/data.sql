@@ -1,14 +1,16 @@
--- A shop's database as shops have them: most bytes in order lines, events and an audit trail; values that belong
+-- An online grocer's database: regular customers, eight lines an order, page events, an audit trail, and the readings of
+-- the cold stores' sensors. Values that belong
 -- together (a customer and her address, a product and its title) come back together, as they do in life.
--- Deterministic: the same :orders give the same rows. -v part=sales|traffic: two sessions fill it at once.
+-- Deterministic: the same :orders give the same rows. -v part=... makes one part, so that two sessions work at once.
 -- Table and rows in one transaction: under wal_level = minimal such rows skip the WAL.
 SET client_min_messages = warning;
 SET maintenance_work_mem = '256MB';
 SET max_parallel_maintenance_workers = 0;
+SET work_mem = '256MB';
 
-SELECT :'part' = 'functions' AS functions, :'part' = 'sales' AS sales, :'part' = 'traffic' AS traffic,
-       greatest(100, :orders / 100) AS products, :orders / 4 AS customers \gset
-\if :functions
+SELECT :'part' = 'catalogue' AS catalogue, :'part' = 'sales' AS sales, :'part' = 'traffic' AS traffic,
+       least(5000, :orders / 20) AS products, :orders / 20 AS customers \gset
+\if :catalogue
 -- A number in [0, 1) that looks random and is not: the n-th of the series `s`.
 CREATE FUNCTION chance(n bigint, s bigint) RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE
   RETURN (hashint8extended(n, s) & 4294967295)::double precision / 4294967296;
@@ -17,119 +19,132 @@ CREATE FUNCTION popular(n bigint, s bigint, among bigint) RETURNS bigint LANGUAG
   RETURN 1 + floor(among * power(chance(n, s), 3))::bigint;
 CREATE FUNCTION pick(n bigint, s bigint, choices text[]) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
   RETURN choices[1 + floor(cardinality(choices) * chance(n, s))::int];
-CREATE FUNCTION title(product bigint) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
-  RETURN concat_ws(' ', pick(product, 1, '{Red,Blue,Green,Black,White,Plain,Striped,Small,Large,Wide}'),
-    pick(product, 2, '{Cotton,Wool,Steel,Oak,Glass,Paper,Leather,Linen,Ceramic,Bamboo}'),
-    pick(product, 3, '{Shirt,Chair,Table,Lamp,Mug,Notebook,Bag,Blanket,Bowl,Tray,Shelf,Clock}'), product);
-CREATE FUNCTION price(product bigint) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE
-  RETURN round((3 + 400 * power(chance(product, 4), 3))::numeric, 2);
-CREATE FUNCTION name(customer bigint) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
-  RETURN concat_ws(' ', pick(customer, 5, '{Akira,Yuki,Hana,Ken,Anna,Paul,Marie,Jean,Emma,Luis,Sofia,John,佐藤,鈴木}'),
-    pick(customer, 6, '{Sato,Suzuki,Tanaka,Ito,Müller,Schmidt,Martin,Silva,Smith,Brown,Jones,花子,健}'));
-CREATE FUNCTION address(customer bigint) RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE
-  RETURN jsonb_build_object('name', name(customer),
-    'street', floor(300 * chance(customer, 7)) || ' '
-      || pick(customer, 8, '{Main Street,Station Road,High Street,Park Avenue,Church Lane,Mill Road,中央通り,桜丘}'),
-    'zip', lpad(floor(99999 * chance(customer, 9))::text, 5, '0'),
-    'city', pick(customer, 10, '{東京,大阪,名古屋,札幌,福岡,Berlin,Paris,Lyon,Porto,Boston,Leeds,Milano}'),
-    'phone', '+' || floor(10000000000 * chance(customer, 11))::text);
-CREATE FUNCTION agent(customer bigint) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
-  RETURN replace(pick(customer, 12, ARRAY[
-    'Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/# Safari/537.36',
-    'Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/# Safari/604.1',
-    'Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/# Safari/605.1.15',
-    'Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/#']),
-    '#', format('%s.%s', 110 + floor(30 * chance(customer, 13)), floor(50 * chance(customer, 14))));
-CREATE FUNCTION buyer(sale bigint, customers bigint) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
-  RETURN popular(sale, 20, customers);
-CREATE FUNCTION total(sale bigint) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE
-  RETURN round((5 + 900 * power(chance(sale, 21), 4))::numeric, 2);
-CREATE FUNCTION placed(sale bigint) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE
-  RETURN to_timestamp(1672531200 + floor(sale * 31.0 + 30 * chance(sale, 22)));
-\endif
 
-\if :sales
 BEGIN;
 CREATE TABLE products (
   id integer PRIMARY KEY, sku text NOT NULL UNIQUE, title text NOT NULL, price numeric(10,2) NOT NULL, attributes jsonb);
 INSERT INTO products
-SELECT n, format('SKU-%s', lpad(n::text, 7, '0')), title(n), price(n),
-  jsonb_build_object('weight', floor(5000 * chance(n, 30)), 'origin', pick(n, 31, '{JP,DE,FR,IT,PT,VN,CN,US}'),
-    'tags', jsonb_build_array(pick(n, 32, '{new,sale,classic,outdoor,kitchen,office}'), pick(n, 33, '{gift,basic,eco}')))
+SELECT n, format('SKU-%s', lpad(n::text, 7, '0')),
+  concat_ws(' ', pick(n, 1, '{Red,Blue,Green,Black,White,Plain,Striped,Small,Large,Wide}'),
+    pick(n, 2, '{Cotton,Wool,Steel,Oak,Glass,Paper,Leather,Linen,Ceramic,Bamboo}'),
+    pick(n, 3, '{Shirt,Chair,Table,Lamp,Mug,Notebook,Bag,Blanket,Bowl,Tray,Shelf,Clock}'), 'No.', n),
+  round((3 + 400 * power(chance(n, 4), 3))::numeric, 2),
+  jsonb_build_object('weight', floor(5000 * chance(n, 5)), 'origin', pick(n, 6, '{JP,DE,FR,IT,PT,VN,CN,US}'),
+    'tags', jsonb_build_array(pick(n, 7, '{new,sale,classic,outdoor,kitchen,office}'), pick(n, 8, '{gift,basic,eco}')))
 FROM generate_series(1, :products) n;
 
+CREATE TABLE customers (
+  id bigint PRIMARY KEY, email text NOT NULL UNIQUE, name text NOT NULL, joined_on date NOT NULL, active boolean NOT NULL,
+  currency char(3) NOT NULL, address jsonb NOT NULL, browser text NOT NULL);
+INSERT INTO customers
+SELECT n, lower(first) || n || '@' || pick(n, 12, '{example.com,example.jp,example.org,mail.example}'),
+  first || ' ' || last, date '2015-01-01' + floor(4000 * chance(n, 13))::int, chance(n, 14) < 0.9,
+  pick(n, 15, '{JPY,JPY,EUR,USD}'),
+  jsonb_build_object('name', first || ' ' || last, 'street', floor(300 * chance(n, 16)) || ' '
+      || pick(n, 17, '{Main Street,Station Road,High Street,Park Avenue,Church Lane,Mill Road,中央通り,桜丘}'),
+    'zip', lpad(floor(99999 * chance(n, 18))::text, 5, '0'),
+    'city', pick(n, 19, '{東京,大阪,名古屋,札幌,福岡,Berlin,Paris,Lyon,Porto,Boston,Leeds,Milano}'),
+    'phone', '+' || floor(10000000000 * chance(n, 20))::text),
+  concat_ws(E'\n', 'user-agent: ' || replace(pick(n, 21, ARRAY[
+      'Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/# Safari/537.36',
+      'Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/# Safari/604.1',
+      'Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/# Safari/605.1.15',
+      'Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/#']),
+      '#', format('%s.%s', 110 + floor(30 * chance(n, 22)), floor(50 * chance(n, 23)))),
+    'accept-language: '
+      || pick(n, 24, '{"ja-JP,ja;q=0.9,en-US;q=0.8","en-GB,en;q=0.9","de-DE,de;q=0.9,en;q=0.7","fr-FR,fr;q=0.9"}'),
+    'accept-encoding: gzip, deflate, br, zstd', 'dnt: ' || floor(2 * chance(n, 25)),
+    'cookie: consent=' || floor(8 * chance(n, 26)) || '; theme=' || pick(n, 27, '{light,dark}') || '; client=' || md5(n::text),
+    'referer: ' || pick(n, 28, '{"https://www.search.example/","https://news.example/shopping","https://mail.example/"}'))
+FROM (SELECT n, pick(n, 10, '{Akira,Yuki,Hana,Ken,Anna,Paul,Marie,Jean,Emma,Luis,Sofia,John}') AS first,
+        pick(n, 11, '{Sato,Suzuki,Tanaka,Ito,Müller,Schmidt,Martin,Silva,Smith,Brown,Jones,佐藤}') AS last
+      FROM generate_series(1, :customers) n OFFSET 0) drawn;
+COMMIT;
+CREATE INDEX ON customers (joined_on);
+\endif
+
+\if :sales
+BEGIN;
 CREATE TABLE orders (
   id bigint PRIMARY KEY GENERATED BY DEFAULT AS IDENTITY, customer_id bigint NOT NULL, status text NOT NULL,
   placed_at timestamptz NOT NULL, total numeric(12,2) NOT NULL, currency char(3) NOT NULL, shipping jsonb NOT NULL);
+-- One order in five minutes on average.
 INSERT INTO orders
-SELECT n, buyer(n, :customers), pick(n, 34, '{delivered,delivered,delivered,delivered,shipped,paid,returned,cancelled}'),
-  placed(n), total(n), pick(buyer(n, :customers), 35, '{JPY,JPY,EUR,USD}'), address(buyer(n, :customers))
-FROM generate_series(1, :orders) n;
+SELECT n, c.id, pick(n, 30, '{delivered,delivered,delivered,delivered,shipped,paid,returned,cancelled}'),
+  to_timestamp(946684800 + floor(n * 300.0 + 299 * chance(n, 31))), round((5 + 900 * power(chance(n, 32), 4))::numeric, 2),
+  c.currency, c.address
+FROM (SELECT n, popular(n, 33, :customers) AS c FROM generate_series(1, :orders) n OFFSET 0) drawn
+JOIN customers c ON c.id = drawn.c ORDER BY n;
 
+-- Who changed an order, and what it was then: the whole row at every step, hours after the one before.
+CREATE TABLE audit (
+  id bigint PRIMARY KEY, at timestamptz NOT NULL, actor text NOT NULL, order_id bigint NOT NULL, row jsonb NOT NULL);
+INSERT INTO audit
+SELECT row_number() OVER (ORDER BY at, id), at, pick(id, 34, '{shop,shop,shop,warehouse,support}'), id,
+  row || jsonb_build_object('status', step)
+FROM (SELECT id, step, placed_at + hours * (1 + chance(id, 35)) * interval '1 hour' AS at, to_jsonb(o) AS row
+      FROM orders o, (VALUES ('delivered', 20)) s(step, hours) OFFSET 0) changes;
+COMMIT;
+CREATE INDEX ON orders (customer_id, placed_at);
+CREATE INDEX ON orders (placed_at) WHERE status = 'paid';
+CREATE INDEX ON audit (order_id);
+\endif
+
+\if :traffic
+BEGIN;
 CREATE TABLE order_lines (
   order_id bigint NOT NULL, line smallint NOT NULL, product_id integer NOT NULL, title text NOT NULL,
   quantity smallint NOT NULL, price numeric(10,2) NOT NULL, discount numeric(4,2) NOT NULL DEFAULT 0, note text,
   PRIMARY KEY (order_id, line));
 INSERT INTO order_lines
-SELECT n / 3 + 1, n % 3 + 1, p, title(p), 1 + floor(5 * power(chance(n, 36), 6)), price(p), 0,
-  CASE WHEN chance(n, 37) < 0.05 THEN pick(n, 38, '{gift wrap please,leave at the door,call before delivery}') END
-FROM (SELECT n, popular(n, 39, :products) AS p FROM generate_series(0, 3 * :orders - 1) n) drawn;
-COMMIT;
-CREATE INDEX ON orders (customer_id, placed_at);
-CREATE INDEX ON orders (placed_at) WHERE status = 'paid';
-CREATE INDEX ON order_lines (product_id);
-\endif
+SELECT n / 8 + 1, n % 8 + 1, p.id, p.title, 1 + floor(5 * power(chance(n, 40), 6)), p.price, 0,
+  CASE WHEN chance(n, 41) < 0.05 THEN pick(n, 42, '{gift wrap please,leave at the door,call before delivery}') END
+FROM (SELECT n, popular(n, 43, :products) AS p FROM generate_series(0, 8 * :orders - 1) n OFFSET 0) drawn
+JOIN products p ON p.id = drawn.p ORDER BY n;
 
-\if :traffic
-BEGIN;
-CREATE TABLE customers (
-  id bigint PRIMARY KEY, email text NOT NULL UNIQUE, name text NOT NULL, joined_on date NOT NULL, active boolean NOT NULL,
-  address jsonb NOT NULL, preferences jsonb NOT NULL);
-INSERT INTO customers
-SELECT n, format('%s%s@%s', pick(n, 40, '{akira,yuki,hana,ken,anna,paul,marie,jean,emma,luis,sofia,john}'), n,
-    pick(n, 41, '{example.com,example.jp,example.org,mail.example}')),
-  name(n), date '2015-01-01' + floor(4000 * chance(n, 42))::int, chance(n, 43) < 0.9, address(n),
-  jsonb_build_object('language', pick(n, 44, '{ja,ja,en,de,fr,pt}'), 'newsletter', chance(n, 45) < 0.3)
-FROM generate_series(1, :customers) n;
-
--- A visit is a few events in a row by one customer with one browser.
+-- A visit is eight events of one customer with one browser, three a minute; :visits of them go on at the same time.
 CREATE TABLE events (
   id bigint PRIMARY KEY, at timestamptz NOT NULL, customer_id bigint, visit uuid NOT NULL, kind text NOT NULL,
-  payload jsonb NOT NULL);
+  path text NOT NULL, headers text NOT NULL, details jsonb NOT NULL);
 INSERT INTO events
-SELECT n, to_timestamp(1735689600 + n * 9), c, md5((n / 8)::text)::uuid,
-  pick(n, 46, '{page_view,page_view,page_view,page_view,search,add_to_cart,checkout,login}'),
-  jsonb_build_object('path', '/products/' || lower(replace(title(popular(n, 47, :products)), ' ', '-')),
-    'status', pick(n, 48, '{200,200,200,200,200,200,304,404}'), 'ms', floor(20 + 900 * power(chance(n, 49), 5)),
-    'agent', agent(c))
-FROM (SELECT n, popular(n / 8, 50, :customers) AS c FROM generate_series(1, :orders) n) drawn;
+SELECT n, to_timestamp(1735689600 + n * 20.0 / :visits), c.id, md5(visit::text)::uuid,
+  pick(n, 50, '{page_view,page_view,page_view,page_view,search,add_to_cart,checkout,login}'),
+  '/products/' || lower(replace(p.title, ' ', '-')), c.browser,
+  jsonb_build_object('ms', floor(20 + 900 * power(chance(n, 53), 5)), 'status', 200)
+FROM (SELECT n, visit, popular(visit, 54, :customers) AS c, popular(n, 55, :products) AS p
+      FROM generate_series(1, :orders) n, LATERAL (SELECT n / (8 * :visits) * :visits + n % :visits AS visit) v
+      OFFSET 0) drawn
+JOIN customers c ON c.id = drawn.c JOIN products p ON p.id = drawn.p ORDER BY n;
 
--- Who changed an order from what to what: the whole row at every step, some time after the one before.
-CREATE TABLE audit (
-  id bigint PRIMARY KEY, at timestamptz NOT NULL, actor text NOT NULL, order_id bigint NOT NULL, row jsonb NOT NULL);
-INSERT INTO audit
-SELECT row_number() OVER (ORDER BY at, n), at, pick(n, 51, '{shop,shop,shop,warehouse,support}'), n,
-  jsonb_build_object('id', n, 'customer_id', buyer(n, :customers), 'status', step, 'placed_at', placed(n),
-    'total', total(n), 'shipping', address(buyer(n, :customers)))
-FROM (SELECT n, step, placed(n) + hours * (1 + chance(n, 52)) * interval '1 hour' AS at
-      FROM generate_series(1, :orders) n, (VALUES ('paid', 0), ('shipped', 20), ('delivered', 50)) s(step, hours)) drawn;
+-- Six hundred sensors, each once a minute. Temperatures wander slowly.
+CREATE TABLE readings (
+  id bigint PRIMARY KEY, at timestamptz NOT NULL, sensor_id integer NOT NULL, sensor text NOT NULL, site text NOT NULL,
+  firmware text NOT NULL, state text NOT NULL, temperature numeric(5,2) NOT NULL, humidity smallint NOT NULL);
+INSERT INTO readings
+SELECT n, to_timestamp(1735689600 + n / 600 * 60), sensor,
+  format('cold-store-%s/%s/%s', 1 + sensor / 50, pick(sensor, 70, '{freezer,chiller,dock,produce}'), sensor),
+  pick(sensor / 50, 71, '{Tokyo-Koto,Osaka-Suminoe,Nagoya-Minato,Fukuoka-Higashi,Sapporo-Shiroishi}'),
+  pick(sensor, 72, '{fw-2.14.1-release,fw-2.13.7-release,fw-2.14.1-release,fw-3.0.0-beta}'),
+  CASE WHEN chance(n, 73) < 0.995 THEN 'ok' ELSE 'door open' END,
+  round((4 + 3 * chance(sensor, 74) + 2 * sin(n / 600 / 90.0 + sensor))::numeric, 1), 60 + floor(20 * chance(sensor, 75))
+FROM (SELECT n, n % 600 AS sensor FROM generate_series(1, 16 * :orders) n OFFSET 0) drawn;
 
 CREATE TABLE reviews (
   id bigint PRIMARY KEY, product_id integer NOT NULL, customer_id bigint NOT NULL, stars smallint NOT NULL, body text);
 INSERT INTO reviews
-SELECT n, popular(n, 53, :products), popular(n, 54, :customers), 1 + floor(5 * sqrt(chance(n, 55))),
-  (SELECT string_agg(pick(n * 8 + k, 56, ARRAY['Arrived on time and well packed.', 'The colour is as shown.',
+SELECT n, popular(n, 60, :products), popular(n, 61, :customers), 1 + floor(5 * sqrt(chance(n, 62))),
+  (SELECT string_agg(pick(n * 8 + k, 63, ARRAY['Arrived on time and well packed.', 'The colour is as shown.',
      'A little smaller than I expected.', 'My family likes it very much.', 'I would buy it again.',
      'The instructions could be clearer.', 'Good value for the price.', 'The material feels solid.',
      'とても良い買い物でした。', 'Delivery took longer than promised.', 'It replaced an old one that lasted ten years.',
      'The seller answered my question within a day.', 'One corner was scratched, the refund was quick.',
      'Works well, looks nice on the table.', 'Not for everyday use.']), ' ')
-   FROM generate_series(1, 2 + floor(6 * chance(n, 57))::int) k)
+   FROM generate_series(1, 2 + floor(6 * chance(n, 64))::int) k)
 FROM generate_series(1, :orders / 5) n;
 COMMIT;
-CREATE INDEX ON customers (joined_on);
+CREATE INDEX ON order_lines (product_id);
 CREATE INDEX ON events (customer_id, at);
 CREATE INDEX ON events (kind) WHERE kind = 'checkout';
-CREATE INDEX ON audit (order_id);
+CREATE INDEX ON readings (sensor_id, at);
 CREATE INDEX ON reviews (product_id);
 \endif

@@ -1,0 +1,69 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Parts of the core that have no word in the `lifeboat` command, from the very zipapp that hosts run. Prints JSON.
+
+driver.py ZIPAPP restore CONFIG-DIRECTORY ID DATABASE   the data step of a recovery, into a fresh database
+driver.py ZIPAPP recover CONFIG-DIRECTORY ID            the same, then compared, analysed and swapped in
+driver.py ZIPAPP retention COUNT                        the plan over so many backups
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+
+def _quiet(_: str) -> None:
+    pass
+
+
+def restore(directory: str, identity: str, database: str) -> dict[str, Any]:
+    from lifeboat import config, manifest, postgresql, repository, runtime, verify
+    from lifeboat import restore as core
+
+    loaded = config.load("", Path(directory))
+    repo = repository.from_settings(loaded.repository, loaded.secrets)
+    found = manifest.parse(repo.manifest("database", identity), component="database", expected_id=identity)
+    server = postgresql.connect(loaded, runtime.connect(loaded))
+    with repo.materialise("database", identity) as folder:
+        facts = verify.facts_of(folder)
+        core.database(server, found, folder, facts, database, jobs=loaded.database.jobs, log=_quiet)
+    return {}
+
+
+def recover(directory: str, identity: str) -> dict[str, Any]:
+    from lifeboat import config, recovery
+
+    loaded = config.load("", Path(directory))
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S")
+    result = recovery.restore_database(loaded, identity, fresh=False, stamp=stamp, log=_quiet)
+    return {"phases": result["seconds"], "quarantined": result["quarantined_database"]}
+
+
+def retention(count: str) -> dict[str, Any]:
+    from lifeboat.retention import Backup, Policy, plan
+
+    newest = datetime(2026, 11, 24, 2, tzinfo=timezone.utc)
+    backups = [
+        Backup(f"db_backup_{number}", newest - timedelta(hours=number), good=number % 50 != 7, verified=number % 7 == 0)
+        for number in range(int(count))
+    ]
+    start, cpu = time.monotonic(), time.process_time()
+    made = plan(backups, Policy(timezone="Asia/Tokyo"), newest + timedelta(hours=1))
+    return {
+        "seconds": time.monotonic() - start,
+        "cpu_seconds": time.process_time() - cpu,
+        "kept": len(made.keep),
+        "deleted": len(made.delete),
+    }
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, sys.argv[1])
+    print(json.dumps({"restore": restore, "recover": recover, "retention": retention}[sys.argv[2]](*sys.argv[3:])))
