@@ -43,6 +43,7 @@ class Assessment:
     findings: tuple[str, ...]
     service: str
     unchecked: tuple[str, ...] = ()
+    refused: str = ""  # the server lives and does not let us in: this is what it said
 
 
 def assess(config: Config, reference: Optional[Mapping[str, Any]]) -> Assessment:
@@ -50,22 +51,37 @@ def assess(config: Config, reference: Optional[Mapping[str, Any]]) -> Assessment
     stack = runtime.connect(config)
     service = config.database.service
     state = stack.state(service)
-    if not state.running:
+    server, why = postgresql.reach(config, stack) if state.running else (None, "")
+    if server is None:
         said = runtime.last_words(stack.logs(service))
+        words = [f"{service} is {state.describe()}" + (f" and does not answer: {why}" if why else "")]
         return Assessment(
-            DOWN, (f"{service} is {state.describe()}", *([f"it last said: {said}"] if said else [])), state.describe()
+            DOWN,
+            (*words, *([f"it last said: {said}"] if said else [])),
+            state.describe(),
+            refused=why if postgresql.refused(why) else "",
         )
-    server = postgresql.connect(config, stack)
-    answers, why = server.answers()
-    if not answers:
-        return Assessment(DOWN, (f"{service} runs but does not answer: {why}",), state.describe())
     name = server.database
     if name not in server.databases():
         return Assessment(DAMAGED, (f"the database {name} is missing",), state.describe())
     if reference is None:
         return Assessment(HEALTHY, (), state.describe(), ("no good backup to compare the data with",))
-    findings, unchecked = _look_at_data(server, name, reference)
+    try:
+        findings, unchecked = _look_at_data(server, name, reference)
+    except LifeboatError as exc:  # its directory is gone, its catalogue is damaged, or the server died of the question
+        return Assessment(DAMAGED, (f"the database {name} cannot be read: {exc.cause}",), state.describe())
     return Assessment(DAMAGED if findings else HEALTHY, tuple(findings), state.describe(), tuple(unchecked))
+
+
+def refusal(config: Config, said: str) -> UsageError:
+    """A server that lives and does not let us in may hold all its data: what is wrong is most likely our access."""
+    return UsageError(
+        "look at the database",
+        f"{config.database.service} of {config.stack}",
+        said,
+        "Correct lifeboat_database (user) or lifeboat_secrets (database_password), then lifeboat.dr.deploy. Only if its"
+        " data is lost, and with it the role: -e method=rebuild, which puts what is there aside.",
+    )
 
 
 def _look_at_data(server: Server, database: str, reference: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -75,12 +91,12 @@ def _look_at_data(server: Server, database: str, reference: Mapping[str, Any]) -
     roles = set(server.execute("SELECT to_json(rolname) FROM pg_roles;", database=database, attempted="list the roles"))
     findings += [f"the role {name} is missing" for name in reference["roles"] if name not in roles]
     rows = server.execute(
-        "SELECT to_json(format('%I.%I', n.nspname, c.relname)) FROM pg_class c JOIN pg_namespace n"
-        " ON n.oid = c.relnamespace WHERE c.relkind = 'r';",
+        "SELECT jsonb_build_object('name', format('%I.%I', n.nspname, c.relname), 'unlogged', c.relpersistence = 'u')"
+        " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r';",
         database=database,
         attempted="list the tables",
     )
-    there = set(rows)
+    there = {row["name"]: row["unlogged"] for row in rows}
     findings += [f"the table {name} is missing" for name in reference["tables"] if name not in there]
     deadline = time.monotonic() + READ_SECONDS
     remaining = [name for name in reference["tables"] if name in there]
@@ -100,9 +116,12 @@ def _look_at_data(server: Server, database: str, reference: Mapping[str, Any]) -
                         attempted=f"read {name}",
                     )[0]
                     expected = int(reference["tables"][name]["rows"])
-                    if count == 0 and expected >= EMPTIED:
+                    # A crash empties unlogged tables, as it must: restoring would lose rows to bring those back.
+                    if count == 0 and expected >= EMPTIED and not there[name]:
                         findings.append(f"the table {name} is empty, the backup has {expected} rows")
         except LifeboatError as exc:
+            if not name:  # not even the session opened
+                return [*findings, f"the database {database} cannot be read: {exc.cause}"], unchecked
             if "statement timeout" in exc.cause:
                 unchecked.append(f"{name} was not read to its end in {READ_SECONDS} s")
             else:
@@ -150,6 +169,8 @@ def make(
     stack = runtime.connect(config)
     log("assessing the database")
     seen = assess(config, reference_of(repo, found))
+    if seen.refused and method != "rebuild":
+        raise refusal(config, seen.refused)
     needed, why = _needed(config, seen, identity, before, force)
     chosen, passed_over = _choose(config, repo, found, stack, identity, before, needed, log)
     mode = "none"
@@ -258,10 +279,11 @@ def _require_major(config: Config, stack: Runtime, chosen: Entry, folder: Path) 
     """A dump restores into its own major or a newer one, never into an older."""
     assert chosen.manifest is not None
     needed = int(chosen.manifest.details["server_version_num"]) // 10000
-    state = stack.state(config.database.service)
-    if state.running or config.runtime.type != "compose":
+    try:
         have = postgresql.connect(config, stack).major()
-    else:
+    except LifeboatError:
+        if config.runtime.type != "compose":
+            raise
         image = stack.image(config.database.service)
         with scratch.container(image, config.stack, folder, timeout=300) as name:
             have = scratch.image_major(name)

@@ -314,6 +314,30 @@ def _pins() -> str:
     return "".join(f"SET {name} = {literal(value)};\n" for name, value in PINNED.items())
 
 
+# What a server says that lives and does not let us in, in English and in Japanese. psql shows no SQLSTATE for it.
+_REFUSED = re.compile(
+    r"password|authentication|pg_hba\.conf|role \".*\" does not exist|not permitted to log in|パスワード|認証|ロール"
+)
+
+
+def refused(why: str) -> bool:
+    """Is this reason for not answering one of access? Then the data may be whole, and is not ours to move aside."""
+    return bool(_REFUSED.search(why))
+
+
+def reach(config: Config, runtime: Runtime) -> tuple[Optional[Server], str]:
+    """The stack's server, if it answers a query now, else why it does not.
+
+    One that dies and is started again by the engine runs at one look and is gone at the next: that is no error here.
+    """
+    try:
+        server = connect(config, runtime)
+    except LifeboatError as exc:
+        return None, exc.cause
+    answers, why = server.answers()
+    return (server if answers else None), why
+
+
 def connect(config: Config, runtime: Runtime, *, backup: bool = False) -> Server:
     """The stack's server. Resolves the container once; raises NotFoundError when it does not run.
 

@@ -69,6 +69,9 @@ def _start_and_look(config: Config, stack: Runtime, asked: bool, log: Log) -> tu
         stack.start([service], timeout=120)
         _wait_for_answer(config, stack)
     except LifeboatError as exc:
+        _, why = postgresql.reach(config, stack)
+        if postgresql.refused(why):
+            raise plan.refusal(config, why) from exc
         log(f"it does not: {exc.cause}")
         return "rebuild", []
     repo = repository.from_settings(config.repository, config.secrets)
@@ -94,8 +97,8 @@ def _wait_for_answer(config: Config, stack: Runtime) -> None:
     while time.monotonic() < deadline:
         state = stack.state(service)
         if state.running:
-            answers, why = postgresql.connect(config, stack).answers()
-            if answers:
+            server, why = postgresql.reach(config, stack)
+            if server:
                 return
         elif not exited_since:
             exited_since = time.monotonic()
@@ -137,7 +140,7 @@ def _wait_until_settled(config: Config, stack: Runtime) -> None:
         if time.monotonic() > deadline:
             raise LifeboatError("start PostgreSQL", config.database.service, "it does not stay up")
         state = stack.state(config.database.service)
-        up = state.running and state.health != "starting" and postgresql.connect(config, stack).answers()[0]
+        up = state.running and state.health != "starting" and postgresql.reach(config, stack)[0] is not None
         calm = calm + 1 if up else 0
         time.sleep(0.5)
 
