@@ -90,7 +90,11 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         body = self._body()
-        return (json.dumps({**body, "seal": seal(body)}, indent=1, ensure_ascii=False) + "\n").encode()
+        return _render({**body, "seal": seal(body)})
+
+
+def _render(body: Mapping[str, Any]) -> bytes:
+    return (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def seal(body: Mapping[str, Any]) -> str:
@@ -120,6 +124,8 @@ def parse(data: bytes, *, component: str, expected_id: str) -> Manifest:
             f"its schema has version {major}; this Lifeboat reads version {VERSION[0]}",
             "Upgrade Lifeboat on this host (lifeboat.dr.deploy), then try again.",
         )
+    if _render(body) != data:  # a byte more or less outside the values would not break the seal
+        raise IntegrityError(attempted, expected_id, "its bytes are not as they were written", remedy)
     if body.get("seal") != seal(body):
         raise IntegrityError(attempted, expected_id, "it was edited: its seal does not match its content", remedy)
     try:
