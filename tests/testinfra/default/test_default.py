@@ -1,0 +1,159 @@
+"""What a deployment leaves on a host, and that cron really fires and leaves a good backup."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from support import Host, Stack, playbook
+
+DEPLOY = "lifeboat.dr.deploy"
+CRON = "/etc/cron.d/lifeboat-shop"
+
+
+def mode(host: Host, path: str) -> str:
+    return host.run("stat", "--format", "%a %U", path).strip()
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/etc/lifeboat", "700 root"),
+        ("/etc/lifeboat/shop.json", "600 root"),
+        ("/etc/lifeboat/shop.secrets.json", "600 root"),
+        ("/var/lib/lifeboat/shop", "700 root"),
+        ("/var/log/lifeboat", "700 root"),
+        ("/backup", "700 root"),
+        ("/usr/local/bin/lifeboat", "755 root"),
+        (CRON, "644 root"),
+    ],
+)
+def test_files_belong_to_root_alone(app1: Host, path: str, expected: str) -> None:
+    assert mode(app1, path) == expected
+
+
+def test_the_schedule_is_the_strategy(app1: Host) -> None:
+    """Backup at 02:00, retention behind a good one, a proof every week."""
+    lines = app1.run("cat", CRON).splitlines()
+    assert "0 2 * * * root lifeboat backup database --stack shop --wait 3600 --prune >/dev/null" in lines
+    assert "30 4 * * 0 root lifeboat verify --stack shop --level restore >/dev/null" in lines
+    assert app1.run("systemctl", "is-active", "cron").strip() == "active"
+    assert app1.run("systemctl", "is-enabled", "cron").strip() == "enabled"
+
+
+def test_no_secret_lies_in_the_open(app1: Host) -> None:
+    """The stack's own passwords are nowhere in what Lifeboat wrote, its log and the journal included."""
+    secrets = [
+        line.partition("=")[2]
+        for line in app1.run("cat", "/srv/shop/.env").splitlines()
+        if "PASSWORD" in line or "SECRET" in line
+    ]
+    assert len(secrets) >= 3
+    written = app1.run(
+        "sh", "-c", "cat /etc/lifeboat/*.json /etc/cron.d/lifeboat* /var/log/lifeboat/*.log; journalctl -q"
+    )
+    assert not [one for one in secrets if one and one in written]
+
+
+def test_a_dry_run_tells_the_truth(app1: Host) -> None:
+    """--check on a deployed host changes nothing and says so; with another schedule it says what it would change."""
+    before = app1.world()
+    same = playbook(DEPLOY, check=True)
+    assert (same.status, same.changed) == (0, 0), (same.said, same.changed_tasks)
+    other = playbook(DEPLOY, check=True, lifeboat_backup_schedule="15 3 * * *")
+    assert (other.status, other.changed_tasks) == (
+        0,
+        ("lifeboat.dr.database_backup : schedule | Set the backup and its proof",),
+    )
+    assert app1.world() == before
+
+
+def test_a_mistake_in_the_inventory_changes_nothing(app1: Host) -> None:
+    before = app1.world()
+    for settings, words in (
+        (
+            {"lifeboat_database": {"service": "nobody", "name": "shop"}},
+            "the project has backend, db, frontend, objects",
+        ),
+        ({"lifeboat_database": {"service": "db", "name": "shoq"}}, "the server has"),
+        ({"lifeboat_database": {"service": "db", "name": "shop", "user": "mallory"}}, "mallory"),
+        (
+            {"lifeboat_database": {"service": "db", "name": "shop", "format": "zip"}},
+            "not one of directory, custom, plain",
+        ),
+        ({"lifeboat_runtime": {"project_directory": "/srv/nowhere"}}, "there is no such directory"),
+        ({"lifeboat_retention": {"dayly_days": 3}}, "dayly_days"),
+    ):
+        run = playbook(DEPLOY, **settings)
+        assert run.status != 0, settings
+        assert words in run.said, (settings, run.said)
+        assert "Traceback" not in run.said
+        assert app1.world() == before, settings
+
+
+def test_cron_really_fires(app1: Host, shop: Stack) -> None:
+    """Every minute for once: a backup that nobody typed, good, in the log and the journal; then a proof of it."""
+    shop.wait_until_well()
+    known = {one["id"] for one in app1.lifeboat("list")[1]}
+    assert playbook(DEPLOY, lifeboat_backup_schedule="* * * * *").status == 0
+    try:
+        deadline = time.monotonic() + 150
+        fresh: list[dict[str, object]] = []
+        while not fresh and time.monotonic() < deadline:
+            time.sleep(2)
+            fresh = [one for one in app1.lifeboat("list")[1] if one["id"] not in known]
+    finally:
+        assert playbook(DEPLOY).status == 0
+    assert fresh, "cron took no backup in 150 s: " + app1.run("journalctl", "-q", "-n", "20", "-u", "cron")
+    one = fresh[0]
+    assert one["good"] and not one["proven"]
+    assert f"{one['id']}: published" in app1.run("cat", "/var/log/lifeboat/shop.log")
+    assert f"{one['id']}: published" in app1.run("journalctl", "-q")
+    test_the_schedule_is_the_strategy(app1)
+
+
+def test_the_status_turns_green_only_by_a_proof(app1: Host) -> None:
+    """No backup: FAIL. A backup that nobody proved: COULD_NOT_VERIFY. Restored and compared: PASS."""
+    room = "/var/tmp/green"
+    settings = json.loads(app1.run("cat", "/etc/lifeboat/shop.json"))
+    settings.update(repository={"type": "local", "path": f"{room}/backup"}, state_directory=f"{room}/state")
+    app1.run("mkdir", "-p", f"{room}/backup")
+    app1.run("sh", "-c", f"cat > {room}/shop.json", stdin=json.dumps(settings))
+    here = ("--config-directory", room)
+    try:
+        code, status = app1.lifeboat("status", *here)
+        assert (code, status["verdict"]) == (6, "FAIL"), status
+        assert app1.lifeboat("backup", "database", *here)[0] == 0
+        code, status = app1.lifeboat("status", *here)
+        assert (code, status["verdict"]) == (3, "COULD_NOT_VERIFY"), status
+        assert app1.lifeboat("verify", *here)[0] == 0
+        code, status = app1.lifeboat("status", *here)
+        assert (code, status["verdict"]) == (0, "PASS"), status
+    finally:
+        app1.run("rm", "-rf", room)
+
+
+def test_proving_again_changes_nothing(app1: Host) -> None:
+    first = playbook("lifeboat.dr.verify", level="archive")
+    assert first.status == 0, first.said
+    again = playbook("lifeboat.dr.verify", level="archive")
+    assert (again.status, again.changed) == (0, 0), again.said
+
+
+def test_a_second_run_waits_for_the_lock(app1: Host) -> None:
+    lock = "open('/run/lock/lifeboat-shop.lock', 'a')"
+    holder = f"import fcntl, time; f = {lock}; fcntl.flock(f, fcntl.LOCK_EX); time.sleep(4)"
+    app1.run("sh", "-c", f'python3 -c "{holder}" >/dev/null 2>&1 & sleep 1')
+    code, refused = app1.lifeboat("backup", "database")
+    assert (code, refused["error"]["attempted"]) == (4, "take the lock")
+    code, taken = app1.lifeboat("backup", "database", "--wait", "60")
+    assert code == 0, taken
+
+
+def test_retention_plans_and_deletes_nothing_young(app1: Host) -> None:
+    plan = playbook("lifeboat.dr.prune", check=True)
+    assert (plan.status, plan.changed) == (0, 0), plan.said
+    known = [one["id"] for one in app1.lifeboat("list")[1]]
+    assert playbook("lifeboat.dr.prune").changed == 0
+    assert [one["id"] for one in app1.lifeboat("list")[1]] == known
