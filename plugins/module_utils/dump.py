@@ -169,6 +169,8 @@ def _dump(config: Config, server: Server, database: str, snapshot: str, identity
     if config.database.format != "directory":
         plain = config.database.format == "plain"
         name = f"{identity}.sql" + ("" if method == "none" else ".gz") if plain else DUMP
+        if plain:  # the others are restored without: tablespaces are directories of this host
+            words.append("--no-tablespaces")
         with _create(folder / name) as (_, raw):
             writer = pipeline.HashingWriter(raw)
             pipeline.run(

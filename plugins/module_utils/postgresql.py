@@ -48,6 +48,17 @@ PINNED = {
     "quote_all_identifiers": "off",
 }
 
+# What ALTER DATABASE or ALTER ROLE may have set and would stop vacuumdb, pg_amcheck or pg_restore half-way.
+_UNHINDERED = " ".join(
+    f"-c {name}={PINNED[name]}"
+    for name in (
+        "default_transaction_read_only",
+        "statement_timeout",
+        "lock_timeout",
+        "idle_in_transaction_session_timeout",
+    )
+)
+
 
 def identifier(name: str) -> str:
     """Quote a name for SQL. Always quoted: no list of keywords to keep."""
@@ -103,7 +114,13 @@ class Server:
         self.database = database  # the one that the configuration is about
         self.timeout = timeout
         self.application = application
-        self._env = {"PGUSER": user, "PGAPPNAME": application, "PGCONNECT_TIMEOUT": "10", "PGCLIENTENCODING": "UTF8"}
+        self._env = {
+            "PGUSER": user,
+            "PGAPPNAME": application,
+            "PGCONNECT_TIMEOUT": "10",
+            "PGCLIENTENCODING": "UTF8",
+            "PGOPTIONS": _UNHINDERED,
+        }
         if password:
             self._env["PGPASSWORD"] = password
         if host:

@@ -30,8 +30,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.postgresql import iden
 
 IMAGE = "lifeboat-lab/postgres:17"
 STACK = f"it-{os.getpid()}"
-# As hostile as initdb lets it be: it refuses quotes, dollars, backslashes and "--" in the first superuser's name.
-SUPERUSER = "Ops; DROP é =://x"
+# As hostile as initdb lets it be: it refuses quotes, dollars, backslashes, "--" in the first superuser's name.
+SUPERUSER = "Ops; DROP =://x"
 # Every printable character of ASCII, a space at either end, and some beyond.
 PASSWORD = " " + "".join(chr(code) for code in range(33, 127)) + " ß日 "
 
