@@ -1,0 +1,214 @@
+"""What the scenarios' tests stand on: playbooks as an operator runs them, a host, and a look at the stack from outside.
+
+Nothing here asks Lifeboat whether the data is right: `Stack.portrait` asks psql.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PORTRAIT = (Path(__file__).parent / "portrait.sql").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of ansible-playbook. `results`: {task name: what the module returned on the last host that ran it}."""
+
+    status: int
+    changed: int
+    changed_tasks: tuple[str, ...]
+    results: Mapping[str, Any]
+    errors: str
+
+    def result(self, task: str) -> Any:
+        """The result of the task whose name ends so; fails loudly where it did not run."""
+        return next(value for name, value in self.results.items() if name.endswith(task))
+
+    @property
+    def said(self) -> str:
+        """Every message that was shown, and every error."""
+        messages = [value.get("msg") for value in self.results.values() if not value.get("skipped")]
+        lines = [line for msg in messages if msg for line in (msg if isinstance(msg, list) else [msg])]
+        return "\n".join([*map(str, lines), self.errors])
+
+
+def playbook(name: str, *, inventories: Sequence[str] = (), check: bool = False, **extra: object) -> Run:
+    """Run one playbook; a failure is for the caller to judge. `extra` are variables, as with -e."""
+    argv = ["ansible-playbook", name, "-e", json.dumps(extra)]
+    for one in inventories or ("molecule/inventory",):
+        argv += ["-i", one]
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+        "ANSIBLE_JSON_INDENT": "0",
+    }
+    done = subprocess.run(
+        [*argv, *(["--check"] if check else [])],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    start = done.stdout.find("{")
+    assert start >= 0, f"{name} printed no result: {done.stdout}{done.stderr}"
+    report = json.loads(done.stdout[start:])
+    results: dict[str, Any] = {}
+    changed: list[str] = []
+    for task in (task for play in report["plays"] for task in play["tasks"]):
+        for result in task["hosts"].values():
+            results[task["task"]["name"]] = result
+            if result.get("changed"):
+                changed.append(task["task"]["name"])
+    total = sum(one["changed"] for one in report["stats"].values())
+    return Run(done.returncode, total, tuple(changed), results, done.stderr)
+
+
+class CommandError(AssertionError):
+    """A command on the host failed that should not have."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """A lab host, reached as the lab's inventory reaches it."""
+
+    name: str
+
+    def probe(
+        self, *argv: str, stdin: str | bytes = "", env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        words = ["docker", "exec", "--interactive"]
+        for key in env or {}:
+            words += ["--env", key]
+        done = subprocess.run(
+            [*words, self.name, *argv],
+            input=stdin.encode() if isinstance(stdin, str) else stdin,
+            env={**os.environ, **(env or {})}, capture_output=True, timeout=600, check=False,
+        )  # fmt: skip
+        out, err = done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+        return subprocess.CompletedProcess(done.args, done.returncode, out, err)
+
+    def run(self, *argv: str, stdin: str | bytes = "", env: Mapping[str, str] | None = None) -> str:
+        done = self.probe(*argv, stdin=stdin, env=env)
+        if done.returncode:
+            raise CommandError(f"{argv} on {self.name} exited {done.returncode}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def python(self, source: str, *argv: str) -> str:
+        return self.run("python3", "-", *argv, stdin=source)
+
+    def lifeboat(self, *argv: str) -> tuple[int, Any]:
+        """The agent's exit code and its JSON."""
+        done = self.probe("lifeboat", *argv, "--json")
+        return done.returncode, json.loads(done.stdout)
+
+    def http(self, method: str, url: str, body: object = None) -> tuple[int, Any]:
+        """One request from the host itself: status and JSON (0 and None where nothing answers)."""
+        words = ["curl", "--silent", "--max-time", "20", "--request", method, "--write-out", "\n%{http_code}", url]
+        if body is not None:
+            words += ["--header", "content-type: application/json", "--data-binary", json.dumps(body)]
+        text, _, status = self.probe(*words).stdout.rpartition("\n")
+        try:
+            return int(status), json.loads(text)
+        except ValueError:
+            return int(status or 0), None
+
+    def world(self) -> dict[str, Any]:
+        """What a run that changes nothing leaves the same: containers, volumes, images, Lifeboat's files, cron."""
+        ids = self.run("docker", "ps", "--all", "--quiet", "--no-trunc").split()
+        shown = self.run("docker", "inspect", "--format", "{{.Name}} {{.Id}} {{.State.Pid}}", *ids) if ids else ""
+        files = self.run(
+            "sh", "-c",
+            "find /etc/lifeboat /var/lib/lifeboat /backup* /etc/cron.d /usr/local/bin -type f -exec sha256sum {} + 2>/dev/null"
+            " | sort; ls -d /etc/lifeboat /var/lib/lifeboat /var/log/lifeboat /backup /etc/logrotate.d/* 2>/dev/null; true",
+        )  # fmt: skip
+        return {
+            "containers": sorted(shown.splitlines()),
+            "volumes": sorted(self.run("docker", "volume", "ls", "--quiet").split()),
+            "files": files.splitlines(),
+        }
+
+
+@dataclass
+class Stack:
+    """One Compose project with a PostgreSQL service, seen from outside Lifeboat."""
+
+    host: Host
+    directory: str
+    project: str
+    service: str
+    user: str
+    database: str
+    password: str = ""
+    volume: str = ""
+    config: str = ""
+    marks: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def container(self) -> str:
+        return f"{self.project}-{self.service}-1"
+
+    def compose(self, *argv: str) -> str:
+        return self.host.run("docker", "compose", "--project-directory", self.directory, *argv)
+
+    def psql(self, sql: str, *, database: str = "") -> subprocess.CompletedProcess[str]:
+        name = (database or self.database).replace("\\", "\\\\").replace("'", "\\'")
+        return self.host.probe(
+            "docker", "exec", "--interactive", "--env", "PGPASSWORD", "--env", "PGUSER", self.container,
+            "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", f"dbname='{name}'", "-f", "-",
+            stdin=sql, env={"PGPASSWORD": self.password, "PGUSER": self.user},
+        )  # fmt: skip
+
+    def sql(self, sql: str, *, database: str = "") -> list[str]:
+        done = self.psql(sql, database=database)
+        if done.returncode:
+            raise CommandError(f"psql in {self.container} exited {done.returncode}: {done.stdout}{done.stderr}")
+        return done.stdout.splitlines()
+
+    def portrait(self, database: str = "") -> list[str]:
+        """Rows and content of every table, sequences, large objects, definitions, privileges, roles: by psql alone."""
+        return self.sql(PORTRAIT, database=database)
+
+    def databases(self) -> list[str]:
+        return self.sql(
+            "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1;", database="template1"
+        )
+
+    def forget_quarantine(self) -> None:
+        """What an operator does when the damaged data is no longer wanted."""
+        for name in self.databases():
+            if "_quarantine_" in name:
+                self.sql(f'DROP DATABASE "{name.replace(chr(34), chr(34) * 2)}" WITH (FORCE);', database="template1")
+        for name in self.host.run("docker", "volume", "ls", "--quiet").split():
+            if name.startswith(f"{self.volume}_quarantine_"):
+                self.host.run("docker", "volume", "rm", name)
+
+    def wait_until_well(self, seconds: float = 120) -> None:
+        """Every container of the project runs, and is healthy where it says so."""
+        deadline = time.monotonic() + seconds
+        while (ill := self.ill()) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert not ill, f"{self.project}: {ill}"
+
+    def ill(self) -> list[str]:
+        label = f"label=com.docker.compose.project={self.project}"
+        ids = self.host.run("docker", "ps", "--all", "--quiet", "--filter", label).split()
+        shown = self.host.run(
+            "docker", "inspect", "--format",
+            "{{.Name}} {{.State.Status}} {{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}", *ids,
+        ).splitlines()  # fmt: skip
+        expected = self.compose("config", "--services").split()
+        bad = [line for line in shown if not re.search(r" running (healthy|none)$", line)]
+        return bad + ([f"{len(shown)} containers of {len(expected)} services"] if len(shown) != len(expected) else [])
+
+    def data_directory(self, volume: str = "") -> str:
+        """Where the database's files lie on the host."""
+        return self.host.run(
+            "docker", "volume", "inspect", "--format", "{{.Mountpoint}}", volume or self.volume
+        ).strip()
