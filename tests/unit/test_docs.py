@@ -1,0 +1,186 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The documentation against the code: links, paths, keys, variables, quoted errors, one runbook in two languages."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+import yaml
+from ansible_collections.lifeboat.dr.plugins.module_utils import cli, config, repository, retention
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md"), *ROOT.glob("roles/*/README.md")],
+)
+ROLES = sorted(ROOT.glob("roles/*/meta/argument_specs.yml"))
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def prose(page: Path) -> str:
+    """The page without its code blocks."""
+    return re.sub(r"^ *```.*?^ *```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+@functools.cache
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", one.replace("`", "").lower()).replace(" ", "-") for one in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_resolve(page: Path) -> None:
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = Path(os.path.normpath(page.parent / path)) if path else page
+        if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
+            broken.append(link)
+    assert not broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_paths_of_this_repository_exist(page: Path) -> None:
+    """`roles/x`, `tests/y.py` in backticks or code; a user's own copy, inventories/mine, is theirs to make."""
+    found = re.findall(
+        r"(?<![\w./-])(?:docs|inventories|molecule|playbooks|plugins|roles|tests|changelogs)/[\w./-]*[\w/]",
+        page.read_text(encoding="utf-8"),
+    )
+    assert not [
+        one for one in found if not one.startswith("inventories/mine") and not (ROOT / one).exists()
+        and not (page.parent / one).exists()
+    ]  # fmt: skip
+
+
+def keys(settings: type, skip: tuple[str, ...] = ()) -> list[str]:
+    return [one.name for one in dataclasses.fields(settings) if one.name not in skip]
+
+
+def section(text: str, heading: str) -> str:
+    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def test_every_key_of_the_configuration_is_described() -> None:
+    text = (DOCS / "variables.md").read_text(encoding="utf-8")
+    hints = get_type_hints(config.Config)
+    expected = {"": keys(config.Config, ("secrets",))}
+    for key in ("runtime", "database", "application", "alarms"):
+        expected[f"lifeboat_{key}"] = keys(hints[key])
+    expected["lifeboat_application"] += keys(config.EndpointCheck)
+    expected["lifeboat_retention"] = keys(retention.Policy, ("timezone",))
+    s3, local = (dict.fromkeys(re.findall(r"\w+", one)) for one in known_repository_keys())
+    expected["lifeboat_repository"] = list({**local, **s3})
+    missing = [
+        f"{where}.{key}"
+        for where, wanted in expected.items()
+        for key in wanted
+        if f"`{key}`" not in (section(text, where) if where else text)
+    ]
+    assert not missing
+
+
+def known_repository_keys() -> tuple[str, str]:
+    """The keys that from_settings() accepts, from its own error messages."""
+    said = []
+    for kind in ("s3", "local"):
+        with pytest.raises(config.UsageError) as error:
+            repository.from_settings({"type": kind, "no such key": ""}, {})
+        said.append(error.value.cause.partition(" knows ")[2])
+    return said[0], said[1]
+
+
+@pytest.mark.parametrize("spec", ROLES, ids=lambda path: path.parent.parent.name)
+def test_every_variable_of_a_role_is_in_its_readme(spec: Path) -> None:
+    options = yaml.safe_load(spec.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
+    text = (spec.parent.parent / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", text, re.MULTILINE)
+    assert dict(rows) == {key: one["type"] for key, one in options.items()}
+
+
+def test_collection_wide_variables_are_described() -> None:
+    used = {
+        found
+        for path in ROOT.glob("roles/*/defaults/main.yml")
+        for found in re.findall(r"\blifeboat_\w+", path.read_text(encoding="utf-8"))
+    }
+    text = (DOCS / "variables.md").read_text(encoding="utf-8")
+    assert sorted(one for one in used if f"`{one}`" not in text) == []
+
+
+def test_every_playbook_and_verb_is_in_the_readme() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    playbooks = [f"`lifeboat.dr.{path.stem}`" for path in ROOT.glob("playbooks/*.yml")]
+    verbs = re.findall(r"^    (\w+) ", cli.parser().format_help().partition("COMMAND")[2], re.MULTILINE)
+    assert verbs
+    assert [one for one in [*playbooks, *verbs] if one not in text] == []
+
+
+# PostgreSQL's, the kernel's and boto3's own words are not in our sources.
+NOT_OURS = ("no password supplied", "password authentication failed", "No space left on device",
+            "Could not connect to the endpoint URL")  # fmt: skip
+
+
+def test_errors_in_troubleshooting_are_those_of_the_code() -> None:
+    sources = "".join(
+        path.read_text(encoding="utf-8")
+        for pattern in ("plugins/module_utils/*.py", "roles/*/tasks/*.yml")
+        for path in sorted(ROOT.glob(pattern))
+    )
+    headings = re.findall(r"^### (.*)$", (DOCS / "troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE)
+    quoted = [one for heading in headings for one in re.findall(r"`([^`]+)`", heading) if one not in NOT_OURS]
+    assert len(headings) >= 12
+    unknown = [
+        part
+        for one in quoted
+        for part in (piece.strip(" :,;.") for piece in one.removeprefix("Could not ").split("…"))
+        if part and part not in sources
+    ]
+    assert not unknown
+
+
+def test_the_japanese_runbook_has_the_commands_of_the_english_one() -> None:
+    def commands(page: Path) -> list[str]:
+        blocks = re.findall(r"^```\w*\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+        lines = [re.sub(r"\s+#.*|^#.*", "", line) for block in blocks for line in block.splitlines()]
+        return [re.sub(r"reason=\"[^\"]*\"", "reason", line) for line in lines if line]
+
+    assert commands(DOCS / "ja" / "runbook-database.md") == commands(DOCS / "runbook-database.md")
+
+
+def test_the_example_inventory_loads_and_every_stack_in_it_is_valid() -> None:
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    command = [
+        str(Path(sys.executable).with_name("ansible-inventory")),
+        "-i",
+        str(ROOT / "inventories/example"),
+        "--list",
+    ]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    hosts = yaml.safe_load(done.stdout)["_meta"]["hostvars"]
+    assert done.stderr == ""
+    assert len(hosts) == 3
+    for variables in hosts.values():
+        settings = {
+            key: variables[f"lifeboat_{key}"]
+            for key in (*keys(config.Config, ("secrets",)),)
+            if f"lifeboat_{key}" in variables
+        }
+        loaded = config.from_mapping(settings)
+        retention.Policy.from_mapping({"timezone": loaded.timezone, **loaded.retention})
+        repository.from_settings(loaded.repository, {"s3_access_key": "x", "s3_secret_key": "x"})
