@@ -70,6 +70,13 @@ def playbook(name: str, *, inventories: Sequence[str] = (), check: bool = False,
     return Run(done.returncode, total, tuple(changed), results, done.stderr)
 
 
+_FILES = """
+find /etc/lifeboat /var/lib/lifeboat /backup* /etc/cron.d /usr/local/bin -type f -exec sha256sum {} + 2>/dev/null | sort
+ls -d /etc/lifeboat /var/lib/lifeboat /var/log/lifeboat /backup /etc/logrotate.d/* 2>/dev/null
+true
+"""
+
+
 class CommandError(AssertionError):
     """A command on the host failed that should not have."""
 
@@ -123,11 +130,7 @@ class Host:
         """What a run that changes nothing leaves the same: containers, volumes, images, Lifeboat's files, cron."""
         ids = self.run("docker", "ps", "--all", "--quiet", "--no-trunc").split()
         shown = self.run("docker", "inspect", "--format", "{{.Name}} {{.Id}} {{.State.Pid}}", *ids) if ids else ""
-        files = self.run(
-            "sh", "-c",
-            "find /etc/lifeboat /var/lib/lifeboat /backup* /etc/cron.d /usr/local/bin -type f -exec sha256sum {} + 2>/dev/null"
-            " | sort; ls -d /etc/lifeboat /var/lib/lifeboat /var/log/lifeboat /backup /etc/logrotate.d/* 2>/dev/null; true",
-        )  # fmt: skip
+        files = self.run("sh", "-c", _FILES)
         return {
             "containers": sorted(shown.splitlines()),
             "volumes": sorted(self.run("docker", "volume", "ls", "--quiet").split()),
@@ -176,9 +179,7 @@ class Stack:
         return self.sql(PORTRAIT, database=database)
 
     def databases(self) -> list[str]:
-        return self.sql(
-            "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1;", database="template1"
-        )
+        return self.sql("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1;", database="template1")
 
     def forget_quarantine(self) -> None:
         """What an operator does when the damaged data is no longer wanted."""

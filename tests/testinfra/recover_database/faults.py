@@ -84,14 +84,21 @@ def remove_volume(stack: Stack) -> None:
 
 
 FAULTS = (
-    Fault("tables dropped and emptied", drop_and_empty_tables, "damaged", "the table app.files is missing", "swap", "database"),
+    Fault(
+        "tables dropped and emptied",
+        drop_and_empty_tables,
+        "damaged",
+        "the table app.files is missing",
+        "swap",
+        kept="database",
+    ),
     Fault("database dropped", drop_database, "damaged", "the database shop is missing", "swap"),
-    Fault("role dropped", drop_role, "damaged", "the role shop_report is missing", "swap", "database"),
+    Fault("role dropped", drop_role, "damaged", "the role shop_report is missing", "swap", kept="database"),
     Fault("server stopped", stop_server, "down", "db is exited", "started", loses=False),
-    Fault("server refuses to start", remove_pg_control, "down", "pg_control", "rebuild", "volume"),
-    Fault("data page corrupted", corrupt_pages, "damaged", "the table app.events cannot be read", "swap", "database"),
+    Fault("server refuses to start", remove_pg_control, "down", "pg_control", "rebuild", kept="volume"),
+    Fault("data page corrupted", corrupt_pages, "damaged", "app.events cannot be read", "swap", kept="database"),
     Fault("database files lost", lose_database_files, "damaged", "the database shop cannot be read", "swap"),
     Fault("data directory emptied", empty_data_directory, "down", "db is exited", "swap"),
     Fault("container removed", remove_container, "down", "db is absent", "started", loses=False, killed=True),
     Fault("volume removed", remove_volume, "down", "db is absent", "swap"),
-)  # fmt: skip
+)

@@ -6,14 +6,14 @@ recovery; proof by psql against the portrait that was taken with the backup.
 
 from __future__ import annotations
 
-import hashlib
+from typing import Any
 
 import pytest
 from faults import FAULTS, Fault
+from recovery import HERE, RECOVER, has_row, phase_facts, serves, write_a_row
 from support import Stack, playbook
 
-RECOVER = "lifeboat.dr.recover_database"
-HERE = "test-app1"
+MD5_OF_NOTHING = "d41d8cd98f00b204e9800998ecf8427e"
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
@@ -47,13 +47,13 @@ def test_fault_is_recovered(shop: Stack, backed_up: list[str], fault: Fault) -> 
         "volume": sorted(set(shop.host.world()["volumes"]) - volumes),
     }
     if fault.kept == "database":
-        name = record_of(recovery)["quarantined_database"]
+        name = phase_facts(recovery)["quarantined_database"]
         assert kept["database"] == [name]
         assert shop.sql(f"SELECT id FROM app.items WHERE id = {row};", database=name) == [str(row)]
     if fault.kept == "volume":
         assert len(kept["volume"]) == 1
         inside = shop.data_directory(kept["volume"][0])
-        assert record_of(recovery)["quarantine"] == inside
+        assert phase_facts(recovery)["quarantine"] == inside
         assert shop.host.run("cat", f"{inside}/PG_VERSION").strip() == "17"
         assert f"way back: mv {inside} {shop.data_directory()}" in recovery.said
     if not fault.kept and fault.mode == "started":
@@ -64,34 +64,14 @@ def test_fault_is_recovered(shop: Stack, backed_up: list[str], fault: Fault) -> 
     assert "nothing to do" in again.said
 
 
-def record_of(recovery):
-    """The phases' facts, flattened: where the damaged data went."""
-    record = recovery.result("record | Record the evidence")["record"]
-    return {key: value for phase in record["phases"] for key, value in phase.items()}
-
-
-def without_unlogged(portrait):
+def without_unlogged(portrait: list[str]) -> list[str]:
     """After a crash: https://www.postgresql.org/docs/current/sql-createtable.html#SQL-CREATETABLE-UNLOGGED"""
-    nothing = hashlib.md5(b"").hexdigest()
-    return [f"table app.sessions|0|{nothing}" if line.startswith("table app.sessions|") else line for line in portrait]
+    return [
+        f"table app.sessions|0|{MD5_OF_NOTHING}" if line.startswith("table app.sessions|") else line
+        for line in portrait
+    ]
 
 
-def without_pids(world):
+def without_pids(world: dict[str, Any]) -> dict[str, Any]:
     """A server that fails to start is started again and again by the engine: its process changes, nothing else may."""
     return {**world, "containers": [line.rpartition(" ")[0] for line in world["containers"]]}
-
-
-def write_a_row(stack: Stack) -> int:
-    """Through the application: that it may write again is what a recovery is for."""
-    status, item = stack.host.http("POST", "http://127.0.0.1:8000/items", {"name": "written after the backup"})
-    assert status == 201, f"the application does not take a row: {status} {item}"
-    return int(item["id"])
-
-
-def has_row(stack: Stack, row: int) -> bool:
-    return stack.host.http("GET", f"http://127.0.0.1:8000/items/{row}")[0] == 200
-
-
-def serves(stack: Stack) -> bool:
-    status, health = stack.host.http("GET", "http://127.0.0.1:8000/health")
-    return not stack.ill() and status == 200 and health["status"] == "ok"
