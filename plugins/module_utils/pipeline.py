@@ -275,7 +275,23 @@ def output(
 ) -> str:
     """Run one command and return what it printed."""
     collected = _Collector(limit)
-    run([command], attempted=attempted, subject=subject, source=source, sink=collected, timeout=timeout, remedy=remedy)
+    try:
+        run(
+            [command],
+            attempted=attempted,
+            subject=subject,
+            source=source,
+            sink=collected,
+            timeout=timeout,
+            remedy=remedy,
+        )
+    except LifeboatError as exc:
+        said = scrub(collected.data[-STDERR_KEPT:].decode("utf-8", "replace"))
+        if exc.cause.endswith(("with exit 126", "with exit 127")) and said.strip():
+            # `docker exec` tells on standard output why it could not run a command at all.
+            status = int(exc.cause[-3:])
+            raise LifeboatError(attempted, subject, describe(Finished(command, status, said)), remedy) from exc
+        raise
     return collected.data.decode("utf-8")
 
 

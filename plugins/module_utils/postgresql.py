@@ -140,7 +140,7 @@ class Server:
         return self._execute(argv, env=self._env, stdin=stdin)
 
     def _psql(self, database: str) -> Command:
-        argv = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", conninfo(dbname=database)]
+        argv = ["psql", "-XAtqw", "-v", "ON_ERROR_STOP=1", "-d", conninfo(dbname=database)]
         return self._execute(argv, env=self._env, stdin=True)
 
     def execute(self, sql: str, *, database: str, attempted: str, timeout: Optional[float] = None) -> list[Any]:
@@ -156,7 +156,7 @@ class Server:
 
     def psql_script(self, database: str) -> Command:
         """psql that runs its stdin in one transaction, stopping at the first error."""
-        argv = ["psql", "-Xq", "--single-transaction", "-v", "ON_ERROR_STOP=1", "-d", conninfo(dbname=database)]
+        argv = ["psql", "-Xqw", "--single-transaction", "-v", "ON_ERROR_STOP=1", "-d", conninfo(dbname=database)]
         return self._execute([*argv, "-f", "-"], env=self._env, stdin=True)
 
     def script(self, sql: bytes, *, database: str, attempted: str, remedy: str = "") -> None:

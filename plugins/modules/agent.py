@@ -65,7 +65,6 @@ sha256:
 import hashlib
 import io
 import os
-import pkgutil
 import tempfile
 import zipfile
 from pathlib import Path
@@ -117,11 +116,11 @@ def build(interpreter: str) -> bytes:
     """The zipapp's bytes: same sources, same bytes. https://docs.python.org/3/library/zipapp.html"""
     files = {"__main__.py": MAIN, "lifeboat/__init__.py": b""}
     for module in CORE:
-        package, _, name = module.__name__.rpartition(".")
-        source = pkgutil.get_data(package, f"{name}.py")
+        name = module.__name__.rpartition(".")[2]
+        source = module.__loader__.get_source(module.__name__)  # from a file, or from the zip that Ansible sent
         if source is None:
             raise OSError(f"{name}.py did not arrive with the module")
-        files[f"lifeboat/{name}.py"] = source
+        files[f"lifeboat/{name}.py"] = source.encode()
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(files):

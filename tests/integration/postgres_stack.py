@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     verify,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.postgresql import identifier
+from ansible_collections.lifeboat.dr.plugins.modules import agent
 
 IMAGE = "lifeboat-lab/postgres:17"
 STACK = f"it-{os.getpid()}"
@@ -150,3 +152,34 @@ def restore_beside(stack: Stack, settings: config.Config, name: str) -> dict[str
         facts = verify.facts_of(folder)
         restore.database(stack.server(settings), newest.manifest, folder, facts, name, jobs=2, log=say)
     return facts
+
+
+class Agent:
+    """The `lifeboat` command as a host has it: the zipapp and its configuration files."""
+
+    def __init__(self, root: Path, settings: dict[str, Any], secrets: dict[str, str] | None = None) -> None:
+        self.path = root / "lifeboat"
+        self.etc = root / "etc"
+        self.path.write_bytes(agent.build(sys.executable))
+        self.path.chmod(0o755)
+        self.etc.mkdir()
+        (self.etc / f"{STACK}.json").write_text(json.dumps(settings))
+        (self.etc / f"{STACK}.secrets.json").write_text(json.dumps(secrets or {}))
+
+    def argv(self, *words: str) -> list[str]:
+        return [str(self.path), *words, "--config-directory", str(self.etc)]
+
+    def run(self, *words: str, before: Sequence[str] = ()) -> tuple[int, Any, str]:
+        """(exit code, what --json printed, stderr). `before`: a command that runs it."""
+        argv = [*before, *self.argv(*words), "--json"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.returncode, json.loads(done.stdout) if done.stdout.strip() else None, done.stderr
+
+
+def on_small_disk(root: Path, size: str, *options: str) -> list[str]:
+    """What to put before a command so that `root`/backup is a small file system, which ends with the command."""
+    as_root = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    script = 'mount -t tmpfs -o "$1" tmpfs "$2" && shift 2 && exec "$@"'
+    words = ["sh", "-c", script, "sh", ",".join([f"size={size}", "mode=700", *options]), str(root / "backup")]
+    return ["unshare", *as_root, "--mount", *words]

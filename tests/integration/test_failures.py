@@ -1,0 +1,334 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501 - a table
+"""Bad input and bad days: a clear error, a status that is not zero, nothing published, earlier backups as they were."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    catalog,
+    checks,
+    config,
+    dump,
+    lock,
+    manifest,
+    plan,
+    recovery,
+    verify,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+    IntegrityError,
+    LifeboatError,
+    LockedError,
+    NotFoundError,
+    SpaceError,
+    UnverifiedError,
+    UsageError,
+)
+from postgres_stack import (
+    PASSWORD,
+    STACK,
+    SUPERUSER,
+    Agent,
+    Stack,
+    back_up_and_prove,
+    docker,
+    entries,
+    on_small_disk,
+    say,
+    store,
+)
+
+DATA = "CREATE TABLE t (a int PRIMARY KEY, b text); INSERT INTO t SELECT n, 'row ' || n FROM generate_series(1, 500) n;"
+
+
+@pytest.fixture
+def settings(stack: Stack, tmp_path: Path) -> Iterator[config.Config]:
+    """A database with one good backup, which must be good afterwards too."""
+    stack.psql("CREATE DATABASE shop;")
+    stack.psql(DATA, "shop")
+    one = stack.config(tmp_path, database={"name": "shop", "format": "custom", "compression": "none"})
+    first = dump.take(one, log=say).id
+    yield one
+    if (tmp_path / "backup").is_dir():
+        assert catalog.entry(store(one), "database", first).good, "an earlier backup was harmed"
+        assert verify.verify(one, first, "checksum", log=say, record=False).verdict == checks.PASS
+
+
+def leftovers(settings: config.Config) -> list[str]:
+    root = Path(settings.repository["path"])
+    return [str(path.relative_to(root)) for path in root.rglob("*") if path.name.startswith(".")]
+
+
+FAILURES: dict[str, tuple[dict[str, Any], dict[str, str], type[LifeboatError], str]] = {
+    "wrong database": (
+        {"database": {"name": "shop; DROP"}}, {}, NotFoundError, "Could not find the database (shop; DROP): the server has"),
+    "wrong role": ({"database": {"user": "nobody"}}, {}, LifeboatError, 'role "nobody" does not exist'),
+    "wrong backup role": ({"database": {"backup_user": "nobody"}}, {}, LifeboatError, 'role "nobody" does not exist'),
+    "wrong password": (
+        {"database": {"host": "db"}}, {"database_password": "wrong"}, LifeboatError, "password authentication failed"),
+    "no password": ({"database": {"host": "db"}}, {}, LifeboatError, "no password supplied"),
+    "no such host": ({"database": {"host": "nowhere"}}, {}, LifeboatError, 'could not translate host name "nowhere"'),
+    "wrong port": ({"database": {"host": "db", "port": 5433}}, {}, LifeboatError, "Connection refused"),
+    "wrong service": ({"database": {"service": "dv"}}, {}, NotFoundError, "the project has app, db"),
+    "wrong operating system user": ({"database": {"os_user": "nobody-here"}}, {}, LifeboatError, "nobody-here"),
+    "wrong project directory": (
+        {"runtime": {"project_directory": "/nowhere"}}, {}, NotFoundError, "(/nowhere): there is no such directory"),
+    "a directory without a project": ({"runtime": {"project_directory": "/tmp"}}, {}, LifeboatError, "configuration file"),
+    "no such repository": ({"repository": {"path": "/nowhere"}}, {}, UsageError, "(/nowhere): there is no such directory"),
+    "a service that is no server": ({"database": {"service": "app"}}, {}, LifeboatError, "connection to server on socket"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FAILURES)
+def test_wrong_settings_end_in_a_clear_error(stack: Stack, settings: config.Config, tmp_path: Path, case: str) -> None:
+    changes, secrets, error, words = FAILURES[case]
+    database = {"name": "shop", **changes.get("database", {})}
+    wrong = stack.config(tmp_path, **{**changes, "database": database}, secrets=secrets)
+    with pytest.raises(error) as raised:
+        dump.take(wrong, log=say)
+    assert words in str(raised.value)
+    assert "wrong" not in str(raised.value).replace(case, ""), "a password in an error"
+    assert len(entries(settings)) == 1
+    assert leftovers(settings) == []
+
+
+def test_the_right_password_of_every_printable_character(stack: Stack, settings: config.Config, tmp_path: Path) -> None:
+    """Over TCP, where the server asks for it: what the wrong one above is refused for."""
+    database = {"name": "shop", "host": "db"}
+    back_up_and_prove(stack.config(tmp_path, database=database, secrets={"database_password": PASSWORD}))
+    assert len(entries(settings)) == 2
+
+
+def test_postgresql_down(stack: Stack, settings: config.Config) -> None:
+    docker("stop", stack.container)
+    try:
+        with pytest.raises(NotFoundError, match=r"its container is exited.*Start it"):
+            dump.take(settings, log=say)
+        assert len(entries(settings)) == 1
+        assert plan.assess(settings, None).condition == plan.DOWN
+    finally:
+        stack.compose("up", "--detach", "--wait", "db")
+    dump.take(settings, log=say)
+    assert len(entries(settings)) == 2
+
+
+@pytest.mark.parametrize("form", ["directory", "custom", "plain"])
+def test_a_dump_that_dies_in_the_middle(stack: Stack, settings: config.Config, tmp_path: Path, form: str) -> None:
+    """The seed's case: the dump fails, the compressor does not, and a 20-byte backup is kept."""
+    dying = stack.config(tmp_path, database={"name": "shop", "format": form})
+    words = ("exec", "-e", f"PGUSER={SUPERUSER}", stack.container, "psql", "-d", "shop", "-c")
+    statement = "BEGIN; LOCK t; SELECT pg_sleep(600) -- the blocker"
+    blocker = threading.Thread(target=docker, args=(*words, statement), kwargs={"check": False})
+    ours = f"application_name = 'lifeboat-{STACK}' AND query LIKE 'LOCK TABLE%'"
+
+    def kill() -> None:
+        while stack.psql(f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {ours};") == ["0"]:
+            time.sleep(0.05)
+
+    blocker.start()
+    while stack.psql("SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted;", "shop") == ["0"]:
+        time.sleep(0.05)
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    try:
+        with pytest.raises(LifeboatError, match="terminating connection due to administrator command"):
+            dump.take(dying, log=say)
+    finally:
+        stack.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%the blocker';")
+        killer.join()
+        blocker.join()
+    assert len(entries(settings)) == 1
+    assert leftovers(settings) == []
+    assert stack.traces() == []
+
+
+def test_a_repository_too_full_to_begin(stack: Stack, settings: config.Config, tmp_path: Path) -> None:
+    root = tmp_path / "small"
+    root.mkdir()
+    agent = Agent(root, stack.settings(root, database={"name": "shop"}))
+    code, said, _ = agent.run("backup", "database", before=on_small_disk(root, "1m"))
+    assert (code, said["error"]["attempted"]) == (SpaceError.exit_code, "start a backup")
+    assert "free, about" in said["error"]["cause"]
+    assert list((root / "backup").iterdir()) == []
+    assert len(entries(settings)) == 1
+
+
+@pytest.mark.parametrize("form", ["directory", "custom", "plain"])
+def test_a_disk_that_fills_up_in_the_middle(stack: Stack, tmp_path: Path, form: str) -> None:
+    stack.psql("CREATE DATABASE grows;")
+    stack.psql(DATA, "grows")
+    grow = (
+        "CREATE TABLE big AS SELECT (SELECT string_agg(decode(md5(random()::text || n || m), 'hex'), '')"
+        " FROM generate_series(1, 500) m) FROM generate_series(1, 1500) n;"
+    )
+    agent = Agent(tmp_path, stack.settings(tmp_path, database={"name": "grows", "format": form}))
+    script = (
+        '"$@" >/dev/null || exit 90; docker exec -e PGUSER="$PGUSER" "$C" psql -qd grows -c "$GROW" || exit 91; "$@";'
+        ' code=$?; (cd "$1/../backup" 2>/dev/null || cd "${1%/*}/backup"; find . -mindepth 2 -maxdepth 2) >&2; exit $code'
+    )
+    environment = ["env", f"PGUSER={SUPERUSER}", f"C={stack.container}", f"GROW={grow}"]
+    before = [*on_small_disk(tmp_path, "9m"), *environment, "sh", "-c", script, "sh"]
+    code, said, err = agent.run("backup", "database", before=before)
+    assert code == SpaceError.exit_code, err
+    assert said["error"]["attempted"] == "write the backup"
+    assert "No space left on device" in said["error"]["cause"]
+    there = [line for line in err.splitlines() if line.startswith("./")]
+    assert len(there) == 1, "the first backup, and nothing of the second"
+    assert there[0].startswith("./postgresql/db_backup_")
+
+
+def test_a_read_only_repository(stack: Stack, settings: config.Config, tmp_path: Path) -> None:
+    root = tmp_path / "locked"
+    root.mkdir()
+    agent = Agent(root, stack.settings(root, database={"name": "shop"}))
+    code, said, _ = agent.run("backup", "database", before=on_small_disk(root, "50m", "ro"))
+    assert (code, said["error"]["attempted"]) == (SpaceError.exit_code, "write to the repository")
+    assert "Read-only file system" in said["error"]["cause"]
+    assert len(entries(settings)) == 1
+
+
+def test_a_second_run_while_one_holds_the_lock(stack: Stack, settings: config.Config, tmp_path: Path) -> None:
+    agent = Agent(tmp_path, stack.settings(tmp_path, database={"name": "shop"}))
+    with lock.held(STACK, "a test"):
+        code, said, err = agent.run("backup", "database")
+    assert code == LockedError.exit_code
+    assert "(a test)" in said["error"]["cause"]
+    assert "Could not take the lock" in err
+    assert len(entries(settings)) == 1
+    code, said, _ = agent.run("backup", "database")
+    assert code == 0
+    assert [one.id for one in entries(settings)][1] == said["id"]
+
+
+def reseal(settings: config.Config, identity: str, **changes: Any) -> None:
+    """Edit a manifest as somebody would who knows how it is sealed."""
+    path = Path(store(settings).location("database", identity)) / "manifest.json"
+    body = json.loads(path.read_bytes())
+    for key, value in changes.items():
+        body[key] = {**body[key], **value} if isinstance(value, dict) else value
+    body.pop("seal")
+    path.write_bytes(manifest._render({**body, "seal": manifest.seal(body)}))
+
+
+def test_a_backup_of_a_newer_major(stack: Stack, settings: config.Config) -> None:
+    newest = dump.take(settings, log=say).id
+    reseal(settings, newest, details={"server_version_num": 180001})
+    result = verify.verify(settings, newest, "restore", log=say)
+    assert result.verdict == checks.COULD_NOT_VERIFY
+    assert "it is of PostgreSQL 18, the image has 17" in result.checks[-1].detail
+    with pytest.raises(UsageError, match="it is of PostgreSQL 18, the server is 17"):
+        plan.make(settings, force=True, log=say)
+    assert stack.psql("SELECT count(*) FROM t;", "shop") == ["500"]
+
+
+def test_a_manifest_of_a_newer_schema(settings: config.Config) -> None:
+    first = entries(settings)[0].id
+    newest = dump.take(settings, log=say).id
+    reseal(settings, newest, version=[2, 0])
+    found = entries(settings)[-1]
+    assert not found.good
+    assert "this Lifeboat reads version 1" in found.problem
+    assert verify.verify(settings, newest, "checksum", log=say).verdict == checks.COULD_NOT_VERIFY
+    made = plan.make(settings, force=True, log=say)
+    assert made["backup"]["id"] == first, "an older one that can be read is used"
+    assert [one["id"] for one in made["passed_over"]] == [newest], "and the plan says so"
+    with pytest.raises(IntegrityError, match="this Lifeboat reads version 1"):
+        plan.make(settings, identity=newest, log=say)
+
+
+def test_bytes_that_match_their_checksums_and_are_wrong(stack: Stack, settings: config.Config) -> None:
+    """One row changed in an uncompressed dump and the manifest sealed anew: only the fingerprint can tell."""
+    newest = entries(settings)[-1]
+    assert newest.manifest
+    path = Path(store(settings).location("database", newest.id)) / dump.DUMP
+    whole = path.read_bytes()
+    assert whole.count(b"row 77\n") == 1
+    path.write_bytes(whole.replace(b"row 77\n", b"row 76\n"))
+    changed = [dump.measure(path, dump.DUMP) if one.name == dump.DUMP else one for one in newest.manifest.artefacts]
+    original = Path(store(settings).location("database", newest.id), "manifest.json").read_bytes()
+    reseal(settings, newest.id, artefacts=[dataclasses.asdict(one) for one in changed])
+    assert verify.verify(settings, newest.id, "archive", log=say, record=False).verdict == checks.PASS
+    result = verify.verify(settings, newest.id, "restore", log=say, record=False)
+    assert {one.name for one in result.checks if one.result == checks.FAIL} == {"tables"}
+    databases = stack.psql("SELECT datname FROM pg_database ORDER BY 1;")
+    with pytest.raises(IntegrityError, match=r"public.t has other content.*shop is untouched"):
+        recovery.restore_database(settings, newest.id, fresh=False, stamp="20261124_020000", log=say)
+    assert stack.psql("SELECT datname FROM pg_database ORDER BY 1;") == databases
+    assert stack.psql("SELECT count(*) FROM t WHERE b = 'row 77';", "shop") == ["1"]
+    path.write_bytes(whole)
+    Path(store(settings).location("database", newest.id), "manifest.json").write_bytes(original)
+
+
+LONG_AGO = datetime(2001, 1, 1, tzinfo=timezone.utc)
+
+
+def test_nothing_to_recover_from(stack: Stack, settings: config.Config, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"the first is of .*Ask for a later recovery_time"):
+        plan.make(settings, before=LONG_AGO, log=say)
+    with pytest.raises(NotFoundError, match="the repository has db_backup_"):
+        plan.make(settings, identity="db_backup_20010101_000000", log=say)
+    (tmp_path / "other").mkdir()
+    empty = stack.config(tmp_path / "other", database={"name": "shop"})
+    with pytest.raises(NotFoundError, match="the repository holds no backup"):
+        plan.make(empty, log=say)
+    with pytest.raises(UnverifiedError, match="the repository holds no backup"):
+        verify.verify(empty, "latest", "checksum", log=say)
+
+
+def test_a_healthy_database_is_left_alone_and_a_damaged_one_is_found(stack: Stack, settings: config.Config) -> None:
+    made = plan.make(settings, log=say)
+    assert (made["needed"], made["condition"], made["findings"]) == (False, plan.HEALTHY, [])
+    stack.psql("TRUNCATE t;", "shop")
+    made = plan.make(settings, log=say)
+    assert (made["needed"], made["mode"]) == (True, "swap")
+    assert made["findings"] == ["the table public.t is empty, the backup has 500 rows"]
+    stack.psql("DROP TABLE t;", "shop")
+    assert plan.make(settings, log=say)["findings"] == ["the table public.t is missing"]
+    stack.psql("DROP DATABASE shop;")
+    assert plan.make(settings, log=say)["findings"] == ["the database shop is missing"]
+    identity = entries(settings)[-1].id
+    done = recovery.restore_database(settings, identity, fresh=False, stamp="20261124_020000", log=say)
+    assert done["quarantined_database"] == ""
+    assert stack.psql("SELECT count(*) FROM t;", "shop") == ["500"]
+    made = plan.make(settings, identity=identity, log=say)
+    assert made["needed"] is False
+    assert f"was recovered to {identity}" in made["why"]
+
+
+def test_a_restore_that_fails_leaves_the_live_database_and_no_half_made_one(
+    stack: Stack, settings: config.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = stack.psql("SELECT datname FROM pg_database ORDER BY 1;")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise LifeboatError("analyse the restored database", "shop", "the disk is full")
+
+    monkeypatch.setattr(recovery.restore, "analyze", fail)
+    with pytest.raises(LifeboatError, match="the disk is full"):
+        recovery.restore_database(settings, entries(settings)[-1].id, fresh=False, stamp="20261124_020000", log=say)
+    assert stack.psql("SELECT datname FROM pg_database ORDER BY 1;") == before
+
+
+def test_a_live_database_in_use_is_swapped_all_the_same(stack: Stack, settings: config.Config) -> None:
+    """Sessions that will not go, a transaction that holds locks: the swap ends them."""
+    statement = "BEGIN; LOCK t; SELECT pg_sleep(600)"
+    words = ("exec", "-e", f"PGUSER={SUPERUSER}", stack.container, "psql", "-d", "shop", "-c", statement)
+    user = threading.Thread(target=docker, args=words, kwargs={"check": False})
+    user.start()
+    while stack.psql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%';") < ["2"]:
+        time.sleep(0.05)
+    recovery.restore_database(settings, entries(settings)[-1].id, fresh=False, stamp="20261124_020000", log=say)
+    user.join()
+    assert stack.psql("SELECT count(*) FROM t;", "shop") == ["500"]
