@@ -100,9 +100,13 @@ def read_proof(repo: Repository, component: str, manifest: Manifest) -> dict[str
         return {}
 
 
-def entries(repo: Repository, component: str) -> list[Entry]:
-    """Every published backup, oldest first. Ids carry the time, so their order is the order of time."""
-    return [entry(repo, component, identity) for identity in sorted(repo.published(component))]
+def entries(repo: Repository, component: str, stack: str) -> list[Entry]:
+    """Every published backup of the stack, oldest first: ids carry the time, so their order is the order of time.
+
+    Another stack's backup in the same repository is not ours to judge; one whose manifest cannot be read may be ours.
+    """
+    found = (entry(repo, component, identity) for identity in sorted(repo.published(component)))
+    return [one for one in found if one.manifest is None or one.manifest.stack == stack]
 
 
 def choose(

@@ -180,7 +180,7 @@ def _list(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tup
     repo = repository.from_settings(loaded.repository, loaded.secrets)
     repo.check(writable=False)
     now = datetime.now(timezone.utc)
-    found = [one.as_dict(now) for one in catalog.entries(repo, "database")]
+    found = [one.as_dict(now) for one in catalog.entries(repo, "database", loaded.stack)]
     return 0, found, table(found)
 
 

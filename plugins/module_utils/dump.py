@@ -279,7 +279,9 @@ def _require_space(config: Config, repo: repository.Repository, database_size: i
     free = repo.free_bytes()
     if free is None:
         return
-    last = next((one.manifest for one in reversed(catalog.entries(repo, "database")) if one.manifest), None)
+    last = next(
+        (one.manifest for one in reversed(catalog.entries(repo, "database", config.stack)) if one.manifest), None
+    )
     needed = int(last.size * 1.5) if last else database_size // 3
     if free < needed:
         raise SpaceError(

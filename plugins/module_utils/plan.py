@@ -165,7 +165,7 @@ def make(
     """
     repo = repository.from_settings(config.repository, config.secrets)
     repo.check(writable=False)
-    found = catalog.entries(repo, "database")
+    found = catalog.entries(repo, "database", config.stack)
     stack = runtime.connect(config)
     log("assessing the database")
     seen = assess(config, reference_of(repo, found))

@@ -26,7 +26,9 @@ def prune(config: Config, *, now: datetime, dry_run: bool, log: Log) -> dict[str
     repo = repository.from_settings(config.repository, config.secrets)
     repo.check(writable=False)  # a full disk is what pruning is for
     found = [
-        one for one in catalog.entries(repo, "database") if one.manifest is None or one.manifest.stack == config.stack
+        one
+        for one in catalog.entries(repo, "database", config.stack)
+        if one.manifest is None or one.manifest.stack == config.stack
     ]
     plan = retention.plan(catalog.for_retention(found), policy(config), now)
     # A verification that is under way reads artefacts for as long as it takes: do not pull them from under it.

@@ -75,7 +75,7 @@ def _start_and_look(config: Config, stack: Runtime, asked: bool, log: Log) -> tu
         log(f"it does not: {exc.cause}")
         return "rebuild", []
     repo = repository.from_settings(config.repository, config.secrets)
-    seen = plan.assess(config, plan.reference_of(repo, catalog.entries(repo, "database")))
+    seen = plan.assess(config, plan.reference_of(repo, catalog.entries(repo, "database", config.stack)))
     if seen.condition == plan.HEALTHY and asked:
         log("it came up whole; another state of it was asked for")
         return "swap", []
@@ -280,11 +280,12 @@ def reopen(config: Config, services: Sequence[str], *, log: Log) -> list[Check]:
         stack.start(names, timeout=config.application.timeout)
         states = runtime.wait_until_well(stack, names, timeout=config.application.timeout)
         checks += [Check(f"service {name}", PASS, words) for name, words in states.items()]
-        (config.state / plan.STOPPED).unlink(missing_ok=True)
     except LifeboatError as exc:
         checks.append(Check("services", FAIL, exc.cause))
     deadline = time.monotonic() + config.application.timeout
     checks += [_endpoint(one, deadline) for one in config.application.checks]
+    if verdict(checks) != FAIL:
+        (config.state / plan.STOPPED).unlink(missing_ok=True)
     return checks
 
 
@@ -298,6 +299,11 @@ def _endpoint(check: EndpointCheck, deadline: float) -> Check:
         if time.monotonic() >= deadline:
             return Check(name, FAIL, problem)
         time.sleep(0.5)
+
+
+def _line(body: bytes) -> str:
+    """The beginning of an answer as one short line."""
+    return " ".join(pipeline.scrub(body[:400].decode("utf-8", "replace")).split())[:120]
 
 
 def _ask(check: EndpointCheck) -> str:
@@ -316,7 +322,7 @@ def _ask(check: EndpointCheck) -> str:
     except (OSError, ValueError) as exc:
         return str(exc)
     if status != check.status:
-        return f"status {status} instead of {check.status}: {pipeline.scrub(body[:200].decode('utf-8', 'replace'))}"
+        return f"status {status} instead of {check.status}: {_line(body)}"
     if not check.json:
         return ""
     try:

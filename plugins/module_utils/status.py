@@ -19,7 +19,7 @@ def status(config: Config, *, now: datetime) -> dict[str, Any]:
     """{stack, verdict, checks, backups}. Reads manifests only; a backup nobody proved is never a pass."""
     repo = repository.from_settings(config.repository, config.secrets)
     repo.check(writable=False)
-    found = catalog.entries(repo, "database")
+    found = catalog.entries(repo, "database", config.stack)
     checks = [_newest(config, found, now), _proof(config, found, now)]
     bad = [one for one in found if not one.good]
     if bad:

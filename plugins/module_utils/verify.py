@@ -72,7 +72,7 @@ def verify(config: Config, identity: str, level: str, *, log: Log, record: bool 
         raise UsageError("verify a backup", identity, f"unknown level {level!r}", f"One of: {', '.join(LEVELS)}.")
     repo = repository.from_settings(config.repository, config.secrets)
     if identity in ("", "latest"):
-        published = sorted(repo.published("database"))
+        published = [one.id for one in catalog.entries(repo, "database", config.stack)]
         if not published:
             raise UnverifiedError(
                 "verify the newest backup",

@@ -100,7 +100,7 @@ def work(task: Task) -> dict[str, Any]:
     repo = repository.from_settings(task.config.repository, task.config.secrets)
     identity = task.params["id"]
     if identity == "latest":
-        identity = max(repo.published("database"), default="latest")
+        identity = max((one.id for one in catalog.entries(repo, "database", task.config.stack)), default="latest")
     before = on_record(task, identity) if identity != "latest" else "none"
     result = verify.verify(task.config, identity, task.params["level"], log=task.log, record=not task.check)
     after = result.verdict if task.check else on_record(task, result.id)

@@ -91,7 +91,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, ru
 
 def work(task: Task) -> dict[str, Any]:
     repo = repository.from_settings(task.config.repository, task.config.secrets)
-    chosen, _ = catalog.choose(catalog.entries(repo, "database"), task.config.stack, identity=task.params["id"])
+    chosen, _ = catalog.choose(
+        catalog.entries(repo, "database", task.config.stack), task.config.stack, identity=task.params["id"]
+    )
     last = (plan.recovered(task.config) or {}).get("id", "")
     diff = {"before": f"{last}\n", "after": f"{chosen.id}\n"}
     if last == chosen.id and not task.params["force"]:

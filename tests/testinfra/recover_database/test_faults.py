@@ -38,7 +38,10 @@ def test_fault_is_recovered(shop: Stack, backed_up: list[str], fault: Fault) -> 
     record = recovery.result("record | Record the evidence")["record"]
     assert record["verdict"] == "PASS"
     assert record["reason"] == f"test: {fault.name}"
-    assert shop.portrait() == (without_unlogged(expected) if fault.killed else expected)
+    if fault.killed:
+        assert after_a_crash(shop.portrait()) == after_a_crash(expected)
+    else:
+        assert shop.portrait() == expected
     assert serves(shop)
     assert has_row(shop, row) is not fault.loses
 
@@ -64,11 +67,14 @@ def test_fault_is_recovered(shop: Stack, backed_up: list[str], fault: Fault) -> 
     assert "nothing to do" in again.said
 
 
-def without_unlogged(portrait: list[str]) -> list[str]:
-    """After a crash: https://www.postgresql.org/docs/current/sql-createtable.html#SQL-CREATETABLE-UNLOGGED"""
+def after_a_crash(portrait: list[str]) -> list[str]:
+    """What a crash of PostgreSQL itself may change: unlogged tables come back empty, and sequences skip ahead, since
+    their values are logged 32 in advance (SEQ_LOG_VALS in src/backend/commands/sequence.c).
+    """
     return [
         f"table app.sessions|0|{MD5_OF_NOTHING}" if line.startswith("table app.sessions|") else line
         for line in portrait
+        if not line.startswith("sequence|")
     ]
 
 

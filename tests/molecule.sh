@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Run every Molecule scenario on one set of hosts, made once and removed at the end. Usage: molecule.sh [SCENARIO...]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+scenarios=("$@")
+[ $# -gt 0 ] || scenarios=(default corrupt_backup recover_database)
+began=$SECONDS
+trap 'molecule destroy --scenario-name default >/dev/null 2>&1 || echo "molecule: the hosts could not be removed: molecule destroy" >&2' EXIT
+
+for scenario in "${scenarios[@]}"; do
+    start=$SECONDS
+    printf '\n==> molecule %s\n' "$scenario"
+    molecule converge --scenario-name "$scenario"
+    [ "$scenario" != default ] || molecule idempotence --scenario-name "$scenario"
+    molecule verify --scenario-name "$scenario"
+    printf '==> molecule %s: passed in %d s\n' "$scenario" $((SECONDS - start))
+done
+printf '\nmolecule: %d scenarios passed in %d s\n' "${#scenarios[@]}" $((SECONDS - began))
