@@ -109,6 +109,7 @@ SELECT jsonb_build_object(
   'owner', pg_get_userbyid(d.datdba),
   'encoding', pg_encoding_to_char(d.encoding),
   'row', to_jsonb(d) - ARRAY['datfrozenxid', 'datminmxid', 'datlastsysoid', 'oid', 'datdba', 'encoding', 'datacl'],
+  'acl_is_default', d.datacl IS NULL,
   'acl', (SELECT jsonb_agg(jsonb_build_object('grantee', CASE WHEN a.grantee = 0 THEN '' ELSE
             pg_get_userbyid(a.grantee) END, 'privilege', a.privilege_type, 'grantable', a.is_grantable)
             ORDER BY CASE WHEN a.grantee = 0 THEN '' ELSE pg_get_userbyid(a.grantee) END COLLATE "C", a.privilege_type)

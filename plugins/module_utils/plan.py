@@ -220,7 +220,7 @@ def _needed(
         return True, f"the database is {seen.condition}"
     if force:
         return True, "force was given"
-    asked = identity if identity not in ("", "latest") else before.isoformat() if before else ""
+    asked = identity if identity not in ("", "latest") else format_time(before) if before else ""
     last = recovered(config)
     if not asked:
         return False, "the database is healthy and no recovery point was asked for"

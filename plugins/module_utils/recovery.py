@@ -22,7 +22,7 @@ from . import catalog, dump, pipeline, plan, postgresql, repository, restore, ru
 from .checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
 from .config import Config, EndpointCheck
 from .errors import IntegrityError, LifeboatError
-from .manifest import format_time, parse
+from .manifest import format_time, parse, parse_time
 from .pipeline import Command
 from .runtime import DataMount, Runtime
 
@@ -185,6 +185,7 @@ def restore_database(
 
     Returns {id, checks, quarantined_database, roles, reindexed, seconds: {restore, verify, swap}}.
     """
+    when = format_time(parse_time(asked)) if asked else ""  # one instant, however it was written
     repo = repository.from_settings(config.repository, config.secrets)
     manifest = parse(repo.manifest("database", identity), component="database", expected_id=identity)
     server = postgresql.connect(config, runtime.connect(config))
@@ -227,7 +228,7 @@ def restore_database(
         kept = ""
     reindexed = restore.refresh_collations(server)
     clock.append(time.monotonic())
-    remember(config, {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": asked})
+    remember(config, {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": when})
     return {
         "id": identity,
         "checks": [one.as_dict() for one in checks],

@@ -193,9 +193,11 @@ def _properties_sql(facts: Mapping[str, Any], name: str) -> str:
         whom = f"ROLE {identifier(one['role'])} IN DATABASE {target}" if one["role"] else f"DATABASE {target}"
         setting = ".".join(identifier(part) for part in key.split("."))
         lines.append(f"ALTER {whom} SET {setting} TO {_setting_value(key, value)};")
-    lines.append(f"REVOKE ALL ON DATABASE {target} FROM PUBLIC;")
-    lines.append(f"REVOKE ALL ON DATABASE {target} FROM {identifier(facts['owner'])};")
-    for one in facts["acl"] or []:
+    untouched = facts.get("acl_is_default", False)  # then there is nothing to say, and saying it would be a difference
+    if not untouched:
+        lines.append(f"REVOKE ALL ON DATABASE {target} FROM PUBLIC;")
+        lines.append(f"REVOKE ALL ON DATABASE {target} FROM {identifier(facts['owner'])};")
+    for one in [] if untouched else facts["acl"] or []:
         grantee = identifier(one["grantee"]) if one["grantee"] else "PUBLIC"
         option = " WITH GRANT OPTION" if one["grantable"] else ""
         lines.append(f"GRANT {one['privilege']} ON DATABASE {target} TO {grantee}{option};")

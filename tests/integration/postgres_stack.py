@@ -126,7 +126,7 @@ def store(settings: config.Config) -> repository.Repository:
 
 
 def entries(settings: config.Config) -> list[catalog.Entry]:
-    return catalog.entries(store(settings), "database")
+    return catalog.entries(store(settings), "database", settings.stack)
 
 
 def assert_pass(found: Sequence[checks.Check], *, at_least: int) -> None:

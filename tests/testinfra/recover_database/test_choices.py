@@ -54,7 +54,7 @@ def test_a_login_that_is_refused_is_not_a_lost_database(shop: Stack, backed_up: 
 
 def test_a_broken_newest_backup_is_passed_over(shop: Stack, backed_up: list[str]) -> None:
     """It says so, and names the next one, before anything is touched."""
-    path = f"/backup/database/{shop.marks['newer']}/fingerprint.json"
+    path = f"{folder_of(shop, 'newer')}/fingerprint.json"
     shop.host.run("cp", "--preserve", path, "/root/fingerprint.json")
     try:
         shop.host.run("sh", "-c", f"printf x | dd of={path} bs=1 seek=100 conv=notrunc status=none")
@@ -102,11 +102,11 @@ def test_a_full_disk_in_the_middle_leaves_the_live_database(shop: Stack, backed_
 
 def test_a_backup_that_does_not_restore_to_itself_is_never_swapped_in(shop: Stack, backed_up: list[str]) -> None:
     """Its checksums are right; its fingerprint says a row more than its dump has."""
-    forged = shop.host.python(FORGE, f"/backup/database/{shop.marks['newer']}").strip()
+    forged = shop.host.python(FORGE, folder_of(shop, "newer")).strip()
     try:
-        run = playbook(RECOVER, confirm=HERE, recovery_point=forged)
+        run = playbook(RECOVER, confirm=HERE, recovery_point=forged.rpartition("/")[2])
     finally:
-        shop.host.run("rm", "-r", f"/backup/database/{forged}")
+        shop.host.run("rm", "-r", forged)
     assert run.status != 0
     assert "app.customers" in run.said and "shop is untouched" in run.said
     left_as_found(shop, backed_up, run.said)
@@ -161,6 +161,11 @@ def test_a_recovery_killed_in_the_middle_is_ended_by_the_next(shop: Stack, backe
     shop.forget_quarantine()
 
 
+def folder_of(stack: Stack, mark: str) -> str:
+    """Where a backup of ours lies."""
+    return stack.host.run("find", "/backup", "-type", "d", "-name", stack.marks[mark]).strip()
+
+
 def half_restored(stack: Stack) -> bool:
     return any("_restore_" in name for name in stack.databases())
 
@@ -208,5 +213,5 @@ for one in body["artefacts"]:
 unsealed = {key: value for key, value in body.items() if key != "seal"}
 body["seal"] = hashlib.sha256(json.dumps(unsealed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 (copy / "manifest.json").write_bytes((json.dumps(body, indent=1, ensure_ascii=False) + "\\n").encode())
-print(copy.name)
+print(copy)
 """
