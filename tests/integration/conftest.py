@@ -50,7 +50,10 @@ def running(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         one.compose("down", "--volumes", "--timeout", "1")
         for lock in Path("/run/lock").glob(f"lifeboat-{STACK}*"):
             lock.unlink()
-    assert not docker("ps", "-aq", "--filter", f"label=lifeboat.scratch={STACK}"), "a throw-away container was left"
+    left = docker("ps", "-aq", "--filter", f"label=lifeboat.scratch={STACK}").split()
+    if left:
+        docker("rm", "--force", "--volumes", *left)
+    assert not left, "a throw-away container was left"
 
 
 @pytest.fixture
