@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -20,7 +21,7 @@ from .catalog import Entry
 from .config import Config
 from .dump import FINGERPRINT, human
 from .errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
-from .manifest import format_time
+from .manifest import Artefact, format_time
 from .postgresql import Server
 from .repository import Repository
 from .runtime import DataMount, Runtime
@@ -138,11 +139,16 @@ def _warnings(found: list[Entry], chosen: Entry) -> list[str]:
 
 
 def reference_of(repo: Repository, found: list[Entry]) -> Optional[Mapping[str, Any]]:
-    """What should be there: the fingerprint of the newest good backup, or of the fuller one before it."""
+    """What should be there: the fingerprint of the newest good backup, or of the fuller one before it.
+
+    Its bytes are checked first: a damaged one would make a healthy database look damaged, or a damaged one healthy.
+    """
     for one in reversed(found):
-        if one.good and not catalog.shrunk(found, one.id)[0]:
+        if one.good and one.manifest and not catalog.shrunk(found, one.id)[0]:
             with repo.open("database", one.id, FINGERPRINT) as file:
-                return dict(json.loads(file.read()))
+                data = file.read()
+            if Artefact(FINGERPRINT, len(data), hashlib.sha256(data).hexdigest()) in one.manifest.artefacts:
+                return dict(json.loads(data))
     return None
 
 
