@@ -164,11 +164,12 @@ def from_mapping(
     data: Mapping[str, Any], secrets: Optional[Mapping[str, str]] = None, where: str = "settings"
 ) -> Config:
     """Build and check a Config. Raises UsageError naming the setting, what it wants and what it has."""
-    if "secrets" in data:
-        raise _wrong(
-            where,
-            "secrets do not belong here",
-        )
+    if isinstance(data, Mapping) and "secrets" in data:
+        raise _wrong(where, "secrets do not belong here")
+    if secrets and (
+        not isinstance(secrets, Mapping) or not all(isinstance(one, str) for pair in secrets.items() for one in pair)
+    ):
+        raise _wrong(f"{where}, secrets", "wants a mapping of text to text")  # and what it has is not for showing
     config = dataclasses.replace(_build(Config, data, where), secrets=dict(secrets or {}))
     if not _STACK.fullmatch(config.stack):
         raise _wrong(f"{where}.stack", f"{config.stack!r} is not a plain lower-case name")

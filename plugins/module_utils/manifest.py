@@ -29,9 +29,12 @@ def backup_id(component: str, moment: datetime) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """An aware datetime from ISO 8601 (`Z` allowed; Python < 3.11 does not know it). A naive time is UTC."""
+    """An aware datetime from ISO 8601 (`Z` allowed, which Python < 3.11 does not know). A naive time is UTC."""
+    plain = re.sub(r"[zZ]$", "+00:00", text.strip())
+    # Before 3.11 it takes three or six digits of a second only; PostgreSQL leaves trailing zeros out.
+    plain = re.sub(r"\.(\d+)", lambda found: f".{found.group(1)[:6]:0<6}", plain, count=1)
     try:
-        moment = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text.strip()))
+        moment = datetime.fromisoformat(plain)
     except ValueError as exc:
         raise UsageError(
             "read a time",
@@ -113,7 +116,7 @@ def parse(data: bytes, *, component: str, expected_id: str) -> Manifest:
         body = json.loads(data)
         major = int(body["version"][0])
         known = body["schema"] == SCHEMA
-    except (ValueError, LookupError, TypeError) as exc:
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as exc:
         raise IntegrityError(attempted, expected_id, f"it is not a manifest: {exc!r}", remedy) from exc
     if not known:
         raise IntegrityError(attempted, expected_id, f"its schema is {body['schema']!r}, not {SCHEMA!r}", remedy)
@@ -136,10 +139,10 @@ def parse(data: bytes, *, component: str, expected_id: str) -> Manifest:
             taken_at=parse_time(body["taken_at"]),
             finished_at=parse_time(body["finished_at"]),
             artefacts=tuple(Artefact(one["name"], int(one["size"]), one["sha256"]) for one in body["artefacts"]),
-            tool=body["tool"],
-            details=body["details"],
+            tool=dict(body["tool"].items()),
+            details=dict(body["details"].items()),
         )
-    except (ValueError, LookupError, TypeError, UsageError) as exc:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, UsageError) as exc:
         raise IntegrityError(attempted, expected_id, f"a field is missing or wrong: {exc!r}", remedy) from exc
     if manifest.id != expected_id or manifest.component != component:
         raise IntegrityError(

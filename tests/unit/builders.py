@@ -1,0 +1,92 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Backups and repositories for tests that are not about how those are made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import catalog, checks, config, manifest, repository, verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Artefact, Manifest
+
+NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=timezone.utc)
+FACTS = {"roles": {"postgres": "1"}, "tables": {"public.t": {"rows": 500, "hash": "1"}}}
+DETAILS: dict[str, Any] = {
+    "database": "shop",
+    "format": "custom",
+    "server_version_num": 170012,
+    "database_size": 1000,
+    "role_passwords": True,
+    "superuser": "postgres",
+    "preload": "",
+    "image": "postgres:17",
+    "seconds": 1.5,
+    "fingerprint": {"level": "content", "tables": 2, "rows": 500, "large_objects": 0, "objects": 3},
+}
+
+
+def settings(root: Path, **changes: Any) -> dict[str, Any]:
+    (root / "backup").mkdir(exist_ok=True)
+    found: dict[str, Any] = {
+        "stack": "shop",
+        "runtime": {"project_directory": str(root)},
+        "database": {"name": "shop"},
+        "repository": {"type": "local", "path": str(root / "backup")},
+        "state_directory": str(root / "state"),
+    }
+    return {**found, **changes}
+
+
+def make_config(root: Path, **changes: Any) -> config.Config:
+    return config.from_mapping(settings(root, **changes))
+
+
+def make_manifest(taken_at: datetime = NOW, **changes: Any) -> Manifest:
+    files = {"database.dump": b"dump", "globals.sql.gz": b"roles", "fingerprint.json": json.dumps(FACTS).encode()}
+    body: dict[str, Any] = {
+        "id": manifest.backup_id("database", taken_at),
+        "component": "database",
+        "stack": "shop",
+        "taken_at": taken_at,
+        "finished_at": taken_at + timedelta(seconds=2),
+        "artefacts": tuple(Artefact(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()),
+        "tool": {"lifeboat": "0.1.0"},
+        "details": {**DETAILS, **changes.pop("details", {})},
+    }
+    return Manifest(**{**body, **changes})
+
+
+def publish(root: Path, taken_at: datetime = NOW, **changes: Any) -> Manifest:
+    """A whole backup in the local repository below `root`."""
+    one = make_manifest(taken_at, **changes)
+    (root / "backup").mkdir(exist_ok=True)
+    repo = store(root)
+    with repo.stage("database", one.id) as staging:
+        (staging.path / "database.dump").write_bytes(b"dump")
+        (staging.path / "globals.sql.gz").write_bytes(b"roles")
+        (staging.path / "fingerprint.json").write_text(json.dumps(FACTS))
+        staging.publish(one.to_bytes())
+    return one
+
+
+def prove(root: Path, one: Manifest, verdict: str = checks.PASS, level: str = "restore", at: datetime = NOW) -> None:
+    """Leave the record of a verification."""
+    result = verify.Result(one.id, level, (checks.Check("tables", verdict, "x"),), at, at)
+    verify.keep(store(root), one, result)
+
+
+def store(root: Path) -> repository.Repository:
+    return repository.from_settings({"type": "local", "path": str(root / "backup")}, {})
+
+
+def entries(root: Path, stack: str = "shop") -> list[catalog.Entry]:
+    return catalog.entries(store(root), "database", stack)
+
+
+def folder(root: Path, one: Manifest) -> Path:
+    return root / "backup" / "postgresql" / one.id

@@ -1,0 +1,63 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Verdicts, and errors that say what was attempted, on what, why it failed, and what to do next."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import checks, errors
+from ansible_collections.lifeboat.dr.plugins.module_utils.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
+
+VERDICTS = [
+    ([], COULD_NOT_VERIFY),
+    ([PASS], PASS),
+    ([PASS, PASS], PASS),
+    ([COULD_NOT_VERIFY], COULD_NOT_VERIFY),
+    ([PASS, COULD_NOT_VERIFY], COULD_NOT_VERIFY),
+    ([FAIL], FAIL),
+    ([PASS, FAIL], FAIL),
+    ([COULD_NOT_VERIFY, FAIL, PASS], FAIL),
+    ([PASS, "pass"], COULD_NOT_VERIFY),
+    ([""], COULD_NOT_VERIFY),
+]
+
+
+@pytest.mark.parametrize(("results", "expected"), VERDICTS)
+def test_verdict(results: list[str], expected: str) -> None:
+    assert checks.verdict(Check("x", result) for result in results) == expected
+
+
+def test_compared_shows_a_few_and_counts_the_rest() -> None:
+    assert checks.compared("tables", [], "all equal") == Check("tables", PASS, "all equal")
+    assert checks.compared("tables", ["a", "b"], "-") == Check("tables", FAIL, "a; b")
+    eight = [str(number) for number in range(8)]
+    assert checks.compared("tables", eight, "-").detail == "; ".join(eight)
+    assert checks.compared("tables", [*eight, "8", "9"], "-").detail == "; ".join(eight) + "; and 2 more"
+    assert Check("a", PASS, "b").as_dict() == {"name": "a", "result": PASS, "detail": "b"}
+
+
+SENTENCES = [
+    (("dump", "shop", "it broke", "Mend it."), "Could not dump (shop): it broke. Mend it."),
+    (("dump", "shop", " it broke.\n", ""), "Could not dump (shop): it broke."),
+    (("dump", "shop", "why?", "Ask."), "Could not dump (shop): why? Ask."),
+    (("dump", "shop", "", ""), "Could not dump (shop): ."),
+]
+
+
+@pytest.mark.parametrize(("parts", "sentence"), SENTENCES)
+def test_errors_are_sentences(parts: tuple[str, str, str, str], sentence: str) -> None:
+    assert str(errors.LifeboatError(*parts)) == sentence
+
+
+def test_every_error_has_an_exit_code_of_its_own() -> None:
+    codes = {one.__name__: one.exit_code for one in errors.LifeboatError.__subclasses__()}
+    assert codes == {
+        "UsageError": 2,
+        "UnverifiedError": 3,
+        "LockedError": 4,
+        "NotFoundError": 5,
+        "IntegrityError": 6,
+        "SpaceError": 7,
+    }
+    assert errors.LifeboatError.exit_code == 1

@@ -1,0 +1,177 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The manifest: what it says comes back as it was, and whatever was done to it is noticed."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime, timedelta, timezone
+from typing import Any, Callable
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import IntegrityError, LifeboatError, UsageError
+from builders import NOW, make_manifest
+
+TOKYO = timezone(timedelta(hours=9))
+
+
+def parse(data: bytes, **changes: str) -> manifest.Manifest:
+    return manifest.parse(data, **{"component": "database", "expected_id": make_manifest().id, **changes})
+
+
+def test_round_trip() -> None:
+    one = make_manifest(details={"database": "日本 \u2028 \"'\\", "nested": {"list": [1, None, True]}})
+    assert parse(one.to_bytes()) == one
+    assert parse(one.to_bytes()).to_bytes() == one.to_bytes()
+    assert one.size == sum(part.size for part in one.artefacts)
+    assert json.loads(one.to_bytes())["seal"] == one.seal
+
+
+def test_ids_are_in_utc_and_sort_by_time() -> None:
+    assert manifest.backup_id("database", datetime(2026, 11, 24, 11, 0, 0, tzinfo=TOKYO)) == "db_backup_20261124_020000"
+    assert manifest.backup_id("objects", NOW) == "objects_backup_20261124_120000"
+    assert manifest.backup_id("config", NOW).startswith("config_backup_")
+    # The hour that summer time repeats: two instants, two ids, in order.
+    berlin = [timezone(timedelta(hours=2)), timezone(timedelta(hours=1))]
+    twice = [manifest.backup_id("database", datetime(2026, 10, 25, 2, 30, tzinfo=zone)) for zone in berlin]
+    assert twice == sorted(set(twice))
+
+
+# What is done to the manifest's JSON, and what the error says.
+Edit = Callable[[dict[str, Any]], Any]
+EDITS: list[tuple[str, Edit]] = [
+    ("a size", lambda one: one["artefacts"][0].update(size=5)),
+    ("a checksum", lambda one: one["artefacts"][0].update(sha256="0" * 64)),
+    ("a name", lambda one: one["artefacts"][0].update(name="other")),
+    ("an artefact less", lambda one: one["artefacts"].pop()),
+    ("an artefact more", lambda one: one["artefacts"].append({"name": "x", "size": 1, "sha256": "0"})),
+    ("the time", lambda one: one.update(taken_at="2026-11-25T00:00:00.000Z")),
+    ("the stack", lambda one: one.update(stack="blog")),
+    ("a detail", lambda one: one["details"].update(format="plain")),
+    ("a detail more", lambda one: one["details"].update(x=1)),
+    ("a key more", lambda one: one.update(x=1)),
+    ("the seal", lambda one: one.update(seal="0" * 64)),
+    ("no seal", lambda one: one.pop("seal")),
+    ("a minor version", lambda one: one.update(version=[1, 1])),
+]
+
+
+@pytest.mark.parametrize("edit", [one[1] for one in EDITS], ids=[one[0] for one in EDITS])
+def test_every_edit_breaks_the_seal(edit: Edit) -> None:
+    body = json.loads(make_manifest().to_bytes())
+    edit(body)
+    with pytest.raises(IntegrityError, match="it was edited: its seal does not match"):
+        parse(manifest._render(body))
+
+
+def test_every_single_bit_counts() -> None:
+    """One flipped bit anywhere, a byte more or less, is noticed, be it in a value, a key or white space."""
+    whole = make_manifest().to_bytes()
+    for position in range(len(whole)):
+        for bit in (0, 3, 7):
+            damaged = bytearray(whole)
+            damaged[position] ^= 1 << bit
+            with pytest.raises(LifeboatError):
+                parse(bytes(damaged))
+    for damaged in (whole[:-1], whole[1:], whole + b" ", whole + b"\n", whole[: len(whole) // 2], b""):
+        with pytest.raises(IntegrityError):
+            parse(damaged)
+
+
+# Sealed anew by somebody who knows how: still no traceback, and what is newer is told from what is broken.
+RESEALED: list[tuple[str, Edit, type[LifeboatError], str]] = [
+    ("a newer schema", lambda one: one.update(version=[2, 0]), UsageError, "this Lifeboat reads version 1"),
+    ("an older schema", lambda one: one.update(version=[0, 9]), UsageError, "its schema has version 0"),
+    ("another schema", lambda one: one.update(schema="other"), IntegrityError, "its schema is 'other'"),
+    ("no version", lambda one: one.pop("version"), IntegrityError, "it is not a manifest"),
+    ("an empty version", lambda one: one.update(version=[]), IntegrityError, "it is not a manifest"),
+    ("version as text", lambda one: one.update(version="one"), IntegrityError, "it is not a manifest"),
+    ("an endless version", lambda one: one.update(version=[float("inf")]), IntegrityError, "it is not a manifest"),
+    ("version of nothing", lambda one: one.update(version=[None]), IntegrityError, "it is not a manifest"),
+    ("no schema", lambda one: one.pop("schema"), IntegrityError, "it is not a manifest"),
+    ("no id", lambda one: one.pop("id"), IntegrityError, "a field is missing or wrong"),
+    ("no artefacts", lambda one: one.pop("artefacts"), IntegrityError, "a field is missing or wrong"),
+    ("artefacts of nothing", lambda one: one.update(artefacts=None), IntegrityError, "a field is missing or wrong"),
+    ("an artefact as text", lambda one: one.update(artefacts=["x"]), IntegrityError, "a field is missing or wrong"),
+    ("a size as text", lambda one: one["artefacts"][0].update(size="x"), IntegrityError, "a field is missing or wrong"),
+    (
+        "an endless size",
+        lambda one: one["artefacts"][0].update(size=float("inf")),
+        IntegrityError,
+        "a field is missing",
+    ),
+    ("a time that is none", lambda one: one.update(taken_at="noon"), IntegrityError, "a field is missing or wrong"),
+    ("time as a number", lambda one: one.update(taken_at=5), IntegrityError, "a field is missing or wrong"),
+    ("details as a list", lambda one: one.update(details=[]), IntegrityError, "a field is missing or wrong"),
+    ("another's id", lambda one: one.update(id="db_backup_20200101_000000"), IntegrityError, "it is the manifest of"),
+    ("another component", lambda one: one.update(component="config"), IntegrityError, "it is the manifest of config"),
+]
+
+
+@pytest.mark.parametrize(("edit", "error", "words"), [one[1:] for one in RESEALED], ids=[one[0] for one in RESEALED])
+def test_an_edit_sealed_anew(edit: Edit, error: type[LifeboatError], words: str) -> None:
+    body = json.loads(make_manifest().to_bytes())
+    edit(body)
+    body.pop("seal")
+    with pytest.raises(error) as raised:
+        parse(manifest._render({**body, "seal": manifest.seal(body)}))
+    assert words in raised.value.cause
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b"5", b'"x"', b"\xff\xfe", b"{" * 5000, b"[" * 100000])
+def test_what_is_no_manifest(data: bytes) -> None:
+    with pytest.raises(IntegrityError, match="it is not a manifest"):
+        parse(data)
+
+
+def test_a_manifest_swapped_with_an_older_one() -> None:
+    older = make_manifest(NOW - timedelta(days=1))
+    with pytest.raises(IntegrityError, match=f"it is the manifest of database {older.id}"):
+        parse(older.to_bytes())
+
+
+TIMES = [
+    ("2026-11-24T02:00:00Z", "2026-11-24T02:00:00.000Z"),
+    ("2026-11-24T02:00:00z", "2026-11-24T02:00:00.000Z"),
+    ("2026-11-24T11:00:00+09:00", "2026-11-24T02:00:00.000Z"),
+    ("2026-11-24T02:00:00", "2026-11-24T02:00:00.000Z"),
+    ("2026-11-24 02:00", "2026-11-24T02:00:00.000Z"),
+    ("2026-11-24", "2026-11-24T00:00:00.000Z"),
+    (" 2026-11-24T02:00:00Z ", "2026-11-24T02:00:00.000Z"),
+    # PostgreSQL leaves trailing zeros out, and so writes anything from one to six digits.
+    ("2026-11-24T02:00:00.4+00:00", "2026-11-24T02:00:00.400Z"),
+    ("2026-11-24T02:00:00.41+00:00", "2026-11-24T02:00:00.410Z"),
+    ("2026-11-24T02:00:00.412Z", "2026-11-24T02:00:00.412Z"),
+    ("2026-11-24T02:00:00.4123+00:00", "2026-11-24T02:00:00.412Z"),
+    ("2026-11-24T02:00:00.41234+09:00", "2026-11-23T17:00:00.412Z"),
+    ("2026-11-24T02:00:00.412345+00:00", "2026-11-24T02:00:00.412Z"),
+    ("2026-11-24T02:00:00.412345678Z", "2026-11-24T02:00:00.412Z"),
+]
+# What datetime.fromisoformat() of Python 3.9 takes: https://docs.python.org/3.9/library/datetime.html
+OLD_PYTHON = re.compile(r"\d{4}-\d\d-\d\d(.\d\d(:\d\d(:\d\d(\.\d{3}(\d{3})?)?)?)?([+-]\d\d:\d\d(:\d\d(\.\d{6})?)?)?)?")
+
+
+@pytest.mark.parametrize(("text", "shown"), TIMES)
+def test_times_are_read_as_python_3_9_reads_them(text: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+
+    class Old(datetime):
+        @classmethod
+        def fromisoformat(cls, date_string: str, /) -> Any:
+            given.append(date_string)
+            return datetime.fromisoformat(date_string)
+
+    monkeypatch.setattr(manifest, "datetime", Old)
+    moment = manifest.parse_time(text)
+    assert moment.tzinfo is not None
+    assert manifest.format_time(moment) == shown
+    assert [one for one in given if not OLD_PYTHON.fullmatch(one)] == []
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01T00:00:00Z", "24.11.2026", "2026-11-24T25:00:00Z", "Z"])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(UsageError, match=r"it is not ISO 8601. Write it like 2026-11-24T02:00:00Z"):
+        manifest.parse_time(text)
