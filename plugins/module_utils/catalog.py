@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Optional
 
 from . import retention
-from .checks import FAIL, PASS
+from .checks import COULD_NOT_VERIFY, FAIL, PASS
 from .config import LEVELS
 from .errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from .manifest import ID, Manifest, format_time, parse, parse_time
@@ -95,9 +95,19 @@ def read_proof(repo: Repository, component: str, manifest: Manifest) -> dict[str
         if record.get("seal") != manifest.seal:
             return {}
         levels = record["levels"]
-        return {level: levels[level] for level in LEVELS if level in levels}
-    except (ValueError, LookupError, AttributeError):
+        return {level: levels[level] for level in LEVELS if level in levels and _counts(levels[level])}
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
         return {}
+
+
+def _counts(result: Any) -> bool:
+    """Is this a verdict as keep() writes one? The record has no seal of its own, and a pass without a time is none."""
+    if not isinstance(result, dict) or result.get("verdict") not in (PASS, FAIL, COULD_NOT_VERIFY):
+        return False
+    try:
+        return bool(parse_time(str(result.get("finished_at"))))
+    except UsageError:
+        return str(result["verdict"]) != PASS
 
 
 def entries(repo: Repository, component: str, stack: str) -> list[Entry]:

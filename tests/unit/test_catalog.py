@@ -1,0 +1,403 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501 - tables
+"""What a repository holds, which backup to use, what retention and status make of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import catalog, checks, lock, manifest, prune, status
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+    IntegrityError,
+    LifeboatError,
+    LockedError,
+    NotFoundError,
+    UsageError,
+)
+from builders import NOW, entries, folder, make_config, make_manifest, prove, publish, store
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+def test_a_whole_backup_is_good_and_proven_only_by_a_restore(tmp_path: Path) -> None:
+    one = publish(tmp_path)
+    (found,) = entries(tmp_path)
+    assert (found.id, found.manifest, found.problem, found.good) == (one.id, one, "", True)
+    assert (found.proven_at, found.proof_words) == (None, "not verified")
+    prove(tmp_path, one, level="checksum")
+    (found,) = entries(tmp_path)
+    assert (found.proven_at, found.proof_words) == (None, "PASS at level checksum")
+    prove(tmp_path, one, at=NOW + HOUR)
+    (found,) = entries(tmp_path)
+    assert (found.proven_at, found.proof_words) == (NOW + HOUR, "PASS at level restore")
+    shown = found.as_dict(NOW + 2 * HOUR)
+    assert json.loads(json.dumps(shown)) == shown
+    assert (shown["good"], shown["proven"], shown["age_seconds"]) == (True, True, 7200)
+    assert shown["verification"] == {"checksum": "PASS", "restore": "PASS"}
+
+
+Damage = Callable[[Path], Any]
+# (what happened to the backup's folder, what is said of it)
+PROBLEMS: list[tuple[str, Damage, str]] = [
+    ("an artefact missing", lambda path: (path / "database.dump").unlink(), "database.dump is missing"),
+    ("one shorter", lambda path: (path / "database.dump").write_bytes(b"dum"), "database.dump has 3 bytes instead of 4"),
+    ("one longer", lambda path: (path / "database.dump").write_bytes(b"dumps"), "database.dump has 5 bytes instead of 4"),
+    ("one more", lambda path: (path / "extra").write_bytes(b""), "extra does not belong to it"),
+    ("one deep down", lambda path: (path / "d/e").mkdir(parents=True), ""),
+    ("a file deep down", lambda path: ((path / "d").mkdir(), (path / "d/f").touch()), "d/f does not belong to it"),
+    ("a broken manifest", lambda path: (path / "manifest.json").write_text("{"), "it is not a manifest"),
+    ("an edited one", lambda path: edit(path, lambda one: one.update(stack="x")), "it was edited"),
+    ("another's", lambda path: (path / "manifest.json").write_bytes(make_manifest(NOW - DAY).to_bytes()), "it is the"),
+    ("a newer schema", lambda path: edit(path, lambda one: one.update(version=[2, 0])), "this Lifeboat reads version 1"),
+    ("a failed proof", lambda path: prove_at(path, checks.FAIL), "verification at level restore failed"),
+    ("no verdict yet", lambda path: prove_at(path, checks.COULD_NOT_VERIFY), ""),
+    ("everything", lambda path: [one.unlink() for one in path.iterdir() if one.name != "manifest.json"], "is missing; "),
+]  # fmt: skip
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    body = json.loads((path / "manifest.json").read_bytes())
+    change(body)
+    (path / "manifest.json").write_bytes(manifest._render(body))
+
+
+def prove_at(path: Path, verdict: str) -> None:
+    prove(path.parents[2], make_manifest(), verdict)
+
+
+@pytest.mark.parametrize(("damage", "words"), [one[1:] for one in PROBLEMS], ids=[one[0] for one in PROBLEMS])
+def test_problems_of_a_backup(tmp_path: Path, damage: Damage, words: str) -> None:
+    one = publish(tmp_path)
+    assert entries(tmp_path)[0].good
+    damage(folder(tmp_path, one))
+    (found,) = entries(tmp_path)
+    assert words in found.problem
+    assert found.good == (words == "")
+    assert found.as_dict(NOW)["good"] is found.good
+    assert len(found.problem.split("; ")) <= 4
+
+
+# verification.json after somebody or something wrote to it: never a traceback, never a proof.
+RECORDS: list[Any] = [
+    "",
+    "{",
+    "[]",
+    "null",
+    "5",
+    '"text"',
+    {"seal": "SEAL"},
+    {"seal": "SEAL", "levels": None},
+    {"seal": "SEAL", "levels": []},
+    {"seal": "SEAL", "levels": ["restore"]},
+    {"seal": "SEAL", "levels": "restore"},
+    {"seal": "SEAL", "levels": {"restore": "PASS"}},
+    {"seal": "SEAL", "levels": {"restore": None}},
+    {"seal": "SEAL", "levels": {"restore": {}}},
+    {"seal": "SEAL", "levels": {"restore": {"verdict": "PASS"}}},
+    {"seal": "SEAL", "levels": {"restore": {"verdict": "PASS", "finished_at": "noon"}}},
+    {"seal": "SEAL", "levels": {"restore": {"verdict": "PASS", "finished_at": 5}}},
+    {"seal": "SEAL", "levels": {"restore": {"verdict": ["PASS"], "finished_at": "2026-11-24T12:00:00Z"}}},
+    {"seal": "SEAL", "levels": {"unheard of": {"verdict": "PASS", "finished_at": "2026-11-24T12:00:00Z"}}},
+    {"seal": "other", "levels": {"restore": {"verdict": "PASS", "finished_at": "2026-11-24T12:00:00Z"}}},
+    {"levels": {"restore": {"verdict": "PASS", "finished_at": "2026-11-24T12:00:00Z"}}},
+]
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_a_verification_record_that_proves_nothing(tmp_path: Path, record: Any) -> None:
+    one = publish(tmp_path)
+    text = record if isinstance(record, str) else json.dumps(record).replace("SEAL", one.seal)
+    store(tmp_path).write_record("database", one.id, catalog.RECORD, text.encode())
+    (found,) = entries(tmp_path)
+    assert found.proven_at is None
+    assert found.as_dict(NOW)["proven"] is False
+    assert found.manifest == one
+
+
+def test_the_intact_record_does_prove(tmp_path: Path) -> None:
+    one = publish(tmp_path)
+    record = {"seal": one.seal, "levels": {"restore": {"verdict": "PASS", "finished_at": "2026-11-24T12:00:00Z"}}}
+    store(tmp_path).write_record("database", one.id, catalog.RECORD, json.dumps(record).encode())
+    assert entries(tmp_path)[0].proven_at == NOW
+
+
+def test_a_proof_does_not_outlive_a_swap_of_the_backup(tmp_path: Path) -> None:
+    one = publish(tmp_path)
+    prove(tmp_path, one)
+    assert entries(tmp_path)[0].proven_at
+    edited = make_manifest(details={"format": "plain"})
+    (folder(tmp_path, one) / "manifest.json").write_bytes(edited.to_bytes())
+    (found,) = entries(tmp_path)
+    assert found.good
+    assert found.proven_at is None
+
+
+def test_what_could_not_be_verified_leaves_an_older_proof_be(tmp_path: Path) -> None:
+    one = publish(tmp_path)
+    prove(tmp_path, one)
+    prove(tmp_path, one, checks.COULD_NOT_VERIFY)
+    assert entries(tmp_path)[0].proven_at == NOW
+    prove(tmp_path, one, checks.FAIL)
+    assert not entries(tmp_path)[0].good
+    prove(tmp_path, one, checks.COULD_NOT_VERIFY)
+    assert not entries(tmp_path)[0].good
+    prove(tmp_path, one)
+    assert entries(tmp_path)[0].good
+
+
+def test_another_stacks_backups_are_not_ours_to_judge(tmp_path: Path) -> None:
+    ours = publish(tmp_path)
+    publish(tmp_path, NOW + HOUR, stack="blog")
+    unreadable = publish(tmp_path, NOW + 2 * HOUR)
+    (folder(tmp_path, unreadable) / "manifest.json").write_text("{")
+    assert [one.id for one in entries(tmp_path)] == [ours.id, unreadable.id]
+
+
+def entry(taken_at: datetime, problem: str = "", stack: str = "shop", **details: Any) -> catalog.Entry:
+    one = make_manifest(taken_at, stack=stack, details=details)
+    return catalog.Entry(one.id, one, problem)
+
+
+def lost(taken_at: datetime) -> catalog.Entry:
+    """One whose manifest cannot be read."""
+    return catalog.Entry(manifest.backup_id("database", taken_at), problem="it is not a manifest")
+
+
+OLD, MIDDLE, NEW = NOW - 3 * DAY, NOW - 2 * DAY, NOW - DAY
+ALL = [entry(OLD), entry(MIDDLE), entry(NEW)]
+BAD_NEWEST = [entry(OLD), entry(MIDDLE), entry(NEW, "cut")]
+
+
+def names(*moments: datetime) -> list[str]:
+    return [manifest.backup_id("database", one) for one in moments]
+
+
+# (entries, what is asked, the id chosen, ids passed over)
+CHOICES: list[tuple[str, Sequence[catalog.Entry], dict[str, Any], datetime, list[datetime]]] = [
+    ("latest", ALL, {}, NEW, []),
+    ("latest by name", ALL, {"identity": "latest"}, NEW, []),
+    ("empty is latest", ALL, {"identity": ""}, NEW, []),
+    ("by id", ALL, {"identity": names(OLD)[0]}, OLD, []),
+    ("newest broken", BAD_NEWEST, {}, MIDDLE, [NEW]),
+    ("newest unreadable", [*ALL[:2], lost(NEW)], {}, MIDDLE, [NEW]),
+    ("two newest broken", [entry(OLD), entry(MIDDLE, "x"), lost(NEW)], {}, OLD, [MIDDLE, NEW]),
+    ("before, exactly", ALL, {"before": MIDDLE}, MIDDLE, []),
+    ("before, a second less", ALL, {"before": MIDDLE - timedelta(seconds=1)}, OLD, []),
+    ("before everything later", ALL, {"before": NOW}, NEW, []),
+    ("before, the best one broken", [entry(OLD), entry(MIDDLE, "x"), entry(NEW)], {"before": MIDDLE}, OLD, [MIDDLE]),
+    ("by id, older than a broken one", BAD_NEWEST, {"identity": names(MIDDLE)[0]}, MIDDLE, []),
+    ("before, in another zone", ALL, {"before": MIDDLE.astimezone(timezone(9 * HOUR))}, MIDDLE, []),
+]
+
+
+@pytest.mark.parametrize(
+    ("found", "asked", "chosen", "passed"), [one[1:] for one in CHOICES], ids=[one[0] for one in CHOICES]
+)
+def test_choose(
+    found: Sequence[catalog.Entry], asked: dict[str, Any], chosen: datetime, passed: list[datetime]
+) -> None:
+    one, over = catalog.choose(found, "shop", **asked)
+    assert one.id == names(chosen)[0]
+    assert [each.id for each in over] == names(*passed)
+
+
+REFUSALS: list[tuple[str, Sequence[catalog.Entry], dict[str, Any], type[LifeboatError], str]] = [
+    ("none at all", [], {}, NotFoundError, "the repository holds no backup"),
+    ("none, by id", [], {"identity": names(OLD)[0]}, NotFoundError, "the repository has none at all"),
+    ("unknown id", ALL, {"identity": "db_backup_20200101_000000"}, NotFoundError, f"the repository has {names(OLD)[0]}"),
+    ("a broken one by id", BAD_NEWEST, {"identity": names(NEW)[0]}, IntegrityError, "cut"),
+    ("an unreadable one by id", [lost(NEW)], {"identity": names(NEW)[0]}, IntegrityError, "it is not a manifest"),
+    ("a newer schema by id", [catalog.Entry(names(NEW)[0], problem="reads version 1")],
+     {"identity": names(NEW)[0]}, IntegrityError, "reads version 1"),
+    ("another stack's by id", [entry(NEW, stack="blog")], {"identity": names(NEW)[0]}, UsageError, "of the stack blog"),
+    ("only another stack's", [entry(NEW, stack="blog")], {}, NotFoundError, "the repository holds no backup"),
+    ("before the first", ALL, {"before": OLD - DAY}, NotFoundError, "the first is of 2026-11-21T12:00:00.000Z"),
+    ("before, none readable", [lost(NEW)], {"before": NOW}, NotFoundError, "no manifest can be read"),
+    ("all broken", [entry(OLD, "one"), entry(NEW, "two")], {}, NotFoundError, f"{names(NEW)[0]}: two"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("found", "asked", "error", "words"), [one[1:] for one in REFUSALS], ids=[one[0] for one in REFUSALS]
+)
+def test_choose_refuses(
+    found: Sequence[catalog.Entry], asked: dict[str, Any], error: type[LifeboatError], words: str
+) -> None:
+    with pytest.raises(error) as raised:
+        catalog.choose(found, "shop", **asked)
+    assert words in raised.value.cause
+
+
+def rows(tables: int, count: int) -> dict[str, Any]:
+    return {"fingerprint": {"tables": tables, "rows": count}}
+
+
+SHRUNK: list[tuple[str, list[dict[str, Any]], str]] = [
+    ("the first", [rows(5, 5)], ""),
+    ("as many", [rows(5, 100), rows(5, 100)], ""),
+    ("half of the rows", [rows(5, 100), rows(5, 50)], ""),
+    ("under half", [rows(5, 100), rows(5, 49)], "49 rows"),
+    ("none", [rows(5, 100), rows(0, 0)], "0 tables"),
+    ("fewer tables", [rows(5, 100), rows(2, 100)], "2 tables"),
+    ("grown again", [rows(5, 100), rows(5, 10), rows(5, 100)], ""),
+    ("still small, a week on", [rows(5, 100), *[rows(5, 10)] * 7], "10 rows"),
+    ("small for longer than a week", [rows(5, 100), *[rows(5, 10)] * 8], ""),
+]
+
+
+@pytest.mark.parametrize(("sizes", "words"), [one[1:] for one in SHRUNK], ids=[one[0] for one in SHRUNK])
+def test_shrunk(sizes: list[dict[str, Any]], words: str) -> None:
+    found = [entry(NOW + number * DAY, **size) for number, size in enumerate(sizes)]
+    said, fuller = catalog.shrunk(found, found[-1].id)
+    assert (words in said) if words else said == ""
+    assert fuller == (found[0].id if words else "")
+
+
+def test_for_retention_takes_the_time_of_an_unreadable_one_from_its_id() -> None:
+    odd = catalog.Entry("not an id", problem="x")
+    plain = catalog.for_retention([entry(OLD), lost(NEW), odd])
+    assert [(one.id, one.taken_at, one.good) for one in plain] == [
+        (names(OLD)[0], OLD, True),
+        (names(NEW)[0], NEW, False),
+    ]
+
+
+# --- prune ---
+
+
+@pytest.fixture
+def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Locks of this test alone."""
+    real = lock.held
+    (tmp_path / "locks").mkdir()
+    monkeypatch.setattr(lock, "held", lambda *a, **kw: real(*a, **{**kw, "directory": tmp_path / "locks"}))
+    return tmp_path / "locks"
+
+
+def test_prune_deletes_what_the_plan_says_and_a_dry_run_nothing(tmp_path: Path, held: Path) -> None:
+    moments = [NOW - number * DAY for number in range(60, -1, -1)]
+    for one in moments:
+        publish(tmp_path, one)
+    other = publish(tmp_path, NOW - 300 * DAY + HOUR, stack="blog")
+    settings = make_config(tmp_path, retention={"daily_days": 5, "weekly_months": 0, "monthly_months": 0, "minimum": 2})
+    said: list[str] = []
+    planned = prune.prune(settings, now=NOW + HOUR, dry_run=True, log=said.append)
+    assert planned["delete"] == names(*moments[:-6])
+    assert list(planned["keep"]) == names(*moments[-6:])
+    assert said[0] == f"would delete {names(moments[0])[0]}"
+    assert len(store(tmp_path).published("database")) == 62
+    done = prune.prune(settings, now=NOW + HOUR, dry_run=False, log=said.append)
+    assert (done["delete"], done["swept"]) == (planned["delete"], [])
+    assert said[-1].startswith("deleting ")
+    assert store(tmp_path).published("database") == [other.id, *names(*moments[-6:])]
+    assert prune.prune(settings, now=NOW + HOUR, dry_run=False, log=said.append)["delete"] == []
+
+
+def test_a_streak_of_failures_deletes_nothing(tmp_path: Path, held: Path) -> None:
+    publish(tmp_path, NOW - 90 * DAY)
+    for number in range(1, 30):
+        bad = publish(tmp_path, NOW - number * DAY)
+        (folder(tmp_path, bad) / "database.dump").write_bytes(b"")
+    settings = make_config(tmp_path, retention={"daily_days": 1, "weekly_months": 0, "monthly_months": 0, "minimum": 1})
+    assert prune.prune(settings, now=NOW, dry_run=False, log=lambda _: None)["delete"] == []
+
+
+def test_a_verification_under_way_keeps_its_artefacts(tmp_path: Path, held: Path) -> None:
+    for number in range(10):
+        publish(tmp_path, NOW - number * DAY)
+    settings = make_config(tmp_path, retention={"daily_days": 1, "weekly_months": 0, "monthly_months": 0, "minimum": 1})
+    with lock.held("shop.verify", "verify"), pytest.raises(LockedError):
+        prune.prune(settings, now=NOW, dry_run=False, log=lambda _: None)
+    assert len(entries(tmp_path)) == 10
+
+
+@pytest.mark.parametrize(
+    ("retention", "words"),
+    [({"dayly_days": 1}, "dayly_days"), ({"minimum": 0}, "minimum"), ({"timezone": "Mars"}, "Mars")],
+)
+def test_a_misspelt_promise_is_no_promise(tmp_path: Path, retention: dict[str, Any], words: str) -> None:
+    settings = make_config(tmp_path, retention=retention)
+    with pytest.raises(UsageError, match=words):
+        prune.prune(settings, now=NOW, dry_run=True, log=lambda _: None)
+
+
+def test_the_stacks_time_zone_judges(tmp_path: Path) -> None:
+    assert prune.policy(make_config(tmp_path, timezone="Asia/Tokyo")).timezone == "Asia/Tokyo"
+
+
+# --- status ---
+
+
+def checked(tmp_path: Path, now: datetime = NOW + HOUR, **changes: Any) -> dict[str, str]:
+    result = status.status(make_config(tmp_path, **changes), now=now)
+    found = {one["name"]: one["result"] for one in result["checks"]}
+    return {**found, "verdict": result["verdict"]}
+
+
+def test_nothing_is_no_protection(tmp_path: Path) -> None:
+    found = checked(tmp_path)
+    assert found == {
+        "newest backup": "FAIL",
+        "proof": "COULD_NOT_VERIFY",
+        "space": "COULD_NOT_VERIFY",
+        "verdict": "FAIL",
+    }
+
+
+def test_a_backup_is_protection_only_once_it_is_proved(tmp_path: Path) -> None:
+    one = publish(tmp_path)
+    assert checked(tmp_path) == {
+        "newest backup": "PASS",
+        "proof": "COULD_NOT_VERIFY",
+        "space": "PASS",
+        "verdict": "COULD_NOT_VERIFY",
+    }
+    prove(tmp_path, one)
+    assert checked(tmp_path)["verdict"] == "PASS"
+
+
+AGES = [
+    (26 * HOUR, {}, "newest backup", "PASS"),
+    (26 * HOUR + timedelta(minutes=1), {}, "newest backup", "FAIL"),
+    (3 * HOUR, {"backup_age_hours": 2}, "newest backup", "FAIL"),
+    (8 * DAY, {}, "proof", "PASS"),
+    (8 * DAY + HOUR, {}, "proof", "FAIL"),
+    (2 * DAY, {"proof_age_days": 1}, "proof", "FAIL"),
+]
+
+
+@pytest.mark.parametrize(("age", "alarms", "name", "result"), AGES)
+def test_alarms_by_age(tmp_path: Path, age: timedelta, alarms: dict[str, int], name: str, result: str) -> None:
+    prove(tmp_path, publish(tmp_path))
+    assert checked(tmp_path, NOW + age, alarms=alarms)[name] == result
+
+
+def test_a_broken_newest_backup_and_one_that_shrank_turn_it_red(tmp_path: Path) -> None:
+    prove(tmp_path, publish(tmp_path, NOW - HOUR))
+    bad = publish(tmp_path)
+    (folder(tmp_path, bad) / "database.dump").write_bytes(b"")
+    found = checked(tmp_path)
+    assert (found["broken backups"], found["newest backup"], found["verdict"]) == ("FAIL", "PASS", "FAIL")
+    publish(tmp_path, NOW + timedelta(minutes=1), details=rows(1, 1))
+    assert checked(tmp_path)["content against earlier backups"] == "FAIL"
+
+
+def test_another_stacks_fresh_backup_does_not_hide_ours_missing(tmp_path: Path) -> None:
+    prove(tmp_path, publish(tmp_path, stack="blog"))
+    assert checked(tmp_path)["newest backup"] == "FAIL"
+
+
+def test_space_for_three_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = publish(tmp_path)
+    prove(tmp_path, one)
+    kind = type(store(tmp_path))
+    for free, result in ((3 * one.size, "FAIL"), (3 * one.size + 1, "PASS"), (None, "PASS")):
+        monkeypatch.setattr(kind, "free_bytes", lambda self, free=free: free)
+        assert checked(tmp_path)["space"] == result
