@@ -359,15 +359,16 @@ def stopped(config: Config) -> list[str]:
     """Writers that a recovery stopped and that no reopening has started since: it was killed in between."""
     try:
         return [str(one) for one in json.loads((config.state / STOPPED).read_text(encoding="utf-8"))]
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, TypeError):
         return []
 
 
 def recovered(config: Config) -> Optional[dict[str, Any]]:
     """The last recovery this host completed: {id, at, asked}; None when there was none."""
     try:
-        return dict(json.loads((config.state / "recovered.json").read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError):
+        last = dict(json.loads((config.state / "recovered.json").read_text(encoding="utf-8")))
+        return last if {"id", "at"} <= set(last) else None
+    except (FileNotFoundError, ValueError, TypeError):
         return None
 
 

@@ -1,0 +1,398 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501 - tables
+"""When a recovery is needed, in which mode, with which backup: decided from what is seen, nothing touched."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    manifest,
+    plan,
+    postgresql,
+    recovery,
+    runtime,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+    IntegrityError,
+    LifeboatError,
+    NotFoundError,
+    SpaceError,
+    UsageError,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.plan import DAMAGED, DOWN, HEALTHY, Assessment
+from ansible_collections.lifeboat.dr.plugins.module_utils.runtime import DataMount, ServiceState
+from builders import FACTS, NOW, entries, folder, make_config, publish, store
+
+DAY = timedelta(days=1)
+ID, OTHER = "db_backup_20261124_020000", "db_backup_20261123_020000"
+BEFORE = datetime.fromisoformat("2026-11-24T11:00:00+09:00")
+SAME_INSTANT = datetime.fromisoformat("2026-11-24T02:00:00+00:00")
+
+
+def seen(condition: str) -> Assessment:
+    return Assessment(condition, ("why",), "running")
+
+
+# (condition, what was asked, the last recovery, force) -> (needed, words of the reason)
+NEEDED: list[tuple[str, str, Optional[datetime], Optional[dict[str, str]], bool, bool, str]] = [
+    (HEALTHY, "latest", None, None, False, False, "healthy and no recovery point was asked for"),
+    (HEALTHY, "", None, None, False, False, "healthy and no recovery point was asked for"),
+    (HEALTHY, "latest", None, {"id": ID, "asked": ""}, False, False, "no recovery point was asked for"),
+    (HEALTHY, "latest", None, None, True, True, "force was given"),
+    (HEALTHY, ID, None, {"id": ID, "asked": ""}, True, True, "force was given"),
+    (HEALTHY, ID, None, None, False, True, f"{ID} was asked for"),
+    (HEALTHY, ID, None, {"id": OTHER, "asked": ""}, False, True, f"{ID} was asked for"),
+    (HEALTHY, ID, None, {"id": ID, "asked": ""}, False, False, f"was recovered to {ID}"),
+    (HEALTHY, "latest", BEFORE, None, False, True, "2026-11-24T02:00:00.000Z was asked for"),
+    (HEALTHY, "latest", BEFORE, {"id": ID, "asked": ""}, False, True, "was asked for"),
+    (HEALTHY, "latest", BEFORE, {"id": ID, "asked": manifest.format_time(SAME_INSTANT)}, False, False, "recovered to"),
+    (HEALTHY, "latest", BEFORE + DAY, {"id": ID, "asked": manifest.format_time(BEFORE)}, False, True, "was asked for"),
+    (DAMAGED, "latest", None, None, False, True, "the database is damaged"),
+    (DAMAGED, ID, None, {"id": ID, "asked": ""}, False, True, "the database is damaged"),
+    (DOWN, "latest", None, {"id": ID, "asked": ""}, False, True, "the database is down"),
+    (DOWN, "latest", BEFORE, None, True, True, "the database is down"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("condition", "identity", "before", "last", "force", "needed", "words"), NEEDED)
+def test_needed(
+    tmp_path: Path, condition: str, identity: str, before: Optional[datetime], last: Optional[dict[str, str]],
+    force: bool, needed: bool, words: str,
+) -> None:  # fmt: skip
+    settings = make_config(tmp_path)
+    if last:
+        recovery.remember(settings, {**last, "at": "2026-11-24T03:00:00.000Z"})
+    found, why = plan._needed(settings, seen(condition), identity, before, force)
+    assert (found, words in why) == (needed, True), why
+
+
+@pytest.mark.parametrize("text", ["", "{", "[", "5", "null", "{}"])
+def test_what_is_remembered_may_be_broken(tmp_path: Path, text: str) -> None:
+    settings = make_config(tmp_path)
+    settings.state.mkdir()
+    (settings.state / "recovered.json").write_text(text)
+    assert plan.recovered(settings) is None
+    (settings.state / plan.STOPPED).write_text(text)
+    assert plan.stopped(settings) == []
+
+
+class Stack:
+    """A runtime of what a test says."""
+
+    label = "a test"
+
+    def __init__(
+        self, state: ServiceState = ServiceState(exists=True, running=True, status="running"), log: str = ""
+    ) -> None:  # noqa: B008
+        self.found = state
+        self.log = log
+        self.mount = DataMount("volume", "data", Path("/"))
+
+    def state(self, service: str) -> ServiceState:
+        assert service == "db"
+        return self.found
+
+    def logs(self, service: str, lines: int = 30) -> str:
+        return self.log
+
+    def dependants(self, service: str) -> list[str]:
+        return ["backend", "worker"]
+
+    def data_path(self, service: str) -> str:
+        return "/var/lib/postgresql/data"
+
+    def data_mount(self, service: str, inside: str) -> DataMount:
+        return self.mount
+
+    def image(self, service: str) -> str:
+        return "postgres:17"
+
+
+class Server:
+    """A server of what a test says: its tables with their rows, and what breaks when it is read."""
+
+    user = "postgres"
+    database = "shop"
+
+    def __init__(self, tables: Optional[dict[str, Any]] = None, **more: Any) -> None:
+        self.tables = {"public.t": 500} if tables is None else tables
+        self.roles = more.get("roles", ["postgres"])
+        self.names = more.get("names", ["shop"])
+        self.unlogged = more.get("unlogged", [])
+        self.catalogue = more.get("catalogue")
+        self.number = more.get("major", 17)
+        self.read: list[str] = []
+
+    def databases(self) -> list[str]:
+        return list(self.names)
+
+    def major(self) -> int:
+        return int(self.number)
+
+    def execute(self, sql: str, **_: Any) -> list[Any]:
+        if self.catalogue:
+            raise LifeboatError("list", "shop", self.catalogue)
+        if "pg_roles" in sql:
+            return list(self.roles)
+        return [{"name": name, "unlogged": name in self.unlogged} for name in self.tables]
+
+    def session(self, database: str) -> Server:
+        return self
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def rows(self, sql: str, *, attempted: str) -> list[Any]:
+        name = attempted.removeprefix("read ")
+        assert f"ONLY {name};" in sql
+        assert "statement_timeout" in sql
+        self.read.append(name)
+        rows = self.tables[name]
+        if isinstance(rows, str):
+            raise LifeboatError(attempted, "shop", rows)
+        return [rows]
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The stack and the server that the core meets; a test changes them."""
+    found: dict[str, Any] = {"stack": Stack(), "server": Server(), "why": ""}
+    monkeypatch.setattr(runtime, "connect", lambda config: found["stack"])
+    monkeypatch.setattr(postgresql, "reach", lambda config, stack: (found["server"], found["why"]))
+    monkeypatch.setattr(postgresql, "connect", lambda config, stack, backup=False: found["server"])
+    return found
+
+
+REFERENCE = {"roles": {"postgres": "", "app": ""}, "tables": {"public.t": {"rows": 500}, "public.u": {"rows": 3}}}
+WHOLE = {"public.t": 499, "public.u": 0}
+# (the server's tables and more, the condition, what must be found, what stays unchecked)
+ASSESSMENTS: list[tuple[str, Server, str, list[str], list[str]]] = [
+    ("whole", Server(WHOLE, roles=["postgres", "app"]), HEALTHY, [], []),
+    ("a table missing", Server({"public.t": 1}, roles=["postgres", "app"]), DAMAGED, ["the table public.u is missing"], []),
+    ("a role missing", Server(WHOLE), DAMAGED, ["the role app is missing"], []),
+    ("emptied", Server({**WHOLE, "public.t": 0}, roles=["postgres", "app"]), DAMAGED,
+     ["the table public.t is empty, the backup has 500 rows"], []),
+    ("emptied, unlogged", Server({**WHOLE, "public.t": 0}, roles=["postgres", "app"], unlogged=["public.t"]), HEALTHY, [], []),
+    ("a damaged page", Server({**WHOLE, "public.t": "invalid page in block 7"}, roles=["postgres", "app"]), DAMAGED,
+     ["the table public.t cannot be read: invalid page in block 7"], []),
+    ("too large to read", Server({**WHOLE, "public.t": "canceling statement due to statement timeout"},
+     roles=["postgres", "app"]), HEALTHY, [], ["public.t was not read to its end in 120 s"]),
+    ("a damaged catalogue", Server(WHOLE, catalogue="could not open file"), DAMAGED,
+     ["the database shop cannot be read: could not open file"], []),
+    ("dropped", Server(names=["postgres"]), DAMAGED, ["the database shop is missing"], []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("server", "condition", "findings", "unchecked"),
+    [one[1:] for one in ASSESSMENTS],
+    ids=[one[0] for one in ASSESSMENTS],
+)
+def test_assess(
+    tmp_path: Path, world: dict[str, Any], server: Server, condition: str, findings: list[str], unchecked: list[str]
+) -> None:
+    world["server"] = server
+    found = plan.assess(make_config(tmp_path), REFERENCE)
+    assert (found.condition, list(found.findings), list(found.unchecked)) == (condition, findings, unchecked)
+
+
+def test_after_a_damaged_table_the_others_are_still_read(tmp_path: Path, world: dict[str, Any]) -> None:
+    world["server"] = server = Server({"public.t": "broken", "public.u": "broken too"}, roles=["postgres", "app"])
+    assert len(plan.assess(make_config(tmp_path), REFERENCE).findings) == 2
+    assert server.read == ["public.t", "public.u"]
+
+
+def test_when_the_time_is_up_the_rest_is_unchecked_not_passed(
+    tmp_path: Path, world: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "READ_SECONDS", 0)
+    world["server"] = server = Server(WHOLE, roles=["postgres", "app"])
+    found = plan.assess(make_config(tmp_path), REFERENCE)
+    assert list(found.unchecked) == [f"{name} was not read: 0 s were up" for name in ("public.t", "public.u")]
+    assert server.read == []
+
+
+def test_without_a_good_backup_health_is_no_more_than_an_answer(tmp_path: Path, world: dict[str, Any]) -> None:
+    found = plan.assess(make_config(tmp_path), None)
+    assert (found.condition, found.unchecked) == (HEALTHY, ("no good backup to compare the data with",))
+
+
+STOPPED = ServiceState(exists=True, status="exited", exit_code=1)
+DOWNS = [
+    (Stack(STOPPED, "x\nPANIC:  could not locate a valid checkpoint record"), None, "", [
+        "db is exited, exit code 1", "it last said: PANIC:  could not locate a valid checkpoint record"], ""),
+    (Stack(ServiceState()), None, "", ["db is absent"], ""),
+    (Stack(), None, "connection refused", ["db is running and does not answer: connection refused"], ""),
+    (Stack(), None, 'role "app" does not exist', ["db is running and does not answer: role \"app\" does not exist"],
+     'role "app" does not exist'),
+    (Stack(), None, "password authentication failed", ["db is running and does not answer: password authentication failed"],
+     "password authentication failed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("stack", "server", "why", "findings", "refused"), DOWNS)
+def test_down_and_why(
+    tmp_path: Path, world: dict[str, Any], stack: Stack, server: None, why: str, findings: list[str], refused: str
+) -> None:
+    world.update(stack=stack, server=server, why=why)
+    found = plan.assess(make_config(tmp_path), REFERENCE)
+    assert (found.condition, list(found.findings), found.refused) == (DOWN, findings, refused)
+
+
+def make(tmp_path: Path, **asked: Any) -> dict[str, Any]:
+    return plan.make(make_config(tmp_path), log=lambda _: None, **asked)
+
+
+DAMAGED_SERVER = Server({})
+# (the world, what is asked) -> (needed, mode)
+MODES: list[tuple[str, dict[str, Any], dict[str, Any], bool, str]] = [
+    ("healthy", {}, {}, False, "none"),
+    ("healthy, forced", {}, {"force": True}, True, "swap"),
+    ("damaged", {"server": DAMAGED_SERVER}, {}, True, "swap"),
+    ("damaged, rebuild", {"server": DAMAGED_SERVER}, {"method": "rebuild"}, True, "rebuild"),
+    ("down", {"stack": Stack(STOPPED), "server": None}, {}, True, "start"),
+    ("down, rebuild", {"stack": Stack(STOPPED), "server": None}, {"method": "rebuild"}, True, "rebuild"),
+    ("refused, rebuild", {"server": None, "why": 'role "x" does not exist'}, {"method": "rebuild"}, True, "rebuild"),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked", "needed", "mode"), [one[1:] for one in MODES], ids=[one[0] for one in MODES]
+)
+def test_mode(
+    tmp_path: Path, world: dict[str, Any], monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any],
+    asked: dict[str, Any], needed: bool, mode: str,
+) -> None:  # fmt: skip
+    one = publish(tmp_path)
+    world.update(changes)
+    monkeypatch.setattr(plan, "_require_major", lambda *_: None)
+    made = make(tmp_path, **asked)
+    assert (made["needed"], made["mode"], made["backup"]["id"]) == (needed, mode, one.id)
+    assert made["writers"] == ["backend", "worker"]
+    assert bool(made["steps"]) is needed
+    assert json.loads(json.dumps(made)) == made
+    text = "\n".join(plan.text(made))
+    assert ("\nto do: " in text) is needed
+    assert ("quarantine" in text) is (mode in ("rebuild", "start"))
+    assert ("will be missing from shop" in text) is needed
+
+
+def test_an_earlier_recovery_that_left_the_writers_stopped_is_finished(tmp_path: Path, world: dict[str, Any]) -> None:
+    publish(tmp_path)
+    settings = make_config(tmp_path)
+    settings.state.mkdir()
+    (settings.state / plan.STOPPED).write_text('["backend"]')
+    made = make(tmp_path)
+    assert (made["needed"], made["mode"]) == (True, "reopen")
+    assert "backend" in made["why"]
+    assert [one.partition(":")[0] for one in made["steps"]] == ["reopen", "record"]
+    assert "will be missing" not in "\n".join(plan.text(made)), "nothing is restored"
+    assert make(tmp_path, force=True)["mode"] == "swap"
+
+
+REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], type[LifeboatError], str]] = [
+    (
+        "swap while down",
+        {"stack": Stack(STOPPED), "server": None},
+        {"method": "swap"},
+        UsageError,
+        "needs a server that",
+    ),
+    ("refused", {"server": None, "why": "password authentication failed"}, {}, UsageError, "password authentication"),
+    ("an older server", {"server": Server({}, major=16)}, {}, UsageError, "it is of PostgreSQL 17, the server is 16"),
+    ("an unknown id", {}, {"identity": ID}, NotFoundError, "the repository has"),
+    ("before the first", {}, {"before": NOW - DAY}, NotFoundError, "the first is of"),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked", "error", "words"), [one[1:] for one in REFUSED], ids=[one[0] for one in REFUSED]
+)
+def test_refused_before_anything_is_touched(
+    tmp_path: Path, world: dict[str, Any], monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any],
+    asked: dict[str, Any], error: type[LifeboatError], words: str,
+) -> None:  # fmt: skip
+    publish(tmp_path)
+    world.update(changes)
+    if changes.get("server", 1) is None:
+        monkeypatch.setattr(plan, "_require_major", lambda *_: None)
+    with pytest.raises(error) as raised:
+        make(tmp_path, **asked)
+    assert words in str(raised.value)
+
+
+def test_no_space_for_a_second_copy_is_said_before_anything_is_touched(
+    tmp_path: Path, world: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tmp_path, details={"database_size": 10**18})
+    with pytest.raises(SpaceError, match="nothing was changed yet"):
+        make(tmp_path, force=True)
+    assert make(tmp_path)["mode"] == "none", "a healthy one needs none"
+
+    def gone(*_: Any) -> DataMount:
+        raise NotFoundError("find the data volume", "db", "it is gone")
+
+    monkeypatch.setattr(Stack, "data_mount", gone)
+    assert make(tmp_path, force=True)["needed"], "a volume that is gone: the fresh one is the engine's matter"
+
+
+def test_a_backup_whose_bytes_are_wrong_is_passed_over_and_said_so(tmp_path: Path, world: dict[str, Any]) -> None:
+    older, newer = publish(tmp_path, NOW - DAY), publish(tmp_path)
+    (folder(tmp_path, newer) / "database.dump").write_bytes(b"DUMP")
+    assert all(one.good for one in entries(tmp_path)), "as long, so a look at it does not tell"
+    made = make(tmp_path, force=True)
+    assert made["backup"]["id"] == older.id
+    assert made["passed_over"] == [
+        {"id": newer.id, "problem": "database.dump has another SHA-256 than when it was written"}
+    ]
+    with pytest.raises(IntegrityError, match="another SHA-256"):
+        make(tmp_path, identity=newer.id)
+    (folder(tmp_path, older) / "database.dump").write_bytes(b"DUMP")
+    with pytest.raises(NotFoundError, match="No backup passes its checksums"):
+        make(tmp_path, force=True)
+
+
+def test_a_backup_that_shrank_is_never_recovered_to_unasked(tmp_path: Path, world: dict[str, Any]) -> None:
+    full = publish(tmp_path, NOW - DAY)
+    small = {"level": "content", "tables": 0, "rows": 0, "large_objects": 0, "objects": 0}
+    empty = publish(tmp_path, details={"fingerprint": small})
+    world["server"] = Server({})
+    assert plan.assess(make_config(tmp_path), FACTS).condition == DAMAGED, "held against the fuller one"
+    with pytest.raises(UsageError, match=f"-e recovery_point={full.id}"):
+        make(tmp_path)
+    assert make(tmp_path, identity=full.id)["backup"]["id"] == full.id
+    made = make(tmp_path, identity=empty.id)
+    assert made["backup"]["id"] == empty.id
+    assert "holds 0 tables" in made["warnings"][0]
+    assert "WARNING" in "\n".join(plan.text(made))
+
+
+def test_the_reference_is_the_newest_good_one_whose_fingerprint_is_whole(tmp_path: Path, world: dict[str, Any]) -> None:
+    publish(tmp_path, NOW - DAY)
+    newest = publish(tmp_path)
+    assert plan.reference_of(store(tmp_path), entries(tmp_path)) == FACTS
+    (folder(tmp_path, newest) / "fingerprint.json").write_text("x" * len(json.dumps(FACTS)))
+    assert plan.reference_of(store(tmp_path), entries(tmp_path)) == FACTS
+    assert plan.reference_of(store(tmp_path), []) is None
+
+
+def test_a_backup_without_role_passwords_is_warned_of(tmp_path: Path, world: dict[str, Any]) -> None:
+    publish(tmp_path, details={"role_passwords": False})
+    assert "no role passwords" in make(tmp_path)["warnings"][0]
+
+
+def test_configured_writers_win(tmp_path: Path, world: dict[str, Any]) -> None:
+    publish(tmp_path)
+    made = plan.make(make_config(tmp_path, application={"writers": ["queue"]}), force=True, log=lambda _: None)
+    assert made["writers"] == ["queue"]
+    assert "stop the writers (queue)" in made["steps"][0]
