@@ -8,11 +8,10 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.postgresql import identifier
-from postgres_stack import IMAGE, STACK, Stack, docker
+from postgres_stack import IMAGE, STACK, MakeDatabase, Stack, docker
 
 HERE = Path(__file__).parent
 
@@ -63,9 +62,6 @@ def stack(running: Stack) -> Iterator[Stack]:
     left = running.traces()
     running.wipe()
     assert not left
-
-
-MakeDatabase = Callable[..., str]
 
 
 @pytest.fixture

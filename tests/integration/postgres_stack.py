@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from ansible_collections.lifeboat.dr.plugins.module_utils import (
     catalog,
@@ -30,6 +30,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
 from ansible_collections.lifeboat.dr.plugins.module_utils.postgresql import identifier
 from ansible_collections.lifeboat.dr.plugins.modules import agent
 
+MakeDatabase = Callable[..., str]
 IMAGE = "lifeboat-lab/postgres:17"
 STACK = f"it-{os.getpid()}"
 # As hostile as initdb lets it be: it refuses quotes, dollars, backslashes, "--" in the first superuser's name.

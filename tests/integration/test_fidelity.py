@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils import dump, recovery, restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.postgresql import fit_name, identifier, literal
-from conftest import MakeDatabase
-from postgres_stack import PASSWORD, Stack, assert_pass, back_up_and_prove, entries, restore_beside, say
+from postgres_stack import PASSWORD, MakeDatabase, Stack, assert_pass, back_up_and_prove, entries, restore_beside, say
 
 ODD_TYPES = (Path(__file__).parent / "odd_types.sql").read_text()
 

@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils import checks, dump, recovery, verify
-from conftest import MakeDatabase
-from postgres_stack import Stack, assert_pass, back_up_and_prove, docker, entries, say, store
+from postgres_stack import MakeDatabase, Stack, assert_pass, back_up_and_prove, docker, entries, say, store
 
 RICH = """
 CREATE TABLE item (id serial PRIMARY KEY, name text, data bytea); CREATE INDEX ON item (name);

@@ -1,18 +1,30 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Backups and repositories for tests that are not about how those are made."""
+"""Backups, repositories and answers of processes, for tests that are not about how those come about."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import catalog, checks, config, manifest, repository, verify
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    catalog,
+    checks,
+    config,
+    manifest,
+    pipeline,
+    repository,
+    verify,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Artefact, Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.pipeline import Command, Finished
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=timezone.utc)
 FACTS = {"roles": {"postgres": "1"}, "tables": {"public.t": {"rows": 500, "hash": "1"}}}
@@ -90,3 +102,41 @@ def entries(root: Path, stack: str = "shop") -> list[catalog.Entry]:
 
 def folder(root: Path, one: Manifest) -> Path:
     return root / "backup" / "postgresql" / one.id
+
+
+Answer = Union[str, tuple[int, str, str]]
+
+
+class Runner:
+    """Answers commands by the first pattern that their words match; a command nobody expected fails the test."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[str, Answer]] = []
+        self.ran: list[str] = []
+
+    def expect(self, pattern: str, answer: Answer = "") -> None:
+        self.answers.append((pattern, answer))
+
+    def answer(self, command: Command) -> tuple[int, str, str]:
+        words = " ".join(command.argv)
+        self.ran.append(words)
+        for pattern, answer in self.answers:
+            if re.search(pattern, words):
+                return (0, answer, "") if isinstance(answer, str) else answer
+        raise AssertionError(f"nobody expected: {words}")
+
+    def output(self, command: Command, *, attempted: str, subject: str, remedy: str = "", **_: Any) -> str:
+        status, out, err = self.answer(command)
+        if status:
+            raise LifeboatError(attempted, subject, pipeline.describe(Finished(command, status, err)), remedy)
+        return out
+
+    def probe(self, command: Command, **_: Any) -> tuple[int, str, str]:
+        return self.answer(command)
+
+    def run(self, commands: Sequence[Command], **words: Any) -> list[Finished]:
+        for command in commands:
+            self.output(
+                command, **{key: words[key] for key in ("attempted", "subject")}, remedy=words.get("remedy", "")
+            )
+        return [Finished(command, 0, "") for command in commands]

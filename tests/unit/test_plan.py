@@ -88,10 +88,8 @@ class Stack:
 
     label = "a test"
 
-    def __init__(
-        self, state: ServiceState = ServiceState(exists=True, running=True, status="running"), log: str = ""
-    ) -> None:  # noqa: B008
-        self.found = state
+    def __init__(self, state: Optional[ServiceState] = None, log: str = "") -> None:
+        self.found = state or ServiceState(exists=True, running=True, status="running")
         self.log = log
         self.mount = DataMount("volume", "data", Path("/"))
 

@@ -1,0 +1,328 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How names and values are quoted, and how psql is driven: argv and environment, answers and failures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import postgresql
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError, NotFoundError, UnverifiedError
+from ansible_collections.lifeboat.dr.plugins.module_utils.pipeline import Command
+from ansible_collections.lifeboat.dr.plugins.module_utils.postgresql import (
+    Server,
+    conninfo,
+    fit_name,
+    identifier,
+    literal,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.runtime import ComposeRuntime, HostRuntime, ServiceState
+from builders import make_config
+
+IDENTIFIERS = [
+    ("shop", '"shop"'),
+    ("Shop", '"Shop"'),
+    ("", '""'),
+    ('a"b', '"a""b"'),
+    ('"', '""""'),
+    ("a'b; DROP TABLE x; --", '"a\'b; DROP TABLE x; --"'),
+    ("a\\b$c", '"a\\b$c"'),
+    ("日本", '"日本"'),
+]
+
+
+@pytest.mark.parametrize(("name", "quoted"), IDENTIFIERS)
+def test_identifier(name: str, quoted: str) -> None:
+    assert identifier(name) == quoted
+
+
+LITERALS = [
+    ("", "''"),
+    ("plain", "'plain'"),
+    ("it's", "'it''s'"),
+    ("''", "''''''"),
+    ("a\\b", " E'a\\\\b'"),
+    ("\\'", " E'\\\\'''"),
+    ('"; $1', "'\"; $1'"),
+    ("日本\n", "'日本\n'"),
+]
+
+
+@pytest.mark.parametrize(("value", "quoted"), LITERALS)
+def test_literal(value: str, quoted: str) -> None:
+    assert literal(value) == quoted
+
+
+CONNINFOS = [
+    ({"dbname": "shop"}, "dbname='shop'"),
+    ({"dbname": "a b", "host": "x"}, "dbname='a b' host='x'"),
+    ({"dbname": "it's"}, "dbname='it\\'s'"),
+    ({"dbname": "a\\b"}, "dbname='a\\\\b'"),
+    ({"dbname": "\\'"}, "dbname='\\\\\\''"),
+    ({"dbname": "x host=evil"}, "dbname='x host=evil'"),
+    ({"dbname": "postgres://u@h/d"}, "dbname='postgres://u@h/d'"),
+    ({"dbname": ""}, "dbname=''"),
+]
+
+
+@pytest.mark.parametrize(("parts", "text"), CONNINFOS)
+def test_conninfo(parts: dict[str, str], text: str) -> None:
+    assert conninfo(**parts) == text
+
+
+SUFFIX = "_quarantine_20261124_020000"
+NAMES = [
+    "shop",
+    "",
+    "a" * 63,
+    "a" * 36,
+    "a" * 37,
+    "語" * 21,
+    "x" + "語" * 20,
+    "xx" + "語" * 20,
+    "é" * 31,
+    "😀" * 15,
+    "a" * 34 + "😀",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fit_name_is_cut_at_a_character(name: str) -> None:
+    fitted = fit_name(name, SUFFIX)
+    assert len(fitted.encode()) <= 63
+    assert fitted.endswith(SUFFIX)
+    kept = fitted.removesuffix(SUFFIX)
+    assert name.startswith(kept)
+    longer = name[: len(kept) + 1]
+    assert kept == name or len((longer + SUFFIX).encode()) > 63, "cut more than it had to"
+
+
+# --- the server, through a psql of our own ---
+
+FAKE = """#!{python}
+import json, os, sys
+with open(os.environ["RECORD"], "a") as file:
+    names = ("PGUSER", "PGPASSWORD", "PGHOST", "PGPORT", "PGAPPNAME", "PGOPTIONS", "PGCLIENTENCODING")
+    file.write(json.dumps({{"argv": sys.argv, "env": {{n: os.environ[n] for n in names if n in os.environ}}}}) + "\\n")
+behaviour = os.environ.get("BEHAVIOUR", "")
+for line in sys.stdin:
+    line = line.rstrip("\\n")
+    if behaviour == "fail" and "SELECT" in line:
+        sys.exit("psql: ERROR:  it broke")
+    if line.startswith("\\\\echo "):
+        print(line[6:], flush=True)
+    elif line.startswith("SELECT"):
+        print(os.environ.get("ANSWER", ""), flush=True)
+    elif line.startswith("HANG"):
+        import time
+        time.sleep(600)
+"""
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A psql that records how it was called and answers as ANSWER says."""
+    path = tmp_path / "bin" / "psql"
+    path.parent.mkdir()
+    path.write_text(FAKE.format(python=sys.executable))
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{path.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("RECORD", str(tmp_path / "record"))
+    for name in ("PGUSER", "PGPASSWORD", "PGHOST", "PGPORT", "PGOPTIONS", "PGAPPNAME"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "record"
+
+
+def execute(argv: Sequence[str], *, env: Mapping[str, str], stdin: bool) -> Command:
+    return Command(list(argv), dict(env))
+
+
+def calls(record: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in record.read_text().splitlines()]
+
+
+def test_secrets_and_names_travel_where_no_one_reads_them(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANSWER", "1")
+    server = Server(execute, user="o'p", password="p'w\"$ \\", host="db", port=5433, application="lifeboat-shop")
+    assert server.execute("SELECT 1;", database="it's = x", attempted="try") == [1]
+    (call,) = calls(fake)
+    assert call["argv"][-2:] == ["-d", "dbname='it\\'s = x'"]
+    assert "-w" in call["argv"] or re.match(r"-X\w*w", call["argv"][1]), "it must never wait for a password"
+    assert "ON_ERROR_STOP=1" in call["argv"]
+    assert not [word for word in call["argv"] if "p'w" in word]
+    environment = call["env"]
+    assert (environment["PGUSER"], environment["PGPASSWORD"]) == ("o'p", "p'w\"$ \\")
+    assert (environment["PGHOST"], environment["PGPORT"], environment["PGAPPNAME"]) == ("db", "5433", "lifeboat-shop")
+    assert "statement_timeout=0" in environment["PGOPTIONS"]
+
+
+def test_without_a_host_the_local_socket_is_used(fake: Path) -> None:
+    Server(execute, user="u").execute("SELECT 1;", database="x", attempted="try")
+    assert not {"PGHOST", "PGPORT", "PGPASSWORD"} & set(calls(fake)[0]["env"])
+
+
+ANSWERS = [
+    ("", []),
+    ('"a"', ["a"]),
+    ('"a"\n\n{"b": [1, null]}', ["a", {"b": [1, None]}]),
+    ('"line\u2028 sep\x85 \\u000b"', ["line\u2028 sep\x85 \x0b"]),
+]
+
+
+@pytest.mark.parametrize(("answer", "rows"), ANSWERS)
+def test_every_row_is_one_json_value_whatever_is_in_it(
+    fake: Path, monkeypatch: pytest.MonkeyPatch, answer: str, rows: list[Any]
+) -> None:
+    monkeypatch.setenv("ANSWER", answer)
+    server = Server(execute, user="u")
+    assert server.execute("SELECT x;", database="d", attempted="try") == rows
+    with server.session("d") as session:
+        assert session.rows("SELECT x;", attempted="try") == rows
+        assert session.rows("SELECT x;", attempted="try") == rows
+
+
+def test_failures_name_what_was_attempted_in_the_servers_words(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BEHAVIOUR", "fail")
+    server = Server(execute, user="u")
+    with pytest.raises(LifeboatError, match=r"Could not count \(database d\): psql: psql: ERROR:  it broke \(exit 1\)"):
+        server.execute("SELECT 1;", database="d", attempted="count")
+    assert server.answers() == (False, "psql: psql: ERROR:  it broke (exit 1)")
+    with server.session("d") as session, pytest.raises(LifeboatError, match=r"Could not count.*it broke"):
+        session.rows("SELECT 1;", attempted="count")
+
+
+def test_a_session_that_hangs_is_bounded(fake: Path) -> None:
+    server = Server(execute, user="u")
+    with server.session("d", timeout=1) as session, pytest.raises(LifeboatError, match="ended with signal 9"):
+        session.rows("HANG", attempted="wait")
+
+
+def test_no_psql_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(LifeboatError, match="Could not start psql"):
+        Server(execute, user="u").session("d")
+    assert Server(execute, user="u").answers()[0] is False
+
+
+def test_everything_that_changes_how_values_print_is_pinned(fake: Path) -> None:
+    """https://www.postgresql.org/docs/current/runtime-config-client.html, the settings that change output."""
+    assert {
+        "DateStyle", "IntervalStyle", "TimeZone", "bytea_output", "extra_float_digits", "lc_monetary", "xmloption",
+        "search_path", "row_security", "quote_all_identifiers", "statement_timeout", "default_transaction_read_only",
+    } <= set(postgresql.PINNED)  # fmt: skip
+    assert postgresql.PINNED["row_security"] == "off", "rows left out silently are no backup"
+
+
+VERSIONS: list[tuple[str, Optional[int]]] = [
+    ("postgres (PostgreSQL) 17.12 (Debian 17.12-0+deb13u1)", 17),
+    ("postgres (PostgreSQL) 18beta1", 18),
+    ("postgres (PostgreSQL) 19devel", 19),
+    ("postgres (PostgreSQL) 9.6.24", 9),
+    ("no version", None),
+]
+
+
+@pytest.mark.parametrize(("printed", "major"), VERSIONS)
+def test_major(printed: str, major: Optional[int]) -> None:
+    def say(argv: Sequence[str], *, env: Mapping[str, str], stdin: bool) -> Command:
+        return Command(["echo", printed])
+
+    if major is None:
+        with pytest.raises(UnverifiedError, match="no version"):
+            Server(say, user="u").major()
+    else:
+        assert Server(say, user="u").major() == major
+
+
+def test_major_where_debian_keeps_postgres_off_the_path() -> None:
+    def say(argv: Sequence[str], *, env: Mapping[str, str], stdin: bool) -> Command:
+        return Command(["false"] if argv[0] == "postgres" else ["echo", "pg_dump (PostgreSQL) 16.3"])
+
+    assert Server(say, user="u").major() == 16
+
+
+REASONS = [
+    ('FATAL:  password authentication failed for user "app"', True),
+    ("fe_sendauth: no password supplied", True),
+    ('FATAL:  role "app" does not exist', True),
+    ('FATAL:  no pg_hba.conf entry for host "1.2.3.4"', True),
+    ('FATAL:  role "app" is not permitted to log in', True),
+    ("FATAL:  the database system is starting up", False),
+    ('FATAL:  database "template1" does not exist', False),
+    ("Connection refused", False),
+    ("FATAL:  could not open file", False),
+    ("", False),
+]
+
+
+@pytest.mark.parametrize(("why", "refused"), REASONS)
+def test_refused_is_told_from_broken(why: str, refused: bool) -> None:
+    """A server that lives and will not let us in is not to be moved aside."""
+    assert postgresql.refused(why) is refused
+
+
+class Compose(ComposeRuntime):
+    """A Compose project of one running container."""
+
+    environment: Mapping[str, str] = {}
+
+    def state(self, service: str) -> ServiceState:
+        return ServiceState(exists=True, running=True, status="running", id="c0ffee", environment=self.environment)
+
+
+# (settings, the image's environment, backup) -> (user, database, password)
+CONNECTIONS: list[tuple[dict[str, Any], dict[str, str], bool, tuple[str, str, str]]] = [
+    ({}, {}, False, ("postgres", "postgres", "secret")),
+    ({}, {"POSTGRES_USER": "app"}, False, ("app", "app", "secret")),
+    ({}, {"POSTGRES_USER": "app", "POSTGRES_DB": "shop"}, False, ("app", "shop", "secret")),
+    ({"name": "n", "user": "u"}, {"POSTGRES_USER": "app", "POSTGRES_DB": "shop"}, False, ("u", "n", "secret")),
+    ({"name": "n", "backup_user": "b"}, {"POSTGRES_USER": "app"}, True, ("b", "n", "backup")),
+    ({"name": "n", "backup_user": "b"}, {"POSTGRES_USER": "app"}, False, ("app", "n", "secret")),
+    ({"name": "n"}, {"POSTGRES_USER": "app"}, True, ("app", "n", "secret")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("database", "environment", "backup", "expected"), CONNECTIONS)
+def test_connect(
+    tmp_path: Path, database: dict[str, str], environment: dict[str, str], backup: bool, expected: tuple[str, str, str]
+) -> None:
+    settings = make_config(tmp_path, database={"os_user": "pg", **database})
+    secrets = {"database_password": "secret", "database_backup_password": "backup"}
+    stack = Compose(settings)
+    stack.environment = environment
+    server = postgresql.connect(dataclasses.replace(settings, secrets=secrets), stack, backup=backup)
+    assert (server.user, server.database, server._env["PGPASSWORD"]) == expected
+    command = server.tool("pg_dump", "--x", database="d b")
+    assert command.argv[:4] == ["docker", "exec", "--user", "pg"]
+    assert command.argv[-5:] == ["c0ffee", "pg_dump", "--x", "--dbname", "dbname='d b'"]
+    assert not [word for word in command.argv if "secret" in word]
+    assert command.env is not None
+    assert command.env["PGAPPNAME"] == "lifeboat-shop"
+
+
+def test_connect_to_what_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = ComposeRuntime(make_config(tmp_path, runtime={"project": "p"}))
+    monkeypatch.setattr(ComposeRuntime, "state", lambda self, service: ServiceState(exists=True, status="exited"))
+    settings = make_config(tmp_path)
+    with pytest.raises(NotFoundError, match="its container is exited"):
+        postgresql.connect(settings, stack)
+    assert postgresql.reach(settings, stack) == (None, "its container is exited")
+
+
+def test_connect_on_the_host_itself(tmp_path: Path) -> None:
+    settings = make_config(
+        tmp_path, runtime={"type": "host"}, database={"service": "postgresql@17-main", "name": "shop"}
+    )
+    server = postgresql.connect(settings, HostRuntime(settings))
+    assert server.tool("psql").argv == ["runuser", "--user", "postgres", "--", "psql"]
+    assert (server.user, server.database) == ("postgres", "shop")

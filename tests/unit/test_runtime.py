@@ -1,0 +1,402 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501 - tables
+"""What docker and systemd say of a service, and what is asked of them; only the process runner is replaced."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.compose import _within
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError, NotFoundError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.runtime import (
+    ComposeRuntime,
+    DataMount,
+    HostRuntime,
+    ServiceState,
+    exec_command,
+    last_words,
+)
+from builders import Runner, make_config
+
+PROJECT: dict[str, Any] = {
+    "name": "shop",
+    "services": {
+        "db": {
+            "image": "postgres:17",
+            "environment": {"PGDATA": "/data/pg"},
+            "volumes": [
+                {"type": "volume", "source": "data", "target": "/data"},
+                {"type": "bind", "source": "/srv/conf", "target": "/etc/postgresql"},
+            ],
+        },
+        "backend": {"depends_on": {"db": {"condition": "service_healthy"}}},
+        "worker": {"depends_on": {"backend": {}}},
+        "report": {"depends_on": ["db"]},
+        "cache": {},
+        "web": {"depends_on": {"worker": {}, "cache": {}}},
+    },
+    "volumes": {"data": {"name": "shop_data"}},
+}
+
+
+def container(**changes: Any) -> dict[str, Any]:
+    state = {"Status": "running", "Running": True, "Restarting": False, "Paused": False, "ExitCode": 0}
+    return {
+        "Id": "c0ffee",
+        "Image": "sha256:1",
+        "RestartCount": changes.pop("restarts", 0),
+        "Config": {"Image": "postgres:17", "Env": changes.pop("env", ["POSTGRES_USER=app", "X=a=b", "ODD"])},
+        "Mounts": changes.pop("mounts", []),
+        "State": {**state, **changes},
+    }
+
+
+def stopped(code: int = 1) -> dict[str, Any]:
+    return container(Status="exited", Running=False, ExitCode=code)
+
+
+@pytest.fixture
+def compose(tmp_path: Path) -> ComposeRuntime:
+    return ComposeRuntime(make_config(tmp_path))
+
+
+def answer(runner: Runner, *containers: dict[str, Any], project: Any = None) -> None:
+    runner.expect("^docker compose .* config --format json$", json.dumps(project or PROJECT))
+    runner.expect("^docker ps .*working_dir", "")
+    runner.expect("^docker ps ", "".join(f"{number}\n" for number, _ in enumerate(containers)))
+    runner.expect("^docker inspect ", json.dumps(containers))
+
+
+# (containers that docker inspects, the state, its words, is it well)
+STATES: list[tuple[str, list[dict[str, Any]], dict[str, Any], str, bool]] = [
+    ("running", [container()], {"exists": True, "running": True, "health": "none"}, "running", True),
+    ("healthy", [container(Health={"Status": "healthy"})], {"running": True, "health": "healthy"}, "running, healthy", True),
+    ("starting", [container(Health={"Status": "starting"})], {"running": True}, "running, starting", False),
+    ("unhealthy", [container(Health={"Status": "unhealthy"})], {"running": True}, "running, unhealthy", False),
+    ("no health check", [container(Health=None)], {"health": "none"}, "running", True),
+    ("exited", [stopped()], {"exists": True, "running": False, "exit_code": 1}, "exited, exit code 1", False),
+    ("exited well", [stopped(0)], {"running": False}, "exited", False),
+    ("restarting", [container(Status="restarting", Restarting=True, ExitCode=1, restarts=7)],
+     {"running": False, "restarts": 7}, "restarting, exit code 1, restarted 7 times", False),
+    ("paused", [container(Status="paused", Paused=True)], {"running": False}, "paused", False),
+    ("created", [container(Status="created", Running=False)], {"running": False}, "created", False),
+    ("dead and another runs", [stopped(), container()], {"running": True}, "running", True),
+    ("no environment", [container(env=None)], {"environment": {}}, "running", True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("containers", "fields", "words", "well"), [one[1:] for one in STATES], ids=[one[0] for one in STATES]
+)
+def test_state(
+    runner: Runner,
+    compose: ComposeRuntime,
+    containers: list[dict[str, Any]],
+    fields: dict[str, Any],
+    words: str,
+    well: bool,
+) -> None:
+    answer(runner, *containers)
+    found = compose.state("db")
+    assert {key: getattr(found, key) for key in fields} == fields
+    assert (found.describe(), found.well) == (words, well)
+    asked = next(one for one in runner.ran if one.startswith("docker ps"))
+    for label in ("project=shop", "service=db", "oneoff=False"):
+        assert f"label=com.docker.compose.{label}" in asked
+
+
+def test_state_reads_image_id_and_environment(runner: Runner, compose: ComposeRuntime) -> None:
+    answer(runner, container())
+    found = compose.state("db")
+    assert (found.id, found.image, found.image_id) == ("c0ffee", "postgres:17", "sha256:1")
+    assert found.environment == {"POSTGRES_USER": "app", "X": "a=b"}
+
+
+def test_an_absent_service_is_a_state_and_an_unknown_one_an_error(runner: Runner, compose: ComposeRuntime) -> None:
+    answer(runner)
+    assert compose.state("db") == ServiceState()
+    assert compose.state("db").describe() == "absent"
+    with pytest.raises(NotFoundError, match="the project has backend, cache, db, report, web, worker"):
+        compose.state("dv")
+
+
+def test_a_directory_that_runs_under_another_name_is_no_absence(runner: Runner, compose: ComposeRuntime) -> None:
+    """Starting the database of a project nobody runs would make a second, empty one beside the real."""
+    runner.expect("^docker compose .* config", json.dumps(PROJECT))
+    runner.expect("working_dir", "renamed\nrenamed\n")
+    runner.expect("^docker ps ", "")
+    with pytest.raises(UsageError, match=r"runs as project renamed.*Set lifeboat_runtime.project"):
+        compose.state("db")
+
+
+def test_the_engine_does_not_answer(runner: Runner, compose: ComposeRuntime) -> None:
+    runner.expect("config --format json", json.dumps(PROJECT))
+    runner.expect("^docker ps", (1, "", "Cannot connect to the Docker daemon at unix:///var/run/docker.sock"))
+    with pytest.raises(LifeboatError, match=r"Cannot connect to the Docker daemon.*systemctl status docker"):
+        compose.state("db")
+
+
+def test_a_project_that_is_not_there(runner: Runner, tmp_path: Path) -> None:
+    gone = ComposeRuntime(make_config(tmp_path, runtime={"project_directory": str(tmp_path / "gone")}))
+    with pytest.raises(NotFoundError, match="there is no such directory"):
+        gone.state("db")
+    assert runner.ran == []
+
+
+def test_the_files_and_the_name_of_the_project_are_passed_on(runner: Runner, tmp_path: Path) -> None:
+    settings = {"project_directory": str(tmp_path), "files": ["a.yml", "/abs/b.yml"], "project": "named"}
+    one = ComposeRuntime(make_config(tmp_path, runtime=settings))
+    runner.expect("^docker compose")
+    one.start(["db", "web"], timeout=5)
+    one.stop(["web"], timeout=5)
+    one.discard("db", timeout=5)
+    one.start([], timeout=5)
+    one.stop([], timeout=5)
+    base = (
+        f"docker compose --project-directory {tmp_path} --file {tmp_path}/a.yml --file /abs/b.yml --project-name named"
+    )
+    assert runner.ran == [
+        f"{base} up --detach --no-deps db web",
+        f"{base} stop web",
+        f"{base} rm --stop --force db",
+    ]
+    assert one.by_hand("d b") == (f"{base} rm --stop --force 'd b'", f"{base} up --detach")
+    assert one.project == "named"
+
+
+def test_command(runner: Runner, compose: ComposeRuntime) -> None:
+    answer(runner, container())
+    command = compose.command("db", ["psql", "-c", "x y"], env={"PGPASSWORD": "secret"}, stdin=True, user="pg")
+    assert command.argv == [
+        "docker", "exec", "--interactive", "--user", "pg", "--env", "PGPASSWORD", "c0ffee", "psql", "-c", "x y",
+    ]  # fmt: skip
+    assert command.env == {"PGPASSWORD": "secret"}
+    assert exec_command("c", ["true"]).argv == ["docker", "exec", "c", "true"]
+
+
+@pytest.mark.parametrize("found", [[], [stopped()], [container(Status="restarting", Restarting=True)]])
+def test_no_command_where_nothing_runs(runner: Runner, compose: ComposeRuntime, found: list[dict[str, Any]]) -> None:
+    answer(runner, *found)
+    with pytest.raises(NotFoundError, match=r"its container is (absent|exited|restarting).*docker compose up -d db"):
+        compose.command("db", ["true"])
+
+
+DEPENDANTS = [
+    ("db", ["backend", "report", "web", "worker"]),
+    ("backend", ["web", "worker"]),
+    ("cache", ["web"]),
+    ("web", []),
+    ("unheard of", []),
+]
+
+
+@pytest.mark.parametrize(("service", "found"), DEPENDANTS)
+def test_dependants_directly_or_through_others(
+    runner: Runner, compose: ComposeRuntime, service: str, found: list[str]
+) -> None:
+    answer(runner)
+    assert compose.dependants(service) == found
+
+
+def test_dependants_in_a_circle_end(runner: Runner, compose: ComposeRuntime) -> None:
+    circle = {"name": "x", "services": {"a": {"depends_on": {"b": {}}}, "b": {"depends_on": {"a": {}}}}}
+    answer(runner, project=circle)
+    assert compose.dependants("a") == ["a", "b"]
+    assert ComposeRuntime.dependants(compose, "z") == []
+
+
+def volumes(*mounts: tuple[str, str, str]) -> dict[str, Any]:
+    listed = [{"type": kind, "source": source, "target": target} for kind, source, target in mounts]
+    return {**PROJECT, "services": {"db": {**PROJECT["services"]["db"], "volumes": listed}}}
+
+
+VOLUME = ("volume", "data", "/data")
+# (mounts of the definition, mounts of the container, what holds /data/pg)
+MOUNTS: list[tuple[str, Any, list[dict[str, Any]], DataMount]] = [
+    ("a named volume", volumes(VOLUME), [], DataMount("volume", "shop_data", Path("/vol/shop_data"))),
+    ("a bind mount", volumes(("bind", "/srv/pg", "/data/pg")), [], DataMount("bind", "/srv/pg", Path("/srv/pg"))),
+    ("the deeper one", volumes(VOLUME, ("bind", "/srv/pg", "/data/pg"), ("bind", "/x", "/")), [],
+     DataMount("bind", "/srv/pg", Path("/srv/pg"))),
+    ("no name that merely begins alike", volumes(VOLUME, ("bind", "/x", "/data/p")), [],
+     DataMount("volume", "shop_data", Path("/vol/shop_data"))),
+    ("an external volume", {**volumes(("volume", "ext", "/data")), "volumes": {}}, [],
+     DataMount("volume", "ext", Path("/vol/ext"))),
+    ("an anonymous one of the definition", volumes(("volume", "", "/data")),
+     [{"Type": "volume", "Name": "abc", "Destination": "/data"}], DataMount("volume", "abc", Path("/vol/abc"))),
+    ("an anonymous one of the image", volumes(),
+     [{"Type": "volume", "Name": "other", "Destination": "/else"}, {"Type": "volume", "Name": "abc", "Destination": "/data/pg"}],
+     DataMount("volume", "abc", Path("/vol/abc"))),
+    ("a volume that is gone", volumes(("volume", "gone", "/data")), [], DataMount("volume", "gone", Path())),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("project", "mounts", "found"), [one[1:] for one in MOUNTS], ids=[one[0] for one in MOUNTS])
+def test_data_mount(
+    runner: Runner, compose: ComposeRuntime, project: Any, mounts: list[dict[str, Any]], found: DataMount
+) -> None:
+    runner.expect("volume inspect .* gone$", (1, "", "no such volume"))
+    for name in ("shop_data", "ext", "abc"):
+        runner.expect(f"volume inspect .* {name}$", f"/vol/{name}\n")
+    answer(runner, container(mounts=mounts), project=project)
+    assert compose.data_mount("db", "/data/pg") == found
+
+
+def test_data_in_the_containers_own_layer_is_an_error(runner: Runner, compose: ComposeRuntime) -> None:
+    answer(runner, container(), project=volumes(("bind", "/x", "/other")))
+    with pytest.raises(NotFoundError, match="give the service a named volume"):
+        compose.data_mount("db", "/data/pg")
+
+
+@pytest.mark.parametrize(
+    ("path", "parent", "within"),
+    [
+        ("/a/b", "/a", True),
+        ("/a/b", "/a/b/", True),
+        ("/a/b", "/", True),
+        ("/ab", "/a", False),
+        ("/a", "/a/b", False),
+        ("/a/../b", "/b", True),
+    ],
+)
+def test_within(path: str, parent: str, within: bool) -> None:
+    assert _within(path, parent) is within
+
+
+PATHS = [
+    ([container(env=["PGDATA=/run/pg"])], "", "/run/pg"),
+    ([container(env=["A=b"])], "", "/var/lib/postgresql/data"),
+    ([], "", "/data/pg"),
+    ([container(env=["PGDATA=/run/pg"])], "/mine", "/mine"),
+]
+
+
+@pytest.mark.parametrize(("containers", "configured", "path"), PATHS)
+def test_data_path(
+    runner: Runner, tmp_path: Path, containers: list[dict[str, Any]], configured: str, path: str
+) -> None:
+    answer(runner, *containers)
+    one = ComposeRuntime(make_config(tmp_path, database={"data_directory": configured}))
+    assert one.data_path("db") == path
+
+
+def test_image_of_a_service_that_is_gone(runner: Runner, compose: ComposeRuntime) -> None:
+    answer(runner)
+    assert (compose.image("db"), compose.image("cache")) == ("postgres:17", "shop-cache")
+
+
+def test_logs(runner: Runner, compose: ComposeRuntime) -> None:
+    answer(runner, container())
+    runner.expect("^docker logs --tail 30 c0ffee", (0, "out password=hunter2\n", "err"))
+    assert compose.logs("db") == "out password=********\nerr"
+
+
+LOGS = [
+    ("", ""),
+    ("one\ntwo\n\n", "two"),
+    ("FATAL:  could not open\nlater, calmly", "FATAL:  could not open"),
+    ("FATAL:  first\nPANIC:  second\nbye", "PANIC:  second"),
+    ("ERROR:  duplicate key\nDETAIL:  Key (card)=(4111) exists.\nSTATEMENT:  INSERT 4111", "ERROR:  duplicate key"),
+    ("STATEMENT:  SELECT 4111", ""),
+    ("x" * 500, "x" * 300),
+]
+
+
+@pytest.mark.parametrize(("log", "words"), LOGS)
+def test_last_words_tell_why_and_hold_no_rows(log: str, words: str) -> None:
+    assert last_words(log) == words
+
+
+UNITS = [
+    ("LoadState=loaded\nActiveState=active\nSubState=running\nNRestarts=0\nExecMainStatus=0", True, "running"),
+    (
+        "LoadState=loaded\nActiveState=failed\nNRestarts=3\nExecMainStatus=1",
+        False,
+        "failed, exit code 1, restarted 3 times",
+    ),
+    ("LoadState=loaded\nActiveState=inactive\nNRestarts=\nExecMainStatus=", False, "inactive"),
+    ("LoadState=loaded\nActiveState=activating\nExecMainStatus=0", False, "activating"),
+]
+
+
+@pytest.mark.parametrize(("shown", "running", "words"), UNITS)
+def test_a_units_state(runner: Runner, tmp_path: Path, shown: str, running: bool, words: str) -> None:
+    runner.expect("^systemctl show .* postgresql$", shown)
+    found = HostRuntime(make_config(tmp_path, runtime={"type": "host"})).state("postgresql")
+    assert (found.exists, found.running, found.describe()) == (True, running, words)
+
+
+def test_a_unit_nobody_knows(runner: Runner, tmp_path: Path) -> None:
+    host = HostRuntime(make_config(tmp_path, runtime={"type": "host"}))
+    runner.expect("show .* gone$", "LoadState=not-found\nActiveState=inactive")
+    assert host.state("gone").exists is False
+    runner.expect("show .* x$", (1, "", "Failed to connect to bus"))
+    with pytest.raises(LifeboatError, match="Failed to connect to bus"):
+        host.state("x")
+
+
+def test_the_host_runtime_controls_units(runner: Runner, tmp_path: Path) -> None:
+    host = HostRuntime(make_config(tmp_path, runtime={"type": "host"}, database={"os_user": "pg"}))
+    runner.expect("^systemctl (start|stop) ")
+    host.start(["a", "b"], timeout=5)
+    host.stop(["b"], timeout=5)
+    host.discard("a", timeout=5)
+    host.start([], timeout=5)
+    assert runner.ran == ["systemctl start a b", "systemctl stop b", "systemctl stop a"]
+    assert host.command("x", ["psql"]).argv == ["runuser", "--user", "pg", "--", "psql"]
+    assert host.dependants("a") == []
+    assert host.image("a") == ""
+    assert host.data_mount("a", "/var/lib/x") == DataMount("bind", "/var/lib/x", Path("/var/lib/x"))
+    assert host.by_hand("a b") == ("systemctl stop 'a b'", "systemctl start 'a b'")
+
+
+CLUSTERS = [
+    ("postgresql@17-main", "", "/var/lib/postgresql/17/main"),
+    ("postgresql@16-two-words.service", "", "/var/lib/postgresql/16/two-words"),
+    ("postgresql", "", "/var/lib/postgresql/data"),
+    ("postgresql@17-main", "/data", "/data"),
+]
+
+
+@pytest.mark.parametrize(("service", "configured", "path"), CLUSTERS)
+def test_a_clusters_directory(tmp_path: Path, service: str, configured: str, path: str) -> None:
+    settings = make_config(tmp_path, runtime={"type": "host"}, database={"data_directory": configured})
+    assert HostRuntime(settings).data_path(service) == path
+
+
+def test_connect_by_type(tmp_path: Path) -> None:
+    assert isinstance(runtime.connect(make_config(tmp_path)), ComposeRuntime)
+    assert isinstance(runtime.connect(make_config(tmp_path, runtime={"type": "host"})), HostRuntime)
+
+
+class Slow:
+    """Services that become well after some looks."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    def state(self, service: str) -> ServiceState:
+        if service == "db":
+            return ServiceState(exists=True, running=True, status="running", health="healthy")
+        self.looks -= 1
+        health = "starting" if self.looks > 0 else "healthy"
+        return ServiceState(exists=True, running=True, status="running", health=health)
+
+    def logs(self, service: str, lines: int = 30) -> str:
+        assert service == "web"
+        return "ERROR: no database"
+
+
+def test_wait_until_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime.time, "sleep", lambda _: None)
+    found = runtime.wait_until_well(Slow(3), ["db", "web"], timeout=60)  # type: ignore[arg-type]
+    assert found == {"db": "running, healthy", "web": "running, healthy"}
+    with pytest.raises(LifeboatError) as error:
+        runtime.wait_until_well(Slow(10**9), ["db", "web"], timeout=0)  # type: ignore[arg-type]
+    assert error.value.subject == "web"
+    assert error.value.cause == "after 0 s: web is running, starting; it last said: ERROR: no database"
