@@ -88,7 +88,7 @@ FROM pg_sequences ORDER BY 1;
 _LARGE_OBJECTS = """
 SELECT jsonb_build_object('count', count(DISTINCT o.oid), 'bytes', coalesce(sum(length(o.piece)), 0),
   'hash', coalesce(sum(hashtextextended(
-     o.oid::text || ':' || o.n::text || ':' || md5(o.piece), 0)::numeric), 0)::text)
+     o.oid::text || ':' || o.n::text || ':' || md5(o.piece), 0)), 0)::text)
 FROM (SELECT m.oid, g.n, lo_get(m.oid, g.n * 1048576, 1048576) AS piece
       FROM pg_largeobject_metadata m,
       LATERAL generate_series(0, (SELECT coalesce(max(p.pageno), 0)
@@ -291,12 +291,12 @@ def tables(session: Session, level: str) -> dict[str, Any]:
 
 
 def _table_sql(name: str, columns: str, method: str) -> str:
-    """Columns by name, so that their physical order does not matter."""
+    """Columns by name, so that their physical order does not matter. sum(bigint) is numeric: it cannot overflow."""
     row_hash = {
         "record": f"hash_record_extended(ROW({columns}), 0)",
         "text": f"hashtextextended(ROW({columns})::text, 0)",
     }.get(method)
-    hashed = f", 'hash', coalesce(sum({row_hash}::numeric), 0)::text" if row_hash else ""
+    hashed = f", 'hash', coalesce(sum({row_hash}), 0)::text" if row_hash else ""
     return f"SELECT jsonb_build_object('rows', count(*){hashed}) FROM ONLY {name} x;"
 
 
