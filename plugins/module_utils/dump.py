@@ -14,11 +14,11 @@ import os
 import socket
 import tarfile
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import IO, Any, Callable
+from typing import IO, Any, Callable, Optional
 
 from . import catalog, fingerprint, pipeline, postgresql, repository, runtime
 from .config import Config
@@ -65,23 +65,28 @@ def take(config: Config, *, log: Log) -> Manifest:
     repo = repository.from_settings(config.repository, config.secrets)
     repo.check(writable=True)
     repo.sweep(older_than=STALE, now=datetime.now(timezone.utc))
-    server = postgresql.connect(config, runtime.connect(config), backup=True)
+    stack = runtime.connect(config)
+    server = postgresql.connect(config, stack, backup=True)
     database = server.database
-    size = require_database(server, database)
-    server.reap()
-    _require_space(config, repo, size)
     started = time.monotonic()
-    with server.session(database) as session:
-        head = session.rows(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n"
-            "SELECT jsonb_build_object('snapshot', pg_export_snapshot(), 'taken_at', clock_timestamp());",
-            attempted="export a snapshot",
-        )[0]
+    # The pool runs what costs a process in the container and does not depend on what runs beside it.
+    with ThreadPoolExecutor(4) as pool, contextlib.ExitStack() as opened:
+        swept = pool.submit(server.sweep)
+        image = pool.submit(stack.image, config.database.service)
+        try:
+            session = opened.enter_context(server.session(database))
+        except LifeboatError:
+            require_database(server, database)
+            raise
+        server.reap(session)
+        head = session.rows(_HEAD, attempted="export a snapshot")[0]
+        _require_space(config, repo, head["size"])
         taken_at = parse_time(head["taken_at"])
         identity = _free_id(repo, taken_at)
-        log(f"{identity}: dumping {database} ({human(size)}) as {config.database.format}")
+        log(f"{identity}: dumping {database} ({human(head['size'])}) as {config.database.format}")
+        swept.result()
         with repo.stage("database", identity) as staging, _named_errors(config):
-            artefacts, facts = _fill(config, server, session, database, head["snapshot"], identity, staging.path, log)
+            artefacts, facts = _fill(pool, config, server, session, head, identity, staging.path, log)
             manifest = Manifest(
                 id=identity,
                 component="database",
@@ -95,12 +100,12 @@ def take(config: Config, *, log: Log) -> Manifest:
                     "format": config.database.format,
                     "compression": compression(config, facts["facts"]["server_version_num"]),
                     "host": socket.gethostname(),
-                    "image": runtime.connect(config).image(config.database.service),
+                    "image": image.result(),
                     "server_version_num": facts["facts"]["server_version_num"],
                     "superuser": facts["facts"]["superuser"],
                     "preload": facts["facts"]["preload"] or "",
                     "role_passwords": bool(facts["facts"]["is_superuser"]),
-                    "database_size": size,
+                    "database_size": head["size"],
                     "fingerprint": fingerprint.summary(facts),
                     "seconds": round(time.monotonic() - started, 2),
                 },
@@ -110,43 +115,58 @@ def take(config: Config, *, log: Log) -> Manifest:
     return manifest
 
 
+_HEAD = """BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+SELECT jsonb_build_object('snapshot', pg_export_snapshot(), 'taken_at', clock_timestamp(),
+  'size', pg_database_size(current_database()), 'version', current_setting('server_version_num')::int,
+  'is_superuser', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user));"""
+
+
 def _fill(
+    pool: ThreadPoolExecutor,
     config: Config,
     server: Server,
     session: Session,
-    database: str,
-    snapshot: str,
+    head: Mapping[str, Any],
     identity: str,
     folder: Path,
     log: Log,
 ) -> tuple[list[Artefact], dict[str, Any]]:
     """Write every artefact into `folder`. The fingerprint is read while pg_dump reads, from the same snapshot."""
-    with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(fingerprint.take, session, config.database.fingerprint)
-        try:
-            artefacts = _dump(config, server, database, snapshot, identity, folder)
-        except BaseException:
-            with contextlib.suppress(LifeboatError):
-                server.reap()  # pg_dump outlives a killed `docker exec`; its sessions must not
-            raise
-        facts = reading.result()
+    reading: Future[Any] = pool.submit(fingerprint.take, session, config.database.fingerprint)
+    naming: Future[Any] = pool.submit(_globals, server, head, folder)
+    try:
+        artefacts, later = _dump(pool, config, server, head, identity, folder)
+    except BaseException:
+        with contextlib.suppress(LifeboatError):
+            server.reap()  # pg_dump outlives a killed `docker exec`; its sessions must not
+        wait((reading, naming), timeout=60)  # nobody writes into a directory that is being removed
+        raise
+    facts = reading.result()
     log(f"{identity}: fingerprint of {len(facts['tables'])} tables taken")
-    with server.session(database) as later:
-        facts["sequences"]["after"] = fingerprint.sequences(later)
-    with _create(folder / GLOBALS) as (path, raw), gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
-        words = ["--globals-only"] + ([] if facts["facts"]["is_superuser"] else ["--no-role-passwords"])
-        pipeline.run(
-            [server.tool("pg_dumpall", *words, database="template1")],
-            attempted="dump roles and other globals",
-            subject=database,
-            sink=packed,
-            timeout=300,
-        )
-    artefacts.append(measure(path, GLOBALS))
+    facts["sequences"]["after"] = later.result()
+    artefacts.append(naming.result())
     with _create(folder / FINGERPRINT) as (path, raw):
         raw.write(json.dumps(facts, indent=1, ensure_ascii=False).encode())
     artefacts.append(measure(path, FINGERPRINT))
     return artefacts, facts
+
+
+def _globals(server: Server, head: Mapping[str, Any], folder: Path) -> Artefact:
+    with _create(folder / GLOBALS) as (path, raw), gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
+        words = ["--globals-only"] + ([] if head["is_superuser"] else ["--no-role-passwords"])
+        pipeline.run(
+            [server.tool("pg_dumpall", *words, database="template1")],
+            attempted="dump roles and other globals",
+            subject=server.database,
+            sink=packed,
+            timeout=300,
+        )
+    return measure(path, GLOBALS)
+
+
+def _sequences(server: Server) -> dict[str, Any]:
+    with server.session(server.database) as session:
+        return fingerprint.sequences(session)
 
 
 def compression(config: Config, server_version_num: int) -> str:
@@ -157,15 +177,26 @@ def compression(config: Config, server_version_num: int) -> str:
     return wanted
 
 
-def _dump(config: Config, server: Server, database: str, snapshot: str, identity: str, folder: Path) -> list[Artefact]:
-    method = compression(config, server.version_num)
+def _dump(
+    pool: ThreadPoolExecutor, config: Config, server: Server, head: Mapping[str, Any], identity: str, folder: Path
+) -> tuple[list[Artefact], Future[dict[str, Any]]]:
+    """The dump's artefacts, and where the sequences stood once pg_dump had read them."""
+    method = compression(config, head["version"])
     level = method.partition(":")[2] or "6"
-    if server.version_num >= 160000:
-        packing = f"--compress={method}"
-    else:
-        packing = f"--compress={0 if method == 'none' else level}"
-    words = [f"--snapshot={snapshot}", packing, "--lock-wait-timeout=60s", "--no-password", "--no-sync"]
-    remedy = "Earlier backups are untouched. `lifeboat.dr.status` shows them."
+    packing = f"--compress={method if head['version'] >= 160000 else 0 if method == 'none' else level}"
+    words = [f"--snapshot={head['snapshot']}", packing, "--lock-wait-timeout=60s", "--no-password", "--no-sync"]
+
+    def run(form: str, *more: str, sink: Optional[pipeline.Sink] = None) -> Future[dict[str, Any]]:
+        pipeline.run(
+            [server.tool("pg_dump", f"--format={form}", *words, *more, database=server.database)],
+            attempted="dump the database",
+            subject=server.database,
+            sink=sink,
+            timeout=config.timeout,
+            remedy="Earlier backups are untouched. `lifeboat.dr.status` shows them.",
+        )
+        return pool.submit(_sequences, server)
+
     if config.database.format != "directory":
         plain = config.database.format == "plain"
         name = f"{identity}.sql" + ("" if method == "none" else ".gz") if plain else DUMP
@@ -173,33 +204,14 @@ def _dump(config: Config, server: Server, database: str, snapshot: str, identity
             words.append("--no-tablespaces")
         with _create(folder / name) as (_, raw):
             writer = pipeline.HashingWriter(raw)
-            pipeline.run(
-                [server.tool("pg_dump", f"--format={config.database.format}", *words, database=database)],
-                attempted="dump the database",
-                subject=database,
-                sink=writer,
-                timeout=config.timeout,
-                remedy=remedy,
-            )
-        return [Artefact(name, writer.size, writer.sha256)]
-    with server.scratch_directory() as scratch:
-        pipeline.run(
-            [
-                server.tool(
-                    "pg_dump",
-                    "--format=directory",
-                    f"--jobs={config.database.jobs}",
-                    f"--file={scratch}/dump",
-                    *words,
-                    database=database,
-                )
-            ],
-            attempted="dump the database",
-            subject=database,
-            timeout=config.timeout,
-            remedy=remedy,
-        )
-        return _receive(server, f"{scratch}/dump", folder / DUMP, config.timeout)
+            later = run(config.database.format, sink=writer)
+        return [Artefact(name, writer.size, writer.sha256)], later
+    inside = server.scratch_path()
+    try:
+        later = run("directory", f"--jobs={config.database.jobs}", f"--file={inside}")
+        return _receive(server, inside, folder / DUMP, config.timeout), later
+    finally:
+        pool.submit(server.remove, inside)
 
 
 def _receive(server: Server, inside: str, folder: Path, timeout: float) -> list[Artefact]:

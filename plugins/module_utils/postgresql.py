@@ -58,6 +58,7 @@ _UNHINDERED = " ".join(
         "idle_in_transaction_session_timeout",
     )
 )
+SCRATCH = "/var/tmp"  # noqa: S108 - in the file system of the tools; every name below it is made unique
 
 
 def identifier(name: str) -> str:
@@ -205,59 +206,56 @@ class Server:
         sql = "SELECT to_json(pg_catalog.current_setting('server_version_num')::int);"
         return int(self.execute(sql, database="template1", attempted="read the server's version", timeout=60)[0])
 
-    def reap(self, *, database: str = "template1") -> int:
+    def reap(self, session: Optional[Session] = None) -> int:
         """End sessions that an earlier run of ours left behind. Only for the holder of the stack's lock."""
-        rows = self.execute(
+        sql = (
             "SELECT to_json(count(pg_catalog.pg_terminate_backend(pid))) FROM pg_catalog.pg_stat_activity"
-            f" WHERE application_name = {literal(self.application)} AND pid <> pg_catalog.pg_backend_pid();",
-            database=database,
-            attempted="end left-over sessions",
-            timeout=60,
+            f" WHERE application_name = {literal(self.application)} AND pid <> pg_catalog.pg_backend_pid();"
         )
-        return int(rows[0])
+        attempted = "end left-over sessions"
+        if session is not None:
+            return int(session.rows(sql, attempted=attempted)[0])
+        return int(self.execute(sql, database="template1", attempted=attempted, timeout=60)[0])
 
     @contextlib.contextmanager
     def scratch_directory(self) -> Iterator[str]:
         """A private directory where the tools run, removed afterwards; those of killed runs are swept first."""
-        base = "/var/tmp"  # noqa: S108 - inside the server's own file system, made unique by mktemp below
-        prefix = f"{base}/{self.application}."
-        self._sweep(prefix)
+        self.sweep()
         path = pipeline.output(
-            self.run_command(["mktemp", "-d", f"{prefix}XXXXXXXX"]),
+            self.run_command(["mktemp", "-d", f"{SCRATCH}/{self.application}.XXXXXXXX"]),
             attempted="make a scratch directory",
-            subject=f"{base} where PostgreSQL's tools run",
+            subject=f"{SCRATCH} where PostgreSQL's tools run",
             timeout=60,
-            remedy="`format: custom` needs none.",
         ).strip()
         try:
             yield path
         finally:
-            with contextlib.suppress(LifeboatError):
-                pipeline.run(
-                    [self.run_command(["rm", "-rf", "--", path])],
-                    attempted="remove the scratch directory",
-                    subject=path,
-                    timeout=300,
-                )
+            self.remove(path)
 
-    def _sweep(self, prefix: str) -> None:
-        argv = [
-            "find",
-            prefix.rpartition("/")[0],
-            "-maxdepth",
-            "1",
-            "-type",
-            "d",
-            "-name",
-            prefix.rpartition("/")[2] + "????????",
-            "-exec",
-            "rm",
-            "-rf",
-            "{}",
-            "+",
-        ]
+    def scratch_path(self) -> str:
+        """The like, for a tool that makes its directory itself: a name nobody has. Sweep before, remove afterwards."""
+        return f"{SCRATCH}/{self.application}.{secrets.token_hex(4)}"
+
+    def remove(self, path: str) -> None:
+        """Remove a scratch directory. What cannot be removed now is swept by the next run."""
         with contextlib.suppress(LifeboatError):
-            pipeline.run([self.run_command(argv)], attempted="sweep", subject=prefix, timeout=300)
+            pipeline.run(
+                [self.run_command(["rm", "-rf", "--", path])],
+                attempted="remove the scratch directory",
+                subject=path,
+                timeout=300,
+            )
+
+    def sweep(self) -> None:
+        """Remove the scratch directories of killed runs. Only for the holder of the stack's lock."""
+        found = ["find", SCRATCH, "-maxdepth", "1", "-type", "d", "-name", f"{self.application}.????????"]
+        with contextlib.suppress(LifeboatError):
+            pipeline.run(
+                [self.run_command([*found, "-exec", "rm", "-rf", "{}", "+"])],
+                attempted="sweep",
+                subject=SCRATCH,
+                timeout=300,
+            )
 
 
 class Session:
@@ -282,7 +280,11 @@ class Session:
         self._timer.start()
 
     def __enter__(self) -> Session:
-        self.rows(_pins(), attempted="open a session")
+        try:
+            self.rows(_pins(), attempted="open a session")
+        except BaseException as exc:
+            self.__exit__(type(exc), exc, exc.__traceback__)
+            raise
         return self
 
     def rows(self, sql: str, *, attempted: str) -> list[Any]:
@@ -291,23 +293,20 @@ class Session:
         assert stdin is not None
         assert stdout is not None
         end = f"--{secrets.token_hex(8)}--"
-        try:
+        lines: list[str] = []
+        with contextlib.suppress(BrokenPipeError):
             stdin.write(f"{sql}\n\\echo {end}\n".encode())
             stdin.flush()
-            lines: list[Any] = []
-            for raw in stdout:
-                line = raw.decode("utf-8").rstrip("\n")
-                if line == end:
-                    return lines
-                if line:
-                    lines.append(json.loads(line))
-        except BrokenPipeError:
-            pass
-        status = self._process.wait()
+        for raw in stdout:
+            line = raw.decode("utf-8").rstrip("\n")
+            if line == end:
+                return [json.loads(one) for one in lines if one]
+            lines.append(line)
+        status, words = self._process.wait(), pipeline._tail(self._errors)
+        if status in (126, 127):  # docker could not start it, and says why on standard output
+            words = words or pipeline.scrub("\n".join(lines))
         raise LifeboatError(
-            attempted,
-            self._subject,
-            pipeline.describe(pipeline.Finished(Command(["psql"]), status, pipeline._tail(self._errors))),
+            attempted, self._subject, pipeline.describe(pipeline.Finished(Command(["psql"]), status, words))
         )
 
     def __exit__(
