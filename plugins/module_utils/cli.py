@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import logging.handlers
@@ -81,6 +82,9 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one command; returns its exit code. No traceback for anything the core foresees."""
     os.umask(0o077)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
     arguments = parser().parse_args(argv)
     log = logging.getLogger("lifeboat")
     stack = arguments.stack
@@ -113,9 +117,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         # Cron throws standard output away and mails standard error: a bad verdict must not be silent.
         log.error("%s: %s", arguments.verb, shown[-1] if shown else f"exit {code}")
     try:
-        print(json.dumps(result, ensure_ascii=False) if arguments.json else "\n".join(shown))
-    except BrokenPipeError:
-        sys.stdout = None  # `lifeboat list | head` is no error
+        print(json.dumps(result, ensure_ascii=False) if arguments.json else "\n".join(shown), flush=True)
+    except BrokenPipeError:  # `lifeboat list | head` is no error, nor may the flush at the end make it one
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 
 

@@ -69,7 +69,7 @@ def container(image: str, stack: str, artefacts: Path, *, timeout: float) -> Ite
                 "--volume",
                 _INSIDE,
                 "--mount",
-                f"type=bind,source={artefacts},target={_MOUNT},readonly",
+                f"type=bind,{_field(f'source={artefacts}')},target={_MOUNT},readonly",
                 image,
                 str(int(timeout)),
             ]
@@ -87,6 +87,11 @@ def container(image: str, stack: str, artefacts: Path, *, timeout: float) -> Ite
         yield name
     finally:
         pipeline.probe(Command(["docker", "rm", "--force", "--volumes", name]), timeout=120)
+
+
+def _field(text: str) -> str:
+    """One field of the comma-separated line that `docker run --mount` takes."""
+    return '"' + text.replace('"', '""') + '"'
 
 
 def _user(name: str) -> str:

@@ -81,6 +81,8 @@ def verify(config: Config, identity: str, level: str, *, log: Log, record: bool 
                 "Take one: lifeboat backup database.",
             )
         identity = published[-1]
+    elif identity not in repo.ids("database"):
+        repo.manifest("database", identity)  # raises: not an id, or one that is not there; a typing error is no verdict
     started = datetime.now(timezone.utc)
     log(f"{identity}: verifying at level {level}")
     manifest: Optional[Manifest] = None
@@ -174,7 +176,7 @@ def _archive(config: Config, manifest: Manifest, folder: Path, name: str) -> Ite
     try:
         facts = facts_of(folder)
         with gzip.open(folder / GLOBALS, "rb") as file:
-            roles = sum(1 for line in file if line.startswith(b"CREATE ROLE "))
+            roles = sum(one.startswith("CREATE ROLE ") for one in restore.statements(file.read().decode()))
     except (OSError, EOFError, ValueError, zlib.error) as exc:
         yield Check("globals and fingerprint", FAIL, str(exc))
         return

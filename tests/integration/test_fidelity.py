@@ -82,7 +82,9 @@ def hostile_sql(names: list[str]) -> str:
 
 
 def test_every_hostile_name_survives(stack: Stack, make_database: MakeDatabase, tmp_path: Path) -> None:
-    settings = stack.config(tmp_path, database={"name": make_database("hostile", hostile_sql(HOSTILE))})
+    root = tmp_path / 'of a, "quoted" 日本 name'
+    root.mkdir()
+    settings = stack.config(root, database={"name": make_database("hostile", hostile_sql(HOSTILE))})
     back_up_and_prove(settings)
     # The roles, lost with everything else, come back in a living server, passwords included.
     before = stack.psql("SELECT to_json(a) FROM pg_authid a WHERE oid >= 16384 ORDER BY rolname;", "template1")

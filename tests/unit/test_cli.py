@@ -1,0 +1,366 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The command as an operator and cron use it: help, exit codes, JSON, errors, pipes; never a traceback."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import checks, cli, dump, errors, lock, prune, verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.version import VERSION
+from ansible_collections.lifeboat.dr.plugins.modules import agent
+from builders import NOW, folder, make_manifest, prove, publish, settings, store
+
+VERBS = ["backup", "verify", "prune", "list", "status"]
+
+
+@pytest.fixture
+def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A host's configuration of the stack `shop`; locks, log and handlers are this test's own."""
+    directory = tmp_path / "etc"
+    directory.mkdir()
+    (directory / "shop.json").write_text(json.dumps(settings(tmp_path)))
+    real = lock.held
+    (tmp_path / "locks").mkdir()
+    monkeypatch.setattr(lock, "held", lambda *a, **kw: real(*a, **{**kw, "directory": tmp_path / "locks"}))
+    monkeypatch.setattr(cli, "LOG_DIRECTORY", tmp_path / "log")
+    yield directory
+    log = logging.getLogger("lifeboat")
+    for handler in list(log.handlers):
+        log.removeHandler(handler)
+        handler.close()
+
+
+def run(etc: Path, *words: str) -> int:
+    return cli.main([*words, "--config-directory", str(etc)])
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([verb, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: lifeboat {verb}")
+    assert "exit codes:" in shown
+    for option in ("--stack", "--json"):
+        assert option in shown
+
+
+def test_the_verbs_are_those_of_the_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sorted(cli._VERBS) == sorted(VERBS)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert not [verb for verb in VERBS if f"\n    {verb} " not in shown]
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"lifeboat {VERSION}\n"
+
+
+def test_the_exit_codes_are_those_of_the_errors() -> None:
+    listed = [line.split()[0] for line in cli.EXIT_CODES.splitlines()[1:]]
+    assert listed == [str(code) for code in range(8)]
+    used = {one.exit_code for one in [errors.LifeboatError, *errors.LifeboatError.__subclasses__()]}
+    assert used | set(cli._VERDICT_CODES.values()) == set(range(8))
+
+
+MISUSE = [
+    [],
+    ["restore"],
+    ["backup"],
+    ["backup", "files"],
+    ["backup", "database", "--wait", "soon"],
+    ["verify", "--level", "deep"],
+    ["list", "--all"],
+    ["prune", "x"],
+]
+
+
+@pytest.mark.parametrize("words", MISUSE, ids=" ".join)
+def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert ended.value.code == 2
+    assert "usage: lifeboat" in capsys.readouterr().err
+
+
+def test_list(tmp_path: Path, etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(etc, "list", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert run(etc, "list") == 0
+    assert capsys.readouterr().out.split() == ["ID", "AGE", "SIZE", "TABLES", "ROWS", "PROVEN"]
+    proved = publish(tmp_path)
+    prove(tmp_path, proved)
+    bad = publish(tmp_path, NOW.replace(hour=13))
+    (folder(tmp_path, bad) / "database.dump").unlink()
+    assert run(etc, "list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith(proved.id)
+    assert lines[1].endswith("yes, 2026-11-24")
+    assert "BROKEN: database.dump is missing" in lines[2]
+    assert run(etc, "list", "--json", "--stack", "shop") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(one["id"], one["good"], one["proven"]) for one in found] == [
+        (proved.id, True, True),
+        (bad.id, False, False),
+    ]
+
+
+def test_status(tmp_path: Path, etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(etc, "status") == 6
+    shown = capsys.readouterr()
+    assert "FAIL             newest backup: there is no good backup" in shown.out
+    assert shown.err.endswith("status: FAIL  shop\n"), "cron mails what is said on standard error"
+    one = publish(tmp_path, datetime.now(timezone.utc))
+    assert run(etc, "status", "--json") == 3
+    found = json.loads(capsys.readouterr().out)
+    assert (found["verdict"], found["stack"]) == ("COULD_NOT_VERIFY", "shop")
+    prove(tmp_path, one, at=datetime.now(timezone.utc))
+    assert run(etc, "status") == 0
+    shown = capsys.readouterr()
+    assert shown.out.endswith("PASS  shop\n")
+    assert shown.err == ""
+
+
+VERDICTS = [(checks.PASS, 0), (checks.COULD_NOT_VERIFY, 3), (checks.FAIL, 6)]
+
+
+@pytest.mark.parametrize(("verdict", "code"), VERDICTS)
+def test_verify(
+    etc: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verdict: str, code: int
+) -> None:
+    asked: list[Any] = []
+
+    def fake(config: Any, identity: str, level: str, *, log: Any) -> verify.Result:
+        asked.append((identity, level))
+        return verify.Result("x", level, (checks.Check("tables", verdict, "why"),), NOW, NOW)
+
+    monkeypatch.setattr(verify, "verify", fake)
+    assert run(etc, "verify") == code
+    assert capsys.readouterr().out.splitlines() == [f"{verdict:<16} tables: why", f"{verdict}  x  restore"]
+    assert run(etc, "verify", "some-id", "--level", "checksum", "--json") == code
+    assert json.loads(capsys.readouterr().out)["verdict"] == verdict
+    assert asked == [("latest", "restore"), ("some-id", "checksum")]
+
+
+NAMES = [
+    ("latest", 3, "the repository holds no backup"),
+    ("nonsense", 2, "that is not a backup id"),
+    ("../../etc/passwd", 2, "that is not a backup id"),
+    ("db_backup_20200101_000000", 5, "there is no such backup"),
+]
+
+
+@pytest.mark.parametrize(("name", "code", "words"), NAMES)
+def test_verify_of_what_is_not_there(
+    etc: Path, capsys: pytest.CaptureFixture[str], name: str, code: int, words: str
+) -> None:
+    assert run(etc, "verify", name, "--level", "checksum") == code
+    assert words in capsys.readouterr().err
+
+
+def test_verify_of_what_lost_its_manifest_is_a_failure(
+    tmp_path: Path, etc: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = publish(tmp_path)
+    (folder(tmp_path, one) / "manifest.json").unlink()
+    assert run(etc, "verify", one.id, "--level", "checksum") == 6
+    assert "FAIL" in capsys.readouterr().out
+
+
+def test_backup(etc: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dump, "take", lambda config, log: make_manifest())
+    assert run(etc, "backup", "database", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["id"], said["database"]) == (make_manifest().id, "shop")
+    assert "prune" not in said
+    assert run(etc, "backup", "database") == 0
+    assert capsys.readouterr().out == "db_backup_20261124_120000  89 B  1.5 s  2 tables, 500 rows\n"
+
+
+def test_prune_runs_only_behind_a_good_backup(
+    etc: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pruned: list[bool] = []
+
+    def fake(config: Any, *, now: Any, dry_run: bool, log: Any) -> dict[str, Any]:
+        pruned.append(dry_run)
+        return {"keep": {}, "delete": ["old"], "swept": []}
+
+    def fail(config: Any, log: Any) -> Any:
+        raise errors.SpaceError("write the backup", "/backup", "No space left on device", "Free space.")
+
+    monkeypatch.setattr(prune, "prune", fake)
+    monkeypatch.setattr(dump, "take", fail)
+    assert run(etc, "backup", "database", "--prune") == 7
+    assert pruned == []
+    monkeypatch.setattr(dump, "take", lambda config, log: make_manifest())
+    assert run(etc, "backup", "database", "--prune") == 0
+    assert capsys.readouterr().out.endswith("\npruned 1\n")
+    assert pruned == [False]
+
+
+def test_a_good_backup_stays_good_when_pruning_has_to_wait(
+    etc: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: Any, **__: Any) -> Any:
+        raise errors.LockedError("take the lock", "x", "a verification holds it")
+
+    monkeypatch.setattr(dump, "take", lambda config, log: make_manifest())
+    monkeypatch.setattr(prune, "prune", locked)
+    assert run(etc, "backup", "database", "--prune") == 0
+    assert "not pruned: a verification holds it" in capsys.readouterr().out
+
+
+def test_prune(tmp_path: Path, etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (etc / "shop.json").write_text(
+        json.dumps(
+            settings(tmp_path, retention={"daily_days": 0, "weekly_months": 0, "monthly_months": 0, "minimum": 1})
+        )
+    )
+    old, new = publish(tmp_path, NOW.replace(day=1)), publish(tmp_path)
+    assert run(etc, "prune", "--dry-run") == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith(f"keep    {new.id}  ")
+    assert shown[1:] == [f"would delete  {old.id}", "1 kept, 1 would delete"]
+    assert store(tmp_path).published("database") == [old.id, new.id]
+    assert run(etc, "prune", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["delete"] == [old.id]
+    assert store(tmp_path).published("database") == [new.id]
+
+
+ERRORS = [errors.LifeboatError, *errors.LifeboatError.__subclasses__()]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_errors_as_json_and_on_stderr(
+    etc: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: type[errors.LifeboatError]
+) -> None:
+    def fail(config: Any, log: Any) -> Any:
+        raise error("dump the database", "shop", "it broke", "Mend it.")
+
+    monkeypatch.setattr(dump, "take", fail)
+    assert run(etc, "backup", "database") == error.exit_code
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == (
+        "", "lifeboat: backup failed: Could not dump the database (shop): it broke. Mend it.\n"
+    )  # fmt: skip
+    assert run(etc, "backup", "database", "--json") == error.exit_code
+    assert json.loads(capsys.readouterr().out) == {
+        "error": {"attempted": "dump the database", "subject": "shop", "cause": "it broke", "remedy": "Mend it."}
+    }
+
+
+def test_the_lock_is_held_during_a_backup(etc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with lock.held("shop", "a test"):
+        assert run(etc, "backup", "database") == 4
+        assert run(etc, "prune") == 4
+    assert "(a test)" in capsys.readouterr().err
+
+
+def test_ctrl_c(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(config: Any, log: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dump, "take", interrupted)
+    assert run(etc, "backup", "database") == 130
+
+
+CONFIGURATIONS = ["", "{", "[]", "5", '{"stack": "Shop"}', '{"stack": "shop"}', '{"stack": "shop", "x": 1}']
+
+
+@pytest.mark.parametrize("content", CONFIGURATIONS)
+def test_a_broken_configuration(etc: Path, capsys: pytest.CaptureFixture[str], content: str) -> None:
+    (etc / "shop.json").write_text(content)
+    assert run(etc, "list") == 2
+    assert "Could not read the configuration" in capsys.readouterr().err
+
+
+def test_nothing_deployed_and_several_stacks(tmp_path: Path, etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "none", "list") == 2
+    assert "Run lifeboat.dr.deploy" in capsys.readouterr().err
+    (etc / "blog.json").write_text("{}")
+    assert run(etc, "list") == 2
+    assert "Name one with --stack" in capsys.readouterr().err
+    assert run(etc, "list", "--stack", "shop") == 0
+    assert run(etc, "list", "--stack", "gone") == 5
+
+
+def test_it_logs_to_a_private_file_with_stack_and_time(
+    tmp_path: Path, etc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "log").mkdir()
+
+    def take(config: Any, log: Any) -> Any:
+        log("dumping 日本")
+        return make_manifest()
+
+    monkeypatch.setattr(dump, "take", take)
+    assert run(etc, "backup", "database") == 0
+    (path,) = (tmp_path / "log").iterdir()
+    assert path.name == "shop.log"
+    assert path.stat().st_mode & 0o077 == 0
+    line = path.read_text(encoding="utf-8")
+    assert line.endswith("INFO dumping 日本\n")
+    assert f" shop[{os.getpid()}] " in line
+
+
+AGES = [(None, "-"), (0, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "119 min"), (7200, "2 h"), (172800, "2 d")]
+
+
+@pytest.mark.parametrize(("seconds", "shown"), AGES)
+def test_age(seconds: Any, shown: str) -> None:
+    assert cli.age(seconds) == shown
+
+
+# --- as a process ---
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    """The zipapp, and a repository."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "shop.json").write_text(json.dumps(settings(tmp_path)))
+    path = tmp_path / "lifeboat"
+    path.write_bytes(agent.build(sys.executable))
+    return [sys.executable, str(path), "list", "--config-directory", str(tmp_path / "etc")]
+
+
+@pytest.mark.parametrize("backups", [0, 1, 100], ids=["a line", "two lines", "more than a buffer holds"])
+@pytest.mark.parametrize("words", [[], ["--json"]], ids=["text", "JSON"])
+def test_a_reader_that_goes_away_is_no_error(
+    tmp_path: Path, command: list[str], words: list[str], backups: int
+) -> None:
+    for number in range(backups):
+        publish(tmp_path, NOW.replace(hour=number // 60, minute=number % 60), details={"padding": "x" * 1000})
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([*command, *words], stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_names_that_the_terminal_cannot_show(tmp_path: Path, command: list[str], encoding: str) -> None:
+    publish(tmp_path, details={"database": "日本"})
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([*command, "--json"], env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout.decode(encoding))[0]["details"]["database"] == "日本"
+    missing = [*command[:-1], str(tmp_path / "日本")]
+    done = subprocess.run(missing, env=environment, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert b"Traceback" not in done.stderr
