@@ -126,6 +126,9 @@ class Host:
         except ValueError:
             return int(status or 0), None
 
+    def volumes(self) -> list[str]:
+        return sorted(self.run("docker", "volume", "ls", "--quiet").split())
+
     def world(self) -> dict[str, Any]:
         """What a run that changes nothing leaves the same: containers, volumes, images, Lifeboat's files, cron."""
         ids = self.run("docker", "ps", "--all", "--quiet", "--no-trunc").split()
@@ -133,7 +136,7 @@ class Host:
         files = self.run("sh", "-c", _FILES)
         return {
             "containers": sorted(shown.splitlines()),
-            "volumes": sorted(self.run("docker", "volume", "ls", "--quiet").split()),
+            "volumes": self.volumes(),
             "files": files.splitlines(),
         }
 
@@ -186,7 +189,7 @@ class Stack:
         for name in self.databases():
             if "_quarantine_" in name:
                 self.sql(f'DROP DATABASE "{name.replace(chr(34), chr(34) * 2)}" WITH (FORCE);', database="template1")
-        for name in self.host.run("docker", "volume", "ls", "--quiet").split():
+        for name in self.host.volumes():
             if name.startswith(f"{self.volume}_quarantine_"):
                 self.host.run("docker", "volume", "rm", name)
 

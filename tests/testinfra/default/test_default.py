@@ -93,24 +93,41 @@ def test_a_mistake_in_the_inventory_changes_nothing(app1: Host) -> None:
 
 
 def test_cron_really_fires(app1: Host, shop: Stack) -> None:
-    """Every minute for once: a backup that nobody typed, good, in the log and the journal; then a proof of it."""
+    """Both jobs every minute for once: a backup that nobody typed and a proof that nobody typed, in log and journal."""
     shop.wait_until_well()
+    code, typed = app1.lifeboat("backup", "database")  # so that the proof finds something in the first minute
+    assert code == 0, typed
     known = {one["id"] for one in app1.lifeboat("list")[1]}
-    assert playbook(DEPLOY, lifeboat_backup_schedule="* * * * *").status == 0
+    assert not any(one["proven"] for one in app1.lifeboat("list")[1] if one["id"] == typed["id"])
+    assert playbook(DEPLOY, lifeboat_backup_schedule="* * * * *", lifeboat_verify_schedule="* * * * *").status == 0
+    taken: list[dict[str, object]] = []
+    proven: list[dict[str, object]] = []
     try:
         deadline = time.monotonic() + 150
-        fresh: list[dict[str, object]] = []
-        while not fresh and time.monotonic() < deadline:
+        while not (taken and proven) and time.monotonic() < deadline:
             time.sleep(2)
-            fresh = [one for one in app1.lifeboat("list")[1] if one["id"] not in known]
+            listed = app1.lifeboat("list")[1]
+            taken = [one for one in listed if one["id"] not in known]
+            proven = [one for one in listed if one["proven"] and (one in taken or one["id"] == typed["id"])]
     finally:
         assert playbook(DEPLOY).status == 0
-    assert fresh, "cron took no backup in 150 s: " + app1.run("journalctl", "-q", "-n", "20", "-u", "cron")
-    one = fresh[0]
-    assert one["good"] and not one["proven"]
-    assert f"{one['id']}: published" in app1.run("cat", "/var/log/lifeboat/shop.log")
-    assert f"{one['id']}: published" in app1.run("journalctl", "-q")
+    assert taken, "cron took no backup in 150 s: " + app1.run("journalctl", "-q", "-n", "20", "-u", "cron")
+    assert proven, "cron proved no backup in 150 s: " + app1.run("journalctl", "-q", "-n", "20", "-u", "cron")
+    assert taken[0]["good"]
+    for said in (f"{taken[0]['id']}: published", f"{proven[0]['id']}: PASS at level restore"):
+        assert said in app1.run("cat", "/var/log/lifeboat/shop.log")
+        assert said in app1.run("journalctl", "-q")
     test_the_schedule_is_the_strategy(app1)
+
+
+def test_a_person_reads_the_same_on_the_host(app1: Host) -> None:
+    """`docker exec app1 lifeboat list` and `… status`: every backup, its age, and whether it is proven."""
+    listed = app1.lifeboat("list")[1]
+    lines = app1.run("lifeboat", "list").splitlines()
+    assert lines[0].split() == ["ID", "AGE", "SIZE", "TABLES", "ROWS", "PROVEN"]
+    assert [line.split()[0] for line in lines[1:]] == [one["id"] for one in listed]
+    assert [" yes, " in line for line in lines[1:]] == [one["proven"] for one in listed]
+    assert app1.run("lifeboat", "status").splitlines()[-1] == "PASS  shop"
 
 
 def test_the_status_turns_green_only_by_a_proof(app1: Host) -> None:
@@ -157,3 +174,19 @@ def test_retention_plans_and_deletes_nothing_young(app1: Host) -> None:
     known = [one["id"] for one in app1.lifeboat("list")[1]]
     assert playbook("lifeboat.dr.prune").changed == 0
     assert [one["id"] for one in app1.lifeboat("list")[1]] == known
+
+
+def test_a_dry_run_on_a_fresh_host_tells_the_truth(app1: Host) -> None:
+    """On a host that has nothing of Lifeboat's, --check changes nothing and names exactly what the deployment does."""
+    app1.run(
+        "rm", "-r", "/etc/lifeboat", "/var/lib/lifeboat", "/var/log/lifeboat", "/backup", CRON,
+        "/etc/logrotate.d/lifeboat", "/usr/local/bin/lifeboat",
+    )  # fmt: skip
+    before = app1.world()
+    dry = playbook(DEPLOY, check=True)
+    assert dry.status == 0, dry.said
+    assert app1.world() == before
+    real = playbook(DEPLOY)
+    assert real.status == 0, real.said
+    assert dry.changed_tasks == real.changed_tasks
+    assert len(real.changed_tasks) >= 7

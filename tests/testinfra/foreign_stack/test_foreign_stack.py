@@ -37,6 +37,7 @@ def test_it_is_recovered_when_its_volume_is_gone(stack: Stack) -> None:
     wrong = Stack(**{**stack.__dict__, "password": "wrong"})
     assert wrong.psql("SELECT 1;").returncode != 0, "the socket asks for no password, so nothing is proved here"
     stack.sql(ROWS)
+    assert web(stack) == (200, {"rows": 5000}), "its own role cannot read"
     taken = playbook("lifeboat.dr.backup", inventories=INVENTORIES)
     assert taken.status == 0, taken.said
     proved = playbook("lifeboat.dr.verify", inventories=INVENTORIES)
@@ -52,8 +53,14 @@ def test_it_is_recovered_when_its_volume_is_gone(stack: Stack) -> None:
     assert recovery.status == 0, recovery.said
     assert stack.portrait() == expected
     assert not stack.ill()
+    assert web(stack) == (200, {"rows": 5000})
     again = playbook("lifeboat.dr.recover_database", inventories=INVENTORIES, confirm=HERE)
     assert (again.status, again.changed) == (0, 0), again.said
+
+
+def web(stack: Stack) -> tuple[int, object]:
+    """What its web service says, which logs in with a role and a password of its own."""
+    return stack.host.http("GET", "http://127.0.0.1:8001/")
 
 
 def test_its_password_is_nowhere(stack: Stack) -> None:
