@@ -15,6 +15,7 @@ from typing import Any
 
 from .checks import ABORTED, COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
 from .config import Config
+from .filesystem import explained
 from .manifest import format_time, parse_time
 from .version import VERSION
 
@@ -96,12 +97,13 @@ def _phase(one: Mapping[str, Any]) -> dict[str, Any]:
 def write(config: Config, record: Mapping[str, Any]) -> Path:
     """Keep the record on the host, readable by root alone; whole or not at all."""
     folder = config.state / "evidence"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{record['id']}.json"
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.chmod(0o600)
-    partial.replace(path)
+    with explained("keep the evidence", path):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.chmod(0o600)
+        partial.replace(path)
     return path
 
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -46,6 +46,11 @@ class Task:
         """Said while it happens: `journalctl -f -t lifeboat` on the host follows a long step."""
         self.lines.append(line)
         self.module.log(line)
+
+    def fail(self, msg: str, **facts: Any) -> NoReturn:
+        """What was asked for was done, and its answer is no."""
+        self.module.fail_json(msg=msg, log=self.lines, phase=_phase(self.now), **facts)
+        raise AssertionError("fail_json does not return")
 
 
 def run(work: Work, arguments: Mapping[str, Any], **options: Any) -> None:

@@ -22,6 +22,7 @@ from . import catalog, dump, pipeline, plan, postgresql, repository, restore, ru
 from .checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
 from .config import Config, EndpointCheck
 from .errors import IntegrityError, LifeboatError
+from .filesystem import explained
 from .manifest import format_time, parse, parse_time
 from .pipeline import Command
 from .runtime import DataMount, Runtime
@@ -251,8 +252,9 @@ def _drop_quietly(server: postgresql.Server, name: str) -> None:
 
 def _mark(config: Config) -> None:
     """From now until the swap the server may be an empty one: a backup of it must never become the newest good one."""
-    config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (config.state / dump.RECOVERING).touch(mode=0o600)
+    with explained("mark the stack as being recovered", config.state / dump.RECOVERING):
+        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (config.state / dump.RECOVERING).touch(mode=0o600)
 
 
 def unmark(config: Config) -> None:
@@ -265,10 +267,11 @@ def remember(config: Config, what: Mapping[str, Any]) -> None:
 
 
 def _keep(config: Config, name: str, text: str) -> None:
-    config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    partial = config.state / f"{name}.partial"
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(config.state / name)
+    with explained("remember the recovery", config.state / name):
+        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        partial = config.state / f"{name}.partial"
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(config.state / name)
 
 
 def reopen(config: Config, services: Sequence[str], *, log: Log) -> list[Check]:

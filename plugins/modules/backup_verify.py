@@ -114,7 +114,7 @@ def work(task: Task) -> dict[str, Any]:
     }
     if result.verdict != checks.PASS:
         bad = [f"{one.name}: {one.detail}" for one in result.checks if one.result != checks.PASS]
-        task.module.fail_json(msg=f"{result.verdict}: {result.id} at level {result.level}: {'; '.join(bad)}", **facts)
+        task.fail(f"{result.verdict}: {result.id} at level {result.level}: {'; '.join(bad)}", **facts)
     return facts
 
 

@@ -1,0 +1,552 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every module's real main(): check mode, change, no change, failure. What it reaches of the world is replaced."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    checks,
+    dump,
+    lock,
+    plan,
+    postgresql,
+    recovery,
+    runtime,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import IntegrityError, LifeboatError, NotFoundError
+from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import format_time, parse_time
+from ansible_collections.lifeboat.dr.plugins.module_utils.runtime import ServiceState
+from builders import NOW, entries, folder, make_config, prove, publish, settings
+
+MODULES = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "plugins/modules").glob("*.py"))
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a module's main() and return the JSON that Ansible would get; `failed` says whether it failed."""
+    real = lock.held
+    (tmp_path / "locks").mkdir()
+    monkeypatch.setattr(lock, "held", lambda *a, **kw: real(*a, **{**kw, "directory": tmp_path / "locks"}))
+
+    def call(name: str, *, check: bool = False, plain: bool = False, **arguments: Any) -> dict[str, Any]:
+        module = importlib.import_module(f"ansible_collections.lifeboat.dr.plugins.modules.{name}")
+        common = {} if plain else {"settings": settings(tmp_path), "secrets": {"database_password": "hunter2"}}
+        internal = {"_ansible_check_mode": check, "_ansible_diff": True}
+        with patch_module_args({**common, **arguments, **internal}), pytest.raises(SystemExit) as ended:
+            module.main()
+        said = capsys.readouterr().out
+        assert "hunter2" not in said, "a secret in the result"
+        result: dict[str, Any] = json.loads(said)
+        assert bool(ended.value.code) == bool(result.get("failed"))
+        if not plain:
+            assert parse_time(result["phase"]["started_at"]) <= parse_time(result["phase"]["finished_at"])
+            assert isinstance(result["log"], list)
+        return {"failed": False, **result}
+
+    return call
+
+
+def test_every_module_is_tested() -> None:
+    source = Path(__file__).read_text(encoding="utf-8")
+    for name in MODULES:
+        for what in ("change", "fails"):
+            assert f"def test_{name}_{what}" in source or f"def test_{name}_never_changes" in source, f"{name}: {what}"
+
+
+WITH_STACK = [name for name in MODULES if name != "agent"]
+REQUIRED: dict[str, dict[str, Any]] = {
+    "evidence": {"scenario": "database", "plan": {}, "phases": []},
+    "database_protect": {"plan": {"mode": "swap", "writers": []}},
+}
+
+
+@pytest.mark.parametrize("name", WITH_STACK)
+def test_every_module_fails_clearly_on_bad_settings(run: Run, tmp_path: Path, name: str) -> None:
+    more = REQUIRED.get(name, {})
+    wrong = run(name, settings={"stack": "shop", "databse": {}}, **more)
+    assert wrong["failed"]
+    assert "does not know databse" in wrong["msg"]
+    assert (wrong["attempted"], wrong["subject"]) == ("read the configuration", "settings")
+    none = run(name, settings=None, config_directory=str(tmp_path / "none"), **more)
+    assert none["failed"]
+    assert "no stack is configured" in none["msg"]
+    assert none["remedy"] == "Run lifeboat.dr.deploy on this host first."
+    assert run(name, settings={"stack": "shop", "secrets": {"x": "hunter2"}}, **more)["failed"]
+
+
+@pytest.mark.parametrize(
+    "name", ["backup_info", "backup_prune", "backup_verify", "database_backup", "database_restore", "recovery_plan"]
+)
+def test_every_module_that_reads_the_repository_says_when_it_is_not_there(run: Run, tmp_path: Path, name: str) -> None:
+    result = run(name, settings={**settings(tmp_path), "repository": {"type": "local", "path": "/nowhere"}})
+    assert result["failed"]
+    assert "/nowhere" in result["msg"]
+    assert "there is no such directory" in result["msg"]
+
+
+@pytest.mark.parametrize("name", [*WITH_STACK, "agent"])
+def test_every_module_refuses_an_option_it_does_not_know(run: Run, name: str) -> None:
+    result = run(name, plain=True, no_such_option=1, **REQUIRED.get(name, {}))
+    assert result["failed"]
+    assert "no_such_option" in result["msg"]
+
+
+# --- agent ---
+
+
+def test_agent_changes_once(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "lifeboat"
+    asked = {"path": str(path), "settings": settings(tmp_path), "plain": True}
+    planned = run("agent", check=True, **asked)
+    assert (planned["changed"], path.exists()) == (True, False)
+    assert planned["diff"]["before"] == f"{path}: absent\n"
+    done = run("agent", **asked)
+    assert (done["changed"], path.stat().st_mode & 0o777) == (True, 0o755)
+    assert done["sha256"] == planned["sha256"]
+    assert run("agent", **asked)["changed"] is False
+    assert run("agent", check=True, **asked)["changed"] is False
+    path.chmod(0o644)
+    assert run("agent", **asked)["changed"] is True
+    assert path.stat().st_mode & 0o777 == 0o755
+    assert run("agent", interpreter="/opt/python", **asked)["changed"] is True
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"stack": "Shop"}, "not a plain lower-case name"),
+        ({"retention": {"dayly": 1}}, "dayly"),
+        ({"x": 1}, "does not know x"),
+    ],
+)
+def test_agent_fails_before_it_installs(run: Run, tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    path = tmp_path / "lifeboat"
+    result = run("agent", plain=True, path=str(path), settings={**settings(tmp_path), **changes})
+    assert result["failed"]
+    assert words in result["msg"]
+    assert result["msg"].endswith("Nothing was changed.")
+    assert not path.exists()
+
+
+def test_agent_fails_where_it_cannot_write(run: Run, tmp_path: Path) -> None:
+    result = run("agent", plain=True, path=str(tmp_path / "gone" / "lifeboat"))
+    assert result["failed"]
+    assert "No such file or directory" in result["msg"]
+
+
+# --- backup_info ---
+
+
+def test_backup_info_never_changes(run: Run, tmp_path: Path) -> None:
+    prove(tmp_path, publish(tmp_path, datetime.now(timezone.utc)), at=datetime.now(timezone.utc))
+    for check in (True, False):
+        result = run("backup_info", check=check)
+        assert (result["changed"], result["failed"]) == (False, False)
+        assert result["status"]["verdict"] == checks.PASS
+        assert [one["proven"] for one in result["backups"]] == [True]
+        assert len(result["table"]) == 2
+    empty = run("backup_info", settings={**settings(tmp_path), "stack": "blog"})
+    assert (empty["status"]["verdict"], empty["backups"]) == (checks.FAIL, [])
+
+
+# --- backup_prune ---
+
+SHORT = {"daily_days": 1, "weekly_months": 0, "monthly_months": 0, "minimum": 1}
+
+
+def test_backup_prune_changes(run: Run, tmp_path: Path) -> None:
+    old, new = publish(tmp_path, NOW - timedelta(days=9)), publish(tmp_path)
+    asked = {**settings(tmp_path), "retention": SHORT}
+    planned = run("backup_prune", check=True, settings=asked)
+    assert (planned["changed"], planned["delete"], list(planned["keep"])) == (True, [old.id], [new.id])
+    assert len(entries(tmp_path)) == 2
+    assert planned["diff"] == {"before": f"{old.id}\n{new.id}\n", "after": f"{new.id}\n"}
+    done = run("backup_prune", settings=asked)
+    assert (done["changed"], done["delete"], done["diff"]) == (True, [old.id], planned["diff"])
+    assert [one.id for one in entries(tmp_path)] == [new.id]
+    again = run("backup_prune", settings=asked)
+    assert (again["changed"], again["delete"]) == (False, [])
+
+
+def test_backup_prune_fails(run: Run, tmp_path: Path) -> None:
+    publish(tmp_path, NOW - timedelta(days=9))
+    with lock.held("shop", "another run"):
+        result = run("backup_prune")
+    assert result["failed"]
+    assert "(another run)" in result["cause"]
+    assert run("backup_prune", settings={**settings(tmp_path), "retention": {"minimum": 0}})["failed"]
+    assert len(entries(tmp_path)) == 1
+
+
+# --- backup_verify ---
+
+
+def test_backup_verify_changes(run: Run, tmp_path: Path) -> None:
+    publish(tmp_path, NOW - timedelta(days=1))
+    one = publish(tmp_path)
+    asked = {"level": "checksum"}
+    planned = run("backup_verify", check=True, **asked)
+    assert (planned["changed"], planned["verdict"], planned["id"]) == (True, checks.PASS, one.id)
+    assert entries(tmp_path)[1].proof == {}, "check mode leaves no record"
+    done = run("backup_verify", **asked)
+    assert (done["changed"], done["verdict"]) == (True, checks.PASS)
+    assert done["diff"] == {"before": f"{one.id} checksum: none\n", "after": f"{one.id} checksum: PASS\n"}
+    assert {check["name"] for check in done["checks"]} == {"manifest", "checksums"}
+    assert run("backup_verify", **asked)["changed"] is False
+    older = run("backup_verify", id=entries(tmp_path)[0].id, **asked)
+    assert (older["changed"], older["id"]) == (True, entries(tmp_path)[0].id)
+
+
+def test_backup_verify_fails_unless_the_verdict_is_pass(run: Run, tmp_path: Path) -> None:
+    none = run("backup_verify", level="checksum")
+    assert none["failed"]
+    assert "the repository holds no backup" in none["msg"]
+    one = publish(tmp_path)
+    (folder(tmp_path, one) / "database.dump").write_bytes(b"DUMP")
+    result = run("backup_verify", level="checksum")
+    assert (result["failed"], result["changed"], result["verdict"]) == (True, True, checks.FAIL)
+    assert result["msg"].startswith(f"FAIL: {one.id} at level checksum: checksums: database.dump has another SHA-256")
+    nameless = publish(tmp_path, NOW + timedelta(hours=1), details={"image": ""})
+    result = run("backup_verify", id=nameless.id, level="archive")
+    assert (result["failed"], result["verdict"]) == (True, checks.COULD_NOT_VERIFY), "what was not proved is no success"
+    for identity in ("db_backup_20200101_000000", "../x"):
+        assert run("backup_verify", id=identity, level="checksum")["failed"]
+    assert "value of level must be one of" in run("backup_verify", level="deep", plain=True)["msg"]
+
+
+# --- database_backup ---
+
+
+class Server:
+    """A server that can be reached, or not."""
+
+    user, database, version_num = "app", "shop", 170012
+
+    def __init__(self, problem: str = "", databases: tuple[str, ...] = ("shop",)) -> None:
+        self.problem = problem
+        self.there = databases
+
+    def execute(self, sql: str, **_: Any) -> list[Any]:
+        if self.problem:
+            raise LifeboatError("find the database", "shop", self.problem)
+        return [4096] if any(f"'{name}'" in sql for name in self.there) else []
+
+    def databases(self) -> list[str]:
+        return list(self.there)
+
+    def session(self, database: str) -> Server:
+        return self
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Callable[[Server], None]:
+    def use(one: Server) -> None:
+        monkeypatch.setattr(runtime, "connect", lambda config: None)
+        monkeypatch.setattr(postgresql, "connect", lambda config, stack, backup=False: one)
+
+    use(Server())
+    return use
+
+
+def test_database_backup_changes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Any) -> None:
+    def take(config: Any, *, log: Any) -> Any:
+        log("dumping")
+        return publish(tmp_path, datetime.now(timezone.utc))
+
+    monkeypatch.setattr(dump, "take", take)
+    planned = run("database_backup", check=True, max_age=3600)
+    assert (planned["changed"], "id" in planned, entries(tmp_path)) == (True, False, [])
+    done = run("database_backup", max_age=3600)
+    (one,) = entries(tmp_path)
+    assert (done["changed"], done["id"], done["size"]) == (True, one.id, 89)
+    assert (done["details"]["database"], done["log"]) == ("shop", ["dumping"])
+    assert done["diff"] == {"before": "", "after": f"{one.id}\n"}
+    young = run("database_backup", max_age=3600)
+    assert (young["changed"], young["id"]) == (False, one.id)
+    assert run("database_backup", check=True, max_age=3600)["changed"] is False
+    assert len(entries(tmp_path)) == 1
+
+
+def test_database_backup_takes_no_broken_nor_another_stacks_backup_for_a_young_one(
+    run: Run, tmp_path: Path, server: Any
+) -> None:
+    now = datetime.now(timezone.utc)
+    bad = publish(tmp_path, now)
+    (folder(tmp_path, bad) / "database.dump").unlink()
+    publish(tmp_path, now + timedelta(seconds=1), stack="blog")
+    publish(tmp_path, now - timedelta(hours=2))
+    assert run("database_backup", check=True, max_age=3600)["changed"] is True
+
+
+def test_database_backup_fails(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Any) -> None:
+    def take(config: Any, *, log: Any) -> Any:
+        raise LifeboatError("dump the database", "shop", "password=hunter2 was refused", "Mend it.")
+
+    monkeypatch.setattr(dump, "take", take)
+    result = run("database_backup")
+    assert result["failed"]
+    assert (result["attempted"], result["subject"], result["remedy"]) == ("dump the database", "shop", "Mend it.")
+    assert result["msg"].startswith("Could not dump the database (shop): password=********")
+    with lock.held("shop", "another run"):
+        assert "(another run)" in run("database_backup")["msg"]
+    server(Server(databases=("blog",)))
+    planned = run("database_backup", check=True)
+    assert planned["failed"], "check mode looks as far as it can"
+    assert "the server has blog" in planned["msg"]
+
+
+# --- database_info ---
+
+
+def test_database_info_never_changes(run: Run, server: Any) -> None:
+    for check in (True, False):
+        result = run("database_info", check=check)
+        assert (result["changed"], result["failed"]) == (False, False)
+        assert result["database"] == {"name": "shop", "size": 4096, "user": "app", "server_version_num": 170012}
+        assert "warnings" not in result
+
+
+@pytest.mark.parametrize(
+    ("version", "warned"),
+    [(170010, True), (170011, False), (160014, True), (150018, True), (180000, False), (140001, False)],
+)
+def test_database_info_warns_of_minors_that_are_not_safe(
+    run: Run, server: Any, monkeypatch: pytest.MonkeyPatch, version: int, warned: bool
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda self, text, **_: said.append(text))
+    one = Server()
+    one.version_num = version  # type: ignore[misc]
+    server(one)
+    run("database_info")
+    assert [("CVE-2026-18408" in text) for text in said] == [True] * warned
+
+
+@pytest.mark.parametrize(
+    ("problem", "there", "words"), [("no route", ("shop",), "no route"), ("", ("blog",), "the server has blog")]
+)
+def test_database_info_fails(run: Run, server: Any, problem: str, there: tuple[str, ...], words: str) -> None:
+    server(Server(problem, there))
+    result = run("database_info")
+    assert result["failed"]
+    assert words in result["msg"]
+
+
+# --- database_protect ---
+
+PLANNED: dict[str, Any] = {"mode": "rebuild", "writers": ["backend"], "stamp": "S", "asked": False, "unchecked": []}
+
+
+def test_database_protect_changes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def protect(config: Any, planned: Any, *, log: Any) -> dict[str, Any]:
+        seen.append(planned)
+        return {"mode": "rebuild", "fresh": True, "quarantine": "/old", "way_back": ["mv"], "stopped": ["backend"]}
+
+    monkeypatch.setattr(recovery, "protect", protect)
+    planned = run("database_protect", check=True, plan=PLANNED)
+    assert (planned["changed"], planned["mode"], planned["fresh"], seen) == (True, "rebuild", True, [])
+    done = run("database_protect", plan=PLANNED)
+    assert (done["changed"], done["quarantine"], done["way_back"], seen) == (True, "/old", ["mv"], [PLANNED])
+
+
+def test_database_protect_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def protect(config: Any, planned: Any, *, log: Any) -> dict[str, Any]:
+        log("stopping the writers")
+        raise LifeboatError("stop services", "backend", "the engine is gone")
+
+    monkeypatch.setattr(recovery, "protect", protect)
+    result = run("database_protect", plan=PLANNED)
+    assert result["failed"]
+    assert (result["cause"], result["log"]) == ("the engine is gone", ["stopping the writers"])
+
+
+def test_database_protect_fails_without_a_plan(run: Run) -> None:
+    assert "plan" in run("database_protect", plain=True)["msg"]
+
+
+# --- database_restore ---
+
+
+def test_database_restore_changes_once(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = publish(tmp_path)
+    asked: list[Any] = []
+
+    def restore(config: Any, identity: str, **options: Any) -> dict[str, Any]:
+        asked.append((identity, options["fresh"], options["stamp"], options["asked"]))
+        recovery.remember(config, {"id": identity, "at": format_time(NOW), "asked": ""})
+        return {"id": identity, "checks": [], "quarantined_database": "old", "seconds": {}}
+
+    monkeypatch.setattr(recovery, "restore_database", restore)
+    planned = run("database_restore", check=True)
+    assert (planned["changed"], planned["id"], asked) == (True, one.id, [])
+    done = run("database_restore", fresh=True, stamp="S", asked="2026-11-24T12:00:00Z")
+    assert (done["changed"], done["quarantined_database"]) == (True, "old")
+    assert done["diff"] == {"before": "\n", "after": f"{one.id}\n"}
+    assert asked == [(one.id, True, "S", "2026-11-24T12:00:00Z")]
+    again = run("database_restore")
+    assert (again["changed"], again["id"], len(asked)) == (False, one.id, 1)
+    assert run("database_restore", check=True)["changed"] is False
+    assert run("database_restore", force=True)["changed"] is True
+    assert asked[1][1] is False
+    assert len(asked[1][2]) == len("20261124_020000"), "an empty stamp means now"
+
+
+def test_database_restore_fails(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    none = run("database_restore")
+    assert none["failed"]
+    assert "the repository holds no backup" in none["msg"]
+    publish(tmp_path)
+
+    def restore(config: Any, identity: str, **_: Any) -> dict[str, Any]:
+        raise IntegrityError("prove the restored database", identity, "tables: x differs", "shop is untouched.")
+
+    monkeypatch.setattr(recovery, "restore_database", restore)
+    result = run("database_restore")
+    assert result["failed"]
+    assert "tables: x differs" in result["msg"]
+    assert plan.recovered(make_config(tmp_path)) is None
+    assert run("database_restore", id="db_backup_20200101_000000")["failed"]
+    assert run("database_restore", check=True, id="db_backup_20200101_000000")["failed"]
+
+
+# --- evidence ---
+
+PLAN: dict[str, Any] = {
+    "condition": "damaged", "findings": [], "unchecked": [], "passed_over": [], "target_seconds": 60,
+    "backup": {"id": "x", "taken_at": format_time(NOW), "age_seconds": 1, "size": 1},
+}  # fmt: skip
+PHASES = [{"name": "restore", "started_at": format_time(NOW), "finished_at": format_time(NOW + timedelta(seconds=5))}]
+RECORD: dict[str, Any] = {
+    "scenario": "database",
+    "plan": PLAN,
+    "phases": PHASES,
+    "checks": [{"name": "tables", "result": "PASS", "detail": ""}],
+}
+
+
+def test_evidence_changes(run: Run, tmp_path: Path) -> None:
+    planned = run("evidence", check=True, **RECORD)
+    assert (planned["verdict"], planned["path"], (tmp_path / "state").exists()) == ("PASS", "", False)
+    done = run("evidence", reason="a test", operator="me", **RECORD)
+    assert (done["changed"], done["verdict"], done["record"]["reason"]) == (True, "PASS", "a test")
+    assert json.loads(Path(done["path"]).read_text(encoding="utf-8")) == done["record"]
+    assert done["text"][0].startswith("database of shop on ")
+    failed = run("evidence", error="boom", **RECORD)
+    assert (failed["failed"], failed["verdict"]) == (False, "FAIL"), "to record a failure is no failure"
+
+
+def test_evidence_fails_clearly_where_it_cannot_be_kept(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file in the way")
+    result = run("evidence", **RECORD)
+    assert result["failed"]
+    assert (result["attempted"], "Not a directory" in result["cause"]) == ("keep the evidence", True)
+
+
+# --- recovery_plan ---
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    class Stack:
+        def dependants(self, service: str) -> list[str]:
+            return ["backend"]
+
+        def state(self, service: str) -> ServiceState:
+            return ServiceState(exists=True, running=True)
+
+    def use(condition: str) -> None:
+        monkeypatch.setattr(runtime, "connect", lambda config: Stack())
+        monkeypatch.setattr(plan, "assess", lambda config, reference: plan.Assessment(condition, ("why",), ""))
+        monkeypatch.setattr(plan, "_require_major", lambda *_: None)
+        monkeypatch.setattr(plan, "_require_space", lambda *_: None)
+
+    return use
+
+
+def test_recovery_plan_never_changes(run: Run, tmp_path: Path, seen: Any) -> None:
+    old, new = publish(tmp_path, NOW - timedelta(days=1)), publish(tmp_path)
+    seen(plan.HEALTHY)
+    for check in (True, False):
+        result = run("recovery_plan", check=check)
+        assert (result["changed"], result["needed"], result["plan"]["mode"]) == (False, False, "none")
+    seen(plan.DAMAGED)
+    result = run("recovery_plan")
+    assert (result["changed"], result["needed"], result["plan"]["backup"]["id"]) == (False, True, new.id)
+    assert result["text"][0] == "the database is damaged"
+    earlier = run("recovery_plan", recovery_time="2026-11-24T20:59:59+09:00")
+    assert earlier["plan"]["backup"]["id"] == old.id
+    assert run("recovery_plan", recovery_point=old.id)["plan"]["backup"]["id"] == old.id
+    assert run("recovery_plan", method="rebuild")["plan"]["mode"] == "rebuild"
+
+
+def test_recovery_plan_fails(run: Run, tmp_path: Path, seen: Any) -> None:
+    seen(plan.DAMAGED)
+    assert "the repository holds no backup" in run("recovery_plan")["msg"]
+    publish(tmp_path)
+    for asked, words in (
+        ({"recovery_time": "yesterday"}, "it is not ISO 8601"),
+        ({"recovery_time": "2001-01-01"}, "Ask for a later recovery_time"),
+        ({"recovery_point": "db_backup_20200101_000000"}, "the repository has"),
+        ({"method": "magic"}, "must be one of: auto, swap, rebuild"),
+    ):
+        result = run("recovery_plan", plain="method" in asked, **asked)
+        assert result["failed"]
+        assert words in result["msg"]
+
+
+# --- stack_reopen ---
+
+
+def test_stack_reopen_changes_what_is_asleep(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    awake = {"db", "backend"}
+    started: list[Any] = []
+
+    class Stack:
+        def state(self, service: str) -> ServiceState:
+            if service == "gone":
+                raise NotFoundError("find the service", "gone in shop", "the project has backend, db")
+            return ServiceState(exists=True, running=service in awake)
+
+    def reopen(config: Any, services: Any, *, log: Any) -> list[checks.Check]:
+        started.append(list(services))
+        return [checks.Check("service backend", checks.PASS if "backend" in services else checks.FAIL, "")]
+
+    monkeypatch.setattr(runtime, "connect", lambda config: Stack())
+    monkeypatch.setattr(recovery, "reopen", reopen)
+    assert run("stack_reopen", services=["backend"])["changed"] is False
+    awake.remove("backend")
+    planned = run("stack_reopen", check=True, services=["backend"])
+    assert (planned["changed"], planned["verdict"], len(started)) == (True, checks.COULD_NOT_VERIFY, 1)
+    done = run("stack_reopen", services=["backend"])
+    assert (done["changed"], done["verdict"], started[-1]) == (True, checks.PASS, ["backend"])
+    ill = run("stack_reopen", services=[])
+    assert (ill["failed"], ill["verdict"]) == (False, checks.FAIL), "what is wrong is a check; the caller decides"
+    assert run("stack_reopen", services=["gone"])["failed"]
+
+
+def test_stack_reopen_fails(run: Run, tmp_path: Path) -> None:
+    missing = {**settings(tmp_path), "runtime": {"project_directory": str(tmp_path / "gone")}}
+    result = run("stack_reopen", settings=missing)
+    assert result["failed"]
+    assert "there is no such directory" in result["msg"]
