@@ -1,0 +1,330 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501 - tables
+"""The collection against itself: documentation and code, defaults and specifications, names and files."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ansible_collections.lifeboat.dr.plugins.module_utils.module as module_utils_module
+import pytest
+import yaml
+from ansible_collections.lifeboat.dr.plugins.doc_fragments.stack import ModuleDocFragment
+from ansible_collections.lifeboat.dr.plugins.module_utils.version import VERSION
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))
+ROLES = sorted(path.parent.parent.name for path in ROOT.glob("roles/*/defaults/main.yml"))
+PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
+
+
+def load(path: Path | str) -> Any:
+    return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+
+
+@functools.cache
+def code(name: str) -> Any:
+    return importlib.import_module(f"ansible_collections.lifeboat.dr.plugins.modules.{name}")
+
+
+@functools.cache
+def documentation(name: str) -> dict[str, Any]:
+    """DOCUMENTATION with its fragments merged in."""
+    found: dict[str, Any] = yaml.safe_load(code(name).DOCUMENTATION)
+    if found.get("extends_documentation_fragment"):
+        assert found["extends_documentation_fragment"] == ["lifeboat.dr.stack"]
+        fragment = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)
+        found["options"] = {**fragment["options"], **found.get("options", {})}
+        found.setdefault("author", fragment["author"])
+        found.setdefault("requirements", fragment["requirements"])
+    return found
+
+
+@functools.cache
+def argument_spec(name: str) -> dict[str, dict[str, Any]]:
+    """What main() hands to AnsibleModule, by running it as far as that."""
+
+    class Seen(Exception):
+        pass
+
+    given: dict[str, Any] = {}
+
+    def see(*_: Any, **options: Any) -> None:
+        given.update(options)
+        raise Seen
+
+    module = code(name)
+    where = module if hasattr(module, "AnsibleModule") else module_utils_module
+    real = where.AnsibleModule
+    where.AnsibleModule = see
+    try:
+        with pytest.raises(Seen):
+            module.main()
+    finally:
+        where.AnsibleModule = real
+    assert given["supports_check_mode"] is True
+    spec: dict[str, dict[str, Any]] = given["argument_spec"]
+    return spec
+
+
+def test_there_is_something_to_test() -> None:
+    assert len(MODULES) >= 11
+    assert len(ROLES) >= 4
+    assert len(PLAYBOOKS) >= 6
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_options_in_the_documentation_are_those_of_the_code(name: str) -> None:
+    documented, spec = documentation(name)["options"], argument_spec(name)
+    assert sorted(documented) == sorted(spec)
+    for option, wanted in spec.items():
+        said = documented[option]
+        for key, default in (
+            ("type", "str"),
+            ("default", None),
+            ("choices", None),
+            ("elements", None),
+            ("required", False),
+        ):
+            assert said.get(key, default) == wanted.get(key, default), f"{option}: {key}"
+        assert said["description"], option
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_secrets_are_never_logged(name: str) -> None:
+    for option, wanted in argument_spec(name).items():
+        if re.search("secret|password|token", option):
+            assert wanted.get("no_log") is True, option
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_documentation_is_whole(name: str) -> None:
+    text = documentation(name)
+    assert text["module"] == name
+    assert text["version_added"] == "0.1.0"
+    assert not text["short_description"].endswith(".")
+    assert set(text["attributes"]) == {"check_mode", "diff_mode"}
+    for attribute in text["attributes"].values():
+        assert attribute["support"] in ("full", "partial", "none")
+        assert attribute["support"] == "full" or attribute["details"]
+    returned = yaml.safe_load(code(name).RETURN)
+    for key, one in returned.items():
+        assert {"description", "returned", "type"} <= set(one), key
+    if name != "agent":
+        assert {"log", "phase"} <= set(returned)
+
+
+def tasks(name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = yaml.safe_load(code(name).EXAMPLES)
+    return found
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_parse_and_use_documented_options_only(name: str) -> None:
+    own = [task for task in tasks(name) if f"lifeboat.dr.{name}" in task]
+    assert own, "no example of the module itself"
+    for task in tasks(name):
+        assert re.fullmatch(r"[A-Z].*[^.]", task["name"])
+        modules = [key for key in task if "." in key]
+        assert len(modules) == 1, "written with its full name"
+        called = modules[0].rpartition(".")[2]
+        if modules[0].startswith("lifeboat.dr."):
+            options = documentation(called)["options"]
+            assert set(task[modules[0]]) <= set(options)
+            for option, value in task[modules[0]].items():
+                choices = options[option].get("choices")
+                assert not choices or value in choices
+            required = {option for option, one in options.items() if one.get("required")}
+            assert required <= set(task[modules[0]])
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_name_only_what_modules_return(name: str) -> None:
+    """`info.status.verdict` after `register: info` must be something that backup_info returns."""
+    registered: dict[str, set[str]] = {}
+    for task in tasks(name):
+        text = json.dumps({key: value for key, value in task.items() if key not in ("name", "register")})
+        for variable, keys in registered.items():
+            for key in re.findall(rf"\b{variable}\.(\w+)", text):
+                assert key in keys, f"{variable}.{key}"
+        called = next(key for key in task if "." in key)
+        if "register" in task and called.startswith("lifeboat.dr."):
+            registered[task["register"]] = set(yaml.safe_load(code(called.rpartition(".")[2]).RETURN))
+
+
+@pytest.fixture(scope="module")
+def described() -> dict[str, Any]:
+    """What ansible-doc makes of all modules at once."""
+    words = ["ansible-doc", "--json", "--type", "module", *(f"lifeboat.dr.{name}" for name in MODULES)]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_ansible_doc_works(described: dict[str, Any], name: str) -> None:
+    one = described[f"lifeboat.dr.{name}"]
+    assert sorted(one["doc"]["options"]) == sorted(argument_spec(name))
+    assert one["examples"].strip() == code(name).EXAMPLES.strip()
+    assert one["return"]
+
+
+def test_the_version_is_said_once() -> None:
+    galaxy = load("galaxy.yml")
+    assert galaxy["version"] == VERSION
+    assert (galaxy["namespace"], galaxy["name"]) == ("lifeboat", "dr")
+    for path in [galaxy["readme"], *([galaxy["license_file"]] if "license_file" in galaxy else [])]:
+        assert (ROOT / path).exists()
+    changelog = load("changelogs/changelog.yaml")
+    assert VERSION in changelog["releases"] or changelog["releases"] == {}
+
+
+def test_the_action_group_holds_every_module_that_takes_a_stack() -> None:
+    """`module_defaults: group/lifeboat.dr.lifeboat: {stack: shop}` must reach them all, and none that refuses it."""
+    group = load("meta/runtime.yml")["action_groups"]["lifeboat"]
+    assert group == sorted(name for name in MODULES if "stack" in argument_spec(name))
+    assert [name for name in MODULES if name not in group] == ["agent"]
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_defaults_are_those_of_the_specification(name: str) -> None:
+    options = load(f"roles/{name}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    defaults = load(f"roles/{name}/defaults/main.yml")
+    assert list(defaults) == list(options), "same names, same order"
+    assert defaults == {key: one.get("default") for key, one in options.items()}
+    for key, one in options.items():
+        assert key.startswith(f"{name}_")
+        assert one["description"]
+        assert one["type"]
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_every_role_has_the_same_skeleton(name: str) -> None:
+    role = ROOT / "roles" / name
+    for part in ("README.md", "defaults/main.yml", "meta/main.yml", "meta/argument_specs.yml", "tasks/main.yml"):
+        assert (role / part).is_file(), part
+    contents = (role / "tasks/main.yml").read_text(encoding="utf-8").splitlines()
+    assert len(contents) < 40, "a table of contents"
+    assert sorted(ROLES) == sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
+
+
+def each_task(found: Any) -> Iterator[dict[str, Any]]:
+    for task in found or []:
+        yield task
+        for part in ("block", "rescue", "always"):
+            yield from each_task(task.get(part))
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("roles/*/tasks/*.yml")), ids=lambda path: "/".join(path.parts[-3:]))
+def test_tasks_are_named_after_their_file_and_included_files_exist(path: Path) -> None:
+    for task in each_task(load(path)):
+        name = task["name"]
+        if path.name != "main.yml":
+            assert name.startswith(f"{path.stem} | "), name
+        assert re.fullmatch(r"[A-Z].*[^.]", name.rpartition(" | ")[2]), name
+        for key in ("ansible.builtin.include_tasks", "ansible.builtin.import_tasks"):
+            if key in task:
+                assert (path.parent / task[key]).is_file(), task[key]
+        assert "ansible.builtin.set_fact" not in task
+        assert not [key for key in task if key in ("shell", "ansible.builtin.shell", "raw", "ansible.builtin.raw")]
+        for key, arguments in task.items():
+            if key.startswith("lifeboat.dr."):
+                spec = argument_spec(key.rpartition(".")[2])
+                assert set(arguments or {}) <= set(spec), key
+                assert {one for one, wanted in spec.items() if wanted.get("required")} <= set(arguments or {})
+
+
+def test_every_task_file_of_a_role_is_included() -> None:
+    for name in ROLES:
+        folder = ROOT / "roles" / name / "tasks"
+        text = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.yml"))
+        for path in folder.glob("*.yml"):
+            assert path.name == "main.yml" or path.name in text, f"{name}: {path.name} is included by nobody"
+
+
+def test_roles_know_no_group() -> None:
+    """Who is a database server is the inventory's matter; a role that says groups['x'] works in one inventory only."""
+    for path in sorted(ROOT.glob("roles/*/*/*")):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"\bgroups\s*[\[.]|\bgroup_names\b|lifeboat_stacks", text), path
+
+
+@pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.name)
+def test_playbooks(path: Path) -> None:
+    (play,) = load(path)
+    assert play["hosts"].startswith("{{ target | default(")
+    assert play["gather_facts"] is False
+    for role in play.get("roles", []):
+        namespace, _, name = role["role"].rpartition(".")
+        assert namespace == "lifeboat.dr"
+        assert (ROOT / "roles" / name / "tasks/main.yml").is_file()
+    for task in each_task(play.get("tasks")):
+        for key, arguments in task.items():
+            if key.startswith("lifeboat.dr."):
+                assert set(arguments) <= set(argument_spec(key.rpartition(".")[2]))
+    assert play.get("roles") or play.get("tasks")
+
+
+PYTHON = sorted([*(ROOT / "plugins").rglob("*.py")])
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=lambda path: "/".join(path.parts[-2:]))
+def test_every_file_says_its_licence(path: Path) -> None:
+    head = path.read_text(encoding="utf-8")[:400]
+    assert "SPDX-License-Identifier: GPL-3.0-or-later" in head
+    assert "GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)" in head
+
+
+ALLOWED = {"boto3", "botocore"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "plugins/module_utils").glob("*.py")), ids=lambda path: path.name)
+def test_the_core_needs_the_standard_library_only_and_knows_no_ansible(path: Path) -> None:
+    """Layers, DESIGN 3: boto3 where S3 is spoken, Ansible in module.py, and nothing else. No shell, no eval."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [one.name for one in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module or ""]
+        for name in names:
+            top = name.partition(".")[0]
+            known = top in sys.stdlib_module_names or (top in ALLOWED and "s3" in path.stem)
+            assert known or (path.name == "module.py" and top == "ansible"), name
+        if isinstance(node, ast.Call):
+            assert not [one for one in node.keywords if one.arg == "shell"], "no shell anywhere"
+            called = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            assert called not in ("system", "popen", "eval", "exec"), called
+
+
+def test_the_layers_go_down_only() -> None:
+    """Who imports whom in the core: no circle, and what is low knows nothing of what is high."""
+    uses: dict[str, set[str]] = {}
+    for path in (ROOT / "plugins/module_utils").glob("*.py"):
+        used = uses.setdefault(path.stem, set())
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and node.level:
+                used |= {node.module} if node.module else {one.name for one in node.names}
+    done: set[str] = set()
+    while len(done) < len(uses):
+        free = {name for name, used in uses.items() if name not in done and used <= done}
+        assert free, f"a circle among {sorted(set(uses) - done)}"
+        done |= free
+    for low in ("errors", "version", "checks"):
+        assert uses[low] == set()
+    assert uses["pipeline"] == uses["retention"] == uses["lock"] == {"errors"}
