@@ -236,6 +236,14 @@ def _receive(server: Server, inside: str, folder: Path, timeout: float) -> list[
 
 
 def _unpack(stream: IO[bytes], folder: Path) -> list[Artefact]:
+    attempted = "bring the dump out of the container"
+    try:
+        return _unpack_plain(stream, folder, attempted)
+    except tarfile.TarError as exc:
+        raise LifeboatError(attempted, folder.name, f"what came is no whole tar archive: {exc}") from exc
+
+
+def _unpack_plain(stream: IO[bytes], folder: Path, attempted: str) -> list[Artefact]:
     artefacts = []
     # Closing the stream, also on failure, is what lets the writer at its other end stop.
     with stream, tarfile.open(fileobj=stream, mode="r|") as archive:
@@ -245,7 +253,7 @@ def _unpack(stream: IO[bytes], folder: Path) -> list[Artefact]:
             name = os.path.basename(member.name)
             source = archive.extractfile(member) if member.isreg() else None
             if source is None:
-                raise LifeboatError("bring the dump out of the container", member.name, "it is not a plain file")
+                raise LifeboatError(attempted, member.name, "it is not a plain file")
             with _create(folder / name) as (_, raw):
                 writer = pipeline.HashingWriter(raw)
                 while True:

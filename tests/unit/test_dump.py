@@ -1,0 +1,239 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The parts of a backup that need no server: words for pg_dump, what comes out of a container, space, names."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import dump, pipeline
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+    LifeboatError,
+    LockedError,
+    NotFoundError,
+    SpaceError,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.pipeline import Command
+from ansible_collections.lifeboat.dr.plugins.module_utils.postgresql import Server
+from builders import NOW, make_config, publish, store
+
+COMPRESSIONS = [
+    ("directory", "zstd:3", 170000, "zstd:3", "--compress=zstd:3"),
+    ("custom", "lz4", 160000, "lz4", "--compress=lz4"),
+    ("custom", "none", 170000, "none", "--compress=none"),
+    ("directory", "zstd:3", 150000, "gzip:6", "--compress=6"),
+    ("directory", "gzip:9", 150000, "gzip:9", "--compress=9"),
+    ("directory", "gzip", 150000, "gzip", "--compress=6"),
+    ("directory", "none", 150000, "none", "--compress=0"),
+    ("plain", "zstd:19", 170000, "gzip:6", "--compress=gzip:6"),
+    ("plain", "gzip:1", 170000, "gzip:1", "--compress=gzip:1"),
+    ("plain", "none", 170000, "none", "--compress=none"),
+    ("plain", "lz4", 140000, "gzip:6", "--compress=6"),
+]
+
+
+@pytest.mark.parametrize(("form", "wanted", "version", "method", "word"), COMPRESSIONS)
+def test_what_pg_dump_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, wanted: str, version: int, method: str, word: str
+) -> None:
+    settings = make_config(tmp_path, database={"format": form, "compression": wanted, "jobs": 3})
+    assert dump.compression(settings, version) == method
+    said: list[list[str]] = []
+
+    def execute(argv: Sequence[str], *, env: Mapping[str, str], stdin: bool) -> Command:
+        said.append(list(argv))
+        return Command(["true"])
+
+    server = Server(execute, user="u", database="d=b")
+    monkeypatch.setattr(dump, "_receive", lambda *_: [])
+    monkeypatch.setattr(dump, "_sequences", lambda _: {})
+    with ThreadPoolExecutor(1) as pool:
+        head = {"snapshot": "snap-1", "version": version}
+        dump._dump(pool, settings, server, head, "db_backup_20261124_120000", tmp_path)
+    words = next(one for one in said if one[0] == "pg_dump")
+    assert word in words
+    for each in ("--snapshot=snap-1", f"--format={form}", "--no-password", "--lock-wait-timeout=60s"):
+        assert each in words
+    assert words[-2:] == ["--dbname", "dbname='d=b'"]
+    assert ("--jobs=3" in words) is (form == "directory")
+    assert ("--no-tablespaces" in words) is (form == "plain")
+
+
+def tar(*members: tuple[str, Any]) -> bytes:
+    """An archive of files, given by their bytes, and of other things, given by their type in a list."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, content in members:
+            one = tarfile.TarInfo(name)
+            if isinstance(content, bytes):
+                one.size = len(content)
+                archive.addfile(one, io.BytesIO(content))
+            else:
+                one.type, one.linkname = content[0], "/etc/passwd"
+                archive.addfile(one)
+    return packed.getvalue()
+
+
+def unpack(data: bytes, folder: Path) -> list[Any]:
+    folder.mkdir()
+    return dump._unpack(io.BytesIO(data), folder)
+
+
+def test_what_comes_out_of_the_container(tmp_path: Path) -> None:
+    big = os.urandom(3 << 20)
+    data = tar((".", [tarfile.DIRTYPE]), ("./toc.dat", b"toc"), ("./3422.dat.zst", big))
+    found = unpack(data + b"\0" * 100000, tmp_path / "database.dump")
+    assert [(one.name, one.size, one.sha256) for one in found] == [
+        ("database.dump/3422.dat.zst", len(big), hashlib.sha256(big).hexdigest()),
+        ("database.dump/toc.dat", 3, hashlib.sha256(b"toc").hexdigest()),
+    ]
+    assert (tmp_path / "database.dump/3422.dat.zst").read_bytes() == big
+    assert (tmp_path / "database.dump/toc.dat").stat().st_mode & 0o777 == 0o600
+
+
+HOSTILE = [
+    ("a link", tar(("./x", [tarfile.SYMTYPE])), "it is not a plain file"),
+    ("a hard link", tar(("./x", [tarfile.LNKTYPE])), "it is not a plain file"),
+    ("a device", tar(("./x", [tarfile.CHRTYPE])), "it is not a plain file"),
+    ("a FIFO", tar(("./x", [tarfile.FIFOTYPE])), "it is not a plain file"),
+    ("one name twice", tar(("./x", b"1"), ("./x", b"2")), "File exists"),
+    ("no archive", b"tar: cannot open\n" * 100, "invalid header|empty|read"),
+    ("cut", tar(("./x", b"1" * 5000))[:3000], "unexpected end|end of file"),
+]
+
+
+@pytest.mark.parametrize(("data", "words"), [one[1:] for one in HOSTILE], ids=[one[0] for one in HOSTILE])
+def test_a_container_is_not_trusted(tmp_path: Path, data: bytes, words: str) -> None:
+    with pytest.raises((LifeboatError, FileExistsError), match=words):
+        unpack(data, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "a/../../escaped"])
+def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    unpack(tar((name, b"x")), tmp_path / "out")
+    assert [one.name for one in (tmp_path / "out").iterdir()] == ["escaped"]
+    assert not (tmp_path / "escaped").exists()
+
+
+def server_that_says(*argv: str) -> Server:
+    def execute(words: Sequence[str], *, env: Mapping[str, str], stdin: bool) -> Command:
+        return Command(list(argv))
+
+    return Server(execute, user="u")
+
+
+def test_receiving_fails_with_the_containers_words(tmp_path: Path) -> None:
+    with pytest.raises(LifeboatError, match="tar: dump: Cannot open"):
+        dump._receive(server_that_says("sh", "-c", "echo tar: dump: Cannot open >&2; exit 2"), "/x", tmp_path / "a", 60)
+
+
+def test_receiving_onto_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer at the other end meets a broken pipe; the reason is the reader's."""
+
+    class Full(pipeline.HashingWriter):
+        def write(self, data: bytes, /) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "big.tar"
+    path.write_bytes(tar(("./x", os.urandom(4 << 20)), ("./y", os.urandom(4 << 20))))
+    monkeypatch.setattr(pipeline, "HashingWriter", Full)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        dump._receive(server_that_says("cat", str(path)), "/x", tmp_path / "a", 60)
+    assert error.value.errno == errno.ENOSPC
+
+
+def test_an_error_of_the_repository_is_named_and_tells_what_to_do(tmp_path: Path) -> None:
+    words = r"write the backup \(.*/backup\): No space left.*earlier ones are untouched"
+    with pytest.raises(SpaceError, match=words), dump._named_errors(make_config(tmp_path)):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_ids_of_backups_within_one_second(tmp_path: Path) -> None:
+    """Another stack's in the same repository, or one left unfinished, count too."""
+    publish(tmp_path)
+    publish(tmp_path, NOW + timedelta(seconds=1), stack="blog")
+    (tmp_path / "backup/postgresql/db_backup_20261124_120002").mkdir()
+    assert dump._free_id(store(tmp_path), NOW) == "db_backup_20261124_120003"
+    assert dump._free_id(store(tmp_path), NOW + timedelta(hours=1)) == "db_backup_20261124_130000"
+
+
+SPACES = [
+    ([], 3000, 1000, True),
+    ([], 3000, 999, False),
+    ([89], 10**9, 133, True),
+    ([89], 10**9, 132, False),
+]
+
+
+@pytest.mark.parametrize(("earlier", "database", "free", "enough"), SPACES)
+def test_space_is_judged_by_the_last_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: list[int], database: int, free: int, enough: bool
+) -> None:
+    settings = make_config(tmp_path)
+    if earlier:
+        assert [publish(tmp_path).size] == earlier
+    repo = store(tmp_path)
+    monkeypatch.setattr(type(repo), "free_bytes", lambda self: free)
+    if enough:
+        dump._require_space(settings, repo, database)
+    else:
+        with pytest.raises(SpaceError, match="free, about"):
+            dump._require_space(settings, repo, database)
+    monkeypatch.setattr(type(repo), "free_bytes", lambda self: None)
+    dump._require_space(settings, repo, 10**18)
+
+
+def test_no_backup_while_a_recovery_has_not_ended(tmp_path: Path) -> None:
+    """The server may be an empty one: its backup would be the newest good one."""
+    settings = make_config(tmp_path)
+    settings.state.mkdir()
+    (settings.state / dump.RECOVERING).touch()
+    with pytest.raises(LockedError, match=r"a recovery has begun and not ended.*remove that file"):
+        dump.take(settings, log=lambda _: None)
+
+
+class Databases:
+    def __init__(self, rows: list[Any]) -> None:
+        self.rows = rows
+
+    def execute(self, sql: str, **_: Any) -> list[Any]:
+        assert "'it''s'" in sql
+        return self.rows
+
+    def databases(self) -> list[str]:
+        return ["a", "b"]
+
+
+def test_a_database_that_is_not_there() -> None:
+    assert dump.require_database(Databases([5]), "it's") == 5  # type: ignore[arg-type]
+    with pytest.raises(NotFoundError, match="the server has a, b"):
+        dump.require_database(Databases([]), "it's")  # type: ignore[arg-type]
+
+
+SIZES = [
+    (0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (99949, "99.9 kB"), (100000, "100 kB"), (1500000, "1.5 MB"),
+    (2.8e9, "2.8 GB"), (123e9, "123 GB"), (5e12, "5.0 TB"), (5e15, "5000.0 TB"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "shown"), SIZES)
+def test_human(size: float, shown: str) -> None:
+    assert dump.human(size) == shown
+
+
+def test_measure(tmp_path: Path) -> None:
+    data = os.urandom((2 << 20) + 5)
+    (tmp_path / "x").write_bytes(data)
+    assert dump.measure(tmp_path / "x", "n") == dump.Artefact("n", len(data), hashlib.sha256(data).hexdigest())

@@ -1,0 +1,447 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Verification as far as it goes without a server, and the throw-away container, with docker's answers in tables."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import shutil
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import checks, lock, restore, scratch, verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.checks import COULD_NOT_VERIFY, FAIL, PASS
+from ansible_collections.lifeboat.dr.plugins.module_utils.dump import measure
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+    LifeboatError,
+    NotFoundError,
+    UnverifiedError,
+    UsageError,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Manifest, backup_id
+from ansible_collections.lifeboat.dr.plugins.module_utils.pipeline import Command
+from builders import NOW, Runner, entries, folder, make_config, make_manifest, publish, store
+
+FACTS = {"level": "content", "roles": {"postgres": "1", "app": "2"}, "tables": {}, "facts": {}}
+ROLES = b"CREATE ROLE postgres;\nCREATE ROLE app;\nCOMMENT ON ROLE app IS 'a\nCREATE ROLE x;\n';\n"
+END = b"\n--\n-- PostgreSQL database dump complete\n--\n\n\\unrestrict x\n\n"
+
+
+@pytest.fixture(autouse=True)
+def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = lock.held
+    (tmp_path / "locks").mkdir()
+    monkeypatch.setattr(lock, "held", lambda *a, **kw: real(*a, **{**kw, "directory": tmp_path / "locks"}))
+
+
+def make(
+    tmp_path: Path,
+    taken_at: datetime = NOW,
+    *,
+    form: str = "custom",
+    files: dict[str, bytes] | None = None,
+    **details: Any,
+) -> Manifest:
+    """A backup of real files, with a dump of that form."""
+    name = {
+        "custom": "database.dump",
+        "directory": "database.dump/toc.dat",
+        "plain": f"{backup_id('database', taken_at)}.sql.gz",
+    }[form]
+    content = {
+        name: gzip.compress(b"CREATE TABLE t ();\n" * 1000 + END) if form == "plain" else b"PGDMP",
+        "globals.sql.gz": gzip.compress(ROLES),
+        "fingerprint.json": json.dumps(FACTS).encode(),
+        **(files or {}),
+    }
+    (tmp_path / "backup").mkdir(exist_ok=True)
+    with store(tmp_path).stage("database", backup_id("database", taken_at)) as staging:
+        parts = []
+        for part, data in content.items():
+            (staging.path / part).parent.mkdir(exist_ok=True)
+            (staging.path / part).write_bytes(data)
+            parts.append(measure(staging.path / part, part))
+        one = make_manifest(taken_at, artefacts=tuple(parts), details={"format": form, **details})
+        staging.publish(one.to_bytes())
+    return one
+
+
+def run(tmp_path: Path, level: str = "checksum", identity: str = "latest", **options: Any) -> verify.Result:
+    return verify.verify(make_config(tmp_path), identity, level, log=lambda _: None, **options)
+
+
+Damage = Callable[[Path], Any]
+CORRUPTIONS: list[tuple[str, Damage, str]] = [
+    ("one bit", lambda path: flip(path / "database.dump"), "database.dump has another SHA-256"),
+    ("one byte less", lambda path: (path / "database.dump").write_bytes(b"PGDM"), "has 4 bytes instead of 5"),
+    ("empty", lambda path: (path / "database.dump").write_bytes(b""), "has 0 bytes instead of 5"),
+    ("gone", lambda path: (path / "database.dump").unlink(), "database.dump is missing"),
+    ("a link to the like", lambda path: relink(path / "database.dump"), "database.dump is missing"),
+    (
+        "a directory in its place",
+        lambda path: ((path / "database.dump").unlink(), (path / "database.dump").mkdir()),
+        "is missing",
+    ),
+    ("a file more", lambda path: (path / "x").touch(), "x does not belong to the backup"),
+    ("globals", lambda path: flip(path / "globals.sql.gz"), "globals.sql.gz has another SHA-256"),
+    ("fingerprint", lambda path: flip(path / "fingerprint.json"), "fingerprint.json has another SHA-256"),
+    ("the manifest", lambda path: flip(path / "manifest.json"), ""),
+    ("no manifest", lambda path: (path / "manifest.json").unlink(), "there is no such backup"),
+]
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def relink(path: Path) -> None:
+    copy = path.parents[3] / "copy"
+    shutil.copy(path, copy)
+    path.unlink()
+    path.symlink_to(copy)
+
+
+@pytest.mark.parametrize(("damage", "words"), [one[1:] for one in CORRUPTIONS], ids=[one[0] for one in CORRUPTIONS])
+def test_checksums_find_every_corruption(tmp_path: Path, damage: Damage, words: str) -> None:
+    one = make(tmp_path)
+    assert run(tmp_path).verdict == PASS
+    damage(folder(tmp_path, one))
+    result = run(tmp_path, identity=one.id)
+    assert result.verdict == FAIL
+    assert words in result.checks[-1].detail
+
+
+def test_the_newest_is_verified_whatever_its_state(tmp_path: Path) -> None:
+    """A verification that takes yesterday's file says OK for a today that is broken."""
+    make(tmp_path, NOW - timedelta(days=1))
+    newest = make(tmp_path)
+    flip(folder(tmp_path, newest) / "database.dump")
+    result = run(tmp_path)
+    assert (result.id, result.verdict) == (newest.id, FAIL)
+    assert not entries(tmp_path)[1].good
+    assert entries(tmp_path)[1].problem == "verification at level checksum failed"
+
+
+def test_another_stacks_newer_backup_is_not_the_latest(tmp_path: Path) -> None:
+    ours = make(tmp_path)
+    publish(tmp_path, NOW + timedelta(hours=1), stack="blog")
+    assert run(tmp_path).id == ours.id
+
+
+def test_nothing_to_verify_and_wrong_words(tmp_path: Path) -> None:
+    with pytest.raises(UnverifiedError, match="the repository holds no backup"):
+        run(tmp_path)
+    with pytest.raises(UsageError, match=r"unknown level 'deep'. One of: checksum, archive, restore"):
+        run(tmp_path, "deep")
+    with pytest.raises(NotFoundError):
+        run(tmp_path, identity="db_backup_20200101_000000")
+
+
+def test_a_record_is_left_unless_told_not_to(tmp_path: Path) -> None:
+    make(tmp_path)
+    run(tmp_path, record=False)
+    assert entries(tmp_path)[0].proof == {}
+    result = run(tmp_path)
+    proof = entries(tmp_path)[0].proof["checksum"]
+    assert proof == json.loads(json.dumps(result.as_dict()))
+    assert proof["verdict"] == PASS
+
+
+@pytest.fixture
+def container(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A throw-away container that is there, and the images that were asked for."""
+    asked: list[str] = []
+
+    @contextlib.contextmanager
+    def there(image: str, stack: str, artefacts: Path, *, timeout: float) -> Iterator[str]:
+        asked.append(image)
+        yield "box"
+
+    monkeypatch.setattr(scratch, "container", there)
+    monkeypatch.setattr(scratch, "sweep", lambda stack: asked.append("swept"))
+    return asked
+
+
+ARCHIVES: list[tuple[str, tuple[int, str, str], str, str]] = [
+    ("read to its end", (0, "", ""), PASS, "pg_restore reads every byte"),
+    ("broken", (1, "", "pg_restore: error: could not read from input file: end of file\n"), FAIL, "end of file"),
+    ("broken, silently", (1, "", ""), FAIL, "exit 1"),
+    ("no pg_restore", (127, "", "exec: pg_restore: not found"), COULD_NOT_VERIFY, "not found"),
+    ("it cannot be run", (126, "", ""), COULD_NOT_VERIFY, "pg_restore ended with 126"),
+    ("no end", (124, "", "no answer after 9 s"), COULD_NOT_VERIFY, "no answer after 9 s"),
+]
+
+
+@pytest.mark.parametrize(("answer", "result", "words"), [one[1:] for one in ARCHIVES], ids=[one[0] for one in ARCHIVES])
+def test_archive(
+    tmp_path: Path, container: list[str], runner: Runner, answer: tuple[int, str, str], result: str, words: str
+) -> None:
+    make(tmp_path)
+    runner.expect("pg_restore --file=/dev/null /backup/database.dump$", answer)
+    found = run(tmp_path, "archive")
+    assert (found.verdict, found.checks[-1].name, found.checks[-1].result) == (result, "archive", result)
+    assert words in found.checks[-1].detail
+    assert container == ["swept", "postgres:17"]
+
+
+def globals_with(text: bytes) -> dict[str, bytes]:
+    return {"globals.sql.gz": gzip.compress(text)}
+
+
+# Files whose checksums are right and whose content is not: written so, not damaged later.
+CONTENTS: list[tuple[str, str, dict[str, bytes], str, str]] = [
+    ("a role less", "custom", globals_with(b"CREATE ROLE postgres;\n"), "globals", "1 roles, the fingerprint has 2"),
+    (
+        "globals that are no gzip",
+        "custom",
+        {"globals.sql.gz": b"plain"},
+        "globals and fingerprint",
+        "Not a gzipped file",
+    ),
+    ("globals cut", "custom", {"globals.sql.gz": gzip.compress(ROLES)[:-9]}, "globals and fingerprint", "ended before"),
+    ("globals that are no text", "custom", globals_with(b"\xff"), "globals and fingerprint", "can't decode"),
+    ("a fingerprint that is no JSON", "custom", {"fingerprint.json": b"{"}, "globals and fingerprint", "Expecting"),
+    (
+        "a plain dump cut",
+        "plain",
+        {"db_backup_20261124_120000.sql.gz": gzip.compress(b"CREATE TABLE t ();")},
+        "archive",
+        "it was cut",
+    ),
+    (
+        "a plain dump's gzip cut",
+        "plain",
+        {"db_backup_20261124_120000.sql.gz": gzip.compress(b"x" * 9999 + END)[:-5]},
+        "archive",
+        "ended before",
+    ),
+    (
+        "a plain dump that is no gzip",
+        "plain",
+        {"db_backup_20261124_120000.sql.gz": END},
+        "archive",
+        "Not a gzipped file",
+    ),
+    ("an empty plain dump", "plain", {"db_backup_20261124_120000.sql.gz": gzip.compress(b"")}, "archive", "it was cut"),
+]
+
+
+@pytest.mark.parametrize(
+    ("form", "files", "name", "words"), [one[1:] for one in CONTENTS], ids=[one[0] for one in CONTENTS]
+)
+def test_contents(
+    tmp_path: Path, container: list[str], runner: Runner, form: str, files: dict[str, bytes], name: str, words: str
+) -> None:
+    runner.expect("pg_restore")
+    make(tmp_path, NOW - timedelta(days=1), form=form)
+    assert run(tmp_path, "archive").verdict == PASS
+    make(tmp_path, form=form, files=files)
+    assert run(tmp_path).verdict == PASS, "its checksums are right"
+    found = run(tmp_path, "archive")
+    assert (found.verdict, found.checks[-1].name) == (FAIL, name)
+    assert words in found.checks[-1].detail
+
+
+def test_a_dump_without_passwords_says_so(tmp_path: Path, container: list[str], runner: Runner) -> None:
+    runner.expect("pg_restore")
+    make(tmp_path, role_passwords=False)
+    found = run(tmp_path, "archive")
+    assert next(one.detail for one in found.checks if one.name == "globals") == "2 roles, without passwords"
+
+
+def test_the_image_is_the_configured_one_else_the_backups(tmp_path: Path, container: list[str], runner: Runner) -> None:
+    runner.expect("pg_restore")
+    make(tmp_path)
+    verify.verify(make_config(tmp_path, database={"verify_image": "mine:17"}), "latest", "archive", log=lambda _: None)
+    assert container == ["swept", "mine:17"]
+    make(tmp_path, NOW + timedelta(hours=1), image="")
+    found = run(tmp_path, "archive")
+    assert found.verdict == COULD_NOT_VERIFY
+    assert "no image is known to verify with" in found.checks[-1].detail
+
+
+def test_a_level_is_not_entered_when_the_one_before_failed(
+    tmp_path: Path, container: list[str], runner: Runner
+) -> None:
+    one = make(tmp_path)
+    flip(folder(tmp_path, one) / "database.dump")
+    assert run(tmp_path, "restore").verdict == FAIL
+    assert container == [], "no container was started"
+    newer = make(tmp_path, NOW + timedelta(hours=1))
+    runner.expect("pg_restore --file", (1, "", "broken"))
+    found = run(tmp_path, "restore")
+    assert (found.id, [check.name for check in found.checks][-1]) == (newer.id, "archive")
+
+
+@pytest.fixture
+def restored(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A restore that goes as a test says."""
+    world: dict[str, Any] = {"major": 17, "error": None, "checks": [checks.Check("tables", PASS, "")], "compared": []}
+
+    class Server:
+        def tool(self, *words: str) -> Command:
+            return Command(list(words))
+
+    @contextlib.contextmanager
+    def server(name: str, **options: Any) -> Iterator[Server]:
+        world["server"] = options
+        yield Server()
+
+    def database(*_: Any, **__: Any) -> None:
+        if world["error"]:
+            raise LifeboatError("restore the dump", "x", world["error"])
+
+    def compare(server: Any, name: str, facts: Any, *, fresh: bool) -> list[checks.Check]:
+        world["compared"].append((name, fresh))
+        return list(world["checks"])
+
+    monkeypatch.setattr(scratch, "image_major", lambda name: world["major"])
+    monkeypatch.setattr(scratch, "server", server)
+    monkeypatch.setattr(restore, "roles", lambda *_, **__: [])
+    monkeypatch.setattr(restore, "database", database)
+    monkeypatch.setattr(restore, "compare", compare)
+    return world
+
+
+OUTCOMES: list[tuple[str, dict[str, Any], tuple[int, str, str], str, str]] = [
+    ("all equal", {}, (0, "", ""), PASS, "every table and B-tree index is sound"),
+    ("it does not restore", {"error": "ERROR: out of range"}, (0, "", ""), FAIL, "ERROR: out of range"),
+    ("another content", {"checks": [checks.Check("tables", FAIL, "x differs")]}, (0, "", ""), FAIL, "x differs"),
+    (
+        "a damaged index",
+        {},
+        (2, 'btree index "i": heap tuple lacks matching index tuple\n', ""),
+        FAIL,
+        "lacks matching",
+    ),
+    ("no amcheck", {}, (1, "", 'ERROR:  extension "amcheck" is not available'), COULD_NOT_VERIFY, "is not available"),
+    ("an older image", {"major": 16}, (0, "", ""), COULD_NOT_VERIFY, "it is of PostgreSQL 17, the image has 16"),
+    (
+        "a newer image",
+        {"major": 18, "checks": [checks.Check("schema", COULD_NOT_VERIFY, "majors")]},
+        (0, "", ""),
+        COULD_NOT_VERIFY,
+        "majors",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("world", "amcheck", "verdict", "words"), [one[1:] for one in OUTCOMES], ids=[one[0] for one in OUTCOMES]
+)
+def test_restore(
+    tmp_path: Path, container: list[str], runner: Runner, restored: dict[str, Any], world: dict[str, Any],
+    amcheck: tuple[int, str, str], verdict: str, words: str,
+) -> None:  # fmt: skip
+    restored.update(world)
+    make(tmp_path, superuser="chief", preload="pg_stat_statements")
+    runner.expect("^pg_amcheck .* dbname='lifeboat_verify'$", amcheck)
+    runner.expect("pg_restore --file")
+    found = run(tmp_path, "restore")
+    assert found.verdict == verdict
+    assert words in "; ".join(one.detail for one in found.checks)
+    assert (entries(tmp_path)[0].proven_at is not None) is (verdict == PASS)
+    if verdict == PASS:
+        assert restored["server"]["superuser"] == "chief"
+        assert restored["server"]["preload"] == "pg_stat_statements"
+        assert restored["compared"] == [("lifeboat_verify", True)], "as a fresh server: every role must be equal"
+
+
+def test_two_verifications_do_not_run_at_once(tmp_path: Path, container: list[str], runner: Runner) -> None:
+    """They would sweep each other's containers."""
+    make(tmp_path)
+    with lock.held("shop.verify", "another"):
+        result = run(tmp_path, "archive")
+    assert result.verdict != PASS
+    assert "(another)" in result.checks[-1].detail
+    assert container == []
+
+
+# --- the throw-away container ---
+
+
+def test_container_is_cut_off_and_removed(runner: Runner, tmp_path: Path) -> None:
+    runner.expect("^docker (run|rm) ")
+    with scratch.container("postgres:17", "shop", tmp_path / 'a "b", c', timeout=60) as name:
+        (started,) = runner.ran
+        assert f"--name {name} " in started
+        for words in (
+            "--network none", "--label lifeboat.scratch=shop", "--entrypoint sleep",
+            f'--mount type=bind,"source={tmp_path}/a ""b"", c",target=/backup,readonly postgres:17 60',
+        ):  # fmt: skip
+            assert words in started
+    assert runner.ran[1:] == [f"docker rm --force --volumes {name}"]
+
+
+def test_container_is_removed_after_an_error_and_when_it_never_started(runner: Runner, tmp_path: Path) -> None:
+    runner.expect("^docker run .* broken ", (125, "", "Unable to find image 'broken' locally\nmore\n"))
+    runner.expect("^docker (run|rm) ")
+    with pytest.raises(ZeroDivisionError), scratch.container("postgres:17", "shop", tmp_path, timeout=60):
+        raise ZeroDivisionError
+    missing = pytest.raises(UnverifiedError, match=r"Unable to find image 'broken' locally. Name an image")
+    with missing, scratch.container("broken", "shop", tmp_path, timeout=60):
+        pytest.fail("there is none")
+    assert [one.split()[1] for one in runner.ran] == ["run", "rm", "run", "rm"]
+
+
+def test_sweep(runner: Runner) -> None:
+    runner.expect("^docker ps -aq --filter label=lifeboat.scratch=shop$", "a\nb\n")
+    runner.expect("^docker rm --force --volumes a b$")
+    scratch.sweep("shop")
+    assert len(runner.ran) == 2
+
+
+def test_sweep_without_an_engine_is_quiet(runner: Runner) -> None:
+    runner.expect("^docker ps", (1, "", "no engine"))
+    scratch.sweep("shop")
+    assert len(runner.ran) == 1
+
+
+USERS = [({"postgres": 0}, "postgres"), ({"postgres": 1}, "1001")]
+
+
+@pytest.mark.parametrize(("known", "user"), USERS)
+def test_server_runs_as_the_images_own_account(runner: Runner, known: dict[str, int], user: str) -> None:
+    for name, status in known.items():
+        runner.expect(f"id {name}$", (status, "", ""))
+    runner.expect("id 1001$", (1, "", ""))
+    runner.expect("^docker exec ")
+    with scratch.server("box", superuser="chief o'x", preload="pg_cron", timeout=60) as server:
+        assert (server.user, server.mount) == ("chief o'x", "/backup")
+        assert server.tool("psql").argv[:4] == ["docker", "exec", "--user", "0"]
+    initdb = next(one for one in runner.ran if " initdb " in one)
+    assert f"--user {user} box initdb" in initdb
+    assert "-U chief o'x --auth=trust" in initdb
+    start = next(one for one in runner.ran if " pg_ctl " in one)
+    for words in ("listen_addresses=''", "fsync='off'", "shared_preload_libraries='pg_cron'"):
+        assert words in start
+
+
+def test_a_server_that_does_not_start_proves_nothing(runner: Runner) -> None:
+    runner.expect("id postgres$")
+    runner.expect("pg_ctl", (1, "", ""))
+    runner.expect("cat /lifeboat/log$", 'line\nFATAL:  could not access file "pg_cron"\n')
+    runner.expect("^docker exec ")
+    failed = pytest.raises(UnverifiedError, match=r'could not access file "pg_cron"')
+    with failed, scratch.server("box", superuser="u", preload="pg_cron", timeout=60):
+        pytest.fail("it does not run")
+
+
+def test_image_major(runner: Runner) -> None:
+    runner.expect("box postgres --version$", "postgres (PostgreSQL) 17.12\n")
+    assert scratch.image_major("box") == 17
+
+
+def test_an_image_without_postgresql(runner: Runner) -> None:
+    runner.expect("--version$", (127, "", "not found"))
+    with pytest.raises(NotFoundError, match=r"Name another lifeboat_database.verify_image"):
+        scratch.image_major("box")
