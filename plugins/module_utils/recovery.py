@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -315,16 +316,16 @@ def _ask(check: EndpointCheck) -> str:
     if not check.url.startswith(("http://", "https://")):
         return f"{check.url!r} is not an http or https address"
     data = None if check.body is None else json.dumps(check.body).encode()
-    request = urllib.request.Request(  # noqa: S310 - the scheme was looked at above
-        check.url, data=data, method=check.method, headers={"Content-Type": "application/json"}
-    )
     try:
+        request = urllib.request.Request(  # noqa: S310 - the scheme was looked at above
+            check.url, data=data, method=check.method, headers={"Content-Type": "application/json"}
+        )
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
             status, body = answer.status, answer.read(1 << 20)
     except urllib.error.HTTPError as exc:
         status, body = exc.code, exc.read(1 << 16)
-    except (OSError, ValueError) as exc:
-        return str(exc)
+    except (OSError, ValueError, http.client.HTTPException) as exc:
+        return str(exc) or repr(exc)
     if status != check.status:
         return f"status {status} instead of {check.status}: {_line(body)}"
     if not check.json:

@@ -1,0 +1,539 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501 - tables
+"""The acting phases on a stack made of a directory: what is moved, in which order, and what is never deleted."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    checks,
+    dump,
+    plan,
+    postgresql,
+    recovery,
+    restore,
+    runtime,
+    verify,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.config import EndpointCheck
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+    IntegrityError,
+    LifeboatError,
+    NotFoundError,
+    UsageError,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.runtime import DataMount, ServiceState
+from builders import FACTS, Runner, folder, make_config, publish
+
+UP = ServiceState(exists=True, running=True, status="running")
+CRASHED = ServiceState(exists=True, status="exited", exit_code=1)
+
+
+class Stack:
+    """A stack that keeps a diary. `comes_up`: whether its server answers once it was started."""
+
+    def __init__(self, mount: DataMount, comes_up: bool = True) -> None:
+        self.mount = mount
+        self.comes_up = comes_up
+        self.up = False
+        self.diary: list[str] = []
+        self.log = "PANIC:  could not locate a valid checkpoint record"
+        self.fresh_answers = True
+
+    def state(self, service: str) -> ServiceState:
+        return UP if self.up else CRASHED
+
+    def start(self, services: Any, *, timeout: float) -> None:
+        self.diary.append(f"start {' '.join(services)}")
+        self.up = self.comes_up or (self.fresh_answers and "initialise" in " ".join(self.diary))
+
+    def stop(self, services: Any, *, timeout: float) -> None:
+        self.diary.append(f"stop {' '.join(services)}")
+
+    def discard(self, service: str, *, timeout: float) -> None:
+        self.diary.append(f"discard {service}")
+
+    def initialise(self, service: str, path: str, superuser: str) -> None:
+        self.diary.append(f"initialise {path} for {superuser}")
+
+    def data_path(self, service: str) -> str:
+        return "/data"
+
+    def data_mount(self, service: str, inside: str) -> DataMount:
+        return self.mount
+
+    def by_hand(self, service: str) -> tuple[str, str]:
+        return f"stop {service}", "start all"
+
+    def logs(self, service: str, lines: int = 30) -> str:
+        return self.log
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "it's data"
+    path.mkdir(mode=0o700)
+    (path / "PG_VERSION").write_text("17")
+    return path
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, data: Path) -> Stack:
+    stack = Stack(DataMount("bind", str(data), data))
+    monkeypatch.setattr(runtime, "connect", lambda config: stack)
+    monkeypatch.setattr(postgresql, "reach", lambda config, one: (object(), "") if stack.up else (None, "it is down"))
+    monkeypatch.setattr(recovery, "PATIENCE_WHEN_EXITED", -1.0)
+    monkeypatch.setattr(recovery.time, "sleep", lambda _: None)
+    return stack
+
+
+PLANNED: dict[str, Any] = {
+    "mode": "swap",
+    "writers": ["backend", "worker"],
+    "stamp": "S",
+    "asked": False,
+    "unchecked": [],
+}
+
+
+def protect(tmp_path: Path, **changes: Any) -> dict[str, Any]:
+    return recovery.protect(make_config(tmp_path), {**PLANNED, **changes}, log=lambda _: None)
+
+
+def assess_as(monkeypatch: pytest.MonkeyPatch, condition: str, unchecked: tuple[str, ...] = ()) -> None:
+    monkeypatch.setattr(plan, "assess", lambda config, reference: plan.Assessment(condition, ("why",), "", unchecked))
+
+
+def test_swap_stops_the_writers_and_nothing_else(tmp_path: Path, world: Stack, data: Path) -> None:
+    done = protect(tmp_path)
+    assert (done["mode"], done["fresh"], done["quarantine"]) == ("swap", False, "")
+    assert world.diary == ["stop backend worker"]
+    assert (data / "PG_VERSION").exists()
+    assert plan.stopped(make_config(tmp_path)) == ["backend", "worker"], "remembered, lest a kill leave them stopped"
+    assert not (tmp_path / "state" / dump.RECOVERING).exists(), "the live database lives on: it may be backed up"
+
+
+def test_rebuild_moves_the_data_aside_and_deletes_nothing(tmp_path: Path, world: Stack, data: Path) -> None:
+    done = protect(tmp_path, mode="rebuild")
+    aside = data.with_name("it's data.quarantine_S")
+    assert (done["mode"], done["fresh"], done["quarantine"]) == ("rebuild", True, str(aside))
+    assert (aside / "PG_VERSION").read_text() == "17"
+    assert list(data.iterdir()) == []
+    assert data.stat().st_mode & 0o777 == 0o700
+    assert (data.stat().st_uid, data.stat().st_gid) == (os.getuid(), os.getgid())
+    assert world.diary == ["stop backend worker", "discard db", f"initialise {data} for postgres", "start db"]
+    quoted = "'\"'\"'".join(str(data).split("'"))
+    assert done["way_back"] == [
+        "stop db", f"mv '{quoted}' '{quoted}.recovered'", f"mv '{quoted}.quarantine_S' '{quoted}'", "start all",
+    ]  # fmt: skip
+    assert (tmp_path / "state" / dump.RECOVERING).exists(), (
+        "no backup of an empty server may become the newest good one"
+    )
+
+
+def test_the_way_back_works(tmp_path: Path, world: Stack, data: Path) -> None:
+    done = protect(tmp_path, mode="rebuild")
+    (data / "fresh").touch()
+    for command in done["way_back"][1:3]:
+        subprocess.run(["sh", "-c", command], check=True)
+    assert [one.name for one in data.iterdir()] == ["PG_VERSION"]
+    assert [one.name for one in Path(f"{data}.recovered").iterdir()] == ["fresh"]
+
+
+def test_a_volume_is_quarantined_as_a_volume(tmp_path: Path, world: Stack, data: Path, runner: Runner) -> None:
+    other = tmp_path / "volumes" / "quarantine"
+    other.mkdir(parents=True)
+    world.mount = DataMount("volume", "shop_data", data)
+    runner.expect(
+        "^docker volume create --label lifeboat.quarantine=shop shop_data_quarantine_S$", "shop_data_quarantine_S\n"
+    )
+    runner.expect("^docker volume inspect .* shop_data_quarantine_S$", f"{other}\n")
+    done = protect(tmp_path, mode="rebuild")
+    assert done["quarantine"] == str(other)
+    assert (other / "PG_VERSION").exists()
+    assert list(data.iterdir()) == []
+
+
+def test_a_volume_that_is_gone_needs_no_quarantine(tmp_path: Path, world: Stack) -> None:
+    world.mount = DataMount("volume", "gone", Path())
+    done = protect(tmp_path, mode="rebuild")
+    assert (done["mode"], done["fresh"], done["quarantine"], done["way_back"]) == ("rebuild", True, "", [])
+
+
+def test_data_that_cannot_be_moved_stays_and_says_so(tmp_path: Path, world: Stack, data: Path) -> None:
+    (data.with_name("it's data.quarantine_S")).mkdir()
+    (data.with_name("it's data.quarantine_S") / "earlier").touch()
+    with pytest.raises(LifeboatError, match=r"Directory not empty.*by hand"):
+        protect(tmp_path, mode="rebuild")
+    assert (data / "PG_VERSION").exists()
+    assert "start db" not in world.diary
+
+
+def test_a_server_that_comes_up_whole_is_not_restored(
+    tmp_path: Path, world: Stack, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assess_as(monkeypatch, plan.HEALTHY)
+    done = protect(tmp_path, mode="start")
+    assert (done["mode"], done["fresh"]) == ("started", False)
+    assert done["checks"][0]["result"] == checks.PASS
+    assert world.diary == ["stop backend worker", "start db"]
+    assert not (tmp_path / "state" / dump.RECOVERING).exists()
+    assess_as(monkeypatch, plan.HEALTHY, ("public.t was not read",))
+    assert protect(tmp_path, mode="start")["checks"][0]["result"] == checks.COULD_NOT_VERIFY
+
+
+STARTS = [
+    (plan.HEALTHY, True, "swap", "another state of it was asked for"),
+    (plan.DAMAGED, False, "swap", "damaged: it is restored beside"),
+    (plan.DOWN, False, "rebuild", "gone again while it was looked at"),
+]
+
+
+@pytest.mark.parametrize(("condition", "asked", "mode", "why"), STARTS)
+def test_a_server_that_comes_up_otherwise(
+    tmp_path: Path, world: Stack, monkeypatch: pytest.MonkeyPatch, condition: str, asked: bool, mode: str, why: str
+) -> None:
+    assess_as(monkeypatch, condition)
+    done = protect(tmp_path, mode="start", asked=asked)
+    assert (done["mode"], done["fresh"]) == (mode, mode == "rebuild"), why
+    assert (tmp_path / "state" / dump.RECOVERING).exists()
+
+
+def test_a_server_that_does_not_come_up_is_rebuilt(tmp_path: Path, world: Stack, data: Path) -> None:
+    world.comes_up = False
+    done = protect(tmp_path, mode="start")
+    assert (done["mode"], done["fresh"]) == ("rebuild", True)
+    assert world.diary[:3] == ["stop backend worker", "start db", "discard db"]
+
+
+def test_a_server_that_only_refuses_us_is_never_rebuilt(
+    tmp_path: Path, world: Stack, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.comes_up = False
+    monkeypatch.setattr(postgresql, "reach", lambda config, one: (None, 'role "app" does not exist'))
+    with pytest.raises(UsageError, match=r'role "app" does not exist.*method=rebuild'):
+        protect(tmp_path, mode="start")
+    assert (data / "PG_VERSION").exists()
+
+
+def test_a_fresh_server_that_does_not_start_tells_its_last_words(tmp_path: Path, world: Stack, data: Path) -> None:
+    world.comes_up = world.fresh_answers = False
+    with pytest.raises(LifeboatError, match=r"it last said: PANIC:  could not locate"):
+        protect(tmp_path, mode="rebuild")
+    assert (data.with_name("it's data.quarantine_S") / "PG_VERSION").exists()
+
+
+def test_a_recovery_that_only_has_to_reopen_touches_nothing(tmp_path: Path, world: Stack) -> None:
+    done = protect(tmp_path, mode="reopen")
+    assert (done["mode"], world.diary) == ("started", [])
+    assert done["checks"][0]["result"] == checks.PASS
+    assert protect(tmp_path, mode="reopen", unchecked=["x"])["checks"][0]["result"] == checks.COULD_NOT_VERIFY
+
+
+# --- restore beside, prove, swap ---
+
+
+class Server:
+    version_num = 170012
+
+    def __init__(self, diary: list[str], names: list[str]) -> None:
+        self.diary = diary
+        self.names = names
+
+    def reap(self, *_: Any) -> int:
+        self.diary.append("reap")
+        return 0
+
+    def databases(self) -> list[str]:
+        return self.names
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, world: Stack) -> dict[str, Any]:
+    """The steps of a restore, each of which may fail or find a difference."""
+    diary: list[str] = []
+    found: dict[str, Any] = {
+        "diary": diary,
+        "fail": "",
+        "checks": [checks.Check("tables", checks.PASS, "")],
+        "names": ["shop"],
+    }
+
+    def step(name: str, answer: Any = None) -> Any:
+        def run(*arguments: Any, **_: Any) -> Any:
+            words = [str(one) for one in arguments if isinstance(one, str)]
+            diary.append(" ".join([name, *words]))
+            if found["fail"] == name:
+                raise LifeboatError(name, "shop", f"{name} failed")
+            return answer() if callable(answer) else answer
+
+        return run
+
+    monkeypatch.setattr(postgresql, "connect", lambda config, stack: Server(diary, found["names"]))
+    monkeypatch.setattr(restore, "roles", step("roles", ["app"]))
+    monkeypatch.setattr(restore, "database", step("restore"))
+    monkeypatch.setattr(restore, "compare", step("compare", lambda: list(found["checks"])))
+    monkeypatch.setattr(restore, "analyze", step("analyze"))
+    monkeypatch.setattr(restore, "swap", step("swap", "shop_quarantine_S"))
+    monkeypatch.setattr(restore, "drop", step("drop"))
+    monkeypatch.setattr(restore, "refresh_collations", step("collations", []))
+    return found
+
+
+def recover(tmp_path: Path, **options: Any) -> dict[str, Any]:
+    one = publish(tmp_path)
+    plain = {"fresh": False, "stamp": "20261124_020000", "log": lambda _: None}
+    return recovery.restore_database(make_config(tmp_path), one.id, **{**plain, **options})
+
+
+def test_restore_proves_before_it_swaps(tmp_path: Path, server: dict[str, Any]) -> None:
+    settings = make_config(tmp_path)
+    settings.state.mkdir()
+    (settings.state / dump.RECOVERING).touch()
+    done = recover(tmp_path, asked="2026-11-24T11:00:00+09:00")
+    assert server["diary"] == [
+        "reap", "roles", "restore shop_restore_20261124_020000", "compare shop_restore_20261124_020000",
+        "analyze shop_restore_20261124_020000", "swap shop shop_restore_20261124_020000 20261124_020000", "collations",
+    ]  # fmt: skip
+    assert (done["quarantined_database"], done["roles"]) == ("shop_quarantine_S", ["app"])
+    assert [one["name"] for one in done["checks"]] == ["checksums", "tables"]
+    assert set(done["seconds"]) == {"restore", "verify", "swap"}
+    last = plan.recovered(settings)
+    assert last is not None
+    assert (last["id"], last["asked"]) == (done["id"], "2026-11-24T02:00:00.000Z")
+    assert not (settings.state / dump.RECOVERING).exists()
+
+
+def test_on_a_fresh_server_the_empty_database_is_dropped_after_the_swap(tmp_path: Path, server: dict[str, Any]) -> None:
+    done = recover(tmp_path, fresh=True)
+    assert server["diary"][-2:] == ["drop shop_quarantine_S", "collations"]
+    assert done["quarantined_database"] == ""
+
+
+@pytest.mark.parametrize("step", ["restore", "compare", "analyze"])
+def test_what_fails_beside_is_dropped_and_the_live_database_untouched(
+    tmp_path: Path, server: dict[str, Any], step: str
+) -> None:
+    server["fail"] = step
+    with pytest.raises(LifeboatError, match=f"{step} failed"):
+        recover(tmp_path)
+    assert server["diary"][-2:] == ["reap", "drop shop_restore_20261124_020000"]
+    assert not [one for one in server["diary"] if one.startswith("swap")]
+    assert plan.recovered(make_config(tmp_path)) is None
+
+
+def test_a_difference_is_an_error_before_the_swap(tmp_path: Path, server: dict[str, Any]) -> None:
+    server["checks"] = [checks.Check("tables", checks.FAIL, "public.t differs"), checks.Check("roles", checks.PASS)]
+    with pytest.raises(IntegrityError, match=r"tables: public.t differs. shop is untouched"):
+        recover(tmp_path)
+    assert server["diary"][-1] == "drop shop_restore_20261124_020000"
+
+
+def test_what_could_not_be_compared_does_not_stop_a_recovery(tmp_path: Path, server: dict[str, Any]) -> None:
+    """Into a newer major definitions print otherwise: the evidence says so, and the data is back."""
+    server["checks"].append(checks.Check("schema", checks.COULD_NOT_VERIFY, "majors"))
+    assert recover(tmp_path)["checks"][-1]["result"] == checks.COULD_NOT_VERIFY
+
+
+def test_a_failed_role_stops_before_a_database_is_made(tmp_path: Path, server: dict[str, Any]) -> None:
+    server["fail"] = "roles"
+    with pytest.raises(LifeboatError, match="roles failed"):
+        recover(tmp_path)
+    assert server["diary"] == ["reap", "roles"]
+
+
+LEFT = [
+    ("shop", ["shop_restore_20261124_010000", "shop_restore_20250101_000000"], True),
+    ("shop", ["shop_restore_2026", "xshop_restore_20261124_010000", "shop_restore_20261124_010000x", "shop_quarantine_20261124_010000",
+              "shop", "shop_restore_20261124_01000a", "Shop_restore_20261124_010000"], False),
+    ("語" * 21, ["語" * 13 + "_restore_20261124_010000"], True),
+    ("a.c", ["abc_restore_20261124_010000"], False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "left", "dropped"), LEFT)
+def test_only_what_a_killed_run_left_is_dropped(
+    tmp_path: Path, server: dict[str, Any], name: str, left: list[str], dropped: bool
+) -> None:
+    server["names"] = left
+    one = publish(tmp_path)
+    settings = make_config(tmp_path, database={"name": name})
+    recovery.restore_database(settings, one.id, fresh=False, stamp="20261124_020000", log=lambda _: None)
+    assert [each for each in server["diary"] if each.startswith("drop")] == [f"drop {each}" for each in left if dropped]
+
+
+def test_a_backup_that_was_damaged_meanwhile_is_not_used(tmp_path: Path, server: dict[str, Any]) -> None:
+    one = publish(tmp_path)
+    (folder(tmp_path, one) / "database.dump").write_bytes(b"DUMP")
+    with pytest.raises(IntegrityError, match="another SHA-256"):
+        recovery.restore_database(make_config(tmp_path), one.id, fresh=False, stamp="S", log=lambda _: None)
+    assert server["diary"] == ["reap"]
+    with pytest.raises(NotFoundError):
+        recovery.restore_database(make_config(tmp_path), "db_backup_20200101_000000", fresh=False, stamp="S", log=print)
+    with pytest.raises(UsageError, match="it is not ISO 8601"):
+        recovery.restore_database(make_config(tmp_path), one.id, fresh=False, stamp="S", asked="noon", log=print)
+    assert verify.facts_of(folder(tmp_path, one)) == FACTS
+
+
+# --- reopen ---
+
+
+class Application(http.server.BaseHTTPRequestHandler):
+    """/health answers 503 at first; /wrong never right; /echo what it is sent."""
+
+    asked = 0
+
+    def answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        if self.path == "/health":
+            self.answer(503 if type(self).asked < 3 else 200, b'{"status": "ok", "depth": {"a": 1}}')
+        elif self.path == "/list":
+            self.answer(200, b"[1]")
+        else:
+            self.answer(500, b"<html>\n  password=hunter2 " + b"x" * 500)
+
+    def do_POST(self) -> None:
+        sent = self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(201, json.dumps({"sent": json.loads(sent), "type": self.headers["Content-Type"]}).encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def application() -> Iterator[str]:
+    Application.asked = 0
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Application) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def ask(base: str, path: str, patience: float = 60, **more: Any) -> checks.Check:
+    return recovery._endpoint(EndpointCheck(url=f"{base}{path}", **more), recovery.time.monotonic() + patience)
+
+
+ENDPOINTS: list[tuple[str, dict[str, Any], float, str, str]] = [
+    ("/health", {"json": {"status": "ok", "depth": {"a": 1}}}, 60, "PASS", "status 200, status=ok"),
+    ("/health", {}, 0, "FAIL", "status 503 instead of 200"),
+    ("/health", {"status": 503}, 0, "PASS", "status 503"),
+    (
+        "/echo",
+        {
+            "method": "POST",
+            "body": {"a": "日"},
+            "status": 201,
+            "json": {"sent": {"a": "日"}, "type": "application/json"},
+        },
+        0,
+        "PASS",
+        "status 201",
+    ),
+    (
+        "/echo",
+        {"method": "POST", "body": {"a": 1}, "status": 201, "json": {"sent": {"a": 2}}},
+        0,
+        "FAIL",
+        "sent is {'a': 1} instead of {'a': 2}",
+    ),
+    ("/list", {"json": {"a": 1}}, 0, "FAIL", "the answer is not a JSON object"),
+    ("/wrong", {}, 0, "FAIL", "status 500 instead of 200: <html> password=******** xxx"),
+]
+
+
+@pytest.mark.parametrize(("path", "more", "patience", "result", "words"), ENDPOINTS)
+def test_endpoints(
+    application: str,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    more: dict[str, Any],
+    patience: float,
+    result: str,
+    words: str,
+) -> None:
+    monkeypatch.setattr(recovery.time, "sleep", lambda _: None)
+    found = ask(application, path, patience, **more)
+    assert (found.name, found.result) == (f"{more.get('method', 'GET')} {application}{path}", result)
+    assert words in found.detail
+    assert "\n" not in found.detail
+    assert len(found.detail) < 300
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1/", "http://nowhere.invalid/", "file:///etc/passwd", "ftp://x/", "", "http://[/"]
+)
+def test_addresses_that_do_not_answer(url: str) -> None:
+    assert ask("", url, 0).result == checks.FAIL
+
+
+@pytest.mark.parametrize("said", [b"", b"garbage\r\n\r\n", b"\xff" * 70000])
+def test_what_speaks_no_http(said: bytes) -> None:
+    """A service that is starting, or another one on its port: a failed check, never a traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            with listener.accept()[0] as peer:
+                peer.recv(1000)
+                peer.sendall(said)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        found = ask(f"http://127.0.0.1:{listener.getsockname()[1]}", "/", 0)
+        thread.join()
+    assert found.result == checks.FAIL
+    assert found.detail
+
+
+class Services:
+    """What the application's services do once they are started."""
+
+    def __init__(self, problem: Optional[str]) -> None:
+        self.problem = problem
+        self.started: list[str] = []
+
+    def start(self, services: Any, *, timeout: float) -> None:
+        self.started = list(services)
+        if self.problem:
+            raise LifeboatError("start services", "backend", self.problem)
+
+    def state(self, service: str) -> ServiceState:
+        return UP
+
+
+@pytest.mark.parametrize(("problem", "verdict"), [(None, checks.PASS), ("port is taken", checks.FAIL)])
+def test_reopen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, application: str, problem: Optional[str], verdict: str
+) -> None:
+    stack = Services(problem)
+    monkeypatch.setattr(runtime, "connect", lambda config: stack)
+    settings = make_config(tmp_path, application={"checks": [{"url": f"{application}/list"}], "timeout": 1})
+    settings.state.mkdir()
+    (settings.state / plan.STOPPED).write_text('["backend"]')
+    found = recovery.reopen(settings, ["backend"], log=lambda _: None)
+    assert stack.started == ["db", "backend"], "the database first, or the writers find none"
+    assert checks.verdict(found) == verdict
+    assert [one.name for one in found][-1] == f"GET {application}/list", "what is wrong is found all at once"
+    assert (plan.stopped(settings) == []) is (verdict == checks.PASS), "remembered until they run"
+    if problem:
+        assert found[0] == checks.Check("services", checks.FAIL, problem)
+    else:
+        assert [one.name for one in found[:2]] == ["service db", "service backend"]
