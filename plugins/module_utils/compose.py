@@ -143,8 +143,13 @@ class ComposeRuntime:
         return exec_command(found.id, argv, env=env, stdin=stdin, user=user)
 
     def start(self, services: Sequence[str], *, timeout: float) -> None:
+        """Start the containers there are, make those that are missing; a recovery is no time for a new version.
+
+        Without --no-recreate Compose replaces every container that depends on another: --no-deps leaves what it depends
+        on out of what it compares.
+        """
         if services:
-            self._control("start", services, ["up", "--detach", "--no-deps", *services], timeout)
+            self._control("start", services, ["up", "--detach", "--no-deps", "--no-recreate", *services], timeout)
 
     def stop(self, services: Sequence[str], *, timeout: float) -> None:
         if services:

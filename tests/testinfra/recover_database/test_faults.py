@@ -27,6 +27,7 @@ def test_fault_is_recovered(shop: Stack, backed_up: list[str], fault: Fault) -> 
     expected = backed_up if fault.loses else shop.portrait()
     databases, volumes = set(shop.databases()), set(shop.host.volumes())
     fault.inject(shop)
+    containers = without_pids(shop.host.world())["containers"]
     if fault in THOROUGH.values():
         the_plan_alone_changes_nothing(shop, fault)
 
@@ -61,6 +62,8 @@ def test_fault_is_recovered(shop: Stack, backed_up: list[str], fault: Fault) -> 
         assert f"way back: mv {inside} {shop.data_directory()}" in recovery.said
     if fault.mode == "started":
         assert not kept["database"] and not kept["volume"]
+    if fault.mode != "rebuild":  # stopped and started, none replaced
+        assert set(containers) <= set(without_pids(shop.host.world())["containers"])
 
     if fault in THOROUGH.values():
         again = playbook(RECOVER, confirm=HERE)
