@@ -162,7 +162,7 @@ def test_the_files_and_the_name_of_the_project_are_passed_on(runner: Runner, tmp
         f"docker compose --project-directory {tmp_path} --file {tmp_path}/a.yml --file /abs/b.yml --project-name named"
     )
     assert runner.ran == [
-        f"{base} up --detach --no-deps db web",
+        f"{base} up --detach --no-deps --no-recreate db web",
         f"{base} stop web",
         f"{base} rm --stop --force db",
     ]
