@@ -108,7 +108,9 @@ class Stack:
 
     def wipe(self) -> None:
         """Drop every database and role that tests made."""
-        found = self.psql("SELECT to_json(datname) FROM pg_database WHERE oid >= 16384;", "template1")
+        # By name: a `postgres` that was swapped in is not the one that initdb made.
+        kept = "('postgres', 'template0', 'template1')"
+        found = self.psql(f"SELECT to_json(datname) FROM pg_database WHERE datname NOT IN {kept};", "template1")
         for one in found:
             self.psql(f"DROP DATABASE {identifier(json.loads(one))} WITH (FORCE);", "template1")
         found = self.psql("SELECT to_json(rolname) FROM pg_roles WHERE oid >= 16384;", "template1")

@@ -204,7 +204,7 @@ def test_a_killed_restore(stack: Stack, settings: config.Config, tmp_path: Path,
     assert stack.psql("SELECT count(*) FROM t;", "shop") == ["20001"]
     done = recovery.restore_database(settings, identity, fresh=False, stamp="20261124_030000", log=say)
     assert stack.psql("SELECT count(*) FROM t;", "shop") == ["20000"]
-    databases = stack.psql("SELECT datname FROM pg_database WHERE oid >= 16384 ORDER BY 1;")
+    databases = stack.psql("SELECT datname FROM pg_database WHERE datname ~ 'shop' ORDER BY 1;")
     assert databases == ["shop", done["quarantined_database"]]
     assert stack.psql("SELECT count(*) FROM t;", done["quarantined_database"]) == ["20001"]
 
