@@ -27,6 +27,8 @@ STATE_DIRECTORY = Path("/var/lib/lifeboat")
 FORMATS = ("directory", "custom", "plain")
 FINGERPRINTS = ("content", "rows")
 LEVELS = ("checksum", "archive", "restore")
+ENGINES = ("rclone", "mc")
+LOCKS = ("", "GOVERNANCE", "COMPLIANCE")
 _STACK = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _COMPRESSION = re.compile(r"(none|(gzip|lz4|zstd)(:\d{1,2})?)")
 
@@ -68,6 +70,52 @@ class DatabaseSettings:
 
 
 @dataclass(frozen=True)
+class ObjectsSettings:
+    """The bucket of the stack's own object store. `bucket` empty: the stack has none.
+
+    `service`: the Compose service or systemd unit that serves it; empty where it is not ours to start and stop.
+    `endpoint_url` empty: the service's own address and `port`. `data_directory`: where it keeps its data, inside the
+    container. `change_limit`: percent of the bucket that one mirror may remove or overwrite unasked.
+    `bandwidth`: what rclone's --bwlimit takes. `keys_query`: SQL that returns the object keys that the database knows
+    (columns key, and where known size in bytes, sha256 in hex). Secrets: objects_access_key, objects_secret_key.
+    """
+
+    service: str = ""
+    endpoint_url: str = ""
+    port: int = 9000
+    region: str = ""
+    ca_bundle: str = ""
+    bucket: str = ""
+    data_directory: str = ""
+    engine: str = "rclone"
+    transfers: int = 32
+    bandwidth: str = ""
+    change_limit: int = 30
+    keys_query: str = ""
+
+
+@dataclass(frozen=True)
+class VaultSettings:
+    """The S3 endpoint that does not burn with the host. `objects_bucket` empty: there is no vault.
+
+    `objects_bucket`: the mirror of the stack's bucket, versioned. `repository_bucket`: copies of the repository, under
+    `prefix`; empty: none are kept. `noncurrent_days`: how long replaced and removed objects can be gone back to.
+    `object_lock`: GOVERNANCE or COMPLIANCE for `lock_days`, chosen when the bucket is made.
+    Secrets: vault_access_key, vault_secret_key.
+    """
+
+    endpoint_url: str = ""
+    region: str = ""
+    ca_bundle: str = ""
+    objects_bucket: str = ""
+    repository_bucket: str = ""
+    prefix: str = ""
+    noncurrent_days: int = 30
+    object_lock: str = ""
+    lock_days: int = 0
+
+
+@dataclass(frozen=True)
 class EndpointCheck:
     """One request that proves the application works: expected status, and JSON fields that must equal."""
 
@@ -98,6 +146,7 @@ class AlarmSettings:
     backup_age_hours: int = 26
     proof_age_days: int = 8
     recovery_target_seconds: int = 4 * 3600
+    objects_target_seconds: int = 2 * 3600
 
 
 @dataclass(frozen=True)
@@ -111,6 +160,8 @@ class Config:
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     repository: Mapping[str, Any] = field(default_factory=lambda: {"type": "local", "path": "/backup"})
     retention: Mapping[str, Any] = field(default_factory=dict)
+    objects: ObjectsSettings = field(default_factory=ObjectsSettings)
+    vault: VaultSettings = field(default_factory=VaultSettings)
     application: ApplicationSettings = field(default_factory=ApplicationSettings)
     alarms: AlarmSettings = field(default_factory=AlarmSettings)
     state_directory: str = ""
@@ -177,6 +228,8 @@ def from_mapping(
         ("runtime.type", config.runtime.type, ("compose", "host")),
         ("database.format", config.database.format, FORMATS),
         ("database.fingerprint", config.database.fingerprint, FINGERPRINTS),
+        ("objects.engine", config.objects.engine, ENGINES),
+        ("vault.object_lock", config.vault.object_lock, LOCKS),
     )
     for name, value, allowed in checks:
         if value not in allowed:
@@ -185,9 +238,24 @@ def from_mapping(
         raise _wrong(f"{where}.database.compression", f"{config.database.compression!r} is not none or method:level")
     if config.database.jobs < 1 or config.timeout < 1:
         raise _wrong(where, "jobs and timeout must be at least 1")
+    _check_objects(config, where)
     if config.runtime.type == "compose" and not config.runtime.project_directory and not config.runtime.project:
         raise _wrong(f"{where}.runtime", "neither project_directory nor project is given")
     return config
+
+
+def _check_objects(config: Config, where: str) -> None:
+    objects, vault = config.objects, config.vault
+    if objects.bucket and not objects.endpoint_url and not objects.service:
+        raise _wrong(f"{where}.objects", "neither endpoint_url nor service says where the bucket is")
+    if objects.bucket and not vault.objects_bucket:
+        raise _wrong(f"{where}.vault", "there is a bucket to protect and no objects_bucket to mirror it to")
+    if vault.objects_bucket and vault.objects_bucket == vault.repository_bucket:
+        raise _wrong(f"{where}.vault", "objects_bucket and repository_bucket must be two buckets")
+    if bool(vault.object_lock) != (vault.lock_days > 0):
+        raise _wrong(f"{where}.vault", "object_lock and lock_days go together")
+    if not 0 <= objects.change_limit <= 100 or objects.transfers < 1 or vault.noncurrent_days < 1:
+        raise _wrong(where, "change_limit is a percentage; transfers and noncurrent_days must be at least 1")
 
 
 def _read(path: Path) -> Any:
