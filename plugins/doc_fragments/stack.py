@@ -26,7 +26,9 @@ options:
         backups in S3 after the original is lost. Same keys as the file.
     type: dict
   secrets:
-    description: "Secrets that go with O(settings): C(database_password), C(s3_access_key), C(s3_secret_key)."
+    description: >-
+      Secrets that go with O(settings): C(database_password), C(database_backup_password), C(s3_access_key),
+      C(s3_secret_key), C(objects_access_key), C(objects_secret_key), C(vault_access_key), C(vault_secret_key).
     type: dict
 requirements:
   - Python >= 3.9 on the managed host

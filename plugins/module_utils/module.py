@@ -43,7 +43,7 @@ class Task:
             self.config = config.load(self.params["stack"], Path(self.params["config_directory"]))
 
     def log(self, line: str) -> None:
-        """Said while it happens: `journalctl -f -t lifeboat` on the host follows a long step."""
+        """Said while it happens: `journalctl -f` on the host follows a long step."""
         self.lines.append(line)
         self.module.log(line)
 
