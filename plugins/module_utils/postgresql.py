@@ -20,7 +20,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import IO, Any, Optional, Protocol
+from typing import IO, Any, Callable, Optional, Protocol
 
 from . import pipeline
 from .config import Config
@@ -155,6 +155,19 @@ class Server:
         )
         return [json.loads(line) for line in text.split("\n") if line]  # only this one: names may hold U+2028
 
+    def stream(self, sql: str, take: Callable[[Any], object], *, database: str, attempted: str) -> None:
+        """Like execute(), and hand every row to `take` as it comes: neither psql nor we ever hold them all."""
+        # https://www.postgresql.org/docs/current/app-psql.html#APP-PSQL-VARIABLES-FETCH-COUNT: for SELECT only
+        source = io.BytesIO(f"{_pins()}\\set FETCH_COUNT 5000\n{sql}\n".encode())
+        pipeline.run(
+            [self._psql(database)],
+            attempted=attempted,
+            subject=f"database {database}",
+            source=source,
+            sink=_Rows(take),
+            timeout=self.timeout,
+        )
+
     def psql_script(self, database: str) -> Command:
         """psql that runs its stdin in one transaction, stopping at the first error."""
         argv = ["psql", "-Xqw", "--single-transaction", "-v", "ON_ERROR_STOP=1", "-d", conninfo(dbname=database)]
@@ -256,6 +269,21 @@ class Server:
                 subject=SCRATCH,
                 timeout=300,
             )
+
+
+class _Rows:
+    """A sink that reads one JSON value a line."""
+
+    def __init__(self, take: Callable[[Any], object]) -> None:
+        self._take = take
+        self._rest = b""
+
+    def write(self, data: bytes, /) -> int:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            if line:
+                self._take(json.loads(line))
+        return len(data)
 
 
 class Session:

@@ -82,12 +82,14 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     filesystem,
     fingerprint,
     host,
+    inventory,
     lock,
     manifest,
     pipeline,
     plan,
     postgresql,
     prune,
+    reconcile,
     recovery,
     repository,
     repository_local,
@@ -105,8 +107,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
 
 # Importing them is what makes Ansible send them to the host; their sources are then read back from what it sent.
 CORE = (
-    catalog, checks, cli, compose, config, dump, errors, evidence, filesystem, fingerprint, host, lock, manifest, pipeline, plan,
-    postgresql, prune, recovery, repository, repository_local, repository_s3, restore, retention, runtime, s3, scratch,
+    catalog, checks, cli, compose, config, dump, errors, evidence, filesystem, fingerprint, host, inventory, lock, manifest, pipeline, plan,
+    postgresql, prune, reconcile, recovery, repository, repository_local, repository_s3, restore, retention, runtime, s3, scratch,
     service, status, verify, version,
 )  # fmt: skip
 MAIN = b"import sys\n\nfrom lifeboat.cli import main\n\nsys.exit(main())\n"

@@ -189,6 +189,9 @@ def test_every_row_is_one_json_value_whatever_is_in_it(
     with server.session("d") as session:
         assert session.rows("SELECT x;", attempted="try") == rows
         assert session.rows("SELECT x;", attempted="try") == rows
+    streamed: list[Any] = []
+    server.stream("SELECT x;", streamed.append, database="d", attempted="try")
+    assert streamed == rows
 
 
 def test_failures_name_what_was_attempted_in_the_servers_words(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,6 +202,8 @@ def test_failures_name_what_was_attempted_in_the_servers_words(fake: Path, monke
     assert server.answers() == (False, "psql: psql: ERROR:  it broke (exit 1)")
     with server.session("d") as session, pytest.raises(LifeboatError, match=r"Could not count.*it broke"):
         session.rows("SELECT 1;", attempted="count")
+    with pytest.raises(LifeboatError, match=r"Could not count.*it broke"):
+        server.stream("SELECT 1;", [].append, database="d", attempted="count")
 
 
 def test_a_session_that_hangs_is_bounded(fake: Path) -> None:

@@ -1,0 +1,75 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keys by the million: hostile ones are told apart, memory stays bounded, a full disk is said."""
+
+from __future__ import annotations
+
+import resource
+import sqlite3
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import inventory
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.inventory import Inventory
+
+HOSTILE = [
+    "a",
+    "A",
+    "a ",
+    " a",
+    "a//b",
+    "/a",
+    "a/",
+    "..",
+    "é",
+    "e\u0301",
+    "\u2028",
+    "a\x00b",
+    "a'; DROP TABLE live;--",
+    "%",
+    "_",
+]
+
+
+def lines(keys: list[str]) -> list[dict[str, object]]:
+    return [{"key": key, "size": len(key), "etag": "e", "modified": "2026-11-24T02:00:00Z", "n": key} for key in keys]
+
+
+def test_every_key_is_its_own() -> None:
+    with Inventory() as one:
+        assert one.add_listing("point", lines(HOSTILE)) == len(HOSTILE)
+        assert one.add_listing("live", lines(HOSTILE[1:])) == len(HOSTILE) - 1
+        missing = "point p WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.key = p.key)"
+        assert one.counted(missing) == (1, ["a"])
+        assert [entry["n"] for entry in one.entries("point")] == sorted(HOSTILE, key=str.encode)
+        assert one.counted("live", shown=2) == (len(HOSTILE) - 1, sorted(HOSTILE[1:], key=str.encode)[:2])
+
+
+def test_a_key_that_a_changing_listing_repeats_counts_once_and_as_said_last() -> None:
+    with Inventory() as one:
+        one.add("live", [("k", 1, "x", "", 0.0), ("k", 2, "y", "", 0.0)])
+        assert list(one.each("SELECT key, size, etag FROM live")) == [("k", 2, "y")]
+
+
+def test_memory_stays_bounded() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with Inventory() as one:
+        one.add("live", ((f"folder/{n % 97}/object-{n:09d}", n, "e" * 32, "", 0.0) for n in range(300_000)))
+        assert one.count("live") == 300_000
+        assert sum(size for (size,) in one.each("SELECT size FROM live ORDER BY etag, key")) == sum(range(300_000))
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 120 << 10, f"{grown} KiB"
+
+
+def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = sqlite3.connect
+
+    def small(*args: object, **options: object) -> sqlite3.Connection:
+        base = real("", isolation_level=None)
+        base.execute("PRAGMA max_page_count = 40")
+        return base
+
+    monkeypatch.setattr(inventory.sqlite3, "connect", small)
+    with Inventory() as one, pytest.raises(LifeboatError, match=r"disk is full.*SQLITE_TMPDIR"):
+        one.add("live", ((f"key {n}", 1, "", "", 0.0) for n in range(10_000)))
