@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import re
-import shlex
 import time
 import urllib.error
 import urllib.request
@@ -19,14 +17,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable
 
-from . import catalog, dump, pipeline, plan, postgresql, repository, restore, runtime, verify
+from . import catalog, dump, pipeline, plan, postgresql, quarantine, repository, restore, runtime, verify
 from .checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
 from .config import Config, EndpointCheck
 from .errors import IntegrityError, LifeboatError
 from .filesystem import explained
 from .manifest import format_time, parse, parse_time
-from .pipeline import Command
-from .runtime import DataMount, Runtime
+from .runtime import Runtime
 
 Log = Callable[[str], None]
 # A server that keeps exiting will not come up; one that replays its log says so, and may take as long as it needs.
@@ -118,20 +115,19 @@ def _rebuild(config: Config, stack: Runtime, stamp: str, log: Log) -> dict[str, 
     service = config.database.service
     mount = plan.data_mount(config, stack)
     stack.discard(service, timeout=120)
-    quarantine, way_back = "", []
+    kept = ""
+    way_back: list[str] = []
     if mount.path != Path() and mount.path.is_dir():
-        aside = _quarantine(config, mount, stamp)
-        quarantine = str(aside)
+        aside = quarantine.aside(config.stack, mount, stamp)
+        kept = str(aside)
         log(f"quarantined {mount.path} as {aside}")
-        stop, start = stack.by_hand(service)
-        old, new = shlex.quote(str(aside)), shlex.quote(str(mount.path))
-        way_back = [stop, f"mv {new} {shlex.quote(f'{mount.path}.recovered')}", f"mv {old} {new}", start]
+        way_back = quarantine.way_back(stack, service, mount, aside)
     log(f"starting a fresh {service}")
     stack.initialise(service, str(mount.path), config.database.user or "postgres")
     stack.start([service], timeout=300)
     _wait_for_answer(config, stack)
     _wait_until_settled(config, stack)
-    return {"quarantine": quarantine, "way_back": way_back}
+    return {"quarantine": kept, "way_back": way_back}
 
 
 def _wait_until_settled(config: Config, stack: Runtime) -> None:
@@ -145,39 +141,6 @@ def _wait_until_settled(config: Config, stack: Runtime) -> None:
         up = state.running and state.health != "starting" and postgresql.reach(config, stack)[0] is not None
         calm = calm + 1 if up else 0
         time.sleep(0.5)
-
-
-def _quarantine(config: Config, mount: DataMount, stamp: str) -> Path:
-    """Move the data aside by rename: instant, whatever its size, and complete or not at all."""
-    attempted, where = "quarantine the data directory", str(mount.path)
-    info = mount.path.stat()
-    if mount.kind == "volume":
-        name = f"{mount.name}_quarantine_{stamp}"
-        made = pipeline.output(
-            Command(["docker", "volume", "create", "--label", f"lifeboat.quarantine={config.stack}", name]),
-            attempted=attempted,
-            subject=where,
-        ).strip()
-        aside = Path(
-            pipeline.output(
-                Command(["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", made]),
-                attempted=attempted,
-                subject=where,
-            ).strip()
-        )
-    else:
-        aside = mount.path.with_name(f"{mount.path.name}.quarantine_{stamp}")
-    try:
-        if mount.kind == "volume":
-            aside.rmdir()
-        mount.path.rename(aside)
-        mount.path.mkdir(mode=info.st_mode & 0o7777)
-        os.chown(mount.path, info.st_uid, info.st_gid)
-    except OSError as exc:
-        raise LifeboatError(
-            attempted, where, exc.strerror or str(exc), f"Move it to {aside} by hand, then run the recovery again."
-        ) from exc
-    return aside
 
 
 def restore_database(

@@ -136,6 +136,12 @@ def translate(exc: BaseException, attempted: str, subject: str) -> LifeboatError
     return None
 
 
+def code(error: LifeboatError) -> str:
+    """The code with which the server answered, where `error` is such an answer: NoSuchBucket, 404; else nothing."""
+    answer = getattr(error.__cause__, "response", None) or {}
+    return str(answer.get("Error", {}).get("Code", ""))
+
+
 def open_object(client: Client, bucket: str, key: str) -> BinaryIO:
     """Read an object as a stream. NotFoundError comes now, IntegrityError at the end, if the bytes are wrong."""
     return io.BufferedReader(_Reader(client, bucket, key), 1 << 20)

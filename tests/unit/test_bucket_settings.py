@@ -1,0 +1,154 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501 - tables
+"""A bucket's settings: read from servers that know more or less, what counts as lost, and only that is set again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import bucket_settings
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError, UsageError
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+RULES = [
+    {"ID": "old", "Status": "Enabled", "Filter": {"Prefix": ""}, "NoncurrentVersionExpiration": {"NoncurrentDays": 30}}
+]
+POLICY = {"Version": "2012-10-17", "Statement": []}
+CORS = [{"AllowedMethods": ["GET"], "AllowedOrigins": ["*"]}]
+WHOLE = {"versioning": "Enabled", "lifecycle": RULES, "policy": POLICY, "cors": CORS}
+
+
+def refused(code: str, status: int = 400) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": status}}, "X")  # type: ignore[typeddict-item]
+
+
+@dataclass
+class Bucket:
+    """A bucket that answers as a test says; what is put into it is kept."""
+
+    answers: dict[str, Any]
+    name: str = "uploads"
+    url: str = "s3://uploads at test"
+    put: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def client(self) -> Bucket:
+        return self
+
+    def __getattr__(self, call: str) -> Any:
+        def answer(**arguments: Any) -> Any:
+            assert arguments.pop("Bucket") == "uploads"
+            if not call.startswith(("get_", "head_")):
+                self.put[call] = arguments
+                return {}
+            found = self.answers[call]
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        return answer
+
+
+def telling(**changes: Any) -> Bucket:
+    return Bucket(
+        {
+            "get_bucket_versioning": {"Status": "Enabled"},
+            "get_bucket_lifecycle_configuration": {"Rules": RULES},
+            "get_bucket_policy": {"Policy": json.dumps(POLICY)},
+            "get_bucket_cors": {"CORSRules": CORS},
+            **changes,
+        }
+    )
+
+
+READ: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, WHOLE),
+    ({"get_bucket_versioning": {}}, {**WHOLE, "versioning": None}),
+    ({"get_bucket_lifecycle_configuration": refused("NoSuchLifecycleConfiguration", 404)}, {**WHOLE, "lifecycle": None}),
+    ({"get_bucket_policy": refused("NoSuchBucketPolicy", 404)}, {**WHOLE, "policy": None}),
+    ({"get_bucket_cors": refused("NoSuchCORSConfiguration", 404)}, {**WHOLE, "cors": None}),
+    ({"get_bucket_policy": refused("NotImplemented", 501)}, {key: value for key, value in WHOLE.items() if key != "policy"}),
+    ({"get_bucket_cors": refused("AccessDenied", 403)}, {key: value for key, value in WHOLE.items() if key != "cors"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "expected"), READ)
+def test_read(changes: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert bucket_settings.read(telling(**changes)) == expected
+
+
+def test_another_answer_is_no_setting() -> None:
+    with pytest.raises(LifeboatError, match=r"Could not read the bucket's policy.*SlowDown"):
+        bucket_settings.read(telling(get_bucket_policy=refused("SlowDown", 503)))
+
+
+# (wanted, have) -> (lost, changed)
+COMPARED: list[tuple[dict[str, Any], dict[str, Any], list[str], list[str]]] = [
+    (WHOLE, WHOLE, [], []),
+    (WHOLE, {**WHOLE, "versioning": "Suspended"}, ["versioning"], []),
+    (WHOLE, {**WHOLE, "versioning": None}, ["versioning"], []),
+    (WHOLE, {"versioning": None, "lifecycle": None, "policy": None, "cors": None}, ["versioning", "lifecycle", "policy", "cors"], []),
+    (WHOLE, {**WHOLE, "lifecycle": [*RULES, {}], "policy": {}}, ["policy"], ["lifecycle"]),
+    (WHOLE, {"versioning": "Enabled"}, [], []),  # what a server does not tell is not known to be lost
+    ({**WHOLE, "versioning": "Suspended"}, {**WHOLE, "versioning": None}, [], []),
+    ({"versioning": None, "policy": None}, WHOLE, [], []),
+    ({}, WHOLE, [], []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("wanted", "have", "lost", "changed"), COMPARED)
+def test_what_counts_as_lost(wanted: dict[str, Any], have: dict[str, Any], lost: list[str], changed: list[str]) -> None:
+    assert (bucket_settings.lost(wanted, have), bucket_settings.changed(wanted, have)) == (lost, changed)
+
+
+def test_findings_in_words() -> None:
+    assert (
+        bucket_settings.describe("versioning", {"versioning": "Suspended"}) == "versioning is Suspended, it was Enabled"
+    )
+    assert bucket_settings.describe("versioning", {"versioning": None}) == "versioning is off, it was Enabled"
+    assert bucket_settings.describe("policy", {"policy": None}) == "the bucket's policy is gone"
+
+
+def test_what_is_lost_is_set_again_and_nothing_else() -> None:
+    bucket = telling(
+        get_bucket_versioning={}, get_bucket_policy=refused("NoSuchBucketPolicy"), get_bucket_cors={"CORSRules": [{}]},
+        get_bucket_lifecycle_configuration=refused("NoSuchLifecycleConfiguration"),
+    )  # fmt: skip
+    assert bucket_settings.apply(bucket, WHOLE) == ["versioning", "lifecycle", "policy"]
+    assert bucket.put == {
+        "put_bucket_versioning": {"VersioningConfiguration": {"Status": "Enabled"}},
+        "put_bucket_lifecycle_configuration": {"LifecycleConfiguration": {"Rules": RULES}},
+        "put_bucket_policy": {"Policy": json.dumps(POLICY)},
+    }
+    bucket = telling(get_bucket_cors=refused("NoSuchCORSConfiguration"))
+    assert bucket_settings.apply(bucket, WHOLE) == ["cors"]
+    assert bucket.put == {"put_bucket_cors": {"CORSConfiguration": {"CORSRules": CORS}}}
+    bucket = telling()
+    assert (bucket_settings.apply(bucket, WHOLE), bucket.put) == ([], {})
+
+
+def test_a_bucket_is_made_once() -> None:
+    missing = telling(head_bucket=refused("404", 404))
+    assert (bucket_settings.make(missing), missing.put) == (True, {"create_bucket": {}})
+    there = telling(head_bucket={})
+    assert (bucket_settings.make(there), there.put) == (False, {})
+
+
+UNKNOWN = [
+    (refused("403", 403), UsageError, "access denied"),
+    (refused("500", 500), LifeboatError, "look for the bucket"),
+    (EndpointConnectionError(endpoint_url="http://x"), LifeboatError, "Could not connect"),
+]
+
+
+@pytest.mark.parametrize(("answer", "kind", "words"), UNKNOWN)
+def test_no_access_and_no_answer_are_not_a_missing_bucket(answer: Exception, kind: type[Exception], words: str) -> None:
+    bucket = telling(head_bucket=answer)
+    with pytest.raises(kind, match=words):
+        bucket_settings.make(bucket)
+    assert bucket.put == {}
