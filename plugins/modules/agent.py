@@ -71,6 +71,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    bucket,
     bucket_settings,
     catalog,
     checks,
@@ -100,6 +101,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     retention,
     runtime,
     s3,
+    s3_raw,
     scratch,
     service,
     status,
@@ -109,8 +111,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
 
 # Importing them is what makes Ansible send them to the host; their sources are then read back from what it sent.
 CORE = (
-    bucket_settings, catalog, checks, cli, compose, config, dump, errors, evidence, filesystem, fingerprint, host, inventory, lock, manifest, pipeline, plan,
-    postgresql, prune, quarantine, reconcile, recovery, repository, repository_local, repository_s3, restore, retention, runtime, s3, scratch,
+    bucket, bucket_settings, catalog, checks, cli, compose, config, dump, errors, evidence, filesystem, fingerprint, host, inventory, lock, manifest, pipeline, plan,
+    postgresql, prune, quarantine, reconcile, recovery, repository, repository_local, repository_s3, restore, retention, runtime, s3, s3_raw, scratch,
     service, status, verify, version,
 )  # fmt: skip
 MAIN = b"import sys\n\nfrom lifeboat.cli import main\n\nsys.exit(main())\n"

@@ -1,0 +1,257 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Buckets: where they are, and what servers answer to a listing, by tables of pages."""
+
+from __future__ import annotations
+
+import dataclasses
+import http.server
+import threading
+from collections.abc import Iterator
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import bucket, s3_raw
+from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError, NotFoundError, UsageError
+from builders import Runner, make_config
+
+OBJECTS = {"service": "store", "bucket": "uploads"}
+VAULT = {"endpoint_url": "http://vault:9000", "objects_bucket": "uploads-mirror"}
+KEYS = {
+    "objects_access_key": "ours",
+    "objects_secret_key": "s1",
+    "vault_access_key": "theirs",
+    "vault_secret_key": "s2",
+}
+HEAD = '<?xml version="1.0"?><{0} xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+Answer = tuple[int, str]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """A server that gives the answers of `said["answers"]`, the last one for ever, and keeps what it was asked."""
+    said: dict[str, Any] = {"answers": [], "asked": [], "date": 0.0}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            said["asked"].append(parse_qs(urlsplit(self.path).query, keep_blank_values=True))
+            answers = said["answers"]
+            status, body = answers.pop(0) if len(answers) > 1 else answers[0]
+            self._answer(status, body.encode())
+
+        def do_HEAD(self) -> None:
+            self._answer(403, b"")
+
+        def _answer(self, status: int, body: bytes) -> None:
+            self.send_response_only(status)
+            if said["date"] is not None:
+                self.send_header("Date", formatdate(self._now(), usegmt=True))
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def _now(self) -> float:
+            import time
+
+            return time.time() + float(said["date"])
+
+        def log_message(self, *_: Any) -> None: ...
+
+    monkeypatch.setattr(s3_raw, "_PAUSE", 0.001)
+    one = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=one.serve_forever, daemon=True)
+    thread.start()
+    said["bucket"] = Bucket("uploads", f"http://127.0.0.1:{one.server_port}", access_key="k", secret_key="hush")
+    yield said
+    one.shutdown()
+    one.server_close()
+    thread.join()
+
+
+def page(*items: str, kind: str = "ListVersionsResult", more: str = "") -> Answer:
+    truncated = f"<IsTruncated>{'true' if more else 'false'}</IsTruncated>"
+    body = "<EncodingType>url</EncodingType>" + truncated + more + "".join(items)
+    return 200, HEAD.format(kind) + body + f"</{kind}>"
+
+
+def item(key: str, kind: str = "Version", **more: str) -> str:
+    said = {"Key": key, "LastModified": "2026-11-24T02:00:00Z", "ETag": "&#34;abc&#34;", "Size": "3", **more}
+    return f"<{kind}>" + "".join(f"<{name}>{value}</{name}>" for name, value in said.items()) + f"</{kind}>"
+
+
+def error(code: str) -> str:
+    return HEAD.format("Error").replace(' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"', "") + (
+        f"<Code>{code}</Code><Message>because</Message></Error>"
+    )
+
+
+def test_versions_of_all_pages_with_their_names_decoded(server: dict[str, Any]) -> None:
+    server["answers"] = [
+        page(
+            item("a%2Fb+c%2B", VersionId="v1", IsLatest="false"),
+            item("gone", "DeleteMarker", VersionId="v2"),
+            more="<NextKeyMarker>a%2Fb+c%2B</NextKeyMarker><NextVersionIdMarker>v1</NextVersionIdMarker>",
+        ),
+        page(item("%F0%9F%98%80%01"), "<CommonPrefixes><Prefix>x</Prefix></CommonPrefixes>"),
+    ]
+    found = list(bucket.versions(server["bucket"], "a"))
+    assert [(one.key, one.version, one.latest, one.deleted) for one in found] == [
+        ("a/b c+", "v1", False, False),
+        ("gone", "v2", True, True),
+        ("😀\x01", "null", True, False),
+    ]
+    assert found[0].etag == "abc"
+    assert found[0].size == 3
+    assert found[0].modified.isoformat() == "2026-11-24T02:00:00+00:00"
+    assert server["asked"][0]["prefix"] == ["a"]
+    assert server["asked"][1]["key-marker"] == ["a/b c+"]
+    assert server["asked"][1]["version-id-marker"] == ["v1"]
+
+
+def test_a_server_without_versions_tells_its_objects(server: dict[str, Any]) -> None:
+    server["answers"] = [
+        (501, error("NotImplemented")),
+        page(item("a", "Contents"), kind="ListBucketResult", more="<NextContinuationToken>t+1</NextContinuationToken>"),
+        page(item("b", "Contents"), kind="ListBucketResult"),
+    ]
+    assert [(one.key, one.version, one.latest) for one in bucket.versions(server["bucket"])] == [
+        ("a", "null", True),
+        ("b", "null", True),
+    ]
+    assert server["asked"][2]["continuation-token"] == ["t+1"]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        pytest.param([(503, error("SlowDown")), page(item("a"))], id="busy"),
+        pytest.param([(500, "<html>"), (502, ""), page(item("a"))], id="failing twice"),
+        pytest.param([(200, error("InternalError")), page(item("a"))], id="an error that says 200"),
+    ],
+)
+def test_a_busy_server_is_asked_again(server: dict[str, Any], answers: list[Answer]) -> None:
+    server["answers"] = answers
+    assert [one.key for one in bucket.versions(server["bucket"])] == ["a"]
+
+
+LOOP = "<NextKeyMarker>a</NextKeyMarker>"
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked", "said"),
+    [
+        pytest.param([(503, error("SlowDown"))], 4, "SlowDown: because", id="busy for ever"),
+        pytest.param([(200, error("InternalError"))], 4, "InternalError", id="200 and an error for ever"),
+        pytest.param([(403, error("InvalidAccessKeyId"))], 1, "refuses the key", id="wrong key"),
+        pytest.param([(403, "")], 1, "access denied", id="no words"),
+        pytest.param([(404, error("NoSuchBucket"))], 1, "no such bucket", id="no bucket"),
+        pytest.param([(200, "<html>hello</html>")], 1, "what is no listing: <html>", id="another site"),
+        pytest.param([(200, "hello")], 1, "what is no listing: no XML", id="not even XML"),
+        pytest.param([page(item("a"), more=LOOP)], 2, "followed by itself", id="endless"),
+        pytest.param([page(item("a"), more="<x/>")], 1, "followed by itself", id="more without a mark"),
+        pytest.param([page(item("a", Size="many"))], 1, "what is no listing", id="a size that is none"),
+        pytest.param([page(item("a", LastModified="yesterday"))], 1, "what is no listing", id="a time that is none"),
+    ],
+)
+def test_what_is_no_listing_says_so(server: dict[str, Any], answers: list[Answer], asked: int, said: str) -> None:
+    server["answers"] = answers
+    with pytest.raises(LifeboatError) as caught:
+        list(bucket.versions(server["bucket"]))
+    assert said in str(caught.value)
+    assert "hush" not in str(caught.value)
+    assert len(server["asked"]) == asked
+
+
+def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_raw, "_PAUSE", 0.001)
+    with pytest.raises(LifeboatError, match="Check endpoint_url"):
+        list(bucket.versions(Bucket("uploads", "http://127.0.0.1:9", access_key="k", secret_key="s")))
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        (page(kind="VersioningConfiguration"), ""),
+        (
+            (200, HEAD.format("VersioningConfiguration") + "<Status>Enabled</Status></VersioningConfiguration>"),
+            "Enabled",
+        ),
+        ((501, error("NotImplemented")), ""),
+    ],
+)
+def test_versioning(server: dict[str, Any], answer: Answer, state: str) -> None:
+    server["answers"] = [answer]
+    assert bucket.versioning(server["bucket"]) == state
+
+
+@pytest.mark.parametrize(("ahead", "low", "high"), [(0, 0, 0), (120, 117, 121), (-3600, -3602, -3597)])
+def test_skew(server: dict[str, Any], ahead: float, low: float, high: float) -> None:
+    server["date"] = ahead
+    assert low <= (bucket.skew(server["bucket"]) or 0.0) <= high
+
+
+def test_skew_of_a_server_without_a_clock(server: dict[str, Any]) -> None:
+    server["date"] = None
+    assert bucket.skew(server["bucket"]) is None
+
+
+def stack(tmp_path: Path, **objects: Any) -> Any:
+    made = make_config(tmp_path, objects={**OBJECTS, **objects}, vault=VAULT)
+    return dataclasses.replace(made, secrets=KEYS)
+
+
+def test_the_two_buckets_and_their_keys(tmp_path: Path) -> None:
+    made = stack(tmp_path, endpoint_url="http://store:9000")
+    ours, theirs = bucket.source(made), bucket.vault(made)
+    assert (ours.name, ours.endpoint_url, ours.access_key, ours.secret_key) == (
+        "uploads",
+        "http://store:9000",
+        "ours",
+        "s1",
+    )
+    assert (theirs.name, theirs.access_key) == ("uploads-mirror", "theirs")
+    assert ours.url == "s3://uploads at http://store:9000"
+    assert "s1" not in repr(ours)
+    assert "ours" not in repr(ours)
+
+
+RUNNING = '[{"HostConfig": {}, "NetworkSettings": {"Networks": {"shop": {"IPAddress": "172.20.0.3"}}}}]'
+
+
+@pytest.mark.parametrize(
+    ("inspected", "address"),
+    [
+        (RUNNING, "172.20.0.3"),
+        ('[{"HostConfig": {"NetworkMode": "host"}, "NetworkSettings": {"Networks": {"host": {}}}}]', "127.0.0.1"),
+    ],
+)
+def test_the_services_own_address(
+    tmp_path: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch, inspected: str, address: str
+) -> None:
+    found = bucket.runtime.ServiceState(exists=True, running=True, status="running", id="abc")
+    monkeypatch.setattr(bucket.runtime.ComposeRuntime, "state", lambda *_: found)
+    monkeypatch.setattr(bucket.pipeline, "output", lambda *_, **__: inspected)
+    assert bucket.source(stack(tmp_path)).endpoint_url == f"http://{address}:9000"
+
+
+def test_a_service_that_does_not_run_has_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = bucket.runtime.ServiceState(exists=True, status="exited", exit_code=1)
+    monkeypatch.setattr(bucket.runtime.ComposeRuntime, "state", lambda *_: found)
+    with pytest.raises(NotFoundError, match="its container is exited, exit code 1"):
+        bucket.source(stack(tmp_path))
+
+
+def test_what_is_not_configured(tmp_path: Path) -> None:
+    bare = make_config(tmp_path)
+    with pytest.raises(UsageError, match="the stack has none"):
+        bucket.source(bare)
+    with pytest.raises(UsageError, match="the stack has none"):
+        bucket.vault(bare)
+    made = dataclasses.replace(stack(tmp_path), secrets={"vault_access_key": "x"})
+    with pytest.raises(UsageError, match="vault_access_key or vault_secret_key is not set"):
+        bucket.vault(made)
