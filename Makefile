@@ -9,7 +9,7 @@ SCENARIO ?= database
 export PATH := $(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-.PHONY: help setup demo test lint unit integration molecule engine lab lab-down drill docs bench clean
+.PHONY: help setup demo test lint unit objects integration molecule engine lab lab-down drill docs bench clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,7 +23,7 @@ $(VENV)/.ready: requirements.txt tests/lab/setup.sh
 demo: lab ## Lose a database and get it back, on the lab, from nothing
 	@tests/lab/demo.sh
 
-test: lint unit molecule ## Everything CI runs
+test: lint unit objects molecule ## Everything CI runs
 
 lint: setup ## Style, types, and every rule of ansible-lint's production profile
 	ruff check .
@@ -37,6 +37,9 @@ lint: setup ## Style, types, and every rule of ansible-lint's production profile
 
 unit: setup ## Fast tests of the core and the modules
 	pytest tests/unit
+
+objects: setup ## The core against real S3 servers, as plain processes: two minutes
+	pytest tests/objects
 
 integration: engine ## The core against real PostgreSQL servers in containers (long; not part of make test yet)
 	pytest tests/integration

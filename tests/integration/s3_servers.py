@@ -1,0 +1,305 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real S3 servers as plain processes on loopback ports, and MinIO's own client as a witness of what is in them.
+
+Two that differ: SeaweedFS has versions, lifecycle, object lock and tags; the JuiceFS gateway is MinIO's S3 code over a
+file system, without versions and lifecycle. Each has credentials of its own and a directory that goes with it.
+
+    with seaweedfs() as server:
+        server.client.create_bucket(Bucket="uploads")
+        mc(server, "ls", "--versions", f"{ALIAS}/uploads")
+
+The fixtures of tests/objects/conftest.py hand out the same servers, started once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import random
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import s3
+
+ALIAS = "it"  # what mc calls the server
+PATIENCE = 60  # seconds for a server to answer
+
+
+class ServerError(Exception):
+    """A server did not start; its log is in the message."""
+
+
+def binary(name: str) -> str:
+    """A tool that requirements.txt installs, from this interpreter's environment or from PATH."""
+    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    if found is None:
+        raise ServerError(f"there is no {name}: run `make setup`, which installs what requirements.txt pins")
+    return found
+
+
+def free_port(taken: Sequence[int] = (), twin: int = 0) -> int:
+    """A free loopback port; with `twin`, the port that much above it (weed's gRPC) is free too."""
+    while True:
+        port = random.randint(20000, 40000)  # noqa: S311
+        wanted = {port, port + twin}
+        if wanted & set(taken):
+            continue
+        with contextlib.ExitStack() as stack:
+            try:
+                for one in wanted:
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", one))
+            except OSError:
+                continue
+            return port
+
+
+def _dying_with_us() -> list[str]:
+    """Even where pytest is killed outright no server outlives it; without setpriv only the context manager sees to it."""
+    found = shutil.which("setpriv")
+    return [found, "--pdeathsig", "KILL"] if found else []
+
+
+class Server:
+    """One server: `start`, `kill` (its data stays), and a client that is its administrator."""
+
+    kind = ""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.data = directory / "data"
+        self.log = directory / "server.log"
+        self.access_key, self.secret_key = secrets.token_hex(8), secrets.token_hex(20)
+        self.port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self.data.mkdir(parents=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @functools.cached_property
+    def client(self) -> Any:
+        return self.connect(self.access_key, self.secret_key)
+
+    def connect(self, access_key: str, secret_key: str) -> Any:
+        return s3.connect(self.url, "", access_key, secret_key)
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        """The server's argv, and what its environment has more than ours."""
+        raise NotImplementedError
+
+    def ready(self) -> bool:
+        """Whether it answers; called until it does."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Start it, on the same port with the same data when it ran before, and wait until it answers."""
+        argv, environment = self.command()
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*_dying_with_us(), *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory,
+                start_new_session=True, env={**os.environ, **environment},
+            )  # fmt: skip
+        deadline = time.monotonic() + PATIENCE
+        while not self._answers():
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                self.kill()
+                raise ServerError(f"{self.kind} did not start:\n{self.log.read_text(errors='replace')[-3000:]}")
+            time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(Exception), socket.create_connection(("127.0.0.1", self.port), 1):
+            return self.ready()
+        return False
+
+    def kill(self) -> None:
+        """End it at once: asked politely SeaweedFS takes ten seconds."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+class SeaweedFS(Server):
+    """`identities`: more keys, each {"name", "access_key", "secret_key", "actions": ["Read:bucket", ...]}."""
+
+    kind = "SeaweedFS"
+
+    def __init__(self, directory: Path, identities: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__(directory)
+        ports: list[int] = []
+        for _ in range(4):
+            ports.append(free_port([*ports, *(one + 10000 for one in ports)], twin=10000))
+        self._master, self._volume, self._filer, self.port = ports
+        root = {
+            "name": "root", "access_key": self.access_key, "secret_key": self.secret_key,
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }  # fmt: skip
+        known = [
+            {
+                "name": one["name"],
+                "credentials": [{"accessKey": one["access_key"], "secretKey": one["secret_key"]}],
+                "actions": one["actions"],
+            }
+            for one in [root, *identities]
+        ]
+        self._config = directory / "s3.json"
+        self._config.touch(0o600)
+        self._config.write_text(json.dumps({"identities": known}))
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        # With too few or too large volumes writes hang; the iceberg and lance ports are fixed ones unless closed.
+        argv = [
+            binary("weed"), "-logtostderr=true", "server", f"-dir={self.data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+            "-master.telemetry=false", "-master.volumeSizeLimitMB=128", "-volume.max=0", "-filer", "-s3",
+            "-s3.port.iceberg=0", "-s3.port.lance=0", f"-master.port={self._master}", f"-volume.port={self._volume}",
+            f"-filer.port={self._filer}", f"-s3.port={self.port}", f"-s3.config={self._config}",
+        ]  # fmt: skip
+        return argv, {}
+
+    def ready(self) -> bool:
+        # Its S3 port answers before there is a volume to write to, and a write would then hang.
+        probe = f"ready-{secrets.token_hex(4)}"
+        self.client.create_bucket(Bucket=probe)
+        self.client.put_object(Bucket=probe, Key="ready", Body=b"x")
+        self.client.delete_object(Bucket=probe, Key="ready")
+        self.client.delete_bucket(Bucket=probe)
+        return True
+
+
+class JuiceFS(Server):
+    """MinIO's S3 code over a file system: tags and metadata, but neither versions nor lifecycle nor object lock."""
+
+    kind = "JuiceFS"
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._meta = f"sqlite3://{directory}/meta.db"
+        self.port = free_port()
+        self._metrics = free_port([self.port])
+        made = subprocess.run(
+            [binary("juicefs"), "format", "--quiet", "--no-color", "--no-agent", "--storage=file", "--trash-days=0",
+             f"--bucket={self.data}/", self._meta, "bucket"],
+            capture_output=True, text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+        if made.returncode:
+            raise ServerError(f"juicefs format: {made.stdout}{made.stderr}")
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        argv = [
+            binary("juicefs"), "gateway", "--no-color", "--no-agent", "--no-banner", "--no-usage-report", "--no-bgjob",
+            "--multi-buckets", "--keep-etag", "--object-tag", "--object-meta", "--backup-meta=0", "--cache-size=0",
+            # Without these a listing within a second of a write may show what was before it.
+            "--attr-cache=0", "--entry-cache=0", "--dir-entry-cache=0",
+            f"--cache-dir={self.directory}/cache", f"--log={self.directory}/gateway.log",
+            f"--metrics=127.0.0.1:{self._metrics}", self._meta, f"127.0.0.1:{self.port}",
+        ]  # fmt: skip
+        return argv, {"MINIO_ROOT_USER": self.access_key, "MINIO_ROOT_PASSWORD": self.secret_key}
+
+    def ready(self) -> bool:
+        self.client.list_buckets()
+        return True
+
+
+@contextlib.contextmanager
+def _running(make: Any) -> Iterator[Any]:
+    with tempfile.TemporaryDirectory(prefix="lifeboat-s3-", ignore_cleanup_errors=True) as directory:
+        server: Server = make(Path(directory))
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()
+
+
+@contextlib.contextmanager
+def seaweedfs(identities: Sequence[dict[str, Any]] = ()) -> Iterator[SeaweedFS]:
+    """A SeaweedFS of one's own; three seconds."""
+    with _running(lambda directory: SeaweedFS(directory, identities)) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def juicefs() -> Iterator[JuiceFS]:
+    """A JuiceFS gateway of one's own; two seconds."""
+    with _running(JuiceFS) as server:
+        yield server
+
+
+def wipe(client: Any, bucket: str) -> None:
+    """Remove a bucket with all that is in it: versions, delete markers, locks of governance, unfinished uploads."""
+    with contextlib.suppress(client.exceptions.ClientError):  # a server without versions
+        for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
+            for one in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:
+                client.delete_object(
+                    Bucket=bucket, Key=one["Key"], VersionId=one["VersionId"], BypassGovernanceRetention=True
+                )
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        for one in page.get("Contents", ()):
+            client.delete_object(Bucket=bucket, Key=one["Key"])
+    with contextlib.suppress(client.exceptions.ClientError):
+        for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
+            for one in page.get("Uploads", ()):
+                client.abort_multipart_upload(Bucket=bucket, Key=one["Key"], UploadId=one["UploadId"])
+    client.delete_bucket(Bucket=bucket)
+
+
+# --- the witness ------------------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache
+def find_mc() -> str:
+    """MinIO's client, installed from Debian where root may; empty where it cannot be had."""
+
+    def look() -> str:
+        for name in ("minio-client", "mcli", "mc"):
+            path = shutil.which(name)
+            if path is None:
+                continue
+            said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=False).stdout
+            if "minio" in said.lower() or "RELEASE." in said:  # `mc` may be Midnight Commander
+                return path
+        return ""
+
+    found = look()
+    if not found and os.geteuid() == 0 and shutil.which("apt-get"):
+        for step in (["update"], ["install", "--yes", "--no-install-recommends", "minio-client"]):
+            subprocess.run(
+                ["apt-get", "--quiet", *step], capture_output=True, timeout=300, check=False,
+                env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+            )  # fmt: skip
+        found = look()
+    return found
+
+
+def mc(server: Server, *argv: str) -> list[dict[str, Any]]:
+    """What mc says, one dict a line; ServerError with its words where it fails. Name the server `ALIAS`."""
+    key = f"http://{server.access_key}:{server.secret_key}@127.0.0.1:{server.port}"
+    with tempfile.TemporaryDirectory(prefix="lifeboat-mc-") as home:
+        done = subprocess.run(
+            [find_mc(), "--json", "--config-dir", home, *argv],
+            capture_output=True, text=True, timeout=120, check=False, env={**os.environ, f"MC_HOST_{ALIAS}": key},
+        )  # fmt: skip
+    if done.returncode:
+        raise ServerError(f"mc {' '.join(argv)}: {done.stdout}{done.stderr}")
+    lines: list[dict[str, Any]] = []
+    decoder, rest = json.JSONDecoder(), done.stdout.strip()
+    while rest:  # some answers of mc are spread over lines
+        one, end = decoder.raw_decode(rest)
+        lines.append(one)
+        rest = rest[end:].lstrip()
+    return lines
