@@ -30,6 +30,7 @@ class Entry:
     manifest: Optional[Manifest] = None
     problem: str = ""
     proof: Mapping[str, Any] = field(default_factory=dict)
+    component: str = "database"
 
     @property
     def good(self) -> bool:
@@ -54,6 +55,7 @@ class Entry:
         one = self.manifest
         return {
             "id": self.id,
+            "component": self.component,
             "good": self.good,
             "problem": self.problem,
             "proven": self.proven_at is not None,
@@ -73,7 +75,7 @@ def entry(repo: Repository, component: str, identity: str) -> Entry:
         manifest = parse(repo.manifest(component, identity), component=component, expected_id=identity)
         files = repo.files(component, identity)
     except LifeboatError as exc:
-        return Entry(identity, problem=exc.cause)
+        return Entry(identity, problem=exc.cause, component=component)
     wanted = {one.name: one.size for one in manifest.artefacts}
     problems = [f"{name} is missing" for name in wanted if name not in files]
     problems += [
@@ -84,7 +86,7 @@ def entry(repo: Repository, component: str, identity: str) -> Entry:
     problems += [f"{name} does not belong to it" for name in files if name not in wanted]
     proof = read_proof(repo, component, manifest)
     problems += [f"verification at level {level} failed" for level, one in proof.items() if one["verdict"] == FAIL]
-    return Entry(identity, manifest, "; ".join(problems[:4]), proof)
+    return Entry(identity, manifest, "; ".join(problems[:4]), proof, component)
 
 
 def read_proof(repo: Repository, component: str, manifest: Manifest) -> dict[str, Any]:

@@ -242,6 +242,33 @@ class ComposeRuntime:
         found = self.state(service)
         return found.image or str(self._definition(service).get("image") or f"{self.project}-{service}")
 
+    def images(self) -> dict[str, str]:
+        """Service -> what its container was made from: name@digest as a registry knows it, else name@image id."""
+        attempted, subject = "ask the engine for the images", self.project
+        words = ["docker", "ps", "--all", "--quiet", "--no-trunc"]
+        for label in (f"project={self.project}", "oneoff=False"):
+            words += ["--filter", f"label=com.docker.compose.{label}"]
+        ids = pipeline.output(Command(words), attempted=attempted, subject=subject, timeout=60).split()
+        if not ids:
+            return {}
+        raw = pipeline.output(Command(["docker", "inspect", *ids]), attempted=attempted, subject=subject, timeout=60)
+        used: dict[str, tuple[str, str]] = {}
+        for one in json.loads(raw):
+            service = str((one["Config"].get("Labels") or {}).get("com.docker.compose.service", ""))
+            used[service] = (str(one["Config"].get("Image")), str(one.get("Image")))
+        # An image that is gone while its container runs on fails the whole question; its id is known all the same.
+        shown = '{{.Id}} {{join .RepoDigests ","}}'
+        wanted = sorted({image for _, image in used.values()})
+        _, out, _ = pipeline.probe(Command(["docker", "image", "inspect", "--format", shown, *wanted]))
+        digests = dict(line.split(" ", 1) for line in out.splitlines() if " " in line)
+        found = {}
+        for service, (name, image) in sorted(used.items()):
+            known = [one for one in digests.get(image, "").split(",") if one]
+            repository = name.partition("@")[0].rpartition(":")[0] or name
+            found[service] = next((one for one in known if one.startswith(f"{repository}@")), "".join(known[:1]))
+            found[service] = found[service] or f"{name.partition('@')[0]}@{image}"
+        return found
+
 
 def _container_state(raw: Mapping[str, Any]) -> ServiceState:
     state = raw["State"]

@@ -118,3 +118,7 @@ class HostRuntime:
     def image(self, service: str) -> str:
         del service
         return ""
+
+    def images(self) -> dict[str, str]:
+        """Units come from packages: no image."""
+        return {}

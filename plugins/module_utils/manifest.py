@@ -21,11 +21,22 @@ SCHEMA = "lifeboat.dr/backup"
 VERSION = (1, 0)
 ID = re.compile(r"(db|objects|config)_backup_(\d{8}_\d{6})")
 _PREFIX = {"database": "db", "objects": "objects", "config": "config"}
+COMPONENTS = tuple(_PREFIX)
 
 
 def backup_id(component: str, moment: datetime) -> str:
     """The seed's name for a backup, `db_backup_YYYYMMDD_HHMMSS`, in UTC so that no clock change repeats one."""
     return f"{_PREFIX[component]}_backup_{moment.astimezone(timezone.utc):%Y%m%d_%H%M%S}"
+
+
+def component_of(identity: str) -> str:
+    """The component that a backup's id names. UsageError when it is no backup's id."""
+    match = ID.fullmatch(identity)
+    if match is None:
+        raise UsageError(
+            "find the backup", repr(identity), "that is not a backup id", "Write it like db_backup_20261124_020000."
+        )
+    return next(component for component, prefix in _PREFIX.items() if prefix == match.group(1))
 
 
 def parse_time(text: str) -> datetime:
@@ -92,8 +103,12 @@ class Manifest:
         return seal(self._body())
 
     def to_bytes(self) -> bytes:
-        body = self._body()
-        return _render({**body, "seal": seal(body)})
+        return sealed(self._body())
+
+
+def sealed(body: Mapping[str, Any]) -> bytes:
+    """The bytes to keep of `body`, its seal in them."""
+    return _render({**body, "seal": seal(body)})
 
 
 def _render(body: Mapping[str, Any]) -> bytes:
@@ -106,31 +121,38 @@ def seal(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(unsealed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def unseal(data: bytes, schema: str, *, attempted: str, subject: str, remedy: str) -> dict[str, Any]:
+    """The body of what sealed() wrote. IntegrityError when it is broken or edited, UsageError when it is too new."""
+    try:
+        body: dict[str, Any] = json.loads(data)
+        major = int(body["version"][0])
+        known = body["schema"] == schema
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as exc:
+        what = schema.rpartition("/")[2].replace("-", " ").replace("backup", "manifest")
+        raise IntegrityError(attempted, subject, f"it is not a {what}: {exc!r}", remedy) from exc
+    if not known:
+        raise IntegrityError(attempted, subject, f"its schema is {body['schema']!r}, not {schema!r}", remedy)
+    if major != VERSION[0]:
+        raise UsageError(
+            attempted,
+            subject,
+            f"its schema has version {major}; this Lifeboat reads version {VERSION[0]}",
+            "Upgrade Lifeboat on this host (lifeboat.dr.deploy), then try again.",
+        )
+    if _render(body) != data:  # a byte more or less outside the values would not break the seal
+        raise IntegrityError(attempted, subject, "its bytes are not as they were written", remedy)
+    if body.get("seal") != seal(body):
+        raise IntegrityError(attempted, subject, "it was edited: its seal does not match its content", remedy)
+    return body
+
+
 def parse(data: bytes, *, component: str, expected_id: str) -> Manifest:
     """Read a manifest that lies in the folder `expected_id`.
 
     Raises IntegrityError when it is broken, edited or another backup's; UsageError when its schema is newer than ours.
     """
     attempted, remedy = "read the manifest", "Choose another backup (lifeboat list) and keep this one for inquiry."
-    try:
-        body = json.loads(data)
-        major = int(body["version"][0])
-        known = body["schema"] == SCHEMA
-    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as exc:
-        raise IntegrityError(attempted, expected_id, f"it is not a manifest: {exc!r}", remedy) from exc
-    if not known:
-        raise IntegrityError(attempted, expected_id, f"its schema is {body['schema']!r}, not {SCHEMA!r}", remedy)
-    if major != VERSION[0]:
-        raise UsageError(
-            attempted,
-            expected_id,
-            f"its schema has version {major}; this Lifeboat reads version {VERSION[0]}",
-            "Upgrade Lifeboat on this host (lifeboat.dr.deploy), then try again.",
-        )
-    if _render(body) != data:  # a byte more or less outside the values would not break the seal
-        raise IntegrityError(attempted, expected_id, "its bytes are not as they were written", remedy)
-    if body.get("seal") != seal(body):
-        raise IntegrityError(attempted, expected_id, "it was edited: its seal does not match its content", remedy)
+    body = unseal(data, SCHEMA, attempted=attempted, subject=expected_id, remedy=remedy)
     try:
         manifest = Manifest(
             id=body["id"],

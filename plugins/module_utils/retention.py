@@ -13,6 +13,8 @@ The promises, from the seed: every backup 30 days, Sunday's 3 months, that of th
   scheduled one; later ones the same day are by hand, often the last-chance backup of damaged data.
 * Age is counted in local dates against the **newest good backup**, not against the clock on the wall. While backups
   fail the window stands still, so a streak of failures, or a host clock that jumped to 2099, deletes nothing.
+* A **recovery point** is judged as a backup is; while it stays, so do the backups that it names. When it goes, they
+  are loose: what the rules say of them alone then decides, from the same run on.
 * Floors: the newest verified and the newest `minimum` good backups always stay. Pinned ones too. Backups dated after
   `now` are kept and never count as a reason to delete anything.
 
@@ -68,6 +70,13 @@ class Backup:
                 f"its time {self.taken_at.isoformat()} has no time zone",
                 "Give taken_at in UTC.",
             )
+
+
+@dataclass(frozen=True)
+class Point(Backup):
+    """A recovery point; `holds`: the ids of the backups that it names."""
+
+    holds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,6 +161,25 @@ def plan(backups: Sequence[Backup], policy: Policy, now: datetime) -> Plan:
         keep={backup.id: reasons[backup.id] for backup in ordered if backup.id in reasons},
         delete=[backup.id for backup in ordered if backup.id not in reasons],
     )
+
+
+def plan_all(points: Sequence[Point], backups: Sequence[Sequence[Backup]], policy: Policy, now: datetime) -> Plan:
+    """One plan over recovery points and the backups of each component. Points come first: none outlives its parts."""
+    whole = plan(points, policy, now)
+    holders: dict[str, list[str]] = defaultdict(list)
+    for point in sorted(points, key=lambda one: one.taken_at):
+        for id_ in point.holds if point.id in whole.keep else ():
+            holders[id_].append(point.id)
+    keep, delete = dict(whole.keep), list(whole.delete)
+    for component in backups:
+        own = plan(component, policy, now)
+        for one in sorted(component, key=lambda backup: (backup.taken_at, backup.id)):
+            held = [f"part of {', '.join(holders[one.id][-3:])}"] if one.id in holders else []
+            if one.id in own.keep or held:
+                keep[one.id] = [*own.keep.get(one.id, []), *held]
+            else:
+                delete.append(one.id)
+    return Plan(keep, delete)
 
 
 # A rule yields (id, reason, last local day on which the reason holds).

@@ -104,7 +104,7 @@ def verify(config: Config, identity: str, level: str, *, log: Log, record: bool 
 
 def keep(repo: Repository, manifest: Manifest, result: Result) -> None:
     """Write the result beside what it proves, under its level. What could not be verified leaves an older proof be."""
-    levels = catalog.read_proof(repo, "database", manifest)
+    levels = catalog.read_proof(repo, manifest.component, manifest)
     if result.verdict == COULD_NOT_VERIFY and levels.get(result.level, {}).get("verdict") in (PASS, FAIL):
         return
     levels[result.level] = result.as_dict()
@@ -116,7 +116,10 @@ def keep(repo: Repository, manifest: Manifest, result: Result) -> None:
         "levels": levels,
     }
     repo.write_record(
-        "database", manifest.id, catalog.RECORD, (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode()
+        manifest.component,
+        manifest.id,
+        catalog.RECORD,
+        (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode(),
     )
 
 

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 from ansible_collections.lifeboat.dr.plugins.module_utils import (
     catalog,
@@ -82,6 +83,45 @@ def publish(root: Path, taken_at: datetime = NOW, **changes: Any) -> Manifest:
         (staging.path / "database.dump").write_bytes(b"dump")
         (staging.path / "globals.sql.gz").write_bytes(b"roles")
         (staging.path / "fingerprint.json").write_text(json.dumps(FACTS))
+        staging.publish(one.to_bytes())
+    return one
+
+
+OBJECTS: dict[str, Any] = {
+    "bucket": "uploads",
+    "endpoint": "http://127.0.0.1:9000",
+    "versioned": True,
+    "consistency": "snapshot",
+    "database_backup": "",
+    "objects": 3,
+    "bytes": 30,
+    "digest": "d",
+    "copied": 1,
+    "removed": 0,
+    "unheld": [],
+    "ambiguous": 0,
+    "seconds": 0.5,
+}
+BUCKET: dict[str, Any] = {
+    "objects": {"bucket": "uploads", "endpoint_url": "http://127.0.0.1:9000"},
+    "vault": {"objects_bucket": "mirror", "endpoint_url": "http://127.0.0.1:9001"},
+}
+
+
+def publish_objects(root: Path, taken_at: datetime = NOW, *, of: Optional[Manifest] = None, **details: Any) -> Manifest:
+    """An objects backup in the local repository; `of`: the database backup of whose instant it is."""
+    data = b"listing"
+    one = make_manifest(
+        taken_at,
+        id=manifest.backup_id("objects", taken_at),
+        component="objects",
+        artefacts=(Artefact("listing.jsonl.gz", len(data), hashlib.sha256(data).hexdigest()),),
+    )
+    more = {"database_backup": of.id} if of else {"consistency": "eventual"}
+    one = dataclasses.replace(one, details={**OBJECTS, **more, **details})
+    (root / "backup").mkdir(exist_ok=True)
+    with store(root).stage("objects", one.id) as staging:
+        (staging.path / "listing.jsonl.gz").write_bytes(data)
         staging.publish(one.to_bytes())
     return one
 

@@ -1,0 +1,324 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Recovery points: what one ties together, what breaks it, which is chosen, and what an operator may type."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import manifest, points, runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+    IntegrityError,
+    LifeboatError,
+    NotFoundError,
+    UsageError,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.points import Point, PointEntry
+from builders import BUCKET, NOW, folder, make_config, prove, publish, publish_objects, store
+
+DAY = timedelta(days=1)
+IMAGES = {"db": "postgres@sha256:1", "backend": "shop@sha256:2"}
+
+
+class Stack:
+    def __init__(self, problem: str = "") -> None:
+        self.problem = problem
+
+    def images(self) -> dict[str, str]:
+        if self.problem:
+            raise LifeboatError("ask the engine for the images", "shop", self.problem)
+        return IMAGES
+
+
+@pytest.fixture(autouse=True)
+def stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "connect", lambda config: Stack())
+
+
+def seal(root: Path, now: Any = NOW, **more: Any) -> Point:
+    settings = {**BUCKET, **more.pop("settings", {})}
+    return points.seal(make_config(root, **settings), store(root), now=now, log=lambda _: None, **more)[0]
+
+
+def pair(root: Path, at: Any = NOW) -> tuple[Manifest, Manifest]:
+    """A database backup and the bucket as it was at that instant."""
+    database = publish(root, at)
+    return database, publish_objects(root, at + timedelta(hours=1), of=database)
+
+
+def found(root: Path) -> list[PointEntry]:
+    return points.entries(store(root), "shop", points.backups(store(root), "shop"))
+
+
+# --- sealing ---
+
+
+def test_rows_and_objects_of_one_instant(tmp_path: Path) -> None:
+    database, objects = pair(tmp_path)
+    point = seal(tmp_path, NOW + timedelta(hours=2))
+    assert (point.id, point.stack, point.consistency, point.taken_at) == ("20261124_140000", "shop", "snapshot", NOW)
+    assert point.components == {
+        "database": points.Part(database.id, database.seal),
+        "objects": points.Part(objects.id, objects.seal),
+        "config": None,
+    }
+    assert point.images == IMAGES
+    assert point.notes == ("config: no backup of it exists yet",)
+    assert points.parse(store(tmp_path).read_point(point.id), expected_id=point.id) == point
+    (one,) = found(tmp_path)
+    assert (one.good, one.proven_at) == (True, None)
+
+
+def test_another_instant_is_said(tmp_path: Path) -> None:
+    """Somebody took a database backup after the mirror; an eventual mirror is never of the same instant."""
+    pair(tmp_path)
+    newer = publish(tmp_path, NOW + timedelta(hours=3))
+    point = seal(tmp_path)
+    assert (point.parts["database"].id, point.consistency) == (newer.id, "eventual")
+    assert "objects: of another instant than the rows, 7200 s apart" in point.notes[1]
+    eventual = publish_objects(tmp_path, NOW + timedelta(hours=4), of=newer, consistency="eventual")
+    point = seal(tmp_path)
+    assert (point.parts["objects"].id, point.consistency) == (eventual.id, "eventual")
+
+
+def test_broken_backups_are_passed_over(tmp_path: Path) -> None:
+    database, objects = pair(tmp_path)
+    broken, _ = pair(tmp_path, NOW + DAY)
+    (folder(tmp_path, broken) / "database.dump").unlink()
+    point = seal(tmp_path)
+    assert {part.id for part in point.parts.values()} == {database.id, objects.id}
+    assert point.consistency == "snapshot"
+
+
+def test_half_a_point_is_none(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no good backup of database"):
+        seal(tmp_path)
+    publish(tmp_path)
+    with pytest.raises(NotFoundError, match=r"no good backup of objects\. .*lifeboat backup objects"):
+        seal(tmp_path)
+    assert store(tmp_path).points() == []
+    alone = seal(tmp_path, settings={"objects": {}, "vault": {}})
+    assert (list(alone.parts), alone.consistency) == (["database"], "snapshot")
+    assert alone.notes[1] == "objects: the stack has no bucket"
+
+
+def test_the_same_backups_are_tied_once(tmp_path: Path) -> None:
+    pair(tmp_path)
+    first = seal(tmp_path)
+    again, new = points.seal(make_config(tmp_path, **BUCKET), store(tmp_path), now=NOW + DAY, log=lambda _: None)
+    assert (again, new) == (first, False)
+    pair(tmp_path, NOW + DAY)
+    second = seal(tmp_path)
+    assert second.id == "20261124_120001", "ids have steps of a second, and that one was taken"
+    assert store(tmp_path).points() == [first.id, second.id]
+
+
+def test_an_engine_that_is_away_does_not_cost_the_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "connect", lambda config: Stack("it is not running"))
+    pair(tmp_path)
+    point = seal(tmp_path)
+    assert (point.images, point.notes[-1]) == ({}, "images: not known, it is not running")
+
+
+def test_copies_are_those_that_every_part_has(tmp_path: Path) -> None:
+    database, objects = pair(tmp_path)
+    both = seal(tmp_path, copies={database.id: ["vault", "tape"], objects.id: ["vault"]})
+    assert both.copies == ("vault",)
+    pair(tmp_path, NOW + DAY)
+    assert seal(tmp_path, copies={}).copies == ()
+
+
+def test_keys_that_no_backup_holds_are_noted(tmp_path: Path) -> None:
+    database = publish(tmp_path)
+    publish_objects(tmp_path, of=database, unheld=[{"key": "a//b", "why": "x"}])
+    assert "objects: 1 keys could not be held by the vault and are in no backup" in seal(tmp_path).notes
+
+
+# --- reading ---
+
+
+def edited(change: Callable[[dict[str, Any]], object], sealed_anew: bool) -> Callable[[bytes], bytes]:
+    def edit(data: bytes) -> bytes:
+        body = json.loads(data)
+        change(body)
+        return manifest.sealed(body) if sealed_anew else manifest._render(body)
+
+    return edit
+
+
+MUTATIONS: list[tuple[str, Callable[[bytes], bytes], type[LifeboatError], str]] = [
+    ("cut", lambda data: data[:-9], IntegrityError, "it is not a recovery point"),
+    ("one byte more", lambda data: data + b"\n", IntegrityError, "its bytes are not as they were written"),
+    (
+        "edited",
+        edited(lambda one: one.update(taken_at="2020-01-01T00:00:00.000Z"), False),
+        IntegrityError,
+        "was edited",
+    ),
+    (
+        "a part swapped",
+        edited(lambda one: one["components"]["database"].update(seal="0"), False),
+        IntegrityError,
+        "edited",
+    ),
+    ("a manifest", edited(lambda one: one.update(schema=manifest.SCHEMA), True), IntegrityError, "its schema is"),
+    ("newer", edited(lambda one: one.update(version=[2, 0]), True), UsageError, "this Lifeboat reads version 1"),
+    (
+        "another's",
+        edited(lambda one: one.update(id="20200101_000000"), True),
+        IntegrityError,
+        "it is the recovery point",
+    ),
+    ("no database", edited(lambda one: one["components"].update(database=None), True), IntegrityError, "its database"),
+    ("odd consistency", edited(lambda one: one.update(consistency="sure"), True), IntegrityError, "its consistency"),
+    (
+        "odd component",
+        edited(lambda one: one["components"].update(x=None), True),
+        IntegrityError,
+        "no component is called",
+    ),
+    (
+        "mixed up",
+        edited(lambda one: one["components"].update(objects=one["components"]["database"]), True),
+        IntegrityError,
+        "is no backup of objects",
+    ),
+    ("no images", edited(lambda one: one.pop("images"), True), IntegrityError, "a field is missing or wrong"),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"), [one[1:] for one in MUTATIONS], ids=[one[0] for one in MUTATIONS]
+)
+def test_what_is_not_as_it_was_sealed_is_refused(
+    tmp_path: Path, change: Callable[[bytes], bytes], error: type[LifeboatError], words: str
+) -> None:
+    pair(tmp_path)
+    point = seal(tmp_path)
+    data = store(tmp_path).read_point(point.id)
+    assert points.parse(data, expected_id=point.id) == point
+    with pytest.raises(error, match=words):
+        points.parse(change(data), expected_id=point.id)
+    (tmp_path / "backup" / "recovery-points" / f"{point.id}.json").write_bytes(change(data))
+    (one,) = found(tmp_path)
+    assert not one.good
+    assert words in one.problem
+    assert one.as_dict(NOW)["taken_at"] is None
+
+
+def test_a_point_is_as_good_as_its_parts(tmp_path: Path) -> None:
+    database, objects = pair(tmp_path)
+    point = seal(tmp_path)
+    assert found(tmp_path)[0].good
+    (tmp_path / "backup/objects" / objects.id / "listing.jsonl.gz").write_bytes(b"")
+    assert found(tmp_path)[0].problem == f"{objects.id}: listing.jsonl.gz has 0 bytes instead of 7"
+    store(tmp_path).delete("objects", objects.id)
+    assert found(tmp_path)[0].problem == f"{objects.id} is missing"
+    store(tmp_path).delete("database", database.id)
+    publish(tmp_path, details={"seconds": 9})  # of the same name, and not the one that was sealed
+    publish_objects(tmp_path, NOW + timedelta(hours=1), of=database)
+    (one,) = found(tmp_path)
+    assert one.problem == f"{database.id} is another than the one that was sealed"
+    assert one.as_dict(NOW + DAY) == {
+        **one.as_dict(NOW + DAY),
+        "id": point.id,
+        "component": "point",
+        "good": False,
+        "proven": False,
+        "age_seconds": 86400,
+        "components": {"database": database.id, "objects": objects.id, "config": None},
+    }
+
+
+def test_a_point_is_proven_when_every_part_is(tmp_path: Path) -> None:
+    database, objects = pair(tmp_path)
+    seal(tmp_path)
+    prove(tmp_path, database, at=NOW + DAY)
+    assert found(tmp_path)[0].proven_at is None
+    prove(tmp_path, objects, at=NOW + 2 * DAY)
+    assert found(tmp_path)[0].proven_at == NOW + DAY, "as old as its oldest proof"
+
+
+def test_other_stacks_points_are_not_ours(tmp_path: Path) -> None:
+    pair(tmp_path)
+    seal(tmp_path)
+    assert points.entries(store(tmp_path), "blog", points.backups(store(tmp_path), "blog")) == []
+
+
+# --- choosing ---
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> list[Point]:
+    """Three days' points; the newest lost a part."""
+    made = []
+    for day in range(3):
+        database, _ = pair(tmp_path, NOW + day * DAY)
+        made.append(seal(tmp_path, NOW + day * DAY + timedelta(hours=2)))
+    (folder(tmp_path, database) / "database.dump").unlink()
+    return made
+
+
+def test_the_newest_good_one_is_chosen_and_the_broken_one_named(tmp_path: Path, three: list[Point]) -> None:
+    chosen, passed = points.choose(found(tmp_path), "shop")
+    assert (chosen.id, [one.id for one in passed]) == (three[1].id, [three[2].id])
+    assert "database.dump is missing" in passed[0].problem
+    assert points.choose(found(tmp_path), "shop", before=NOW + timedelta(hours=5))[0].id == three[0].id
+    assert points.choose(found(tmp_path), "shop", identity=three[0].id) == (found(tmp_path)[0], [])
+
+
+REFUSALS: list[tuple[str, dict[str, Any], type[LifeboatError], str]] = [
+    ("a broken one by name", {"identity": "20261126_140000"}, IntegrityError, "database.dump is missing"),
+    ("an unknown one", {"identity": "20200101_000000"}, NotFoundError, "the repository has 20261124_140000"),
+    ("before the first", {"before": NOW - DAY}, NotFoundError, "the first is of 2026-11-24T12:00:00.000Z"),
+]
+
+
+@pytest.mark.parametrize(("asked", "error", "words"), [one[1:] for one in REFUSALS], ids=[one[0] for one in REFUSALS])
+def test_refusals(
+    tmp_path: Path, three: list[Point], asked: dict[str, Any], error: type[LifeboatError], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        points.choose(found(tmp_path), "shop", **asked)
+
+
+def test_none_at_all() -> None:
+    with pytest.raises(NotFoundError, match="the repository holds no recovery point"):
+        points.choose([], "shop")
+
+
+def test_what_an_operator_may_type(tmp_path: Path) -> None:
+    database, objects = pair(tmp_path)
+    point = seal(tmp_path)
+    repo = store(tmp_path)
+    for typed in ("latest", "", database.id, "nonsense"):
+        assert points.part_of(repo, "shop", typed, "database") == typed
+    assert points.part_of(repo, "shop", point.id, "database") == database.id
+    assert points.part_of(repo, "shop", point.id, "objects") == objects.id
+    with pytest.raises(NotFoundError, match="it has no backup of config"):
+        points.part_of(repo, "shop", point.id, "config")
+    with pytest.raises(NotFoundError, match="none of that name"):
+        points.part_of(repo, "shop", "20200101_000000", "database")
+    with pytest.raises(UsageError, match="it is of the stack shop, not blog"):
+        points.part_of(repo, "blog", point.id, "database")
+    repo.delete("database", database.id)
+    publish(tmp_path, details={"seconds": 9})
+    with pytest.raises(IntegrityError, match="another than the one that was sealed"):
+        points.part_of(repo, "shop", point.id, "database")
+
+
+def test_for_retention(tmp_path: Path, three: list[Point]) -> None:
+    (tmp_path / "backup/recovery-points/20261123_020000.json").write_text("{")
+    lost, *rest = points.for_retention(found(tmp_path))
+    assert (lost.id, lost.good, lost.holds, lost.taken_at.day) == ("20261123_020000", False, (), 23)
+    assert [(one.id, one.good, one.taken_at) for one in rest] == [
+        (point.id, number < 2, NOW + number * DAY) for number, point in enumerate(three)
+    ]
+    assert rest[0].holds == tuple(part.id for part in three[0].parts.values())
