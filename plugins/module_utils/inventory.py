@@ -19,14 +19,20 @@ from .manifest import parse_time
 UNKNOWN = -1  # a size that nobody told
 _BATCH = 5000
 _CACHE_KIB = 32 << 10
-# rows: what the database knows. live: what the bucket holds. point: what it should hold. held: the vault's versions.
+# rows: what the database knows. live: what the bucket holds. point: what it should hold, `version` being the vault's.
+# held: the versions that the vault has. settled: what was found out of a key in which they differ.
 _TABLES = {
     "rows": "key TEXT, size INT, sha256 TEXT, at REAL, PRIMARY KEY (key, size, sha256)",
     "live": "key TEXT PRIMARY KEY, size INT, etag TEXT, sha256 TEXT, modified REAL",
-    "point": "key TEXT PRIMARY KEY, size INT, etag TEXT, sha256 TEXT, modified REAL, entry TEXT",
+    "point": "key TEXT PRIMARY KEY, size INT, etag TEXT, sha256 TEXT, modified REAL, version TEXT, entry TEXT",
     "held": "key TEXT, version TEXT, size INT, PRIMARY KEY (key, version)",
-    "chosen": "key TEXT PRIMARY KEY",
+    "settled": "key TEXT PRIMARY KEY, how TEXT",
 }
+
+
+def text(key: str) -> str:
+    """A key as SQLite takes it: what is not UTF-8 (a server may hold it) is written with backslashes."""
+    return key.encode("utf-8", "backslashreplace").decode()
 
 
 class Inventory:
@@ -73,8 +79,8 @@ class Inventory:
         def columns(one: Mapping[str, Any]) -> tuple[Any, ...]:
             told = one.get("modified")
             modified = parse_time(str(told)).timestamp() if told else 0.0
-            row = (one["key"], int(one["size"]), one.get("etag") or "", one.get("sha256") or "", modified)
-            return row if table == "live" else (*row, json.dumps(one, ensure_ascii=False))
+            row = (text(one["key"]), int(one["size"]), one.get("etag") or "", one.get("sha256") or "", modified)
+            return row if table == "live" else (*row, one.get("vault_version") or "", json.dumps(one))
 
         return self.add(table, map(columns, entries))
 

@@ -41,7 +41,7 @@ def protect(config: Config, planned: Mapping[str, Any], *, log: Log) -> dict[str
     if planned["mode"] == "reopen":
         result = Check("data", COULD_NOT_VERIFY if planned["unchecked"] else PASS, "the assessment read every table")
         return {"mode": "started", "fresh": False, "quarantine": "", "way_back": [], "checks": [result.as_dict()]}
-    _keep(config, plan.STOPPED, json.dumps(writers))
+    keep(config, plan.STOPPED, json.dumps(writers))
     log(f"stopping the writers: {', '.join(writers) or 'none known'}")
     stack.stop(writers, timeout=120)
     done: dict[str, Any] = {
@@ -227,10 +227,11 @@ def unmark(config: Config) -> None:
 
 def remember(config: Config, what: Mapping[str, Any]) -> None:
     """Write the identity of the last recovery; whole or not at all."""
-    _keep(config, "recovered.json", json.dumps(what))
+    keep(config, "recovered.json", json.dumps(what))
 
 
-def _keep(config: Config, name: str, text: str) -> None:
+def keep(config: Config, name: str, text: str) -> None:
+    """Remember `text` on this host under that name; whole or not at all."""
     with explained("remember the recovery", config.state / name):
         config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         partial = config.state / f"{name}.partial"

@@ -87,6 +87,11 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     inventory,
     lock,
     manifest,
+    objects_aside,
+    objects_assess,
+    objects_choose,
+    objects_compare,
+    objects_plan,
     pipeline,
     plan,
     points,
@@ -113,9 +118,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
 # Importing them is what makes Ansible send them to the host; their sources are then read back from what it sent.
 CORE = (
     bucket, bucket_settings, catalog, checks, cli, compose, config, dump, errors, evidence, filesystem, fingerprint,
-    host, inventory, lock, manifest, pipeline, plan, points, postgresql, prune, quarantine, reconcile, recovery,
-    repository, repository_local, repository_s3, restore, retention, runtime, s3, s3_raw, scratch, service, status,
-    verify, version,
+    host, inventory, lock, manifest, objects_aside, objects_assess, objects_choose, objects_compare, objects_plan,
+    pipeline, plan, points, postgresql, prune, quarantine, reconcile, recovery, repository, repository_local,
+    repository_s3, restore, retention, runtime, s3, s3_raw, scratch, service, status, verify, version,
 )  # fmt: skip
 MAIN = b"import sys\n\nfrom lifeboat.cli import main\n\nsys.exit(main())\n"
 

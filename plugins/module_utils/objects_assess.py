@@ -1,0 +1,107 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Look at a bucket: is it what the newest good backup and the database say that it should be? Reads only."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Optional
+
+from . import bucket, bucket_settings, objects_compare, runtime
+from .bucket import Bucket
+from .config import Config
+from .errors import LifeboatError, UsageError
+from .inventory import Inventory
+from .objects_compare import Point
+from .plan import DAMAGED, DOWN, HEALTHY
+from .runtime import DataMount, Runtime
+
+Log = Callable[[str], None]
+DATA_DIRECTORY = "/data"  # where MinIO's image and its kin keep it
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """condition: healthy, damaged (the endpoint answers, the bucket is wrong) or down (no endpoint). findings: why.
+
+    emptied: its files are gone although it runs: whatever is written to it now may be lost with the next start.
+    unreadable: objects could not be read that are listed as they should be.
+    """
+
+    condition: str
+    findings: tuple[str, ...] = ()
+    service: str = ""
+    unchecked: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    refused: str = ""
+    emptied: bool = False
+    unreadable: bool = False
+
+
+def assess(config: Config, reference: Optional[Point], *, log: Log) -> Assessment:
+    """Look at the stack's bucket. `reference`: the newest good backup, what should be there."""
+    stack = runtime.connect(config)
+    service = config.objects.service
+    state = stack.state(service) if service else None
+    words = state.describe() if state else "not ours to start and stop"
+    if state and not state.running:
+        said = runtime.last_words(stack.logs(service))
+        return Assessment(DOWN, (f"{service} is {words}", *([f"it last said: {said}"] if said else [])), words)
+    try:
+        source = bucket.source(config)
+        there = bucket_settings.exists(source)
+    except UsageError as exc:
+        return Assessment(DOWN, (f"the endpoint does not let us in: {exc.cause}",), words, refused=exc.cause)
+    except LifeboatError as exc:
+        return Assessment(DOWN, (f"{service or 'the endpoint'} is {words} and does not answer: {exc.cause}",), words)
+    emptied = _emptied(config, stack) if state else ""
+    if emptied or not there:
+        findings = [emptied] if emptied else []
+        findings += [] if there else [f"the bucket {source.name} is missing"]
+        return Assessment(DAMAGED, tuple(findings), words, emptied=bool(emptied))
+    if reference is None:
+        return Assessment(HEALTHY, (), words, ("no good backup to compare the objects with",))
+    try:
+        return _look_inside(config, source, reference, words, log)
+    except LifeboatError as exc:  # it died of the question, or cannot list what it holds
+        return Assessment(DAMAGED, (f"the bucket {source.name} cannot be read: {exc.cause}",), words, unreadable=True)
+
+
+def _emptied(config: Config, stack: Runtime) -> str:
+    """A running server may serve files that were deleted under it, until it is started anew."""
+    try:
+        path = data_mount(config, stack).path
+    except LifeboatError:
+        return ""
+    if path == Path() or not path.is_dir():
+        return f"the data directory of {config.objects.service} is gone" if path != Path() else ""
+    holds = any(files for _, _, files in os.walk(path))
+    return "" if holds else f"the data directory of {config.objects.service} is empty ({path})"
+
+
+def data_mount(config: Config, stack: Runtime) -> DataMount:
+    """The volume or directory that holds the object store's data."""
+    return stack.data_mount(config.objects.service, config.objects.data_directory or DATA_DIRECTORY)
+
+
+def _look_inside(config: Config, source: Bucket, reference: Point, words: str, log: Log) -> Assessment:
+    have = bucket_settings.read(source)
+    findings = [bucket_settings.describe(one, have) for one in bucket_settings.lost(reference.settings, have)]
+    warnings = [
+        f"the bucket's {one} is not what it was; it is left as it is"
+        for one in bucket_settings.changed(reference.settings, have)
+    ]
+    with Inventory() as inventory:
+        unknown = objects_compare.load(config, inventory, source, reference, log=log)
+        objects_compare.settle(inventory, source, known=not unknown)
+        found, unsure = objects_compare.judge(config, inventory, reference, unknown)
+        bad, unread = objects_compare.sample(inventory, source)
+    findings += [*found, *bad]
+    return Assessment(
+        DAMAGED if findings else HEALTHY, tuple(findings), words, (*unsure, *unread), tuple(warnings),
+        unreadable=bool(bad),
+    )  # fmt: skip

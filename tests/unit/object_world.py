@@ -1,0 +1,207 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Buckets of what a test says, and objects backups in a local repository: for tests of the recovery of objects."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, Optional
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import bucket, manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Version
+from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Artefact, Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects_compare import LISTING, Point
+from botocore.exceptions import ClientError
+from builders import NOW, store
+
+OBJECTS = {"service": "objects", "bucket": "uploads", "endpoint_url": "http://127.0.0.1:9000"}
+VAULT = {"endpoint_url": "http://vault.invalid:9000", "objects_bucket": "uploads-backup"}
+SECRETS = {
+    "objects_access_key": "a", "objects_secret_key": "b", "vault_access_key": "c", "vault_secret_key": "d",
+}  # fmt: skip
+T = NOW
+BEFORE, AFTER = T - timedelta(hours=1), T + timedelta(hours=1)
+
+
+def md5(body: bytes) -> str:
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()
+
+
+def failure(code: str, status: int, call: str = "X") -> ClientError:
+    return ClientError(
+        {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": status}},  # type: ignore[typeddict-item]
+        call,
+    )
+
+
+@dataclass
+class Object:
+    body: bytes
+    modified: datetime = BEFORE
+    etag: str = ""
+    error: Optional[Exception] = None
+
+    @property
+    def tag(self) -> str:
+        return self.etag or md5(self.body)
+
+
+@dataclass
+class FakeBucket:
+    """A bucket and its client in one. A diary tells what was done to it."""
+
+    name: str = "uploads"
+    objects: dict[str, Object] = field(default_factory=dict)
+    missing: bool = False
+    error: Optional[Exception] = None
+    settings: dict[str, Any] = field(default_factory=lambda: {"versioning": "Enabled"})
+    diary: list[str] = field(default_factory=list)
+    endpoint_url: str = "http://127.0.0.1:9000"
+    held: list[Version] = field(default_factory=list)
+    aside: dict[str, dict[str, bytes]] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.name} at {self.endpoint_url}"
+
+    @property
+    def client(self) -> FakeBucket:
+        return self
+
+    def head_bucket(self, Bucket: str) -> dict[str, Any]:
+        if self.error:
+            raise self.error
+        if Bucket not in self.aside and (self.missing or Bucket != self.name):
+            raise failure("404", 404)
+        return {}
+
+    def create_bucket(self, Bucket: str) -> None:
+        self.diary.append(f"make {Bucket}")
+        if Bucket == self.name:
+            self.missing = False
+        else:
+            self.aside[Bucket] = {}
+
+    def delete_bucket(self, Bucket: str) -> None:
+        self.diary.append(f"unmake {Bucket}")
+        del self.aside[Bucket]
+
+    def put_object(self, Bucket: str, Key: str, Body: bytes) -> None:
+        self.aside[Bucket][Key] = Body
+
+    def head_object(self, Bucket: str, Key: str) -> dict[str, Any]:
+        if Key not in self.objects:
+            raise failure("404", 404)
+        return {"ContentLength": len(self.objects[Key].body)}
+
+    def get_object(self, Bucket: str, Key: str) -> dict[str, Any]:
+        if Bucket != self.name:
+            return {"Body": io.BytesIO(self.aside[Bucket][Key])}
+        if Key not in self.objects:
+            raise failure("NoSuchKey", 404)
+        one = self.objects[Key]
+        if one.error:
+            raise one.error
+        return {"Body": io.BytesIO(one.body)}
+
+    def copy_object(self, Bucket: str, Key: str, CopySource: dict[str, str]) -> None:
+        one = self.objects[CopySource["Key"]]
+        if one.error:
+            raise one.error
+        self.aside[Bucket][Key] = one.body
+
+    def delete_object(self, Bucket: str, Key: str) -> None:
+        if Bucket == self.name:
+            self.diary.append(f"delete {Key}")
+            self.objects.pop(Key, None)
+        else:
+            self.aside[Bucket].pop(Key)
+
+    def get_bucket_versioning(self, Bucket: str) -> dict[str, Any]:
+        return {"Status": self.settings["versioning"]} if self.settings.get("versioning") else {}
+
+    def put_bucket_versioning(self, Bucket: str, VersioningConfiguration: dict[str, str]) -> None:
+        self.diary.append("versioning on")
+        self.settings["versioning"] = VersioningConfiguration["Status"]
+
+    def get_bucket_lifecycle_configuration(self, Bucket: str) -> dict[str, Any]:
+        if not self.settings.get("lifecycle"):
+            raise failure("NoSuchLifecycleConfiguration", 404)
+        return {"Rules": self.settings["lifecycle"]}
+
+    def get_bucket_policy(self, Bucket: str) -> dict[str, Any]:
+        raise failure("NoSuchBucketPolicy", 404)
+
+    def get_bucket_cors(self, Bucket: str) -> dict[str, Any]:
+        raise failure("NotImplemented", 501)
+
+
+class World:
+    """The stack's bucket and the vault's, as bucket.py hands them out."""
+
+    def __init__(self, monkeypatch: Any) -> None:
+        self.live = FakeBucket()
+        self.vault = FakeBucket("uploads-backup", endpoint_url="http://vault.invalid:9000")
+        monkeypatch.setattr(bucket, "source", lambda config: self.live)
+        monkeypatch.setattr(bucket, "vault", lambda config: self.vault)
+        monkeypatch.setattr(bucket, "objects", self.listed)
+        monkeypatch.setattr(bucket, "versions", lambda one, prefix="": iter(one.held))
+        monkeypatch.setattr(bucket, "versioning", lambda one: one.settings.get("versioning") or "")
+
+    def listed(self, one: FakeBucket, prefix: str = "") -> Iterator[Version]:
+        if one.missing:
+            raise failure("NoSuchBucket", 404)
+        for key, each in list(one.objects.items()):
+            if key.startswith(prefix):
+                yield Version(key, len(each.body), each.tag, each.modified)
+
+    def fill(self, keys: str = "a b c d", at: datetime = BEFORE) -> None:
+        """Objects in the live bucket, and their versions in the vault."""
+        for key in keys.split():
+            self.live.objects[key] = Object(f"body of {key}".encode(), at)
+            self.vault.held.append(Version(key, len(f"body of {key}"), "e", at, f"v-{key}"))
+
+
+def line(key: str, one: Object) -> dict[str, Any]:
+    return {
+        "key": key, "size": len(one.body), "etag": one.tag, "modified": manifest.format_time(one.modified),
+        "version": f"s-{key}", "vault_version": f"v-{key}", "vault_etag": one.tag, "sha256": None,
+    }  # fmt: skip
+
+
+def publish_objects(
+    root: Path, objects: dict[str, Object], taken_at: datetime = T, stack: str = "shop", **details: Any
+) -> Point:
+    """An objects backup of what is given, in the local repository below `root`."""
+    data = gzip.compress("".join(json.dumps(line(key, objects[key])) + "\n" for key in sorted(objects)).encode())
+    one = Manifest(
+        id=manifest.backup_id("objects", taken_at),
+        component="objects",
+        stack=stack,
+        taken_at=taken_at,
+        finished_at=taken_at + timedelta(seconds=2),
+        artefacts=(Artefact(LISTING, len(data), hashlib.sha256(data).hexdigest()),),
+        details={
+            "bucket": "uploads", "objects": len(objects), "bytes": sum(len(one.body) for one in objects.values()),
+            "consistency": "snapshot", "unheld": [], "settings": {"versioning": "Enabled", "lifecycle": None},
+            **details,
+        },
+    )  # fmt: skip
+    (root / "backup").mkdir(exist_ok=True)
+    repo = store(root)
+    with repo.stage("objects", one.id) as staging:
+        (staging.path / LISTING).write_bytes(data)
+        staging.publish(one.to_bytes())
+    return Point(repo, one)
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(timezone.utc)
