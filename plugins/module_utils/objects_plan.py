@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
@@ -208,14 +207,16 @@ def _require(config: Config, stack: Runtime, chosen: Point, request: Request, co
         )
     if not config.objects.service:
         return
-    with contextlib.suppress(LifeboatError, OSError):  # a volume that is gone: the fresh one is the engine's matter
+    try:
         path = objects_assess.data_mount(config, stack).path
         free = os.statvfs(path).f_bavail * os.statvfs(path).f_frsize
-        if free < counts.bytes * 1.1:
-            raise SpaceError(
-                attempted, str(path), f"{human(free)} free, about {human(counts.bytes * 1.1)} needed",
-                "Free space there: nothing was changed yet.",
-            )  # fmt: skip
+    except (LifeboatError, OSError):
+        return  # a volume that is gone: the fresh one is the engine's matter
+    if free < counts.bytes * 1.1:
+        raise SpaceError(
+            attempted, str(path), f"{human(free)} free, about {human(counts.bytes * 1.1)} needed",
+            "Free space there: nothing was changed yet.",
+        )  # fmt: skip
 
 
 def same_server(config: Config) -> bool:

@@ -11,12 +11,13 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Optional
 
 from ansible_collections.lifeboat.dr.plugins.module_utils import bucket, manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Version
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Artefact, Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects_compare import LISTING, Point
 from botocore.exceptions import ClientError
@@ -158,7 +159,7 @@ class World:
 
     def listed(self, one: FakeBucket, prefix: str = "") -> Iterator[Version]:
         if one.missing:
-            raise failure("NoSuchBucket", 404)
+            raise UsageError("list the bucket", one.url, "there is no such bucket")
         for key, each in list(one.objects.items()):
             if key.startswith(prefix):
                 yield Version(key, len(each.body), each.tag, each.modified)
@@ -201,7 +202,3 @@ def publish_objects(
         (staging.path / LISTING).write_bytes(data)
         staging.publish(one.to_bytes())
     return Point(repo, one)
-
-
-def utc(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(timezone.utc)

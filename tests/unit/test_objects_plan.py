@@ -1,0 +1,445 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501 - tables
+"""When a bucket must be recovered, in which mode, from which backup: decided from what is seen, nothing touched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    config,
+    objects_assess,
+    objects_plan,
+    plan,
+    postgresql,
+    runtime,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Version
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+    IntegrityError,
+    LifeboatError,
+    NotFoundError,
+    SpaceError,
+    UsageError,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects_choose import Request
+from ansible_collections.lifeboat.dr.plugins.module_utils.runtime import DataMount, ServiceState
+from builders import settings
+from object_world import AFTER, BEFORE, OBJECTS, SECRETS, VAULT, Object, T, World, failure, publish_objects
+
+UP = ServiceState(exists=True, running=True, status="running")
+CRASHED = ServiceState(exists=True, status="exited", exit_code=1)
+ID = "objects_backup_20261124_120000"
+
+
+class Stack:
+    label = "a test"
+
+    def __init__(self, data: Path) -> None:
+        self.found = UP
+        self.mount = DataMount("volume", "data", data)
+
+    def state(self, service: str) -> ServiceState:
+        assert service == "objects"
+        return self.found
+
+    def logs(self, service: str, lines: int = 30) -> str:
+        return "FATAL no disk"
+
+    def dependants(self, service: str) -> list[str]:
+        return ["backend", "frontend"]
+
+    def data_mount(self, service: str, inside: str) -> DataMount:
+        assert inside == "/data"
+        return self.mount
+
+
+class Case:
+    """A world with one objects backup of a, b, c and d, and a plan of it."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root, self.monkeypatch = root, monkeypatch
+        self.world = World(monkeypatch)
+        data = root / "data"
+        data.mkdir()
+        (data / "1.dat").write_text("x")
+        self.stack = Stack(data)
+        monkeypatch.setattr(runtime, "connect", lambda _: self.stack)
+        self.objects: dict[str, Any] = dict(OBJECTS)
+        self.vault: dict[str, Any] = dict(VAULT)
+        self.world.fill()
+        self.point = publish_objects(root, dict(self.world.live.objects))
+
+    @property
+    def config(self) -> config.Config:
+        return config.from_mapping(settings(self.root, objects=self.objects, vault=self.vault), SECRETS)
+
+    def known(self, *rows: Any) -> None:
+        """The database answers, and knows these."""
+        self.objects["keys_query"] = "SELECT key FROM f"
+
+        class Database:
+            database = "shop"
+
+            def stream(self, sql: str, take: Any, **_: Any) -> None:
+                for row in rows:
+                    take([*row, *[None] * (4 - len(row)), True])
+
+        self.monkeypatch.setattr(postgresql, "connect", lambda config, stack: Database())
+
+    def plan(self, **request: Any) -> dict[str, Any]:
+        before = dict(self.world.live.objects)
+        made = objects_plan.make(self.config, Request(**request), log=lambda _: None)
+        assert (self.world.live.objects, self.world.live.diary, self.world.vault.diary) == (before, [], []), "read only"
+        json.dumps(made)
+        return made
+
+    def remember(self, **what: str) -> None:
+        (self.root / "state").mkdir(exist_ok=True)
+        (self.root / "state" / objects_plan.RECOVERED).write_text(json.dumps({"at": "then", **what}))
+
+
+@pytest.fixture
+def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
+    return Case(tmp_path, monkeypatch)
+
+
+def test_a_healthy_bucket_needs_nothing(case: Case) -> None:
+    case.known(["a"], ["b"], ["c"], ["d"])
+    made = case.plan()
+    assert (made["needed"], made["mode"], made["condition"], made["findings"], made["unchecked"], made["steps"]) == (
+        False, "none", "healthy", [], [], [],
+    )  # fmt: skip
+    assert "nothing to do: the bucket is healthy and no recovery point was asked for" in objects_plan.text(made)
+
+
+def lose(case: Case, *keys: str) -> None:
+    for key in keys:
+        del case.world.live.objects[key]
+
+
+def stopped(case: Case) -> None:
+    case.stack.found = CRASHED
+
+
+def unanswering(case: Case) -> None:
+    case.world.live.error = failure("ServiceUnavailable", 503)
+
+
+def bucket_gone(case: Case) -> None:
+    case.world.live.missing = True
+
+
+def emptied(case: Case) -> None:
+    (case.root / "data" / "1.dat").unlink()
+
+
+def prefix_gone(case: Case) -> None:
+    case.known(["a"], ["b"], ["c"], ["d"])
+    lose(case, "c", "d")
+
+
+def overwritten(case: Case) -> None:
+    case.known(["a", 9], ["b"], ["c"], ["d"])
+    case.world.live.objects["a"] = Object(b"rubbish")
+
+
+def unreadable(case: Case) -> None:
+    case.world.live.objects["a"].error = failure("InternalError", 500)
+
+
+def unversioned(case: Case) -> None:
+    case.world.live.settings["versioning"] = "Suspended"
+
+
+def dying(case: Case) -> None:
+    def broken(one: Any, prefix: str = "") -> Iterator[Version]:
+        raise LifeboatError("list the bucket", "uploads", "InternalError: leveldb")
+        yield
+
+    case.monkeypatch.setattr(objects_assess.bucket, "objects", broken)
+
+
+# (fault, condition, words of the finding, mode, to be copied)
+FAULTS: list[tuple[Any, str, str, str, tuple[int, int]]] = [
+    (stopped, "down", "objects is exited, exit code 1", "start", (4, 0)),
+    (unanswering, "down", "does not answer", "start", (4, 0)),
+    (bucket_gone, "damaged", "the bucket uploads is missing", "fill", (4, 0)),
+    (emptied, "damaged", "the data directory of objects is empty", "rebuild", (4, 0)),
+    (prefix_gone, "damaged", "objects are gone that the database knows: 2 (c, d)", "fill", (2, 0)),
+    (overwritten, "damaged", "objects are neither what", "fill", (0, 1)),
+    (unreadable, "damaged", "1 of 4 objects read are damaged: a cannot be read", "fill", (0, 0)),
+    (unversioned, "damaged", "versioning is Suspended, it was Enabled", "fill", (0, 0)),
+    (dying, "damaged", "the bucket uploads cannot be read: InternalError: leveldb", "fill", (4, 0)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fault", "condition", "finding", "mode", "counts"), FAULTS, ids=[case[0].__name__ for case in FAULTS]
+)
+def test_every_fault_is_seen_and_planned(
+    case: Case, fault: Any, condition: str, finding: str, mode: str, counts: tuple[int, int]
+) -> None:
+    fault(case)
+    made = case.plan()
+    assert (made["needed"], made["condition"], made["mode"]) == (True, condition, mode)
+    assert finding in made["findings"][0]
+    assert (made["counts"]["gone"], made["counts"]["differ"]) == counts
+    assert (made["backup"]["id"], made["writers"], made["target"]) == (ID, ["backend", "frontend"], "uploads")
+    words = objects_plan.text(made)
+    assert words[0] == f"the bucket uploads is {condition}"
+    assert f"  1. {made['steps'][0]}" in words
+    assert any("written after" in one for one in words), "what becomes of later objects is always said"
+    assert any("quarantine the data directory" in one for one in made["steps"]) is (mode in ("start", "rebuild"))
+    assert any("see what is really on its disk" in one for one in made["steps"]) is (fault in (unreadable, dying))
+
+
+def test_why_a_server_is_down_is_in_its_own_words(case: Case) -> None:
+    stopped(case)
+    assert case.plan()["findings"][1] == "it last said: FATAL no disk"
+
+
+def test_an_application_may_change_its_objects(case: Case) -> None:
+    """Gone or overwritten, and so in the database too: that is work, not damage. Asked for a state, it goes all the same."""
+    case.known(["a", 7], ["b"], ["c"])
+    case.world.live.objects["a"] = Object(b"changed", AFTER)
+    lose(case, "d")
+    assert (case.plan()["condition"], case.plan()["needed"]) == ("healthy", False)
+    asked = case.plan(identity=ID)
+    assert (asked["mode"], asked["counts"]["gone"], asked["counts"]["differ"]) == ("fill", 1, 1)
+    lose(case, "b")
+    damaged = case.plan()
+    assert (damaged["condition"], damaged["counts"]["gone"], damaged["counts"]["differ"]) == ("damaged", 1, 0)
+
+
+def test_what_nobody_can_say_is_said_to_be_unchecked(case: Case) -> None:
+    lose(case, "d")
+    made = case.plan()
+    assert made["condition"] == "healthy"
+    assert made["unchecked"] == [
+        f"of 4 objects are gone or overwritten since {ID}: 1 (d); rightly or not, nobody can say",
+        "what the database says of the objects: lifeboat_objects.keys_query is not set",
+    ]
+
+
+def test_later_objects_are_counted_and_stay(case: Case) -> None:
+    case.world.live.objects["new"] = Object(b"later", AFTER)
+    case.world.live.objects["old"] = Object(b"earlier", BEFORE)
+    lose(case, "a", "b")
+    made = case.plan()
+    assert made["counts"] == {"gone": 2, "differ": 0, "extra": 2, "later": 1}
+    assert any(
+        "2 objects that the backup does not know, 1 of them written after" in one and "stay as they are" in one
+        for one in objects_plan.text(made)
+    )
+    exact = case.plan(exact=True)
+    assert any("are put into quarantine" in one for one in objects_plan.text(exact))
+    assert any("put 2 objects that the point does not know aside" in one for one in exact["steps"])
+
+
+# (what was asked, what is remembered) -> needed
+IDENTITY: list[tuple[dict[str, Any], Optional[dict[str, str]], bool]] = [
+    ({}, None, False),
+    ({"force": True}, None, True),
+    ({"identity": ID}, None, True),
+    ({"identity": ID}, {"id": ID}, False),
+    ({"identity": ID}, {"id": ID, "prefix": "a"}, True),  # only a part of it was
+    ({"identity": ID, "prefix": "a"}, {"id": ID, "prefix": "a"}, False),
+    ({"identity": ID, "prefix": "a"}, {"id": ID}, False),
+    ({"identity": ID, "force": True}, {"id": ID}, True),
+    ({"identity": ID}, {"id": "objects_backup_20261123_120000"}, True),
+    ({"before": T}, None, True),
+    ({"before": T}, {"id": ID, "asked": "2026-11-24T12:00:00.000Z"}, False),
+    ({"before": T + timedelta(days=1)}, {"id": ID, "asked": "2026-11-24T12:00:00.000Z"}, True),
+    ({"prefix": "a"}, None, False),  # nothing differs below it
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("request_", "last", "needed"), IDENTITY)
+def test_idempotent_by_identity(
+    case: Case, request_: dict[str, Any], last: Optional[dict[str, str]], needed: bool
+) -> None:
+    if last:
+        case.remember(**last)
+    made = case.plan(**request_)
+    assert (made["needed"], made["mode"]) == (needed, "fill" if needed else "none")
+
+
+def test_a_prefix_alone_is_brought_back(case: Case) -> None:
+    lose(case, "a", "b")
+    case.world.live.objects["c"] = Object(b"rubbish")
+    made = case.plan(prefix="c")
+    assert (made["needed"], made["counts"]["gone"], made["counts"]["differ"]) == (True, 0, 1)
+    assert "1 missing and 0 other objects below a" in " ".join(case.plan(prefix="a")["steps"])
+    with pytest.raises(NotFoundError, match="no object below 'z'"):
+        case.plan(prefix="z")
+
+
+def test_a_prefix_that_alone_differs_is_reason_enough(case: Case) -> None:
+    case.world.live.objects["c"] = Object(b"rubbish")
+    assert case.plan()["needed"] is False
+    made = case.plan(prefix="c")
+    assert (made["needed"], made["mode"], made["why"]) == (True, "fill", f"1 objects below c are not those of {ID}")
+
+
+def test_writers_left_stopped_are_started(case: Case) -> None:
+    (case.root / "state").mkdir()
+    (case.root / "state" / plan.STOPPED).write_text('["backend"]')
+    made = case.plan()
+    assert (made["needed"], made["mode"]) == (True, "reopen")
+    assert len(made["steps"]) == 2
+
+
+@contextmanager
+def refused(kind: type[Exception], words: str) -> Iterator[None]:
+    with pytest.raises(kind, match=words):
+        yield
+
+
+def test_a_key_that_is_refused_is_not_a_lost_bucket(case: Case) -> None:
+    case.world.live.error = failure("403", 403)
+    with refused(UsageError, "access denied.*Correct lifeboat_objects"):
+        case.plan()
+    assert case.plan(method="rebuild")["mode"] == "rebuild"
+
+
+def test_what_the_vault_no_longer_has_is_said_before_anything_is_touched(case: Case) -> None:
+    lose(case, "a", "b")
+    case.world.vault.held = case.world.vault.held[1:]
+    with refused(IntegrityError, r"the vault no longer has 1 \(a\) of 4 objects.*partial=true"):
+        case.plan()
+    made = case.plan(partial=True)
+    assert any("the vault no longer has 1 (a): they stay lost" in one for one in made["warnings"])
+    lose(case, "c", "d")
+    del case.world.vault.held[0]
+    with refused(IntegrityError, r"2 \(a, b\) of 4"):
+        case.plan()
+
+
+def test_what_expired_and_is_not_needed_does_not_matter(case: Case) -> None:
+    lose(case, "a", "b")
+    case.world.vault.held = case.world.vault.held[:2]
+    assert case.plan()["needed"] is True
+
+
+def test_a_vault_that_burns_with_the_bucket_is_refused(case: Case) -> None:
+    case.vault["endpoint_url"] = "http://localhost:9000"
+    case.world.live.endpoint_url = "http://127.0.0.1:9000"
+    case.monkeypatch.setattr(
+        objects_plan.socket, "getaddrinfo", lambda host, port, **_: [(0, 0, 0, "", ("127.0.0.1", port))]
+    )
+    assert any("what burns one burns both" in one for one in case.plan()["warnings"])
+    lose(case, "a", "b")
+    assert case.plan()["mode"] == "fill"
+    stopped(case)
+    with refused(UsageError, "the vault is served by objects too"):
+        case.plan()
+    case.vault["objects_bucket"] = "uploads"
+    case.stack.found = UP
+    with refused(UsageError, "the very bucket"):
+        case.plan()
+
+
+def test_a_vault_that_does_not_answer_stops_it_now(case: Case) -> None:
+    def silent(one: Any, prefix: str = "") -> Iterator[Version]:
+        raise LifeboatError("list the bucket", "vault", "no answer")
+        yield
+
+    case.monkeypatch.setattr(objects_assess.bucket, "versions", silent)
+    assert case.plan()["needed"] is False, "not asked where there is nothing to do"
+    lose(case, "a", "b")
+    with refused(LifeboatError, "no answer"):
+        case.plan()
+
+
+def test_a_full_disk_stops_it_now(case: Case) -> None:
+    lose(case, "a", "b")
+    case.monkeypatch.setattr(objects_plan.os, "statvfs", lambda path: type("S", (), {"f_bavail": 1, "f_frsize": 8}))
+    with refused(SpaceError, "8 B free"):
+        case.plan()
+
+
+def test_an_endpoint_that_is_not_ours_is_not_started(case: Case) -> None:
+    case.objects["service"] = ""
+    case.world.live.error = failure("503", 503)
+    with refused(UsageError, "no service of the stack serves it"):
+        case.plan()
+    case.world.live.error = None
+    lose(case, "a", "b")
+    assert case.plan()["mode"] == "fill"
+    with refused(UsageError, "method=rebuild needs lifeboat_objects.service"):
+        case.plan(method="rebuild")
+
+
+def test_fill_needs_a_server(case: Case) -> None:
+    stopped(case)
+    with refused(UsageError, "method=fill needs a server"):
+        case.plan(method="fill")
+
+
+def test_a_far_smaller_newest_backup_is_not_chosen_for_you(case: Case) -> None:
+    small = publish_objects(case.root, {"a": case.world.live.objects["a"]}, T + timedelta(days=1))
+    lose(case, "a", "b")
+    with refused(UsageError, f"{small.id} holds 1 objects, {ID} 4: which of them is right"):
+        case.plan()
+    assert case.plan(identity=ID)["backup"]["id"] == ID
+    named = case.plan(identity=small.id)
+    assert any(f"to use that one: -e recovery_point={ID}" in one for one in named["warnings"])
+
+
+def test_a_damaged_listing_is_passed_over_and_said(case: Case) -> None:
+    newer = publish_objects(case.root, dict(case.world.live.objects), T + timedelta(days=1))
+    path = case.root / "backup" / "objects" / newer.id / "listing.jsonl.gz"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    lose(case, "a", "b")
+    made = case.plan()
+    assert made["backup"]["id"] == ID
+    assert [one["id"] for one in made["passed_over"]] == [newer.id]
+    assert any(
+        one.startswith(f"  passed over {newer.id}: listing.jsonl.gz has another SHA-256")
+        for one in objects_plan.text(made)
+    )
+    with refused(IntegrityError, "another SHA-256"):
+        case.plan(identity=newer.id)
+
+
+def test_without_a_bucket_or_a_backup_it_says_so(case: Case, tmp_path_factory: pytest.TempPathFactory) -> None:
+    with refused(NotFoundError, "objects_backup_20200101_000000"):
+        case.plan(identity="objects_backup_20200101_000000")
+    case.objects, case.vault = {}, {}
+    with refused(UsageError, "the stack has no bucket"):
+        case.plan()
+
+
+def test_settings_that_were_changed_on_purpose_are_left_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(tmp_path, monkeypatch)
+    publish_objects(
+        tmp_path,
+        dict(case.world.live.objects),
+        T + timedelta(days=1),
+        settings={"versioning": "Enabled", "lifecycle": [{"ID": "x"}]},
+    )
+    case.world.live.settings["lifecycle"] = [{"ID": "y"}]
+    made = case.plan()
+    assert (made["condition"], made["warnings"]) == (
+        "healthy",
+        ["the bucket's lifecycle is not what it was; it is left as it is"],
+    )
+
+
+def test_what_is_remembered_may_be_broken(case: Case) -> None:
+    (case.root / "state").mkdir()
+    for text in ("", "{", "5", "{}"):
+        (case.root / "state" / objects_plan.RECOVERED).write_text(text)
+        assert objects_plan.recovered(case.config) is None
