@@ -24,13 +24,17 @@ RECORD = "verification.json"
 
 @dataclass(frozen=True)
 class Entry:
-    """One published backup. `problem`: why it cannot be used, empty when it can. `proof`: what verifications left."""
+    """One published backup. `problem`: why it cannot be used, empty when it can. `proof`: what verifications left.
+
+    `place`: `repository`, or `vault` where this is the copy there.
+    """
 
     id: str
     manifest: Optional[Manifest] = None
     problem: str = ""
     proof: Mapping[str, Any] = field(default_factory=dict)
     component: str = "database"
+    place: str = "repository"
 
     @property
     def good(self) -> bool:
@@ -56,6 +60,7 @@ class Entry:
         return {
             "id": self.id,
             "component": self.component,
+            "place": self.place,
             "good": self.good,
             "problem": self.problem,
             "proven": self.proven_at is not None,

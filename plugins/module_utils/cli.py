@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Optional
 
-from . import catalog, config, dump, lock, prune, repository, status, verify
+from . import catalog, config, copies, dump, lock, prune, repository, status, verify
 from .checks import COULD_NOT_VERIFY, FAIL, PASS
 from .dump import human
 from .errors import LifeboatError, LockedError
@@ -33,6 +33,7 @@ EXIT_CODES = """exit codes:
   5  a backup, database or service that was named is not there
   6  data is there and is not what it should be (also: a verification or the status says FAIL)
   7  no space, or a read-only file system
+  8  the backup is good, and its copy or retention in the vault failed; the next backup makes up for it
 """
 _VERDICT_CODES = {PASS: 0, COULD_NOT_VERIFY: 3, FAIL: 6}
 LOG_DIRECTORY = Path("/var/log/lifeboat")
@@ -176,6 +177,8 @@ def _prune(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tu
     word = "would delete" if arguments.dry_run else "deleted"
     shown = [f"keep    {identity}  {', '.join(reasons)}" for identity, reasons in result["keep"].items()]
     shown += [f"{word}  {identity}" for identity in [*result["delete"], *result["swept"]]]
+    shown += [f"kept by the store  {line}" for line in result["locked"]]
+    copies.require(loaded.stack, result["failed"])
     return 0, result, [*shown, f"{len(result['keep'])} kept, {len(result['delete'])} {word}"]
 
 

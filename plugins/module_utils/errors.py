@@ -64,3 +64,9 @@ class SpaceError(LifeboatError):
     """A file system is full or read-only."""
 
     exit_code = 7
+
+
+class CopyError(LifeboatError):
+    """The backup is good where it is, and is not in the vault, or retention could not be applied there."""
+
+    exit_code = 8

@@ -2,19 +2,46 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Apply retention to a repository. Decided by retention.plan(), carried out oldest first, one backup at a time."""
+"""Apply retention: one plan over recovery points and backups, carried out in the repository and in the vault.
+
+The plan is made of all that either side has. A side deletes what that plan deletes and what a plan of its own backups
+alone would delete too: one that lacks the newest ones (its copies fail) keeps its older ones, as when backups fail.
+"""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Callable
 
-from . import catalog, lock, repository, retention
+from . import catalog, copies, lock, points, repository, retention
+from .catalog import Entry
 from .config import Config
+from .errors import LifeboatError
+from .manifest import component_of
+from .points import PointEntry
+from .repository import Repository
+from .retention import Plan
 
 Log = Callable[[str], None]
 LEFTOVER_AGE = timedelta(hours=24)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two places, and what is there."""
+
+    name: str
+    repo: Repository
+    backups: Mapping[str, Sequence[Entry]]
+    points: Sequence[PointEntry]
+
+    @property
+    def ids(self) -> set[str]:
+        found = {one.id for some in self.backups.values() for one in some}
+        return found | {one.id for one in self.points}
 
 
 def policy(config: Config) -> retention.Policy:
@@ -22,20 +49,104 @@ def policy(config: Config) -> retention.Policy:
 
 
 def prune(config: Config, *, now: datetime, dry_run: bool, log: Log) -> dict[str, Any]:
-    """Delete what the plan deletes. The caller holds the stack's lock. Returns {keep, delete, swept}."""
+    """Delete what the plan deletes. The caller holds the stack's lock. A vault that fails does not stop the repository.
+
+    Returns {keep, delete, swept, locked, failed}. locked: what a store keeps although it was deleted, and why.
+    failed: what of the vault could not be done, which copies.require() turns into an error.
+    """
+    rules = policy(config)
     repo = repository.from_settings(config.repository, config.secrets)
     repo.check(writable=False)  # a full disk is what pruning is for
-    found = [
-        one
-        for one in catalog.entries(repo, "database", config.stack)
-        if one.manifest is None or one.manifest.stack == config.stack
-    ]
-    plan = retention.plan(catalog.for_retention(found), policy(config), now)
+    sides, failed = [_side("repository", config, repo)], []
+    try:
+        store = copies.vault(config)
+        if store is not None:
+            store.check(writable=False)
+            sides.append(_side("vault", config, store))
+    except LifeboatError as exc:
+        failed.append(f"{copies.place(config)}: {exc}")
+    whole, own = plans(sides, rules, now)
+    deleted: set[str] = set()
+    swept: list[str] = []
+    locked: list[str] = []
     # A verification that is under way reads artefacts for as long as it takes: do not pull them from under it.
     with contextlib.nullcontext() if dry_run else lock.held(f"{config.stack}.verify", "prune"):
-        for identity in plan.delete:
-            log(f"{'would delete' if dry_run else 'deleting'} {identity}")
-            if not dry_run:
-                repo.delete("database", identity)
-        swept = repo.sweep(older_than=LEFTOVER_AGE, now=now, dry_run=dry_run)
-    return {"keep": plan.keep, "delete": list(plan.delete), "swept": list(swept)}
+        for side, plan in zip(sides, own):
+            doomed = [one for one in whole.delete if one in side.ids and one not in plan.keep]
+            try:
+                for identity in doomed:
+                    log(f"{'would delete' if dry_run else 'deleting'} {identity}" + _in(side))
+                    if not dry_run:
+                        locked += _delete(side.repo, identity)
+                    deleted.add(identity)
+                swept += side.repo.sweep(older_than=LEFTOVER_AGE, now=now, dry_run=dry_run)
+            except LifeboatError as exc:
+                if side is sides[0]:
+                    raise
+                failed.append(str(exc))
+    for line in locked:
+        log(f"kept by the store: {line}")
+    keep = {one: reasons for one, reasons in whole.keep.items() if one not in deleted}
+    for side, plan in zip(sides, own):
+        for one, reasons in plan.keep.items():
+            if one not in keep and one not in deleted:
+                keep[one] = [f"{reason} (of what the {side.name} has)" for reason in reasons]
+    return {
+        "keep": keep,
+        "delete": [one for one in whole.delete if one in deleted],
+        "swept": sorted(set(swept)),
+        "locked": locked,
+        "failed": failed,
+    }
+
+
+def plans(sides: Sequence[Side], rules: retention.Policy, now: datetime) -> tuple[Plan, list[Plan]]:
+    """The plan of all that any side has, and each side's own. What is good on one side is good."""
+    own = [_plan(side.points, side.backups, rules, now) for side in sides]
+    if len(sides) == 1:
+        return own[0], own
+    components = {component: None for side in sides for component in side.backups}
+    backups = {
+        component: _merged([side.backups.get(component, ()) for side in sides], _better_backup)
+        for component in components
+    }
+    tied = _merged([side.points for side in sides], _better_point)
+    return _plan(tied, backups, rules, now), own
+
+
+def _plan(
+    tied: Sequence[PointEntry], backups: Mapping[str, Sequence[Entry]], rules: retention.Policy, now: datetime
+) -> Plan:
+    plain = [catalog.for_retention(some) for some in backups.values()]
+    return retention.plan_all(points.for_retention(tied), plain, rules, now)
+
+
+def _merged(sides: Sequence[Sequence[Any]], better: Callable[[Any, Any], Any]) -> list[Any]:
+    found: dict[str, Any] = {}
+    for some in sides:
+        for one in some:
+            found[one.id] = better(found[one.id], one) if one.id in found else one
+    return [found[identity] for identity in sorted(found)]
+
+
+def _better_backup(one: Entry, other: Entry) -> Entry:
+    return max(one, other, key=lambda entry: (entry.good, entry.proven_at is not None, entry.manifest is not None))
+
+
+def _better_point(one: PointEntry, other: PointEntry) -> PointEntry:
+    return max(one, other, key=lambda entry: (entry.good, entry.proven_at is not None, entry.point is not None))
+
+
+def _side(name: str, config: Config, repo: Repository) -> Side:
+    backups = points.backups(repo, config.stack)
+    return Side(name, repo, backups, points.entries(repo, config.stack, backups))
+
+
+def _in(side: Side) -> str:
+    return "" if side.name == "repository" else f" in the {side.name}"
+
+
+def _delete(repo: Repository, identity: str) -> Sequence[str]:
+    if points.is_id(identity):
+        return repo.delete_point(identity)
+    return repo.delete(component_of(identity), identity)

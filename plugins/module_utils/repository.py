@@ -4,7 +4,7 @@
 
 """Where backups live: one interface over a directory or an S3 bucket. Bytes and names, no schema.
 
-    <root>/<folder of the component>/<backup id>/{manifest.json, artefacts..., verification.json, pinned.json}
+    <root>/<folder of the component>/<backup id>/{manifest.json, artefacts..., verification.json, copies.json}
     <root>/recovery-points/<id>.json
 
 The layout is the same on disk and in S3, so a copy of one is the other. A backup is what has a manifest.json, and that
@@ -30,7 +30,8 @@ from .filesystem import explained, plain_name
 MANIFEST = "manifest.json"
 VERIFICATION = "verification.json"
 PINNED = "pinned.json"
-RECORDS = (VERIFICATION, PINNED)  # written after publication; not artefacts, so never in files()
+COPIES = "copies.json"
+RECORDS = (VERIFICATION, PINNED, COPIES)  # written after publication; not artefacts, so never in files()
 FOLDERS: Mapping[str, str] = {"database": "postgresql", "objects": "objects", "config": "config"}
 POINTS = "recovery-points"
 PARTIAL = ".partial-"
@@ -98,8 +99,11 @@ class Repository(abc.ABC):
         """A directory with the backup in it: in place where possible, else fetched and removed afterwards."""
 
     @abc.abstractmethod
-    def delete(self, component: str, id: str) -> None:
-        """Unpublish, then remove. Interrupted, it leaves no backup, only leftovers for sweep()."""
+    def delete(self, component: str, id: str) -> list[str]:
+        """Unpublish, then remove. Interrupted, it leaves no backup, only leftovers for sweep().
+
+        Returns what the store keeps all the same, and why: versions that are locked or not ours to delete.
+        """
 
     @abc.abstractmethod
     def sweep(self, older_than: timedelta, now: datetime, dry_run: bool = False) -> list[str]:
@@ -190,8 +194,10 @@ class Repository(abc.ABC):
             raise UsageError("write the recovery point", id, "it exists already", "Take a new one a second later.")
         self._write(_point(id), data)
 
-    def delete_point(self, id: str) -> None:
+    def delete_point(self, id: str) -> list[str]:
+        """Returns what the store keeps all the same, as delete() does."""
         self._remove(_point(id))
+        return []
 
     def _read(self, parts: tuple[str, ...]) -> Optional[bytes]:
         try:

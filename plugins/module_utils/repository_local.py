@@ -90,13 +90,14 @@ class LocalRepository(Repository):
     def materialise(self, component: str, id: str) -> Iterator[Path]:
         yield self._directory(component, id)
 
-    def delete(self, component: str, id: str) -> None:
+    def delete(self, component: str, id: str) -> list[str]:
         path = self._directory(component, id)
         doomed = path.parent / f"{DELETING}{id}-{token.token_hex(4)}"
         with explained("delete the backup", path):
             path.rename(doomed)
             filesystem.sync(path.parent)
             shutil.rmtree(doomed)  # follows no link
+        return []
 
     def sweep(self, older_than: timedelta, now: datetime, dry_run: bool = False) -> list[str]:
         stale = []

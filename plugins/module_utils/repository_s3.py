@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, NamedTuple, Optional
 
-from . import filesystem
+from . import filesystem, s3_versions
 from .errors import IntegrityError, LifeboatError, NotFoundError
 from .filesystem import explained, plain_name
 from .repository import (
@@ -30,6 +30,7 @@ from .repository import (
     ID,
     MANIFEST,
     PARTIAL,
+    POINTS,
     RECORDS,
     Repository,
     Staging,
@@ -150,13 +151,49 @@ class S3Repository(Repository):
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
-    def delete(self, component: str, id: str) -> None:
+    def delete(self, component: str, id: str) -> list[str]:
         self.files(component, id)  # raises where there is nothing
-        self._erase(self._key(*self._backup(component, id)))
+        return self._erase(self._key(*self._backup(component, id)))
 
-    def _erase(self, key: str) -> None:
+    def delete_point(self, id: str) -> list[str]:
+        super().delete_point(id)
+        return s3_versions.purge(self.client, self.bucket, self._key(POINTS, f"{id}.json"))
+
+    def _erase(self, key: str) -> list[str]:
         self._drop(f"{key}/{MANIFEST}")
         filesystem.parallel(self._drop, [one["Key"] for one in self._objects(key + "/")], workers=8)
+        return s3_versions.purge(self.client, self.bucket, key + "/")
+
+    def receive(self, component: str, id: str, folder: Path, artefacts: Mapping[str, str], manifest: bytes) -> int:
+        """Take a copy of a backup whose artefacts, name -> SHA-256, lie in `folder`. Returns the bytes sent.
+
+        What a killed copy left is gone on with: what arrived whole is not sent again. The manifest comes last.
+        """
+        key = self._key(*self._backup(component, id))
+        there = {one["Key"][len(key) + 1 :] for one in self._objects(key + "/")}
+        if MANIFEST in there and self.manifest(component, id) != manifest:
+            raise IntegrityError(
+                "copy the backup", self._url(key), "another backup of that id is there",
+                "Two stacks with one place? Set lifeboat_vault.prefix to a name of its own for each.",
+            )  # fmt: skip
+        filesystem.parallel(self._drop, [f"{key}/{one}" for one in there - {*artefacts, MANIFEST, *RECORDS}], workers=8)
+        sent: list[int] = []
+
+        def send(name: str) -> None:
+            facts = self._facts(folder / name)
+            if facts.sha256 != artefacts[name]:
+                raise IntegrityError(
+                    "copy the backup", str(folder / name), "it has another SHA-256 than when it was written",
+                    f"It is damaged: lifeboat verify {id} --level checksum.",
+                )  # fmt: skip
+            if name not in there or not self._holds(f"{key}/{name}", facts):
+                self._send(folder / name, f"{key}/{name}", facts)
+                sent.append(facts.size)
+
+        filesystem.parallel(send, artefacts)
+        if MANIFEST not in there:
+            self._put(f"{key}/{MANIFEST}", manifest)
+        return sum(sent)
 
     def sweep(self, older_than: timedelta, now: datetime, dry_run: bool = False) -> list[str]:
         """As everywhere, and uploads of parts that nobody finished: they cost money and show in no listing."""
@@ -266,19 +303,29 @@ class S3Repository(Repository):
         self._confirm(key, facts)
 
     def _upload(self, path: Path, key: str) -> None:
+        self._send(path, key, self._facts(path))
+
+    def _facts(self, path: Path) -> _Facts:
+        with explained("upload", path), path.open("rb") as file:
+            return _measure(file, _part(path))
+
+    def _send(self, path: Path, key: str, facts: _Facts) -> None:
         from boto3.s3.transfer import TransferConfig  # noqa: PLC0415
 
-        with explained("upload", path):
-            size = path.stat().st_size
-            part = max(_PART, -(-size // _PARTS))
-            with path.open("rb") as file:
-                facts = _measure(file, part)
+        part = _part(path)
         transfer = TransferConfig(multipart_threshold=part, multipart_chunksize=part, max_concurrency=4)
         with spoken("upload", self._url(key)), explained("upload", path):
             self.client.upload_file(
                 str(path), self.bucket, key, ExtraArgs={"Metadata": {"sha256": facts.sha256}}, Config=transfer
             )
         self._confirm(key, facts)
+
+    def _holds(self, key: str, facts: _Facts) -> bool:
+        try:
+            self._confirm(key, facts)
+        except IntegrityError:
+            return False
+        return True
 
     def _confirm(self, key: str, facts: _Facts) -> None:
         """The bytes the server holds are the bytes we measured, or IntegrityError."""
@@ -315,6 +362,10 @@ class _Facts(NamedTuple):
     size: int
     sha256: str
     etag: str  # what S3 makes of the parts: one MD5, or the MD5 of their MD5s and their number
+
+
+def _part(path: Path) -> int:
+    return max(_PART, -(-path.stat().st_size // _PARTS))
 
 
 def _measure(file: BinaryIO, part: int) -> _Facts:

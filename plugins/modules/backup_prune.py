@@ -12,6 +12,7 @@ version_added: 0.1.0
 description:
   - "Deletes the backups that no rule keeps: daily, weekly, monthly, and the floors that are never crossed."
   - Failed or unfinished backups never count as good, so a streak of failures deletes nothing.
+  - Judges recovery points and the backups of every component, and deletes in the repository and in the vault alike.
 extends_documentation_fragment:
   - lifeboat.dr.stack
 attributes:
@@ -47,6 +48,16 @@ swept:
   returned: success
   type: list
   elements: str
+locked:
+  description: What a bucket with versions keeps although it was deleted, and why; a lock is no failure.
+  returned: success
+  type: list
+  elements: str
+failed:
+  description: What could not be done in the vault; the module fails then, and the repository was pruned all the same.
+  returned: always
+  type: list
+  elements: str
 log:
   description: What was done, line by line, as also written to the journal.
   returned: always
@@ -68,7 +79,7 @@ def work(task: Task) -> dict[str, Any]:
     with lock.held(task.config.stack, "prune"):
         result = prune.prune(task.config, now=task.now, dry_run=task.check, log=task.log)
     kept = list(result["keep"])
-    return {
+    facts = {
         **result,
         "changed": bool(result["delete"] or result["swept"]),
         "diff": {
@@ -76,6 +87,9 @@ def work(task: Task) -> dict[str, Any]:
             "after": "".join(f"{one}\n" for one in sorted(kept)),
         },
     }
+    if result["failed"]:
+        task.fail(f"The repository is pruned, the vault is not: {'; '.join(result['failed'])}", **facts)
+    return facts
 
 
 def main() -> None:

@@ -1,0 +1,341 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Copies in the vault: what is sent, made up for, refused and said. The vault is a directory that can fail."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import checks, copies, lock, points, prune, retention, runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.config import Config
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+    CopyError,
+    IntegrityError,
+    LifeboatError,
+    UsageError,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.points import Point
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import VERIFICATION
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository_local import LocalRepository
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository_s3 import S3Repository
+from builders import BUCKET, NOW, folder, make_config, prove, publish, publish_objects, store
+
+DAY = timedelta(days=1)
+SECRETS = {"vault_access_key": "writer", "vault_secret_key": "hunter2"}
+PLACE = "s3://copies/shop at http://127.0.0.1:9001"
+
+
+class Vault(LocalRepository):
+    """A vault in a directory. `away`: what every question is answered. `locked`: ids that it keeps."""
+
+    def __init__(self, root: Path) -> None:
+        root.mkdir(exist_ok=True)
+        super().__init__(root)
+        self.away = ""
+        self.locked: list[str] = []
+
+    def _names(self, folder: str, directories: bool = False) -> list[str]:
+        if self.away:
+            raise LifeboatError("list the repository", "s3://copies", self.away, "Try again.")
+        return super()._names(folder, directories)
+
+    def delete(self, component: str, id: str) -> list[str]:
+        super().delete(component, id)
+        return [f"{id}: locked until 2027-01-01T00:00:00.000Z (COMPLIANCE)"] if id in self.locked else []
+
+    def receive(self, component: str, id: str, folder: Path, artefacts: Mapping[str, str], manifest: bytes) -> int:
+        sent = 0
+        for name, expected in artefacts.items():
+            data = (folder / name).read_bytes()
+            if hashlib.sha256(data).hexdigest() != expected:
+                raise IntegrityError("copy the backup", name, "it has another SHA-256 than when it was written")
+            sent += len(data)
+        with self.stage(component, id) as staging:
+            for name in artefacts:
+                (staging.path / name).write_bytes((folder / name).read_bytes())
+            staging.publish(manifest)
+        return sent
+
+
+@pytest.fixture
+def vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Vault:
+    made = Vault(tmp_path / "vault")
+    monkeypatch.setattr(copies, "vault", lambda config: made)
+    return made
+
+
+@pytest.fixture
+def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = lock.held
+    (tmp_path / "locks").mkdir()
+    monkeypatch.setattr(lock, "held", lambda *a, **kw: real(*a, **{**kw, "directory": tmp_path / "locks"}))
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
+    monkeypatch.setattr(runtime, "connect", lambda config: Stack())
+    yield configured(tmp_path)
+
+
+class Stack:
+    def images(self) -> dict[str, str]:
+        return {}
+
+
+def configured(root: Path, **changes: Any) -> Config:
+    return make_config(root, **{**BUCKET, "vault": {**BUCKET["vault"], "repository_bucket": "copies"}, **changes})
+
+
+def catch_up(settings: Config) -> copies.Outcome:
+    return copies.catch_up(settings, log=lambda _: None)
+
+
+def sealed(settings: Config, root: Path, at: Any = NOW) -> Point:
+    database = publish(root, at)
+    publish_objects(root, at + timedelta(hours=1), of=database)
+    done = catch_up(settings)
+    point, _ = points.seal(settings, store(root), now=at + timedelta(hours=1), copies=done.held, log=lambda _: None)
+    assert copies.send_points(settings, log=lambda _: None) == ()
+    return point
+
+
+# --- which vault ---
+
+WHICH: list[tuple[str, dict[str, Any], bool]] = [
+    ("a local repository", {}, True),
+    ("no copies wanted", {"vault": {"objects_bucket": "mirror"}}, False),
+    (
+        "the repository is that bucket",
+        {"repository": {"type": "s3", "bucket": "copies", "endpoint_url": "http://127.0.0.1:9001/"}},
+        False,
+    ),
+    ("that bucket elsewhere", {"repository": {"type": "s3", "bucket": "copies", "endpoint_url": "http://x"}}, True),
+    ("another bucket", {"repository": {"type": "s3", "bucket": "b", "endpoint_url": "http://127.0.0.1:9001"}}, True),
+]
+
+
+@pytest.mark.parametrize(("changes", "expected"), [one[1:] for one in WHICH], ids=[one[0] for one in WHICH])
+def test_which_vault(tmp_path: Path, changes: dict[str, Any], expected: bool) -> None:
+    given = configured(tmp_path, **changes)
+    object.__setattr__(given, "secrets", SECRETS)
+    made = copies.vault(given)
+    assert isinstance(made, S3Repository) is expected
+    if made:
+        assert (made.bucket, made.prefix) == ("copies", "shop")
+        assert copies.place(given) == PLACE
+
+
+def test_a_vault_without_keys_is_a_failed_copy_and_no_crash(tmp_path: Path) -> None:
+    publish(tmp_path)
+    with pytest.raises(UsageError, match="vault_access_key"):
+        copies.vault(configured(tmp_path))
+    done = catch_up(configured(tmp_path))
+    assert "vault_access_key or vault_secret_key is not set" in done.failed[0]
+    assert catch_up(make_config(tmp_path)) == copies.Outcome()
+
+
+# --- sending ---
+
+
+def test_everything_good_is_sent_once(tmp_path: Path, settings: Config, vault: Vault) -> None:
+    old = publish(tmp_path, NOW - DAY)
+    broken = publish(tmp_path, NOW - 2 * DAY)
+    (folder(tmp_path, broken) / "database.dump").unlink()
+    new = publish(tmp_path)
+    done = catch_up(settings)
+    assert (done.place, done.copied, done.failed) == (PLACE, (new.id, old.id), ()), "the newest first"
+    assert done.held == {new.id: [PLACE], old.id: [PLACE]}
+    for one in (old, new):
+        assert vault.manifest("database", one.id) == one.to_bytes()
+        record = copies.read(store(tmp_path), one)
+        assert record
+        assert (record["place"], record["bytes"]) == (PLACE, one.size)
+    again = catch_up(settings)
+    assert (again.copied, again.held) == ((), done.held)
+
+
+def test_what_the_vault_lost_is_sent_again(tmp_path: Path, settings: Config, vault: Vault) -> None:
+    one = publish(tmp_path)
+    catch_up(settings)
+    vault.delete("database", one.id)
+    assert catch_up(settings).copied == (one.id,)
+
+
+def test_a_record_of_another_backup_proves_nothing(tmp_path: Path, settings: Config, vault: Vault) -> None:
+    one = publish(tmp_path)
+    catch_up(settings)
+    raw = store(tmp_path).read_record("database", one.id, "copies.json") or b""
+    for text in (raw.replace(one.seal.encode(), b"0" * 64), b"{", b"[]", b'{"seal": 1}'):
+        store(tmp_path).write_record("database", one.id, "copies.json", text)
+        assert copies.read(store(tmp_path), one) is None
+
+
+def test_damage_here_is_not_copied_and_does_not_stop_the_rest(tmp_path: Path, settings: Config, vault: Vault) -> None:
+    old = publish(tmp_path, NOW - DAY)
+    bad = publish(tmp_path)
+    (folder(tmp_path, bad) / "database.dump").write_bytes(b"DUMP")
+    done = catch_up(settings)
+    assert (done.copied, list(done.held)) == ((old.id,), [old.id])
+    assert "it has another SHA-256" in done.failed[0]
+    assert vault.published("database") == [old.id]
+    with pytest.raises(CopyError, match="backups in the repository are good"):
+        copies.require("shop", done.failed)
+    copies.require("shop", ())
+
+
+def test_a_vault_that_is_away_fails_the_copy_only(tmp_path: Path, settings: Config, vault: Vault) -> None:
+    one = publish(tmp_path)
+    vault.away = "connection refused"
+    done = catch_up(settings)
+    assert (done.copied, done.held) == ((), {})
+    assert PLACE in done.failed[0]
+    assert "connection refused" in done.failed[0]
+    assert store(tmp_path).published("database") == [one.id]
+    vault.away = ""
+    assert catch_up(settings).copied == (one.id,)
+
+
+def test_a_proof_follows_the_copy(tmp_path: Path, settings: Config, vault: Vault) -> None:
+    one = publish(tmp_path)
+    catch_up(settings)
+    assert vault.read_record("database", one.id, VERIFICATION) is None
+    prove(tmp_path, one)
+    catch_up(settings)
+    (found,) = points.backups(vault, "shop")["database"]
+    assert found.proven_at == NOW
+
+
+def test_points_go_too_and_know_their_copies(tmp_path: Path, settings: Config, vault: Vault) -> None:
+    point = sealed(settings, tmp_path)
+    assert point.copies == (PLACE,)
+    assert vault.read_point(point.id) == store(tmp_path).read_point(point.id)
+    assert [one.good for one in points.entries(vault, "shop", points.backups(vault, "shop"))] == [True]
+    (tmp_path / "backup/recovery-points/20200101_000000.json").write_text("{")
+    assert copies.send_points(settings, log=lambda _: None) == ()
+    assert vault.points() == [point.id], "a broken one is not copied"
+    vault.away = "gone"
+    assert "gone" in copies.send_points(settings, log=lambda _: None)[0]
+
+
+# --- what status says ---
+
+
+def test_the_check_asks_the_vault(tmp_path: Path, settings: Config, vault: Vault) -> None:
+    def look() -> tuple[str, str]:
+        found = points.backups(store(tmp_path), "shop")
+        (one,) = copies.checks(settings, found, points.entries(store(tmp_path), "shop", found))
+        return one.result, one.detail
+
+    assert look() == (checks.COULD_NOT_VERIFY, f"there is no good backup to be in {PLACE}")
+    point = sealed(settings, tmp_path)
+    assert look() == (checks.PASS, f"2 backups, 1 recovery points are in {PLACE} too")
+    vault.delete_point(point.id)
+    assert look() == (checks.FAIL, f"1 are not in {PLACE}: {point.id}")
+    new = publish(tmp_path, NOW + DAY)
+    assert look() == (checks.FAIL, f"2 are not in {PLACE}: {new.id}, {point.id}")
+    vault.away = "connection refused"
+    assert look() == (checks.COULD_NOT_VERIFY, f"{PLACE}: connection refused")
+
+
+def test_no_copies_no_check(tmp_path: Path) -> None:
+    assert copies.checks(make_config(tmp_path), {}, []) == []
+
+
+# --- retention on both sides ---
+
+SHORT = {"daily_days": 1, "weekly_months": 0, "monthly_months": 0, "minimum": 1}
+
+
+def run_prune(settings: Config, now: Any, dry_run: bool = False) -> dict[str, Any]:
+    return prune.prune(settings, now=now, dry_run=dry_run, log=lambda _: None)
+
+
+def test_both_sides_are_pruned_by_one_plan(tmp_path: Path, vault: Vault, settings: Config, held: None) -> None:
+    settings = configured(tmp_path, retention=SHORT)
+    made = [sealed(settings, tmp_path, NOW + day * DAY) for day in range(4)]
+    before = (store(tmp_path).published("objects"), vault.published("objects"))
+    planned = run_prune(settings, NOW + 4 * DAY, dry_run=True)
+    assert (store(tmp_path).published("objects"), vault.published("objects")) == before
+    done = run_prune(settings, NOW + 4 * DAY)
+    gone = [one.id for one in made[:2]]
+    parts = [part.id for component in ("database", "objects") for one in made[:2] for part in [one.parts[component]]]
+    assert planned["delete"] == done["delete"] == [*gone, *parts], "points before their parts"
+    for side in (store(tmp_path), vault):
+        assert side.points() == [one.id for one in made[2:]]
+        assert side.published("database") == [one.parts["database"].id for one in made[2:]]
+        assert side.published("objects") == [one.parts["objects"].id for one in made[2:]]
+    assert done["keep"][made[2].parts["objects"].id][-1] == f"part of {made[2].id}"
+    assert (done["locked"], done["failed"]) == ([], [])
+
+
+def test_a_side_that_lacks_the_newest_keeps_its_old_ones(
+    tmp_path: Path, vault: Vault, settings: Config, held: None
+) -> None:
+    """Copies fail for a week: the vault's window stands still, the repository's does not."""
+    settings = configured(tmp_path, retention=SHORT)
+    old = [publish(tmp_path, NOW + day * DAY) for day in range(3)]
+    catch_up(settings)
+    new = [publish(tmp_path, NOW + day * DAY) for day in (8, 9, 10)]
+    done = run_prune(settings, NOW + 10 * DAY)
+    assert store(tmp_path).published("database") == [one.id for one in new[1:]]
+    assert vault.published("database") == [one.id for one in old[1:]]
+    assert done["delete"] == [one.id for one in [*old, new[0]]]
+
+
+def test_what_only_the_vault_has_is_pruned_there(tmp_path: Path, vault: Vault, settings: Config, held: None) -> None:
+    settings = configured(tmp_path, retention=SHORT)
+    old = publish(tmp_path)
+    catch_up(settings)
+    store(tmp_path).delete("database", old.id)  # the repository was lost and begun anew
+    new = publish(tmp_path, NOW + 5 * DAY)
+    assert run_prune(settings, NOW + 5 * DAY)["delete"] == []
+    assert vault.published("database") == [old.id], "the vault has nothing newer"
+    catch_up(settings)
+    assert run_prune(settings, NOW + 5 * DAY)["delete"] == [old.id]
+    assert vault.published("database") == [new.id]
+
+
+def test_a_locked_version_is_reported(tmp_path: Path, vault: Vault, settings: Config, held: None) -> None:
+    settings = configured(tmp_path, retention=SHORT)
+    old, _ = publish(tmp_path), publish(tmp_path, NOW + 9 * DAY)
+    catch_up(settings)
+    vault.locked = [old.id]
+    done = run_prune(settings, NOW + 9 * DAY)
+    assert done["locked"] == [f"{old.id}: locked until 2027-01-01T00:00:00.000Z (COMPLIANCE)"]
+    assert (done["delete"], done["failed"]) == ([old.id], [])
+
+
+def test_a_vault_that_is_away_does_not_stop_the_repository(
+    tmp_path: Path, vault: Vault, settings: Config, held: None
+) -> None:
+    settings = configured(tmp_path, retention=SHORT)
+    old, new = publish(tmp_path), publish(tmp_path, NOW + 9 * DAY)
+    catch_up(settings)
+    vault.away = "connection refused"
+    done = run_prune(settings, NOW + 9 * DAY)
+    assert (done["delete"], store(tmp_path).published("database")) == ([old.id], [new.id])
+    assert "connection refused" in done["failed"][0]
+    vault.away = ""
+    assert vault.published("database") == [old.id, new.id]
+    assert run_prune(settings, NOW + 9 * DAY)["delete"] == [old.id]
+    assert vault.published("database") == [new.id]
+
+
+def test_what_is_good_on_one_side_is_good(tmp_path: Path, vault: Vault, settings: Config) -> None:
+    one, other = publish(tmp_path), publish(tmp_path, NOW + DAY)
+    catch_up(settings)
+    (folder(tmp_path, other) / "database.dump").unlink()
+    sides = [prune._side("repository", settings, store(tmp_path)), prune._side("vault", settings, vault)]
+    whole, (ours, theirs) = prune.plans(sides, retention.Policy(), NOW + DAY)
+    assert "daily: 0 days old, kept 30" in whole.keep[other.id]
+    assert ours.keep[other.id] == ["not good: kept until a newer good backup exists"]
+    assert one.id in whole.keep
+    assert theirs == whole
+    assert json.dumps(whole.keep)
