@@ -59,5 +59,6 @@ def test_every_error_has_an_exit_code_of_its_own() -> None:
         "NotFoundError": 5,
         "IntegrityError": 6,
         "SpaceError": 7,
+        "CopyError": 8,
     }
     assert errors.LifeboatError.exit_code == 1
