@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 from ansible_collections.lifeboat.dr.plugins.module_utils import (
     catalog,
@@ -145,6 +145,7 @@ def folder(root: Path, one: Manifest) -> Path:
 
 
 Answer = Union[str, tuple[int, str, str]]
+Run = Callable[..., dict[str, Any]]  # the fixture `run`: a module's name and arguments, its result
 
 
 class Runner:

@@ -1,13 +1,23 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The process runner, replaced: what the core would run is recorded, what it is answered is in the test's own table."""
+"""The process runner, replaced: what the core would run is recorded, what it is answered is in the test's own table.
+
+And a module's real main(), run as Ansible runs it.
+"""
 
 from __future__ import annotations
 
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import pipeline
-from builders import Runner
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.lifeboat.dr.plugins.module_utils import lock, pipeline
+from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import parse_time
+from builders import Run, Runner, settings
 
 
 @pytest.fixture
@@ -16,3 +26,28 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
     for name in ("output", "probe", "run"):
         monkeypatch.setattr(pipeline, name, getattr(one, name))
     return one
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a module's main() and return the JSON that Ansible would get; `failed` says whether it failed."""
+    real = lock.held
+    (tmp_path / "locks").mkdir()
+    monkeypatch.setattr(lock, "held", lambda *a, **kw: real(*a, **{**kw, "directory": tmp_path / "locks"}))
+
+    def call(name: str, *, check: bool = False, plain: bool = False, **arguments: Any) -> dict[str, Any]:
+        module = importlib.import_module(f"ansible_collections.lifeboat.dr.plugins.modules.{name}")
+        common = {} if plain else {"settings": settings(tmp_path), "secrets": {"database_password": "hunter2"}}
+        internal = {"_ansible_check_mode": check, "_ansible_diff": True}
+        with patch_module_args({**common, **arguments, **internal}), pytest.raises(SystemExit) as ended:
+            module.main()
+        said = capsys.readouterr().out
+        assert "hunter2" not in said, "a secret in the result"
+        result: dict[str, Any] = json.loads(said)
+        assert bool(ended.value.code) == bool(result.get("failed"))
+        if not plain:
+            assert parse_time(result["phase"]["started_at"]) <= parse_time(result["phase"]["finished_at"])
+            assert isinstance(result["log"], list)
+        return {"failed": False, **result}
+
+    return call

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -15,7 +14,6 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.lifeboat.dr.plugins.module_utils import (
     checks,
     dump,
@@ -26,41 +24,16 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     runtime,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.errors import IntegrityError, LifeboatError, NotFoundError
-from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import format_time, parse_time
+from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import format_time
 from ansible_collections.lifeboat.dr.plugins.module_utils.runtime import ServiceState
-from builders import NOW, entries, folder, make_config, prove, publish, settings
+from builders import NOW, Run, entries, folder, make_config, prove, publish, settings
 
 MODULES = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "plugins/modules").glob("*.py"))
-Run = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a module's main() and return the JSON that Ansible would get; `failed` says whether it failed."""
-    real = lock.held
-    (tmp_path / "locks").mkdir()
-    monkeypatch.setattr(lock, "held", lambda *a, **kw: real(*a, **{**kw, "directory": tmp_path / "locks"}))
-
-    def call(name: str, *, check: bool = False, plain: bool = False, **arguments: Any) -> dict[str, Any]:
-        module = importlib.import_module(f"ansible_collections.lifeboat.dr.plugins.modules.{name}")
-        common = {} if plain else {"settings": settings(tmp_path), "secrets": {"database_password": "hunter2"}}
-        internal = {"_ansible_check_mode": check, "_ansible_diff": True}
-        with patch_module_args({**common, **arguments, **internal}), pytest.raises(SystemExit) as ended:
-            module.main()
-        said = capsys.readouterr().out
-        assert "hunter2" not in said, "a secret in the result"
-        result: dict[str, Any] = json.loads(said)
-        assert bool(ended.value.code) == bool(result.get("failed"))
-        if not plain:
-            assert parse_time(result["phase"]["started_at"]) <= parse_time(result["phase"]["finished_at"])
-            assert isinstance(result["log"], list)
-        return {"failed": False, **result}
-
-    return call
 
 
 def test_every_module_is_tested() -> None:
-    source = Path(__file__).read_text(encoding="utf-8")
+    here = Path(__file__).parent
+    source = "".join(path.read_text(encoding="utf-8") for path in here.glob("test_modules*.py"))
     for name in MODULES:
         for what in ("change", "fails"):
             assert f"def test_{name}_{what}" in source or f"def test_{name}_never_changes" in source, f"{name}: {what}"
