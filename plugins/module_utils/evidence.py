@@ -20,6 +20,8 @@ from .manifest import format_time, parse_time
 from .version import VERSION
 
 SCHEMA = "lifeboat.dr/evidence"
+# The checks that say that the data was compared with what it should be: a database's, a bucket's, or looked at as it is.
+COMPARED = ("tables", "objects", "data")
 
 
 def build(
@@ -47,7 +49,7 @@ def build(
         first, last = parse_time(str(phases[0]["started_at"])), parse_time(str(phases[-1]["finished_at"]))
         seconds = round((last - first).total_seconds(), 2)
     target = int(planned["target_seconds"])
-    if not error and not any(one.name in ("tables", "data") for one in checks):
+    if not error and not any(one.name in COMPARED for one in checks):
         checks.append(Check("data", COULD_NOT_VERIFY, "the data was compared with nothing"))
     if not error:
         checks.append(
@@ -84,7 +86,10 @@ def build(
 
 def _phase(one: Mapping[str, Any]) -> dict[str, Any]:
     seconds = (parse_time(str(one["finished_at"])) - parse_time(str(one["started_at"]))).total_seconds()
-    kept = ("quarantine", "quarantined_database", "way_back", "stopped", "reindexed", "mode", "seconds_of")
+    kept = (
+        "quarantine", "quarantined_database", "quarantine_bucket", "way_back", "stopped", "reindexed", "mode",
+        "seconds_of", "copied", "settings", "reconciled",
+    )  # fmt: skip
     return {
         "name": one["name"],
         "started_at": one["started_at"],
@@ -127,6 +132,8 @@ def lines(record: Mapping[str, Any]) -> list[str]:
             shown.append(f"kept:     the old data as {one['quarantine']}")
         if one.get("quarantined_database"):
             shown.append(f"kept:     the old database as {one['quarantined_database']}")
+        if one.get("quarantine_bucket"):
+            shown.append(f"kept:     the objects that were replaced in the bucket {one['quarantine_bucket']}")
         shown += [f"way back: {step}" for step in one.get("way_back", [])]
     if record["error"]:
         shown.append(f"error:    {record['error']}")

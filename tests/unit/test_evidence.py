@@ -61,6 +61,7 @@ VERDICTS: list[tuple[str, dict[str, Any], str]] = [
     ("no check at all", {"results": []}, "COULD_NOT_VERIFY"),
     ("the data was compared with nothing", {"results": [{"name": "service db", "result": "PASS"}]}, "COULD_NOT_VERIFY"),
     ("looked at, not restored", {"results": [{"name": "data", "result": "PASS", "detail": ""}]}, "PASS"),
+    ("objects were compared", {"results": [{"name": "objects", "result": "PASS"}]}, "PASS"),
     ("over the target", {"planned": LATE}, "FAIL"),
     ("within the target", {"planned": ON_TIME}, "PASS"),
     ("an error after a change", {"error": "boom"}, "FAIL"),
