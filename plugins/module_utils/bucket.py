@@ -10,8 +10,10 @@ listing here may rely on more than that every object that was there all the time
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,6 +30,8 @@ from .s3_raw import Requests
 
 NULL = "null"  # the version of what was written where, or while, nothing was versioned
 _PAGE = 1000
+_GARBLED = "\ufffd"
+_UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _UNVERSIONED = ("NotImplemented", "XNotImplemented", "MethodNotAllowed", "501", "405")
 _AMAZON = "https://s3.{region}.amazonaws.com"
 
@@ -145,12 +149,30 @@ def skew(bucket: Bucket) -> Optional[float]:
 
 def versions(bucket: Bucket, prefix: str = "") -> Iterator[Version]:
     """Every version of every object below `prefix`, in whatever order; without versions: objects(), as `null`."""
+    garbled: set[str] = set()
     try:
-        yield from _pages(bucket, {"versions": "", "prefix": prefix}, _version_marks)
+        for one in _pages(bucket, {"versions": "", "prefix": prefix}, _version_marks):
+            if _GARBLED in one.key:
+                garbled.add(one.key)
+            else:
+                yield one
     except LifeboatError as exc:
         if s3.code(exc) not in _UNVERSIONED:
             raise
         yield from objects(bucket, prefix)
+    yield from _restored(bucket, garbled)
+
+
+def _restored(bucket: Bucket, garbled: set[str]) -> Iterator[Version]:
+    """XML has no control characters, and SeaweedFS does not encode the keys where it lists versions: ask for each such
+    key by the name that it has where the server does encode. What is deleted has no such name, and is left out."""
+    for start in sorted({key.partition(_GARBLED)[0] for key in garbled}):
+        for known in [one.key for one in objects(bucket, start)]:
+            shown = _UNSPEAKABLE.sub(_GARBLED, known)
+            if shown in garbled:
+                for one in _pages(bucket, {"versions": "", "prefix": known}, _version_marks):
+                    if one.key == shown:
+                        yield dataclasses.replace(one, key=known)
 
 
 def objects(bucket: Bucket, prefix: str = "") -> Iterator[Version]:
@@ -176,7 +198,7 @@ def _pages(bucket: Bucket, query: Mapping[str, str], marks: Marks) -> Iterator[V
                 found.append(child)
             else:
                 head[_plain(child.tag)] = child.text or ""
-        decode = functools.partial(_decode, bucket) if head.get("EncodingType") == "url" else str
+        decode = unquote_plus if head.get("EncodingType") == "url" else str
         try:
             for child in found:
                 one = _version(child, decode)
@@ -226,10 +248,6 @@ def _moment(text: str) -> datetime:
 @functools.lru_cache(maxsize=64)
 def _plain(tag: str) -> str:
     return tag.rpartition("}")[2]
-
-
-def _decode(bucket: Bucket, text: str) -> str:
-    return unquote_plus(text, errors="surrogateescape") if "%" in text or "+" in text else text
 
 
 def _ask(bucket: Bucket, query: Mapping[str, str], attempted: str) -> Any:

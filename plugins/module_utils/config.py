@@ -27,7 +27,7 @@ STATE_DIRECTORY = Path("/var/lib/lifeboat")
 FORMATS = ("directory", "custom", "plain")
 FINGERPRINTS = ("content", "rows")
 LEVELS = ("checksum", "archive", "restore")
-ENGINES = ("rclone", "mc")
+ENGINES = ("lifeboat", "mc")
 LOCKS = ("", "GOVERNANCE", "COMPLIANCE")
 _STACK = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _COMPRESSION = re.compile(r"(none|(gzip|lz4|zstd)(:\d{1,2})?)")
@@ -76,8 +76,8 @@ class ObjectsSettings:
     `service`: the Compose service or systemd unit that serves it; empty where it is not ours to start and stop.
     `endpoint_url` empty: the service's own address and `port`. `data_directory`: where it keeps its data, inside the
     container. `change_limit`: percent of the bucket that one mirror may remove or overwrite unasked.
-    `bandwidth`: what rclone's --bwlimit takes. `keys_query`: SQL that returns the object keys that the database knows
-    (columns key, and where known size in bytes, sha256 in hex). Secrets: objects_access_key, objects_secret_key.
+    `bandwidth`: bytes a second at most, such as 10M. `keys_query`: SQL that returns the object keys that the database
+    knows (columns key, and where known size in bytes, sha256 in hex). Secrets: objects_access_key, objects_secret_key.
     """
 
     service: str = ""
@@ -87,7 +87,7 @@ class ObjectsSettings:
     ca_bundle: str = ""
     bucket: str = ""
     data_directory: str = ""
-    engine: str = "rclone"
+    engine: str = "lifeboat"
     transfers: int = 32
     bandwidth: str = ""
     change_limit: int = 30

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -41,13 +42,14 @@ class Inventory:
     Keys compare by their UTF-8 bytes, whatever a server's own order is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tables: Mapping[str, str] = _TABLES) -> None:
+        self._writing = threading.Lock()
         # An empty name is a temporary file that SQLite unlinks at once: https://www.sqlite.org/inmemorydb.html
         with _explained():
             self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
             for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
                 self._base.execute(f"PRAGMA {pragma}")
-            for name, columns in _TABLES.items():
+            for name, columns in tables.items():
                 self._base.execute(f"CREATE TABLE {name} ({columns}) WITHOUT ROWID")
 
     def __enter__(self) -> Inventory:
@@ -56,18 +58,26 @@ class Inventory:
     def __exit__(self, *_: object) -> None:
         self._base.close()
 
-    def add(self, table: str, rows: Iterable[tuple[Any, ...]]) -> int:
-        """Add rows as they come; a key that is repeated keeps what was said of it last. Returns how many came."""
+    def add(self, table: str, rows: Iterable[tuple[Any, ...]], newest: bool = False) -> int:
+        """Add rows as they come; a key that is repeated keeps what was said of it last. Returns how many came.
+
+        newest: it keeps the row whose `modified` is the latest; of two with the same, the one that came first.
+        Several threads may add at once.
+        """
         count = 0
         with _explained():
-            width = len(self._base.execute(f"SELECT * FROM {table} LIMIT 0").description)
-        statement = f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * width)})"
+            names = [one[0] for one in self._base.execute(f"SELECT * FROM {table} LIMIT 0").description]
+        values = f"INTO {table} VALUES ({', '.join('?' * len(names))})"
+        statement = f"INSERT OR REPLACE {values}"
+        if newest:
+            kept = ", ".join(f"{name} = excluded.{name}" for name in names)
+            statement = f"INSERT {values} ON CONFLICT DO UPDATE SET {kept} WHERE excluded.modified > {table}.modified"
         several = iter(rows)
         while True:
             batch = list(itertools.islice(several, _BATCH))
             if not batch:
                 return count
-            with _explained():
+            with _explained(), self._writing:
                 self._base.execute("BEGIN")
                 self._base.executemany(statement, batch)
                 self._base.execute("COMMIT")

@@ -78,6 +78,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     cli,
     compose,
     config,
+    copier,
     copies,
     dump,
     errors,
@@ -86,8 +87,11 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     fingerprint,
     host,
     inventory,
+    listing,
     lock,
     manifest,
+    mirror,
+    mirror_state,
     objects_aside,
     objects_assess,
     objects_choose,
@@ -119,11 +123,11 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
 
 # Importing them is what makes Ansible send them to the host; their sources are then read back from what it sent.
 CORE = (
-    bucket, bucket_settings, catalog, checks, cli, compose, config, copies, dump, errors, evidence, filesystem,
-    fingerprint, host, inventory, lock, manifest, objects_aside, objects_assess, objects_choose, objects_compare,
-    objects_plan, pipeline, plan, points, postgresql, prune, quarantine, reconcile, recovery, repository,
-    repository_local, repository_s3, restore, retention, runtime, s3, s3_raw, s3_versions, scratch, service, status,
-    verify, version,
+    bucket, bucket_settings, catalog, checks, cli, compose, config, copier, copies, dump, errors, evidence,
+    filesystem, fingerprint, host, inventory, listing, lock, manifest, mirror, mirror_state, objects_aside,
+    objects_assess, objects_choose, objects_compare, objects_plan, pipeline, plan, points, postgresql, prune,
+    quarantine, reconcile, recovery, repository, repository_local, repository_s3, restore, retention, runtime, s3,
+    s3_raw, s3_versions, scratch, service, status, verify, version,
 )  # fmt: skip
 MAIN = b"import sys\n\nfrom lifeboat.cli import main\n\nsys.exit(main())\n"
 

@@ -87,7 +87,7 @@ def test_boto3_is_needed_only_where_s3_is_spoken() -> None:
 # What came after 3.9 and no parser of 3.9 would stumble over. https://docs.python.org/3/whatsnew/
 NEWER_NAMES = {
     "pairwise", "batched", "bit_count", "tomllib", "ExceptionGroup", "BaseExceptionGroup",
-    "TaskGroup", "StrEnum", "hash_file", "file_digest", "UTC", "Self", "TypeAlias", "ParamSpec", "override",
+    "TaskGroup", "StrEnum", "hash_file", "file_digest", "UTC", "Self", "TypeAlias", "ParamSpec",
     "assert_never", "NotRequired", "Required", "LiteralString", "is_junction", "aiter", "anext", "EncodingWarning",
     "add_note", "hardlink_to",
 }  # fmt: skip

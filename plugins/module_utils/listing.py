@@ -1,0 +1,75 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The listing of an objects backup: one JSON object a line, gzipped, in the order of the keys' UTF-8 bytes.
+
+    {"key", "size", "etag", "modified", "version", "vault_version", "vault_etag", "sha256"}
+
+etag, modified and version are the source's; sha256 is null where no one has read the bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from .errors import IntegrityError
+from .filesystem import create
+
+NAME = "listing.jsonl.gz"
+FIELDS = ("key", "size", "etag", "modified", "version", "vault_version", "vault_etag", "sha256")
+_COMPARED = ("key", "size", "etag", "sha256")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """digest: SHA-256 over [key, size, etag, sha256] of each line as compact JSON, each ended by a newline."""
+
+    objects: int
+    bytes: int
+    digest: str
+
+
+def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> Summary:
+    """Write a new listing as the rows come. Raises ValueError where they do not come in the order of their keys."""
+    count, size, digest, last = 0, 0, hashlib.sha256(), ""
+    # No name and no time in the head of the file: same listing, same bytes.
+    with create(path) as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
+        file = io.BufferedWriter(packed, 1 << 20)  # type: ignore[type-var,unused-ignore]
+        for row in rows:
+            if count and row["key"] <= last:
+                raise ValueError(f"{row['key']!r} after {last!r}")
+            last = row["key"]
+            file.write(_line({name: row[name] for name in FIELDS}))
+            digest.update(_line([row[name] for name in _COMPARED]))
+            count += 1
+            size += row["size"]
+        file.flush()
+    return Summary(count, size, digest.hexdigest())
+
+
+def _line(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def read(file: IO[bytes], subject: str) -> Iterator[dict[str, Any]]:
+    """The lines of a listing, as they are asked for. Raises IntegrityError where it is broken or cut."""
+    try:
+        with gzip.open(file) as lines:
+            for line in lines:
+                row = json.loads(line)
+                if not isinstance(row, dict) or not isinstance(row["key"], str) or not isinstance(row["size"], int):
+                    raise ValueError(f"a line is {line[:80]!r}")
+                yield row
+    except (OSError, EOFError, ValueError, LookupError, zlib.error) as exc:
+        raise IntegrityError(
+            "read the listing", subject, str(exc) or repr(exc), "Choose another backup (`lifeboat list`)."
+        ) from exc

@@ -1,0 +1,94 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The listing of an objects backup: written, read, and broken in every way it can be."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import listing
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import IntegrityError
+
+
+def row(key: str, **more: Any) -> dict[str, Any]:
+    return {
+        "key": key, "size": 3, "etag": "e", "modified": "2026-11-24T02:00:00.000Z", "version": "v",
+        "vault_version": "w", "vault_etag": "e", "sha256": None, **more,
+    }  # fmt: skip
+
+
+ROWS = [row("\x01"), row("a b", size=5, sha256="f" * 64), row("é"), row("😀")]
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    summary = listing.write(tmp_path / "one", ROWS)
+    assert (summary.objects, summary.bytes) == (4, 14)
+    with (tmp_path / "one").open("rb") as file:
+        assert list(listing.read(file, "one")) == ROWS
+
+
+def test_same_listing_same_bytes(tmp_path: Path) -> None:
+    assert listing.write(tmp_path / "one", ROWS) == listing.write(tmp_path / "two", ROWS)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert (tmp_path / "one").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_digest_is_of_what_a_restore_can_see(tmp_path: Path) -> None:
+    lines = b"".join(
+        json.dumps(
+            [one["key"], one["size"], one["etag"], one["sha256"]], ensure_ascii=False, separators=(",", ":")
+        ).encode()
+        + b"\n"
+        for one in ROWS
+    )
+    first = listing.write(tmp_path / "one", ROWS)
+    assert first.digest == hashlib.sha256(lines).hexdigest()
+    other = [{**one, "version": "x", "vault_version": "y"} for one in ROWS]
+    assert listing.write(tmp_path / "two", other).digest == first.digest
+    for name, value in (("key", "\x00"), ("size", 4), ("etag", "f"), ("sha256", "0")):
+        changed = [{**ROWS[0], name: value}, *ROWS[1:]]
+        assert listing.write(tmp_path / name, changed).digest != first.digest
+
+
+@pytest.mark.parametrize("keys", [("b", "a"), ("a", "a"), ("😀", "\uffee")])
+def test_rows_that_do_not_come_in_order(tmp_path: Path, keys: tuple[str, str]) -> None:
+    with pytest.raises(ValueError, match="after"):
+        listing.write(tmp_path / "one", [row(one) for one in keys])
+
+
+def test_an_empty_bucket(tmp_path: Path) -> None:
+    assert listing.write(tmp_path / "one", []).objects == 0
+    with (tmp_path / "one").open("rb") as file:
+        assert list(listing.read(file, "one")) == []
+
+
+def packed(text: str) -> bytes:
+    return gzip.compress(text.encode())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"hello", id="no gzip"),
+        pytest.param(packed("".join(json.dumps(one) + "\n" for one in ROWS))[:-9], id="cut"),
+        pytest.param(packed("{"), id="no JSON"),
+        pytest.param(packed("[]\n"), id="no object"),
+        pytest.param(packed('{"size": 1}\n'), id="no key"),
+        pytest.param(packed('{"key": "a", "size": "1"}\n'), id="a size that is none"),
+        pytest.param(packed('{"key": 1, "size": 1}\n'), id="a key that is none"),
+    ],
+)
+def test_a_broken_listing_says_so(data: bytes) -> None:
+    if data:
+        with pytest.raises(IntegrityError, match="read the listing"):
+            list(listing.read(io.BytesIO(data), "objects_backup_20261124_030000"))
+    else:  # an empty file is an empty gzip file to Python; the manifest's SHA-256 tells it from ours
+        assert list(listing.read(io.BytesIO(data), "one")) == []
