@@ -118,6 +118,16 @@ def make(bucket: HasBucket) -> bool:
     """Make the bucket where it is missing; returns whether it was."""
     if exists(bucket):
         return False
-    with s3.spoken("make the bucket", bucket.url):
-        bucket.client.create_bucket(Bucket=bucket.name)
+    create(bucket)
     return True
+
+
+def create(bucket: HasBucket, *, lock: bool = False) -> None:
+    """Make the bucket; `lock`: so that objects in it can be locked, which can be chosen only now."""
+    options: dict[str, Any] = {"ObjectLockEnabledForBucket": True} if lock else {}
+    meta = bucket.client.meta
+    # Amazon takes no word for the default region and wants one for any other; other servers have their own.
+    if "amazonaws.com" in str(getattr(meta, "endpoint_url", "")) and meta.region_name != "us-east-1":
+        options["CreateBucketConfiguration"] = {"LocationConstraint": meta.region_name}
+    with s3.spoken("make the bucket", bucket.url):
+        bucket.client.create_bucket(Bucket=bucket.name, **options)

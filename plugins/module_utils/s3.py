@@ -23,7 +23,12 @@ READ_TIMEOUT = 60
 ATTEMPTS = 3
 RESUMED = 3  # times a download is taken up again where it broke
 
-_KEYS = (UsageError, "the endpoint refuses the key", "Correct s3_access_key and s3_secret_key, and deploy again.")
+_KEYS = (
+    UsageError,
+    "the endpoint refuses the key",
+    "Correct s3_access_key and s3_secret_key (of the stack's bucket: objects_…, of the vault: vault_…) in "
+    "lifeboat_secrets and deploy again.",
+)
 _BUCKET = (UsageError, "there is no such bucket", "Make it (with versions), or correct the bucket's name.")
 _OBJECT = (NotFoundError, "there is no such object", "Choose another backup (lifeboat list).")
 _DENIED = (UsageError, "access denied", "Give the key leave to list, get, put and delete there.")
@@ -32,6 +37,7 @@ _CLOCK = (UsageError, "this host's clock is wrong", "Set it (timedatectl), then 
 _FULL = (SpaceError, "the server's storage is full", "Free space there or run lifeboat.dr.prune, then try again.")
 _CODES: dict[str, tuple[type[LifeboatError], str, str]] = {
     "InvalidAccessKeyId": _KEYS, "SignatureDoesNotMatch": _KEYS, "InvalidToken": _KEYS, "401": _KEYS,
+    "ExpiredToken": _KEYS, "TokenRefreshRequired": _KEYS,
     "NoSuchBucket": _BUCKET, "NoSuchKey": _OBJECT, "404": _OBJECT, "NotFound": _OBJECT,
     "AccessDenied": _DENIED, "403": _DENIED, "AllAccessDisabled": _DENIED, "MethodNotAllowed": _DENIED,
     "PermanentRedirect": _REGION, "AuthorizationHeaderMalformed": _REGION, "301": _REGION,
@@ -40,7 +46,16 @@ _CODES: dict[str, tuple[type[LifeboatError], str, str]] = {
 }  # fmt: skip
 
 
-def connect(endpoint_url: str, region: str, access_key: str, secret_key: str, ca_bundle: str = "") -> Client:
+def connect(
+    endpoint_url: str,
+    region: str,
+    access_key: str,
+    secret_key: str,
+    ca_bundle: str = "",
+    *,
+    patience: float = READ_TIMEOUT,
+    attempts: int = ATTEMPTS,
+) -> Client:
     """A client with bounded patience: connect 5 s, silence 60 s, 3 attempts. Sends nothing yet. Thread-safe in use."""
     where = endpoint_url or "Amazon S3"
     # botocore asks `Expect: 100-continue` even for an empty body; some servers (SeaweedFS) then hang the connection.
@@ -58,8 +73,8 @@ def connect(endpoint_url: str, region: str, access_key: str, secret_key: str, ca
         ) from exc
     options: dict[str, Any] = {
         "connect_timeout": CONNECT_TIMEOUT,
-        "read_timeout": READ_TIMEOUT,
-        "retries": {"total_max_attempts": ATTEMPTS, "mode": "standard"},
+        "read_timeout": patience,
+        "retries": {"total_max_attempts": attempts, "mode": "standard"},
         "max_pool_connections": 32,
         "signature_version": "s3v4",
         # Servers other than Amazon's seldom have a DNS name for each bucket.

@@ -71,6 +71,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    apart,
     bucket,
     bucket_settings,
     catalog,
@@ -81,12 +82,14 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     copier,
     copies,
     dump,
+    endpoints,
     errors,
     evidence,
     filesystem,
     fingerprint,
     host,
     inventory,
+    lifecycle,
     listing,
     lock,
     manifest,
@@ -101,6 +104,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     plan,
     points,
     postgresql,
+    probe,
     prune,
     quarantine,
     reconcile,
@@ -117,17 +121,18 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     scratch,
     service,
     status,
+    vault,
     verify,
     version,
 )
 
 # Importing them is what makes Ansible send them to the host; their sources are then read back from what it sent.
 CORE = (
-    bucket, bucket_settings, catalog, checks, cli, compose, config, copier, copies, dump, errors, evidence,
-    filesystem, fingerprint, host, inventory, listing, lock, manifest, mirror, mirror_state, objects_aside,
-    objects_assess, objects_choose, objects_compare, objects_plan, pipeline, plan, points, postgresql, prune,
-    quarantine, reconcile, recovery, repository, repository_local, repository_s3, restore, retention, runtime, s3,
-    s3_raw, s3_versions, scratch, service, status, verify, version,
+    apart, bucket, bucket_settings, catalog, checks, cli, compose, config, copier, copies, dump, endpoints, errors,
+    evidence, filesystem, fingerprint, host, inventory, lifecycle, listing, lock, manifest, mirror, mirror_state,
+    objects_aside, objects_assess, objects_choose, objects_compare, objects_plan, pipeline, plan, points,
+    postgresql, probe, prune, quarantine, reconcile, recovery, repository, repository_local, repository_s3, restore,
+    retention, runtime, s3, s3_raw, s3_versions, scratch, service, status, vault, verify, version,
 )  # fmt: skip
 MAIN = b"import sys\n\nfrom lifeboat.cli import main\n\nsys.exit(main())\n"
 

@@ -67,7 +67,7 @@ def free_port(taken: Sequence[int] = (), twin: int = 0) -> int:
 
 
 def _dying_with_us() -> list[str]:
-    """Even where pytest is killed outright no server outlives it; without setpriv only the context manager sees to it."""
+    """Even where pytest is killed outright no server outlives it; without setpriv only an orderly end sees to that."""
     found = shutil.which("setpriv")
     return [found, "--pdeathsig", "KILL"] if found else []
 
@@ -135,7 +135,7 @@ class Server:
 
 
 class SeaweedFS(Server):
-    """`identities`: more keys, each {"name", "access_key", "secret_key", "actions": ["Read:bucket", ...]}."""
+    """`identities`: more keys: {name, access_key, secret_key} and `actions` ["Read:bucket", ...] or a `policy`."""
 
     kind = "SeaweedFS"
 
@@ -153,13 +153,17 @@ class SeaweedFS(Server):
             {
                 "name": one["name"],
                 "credentials": [{"accessKey": one["access_key"], "secretKey": one["secret_key"]}],
-                "actions": one["actions"],
+                "actions": one.get("actions", []),
+                "policyNames": [one["name"]] if "policy" in one else [],
             }
             for one in [root, *identities]
         ]
+        policies = [
+            {"name": one["name"], "content": json.dumps(one["policy"])} for one in identities if "policy" in one
+        ]
         self._config = directory / "s3.json"
         self._config.touch(0o600)
-        self._config.write_text(json.dumps({"identities": known}))
+        self._config.write_text(json.dumps({"identities": known, "policies": policies}))
 
     def command(self) -> tuple[list[str], dict[str, str]]:
         # With too few or too large volumes writes hang; the iceberg and lance ports are fixed ones unless closed.

@@ -5,20 +5,30 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterator
-from typing import Callable
+from pathlib import Path
+from typing import Any, Callable
 
 import pytest
 import s3_servers
 from s3_servers import JuiceFS, SeaweedFS, Server
 
-MakeBucket = Callable[[Server], str]
+MakeBucket = Callable[..., str]
+POLICY = json.loads((Path(__file__).resolve().parents[2] / "docs/vault-writer-policy.json").read_text())
+BUCKETS = ("uploads-backup", "shop-repository")  # those the policy is about
+# The vault's writer as docs/vault.md says, and one with no more than SeaweedFS's own words for it.
+WRITER: dict[str, Any] = {"name": "writer", "access_key": "writer", "secret_key": "writer-secret-1", "policy": POLICY}
+PLAIN: dict[str, Any] = {
+    "name": "plain", "access_key": "plain", "secret_key": "plain-secret-1",
+    "actions": [f"{action}:{bucket}" for bucket in BUCKETS for action in ("Read", "Write", "List", "Tagging")],
+}  # fmt: skip
 
 
 @pytest.fixture(scope="session")
 def weed() -> Iterator[SeaweedFS]:
-    with s3_servers.seaweedfs() as server:
+    with s3_servers.seaweedfs([WRITER, PLAIN]) as server:
         yield server
 
 
@@ -37,11 +47,11 @@ def server(request: pytest.FixtureRequest) -> Server:
 
 @pytest.fixture
 def make_bucket() -> Iterator[MakeBucket]:
-    """Make a bucket of the test's own: make_bucket(server). It is gone afterwards, whatever was put in it."""
+    """Make a bucket of the test's own: make_bucket(server), or with a name. It is gone afterwards with all in it."""
     made: list[tuple[Server, str]] = []
 
-    def make(server: Server) -> str:
-        name = f"test-{secrets.token_hex(6)}"
+    def make(server: Server, name: str = "") -> str:
+        name = name or f"test-{secrets.token_hex(6)}"
         server.client.create_bucket(Bucket=name)
         made.append((server, name))
         return name

@@ -1,0 +1,107 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the stack's two S3 endpoints can do, remembered for a day, and what status and preflight say of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime, timedelta
+from typing import Callable, Optional
+
+from . import bucket as buckets
+from . import filesystem, probe
+from .apart import apart
+from .bucket import Bucket
+from .checks import COULD_NOT_VERIFY, FAIL, PASS, Check
+from .config import Config
+from .errors import LifeboatError
+from .probe import Report
+
+FRESH = timedelta(days=1)
+SKEW = 30.0  # seconds; S3 itself refuses from 15 minutes on
+SOURCE, VAULT = "source", "vault"
+_PLACES: dict[str, Callable[[Config], Bucket]] = {SOURCE: buckets.source, VAULT: buckets.vault}
+
+
+def configured(config: Config) -> list[str]:
+    """Which of the two the stack has."""
+    has = {SOURCE: config.objects.bucket, VAULT: config.vault.objects_bucket}
+    return [place for place, bucket in has.items() if bucket]
+
+
+def report(config: Config, place: str, *, now: datetime, fresh: bool = False) -> Report:
+    """What the endpoint can do: as remembered, or tried now where that is older than a day or `fresh` is asked for."""
+    found = None if fresh else remembered(config, place, now=now)
+    if found is None:
+        found = probe.probe(_PLACES[place](config), mode=config.vault.object_lock if place == VAULT else "", now=now)
+        _remember(config, place, found)
+    return found
+
+
+def remembered(config: Config, place: str, *, now: datetime) -> Optional[Report]:
+    """The last report, if it is of this endpoint and key and of the last day. Whatever cannot be read is forgotten."""
+    try:
+        said = json.loads((config.state / f"endpoint-{place}.json").read_text(encoding="utf-8"))
+        if said["of"] != _of(config, place):
+            return None
+        found = probe.from_dict(said["report"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, LifeboatError):
+        return None
+    return found if timedelta() <= now - found.probed_at < FRESH else None
+
+
+def _remember(config: Config, place: str, found: Report) -> None:
+    path = config.state / f"endpoint-{place}.json"
+    data = json.dumps({"of": _of(config, place), "report": found.as_dict()}, indent=1).encode()
+    with filesystem.explained("remember what the endpoint can do", path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        filesystem.write(path, data, path.with_name(f".{path.name}.{hashlib.sha256(data).hexdigest()[:8]}"))
+
+
+def _of(config: Config, place: str) -> str:
+    """Changes with the endpoint, the key and the lock that is asked for; tells none of them."""
+    one = config.vault if place == VAULT else config.objects
+    what = [
+        one.endpoint_url,
+        one.region,
+        config.secrets.get(f"{'vault' if place == VAULT else 'objects'}_access_key", ""),
+    ]
+    what += [config.vault.object_lock] if place == VAULT else [config.objects.service, str(config.objects.port)]
+    return hashlib.sha256("\0".join(what).encode()).hexdigest()
+
+
+def checks(config: Config, *, now: datetime, fresh: bool = False) -> list[Check]:
+    """For status, preflight and checklist: one line an endpoint, and one on whether the vault is apart."""
+    found: list[Check] = []
+    for place in configured(config):
+        name = f"{place} endpoint"
+        try:
+            found.append(_check(config, place, report(config, place, now=now, fresh=fresh)))
+        except LifeboatError as exc:
+            found.append(Check(name, FAIL, str(exc)))
+    if configured(config) == [SOURCE, VAULT]:
+        together = apart(config)
+        found.append(Check("vault apart", FAIL if together else PASS, " ".join(together) or "not where the source is"))
+    return found
+
+
+def _check(config: Config, place: str, found: Report) -> Check:
+    name = f"{place} endpoint"
+    needed = ["versioning"] if place == VAULT else []
+    needed += ["object_lock"] if place == VAULT and config.vault.object_lock else []
+    wanted = [one for one in found.features if one.name != "object_lock" or one.name in needed]
+    lacking = [f"no {one.name}: {one.cost}" for one in wanted if one.state == probe.MISSING]
+    unknown = [one.name for one in wanted if one.state == probe.UNKNOWN]
+    words = [f"{found.server or found.endpoint}", *lacking]
+    if found.skew is not None and abs(found.skew) > SKEW:
+        return Check(name, FAIL, f"its clock is {found.skew:+.0f} s from this host's; set the wrong one (timedatectl)")
+    if any(found.feature(one).state == probe.MISSING for one in needed):
+        return Check(name, FAIL, "; ".join(words))
+    if unknown:
+        words.append(f"{', '.join(unknown)} {found.feature(unknown[0]).detail}")
+    if any(one in unknown for one in needed):
+        return Check(name, COULD_NOT_VERIFY, "; ".join(words))
+    return Check(name, PASS, "; ".join(words))

@@ -1,0 +1,108 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The probe tells two real servers apart, and leaves them as they were."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+import s3_servers
+from ansible_collections.lifeboat.dr.plugins.module_utils import probe
+from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.probe import MISSING, SUPPORTED, UNKNOWN
+from conftest import BUCKETS, WRITER, MakeBucket
+from s3_servers import JuiceFS, SeaweedFS, Server
+
+ALL = {"versioning", "lifecycle", "object_lock", "tagging", "metadata", "multipart"}
+
+
+def of(server: Server, name: str = "nothing-there") -> Bucket:
+    return Bucket(name, server.url, access_key=server.access_key, secret_key=server.secret_key)
+
+
+def names(server: Server) -> set[str]:
+    return {one["Name"] for one in server.client.list_buckets()["Buckets"]}
+
+
+def states(report: probe.Report) -> dict[str, set[str]]:
+    return {
+        state: {one.name for one in report.features if one.state == state} for state in (SUPPORTED, MISSING, UNKNOWN)
+    }
+
+
+@pytest.mark.parametrize("mode", ["", "COMPLIANCE"])
+def test_seaweedfs_has_all(
+    weed: SeaweedFS, make_bucket: MakeBucket, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setattr(probe, "LOCKED", 2)
+    kept = make_bucket(weed)
+    weed.client.put_object(Bucket=kept, Key="mine", Body=b"untouched")
+    before = names(weed)
+    report = probe.probe(of(weed, kept), mode=mode)
+    assert states(report) == {SUPPORTED: ALL, MISSING: set(), UNKNOWN: set()}
+    assert (mode or "GOVERNANCE") in report.feature("object_lock").detail
+    assert (report.skew, report.left, report.lacking()) == (0.0, (), [])
+    assert "SeaweedFS" in report.server
+    assert names(weed) == before
+    assert [one["Key"] for one in weed.client.list_objects_v2(Bucket=kept)["Contents"]] == ["mine"]
+    assert weed.client.get_bucket_versioning(Bucket=kept).get("Status") is None
+
+
+def test_juicefs_lacks_versions_lifecycle_and_lock(gateway: JuiceFS) -> None:
+    before = names(gateway)
+    report = probe.probe(of(gateway))
+    lacks = {"versioning", "lifecycle", "object_lock"}
+    assert states(report) == {SUPPORTED: ALL - lacks, MISSING: lacks, UNKNOWN: set()}
+    assert {one.name: bool(one.cost) for one in report.features} == {name: name in lacks for name in ALL}
+    assert "NotImplemented" in report.feature("versioning").detail
+    assert names(gateway) == before
+    assert probe.from_dict(report.as_dict()).as_dict() == report.as_dict()
+
+
+def test_what_a_dead_probe_left_is_removed_and_nothing_else(weed: SeaweedFS) -> None:
+    now = datetime.now(timezone.utc)
+    old, young = f"{now - timedelta(hours=2):%Y%m%d%H%M%S}", f"{now - timedelta(minutes=2):%Y%m%d%H%M%S}"
+    dead, busy, foreign = f"lifeboat-probe-{old}-0a0b0c0d", f"lifeboat-probe-{young}-0a0b0c0d", "lifeboat-probe-of-mine"
+    used = f"lifeboat-probe-{old}-11111111"
+    for name in (dead, busy, foreign, used):
+        weed.client.create_bucket(Bucket=name)
+    for name in (dead, used):
+        weed.client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+        weed.client.put_object(Bucket=name, Key="versioned", Body=b"1")
+        weed.client.delete_object(Bucket=name, Key="versioned")
+    weed.client.put_object(Bucket=used, Key="somebody's", Body=b"kept")
+    try:
+        report = probe.probe(of(weed), now=now)
+        assert {dead, busy, foreign, used} & names(weed) == {busy, foreign, used}
+        assert [one.split()[0] for one in report.left] == [f"s3://{used}"]
+        assert weed.client.get_object(Bucket=used, Key="somebody's")["Body"].read() == b"kept"
+    finally:
+        for name in {busy, foreign, used} & names(weed):
+            s3_servers.wipe(weed.client, name)
+
+
+def test_a_key_that_may_not_make_buckets_leaves_all_unknown(weed: SeaweedFS, make_bucket: MakeBucket) -> None:
+    others = make_bucket(weed)
+    make_bucket(weed, BUCKETS[0])
+    key = {"access_key": WRITER["access_key"], "secret_key": WRITER["secret_key"]}
+    told = probe.probe(Bucket(BUCKETS[0], weed.url, **key)).feature("versioning").detail
+    assert "bucket uploads-backup says versioning: none" in told
+    weed.client.put_bucket_versioning(Bucket=BUCKETS[0], VersioningConfiguration={"Status": "Enabled"})
+    report = probe.probe(Bucket(BUCKETS[0], weed.url, **key))
+    assert states(report) == {SUPPORTED: set(), MISSING: set(), UNKNOWN: ALL}
+    for words in ("may not make a bucket", "AccessDenied", "bucket uploads-backup says versioning: Enabled"):
+        assert words in report.feature("versioning").detail
+    with pytest.raises(UsageError, match=r"refuses this key everything.*AccessDenied"):
+        probe.probe(Bucket(others, weed.url, **key))
+
+
+@pytest.mark.parametrize(("access_key", "secret_key"), [("nobody", "x"), ("", "wrong")])
+def test_a_wrong_key_is_an_error_and_tells_no_secret(server: Server, access_key: str, secret_key: str) -> None:
+    wrong = Bucket("x", server.url, access_key=access_key or server.access_key, secret_key=secret_key)
+    with pytest.raises(UsageError, match="the endpoint refuses the key") as caught:
+        probe.probe(wrong)
+    assert server.secret_key not in str(caught.value)
+    assert "lifeboat_secrets" in caught.value.remedy
