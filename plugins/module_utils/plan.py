@@ -16,15 +16,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from . import catalog, postgresql, repository, runtime, scratch, verify
+from . import catalog, points, postgresql, runtime, scratch, verify
 from .catalog import Entry
 from .config import Config
 from .dump import FINGERPRINT, human
 from .errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
 from .manifest import Artefact, format_time
 from .postgresql import Server
-from .repository import Repository
 from .runtime import DataMount, Runtime
+from .sources import VAULT, Sources
 
 Log = Callable[[str], None]
 HEALTHY = "healthy"
@@ -138,14 +138,14 @@ def _warnings(found: list[Entry], chosen: Entry) -> list[str]:
     return lines
 
 
-def reference_of(repo: Repository, found: list[Entry]) -> Optional[Mapping[str, Any]]:
+def reference_of(sources: Sources) -> Optional[Mapping[str, Any]]:
     """What should be there: the fingerprint of the newest good backup, or of the fuller one before it.
 
     Its bytes are checked first: a damaged one would make a healthy database look damaged, or a damaged one healthy.
     """
-    for one in reversed(found):
-        if one.good and one.manifest and not catalog.shrunk(found, one.id)[0]:
-            with repo.open("database", one.id, FINGERPRINT) as file:
+    for one in reversed(sources.found):
+        if one.good and one.manifest and not catalog.shrunk(sources.found, one.id)[0]:
+            with sources.repo(one).open("database", one.id, FINGERPRINT) as file:
                 data = file.read()
             if Artefact(FINGERPRINT, len(data), hashlib.sha256(data).hexdigest()) in one.manifest.artefacts:
                 return dict(json.loads(data))
@@ -163,22 +163,21 @@ def make(
 ) -> dict[str, Any]:
     """The plan of a database recovery. Reads only. Raises LifeboatError when no recovery is possible.
 
-    Returns {needed, condition, findings, unchecked, warnings, mode, backup, passed_over, why, writers, steps, stamp,
-    target, target_seconds}.
+    Returns {needed, condition, findings, unchecked, warnings, mode, backup, location, recovery_point, passed_over, why,
+    writers, steps, stamp, target, target_seconds}. identity: of a backup or a recovery point, or `latest`.
     mode: none, swap (the server lives: restore beside, swap by name), start (it is down: start it and look; if it does
     not come up, or wrong, rebuild), rebuild (quarantine the data directory, fresh server), reopen (a recovery was
     killed when the data was back and the writers were not). asked: a state was named, so a healthy server will not do.
     """
-    repo = repository.from_settings(config.repository, config.secrets)
-    repo.check(writable=False)
-    found = catalog.entries(repo, "database", config.stack)
+    sources = Sources(config, "database", identity)
+    point, identity = identity if points.is_id(identity) else "", sources.identity
     stack = runtime.connect(config)
     log("assessing the database")
-    seen = assess(config, reference_of(repo, found))
+    seen = assess(config, reference_of(sources))
     if seen.refused and method != "rebuild":
         raise refusal(config, seen.refused)
     needed, why = _needed(config, seen, identity, before, force)
-    chosen, passed_over = _choose(config, repo, found, stack, identity, before, needed, log)
+    chosen, passed_over = _choose(config, sources, stack, identity, before, needed, log)
     mode = "none"
     left = stopped(config)
     if not needed and left:
@@ -204,11 +203,13 @@ def make(
         "condition": seen.condition,
         "findings": list(seen.findings),
         "unchecked": list(seen.unchecked),
-        "warnings": _warnings(found, chosen),
+        "warnings": [*sources.notes, *_warnings(sources.found, chosen)],
         "why": why,
         "asked": force or identity not in ("", "latest") or before is not None,
         "mode": mode,
         "backup": chosen.as_dict(datetime.now(timezone.utc)),
+        "location": sources.where(chosen),
+        "recovery_point": point,
         "passed_over": [{"id": one.id, "problem": one.problem} for one in passed_over],
         "writers": writers,
         "stamp": stamp,
@@ -237,8 +238,7 @@ def _needed(
 
 def _choose(
     config: Config,
-    repo: Repository,
-    found: list[Entry],
+    sources: Sources,
     stack: Runtime,
     identity: str,
     before: Optional[datetime],
@@ -247,7 +247,7 @@ def _choose(
 ) -> tuple[Entry, list[Entry]]:
     """The backup, its bytes checked before anything is touched. A broken newest one is passed over, and said so."""
     passed: list[Entry] = []
-    candidates = list(found)
+    candidates = list(sources.found)
     while True:
         chosen, newer = catalog.choose(candidates, config.stack, identity=identity, before=before)
         passed += newer
@@ -263,11 +263,17 @@ def _choose(
                 f"Name the one you want: -e recovery_point={fuller} (or {chosen.id}).",
             )
         log(f"checking the bytes of {chosen.id}")
+        repo = sources.repo(chosen)
         with repo.materialise("database", chosen.id) as folder:
             check = verify.checksums(repo, chosen.manifest, folder)
             if check.result == "PASS":
                 _require_major(config, stack, chosen, folder)
                 return chosen, passed
+        copy = sources.copy_of(chosen)
+        if copy:
+            passed.append(replace(chosen, problem=f"{check.detail} in the repository; the vault has a copy"))
+            candidates = [copy if one is chosen else one for one in candidates]
+            continue
         if identity not in ("", "latest"):
             raise IntegrityError("use the backup", chosen.id, check.detail, "Choose another (`lifeboat list`).")
         passed.append(replace(chosen, problem=check.detail))
@@ -384,6 +390,8 @@ def text(made: Mapping[str, Any]) -> list[str]:
         f"backup: {backup['id']} taken {backup['taken_at']}, {human(backup['size'])}, {summary['tables']} tables,"
         f" {summary['rows']} rows, {'proven ' + backup['proven_at'] if backup['proven'] else 'NOT proven by a restore'}"
     )
+    lines += [f"  it is the database of recovery point {made['recovery_point']}"] if made["recovery_point"] else []
+    lines += [f"  it is taken from the vault: {made['location']}"] if backup["place"] == VAULT else []
     lines += [f"  WARNING: {one}" for one in made["warnings"]]
     lines += [f"  passed over {one['id']}: {one['problem']}" for one in made["passed_over"]]
     if made["mode"] in ("swap", "start", "rebuild"):

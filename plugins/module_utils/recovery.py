@@ -17,13 +17,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable
 
-from . import catalog, dump, pipeline, plan, postgresql, quarantine, repository, restore, runtime, verify
+from . import dump, pipeline, plan, postgresql, quarantine, restore, runtime, verify
 from .checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
 from .config import Config, EndpointCheck
 from .errors import IntegrityError, LifeboatError
 from .filesystem import explained
 from .manifest import format_time, parse, parse_time
 from .runtime import Runtime
+from .sources import REPOSITORY, Sources, open_place
 
 Log = Callable[[str], None]
 # A server that keeps exiting will not come up; one that replays its log says so, and may take as long as it needs.
@@ -73,8 +74,7 @@ def _start_and_look(config: Config, stack: Runtime, asked: bool, log: Log) -> tu
             raise plan.refusal(config, why) from exc
         log(f"it does not: {exc.cause}")
         return "rebuild", []
-    repo = repository.from_settings(config.repository, config.secrets)
-    seen = plan.assess(config, plan.reference_of(repo, catalog.entries(repo, "database", config.stack)))
+    seen = plan.assess(config, plan.reference_of(Sources(config, "database")))
     if seen.condition == plan.HEALTHY and asked:
         log("it came up whole; another state of it was asked for")
         return "swap", []
@@ -144,14 +144,16 @@ def _wait_until_settled(config: Config, stack: Runtime) -> None:
 
 
 def restore_database(
-    config: Config, identity: str, *, fresh: bool, stamp: str, asked: str = "", log: Log
+    config: Config, identity: str, *, place: str = REPOSITORY, fresh: bool, stamp: str, asked: str = "", log: Log
 ) -> dict[str, Any]:
     """Restore beside, compare, swap. Raises IntegrityError, the live database untouched, when the comparison fails.
+
+    place: the repository, or the vault with its copy.
 
     Returns {id, checks, quarantined_database, roles, reindexed, seconds: {restore, verify, swap}}.
     """
     when = format_time(parse_time(asked)) if asked else ""  # one instant, however it was written
-    repo = repository.from_settings(config.repository, config.secrets)
+    repo = open_place(config, place)
     manifest = parse(repo.manifest("database", identity), component="database", expected_id=identity)
     server = postgresql.connect(config, runtime.connect(config))
     server.reap()

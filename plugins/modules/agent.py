@@ -120,6 +120,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     s3_versions,
     scratch,
     service,
+    sources,
     status,
     vault,
     verify,
@@ -130,9 +131,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
 CORE = (
     apart, bucket, bucket_settings, catalog, checks, cli, compose, config, copier, copies, dump, endpoints, errors,
     evidence, filesystem, fingerprint, host, inventory, lifecycle, listing, lock, manifest, mirror, mirror_state,
-    objects_aside, objects_assess, objects_choose, objects_compare, objects_plan, pipeline, plan, points,
-    postgresql, probe, prune, quarantine, reconcile, recovery, repository, repository_local, repository_s3, restore,
-    retention, runtime, s3, s3_raw, s3_versions, scratch, service, status, vault, verify, version,
+    objects_aside, objects_assess, objects_choose, objects_compare, objects_plan, pipeline, plan, points, postgresql,
+    probe, prune, quarantine, reconcile, recovery, repository, repository_local, repository_s3, restore, retention,
+    runtime, s3, s3_raw, s3_versions, scratch, service, sources, status, vault, verify, version,
 )  # fmt: skip
 MAIN = b"import sys\n\nfrom lifeboat.cli import main\n\nsys.exit(main())\n"
 

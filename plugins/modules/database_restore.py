@@ -17,9 +17,15 @@ extends_documentation_fragment:
   - lifeboat.dr.stack
 options:
   id:
-    description: The backup to restore, or V(latest).
+    description: The backup to restore, a recovery point whose database backup it shall be, or V(latest).
     type: str
     default: latest
+  place:
+    description:
+      - Where to take it from. V(auto) takes the repository's, and the copy in the vault where that one is broken or gone.
+    type: str
+    choices: [auto, repository, vault]
+    default: auto
   fresh:
     description: The server is a new, empty one, so that every role becomes what it was in the backup.
     type: bool
@@ -85,15 +91,15 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import catalog, lock, plan, recovery, repository
+from ansible_collections.lifeboat.dr.plugins.module_utils import catalog, lock, plan, recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.sources import PLACES, Sources
 
 
 def work(task: Task) -> dict[str, Any]:
-    repo = repository.from_settings(task.config.repository, task.config.secrets)
-    chosen, _ = catalog.choose(
-        catalog.entries(repo, "database", task.config.stack), task.config.stack, identity=task.params["id"]
-    )
+    sources = Sources(task.config, "database", task.params["id"])
+    chosen, _ = catalog.choose(sources.found, task.config.stack, identity=sources.identity)
+    place = chosen.place if task.params["place"] == "auto" else task.params["place"]
     last = (plan.recovered(task.config) or {}).get("id", "")
     diff = {"before": f"{last}\n", "after": f"{chosen.id}\n"}
     if last == chosen.id and not task.params["force"]:
@@ -103,7 +109,13 @@ def work(task: Task) -> dict[str, Any]:
     stamp = task.params["stamp"] or task.now.strftime("%Y%m%d_%H%M%S")
     with lock.held(task.config.stack, "restore database", wait=60):
         result = recovery.restore_database(
-            task.config, chosen.id, fresh=task.params["fresh"], stamp=stamp, asked=task.params["asked"], log=task.log
+            task.config,
+            chosen.id,
+            place=place,
+            fresh=task.params["fresh"],
+            stamp=stamp,
+            asked=task.params["asked"],
+            log=task.log,
         )
     return {"changed": True, "diff": diff, **result}
 
@@ -113,6 +125,7 @@ def main() -> None:
         work,
         {
             "id": {"type": "str", "default": "latest"},
+            "place": {"type": "str", "choices": ["auto", *PLACES], "default": "auto"},
             "fresh": {"type": "bool", "default": False},
             "force": {"type": "bool", "default": False},
             "stamp": {"type": "str", "default": ""},

@@ -16,7 +16,9 @@ extends_documentation_fragment:
   - lifeboat.dr.stack
 options:
   recovery_point:
-    description: The backup to recover to. V(latest) asks for none in particular, so that a healthy database is left alone.
+    description:
+      - The recovery point, or the database backup, to recover to. V(latest) asks for none in particular, so that a
+        healthy database is left alone.
     type: str
     default: latest
   recovery_time:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils import checks, copies, lock, points, prune, retention, runtime
@@ -25,6 +26,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.points import Point
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import VERIFICATION
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository_local import LocalRepository
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository_s3 import S3Repository
+from ansible_collections.lifeboat.dr.plugins.module_utils.sources import Sources, open_place
 from builders import BUCKET, NOW, folder, make_config, prove, publish, publish_objects, store
 
 DAY = timedelta(days=1)
@@ -339,3 +341,108 @@ def test_what_is_good_on_one_side_is_good(tmp_path: Path, vault: Vault, settings
     assert one.id in whole.keep
     assert theirs == whole
     assert json.dumps(whole.keep)
+
+
+# --- taking from the vault what the repository no longer has ---
+
+
+@pytest.fixture
+def two(tmp_path: Path, settings: Config, vault: Vault) -> list[str]:
+    """Two backups, both in both places."""
+    made = [publish(tmp_path, NOW - DAY), publish(tmp_path)]
+    catch_up(settings)
+    return [one.id for one in made]
+
+
+def lose(root: Path) -> None:
+    shutil.rmtree(root / "backup")
+
+
+def empty(root: Path) -> None:
+    lose(root)
+    (root / "backup").mkdir()
+
+
+def damage(root: Path) -> None:
+    (root / "backup/postgresql" / "db_backup_20261124_120000" / "database.dump").unlink()
+
+
+REPLACED: list[tuple[str, Callable[[Path], None], list[str], list[str]]] = [
+    ("whole", lambda root: None, ["repository", "repository"], []),
+    ("gone", lose, ["vault", "vault"], ["the repository cannot be used: there is no such directory"]),
+    ("begun anew", empty, ["vault", "vault"], ["the repository holds no backup"]),
+    (
+        "one damaged",
+        damage,
+        ["repository", "vault"],
+        [
+            "db_backup_20261124_120000 in the repository: database.dump is missing; its copy in the vault is good",
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "places", "notes"), [one[1:] for one in REPLACED], ids=[one[0] for one in REPLACED])
+def test_the_vault_stands_in(
+    tmp_path: Path,
+    settings: Config,
+    two: list[str],
+    change: Callable[[Path], None],
+    places: list[str],
+    notes: list[str],
+) -> None:
+    change(tmp_path)
+    sources = Sources(settings, "database")
+    assert [(one.id, one.place, one.good) for one in sources.found] == [
+        (two[0], places[0], True),
+        (two[1], places[1], True),
+    ]
+    assert sources.notes == notes
+    with sources.repo(sources.found[1]).materialise("database", two[1]) as path:
+        assert (path / "database.dump").read_bytes() == b"dump"
+
+
+def test_neither_place(tmp_path: Path, settings: Config, two: list[str], vault: Vault) -> None:
+    vault.away = "connection refused"
+    damage(tmp_path)
+    sources = Sources(settings, "database")
+    assert [one.good for one in sources.found] == [True, False], "what there is can be used"
+    assert sources.notes == ["the copies in the vault cannot be used: connection refused"]
+    lose(tmp_path)
+    with pytest.raises(UsageError, match="there is no such directory"):
+        Sources(settings, "database")
+
+
+def test_a_whole_repository_asks_no_vault(tmp_path: Path, settings: Config, two: list[str], vault: Vault) -> None:
+    vault.away = "nobody must ask"
+    assert Sources(settings, "database").notes == []
+    assert Sources(settings, "database", two[0]).notes == []
+    assert Sources(settings, "database", "db_backup_20200101_000000").notes != []
+
+
+def test_a_point_is_found_in_the_vault_too(tmp_path: Path, settings: Config, vault: Vault) -> None:
+    point = sealed(settings, tmp_path)
+    for change in (lambda root: None, empty):
+        change(tmp_path)
+        assert Sources(settings, "database", point.id).identity == point.parts["database"].id
+        assert Sources(settings, "objects", point.id).identity == point.parts["objects"].id
+    with pytest.raises(LifeboatError, match="none of that name"):
+        Sources(settings, "database", "20200101_000000")
+
+
+def test_a_copy_is_one_of_the_very_same_backup(tmp_path: Path, settings: Config, two: list[str], vault: Vault) -> None:
+    sources = Sources(settings, "database")
+    copy = sources.copy_of(sources.found[1])
+    assert copy
+    assert (copy.id, copy.place) == (two[1], "vault")
+    assert sources.copy_of(copy) is None, "a copy has none"
+    store(tmp_path).delete("database", two[1])
+    publish(tmp_path, details={"seconds": 9})
+    another = Sources(settings, "database")
+    assert another.copy_of(another.found[1]) is None
+
+
+def test_no_vault_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no copies are kept there"):
+        open_place(make_config(tmp_path), "vault")
+    assert open_place(make_config(tmp_path), "repository").points() == []

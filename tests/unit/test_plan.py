@@ -7,16 +7,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Optional
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    copies,
     manifest,
     plan,
     postgresql,
     recovery,
+    repository,
     runtime,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
@@ -27,7 +30,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
     UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.plan import DAMAGED, DOWN, HEALTHY, Assessment
+from ansible_collections.lifeboat.dr.plugins.module_utils.points import Part, Point
 from ansible_collections.lifeboat.dr.plugins.module_utils.runtime import DataMount, ServiceState
+from ansible_collections.lifeboat.dr.plugins.module_utils.sources import Sources
 from builders import FACTS, NOW, entries, folder, make_config, publish, store
 
 DAY = timedelta(days=1)
@@ -378,10 +383,11 @@ def test_a_backup_that_shrank_is_never_recovered_to_unasked(tmp_path: Path, worl
 def test_the_reference_is_the_newest_good_one_whose_fingerprint_is_whole(tmp_path: Path, world: dict[str, Any]) -> None:
     publish(tmp_path, NOW - DAY)
     newest = publish(tmp_path)
-    assert plan.reference_of(store(tmp_path), entries(tmp_path)) == FACTS
+    settings = make_config(tmp_path)
+    assert plan.reference_of(Sources(settings, "database")) == FACTS
     (folder(tmp_path, newest) / "fingerprint.json").write_text("x" * len(json.dumps(FACTS)))
-    assert plan.reference_of(store(tmp_path), entries(tmp_path)) == FACTS
-    assert plan.reference_of(store(tmp_path), []) is None
+    assert plan.reference_of(Sources(settings, "database")) == FACTS
+    assert plan.reference_of(Sources(make_config(tmp_path, stack="blog"), "database")) is None
 
 
 def test_a_backup_without_role_passwords_is_warned_of(tmp_path: Path, world: dict[str, Any]) -> None:
@@ -394,3 +400,43 @@ def test_configured_writers_win(tmp_path: Path, world: dict[str, Any]) -> None:
     made = plan.make(make_config(tmp_path, application={"writers": ["queue"]}), force=True, log=lambda _: None)
     assert made["writers"] == ["queue"]
     assert "stop the writers (queue)" in made["steps"][0]
+
+
+def test_a_recovery_point_stands_for_its_database(tmp_path: Path, world: dict[str, Any]) -> None:
+    one = publish(tmp_path)
+    publish(tmp_path, NOW + DAY)
+    settings = make_config(tmp_path)
+    point = Point(
+        "20261124_130000", "shop", NOW, NOW, "snapshot", {"database": Part(one.id, one.seal), "objects": None}
+    )
+    store(tmp_path).write_point(point.id, point.to_bytes())
+    made = make(tmp_path, identity=point.id)
+    assert (made["backup"]["id"], made["recovery_point"], made["why"]) == (one.id, point.id, f"{one.id} was asked for")
+    assert f"  it is the database of recovery point {point.id}" in plan.text(made)
+    recovery.remember(settings, {"id": one.id, "at": "2026-11-24T03:00:00.000Z"})
+    assert not make(tmp_path, identity=point.id)["needed"], "the same state, by whichever name"
+    with pytest.raises(NotFoundError, match="none of that name"):
+        make(tmp_path, identity="20200101_000000")
+
+
+def test_the_plan_says_when_it_takes_from_the_vault(
+    tmp_path: Path, world: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damage that only reading every byte finds: the copy in the vault is the same backup, so nothing older is used."""
+    publish(tmp_path, NOW - DAY)
+    one = publish(tmp_path)
+    shutil.copytree(tmp_path / "backup", tmp_path / "vault")
+    vault = repository.from_settings({"type": "local", "path": str(tmp_path / "vault")}, {})
+    (folder(tmp_path, one) / "database.dump").write_bytes(b"DUMP")
+    with pytest.raises(IntegrityError, match="another SHA-256"):
+        make(tmp_path, identity=one.id)
+    monkeypatch.setattr(copies, "vault", lambda config: vault)
+    for identity in ("latest", one.id):
+        made = make(tmp_path, identity=identity, force=True)
+        assert (made["backup"]["id"], made["backup"]["place"]) == (one.id, "vault")
+        assert "in the repository; the vault has a copy" in made["passed_over"][0]["problem"]
+        assert "  it is taken from the vault: s3:///shop at Amazon S3" in plan.text(made)
+    shutil.rmtree(tmp_path / "backup")
+    made = make(tmp_path, force=True)
+    assert made["backup"]["place"] == "vault"
+    assert made["warnings"][0] == "the repository holds no backup"
