@@ -33,6 +33,8 @@ GLOBALS = "globals.sql.gz"
 FINGERPRINT = "fingerprint.json"
 STALE = timedelta(hours=24)
 RECOVERING = "recovering"
+# While it exists the bucket may be half filled: a mirror of it must never become the newest good backup.
+RECOVERING_OBJECTS = "recovering_objects"
 
 
 def require_database(server: Server, name: str) -> int:

@@ -26,7 +26,7 @@ _TABLES = {
     "rows": "key TEXT, size INT, sha256 TEXT, at REAL, PRIMARY KEY (key, size, sha256)",
     "live": "key TEXT PRIMARY KEY, size INT, etag TEXT, sha256 TEXT, modified REAL",
     "point": "key TEXT PRIMARY KEY, size INT, etag TEXT, sha256 TEXT, modified REAL, version TEXT, entry TEXT",
-    "held": "key TEXT, version TEXT, size INT, PRIMARY KEY (key, version)",
+    "held": "key TEXT, version TEXT, size INT, etag TEXT, modified REAL, PRIMARY KEY (key, version)",
     "settled": "key TEXT PRIMARY KEY, how TEXT",
 }
 

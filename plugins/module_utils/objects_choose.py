@@ -16,7 +16,7 @@ from .config import Config
 from .errors import IntegrityError, NotFoundError, UsageError
 from .manifest import format_time
 from .objects_compare import Point
-from .repository import Repository
+from .sources import Sources
 
 LATEST = ("", "latest")
 
@@ -61,22 +61,20 @@ def shrunk(found: list[Entry], identity: str) -> tuple[str, str]:
     return "", ""
 
 
-def reference_of(repo: Repository, found: list[Entry]) -> Optional[Point]:
+def reference_of(sources: Sources) -> Optional[Point]:
     """What should be there: the newest good backup, or the fuller one before it; its bytes are checked."""
-    for one in reversed(found):
-        if one.good and one.manifest and not shrunk(found, one.id)[0]:
-            point = Point(repo, one.manifest)
+    for one in reversed(sources.found):
+        if one.good and one.manifest and not shrunk(sources.found, one.id)[0]:
+            point = Point(sources.repo(one), one.manifest)
             if not point.problem():
                 return point
     return None
 
 
-def choose(
-    config: Config, repo: Repository, found: list[Entry], request: Request
-) -> tuple[Point, list[dict[str, str]]]:
+def choose(config: Config, sources: Sources, request: Request) -> tuple[Entry, Point, list[dict[str, str]]]:
     """The backup, its listing's bytes checked. A broken newest one is passed over, and said so."""
     passed: list[Entry] = []
-    candidates = list(found)
+    candidates = list(sources.found)
     named = request.identity not in LATEST
     while True:
         chosen, newer = catalog.choose(candidates, config.stack, identity=request.identity, before=request.before)
@@ -88,10 +86,15 @@ def choose(
                 "choose a backup", config.stack, f"{less}: which of them is right is not ours to guess",
                 f"Name the one you want: -e recovery_point={fuller} (or {chosen.id}).",
             )  # fmt: skip
-        point = Point(repo, chosen.manifest)
+        point = Point(sources.repo(chosen), chosen.manifest)
         problem = point.problem()
         if not problem:
-            return point, [{"id": one.id, "problem": one.problem} for one in passed]
+            return chosen, point, [{"id": one.id, "problem": one.problem} for one in passed]
+        copy = sources.copy_of(chosen)
+        if copy:
+            passed.append(replace(chosen, problem=f"{problem} in the repository; the vault has a copy"))
+            candidates = [copy if one is chosen else one for one in candidates]
+            continue
         if named:
             raise IntegrityError("use the backup", chosen.id, problem, "Choose another (`lifeboat list`).")
         passed.append(replace(chosen, problem=problem))

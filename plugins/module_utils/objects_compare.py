@@ -6,37 +6,36 @@
 
 from __future__ import annotations
 
-import gzip
+import functools
 import hashlib
 import itertools
-import json
 import random
 import re
 import time
-import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Callable
 
-from . import bucket, postgresql, reconcile, runtime, s3
+from . import bucket, listing, postgresql, reconcile, runtime, s3
 from .bucket import Bucket
 from .checks import SHOWN
 from .config import Config
-from .errors import IntegrityError, LifeboatError
+from .errors import LifeboatError
 from .inventory import Inventory, text
 from .manifest import Manifest
 from .pipeline import HashingWriter
 from .repository import Repository
 
 Log = Callable[[str], None]
-LISTING = "listing.jsonl.gz"
 SAMPLE = 50
 SAMPLE_BYTES = 256 << 20
 READ_SECONDS = 120
 READ_MOST = 2000
 READERS = 8
+SILENCE = 20  # seconds: a server that looks for what it lost may never answer
+ENOUGH = 3  # damaged objects that tell enough
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 GONE = "point p WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.key = p.key)"
@@ -70,28 +69,22 @@ class Point:
 
     def problem(self) -> str:
         """Why its listing cannot be used; empty when every byte is the one that was written."""
-        wanted = next((one for one in self.manifest.artefacts if one.name == LISTING), None)
+        wanted = next((one for one in self.manifest.artefacts if one.name == listing.NAME), None)
         if wanted is None:
-            return f"it has no {LISTING}"
+            return f"it has no {listing.NAME}"
         writer = HashingWriter()
-        with self.repo.open("objects", self.id, LISTING) as file:
+        with self.repo.open("objects", self.id, listing.NAME) as file:
             for data in iter(lambda: file.read(1 << 20), b""):
                 writer.write(data)
         right = (writer.size, writer.sha256) == (wanted.size, wanted.sha256)
-        return "" if right else f"{LISTING} has another SHA-256 than when it was written"
+        return "" if right else f"{listing.NAME} has another SHA-256 than when it was written"
 
     def entries(self, prefix: str = "") -> Iterator[dict[str, Any]]:
         """The listing's lines below `prefix`, in the order of their keys."""
-        try:
-            with self.repo.open("objects", self.id, LISTING) as file, gzip.open(file) as lines:
-                for line in lines:
-                    one = json.loads(line)
-                    if one["key"].startswith(prefix):
-                        yield one
-        except (OSError, EOFError, ValueError, LookupError, zlib.error) as exc:
-            raise IntegrityError(
-                "read the listing", self.id, str(exc) or repr(exc), "Choose another backup (`lifeboat list`)."
-            ) from exc
+        with self.repo.open("objects", self.id, listing.NAME) as file:
+            for one in listing.read(file, self.id):
+                if one["key"].startswith(prefix):
+                    yield one
 
 
 def to_restore(*, keep: bool) -> str:
@@ -117,8 +110,11 @@ def leave_out_unheld(config: Config, inventory: Inventory, prefix: str, wanted: 
 
 def add_held(config: Config, inventory: Inventory, prefix: str) -> None:
     """Fill `held` with every version in the vault."""
-    vault = bucket.vault(config)
-    inventory.add("held", ((text(one.key), one.version, one.size) for one in bucket.versions(vault, prefix)))
+    several = bucket.versions(bucket.vault(config), prefix)
+    rows = (
+        (text(one.key), one.version, one.size, one.etag, one.modified.timestamp()) for one in several if not one.deleted
+    )
+    inventory.add("held", rows)
 
 
 def hold(config: Config, inventory: Inventory, point: Point, *, prefix: str, log: Log) -> None:
@@ -199,11 +195,12 @@ def _settled(
     return WRONG if told else DOUBT
 
 
-def digests(source: Bucket, key: str) -> tuple[str, str]:
-    """MD5 and SHA-256 of an object's bytes, read now."""
+def digests(source: Bucket, key: str, version: str = "") -> tuple[str, str]:
+    """MD5 and SHA-256 of the bytes of an object, or of one version of it, read now."""
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
     with s3.spoken("read", f"{key} in {source.url}"):
-        body = source.client.get_object(Bucket=source.name, Key=key)["Body"]
+        which = {"VersionId": version} if version not in ("", bucket.NULL) else {}
+        body = _impatient(source).get_object(Bucket=source.name, Key=key, **which)["Body"]
         try:
             for data in iter(lambda: body.read(1 << 20), b""):
                 md5.update(data)
@@ -211,6 +208,13 @@ def digests(source: Bucket, key: str) -> tuple[str, str]:
         finally:
             body.close()
     return md5.hexdigest(), sha256.hexdigest()
+
+
+@functools.lru_cache(maxsize=8)
+def _impatient(one: Bucket) -> s3.Client:
+    """A client that asks once."""
+    keys = (one.access_key, one.secret_key, one.ca_bundle)
+    return s3.connect(one.endpoint_url, one.region, *keys, patience=SILENCE, attempts=1)
 
 
 def judge(config: Config, inventory: Inventory, point: Point, unknown: str) -> tuple[list[str], list[str]]:
@@ -282,13 +286,19 @@ def sample(inventory: Inventory, source: Bucket) -> tuple[list[str], list[str]]:
             chosen.append(one)
     deadline = time.monotonic() + READ_SECONDS
 
-    def look(one: tuple[Any, ...]) -> str:
+    bad: list[str] = []
+
+    def look(one: tuple[Any, ...]) -> bool:
         key, _, etag, sha256 = one
-        return "late" if time.monotonic() > deadline else _damage(source, key, etag, sha256)
+        if time.monotonic() > deadline or len(bad) >= ENOUGH:
+            return False
+        wrong = _damage(source, key, etag, sha256)
+        bad.extend([wrong] if wrong else [])
+        return True
 
     with ThreadPoolExecutor(READERS) as pool:
-        said = list(pool.map(look, chosen))
-    bad = [one for one in said if one not in ("", "late")]
-    findings = [f"{len(bad)} of {len(chosen)} objects read are damaged: {'; '.join(bad[:3])}"] if bad else []
-    late = said.count("late")
-    return findings, [f"{late} of {len(chosen)} objects were not read: {READ_SECONDS} s were up"] if late else []
+        read = sum(pool.map(look, chosen))
+    if bad:
+        return [f"{len(bad)} of {read} objects read are damaged: {'; '.join(sorted(bad)[:ENOUGH])}"], []
+    late = len(chosen) - read
+    return [], [f"{late} of {len(chosen)} objects were not read: {READ_SECONDS} s were up"] if late else []

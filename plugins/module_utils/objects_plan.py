@@ -15,10 +15,10 @@ from datetime import datetime, timezone
 from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
 
-from . import bucket, catalog, objects_assess, objects_choose, objects_compare, plan, points, repository, runtime
+from . import bucket, objects_assess, objects_choose, objects_compare, plan, points, runtime
 from .catalog import Entry
 from .config import Config
-from .dump import human
+from .dump import RECOVERING_OBJECTS, human
 from .errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
 from .inventory import Inventory
 from .objects_assess import Assessment
@@ -26,6 +26,7 @@ from .objects_choose import Request, reference_of, shrunk
 from .objects_compare import DIFFERS, GONE, UNHELD, UNKNOWN_TO_POINT, Point, to_restore
 from .plan import DOWN, HEALTHY
 from .runtime import Runtime
+from .sources import VAULT, Sources
 
 Log = Callable[[str], None]
 RECOVERED = "recovered_objects.json"
@@ -48,24 +49,23 @@ class Counts:
 def make(config: Config, request: Request, *, log: Log) -> dict[str, Any]:
     """The plan of a bucket's recovery. Reads only. Raises LifeboatError when no recovery is possible.
 
-    Returns {needed, condition, findings, unchecked, warnings, mode, backup, passed_over, why, writers, steps, stamp,
-    target, target_seconds, counts, prefix, exact, partial, asked, service}.
+    Returns {needed, condition, findings, unchecked, warnings, mode, backup, location, recovery_point, passed_over, why,
+    writers, steps, stamp, target, target_seconds, counts, prefix, exact, partial, asked, state, unreadable, service}.
     mode: none; start (it is down: start it and look; if it does not come up, or empty, rebuild); fill (it lives: make
     the bucket where it is gone, copy back what is missing or wrong); rebuild (quarantine the data directory, fresh
     server, buckets as they were); reopen (a recovery was killed when the data was back and the writers were not).
     """
     if not config.objects.bucket:
         raise UsageError("plan the recovery", config.stack, "the stack has no bucket", "Set lifeboat_objects.bucket.")
-    repo = repository.from_settings(config.repository, config.secrets)
-    repo.check(writable=False)
-    request = replace(request, identity=points.part_of(repo, config.stack, request.identity, "objects"))
-    found = catalog.entries(repo, "objects", config.stack)
+    sources = Sources(config, "objects", request.identity)
+    recovery_point = request.identity if points.is_id(request.identity) else ""
+    request = replace(request, identity=sources.identity)
     stack = runtime.connect(config)
     log("assessing the bucket")
-    seen = objects_assess.assess(config, reference_of(repo, found), log=log)
+    seen = objects_assess.assess(config, reference_of(sources), log=log)
     if seen.refused and request.method != "rebuild":
         raise refusal(config, seen.refused)
-    chosen, passed_over = objects_choose.choose(config, repo, found, request)
+    entry, chosen, passed_over = objects_choose.choose(config, sources, request)
     counts = Counts()
     needed, why = _needed(config, seen, request)
     by_difference = request.prefix and not request.state
@@ -78,13 +78,12 @@ def make(config: Config, request: Request, *, log: Log) -> dict[str, Any]:
     if needed:
         mode = _mode(config, seen, request.method)
         _require(config, stack, chosen, request, counts, mode)
-    elif left:
+    elif left or (config.state / RECOVERING_OBJECTS).exists():
         needed, mode = True, "reopen"
-        why = f"an earlier recovery stopped {', '.join(left)} and did not start them again"
+        why = f"an earlier recovery stopped {', '.join(left) or 'nothing'} and did not come to its end"
     service = config.objects.service
     writers = list(config.application.writers) or (stack.dependants(service) if service else [])
     now = datetime.now(timezone.utc)
-    entry = next(one for one in found if one.id == chosen.id)
     backup = entry.as_dict(now)
     kept = ("objects", "bytes", "consistency", "database_backup", "versioned", "settings")
     backup["details"] = {key: value for key, value in backup["details"].items() if key in kept}
@@ -93,12 +92,14 @@ def make(config: Config, request: Request, *, log: Log) -> dict[str, Any]:
         "condition": seen.condition,
         "findings": list(seen.findings),
         "unchecked": list(seen.unchecked),
-        "warnings": [*seen.warnings, *_warnings(config, found, entry, counts)],
+        "warnings": [*sources.notes, *seen.warnings, *_warnings(config, sources.found, entry, counts)],
         "why": why,
         "asked": request.asked,
         "mode": mode,
         "unreadable": seen.unreadable,
         "backup": backup,
+        "location": sources.where(entry),
+        "recovery_point": recovery_point,
         "passed_over": passed_over,
         "service": service,
         "writers": writers,
@@ -309,6 +310,8 @@ def text(made: Mapping[str, Any]) -> list[str]:
         f" {human(int(details.get('bytes') or 0))},"
         f" {'proven ' + backup['proven_at'] if backup['proven'] else 'NOT proven by a restore'}"
     )
+    lines += [f"  it is the bucket of recovery point {made['recovery_point']}"] if made["recovery_point"] else []
+    lines += [f"  its listing is taken from the vault: {made['location']}"] if backup["place"] == VAULT else []
     lines += [f"  WARNING: {one}" for one in made["warnings"]]
     lines += [f"  passed over {one['id']}: {one['problem']}" for one in made["passed_over"]]
     if made["mode"] in ("start", "rebuild"):

@@ -15,18 +15,20 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Optional
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import bucket, manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils import bucket, manifest, objects_compare
 from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Version
 from ansible_collections.lifeboat.dr.plugins.module_utils.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.listing import NAME as LISTING
 from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Artefact, Manifest
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects_compare import LISTING, Point
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects_compare import Point
 from botocore.exceptions import ClientError
 from builders import NOW, store
 
 OBJECTS = {"service": "objects", "bucket": "uploads", "endpoint_url": "http://127.0.0.1:9000"}
 VAULT = {"endpoint_url": "http://vault.invalid:9000", "objects_bucket": "uploads-backup"}
-SECRETS = {
-    "objects_access_key": "a", "objects_secret_key": "b", "vault_access_key": "c", "vault_secret_key": "d",
+SECRETS = {  # long, for Ansible blanks them wherever they stand
+    "objects_access_key": "OBJECTSKEY0001", "objects_secret_key": "objects-secret-0001",
+    "vault_access_key": "VAULTKEY0001", "vault_secret_key": "vault-secret-0001",
 }  # fmt: skip
 T = NOW
 BEFORE, AFTER = T - timedelta(hours=1), T + timedelta(hours=1)
@@ -60,6 +62,7 @@ class FakeBucket:
     """A bucket and its client in one. A diary tells what was done to it."""
 
     name: str = "uploads"
+    full: bool = False
     objects: dict[str, Object] = field(default_factory=dict)
     missing: bool = False
     error: Optional[Exception] = None
@@ -67,7 +70,10 @@ class FakeBucket:
     diary: list[str] = field(default_factory=list)
     endpoint_url: str = "http://127.0.0.1:9000"
     held: list[Version] = field(default_factory=list)
+    bodies: dict[tuple[str, str], bytes] = field(default_factory=dict)  # of older versions
     aside: dict[str, dict[str, bytes]] = field(default_factory=dict)
+
+    meta: Any = None
 
     @property
     def url(self) -> str:
@@ -96,6 +102,8 @@ class FakeBucket:
         del self.aside[Bucket]
 
     def put_object(self, Bucket: str, Key: str, Body: bytes) -> None:
+        if self.full:
+            raise failure("InternalError", 500)
         self.aside[Bucket][Key] = Body
 
     def head_object(self, Bucket: str, Key: str) -> dict[str, Any]:
@@ -103,9 +111,11 @@ class FakeBucket:
             raise failure("404", 404)
         return {"ContentLength": len(self.objects[Key].body)}
 
-    def get_object(self, Bucket: str, Key: str) -> dict[str, Any]:
+    def get_object(self, Bucket: str, Key: str, VersionId: str = "") -> dict[str, Any]:
         if Bucket != self.name:
             return {"Body": io.BytesIO(self.aside[Bucket][Key])}
+        if VersionId:
+            return {"Body": io.BytesIO(self.bodies[Key, VersionId])}
         if Key not in self.objects:
             raise failure("NoSuchKey", 404)
         one = self.objects[Key]
@@ -154,6 +164,7 @@ class World:
         monkeypatch.setattr(bucket, "source", lambda config: self.live)
         monkeypatch.setattr(bucket, "vault", lambda config: self.vault)
         monkeypatch.setattr(bucket, "objects", self.listed)
+        monkeypatch.setattr(objects_compare, "_impatient", lambda one: one.client)
         monkeypatch.setattr(bucket, "versions", lambda one, prefix="": iter(one.held))
         monkeypatch.setattr(bucket, "versioning", lambda one: one.settings.get("versioning") or "")
 
