@@ -22,7 +22,7 @@ from typing import Any, Callable, Optional
 
 from . import bucket_settings, lifecycle, s3
 from .bucket import Bucket
-from .errors import IntegrityError, LifeboatError, UsageError
+from .errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from .manifest import format_time, parse_time
 
 SUPPORTED, MISSING, UNKNOWN = "supported", "missing", "unknown"
@@ -123,10 +123,12 @@ def probe(bucket: Bucket, *, mode: str = "", now: Optional[datetime] = None) -> 
     name = f"{PREFIX}{now:%Y%m%d%H%M%S}-{token.token_hex(4)}"
     scratch = _Scratch(name, f"s3://{name} at {where}", client)
     locked = _Scratch(f"{name}-lock", f"s3://{name}-lock at {where}", client)
-    left = _sweep(client, where, now)
+    made: list[_Scratch] = []
+    left: list[str] = []
     try:
-        server = _begin(scratch)
-        features = _features(scratch, locked, mode or "GOVERNANCE")
+        left = _sweep(client, where, now)
+        server = _begin(scratch, made)
+        features = _features(scratch, locked, mode or "GOVERNANCE", made)
     except LifeboatError as exc:
         if s3.code(exc) == "RequestTimeTooSkewed":
             raise _skewed(bucket, exc) from exc
@@ -134,15 +136,15 @@ def probe(bucket: Bucket, *, mode: str = "", now: Optional[datetime] = None) -> 
             raise
         features, server = _untried(bucket, client, exc), ""
     finally:
-        left += [one.url for one in (scratch, locked) if not _remove(one)]
+        left += [one.url for one in made if not _remove(one)]
     return Report(where, server, now, bucket.requests.skew(bucket.name, where), features, tuple(left))
 
 
-def _features(scratch: _Scratch, locked: _Scratch, mode: str) -> tuple[Feature, ...]:
+def _features(scratch: _Scratch, locked: _Scratch, mode: str, made: list[_Scratch]) -> tuple[Feature, ...]:
     tries: dict[str, Callable[[], Feature]] = {
         "versioning": lambda: _versioning(scratch),
         "lifecycle": lambda: _lifecycle(scratch),
-        "object_lock": lambda: _object_lock(locked, mode),
+        "object_lock": lambda: _object_lock(locked, mode, made),
         "tagging": lambda: _tagging(scratch),
         "metadata": lambda: _metadata(scratch),
         "multipart": lambda: _multipart(scratch),
@@ -150,8 +152,9 @@ def _features(scratch: _Scratch, locked: _Scratch, mode: str) -> tuple[Feature, 
     return tuple(_tried(name, work) for name, work in tries.items())
 
 
-def _begin(scratch: _Scratch) -> str:
+def _begin(scratch: _Scratch, made: list[_Scratch]) -> str:
     """Make the bucket; write and read one object, so that an answer that is not S3's is known for what it is."""
+    made.append(scratch)  # before it is: the answer may be lost on its way
     bucket_settings.create(scratch)
     body = token.token_hex(8).encode()
     with s3.spoken("try the endpoint", scratch.url):
@@ -250,8 +253,9 @@ def _lifecycle(scratch: _Scratch) -> Feature:
     return Feature(name, SUPPORTED, f"a rule was set and read back{less}; that it is carried out takes a day to see")
 
 
-def _object_lock(scratch: _Scratch, mode: str) -> Feature:
+def _object_lock(scratch: _Scratch, mode: str, made: list[_Scratch]) -> Feature:
     name = "object_lock"
+    made.append(scratch)
     bucket_settings.create(scratch, lock=True)
     with s3.spoken("delete a version that is not locked", scratch.url):  # else a refusal below would prove nothing
         scratch.client.delete_object(Bucket=scratch.name, Key="first", VersionId=_put(scratch, "first", b"x") or "null")
@@ -323,6 +327,11 @@ def _sweep(client: s3.Client, where: str, now: datetime) -> list[str]:
     except LifeboatError as exc:
         if s3.code(exc) in (*_DENIED, *lifecycle.UNKNOWN):
             return []
+        if isinstance(exc, NotFoundError):
+            raise UsageError(
+                "look for earlier probes", where, f"there is no S3 server at that address: {exc.cause}",
+                "Correct endpoint_url and port.",
+            ) from exc  # fmt: skip
         raise
     old = [name for name in names if (match := _NAME.fullmatch(name)) and now - _made(match.group(1)) > ABANDONED]
     abandoned = [_Scratch(name, f"s3://{name} at {where}", client) for name in old]

@@ -121,6 +121,7 @@ def translate(exc: BaseException, attempted: str, subject: str) -> LifeboatError
     """What an exception of boto3 means to an operator; None when it is not one of boto3's."""
     from boto3.exceptions import Boto3Error  # noqa: PLC0415
     from botocore import exceptions as known  # noqa: PLC0415
+    from botocore.parsers import ResponseParserError  # noqa: PLC0415
 
     if isinstance(exc, Boto3Error) and exc.__context__ is not None:  # upload_file hides the server's own answer
         exc = exc.__context__
@@ -134,6 +135,9 @@ def translate(exc: BaseException, attempted: str, subject: str) -> LifeboatError
             busy = "The server is busy or failing: look at its log, then try again."
             remedy = busy if status >= 500 else "Look up that answer in the server's manual."
         return kind(attempted, subject, f"{cause} ({said})" if cause else said, remedy)
+    if isinstance(exc, ResponseParserError):
+        cause = "the server answered what is not S3's: " + " ".join(str(exc).split())[:200]
+        return LifeboatError(attempted, subject, cause, "Is that an S3 endpoint? Correct endpoint_url and port.")
     if isinstance(exc, known.SSLError):
         return UsageError(
             attempted,

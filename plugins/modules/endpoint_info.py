@@ -1,0 +1,125 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: endpoint_info
+short_description: Say what a stack's S3 endpoints really do
+version_added: 0.1.0
+description:
+  - Tries versioning, lifecycle rules, object lock, tags, metadata and uploads in parts at the stack's own object store and at the vault. A feature is supported only where its effect was seen, such as an old version read back.
+  - Everything is tried in a bucket named C(lifeboat-probe-…), made for it and removed. No other bucket is written to. Where the key may not make buckets, the answer is C(unknown).
+  - What was found is remembered for a day on the host.
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+options:
+  endpoint:
+    description: Which of the two. Empty means those that are configured.
+    type: str
+    choices: ["", source, vault]
+    default: ""
+  fresh:
+    description: Try again, however young the last result is.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: partial
+    details: Trying makes a bucket and removes it. In check mode only what is remembered is returned.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: none
+    details: Changes nothing that stays.
+"""
+
+EXAMPLES = r"""
+- name: See what the endpoints do
+  lifeboat.dr.endpoint_info:
+    stack: shop
+  register: found
+
+- name: See what any endpoint does
+  lifeboat.dr.endpoint_info:
+    endpoint: vault
+    fresh: true
+    settings:
+      stack: any
+      runtime: {project: any}
+      vault: {endpoint_url: https://s3.example.org, objects_bucket: any}
+    secrets: {vault_access_key: "{{ key }}", vault_secret_key: "{{ secret }}"}
+"""
+
+RETURN = r"""
+endpoints:
+  description: What each endpoint does, by C(source) and C(vault). None was tried and none is remembered in check mode, where a key is missing.
+  returned: success
+  type: dict
+  sample:
+    vault:
+      endpoint: http://vault1:8333
+      server: SeaweedFS 4.48
+      probed_at: "2026-11-24T03:00:00.000Z"
+      clock_skew: 0.0
+      features:
+        versioning: {state: supported, detail: an overwritten and deleted object was read back, cost: ""}
+      left: []
+lacking:
+  description: What is missing and what it costs, for people.
+  returned: success
+  type: list
+  elements: str
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import endpoints
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+
+def work(task: Task) -> dict[str, Any]:
+    asked, fresh = task.params["endpoint"], task.params["fresh"]
+    places = endpoints.configured(task.config)
+    if asked and asked not in places:
+        raise UsageError(
+            "try the endpoint", asked, "it is not configured", "Set lifeboat_objects, lifeboat_vault and deploy."
+        )
+    found = {}
+    for place in [asked] if asked else places:
+        if task.check:
+            report = endpoints.remembered(task.config, place, now=task.now)
+        else:
+            report = endpoints.report(task.config, place, now=task.now, fresh=fresh)
+        if report is not None:
+            found[place] = report
+    lacking = [f"{place}: no {one.name}: {one.cost}" for place, report in found.items() for one in report.lacking()]
+    for line in lacking:
+        task.log(line)
+    return {"endpoints": {place: report.as_dict() for place, report in found.items()}, "lacking": lacking}
+
+
+def main() -> None:
+    run(
+        work,
+        {
+            "endpoint": {"type": "str", "choices": ["", "source", "vault"], "default": ""},
+            "fresh": {"type": "bool", "default": False},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vault
+short_description: Make the vault's buckets and keep them as configured
+version_added: 0.1.0
+description:
+  - Sees that the buckets of C(vault) are there, marked as this stack's, versioned, locked as configured, and that replaced and removed objects expire after C(noncurrent_days) while live ones never do.
+  - A bucket that belongs to somebody else, is marked as another stack's, or holds objects and is not marked, is refused.
+  - A server without versioning is refused for the mirror, and warned of for the copies of the repository. A server without lifecycle rules is warned of.
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+options:
+  adopt:
+    description: Take over a bucket that holds objects and carries no mark. A bucket of another stack is refused all the same.
+    type: bool
+    default: false
+  admin_access_key:
+    description: An administrator's key for this run, where the vault's own may only write. Nothing keeps it.
+    type: str
+  admin_secret_key:
+    description: Goes with O(admin_access_key).
+    type: str
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+  diff_mode:
+    description: Shows what changed or would change.
+    support: full
+    details: The changes, one a line.
+"""
+
+EXAMPLES = r"""
+- name: See that the vault is as it should be
+  lifeboat.dr.vault:
+    stack: shop
+
+- name: Make its buckets with an administrator's key
+  lifeboat.dr.vault:
+    stack: shop
+    admin_access_key: "{{ vault_admin.access_key }}"
+    admin_secret_key: "{{ vault_admin.secret_key }}"
+"""
+
+RETURN = r"""
+changes:
+  description: What was changed, or would be.
+  returned: success
+  type: list
+  elements: str
+  sample: ["s3://uploads-backup at http://vault1:8333: make the bucket"]
+vault_warnings:
+  description: What the vault lacks and what that costs; also shown as warnings.
+  returned: success
+  type: list
+  elements: str
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import lock, vault
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+
+def work(task: Task) -> dict[str, Any]:
+    warnings: list[str] = []
+    with lock.held(f"{task.config.stack}.vault", "prepare the vault", wait=60):
+        changes = vault.ensure(
+            task.config,
+            task.check,
+            adopt=task.params["adopt"],
+            access_key=task.params["admin_access_key"] or "",
+            secret_key=task.params["admin_secret_key"] or "",
+            warn=warnings.append,
+        )
+    for line in [*changes, *warnings]:
+        task.log(line)
+    for line in warnings:
+        task.module.warn(line)
+    return {
+        "changed": bool(changes),
+        "changes": changes,
+        "vault_warnings": warnings,
+        "diff": {"before": "", "after": "".join(f"{line}\n" for line in changes)},
+    }
+
+
+def main() -> None:
+    run(
+        work,
+        {
+            "adopt": {"type": "bool", "default": False},
+            "admin_access_key": {"type": "str", "no_log": False},  # a name, no secret
+            "admin_secret_key": {"type": "str", "no_log": True},
+        },
+        required_together=[("admin_access_key", "admin_secret_key")],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The real main() of endpoint_info and vault; the core below them is tried on real servers in tests/objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import endpoints, vault
+from ansible_collections.lifeboat.dr.plugins.module_utils.config import Config
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import UsageError
+from builders import Run, settings
+from test_probe import report
+
+LINE = "s3://mirror at http://vault1:9000: make the bucket"
+
+
+def asked(root: Path) -> dict[str, Any]:
+    vault = {"endpoint_url": "http://vault1:9000", "objects_bucket": "mirror"}
+    return {
+        "settings": settings(root, objects={"bucket": "uploads", "endpoint_url": "http://shop1:9000"}, vault=vault),
+        "secrets": {"vault_access_key": "AKIATEST", "vault_secret_key": "hunter2"},
+    }
+
+
+@pytest.fixture
+def ensured(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """How ensure() was called; the first real call makes the bucket."""
+    calls: list[dict[str, Any]] = []
+
+    def ensure(config: Config, check: bool, *, warn: vault.Warn, **more: Any) -> list[str]:
+        missing = not any(not one["check"] for one in calls)
+        calls.append({"check": check, **more})
+        warn("THE VAULT IS ON THIS VERY HOST")
+        return [LINE] if missing else []
+
+    monkeypatch.setattr(vault, "ensure", ensure)
+    return calls
+
+
+def test_vault_changes_once(run: Run, tmp_path: Path, ensured: list[dict[str, Any]]) -> None:
+    planned = run("vault", check=True, **asked(tmp_path))
+    assert (planned["changed"], planned["changes"], planned["diff"]["after"]) == (True, [LINE], f"{LINE}\n")
+    done = run("vault", adopt=True, admin_access_key="admin", admin_secret_key="hunter2-too", **asked(tmp_path))
+    assert (done["changed"], done["changes"]) == (True, [LINE])
+    assert done["vault_warnings"] == ["THE VAULT IS ON THIS VERY HOST"]
+    assert "THE VAULT IS ON THIS VERY HOST" in str(done["warnings"])
+    assert run("vault", **asked(tmp_path))["changed"] is False
+    assert run("vault", check=True, **asked(tmp_path))["changed"] is False
+    assert [one["check"] for one in ensured] == [True, False, False, True]
+    assert ensured[1] == {"check": False, "adopt": True, "access_key": "admin", "secret_key": "hunter2-too"}
+
+
+def test_vault_fails_with_the_cores_own_words(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ensure(*_: Any, **more: Any) -> list[str]:
+        raise UsageError("prepare the vault", "s3://mirror", "the server has no versioning", "Another server.")
+
+    monkeypatch.setattr(vault, "ensure", ensure)
+    failed = run("vault", **asked(tmp_path))
+    assert (failed["failed"], failed["cause"], failed["remedy"]) == (
+        True, "the server has no versioning", "Another server."
+    )  # fmt: skip
+    alone = run("vault", plain=True, admin_access_key="admin", **asked(tmp_path))
+    assert "admin_secret_key" in alone["msg"]
+
+
+def test_endpoint_info_never_changes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[str, bool]] = []
+
+    def tell(config: Config, place: str, *, fresh: bool, **_: Any) -> Any:
+        tried.append((place, fresh))
+        return report(versioning="missing") if place == "source" else report()
+
+    monkeypatch.setattr(endpoints, "report", tell)
+    found = run("endpoint_info", **asked(tmp_path))
+    assert (found["changed"], sorted(found["endpoints"])) == (False, ["source", "vault"])
+    assert found["endpoints"]["vault"]["features"]["versioning"]["state"] == "supported"
+    assert [one.partition(": a mirror")[0] for one in found["lacking"]] == ["source: no versioning"]
+    assert sorted(run("endpoint_info", endpoint="vault", fresh=True, **asked(tmp_path))["endpoints"]) == ["vault"]
+    assert tried == [("source", False), ("vault", False), ("vault", True)]
+    checked = run("endpoint_info", check=True, **asked(tmp_path))
+    assert (checked["changed"], checked["endpoints"], checked["lacking"]) == (False, {}, [])
+    assert len(tried) == 3
+    wrong = run("endpoint_info", endpoint="vault")
+    assert (wrong["failed"], wrong["cause"]) == (True, "it is not configured")
+    assert run("endpoint_info")["endpoints"] == {}

@@ -1,0 +1,422 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The probe before endpoints that fail in every way, and what is remembered of one that does not.
+
+What it finds on servers that work: tests/objects/test_probe.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import http.server
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    bucket_settings,
+    config,
+    endpoints,
+    lifecycle,
+    probe,
+    s3,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.checks import COULD_NOT_VERIFY, FAIL, PASS
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import IntegrityError, LifeboatError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.probe import MISSING, SUPPORTED, UNKNOWN, Feature, Report
+from botocore.exceptions import ClientError
+from builders import NOW, settings
+
+KEY, SECRET = "AKIATEST", "hunter2-and-more"
+
+
+def error(code: str) -> str:
+    return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>said the server</Message></Error>"
+
+
+@dataclasses.dataclass
+class Endpoint:
+    """Answers every request alike; keeps what it was asked."""
+
+    status: int = 200
+    body: str = ""
+    delay: float = 0
+    ahead: float = 0
+    asked: list[str] = dataclasses.field(default_factory=list)
+    url: str = ""
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    one = Endpoint()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            one.asked.append(f"{self.command} {self.path}")
+            time.sleep(one.delay)
+            body = b"" if self.command == "HEAD" else one.body.encode()
+            self.send_response_only(one.status)
+            self.send_header("Date", format_datetime(datetime.now(timezone.utc) + timedelta(seconds=one.ahead), True))
+            self.send_header("Content-Type", "application/xml")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = answer
+
+        def log_message(self, *arguments: object) -> None:
+            """Into no test's output."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads, server.block_on_close = True, False
+        one.url = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield one
+        server.shutdown()
+
+
+def bucket(endpoint: Endpoint) -> Bucket:
+    return Bucket("uploads", endpoint.url, access_key=KEY, secret_key=SECRET)
+
+
+FAULTS: list[tuple[dict[str, Any], type[LifeboatError], str]] = [
+    ({"status": 403}, UsageError, r"it refuses this key everything.*rights"),
+    ({"status": 403, "body": error("AccessDenied")}, UsageError, r"refuses this key everything.*AccessDenied"),
+    ({"status": 403, "body": error("InvalidAccessKeyId")}, UsageError, r"refuses the key \(InvalidAccessKeyId"),
+    ({"status": 403, "body": error("SignatureDoesNotMatch")}, UsageError, r"refuses the key.*lifeboat_secrets"),
+    ({"status": 400, "body": error("ExpiredToken")}, UsageError, r"refuses the key \(ExpiredToken"),
+    ({"status": 403, "body": error("RequestTimeTooSkewed"), "ahead": 3600}, UsageError,
+     r"clock is wrong.*the server's clock is \+3[56]\d\d s from this host's.*timedatectl"),
+    ({"status": 500, "body": error("InternalError")}, LifeboatError, r"InternalError.*look at its log"),
+    ({"status": 503, "body": error("SlowDown"), "delay": 0.2}, LifeboatError, r"SlowDown.*busy or failing"),
+    ({"status": 200, "body": error("InternalError")}, LifeboatError, r"InternalError"),
+    ({"status": 200, "body": "<html><p>It works!</p></html>"}, IntegrityError, r"did not keep.*It works.*a web server"),
+    ({"status": 200, "body": "<html><p>It works!"}, LifeboatError, r"Internal Server Error|what is not S3's"),
+    ({"status": 404, "body": "<html><body>no</body></html>"}, UsageError, r"no S3 server.*endpoint_url and port"),
+    ({"delay": 5}, LifeboatError, r"Read timeout.*the server runs"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("faults", "kind", "words"), FAULTS, ids=lambda one: str(one)[:40])
+def test_an_endpoint_that_cannot_be_used_is_an_error(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, faults: dict[str, Any], kind: type[LifeboatError], words: str
+) -> None:
+    monkeypatch.setattr(probe, "PATIENCE", 0.6)
+    monkeypatch.setattr(s3, "READ_TIMEOUT", 2)
+    for name, value in faults.items():
+        setattr(endpoint, name, value)
+    began = time.monotonic()
+    with pytest.raises(kind, match=words) as caught:
+        probe.probe(bucket(endpoint))
+    assert time.monotonic() - began < 8
+    assert SECRET not in str(caught.value)
+    touched = [one for one in endpoint.asked if "/uploads" in one and not one.startswith(("GET", "HEAD"))]
+    assert touched == []
+
+
+def test_nobody_listens() -> None:
+    with pytest.raises(LifeboatError, match=r"Could not connect to the endpoint URL.*endpoint_url"):
+        probe.probe(Bucket("x", "http://127.0.0.1:9", access_key=KEY, secret_key=SECRET))
+
+
+# --- one feature lies, all else works ---
+
+Lie = Callable[..., Any]
+
+
+class Store:
+    """A server that keeps one bucket well, and lies where `lies` says."""
+
+    def __init__(self, lies: dict[str, Lie]) -> None:
+        self._lies, self._status, self._rules = lies, "", []  # type: ignore[var-annotated]
+        self.held: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+        self.meta = None
+
+    def __getattr__(self, call: str) -> Any:
+        if call.startswith("on_"):
+            raise AttributeError(call)
+
+        def answer(**arguments: Any) -> Any:
+            arguments.pop("Bucket", None)
+            work = getattr(self, f"on_{call}", lambda **_: {})
+            return self._lies[call](work, **arguments) if call in self._lies else work(**arguments)
+
+        return answer
+
+    def on_put_bucket_versioning(self, VersioningConfiguration: dict[str, str]) -> None:
+        self._status = VersioningConfiguration["Status"]
+
+    def on_get_bucket_versioning(self) -> dict[str, str]:
+        return {"Status": self._status}
+
+    def on_put_object(self, Key: str, Body: bytes, **more: Any) -> dict[str, Any]:
+        versions = self.held.setdefault(Key, [])
+        versions.append((f"v{len(versions)}", {"Body": Body, **more}))
+        return {"VersionId": versions[-1][0]}
+
+    def on_get_object(self, Key: str, VersionId: str = "") -> dict[str, Any]:
+        import io
+
+        return {"Body": io.BytesIO(self._find(Key, VersionId)["Body"])}
+
+    def on_head_object(self, Key: str) -> dict[str, Any]:
+        return self._find(Key, "")
+
+    def on_get_object_tagging(self, Key: str) -> dict[str, Any]:
+        name, _, value = self._find(Key, "").get("Tagging", "").partition("=")
+        return {"TagSet": [{"Key": name, "Value": value.replace("%20", " ")}]}
+
+    def _find(self, key: str, version: str) -> dict[str, Any]:
+        return next((held for name, held in reversed(self.held[key]) if version in ("", name)), {})
+
+    def on_delete_object(self, Key: str, VersionId: str = "", **_: Any) -> dict[str, Any]:
+        if VersionId and "ObjectLockMode" in self._find(Key, VersionId):
+            raise refusal("AccessDenied", 403)
+        return {}
+
+    def on_list_object_versions(self, Prefix: str) -> dict[str, Any]:
+        return {"Versions": [{"VersionId": name} for name, _ in self.held[Prefix]], "DeleteMarkers": [{}]}
+
+    def on_put_bucket_lifecycle_configuration(self, LifecycleConfiguration: dict[str, Any]) -> None:
+        self._rules = LifecycleConfiguration["Rules"]
+
+    def on_get_bucket_lifecycle_configuration(self) -> dict[str, Any]:
+        return {"Rules": self._rules}
+
+    def on_create_multipart_upload(self, **_: Any) -> dict[str, Any]:
+        return {"UploadId": "u"}
+
+    def on_upload_part(self, Key: str, Body: bytes, **_: Any) -> dict[str, Any]:
+        self.on_put_object(Key=Key, Body=Body)
+        return {"ETag": "e"}
+
+
+def refusal(code: str, status: int = 400) -> ClientError:
+    said: Any = {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(said, "X")
+
+
+def refuse(code: str, status: int = 400, only: str = "") -> Lie:
+    def answer(work: Lie, **arguments: Any) -> Any:
+        if only in str(arguments):
+            raise refusal(code, status)
+        return work(**arguments)
+
+    return answer
+
+
+def features(lies: dict[str, Lie]) -> dict[str, Feature]:
+    store: Any = Store(lies)
+    one, two = probe._Scratch("a", "s3://a", store), probe._Scratch("a-lock", "s3://a-lock", store)
+    return {found.name: found for found in probe._features(one, two, "GOVERNANCE", [])}
+
+
+def test_all_is_seen_where_all_works() -> None:
+    assert {found.state for found in features({}).values()} == {SUPPORTED}
+
+
+LIES: list[tuple[str, dict[str, Lie], str, str]] = [
+    ("versioning", {"put_bucket_versioning": lambda work, **_: None}, MISSING, "then says nothing"),
+    ("versioning", {"put_bucket_versioning": refuse("NotImplemented", 501)}, MISSING, "NotImplemented"),
+    ("versioning", {"put_bucket_versioning": refuse("AccessDenied", 403)}, UNKNOWN, "access denied"),
+    ("versioning", {"put_bucket_versioning": refuse("InternalError", 500)}, UNKNOWN, "InternalError"),
+    ("versioning", {"put_object": lambda work, **more: {**work(**more), "VersionId": "null"}}, MISSING, "no version"),
+    ("versioning", {"get_object": lambda work, VersionId="", **more: work(**more)}, MISSING, "not what it had been"),
+    ("versioning", {"list_object_versions": lambda work, **_: {}}, MISSING, "do not show in the list"),
+    ("lifecycle", {"put_bucket_lifecycle_configuration": lambda work, **_: None}, MISSING, "not there or another one"),
+    ("lifecycle", {"put_bucket_lifecycle_configuration": refuse("NotImplemented", 501)}, MISSING, "NotImplemented"),
+    ("lifecycle", {"put_bucket_lifecycle_configuration": refuse("AccessDenied", 403)}, UNKNOWN, "access denied"),
+    ("lifecycle", {"put_bucket_lifecycle_configuration": refuse("MalformedXML", only="Abort")}, SUPPORTED,
+     "without unfinished uploads"),
+    ("lifecycle", {"put_bucket_lifecycle_configuration": refuse("MalformedXML", only="DeleteMarker")}, SUPPORTED,
+     "without delete markers that hide nothing any more and unfinished uploads"),
+    ("object_lock", {"put_object": refuse("InvalidRequest", only="ObjectLock")}, MISSING, "InvalidRequest"),
+    ("object_lock", {"delete_object": lambda work, **_: {}}, MISSING, "locked in GOVERNANCE was deleted all the same"),
+    ("object_lock", {"delete_object": refuse("AccessDenied", 403, only="VersionId")}, UNKNOWN, "not locked"),
+    ("object_lock", {"delete_object": refuse("InternalError", 500, only="'locked'")}, UNKNOWN, "InternalError"),
+    ("object_lock", {"create_bucket": refuse("InvalidRequest")}, MISSING, "InvalidRequest"),
+    ("tagging", {"get_object_tagging": lambda work, **_: {"TagSet": []}}, MISSING, "read back it has []"),
+    ("metadata", {"head_object": lambda work, **more: {**work(**more), "Metadata": {}}}, MISSING, "user metadata"),
+    ("metadata", {"head_object": lambda work, **more: {**work(**more), "CacheControl": ""}}, MISSING, "CacheControl"),
+    ("multipart", {"upload_part": lambda work, Body, **more: work(Body=b"", **more)}, MISSING, "was not what had been"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "lies", "state", "words"), LIES, ids=lambda one: one if isinstance(one, str) else "")
+def test_what_the_server_only_says_does_not_count(name: str, lies: dict[str, Lie], state: str, words: str) -> None:
+    found = features(lies)[name]
+    assert (found.state, words in found.detail) == (state, True), found
+    assert bool(found.cost) == (state == MISSING)
+
+
+# --- lifecycle rules ---
+
+RULE = lifecycle.rule("lifeboat-shop", 30)
+RIGHT: list[tuple[dict[str, Any], bool]] = [
+    (RULE, True),
+    ({**RULE, "Filter": {}}, True),
+    ({**{key: value for key, value in RULE.items() if key != "Filter"}, "Prefix": ""}, True),
+    ({key: value for key, value in RULE.items() if key != "AbortIncompleteMultipartUpload"}, True),
+    ({**RULE, "Status": "Disabled"}, False),
+    ({**RULE, "ID": "another"}, False),
+    ({**RULE, "Filter": {"Prefix": "a/"}}, False),
+    ({**RULE, "Filter": {"Prefix": "", "Tag": {"Key": "x", "Value": "y"}}}, False),
+    ({**RULE, "NoncurrentVersionExpiration": {"NoncurrentDays": 1}}, False),
+    ({**RULE, "Expiration": {"Days": 30}}, False),
+]
+
+
+@pytest.mark.parametrize(("have", "right"), RIGHT)
+def test_a_rule_is_right_when_it_expires_what_it_should(have: dict[str, Any], right: bool) -> None:
+    assert lifecycle.right([{"ID": "theirs", "Status": "Enabled"}, have], RULE) is right
+
+
+def test_a_bucket_is_made_where_amazon_wants_it() -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Client:
+        meta = type("meta", (), {"endpoint_url": "https://s3.eu-west-1.amazonaws.com", "region_name": "eu-west-1"})
+
+        def create_bucket(self, **arguments: Any) -> None:
+            asked.append(arguments)
+
+    one: Any = probe._Scratch("a", "s3://a", Client())
+    bucket_settings.create(one, lock=True)
+    Client.meta.region_name = "us-east-1"
+    bucket_settings.create(one)
+    Client.meta.endpoint_url, Client.meta.region_name = "http://minio:9000", "eu-west-1"
+    bucket_settings.create(one)
+    assert asked == [
+        {"Bucket": "a", "ObjectLockEnabledForBucket": True,
+         "CreateBucketConfiguration": {"LocationConstraint": "eu-west-1"}},
+        {"Bucket": "a"}, {"Bucket": "a"},
+    ]  # fmt: skip
+
+
+# --- what is remembered, and what status says of it ---
+
+
+def report(skew: float | None = 0.0, **changed: str) -> Report:
+    states = {**dict.fromkeys(probe.COSTS, SUPPORTED), **changed}
+    found = [
+        Feature(name, state, "seen", probe.COSTS[name] if state == MISSING else "") for name, state in states.items()
+    ]
+    return Report("http://vault1:9000", "MinIO", NOW, skew, tuple(found))
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The modes that were tried; `probe` itself is replaced."""
+    modes: list[str] = []
+
+    def fake(bucket: Bucket, *, mode: str, now: datetime) -> Report:
+        assert bucket.secret_key == SECRET
+        modes.append(mode)
+        return dataclasses.replace(report(), probed_at=now)
+
+    monkeypatch.setattr(probe, "probe", fake)
+    return modes
+
+
+def stack(root: Path, key: str = KEY, vault: str = "http://192.0.2.9:9000", **more: Any) -> config.Config:
+    said = settings(
+        root,
+        objects={"bucket": "uploads", "endpoint_url": "http://192.0.2.1:9000"},
+        vault={"endpoint_url": vault, "objects_bucket": "mirror", **more},
+    )
+    keys = {"objects_access_key": key, "vault_access_key": key}
+    return config.from_mapping(said, {**keys, "objects_secret_key": SECRET, "vault_secret_key": SECRET})
+
+
+def test_tried_once_a_day_for_each_endpoint_and_key(tmp_path: Path, tried: list[str]) -> None:
+    one = stack(tmp_path)
+    first = endpoints.report(one, "vault", now=NOW)
+    assert endpoints.report(one, "vault", now=NOW + timedelta(hours=23)) == first
+    assert endpoints.remembered(one, "source", now=NOW) is None
+    assert len(tried) == 1
+    again: list[tuple[config.Config, datetime, bool]] = [
+        (one, NOW + timedelta(hours=24), False),
+        (one, NOW + timedelta(hours=25), True),
+        (one, NOW - timedelta(hours=1), False),  # a clock that went back
+        (stack(tmp_path, key="another"), NOW, False),
+        (stack(tmp_path, vault="http://192.0.2.9:9001"), NOW, False),
+        (stack(tmp_path, object_lock="COMPLIANCE", lock_days=3), NOW, False),
+    ]
+    for number, (changed, now, fresh) in enumerate(again, 2):
+        endpoints.report(changed, "vault", now=now, fresh=fresh)
+        assert len(tried) == number
+    assert tried[-1] == "COMPLIANCE"
+    path = one.state / "endpoint-vault.json"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert KEY not in path.read_text()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", '{"of": 1}', '{"of": "x", "report": {}}'])
+def test_what_cannot_be_read_is_forgotten(tmp_path: Path, tried: list[str], content: str) -> None:
+    one = stack(tmp_path)
+    endpoints.report(one, "vault", now=NOW)
+    (one.state / "endpoint-vault.json").write_text(content)
+    assert endpoints.remembered(one, "vault", now=NOW) is None
+    endpoints.report(one, "vault", now=NOW)
+    assert len(tried) == 2
+
+
+def test_features_of_another_release_are_forgotten(tmp_path: Path, tried: list[str]) -> None:
+    one = stack(tmp_path)
+    endpoints.report(one, "vault", now=NOW)
+    path = one.state / "endpoint-vault.json"
+    said = json.loads(path.read_text())
+    del said["report"]["features"]["tagging"]
+    path.write_text(json.dumps(said))
+    assert endpoints.remembered(one, "vault", now=NOW) is None
+
+
+STATUS: list[tuple[str, Report, dict[str, Any], str, str]] = [
+    ("vault", report(), {}, PASS, "MinIO"),
+    ("vault", report(versioning=MISSING), {}, FAIL, "no versioning"),
+    ("vault", report(versioning=UNKNOWN), {}, COULD_NOT_VERIFY, "versioning seen"),
+    ("vault", report(lifecycle=MISSING), {}, PASS, "the vault grows"),
+    ("vault", report(object_lock=MISSING), {}, PASS, "MinIO"),
+    ("vault", report(object_lock=MISSING), {"object_lock": "GOVERNANCE", "lock_days": 1}, FAIL, "no object_lock"),
+    ("vault", report(tagging=UNKNOWN), {}, PASS, "tagging seen"),
+    ("vault", report(skew=-90.0), {}, FAIL, "-90 s"),
+    ("vault", report(skew=None), {}, PASS, "MinIO"),
+    ("source", report(versioning=MISSING), {}, PASS, "consistency: eventual"),
+    ("source", report(skew=45.0), {}, FAIL, "+45 s"),
+]
+
+
+@pytest.mark.parametrize(("place", "found", "vault", "result", "words"), STATUS)
+def test_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, found: Report, vault: dict[str, Any], result: str,
+    words: str,
+) -> None:  # fmt: skip
+    other = report()
+    monkeypatch.setattr(endpoints, "report", lambda config, which, **_: found if which == place else other)
+    said = {one.name: one for one in endpoints.checks(stack(tmp_path, **vault), now=NOW)}
+    assert sorted(said) == ["source endpoint", "vault apart", "vault endpoint"]
+    assert (said[f"{place} endpoint"].result, words in said[f"{place} endpoint"].detail) == (result, True), said
+    assert said["vault apart"].result == PASS
+
+
+def test_status_says_what_does_not_answer_and_is_not_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: Any, **more: Any) -> Report:
+        raise LifeboatError("try the endpoint", "vault1", "no answer", "Start it.")
+
+    monkeypatch.setattr(endpoints, "report", gone)
+    said = endpoints.checks(stack(tmp_path, vault="http://192.0.2.1:9000"), now=NOW)
+    assert [one.result for one in said] == [FAIL, FAIL, FAIL]
+    assert "no answer" in said[0].detail
+    assert "THE SAME ENDPOINT" in said[2].detail
+    assert endpoints.checks(config.from_mapping(settings(tmp_path)), now=NOW) == []
