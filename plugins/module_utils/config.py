@@ -63,7 +63,7 @@ class DatabaseSettings:
     backup_user: str = ""
     data_directory: str = ""
     format: str = "directory"
-    compression: str = "zstd:3"
+    compression: str = "zstd:1"
     jobs: int = 2
     fingerprint: str = "content"
     verify_image: str = ""

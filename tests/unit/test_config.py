@@ -37,7 +37,7 @@ def test_plain_settings_get_every_default() -> None:
     one = config.from_mapping(PLAIN)
     assert (one.database.format, one.database.compression, one.database.fingerprint) == (
         "directory",
-        "zstd:3",
+        "zstd:1",
         "content",
     )
     assert one.repository == {"type": "local", "path": "/backup"}
