@@ -14,21 +14,20 @@ import contextlib
 import functools
 import hashlib
 import re
-import threading
-import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Callable, Optional, TypeVar
+from typing import Any, NamedTuple, Optional
 from urllib.parse import urlencode
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from . import s3
 from .bucket import NULL, Bucket
-from .errors import IntegrityError, LifeboatError, UsageError
+from .errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
 from .s3_raw import Answer
+from .throttle import Budget, Rate
 
 PART = 8 << 20  # larger objects travel in parts of this size
 BUDGET = 48 << 20  # bytes held at once by all copies together
@@ -44,10 +43,8 @@ _TAGGED = "x-amz-tagging-count"
 _TELL_TAGS = ("AmazonS3", "MinIO", "SeaweedFS")  # who sends that count with an object; of others the tags are asked
 READ = "read the object"  # what an error says was attempted, and so on which side it happened
 WRITE = "write the object"
+OVERWRITTEN = "it was overwritten each time while being read"
 _NO_TAGS = ("NotImplemented", "XNotImplemented", "MethodNotAllowed", "NoSuchTagSet", "501", "405")
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([BKMGT]?)(?:i?B?(?:/s)?)?", re.IGNORECASE)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -68,63 +65,12 @@ class Copied:
     doubtful: bool = False
 
 
-def parse_rate(text: str) -> float:
-    """Bytes a second from what rclone's --bwlimit takes (`10M`, `512k`, plain KiB); 0: no limit."""
-    if text.strip().lower() in ("", "off", "0"):
-        return 0.0
-    match = _RATE.fullmatch(text.strip())
-    if match is None:
-        raise UsageError(
-            "read the bandwidth", text, "it is not a number with K, M or G, such as 10M",
-            "Correct lifeboat_objects.bandwidth and deploy again.",
-        )  # fmt: skip
-    return float(match.group(1)) * 1024.0 ** " BKMGT".index(match.group(2).upper() or "K") / 1024.0
-
-
-class _Rate:
-    """Let so many bytes pass a second, over all threads."""
-
-    def __init__(self, limit: float) -> None:
-        self._limit, self._lock, self._free_at = limit, threading.Lock(), 0.0
-
-    def take(self, size: int) -> None:
-        if not self._limit:
-            return
-        with self._lock:
-            start = max(time.monotonic(), self._free_at)
-            self._free_at = start + size / self._limit
-        time.sleep(max(0.0, start - time.monotonic()))
-
-
-class _Budget:
-    """Bytes that may be held at once. What is larger than all of it gets all of it."""
-
-    def __init__(self, total: int) -> None:
-        self._total, self._free, self._changed = total, total, threading.Condition()
-
-    def take(self, size: int, wait: bool = True) -> int:
-        """How many were taken; 0 where there are none and we do not wait."""
-        size = max(1, min(size, self._total))
-        with self._changed:
-            while self._free < size:
-                if not wait:
-                    return 0
-                self._changed.wait()
-            self._free -= size
-        return size
-
-    def give(self, size: int) -> None:
-        with self._changed:
-            self._free += size
-            self._changed.notify_all()
-
-
 class Copier:
     """Copies from `source` to `target`. Use it with `with`; copy() may be called from many threads."""
 
     def __init__(self, source: Bucket, target: Bucket, *, rate: float = 0.0) -> None:
         self.source, self.target = source, target
-        self._rate, self._budget = _Rate(rate), _Budget(BUDGET)
+        self._rate, self._budget = Rate(rate), Budget(BUDGET)
         self._pool = ThreadPoolExecutor(_PART_WORKERS)
         self._no_tags = False
 
@@ -134,19 +80,20 @@ class Copier:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def copy(self, key: str, size: int, etag: str, version: str = "") -> Copied:
-        """Copy one object, listed with that size and ETag. `version` empty: what is current, also where it changes."""
+    def copy(self, key: str, size: int, etag: str, version: str = "", sha256: str = "") -> Copied:
+        """Copy one object, listed with that size and ETag. `version` empty: what is current, also where it changes.
+
+        sha256: what its bytes must have, or nothing is written and IntegrityError says so.
+        """
         subject = f"{key!r} from {self.source.url} to {self.target.url}"
         for again in range(_CHANGED_TRIES):
             try:
                 if size <= PART:
-                    return self._copy_whole(key, size, etag, version, subject)
-                return self._copy_parts(key, size, etag, version, subject)
+                    return self._copy_whole(key, size, etag, version, sha256, subject)
+                return self._copy_parts(key, size, etag, version, sha256, subject)
             except _ChangedError as exc:
                 if again == _CHANGED_TRIES - 1:
-                    raise LifeboatError(
-                        READ, subject, "it was overwritten each time while being read", "Try again later."
-                    ) from exc
+                    raise LifeboatError(READ, subject, OVERWRITTEN, "Try again later.") from exc
                 size = self._ask("HEAD", self.source, key, self._query(version), subject=subject).size
         raise AssertionError("the last attempt returns or raises")
 
@@ -168,7 +115,7 @@ class Copier:
         answer = bucket.requests.call(method, bucket.name, key, query, headers, body, attempted=side, subject=subject)
         return _Sized(answer.status, answer.headers, answer.body)
 
-    def _copy_whole(self, key: str, size: int, etag: str, version: str, subject: str) -> Copied:
+    def _copy_whole(self, key: str, size: int, etag: str, version: str, wanted: str, subject: str) -> Copied:
         held = self._budget.take(size)
         try:
             self._rate.take(size)
@@ -178,6 +125,7 @@ class Copier:
             headers = self._headers(answer, key, version, subject)
             data = answer.body
             md5, sha256 = _md5(data).hexdigest(), hashlib.sha256(data).hexdigest()
+            _require(wanted, sha256, subject)
             put = self._ask("PUT", self.target, key, {}, headers, data, subject=subject)
             put_etag = put.etag
             if put_etag != md5:
@@ -186,7 +134,7 @@ class Copier:
             self._budget.give(held)
         return _copied(key, len(data), etag, answer, md5, sha256, put.version, put_etag)
 
-    def _copy_parts(self, key: str, size: int, listed: str, version: str, subject: str) -> Copied:
+    def _copy_parts(self, key: str, size: int, listed: str, version: str, wanted: str, subject: str) -> Copied:
         part = max(PART, -(-size // _PARTS))
         ranges = [(start, min(start + part, size)) for start in range(0, size, part)]
         first = self._ask("HEAD", self.source, key, self._query(version), subject=subject)
@@ -197,6 +145,7 @@ class Copier:
         upload = _text(begun.body, "UploadId")
         try:
             sums, md5, sha256 = self._move(key, ranges, version, first.etag, upload, subject)
+            _require(wanted, sha256, subject)
             done = self._complete(key, upload, sums, subject)
         except BaseException:
             with contextlib.suppress(LifeboatError):
@@ -303,6 +252,12 @@ class Copier:
             return []
 
 
+class Facts(NamedTuple):
+    headers: dict[str, str]
+    tags: list[tuple[str, str]]
+    size: int
+
+
 class _ChangedError(Exception):
     """The object is not the one any more whose first part was read."""
 
@@ -319,6 +274,14 @@ class _Sized(Answer):
     @property
     def size(self) -> int:
         return int(self.headers.get("content-length") or 0)
+
+
+def _require(wanted: str, sha256: str, subject: str) -> None:
+    if wanted and wanted != sha256:
+        raise IntegrityError(
+            READ, subject, "its bytes are not those that were mirrored (SHA-256 differs)",
+            "Choose another backup, and keep this one for inquiry.",
+        )  # fmt: skip
 
 
 def _copied(
@@ -364,7 +327,7 @@ def tags(bucket: Bucket, key: str, version: str = "") -> list[tuple[str, str]]:
     return sorted(found)
 
 
-def facts(bucket: Bucket, key: str, version: str = "") -> tuple[dict[str, str], list[tuple[str, str]], int]:
+def facts(bucket: Bucket, key: str, version: str = "") -> Facts:
     """What an object is beside its bytes: its headers and user metadata, its tags, its size."""
     query = {"versionId": version} if version and version != NULL else {}
     answer = bucket.requests.call("HEAD", bucket.name, key, query, attempted=READ, subject=f"{key!r} in {bucket.url}")
@@ -375,7 +338,7 @@ def facts(bucket: Bucket, key: str, version: str = "") -> tuple[dict[str, str], 
         except LifeboatError as exc:
             if s3.code(exc) not in _NO_TAGS:
                 raise
-    return kept(answer.headers), found, int(answer.headers.get("content-length") or 0)
+    return Facts(kept(answer.headers), found, int(answer.headers.get("content-length") or 0))
 
 
 def may_have_tags(answer: Answer) -> bool:
@@ -403,34 +366,22 @@ def digest(bucket: Bucket, key: str, size: int, version: str = "") -> tuple[str,
     return sha256.hexdigest(), md5.hexdigest(), headers
 
 
-def each(work: Callable[[T], object], items: Iterable[T], workers: int) -> None:
-    """Do `work` on every item as they come, a million of them too; the first failure stops the rest and is raised."""
-    source, lock = iter(items), threading.Lock()
-    failed: list[BaseException] = []
+def refused(exc: LifeboatError) -> bool:
+    """Does the server refuse the object itself, its name say, and would take another?"""
+    if isinstance(exc, (UsageError, SpaceError, NotFoundError)):
+        return False
+    answer = getattr(exc.__cause__, "response", None) or {}
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return 400 <= status < 500 and status not in (408, 429)
 
-    def run() -> None:
-        while not failed:
-            try:
-                with lock:
-                    item = next(source)
-            except StopIteration:
-                return
-            except BaseException as exc:
-                failed.append(exc)
-                return
-            try:
-                work(item)
-            except BaseException as exc:
-                failed.append(exc)
 
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(workers)]
-    for one in threads:
-        one.start()
-    try:
-        for one in threads:
-            one.join()
-    except BaseException as exc:  # Ctrl-C
-        failed.append(exc)
-        raise
-    if failed:
-        raise failed[0]
+def refusal(exc: LifeboatError) -> str:
+    """Why this one object cannot be copied while others can; empty where the error is not of this object."""
+    reading = exc.attempted == READ
+    if reading and isinstance(exc, NotFoundError):
+        return "it is listed and not there"
+    if isinstance(exc, IntegrityError) or exc.cause == OVERWRITTEN:
+        return exc.cause
+    if reading and s3.code(exc) in ("AccessDenied", "403"):
+        return "it may not be read (access denied)"
+    return f"{'it cannot be read' if reading else 'it is not taken'}: {exc.cause}" if refused(exc) else ""

@@ -11,6 +11,7 @@ copied; the listing that is published says of every object which version of the 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import secrets as token
 import socket
@@ -22,16 +23,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Callable, Optional
 
-from . import bucket, bucket_settings, catalog, copier, dump, listing, repository, s3
+from . import bucket, bucket_settings, catalog, copier, dump, listing, repository, throttle
 from .bucket import NULL, Bucket, Version
 from .config import Config
 from .copier import Copied, Copier
 from .dump import human
-from .errors import IntegrityError, LifeboatError, LockedError, NotFoundError, SpaceError, UsageError
+from .errors import LifeboatError, LockedError, NotFoundError, UsageError
 from .filesystem import explained
 from .manifest import Manifest, backup_id, format_time
+from .mirror_back import copy_back
 from .mirror_state import Numbers, Object, State
+from .mirror_verify import verify_objects
 from .version import VERSION
+
+__all__ = ["Instant", "choose_instant", "copy_back", "preview", "take", "verify_objects"]
 
 Log = Callable[[str], None]
 JOURNAL = "mirror.jsonl"
@@ -74,15 +79,8 @@ def take(config: Config, *, log: Log, override: bool = False) -> Manifest:
     Raises LifeboatError; whatever fails, nothing is published, and what was copied need not be copied again. Objects
     that the vault cannot hold do not stop the others: they are named in details.unheld, and that is never a success.
     """
-    marker = config.state / dump.RECOVERING
-    if marker.exists():
-        raise LockedError(
-            "start a mirror", config.stack, f"a recovery has begun and not ended ({marker})",
-            "Finish it. If the data is right as it is, remove that file.",
-        )  # fmt: skip
     started, now = time.monotonic(), datetime.now(timezone.utc)
-    repo = repository.from_settings(config.repository, config.secrets)
-    repo.check(writable=True)
+    repo = _open(config, writable=True)
     repo.sweep(older_than=dump.STALE, now=now)
     source, vault = bucket.source(config), bucket.vault(config)
     _require_vault(source, vault)
@@ -148,6 +146,37 @@ def take(config: Config, *, log: Log, override: bool = False) -> Manifest:
     if count:
         log(f"WARNING: the vault does not hold {count} objects, the first is {unheld[0]['key']!r}: {unheld[0]['why']}")
     return manifest
+
+
+def preview(config: Config, *, log: Log, override: bool = False) -> dict[str, Any]:
+    """What take() would do now, with nothing changed: it raises what that would raise before its first change."""
+    repo = _open(config, writable=False)
+    source, vault = bucket.source(config), bucket.vault(config)
+    _require_vault(source, vault)
+    now = datetime.now(timezone.utc)
+    instant = choose_instant(config, repo, source, now, log)
+    with State(config.state / JOURNAL) as state:
+        _Mirror(config, source, vault, state, log).look(repo, instant)
+        numbers = state.numbers()
+    _guard(config, source, vault, numbers, override)
+    return {
+        "taken_at": format_time(instant.at or now),
+        "consistency": instant.consistency,
+        "database_backup": instant.database_backup,
+        **dataclasses.asdict(numbers),
+    }
+
+
+def _open(config: Config, *, writable: bool) -> repository.Repository:
+    marker = config.state / dump.RECOVERING
+    if marker.exists():
+        raise LockedError(
+            "start a mirror", config.stack, f"a recovery has begun and not ended ({marker})",
+            "Finish it. If the data is right as it is, remove that file.",
+        )  # fmt: skip
+    repo = repository.from_settings(config.repository, config.secrets)
+    repo.check(writable=writable)
+    return repo
 
 
 def _require_vault(source: Bucket, vault: Bucket) -> None:
@@ -254,14 +283,14 @@ class _Mirror:
     def bring(self, numbers: Numbers) -> None:
         """Make the vault's current objects those of the source, and note what the vault says of them."""
         workers = self._config.objects.transfers
-        rate = copier.parse_rate(self._config.objects.bandwidth)
+        rate = throttle.parse_rate(self._config.objects.bandwidth)
         self._few = max(_FEWEST, numbers.source // _FEW)
         with Copier(self._source, self._vault, rate=rate) as moving:
             for one in list(self._odd()):
                 self._state.unheld(*one)
-            copier.each(lambda one: self._compare(*one), self._state.alike(), workers)
-            copier.each(lambda one: self._copy(moving, one, numbers.copy), self._state.to_copy(), workers)
-        copier.each(self._remove, self._state.to_remove(), workers)
+            throttle.each(lambda one: self._compare(*one), self._state.alike(), workers)
+            throttle.each(lambda one: self._copy(moving, one, numbers.copy), self._state.to_copy(), workers)
+        throttle.each(self._remove, self._state.to_remove(), workers)
         # Of a server whose ETags are never MD5s nothing is proved, and nothing can be said against one object.
         if self._proved or len(self._doubtful) < _OTHER_ETAGS:
             for key in self._doubtful:
@@ -286,7 +315,7 @@ class _Mirror:
         try:
             put = ask("PUT", self._vault.name, key, attempted=copier.WRITE, subject=subject)
         except LifeboatError as exc:
-            if _refused(exc):
+            if copier.refused(exc):
                 return False
             raise
         try:
@@ -321,7 +350,7 @@ class _Mirror:
             if isinstance(exc, NotFoundError) and exc.attempted == copier.READ and not self._exact:
                 self._state.vanished(one.key)  # deleted since it was listed
                 return
-            why = _unholdable(exc)
+            why = copier.refusal(exc)
             if not why:
                 raise
             self._state.unheld(one.key, why)
@@ -361,7 +390,7 @@ class _Mirror:
         if len(self._touched) > self._few:
             self._state.read_vault(bucket.versions(self._vault))
         else:
-            copier.each(self._see, self._touched, self._config.objects.transfers)
+            throttle.each(self._see, self._touched, self._config.objects.transfers)
         self._state.compare()
 
     def _see(self, key: str) -> None:
@@ -380,25 +409,3 @@ class _Mirror:
             )
         if found is not None:
             self._state.put_vault([found])
-
-
-def _refused(exc: LifeboatError) -> bool:
-    """Does the server refuse the object itself, its name say, and would take another?"""
-    if isinstance(exc, (UsageError, SpaceError, NotFoundError)):
-        return False
-    answer = getattr(exc.__cause__, "response", None) or {}
-    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return 400 <= status < 500 and status not in (408, 429)
-
-
-def _unholdable(exc: LifeboatError) -> str:
-    """Why one object cannot be copied while others can; empty where nothing can."""
-    if isinstance(exc, NotFoundError) and exc.attempted == copier.READ:
-        return "the source lists it and does not have it"
-    if isinstance(exc, IntegrityError) or (s3.code(exc) == "" and "overwritten each time" in exc.cause):
-        return exc.cause
-    if exc.attempted == copier.READ and isinstance(exc, UsageError) and s3.code(exc) in ("AccessDenied", "403"):
-        return "the source does not let it be read (access denied)"
-    if _refused(exc):
-        return f"{'the source' if exc.attempted == copier.READ else 'the vault'} refuses it: {exc.cause}"
-    return ""

@@ -94,7 +94,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     lock,
     manifest,
     mirror,
+    mirror_back,
     mirror_state,
+    mirror_verify,
     objects_aside,
     objects_assess,
     objects_choose,
@@ -122,6 +124,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     service,
     sources,
     status,
+    throttle,
     vault,
     verify,
     version,
@@ -130,10 +133,11 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
 # Importing them is what makes Ansible send them to the host; their sources are then read back from what it sent.
 CORE = (
     apart, bucket, bucket_settings, catalog, checks, cli, compose, config, copier, copies, dump, endpoints, errors,
-    evidence, filesystem, fingerprint, host, inventory, lifecycle, listing, lock, manifest, mirror, mirror_state,
-    objects_aside, objects_assess, objects_choose, objects_compare, objects_plan, pipeline, plan, points, postgresql,
-    probe, prune, quarantine, reconcile, recovery, repository, repository_local, repository_s3, restore, retention,
-    runtime, s3, s3_raw, s3_versions, scratch, service, sources, status, vault, verify, version,
+    evidence, filesystem, fingerprint, host, inventory, lifecycle, listing, lock, manifest, mirror, mirror_back,
+    mirror_state, mirror_verify, objects_aside, objects_assess, objects_choose, objects_compare, objects_plan,
+    pipeline, plan, points, postgresql, probe, prune, quarantine, reconcile, recovery, repository, repository_local,
+    repository_s3, restore, retention, runtime, s3, s3_raw, s3_versions, scratch, service, sources, status,
+    throttle, vault, verify, version,
 )  # fmt: skip
 MAIN = b"import sys\n\nfrom lifeboat.cli import main\n\nsys.exit(main())\n"
 

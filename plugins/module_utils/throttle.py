@@ -1,0 +1,102 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Much work over few threads, so much memory and so many bytes a second and no more."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterable
+from typing import Callable, TypeVar
+
+from .errors import UsageError
+
+T = TypeVar("T")
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([BKMGT]?)(?:i?B?(?:/s)?)?", re.IGNORECASE)
+
+
+def parse_rate(text: str) -> float:
+    """Bytes a second from what rclone's --bwlimit takes (`10M`, `512k`, plain KiB); 0: no limit."""
+    if text.strip().lower() in ("", "off", "0"):
+        return 0.0
+    match = _RATE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(
+            "read the bandwidth", text, "it is not a number with K, M or G, such as 10M",
+            "Correct lifeboat_objects.bandwidth and deploy again.",
+        )  # fmt: skip
+    return float(match.group(1)) * 1024.0 ** " BKMGT".index(match.group(2).upper() or "K") / 1024.0
+
+
+class Rate:
+    """Let so many bytes pass a second, over all threads."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit, self._lock, self._free_at = limit, threading.Lock(), 0.0
+
+    def take(self, size: int) -> None:
+        if not self._limit:
+            return
+        with self._lock:
+            start = max(time.monotonic(), self._free_at)
+            self._free_at = start + size / self._limit
+        time.sleep(max(0.0, start - time.monotonic()))
+
+
+class Budget:
+    """Bytes that may be held at once. What is larger than all of it gets all of it."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._free, self._changed = total, total, threading.Condition()
+
+    def take(self, size: int, wait: bool = True) -> int:
+        """How many were taken; 0 where there are none and we do not wait."""
+        size = max(1, min(size, self._total))
+        with self._changed:
+            while self._free < size:
+                if not wait:
+                    return 0
+                self._changed.wait()
+            self._free -= size
+        return size
+
+    def give(self, size: int) -> None:
+        with self._changed:
+            self._free += size
+            self._changed.notify_all()
+
+
+def each(work: Callable[[T], object], items: Iterable[T], workers: int) -> None:
+    """Do `work` on every item as they come, a million of them too; the first failure stops the rest and is raised."""
+    source, lock = iter(items), threading.Lock()
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        while not failed:
+            try:
+                with lock:
+                    item = next(source)
+            except StopIteration:
+                return
+            except BaseException as exc:
+                failed.append(exc)
+                return
+            try:
+                work(item)
+            except BaseException as exc:
+                failed.append(exc)
+
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(workers)]
+    for one in threads:
+        one.start()
+    try:
+        for one in threads:
+            one.join()
+    except BaseException as exc:  # Ctrl-C
+        failed.append(exc)
+        raise
+    if failed:
+        raise failed[0]

@@ -1,0 +1,106 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: bucket_sync
+short_description: Mirror a stack's bucket to the vault now
+version_added: 0.1.0
+description:
+  - Brings the vault's bucket to what the stack's bucket was at the instant of the newest good database backup, and publishes an objects backup with a listing of every object's version in the vault.
+  - Where the stack's bucket keeps no versions, or there is no recent database backup, the bucket is taken as it is now, and RV(details) says V(eventual).
+  - Only what differs is copied. In the vault nothing is deleted but by a delete marker.
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+options:
+  override:
+    description:
+      - Mirror although more of the bucket was removed or overwritten than C(lifeboat_objects.change_limit) allows, or although it is empty.
+    type: bool
+    default: false
+  wait:
+    description: Wait this many seconds for another run to end.
+    type: int
+    default: 0
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+    details: Lists both buckets and returns what would be copied and removed.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: full
+    details: The id that was added, or the numbers of what would be done.
+"""
+
+EXAMPLES = r"""
+- name: Mirror the bucket
+  lifeboat.dr.bucket_sync:
+    stack: shop
+  register: mirrored
+
+- name: Mirror it after a great change that was meant
+  lifeboat.dr.bucket_sync:
+    stack: shop
+    override: true
+"""
+
+RETURN = r"""
+id:
+  description: The new objects backup.
+  returned: success, except in check mode
+  type: str
+details:
+  description:
+    - Its manifest's details, among them objects, bytes, copied, removed, consistency, database_backup and unheld, the keys that the vault does not hold.
+    - In check mode, numbers of what would be done.
+  returned: success
+  type: dict
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import lock, mirror
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+
+def work(task: Task) -> dict[str, Any]:
+    override = task.params["override"]
+    if task.check:
+        planned = mirror.preview(task.config, log=task.log, override=override)
+        after = f"{planned['copy']} objects to copy, {planned['alike']} to compare, {planned['removed']} to remove\n"
+        return {"changed": True, "details": planned, "diff": {"before": "", "after": after}}
+    with lock.held(task.config.stack, "backup objects", wait=task.params["wait"]):
+        manifest = mirror.take(task.config, log=task.log, override=override)
+    details = dict(manifest.details)
+    if details["unheld_count"]:
+        task.module.warn(
+            f"the vault does not hold {details['unheld_count']} objects of {details['bucket']}, the first is"
+            f" {details['unheld'][0]['key']!r}: {details['unheld'][0]['why']}"
+        )
+    return {
+        "changed": True,
+        "id": manifest.id,
+        "details": details,
+        "diff": {"before": "", "after": f"{manifest.id}\n"},
+    }
+
+
+def main() -> None:
+    run(work, {"override": {"type": "bool", "default": False}, "wait": {"type": "int", "default": 0}})
+
+
+if __name__ == "__main__":
+    main()
