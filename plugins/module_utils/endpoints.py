@@ -23,6 +23,7 @@ from .probe import Report
 FRESH = timedelta(days=1)
 SKEW = 30.0  # seconds; S3 itself refuses from 15 minutes on
 SOURCE, VAULT = "source", "vault"
+_OF_THE_VAULT = ("lifecycle", "object_lock")  # what nobody needs of a source
 _PLACES: dict[str, Callable[[Config], Bucket]] = {SOURCE: buckets.source, VAULT: buckets.vault}
 
 
@@ -73,6 +74,11 @@ def _of(config: Config, place: str) -> str:
     return hashlib.sha256("\0".join(what).encode()).hexdigest()
 
 
+def lacking(place: str, found: Report) -> list[str]:
+    """What is missing there and what it costs, for people."""
+    return [f"no {one.name}: {one.cost}" for one in found.lacking() if place == VAULT or one.name not in _OF_THE_VAULT]
+
+
 def checks(config: Config, *, now: datetime, fresh: bool = False) -> list[Check]:
     """For status, preflight and checklist: one line an endpoint, and one on whether the vault is apart."""
     found: list[Check] = []
@@ -92,10 +98,12 @@ def _check(config: Config, place: str, found: Report) -> Check:
     name = f"{place} endpoint"
     needed = ["versioning"] if place == VAULT else []
     needed += ["object_lock"] if place == VAULT and config.vault.object_lock else []
-    wanted = [one for one in found.features if one.name != "object_lock" or one.name in needed]
-    lacking = [f"no {one.name}: {one.cost}" for one in wanted if one.state == probe.MISSING]
-    unknown = [one.name for one in wanted if one.state == probe.UNKNOWN]
-    words = [f"{found.server or found.endpoint}", *lacking]
+    unknown = [
+        one.name
+        for one in found.features
+        if one.state == probe.UNKNOWN and (place == VAULT or one.name not in _OF_THE_VAULT)
+    ]
+    words = [f"{found.server or found.endpoint}", *lacking(place, found)]
     if found.skew is not None and abs(found.skew) > SKEW:
         return Check(name, FAIL, f"its clock is {found.skew:+.0f} s from this host's; set the wrong one (timedatectl)")
     if any(found.feature(one).state == probe.MISSING for one in needed):

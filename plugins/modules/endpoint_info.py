@@ -105,7 +105,7 @@ def work(task: Task) -> dict[str, Any]:
             report = endpoints.report(task.config, place, now=task.now, fresh=fresh)
         if report is not None:
             found[place] = report
-    lacking = [f"{place}: no {one.name}: {one.cost}" for place, report in found.items() for one in report.lacking()]
+    lacking = [f"{place}: {line}" for place, report in found.items() for line in endpoints.lacking(place, report)]
     for line in lacking:
         task.log(line)
     return {"endpoints": {place: report.as_dict() for place, report in found.items()}, "lacking": lacking}

@@ -72,13 +72,13 @@ def test_endpoint_info_never_changes(run: Run, tmp_path: Path, monkeypatch: pyte
 
     def tell(config: Config, place: str, *, fresh: bool, **_: Any) -> Any:
         tried.append((place, fresh))
-        return report(versioning="missing") if place == "source" else report()
+        return report(versioning="missing", object_lock="missing") if place == "source" else report()
 
     monkeypatch.setattr(endpoints, "report", tell)
     found = run("endpoint_info", **asked(tmp_path))
     assert (found["changed"], sorted(found["endpoints"])) == (False, ["source", "vault"])
     assert found["endpoints"]["vault"]["features"]["versioning"]["state"] == "supported"
-    assert [one.partition(": a mirror")[0] for one in found["lacking"]] == ["source: no versioning"]
+    assert [one.partition(": mirrored")[0] for one in found["lacking"]] == ["source: no versioning"]
     assert sorted(run("endpoint_info", endpoint="vault", fresh=True, **asked(tmp_path))["endpoints"]) == ["vault"]
     assert tried == [("source", False), ("vault", False), ("vault", True)]
     checked = run("endpoint_info", check=True, **asked(tmp_path))
