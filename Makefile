@@ -65,6 +65,7 @@ lab-down: setup ## Remove the lab; its images stay
 
 bench: engine ## Measure against the seed's own script lines, side by side
 	python tests/bench/bench.py $(BENCH)
+	python tests/bench/objects.py
 
 clean: lab-down ## Remove the lab and the virtual environment
 	rm -rf $(VENV) .ansible .lab

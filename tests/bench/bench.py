@@ -96,13 +96,18 @@ class Run:
         return max(one.own_peak for one in self.samples[name])
 
 
-def prepare(run: Run) -> None:
-    """The command as hosts have it, and one configuration for each fingerprint."""
-    with zipfile.ZipFile(run.app, "w", zipfile.ZIP_DEFLATED) as archive:
+def build(path: Path) -> None:
+    """The command as hosts have it; agent.build() itself wants Ansible's own importer."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("__main__.py", agent.MAIN)
         archive.writestr("lifeboat/__init__.py", b"")
-        for module in agent.CORE:  # the files that hosts get; agent.build() itself wants Ansible's own importer
+        for module in agent.CORE:
             archive.write(str(module.__file__), f"lifeboat/{Path(str(module.__file__)).name}")
+
+
+def prepare(run: Run) -> None:
+    """The command as hosts have it, and one configuration for each fingerprint."""
+    build(Path(run.app))
     (run.directory / "repository").mkdir()
     (run.directory / "state").mkdir()
     shutil.copy(HERE / "seed_backup.sh", run.directory / "seed")

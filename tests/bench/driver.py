@@ -7,6 +7,8 @@
 driver.py ZIPAPP restore CONFIG-DIRECTORY ID DATABASE   the data step of a recovery, into a fresh database
 driver.py ZIPAPP recover CONFIG-DIRECTORY ID            the same, then compared, analysed and swapped in
 driver.py ZIPAPP retention COUNT                        the plan over so many backups
+driver.py ZIPAPP mirror CONFIG-DIRECTORY                the bucket to the vault
+driver.py ZIPAPP listing CONFIG-DIRECTORY               both buckets listed, one after the other
 """
 
 from __future__ import annotations
@@ -64,6 +66,23 @@ def retention(count: str) -> dict[str, Any]:
     }
 
 
+def mirror(directory: str) -> dict[str, Any]:
+    from lifeboat import config
+    from lifeboat import mirror as core
+
+    details = core.take(config.load("", Path(directory)), log=_quiet).details
+    return {name: details[name] for name in ("objects", "bytes", "copied", "removed", "consistency")}
+
+
+def listing(directory: str) -> dict[str, Any]:
+    from lifeboat import bucket, config
+
+    loaded = config.load("", Path(directory))
+    return {"listed": sum(1 for where in (bucket.source, bucket.vault) for _ in bucket.versions(where(loaded)))}
+
+
+VERBS = {"restore": restore, "recover": recover, "retention": retention, "mirror": mirror, "listing": listing}
+
 if __name__ == "__main__":
     sys.path.insert(0, sys.argv[1])
-    print(json.dumps({"restore": restore, "recover": recover, "retention": retention}[sys.argv[2]](*sys.argv[3:])))
+    print(json.dumps(VERBS[sys.argv[2]](*sys.argv[3:])))
