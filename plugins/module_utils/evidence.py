@@ -20,7 +20,7 @@ from .manifest import format_time, parse_time
 from .version import VERSION
 
 SCHEMA = "lifeboat.dr/evidence"
-# The checks that say that the data was compared with what it should be: a database's, a bucket's, or looked at as it is.
+# The checks that say that the data was compared with what it should be: a database's, a bucket's, or as it stands.
 COMPARED = ("tables", "objects", "data")
 
 

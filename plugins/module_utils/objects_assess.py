@@ -29,7 +29,7 @@ class Assessment:
     """condition: healthy, damaged (the endpoint answers, the bucket is wrong) or down (no endpoint). findings: why.
 
     emptied: its files are gone although it runs: whatever is written to it now may be lost with the next start.
-    unreadable: objects could not be read that are listed as they should be.
+    unreadable: objects could not be read that are listed as they should be. ruined: so many that its disk is to blame.
     """
 
     condition: str
@@ -40,6 +40,7 @@ class Assessment:
     refused: str = ""
     emptied: bool = False
     unreadable: bool = False
+    ruined: bool = False
 
 
 def assess(config: Config, reference: Optional[Point], *, log: Log) -> Assessment:
@@ -99,9 +100,9 @@ def _look_inside(config: Config, source: Bucket, reference: Point, words: str, l
         unknown = objects_compare.load(config, inventory, source, reference, log=log)
         objects_compare.settle(inventory, source, known=not unknown)
         found, unsure = objects_compare.judge(config, inventory, reference, unknown)
-        bad, unread = objects_compare.sample(inventory, source)
+        bad, unread, damaged = objects_compare.sample(inventory, source)
     findings += [*found, *bad]
     return Assessment(
         DAMAGED if findings else HEALTHY, tuple(findings), words, (*unsure, *unread), tuple(warnings),
-        unreadable=bool(bad),
+        unreadable=bool(bad), ruined=damaged >= objects_compare.ENOUGH,
     )  # fmt: skip

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Callable
 
-from . import bucket, listing, postgresql, reconcile, runtime, s3
+from . import bucket, copier, listing, postgresql, reconcile, runtime, s3
 from .bucket import Bucket
 from .checks import SHOWN
 from .config import Config
@@ -250,13 +250,20 @@ def few(inventory: Inventory, source: str) -> str:
     return f"{count} ({', '.join(keys)}{rest})" if count else ""
 
 
-def damaged(inventory: Inventory, source: Bucket, among: str) -> str:
-    """Read every object that is `among` those that should be right; the condition on a row p that is not."""
+def damaged(inventory: Inventory, source: Bucket, vault: Bucket, among: str) -> str:
+    """Read every object that is `among` those that should be right; the condition on a row p that is not.
+
+    Its headers and tags are held against the vault's: another client may have changed them alone.
+    """
 
     def look(one: tuple[Any, ...]) -> tuple[str, str]:
-        return one[0], WRONG if _damage(source, *one) else SAME
+        key, etag, sha256, version = one
+        if _damage(source, key, etag, sha256):
+            return key, WRONG
+        ours, theirs = copier.facts(source, key), copier.facts(vault, key, version)
+        return key, SAME if (ours.headers, ours.tags) == (theirs.headers, theirs.tags) else WRONG
 
-    several = inventory.each(f"SELECT p.key, p.etag, p.sha256 FROM {among} ORDER BY p.key")
+    several = inventory.each(f"SELECT p.key, p.etag, p.sha256, p.version FROM {among} ORDER BY p.key")
     with ThreadPoolExecutor(READERS) as pool:
         while batch := list(itertools.islice(several, READ_MOST)):
             inventory.add("settled", pool.map(look, batch))
@@ -273,8 +280,11 @@ def _damage(source: Bucket, key: str, etag: str, sha256: str) -> str:
     return f"{key} has other bytes than its listing says" if wrong else ""
 
 
-def sample(inventory: Inventory, source: Bucket) -> tuple[list[str], list[str]]:
-    """Really read some of the objects that are listed as they should be: (findings, what was not read)."""
+def sample(inventory: Inventory, source: Bucket) -> tuple[list[str], list[str], int]:
+    """Really read some of the objects that are listed as they should be.
+
+    Returns (findings, what was not read, how many are damaged); stops where these are ENOUGH.
+    """
     same = f"point p JOIN live l USING (key) WHERE NOT {_OTHER}"
     columns = "key, p.size, p.etag, p.sha256"
     drawn = list(inventory.each(f"SELECT {columns} FROM {same} ORDER BY random() LIMIT {SAMPLE}"))
@@ -299,6 +309,6 @@ def sample(inventory: Inventory, source: Bucket) -> tuple[list[str], list[str]]:
     with ThreadPoolExecutor(READERS) as pool:
         read = sum(pool.map(look, chosen))
     if bad:
-        return [f"{len(bad)} of {read} objects read are damaged: {'; '.join(sorted(bad)[:ENOUGH])}"], []
+        return [f"{len(bad)} of {read} objects read are damaged: {'; '.join(sorted(bad)[:ENOUGH])}"], [], len(bad)
     late = len(chosen) - read
-    return [], [f"{late} of {len(chosen)} objects were not read: {READ_SECONDS} s were up"] if late else []
+    return [], [f"{late} of {len(chosen)} objects were not read: {READ_SECONDS} s were up"] if late else [], 0

@@ -152,7 +152,7 @@ def _mode(config: Config, seen: Assessment, method: str) -> str:
         raise UsageError(attempted, config.stack, "method=fill needs a server that answers", "Leave method at auto.")
     if method != "auto":
         return method
-    return "start" if seen.condition == DOWN else "rebuild" if seen.emptied else "fill"
+    return "start" if seen.condition == DOWN else "rebuild" if ours and (seen.emptied or seen.ruined) else "fill"
 
 
 def _count(config: Config, chosen: Point, request: Request, seen: Assessment, log: Log) -> Counts:

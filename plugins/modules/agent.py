@@ -102,6 +102,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     objects_choose,
     objects_compare,
     objects_plan,
+    objects_recovery,
     pipeline,
     plan,
     points,
@@ -111,6 +112,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     quarantine,
     reconcile,
     recovery,
+    refetch,
     repository,
     repository_local,
     repository_s3,
@@ -135,9 +137,9 @@ CORE = (
     apart, bucket, bucket_settings, catalog, checks, cli, compose, config, copier, copies, dump, endpoints, errors,
     evidence, filesystem, fingerprint, host, inventory, lifecycle, listing, lock, manifest, mirror, mirror_back,
     mirror_state, mirror_verify, objects_aside, objects_assess, objects_choose, objects_compare, objects_plan,
-    pipeline, plan, points, postgresql, probe, prune, quarantine, reconcile, recovery, repository, repository_local,
-    repository_s3, restore, retention, runtime, s3, s3_raw, s3_versions, scratch, service, sources, status,
-    throttle, vault, verify, version,
+    objects_recovery, pipeline, plan, points, postgresql, probe, prune, quarantine, reconcile, recovery, refetch,
+    repository, repository_local, repository_s3, restore, retention, runtime, s3, s3_raw, s3_versions, scratch, service,
+    sources, status, throttle, vault, verify, version,
 )  # fmt: skip
 MAIN = b"import sys\n\nfrom lifeboat.cli import main\n\nsys.exit(main())\n"
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Optional
 
 from ansible_collections.lifeboat.dr.plugins.module_utils import bucket, manifest, objects_compare
@@ -165,8 +166,15 @@ class World:
         monkeypatch.setattr(bucket, "vault", lambda config: self.vault)
         monkeypatch.setattr(bucket, "objects", self.listed)
         monkeypatch.setattr(objects_compare, "_impatient", lambda one: one.client)
+        # Headers and tags: those of the vault are the key's own, unless a test says that somebody changed them.
+        self.retagged: set[str] = set()
+        monkeypatch.setattr(objects_compare.copier, "facts", self.facts)
         monkeypatch.setattr(bucket, "versions", lambda one, prefix="": iter(one.held))
         monkeypatch.setattr(bucket, "versioning", lambda one: one.settings.get("versioning") or "")
+
+    def facts(self, one: FakeBucket, key: str, version: str = "") -> Any:
+        changed = one is self.live and key in self.retagged
+        return SimpleNamespace(headers={"content-type": "text/plain"}, tags=["other"] if changed else [])
 
     def listed(self, one: FakeBucket, prefix: str = "") -> Iterator[Version]:
         if one.missing:

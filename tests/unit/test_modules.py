@@ -43,6 +43,7 @@ WITH_STACK = [name for name in MODULES if name != "agent"]
 REQUIRED: dict[str, dict[str, Any]] = {
     "evidence": {"scenario": "database", "plan": {}, "phases": []},
     "database_protect": {"plan": {"mode": "swap", "writers": []}},
+    "objects_protect": {"plan": {"mode": "fill", "writers": []}},
 }
 
 

@@ -156,6 +156,11 @@ def unreadable(case: Case) -> None:
     case.world.live.objects["a"].error = failure("InternalError", 500)
 
 
+def ruined(case: Case) -> None:
+    for one in case.world.live.objects.values():
+        one.error = failure("InternalError", 500)
+
+
 def unversioned(case: Case) -> None:
     case.world.live.settings["versioning"] = "Suspended"
 
@@ -177,6 +182,7 @@ FAULTS: list[tuple[Any, str, str, str, tuple[int, int]]] = [
     (prefix_gone, "damaged", "objects are gone that the database knows: 2 (c, d)", "fill", (2, 0)),
     (overwritten, "damaged", "objects are neither what", "fill", (0, 1)),
     (unreadable, "damaged", "1 of 4 objects read are damaged: a cannot be read", "fill", (0, 0)),
+    (ruined, "damaged", "objects read are damaged", "rebuild", (0, 0)),
     (unversioned, "damaged", "versioning is Suspended, it was Enabled", "fill", (0, 0)),
     (dying, "damaged", "the bucket uploads cannot be read: InternalError: leveldb", "fill", (4, 0)),
 ]  # fmt: skip

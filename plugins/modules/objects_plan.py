@@ -1,0 +1,130 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: objects_plan
+short_description: Assess a stack's bucket and plan its recovery
+version_added: 0.1.0
+description:
+  - Reads only. Says what is wrong, which backup would be used and why, and every step that would be taken.
+  - Fails when no recovery is possible, before anything is touched. So it does when the vault no longer has what is needed.
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+options:
+  recovery_point:
+    description: A recovery point or an objects backup. V(latest) asks for none in particular, so that a healthy bucket is left alone.
+    type: str
+    default: latest
+  recovery_time:
+    description: Recover to the newest backup taken at or before this ISO 8601 time.
+    type: str
+    default: ""
+  force:
+    description: Recover even where the bucket is healthy and already what was asked for.
+    type: bool
+    default: false
+  method:
+    description:
+      - V(auto) chooses. V(fill) copies back what is missing or wrong into a living server. V(rebuild) quarantines the data
+        directory and starts from an empty one.
+    type: str
+    choices: [auto, fill, rebuild]
+    default: auto
+  prefix:
+    description: Only the objects whose keys begin so. No pattern.
+    type: str
+    default: ""
+  exact:
+    description: Put objects aside that the backup does not know. Without it they stay.
+    type: bool
+    default: false
+  partial:
+    description: Recover what can be, where the vault no longer has all of it.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+    details: Changes nothing in any case.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: none
+    details: Changes nothing.
+"""
+
+EXAMPLES = r"""
+- name: Plan
+  lifeboat.dr.objects_plan:
+    stack: shop
+  register: plan
+
+- name: Show the plan
+  ansible.builtin.debug:
+    var: plan.text
+"""
+
+RETURN = r"""
+plan:
+  description: The plan, as C(objects_protect), C(objects_restore) and C(evidence) take it.
+  returned: success
+  type: dict
+needed:
+  description: Whether there is anything to do.
+  returned: success
+  type: bool
+text:
+  description: The plan for people.
+  returned: success
+  type: list
+  elements: str
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import manifest, objects_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects_choose import Request
+
+
+def work(task: Task) -> dict[str, Any]:
+    given = task.params
+    request = Request(
+        identity=given["recovery_point"],
+        before=manifest.parse_time(given["recovery_time"]) if given["recovery_time"] else None,
+        **{name: given[name] for name in ("force", "method", "prefix", "exact", "partial")},
+    )
+    made = objects_plan.make(task.config, request, log=task.log)
+    return {"plan": made, "needed": made["needed"], "text": objects_plan.text(made)}
+
+
+def main() -> None:
+    run(
+        work,
+        {
+            "recovery_point": {"type": "str", "default": "latest"},
+            "recovery_time": {"type": "str", "default": ""},
+            "force": {"type": "bool", "default": False},
+            "method": {"type": "str", "choices": ["auto", "fill", "rebuild"], "default": "auto"},
+            "prefix": {"type": "str", "default": ""},
+            "exact": {"type": "bool", "default": False},
+            "partial": {"type": "bool", "default": False},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: objects_protect
+short_description: Stop the writers and see to a server that can be filled
+version_added: 0.1.0
+description:
+  - The protect phase of a bucket's recovery, as planned by M(lifeboat.dr.objects_plan).
+  - "A server that is down is started first: if it comes up with its objects, nothing needs to be restored. Otherwise, and where it takes no objects, its data directory is moved aside, never deleted, and a fresh server is started."
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+options:
+  plan:
+    description: What M(lifeboat.dr.objects_plan) returned as RV(lifeboat.dr.objects_plan#module:plan).
+    type: dict
+    required: true
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+    details: Returns what it would do by the plan.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: none
+    details: The plan says it.
+"""
+
+EXAMPLES = r"""
+- name: Protect
+  lifeboat.dr.objects_protect:
+    stack: shop
+    plan: "{{ plan.plan }}"
+  register: protected
+"""
+
+RETURN = r"""
+mode:
+  description: V(fill), V(rebuild), or V(started) when the server came up whole.
+  returned: success
+  type: str
+fresh:
+  description: Whether the server is a new, empty one.
+  returned: success
+  type: bool
+quarantine:
+  description: Where the old data directory lies now; empty when it was not moved.
+  returned: success
+  type: str
+checks:
+  description: What was looked at where the server came up whole, so that nothing is restored.
+  returned: success
+  type: list
+  elements: dict
+way_back:
+  description: Commands that put the old data back.
+  returned: success
+  type: list
+  elements: str
+stopped:
+  description: The services that were stopped.
+  returned: success
+  type: list
+  elements: str
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import lock, objects_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+
+def work(task: Task) -> dict[str, Any]:
+    planned = task.params["plan"]
+    if task.check:
+        return {
+            "changed": True,
+            "mode": planned["mode"],
+            "fresh": planned["mode"] == "rebuild",
+            "quarantine": "",
+            "way_back": [],
+            "checks": [],
+            "stopped": planned["writers"],
+        }
+    with lock.held(task.config.stack, "recover objects", wait=60):
+        return {"changed": True, **objects_recovery.protect(task.config, planned, log=task.log)}
+
+
+def main() -> None:
+    run(work, {"plan": {"type": "dict", "required": True}})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: objects_reconcile
+short_description: Hold a stack's rows against its objects, and fetch what rows miss
+version_added: 0.1.0
+description:
+  - Asks the database which keys it knows (C(lifeboat_objects.keys_query)) and the bucket which it holds. Reports rows without
+    objects, objects without rows, and objects that are not what their row says. Reports keys only, nothing else of a row.
+  - Looks in the vault, older versions included, for what rows miss, and with O(fetch) copies it back. Nothing is overwritten.
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+options:
+  fetch:
+    description: Copy back what the vault has for rows without an object.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+    details: Says what it would fetch.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: none
+    details: RV(offers) says it.
+"""
+
+EXAMPLES = r"""
+- name: Reconcile
+  lifeboat.dr.objects_reconcile:
+    stack: shop
+  register: found
+
+- name: Show what was found
+  ansible.builtin.debug:
+    var: found.text
+"""
+
+RETURN = r"""
+verdict:
+  description: C(PASS), C(FAIL) where rows have no object or another one, or C(COULD_NOT_VERIFY) where there is no query.
+  returned: success
+  type: str
+checks:
+  description: What was compared, with the result.
+  returned: success
+  type: list
+  elements: dict
+report:
+  description: Counts and the first 20 keys of each kind of difference; empty where there is no query.
+  returned: success
+  type: dict
+offers:
+  description: What the vault has for rows without an object, each with C(key), C(version), C(size), C(modified) and C(why) it fits.
+  returned: success
+  type: list
+  elements: dict
+unfit:
+  description: How many rows without an object the vault has nothing for.
+  returned: success
+  type: int
+fetched:
+  description: How many objects were copied back.
+  returned: success
+  type: int
+text:
+  description: The same for people.
+  returned: success
+  type: list
+  elements: str
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+import contextlib
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import lock, refetch
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+
+def work(task: Task) -> dict[str, Any]:
+    fetch = task.params["fetch"] and not task.check
+    with lock.held(task.config.stack, "fetch objects", wait=60) if fetch else contextlib.nullcontext():
+        found = refetch.live(task.config, fetch=fetch, log=task.log)
+    changed = bool(found["fetched"]) or (task.check and task.params["fetch"] and bool(found["offers"]))
+    return {"changed": changed, **found, "text": refetch.text(found)}
+
+
+def main() -> None:
+    run(work, {"fetch": {"type": "bool", "default": False}})
+
+
+if __name__ == "__main__":
+    main()

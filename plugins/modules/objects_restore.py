@@ -1,0 +1,184 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: objects_restore
+short_description: Bring a bucket to a backup from the vault, and prove it
+version_added: 0.1.0
+description:
+  - Makes the bucket where it is missing, sets its versioning, lifecycle, policy and CORS again where they are lost, and copies
+    from the vault what is missing or wrong, in the very versions that the backup's listing names. What is right is not copied.
+  - What is overwritten is kept, as an older version where the bucket has versions, else in a bucket of its own.
+  - "Starts the service anew before it compares, so that only what is on its disk counts."
+  - "Idempotent by identity: a bucket that was already recovered to O(id) is left alone unless O(force)."
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+options:
+  id:
+    description: The objects backup to restore, a recovery point whose bucket it shall be, or V(latest).
+    type: str
+    default: latest
+  place:
+    description:
+      - Where to take its listing from. V(auto) takes the repository's, and the copy in the vault where that one is broken or gone.
+    type: str
+    choices: [auto, repository, vault]
+    default: auto
+  prefix:
+    description: Only the objects whose keys begin so. No pattern.
+    type: str
+    default: ""
+  exact:
+    description: Put objects aside that the backup does not know.
+    type: bool
+    default: false
+  partial:
+    description: Restore what can be, where the vault no longer has all of it.
+    type: bool
+    default: false
+  fresh:
+    description: The server is a new, empty one.
+    type: bool
+    default: false
+  asked:
+    description: A state was asked for, so that not even what the database knows to be right now is left as it is.
+    type: bool
+    default: true
+  state:
+    description: What the operator asked for, remembered so that asking again changes nothing.
+    type: str
+    default: ""
+  sample:
+    description: How many objects are read back and compared byte by byte. V(0) reads all.
+    type: int
+    default: 0
+  force:
+    description: Restore even where this host remembers having recovered to that backup.
+    type: bool
+    default: false
+  stamp:
+    description: Suffix of the names it makes, C(YYYYMMDD_HHMMSS). Empty means now.
+    type: str
+    default: ""
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+    details: Says whether it would restore.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: full
+    details: The backup the bucket is recovered to, before and after.
+"""
+
+EXAMPLES = r"""
+- name: Bring one folder back as it was in the newest good backup
+  lifeboat.dr.objects_restore:
+    stack: shop
+    prefix: invoices/2026/
+    force: true
+  register: restored
+"""
+
+RETURN = r"""
+id:
+  description: The backup that was restored.
+  returned: success
+  type: str
+checks:
+  description: The comparison with the backup's listing, the bucket's settings, and what reconciling with the database found.
+  returned: when restored
+  type: list
+  elements: dict
+copied:
+  description: How many objects were copied, skipped and how many bytes that was.
+  returned: when restored
+  type: dict
+quarantine_bucket:
+  description: The bucket in which overwritten objects are kept; empty where they are older versions, or there were none.
+  returned: when restored
+  type: str
+settings:
+  description: The bucket's settings that were set again.
+  returned: when restored
+  type: list
+  elements: str
+reconciled:
+  description: Rows without objects, objects without rows and mismatches, counted, with examples; empty when not reconciled.
+  returned: when restored
+  type: dict
+seconds:
+  description: Seconds spent in restore and verify.
+  returned: when restored
+  type: dict
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    catalog,
+    lock,
+    objects_plan,
+    objects_recovery,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.sources import PLACES, Sources
+
+_OPTIONS: dict[str, Any] = {
+    "prefix": {"type": "str", "default": ""},
+    "exact": {"type": "bool", "default": False},
+    "partial": {"type": "bool", "default": False},
+    "fresh": {"type": "bool", "default": False},
+    "asked": {"type": "bool", "default": True},
+    "state": {"type": "str", "default": ""},
+    "sample": {"type": "int", "default": 0},
+}
+
+
+def work(task: Task) -> dict[str, Any]:
+    given, stack = task.params, task.config.stack
+    sources = Sources(task.config, "objects", given["id"])
+    chosen, _ = catalog.choose(sources.found, stack, identity=sources.identity)
+    place = chosen.place if given["place"] == "auto" else given["place"]
+    last = objects_plan.recovered(task.config) or {}
+    diff = {"before": f"{last.get('id', '')}\n", "after": f"{chosen.id}\n"}
+    if last.get("id") == chosen.id and last.get("prefix", "") in ("", given["prefix"]) and not given["force"]:
+        return {"id": chosen.id}
+    if task.check:
+        return {"changed": True, "id": chosen.id, "diff": diff}
+    stamp = given["stamp"] or task.now.strftime("%Y%m%d_%H%M%S")
+    with lock.held(stack, "restore objects", wait=60):
+        result = objects_recovery.restore_objects(
+            task.config, chosen.id, place=place, stamp=stamp, log=task.log, **{name: given[name] for name in _OPTIONS}
+        )
+    return {"changed": True, "diff": diff, **result}
+
+
+def main() -> None:
+    run(
+        work,
+        {
+            "id": {"type": "str", "default": "latest"},
+            "place": {"type": "str", "choices": ["auto", *PLACES], "default": "auto"},
+            **_OPTIONS,
+            "force": {"type": "bool", "default": False},
+            "stamp": {"type": "str", "default": ""},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

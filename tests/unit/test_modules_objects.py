@@ -1,0 +1,182 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules of a bucket's recovery, by their real main(): check mode, change, no change, failure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import objects_plan, objects_recovery, refetch, runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import IntegrityError, LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import parse_time
+from builders import Run, settings
+from object_world import OBJECTS, SECRETS, VAULT, World, publish_objects
+from test_objects_plan import Stack
+
+ID = "objects_backup_20261124_120000"
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A healthy bucket and a backup of it."""
+    world = World(monkeypatch)
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "1.dat").write_text("x")
+    monkeypatch.setattr(runtime, "connect", lambda _: Stack(data))
+    world.fill()
+    publish_objects(tmp_path, dict(world.live.objects))
+    return world
+
+
+def given(root: Path, **more: Any) -> dict[str, Any]:
+    return {"settings": settings(root, objects=dict(OBJECTS), vault=dict(VAULT)), "secrets": dict(SECRETS), **more}
+
+
+def test_objects_plan_never_changes(run: Run, tmp_path: Path, bucket: World) -> None:
+    result = run("objects_plan", **given(tmp_path))
+    assert (result["failed"], result["changed"], result["needed"], result["plan"]["mode"]) == (
+        False,
+        False,
+        False,
+        "none",
+    )
+    assert "nothing to do: the bucket is healthy and no recovery point was asked for" in result["text"]
+    asked = run("objects_plan", **given(tmp_path, recovery_time="2026-11-24T21:00:00+09:00", prefix="a", exact=True))
+    assert (asked["changed"], asked["needed"], asked["plan"]["state"]) == (False, True, "2026-11-24T12:00:00.000Z")
+    assert (asked["plan"]["prefix"], asked["plan"]["exact"], asked["plan"]["backup"]["id"]) == ("a", True, ID)
+    forced = run("objects_plan", **given(tmp_path, force=True, method="rebuild", partial=True))
+    assert (forced["plan"]["mode"], forced["plan"]["partial"]) == ("rebuild", True)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"recovery_time": "yesterday"}, "it is not ISO 8601"),
+        ({"recovery_point": "objects_backup_20200101_000000"}, f"the repository has {ID}"),
+        ({"recovery_point": "20200101_000000"}, "there is none of that name"),
+    ],
+)
+def test_objects_plan_fails_before_it_looks(
+    run: Run,
+    tmp_path: Path,
+    bucket: World,
+    options: dict[str, Any],
+    words: str,
+) -> None:
+    result = run("objects_plan", **given(tmp_path, **options))
+    assert result["failed"]
+    assert words in result["msg"]
+
+
+PLAN = {"mode": "fill", "writers": ["backend"], "stamp": "S", "asked": False, "unchecked": [], "unreadable": False}
+
+
+def test_objects_protect_changes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        objects_recovery, "protect", lambda config, planned, log: {"mode": planned["mode"], "fresh": False}
+    )
+    done = run("objects_protect", **given(tmp_path, plan=PLAN))
+    assert (done["changed"], done["mode"]) == (True, "fill")
+    planned = run("objects_protect", check=True, **given(tmp_path, plan={**PLAN, "mode": "rebuild"}))
+    assert (planned["changed"], planned["fresh"], planned["stopped"]) == (True, True, ["backend"])
+
+
+def test_objects_protect_fails(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(config: Any, planned: Any, log: Any) -> None:
+        raise LifeboatError("start the object store", "objects", "FATAL no disk", "docker compose logs")
+
+    monkeypatch.setattr(objects_recovery, "protect", broken)
+    result = run("objects_protect", **given(tmp_path, plan=PLAN))
+    assert (result["failed"], result["cause"], result["remedy"]) == (True, "FATAL no disk", "docker compose logs")
+
+
+def test_objects_restore_changes_once(
+    run: Run,
+    tmp_path: Path,
+    bucket: World,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def restored(config: Any, identity: str, **options: Any) -> dict[str, Any]:
+        seen.append({"id": identity, **{key: value for key, value in options.items() if key != "log"}})
+        (tmp_path / "state").mkdir(exist_ok=True)
+        text = f'{{"id": "{identity}", "at": "then", "prefix": "{options["prefix"]}"}}'
+        (tmp_path / "state" / objects_plan.RECOVERED).write_text(text)
+        return {"id": identity, "checks": []}
+
+    monkeypatch.setattr(objects_recovery, "restore_objects", restored)
+    planned = run("objects_restore", check=True, **given(tmp_path))
+    assert (planned["changed"], planned["id"], planned["diff"], seen) == (
+        True,
+        ID,
+        {"before": "\n", "after": f"{ID}\n"},
+        [],
+    )
+    assert run("objects_restore", **given(tmp_path, prefix="a", sample=3, stamp="S"))["changed"] is True
+    (options,) = seen
+    assert {name: options[name] for name in ("id", "place", "stamp", "prefix", "sample")} == {
+        "id": ID, "place": "repository", "stamp": "S", "prefix": "a", "sample": 3,
+    }  # fmt: skip
+    assert {name: options[name] for name in ("exact", "partial", "fresh", "asked", "state")} == {
+        "exact": False, "partial": False, "fresh": False, "asked": True, "state": "",
+    }  # fmt: skip
+    assert run("objects_restore", **given(tmp_path, prefix="a"))["changed"] is False
+    assert run("objects_restore", **given(tmp_path))["changed"] is True, "only a part of it was"
+    assert run("objects_restore", **given(tmp_path))["changed"] is False
+    assert run("objects_restore", **given(tmp_path, force=True))["changed"] is True
+    assert parse_time("2026-11-24") and len(seen) == 3
+
+
+def test_objects_restore_fails(
+    run: Run,
+    tmp_path: Path,
+    bucket: World,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(config: Any, identity: str, **options: Any) -> None:
+        raise IntegrityError("prove the restored objects", "uploads", "objects: a", "run it again")
+
+    monkeypatch.setattr(objects_recovery, "restore_objects", broken)
+    result = run("objects_restore", **given(tmp_path))
+    assert (result["failed"], result["cause"]) == (True, "objects: a")
+
+
+FOUND: dict[str, Any] = {
+    "verdict": "FAIL", "report": {}, "unfit": 1, "fetched": 0,
+    "checks": [{"name": "rows without objects", "result": "FAIL", "detail": "2 rows have no object: a, b"}],
+    "offers": [{"key": "a", "version": "v", "size": 1, "modified": "then", "why": "its size is the row's"}],
+}  # fmt: skip
+
+
+def test_objects_reconcile_changes_only_what_it_fetches(
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(refetch, "live", lambda config, fetch, log: {**FOUND, "fetched": int(fetch)})
+    told = run("objects_reconcile", **given(tmp_path))
+    assert (told["changed"], told["verdict"], told["unfit"]) == (False, "FAIL", 1)
+    assert told["text"] == [
+        "FAIL             rows without objects: 2 rows have no object: a, b",
+        "the vault has: a, version of then: its size is the row's",
+        "the vault has nothing for 1 of them",
+    ]
+    planned = run("objects_reconcile", check=True, **given(tmp_path, fetch=True))
+    assert (planned["changed"], planned["fetched"]) == (True, 0)
+    done = run("objects_reconcile", **given(tmp_path, fetch=True))
+    assert (done["changed"], done["text"][1]) == (True, "fetched: a, version of then: its size is the row's")
+    assert run("objects_reconcile", check=True, **given(tmp_path))["changed"] is False
+
+
+def test_objects_reconcile_fails(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(config: Any, fetch: bool, log: Any) -> None:
+        raise LifeboatError("list the bucket", "uploads", "no answer", "look")
+
+    monkeypatch.setattr(refetch, "live", broken)
+    result = run("objects_reconcile", **given(tmp_path))
+    assert (result["failed"], result["cause"]) == (True, "no answer")

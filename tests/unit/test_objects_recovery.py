@@ -1,0 +1,464 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501 - tables
+"""The acting phases on buckets of dictionaries: what is started, moved, copied, in which order, and never lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    config,
+    dump,
+    mirror_back,
+    mirror_verify,
+    objects_assess,
+    objects_plan,
+    objects_recovery,
+    plan,
+    postgresql,
+    recovery,
+    runtime,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import IntegrityError, LifeboatError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.runtime import DataMount, ServiceState
+from builders import settings
+from object_world import AFTER, OBJECTS, SECRETS, VAULT, Object, T, World, failure, publish_objects
+
+UP = ServiceState(exists=True, running=True, status="running")
+CRASHED = ServiceState(exists=True, status="exited", exit_code=1)
+STAMP = "20261124_130000"
+PLANNED: dict[str, Any] = {
+    "mode": "fill", "writers": ["backend", "worker"], "stamp": STAMP, "asked": False, "unchecked": [], "unreadable": False,
+}  # fmt: skip
+
+
+class Stack:
+    """A stack that keeps a diary. comes_up: what its server is once started; fresh: what an empty one is."""
+
+    def __init__(self, mount: DataMount) -> None:
+        self.mount = mount
+        self.comes_up, self.fresh = True, True
+        self.up = True
+        self.diary: list[str] = []
+
+    def state(self, service: str) -> ServiceState:
+        return UP if self.up else CRASHED
+
+    def start(self, services: Any, *, timeout: float) -> None:
+        self.diary.append(f"start {' '.join(services)}")
+        empty = not any(self.mount.path.iterdir())
+        self.up = self.fresh if empty else self.comes_up
+
+    def stop(self, services: Any, *, timeout: float) -> None:
+        self.diary.append(f"stop {' '.join(services)}")
+        self.up = self.up and "objects" not in services
+
+    def discard(self, service: str, *, timeout: float) -> None:
+        self.diary.append(f"discard {service}")
+        self.up = False
+
+    def data_mount(self, service: str, inside: str) -> DataMount:
+        return self.mount
+
+    def by_hand(self, service: str) -> tuple[str, str]:
+        return f"stop {service}", "start all"
+
+    def logs(self, service: str, lines: int = 30) -> str:
+        return "FATAL no disk"
+
+
+class Case:
+    """A world with one objects backup of a, b, c and d, and a mirror that copies by the vault's versions."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root, self.monkeypatch = root, monkeypatch
+        self.world = World(monkeypatch)
+        data = root / "it's data"
+        data.mkdir(mode=0o700)
+        (data / "1.dat").write_text("x")
+        self.stack = Stack(DataMount("bind", str(data), data))
+        monkeypatch.setattr(runtime, "connect", lambda _: self.stack)
+        monkeypatch.setattr(recovery, "PATIENCE_WHEN_EXITED", -1.0)
+        monkeypatch.setattr(objects_recovery.time, "sleep", lambda _: None)
+        monkeypatch.setattr(mirror_back, "copy_back", self.copy_back)
+        monkeypatch.setattr(mirror_verify, "verify_objects", self.verify_objects)
+        self.objects: dict[str, Any] = dict(OBJECTS)
+        self.world.fill()
+        self.wanted = dict(self.world.live.objects)
+        self.point = publish_objects(root, self.wanted)
+        self.copied: list[list[str]] = []
+        self.spoiled: list[str] = []  # keys whose first copy goes wrong
+        self.said: list[str] = []
+
+    @property
+    def config(self) -> config.Config:
+        return config.from_mapping(settings(self.root, objects=self.objects, vault=dict(VAULT)), SECRETS)
+
+    def copy_back(
+        self, _: Any, entries: Iterable[dict[str, Any]], target: Any, *, log: Any, compare: bool = True
+    ) -> dict[str, int]:
+        keys = [one["key"] for one in entries]
+        self.copied.append(keys)
+        for key in keys:
+            assert key not in self.lacking, "asked for what the vault does not have"
+            assert not compare, "what is copied is known to be wrong there"
+            bad = key in self.spoiled and len(self.copied) == 1
+            self.world.live.objects[key] = Object(b"spoiled", etag=self.wanted[key].tag) if bad else self.wanted[key]
+        self.world.retagged -= set(keys) if len(self.copied) > 1 else set()
+        return {"copied": len(keys), "failed": []}
+
+    lacking: tuple[str, ...] = ()
+
+    def verify_objects(
+        self, _: Any, entries: Iterable[dict[str, Any]], target: Any, sample: Optional[int] = None
+    ) -> list[Check]:
+        self.sample = sample
+        bad = [
+            one["key"]
+            for one in entries
+            if one["key"] not in target.objects or target.objects[one["key"]].body != self.wanted[one["key"]].body
+        ]
+        if self.unreadable and len(self.copied) == 1:
+            raise LifeboatError("read", "b in s3://uploads", "InternalError")
+        other = sorted(self.world.retagged)
+        return [
+            Check("objects", FAIL if bad else PASS, ", ".join(bad) or "all read back"),
+            Check("metadata and tags", FAIL if other else PASS, ", ".join(other)),
+        ]
+
+    unreadable = False
+
+    def protect(self, **changes: Any) -> dict[str, Any]:
+        return objects_recovery.protect(self.config, {**PLANNED, **changes}, log=self.said.append)
+
+    def restore(self, **options: Any) -> dict[str, Any]:
+        found = objects_recovery.restore_objects(
+            self.config, self.point.id, stamp=STAMP, log=self.said.append, **options
+        )
+        json.dumps(found)
+        return found
+
+    def known(self, *rows: Any) -> None:
+        self.objects["keys_query"] = "SELECT key FROM f"
+
+        class Database:
+            database = "shop"
+
+            def stream(self, sql: str, take: Any, **_: Any) -> None:
+                for row in rows:
+                    take([*row, *[None] * (4 - len(row)), True])
+
+        self.monkeypatch.setattr(postgresql, "connect", lambda config, stack: Database())
+
+    def assess_as(self, condition: str, **more: Any) -> None:
+        self.monkeypatch.setattr(
+            objects_assess,
+            "assess",
+            lambda config, reference, log: objects_assess.Assessment(condition, ("why",), **more),
+        )
+
+    @property
+    def marked(self) -> bool:
+        return (self.root / "state" / dump.RECOVERING_OBJECTS).exists()
+
+    def bodies(self) -> dict[str, bytes]:
+        return {key: one.body for key, one in self.world.live.objects.items()}
+
+
+@pytest.fixture
+def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
+    return Case(tmp_path, monkeypatch)
+
+
+# --- protect ---
+
+
+def test_fill_stops_the_writers_and_tries_the_server(case: Case) -> None:
+    done = case.protect()
+    assert (done["mode"], done["fresh"], done["quarantine"], done["stopped"]) == (
+        "fill",
+        False,
+        "",
+        ["backend", "worker"],
+    )
+    assert case.stack.diary == ["stop backend worker"]
+    scratch = "lifeboat-check-20261124-130000"
+    assert case.world.live.diary == [f"make {scratch}", f"unmake {scratch}"], (
+        "tried in a bucket of its own, which is gone"
+    )
+    assert plan.stopped(case.config) == ["backend", "worker"], "remembered, lest a kill leave them stopped"
+    assert case.marked, "no mirror until the objects are back"
+
+
+def test_unreadable_objects_are_looked_at_again_after_a_start(case: Case) -> None:
+    assert case.protect(unreadable=True)["mode"] == "fill"
+    assert case.stack.diary == ["stop backend worker", "stop objects", "start objects"]
+
+
+def test_a_server_that_takes_no_objects_is_rebuilt(case: Case) -> None:
+    case.world.live.full = True
+    done = case.protect()
+    assert (done["mode"], done["fresh"]) == ("rebuild", True)
+    assert any(line.startswith("it takes no objects: InternalError") for line in case.said)
+
+
+def test_a_key_that_may_make_no_bucket_is_no_reason_to_rebuild(case: Case) -> None:
+    def refuse(Bucket: str) -> None:
+        raise failure("AccessDenied", 403)
+
+    case.monkeypatch.setattr(case.world.live, "create_bucket", refuse)
+    assert case.protect()["mode"] == "fill"
+
+
+def test_rebuild_moves_the_data_aside_and_deletes_nothing(case: Case) -> None:
+    done = case.protect(mode="rebuild")
+    data = case.stack.mount.path
+    aside = data.with_name("it's data.quarantine_" + STAMP)
+    assert (done["mode"], done["fresh"], done["quarantine"]) == ("rebuild", True, str(aside))
+    assert (aside / "1.dat").read_text() == "x"
+    assert list(data.iterdir()) == []
+    assert case.stack.diary == ["stop backend worker", "discard objects", "start objects"]
+    assert (done["way_back"][0], done["way_back"][-1], len(done["way_back"])) == ("stop objects", "start all", 4)
+
+
+def test_a_server_that_was_merely_stopped_is_merely_started(case: Case) -> None:
+    case.stack.up = False
+    case.assess_as(plan.HEALTHY)
+    done = case.protect(mode="start")
+    assert (done["mode"], [one["result"] for one in done["checks"]]) == ("started", [PASS])
+    assert case.stack.diary == ["stop backend worker", "start objects"]
+    assert not case.marked
+
+
+def test_what_was_not_checked_does_not_pass(case: Case) -> None:
+    case.assess_as(plan.HEALTHY, unchecked=("no query",))
+    (check,) = case.protect(mode="start")["checks"]
+    assert (check["result"], check["detail"]) == (COULD_NOT_VERIFY, "no query")
+
+
+STARTED: list[tuple[str, dict[str, Any], bool, str]] = [
+    (plan.HEALTHY, {}, True, "fill"),
+    (plan.DAMAGED, {}, False, "fill"),
+    (plan.DAMAGED, {"emptied": True}, False, "rebuild"),
+    (plan.DAMAGED, {"ruined": True}, False, "rebuild"),
+    (plan.DOWN, {}, False, "rebuild"),
+]
+
+
+@pytest.mark.parametrize(("condition", "more", "asked", "mode"), STARTED)
+def test_what_comes_up_decides(case: Case, condition: str, more: dict[str, Any], asked: bool, mode: str) -> None:
+    case.assess_as(condition, **more)
+    assert case.protect(mode="start", asked=asked)["mode"] == mode
+    assert case.marked
+
+
+def test_a_server_that_does_not_come_up_is_rebuilt(case: Case) -> None:
+    case.stack.up = case.stack.comes_up = False
+    done = case.protect(mode="start")
+    assert (done["mode"], done["fresh"]) == ("rebuild", True)
+    assert "it does not: objects is exited, exit code 1; it last said: FATAL no disk" in case.said
+
+
+def test_a_fresh_server_that_does_not_come_up_is_said(case: Case) -> None:
+    case.stack.up = case.stack.comes_up = case.stack.fresh = False
+    with pytest.raises(LifeboatError, match=r"Could not start the object store.*FATAL no disk"):
+        case.protect(mode="start")
+    assert case.marked
+
+
+def test_a_refused_key_stops_it_before_data_is_moved(case: Case) -> None:
+    case.world.live.error = failure("403", 403)
+    with pytest.raises(UsageError, match="access denied"):
+        case.protect(mode="start")
+    assert list(case.stack.mount.path.iterdir())
+
+
+def test_an_endpoint_that_is_not_ours_is_not_touched(case: Case) -> None:
+    case.objects["service"] = ""
+    assert case.protect()["mode"] == "fill"
+    assert case.stack.diary == ["stop backend worker"]
+
+
+def test_reopen_touches_nothing(case: Case) -> None:
+    (case.root / "state").mkdir()
+    (case.root / "state" / dump.RECOVERING_OBJECTS).touch()
+    done = case.protect(mode="reopen")
+    assert (done["mode"], [one["result"] for one in done["checks"]], case.stack.diary) == ("started", [PASS], [])
+    assert not case.marked, "the objects are back: mirrors may go on"
+    assert case.protect(mode="reopen", unchecked=["x"])["checks"][0]["result"] == COULD_NOT_VERIFY
+
+
+# --- restore ---
+
+
+def test_only_what_is_missing_or_wrong_is_copied(case: Case) -> None:
+    del case.world.live.objects["a"]
+    case.world.live.objects["b"] = Object(b"rubbish")
+    case.world.live.objects["new"] = Object(b"later", AFTER)
+    done = case.restore()
+    assert case.copied == [["a", "b"]]
+    assert case.bodies() == {**{key: one.body for key, one in case.wanted.items()}, "new": b"later"}
+    assert (done["copied"], done["quarantine_bucket"], done["settings"]) == ({"copied": 2, "failed": []}, "", [])
+    assert case.stack.diary == ["stop objects", "start objects"], "only what is on its disk counts"
+    assert {one["name"]: one["result"] for one in done["checks"]} == {
+        "objects": PASS, "metadata and tags": PASS, "bucket settings": PASS, "rows and objects": COULD_NOT_VERIFY,
+    }  # fmt: skip
+    last = objects_plan.recovered(case.config)
+    assert last and (last["id"], last["prefix"], last["asked"]) == (case.point.id, "", "")
+    assert set(done["seconds"]) == {"restore", "verify"}
+    case.copied.clear()
+    case.restore()
+    assert case.copied == [[]], "what is right is not copied again"
+
+
+def test_a_missing_bucket_is_made_with_its_settings(case: Case) -> None:
+    case.world.live.missing = True
+    case.world.live.objects = {}
+    case.world.live.settings = {}
+    done = case.restore(fresh=True)
+    assert case.world.live.diary == ["make uploads", "versioning on"]
+    assert (case.copied, done["settings"]) == ([["a", "b", "c", "d"]], ["versioning"])
+
+
+def test_versioning_comes_first_so_that_nothing_is_overwritten_for_good(case: Case) -> None:
+    case.world.live.settings = {"versioning": "Suspended"}
+    case.world.live.objects["b"] = Object(b"rubbish")
+    assert case.restore()["quarantine_bucket"] == ""
+    assert case.world.live.diary[0] == "versioning on"
+
+
+def unversioned(case: Case) -> None:
+    case.point = publish_objects(case.root, case.wanted, AFTER, settings={"versioning": None})
+    case.world.live.settings = {}
+
+
+def test_without_versions_what_is_overwritten_is_kept_elsewhere(case: Case) -> None:
+    unversioned(case)
+    case.world.live.objects["b"] = Object(b"rubbish")
+    name = case.restore()["quarantine_bucket"]
+    assert name == "uploads-quarantine-20261124-130000"
+    assert case.world.live.aside[name] == {"b": b"rubbish"}
+
+
+def test_exact_puts_aside_what_the_point_does_not_know(case: Case) -> None:
+    unversioned(case)
+    case.world.live.objects["new"] = Object(b"later", AFTER)
+    name = case.restore(exact=True)["quarantine_bucket"]
+    assert case.world.live.aside[name] == {"new": b"later"}
+    assert sorted(case.world.live.objects) == ["a", "b", "c", "d"]
+
+
+def test_a_prefix_alone(case: Case) -> None:
+    case.world.live.objects = {"c": Object(b"rubbish")}
+    case.restore(prefix="a")
+    assert case.copied == [["a"]]
+    assert case.bodies() == {"a": b"body of a", "c": b"rubbish"}
+    last = objects_plan.recovered(case.config)
+    assert last and last["prefix"] == "a"
+
+
+def test_what_the_database_has_as_it_is_now_stays_unless_a_state_was_asked_for(case: Case) -> None:
+    case.known(["a", 7], ["c"], ["d"])
+    case.world.live.objects["a"] = Object(b"changed", AFTER)
+    del case.world.live.objects["b"], case.world.live.objects["c"]
+    done = case.restore(asked=False)
+    assert case.copied == [["c"]]
+    assert case.bodies() == {"a": b"changed", "c": b"body of c", "d": b"body of d"}
+    assert {one["name"]: one["result"] for one in done["checks"]}["rows without objects"] == PASS
+    case.copied.clear()
+    case.restore()
+    assert case.copied == [["a", "b"]]
+
+
+def test_rows_written_after_the_point_are_told_apart(case: Case) -> None:
+    case.known(["a"], ["b"], ["c"], ["d"], ["later", None, None, AFTER.isoformat()])
+    case.world.live.objects = {}
+    done = case.restore(fresh=True)
+    report = done["reconciled"]
+    assert (report["newer"]["examples"], report["rows_without_objects"]["count"], report["verdict"]) == (
+        ["later"],
+        0,
+        PASS,
+    )
+    case.known(["a"], ["b"], ["c"], ["d"], ["undated"])
+    report = case.restore()["reconciled"]
+    assert (report["unsure"]["examples"], report["verdict"]) == (["undated"], COULD_NOT_VERIFY)
+
+
+def test_a_prefix_is_reconciled_below_it(case: Case) -> None:
+    case.known(["a"], ["elsewhere"])
+    assert case.restore(prefix="a")["reconciled"]["clean"] is True
+
+
+def test_listed_rightly_and_wrong_all_the_same_is_copied_once_more(case: Case) -> None:
+    case.world.live.objects = {}
+    case.spoiled = ["b"]
+    done = case.restore()
+    assert case.copied == [["a", "b", "c", "d"], ["b"]]
+    assert (case.bodies()["b"], done["checks"][0]["result"]) == (b"body of b", PASS)
+
+
+def test_headers_and_tags_that_alone_are_wrong_are_brought_back(case: Case) -> None:
+    case.world.retagged = {"c"}
+    done = case.restore()
+    assert case.copied == [[], ["c"]]
+    assert {one["result"] for one in done["checks"][:2]} == {PASS}
+
+
+def test_an_object_that_cannot_be_read_back_is_copied_once_more(case: Case) -> None:
+    case.world.live.objects["b"].error = failure("InternalError", 500)
+    case.wanted = {**case.wanted, "b": Object(b"body of b")}
+    case.unreadable = True
+    case.restore()
+    assert case.copied == [[], ["b"]]
+    assert case.world.live.objects["b"].error is None
+
+
+def test_what_cannot_be_made_right_is_no_recovery(case: Case) -> None:
+    case.world.live.objects = {}
+    case.monkeypatch.setattr(
+        mirror_back, "copy_back", lambda *a, **kw: {"failed": [{"key": "a", "why": "no such version"}]}
+    )
+    with pytest.raises(IntegrityError, match=r"objects: a, b, c, d; a: no such version\..*method=rebuild"):
+        case.restore()
+    assert objects_plan.recovered(case.config) is None
+
+
+def test_what_not_even_the_vault_has_is_a_failed_check(case: Case) -> None:
+    case.world.live.objects = {}
+    case.world.vault.held = [one for one in case.world.vault.held if one.key != "b"]
+    case.lacking = ("b",)
+    done = case.restore(partial=True)
+    assert case.copied == [["a", "c", "d"]]
+    checks = {one["name"]: one for one in done["checks"]}
+    assert (checks["objects"]["result"], checks["held by the vault"]["result"]) == (PASS, FAIL)
+    assert "1 (b)" in checks["held by the vault"]["detail"]
+
+
+def test_a_damaged_listing_is_not_used(case: Case) -> None:
+    path = case.root / "backup" / "objects" / case.point.id / "listing.jsonl.gz"
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(IntegrityError, match="another SHA-256"):
+        case.restore()
+    assert case.copied == []
+
+
+def test_how_many_are_read_back_is_passed_on(case: Case) -> None:
+    case.restore(sample=7)
+    assert case.sample == 7
+    case.restore()
+    assert case.sample is None
+
+
+def test_one_instant_however_it_was_written(case: Case) -> None:
+    case.restore(state="2026-11-24T21:00:00+09:00")
+    last = objects_plan.recovered(case.config)
+    assert last and last["asked"] == "2026-11-24T12:00:00.000Z"
+    assert T.hour == 12
