@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Callable, Optional
 
-from . import bucket, bucket_settings, catalog, copier, dump, listing, mirror_mc, repository, s3, throttle
+from . import bucket, bucket_settings, catalog, copier, dump, listing, repository, throttle
 from .bucket import NULL, Bucket, Version
 from .config import Config
 from .copier import Copied, Copier
@@ -84,7 +84,6 @@ def take(config: Config, *, log: Log, override: bool = False) -> Manifest:
     repo.sweep(older_than=dump.STALE, now=now)
     source, vault = bucket.source(config), bucket.vault(config)
     _require_vault(source, vault)
-    sweep(vault, dump.STALE, now)
     instant = choose_instant(config, repo, source, now, log)
     identity = _free_id(repo, now)
     with State(config.state / JOURNAL) as state:
@@ -97,7 +96,7 @@ def take(config: Config, *, log: Log, override: bool = False) -> Manifest:
             f" {numbers.copy} to copy ({human(numbers.bytes)}), {numbers.alike} to compare, {numbers.removed} to remove"
         )
         work.bring(numbers)
-        work.confirm(numbers)
+        work.confirm()
         count, unheld = state.unheld_rows(SHOWN)
         with repo.stage("objects", identity) as staging, explained("write the listing", staging.path):
             summary = listing.write(staging.path / listing.NAME, state.listing())
@@ -133,7 +132,6 @@ def take(config: Config, *, log: Log, override: bool = False) -> Manifest:
                     "ambiguous": ambiguous,
                     "clock_skew": instant.skew,
                     "engine": config.objects.engine,
-                    "weaknesses": list(mirror_mc.WEAKNESSES) if config.objects.engine == "mc" else [],
                     "settings": work.settings,
                     "vault": {"endpoint": vault.endpoint_url, "bucket": vault.name},
                     "seconds": round(time.monotonic() - started, 2),
@@ -181,19 +179,6 @@ def _open(config: Config, *, writable: bool) -> repository.Repository:
     return repo
 
 
-def sweep(vault: Bucket, older_than: timedelta, now: datetime) -> list[str]:
-    """Abort uploads of parts that a killed run left: they cost money and show in no listing. Returns their keys."""
-    swept = []
-    with s3.spoken("sweep unfinished uploads", vault.url):
-        for page in vault.client.get_paginator("list_multipart_uploads").paginate(Bucket=vault.name):
-            for one in page.get("Uploads", ()):
-                if now - one["Initiated"] > older_than:
-                    which = {"Key": one["Key"], "UploadId": one["UploadId"]}
-                    vault.client.abort_multipart_upload(Bucket=vault.name, **which)
-                    swept.append(str(one["Key"]))
-    return swept
-
-
 def _require_vault(source: Bucket, vault: Bucket) -> None:
     attempted = "mirror the bucket"
     if (source.name, source.endpoint_url) == (vault.name, vault.endpoint_url):
@@ -216,9 +201,7 @@ def choose_instant(config: Config, repo: repository.Repository, source: Bucket, 
     good = [one.manifest for one in catalog.entries(repo, "database", config.stack) if one.good and one.manifest]
     oldest = now - timedelta(hours=config.alarms.backup_age_hours)
     why = ""
-    if config.objects.engine == "mc":
-        why = "mc mirrors the bucket as it is now"
-    elif bucket.versioning(source) != "Enabled":
+    if bucket.versioning(source) != "Enabled":
         why = "the source bucket keeps no versions"
     elif not good:
         why = "there is no good database backup to be of the same instant as"
@@ -302,25 +285,16 @@ class _Mirror:
         workers = self._config.objects.transfers
         rate = throttle.parse_rate(self._config.objects.bandwidth)
         self._few = max(_FEWEST, numbers.source // _FEW)
-        if numbers.copy or numbers.alike:
-            with Copier(self._source, self._vault, rate=rate) as moving:
-                for one in list(self._odd()):
-                    self._state.unheld(*one)
-                if self._config.objects.engine == "mc":
-                    self._by_mc()
-                throttle.each(lambda one: self._compare(*one), self._state.alike(), workers)
-                throttle.each(lambda one: self._copy(moving, one, numbers.copy), self._state.to_copy(), workers)
-        if numbers.removed:
-            throttle.each(self._remove, self._state.to_remove(), workers)
+        with Copier(self._source, self._vault, rate=rate) as moving:
+            for one in list(self._odd()):
+                self._state.unheld(*one)
+            throttle.each(lambda one: self._compare(*one), self._state.alike(), workers)
+            throttle.each(lambda one: self._copy(moving, one, numbers.copy), self._state.to_copy(), workers)
+        throttle.each(self._remove, self._state.to_remove(), workers)
         # Of a server whose ETags are never MD5s nothing is proved, and nothing can be said against one object.
         if self._proved or len(self._doubtful) < _OTHER_ETAGS:
             for key in self._doubtful:
                 self._state.unheld(key, "its bytes are not those that its ETag is the MD5 of: the source is damaged")
-
-    def _by_mc(self) -> None:
-        """What `mc mirror` copied is the vault's now; what it did not carry is seen by comparing, and carried then."""
-        mirror_mc.run(self._config, self._source, self._vault, log=self._log)
-        self._state.read_vault(bucket.versions(self._vault))
 
     def _odd(self) -> Iterator[tuple[str, str]]:
         """Keys that the vault would store under another name, perhaps over another object: found out by trying."""
@@ -411,10 +385,8 @@ class _Mirror:
         with self._lock:
             self.removed += 1
 
-    def confirm(self, numbers: Numbers) -> None:
+    def confirm(self) -> None:
         """See in the vault's own answers that it holds what it was sent, under the very name."""
-        if not numbers.copy and not numbers.alike:
-            return  # the listing that was read is the vault's answer
         if len(self._touched) > self._few:
             self._state.read_vault(bucket.versions(self._vault))
         else:
