@@ -18,10 +18,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Optional
 
-from . import catalog, config, copies, dump, lock, prune, repository, status, verify
+from . import backup, config, copies, lock, points, prune, repository, show, status, verify
 from .checks import COULD_NOT_VERIFY, FAIL, PASS
-from .dump import human
-from .errors import LifeboatError, LockedError
+from .errors import IntegrityError, LifeboatError
 from .version import VERSION
 
 EXIT_CODES = """exit codes:
@@ -63,19 +62,35 @@ def parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 
-    backup = verb("backup", "Take a backup now.")
-    backup.add_argument("component", choices=["database"], help="what to back up")
-    backup.add_argument("--prune", action="store_true", help="apply retention afterwards, only if the backup is good")
-    backup.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait for the lock this long")
-    check = verb("verify", "Prove a backup.")
-    check.add_argument("id", nargs="?", default="latest", help="a backup's id (default: the newest)")
+    taking = verb("backup", "Take a recovery point now, or a backup of one component.")
+    taking.add_argument(
+        "component", nargs="?", choices=backup.COMPONENTS, help="what to back up (default: all, sealed as one point)"
+    )
+    taking.add_argument("--seal", action="store_true", help="tie the newest backups into a recovery point afterwards")
+    taking.add_argument(
+        "--override", action="store_true", help="mirror the bucket even where very much was removed or overwritten"
+    )
+    taking.add_argument("--prune", action="store_true", help="apply retention afterwards, only if the backup is good")
+    taking.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait for the lock this long")
+    check = verb("verify", "Prove a recovery point or a backup.")
+    check.add_argument(
+        "id",
+        nargs="?",
+        default="latest",
+        help="of a recovery point or a backup (default: the newest of each component)",
+    )
     check.add_argument(
         "--level", choices=list(config.LEVELS), default="restore", help="how far to go (default: restore)"
     )
+    check.add_argument(
+        "--sample", type=int, default=verify.SAMPLE, metavar="N",
+        help=f"restore so many objects, drawn by lot; 0: all of them (default: {verify.SAMPLE})",
+    )  # fmt: skip
     pruning = verb("prune", "Apply retention: delete backups that no rule keeps.")
     pruning.add_argument("--dry-run", action="store_true", help="print the plan, delete nothing")
     pruning.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait for the lock this long")
-    verb("list", "List the backups, newest last.")
+    listing = verb("list", "List the recovery points and the backups, newest last.")
+    listing.add_argument("--component", default="", choices=["point", *backup.COMPONENTS], help="only these")
     verb("status", "Say whether the stack is protected; fails when it is not.")
     return top
 
@@ -148,26 +163,31 @@ def _open_log(log: logging.Logger, stack: str) -> None:
 
 
 def _backup(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
-    with lock.held(loaded.stack, "backup database", wait=arguments.wait):
-        manifest = dump.take(loaded, log=log)
-        result = {"id": manifest.id, "size": manifest.size, **manifest.details}
-        shown = [
-            f"{manifest.id}  {human(manifest.size)}  {manifest.details['seconds']} s  "
-            f"{manifest.details['fingerprint']['tables']} tables, {manifest.details['fingerprint']['rows']} rows"
-        ]
-        if arguments.prune:
-            try:
-                result["prune"] = prune.prune(loaded, now=datetime.now(timezone.utc), dry_run=False, log=log)
-                shown.append(f"pruned {len(result['prune']['delete'])}")
-            except LockedError as exc:  # the backup is good; retention can wait for tomorrow
-                log(f"not pruned: {exc.cause}")
-                shown.append(f"not pruned: {exc.cause}")
-    return 0, result, shown
+    purpose = f"backup {arguments.component or 'recovery point'}"
+    with lock.held(loaded.stack, purpose, wait=arguments.wait):
+        taken = backup.take(
+            loaded,
+            arguments.component or "",
+            seal=arguments.seal,
+            prune_after=arguments.prune,
+            override=arguments.override,
+            log=log,
+        )
+    code, shown = (IntegrityError.exit_code if taken.unheld else 0), taken.lines()
+    return _with_vault(loaded, taken.failed, code, taken.as_dict(), shown)
+
+
+def _with_vault(
+    loaded: config.Config, failed: Sequence[str], code: int, result: Any, shown: list[str]
+) -> tuple[int, Any, list[str]]:
+    """What was done here is done and shown; what failed in the vault has the last word."""
+    problem = copies.problem(loaded.stack, failed)
+    return (code or problem.exit_code, result, [*shown, str(problem)]) if problem else (code, result, shown)
 
 
 def _verify(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
-    result = verify.verify(loaded, arguments.id, arguments.level, log=log)
-    shown = [f"{one.result:<16} {one.name}: {one.detail}" for one in result.checks]
+    result = verify.verify(loaded, arguments.id, arguments.level, sample=arguments.sample, log=log)
+    shown = show.checks([one.as_dict() for one in result.checks])
     return _VERDICT_CODES[result.verdict], result.as_dict(), [*shown, f"{result.verdict}  {result.id}  {result.level}"]
 
 
@@ -178,55 +198,24 @@ def _prune(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tu
     shown = [f"keep    {identity}  {', '.join(reasons)}" for identity, reasons in result["keep"].items()]
     shown += [f"{word}  {identity}" for identity in [*result["delete"], *result["swept"]]]
     shown += [f"kept by the store  {line}" for line in result["locked"]]
-    copies.require(loaded.stack, result["failed"])
-    return 0, result, [*shown, f"{len(result['keep'])} kept, {len(result['delete'])} {word}"]
+    shown.append(f"{len(result['keep'])} kept, {len(result['delete'])} {word}")
+    return _with_vault(loaded, result["failed"], 0, result, shown)
 
 
 def _list(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
-    del arguments, log
+    del log
     repo = repository.from_settings(loaded.repository, loaded.secrets)
     repo.check(writable=False)
-    now = datetime.now(timezone.utc)
-    found = [one.as_dict(now) for one in catalog.entries(repo, "database", loaded.stack)]
-    return 0, found, table(found)
-
-
-def table(found: Sequence[dict[str, Any]]) -> list[str]:
-    """Backups for a terminal: id, age, size, tables, rows, and whether a restore proved it."""
-    rows = [("ID", "AGE", "SIZE", "TABLES", "ROWS", "PROVEN")]
-    for one in found:
-        summary = one["details"].get("fingerprint", {})
-        proven = (
-            f"yes, {one['proven_at'][:10]}" if one["proven"] else "no" if one["good"] else f"BROKEN: {one['problem']}"
-        )
-        rows.append(
-            (
-                one["id"],
-                age(one["age_seconds"]),
-                human(one["size"]) if one["size"] else "-",
-                str(summary.get("tables", "-")),
-                str(summary.get("rows", "-")),
-                proven,
-            )
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    return ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[5]]) for row in rows]
-
-
-def age(seconds: Optional[int]) -> str:
-    if seconds is None:
-        return "-"
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
+    found = points.backups(repo, loaded.stack)
+    tied = points.entries(repo, loaded.stack, found)
+    shown = points.listing(tied, found, datetime.now(timezone.utc), arguments.component)
+    return 0, shown, show.table(shown)
 
 
 def _status(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
     del arguments, log
     result = status.status(loaded, now=datetime.now(timezone.utc))
-    shown = [*table(result["backups"][-5:]), ""]
-    shown += [f"{one['result']:<16} {one['name']}: {one['detail']}" for one in result["checks"]]
+    shown = [*show.table(status.newest(result)), "", *show.checks(result["checks"])]
     return _VERDICT_CODES[result["verdict"]], result, [*shown, f"{result['verdict']}  {loaded.stack}"]
 
 

@@ -190,13 +190,14 @@ def send_points(config: Config, *, log: Log) -> tuple[str, ...]:
     return ()
 
 
-def require(what: str, failed: Sequence[str]) -> None:
-    """Raise CopyError where something failed: what was backed up is good, and that is not all that was promised."""
-    if failed:
-        raise CopyError(
-            "bring the vault up to date", what, "; ".join(failed[:3]),
-            "Nothing is lost: the backups in the repository are good, and the next backup sends what is missing.",
-        )  # fmt: skip
+def problem(what: str, failed: Sequence[str]) -> Optional[CopyError]:
+    """The error where something failed: what was backed up is good, and that is not all that was promised."""
+    if not failed:
+        return None
+    return CopyError(
+        "bring the vault up to date", what, "; ".join(failed[:3]),
+        "Nothing is lost: the backups in the repository are good, and the next backup sends what is missing.",
+    )  # fmt: skip
 
 
 def checks(config: Config, found: Mapping[str, Sequence[Entry]], tied: Sequence[points.PointEntry]) -> list[Check]:

@@ -191,6 +191,19 @@ def entries(repo: Repository, stack: str, found: Mapping[str, Sequence[Entry]]) 
     return [one for one in read if one.point is None or one.point.stack == stack]
 
 
+def listing(
+    tied: Sequence[PointEntry], found: Mapping[str, Sequence[Entry]], now: datetime, component: str = ""
+) -> list[dict[str, Any]]:
+    """Recovery points, then backups, each oldest first, for JSON and tables; `component` (or `point`): only those.
+
+    The database's come last: whoever takes the last good one of the list has what a database recovery would take.
+    """
+    shown = [one.as_dict(now) for one in tied if component in ("", "point")]
+    for name in reversed(COMPONENTS):
+        shown += [one.as_dict(now) for one in found.get(name, ()) if component in ("", name)]
+    return shown
+
+
 def choose(
     found: Sequence[PointEntry], stack: str, *, identity: str = "latest", before: Optional[datetime] = None
 ) -> tuple[PointEntry, list[PointEntry]]:
@@ -277,7 +290,7 @@ def seal(
             consistency = EVENTUAL
             apart = abs((objects.taken_at - database.taken_at).total_seconds())
             notes.append(f"objects: of another instant than the rows, {apart:.0f} s apart; reconcile after a recovery")
-        unheld = len(objects.details.get("unheld") or ())
+        unheld = int(objects.details.get("unheld_count") or len(objects.details.get("unheld") or ()))
         if unheld:
             notes.append(f"objects: {unheld} keys could not be held by the vault and are in no backup")
     else:

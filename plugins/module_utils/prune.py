@@ -52,7 +52,7 @@ def prune(config: Config, *, now: datetime, dry_run: bool, log: Log) -> dict[str
     """Delete what the plan deletes. The caller holds the stack's lock. A vault that fails does not stop the repository.
 
     Returns {keep, delete, swept, locked, failed}. locked: what a store keeps although it was deleted, and why.
-    failed: what of the vault could not be done, which copies.require() turns into an error.
+    failed: what of the vault could not be done, which copies.problem() turns into an error.
     """
     rules = policy(config)
     repo = repository.from_settings(config.repository, config.secrets)

@@ -2,72 +2,128 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Is this stack protected? Age of the newest backup, age of the newest proof, failures, space: one verdict."""
+"""Is this stack protected? Age of the newest backups and proofs, the vault, failures, space: one verdict."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from . import catalog, repository
+from . import bucket, catalog, copies, endpoints, points, reconcile, repository
+from .catalog import Entry
 from .checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
 from .config import Config
 from .dump import human
+from .manifest import format_time
+from .points import PointEntry
+
+_SHOWN = {"point": 3, "objects": 3, "config": 3, "database": 5}
 
 
 def status(config: Config, *, now: datetime) -> dict[str, Any]:
-    """{stack, verdict, checks, backups}. Reads manifests only; a backup nobody proved is never a pass."""
+    """{stack, verdict, checks, points, backups}. Reads manifests, not artefacts; a backup nobody proved never passes.
+
+    Of a stack with a bucket it also asks the two endpoints, and the database where keys_query is set.
+    """
     repo = repository.from_settings(config.repository, config.secrets)
     repo.check(writable=False)
-    found = catalog.entries(repo, "database", config.stack)
+    all_ = points.backups(repo, config.stack)
+    tied = points.entries(repo, config.stack, all_)
+    found = all_["database"]
     checks = [_newest(config, found, now), _proof(config, found, now)]
-    bad = [one for one in found if not one.good]
+    if config.objects.bucket:
+        checks += _objects(config, all_["objects"], now)
+        checks.append(_point(config, tied, now))
+    bad = [one for some in all_.values() for one in some if not one.good]
     if bad:
         checks.append(Check("broken backups", FAIL, "; ".join(f"{one.id}: {one.problem}" for one in bad[:3])))
+    broken = [one for one in tied if not one.good]
+    if broken:
+        checks.append(
+            Check("broken recovery points", FAIL, "; ".join(f"{one.id}: {one.problem}" for one in broken[:3]))
+        )
     newest = next((one.id for one in reversed(found) if one.good), "")
     less, _ = catalog.shrunk(found, newest)
     if less:
         checks.append(Check("content against earlier backups", FAIL, less))
-    free = repo.free_bytes()
-    sizes = [one.manifest.size for one in found if one.manifest]
-    if free is None or not sizes:
-        checks.append(
-            Check(
-                "space",
-                PASS if sizes else COULD_NOT_VERIFY,
-                "a repository without a limit" if sizes else "no backup to judge by",
-            )
-        )
-    else:
-        enough = free > 3 * max(sizes)
-        checks.append(
-            Check("space", PASS if enough else FAIL, f"{human(free)} free, the largest backup has {human(max(sizes))}")
-        )
+    checks.append(_space(repo, found))
+    checks += copies.checks(config, all_, tied)
+    checks += endpoints.checks(config, now=now)
+    if config.objects.bucket and config.objects.keys_query:
+        checks += reconcile.checked(config, lambda: _reconciled(config))[0]
     return {
         "stack": config.stack,
         "verdict": verdict(checks),
         "checks": [one.as_dict() for one in checks],
-        "backups": [one.as_dict(now) for one in found],
+        "points": points.listing(tied, {}, now),
+        "backups": points.listing([], all_, now),
     }
 
 
-def _newest(config: Config, found: list[catalog.Entry], now: datetime) -> Check:
+def newest(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
+    """The last few of each kind, for a terminal."""
+    every = [*found["points"], *found["backups"]]
+    return [one for kind, most in _SHOWN.items() for one in [one for one in every if one["component"] == kind][-most:]]
+
+
+def _newest(config: Config, found: Sequence[Entry], now: datetime, name: str = "newest backup") -> Check:
     good = [one.manifest for one in found if one.good and one.manifest]
     if not good:
-        return Check("newest backup", FAIL, "there is no good backup")
+        return Check(name, FAIL, "there is no good backup")
     age = (now - good[-1].taken_at).total_seconds() / 3600
     limit = config.alarms.backup_age_hours
-    return Check("newest backup", PASS if age <= limit else FAIL, f"{good[-1].id}, {age:.1f} h old, limit {limit} h")
+    return Check(name, PASS if age <= limit else FAIL, f"{good[-1].id}, {age:.1f} h old, limit {limit} h")
 
 
-def _proof(config: Config, found: list[catalog.Entry], now: datetime) -> Check:
+def _proof(config: Config, found: Sequence[Entry], now: datetime, name: str = "proof") -> Check:
     proven = [one for one in found if one.proven_at]
     if not proven:
-        return Check("proof", COULD_NOT_VERIFY, "no backup has been restored to prove it; run: lifeboat verify")
+        return Check(name, COULD_NOT_VERIFY, "no backup has been restored to prove it; run: lifeboat verify")
     last = max(proven, key=lambda one: one.proven_at or now)
     assert last.proven_at is not None
     days = (now - last.proven_at).total_seconds() / 86400
     limit = config.alarms.proof_age_days
-    return Check(
-        "proof", PASS if days <= limit else FAIL, f"{last.id} restored {days:.1f} days ago, limit {limit} days"
+    return Check(name, PASS if days <= limit else FAIL, f"{last.id} restored {days:.1f} days ago, limit {limit} days")
+
+
+def _objects(config: Config, found: Sequence[Entry], now: datetime) -> list[Check]:
+    checks = [_newest(config, found, now, "newest objects backup"), _proof(config, found, now, "objects proof")]
+    last = next((one.manifest for one in reversed(found) if one.good and one.manifest), None)
+    unheld = list(last.details.get("unheld") or ()) if last else []
+    if last and unheld:
+        count = int(last.details.get("unheld_count") or len(unheld))
+        named = ", ".join(repr(one.get("key")) for one in unheld[:3])
+        checks.append(Check("objects in no backup", FAIL, f"the vault could not hold {count}: {named}"))
+    return checks
+
+
+def _point(config: Config, tied: Sequence[PointEntry], now: datetime) -> Check:
+    """A point is as old as its rows."""
+    name, limit = "recovery point", config.alarms.backup_age_hours
+    good = [one.point for one in tied if one.good and one.point]
+    if not good:
+        return Check(name, FAIL, "there is none that can be used; take one: lifeboat backup")
+    age = (now - good[-1].taken_at).total_seconds() / 3600
+    words = f"{good[-1].id}, {age:.1f} h old, limit {limit} h, consistency {good[-1].consistency}"
+    return Check(name, PASS if age <= limit else FAIL, words)
+
+
+def _space(repo: repository.Repository, found: Sequence[Entry]) -> Check:
+    free = repo.free_bytes()
+    sizes = [one.manifest.size for one in found if one.manifest]
+    if free is None or not sizes:
+        words = "a repository without a limit" if sizes else "no backup to judge by"
+        return Check("space", PASS if sizes else COULD_NOT_VERIFY, words)
+    enough = free > 3 * max(sizes)
+    words = f"{human(free)} free, the largest backup has {human(max(sizes))}"
+    return Check("space", PASS if enough else FAIL, words)
+
+
+def _reconciled(config: Config) -> reconcile.Report:
+    source = bucket.source(config)
+    live = (
+        {"key": one.key, "size": one.size, "etag": one.etag, "modified": format_time(one.modified)}
+        for one in bucket.objects(source)
     )
+    return reconcile.database_with(config, live)

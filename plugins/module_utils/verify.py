@@ -2,11 +2,12 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Prove a backup, at one of three levels, each including the ones before it.
+"""Prove a backup, at one of three levels, each including the ones before it; a recovery point by all its parts.
 
 checksum: every artefact is there, nothing else is, and every byte is the one that was written.
 archive:  the real tools read every byte back: pg_restore to nowhere, or gunzip to the dump's last line.
 restore:  a throw-away PostgreSQL restores it; the fingerprint must match; amcheck reads every table and index.
+What archive and restore are of a bucket, objects_proof.py says.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from . import catalog, lock, pipeline, repository, restore, scratch
+from . import catalog, lock, objects_proof, pipeline, points, repository, restore, scratch
 from .checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared, verdict
 from .config import LEVELS, Config
 from .dump import DUMP, FINGERPRINT, GLOBALS, measure
-from .errors import LifeboatError, UnverifiedError, UsageError
-from .manifest import Manifest, format_time, parse
+from .errors import IntegrityError, LifeboatError, NotFoundError, UnverifiedError, UsageError
+from .manifest import COMPONENTS, Manifest, component_of, format_time, parse
 from .pipeline import Command
 from .postgresql import conninfo
 from .repository import Repository
@@ -34,18 +35,20 @@ from .runtime import exec_command
 from .version import VERSION
 
 Log = Callable[[str], None]
+SAMPLE = 500  # objects
 END_OF_DUMP = b"-- PostgreSQL database dump complete"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one verification found. verdict: PASS, FAIL or COULD_NOT_VERIFY."""
+    """What one verification found. verdict: PASS, FAIL or COULD_NOT_VERIFY. parts: of each backup, where several."""
 
     id: str
     level: str
     checks: tuple[Check, ...]
     started_at: datetime
     finished_at: datetime
+    parts: tuple[Result, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -60,41 +63,90 @@ class Result:
             "finished_at": format_time(self.finished_at),
             "tool": f"lifeboat {VERSION}",
             "checks": [check.as_dict() for check in self.checks],
+            **({"parts": [one.as_dict() for one in self.parts]} if self.parts else {}),
         }
 
 
-def verify(config: Config, identity: str, level: str, *, log: Log, record: bool = True) -> Result:
-    """Verify one published backup and leave `verification.json` beside it. A failed check is a result, not an error.
+def targets(config: Config, repo: Repository, identity: str) -> tuple[list[str], list[Check]]:
+    """The ids of the backups to verify, and what a recovery point is checked for itself.
 
-    identity: an id, or `latest`: the newest published one, whatever its state: never yesterday's in place of today's.
+    identity: of a backup or a recovery point, or `latest`: the newest published one of each component, whatever its
+    state: never yesterday's in place of today's.
+    """
+    if identity in ("", "latest"):
+        found = points.backups(repo, config.stack)
+        newest = [found[component][-1].id for component in COMPONENTS if found[component]]
+        if not newest:
+            raise UnverifiedError(
+                "verify the newest backup", config.stack, "the repository holds no backup",
+                "Take one: lifeboat backup database.",
+            )  # fmt: skip
+        return newest, []
+    if not points.is_id(identity):
+        component = component_of(identity)
+        if identity not in repo.ids(component):
+            repo.manifest(component, identity)  # raises: one that is not there; a typing error is no verdict
+        return [identity], []
+    data = repo.read_point(identity)
+    try:
+        point = points.parse(data, expected_id=identity)
+    except UsageError as exc:
+        return [], [Check("recovery point", COULD_NOT_VERIFY, str(exc))]
+    except LifeboatError as exc:
+        return [], [Check("recovery point", FAIL, exc.cause)]
+    differences = []
+    for component, part in point.parts.items():
+        one = catalog.entry(repo, component, part.id)
+        if one.manifest is None:
+            differences.append(f"{part.id}: {one.problem}")
+        elif one.manifest.seal != part.seal:
+            differences.append(f"{part.id} is another than the one that was sealed")
+    sealed = f"sealed {point.seal[:12]}, consistency {point.consistency}"
+    known = [part.id for component, part in point.parts.items() if part.id in repo.published(component)]
+    return known, [compared("recovery point", differences, sealed)]
+
+
+def verify(config: Config, identity: str, level: str, *, sample: int = SAMPLE, log: Log, record: bool = True) -> Result:
+    """Verify what `identity` names and leave `verification.json` beside each backup. A failed check is no error.
+
+    sample: of so many objects the restore is tried; 0: of all.
     """
     if level not in LEVELS:
         raise UsageError("verify a backup", identity, f"unknown level {level!r}", f"One of: {', '.join(LEVELS)}.")
+    if sample < 0:
+        raise UsageError("verify a backup", identity, f"a sample of {sample} objects", "Give a number, or 0 for all.")
     repo = repository.from_settings(config.repository, config.secrets)
-    if identity in ("", "latest"):
-        published = [one.id for one in catalog.entries(repo, "database", config.stack)]
-        if not published:
-            raise UnverifiedError(
-                "verify the newest backup",
-                config.stack,
-                "the repository holds no backup",
-                "Take one: lifeboat backup database.",
-            )
-        identity = published[-1]
-    elif identity not in repo.ids("database"):
-        repo.manifest("database", identity)  # raises: not an id, or one that is not there; a typing error is no verdict
+    started = datetime.now(timezone.utc)
+    ids, checks = targets(config, repo, identity)
+    parts = [_one(config, repo, one, level, sample, log, record) for one in ids]
+    if len(parts) == 1 and not checks:
+        return parts[0]
+    found = [replace(check, name=f"{component_of(part.id)}: {check.name}") for part in parts for check in part.checks]
+    name = identity if checks else ", ".join(ids)
+    result = Result(name, level, (*checks, *found), started, datetime.now(timezone.utc), tuple(parts))
+    if checks:
+        log(f"{name}: {result.verdict} at level {level}")
+    return result
+
+
+def _one(config: Config, repo: Repository, identity: str, level: str, sample: int, log: Log, record: bool) -> Result:
+    component = component_of(identity)
     started = datetime.now(timezone.utc)
     log(f"{identity}: verifying at level {level}")
     manifest: Optional[Manifest] = None
+    found: list[Check] = []
     try:
-        manifest = parse(repo.manifest("database", identity), component="database", expected_id=identity)
-        found = list(_levels(config, repo, manifest, level, log))
-    except UsageError as exc:  # a newer schema: we cannot read it, which says nothing about it
-        found = [Check("manifest", COULD_NOT_VERIFY, str(exc))]
+        manifest = parse(repo.manifest(component, identity), component=component, expected_id=identity)
+        found.extend(_levels(config, repo, manifest, level, sample, log))
+    except UsageError as exc:  # a newer schema, or a place we cannot reach: that says nothing about the backup
+        found.append(Check("manifest" if manifest is None else "verification", COULD_NOT_VERIFY, str(exc)))
     except UnverifiedError as exc:
-        found = [Check("verification", COULD_NOT_VERIFY, str(exc))]
+        found.append(Check("verification", COULD_NOT_VERIFY, str(exc)))
     except LifeboatError as exc:
-        found = [Check("manifest" if manifest is None else "verification", FAIL, exc.cause)]
+        # A vault that does not answer has proved nothing of the objects in it.
+        away = component == "objects" and manifest is not None and not isinstance(exc, (IntegrityError, NotFoundError))
+        how = COULD_NOT_VERIFY if away else FAIL
+        found.append(Check("manifest" if manifest is None else "verification", how, exc.cause))
     result = Result(identity, level, tuple(found), started, datetime.now(timezone.utc))
     log(f"{identity}: {result.verdict} at level {level}")
     if record and manifest is not None:
@@ -123,13 +175,17 @@ def keep(repo: Repository, manifest: Manifest, result: Result) -> None:
     )
 
 
-def _levels(config: Config, repo: Repository, manifest: Manifest, level: str, log: Log) -> Iterator[Check]:
+def _levels(config: Config, repo: Repository, manifest: Manifest, level: str, sample: int, log: Log) -> Iterator[Check]:
     """The checks of each level in turn; a level is not entered when the one before it failed."""
     yield Check("manifest", PASS, f"sealed {manifest.seal[:12]}, schema 1")
-    with repo.materialise("database", manifest.id) as folder:
+    with repo.materialise(manifest.component, manifest.id) as folder:
         check = checksums(repo, manifest, folder)
         yield check
         if check.result != PASS or level == "checksum":
+            return
+        if manifest.component == "objects":
+            with lock.held(f"{config.stack}.verify", "verify"):
+                yield from objects_proof.levels(config, repo, manifest, level, sample, log)
             return
         image = config.database.verify_image or str(manifest.details.get("image") or "")
         if not image:
@@ -154,7 +210,7 @@ def _levels(config: Config, repo: Repository, manifest: Manifest, level: str, lo
 
 def checksums(repo: Repository, manifest: Manifest, folder: Path) -> Check:
     """Every artefact's size and SHA-256, and nothing there that the manifest does not name."""
-    files = repo.files("database", manifest.id)
+    files = repo.files(manifest.component, manifest.id)
     wanted = {one.name: one for one in manifest.artefacts}
     differences = [f"{name} does not belong to the backup" for name in files if name not in wanted]
     for name, artefact in wanted.items():

@@ -72,6 +72,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.lifeboat.dr.plugins.module_utils import (
     apart,
+    backup,
     bucket,
     bucket_settings,
     catalog,
@@ -102,6 +103,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     objects_choose,
     objects_compare,
     objects_plan,
+    objects_proof,
     objects_recovery,
     pipeline,
     plan,
@@ -124,6 +126,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     s3_versions,
     scratch,
     service,
+    show,
     sources,
     status,
     throttle,
@@ -134,12 +137,12 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
 
 # Importing them is what makes Ansible send them to the host; their sources are then read back from what it sent.
 CORE = (
-    apart, bucket, bucket_settings, catalog, checks, cli, compose, config, copier, copies, dump, endpoints, errors,
-    evidence, filesystem, fingerprint, host, inventory, lifecycle, listing, lock, manifest, mirror, mirror_back,
-    mirror_state, mirror_verify, objects_aside, objects_assess, objects_choose, objects_compare, objects_plan,
-    objects_recovery, pipeline, plan, points, postgresql, probe, prune, quarantine, reconcile, recovery, refetch,
-    repository, repository_local, repository_s3, restore, retention, runtime, s3, s3_raw, s3_versions, scratch, service,
-    sources, status, throttle, vault, verify, version,
+    apart, backup, bucket, bucket_settings, catalog, checks, cli, compose, config, copier, copies, dump, endpoints,
+    errors, evidence, filesystem, fingerprint, host, inventory, lifecycle, listing, lock, manifest, mirror,
+    mirror_back, mirror_state, mirror_verify, objects_aside, objects_assess, objects_choose, objects_compare,
+    objects_plan, objects_proof, objects_recovery, pipeline, plan, points, postgresql, probe, prune, quarantine,
+    reconcile, recovery, refetch, repository, repository_local, repository_s3, restore, retention, runtime, s3,
+    s3_raw, s3_versions, scratch, service, show, sources, status, throttle, vault, verify, version,
 )  # fmt: skip
 MAIN = b"import sys\n\nfrom lifeboat.cli import main\n\nsys.exit(main())\n"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: backup_info
-short_description: List a stack's backups and say whether it is protected
+short_description: List a stack's recovery points and backups, and say whether it is protected
 version_added: 0.1.0
 description:
   - Reads manifests and verification records in the stack's repository; changes nothing.
@@ -37,13 +37,27 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+points:
+  description: Every recovery point, oldest first.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - id: "20261124_030500"
+      taken_at: "2026-11-24T02:00:00.412Z"
+      consistency: snapshot
+      components: {database: db_backup_20261124_020000, objects: objects_backup_20261124_030000, config: null}
+      copies: ["s3://copies/shop at https://vault.example.org"]
+      good: true
+      proven: true
 backups:
-  description: Every published backup, oldest first.
+  description: Every published backup, by component and oldest first; the database's are the last.
   returned: success
   type: list
   elements: dict
   sample:
     - id: db_backup_20261124_020000
+      component: database
       taken_at: "2026-11-24T02:00:00.412Z"
       age_seconds: 3600
       size: 91226112
@@ -72,16 +86,17 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import cli, status
+from ansible_collections.lifeboat.dr.plugins.module_utils import show, status
 from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
 
 
 def work(task: Task) -> dict[str, Any]:
     found = status.status(task.config, now=task.now)
     return {
+        "points": found["points"],
         "backups": found["backups"],
         "status": {key: found[key] for key in ("stack", "verdict", "checks")},
-        "table": cli.table(found["backups"]),
+        "table": show.table([*found["points"], *found["backups"]]),
     }
 
 

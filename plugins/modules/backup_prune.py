@@ -71,7 +71,7 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import lock, prune
+from ansible_collections.lifeboat.dr.plugins.module_utils import copies, lock, prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
 
 
@@ -87,8 +87,9 @@ def work(task: Task) -> dict[str, Any]:
             "after": "".join(f"{one}\n" for one in sorted(kept)),
         },
     }
-    if result["failed"]:
-        task.fail(f"The repository is pruned, the vault is not: {'; '.join(result['failed'])}", **facts)
+    problem = copies.problem(task.config.stack, result["failed"])
+    if problem:
+        task.fail(str(problem), **facts)
     return facts
 
 

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: backup_verify
-short_description: Prove a backup
+short_description: Prove a recovery point or a backup
 version_added: 0.1.0
 description:
   - Checks a backup at one of three levels, each including the ones before it, and leaves C(verification.json) beside it.
   - V(checksum) reads every byte of every artefact; V(archive) has the real tools read the dump to its end; V(restore) restores it into a throw-away PostgreSQL without a network and compares it with the fingerprint taken in the dump's own snapshot.
+  - Of a bucket, V(archive) finds every version in the vault, and V(restore) brings objects back into a scratch bucket there and compares every byte, header and tag.
   - Fails unless the verdict is C(PASS). C(COULD_NOT_VERIFY) is a failure too, since nothing was proved.
   - Touches nothing of the stack.
 extends_documentation_fragment:
   - lifeboat.dr.stack
 options:
   id:
-    description: The backup's id. V(latest) is the newest published one, whatever its state.
+    description:
+      - Of a recovery point, which is proved by all its backups, or of one backup. V(latest) is the newest published backup
+        of each component, whatever its state.
     type: str
     default: latest
   level:
@@ -26,6 +29,10 @@ options:
     type: str
     choices: [checksum, archive, restore]
     default: restore
+  sample:
+    description: Of a bucket V(restore) brings back so many objects, drawn by lot. V(0) brings back all of them.
+    type: int
+    default: 500
 attributes:
   check_mode:
     description: Can run without changing anything.
@@ -55,7 +62,7 @@ verdict:
   returned: always
   type: str
 id:
-  description: The backup that was verified.
+  description: What was verified; several ids where V(latest) stands for several.
   returned: always
   type: str
 level:
@@ -68,6 +75,11 @@ checks:
   type: list
   elements: dict
   sample: [{name: tables, result: PASS, detail: "23 tables, 1200417 rows: rows and content equal"}]
+parts:
+  description: The same of each backup.
+  returned: when there are several
+  type: list
+  elements: dict
 log:
   description: What was done, line by line, as also written to the journal.
   returned: always
@@ -82,35 +94,42 @@ phase:
 from typing import Any
 
 from ansible_collections.lifeboat.dr.plugins.module_utils import catalog, checks, config, repository, verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import NotFoundError
+from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import component_of
 from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
 
 
-def on_record(task: Task, identity: str) -> str:
-    """The level's verdict before and after: re-proving what was proved changes nothing."""
+def on_record(task: Task, ids: list[str]) -> str:
+    """The level's verdicts before and after: re-proving what was proved changes nothing."""
     repo = repository.from_settings(task.config.repository, task.config.secrets)
-    try:
-        proof = catalog.entry(repo, "database", identity).proof
-    except NotFoundError:
-        return ""
-    return str(proof.get(task.params["level"], {}).get("verdict", "none"))
+    level = task.params["level"]
+    lines = []
+    for identity in ids:
+        proof = catalog.entry(repo, component_of(identity), identity).proof
+        lines.append(f"{identity} {level}: {proof.get(level, {}).get('verdict', 'none')}\n")
+    return "".join(lines)
 
 
 def work(task: Task) -> dict[str, Any]:
     repo = repository.from_settings(task.config.repository, task.config.secrets)
-    identity = task.params["id"]
-    if identity == "latest":
-        identity = max((one.id for one in catalog.entries(repo, "database", task.config.stack)), default="latest")
-    before = on_record(task, identity) if identity != "latest" else "none"
-    result = verify.verify(task.config, identity, task.params["level"], log=task.log, record=not task.check)
-    after = result.verdict if task.check else on_record(task, result.id)
+    ids, _ = verify.targets(task.config, repo, task.params["id"])
+    before = on_record(task, ids)
+    result = verify.verify(
+        task.config,
+        task.params["id"],
+        task.params["level"],
+        sample=task.params["sample"],
+        log=task.log,
+        record=not task.check,
+    )
+    if task.check:
+        proved = {one.id: one.verdict for one in result.parts or (result,)}
+        after = "".join(f"{one} {result.level}: {proved.get(one, 'none')}\n" for one in ids)
+    else:
+        after = on_record(task, ids)
     facts = {
         **result.as_dict(),
         "changed": before != after,
-        "diff": {
-            "before": f"{result.id} {result.level}: {before}\n",
-            "after": f"{result.id} {result.level}: {after}\n",
-        },
+        "diff": {"before": before, "after": after},
     }
     if result.verdict != checks.PASS:
         bad = [f"{one.name}: {one.detail}" for one in result.checks if one.result != checks.PASS]
@@ -124,6 +143,7 @@ def main() -> None:
         {
             "id": {"type": "str", "default": "latest"},
             "level": {"type": "str", "choices": list(config.LEVELS), "default": "restore"},
+            "sample": {"type": "int", "default": verify.SAMPLE},
         },
     )
 

@@ -12,6 +12,7 @@ version_added: 0.1.0
 description:
   - Dumps the database, the roles and a fingerprint, all of one snapshot, and publishes them with a manifest.
   - Whatever fails, nothing is published and earlier backups stay as they were.
+  - Brings the vault's copies up to date; where only that fails the module fails too, and says that the backup is good.
 extends_documentation_fragment:
   - lifeboat.dr.stack
 options:
@@ -59,6 +60,10 @@ details:
   description: Database, format, server version, fingerprint summary, seconds.
   returned: when a backup was taken
   type: dict
+copies:
+  description: Where the copies are, what was sent, and what failed.
+  returned: when a backup was taken and copies are kept
+  type: dict
 log:
   description: What was done, line by line, as also written to the journal.
   returned: always
@@ -72,7 +77,16 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import catalog, dump, lock, postgresql, repository, runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    backup,
+    catalog,
+    copies,
+    dump,
+    lock,
+    postgresql,
+    repository,
+    runtime,
+)
 from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
 
 
@@ -89,14 +103,20 @@ def work(task: Task) -> dict[str, Any]:
         dump.require_database(server, server.database)
         return {"changed": True, "diff": {"before": "", "after": "a new backup\n"}}
     with lock.held(task.config.stack, "backup database", wait=task.params["wait"]):
-        manifest = dump.take(task.config, log=task.log)
-    return {
+        taken = backup.take(task.config, "database", log=task.log)
+    manifest = taken.manifests[0]
+    facts = {
         "changed": True,
         "id": manifest.id,
         "size": manifest.size,
         "details": dict(manifest.details),
         "diff": {"before": "", "after": f"{manifest.id}\n"},
+        **({"copies": taken.copied.as_dict()} if taken.copied.place else {}),
     }
+    problem = copies.problem(task.config.stack, taken.failed)
+    if problem:
+        task.fail(f"The backup {manifest.id} is there. {problem}", **facts)
+    return facts
 
 
 def main() -> None:

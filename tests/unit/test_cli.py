@@ -17,10 +17,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import checks, cli, dump, errors, lock, prune, verify
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    backup,
+    checks,
+    cli,
+    copies,
+    dump,
+    errors,
+    lock,
+    points,
+    prune,
+    runtime,
+    show,
+    verify,
+)
 from ansible_collections.lifeboat.dr.plugins.module_utils.version import VERSION
 from ansible_collections.lifeboat.dr.plugins.modules import agent
-from builders import NOW, folder, make_manifest, prove, publish, settings, store
+from builders import BUCKET, NOW, folder, make_config, make_manifest, prove, publish, publish_objects, settings, store
 
 VERBS = ["backup", "verify", "prune", "list", "status"]
 
@@ -80,7 +93,6 @@ def test_the_exit_codes_are_those_of_the_errors() -> None:
 MISUSE = [
     [],
     ["restore"],
-    ["backup"],
     ["backup", "files"],
     ["backup", "database", "--wait", "soon"],
     ["verify", "--level", "deep"],
@@ -135,6 +147,43 @@ def test_status(tmp_path: Path, etc: Path, capsys: pytest.CaptureFixture[str]) -
     assert shown.err == ""
 
 
+class Stack:
+    def images(self) -> dict[str, str]:
+        return {"db": "postgres@sha256:1"}
+
+
+def test_list_shows_points_then_backups(
+    tmp_path: Path, etc: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "connect", lambda config: Stack())
+    database = publish(tmp_path)
+    objects = publish_objects(tmp_path, of=database)
+    point, _ = points.seal(make_config(tmp_path, **BUCKET), store(tmp_path), now=NOW, log=lambda _: None)
+    assert run(etc, "list", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(one["component"], one["id"], one["good"]) for one in found] == [
+        ("point", point.id, True),
+        ("objects", objects.id, True),
+        ("database", database.id, True),
+    ]
+    assert found[0]["components"] == {"database": database.id, "objects": objects.id, "config": None}
+    assert found[0]["images"] == {"db": "postgres@sha256:1"}
+    assert run(etc, "list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split("  ")[0] == "RECOVERY POINT"
+    assert lines[1].split()[0] == point.id
+    assert "snapshot" in lines[1]
+    assert "database, objects" in lines[1]
+    assert lines[2] == ""
+    assert lines[3].split() == ["ID", "AGE", "SIZE", "TABLES", "ROWS", "OBJECTS", "PROVEN"]
+    assert [line.split()[0] for line in lines[4:]] == [objects.id, database.id]
+    for component, identity in (("point", point.id), ("objects", objects.id), ("database", database.id)):
+        assert run(etc, "list", "--json", "--component", component) == 0
+        assert [one["id"] for one in json.loads(capsys.readouterr().out)] == [identity]
+    assert run(etc, "list", "--component", "point") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
 VERDICTS = [(checks.PASS, 0), (checks.COULD_NOT_VERIFY, 3), (checks.FAIL, 6)]
 
 
@@ -144,16 +193,16 @@ def test_verify(
 ) -> None:
     asked: list[Any] = []
 
-    def fake(config: Any, identity: str, level: str, *, log: Any) -> verify.Result:
-        asked.append((identity, level))
+    def fake(config: Any, identity: str, level: str, *, sample: int, log: Any) -> verify.Result:
+        asked.append((identity, level, sample))
         return verify.Result("x", level, (checks.Check("tables", verdict, "why"),), NOW, NOW)
 
     monkeypatch.setattr(verify, "verify", fake)
     assert run(etc, "verify") == code
     assert capsys.readouterr().out.splitlines() == [f"{verdict:<16} tables: why", f"{verdict}  x  restore"]
-    assert run(etc, "verify", "some-id", "--level", "checksum", "--json") == code
+    assert run(etc, "verify", "some-id", "--level", "checksum", "--sample", "0", "--json") == code
     assert json.loads(capsys.readouterr().out)["verdict"] == verdict
-    assert asked == [("latest", "restore"), ("some-id", "checksum")]
+    assert asked == [("latest", "restore", verify.SAMPLE), ("some-id", "checksum", 0)]
 
 
 NAMES = [
@@ -198,7 +247,7 @@ def test_prune_runs_only_behind_a_good_backup(
 
     def fake(config: Any, *, now: Any, dry_run: bool, log: Any) -> dict[str, Any]:
         pruned.append(dry_run)
-        return {"keep": {}, "delete": ["old"], "swept": []}
+        return {"keep": {}, "delete": ["old"], "swept": [], "locked": ["x: locked"], "failed": []}
 
     def fail(config: Any, log: Any) -> Any:
         raise errors.SpaceError("write the backup", "/backup", "No space left on device", "Free space.")
@@ -209,7 +258,7 @@ def test_prune_runs_only_behind_a_good_backup(
     assert pruned == []
     monkeypatch.setattr(dump, "take", lambda config, log: make_manifest())
     assert run(etc, "backup", "database", "--prune") == 0
-    assert capsys.readouterr().out.endswith("\npruned 1\n")
+    assert capsys.readouterr().out.endswith("\npruned 1\nkept by the store  x: locked\n")
     assert pruned == [False]
 
 
@@ -223,6 +272,54 @@ def test_a_good_backup_stays_good_when_pruning_has_to_wait(
     monkeypatch.setattr(prune, "prune", locked)
     assert run(etc, "backup", "database", "--prune") == 0
     assert "not pruned: a verification holds it" in capsys.readouterr().out
+
+
+TAKEN = copies.Outcome("s3://copies/shop", ("db_backup_20261124_120000",), {"db_backup_20261124_120000": ["s3"]})
+
+
+def test_what_fails_in_the_vault_has_the_last_word(
+    etc: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backup is good and shown as such; cron mails the copy that failed, with an exit code of its own."""
+    taken = backup.Taken((make_manifest(),), copied=TAKEN, failed=("connection refused",))
+    monkeypatch.setattr(backup, "take", lambda *_, **__: taken)
+    assert run(etc, "backup", "database") == 8
+    shown = capsys.readouterr()
+    assert shown.out.startswith("db_backup_20261124_120000  89 B")
+    assert "connection refused" in shown.err
+    assert "the backups in the repository are good" in shown.err
+    assert run(etc, "backup", "database", "--json") == 8
+    said = json.loads(capsys.readouterr().out)
+    assert (said["id"], said["copies"]["failed"]) == ("db_backup_20261124_120000", ["connection refused"])
+    monkeypatch.setattr(
+        prune,
+        "prune",
+        lambda *_, **__: {"keep": {}, "delete": [], "swept": [], "locked": [], "failed": ["access denied"]},
+    )
+    assert run(etc, "prune") == 8
+    assert "access denied" in capsys.readouterr().err
+
+
+def test_objects_that_no_backup_holds_are_no_success(
+    etc: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    details = {"objects": 3, "bytes": 30, "consistency": "snapshot", "copied": 1, "removed": 0, "unheld_count": 2}
+    one = make_manifest(component="objects", id="objects_backup_20261124_120000", details=details)
+    asked: dict[str, Any] = {}
+
+    def take(config: Any, component: str, **more: Any) -> backup.Taken:
+        asked.update(more, component=component)
+        return backup.Taken((one,))
+
+    monkeypatch.setattr(backup, "take", take)
+    assert run(etc, "backup", "objects", "--seal", "--override") == 6
+    assert "WARNING: 2 objects could not be held by the vault" in capsys.readouterr().err
+    assert (asked["component"], asked["seal"], asked["override"], asked["prune_after"]) == (
+        "objects",
+        True,
+        True,
+        False,
+    )
 
 
 def test_prune(tmp_path: Path, etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -323,7 +420,7 @@ AGES = [(None, "-"), (0, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "119 min
 
 @pytest.mark.parametrize(("seconds", "shown"), AGES)
 def test_age(seconds: Any, shown: str) -> None:
-    assert cli.age(seconds) == shown
+    assert show.age(seconds) == shown
 
 
 # --- as a process ---

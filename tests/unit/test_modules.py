@@ -16,9 +16,12 @@ import pytest
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.lifeboat.dr.plugins.module_utils import (
     checks,
+    copies,
     dump,
     lock,
+    mirror,
     plan,
+    points,
     postgresql,
     recovery,
     runtime,
@@ -26,7 +29,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
 from ansible_collections.lifeboat.dr.plugins.module_utils.errors import IntegrityError, LifeboatError, NotFoundError
 from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import format_time
 from ansible_collections.lifeboat.dr.plugins.module_utils.runtime import ServiceState
-from builders import NOW, Run, entries, folder, make_config, prove, publish, settings
+from builders import BUCKET, NOW, Run, entries, folder, make_config, prove, publish, publish_objects, settings, store
 
 MODULES = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "plugins/modules").glob("*.py"))
 
@@ -199,6 +202,78 @@ def test_backup_verify_fails_unless_the_verdict_is_pass(run: Run, tmp_path: Path
     for identity in ("db_backup_20200101_000000", "../x"):
         assert run("backup_verify", id=identity, level="checksum")["failed"]
     assert "value of level must be one of" in run("backup_verify", level="deep", plain=True)["msg"]
+
+
+def test_backup_verify_of_a_recovery_point(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "connect", lambda config: Images())
+    database = publish(tmp_path)
+    objects = publish_objects(tmp_path, of=database)
+    point, _ = points.seal(make_config(tmp_path, **BUCKET), store(tmp_path), now=NOW, log=lambda _: None)
+    done = run("backup_verify", id=point.id, level="checksum")
+    assert (done["id"], done["verdict"], done["changed"]) == (point.id, checks.PASS, True)
+    assert done["diff"]["after"] == f"{database.id} checksum: PASS\n{objects.id} checksum: PASS\n"
+    assert [one["id"] for one in done["parts"]] == [database.id, objects.id]
+    assert run("backup_verify", id=point.id, level="checksum")["changed"] is False
+
+
+# --- recovery_point ---
+
+
+class Images:
+    def images(self) -> dict[str, str]:
+        return {}
+
+
+@pytest.fixture
+def taking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """backup.take() of a stack with a bucket, as far as the module sees of it."""
+    world: dict[str, Any] = {"failed": (), "unheld": 0, "overrides": []}
+    monkeypatch.setattr(runtime, "connect", lambda config: Images())
+    moments = (datetime.now(timezone.utc) + timedelta(seconds=number - 60) for number in range(60))
+
+    def dumped(config: Any, log: Any) -> Any:
+        return publish(tmp_path, next(moments))
+
+    def mirrored(config: Any, log: Any, override: bool) -> Any:
+        world["overrides"].append(override)
+        newest = entries(tmp_path)[-1].manifest
+        return publish_objects(tmp_path, next(moments), of=newest, unheld_count=world["unheld"])
+
+    monkeypatch.setattr(dump, "take", dumped)
+    monkeypatch.setattr(mirror, "take", mirrored)
+    monkeypatch.setattr(copies, "catch_up", lambda config, log: copies.Outcome("vault", (), {}, world["failed"]))
+    monkeypatch.setattr(copies, "send_points", lambda config, log: ())
+    monkeypatch.setattr(postgresql, "connect", lambda *_, **__: Server())
+    return world
+
+
+def test_recovery_point_changes(run: Run, tmp_path: Path, taking: dict[str, Any]) -> None:
+    asked = {"settings": {**settings(tmp_path), **BUCKET}}
+    planned = run("recovery_point", check=True, **asked)
+    assert (planned["changed"], "id" in planned, store(tmp_path).points()) == (True, False, [])
+    done = run("recovery_point", override=True, **asked)
+    assert (done["changed"], done["consistency"], taking["overrides"]) == (True, "snapshot", [True])
+    assert [done["components"]["database"], done["components"]["objects"]] == [one["id"] for one in done["backups"]]
+    assert done["components"]["config"] is None
+    assert done["diff"] == {"before": "", "after": f"{done['id']}\n"}
+    again = run("recovery_point", max_age=3600, **asked)
+    assert (again["changed"], again["id"]) == (False, done["id"])
+    assert store(tmp_path).points() == [done["id"]]
+
+
+def test_recovery_point_fails(run: Run, tmp_path: Path, taking: dict[str, Any]) -> None:
+    asked = {"settings": {**settings(tmp_path), **BUCKET}}
+    with lock.held("shop", "another run"):
+        assert "(another run)" in run("recovery_point", **asked)["cause"]
+    taking["failed"] = ("connection refused",)
+    result = run("recovery_point", **asked)
+    assert (result["failed"], result["changed"]) == (True, True)
+    assert result["msg"].startswith(f"The recovery point {result['id']} is there.")
+    assert "connection refused" in result["msg"]
+    taking.update(failed=(), unheld=2)
+    result = run("recovery_point", **asked)
+    assert (result["failed"], result["unheld"]) == (True, 2)
+    assert "2 objects could not be held by the vault" in result["msg"]
 
 
 # --- database_backup ---

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.errors import UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.retention import Backup, Plan, Policy, plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.retention import Backup, Plan, Point, Policy, plan, plan_all
 
 UTC = timezone.utc
 NOW = datetime(2026, 11, 24, 6, tzinfo=UTC)  # a Tuesday
@@ -354,3 +354,95 @@ def test_naive_times_and_duplicates_are_refused() -> None:
         plan([], Policy(), datetime(2026, 1, 1))
     with pytest.raises(UsageError, match="given twice"):
         plan([RECENT, RECENT], Policy(), NOW)
+
+
+# --- recovery points and loose backups together ---
+
+
+def tied(day: datetime, **more: Any) -> tuple[Point, Backup, Backup]:
+    """A night: the database at 02:00, its objects at 03:00, and the recovery point that names both."""
+    database = Backup(f"db_{day:%Y%m%d_%H}", day, **{"good": True, **more})
+    objects = Backup(f"objects_{day:%Y%m%d_%H}", day, **{"good": True, **more})
+    point = Point(f"{day:%Y%m%d_%H}", day, **{"good": True, **more}, holds=(database.id, objects.id))
+    return point, database, objects
+
+
+def test_a_kept_point_keeps_its_parts_and_a_deleted_one_lets_them_go() -> None:
+    days = [NOW - timedelta(days=number) for number in range(60)]
+    nights = [tied(day) for day in days]
+    points, databases, objects = (list(some) for some in zip(*nights))
+    loose = Backup("db_loose", NOW - timedelta(days=40, hours=5), good=True)  # no rule of its own
+    result = plan_all(points, [[*databases, loose], objects], ONE, NOW)
+    assert "db_loose" in result.delete
+    for point, database, of_it in nights:
+        whole = {one.id in result.keep for one in (point, database, of_it)}
+        assert len(whole) == 1, "a point and its parts stay or go together, where the parts have no other reason"
+        if point.id in result.keep:
+            assert f"part of {point.id}" in result.keep[database.id]
+    gone = [one for one in result.delete if one != "db_loose"]
+    first_part = next(index for index, one in enumerate(result.delete) if one.startswith(("db_", "objects_")))
+    assert all(not one.startswith(("db_", "objects_")) for one in result.delete[:first_part]), "points first"
+    assert len(gone) == 3 * len([one for one in points if one.id not in result.keep])
+
+
+def test_a_point_holds_what_no_rule_would_keep() -> None:
+    """Taken by hand at noon; the database backup alone would go, as one of several that day."""
+    day = NOW - timedelta(days=50)
+    night, noon = tied(day.replace(hour=2)), tied(day.replace(hour=12), pinned=True)
+    result = plan_all([night[0], noon[0], tied(NOW)[0]], [[night[1], replace(noon[1], pinned=False), RECENT]], ONE, NOW)
+    assert result.keep[noon[0].id] == ["pinned"]
+    assert result.keep[noon[1].id] == [f"part of {noon[0].id}"]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_three_years_of_points_and_loose_backups_on_both_sides(seed: int) -> None:
+    """Every night a point, with extra backups, failures and copies that fail; each side keeps every promise.
+
+    As prune.py does it: a side deletes what the plan of all deletes and its own plan would not keep. While copies fail
+    the vault's promises are counted from the newest that it has.
+    """
+    dice = random.Random(seed)  # noqa: S311
+    policy = Policy(timezone="Asia/Tokyo")
+    periods = _calendar(policy)
+    sides: tuple[dict[str, Backup], dict[str, Backup]] = ({}, {})
+    here, there = sides
+    by_day: tuple[dict[date, list[str]], ...] = (defaultdict(list), defaultdict(list))
+    away = 0
+    for number in range(3 * 365 + 1):
+        now = datetime(2026, 7, 1, 17, tzinfo=UTC) + timedelta(days=number)  # 02:00 of the next day in Tokyo
+        fresh: list[Backup] = []
+        if dice.random() > 0.05:
+            point, database, objects = tied(now)
+            broken = dice.random() < 0.1
+            fresh += [replace(point, good=not broken), database, replace(objects, good=not broken)]
+        if dice.random() < 0.1:
+            fresh.append(Backup(f"db_{now:%Y%m%d}_noon", now + timedelta(hours=3), good=True))
+        away = max(0, away - 1) or (dice.randint(5, 40) if dice.random() < 0.01 else 0)
+        here.update({one.id: one for one in fresh})
+        copied = [] if away else [one for one in here.values() if one.good and one.id not in there]
+        there.update({one.id: one for one in copied})
+        for days, some in zip(by_day, (fresh, copied)):
+            for one in some:
+                if one.good and one.id.startswith("db_"):
+                    days[one.taken_at.astimezone(ZoneInfo("Asia/Tokyo")).date()].append(one.id)
+        if number % 3:  # prune does not run every night
+            continue
+        later = now + timedelta(hours=4)
+        together = planned({**there, **here}, policy, later)
+        for side, days in zip(sides, by_day):
+            own = planned(side, policy, later)
+            for one in [one for one in together.delete if one in side and one not in own.keep]:
+                del side[one]
+            for point in (one for one in side.values() if isinstance(one, Point) and one.good):
+                assert set(point.holds) <= set(side), "a point outlived a part of it"
+            _check_promises(policy, max(days), periods, days, set(side))
+    assert len(here) < 250, "and it does not grow without end"
+    assert len(there) < 250
+
+
+def planned(side: dict[str, Backup], policy: Policy, now: datetime) -> Plan:
+    points = [one for one in side.values() if isinstance(one, Point)]
+    components = [[one for one in side.values() if one.id.startswith(prefix)] for prefix in ("db_", "objects_")]
+    result = plan_all(points, components, policy, now)
+    assert sorted([*result.keep, *result.delete]) == sorted(side), "every one, once"
+    return result

@@ -1,0 +1,171 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: recovery_point
+short_description: Take a recovery point of a stack now
+version_added: 0.1.0
+description:
+  - Backs up the database, then the bucket as it was at the dump's own instant, ties both and the image digests into one
+    sealed file, and brings the vault's copies up to date.
+  - Of a stack without a bucket it is a recovery point of the database alone.
+  - Whatever fails, what was published before stays. Where only the vault fails the module fails too, and says that the
+    backups are good.
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+options:
+  max_age:
+    description: Take none if the newest good recovery point is younger than this many seconds. V(0) always takes one.
+    type: int
+    default: 0
+  override:
+    description: Mirror the bucket even where more of it was removed or overwritten than C(change_limit) allows.
+    type: bool
+    default: false
+  wait:
+    description: Wait this many seconds for another run to end.
+    type: int
+    default: 0
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+    details: Looks whether the repository can be written and the database be reached, and takes nothing.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: full
+    details: The id that was or would be added.
+"""
+
+EXAMPLES = r"""
+- name: Take a recovery point
+  lifeboat.dr.recovery_point:
+    stack: shop
+  register: taken
+
+- name: Prove it
+  lifeboat.dr.backup_verify:
+    stack: shop
+    id: "{{ taken.id }}"
+"""
+
+RETURN = r"""
+id:
+  description: The new recovery point, or the one that is young enough.
+  returned: success, except in check mode when one would be taken
+  type: str
+consistency:
+  description: V(snapshot) where rows and objects are of one instant, else V(eventual).
+  returned: when one was taken
+  type: str
+components:
+  description: Component to backup id; null where there is no backup of it.
+  returned: when one was taken
+  type: dict
+notes:
+  description: What an operator must know of it.
+  returned: when one was taken
+  type: list
+  elements: str
+backups:
+  description: The backups that were taken, with their details.
+  returned: when one was taken
+  type: list
+  elements: dict
+unheld:
+  description: How many objects the vault could not hold; they are in no backup, and the module fails.
+  returned: when one was taken
+  type: int
+copies:
+  description: Where the copies are, what was sent, and what failed.
+  returned: when one was taken and copies are kept
+  type: dict
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    backup,
+    copies,
+    dump,
+    lock,
+    points,
+    postgresql,
+    repository,
+    runtime,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+
+def young(task: Task, repo: repository.Repository) -> str:
+    """The newest good recovery point, if it is young enough."""
+    if not task.params["max_age"]:
+        return ""
+    stack = task.config.stack
+    good = [one for one in points.entries(repo, stack, points.backups(repo, stack)) if one.good and one.point]
+    if not good or good[-1].point is None:
+        return ""
+    age = (task.now - good[-1].point.taken_at).total_seconds()
+    return good[-1].id if age <= task.params["max_age"] else ""
+
+
+def work(task: Task) -> dict[str, Any]:
+    repo = repository.from_settings(task.config.repository, task.config.secrets)
+    repo.check(writable=not task.check)
+    found = young(task, repo)
+    if found:
+        return {"id": found}
+    if task.check:
+        server = postgresql.connect(task.config, runtime.connect(task.config), backup=True)
+        dump.require_database(server, server.database)
+        return {"changed": True, "diff": {"before": "", "after": "a new recovery point\n"}}
+    with lock.held(task.config.stack, "recovery point", wait=task.params["wait"]):
+        taken = backup.take(task.config, override=task.params["override"], log=task.log)
+    said = taken.as_dict()
+    point = taken.point
+    assert point is not None
+    facts = {
+        "changed": True,
+        "id": point.id,
+        "consistency": point.consistency,
+        "components": {name: part.id if part else None for name, part in point.components.items()},
+        "notes": list(point.notes),
+        "backups": [{"id": one.id, "size": one.size, **one.details} for one in taken.manifests],
+        "unheld": taken.unheld,
+        **({"copies": said["copies"]} if "copies" in said else {}),
+        "diff": {"before": "", "after": f"{point.id}\n"},
+    }
+    problem = copies.problem(task.config.stack, taken.failed)
+    if taken.unheld:
+        task.fail(f"The recovery point {point.id} is there. {taken.lines()[-1]}", **facts)
+    if problem:
+        task.fail(f"The recovery point {point.id} is there. {problem}", **facts)
+    return facts
+
+
+def main() -> None:
+    run(
+        work,
+        {
+            "max_age": {"type": "int", "default": 0},
+            "override": {"type": "bool", "default": False},
+            "wait": {"type": "int", "default": 0},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

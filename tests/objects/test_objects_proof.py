@@ -1,0 +1,203 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Objects backups proved against a real vault: the intact one passes, then one thing is broken and it is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    bucket,
+    checks,
+    config,
+    lock,
+    mirror,
+    objects_proof,
+    repository,
+    verify,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.config import Config
+from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Manifest
+from conftest import MakeBucket
+from s3_servers import SeaweedFS
+
+OBJECTS = {"a.txt": b"one", "b/größe.bin": b"two" * 500, "empty": b"", "c.json": b"{}"}
+
+
+@pytest.fixture
+def settings(weed: SeaweedFS, make_bucket: MakeBucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """A stack whose bucket and vault are two buckets of one server; the vault keeps versions."""
+    source, vault = make_bucket(weed), make_bucket(weed)
+    for name in (source, vault):
+        weed.client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    for key, body in OBJECTS.items():
+        weed.client.put_object(
+            Bucket=source, Key=key, Body=body, ContentType="text/x-own", Metadata={"who": "me"}, Tagging="kind=test"
+        )
+    real = lock.held
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "backup").mkdir()
+    monkeypatch.setattr(lock, "held", lambda *a, **kw: real(*a, **{**kw, "directory": tmp_path / "locks"}))
+    return config.from_mapping(
+        {
+            "stack": "shop",
+            "runtime": {"project": "shop"},
+            "repository": {"type": "local", "path": str(tmp_path / "backup")},
+            "state_directory": str(tmp_path / "state"),
+            "objects": {"bucket": source, "endpoint_url": weed.url, "transfers": 4},
+            "vault": {"objects_bucket": vault, "endpoint_url": weed.url},
+        },
+        {
+            f"{whose}_{kind}_key": getattr(weed, f"{kind}_key")
+            for whose in ("objects", "vault")
+            for kind in ("access", "secret")
+        },
+    )
+
+
+@pytest.fixture
+def taken(settings: Config) -> Manifest:
+    return mirror.take(settings, log=lambda _: None)
+
+
+def prove(settings: Config, level: str = "restore", **more: Any) -> verify.Result:
+    return verify.verify(settings, "latest", level, log=lambda _: None, **more)
+
+
+def left(weed: SeaweedFS) -> list[str]:
+    return [
+        one["Name"] for one in weed.client.list_buckets()["Buckets"] if one["Name"].startswith(objects_proof.PREFIX)
+    ]
+
+
+def test_an_intact_one_passes_and_nothing_stays(weed: SeaweedFS, settings: Config, taken: Manifest) -> None:
+    result = prove(settings)
+    assert (result.id, result.verdict) == (taken.id, checks.PASS), result.checks
+    said = {one.name: one.detail for one in result.checks}
+    assert list(said) == [
+        "manifest", "checksums", "listing", "versions", "sizes and tags", "restore", "objects", "bytes",
+        "metadata and tags",
+    ]  # fmt: skip
+    assert said["restore"] == "all 4 objects, into a bucket of their own"
+    assert left(weed) == []
+    sampled = prove(settings, sample=2)
+    assert sampled.verdict == checks.PASS
+    assert "2 of 4 objects, drawn by lot, into a bucket of their own" in [one.detail for one in sampled.checks]
+    repo = repository.from_settings(settings.repository, {})
+    (found,) = verify.catalog.entries(repo, "objects", "shop")
+    assert found.proven_at
+
+
+def versions(settings: Config, key: str) -> list[bucket.Version]:
+    return [one for one in bucket.versions(bucket.vault(settings), key) if not one.deleted]
+
+
+def lose_version(weed: SeaweedFS, settings: Config) -> None:
+    (one,) = versions(settings, "c.json")
+    weed.client.delete_object(Bucket=settings.vault.objects_bucket, Key="c.json", VersionId=one.version)
+
+
+def lose_all(weed: SeaweedFS, settings: Config) -> None:
+    for key in OBJECTS:
+        for one in versions(settings, key):
+            weed.client.delete_object(Bucket=settings.vault.objects_bucket, Key=key, VersionId=one.version)
+
+
+def cut_listing(weed: SeaweedFS, settings: Config) -> None:
+    path = next(Path(settings.repository["path"]).glob("objects/*/listing.jsonl.gz"))
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+BROKEN: list[tuple[str, Callable[[SeaweedFS, Config], None], str, str]] = [
+    ("a version is gone", lose_version, "versions", "the vault no longer has these versions: 1 (c.json)"),
+    ("all are gone", lose_all, "versions", "no longer has these versions: 4 ("),
+    ("the listing was cut", cut_listing, "checksums", "listing.jsonl.gz has"),
+]
+
+
+@pytest.mark.parametrize(("break_it", "check", "words"), [one[1:] for one in BROKEN], ids=[one[0] for one in BROKEN])
+def test_what_is_broken_is_named(
+    weed: SeaweedFS,
+    settings: Config,
+    taken: Manifest,
+    break_it: Callable[[SeaweedFS, Config], None],
+    check: str,
+    words: str,
+) -> None:
+    assert prove(settings, "archive", record=False).verdict == checks.PASS
+    break_it(weed, settings)
+    result = prove(settings)
+    assert result.verdict == checks.FAIL
+    bad = [one for one in result.checks if one.result != checks.PASS]
+    assert [one.name for one in bad] == [check]
+    assert words in bad[0].detail
+    assert left(weed) == []
+
+
+def test_a_newer_state_of_the_vault_does_not_matter(weed: SeaweedFS, settings: Config, taken: Manifest) -> None:
+    """Overwritten and deleted since: the listing names versions, and those are still there."""
+    weed.client.put_object(Bucket=settings.vault.objects_bucket, Key="a.txt", Body=b"later")
+    weed.client.delete_object(Bucket=settings.vault.objects_bucket, Key="c.json")
+    assert prove(settings).verdict == checks.PASS
+
+
+def test_a_vault_that_does_not_answer_proves_nothing(settings: Config, taken: Manifest) -> None:
+    away = config.from_mapping(
+        {
+            "stack": "shop",
+            "runtime": {"project": "shop"},
+            "repository": dict(settings.repository),
+            "objects": {"bucket": settings.objects.bucket, "endpoint_url": "http://127.0.0.1:9"},
+            "vault": {"objects_bucket": settings.vault.objects_bucket, "endpoint_url": "http://127.0.0.1:9"},
+        },
+        settings.secrets,
+    )
+    result = prove(away, "archive")
+    assert result.verdict == checks.COULD_NOT_VERIFY
+    assert prove(settings, "archive").verdict == checks.PASS, "it is not called broken for that"
+
+
+@pytest.fixture
+def writer(weed: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A key that may make no bucket."""
+    from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Bucket
+    from botocore.exceptions import ClientError
+
+    real = Bucket.client.func(Bucket("x", weed.url, "", "", weed.access_key, weed.secret_key))  # type: ignore[attr-defined]
+
+    def refuse(**_: Any) -> None:
+        answer = {"Error": {"Code": "AccessDenied", "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+        raise ClientError(answer, "CreateBucket")
+
+    monkeypatch.setattr(real, "create_bucket", refuse)
+    monkeypatch.setattr(Bucket, "client", real)
+    yield
+
+
+def test_a_key_that_may_make_no_bucket(settings: Config, taken: Manifest, writer: None) -> None:
+    result = prove(settings)
+    assert result.verdict == checks.COULD_NOT_VERIFY
+    assert f"buckets named {objects_proof.PREFIX}*" in result.checks[-1].detail
+
+
+def test_what_a_killed_verification_left_is_removed(weed: SeaweedFS, settings: Config, taken: Manifest) -> None:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        objects_proof._scratch(settings, bucket.vault(settings), lambda _: None) as made,
+    ):
+        raise KeyboardInterrupt
+    assert made.name not in left(weed), "interrupted, it cleans up"
+    old = datetime.now(timezone.utc) - timedelta(days=2)
+    prefix = made.name.rsplit("-", 2)[0]
+    stale, foreign = f"{prefix}-{old:%Y%m%d%H%M%S}-abcdef", f"{objects_proof.PREFIX}00000000-{old:%Y%m%d%H%M%S}-abcdef"
+    for name in (stale, foreign):
+        weed.client.create_bucket(Bucket=name)
+    weed.client.put_object(Bucket=stale, Key="x", Body=b"x")
+    assert prove(settings).verdict == checks.PASS
+    assert left(weed) == [foreign], "another stack's is not ours"
+    weed.client.delete_bucket(Bucket=foreign)

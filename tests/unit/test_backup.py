@@ -1,0 +1,137 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What `lifeboat backup` does, in which order, and what a failure in the middle leaves."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import backup, copies, dump, mirror, prune, runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError, LockedError, NotFoundError
+from builders import BUCKET, NOW, make_config, publish, publish_objects, store
+
+
+class World:
+    """What was called, in order, and what breaks."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.called, self.broken = root, list[str](), ""
+        self.failed: tuple[str, ...] = ()
+
+    def step(self, name: str) -> None:
+        self.called.append(name)
+        if self.broken == name:
+            raise LifeboatError(name, "shop", "it broke")
+
+    def images(self) -> dict[str, str]:
+        return {}
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    one = World(tmp_path)
+
+    def dumped(config: Any, log: Any) -> Any:
+        one.step("database")
+        return publish(tmp_path)
+
+    def mirrored(config: Any, log: Any, override: bool) -> Any:
+        one.step(f"objects{' override' if override else ''}")
+        found = store(tmp_path).published("database")
+        newest = publish(tmp_path, NOW - timedelta(days=1)) if not found else None
+        return publish_objects(tmp_path, NOW + timedelta(hours=1), database_backup=newest.id if newest else found[-1],
+                               consistency="snapshot")  # fmt: skip
+
+    def caught_up(config: Any, log: Any) -> copies.Outcome:
+        one.step("copies")
+        ids = [*store(tmp_path).published("database"), *store(tmp_path).published("objects")]
+        return copies.Outcome("vault", tuple(ids), {identity: ["vault"] for identity in ids}, one.failed)
+
+    def sent(config: Any, log: Any) -> tuple[str, ...]:
+        one.step("points")
+        return ()
+
+    def pruned(config: Any, **_: Any) -> dict[str, Any]:
+        one.step("prune")
+        return {"keep": {}, "delete": ["old"], "swept": [], "locked": [], "failed": list(one.failed)}
+
+    monkeypatch.setattr(dump, "take", dumped)
+    monkeypatch.setattr(mirror, "take", mirrored)
+    monkeypatch.setattr(copies, "catch_up", caught_up)
+    monkeypatch.setattr(copies, "send_points", sent)
+    monkeypatch.setattr(prune, "prune", pruned)
+    monkeypatch.setattr(runtime, "connect", lambda config: one)
+    return one
+
+
+def take(world: World, component: str = "", bucket: bool = True, **asked: Any) -> backup.Taken:
+    return backup.take(make_config(world.root, **(BUCKET if bucket else {})), component, log=lambda _: None, **asked)
+
+
+ORDERS: list[tuple[str, str, bool, dict[str, Any], list[str], bool]] = [
+    ("a recovery point", "", True, {}, ["database", "objects", "copies", "points"], True),
+    ("of a stack without a bucket", "", False, {}, ["database", "copies", "points"], True),
+    ("cron at 02:00", "database", True, {"prune_after": True}, ["database", "copies", "prune"], False),
+    (
+        "cron at 03:00",
+        "objects",
+        True,
+        {"seal": True, "prune_after": True, "override": True},
+        ["objects override", "copies", "points", "prune"],
+        True,
+    ),
+    ("one component", "objects", True, {}, ["objects", "copies"], False),
+]
+
+
+@pytest.mark.parametrize(
+    ("component", "bucket", "asked", "order", "sealed"), [one[1:] for one in ORDERS], ids=[one[0] for one in ORDERS]
+)
+def test_the_order(
+    world: World, component: str, bucket: bool, asked: dict[str, Any], order: list[str], sealed: bool
+) -> None:
+    done = take(world, component, bucket, **asked)
+    assert world.called == order
+    assert (done.point is not None, done.new, len(store(world.root).points())) == (sealed, sealed, int(sealed))
+    if done.point:
+        assert (done.point.consistency, done.point.copies) == ("snapshot", ("vault",))
+        assert done.as_dict()["recovery_point"] == done.point.id
+        assert f"{done.point.id}  recovery point of {', '.join(done.point.parts)}" in "\n".join(done.lines())
+
+
+@pytest.mark.parametrize("broken", ["database", "objects"])
+def test_what_was_taken_before_a_failure_stays_and_is_copied(world: World, broken: str) -> None:
+    world.broken = broken
+    with pytest.raises(LifeboatError, match="it broke"):
+        take(world, prune_after=True)
+    assert world.called == (["database"] if broken == "database" else ["database", "objects", "copies"])
+    assert store(world.root).points() == []
+
+
+def test_half_a_point_is_not_sealed_and_the_backup_stays(world: World) -> None:
+    with pytest.raises(NotFoundError, match="no good backup of objects"):
+        take(world, "database", seal=True)
+    assert len(store(world.root).published("database")) == 1
+
+
+def test_a_vault_that_fails_raises_nothing_and_is_not_asked_twice(world: World) -> None:
+    world.failed = ("connection refused",)
+    done = take(world, prune_after=True)
+    assert world.called == ["database", "objects", "copies", "prune"]
+    assert done.failed == ("connection refused",)
+    assert done.as_dict()["copies"]["failed"] == ["connection refused"]
+    assert done.point
+
+
+def test_retention_can_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(*_: Any, **__: Any) -> Any:
+        raise LockedError("take the lock", "x", "a verification holds it")
+
+    monkeypatch.setattr(prune, "prune", locked)
+    done = take(world, "database", prune_after=True)
+    assert (done.pruned, done.not_pruned) == (None, "a verification holds it")
+    assert "not pruned: a verification holds it" in done.lines()

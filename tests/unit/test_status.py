@@ -1,0 +1,154 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What status says of a stack with a bucket: it is green only when rows, objects, point and copies are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    checks,
+    copies,
+    endpoints,
+    points,
+    reconcile,
+    runtime,
+    show,
+    status,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
+from builders import BUCKET, NOW, folder, make_config, prove, publish, publish_objects, store
+
+HOUR = timedelta(hours=1)
+
+
+class Stack:
+    def images(self) -> dict[str, str]:
+        return {}
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Check]]:
+    """What the endpoints, the vault's copies and the reconciliation say."""
+    world = {name: [Check(name, PASS, "")] for name in ("endpoints", "copies", "reconcile")}
+    monkeypatch.setattr(runtime, "connect", lambda config: Stack())
+    monkeypatch.setattr(endpoints, "checks", lambda config, now: world["endpoints"])
+    monkeypatch.setattr(copies, "checks", lambda config, found, tied: world["copies"])
+    monkeypatch.setattr(reconcile, "checked", lambda config, work: (world["reconcile"], None))
+    return world
+
+
+def green(root: Path, **details: Any) -> None:
+    database = publish(root)
+    objects = publish_objects(root, NOW + HOUR, of=database, **details)
+    points.seal(configured(root), store(root), now=NOW + HOUR, log=lambda _: None)
+    for one in (database, objects):
+        prove(root, one, at=NOW + HOUR)
+
+
+def configured(root: Path, query: str = "") -> Any:
+    return make_config(root, **{**BUCKET, "objects": {**BUCKET["objects"], "keys_query": query}})
+
+
+def look(root: Path, hours: float = 2, query: str = "") -> dict[str, tuple[str, str]]:
+    found = status.status(configured(root, query), now=NOW + hours * HOUR)
+    assert found["verdict"] == checks.verdict([Check(**one) for one in found["checks"]])
+    return {one["name"]: (one["result"], one["detail"]) for one in found["checks"]}
+
+
+def test_green(tmp_path: Path, said: dict[str, list[Check]]) -> None:
+    green(tmp_path)
+    found = look(tmp_path, query="SELECT key FROM files")
+    assert {result for result, _ in found.values()} == {PASS}
+    assert list(found) == [
+        "newest backup", "proof", "newest objects backup", "objects proof", "recovery point", "space",
+        "copies", "endpoints", "reconcile",
+    ]  # fmt: skip
+    assert found["recovery point"][1] == "20261124_130000, 2.0 h old, limit 26 h, consistency snapshot"
+    assert "reconcile" not in look(tmp_path), "no query, nothing to say"
+
+
+def lose_objects(root: Path) -> None:
+    for identity in store(root).published("objects"):
+        store(root).delete("objects", identity)
+
+
+def damage_point(root: Path) -> None:
+    (root / "backup/recovery-points/20261124_130000.json").write_text("{}")
+
+
+def lose_point(root: Path) -> None:
+    store(root).delete_point("20261124_130000")
+
+
+RED: list[tuple[str, Callable[[Path], None], str, str, str]] = [
+    ("no objects", lose_objects, "newest objects backup", FAIL, "there is no good backup"),
+    (
+        "so the point is broken",
+        lose_objects,
+        "broken recovery points",
+        FAIL,
+        "objects_backup_20261124_130000 is missing",
+    ),
+    ("so there is no proof", lose_objects, "objects proof", COULD_NOT_VERIFY, "lifeboat verify"),
+    ("no point", lose_point, "recovery point", FAIL, "there is none that can be used; take one: lifeboat backup"),
+    ("a damaged point", damage_point, "broken recovery points", FAIL, "it is not a recovery point"),
+]
+
+
+@pytest.mark.parametrize(("change", "name", "result", "words"), [one[1:] for one in RED], ids=[one[0] for one in RED])
+def test_red(
+    tmp_path: Path,
+    said: dict[str, list[Check]],
+    change: Callable[[Path], None],
+    name: str,
+    result: str,
+    words: str,
+) -> None:
+    green(tmp_path)
+    change(tmp_path)
+    found = look(tmp_path)[name]
+    assert found[0] == result
+    assert words in found[1]
+
+
+def test_everything_grows_old(tmp_path: Path, said: dict[str, list[Check]]) -> None:
+    green(tmp_path)
+    old = look(tmp_path, hours=40)
+    for name in ("newest backup", "newest objects backup", "recovery point"):
+        assert old[name][0] == FAIL, name
+    older = look(tmp_path, hours=24 * 20)
+    assert older["objects proof"][0] == FAIL
+
+
+def test_objects_that_are_in_no_backup_are_red(tmp_path: Path, said: dict[str, list[Check]]) -> None:
+    green(tmp_path, unheld=[{"key": "a//b", "why": "x"}], unheld_count=7)
+    assert look(tmp_path)["objects in no backup"] == (FAIL, "the vault could not hold 7: 'a//b'")
+
+
+@pytest.mark.parametrize("name", ["endpoints", "copies", "reconcile"])
+def test_what_others_say_counts(tmp_path: Path, said: dict[str, list[Check]], name: str) -> None:
+    green(tmp_path)
+    said[name] = [Check(name, COULD_NOT_VERIFY, "nobody answered")]
+    found = status.status(configured(tmp_path, "SELECT 1"), now=NOW + 2 * HOUR)
+    assert found["verdict"] == COULD_NOT_VERIFY
+
+
+def test_the_terminal_has_the_last_few_of_each(tmp_path: Path, said: dict[str, list[Check]]) -> None:
+    for hour in range(8):
+        database = publish(tmp_path, NOW + hour * HOUR)
+        publish_objects(tmp_path, NOW + hour * HOUR, of=database)
+        points.seal(configured(tmp_path), store(tmp_path), now=NOW + hour * HOUR, log=lambda _: None)
+    (folder(tmp_path, database) / "database.dump").unlink()
+    lines = show.table(status.newest(status.status(configured(tmp_path), now=NOW + 9 * HOUR)))
+    assert [line.split()[0] for line in lines if line[:1].isdigit()] == [
+        f"20261124_{hour}0000" for hour in (17, 18, 19)
+    ]
+    assert len([line for line in lines if line.startswith("objects_")]) == 3
+    assert len([line for line in lines if line.startswith("db_")]) == 5
+    assert "BROKEN: database.dump is missing" in lines[-1]
