@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +25,7 @@ READ_TIMEOUT = 60
 ATTEMPTS = 3
 RESUMED = 3  # times a download is taken up again where it broke
 
+_MAKING = threading.Lock()
 _KEYS = (
     UsageError,
     "the endpoint refuses the key",
@@ -90,17 +93,24 @@ def connect(
     with spoken("connect to S3", where), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return boto3.session.Session().client(
-                "s3",
-                endpoint_url=endpoint_url or None,
-                region_name=region or "us-east-1",
-                aws_access_key_id=access_key,
-                aws_secret_access_key=secret_key,
-                verify=ca_bundle or None,
-                config=config,
-            )
+            with _MAKING:
+                return _session(boto3).client(
+                    "s3",
+                    endpoint_url=endpoint_url or None,
+                    region_name=region or "us-east-1",
+                    aws_access_key_id=access_key,
+                    aws_secret_access_key=secret_key,
+                    verify=ca_bundle or None,
+                    config=config,
+                )
         except ValueError as exc:  # botocore: Invalid endpoint
             raise UsageError("connect to S3", where, str(exc), "Correct endpoint_url.") from exc
+
+
+@functools.lru_cache(maxsize=1)
+def _session(boto3: Any) -> Any:
+    """One for all clients: the description of S3 takes 0.2 s to read. Making a client of it is not thread-safe."""
+    return boto3.session.Session()
 
 
 @contextlib.contextmanager
