@@ -23,8 +23,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Manifest
-from conftest import MakeBucket
-from s3_servers import SeaweedFS
+from s3_servers import SeaweedFS, Server
+
+MakeBucket = Callable[[Server], str]
 
 OBJECTS = {"a.txt": b"one", "b/größe.bin": b"two" * 500, "empty": b"", "c.json": b"{}"}
 

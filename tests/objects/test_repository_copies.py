@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils import s3_versions
 from ansible_collections.lifeboat.dr.plugins.module_utils.errors import IntegrityError
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository_s3 import S3Repository
-from conftest import MakeBucket
 from s3_servers import SeaweedFS, Server
+
+MakeBucket = Callable[[Server], str]
 
 ID = "db_backup_20261124_020000"
 FILES = {"globals.sql": b"roles", "database.dump/toc.dat": b"toc" * 1000, "empty": b""}

@@ -26,7 +26,7 @@ def test_a_time_before_the_first_backup_is_an_error(shop: Stack, backed_up: list
     before = shop.host.world()
     run = playbook(RECOVER, confirm=HERE, recovery_time="2020-02-29T00:00:00+09:00")
     assert run.status != 0
-    first = shop.host.lifeboat("list")[1][0]["taken_at"]
+    first = shop.host.lifeboat("list", "--component", "database")[1][0]["taken_at"]
     assert f"taken at or before 2020-02-28T15:00:00.000Z): the first is of {first}" in run.said
     assert (shop.host.world(), shop.portrait()) == (before, backed_up)
 
@@ -35,7 +35,8 @@ def test_an_unknown_recovery_point_is_an_error(shop: Stack, backed_up: list[str]
     before = shop.host.world()
     run = playbook(RECOVER, confirm=HERE, recovery_point="db_backup_20200101_000000")
     assert run.status != 0
-    assert f"the repository has {', '.join(one['id'] for one in shop.host.lifeboat('list')[1][-5:])}" in run.said
+    known = shop.host.lifeboat("list", "--component", "database")[1]
+    assert f"the repository has {', '.join(one['id'] for one in known[-5:])}" in run.said
     assert (shop.host.world(), shop.portrait()) == (before, backed_up)
 
 
@@ -52,12 +53,36 @@ def test_a_login_that_is_refused_is_not_a_lost_database(shop: Stack, backed_up: 
         assert (shop.host.world(), shop.portrait()) == (before, backed_up)
 
 
-def test_a_broken_newest_backup_is_passed_over(shop: Stack, backed_up: list[str]) -> None:
-    """It says so, and names the next one, before anything is touched."""
+SETTINGS = "/etc/lifeboat/shop.json"
+WITHOUT_VAULT = f"""
+import json
+with open("{SETTINGS}") as file:
+    settings = json.load(file)
+settings.pop("vault", None)
+settings.pop("objects", None)
+with open("{SETTINGS}", "w") as file:
+    json.dump(settings, file)
+"""
+
+
+@contextmanager
+def broken_newest(shop: Stack) -> Iterator[None]:
+    """One byte of the newest backup's fingerprint is another, as only reading it shows."""
     path = f"{folder_of(shop, 'newer')}/fingerprint.json"
     shop.host.run("cp", "--preserve", path, "/root/fingerprint.json")
+    shop.host.run("cp", "--preserve", SETTINGS, "/root/settings.json")
     try:
         shop.host.run("sh", "-c", f"printf x | dd of={path} bs=1 seek=100 conv=notrunc status=none")
+        yield
+    finally:
+        shop.host.run("mv", "/root/fingerprint.json", path)
+        shop.host.run("mv", "/root/settings.json", SETTINGS)
+
+
+def test_a_broken_newest_backup_is_passed_over(shop: Stack, backed_up: list[str]) -> None:
+    """No copy is kept: it says so, and names the next one, before anything is touched."""
+    with broken_newest(shop):
+        shop.host.python(WITHOUT_VAULT)
         plan = playbook(RECOVER, force=True)
         assert (plan.status, plan.changed) == (0, 0), plan.said
         assert f"backup: {shop.marks['older']}" in plan.said
@@ -65,9 +90,21 @@ def test_a_broken_newest_backup_is_passed_over(shop: Stack, backed_up: list[str]
         named = playbook(RECOVER, confirm=HERE, recovery_point=shop.marks["newer"])
         assert named.status != 0
         assert "fingerprint.json has another SHA-256" in named.said
-    finally:
-        shop.host.run("mv", "/root/fingerprint.json", path)
     assert shop.portrait() == backed_up
+
+
+def test_the_copy_in_the_vault_stands_in_for_a_broken_one(shop: Stack, backed_up: list[str]) -> None:
+    """The very same backup is whole in the vault, so nothing older is used; and the recovery really takes it there."""
+    with broken_newest(shop):
+        plan = playbook(RECOVER, force=True)
+        assert (plan.status, plan.changed) == (0, 0), plan.said
+        assert f"backup: {shop.marks['newer']}" in plan.said
+        assert "in the repository; the vault has a copy" in plan.said
+        assert "it is taken from the vault: s3://shop-repository/shop at http" in plan.said
+        run = playbook(RECOVER, confirm=HERE, force=True)
+        assert run.status == 0, run.said
+    assert shop.portrait() == backed_up
+    shop.forget_quarantine()
 
 
 def test_an_older_state_and_back_again(shop: Stack, backed_up: list[str]) -> None:
