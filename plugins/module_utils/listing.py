@@ -26,6 +26,7 @@ from .filesystem import create
 
 NAME = "listing.jsonl.gz"
 FIELDS = ("key", "size", "etag", "modified", "version", "vault_version", "vault_etag", "sha256")
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one a line
 _COMPARED = ("key", "size", "etag", "sha256")
 
 
@@ -42,7 +43,7 @@ def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> Summary:
     """Write a new listing as the rows come. Raises ValueError where they do not come in the order of their keys."""
     count, size, digest, last = 0, 0, hashlib.sha256(), ""
     # No name and no time in the head of the file: same listing, same bytes.
-    with create(path) as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
+    with create(path) as raw, gzip.GzipFile("", "wb", 3, raw, mtime=0) as packed:
         file = io.BufferedWriter(packed, 1 << 20)  # type: ignore[type-var,unused-ignore]
         for row in rows:
             if count and row["key"] <= last:
@@ -57,7 +58,7 @@ def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> Summary:
 
 
 def _line(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return _encode(value).encode() + b"\n"
 
 
 def read(file: IO[bytes], subject: str) -> Iterator[dict[str, Any]]:

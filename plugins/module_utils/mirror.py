@@ -19,29 +19,27 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Callable, Optional
 
-from . import bucket, bucket_settings, catalog, copier, dump, listing, repository, throttle
+from . import bucket, bucket_settings, catalog, copier, dump, listing, mirror_guard, mirror_mc, repository, throttle
 from .bucket import NULL, Bucket, Version
 from .config import Config
 from .copier import Copied, Copier
 from .dump import human
-from .errors import LifeboatError, LockedError, NotFoundError, UsageError
+from .errors import LifeboatError, LockedError, NotFoundError
 from .filesystem import explained
 from .manifest import Manifest, backup_id, format_time
 from .mirror_back import copy_back
+from .mirror_guard import Instant
 from .mirror_state import Numbers, Object, State
 from .mirror_verify import verify_objects
 from .version import VERSION
 
-__all__ = ["Instant", "choose_instant", "copy_back", "preview", "take", "verify_objects"]
+__all__ = ["copy_back", "preview", "take", "verify_objects"]
 
 Log = Callable[[str], None]
 JOURNAL = "mirror.jsonl"
-SNAPSHOT, EVENTUAL = "snapshot", "eventual"
-MAX_SKEW = 60  # seconds that the source's clock may be wrong
 SHOWN = 1000  # keys named in a manifest
 _PROGRESS = 10  # seconds between two lines of the log
 _FEW = 20  # where at most one key in so many changed, those are looked at one by one instead of listing all
@@ -61,18 +59,6 @@ _EXAMPLES = dict(zip(_ODD, ("{0}/a//b", "/{0}", "{0}/a/", "{0}\\a", "{0}/a/../b"
 _PROBE = ".lifeboat-name-"
 
 
-@dataclass(frozen=True)
-class Instant:
-    """What the mirror is to be of. at None: the bucket as it is now. server: the same moment by the source's clock."""
-
-    at: Optional[datetime]
-    server: Optional[datetime]
-    consistency: str
-    database_backup: str = ""
-    why: str = ""
-    skew: Optional[float] = None
-
-
 def take(config: Config, *, log: Log, override: bool = False) -> Manifest:
     """Bring the vault's mirror up to date and publish an objects backup. The caller holds the stack's lock.
 
@@ -83,20 +69,21 @@ def take(config: Config, *, log: Log, override: bool = False) -> Manifest:
     repo = _open(config, writable=True)
     repo.sweep(older_than=dump.STALE, now=now)
     source, vault = bucket.source(config), bucket.vault(config)
-    _require_vault(source, vault)
-    instant = choose_instant(config, repo, source, now, log)
+    mirror_guard.require_vault(source, vault)
+    mirror_guard.sweep(vault, dump.STALE, now)
+    instant = mirror_guard.choose_instant(config, repo, source, now, log)
     identity = _free_id(repo, now)
     with State(config.state / JOURNAL) as state:
         work = _Mirror(config, source, vault, state, log)
         ambiguous = work.look(repo, instant)
         numbers = state.numbers()
-        _guard(config, source, vault, numbers, override)
+        mirror_guard.guard(config, source, vault, numbers, override)
         log(
             f"{identity}: {numbers.source} objects as of {format_time(instant.at or now)} ({instant.consistency});"
             f" {numbers.copy} to copy ({human(numbers.bytes)}), {numbers.alike} to compare, {numbers.removed} to remove"
         )
         work.bring(numbers)
-        work.confirm()
+        work.confirm(numbers)
         count, unheld = state.unheld_rows(SHOWN)
         with repo.stage("objects", identity) as staging, explained("write the listing", staging.path):
             summary = listing.write(staging.path / listing.NAME, state.listing())
@@ -132,6 +119,7 @@ def take(config: Config, *, log: Log, override: bool = False) -> Manifest:
                     "ambiguous": ambiguous,
                     "clock_skew": instant.skew,
                     "engine": config.objects.engine,
+                    "weaknesses": list(mirror_mc.WEAKNESSES) if config.objects.engine == "mc" else [],
                     "settings": work.settings,
                     "vault": {"endpoint": vault.endpoint_url, "bucket": vault.name},
                     "seconds": round(time.monotonic() - started, 2),
@@ -152,13 +140,13 @@ def preview(config: Config, *, log: Log, override: bool = False) -> dict[str, An
     """What take() would do now, with nothing changed: it raises what that would raise before its first change."""
     repo = _open(config, writable=False)
     source, vault = bucket.source(config), bucket.vault(config)
-    _require_vault(source, vault)
+    mirror_guard.require_vault(source, vault)
     now = datetime.now(timezone.utc)
-    instant = choose_instant(config, repo, source, now, log)
+    instant = mirror_guard.choose_instant(config, repo, source, now, log)
     with State(config.state / JOURNAL) as state:
         _Mirror(config, source, vault, state, log).look(repo, instant)
         numbers = state.numbers()
-    _guard(config, source, vault, numbers, override)
+    mirror_guard.guard(config, source, vault, numbers, override)
     return {
         "taken_at": format_time(instant.at or now),
         "consistency": instant.consistency,
@@ -177,61 +165,6 @@ def _open(config: Config, *, writable: bool) -> repository.Repository:
     repo = repository.from_settings(config.repository, config.secrets)
     repo.check(writable=writable)
     return repo
-
-
-def _require_vault(source: Bucket, vault: Bucket) -> None:
-    attempted = "mirror the bucket"
-    if (source.name, source.endpoint_url) == (vault.name, vault.endpoint_url):
-        raise UsageError(attempted, source.url, "it is its own vault", "Correct lifeboat_vault and deploy.")
-    if bucket.versioning(vault) != "Enabled":
-        raise UsageError(
-            attempted, vault.url, "it keeps no versions, so a mirror would destroy what it replaces",
-            "Run lifeboat.dr.deploy, which makes it with versions, on a server that has them.",
-        )  # fmt: skip
-
-
-def choose_instant(config: Config, repo: repository.Repository, source: Bucket, now: datetime, log: Log) -> Instant:
-    """The newest good database backup's instant, where the source can still tell what it held then."""
-    skew = bucket.skew(source)
-    if skew is not None and abs(skew) > MAX_SKEW:
-        raise UsageError(
-            "mirror the bucket", source.url, f"its clock is {skew:+.0f} s off this host's",
-            "Set both clocks (timedatectl), then try again: objects cannot be held against rows by such times.",
-        )  # fmt: skip
-    good = [one.manifest for one in catalog.entries(repo, "database", config.stack) if one.good and one.manifest]
-    oldest = now - timedelta(hours=config.alarms.backup_age_hours)
-    why = ""
-    if bucket.versioning(source) != "Enabled":
-        why = "the source bucket keeps no versions"
-    elif not good:
-        why = "there is no good database backup to be of the same instant as"
-    elif good[-1].taken_at < oldest:
-        why = f"the newest good database backup is of {format_time(good[-1].taken_at)}, which is long ago"
-    if why:
-        log(f"consistency is {EVENTUAL}, the bucket as it is now: {why}")
-        return Instant(None, None, EVENTUAL, why=why, skew=skew)
-    at = good[-1].taken_at
-    return Instant(at, at + timedelta(seconds=skew or 0), SNAPSHOT, good[-1].id, skew=skew)
-
-
-def _guard(config: Config, source: Bucket, vault: Bucket, numbers: Numbers, override: bool) -> None:
-    """A wiped or encrypted source must not become the newest mirror unasked."""
-    if override or not numbers.vault:
-        return
-    said = (
-        f"{numbers.removed} of the {numbers.vault} objects there would be removed and {numbers.overwritten} overwritten"
-    )
-    if not numbers.source:
-        said = f"the bucket is empty, and {said}"
-    elif numbers.share <= config.objects.change_limit:
-        return
-    else:
-        said += f", {numbers.share:.0f} % where {config.objects.change_limit} % is the limit"
-    raise UsageError(
-        "mirror the bucket", f"{source.url} to {vault.url}", said,
-        "If that is right, run `lifeboat backup objects --override` (module: override=true) once; if it is not, recover"
-        " with lifeboat.dr.recover_object_storage: the vault is as it was.",
-    )  # fmt: skip
 
 
 def _free_id(repo: repository.Repository, moment: datetime) -> str:
@@ -285,16 +218,25 @@ class _Mirror:
         workers = self._config.objects.transfers
         rate = throttle.parse_rate(self._config.objects.bandwidth)
         self._few = max(_FEWEST, numbers.source // _FEW)
-        with Copier(self._source, self._vault, rate=rate) as moving:
-            for one in list(self._odd()):
-                self._state.unheld(*one)
-            throttle.each(lambda one: self._compare(*one), self._state.alike(), workers)
-            throttle.each(lambda one: self._copy(moving, one, numbers.copy), self._state.to_copy(), workers)
-        throttle.each(self._remove, self._state.to_remove(), workers)
+        if numbers.copy or numbers.alike:
+            with Copier(self._source, self._vault, rate=rate) as moving:
+                for one in list(self._odd()):
+                    self._state.unheld(*one)
+                if self._config.objects.engine == "mc":
+                    self._by_mc()
+                throttle.each(lambda one: self._compare(*one), self._state.alike(), workers)
+                throttle.each(lambda one: self._copy(moving, one, numbers.copy), self._state.to_copy(), workers)
+        if numbers.removed:
+            throttle.each(self._remove, self._state.to_remove(), workers)
         # Of a server whose ETags are never MD5s nothing is proved, and nothing can be said against one object.
         if self._proved or len(self._doubtful) < _OTHER_ETAGS:
             for key in self._doubtful:
                 self._state.unheld(key, "its bytes are not those that its ETag is the MD5 of: the source is damaged")
+
+    def _by_mc(self) -> None:
+        """What `mc mirror` copied is the vault's now; what it did not carry is seen by comparing, and carried then."""
+        mirror_mc.run(self._config, self._source, self._vault, log=self._log)
+        self._state.read_vault(bucket.versions(self._vault))
 
     def _odd(self) -> Iterator[tuple[str, str]]:
         """Keys that the vault would store under another name, perhaps over another object: found out by trying."""
@@ -385,8 +327,10 @@ class _Mirror:
         with self._lock:
             self.removed += 1
 
-    def confirm(self) -> None:
+    def confirm(self, numbers: Numbers) -> None:
         """See in the vault's own answers that it holds what it was sent, under the very name."""
+        if not numbers.copy and not numbers.alike:
+            return  # the listing that was read is the vault's answer
         if len(self._touched) > self._few:
             self._state.read_vault(bucket.versions(self._vault))
         else:

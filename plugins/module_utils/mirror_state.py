@@ -76,6 +76,11 @@ def milliseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
+def _parsed(text: str) -> int:
+    """Of a listing's own times, without what parse_time() does for others'."""
+    return milliseconds(datetime.fromisoformat(f"{text[:-1]}+00:00") if text[-1:] == "Z" else parse_time(text))
+
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -233,7 +238,7 @@ def _row(one: Version) -> tuple[Any, ...]:
 
 def _copy(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return (
-        row["key"], row["size"], row["etag"], milliseconds(parse_time(row["modified"])), row["version"],
+        row["key"], row["size"], row["etag"], _parsed(row["modified"]), row["version"],
         row["vault_version"], row["vault_etag"], row.get("sha256") or "",
     )  # fmt: skip
 

@@ -70,7 +70,6 @@ def verify_objects(
         vault = buckets.vault(config) if metadata else None
         drawn = f"SELECT w.* FROM {_JOINED} ORDER BY {order}"
         throttle.each(lambda row: _look(bucket, vault, row, found), tables.each(drawn), config.objects.transfers)
-    whole = found.read == total
     which = f"all {total} objects" if found.read == total else f"{found.read} of {total} objects"
     checks.append(_bytes(found, which, total))
     if metadata:

@@ -1,0 +1,224 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a mirror decides, by tables: which version, what is right, what to copy, when to refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import bucket, mirror_guard, repository
+from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Bucket, Version
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror_state import Numbers, Object, State
+from builders import NOW, make_config, publish
+
+SECOND = timedelta(seconds=1)
+T = datetime(2026, 11, 24, 2, 0, 0, 400_000, tzinfo=timezone.utc)
+WHOLE = T.replace(microsecond=0)
+
+
+def version(key: str = "a", at: datetime = WHOLE - SECOND, **more: Any) -> Version:
+    said: dict[str, Any] = {"size": 3, "etag": f"{key}-etag", "version": "v1", "latest": True, **more}
+    return Version(key=key, modified=at, **said)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    with State(tmp_path / "state/mirror.jsonl") as one:
+        yield one
+
+
+OLD = version(version="old", at=WHOLE - 9 * SECOND, latest=False)
+
+
+@pytest.mark.parametrize(
+    ("versions", "chosen", "unsure"),
+    [
+        pytest.param([version()], "v1", 0, id="one version"),
+        pytest.param([version(at=WHOLE + SECOND), OLD], "old", 0, id="overwritten later"),
+        pytest.param([OLD, version(at=WHOLE + SECOND)], "old", 0, id="in any order"),
+        pytest.param([version(at=WHOLE + SECOND)], None, 0, id="made later"),
+        pytest.param([version(at=WHOLE - SECOND, deleted=True), OLD], None, 0, id="deleted before"),
+        pytest.param([version(at=WHOLE + SECOND, deleted=True), OLD], "old", 0, id="deleted later"),
+        pytest.param([version(at=WHOLE), OLD], "v1", 1, id="overwritten in the very second"),
+        pytest.param([version(at=WHOLE, deleted=True), OLD], "old", 1, id="deleted in the very second"),
+        pytest.param([version(at=WHOLE)], "v1", 1, id="made in the very second"),
+        pytest.param([version(at=T - timedelta(milliseconds=1)), OLD], "v1", 0, id="milliseconds, before"),
+        pytest.param([version(at=T + timedelta(milliseconds=1)), OLD], "old", 0, id="milliseconds, after"),
+        pytest.param([version(version="2"), version(version="1")], "2", 0, id="two in one second, the newer is first"),
+        pytest.param([version(), version()], "v1", 0, id="listed twice"),
+    ],
+)
+def test_the_version_of_an_instant(state: State, versions: list[Version], chosen: str, unsure: int) -> None:
+    assert state.read_source(versions, T) == unsure
+    assert [one.version for one in state.to_copy()] == ([chosen] if chosen else [])
+
+
+def test_the_current_state(state: State) -> None:
+    assert state.read_source([version("a"), version("b", deleted=True), version("c", latest=False)], None) == 0
+    assert [one.key for one in state.to_copy()] == ["a"]
+
+
+def row(**more: Any) -> dict[str, Any]:
+    modified = (WHOLE - SECOND).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {
+        "key": "a", "size": 3, "etag": "a-etag", "modified": modified, "version": "v1", "vault_version": "w1",
+        "vault_etag": "a-etag", "sha256": "f" * 64, **more,
+    }  # fmt: skip
+
+
+HELD = version(version="w1")
+
+
+@pytest.mark.parametrize(
+    ("vault", "before", "what"),
+    [
+        pytest.param([HELD], [row()], "right", id="as the last mirror left it"),
+        pytest.param([], [row()], "copy", id="gone from the vault"),
+        pytest.param([version(version="w1", deleted=True)], [row()], "copy", id="deleted in the vault"),
+        pytest.param([version(version="w2", etag="other")], [row()], "copy", id="overwritten in the vault"),
+        pytest.param([version(version="w1", size=4)], [row()], "copy", id="another size"),
+        pytest.param([HELD], [row(etag="other")], "alike", id="changed at the source to what the vault has"),
+        pytest.param([version(version="w1", etag="x-2")], [row(vault_etag="x-2")], "right", id="a multipart copy"),
+        pytest.param([version(version="w1", etag="x-2")], [row(etag="old", vault_etag="x-2")], "copy", id="new"),
+        pytest.param([HELD], [row(version="v0")], "alike", id="written again with the same bytes"),
+        pytest.param([HELD], [row(modified="2026-11-23T00:00:00.000Z")], "alike", id="the same without versions"),
+        pytest.param([HELD], [], "alike", id="no listing, but the bytes are there"),
+        pytest.param([version(version="w1", etag="x-2")], [], "copy", id="no listing and another ETag"),
+        pytest.param([version(version="w1", etag="")], [], "copy", id="no listing and no ETag"),
+    ],
+)
+def test_what_is_right(state: State, vault: list[Version], before: list[dict[str, Any]], what: str) -> None:
+    state.read_source([version()], T)
+    state.read_vault(vault)
+    state.read_copies(before)
+    numbers = state.numbers()
+    assert (numbers.copy, numbers.alike) == {"right": (0, 0), "copy": (1, 0), "alike": (0, 1)}[what]
+    assert len(list(state.to_copy())) == numbers.copy
+    assert len(list(state.alike())) == numbers.alike
+    assert numbers.overwritten == (numbers.copy and any(not one.deleted for one in vault))
+    assert [one["key"] for one in state.listing()] == (["a"] if what == "right" else [])
+    assert state.compare() == (what != "right")
+
+
+def test_what_is_removed(state: State) -> None:
+    state.read_source([version("a"), version("b", deleted=True)], T)
+    state.read_vault([version("a"), version("b"), version("c"), version("d", deleted=True)])
+    assert list(state.to_remove()) == ["b", "c"]
+    numbers = state.numbers()
+    assert (numbers.vault, numbers.removed, round(numbers.share)) == (3, 2, 67)
+
+
+def test_a_journal_is_taken_up_and_ends_where_it_was_cut(tmp_path: Path) -> None:
+    path = tmp_path / "state/mirror.jsonl"
+    one = Object("a", 3, "a-etag", int((WHOLE - SECOND).timestamp() * 1000), "v1")
+    with State(path) as first:
+        first.read_source([version()], T)
+        first.copied(one, "w1", "x-2", "f" * 64)
+        first.copied(one._replace(key="b\n\u2028"), "w2", "x", None)
+    with path.open("a") as file:
+        file.write('["c", 3, "et')
+    assert path.stat().st_mode & 0o777 == 0o600
+    with State(path) as second:
+        second.read_source([version(), version("b\n\u2028"), version("c")], T)
+        second.read_vault([version(version="w1", etag="x-2"), version("b\n\u2028", version="w2", etag="x")])
+        second.read_copies([row(vault_version="w0")])
+        assert [found.key for found in second.to_copy()] == ["b\n\u2028", "c"], "the ETag of b is another"
+        assert [found["sha256"] for found in second.listing()] == ["f" * 64]
+        second.published()
+    assert not path.exists()
+
+
+BUCKET = Bucket("uploads", "http://store:9000", access_key="k", secret_key="s")
+
+
+@pytest.mark.parametrize(
+    ("versioning", "skew", "age", "engine", "consistency", "why"),
+    [
+        pytest.param("Enabled", 0.0, 1, "lifeboat", "snapshot", "", id="a snapshot"),
+        pytest.param("Enabled", None, 1, "lifeboat", "snapshot", "", id="a server that tells no time"),
+        pytest.param("Enabled", -3.0, 1, "lifeboat", "snapshot", "", id="a clock that is a little wrong"),
+        pytest.param("Suspended", 0.0, 1, "lifeboat", "eventual", "keeps no versions", id="versions switched off"),
+        pytest.param("", 0.0, 1, "lifeboat", "eventual", "keeps no versions", id="no versions"),
+        pytest.param("Enabled", 0.0, None, "lifeboat", "eventual", "no good database backup", id="no backup"),
+        pytest.param("Enabled", 0.0, 48, "lifeboat", "eventual", "which is long ago", id="an old backup"),
+        pytest.param("Enabled", 0.0, 1, "mc", "eventual", "mc mirrors", id="mc"),
+    ],
+)
+def test_the_instant(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    versioning: str,
+    skew: float | None,
+    age: int | None,
+    engine: str,
+    consistency: str,
+    why: str,
+) -> None:
+    monkeypatch.setattr(bucket, "versioning", lambda _: versioning)
+    monkeypatch.setattr(bucket, "skew", lambda _: skew)
+    made = make_config(
+        tmp_path,
+        objects={"bucket": "uploads", "endpoint_url": "http://store:9000", "engine": engine},
+        vault={"objects_bucket": "mirror", "endpoint_url": "http://vault:9000"},
+    )
+    taken = publish(tmp_path, NOW - timedelta(hours=age)) if age is not None else None
+    repo = repository.from_settings(made.repository, {})
+    lines: list[str] = []
+    found = mirror_guard.choose_instant(made, repo, BUCKET, NOW, lines.append)
+    assert found.consistency == consistency
+    assert why in found.why
+    assert bool(lines) == (consistency == "eventual"), "it is said aloud"
+    if consistency == "snapshot":
+        assert taken is not None
+        assert (found.at, found.database_backup) == (taken.taken_at, taken.id)
+        assert found.server == taken.taken_at + timedelta(seconds=skew or 0)
+    else:
+        assert (found.at, found.database_backup) == (None, "")
+
+
+@pytest.mark.parametrize("skew", [61.0, -3600.0])
+def test_a_clock_that_is_far_off_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew: float) -> None:
+    monkeypatch.setattr(bucket, "skew", lambda _: skew)
+    made = make_config(tmp_path)
+    repo = repository.from_settings(made.repository, {})
+    with pytest.raises(UsageError, match=r"its clock is [+-]\d+ s off this host's"):
+        mirror_guard.choose_instant(made, repo, BUCKET, NOW, print)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "limit", "refused"),
+    [
+        (Numbers(100, 100, 0, 0, 0, 0, 0), 30, ""),
+        (Numbers(0, 0, 0, 0, 0, 0, 0), 30, ""),
+        (Numbers(100, 0, 100, 0, 0, 0, 9), 30, ""),
+        (Numbers(85, 100, 15, 0, 15, 15, 9), 30, ""),
+        (
+            Numbers(85, 100, 16, 0, 15, 16, 9),
+            30,
+            "15 of the 100 objects there would be removed and 16 overwritten",
+        ),
+        (Numbers(0, 1, 0, 0, 1, 0, 0), 100, "the bucket is empty"),
+        (Numbers(1, 10, 0, 0, 9, 0, 0), 100, ""),
+        (Numbers(9, 10, 0, 0, 1, 0, 0), 0, "10 % where 0 % is the limit"),
+    ],
+)
+def test_the_guard(tmp_path: Path, numbers: Numbers, limit: int, refused: str) -> None:
+    made = make_config(
+        tmp_path,
+        objects={"bucket": "uploads", "endpoint_url": "http://store:9000", "change_limit": limit},
+        vault={"objects_bucket": "mirror", "endpoint_url": "http://vault:9000"},
+    )
+    if refused:
+        with pytest.raises(UsageError) as caught:
+            mirror_guard.guard(made, BUCKET, BUCKET, numbers, False)
+        assert refused in str(caught.value)
+        assert "--override" in str(caught.value)
+    else:
+        mirror_guard.guard(made, BUCKET, BUCKET, numbers, False)
+    mirror_guard.guard(made, BUCKET, BUCKET, numbers, True)
