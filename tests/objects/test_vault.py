@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import builders
 import pytest
 import s3_servers
-from ansible_collections.lifeboat.dr.plugins.module_utils import config, vault
+from ansible_collections.lifeboat.dr.plugins.module_utils import config, mirror, repository, vault
 from ansible_collections.lifeboat.dr.plugins.module_utils.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.errors import UsageError
 from botocore.exceptions import ClientError
@@ -288,6 +291,47 @@ def test_the_writer_can_write_and_cannot_destroy(weed: SeaweedFS) -> None:
             getattr(writer, call)(Bucket="somebody-elses")
     assert len(weed.client.list_object_versions(Bucket=OBJECTS)["Versions"]) == len(held["Versions"])
     assert vault.ensure(make(weed)) == []
+
+
+def test_the_writers_policy_suffices_for_mirrors_and_copies(
+    weed: SeaweedFS, gateway: JuiceFS, make_bucket: MakeBucket, tmp_path: Path
+) -> None:
+    uploads = make_bucket(gateway)
+    one = dataclasses.replace(
+        builders.make_config(
+            tmp_path,
+            objects={"bucket": uploads, "endpoint_url": gateway.url},
+            vault={"endpoint_url": weed.url, "objects_bucket": OBJECTS, "repository_bucket": REPOSITORY},
+        ),
+        secrets={
+            "objects_access_key": gateway.access_key, "objects_secret_key": gateway.secret_key,
+            "vault_access_key": WRITER["access_key"], "vault_secret_key": WRITER["secret_key"],
+        },
+    )  # fmt: skip
+    vault.ensure(one, access_key=weed.access_key, secret_key=weed.secret_key)
+    for key in ("a", "b c", "d/e"):
+        gateway.client.put_object(Bucket=uploads, Key=key, Body=b"1", Tagging="x=y")
+    first = mirror.take(one, log=print)
+    gateway.client.delete_object(Bucket=uploads, Key="a")
+    gateway.client.put_object(Bucket=uploads, Key="b c", Body=b"two")
+    second = mirror.take(one, log=print, override=True)
+    assert [(done.details["objects"], done.details["unheld"]) for done in (first, second)] == [(3, []), (2, [])]
+    held = weed.client.list_object_versions(Bucket=OBJECTS)
+    assert sorted(found["Key"] for found in held["Versions"]) == ["a", "b c", "b c", "d/e"]
+
+    settings = {"type": "s3", "bucket": REPOSITORY, "endpoint_url": weed.url, "staging_root": str(tmp_path / "staging")}
+    keys = {"s3_access_key": WRITER["access_key"], "s3_secret_key": WRITER["secret_key"]}
+    repo = repository.from_settings(settings, keys)
+    repo.check(writable=True)
+    with repo.stage("database", "db_backup_20261124_020000") as staging:
+        (staging.path / "dump").write_bytes(b"1" * 1000)
+        staging.publish(b"{}")
+    assert repo.published("database") == ["db_backup_20261124_020000"]
+    # Deleted for whoever lists, and its versions stay, which is said and is no error.
+    kept = repo.delete("database", "db_backup_20261124_020000")
+    assert repo.published("database") == repo.ids("database") == []
+    assert len(kept) == 2
+    assert "access denied" in kept[0]
 
 
 def test_what_seaweedfs_own_actions_do_not_hold_back(weed: SeaweedFS) -> None:
