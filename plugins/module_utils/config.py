@@ -99,7 +99,8 @@ class VaultSettings:
     """The S3 endpoint that does not burn with the host. `objects_bucket` empty: there is no vault.
 
     `objects_bucket`: the mirror of the stack's bucket, versioned. `repository_bucket`: copies of the repository, under
-    `prefix`; empty: none are kept. `noncurrent_days`: how long replaced and removed objects can be gone back to.
+    `prefix` (empty: the stack's name); empty: none are kept. `noncurrent_days`: how long replaced and removed objects
+    can be gone back to.
     `object_lock`: GOVERNANCE or COMPLIANCE for `lock_days`, chosen when the bucket is made.
     Secrets: vault_access_key, vault_secret_key.
     """

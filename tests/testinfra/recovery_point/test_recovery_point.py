@@ -1,0 +1,104 @@
+"""A recovery point taken while the application writes: rows and files come back as of one instant, and none is lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from support import ROOT, Host, Stack, playbook
+
+HERE = "test-app1"
+LEDGER = "/var/tmp/writer.jsonl"
+WRITER = "/var/tmp/writer.py"
+
+
+@contextmanager
+def writing(host: Host) -> Iterator[None]:
+    """The lab's writer at work: every acknowledged write is in a ledger that lies outside the stack."""
+    host.run("sh", "-c", f"rm -f {LEDGER}; cat > {WRITER}", stdin=(ROOT / "tests/lab/writer.py").read_bytes())
+    command = f"echo $$ > {WRITER}.pid; exec python3 {WRITER} {LEDGER} --rate 20"
+    with subprocess.Popen(["docker", "exec", host.name, "sh", "-c", command], stdout=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            host.run("sh", "-c", f"kill $(cat {WRITER}.pid)")
+            process.wait(60)
+
+
+def left(host: Host, before: str) -> dict[str, Any]:
+    """What of the acknowledged writes is still there, asked of the application."""
+    found: dict[str, Any] = json.loads(host.run("python3", WRITER, LEDGER, "--compare", "--before", before))
+    return found
+
+
+@pytest.fixture(scope="module")
+def point(shop: Stack) -> dict[str, Any]:
+    """The recovery point, taken by the playbook in the middle of the writing."""
+    shop.wait_until_well(60)
+    with writing(shop.host):
+        time.sleep(8)
+        run = playbook("lifeboat.dr.backup")
+        assert run.status == 0, run.said
+        time.sleep(8)
+    taken = run.result("Take a recovery point")
+    listed = shop.host.lifeboat("list", "--component", "point")[1]
+    found: dict[str, Any] = next(one for one in listed if one["id"] == taken["id"])
+    return found
+
+
+def test_it_ties_rows_and_objects_of_one_instant(shop: Stack, point: dict[str, Any]) -> None:
+    assert (point["good"], point["consistency"]) == (True, "snapshot")
+    assert {name for name, part in point["components"].items() if part} == {"database", "objects"}
+    assert any(one.startswith("config: ") for one in point["notes"]), "what it lacks is named"
+    services = set(shop.compose("config", "--services").split())
+    assert set(point["images"]) == services
+    assert all("@sha256:" in image for image in point["images"].values())
+    assert len(point["copies"]) == 1
+    assert point["copies"][0].startswith("s3://shop-repository/shop at http")
+
+
+def test_a_young_one_is_enough(point: dict[str, Any]) -> None:
+    again = playbook("lifeboat.dr.backup", max_age=7200)
+    assert (again.status, again.changed) == (0, 0), again.said
+    assert again.result("Take a recovery point")["id"] == point["id"]
+
+
+def test_it_is_proved_by_its_parts(shop: Stack, point: dict[str, Any]) -> None:
+    run = playbook("lifeboat.dr.verify", recovery_point=point["id"])
+    assert run.status == 0, run.said
+    checks = {one["name"]: one["result"] for one in run.result("Prove the backup")["checks"]}
+    assert {"recovery point", "database: tables", "objects: bytes", "objects: metadata and tags"} <= set(checks)
+    assert set(checks.values()) == {"PASS"}
+    listed = shop.host.lifeboat("list", "--component", "point")[1]
+    assert next(one["proven"] for one in listed if one["id"] == point["id"])
+    status = shop.host.lifeboat("status")[1]
+    results = {one["name"]: one["result"] for one in status["checks"]}
+    for name in ("recovery point", "copies", "proof", "objects proof", "newest objects backup"):
+        assert results[name] == "PASS", status["checks"]
+
+
+def test_both_come_back_as_of_that_instant(shop: Stack, point: dict[str, Any]) -> None:
+    """Back to the point, the database first: what was acknowledged before it is there, and every row has its object."""
+    had = left(shop.host, point["taken_at"])
+    assert had["lost"] == 0
+    assert had["before"]["acknowledged"] > 50
+    assert had["after"]["acknowledged"] > 50
+    for name in ("lifeboat.dr.recover_database", "lifeboat.dr.recover_object_storage"):
+        exact = {"exact": True} if "object" in name else {}
+        run = playbook(name, confirm=HERE, recovery_point=point["id"], **exact)
+        assert run.status == 0, run.said
+        again = playbook(name, confirm=HERE, recovery_point=point["id"], **exact)
+        assert (again.status, again.changed) == (0, 0), again.said
+    shop.wait_until_well()
+    now = left(shop.host, point["taken_at"])
+    assert now["before"]["lost"] == 0, now["lost_examples"]
+    assert now["rows_without_bytes"] == 0
+    assert now["after"]["present"] < now["after"]["acknowledged"], "what came later is not in it"
+    reconciled = playbook("lifeboat.dr.reconcile")
+    assert reconciled.status == 0, reconciled.said
+    shop.forget_quarantine()
