@@ -10,6 +10,7 @@ that all copies share. An upload that is cut leaves no half object: S3 has none.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 import hashlib
@@ -43,6 +44,7 @@ _TAGGED = "x-amz-tagging-count"
 _TELL_TAGS = ("AmazonS3", "MinIO", "SeaweedFS")  # who sends that count with an object; of others the tags are asked
 READ = "read the object"  # what an error says was attempted, and so on which side it happened
 WRITE = "write the object"
+EMPTY = {"content-md5": "1B2M2Y8AsgTpgAmY7PhCfg=="}  # with an empty body; see _content_md5()
 OVERWRITTEN = "it was overwritten each time while being read"
 _NO_TAGS = ("NotImplemented", "XNotImplemented", "MethodNotAllowed", "NoSuchTagSet", "501", "405")
 
@@ -126,7 +128,7 @@ class Copier:
             data = answer.body
             md5, sha256 = _md5(data).hexdigest(), hashlib.sha256(data).hexdigest()
             _require(wanted, sha256, subject)
-            put = self._ask("PUT", self.target, key, {}, headers, data, subject=subject)
+            put = self._ask("PUT", self.target, key, {}, {**headers, **_content_md5(md5)}, data, subject=subject)
             put_etag = put.etag
             if put_etag != md5:
                 self._read_back(key, put.version, sha256, len(data), subject)
@@ -212,7 +214,8 @@ class Copier:
         """(MD5 of the part, its ETag)"""
         try:
             query = {"partNumber": str(number), "uploadId": upload}
-            return _md5(data).hexdigest(), self._ask("PUT", self.target, key, query, body=data, subject=subject).etag
+            md5 = _md5(data).hexdigest()
+            return md5, self._ask("PUT", self.target, key, query, _content_md5(md5), data, subject=subject).etag
         finally:
             self._budget.give(held)
 
@@ -302,6 +305,11 @@ def _copied(
 
 def _md5(data: bytes) -> Any:
     return hashlib.new("md5", data, usedforsecurity=False)
+
+
+def _content_md5(md5: str) -> dict[str, str]:
+    """A bucket with object lock takes nothing without it."""
+    return {"content-md5": base64.b64encode(bytes.fromhex(md5)).decode()}
 
 
 def _text(body: bytes, name: str) -> str:

@@ -255,7 +255,7 @@ class _Mirror:
         ask = self._vault.requests.call
         subject = f"{key!r} in {self._vault.url}"
         try:
-            put = ask("PUT", self._vault.name, key, attempted=copier.WRITE, subject=subject)
+            put = ask("PUT", self._vault.name, key, headers=copier.EMPTY, attempted=copier.WRITE, subject=subject)
         except LifeboatError as exc:
             if copier.refused(exc):
                 return False

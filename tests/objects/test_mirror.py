@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import builders
+import conftest
 import pytest
+import s3_servers
 from ansible_collections.lifeboat.dr.plugins.module_utils import (
     bucket,
     copier,
@@ -555,3 +557,52 @@ def test_by_the_minio_client(world: MakeWorld, witness: None) -> None:
         assert copier.facts(one.vault, key) == copier.facts(one.source, key)
         assert one.held(known[key]) == b"x" * int(key)
     assert not any(value in line for line in one.lines for value in one.secrets.values())
+
+
+@pytest.mark.parametrize("who", ["WRITER", "PLAIN"])
+def test_with_no_more_than_the_writers_key(tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket, who: str) -> None:
+    """The key that docs/vault.md gives the host is enough, whatever it has to do."""
+    key = getattr(conftest, who)
+    name = conftest.BUCKETS[0]
+    weed.client.create_bucket(Bucket=name)
+    try:
+        weed.client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+        one = World(tmp_path, weed, weed, (make_bucket(weed), name))
+        given = {"vault_access_key": key["access_key"], "vault_secret_key": key["secret_key"]}
+        one.config = dataclasses.replace(one.config, secrets={**one.secrets, **given})
+        one.put("a", b"1", {"x-amz-tagging": "t=1"})
+        one.put("large", os.urandom(20 << 20))
+        one.put("dir//odd", b"2")
+        assert one.take().details["copied"] >= 2
+        one.put("a", b"2")
+        one.delete("large")
+        manifest = one.take(override=True)
+        assert (manifest.details["copied"], manifest.details["removed"]) == (1, 1)
+        known = one.listing(manifest)
+        found = mirror.verify_objects(one.config, known.values(), one.source)
+        assert [row.result for row in found] == [PASS] * 3
+    finally:
+        s3_servers.wipe(weed.client, name)
+
+
+def test_a_vault_with_object_lock(tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket) -> None:
+    name = f"locked-{secrets.token_hex(6)}"
+    weed.client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+    try:
+        rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}
+        weed.client.put_object_lock_configuration(
+            Bucket=name, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
+        )
+        one = World(tmp_path, weed, weed, (make_bucket(weed), name))
+        one.put("a", b"1")
+        one.put("large", os.urandom(20 << 20))
+        one.put("tab\t", b"2")
+        first = one.listing(one.take())
+        assert set(first) == {"a", "large", "tab\t"}
+        one.delete("a")
+        assert one.take(override=True).details["removed"] == 1
+        assert one.held(first["a"]) == b"1"
+        with pytest.raises(weed.client.exceptions.ClientError, match="AccessDenied"):
+            weed.client.delete_object(Bucket=name, Key="a", VersionId=first["a"]["vault_version"])
+    finally:
+        s3_servers.wipe(weed.client, name)

@@ -1,0 +1,155 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Copying an object: what a server may do to it on the way, and whose fault it is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Optional
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import copier, s3
+from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.copier import READ, WRITE, Copier
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import IntegrityError, LifeboatError, SpaceError
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3_raw import Answer
+from botocore.exceptions import ClientError
+
+SOURCE = Bucket("uploads", "http://store:9000", access_key="k", secret_key="s")
+TARGET = Bucket("mirror", "http://vault:9000", access_key="k", secret_key="s")
+MD5 = hashlib.md5(b"hello").hexdigest()  # noqa: S324
+SHA256 = hashlib.sha256(b"hello").hexdigest()
+
+
+def refusal(code: str, status: int, attempted: str) -> LifeboatError:
+    cause = ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, attempted)
+    try:
+        with s3.spoken(attempted, "one"):
+            raise cause
+    except LifeboatError as exc:
+        return exc
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "attempted", "why"),
+    [
+        ("NoSuchKey", 404, READ, "it is listed and not there"),
+        ("NoSuchVersion", 404, READ, "it is listed and not there"),
+        ("AccessDenied", 403, READ, "it may not be read"),
+        ("InvalidRequest", 400, WRITE, "it is not taken"),
+        ("KeyTooLongError", 400, WRITE, "it is not taken"),
+        ("XMinioInvalidResourceName", 400, WRITE, "it is not taken"),
+        ("XMinioParentIsObject", 400, WRITE, "it is not taken"),
+        # Of these no object is to blame, and the next would fare no better.
+        ("AccessDenied", 403, WRITE, ""),
+        ("NoSuchBucket", 404, WRITE, ""),
+        ("NoSuchBucket", 404, READ, ""),
+        ("InvalidAccessKeyId", 403, READ, ""),
+        ("SlowDown", 503, WRITE, ""),
+        ("InternalError", 500, READ, ""),
+        ("QuotaExceeded", 403, WRITE, ""),
+        ("XMinioStorageFull", 507, WRITE, ""),
+        ("RequestTimeTooSkewed", 403, WRITE, ""),
+    ],
+)
+def test_whose_fault_it_is(code: str, status: int, attempted: str, why: str) -> None:
+    found = copier.refusal(refusal(code, status, attempted))
+    assert found.startswith(why) if why else found == ""
+
+
+def test_a_full_vault_is_a_matter_of_space() -> None:
+    assert isinstance(refusal("XMinioStorageFull", 507, WRITE), SpaceError)
+
+
+class Fake:
+    """Both servers. `gives`: the body and headers of a GET; `puts`: the ETag of what is put, `keeps`: what it holds."""
+
+    def __init__(self, body: bytes, headers: Mapping[str, str], etag: Optional[str] = None, keeps: bytes = b"") -> None:
+        self.body, self.headers, self.etag, self.keeps = body, headers, etag, keeps
+        self.put: list[tuple[Mapping[str, str], bytes]] = []
+
+    def call(
+        self, method: str, name: str, key: str, query: Any = None, headers: Any = None, body: bytes = b"", **_: Any
+    ) -> Answer:
+        if method == "PUT":
+            self.put.append((headers, body))
+            etag = self.etag or hashlib.md5(body).hexdigest()  # noqa: S324
+            return Answer(200, {"etag": f'"{etag}"', "x-amz-version-id": "w"}, b"")
+        if name == TARGET.name:
+            return Answer(200, {}, self.keeps)
+        if query and "tagging" in query:
+            tags = "<Tagging><TagSet><Tag><Key>a b</Key><Value>c&amp;d</Value></Tag></TagSet></Tagging>"
+            return Answer(200, {}, tags.encode())
+        return Answer(200, self.headers, self.body)
+
+
+def copy(monkeypatch: pytest.MonkeyPatch, fake: Fake, **options: Any) -> copier.Copied:
+    monkeypatch.setattr(Bucket, "requests", fake)
+    with Copier(SOURCE, TARGET) as moving:
+        return moving.copy("a", 5, MD5, **options)
+
+
+HEADERS = {"etag": f'"{MD5}"', "server": "SeaweedFS 4", "date": "now", "content-type": "text/x"}
+
+
+def test_what_is_carried(monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = {"x-amz-meta-own": "é".encode().decode("latin-1"), "cache-control": "a", "x-amz-request-id": "1"}
+    fake = Fake(b"hello", {**HEADERS, **extra, "x-amz-tagging-count": "1", "x-amz-version-id": "v"})
+    done = copy(monkeypatch, fake)
+    assert (done.sha256, done.target_version, done.target_etag, done.version) == (SHA256, "w", MD5, "v")
+    assert (done.proved, done.doubtful) == (True, False)
+    ((headers, body),) = fake.put
+    assert body == b"hello"
+    assert headers == {
+        "content-type": "text/x", "cache-control": "a", "x-amz-meta-own": extra["x-amz-meta-own"],
+        "x-amz-tagging": "a+b=c%26d", "content-md5": "XUFAKrxLKna5cZ2REBfFkg==",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("server", "count", "asked"),
+    [
+        ("SeaweedFS 4", None, False), ("AmazonS3", None, False), ("MinIO", None, False), ("MinIO", "2", True),
+        ("MinIO", "0", False), ("Ceph", None, True), (None, None, True), ("Ceph", "0", False),
+    ],
+)  # fmt: skip
+def test_tags_are_asked_where_a_server_does_not_tell_how_many(server: str, count: str, asked: bool) -> None:
+    said = {"server": server, "x-amz-tagging-count": count}
+    headers = {name: value for name, value in said.items() if value is not None}
+    assert copier.may_have_tags(Answer(200, headers, b"")) is asked
+
+
+@pytest.mark.parametrize(
+    ("headers", "proved", "doubtful"),
+    [
+        pytest.param({}, True, False, id="an MD5"),
+        pytest.param({"etag": '"0123456789abcdef0123456789abcdef"'}, True, False, id="listed with the right one"),
+        pytest.param({"x-amz-server-side-encryption": "aws:kms"}, False, False, id="encrypted with a key"),
+        pytest.param({"x-amz-server-side-encryption": "AES256"}, True, False, id="encrypted by the server"),
+    ],
+)
+def test_what_an_etag_proves(
+    monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], proved: bool, doubtful: bool
+) -> None:
+    done = copy(monkeypatch, Fake(b"hello", {**HEADERS, **headers}))
+    assert (done.proved, done.doubtful) == (proved, doubtful)
+
+
+def test_a_damaged_source_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = copy(monkeypatch, Fake(b"hellp", HEADERS))
+    assert (done.proved, done.doubtful) == (False, True)
+
+
+def test_other_bytes_than_were_mirrored_are_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake(b"hellp", HEADERS)
+    with pytest.raises(IntegrityError, match="SHA-256 differs"):
+        copy(monkeypatch, fake, sha256=SHA256)
+    assert fake.put == []
+
+
+def test_a_target_with_other_etags_is_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert copy(monkeypatch, Fake(b"hello", HEADERS, etag="opaque", keeps=b"hello")).target_etag == "opaque"
+    with pytest.raises(IntegrityError, match="what the target holds is not what it was sent"):
+        copy(monkeypatch, Fake(b"hello", HEADERS, etag="opaque", keeps=b"hellp"))
