@@ -63,7 +63,10 @@ def stop_at(root: Path, pattern: str, action: str) -> tuple[dict[str, str], Path
 @contextlib.contextmanager
 def started(argv: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """A process in a session of its own, of which nothing is left at the end."""
+    # Started in the background by a shell, we ignore Ctrl-C, and whom we start would inherit that.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(argv, env=environment, start_new_session=True, stderr=subprocess.PIPE)
+    signal.signal(signal.SIGINT, ignored)
     try:
         yield process
     finally:
