@@ -31,7 +31,7 @@ from .s3_raw import Answer
 from .throttle import Budget, Rate
 
 PART = 8 << 20  # larger objects travel in parts of this size
-BUDGET = 48 << 20  # bytes held at once by all copies together
+BUDGET = 32 << 20  # bytes held at once by all copies together
 _PARTS = 10_000  # S3 takes no more in one upload
 _PART_WORKERS = 8
 _AHEAD = 3

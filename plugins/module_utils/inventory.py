@@ -71,7 +71,8 @@ class Inventory:
         statement = f"INSERT OR REPLACE {values}"
         if newest:
             kept = ", ".join(f"{name} = excluded.{name}" for name in names)
-            statement = f"INSERT {values} ON CONFLICT DO UPDATE SET {kept} WHERE excluded.modified > {table}.modified"
+            later = f"WHERE excluded.modified > {table}.modified"
+            statement = f"INSERT {values} ON CONFLICT (key) DO UPDATE SET {kept} {later}"
         several = iter(rows)
         while True:
             batch = list(itertools.islice(several, _BATCH))

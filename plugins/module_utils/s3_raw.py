@@ -32,7 +32,7 @@ from .errors import LifeboatError
 PATIENCE = 4  # attempts in all
 _PAUSE = 0.5
 _BUSY = ("InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout", "ServerBusy", "OperationAborted")
-_CONNECTIONS = 64
+_CONNECTIONS = 256  # that are kept; urllib3 logs a warning for each one more
 _NOTHING = hashlib.sha256(b"").hexdigest()
 
 
