@@ -358,11 +358,11 @@ def test_killed_and_taken_up_again(world: MakeWorld) -> None:
     done = len(list(bucket.objects(one.vault)))
     assert 50 <= done < total
     manifest = one.take()
-    # A few were copied, and the kill came before their line was written.
-    assert total - done <= manifest.details["copied"] <= total - done + 8
+    assert manifest.details["copied"] == total - done
     known = one.listing(manifest)
     assert len(known) == total
-    assert all(row["sha256"] for row in known.values())
+    # A few were copied, and the kill came before their line was written: compared, not read again.
+    assert sum(not row["sha256"] for row in known.values()) <= 8
     assert not journal.exists()
     assert [check.result for check in mirror.verify_objects(one.config, known.values(), one.source)] == [PASS] * 3
 
