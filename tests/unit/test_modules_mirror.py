@@ -1,0 +1,156 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module bucket_sync, by its real main(); the buckets are a table. tests/objects has real ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+from ansible.module_utils.common import warnings
+from ansible_collections.lifeboat.dr.plugins.module_utils import bucket, bucket_settings, lock, mirror_guard, repository
+from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Bucket, Version
+from ansible_collections.lifeboat.dr.plugins.module_utils.copier import Copied, Copier
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
+from builders import Run, settings
+
+AT = datetime(2026, 11, 24, 2, 0, 0, tzinfo=timezone.utc)
+
+
+class World:
+    """Two buckets of keys and ETags. `refuses`: keys that the vault does not take, and why."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.held: dict[str, dict[str, str]] = {"uploads": {"a": "1", "b": "2", "c": "3"}, "mirror": {}}
+        self.refuses: dict[str, LifeboatError] = {}
+        self.written = 0
+        monkeypatch.setattr(bucket, "versions", self.versions)
+        monkeypatch.setattr(bucket, "objects", self.versions)
+        monkeypatch.setattr(bucket, "versioning", lambda one: "Enabled" if one.name == "mirror" else "")
+        monkeypatch.setattr(bucket, "skew", lambda _: 0.0)
+        monkeypatch.setattr(bucket_settings, "read", lambda _: {})
+        monkeypatch.setattr(mirror_guard, "sweep", lambda *_: [])
+        monkeypatch.setattr(Copier, "copy", lambda _, *asked: self.copy(*asked))
+        monkeypatch.setattr(Bucket, "requests", self)
+
+    def versions(self, one: Bucket, prefix: str = "") -> list[Version]:
+        name = one.name
+        return [
+            Version(key, 1, etag, AT, f"{name}-{etag}" if name == "mirror" else "null")
+            for key, etag in self.held[name].items()
+            if key.startswith(prefix)
+        ]
+
+    def copy(self, key: str, size: int, etag: str, version: str) -> Copied:
+        if key in self.refuses:
+            raise self.refuses[key]
+        self.held["mirror"][key] = etag
+        self.written += 1
+        return Copied(key, size, etag, "f" * 64, f"mirror-{etag}", etag, proved=True)
+
+    def call(self, method: str, name: str, key: str, **_: Any) -> Any:
+        etag = self.held[name].get(key, "")
+        if method == "DELETE":
+            del self.held[name][key]
+            self.written += 1
+        return Answer({"content-length": "1", "etag": etag, "x-amz-version-id": f"mirror-{etag}"})
+
+
+@dataclasses.dataclass
+class Answer:
+    headers: Mapping[str, str]
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(monkeypatch)
+
+
+def given(root: Path, **more: Any) -> dict[str, Any]:
+    said = settings(
+        root,
+        objects={"bucket": "uploads", "endpoint_url": "http://store:9000"},
+        vault={"objects_bucket": "mirror", "endpoint_url": "http://vault:9000"},
+    )
+    names = ("objects_access_key", "objects_secret_key", "vault_access_key", "vault_secret_key")
+    return {"settings": said, "secrets": dict.fromkeys(names, "hunter2"), **more}
+
+
+def published(root: Path) -> list[str]:
+    return repository.from_settings({"type": "local", "path": str(root / "backup")}, {}).published("objects")
+
+
+def test_bucket_sync_changes(run: Run, tmp_path: Path, world: World) -> None:
+    planned = run("bucket_sync", check=True, **given(tmp_path))
+    assert (planned["changed"], planned["details"]["copy"], planned["details"]["consistency"]) == (True, 3, "eventual")
+    assert planned["diff"]["after"] == "3 objects to copy, 0 to compare, 0 to remove\n"
+    assert (world.written, published(tmp_path)) == (0, [])
+    done = run("bucket_sync", **given(tmp_path))
+    assert (done["changed"], done["details"]["copied"], done["details"]["objects"]) == (True, 3, 3)
+    assert published(tmp_path) == [done["id"]]
+    assert world.held["mirror"] == world.held["uploads"]
+    assert "warnings" not in done
+    again = run("bucket_sync", **given(tmp_path))
+    assert (again["details"]["copied"], again["details"]["removed"], world.written) == (0, 0, 3)
+    assert len(published(tmp_path)) == 2
+
+
+def test_bucket_sync_warns_of_what_the_vault_does_not_hold(
+    run: Run, tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warnings, "_global_warnings", type(warnings._global_warnings)())  # a module's process ends
+    why = LifeboatError("read the object", "b", "it was overwritten each time while being read")
+    world.refuses["b"] = why
+    done = run("bucket_sync", **given(tmp_path))
+    assert done["details"]["unheld"] == [{"key": "b", "why": why.cause}]
+    assert any("does not hold 1 objects of uploads, the first is 'b'" in str(one) for one in done["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ({}, "the bucket is empty, and 3 of the 3 objects there would be removed"),
+        ({"a": "1", "b": "x", "c": "3"}, "0 of the 3 objects there would be removed and 1 overwritten, 33 %"),
+    ],
+)
+@pytest.mark.parametrize("check", [True, False])
+def test_bucket_sync_fails_before_a_great_change(
+    run: Run, tmp_path: Path, world: World, held: dict[str, str], said: str, check: bool
+) -> None:
+    run("bucket_sync", **given(tmp_path))
+    world.held["uploads"] = held
+    refused = run("bucket_sync", check=check, **given(tmp_path))
+    assert refused["failed"]
+    assert said in refused["msg"]
+    assert "override=true" in refused["remedy"]
+    assert (len(world.held["mirror"]), len(published(tmp_path))) == (3, 1)
+    assert run("bucket_sync", check=check, **given(tmp_path, override=True))["changed"]
+    assert world.held["mirror"] == (held if not check else {"a": "1", "b": "2", "c": "3"})
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (LifeboatError("write the object", "b", "the line was cut", "Try again."), "the line was cut"),
+        (None, "hold"),
+    ],
+)
+def test_bucket_sync_fails_and_publishes_nothing(
+    run: Run, tmp_path: Path, world: World, raised: Optional[LifeboatError], said: str
+) -> None:
+    if raised is not None:
+        world.refuses["b"] = raised
+        failed = run("bucket_sync", **given(tmp_path))
+    else:
+        with lock.held("shop", "another run"):
+            failed = run("bucket_sync", **given(tmp_path))
+    assert failed["failed"]
+    assert said in failed["msg"]
+    assert published(tmp_path) == []
+    world.refuses.clear()
+    assert run("bucket_sync", **given(tmp_path))["details"]["objects"] == 3
