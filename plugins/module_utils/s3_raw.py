@@ -27,7 +27,7 @@ from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
 from . import s3
-from .errors import LifeboatError
+from .errors import LifeboatError, UsageError
 
 PATIENCE = 4  # attempts in all
 _PAUSE = 0.5
@@ -67,6 +67,13 @@ class Requests:
             "retries": False,
         }
         parts = urlsplit(self._endpoint)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UsageError(
+                "connect to S3",
+                self._endpoint,
+                "it is not like http://host:9000 or https://host",
+                "Correct endpoint_url.",
+            )
         if parts.scheme == "https":
             known = self._ca_bundle or os.environ.get("AWS_CA_BUNDLE") or get_cert_path(True)
             options.update(cert_reqs="CERT_REQUIRED", ca_certs=known)
@@ -156,10 +163,10 @@ class Requests:
             )
         except raised.SSLError as exc:
             raise known.SSLError(**where, error=exc) from exc
+        except raised.NewConnectionError as exc:  # before 2.0 it was a kind of the next
+            raise known.EndpointConnectionError(**where, error=exc) from exc
         except raised.ConnectTimeoutError as exc:
             raise known.ConnectTimeoutError(**where, error=exc) from exc
-        except raised.NewConnectionError as exc:
-            raise known.EndpointConnectionError(**where, error=exc) from exc
         except raised.ReadTimeoutError as exc:
             raise known.ReadTimeoutError(**where, error=exc) from exc
         except raised.HTTPError as exc:

@@ -169,8 +169,14 @@ def test_what_is_no_listing_says_so(server: dict[str, Any], answers: list[Answer
 
 def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_raw, "_PAUSE", 0.001)
-    with pytest.raises(LifeboatError, match="Check endpoint_url"):
+    with pytest.raises(LifeboatError, match=r"Could not connect to the endpoint URL.*Check endpoint_url"):
         list(bucket.versions(Bucket("uploads", "http://127.0.0.1:9", access_key="k", secret_key="s")))
+
+
+@pytest.mark.parametrize("url", ["store:9000", "ftp://store", "http://", "/srv"])
+def test_an_endpoint_that_is_none(url: str) -> None:
+    with pytest.raises(UsageError, match="it is not like http://host:9000"):
+        list(bucket.versions(Bucket("uploads", url, access_key="k", secret_key="s")))
 
 
 @pytest.mark.parametrize(
