@@ -14,6 +14,7 @@ from typing import Callable, Optional
 from . import bucket, bucket_settings, objects_compare, runtime
 from .bucket import Bucket
 from .config import Config
+from .dump import human
 from .errors import LifeboatError, UsageError
 from .inventory import Inventory
 from .objects_compare import Point
@@ -59,7 +60,7 @@ def assess(config: Config, reference: Optional[Point], *, log: Log) -> Assessmen
         return Assessment(DOWN, (f"the endpoint does not let us in: {exc.cause}",), words, refused=exc.cause)
     except LifeboatError as exc:
         return Assessment(DOWN, (f"{service or 'the endpoint'} is {words} and does not answer: {exc.cause}",), words)
-    emptied = _emptied(config, stack) if state else ""
+    emptied = _emptied(config, stack, state.id) if state else ""
     if emptied or not there:
         findings = [emptied] if emptied else []
         findings += [] if there else [f"the bucket {source.name} is missing"]
@@ -72,7 +73,7 @@ def assess(config: Config, reference: Optional[Point], *, log: Log) -> Assessmen
         return Assessment(DAMAGED, (f"the bucket {source.name} cannot be read: {exc.cause}",), words, unreadable=True)
 
 
-def _emptied(config: Config, stack: Runtime) -> str:
+def _emptied(config: Config, stack: Runtime, container: str) -> str:
     """A running server may serve files that were deleted under it, until it is started anew."""
     try:
         path = data_mount(config, stack).path
@@ -80,8 +81,40 @@ def _emptied(config: Config, stack: Runtime) -> str:
         return ""
     if path == Path() or not path.is_dir():
         return f"the data directory of {config.objects.service} is gone" if path != Path() else ""
-    holds = any(files for _, _, files in os.walk(path))
-    return "" if holds else f"the data directory of {config.objects.service} is empty ({path})"
+    sizes = [_size(os.path.join(folder, name)) for folder, _, files in os.walk(path) for name in files]
+    if not sizes:
+        return f"the data directory of {config.objects.service} is empty ({path})"
+    gone = _deleted_bytes(config.objects.data_directory or DATA_DIRECTORY, container or config.objects.service)
+    if gone <= max(sum(sizes), 1 << 20):  # a server that tidies up holds on to a file that it deleted, for a moment
+        return ""
+    return (
+        f"the data directory of {config.objects.service} is emptied: {human(sum(sizes))} are left, {human(gone)} were"
+        f" deleted and are there only until the service ends ({path})"
+    )
+
+
+def _size(path: str) -> int:
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0
+
+
+def _deleted_bytes(inside: str, owner: str) -> int:
+    """Bytes of files below `inside` that the container (or unit) `owner` holds open and nobody can reach any more."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if owner not in (process / "cgroup").read_text():
+                continue
+            for one in (process / "fd").iterdir():
+                if os.readlink(one).startswith(f"{inside}/"):  # noqa: PTH115 - Path.readlink() tidies the path up
+                    info = one.stat()
+                    if not info.st_nlink:
+                        found[info.st_dev, info.st_ino] = info.st_size
+        except OSError:  # it ended meanwhile
+            continue
+    return sum(found.values())
 
 
 def data_mount(config: Config, stack: Runtime) -> DataMount:
