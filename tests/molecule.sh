@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 scenarios=("$@")
-[ $# -gt 0 ] || scenarios=(default corrupt_backup recover_database recover_object_storage foreign_stack)
+[ $# -gt 0 ] || scenarios=(default corrupt_backup recover_database recover_object_storage recovery_point foreign_stack)
 began=$SECONDS
 trap 'molecule destroy --scenario-name default >/dev/null 2>&1 || echo "molecule: the hosts could not be removed: molecule destroy" >&2' EXIT
 
