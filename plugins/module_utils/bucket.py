@@ -214,6 +214,26 @@ def _pages(bucket: Bucket, query: Mapping[str, str], marks: Marks) -> Iterator[V
             seen.add(mark)
 
 
+def uploads(bucket: Bucket) -> Iterator[tuple[str, str, datetime]]:
+    """Uploads of parts that are not finished: key, upload id, when they were begun."""
+    attempted, more = "list unfinished uploads", {"uploads": ""}
+    seen: set[str] = set()
+    while repr(more) not in seen:
+        seen.add(repr(more))
+        head: dict[str, str] = {}
+        for child in _ask(bucket, {**more, "encoding-type": "url"}, attempted):
+            head[_plain(child.tag)] = child.text or ""
+            if _plain(child.tag) == "Upload":
+                said = {_plain(one.tag): one.text or "" for one in child}
+                key = unquote_plus(said["Key"]) if head.get("EncodingType") == "url" else said["Key"]
+                yield key, said["UploadId"], _moment(said["Initiated"])
+        if head.get("IsTruncated", "").lower() != "true":
+            return
+        key_marker = head.get("NextKeyMarker", "")
+        key_marker = unquote_plus(key_marker) if head.get("EncodingType") == "url" else key_marker
+        more = {"uploads": "", "key-marker": key_marker, "upload-id-marker": head.get("NextUploadIdMarker", "")}
+
+
 def _version_marks(head: Mapping[str, str], decode: Callable[[str], str]) -> dict[str, str]:
     found = {"key-marker": decode(head.get("NextKeyMarker", ""))}
     return {**found, "version-id-marker": head["NextVersionIdMarker"]} if head.get("NextVersionIdMarker") else found

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Callable, Optional
 
-from . import bucket, catalog, mirror_mc, repository, s3
+from . import bucket, catalog, mirror_mc, repository
 from .bucket import Bucket
 from .config import Config
 from .errors import UsageError
@@ -94,11 +94,11 @@ def guard(config: Config, source: Bucket, vault: Bucket, numbers: Numbers, overr
 def sweep(vault: Bucket, older_than: timedelta, now: datetime) -> list[str]:
     """Abort uploads of parts that a killed run left: they cost money and show in no listing. Returns their keys."""
     swept = []
-    with s3.spoken("sweep unfinished uploads", vault.url):
-        for page in vault.client.get_paginator("list_multipart_uploads").paginate(Bucket=vault.name):
-            for one in page.get("Uploads", ()):
-                if now - one["Initiated"] > older_than:
-                    which = {"Key": one["Key"], "UploadId": one["UploadId"]}
-                    vault.client.abort_multipart_upload(Bucket=vault.name, **which)
-                    swept.append(str(one["Key"]))
+    for key, upload, initiated in list(bucket.uploads(vault)):
+        if now - initiated > older_than:
+            vault.requests.call(
+                "DELETE", vault.name, key, {"uploadId": upload}, attempted="sweep an unfinished upload",
+                subject=f"{key!r} in {vault.url}",
+            )  # fmt: skip
+            swept.append(key)
     return swept

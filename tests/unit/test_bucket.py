@@ -261,3 +261,20 @@ def test_what_is_not_configured(tmp_path: Path) -> None:
     made = dataclasses.replace(stack(tmp_path), secrets={"vault_access_key": "x"})
     with pytest.raises(UsageError, match="vault_access_key or vault_secret_key is not set"):
         bucket.vault(made)
+
+
+def upload(key: str) -> str:
+    said = {"Key": key, "UploadId": f"u{key}", "Initiated": "2026-11-24T02:00:00Z"}
+    return "<Upload>" + "".join(f"<{name}>{value}</{name}>" for name, value in said.items()) + "</Upload>"
+
+
+def test_unfinished_uploads_of_all_pages(server: dict[str, Any]) -> None:
+    kind = "ListMultipartUploadsResult"
+    marks = "<NextKeyMarker>a+b</NextKeyMarker><NextUploadIdMarker>u1</NextUploadIdMarker>"
+    server["answers"] = [page(upload("a+b"), kind=kind, more=marks), page(upload("c%2Bd"), kind=kind)]
+    assert [(key, one) for key, one, _ in bucket.uploads(server["bucket"])] == [("a b", "ua+b"), ("c+d", "uc%2Bd")]
+    assert (server["asked"][1]["key-marker"], server["asked"][1]["upload-id-marker"]) == (["a b"], ["u1"])
+    server["answers"] = [page(kind=kind, more=marks)]  # for ever the same: two pages and no more
+    server["asked"].clear()
+    assert list(bucket.uploads(server["bucket"])) == []
+    assert len(server["asked"]) == 2

@@ -100,6 +100,18 @@ def test_bucket_sync_changes(run: Run, tmp_path: Path, world: World) -> None:
     assert len(published(tmp_path)) == 2
 
 
+def test_bucket_sync_changes_though_it_cannot_sweep(
+    run: Run, tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise LifeboatError("list unfinished uploads", "s3://mirror", "NotImplemented")
+
+    monkeypatch.setattr(mirror_guard, "sweep", refuse)
+    done = run("bucket_sync", **given(tmp_path))
+    assert done["details"]["copied"] == 3
+    assert any("were not swept" in line for line in done["log"])
+
+
 def test_bucket_sync_warns_of_what_the_vault_does_not_hold(
     run: Run, tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
