@@ -132,10 +132,10 @@ def _look_inside(config: Config, source: Bucket, reference: Point, words: str, l
     with Inventory() as inventory:
         unknown = objects_compare.load(config, inventory, source, reference, log=log)
         objects_compare.settle(inventory, source, known=not unknown)
-        found, unsure = objects_compare.judge(config, inventory, reference, unknown)
+        found, unsure, told = objects_compare.judge(config, inventory, reference, unknown)
         bad, unread, damaged = objects_compare.sample(inventory, source)
     findings += [*found, *bad]
     return Assessment(
-        DAMAGED if findings else HEALTHY, tuple(findings), words, (*unsure, *unread), tuple(warnings),
+        DAMAGED if findings else HEALTHY, tuple(findings), words, (*unsure, *unread), (*warnings, *told),
         unreadable=bool(bad), ruined=damaged >= objects_compare.ENOUGH,
     )  # fmt: skip

@@ -44,7 +44,9 @@ DIFFERS = f"point p JOIN live l USING (key) WHERE {_OTHER}"
 UNKNOWN_TO_POINT = "live l WHERE NOT EXISTS (SELECT 1 FROM point p WHERE p.key = l.key)"
 # What is known of a key that is gone or differs. same: another tag, the same bytes. right: so the database has it now.
 # wrong: the database has it otherwise, or it cannot be read. doubt: nobody can say. lost: not even the vault has it.
-SAME, RIGHT, WRONG, DOUBT, LOST = "same", "right", "wrong", "doubt", "lost"
+# loose: gone, and no row knows it: deleted rightly, or never one of the database's. A recovery brings it back, for an
+# object too many is told, and one too few is lost.
+SAME, RIGHT, WRONG, DOUBT, LOST, LOOSE = "same", "right", "wrong", "doubt", "lost", "loose"
 UNHELD = "NOT EXISTS (SELECT 1 FROM held h WHERE h.key = p.key AND h.version = p.version)"
 
 
@@ -159,7 +161,7 @@ def settle(inventory: Inventory, source: Bucket, *, known: bool) -> None:
     known: the database was asked. An object whose tag differs is read: a tag need not be a hash of the bytes.
     """
     row = "EXISTS (SELECT 1 FROM rows r WHERE r.key = p.key)"
-    verdict = f"CASE WHEN {row} THEN '{WRONG}' ELSE '{RIGHT}' END" if known else f"'{DOUBT}'"
+    verdict = f"CASE WHEN {row} THEN '{WRONG}' ELSE '{LOOSE}' END" if known else f"'{DOUBT}'"
     inventory.change(f"INSERT INTO settled SELECT p.key, {verdict} FROM {GONE}")
     columns = "key, p.size, p.etag, p.sha256, l.size"
     differing = list(inventory.each(f"SELECT {columns} FROM {DIFFERS} ORDER BY key LIMIT {READ_MOST}"))
@@ -217,26 +219,38 @@ def _impatient(one: Bucket) -> s3.Client:
     return s3.connect(one.endpoint_url, one.region, *keys, patience=SILENCE, attempts=1)
 
 
-def judge(config: Config, inventory: Inventory, point: Point, unknown: str) -> tuple[list[str], list[str]]:
-    """(findings, what nobody can say) of what settle() found out. unknown: why the database could not be asked."""
-    findings, unsure = [], []
+def judge(config: Config, inventory: Inventory, point: Point, unknown: str) -> tuple[list[str], list[str], list[str]]:
+    """(findings, what nobody can say, what is worth telling) of what settle() found out.
+
+    unknown: why the database could not be asked.
+    """
+    findings, unsure, told = [], [], []
     missing = few(inventory, f"{GONE} AND {_is(WRONG)}")
     if missing:
         findings.append(f"objects are gone that the database knows: {missing}")
     overwritten = few(inventory, f"{DIFFERS} AND {_is(WRONG)}")
     if overwritten:
         findings.append(f"objects are neither what {point.id} nor what the database has: {overwritten}")
-    doubtful = f"settled WHERE how = '{DOUBT}'"
-    count, total = inventory.counted(doubtful)[0], inventory.count("point")
-    if count:
-        words = f"of {total} objects are gone or overwritten since {point.id}: {few(inventory, doubtful)}"
-        if count == total or 100 * count > config.objects.change_limit * total:
-            findings.append(f"more than the {config.objects.change_limit} % {words}")
-        else:
-            unsure.append(f"{words}; rightly or not, nobody can say")
+    either = f"settled WHERE how IN ('{DOUBT}', '{LOOSE}')"
+    count, total = inventory.counted(either)[0], inventory.count("point")
+    if count and (count == total or 100 * count > config.objects.change_limit * total):
+        words = f"of {total} objects are gone or overwritten since {point.id}: {few(inventory, either)}"
+        findings.append(f"more than the {config.objects.change_limit} % {words}")
+    elif count:
+        doubtful = few(inventory, f"settled WHERE how = '{DOUBT}'")
+        words = (
+            f"of {total} objects are gone or overwritten since {point.id}: {doubtful}; rightly or not, nobody can say"
+        )
+        unsure += [words] if doubtful else []
+        loose = few(inventory, f"settled WHERE how = '{LOOSE}'")
+        told += (
+            [f"objects are gone since {point.id} that no row knows: {loose}; a recovery brings them back"]
+            if loose
+            else []
+        )
     if unknown:
         unsure.append(f"what the database says of the objects: {unknown}")
-    return findings, unsure
+    return findings, unsure, told
 
 
 def _is(how: str) -> str:

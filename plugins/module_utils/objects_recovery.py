@@ -214,14 +214,17 @@ def restore_objects(
         raise IntegrityError("restore the objects", identity, problem, "Choose another (`lifeboat list`).")
     stack, source = runtime.connect(config), bucket.source(config)
     clock = [time.monotonic()]
-    if bucket_settings.make(source):
+    made = bucket_settings.make(source)
+    if made:
         log(f"made {source.url}")
     settings = bucket_settings.apply(source, point.settings)
     for one in settings:
         log(f"set the bucket's {one} as it was")
     with Inventory() as inventory:
         objects_compare.hold(config, inventory, point, prefix=prefix, log=log)
-        wanted = to_restore(keep=not (asked or fresh))
+        # In a bucket that lost everything nothing was the application's own doing.
+        keep = not (asked or fresh or made) and inventory.count("live") > 0
+        wanted = to_restore(keep=keep)
         lost = objects_compare.leave_out_unheld(config, inventory, prefix, wanted) if partial else ""
         aside = Aside(source, stamp, versioned=bucket.versioning(source) == "Enabled", log=log)
         aside.keep(key for (key,) in inventory.each(f"SELECT key FROM live p WHERE {wanted}"))
@@ -235,7 +238,7 @@ def restore_objects(
         if config.objects.service:
             log(f"starting {config.objects.service} anew: only what is on its disk counts")
             restart(config, stack)
-        expected = f"point p WHERE {objects_compare.expected(keep=not (asked or fresh))}"
+        expected = f"point p WHERE {objects_compare.expected(keep=keep)}"
         checks = _prove(config, inventory, expected, sample, copied, log)
         if lost:
             checks.append(Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {lost}"))

@@ -53,7 +53,7 @@ Rows = Optional[list[Any]]
 SETTLED: list[tuple[str, Optional[Object], Rows, str]] = [
     ("gone, nobody to ask", None, None, "doubt"),
     ("gone, and the database knows it", None, [["a"]], "wrong"),
-    ("gone, as in the database", None, [["b"]], "right"),
+    ("gone, and no row knows it", None, [["b"]], "loose"),
     ("overwritten, nobody to ask", Object(NEW), None, "doubt"),
     ("overwritten, no row names it", Object(NEW), [["b"]], "doubt"),
     ("overwritten, the row has the old size", Object(NEW), [["a", 9]], "wrong"),
@@ -133,7 +133,7 @@ def test_without_the_database_a_share_decides(
     config = make_config(tmp_path, objects={**OBJECTS, "change_limit": limit}, vault=VAULT)
     with Inventory() as inventory:
         objects_compare.hold(config, inventory, point, prefix="", log=lambda _: None)
-        found, unknown = objects_compare.judge(config, inventory, point, "")
+        found, unknown, _ = objects_compare.judge(config, inventory, point, "")
     assert (bool(found), bool(unknown)) == (finding, unsure)
     assert all("gone or overwritten" in one for one in found + unknown)
 
@@ -151,7 +151,7 @@ def test_findings_name_a_few_keys_and_count_the_rest(
     config = make_config(tmp_path, objects={**OBJECTS, "keys_query": QUERY}, vault=VAULT)
     with Inventory() as inventory:
         objects_compare.hold(config, inventory, point, prefix="", log=lambda _: None)
-        found, unsure = objects_compare.judge(config, inventory, point, "")
+        found, unsure, _ = objects_compare.judge(config, inventory, point, "")
     assert found == [
         "objects are gone that the database knows: 11 (k00, k01, k02, k03, k04, k05, k06, k07 and 3 more)",
         f"objects are neither what {point.id} nor what the database has: 1 (k11)",

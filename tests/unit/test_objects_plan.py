@@ -223,7 +223,20 @@ def test_an_application_may_change_its_objects(case: Case) -> None:
     assert (asked["mode"], asked["counts"]["gone"], asked["counts"]["differ"]) == ("fill", 1, 1)
     lose(case, "b")
     damaged = case.plan()
-    assert (damaged["condition"], damaged["counts"]["gone"], damaged["counts"]["differ"]) == ("damaged", 1, 0)
+    assert (damaged["condition"], damaged["counts"]["gone"], damaged["counts"]["differ"]) == ("damaged", 2, 0)
+
+
+def test_objects_that_no_row_knows_are_told_and_above_the_limit_are_damage(case: Case) -> None:
+    """They may be nobody's, or thumbnails that no table names: a folder of those must not vanish in silence."""
+    case.known(["a"])
+    lose(case, "d")
+    made = case.plan()
+    assert (made["condition"], made["unchecked"]) == ("healthy", [])
+    assert any("that no row knows: 1 (d)" in one for one in made["warnings"])
+    lose(case, "b")
+    made = case.plan()
+    assert (made["condition"], made["counts"]["gone"]) == ("damaged", 2)
+    assert "more than the 30 % of 4 objects" in made["findings"][0]
 
 
 def test_what_nobody_can_say_is_said_to_be_unchecked(case: Case) -> None:

@@ -369,12 +369,22 @@ def test_what_the_database_has_as_it_is_now_stays_unless_a_state_was_asked_for(c
     case.world.live.objects["a"] = Object(b"changed", AFTER)
     del case.world.live.objects["b"], case.world.live.objects["c"]
     done = case.restore(asked=False)
-    assert case.copied == [["c"]]
-    assert case.bodies() == {"a": b"changed", "c": b"body of c", "d": b"body of d"}
+    assert case.copied == [["b", "c"]], "b is no row's: too many objects are told, too few are lost"
+    assert case.bodies() == {"a": b"changed", **{key: f"body of {key}".encode() for key in "bcd"}}
     assert {one["name"]: one["result"] for one in done["checks"]}["rows without objects"] == PASS
     case.copied.clear()
     case.restore()
-    assert case.copied == [["a", "b"]]
+    assert case.copied == [["a"]]
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_a_bucket_that_lost_everything_gets_everything_back(case: Case, missing: bool) -> None:
+    """Also what no row knows, and what a row has otherwise: none of it is there to be right."""
+    case.known(["a", 7])
+    case.world.live.missing, case.world.live.objects = missing, {}
+    done = case.restore(asked=False)
+    assert case.copied == [["a", "b", "c", "d"]]
+    assert done["checks"][0]["result"] == PASS
 
 
 def test_rows_written_after_the_point_are_told_apart(case: Case) -> None:
