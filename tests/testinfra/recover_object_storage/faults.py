@@ -91,7 +91,7 @@ FAULTS = (
     Fault("container removed", remove_container, "down", "objects is absent", "started", loses=False),
     Fault("service refuses to start", refuse_to_start, "down", "objects is", "rebuild", kept=True),
     Fault("data directory emptied", empty_while_stopped, "down", "objects is exited", "fill"),
-    Fault("data directory emptied under it", empty_while_running, "damaged", "data directory of objects is empt", "rebuild", kept=True),
+    Fault("data directory emptied under it", empty_while_running, "damaged", "objects is empt", "rebuild", kept=True),
     Fault("data directory corrupted", corrupt, "damaged", "objects read are damaged", "rebuild", kept=True),
     Fault("volume removed", remove_volume, "down", "objects is absent", "fill"),
     Fault("bucket deleted", delete_bucket, "damaged", "the bucket uploads is missing", "fill"),
