@@ -335,7 +335,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=2.5, help="size of the database (default: 2.5)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; the median counts (default: 3)")
-    parser.add_argument("--visits", type=int, default=200, help="web visits at a time in the data (default: 60)")
+    parser.add_argument("--visits", type=int, default=200, help="web visits at a time in the data (default: 200)")
     parser.add_argument("--image", default="lifeboat-lab/postgres:17", help="PostgreSQL's image")
     parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), help="where the backups go, on a real disk")
     parser.add_argument("--output", type=Path, help="for the results (default: docs/bench; .cache/bench below 1 GB)")
