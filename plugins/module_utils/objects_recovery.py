@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from . import (
     bucket,
@@ -45,6 +45,7 @@ from .sources import REPOSITORY, Sources, open_place
 
 Log = Callable[[str], None]
 SCRATCH = "lifeboat-check-"
+SETTLING = 60.0  # seconds that a store may take from its first answer until it finds every object
 RESTARTS_ENOUGH = 4
 
 
@@ -89,7 +90,7 @@ def _start_and_look(
         log(f"it does not: {exc.cause}")
         return "rebuild", []
     reference = objects_choose.reference_of(Sources(config, "objects"))
-    seen = objects_assess.assess(config, reference, log=log)
+    seen = _settled(config, reference, log)
     if seen.refused:
         raise objects_plan.refusal(config, seen.refused)
     if seen.condition == plan.HEALTHY and planned["asked"]:
@@ -105,6 +106,18 @@ def _start_and_look(
     if seen.condition == plan.DOWN or seen.emptied or seen.ruined or not _takes_objects(config, planned, log):
         return "rebuild", []
     return "fill", []
+
+
+def _settled(config: Config, reference: Optional[Point], log: Log) -> objects_assess.Assessment:
+    """A store that has just been started may list its objects long before it finds their bytes: look until it does."""
+    deadline = time.monotonic() + min(config.application.timeout, SETTLING)
+    while True:
+        seen = objects_assess.assess(config, reference, log=log)
+        wrong = seen.condition == plan.DOWN or seen.unreadable or seen.ruined
+        if not wrong or seen.refused or time.monotonic() > deadline:
+            return seen
+        log(f"it does not serve all it lists yet: {'; '.join(seen.findings[:1])}")
+        time.sleep(3)
 
 
 def _fit_to_fill(config: Config, stack: Runtime, planned: Mapping[str, Any], log: Log) -> str:

@@ -39,6 +39,12 @@ PLANNED: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fakes are at once what they will be."""
+    monkeypatch.setattr(objects_recovery, "SETTLING", -1.0)
+
+
 class Stack:
     """A stack that keeps a diary. comes_up: what its server is once started; fresh: what an empty one is."""
 

@@ -21,9 +21,9 @@ if [[ -z $S3_CONFIG ]]; then
 fi
 mkdir -p "$S3_DATA"
 # -volume.max=0 and small volumes: with too few volumes writes hang instead of failing.
-# -volume.preStopSeconds: a single server has no other volume servers to warn before it stops; the default is ten seconds.
+# A single server has nobody to wait for: ten seconds to elect itself, ten to tell others that it stops, are the defaults.
 # -ip=127.0.0.1: the parts find one another there whatever address the container gets after a restart.
 exec weed -logtostderr=true server -dir="$S3_DATA" -ip=127.0.0.1 -ip.bind=0.0.0.0 \
     -master.telemetry=false -master.volumeSizeLimitMB=128 -volume.max=0 \
-    -volume.preStopSeconds=1 -filer -s3 -s3.port="$S3_PORT" -s3.config="$S3_CONFIG" \
+    -master.electionTimeout=1s -volume.preStopSeconds=1 -filer -s3 -s3.port="$S3_PORT" -s3.config="$S3_CONFIG" \
     -s3.port.iceberg=0 -s3.port.lance=0 "$@"
