@@ -148,6 +148,9 @@ class AlarmSettings:
     proof_age_days: int = 8
     recovery_target_seconds: int = 4 * 3600
     objects_target_seconds: int = 2 * 3600
+    backend_target_seconds: int = 3600
+    frontend_target_seconds: int = 1800
+    site_target_seconds: int = 8 * 3600
 
 
 @dataclass(frozen=True)

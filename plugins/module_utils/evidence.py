@@ -20,8 +20,10 @@ from .manifest import format_time, parse_time
 from .version import VERSION
 
 SCHEMA = "lifeboat.dr/evidence"
-# The checks that say that the data was compared with what it should be: a database's, a bucket's, or as it stands.
-COMPARED = ("tables", "objects", "data")
+# By scenario, the checks of which at least one must have been made, or nothing is proved: that data was compared with
+# what it should be, that the application answered, that the public site serves the expected commit.
+_DATA = ("tables", "objects", "data")
+PROOFS = {"database": _DATA, "object_storage": _DATA, "backend": ("application",), "frontend": ("site",), "site": _DATA}
 
 
 def build(
@@ -38,9 +40,10 @@ def build(
 ) -> dict[str, Any]:
     """Put one recovery's facts together.
 
-    phases: [{name, started_at, finished_at, ...}] in order; results: the modules' checks. The clock runs from the first
-    phase's start to the last one's end. verdict: FAIL on an error after something was changed, ABORTED before; FAIL
-    also when the recovery took longer than its target.
+    planned: {condition, findings, unchecked, passed_over, target_seconds, backup (where one was used)}. phases: [{name,
+    started_at, finished_at, ...}] in order, with what is worth keeping of each; results: the modules' checks. The clock
+    runs from the first phase's start to the last one's end. verdict: FAIL on an error after something was changed,
+    ABORTED before; FAIL also when the recovery took longer than its target.
     """
     checks = [Check(one["name"], one["result"], one.get("detail", "")) for one in results]
     timeline = [_phase(one) for one in phases]
@@ -49,14 +52,15 @@ def build(
         first, last = parse_time(str(phases[0]["started_at"])), parse_time(str(phases[-1]["finished_at"]))
         seconds = round((last - first).total_seconds(), 2)
     target = int(planned["target_seconds"])
-    if not error and not any(one.name in COMPARED for one in checks):
-        checks.append(Check("data", COULD_NOT_VERIFY, "the data was compared with nothing"))
+    proofs = PROOFS.get(scenario, _DATA)
+    if not error and not any(one.name in proofs for one in checks):
+        checks.append(Check(proofs[-1], COULD_NOT_VERIFY, f"the {proofs[-1]} was compared with nothing"))
     if not error:
         checks.append(
             Check("recovery time", PASS if seconds <= target else FAIL, f"{seconds:.0f} s, target {target} s")
         )
     touched = any(one["name"] not in ("assess", "plan", "confirm") for one in phases)
-    backup = planned["backup"]
+    backup = planned.get("backup")
     return {
         "schema": SCHEMA,
         "version": [1, 0],
@@ -75,7 +79,7 @@ def build(
             "findings": planned["findings"],
             "unchecked": planned["unchecked"],
         },
-        "backup": {key: backup[key] for key in ("id", "taken_at", "age_seconds", "size")},
+        "backup": {key: backup[key] for key in ("id", "taken_at", "age_seconds", "size")} if backup else None,
         "passed_over": planned["passed_over"],
         "phases": timeline,
         "seconds": seconds,
@@ -84,18 +88,21 @@ def build(
     }
 
 
+# What is worth keeping of a phase; anything else that a module returned stays out of the record.
+_KEPT = (
+    "quarantine", "quarantined_database", "quarantine_bucket", "way_back", "stopped", "reindexed", "mode", "seconds_of",
+    "copied", "settings", "reconciled", "tried", "logs", "commit", "recovery_point",
+)  # fmt: skip
+
+
 def _phase(one: Mapping[str, Any]) -> dict[str, Any]:
     seconds = (parse_time(str(one["finished_at"])) - parse_time(str(one["started_at"]))).total_seconds()
-    kept = (
-        "quarantine", "quarantined_database", "quarantine_bucket", "way_back", "stopped", "reindexed", "mode",
-        "seconds_of", "copied", "settings", "reconciled",
-    )  # fmt: skip
     return {
         "name": one["name"],
         "started_at": one["started_at"],
         "finished_at": one["finished_at"],
         "seconds": round(seconds, 2),
-        **{key: one[key] for key in kept if one.get(key)},
+        **{key: one[key] for key in _KEPT if one.get(key)},
     }
 
 
@@ -117,8 +124,9 @@ def lines(record: Mapping[str, Any]) -> list[str]:
     shown = [
         f"{record['scenario']} of {record['stack']} on {record['host']}: {record['verdict']}",
         f"found:    {record['found']['condition']}" + "".join(f"; {one}" for one in record["found"]["findings"][:4]),
-        f"backup:   {record['backup']['id']} taken {record['backup']['taken_at']}",
     ]
+    if record["backup"]:
+        shown.append(f"backup:   {record['backup']['id']} taken {record['backup']['taken_at']}")
     shown += [f"          passed over {one['id']}: {one['problem']}" for one in record["passed_over"]]
     for one in record["phases"]:
         detail = one.get("seconds_of") or {}
