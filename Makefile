@@ -54,7 +54,7 @@ lab: setup ## Boot the lab: app1, vault1, spare1
 	@ansible-playbook molecule/shared/create.yml
 	@ansible-playbook -i inventories/lab molecule/shared/prepare.yml
 
-drill: lab ## Break the lab for real and recover it: make drill SCENARIO=database or object_storage
+drill: lab ## Break the lab for real and recover it: make drill SCENARIO=database (tests/lab/drill has the others)
 	@tests/lab/drill.sh $(SCENARIO)
 
 docs: setup ## Write docs/modules.md from the modules
