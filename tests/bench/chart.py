@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-WIDTH, LEFT, ROW = 720, 230, 26
+WIDTH, LEFT, ROW = 820, 345, 26  # LEFT: room for the longest label
 STYLE = """
  text { font: 13px system-ui, sans-serif; fill: #1f2328 }
  .head { font-weight: 600 } .small { font-size: 11px; fill: #59636e }
