@@ -46,6 +46,7 @@ IMAGES = {
     image.name: image
     for image in (
         Image("host", "lifeboat-lab/host:trixie"),
+        Image("spare", "lifeboat-lab/spare:trixie", borrows=("host/daemon.json", "host/lab-ssh-keys.service")),
         Image("vault", "lifeboat-lab/vault:trixie", "host", weed=True, borrows=("objects/objects-entrypoint.sh",)),
         Image("postgres", "lifeboat-lab/postgres:17"),
         Image("objects", "lifeboat-lab/objects:1", weed=True),
