@@ -66,7 +66,7 @@ class Taken:
             shown.append(f"{len(self.copied.copied)} copied to {self.copied.place}, {len(self.copied.held)} are there")
         if self.pruned is not None:
             shown.append(f"pruned {len(self.pruned['delete'])}")
-            shown += [f"kept by the store  {line}" for line in self.pruned["locked"]]
+            shown += prune.told(self.pruned, "pruned")
         if self.not_pruned:
             shown.append(f"not pruned: {self.not_pruned}")
         if self.unheld:

@@ -197,7 +197,7 @@ def _prune(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tu
     word = "would delete" if arguments.dry_run else "deleted"
     shown = [f"keep    {identity}  {', '.join(reasons)}" for identity, reasons in result["keep"].items()]
     shown += [f"{word}  {identity}" for identity in [*result["delete"], *result["swept"]]]
-    shown += [f"kept by the store  {line}" for line in result["locked"]]
+    shown += prune.told(result, word)
     shown.append(f"{len(result['keep'])} kept, {len(result['delete'])} {word}")
     return _with_vault(loaded, result["failed"], 0, result, shown)
 

@@ -11,7 +11,7 @@ import itertools
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .errors import LifeboatError
@@ -83,6 +83,16 @@ class Inventory:
                 self._base.executemany(statement, batch)
                 self._base.execute("COMMIT")
             count += len(batch)
+
+    def drop(self, table: str, names: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
+        """Remove the rows whose columns `names` are those of one of `rows`, which may be millions."""
+        statement = f"DELETE FROM {table} WHERE {' AND '.join(f'{name} = ?' for name in names)}"
+        several = iter(rows)
+        while batch := list(itertools.islice(several, _BATCH)):
+            with _explained(), self._writing:
+                self._base.execute("BEGIN")
+                self._base.executemany(statement, batch)
+                self._base.execute("COMMIT")
 
     def add_listing(self, table: str, entries: Iterable[Mapping[str, Any]]) -> int:
         """Add the lines of an objects backup's listing, as `live` or as `point`."""

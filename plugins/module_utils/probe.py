@@ -32,7 +32,8 @@ LOCKED = 4  # seconds that the locked object stays locked
 ABANDONED = timedelta(hours=1)  # a probe takes seconds: what is so old was left by one that died
 COSTS: Mapping[str, str] = {
     "versioning": "mirrored, it is of no one instant (consistency: eventual); as a vault it is refused",
-    "lifecycle": "replaced and removed objects never expire by themselves, so the vault grows",
+    "lifecycle": "replaced and removed objects never expire by themselves; the vault grows where retention may not"
+    " delete versions",
     "object_lock": "whoever has a key that may delete versions can destroy the backups: give the writer none",
     "tagging": "tags of objects cannot be kept, and a vault is recognised by its lifecycle rule alone",
     "metadata": "Content-Type, Cache-Control and user metadata of objects are lost",

@@ -16,11 +16,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Callable
 
-from . import catalog, copies, lock, points, repository, retention
+from . import catalog, copies, lock, mirror_prune, points, repository, retention
 from .catalog import Entry
 from .config import Config
+from .dump import RECOVERING_OBJECTS, human
 from .errors import LifeboatError
 from .manifest import component_of
+from .mirror_prune import Pruned
+from .objects_compare import Point
 from .points import PointEntry
 from .repository import Repository
 from .retention import Plan
@@ -51,8 +54,9 @@ def policy(config: Config) -> retention.Policy:
 def prune(config: Config, *, now: datetime, dry_run: bool, log: Log) -> dict[str, Any]:
     """Delete what the plan deletes. The caller holds the stack's lock. A vault that fails does not stop the repository.
 
-    Returns {keep, delete, swept, locked, failed}. locked: what a store keeps although it was deleted, and why.
-    failed: what of the vault could not be done, which copies.problem() turns into an error.
+    Returns {keep, delete, swept, locked, versions, failed}. locked: what a store keeps although it was deleted, and
+    why. versions: {deleted, bytes, waits} of the mirror's old ones. failed: what of the vault could not be done, which
+    copies.problem() turns into an error.
     """
     rules = policy(config)
     repo = repository.from_settings(config.repository, config.secrets)
@@ -69,10 +73,15 @@ def prune(config: Config, *, now: datetime, dry_run: bool, log: Log) -> dict[str
     deleted: set[str] = set()
     swept: list[str] = []
     locked: list[str] = []
+    left: dict[str, list[Point]] = {}  # every objects backup that stays, wherever it is
     # A verification that is under way reads artefacts for as long as it takes: do not pull them from under it.
     with contextlib.nullcontext() if dry_run else lock.held(f"{config.stack}.verify", "prune"):
         for side, plan in zip(sides, own):
             doomed = [one for one in whole.delete if one in side.ids and one not in plan.keep]
+            for entry in side.backups.get("objects", ()):
+                if entry.id not in doomed:
+                    places = left.setdefault(entry.id, [])
+                    places += [Point(side.repo, entry.manifest)] if entry.manifest else []
             try:
                 for identity in doomed:
                     log(f"{'would delete' if dry_run else 'deleting'} {identity}" + _in(side))
@@ -84,6 +93,8 @@ def prune(config: Config, *, now: datetime, dry_run: bool, log: Log) -> dict[str
                 if side is sides[0]:
                     raise
                 failed.append(str(exc))
+        old, waits = _old_versions(config, left, now, dry_run, failed, log)
+    locked += old.kept
     for line in locked:
         log(f"kept by the store: {line}")
     keep = {one: reasons for one, reasons in whole.keep.items() if one not in deleted}
@@ -96,8 +107,62 @@ def prune(config: Config, *, now: datetime, dry_run: bool, log: Log) -> dict[str
         "delete": [one for one in whole.delete if one in deleted],
         "swept": sorted(set(swept)),
         "locked": locked,
+        "versions": {"deleted": old.versions, "bytes": old.bytes, "waits": waits},
         "failed": failed,
     }
+
+
+def _old_versions(
+    config: Config,
+    left: Mapping[str, Sequence[Point]],
+    now: datetime,
+    dry_run: bool,
+    failed: list[str],
+    log: Log,
+) -> tuple[Pruned, str]:
+    """Old versions in the mirror; and why they have to wait, where they do. What is not known to be free stays."""
+    if not (config.objects.bucket and config.vault.objects_bucket):
+        return Pruned(), ""
+    waits, kept = "", []
+    if failed:
+        waits = "it is not known what the vault's backups need"
+    elif (config.state / RECOVERING_OBJECTS).exists():
+        waits = "a recovery of the bucket has begun and not ended"
+    for identity, places in left.items() if not waits else ():
+        problems = []
+        for one in places:
+            try:
+                problem = one.problem()
+            except LifeboatError as exc:
+                problem = exc.cause
+            if not problem:
+                kept.append(one)
+                break
+            problems.append(problem)
+        else:
+            waits = f"what {identity} needs is not known: {'; '.join(problems) or 'its manifest cannot be read'}"
+            break
+    newest = max((one.manifest.finished_at for one in kept if one.manifest.finished_at <= now), default=None)
+    if waits or newest is None:
+        if waits:
+            log(f"old versions in the mirror were not looked at: {waits}")
+        return Pruned(), waits
+    try:
+        old = mirror_prune.prune(config, kept, newest, dry_run=dry_run)
+    except LifeboatError as exc:
+        failed.append(str(exc))
+        return Pruned(), exc.cause
+    if old.versions:
+        log(f"{'would delete' if dry_run else 'deleted'} {old.versions} old versions in the mirror, {human(old.bytes)}")
+    return old, ""
+
+
+def told(result: Mapping[str, Any], word: str) -> list[str]:
+    """What became of the mirror's old versions and of what a store keeps, for a terminal."""
+    old = result["versions"]
+    lines = [f"{word}  {old['deleted']} old versions in the mirror, {human(old['bytes'])}"] if old["deleted"] else []
+    lines += [f"old versions in the mirror were not looked at: {old['waits']}"] if old["waits"] else []
+    return lines + [f"kept by the store  {line}" for line in result["locked"]]
 
 
 def plans(sides: Sequence[Side], rules: retention.Policy, now: datetime) -> tuple[Plan, list[Plan]]:

@@ -126,8 +126,9 @@ class Requests:
             data = answer.body
             # Some answer 200 and an error: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
             wrong = not 200 <= answer.status < 300
-            if wrong or ((key == "" or method == "POST") and b"<Error>" in data[:512]):
-                said = _error(data) or {"Code": str(answer.status), "Message": data[:200].decode("utf-8", "replace")}
+            told = _error(data) if wrong or ((key == "" or method == "POST") and b"<Error>" in data[:512]) else None
+            if wrong or told:
+                said = told or {"Code": str(answer.status), "Message": data[:200].decode("utf-8", "replace")}
                 raise ClientError(
                     {"Error": said, "ResponseMetadata": {"HTTPStatusCode": answer.status}},  # type: ignore[arg-type,unused-ignore,typeddict-item]
                     attempted,

@@ -334,4 +334,4 @@ class _Ensuring:
 
 
 def _grows(bucket: Bucket, why: str) -> str:
-    return f"{bucket.url}: {why}: replaced and removed objects stay for ever and the vault grows"
+    return f"{bucket.url}: {why}: replaced and removed objects go only where retention may delete versions"

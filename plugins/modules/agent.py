@@ -98,6 +98,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     mirror_back,
     mirror_guard,
     mirror_mc,
+    mirror_prune,
     mirror_state,
     mirror_verify,
     objects_aside,
@@ -141,7 +142,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
 CORE = (
     apart, backup, bucket, bucket_settings, catalog, checks, cli, compose, config, copier, copies, dump, endpoints,
     errors, evidence, filesystem, fingerprint, host, inventory, lifecycle, listing, lock, manifest, mirror,
-    mirror_back, mirror_guard, mirror_mc, mirror_state, mirror_verify, objects_aside, objects_assess,
+    mirror_back, mirror_guard, mirror_mc, mirror_prune, mirror_state, mirror_verify, objects_aside, objects_assess,
     objects_choose, objects_compare, objects_plan, objects_proof, objects_recovery, pipeline, plan, points,
     postgresql, probe, prune, quarantine, reconcile, recovery, refetch, repository, repository_local, repository_s3,
     restore, retention, runtime, s3, s3_raw, s3_versions, scratch, service, show, sources, status, throttle, vault,

@@ -13,6 +13,7 @@ description:
   - "Deletes the backups that no rule keeps: daily, weekly, monthly, and the floors that are never crossed."
   - Failed or unfinished backups never count as good, so a streak of failures deletes nothing.
   - Judges recovery points and the backups of every component, and deletes in the repository and in the vault alike.
+  - Of the mirror in the vault it deletes versions that were replaced or removed longer than C(noncurrent_days) before the newest mirror, where no lifecycle rule did. What a kept backup names stays.
 extends_documentation_fragment:
   - lifeboat.dr.stack
 attributes:
@@ -53,6 +54,11 @@ locked:
   returned: success
   type: list
   elements: str
+versions:
+  description: Old versions in the mirror that were deleted or would be, and why they have to wait, where they do.
+  returned: success
+  type: dict
+  sample: {deleted: 120, bytes: 52428800, waits: ""}
 failed:
   description: What could not be done in the vault; the module fails then, and the repository was pruned all the same.
   returned: always
@@ -78,12 +84,13 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, ru
 def work(task: Task) -> dict[str, Any]:
     with lock.held(task.config.stack, "prune"):
         result = prune.prune(task.config, now=task.now, dry_run=task.check, log=task.log)
-    kept = list(result["keep"])
+    kept, old = list(result["keep"]), result["versions"]["deleted"]
+    versions = [f"{old} old versions in the mirror"] if old else []
     facts = {
         **result,
-        "changed": bool(result["delete"] or result["swept"]),
+        "changed": bool(result["delete"] or result["swept"] or old),
         "diff": {
-            "before": "".join(f"{one}\n" for one in sorted([*kept, *result["delete"]])),
+            "before": "".join(f"{one}\n" for one in [*sorted([*kept, *result["delete"]]), *versions]),
             "after": "".join(f"{one}\n" for one in sorted(kept)),
         },
     }

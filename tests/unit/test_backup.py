@@ -57,7 +57,14 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
     def pruned(config: Any, **_: Any) -> dict[str, Any]:
         one.step("prune")
-        return {"keep": {}, "delete": ["old"], "swept": [], "locked": [], "failed": list(one.failed)}
+        return {
+            "keep": {},
+            "delete": ["old"],
+            "swept": [],
+            "locked": [],
+            "versions": {"deleted": 0, "bytes": 0, "waits": ""},
+            "failed": list(one.failed),
+        }
 
     monkeypatch.setattr(dump, "take", dumped)
     monkeypatch.setattr(mirror, "take", mirrored)

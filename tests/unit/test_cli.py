@@ -247,7 +247,14 @@ def test_prune_runs_only_behind_a_good_backup(
 
     def fake(config: Any, *, now: Any, dry_run: bool, log: Any) -> dict[str, Any]:
         pruned.append(dry_run)
-        return {"keep": {}, "delete": ["old"], "swept": [], "locked": ["x: locked"], "failed": []}
+        return {
+            "keep": {},
+            "delete": ["old"],
+            "swept": [],
+            "locked": ["x: locked"],
+            "versions": {"deleted": 0, "bytes": 0, "waits": ""},
+            "failed": [],
+        }
 
     def fail(config: Any, log: Any) -> Any:
         raise errors.SpaceError("write the backup", "/backup", "No space left on device", "Free space.")
@@ -294,7 +301,14 @@ def test_what_fails_in_the_vault_has_the_last_word(
     monkeypatch.setattr(
         prune,
         "prune",
-        lambda *_, **__: {"keep": {}, "delete": [], "swept": [], "locked": [], "failed": ["access denied"]},
+        lambda *_, **__: {
+            "keep": {},
+            "delete": [],
+            "swept": [],
+            "locked": [],
+            "versions": {"deleted": 0, "bytes": 0, "waits": ""},
+            "failed": ["access denied"],
+        },
     )
     assert run(etc, "prune") == 8
     assert "access denied" in capsys.readouterr().err

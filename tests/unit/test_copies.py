@@ -256,11 +256,26 @@ def test_no_copies_no_check(tmp_path: Path) -> None:
 SHORT = {"daily_days": 1, "weekly_months": 0, "monthly_months": 0, "minimum": 1}
 
 
+@pytest.fixture(autouse=True)
+def mirror_held(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], Any]]:
+    """What mirror_prune was asked to leave alone; tests/objects/test_mirror_prune.py has the real one."""
+    asked: list[tuple[list[str], Any]] = []
+
+    def held(config: Config, kept: Any, newest: Any, *, dry_run: bool) -> prune.Pruned:
+        asked.append((sorted(one.id for one in kept), newest))
+        return prune.Pruned(2, 20, ("x: locked",)) if not dry_run else prune.Pruned(2, 20)
+
+    monkeypatch.setattr(prune.mirror_prune, "prune", held)
+    return asked
+
+
 def run_prune(settings: Config, now: Any, dry_run: bool = False) -> dict[str, Any]:
     return prune.prune(settings, now=now, dry_run=dry_run, log=lambda _: None)
 
 
-def test_both_sides_are_pruned_by_one_plan(tmp_path: Path, vault: Vault, settings: Config, held: None) -> None:
+def test_both_sides_are_pruned_by_one_plan(
+    tmp_path: Path, vault: Vault, settings: Config, held: None, mirror_held: list[Any]
+) -> None:
     settings = configured(tmp_path, retention=SHORT)
     made = [sealed(settings, tmp_path, NOW + day * DAY) for day in range(4)]
     before = (store(tmp_path).published("objects"), vault.published("objects"))
@@ -275,7 +290,47 @@ def test_both_sides_are_pruned_by_one_plan(tmp_path: Path, vault: Vault, setting
         assert side.published("database") == [one.parts["database"].id for one in made[2:]]
         assert side.published("objects") == [one.parts["objects"].id for one in made[2:]]
     assert done["keep"][made[2].parts["objects"].id][-1] == f"part of {made[2].id}"
-    assert (done["locked"], done["failed"]) == ([], [])
+    assert (done["locked"], done["failed"]) == (["x: locked"], [])
+    newest = made[3].parts["objects"].id
+    left = [made[2].parts["objects"].id, newest]
+    assert [one for one, _ in mirror_held] == [left, left], "a dry run counts as what it would do"
+    assert done["versions"] == {"deleted": 2, "bytes": 20, "waits": ""}
+    assert prune.told(done, "deleted") == [
+        "deleted  2 old versions in the mirror, 20 B",
+        "kept by the store  x: locked",
+    ]
+
+
+@pytest.mark.parametrize("why", ["a recovery", "unreadable"])
+def test_old_versions_wait_for_what_is_not_known(
+    tmp_path: Path, vault: Vault, settings: Config, held: None, mirror_held: list[Any], why: str
+) -> None:
+    made = sealed(settings, tmp_path)
+    assert run_prune(settings, NOW + DAY)["versions"]["deleted"] == 2
+    if why == "a recovery":
+        settings.state.mkdir(exist_ok=True)
+        (settings.state / "recovering_objects").touch()
+        assert prune.RECOVERING_OBJECTS == "recovering_objects"
+    else:
+        folder = tmp_path / "backup" / "objects" / made.parts["objects"].id
+        (folder / "manifest.json").write_text("{}")
+        vault.delete("objects", made.parts["objects"].id)
+    done = run_prune(settings, NOW + DAY)
+    wanted = {"a recovery": "a recovery of the bucket has begun", "unreadable": "its manifest cannot be read"}[why]
+    assert wanted in done["versions"]["waits"]
+    assert wanted in prune.told(done, "deleted")[0]
+    assert len(mirror_held) == 1, "the vault was not touched again"
+
+
+def test_a_good_copy_tells_what_a_damaged_listing_needs(
+    tmp_path: Path, vault: Vault, settings: Config, held: None, mirror_held: list[Any]
+) -> None:
+    made = sealed(settings, tmp_path)
+    path = tmp_path / "backup" / "objects" / made.parts["objects"].id / "listing.jsonl.gz"
+    path.chmod(0o600)
+    path.write_bytes(b"gnitsil")
+    assert run_prune(settings, NOW + DAY)["versions"]["waits"] == ""
+    assert mirror_held[0][0] == [made.parts["objects"].id]
 
 
 def test_a_side_that_lacks_the_newest_keeps_its_old_ones(

@@ -1,0 +1,192 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Old versions of a real mirror: what goes, and above all what stays."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import conftest
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import bucket, mirror_prune, prune, repository
+from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror_prune import Pruned
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects_compare import Point
+from s3_servers import SeaweedFS, Server
+from test_mirror import World
+
+MakeBucket = Callable[[Server], str]
+DAY = timedelta(days=1)
+ODD = ["a&b<c>", "sp ace", "r\rn\nt\t", "日本/語", "-rf", "plus+%41"]
+
+
+@pytest.fixture
+def one(tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket) -> World:
+    names = (make_bucket(weed), make_bucket(weed))
+    for name in names:
+        weed.client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    return World(tmp_path, weed, weed, names)
+
+
+def point(world: World, taken: Manifest) -> Point:
+    return Point(repository.from_settings(world.config.repository, {}), taken)
+
+
+def versions(world: World) -> dict[str, list[str]]:
+    """Every key of the vault: `object` or `marker` for each version, newest first."""
+    found: dict[str, list[tuple[datetime, str]]] = {}
+    for each in bucket.versions(world.vault):
+        found.setdefault(each.key, []).append((each.modified, "marker" if each.deleted else "object"))
+    return {key: [kind for _, kind in sorted(several, reverse=True)] for key, several in found.items()}
+
+
+def run(world: World, kept: list[Manifest], after: timedelta = 31 * DAY, dry_run: bool = False) -> Pruned:
+    newest = datetime.now(timezone.utc) + after
+    return mirror_prune.prune(world.config, [point(world, each) for each in kept], newest, dry_run=dry_run)
+
+
+def history(world: World) -> list[Manifest]:
+    """Three mirrors: `stays` never changes, `new` is overwritten twice, `gone` is deleted, `back` came back."""
+    taken = []
+    for turn in range(3):
+        if turn:
+            time.sleep(1.1)  # the server tells time in seconds
+        else:
+            for key in ["stays", "gone", "back", *ODD]:
+                world.put(key, key.encode())
+        world.put("new", b"%d" % turn)
+        if turn == 1:
+            for key in ("gone", "back", *ODD):
+                world.delete(key)
+        if turn == 2:
+            world.put("back", b"again")
+        taken.append(world.take(override=True))
+    return taken
+
+
+def test_what_was_replaced_goes_and_what_is_live_or_needed_stays(one: World) -> None:
+    taken = history(one)
+    whole = versions(one)
+    assert whole["new"] == ["object"] * 3
+    assert whole["gone"] == ["marker", "object"]
+    assert whole["back"] == ["object", "marker", "object"]
+
+    assert run(one, taken[2:], after=29 * DAY) == Pruned(), "too young"
+    assert versions(one) == whole
+
+    planned = run(one, taken[1:], dry_run=True)
+    assert versions(one) == whole
+    # The first `new` and `back`, the marker on it, `gone` and the odd ones, each with its marker.
+    assert planned.versions == 3 + 2 + 2 * len(ODD)
+    done = run(one, taken[1:])
+    assert (done.versions, done.bytes, done.kept) == (planned.versions, planned.bytes, ())
+    assert versions(one) == {"stays": ["object"], "new": ["object"] * 2, "back": ["object"]}
+    for taken_then in taken[1:]:  # every kept backup can be restored to the last byte
+        for key, row in one.listing(taken_then).items():
+            assert one.held(row) == {"stays": b"stays", "back": b"again"}.get(key, one.held(row))
+    assert one.held(one.listing(taken[1])["new"]) == b"1"
+
+    assert run(one, taken[1:]) == Pruned(), "a second run finds nothing"
+    assert run(one, taken[2:]).versions == 1, "the backup that needed it is no more"
+    assert versions(one) == {"stays": ["object"], "new": ["object"], "back": ["object"]}
+
+
+def test_a_marker_stays_while_it_hides_what_a_backup_needs(one: World) -> None:
+    """Else what was deleted would be the bucket's newest again."""
+    taken = history(one)
+    run(one, [taken[0], taken[2]])
+    assert versions(one)["gone"] == ["marker", "object"]
+    assert one.held(one.listing(taken[0])["gone"]) == b"gone"
+    assert "gone" not in {each.key for each in bucket.objects(one.vault)}
+
+
+@pytest.fixture
+def locked(tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket, request: pytest.FixtureRequest) -> World:
+    name = f"locked-{secrets.token_hex(6)}"
+    weed.client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+    rule = {"DefaultRetention": {"Mode": request.param, "Days": 1}}
+    weed.client.put_object_lock_configuration(
+        Bucket=name, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
+    )
+    # It cannot be removed before tomorrow; the server goes with all that it holds.
+    return World(tmp_path, weed, weed, (make_bucket(weed), name))
+
+
+@pytest.mark.parametrize(("locked", "mode"), [(one, one) for one in ("GOVERNANCE", "COMPLIANCE")], indirect=["locked"])
+def test_locked_versions_are_reported_and_no_failure(locked: World, mode: str) -> None:
+    taken = history(locked)
+    whole = versions(locked)
+    done = run(locked, taken[2:])
+    assert len(done.kept) == 1
+    assert "11 old versions, the first is '-rf': locked until 20" in done.kept[0]
+    assert f"({mode})" in done.kept[0]
+    left = versions(locked)
+    assert left["gone"] == ["marker", "object"], "a marker whose object is locked stays, else it would be back"
+    assert {key: kinds.count("object") for key, kinds in left.items()} == {
+        key: kinds.count("object") for key, kinds in whole.items()
+    }
+
+
+def test_a_key_that_may_not_delete_versions(tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket) -> None:
+    """The writer's key of docs/vault.md: said once, with who does it then, and no failure."""
+    name = conftest.BUCKETS[0]
+    weed.client.create_bucket(Bucket=name)
+    try:
+        weed.client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+        world = World(tmp_path, weed, weed, (make_bucket(weed), name))
+        taken = history(world)
+        whole = versions(world)
+        key = conftest.WRITER
+        given = {"vault_access_key": key["access_key"], "vault_secret_key": key["secret_key"]}
+        world.config = dataclasses.replace(world.config, secrets={**world.secrets, **given})
+        done = run(world, taken[2:])
+        assert (done.versions, len(done.kept)) == (0, 1)
+        assert "the key may not delete it (AccessDenied); the bucket's own lifecycle rule has to" in done.kept[0]
+        assert versions(world) == whole
+    finally:
+        conftest.s3_servers.wipe(weed.client, name)
+
+
+def test_retention_does_it_and_only_where_it_knows_what_is_needed(one: World) -> None:
+    history(one)
+    late = datetime.now(timezone.utc) + 40 * DAY
+    store = repository.from_settings(one.config.repository, {})
+
+    def retain(dry_run: bool = False) -> dict[str, Any]:
+        return prune.prune(one.config, now=late, dry_run=dry_run, log=one.lines.append)
+
+    whole = versions(one)
+    assert retain()["versions"] == {"deleted": 0, "bytes": 0, "waits": ""}, "no mirror since: the window stands still"
+    manifest = one.take()
+    moved = dataclasses.replace(
+        manifest, id=f"objects_backup_{late - DAY:%Y%m%d_%H%M%S}", taken_at=late - DAY, finished_at=late - DAY
+    )
+    with store.materialise("objects", manifest.id) as folder, store.stage("objects", moved.id) as staging:
+        for path in folder.glob("listing*"):
+            (staging.path / path.name).write_bytes(path.read_bytes())
+        staging.publish(moved.to_bytes())
+    # The second backup goes; the first stays for its week and its month, and the newest three always.
+    first, second = sorted(store.published("objects"))[:2]
+    needed = one.listing(dataclasses.replace(manifest, id=first))
+    done = retain()
+    assert done["delete"] == [second]
+    assert done["versions"]["deleted"] == 2, "what only the second one named, and the marker that `back` got over"
+    assert (versions(one)["new"], one.held(needed["new"])) == (["object"] * 2, b"0")
+    assert versions(one)["gone"] == whole["gone"]
+
+    listing = next((one.root / "backup").glob(f"*/{first}/listing*"))
+    listing.chmod(0o600)
+    listing.write_bytes(listing.read_bytes()[:-1] + b"x")
+    said = retain()
+    assert said["versions"] == {
+        "deleted": 0, "bytes": 0,
+        "waits": f"what {first} needs is not known: listing.jsonl.gz has another SHA-256 than when it was written",
+    }  # fmt: skip
+    assert versions(one)["gone"] == whole["gone"]
