@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Callable, Optional
 
-from . import copies, dump, mirror, points, prune, repository
+from . import config_backup, copies, dump, mirror, points, prune, repository
 from .config import Config
 from .copies import Outcome
 from .dump import human
@@ -19,7 +19,7 @@ from .manifest import Manifest
 from .points import Point
 
 Log = Callable[[str], None]
-COMPONENTS = ("database", "objects")
+COMPONENTS = ("database", "objects", "config")
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,12 @@ def _line(one: Manifest) -> str:
     if one.component == "database":
         summary = details["fingerprint"]
         what = f"{human(one.size)}  {details['seconds']} s  {summary['tables']} tables, {summary['rows']} rows"
+    elif one.component == "config":
+        secrets, left = f"{details['secrets']} secrets sealed", len(details["left_out"])
+        secrets = f"{left} secrets LEFT OUT: no recipient is configured" if left else secrets
+        what = f"{human(one.size)}  {details['seconds']} s  {details['files']} files, {secrets}"
+        if details["skipped"]:
+            what += f", {len(details['skipped'])} could not be read"
     else:
         size, done = human(details["bytes"]), f"{details['copied']} copied, {details['removed']} removed"
         what = f"{details['objects']} objects, {size}  {details['seconds']} s  {details['consistency']}, {done}"
@@ -87,7 +93,8 @@ def _line(one: Manifest) -> str:
 
 def components(config: Config) -> list[str]:
     """What the stack has to be backed up."""
-    return list(COMPONENTS) if config.objects.bucket else ["database"]
+    has = {"objects": bool(config.objects.bucket), "config": config.config.enabled}
+    return [one for one in COMPONENTS if has.get(one, True)]
 
 
 def take(
@@ -109,6 +116,8 @@ def take(
         for one in [component] if component else components(config):
             if one == "database":
                 manifests.append(dump.take(config, log=log))
+            elif one == "config":
+                manifests.append(config_backup.take(config, log=log))
             else:
                 manifests.append(mirror.take(config, log=log, override=override))
     except LifeboatError:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Optional
 
 from . import retention
 from .checks import COULD_NOT_VERIFY, FAIL, PASS
 from .config import LEVELS
 from .errors import IntegrityError, LifeboatError, NotFoundError, UsageError
-from .manifest import ID, Manifest, format_time, parse, parse_time
+from .manifest import ID, Manifest, backup_id, format_time, parse, parse_time
 from .repository import Repository
 
 RECORD = "verification.json"
@@ -164,6 +164,14 @@ def choose(
     return good[-1], fit[fit.index(good[-1]) + 1 :]
 
 
+def free_id(repo: Repository, component: str, moment: datetime) -> str:
+    """An id nobody has: ids have one-second steps, and two backups may start within one."""
+    taken = set(repo.ids(component))
+    while backup_id(component, moment) in taken:
+        moment += timedelta(seconds=1)
+    return backup_id(component, moment)
+
+
 def for_retention(found: Sequence[Entry]) -> list[retention.Backup]:
     """What the retention plan needs. A backup whose manifest cannot be read takes its time from its id."""
     plain = []
@@ -175,8 +183,17 @@ def for_retention(found: Sequence[Entry]) -> list[retention.Backup]:
             if match is None:
                 continue
             taken_at = parse_time(datetime.strptime(match.group(2), "%Y%m%d_%H%M%S").isoformat())
-        plain.append(retention.Backup(one.id, taken_at, good=one.good, verified=one.proven_at is not None))
+        plain.append(
+            retention.Backup(one.id, taken_at, good=one.good, verified=one.proven_at is not None, needs=_needs(one))
+        )
     return plain
+
+
+def _needs(one: Entry) -> tuple[str, ...]:
+    """The backups that hold parts of this one, as config_parts.py writes them."""
+    parts = one.manifest.details.get("parts") if one.manifest else None
+    found = {str(part.get("backup")) for part in parts.values()} if isinstance(parts, Mapping) else set()
+    return tuple(sorted(found - {one.id}))
 
 
 def shrunk(found: Sequence[Entry], identity: str) -> tuple[str, str]:

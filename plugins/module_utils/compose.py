@@ -32,7 +32,8 @@ class ComposeRuntime:
         self._model: Optional[dict[str, Any]] = None
         self.label = f"compose project {self._project or self._directory}"
 
-    def _compose(self, *argv: str) -> Command:
+    def compose(self, *argv: str) -> Command:
+        """`docker compose`, told where the project is."""
         words = ["docker", "compose"]
         if self._directory:
             words += ["--project-directory", self._directory]
@@ -54,7 +55,7 @@ class ComposeRuntime:
                     "Correct lifeboat_runtime.project_directory.",
                 )
             text = pipeline.output(
-                self._compose("config", "--format", "json"),
+                self.compose("config", "--format", "json"),
                 attempted="read the Compose project",
                 subject=self._directory or self._project,
                 timeout=60,
@@ -62,6 +63,10 @@ class ComposeRuntime:
             )
             self._model = dict(json.loads(text))
         return self._model
+
+    @property
+    def directory(self) -> str:
+        return self._directory
 
     @property
     def project(self) -> str:
@@ -169,12 +174,12 @@ class ComposeRuntime:
 
     def by_hand(self, service: str) -> tuple[str, str]:
         """What an operator types to take the service away, and to start everything."""
-        words = shlex.join(self._compose().argv)
+        words = shlex.join(self.compose().argv)
         return f"{words} rm --stop --force {shlex.quote(service)}", f"{words} up --detach"
 
     def _control(self, verb: str, services: Sequence[str], argv: list[str], timeout: float) -> None:
         pipeline.run(
-            [self._compose(*argv)],
+            [self.compose(*argv)],
             attempted=f"{verb} services",
             subject=", ".join(services),
             timeout=timeout,

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional, TypeVar, Union
 
+from . import crypto
 from .errors import NotFoundError, UsageError
 
 DIRECTORY = Path("/etc/lifeboat")
@@ -29,7 +30,10 @@ FINGERPRINTS = ("content", "rows")
 LEVELS = ("checksum", "archive", "restore")
 ENGINES = ("lifeboat", "mc")
 LOCKS = ("", "GOVERNANCE", "COMPLIANCE")
+IMAGES = ("digests", "archive")
 _STACK = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_URL = re.compile(r"https?://[^\s/@]+/\S*|ssh://([^\s/:@]+@)?[^\s/@]+/\S*|[\w.-]+@[\w.-]+:[^\s-]\S*")
 _COMPRESSION = re.compile(r"(none|(gzip|lz4|zstd)(:\d{1,2})?)")
 
 
@@ -117,6 +121,42 @@ class VaultSettings:
 
 
 @dataclass(frozen=True)
+class GitRepository:
+    """A git repository to keep a mirror of: `url` (https, ssh), or `path` where it lies on this host.
+
+    A private https one is read as `user` with the secret git_token_<name>.
+    """
+
+    name: str = ""
+    url: str = ""
+    path: str = ""
+    user: str = "x-access-token"
+
+
+@dataclass(frozen=True)
+class ConfigSettings:
+    """What rebuilds the stack where nothing is left but the vault. `recipients` empty: secrets are left out.
+
+    `recipients`: age recipients or ssh public keys; their secret keys never come to this host. `files`: files and
+    directories besides those that Lifeboat finds; `secret_files`: those that are only kept encrypted. `images`:
+    digests, or archive to keep the images themselves. `site_directory`: the built frontend; `site_commit` or the first
+    word of `site_commit_file`: what it was built of. `limit_mb`: more than that in one archive is a mistake.
+    Secrets: git_token_<name of a repository>.
+    """
+
+    enabled: bool = True
+    recipients: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    secret_files: tuple[str, ...] = ()
+    images: str = "digests"
+    repositories: tuple[GitRepository, ...] = ()
+    site_directory: str = ""
+    site_commit: str = ""
+    site_commit_file: str = ""
+    limit_mb: int = 1024
+
+
+@dataclass(frozen=True)
 class EndpointCheck:
     """One request that proves the application works: expected status, and JSON fields that must equal."""
 
@@ -142,10 +182,12 @@ class ApplicationSettings:
 
 @dataclass(frozen=True)
 class AlarmSettings:
-    """When `status` turns red: hours since the last good backup, days since the last restore-level proof."""
+    """When `status` turns red: hours since the last good backup, days since the last restore-level proof, days
+    since the escrowed key last opened a backup."""
 
     backup_age_hours: int = 26
     proof_age_days: int = 8
+    escrow_age_days: int = 100
     recovery_target_seconds: int = 4 * 3600
     objects_target_seconds: int = 2 * 3600
     backend_target_seconds: int = 3600
@@ -166,6 +208,7 @@ class Config:
     retention: Mapping[str, Any] = field(default_factory=dict)
     objects: ObjectsSettings = field(default_factory=ObjectsSettings)
     vault: VaultSettings = field(default_factory=VaultSettings)
+    config: ConfigSettings = field(default_factory=ConfigSettings)
     application: ApplicationSettings = field(default_factory=ApplicationSettings)
     alarms: AlarmSettings = field(default_factory=AlarmSettings)
     state_directory: str = ""
@@ -234,6 +277,7 @@ def from_mapping(
         ("database.fingerprint", config.database.fingerprint, FINGERPRINTS),
         ("objects.engine", config.objects.engine, ENGINES),
         ("vault.object_lock", config.vault.object_lock, LOCKS),
+        ("config.images", config.config.images, IMAGES),
     )
     for name, value, allowed in checks:
         if value not in allowed:
@@ -243,6 +287,7 @@ def from_mapping(
     if config.database.jobs < 1 or config.timeout < 1:
         raise _wrong(where, "jobs and timeout must be at least 1")
     _check_objects(config, where)
+    _check_config(config.config, f"{where}.config")
     if config.runtime.type == "compose" and not config.runtime.project_directory and not config.runtime.project:
         raise _wrong(f"{where}.runtime", "neither project_directory nor project is given")
     return config
@@ -260,6 +305,30 @@ def _check_objects(config: Config, where: str) -> None:
         raise _wrong(f"{where}.vault", "object_lock and lock_days go together")
     if not 0 <= objects.change_limit <= 100 or objects.transfers < 1 or vault.noncurrent_days < 1:
         raise _wrong(where, "change_limit is a percentage; transfers and noncurrent_days must be at least 1")
+
+
+def _check_config(config: ConfigSettings, where: str) -> None:
+    for number, recipient in enumerate(config.recipients):
+        problem = crypto.recipient_problem(recipient)
+        if problem:
+            raise _wrong(f"{where}.recipients[{number}]", problem)
+    paths = [*config.files, *config.secret_files, *(one.path for one in config.repositories if one.path)]
+    for path in [*paths, config.site_directory or "/", config.site_commit_file or "/"]:
+        if not path.startswith("/") or "\0" in path:
+            raise _wrong(where, f"{path!r} is not an absolute path")
+    names = [one.name for one in config.repositories]
+    for one in config.repositories:
+        if not _NAME.fullmatch(one.name) or names.count(one.name) > 1:
+            raise _wrong(f"{where}.repositories", f"{one.name!r}: a name is plain, and used once")
+        if bool(one.url) == bool(one.path):
+            raise _wrong(f"{where}.repositories.{one.name}", "wants either url or path")
+        if one.url and not _URL.fullmatch(one.url):  # not shown: there may be a password in it
+            raise _wrong(
+                f"{where}.repositories.{one.name}.url",
+                f"wants https:// or ssh:// without a password in it; a token is the secret git_token_{one.name}",
+            )
+    if config.limit_mb < 1:
+        raise _wrong(f"{where}.limit_mb", "must be at least 1")
 
 
 def _read(path: Path) -> Any:

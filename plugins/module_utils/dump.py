@@ -23,7 +23,7 @@ from typing import IO, Any, Callable, Optional
 from . import catalog, fingerprint, pipeline, postgresql, repository, runtime
 from .config import Config
 from .errors import LifeboatError, LockedError, NotFoundError, SpaceError
-from .manifest import Artefact, Manifest, backup_id, parse_time
+from .manifest import Artefact, Manifest, parse_time
 from .postgresql import Server, Session, literal
 from .version import VERSION
 
@@ -84,7 +84,7 @@ def take(config: Config, *, log: Log) -> Manifest:
         head = session.rows(_HEAD, attempted="export a snapshot")[0]
         _require_space(config, repo, head["size"])
         taken_at = parse_time(head["taken_at"])
-        identity = _free_id(repo, taken_at)
+        identity = catalog.free_id(repo, "database", taken_at)
         log(f"{identity}: dumping {database} ({human(head['size'])}) as {config.database.format}")
         swept.result()
         with repo.stage("database", identity) as staging, _named_errors(config):
@@ -286,14 +286,6 @@ def measure(path: Path, name: str) -> Artefact:
                 return Artefact(name, size, digest.hexdigest())
             digest.update(data)
             size += len(data)
-
-
-def _free_id(repo: repository.Repository, moment: datetime) -> str:
-    """An id nobody has: ids have one-second steps, and two backups may start within one."""
-    taken = set(repo.ids("database"))
-    while backup_id("database", moment) in taken:
-        moment += timedelta(seconds=1)
-    return backup_id("database", moment)
 
 
 def _require_space(config: Config, repo: repository.Repository, database_size: int) -> None:

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any, Callable, Optional
 
 from . import bucket, bucket_settings, catalog, copier, dump, listing, mirror_guard, mirror_mc, repository, throttle
@@ -29,7 +29,7 @@ from .copier import Copied, Copier
 from .dump import human
 from .errors import LifeboatError, LockedError, NotFoundError
 from .filesystem import explained
-from .manifest import Manifest, backup_id, format_time
+from .manifest import Manifest, format_time
 from .mirror_back import copy_back
 from .mirror_guard import Instant
 from .mirror_state import Numbers, Object, State
@@ -75,7 +75,7 @@ def take(config: Config, *, log: Log, override: bool = False) -> Manifest:
     except LifeboatError as exc:  # they cost a little; a mirror not taken costs more
         log(f"unfinished uploads in the vault were not swept: {exc}")
     instant = mirror_guard.choose_instant(config, repo, source, now, log)
-    identity = _free_id(repo, now)
+    identity = catalog.free_id(repo, "objects", now)
     with State(config.state / JOURNAL) as state:
         work = _Mirror(config, source, vault, state, log)
         ambiguous = work.look(repo, instant)
@@ -168,13 +168,6 @@ def _open(config: Config, *, writable: bool) -> repository.Repository:
     repo = repository.from_settings(config.repository, config.secrets)
     repo.check(writable=writable)
     return repo
-
-
-def _free_id(repo: repository.Repository, moment: datetime) -> str:
-    taken = set(repo.ids("objects"))
-    while backup_id("objects", moment) in taken:
-        moment += timedelta(seconds=1)
-    return backup_id("objects", moment)
 
 
 class _Mirror:

@@ -277,8 +277,15 @@ def seal(
     """
     found = backups(repo, config.stack)
     database = _newest(config, found["database"], "database")
-    notes, consistency = ["config: no backup of it exists yet"], SNAPSHOT
+    notes: list[str] = []
+    consistency = SNAPSHOT
     parts: dict[str, Optional[Part]] = {"database": Part(database.id, database.seal), "objects": None, "config": None}
+    if config.config.enabled:
+        config_ = next((one.manifest for one in reversed(found["config"]) if one.good and one.manifest), None)
+        parts["config"] = Part(config_.id, config_.seal) if config_ else None
+        notes += _notes_of_config(config_)
+    else:
+        notes.append("config: no backup of it is wanted")
     if config.objects.bucket:
         same = [
             one for one in found["objects"] if one.good and one.manifest and _of_one_instant(one.manifest, database)
@@ -318,6 +325,13 @@ def seal(
     repo.write_point(point.id, point.to_bytes())
     log(f"{point.id}: recovery point of {', '.join(names)}, consistency {consistency}")
     return point, True
+
+
+def _notes_of_config(manifest: Optional[Manifest]) -> list[str]:
+    if manifest is None:
+        return ["config: no backup of it exists yet"]
+    left = manifest.details.get("left_out") or ()
+    return [f"config: {len(left)} secret files are not in it, as no recipient was configured"] if left else []
 
 
 def _newest(config: Config, found: Sequence[Entry], component: str) -> Manifest:

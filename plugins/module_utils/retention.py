@@ -15,6 +15,7 @@ The promises, from the seed: every backup 30 days, Sunday's 3 months, that of th
   fail the window stands still, so a streak of failures, or a host clock that jumped to 2099, deletes nothing.
 * A **recovery point** is judged as a backup is; while it stays, so do the backups that it names. When it goes, they
   are loose: what the rules say of them alone then decides, from the same run on.
+* A backup that another one **needs** stays while that one does, by a rule or by a point. Needs are one step deep.
 * Floors: the newest verified and the newest `minimum` good backups always stay. Pinned ones too. Backups dated after
   `now` are kept and never count as a reason to delete anything.
 
@@ -54,13 +55,15 @@ def _zone(name: str) -> tzinfo:
 
 @dataclass(frozen=True)
 class Backup:
-    """One backup as retention sees it. `good`: published and not known to be damaged."""
+    """One backup as retention sees it. `good`: published and not known to be damaged. `needs`: ids of backups of the
+    same component that hold a part of it."""
 
     id: str
     taken_at: datetime
     good: bool
     verified: bool = False
     pinned: bool = False
+    needs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.taken_at.tzinfo is None:
@@ -173,8 +176,13 @@ def plan_all(points: Sequence[Point], backups: Sequence[Sequence[Backup]], polic
     keep, delete = dict(whole.keep), list(whole.delete)
     for component in backups:
         own = plan(component, policy, now)
+        needed: dict[str, list[str]] = defaultdict(list)
+        for one in component:
+            for id_ in one.needs if one.id in own.keep or one.id in holders else ():
+                needed[id_].append(one.id)
         for one in sorted(component, key=lambda backup: (backup.taken_at, backup.id)):
             held = [f"part of {', '.join(holders[one.id][-3:])}"] if one.id in holders else []
+            held += [f"holds a part of {', '.join(needed[one.id][-3:])}"] if one.id in needed else []
             if one.id in own.keep or held:
                 keep[one.id] = [*own.keep.get(one.id, []), *held]
             else:

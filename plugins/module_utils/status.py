@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from . import bucket, catalog, copies, endpoints, points, reconcile, repository
+from . import bucket, catalog, config_parts, copies, endpoints, points, reconcile, repository
 from .catalog import Entry
 from .checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
 from .config import Config
@@ -35,6 +35,8 @@ def status(config: Config, *, now: datetime) -> dict[str, Any]:
     if config.objects.bucket:
         checks += _objects(config, all_["objects"], now)
         checks.append(_point(config, tied, now))
+    if config.config.enabled:
+        checks += _config(config, repo, all_["config"], now)
     bad = [one for some in all_.values() for one in some if not one.good]
     if bad:
         checks.append(Check("broken backups", FAIL, "; ".join(f"{one.id}: {one.problem}" for one in bad[:3])))
@@ -95,6 +97,35 @@ def _objects(config: Config, found: Sequence[Entry], now: datetime) -> list[Chec
         count = int(last.details.get("unheld_count") or len(unheld))
         named = ", ".join(repr(one.get("key")) for one in unheld[:3])
         checks.append(Check("objects in no backup", FAIL, f"the vault could not hold {count}: {named}"))
+    return checks
+
+
+def _config(config: Config, repo: repository.Repository, found: Sequence[Entry], now: datetime) -> list[Check]:
+    checks = [_newest(config, found, now, "newest config backup"), _proof(config, found, now, "config proof")]
+    last = next((one.manifest for one in reversed(found) if one.good and one.manifest), None)
+    if last is None:
+        return checks
+    details = last.details
+    left, sealed = list(details.get("left_out") or ()), sorted(details.get("recipients") or ())
+    wanted = sorted(config.config.recipients)
+    if left:
+        words = f"{len(left)} files are in no backup, as there was no recipient: {', '.join(left[:3])}"
+        checks.append(Check("config secrets", FAIL if wanted else COULD_NOT_VERIFY, words))
+    elif sealed != wanted:
+        words = f"{last.id} is sealed for other recipients than are configured; take a new one: lifeboat backup config"
+        checks.append(Check("config secrets", FAIL, words))
+    elif wanted:
+        checks.append(
+            Check("config secrets", PASS, f"{details.get('secrets')} files, sealed for {len(wanted)} recipients")
+        )
+    skipped = [f"{path}: {why}" for path, why in (details.get("skipped") or {}).items()]
+    if skipped:
+        checks.append(Check("config files", FAIL, f"not in the backup: {'; '.join(skipped[:3])}"))
+    elif torn := list(details.get("torn") or ()):
+        checks.append(Check("config files", COULD_NOT_VERIFY, f"changed while they were read: {', '.join(torn[:3])}"))
+    wrong = [words for part in config_parts.of(last).values() if (words := config_parts.problem(repo, part))]
+    if wrong:
+        checks.append(Check("config parts", FAIL, f"{'; '.join(wrong[:3])}; the next backup makes them anew"))
     return checks
 
 

@@ -7,7 +7,7 @@
 checksum: every artefact is there, nothing else is, and every byte is the one that was written.
 archive:  the real tools read every byte back: pg_restore to nowhere, or gunzip to the dump's last line.
 restore:  a throw-away PostgreSQL restores it; the fingerprint must match; amcheck reads every table and index.
-What archive and restore are of a bucket, objects_proof.py says.
+What archive and restore are of a bucket, objects_proof.py says; of the configuration, config_proof.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from . import catalog, lock, objects_proof, pipeline, points, repository, restore, scratch
+from . import catalog, config_proof, lock, objects_proof, pipeline, points, repository, restore, scratch
 from .checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared, verdict
 from .config import LEVELS, Config
 from .dump import DUMP, FINGERPRINT, GLOBALS, measure
@@ -186,6 +186,9 @@ def _levels(config: Config, repo: Repository, manifest: Manifest, level: str, sa
         if manifest.component == "objects":
             with lock.held(f"{config.stack}.verify", "verify"):
                 yield from objects_proof.levels(config, repo, manifest, level, sample, log)
+            return
+        if manifest.component == "config":
+            yield from config_proof.levels(config, repo, manifest, level, log)
             return
         image = config.database.verify_image or str(manifest.details.get("image") or "")
         if not image:

@@ -72,6 +72,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.lifeboat.dr.plugins.module_utils import (
     apart,
+    archive,
     backup,
     bucket,
     bucket_settings,
@@ -79,9 +80,15 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     checks,
     cli,
     compose,
+    compose_files,
     config,
+    config_backup,
+    config_parts,
+    config_proof,
+    config_restore,
     copier,
     copies,
+    crypto,
     dump,
     endpoints,
     errors,
@@ -140,7 +147,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
 
 # Importing them is what makes Ansible send them to the host; their sources are then read back from what it sent.
 CORE = (
-    apart, backup, bucket, bucket_settings, catalog, checks, cli, compose, config, copier, copies, dump, endpoints,
+    apart, archive, backup, bucket, bucket_settings, catalog, checks, cli, compose, compose_files, config, config_backup,
+    config_parts, config_proof, config_restore, copier, copies, crypto, dump, endpoints,
     errors, evidence, filesystem, fingerprint, host, inventory, lifecycle, listing, lock, manifest, mirror,
     mirror_back, mirror_guard, mirror_mc, mirror_prune, mirror_state, mirror_verify, objects_aside, objects_assess,
     objects_choose, objects_compare, objects_plan, objects_proof, objects_recovery, pipeline, plan, points,

@@ -51,6 +51,7 @@ def settings(root: Path, **changes: Any) -> dict[str, Any]:
         "database": {"name": "shop"},
         "repository": {"type": "local", "path": str(root / "backup")},
         "state_directory": str(root / "state"),
+        "config": {"enabled": False},  # most tests are of rows and objects
     }
     return {**found, **changes}
 
@@ -122,6 +123,41 @@ def publish_objects(root: Path, taken_at: datetime = NOW, *, of: Optional[Manife
     (root / "backup").mkdir(exist_ok=True)
     with store(root).stage("objects", one.id) as staging:
         (staging.path / "listing.jsonl.gz").write_bytes(data)
+        staging.publish(one.to_bytes())
+    return one
+
+
+CONFIG: dict[str, Any] = {
+    "host": "app1",
+    "files": 3,
+    "bytes": 30,
+    "secrets": 2,
+    "recipients": ["age1px20ruqptq3ct67gnhrw5hhnmsnnsux0w6jmn5lezs2g7qppqcpsa6fxz0"],
+    "left_out": [],
+    "skipped": {},
+    "torn": [],
+    "compose_files": ["/srv/shop/compose.yml"],
+    "images": {},
+    "site": {},
+    "parts": {},
+    "notes": [],
+    "seconds": 0.3,
+}
+
+
+def publish_config(root: Path, taken_at: datetime = NOW, **details: Any) -> Manifest:
+    """A config backup in the local repository, of one artefact that is not looked into."""
+    data = b"archive"
+    one = make_manifest(
+        taken_at,
+        id=manifest.backup_id("config", taken_at),
+        component="config",
+        artefacts=(Artefact("config.tar.gz", len(data), hashlib.sha256(data).hexdigest()),),
+    )
+    one = dataclasses.replace(one, details={**CONFIG, **details})
+    (root / "backup").mkdir(exist_ok=True)
+    with store(root).stage("config", one.id) as staging:
+        (staging.path / "config.tar.gz").write_bytes(data)
         staging.publish(one.to_bytes())
     return one
 

@@ -10,9 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import backup, copies, dump, mirror, prune, runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    backup,
+    config_backup,
+    copies,
+    dump,
+    mirror,
+    prune,
+    runtime,
+)
 from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError, LockedError, NotFoundError
-from builders import BUCKET, NOW, make_config, publish, publish_objects, store
+from builders import BUCKET, NOW, make_config, publish, publish_config, publish_objects, store
 
 
 class World:
@@ -46,9 +54,13 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         return publish_objects(tmp_path, NOW + timedelta(hours=1), database_backup=newest.id if newest else found[-1],
                                consistency="snapshot")  # fmt: skip
 
+    def kept(config: Any, log: Any) -> Any:
+        one.step("config")
+        return publish_config(tmp_path, NOW + timedelta(hours=1))
+
     def caught_up(config: Any, log: Any) -> copies.Outcome:
         one.step("copies")
-        ids = [*store(tmp_path).published("database"), *store(tmp_path).published("objects")]
+        ids = [one for component in backup.COMPONENTS for one in store(tmp_path).published(component)]
         return copies.Outcome("vault", tuple(ids), {identity: ["vault"] for identity in ids}, one.failed)
 
     def sent(config: Any, log: Any) -> tuple[str, ...]:
@@ -68,6 +80,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
     monkeypatch.setattr(dump, "take", dumped)
     monkeypatch.setattr(mirror, "take", mirrored)
+    monkeypatch.setattr(config_backup, "take", kept)
     monkeypatch.setattr(copies, "catch_up", caught_up)
     monkeypatch.setattr(copies, "send_points", sent)
     monkeypatch.setattr(prune, "prune", pruned)
@@ -76,12 +89,14 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def take(world: World, component: str = "", bucket: bool = True, **asked: Any) -> backup.Taken:
-    return backup.take(make_config(world.root, **(BUCKET if bucket else {})), component, log=lambda _: None, **asked)
+    changes = {**(BUCKET if bucket else {}), "config": {"enabled": asked.pop("config", True)}}
+    return backup.take(make_config(world.root, **changes), component, log=lambda _: None, **asked)
 
 
 ORDERS: list[tuple[str, str, bool, dict[str, Any], list[str], bool]] = [
-    ("a recovery point", "", True, {}, ["database", "objects", "copies", "points"], True),
-    ("of a stack without a bucket", "", False, {}, ["database", "copies", "points"], True),
+    ("a recovery point", "", True, {}, ["database", "objects", "config", "copies", "points"], True),
+    ("of a stack without a bucket", "", False, {}, ["database", "config", "copies", "points"], True),
+    ("where no config is wanted", "", True, {"config": False}, ["database", "objects", "copies", "points"], True),
     ("cron at 02:00", "database", True, {"prune_after": True}, ["database", "copies", "prune"], False),
     (
         "cron at 03:00",
@@ -92,6 +107,7 @@ ORDERS: list[tuple[str, str, bool, dict[str, Any], list[str], bool]] = [
         True,
     ),
     ("one component", "objects", True, {}, ["objects", "copies"], False),
+    ("the configuration", "config", True, {}, ["config", "copies"], False),
 ]
 
 
@@ -110,12 +126,19 @@ def test_the_order(
         assert f"{done.point.id}  recovery point of {', '.join(done.point.parts)}" in "\n".join(done.lines())
 
 
-@pytest.mark.parametrize("broken", ["database", "objects"])
-def test_what_was_taken_before_a_failure_stays_and_is_copied(world: World, broken: str) -> None:
+@pytest.mark.parametrize(
+    ("broken", "called"),
+    [
+        ("database", ["database"]),
+        ("objects", ["database", "objects", "copies"]),
+        ("config", ["database", "objects", "config", "copies"]),
+    ],
+)
+def test_what_was_taken_before_a_failure_stays_and_is_copied(world: World, broken: str, called: list[str]) -> None:
     world.broken = broken
     with pytest.raises(LifeboatError, match="it broke"):
         take(world, prune_after=True)
-    assert world.called == (["database"] if broken == "database" else ["database", "objects", "copies"])
+    assert world.called == called
     assert store(world.root).points() == []
 
 
@@ -128,7 +151,7 @@ def test_half_a_point_is_not_sealed_and_the_backup_stays(world: World) -> None:
 def test_a_vault_that_fails_raises_nothing_and_is_not_asked_twice(world: World) -> None:
     world.failed = ("connection refused",)
     done = take(world, prune_after=True)
-    assert world.called == ["database", "objects", "copies", "prune"]
+    assert world.called == ["database", "objects", "config", "copies", "prune"]
     assert done.failed == ("connection refused",)
     assert done.as_dict()["copies"]["failed"] == ["connection refused"]
     assert done.point

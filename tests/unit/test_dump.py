@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import dump, pipeline
+from ansible_collections.lifeboat.dr.plugins.module_utils import catalog, dump, pipeline
 from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
     LifeboatError,
     LockedError,
@@ -165,8 +165,8 @@ def test_ids_of_backups_within_one_second(tmp_path: Path) -> None:
     publish(tmp_path)
     publish(tmp_path, NOW + timedelta(seconds=1), stack="blog")
     (tmp_path / "backup/postgresql/db_backup_20261124_120002").mkdir()
-    assert dump._free_id(store(tmp_path), NOW) == "db_backup_20261124_120003"
-    assert dump._free_id(store(tmp_path), NOW + timedelta(hours=1)) == "db_backup_20261124_130000"
+    assert catalog.free_id(store(tmp_path), "database", NOW) == "db_backup_20261124_120003"
+    assert catalog.free_id(store(tmp_path), "database", NOW + timedelta(hours=1)) == "db_backup_20261124_130000"
 
 
 SPACES = [

@@ -70,7 +70,7 @@ def test_rows_and_objects_of_one_instant(tmp_path: Path) -> None:
         "config": None,
     }
     assert point.images == IMAGES
-    assert point.notes == ("config: no backup of it exists yet",)
+    assert point.notes == ("config: no backup of it is wanted",)
     assert points.parse(store(tmp_path).read_point(point.id), expected_id=point.id) == point
     (one,) = found(tmp_path)
     assert (one.good, one.proven_at) == (True, None)
