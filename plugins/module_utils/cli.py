@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Optional
 
-from . import backup, config, copies, lock, points, prune, repository, show, status, verify
+from . import backup, config, copies, escrow, escrow_kit, lock, points, prune, repository, show, status, verify
 from .checks import COULD_NOT_VERIFY, FAIL, PASS
 from .errors import IntegrityError, LifeboatError
 from .version import VERSION
@@ -91,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
     pruning.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait for the lock this long")
     listing = verb("list", "List the recovery points and the backups, newest last.")
     listing.add_argument("--component", default="", choices=["point", *backup.COMPONENTS], help="only these")
+    escrow_kit.options(verb("escrow", "Prove that the escrowed key and the vault's credentials open a recovery point."))
     verb("status", "Say whether the stack is protected; fails when it is not.")
     return top
 
@@ -105,7 +106,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     log = logging.getLogger("lifeboat")
     stack = arguments.stack
     try:
-        loaded = config.load(arguments.stack, arguments.config_directory)
+        elsewhere = arguments.verb == "escrow" and escrow_kit.given(arguments)
+        loaded = (
+            escrow_kit.configured(arguments) if elsewhere else config.load(arguments.stack, arguments.config_directory)
+        )
         stack = loaded.stack
         _open_log(log, stack)
         code, result, shown = _VERBS[arguments.verb](loaded, arguments, log.info)
@@ -212,6 +216,16 @@ def _list(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tup
     return 0, shown, show.table(shown)
 
 
+def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
+    if arguments.print_kit:
+        kit = escrow_kit.kit(loaded)
+        return 0, kit, json.dumps(kit, indent=1, ensure_ascii=False).splitlines()
+    key = escrow_kit.identity(arguments.identity)
+    result = escrow.prove(loaded, key, point=arguments.point, record=not arguments.no_record, log=log)
+    shown = show.checks([one.as_dict() for one in result.checks])
+    return _VERDICT_CODES[result.verdict], result.as_dict(), [*shown, f"{result.verdict}  {result.id}  {result.level}"]
+
+
 def _status(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
     del arguments, log
     result = status.status(loaded, now=datetime.now(timezone.utc))
@@ -219,4 +233,4 @@ def _status(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> t
     return _VERDICT_CODES[result["verdict"]], result, [*shown, f"{result['verdict']}  {loaded.stack}"]
 
 
-_VERBS = {"backup": _backup, "verify": _verify, "prune": _prune, "list": _list, "status": _status}
+_VERBS = {"backup": _backup, "verify": _verify, "prune": _prune, "list": _list, "status": _status, "escrow": _escrow}

@@ -12,9 +12,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Callable
 
 from . import archive, config_parts, crypto, filesystem, pipeline
@@ -137,10 +139,17 @@ class Opened:
 def open_secrets(repo: Repository, manifest: Manifest, key: str) -> Opened:
     """Decrypt both secret artefacts to their end."""
     recipients = [str(one) for one in manifest.details.get("recipients") or ()]
-    with repo.materialise("config", manifest.id) as folder:
+    with TemporaryDirectory(prefix="lifeboat-sealed-") as folder:  # age reads a file; what lies there is sealed
+        for name in (SECRET_LIST, SECRETS):
+            with repo.open("config", manifest.id, name) as source, filesystem.create(Path(folder) / name) as sink:
+                shutil.copyfileobj(source, sink, filesystem.CHUNK)
         plain = [
             crypto.decrypt_bytes(
-                folder / name, key, subject=f"{manifest.id}/{name}", recipients=recipients, limit=2 * SECRETS_LIMIT
+                Path(folder) / name,
+                key,
+                subject=f"{manifest.id}/{name}",
+                recipients=recipients,
+                limit=2 * SECRETS_LIMIT,
             )
             for name in (SECRET_LIST, SECRETS)
         ]

@@ -5,7 +5,7 @@
 """Where backups live: one interface over a directory or an S3 bucket. Bytes and names, no schema.
 
     <root>/<folder of the component>/<backup id>/{manifest.json, artefacts..., verification.json, copies.json}
-    <root>/recovery-points/<id>.json
+    <root>/recovery-points/{<id>.json..., escrow-<stack>.json}
 
 The layout is the same on disk and in S3, so a copy of one is the other. A backup is what has a manifest.json, and that
 is written last and removed first: neither a killed backup nor a killed deletion ever looks like a backup.
@@ -199,6 +199,14 @@ class Repository(abc.ABC):
         self._remove(_point(id))
         return []
 
+    def read_escrow(self, stack: str) -> Optional[bytes]:
+        """When the escrowed key last opened a recovery point of the stack; None where it never did."""
+        return self._read(_escrow(stack))
+
+    def write_escrow(self, stack: str, data: bytes) -> None:
+        """Beside the points, not beside what it opened: it must outlive that."""
+        self._write(_escrow(stack), data)
+
     def _read(self, parts: tuple[str, ...]) -> Optional[bytes]:
         try:
             stream = self._open(parts)
@@ -293,6 +301,10 @@ def _point(id: str) -> tuple[str, str]:
     if not _POINT.fullmatch(id):
         raise UsageError("find the recovery point", repr(id), "that is not its id", "Write it like 20261124_033000.")
     return POINTS, f"{id}.json"
+
+
+def _escrow(stack: str) -> tuple[str, str]:
+    return POINTS, f"escrow-{plain_name(stack)}.json"
 
 
 def bad_setting(name: str, value: object, cause: str) -> UsageError:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from . import bucket, catalog, config_parts, copies, endpoints, points, reconcile, repository
+from . import bucket, catalog, config_parts, copies, endpoints, escrow, points, reconcile, repository
 from .catalog import Entry
 from .checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
 from .config import Config
@@ -51,6 +51,8 @@ def status(config: Config, *, now: datetime) -> dict[str, Any]:
         checks.append(Check("content against earlier backups", FAIL, less))
     checks.append(_space(repo, found))
     checks += copies.checks(config, all_, tied)
+    if config.config.enabled:
+        checks += escrow.checks(config, all_["config"], now)
     checks += endpoints.checks(config, now=now)
     if config.objects.bucket and config.objects.keys_query:
         checks += reconcile.checked(config, lambda: _reconciled(config))[0]

@@ -92,6 +92,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     dump,
     endpoints,
     errors,
+    escrow,
+    escrow_kit,
     evidence,
     filesystem,
     fingerprint,
@@ -149,7 +151,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
 CORE = (
     apart, archive, backup, bucket, bucket_settings, catalog, checks, cli, compose, compose_files, config, config_backup,
     config_parts, config_proof, config_restore, copier, copies, crypto, dump, endpoints,
-    errors, evidence, filesystem, fingerprint, host, inventory, lifecycle, listing, lock, manifest, mirror,
+    errors, escrow, escrow_kit, evidence, filesystem, fingerprint, host, inventory, lifecycle, listing, lock, manifest, mirror,
     mirror_back, mirror_guard, mirror_mc, mirror_prune, mirror_state, mirror_verify, objects_aside, objects_assess,
     objects_choose, objects_compare, objects_plan, objects_proof, objects_recovery, pipeline, plan, points,
     postgresql, probe, prune, quarantine, reconcile, recovery, refetch, repository, repository_local, repository_s3,
