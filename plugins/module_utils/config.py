@@ -183,7 +183,7 @@ class ApplicationSettings:
 @dataclass(frozen=True)
 class AlarmSettings:
     """When `status` turns red: hours since the last good backup, days since the last restore-level proof, days
-    since the escrowed key last opened a backup."""
+    since the escrowed key last opened a backup. `drill_age_days`: when the report calls a drill overdue, a quarter."""
 
     backup_age_hours: int = 26
     proof_age_days: int = 8
@@ -193,6 +193,20 @@ class AlarmSettings:
     backend_target_seconds: int = 3600
     frontend_target_seconds: int = 1800
     site_target_seconds: int = 8 * 3600
+    drill_age_days: int = 92
+
+
+@dataclass(frozen=True)
+class EvidenceSettings:
+    """How records are signed, and what they are extrapolated to.
+
+    `signing_key`: a private key on the host, for `ssh-keygen -Y sign`; empty: records are not signed.
+    `production_database_bytes`, `production_objects_bytes`: the sizes for which a time is estimated; 0: none is.
+    """
+
+    signing_key: str = ""
+    production_database_bytes: int = 0
+    production_objects_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -211,6 +225,7 @@ class Config:
     config: ConfigSettings = field(default_factory=ConfigSettings)
     application: ApplicationSettings = field(default_factory=ApplicationSettings)
     alarms: AlarmSettings = field(default_factory=AlarmSettings)
+    evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     state_directory: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 

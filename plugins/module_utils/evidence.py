@@ -2,28 +2,37 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The record that a recovery leaves: when each phase ran, what was checked, and the verdict that follows."""
+"""The record that a recovery, a verification or a drill leaves: what happened when, what was checked, the verdict.
+
+docs/schema/evidence-1.json describes it. A field is only ever added, with a new minor version.
+"""
 
 from __future__ import annotations
 
-import json
+import os
 import socket
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
+from . import clock, evidence_limits, evidence_phases, manifest, pipeline
 from .checks import ABORTED, COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
 from .config import Config
-from .filesystem import explained
+from .evidence_drill import drilled
 from .manifest import format_time, parse_time
 from .version import VERSION
 
 SCHEMA = "lifeboat.dr/evidence"
+SCHEMA_VERSION = (1, 1)
+RECOVERY, VERIFICATION, DRILL = "recovery", "verification", "drill"
+KINDS = (RECOVERY, VERIFICATION, DRILL)
 # By scenario, the checks of which at least one must have been made, or nothing is proved: that data was compared with
 # what it should be, that the application answered, that the public site serves the expected commit.
 _DATA = ("tables", "objects", "data")
 PROOFS = {"database": _DATA, "object_storage": _DATA, "backend": ("application",), "frontend": ("site",), "site": _DATA}
+SCENARIOS = tuple(PROOFS)
+# People add these when the machine is done; the seal covers everything else.
+BY_PEOPLE = ("findings", "sign_off")
 
 
 def build(
@@ -37,104 +46,181 @@ def build(
     results: Sequence[Mapping[str, Any]],
     error: str = "",
     now: datetime,
+    versions: Optional[Mapping[str, Any]] = None,
+    commit: str = "",
+    untested: Sequence[Mapping[str, str]] = (),
+    drill: Optional[Mapping[str, Any]] = None,
 ) -> dict[str, Any]:
     """Put one recovery's facts together.
 
     planned: {condition, findings, unchecked, passed_over, target_seconds, backup (where one was used)}. phases: [{name,
     started_at, finished_at, ...}] in order, with what is worth keeping of each; results: the modules' checks. The clock
-    runs from the first phase's start to the last one's end. verdict: FAIL on an error after something was changed,
-    ABORTED before; FAIL also when the recovery took longer than its target.
+    runs from the first phase's start to the last one's end, in a drill from the fault to the first verified business
+    transaction. verdict: FAIL on an error after something was changed, ABORTED before; FAIL also when the recovery took
+    longer than its target. versions, commit: where known. untested: [{what, why}] beside what is known to be left out.
+    drill: what evidence_drill.drilled() takes; the record is then of kind `drill`.
     """
     checks = [Check(one["name"], one["result"], one.get("detail", "")) for one in results]
-    timeline = [_phase(one) for one in phases]
-    seconds = 0.0
-    if phases:
-        first, last = parse_time(str(phases[0]["started_at"])), parse_time(str(phases[-1]["finished_at"]))
-        seconds = round((last - first).total_seconds(), 2)
+    wall, monotonic = clock.elapsed(phases)
+    seconds = wall if monotonic is None else monotonic
     target = int(planned["target_seconds"])
     proofs = PROOFS.get(scenario, _DATA)
     if not error and not any(one.name in proofs for one in checks):
         checks.append(Check(proofs[-1], COULD_NOT_VERIFY, f"the {proofs[-1]} was compared with nothing"))
+    backup = planned.get("backup")
+    rpo = evidence_phases.rpo(backup, phases)
+    counted = "from the first phase's start to the last one's end"
+    fault: Optional[dict[str, Any]] = None
+    if drill is not None:
+        fault, found, taken, rpo = drilled(drill)
+        checks += [] if error else found
+        seconds = seconds if taken is None else taken
+        counted = "from the fault to the first verified business transaction"
     if not error:
         checks.append(
             Check("recovery time", PASS if seconds <= target else FAIL, f"{seconds:.0f} s, target {target} s")
         )
     touched = any(one["name"] not in ("assess", "plan", "confirm") for one in phases)
-    backup = planned.get("backup")
-    return {
+    timeline, at_size = evidence_phases.timeline(config, scenario, phases, backup)
+    left_out = evidence_limits.untested(
+        scenario, planned["unchecked"], checks, drill=drill is not None, extrapolated=at_size is not None, more=untested
+    )
+    return _finished(
+        config,
+        {
+            "id": f"{scenario}_{now.astimezone(timezone.utc):%Y%m%d_%H%M%S}",
+            "kind": RECOVERY if drill is None else DRILL,
+            "scenario": scenario,
+            "operator": operator,
+            "reason": reason,
+            "versions": evidence_phases.versions(backup, phases, versions),
+            "commit": commit or next((str(one["commit"]) for one in reversed(phases) if one.get("commit")), ""),
+            "recorded_at": format_time(now),
+            "started_at": str(phases[0]["started_at"]) if phases else None,
+            "finished_at": str(phases[-1]["finished_at"]) if phases else None,
+            "verdict": (FAIL if touched else ABORTED) if error else verdict(checks),
+            "error": "\n".join(pipeline.without_rows(error.splitlines())),
+            "found": {key: planned[key] for key in ("condition", "findings", "unchecked")},
+            "backup": {key: backup[key] for key in ("id", "taken_at", "age_seconds", "size")} if backup else None,
+            "chosen": evidence_phases.chosen(planned),
+            "passed_over": planned["passed_over"],
+            "phases": timeline,
+            "seconds": seconds,
+            "target_seconds": target,
+            "clock": "wall" if monotonic is None else "monotonic",
+            "rto": {"seconds": seconds, "target_seconds": target, "counted": counted},
+            "rpo": rpo,
+            "production": at_size,
+            "checks": [one.as_dict() for one in checks],
+            "untested": left_out,
+            "verification": None,
+            "drill": fault,
+        },
+        phases,
+    )
+
+
+def of_verification(
+    config: Config,
+    *,
+    identity: str,
+    level: str,
+    results: Sequence[Check],
+    parts: Sequence[Mapping[str, Any]],
+    started: datetime,
+    finished: datetime,
+) -> dict[str, Any]:
+    """The record of a verification, beside the verification.json that each backup keeps.
+
+    parts: of each backup {id, verdict, taken_at, size, started_at, finished_at}.
+    """
+    phases = [
+        {
+            "name": f"verify {one['id']}",
+            "started_at": one["started_at"],
+            "finished_at": one["finished_at"],
+            "bytes": one["size"],
+        }
+        for one in parts
+    ]
+    timeline, _ = evidence_phases.timeline(config, VERIFICATION, phases, None)
+    seconds = round((finished - started).total_seconds(), 2)
+    return _finished(
+        config,
+        {
+            "id": f"{VERIFICATION}_{finished.astimezone(timezone.utc):%Y%m%d_%H%M%S}",
+            "kind": VERIFICATION,
+            "scenario": VERIFICATION,
+            "operator": os.environ.get("SUDO_USER") or os.environ.get("USER") or os.environ.get("LOGNAME") or "",
+            "reason": "",
+            "versions": evidence_phases.versions(None, (), None),
+            "commit": "",
+            "recorded_at": format_time(finished),
+            "started_at": format_time(started),
+            "finished_at": format_time(finished),
+            "verdict": verdict(results),
+            "error": "",
+            "found": {"condition": "", "findings": [], "unchecked": []},
+            "backup": None,
+            "chosen": None,
+            "passed_over": [],
+            "phases": timeline,
+            "seconds": seconds,
+            "target_seconds": 0,
+            "clock": "wall",
+            "rto": None,
+            "rpo": None,
+            "production": None,
+            "checks": [one.as_dict() for one in results],
+            "untested": evidence_limits.unproved(level, results),
+            "verification": {
+                "id": identity,
+                "level": level,
+                "backups": [{key: one[key] for key in ("id", "verdict", "taken_at", "size")} for one in parts],
+            },
+            "drill": None,
+        },
+        (),
+    )
+
+
+def _finished(config: Config, facts: Mapping[str, Any], phases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    record = {
         "schema": SCHEMA,
-        "version": [1, 0],
-        "id": f"{scenario}_{now.astimezone(timezone.utc):%Y%m%d_%H%M%S}",
-        "scenario": scenario,
+        "version": list(SCHEMA_VERSION),
         "stack": config.stack,
         "host": socket.gethostname(),
-        "operator": operator,
-        "reason": reason,
         "tool": f"lifeboat {VERSION}",
-        "recorded_at": format_time(now),
-        "verdict": (FAIL if touched else ABORTED) if error else verdict(checks),
-        "error": error,
-        "found": {
-            "condition": planned["condition"],
-            "findings": planned["findings"],
-            "unchecked": planned["unchecked"],
-        },
-        "backup": {key: backup[key] for key in ("id", "taken_at", "age_seconds", "size")} if backup else None,
-        "passed_over": planned["passed_over"],
-        "phases": timeline,
-        "seconds": seconds,
-        "target_seconds": target,
-        "checks": [one.as_dict() for one in checks],
+        **evidence_phases.cleaned(facts, config.secrets),
+        "findings": [],
+        "sign_off": None,
+        "logs": evidence_phases.hashes(evidence_phases.log(phases, config.secrets)),
     }
+    return {**record, "seal": seal(record)}
 
 
-# What is worth keeping of a phase; anything else that a module returned stays out of the record.
-_KEPT = (
-    "quarantine", "quarantined_database", "quarantine_bucket", "way_back", "stopped", "reindexed", "mode", "seconds_of",
-    "copied", "settings", "reconciled", "tried", "logs", "commit", "recovery_point",
-)  # fmt: skip
-
-
-def _phase(one: Mapping[str, Any]) -> dict[str, Any]:
-    seconds = (parse_time(str(one["finished_at"])) - parse_time(str(one["started_at"]))).total_seconds()
-    return {
-        "name": one["name"],
-        "started_at": one["started_at"],
-        "finished_at": one["finished_at"],
-        "seconds": round(seconds, 2),
-        **{key: one[key] for key in _KEPT if one.get(key)},
-    }
-
-
-def write(config: Config, record: Mapping[str, Any]) -> Path:
-    """Keep the record on the host, readable by root alone; whole or not at all."""
-    folder = config.state / "evidence"
-    path = folder / f"{record['id']}.json"
-    with explained("keep the evidence", path):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.chmod(0o600)
-        partial.replace(path)
-    return path
+def seal(record: Mapping[str, Any]) -> str:
+    """SHA-256 over all that the machine saw: what people add later does not break it, an edit does."""
+    return manifest.seal({key: value for key, value in record.items() if key not in BY_PEOPLE})
 
 
 def lines(record: Mapping[str, Any]) -> list[str]:
     """The record for a terminal."""
-    shown = [
-        f"{record['scenario']} of {record['stack']} on {record['host']}: {record['verdict']}",
-        f"found:    {record['found']['condition']}" + "".join(f"; {one}" for one in record["found"]["findings"][:4]),
-    ]
+    shown = [f"{record['scenario']} of {record['stack']} on {record['host']}: {record['verdict']}"]
+    if record["found"]["condition"]:
+        found = "".join(f"; {one}" for one in record["found"]["findings"][:4])
+        shown.append(f"found:    {record['found']['condition']}{found}")
     if record["backup"]:
         shown.append(f"backup:   {record['backup']['id']} taken {record['backup']['taken_at']}")
     shown += [f"          passed over {one['id']}: {one['problem']}" for one in record["passed_over"]]
     for one in record["phases"]:
-        detail = one.get("seconds_of") or {}
-        parts = "".join(f"  {name} {seconds:.1f} s" for name, seconds in detail.items())
+        parts = "".join(f"  {name} {seconds:.1f} s" for name, seconds in evidence_phases.steps(one))
         shown.append(f"phase:    {one['name']:<8} {one['seconds']:8.1f} s{parts}")
-    shown.append(f"total:    {record['seconds']:.1f} s of {record['target_seconds']} s allowed")
+    allowed = f" of {record['target_seconds']} s allowed" if record["target_seconds"] else ""
+    shown.append(f"total:    {record['seconds']:.1f} s{allowed}")
     for one in record["checks"]:
         shown.append(f"{one['result']:<9} {one['name']}: {one['detail']}")
+    shown += [f"not tested: {one['what']} ({one['why']})" for one in record.get("untested", [])]
     for one in record["phases"]:
         if one.get("quarantine"):
             shown.append(f"kept:     the old data as {one['quarantine']}")
@@ -146,3 +232,7 @@ def lines(record: Mapping[str, Any]) -> list[str]:
     if record["error"]:
         shown.append(f"error:    {record['error']}")
     return shown
+
+
+def began(record: Mapping[str, Any]) -> datetime:
+    return parse_time(str(record.get("started_at") or record["recorded_at"]))

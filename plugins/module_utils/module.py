@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from . import config, pipeline
+from . import clock, config, pipeline
 from .errors import LifeboatError
-from .manifest import format_time
 
 _COMMON: Mapping[str, Any] = {
     "stack": {"type": "str", "default": ""},
@@ -33,9 +31,10 @@ class Task:
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
+        self.clock = clock.start()
         self.params: dict[str, Any] = module.params
         self.check: bool = module.check_mode
-        self.now = datetime.now(timezone.utc)
+        self.now = self.clock.started_at
         self.lines: list[str] = []
         if self.params["settings"] is not None:
             self.config = config.from_mapping(self.params["settings"], self.params["secrets"] or {})
@@ -49,18 +48,18 @@ class Task:
 
     def fail(self, msg: str, **facts: Any) -> NoReturn:
         """What was asked for was done, and its answer is no."""
-        self.module.fail_json(msg=msg, log=self.lines, phase=_phase(self.now), **facts)
+        self.module.fail_json(msg=msg, log=self.lines, phase=self.clock.phase(), **facts)
         raise AssertionError("fail_json does not return")
 
 
 def run(work: Work, arguments: Mapping[str, Any], **options: Any) -> None:
     """Run one module: `work` gets a Task and returns the result. A LifeboatError becomes fail_json, never a traceback.
 
-    Adds `phase` {name, started_at, finished_at} to the result, from which evidence takes its timeline.
+    Adds `phase` {started_at, finished_at, monotonic, boot} to the result, from which evidence takes its timeline.
     """
     module = AnsibleModule(argument_spec={**_COMMON, **arguments}, supports_check_mode=True, **options)
     os.umask(0o077)
-    started = datetime.now(timezone.utc)
+    started = clock.start()
     lines: list[str] = []
     try:
         task = Task(module)
@@ -74,10 +73,6 @@ def run(work: Work, arguments: Mapping[str, Any], **options: Any) -> None:
             cause=exc.cause,
             remedy=exc.remedy,
             log=lines,
-            phase=_phase(started),
+            phase=started.phase(),
         )
-    module.exit_json(**{"changed": False, "log": lines, "phase": _phase(started), **result})
-
-
-def _phase(started: datetime) -> dict[str, str]:
-    return {"started_at": format_time(started), "finished_at": format_time(datetime.now(timezone.utc))}
+    module.exit_json(**{"changed": False, "log": lines, "phase": started.phase(), **result})

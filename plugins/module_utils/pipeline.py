@@ -93,6 +93,11 @@ def scrub(text: str) -> str:
     return _SECRET_IN_URL.sub(r"\1********@", _SECRET.sub(r"\1\2********", text))
 
 
+def without_rows(lines: Sequence[str]) -> list[str]:
+    """The lines in which PostgreSQL does not quote rows, keys or statements."""
+    return [line for line in lines if not _ROWS.search(line)]
+
+
 def _tail(stream: IO[bytes]) -> str:
     stream.seek(0, os.SEEK_END)
     stream.seek(max(0, stream.tell() - STDERR_KEPT))
@@ -208,7 +213,7 @@ def run(
 def describe(finished: Finished) -> str:
     """One line on why a process failed, its own words first."""
     how = f"signal {-finished.status}" if finished.status < 0 else f"exit {finished.status}"
-    lines = [line.strip() for line in finished.stderr.splitlines() if line.strip() and not _ROWS.search(line)]
+    lines = without_rows([line.strip() for line in finished.stderr.splitlines() if line.strip()])
     words = " / ".join(lines[-6:])
     return f"{finished.command.name}: {words} ({how})" if words else f"{finished.command.name} ended with {how}"
 

@@ -206,6 +206,7 @@ def make(
         "warnings": [*sources.notes, *_warnings(sources.found, chosen)],
         "why": why,
         "asked": force or identity not in ("", "latest") or before is not None,
+        "state": identity if identity not in ("", "latest") else format_time(before) if before else "",
         "mode": mode,
         "backup": chosen.as_dict(datetime.now(timezone.utc)),
         "location": sources.where(chosen),

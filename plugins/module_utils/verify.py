@@ -22,7 +22,19 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from . import catalog, config_proof, lock, objects_proof, pipeline, points, repository, restore, scratch
+from . import (
+    catalog,
+    config_proof,
+    evidence,
+    evidence_store,
+    lock,
+    objects_proof,
+    pipeline,
+    points,
+    repository,
+    restore,
+    scratch,
+)
 from .checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared, verdict
 from .config import LEVELS, Config
 from .dump import DUMP, FINGERPRINT, GLOBALS, measure
@@ -41,7 +53,10 @@ END_OF_DUMP = b"-- PostgreSQL database dump complete"
 
 @dataclass(frozen=True)
 class Result:
-    """What one verification found. verdict: PASS, FAIL or COULD_NOT_VERIFY. parts: of each backup, where several."""
+    """What one verification found. verdict: PASS, FAIL or COULD_NOT_VERIFY. parts: of each backup, where several.
+
+    taken_at, size: of the backup, where its manifest could be read.
+    """
 
     id: str
     level: str
@@ -49,6 +64,8 @@ class Result:
     started_at: datetime
     finished_at: datetime
     parts: tuple[Result, ...] = ()
+    taken_at: str = ""
+    size: int = 0
 
     @property
     def verdict(self) -> str:
@@ -107,9 +124,9 @@ def targets(config: Config, repo: Repository, identity: str) -> tuple[list[str],
 
 
 def verify(config: Config, identity: str, level: str, *, sample: int = SAMPLE, log: Log, record: bool = True) -> Result:
-    """Verify what `identity` names and leave `verification.json` beside each backup. A failed check is no error.
+    """Verify what `identity` names, leave `verification.json` beside each backup, and a record on this host.
 
-    sample: of so many objects the restore is tried; 0: of all.
+    A failed check is no error. sample: of so many objects the restore is tried; 0: of all.
     """
     if level not in LEVELS:
         raise UsageError("verify a backup", identity, f"unknown level {level!r}", f"One of: {', '.join(LEVELS)}.")
@@ -120,12 +137,23 @@ def verify(config: Config, identity: str, level: str, *, sample: int = SAMPLE, l
     ids, checks = targets(config, repo, identity)
     parts = [_one(config, repo, one, level, sample, log, record) for one in ids]
     if len(parts) == 1 and not checks:
-        return parts[0]
+        return _recorded(config, parts[0], log) if record else parts[0]
     found = [replace(check, name=f"{component_of(part.id)}: {check.name}") for part in parts for check in part.checks]
     name = identity if checks else ", ".join(ids)
     result = Result(name, level, (*checks, *found), started, datetime.now(timezone.utc), tuple(parts))
     if checks:
         log(f"{name}: {result.verdict} at level {level}")
+    return _recorded(config, result, log) if record else result
+
+
+def _recorded(config: Config, result: Result, log: Log) -> Result:
+    parts = [{**one.as_dict(), "taken_at": one.taken_at, "size": one.size} for one in result.parts or (result,)]
+    kept = evidence.of_verification(
+        config, identity=result.id, level=result.level, results=result.checks, parts=parts,
+        started=result.started_at, finished=result.finished_at,
+    )  # fmt: skip
+    path, _ = evidence_store.write(config, kept)
+    evidence_store.sign(config, path, log)
     return result
 
 
@@ -147,7 +175,9 @@ def _one(config: Config, repo: Repository, identity: str, level: str, sample: in
         away = component == "objects" and manifest is not None and not isinstance(exc, (IntegrityError, NotFoundError))
         how = COULD_NOT_VERIFY if away else FAIL
         found.append(Check("manifest" if manifest is None else "verification", how, exc.cause))
-    result = Result(identity, level, tuple(found), started, datetime.now(timezone.utc))
+    taken, size = (format_time(manifest.taken_at), manifest.size) if manifest else ("", 0)
+    now = datetime.now(timezone.utc)
+    result = Result(identity, level, tuple(found), started, now, taken_at=taken, size=size)
     log(f"{identity}: {result.verdict} at level {level}")
     if record and manifest is not None:
         keep(repo, manifest, result)

@@ -11,6 +11,7 @@ short_description: Record what a recovery did and whether it is proved
 version_added: 0.1.0
 description:
   - Puts the plan, the timeline and the checks of a recovery together, draws the verdict, and keeps the record on the host.
+  - docs/schema/evidence-1.json describes the record. It is signed where C(lifeboat_evidence.signing_key) names a key.
 extends_documentation_fragment:
   - lifeboat.dr.stack
 options:
@@ -23,7 +24,10 @@ options:
     type: dict
     required: true
   phases:
-    description: The phases in order, each with C(name), C(started_at), C(finished_at) and what is worth keeping of it.
+    description:
+      - The phases in order, each with C(name), C(started_at), C(finished_at) and what is worth keeping of it.
+      - C(monotonic) and C(boot), which modules return in C(phase), make its duration independent of the clock being set.
+        C(log) is kept in a file beside the record, which has its hash.
     type: list
     elements: dict
     required: true
@@ -44,6 +48,22 @@ options:
     description: The error that stopped the recovery, empty when none did.
     type: str
     default: ""
+  commit:
+    description: The commit of the playbooks or of the application that was recovered, where known.
+    type: str
+    default: ""
+  untested:
+    description: What was not tested, each with C(what) and C(why), beside what is known to be left out.
+    type: list
+    elements: dict
+    default: []
+  drill:
+    description:
+      - "Makes it the record of a drill: C(fault), C(proof), C(seed), C(steady_state), C(injected_at), C(transaction_at),
+        C(seconds), C(ledger) with C(acknowledged), C(present), C(lost) and C(unexpected), C(rpo_seconds),
+        C(rpo_target_seconds), and C(evidence), the ids of the recoveries' own records."
+      - What is missing of these is not proved, so the verdict is at best C(COULD_NOT_VERIFY).
+    type: dict
 attributes:
   check_mode:
     description: Can run without changing anything.
@@ -79,6 +99,10 @@ path:
   description: Where the host keeps it.
   returned: success
   type: str
+signature:
+  description: C(unsigned), or C(signed, not checked).
+  returned: success
+  type: str
 text:
   description: The record for people.
   returned: success
@@ -97,8 +121,25 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import evidence
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    evidence,
+    evidence_phases,
+    evidence_store,
+    runtime,
+    signature,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+
+def versions(task: Task) -> dict[str, Any]:
+    """What ran. A record is worth having without the images' names: an engine that does not answer must not prevent it."""
+    try:
+        images = runtime.connect(task.config).images()
+    except LifeboatError as exc:
+        task.log(f"the images' names are not known: {exc.cause}")
+        images = {}
+    return {"ansible": task.module.ansible_version, "images": images}
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -112,13 +153,22 @@ def work(task: Task) -> dict[str, Any]:
         results=task.params["checks"],
         error=task.params["error"],
         now=task.now,
+        versions=versions(task),
+        commit=task.params["commit"],
+        untested=task.params["untested"],
+        drill=task.params["drill"],
     )
-    path = "" if task.check else str(evidence.write(task.config, record))
+    path, signed = "", signature.NONE
+    if not task.check:
+        log = evidence_phases.log(task.params["phases"], task.config.secrets)
+        kept, record = evidence_store.write(task.config, record, log=log)
+        path, signed = str(kept), evidence_store.sign(task.config, kept, task.log)
     return {
         "changed": True,
         "record": record,
         "verdict": record["verdict"],
         "path": path,
+        "signature": signed,
         "text": evidence.lines(record),
     }
 
@@ -134,6 +184,9 @@ def main() -> None:
             "reason": {"type": "str", "default": ""},
             "operator": {"type": "str", "default": ""},
             "error": {"type": "str", "default": ""},
+            "commit": {"type": "str", "default": ""},
+            "untested": {"type": "list", "elements": "dict", "default": []},
+            "drill": {"type": "dict"},
         },
     )
 

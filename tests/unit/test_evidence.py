@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import checks, evidence
+from ansible_collections.lifeboat.dr.plugins.module_utils import checks, evidence, evidence_store
 from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import format_time
 from builders import NOW, make_config
+from evidence_schema_check import problems
 
 GOOD = [{"name": "tables", "result": "PASS", "detail": "2 tables"}, {"name": "roles", "result": "PASS"}]
 
@@ -84,6 +85,7 @@ def test_verdict(tmp_path: Path, changes: dict[str, Any], verdict: str) -> None:
     record = build(tmp_path, **changes)
     assert record["verdict"] == verdict
     assert record["error"] == changes.get("error", "")
+    assert problems(record) == []
 
 
 def test_what_the_record_holds(tmp_path: Path) -> None:
@@ -130,7 +132,8 @@ def test_no_time_is_no_pass(tmp_path: Path) -> None:
 def test_it_is_kept_private_and_whole(tmp_path: Path) -> None:
     settings = make_config(tmp_path)
     record = build(tmp_path, reason="日本")
-    path = evidence.write(settings, record)
+    path, kept = evidence_store.write(settings, record)
+    assert kept == record
     assert path == tmp_path / "state" / "evidence" / "database_20261124_120110.json"
     assert json.loads(path.read_text(encoding="utf-8")) == record
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

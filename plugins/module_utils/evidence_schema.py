@@ -1,0 +1,140 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Is this a record? What the faces rely on, checked before they do; docs/schema/evidence-1.json says all of it.
+
+The core has no JSON Schema validator and must read records that an older version wrote, that somebody edited, or that
+somebody made up: a report that a broken record can stop, or worse, can colour, is no report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from . import evidence
+from .checks import ABORTED, COULD_NOT_VERIFY, FAIL, PASS
+from .errors import LifeboatError
+from .manifest import parse_time
+
+VERDICTS = (PASS, FAIL, COULD_NOT_VERIFY, ABORTED)
+_NUMBER = (int, float)
+_MOST = 1e18
+# Since version 1.0.
+_FIELDS: Mapping[str, Any] = {
+    "id": str,
+    "scenario": str,
+    "stack": str,
+    "host": str,
+    "operator": str,
+    "reason": str,
+    "tool": str,
+    "recorded_at": str,
+    "verdict": str,
+    "error": str,
+    "found": Mapping,
+    "passed_over": list,
+    "phases": list,
+    "seconds": _NUMBER,
+    "target_seconds": _NUMBER,
+    "checks": list,
+}
+# Since 1.1; None where it does not apply.
+_LATER: Mapping[str, Any] = {
+    "kind": str,
+    "versions": Mapping,
+    "commit": str,
+    "backup": Mapping,
+    "chosen": Mapping,
+    "clock": str,
+    "rto": Mapping,
+    "rpo": Mapping,
+    "production": Mapping,
+    "untested": list,
+    "verification": Mapping,
+    "drill": Mapping,
+    "findings": list,
+    "sign_off": Mapping,
+    "logs": list,
+    "seal": str,
+    "started_at": str,
+}
+_ITEMS: Mapping[str, Mapping[str, Any]] = {
+    "phases": {"name": str, "started_at": str, "finished_at": str, "seconds": _NUMBER},
+    "checks": {"name": str, "result": str, "detail": str},
+    "passed_over": {"id": str, "problem": str},
+    "untested": {"what": str, "why": str},
+    "findings": {"what": str, "owner": str, "due": str},
+    "logs": {"name": str, "sha256": str},
+}
+_PARTS: Mapping[str, Mapping[str, Any]] = {
+    "found": {"condition": str, "findings": list, "unchecked": list},
+    "backup": {"id": str, "taken_at": str},
+    "chosen": {"how": str, "recovery_point": str, "location": str},
+    "rpo": {"how": str},
+    "production": {"bytes": _NUMBER, "seconds": _NUMBER, "how": str},
+    "sign_off": {"by": str, "at": str, "note": str},
+    "drill": {"fault": str, "proof": str, "seed": str, "steady_state": str},
+    "verification": {"id": str, "level": str},
+}
+
+
+def problem(record: Any, *, expected_id: str = "") -> str:
+    """Why this is no record, in words; empty when it is one and nobody edited what the machine saw."""
+    if not isinstance(record, Mapping):
+        return "it is not a JSON object"
+    if record.get("schema") != evidence.SCHEMA:
+        return f"its schema is {record.get('schema')!r}, not {evidence.SCHEMA!r}"
+    version = record.get("version")
+    if not isinstance(version, list) or len(version) != 2 or version[0] != evidence.SCHEMA_VERSION[0]:
+        return f"its version is {version!r}; this Lifeboat reads version {evidence.SCHEMA_VERSION[0]}"
+    wrong = _wrong(record)
+    if wrong:
+        return wrong
+    if expected_id and record["id"] != expected_id:
+        return f"it is the record {record['id']}, under another's name"
+    if version[1] >= 1:
+        body = {key: value for key, value in record.items() if key != "seal"}
+        if record.get("seal") != evidence.seal(body):
+            return "it was edited: its seal does not match its content"
+    return ""
+
+
+def shown(record: Any) -> bool:
+    """Whether the faces can show it, whoever wrote it."""
+    return isinstance(record, Mapping) and not _wrong(record)
+
+
+def _wrong(record: Mapping[str, Any]) -> str:
+    for name, kind in _FIELDS.items():
+        if not _is(record.get(name), kind):
+            return f"{name} is missing or of the wrong kind"
+    for name, kind in _LATER.items():
+        if record.get(name) is not None and not _is(record[name], kind):
+            return f"{name} is of the wrong kind"
+    for name, fields in _ITEMS.items():
+        for one in record.get(name) or ():
+            if not isinstance(one, Mapping) or not all(_is(one.get(key), kind) for key, kind in fields.items()):
+                return f"{name} has an entry that is not one"
+    for name, fields in _PARTS.items():
+        part = record.get(name)
+        if part is not None and not all(_is(part.get(key), kind) for key, kind in fields.items()):
+            return f"{name} lacks a field, or has one of the wrong kind"
+    if record["verdict"] not in VERDICTS:
+        return f"its verdict is {record['verdict']!r}"
+    try:
+        for moment in (record["recorded_at"], record.get("started_at") or record["recorded_at"]):
+            parse_time(moment)
+        for one in record["phases"]:
+            parse_time(one["started_at"]), parse_time(one["finished_at"])
+    except LifeboatError as exc:
+        return f"a time in it cannot be read: {exc.subject}"
+    return ""
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """NaN, infinity and numbers that no clock shows are JSON to Python, and would be the end of a chart."""
+    if kind is _NUMBER:
+        return isinstance(value, kind) and not isinstance(value, bool) and abs(value) < _MOST
+    return isinstance(value, kind)

@@ -1,0 +1,468 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501 - tables
+"""What a record says beside its verdict, that the published schema describes all of it, and how it is kept and signed."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    clock,
+    evidence,
+    evidence_phases,
+    evidence_schema,
+    evidence_store,
+    signature,
+    verify,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError, NotFoundError
+from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import format_time
+from builders import NOW, Run, make_config, publish
+from evidence_schema_check import problems, published
+from test_evidence import GOOD, PHASES, PLAN, build, phase
+
+DETAILS = {"details": {"database_size": 300_000_000, "server_version_num": 170002}}
+SIZED = {**PLAN, "backup": {**PLAN["backup"], **DETAILS}}
+BOOT = {"boot": "b"}
+
+
+def at_production(tmp_path: Path, **changes: Any) -> dict[str, Any]:
+    size = {"production_database_bytes": 3_000_000_000}
+    config = make_config(tmp_path, evidence=size)
+    plain = {
+        "scenario": "database",
+        "reason": "",
+        "operator": "",
+        "planned": SIZED,
+        "phases": PHASES,
+        "results": GOOD,
+        "now": NOW,
+    }
+    return evidence.build(config, **{**plain, **changes})
+
+
+def test_bytes_speed_and_the_time_at_production_size(tmp_path: Path) -> None:
+    record = at_production(tmp_path)
+    restore = record["phases"][2]
+    assert (restore["bytes"], restore["mb_per_second"], restore["production_seconds"]) == (300_000_000, 5.26, 570.0)
+    assert [one["bytes"] for one in record["phases"]] == [None, None, 300_000_000, None]
+    assert record["production"]["bytes"] == 3_000_000_000
+    assert record["production"]["seconds"] == 65.5 - 57 + 570
+    assert "estimate" in record["production"]["how"]
+    assert record["versions"]["postgresql"] == "17.2"
+    assert problems(record) == []
+    unknown = build(tmp_path)
+    assert unknown["production"] is None
+    assert "the time at production size" in [one["what"] for one in unknown["untested"]]
+
+
+def test_objects_that_were_copied_are_bytes(tmp_path: Path) -> None:
+    phases = [phase("restore", 0, 10, copied={"objects": 3, "copied": 2, "copied_bytes": 50_000_000})]
+    record = build(tmp_path, scenario="object_storage", phases=phases)
+    assert (record["phases"][0]["bytes"], record["phases"][0]["mb_per_second"]) == (50_000_000, 5.0)
+    assert problems(record) == []
+
+
+# (monotonic times of the phases, boots, seconds of the whole, which clock) where the wall says 100
+CLOCKS: list[tuple[str, list[Any], list[str], float, str]] = [
+    ("both known", [[10, 11], [70, 80]], ["b", "b"], 70.0, "monotonic"),
+    ("two boots", [[10, 11], [70, 80]], ["b", "c"], 100.0, "wall"),
+    ("no boot", [[10, 11], [70, 80]], ["", ""], 100.0, "wall"),
+    ("one unknown", [[10, 11], None], ["b", "b"], 100.0, "wall"),
+    ("backwards", [[10, 11], [1, 2]], ["b", "b"], 100.0, "wall"),
+    ("not numbers", [["a", "b"], [1, 2]], ["b", "b"], 100.0, "wall"),
+]
+
+
+@pytest.mark.parametrize(
+    ("given", "boots", "seconds", "which"), [one[1:] for one in CLOCKS], ids=[one[0] for one in CLOCKS]
+)
+def test_which_clock(tmp_path: Path, given: list[Any], boots: list[str], seconds: float, which: str) -> None:
+    """NTP may set the wall's clock in the middle of a recovery; two machines' monotonic clocks have nothing in common."""
+    phases = [phase("assess", 0, 1), phase("restore", 90, 100)]
+    for one, pair, boot in zip(phases, given, boots):
+        one.update(monotonic=pair, boot=boot)
+    record = build(tmp_path, phases=phases, planned={**PLAN, "target_seconds": 80})
+    assert (record["seconds"], record["clock"], record["rto"]["seconds"]) == (seconds, which, seconds)
+    assert record["verdict"] == ("PASS" if seconds <= 80 else "FAIL")
+    assert problems(record) == []
+
+
+def test_a_phase_of_a_module_has_both_clocks() -> None:
+    one = clock.start().phase()
+    assert one["monotonic"][1] >= one["monotonic"][0] > 0
+    assert len(one["boot"]) == 36
+    wall, monotonic = clock.elapsed([one])
+    assert monotonic is not None
+    assert abs(wall - monotonic) < 0.5
+
+
+def test_rpo_is_the_time_until_the_writers_stopped(tmp_path: Path) -> None:
+    planned = {**PLAN, "backup": {**PLAN["backup"], "taken_at": format_time(NOW - timedelta(seconds=600))}}
+    assert build(tmp_path, planned=planned)["rpo"]["seconds"] == 603.0
+    assert build(tmp_path, planned=planned, phases=[phase("assess", 0, 1)])["rpo"]["seconds"] is None
+    assert build(tmp_path, planned={**PLAN, "backup": None})["rpo"]["seconds"] is None
+
+
+CHOSEN: list[tuple[str, dict[str, Any], str]] = [
+    ("by default", {"passed_over": []}, "the newest good backup"),
+    ("one was broken", {}, "the newest good backup; 1 newer one was passed over"),
+    (
+        "a point by name",
+        {"recovery_point": "20261124_030000", "passed_over": []},
+        "the recovery point 20261124_030000 was asked for",
+    ),
+    ("a time", {"state": "2026-11-24T02:00:00.000Z", "passed_over": []}, "2026-11-24T02:00:00.000Z was asked for"),
+]
+
+
+@pytest.mark.parametrize(("planned", "words"), [one[1:] for one in CHOSEN], ids=[one[0] for one in CHOSEN])
+def test_how_the_recovery_point_was_chosen(tmp_path: Path, planned: dict[str, Any], words: str) -> None:
+    record = build(tmp_path, planned={**PLAN, "location": "/backup", **planned})
+    assert (record["chosen"]["how"], record["chosen"]["location"]) == (words, "/backup")
+    assert build(tmp_path, planned={**PLAN, "backup": None})["chosen"] is None
+
+
+def test_what_was_not_tested_is_said(tmp_path: Path) -> None:
+    unsure = [*GOOD, {"name": "schema", "result": "COULD_NOT_VERIFY", "detail": "a newer major"}]
+    record = build(
+        tmp_path, planned={**PLAN, "unchecked": ["t was not read"]}, results=unsure, untested=[{"what": "load"}]
+    )
+    said = {one["what"]: one["why"] for one in record["untested"]}
+    assert said["t was not read"] == "the assessment could not look at it"
+    assert said["schema"] == "a newer major"
+    assert said["load"] == "not said"
+    assert {
+        "the bucket's objects",
+        "data written after the backup",
+        "the time until somebody noticed and decided",
+    } <= set(said)
+    for scenario in evidence.SCENARIOS:
+        assert build(tmp_path, scenario=scenario)["untested"], scenario
+
+
+def test_versions_where_known(tmp_path: Path) -> None:
+    given = {"ansible": "2.19.4", "images": {"db": "postgres:17@sha256:1"}}
+    record = build(
+        tmp_path,
+        versions=given,
+        phases=[*PHASES[:3], phase("reopen", 60, 65, versions={"docker": "26.1"})],
+        commit="abc",
+    )
+    assert record["versions"]["images"] == {"db": "postgres:17@sha256:1"}
+    assert (record["versions"]["ansible"], record["versions"]["docker"], record["commit"]) == ("2.19.4", "26.1", "abc")
+    assert build(tmp_path, phases=[phase("restore", 0, 1, commit="def")])["commit"] == "def"
+
+
+# --- secrets, rows, logs ---
+
+
+def test_no_secret_and_no_row(tmp_path: Path) -> None:
+    secrets = {"database_password": "correct-horse-battery", "short": "shop"}
+    config = make_config(tmp_path)
+    config = type(config)(**{**{key: getattr(config, key) for key in config.__dataclass_fields__}, "secrets": secrets})
+    log = [
+        "restoring with correct-horse-battery",
+        'DETAIL:  Key (id)=(42) already exists.\nCONTEXT:  COPY t, line 1: "42 Ada"',
+        "shop is back",
+    ]
+    phases = [phase("restore", 0, 1, log=log, way_back=["psql postgres://u:correct-horse-battery@h"])]
+    record = evidence.build(
+        config, scenario="database", reason="password=hunter2hunter2", operator="", planned=PLAN, phases=phases,
+        results=[{"name": "x", "result": "PASS", "detail": "correct-horse-battery"}], now=NOW,
+        error="it failed\nDETAIL:  Key (id)=(42) already exists.",
+    )  # fmt: skip
+    text = json.dumps(record) + evidence_phases.log(phases, secrets)
+    for word in ("correct-horse", "hunter2", "Ada", "(42)"):
+        assert word not in text, word
+    assert evidence_phases.log(phases, secrets) == "restore: restoring with ********\nrestore: shop is back\n"
+    assert problems(record) == []
+
+
+def test_the_log_lies_beside_the_record_and_is_the_one_that_was_hashed(tmp_path: Path) -> None:
+    config, phases = make_config(tmp_path), [phase("restore", 0, 1, log=["one", "two"])]
+    record = build(tmp_path, phases=phases)
+    path, _ = evidence_store.write(config, record, log=evidence_phases.log(phases, {}))
+    assert path.with_suffix(".log").read_text() == "restore: one\nrestore: two\n"
+    assert path.with_suffix(".log").stat().st_mode & 0o777 == 0o600
+    assert evidence_store.load(config, path.stem).problem == ""
+    path.with_suffix(".log").write_text("restore: one\n")
+    assert "its log is not the one" in evidence_store.load(config, path.stem).problem
+    path.with_suffix(".log").unlink()
+    assert "its log cannot be read" in evidence_store.load(config, path.stem).problem
+
+
+# --- the schema ---
+
+
+def test_every_kept_key_of_a_phase_is_published() -> None:
+    """A key more in KEPT is a field more in docs/schema/evidence-1.json."""
+    assert set(evidence_phases.KEPT) <= set(published()["properties"]["phases"]["items"]["properties"])
+
+
+def test_a_record_of_version_1_0_is_still_one(tmp_path: Path) -> None:
+    old = {key: one for key, one in build(tmp_path).items() if key in published()["required"]}
+    for one in old["phases"]:
+        for key in ("monotonic_seconds", "bytes", "mb_per_second", "production_seconds"):
+            del one[key]
+    old["version"] = [1, 0]
+    assert problems(old) == []
+    assert evidence_schema.problem(old) == ""
+
+
+Change = Callable[[dict[str, Any]], Any]
+# What the schema must refuse: (how a good record is broken)
+BROKEN: dict[str, Change] = {
+    "no verdict": lambda one: one.pop("verdict"),
+    "another verdict": lambda one: one.update(verdict="OK"),
+    "a later major": lambda one: one.update(version=[2, 0]),
+    "another schema": lambda one: one.update(schema="x"),
+    "a field of 1.1 is missing": lambda one: one.pop("rpo"),
+    "a time that is none": lambda one: one.update(recorded_at="yesterday"),
+    "a local time": lambda one: one.update(recorded_at="2026-11-24T12:00:00+09:00"),
+    "a phase without a name": lambda one: one["phases"][0].pop("name"),
+    "negative seconds": lambda one: one["phases"][0].update(seconds=-1),
+    "a check without a result": lambda one: one["checks"][0].pop("result"),
+    "a finding without an owner": lambda one: one["findings"].append({"what": "x", "due": "2026-12-01"}),
+    "a due date that is none": lambda one: one["findings"].append({"what": "x", "owner": "me", "due": "soon"}),
+    "signed off by nobody": lambda one: one.update(sign_off={"by": "", "at": "2026-11-24T12:00:00Z", "note": ""}),
+    "a seal that is none": lambda one: one.update(seal="x"),
+}
+
+
+@pytest.mark.parametrize("change", BROKEN.values(), ids=list(BROKEN))
+def test_the_schema_refuses(tmp_path: Path, change: Change) -> None:
+    record = build(tmp_path)
+    assert problems(record, strict=False) == []
+    change(record)
+    assert problems(record, strict=False)
+
+
+def test_a_field_that_is_not_published_is_noticed_here_and_ignored_by_readers(tmp_path: Path) -> None:
+    record = {**build(tmp_path), "later": 1}
+    assert problems(record, strict=False) == []
+    assert problems(record)
+
+
+# --- a drill ---
+
+DRILL: dict[str, Any] = {
+    "fault": "the data directory is wiped", "proof": "the server does not start", "seed": "7", "steady_state": "10 of 10 requests",
+    "injected_at": format_time(NOW - timedelta(seconds=20)), "transaction_at": format_time(NOW + timedelta(seconds=70)),
+    "ledger": {"acknowledged": 100, "present": 100, "lost": 0, "unexpected": 0}, "evidence": ["database_20261124_120110"],
+}  # fmt: skip
+DRILLS: list[tuple[str, dict[str, Any], str, str]] = [
+    ("all well", {}, "PASS", ""),
+    ("nobody saw the fault", {"proof": ""}, "COULD_NOT_VERIFY", "fault"),
+    ("no transaction", {"transaction_at": None}, "COULD_NOT_VERIFY", "business transaction"),
+    ("no ledger", {"ledger": None}, "COULD_NOT_VERIFY", "data loss"),
+    (
+        "lost, of unknown age",
+        {"ledger": {"acknowledged": 9, "present": 8, "lost": 1, "unexpected": 0}},
+        "COULD_NOT_VERIFY",
+        "data loss",
+    ),
+    (
+        "lost, within the target",
+        {
+            "ledger": {"acknowledged": 9, "present": 8, "lost": 1, "unexpected": 0},
+            "rpo_seconds": 5,
+            "rpo_target_seconds": 5,
+        },
+        "PASS",
+        "",
+    ),
+    (
+        "lost, over the target",
+        {
+            "ledger": {"acknowledged": 9, "present": 8, "lost": 1, "unexpected": 0},
+            "rpo_seconds": 6,
+            "rpo_target_seconds": 5,
+        },
+        "FAIL",
+        "data loss",
+    ),
+    ("unexpected rows", {"ledger": {"acknowledged": 9, "present": 9, "lost": 0, "unexpected": 1}}, "FAIL", "data loss"),
+    ("too slow", {"seconds": 14401}, "FAIL", "recovery time"),
+]
+
+
+@pytest.mark.parametrize(("changes", "verdict", "bad"), [one[1:] for one in DRILLS], ids=[one[0] for one in DRILLS])
+def test_a_drill(tmp_path: Path, changes: dict[str, Any], verdict: str, bad: str) -> None:
+    record = build(tmp_path, drill={**DRILL, **changes})
+    assert (record["kind"], record["verdict"]) == ("drill", verdict)
+    assert [one["name"] for one in record["checks"] if one["result"] != "PASS"] == ([bad] if bad else [])
+    assert problems(record) == []
+    if not changes:
+        assert record["rto"]["seconds"] == record["seconds"] == 90.0, "from the fault to the transaction"
+        assert record["rpo"]["seconds"] == 0.0
+
+
+# --- a verification ---
+
+
+def test_a_verification_leaves_a_record_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, config = publish(tmp_path), make_config(tmp_path)
+    said: list[str] = []
+    result = verify.verify(config, "latest", "checksum", log=said.append)
+    (kept,) = evidence_store.everything(config)
+    assert (kept.problem, kept.record["kind"], kept.record["verdict"]) == ("", "verification", result.verdict)
+    assert problems(kept.record) == []
+    assert kept.record["verification"] == {
+        "id": one.id, "level": "checksum",
+        "backups": [{"id": one.id, "verdict": "PASS", "taken_at": format_time(NOW), "size": one.size}],
+    }  # fmt: skip
+    assert "whether the backup can be restored" in [each["what"] for each in kept.record["untested"]]
+    assert evidence.lines(kept.record)
+    verify.verify(config, "latest", "checksum", log=said.append, record=False)
+    assert len(evidence_store.everything(config)) == 1, "check mode leaves none"
+
+
+# --- at rest ---
+
+
+def test_two_records_of_one_second_are_two(tmp_path: Path) -> None:
+    config, record = make_config(tmp_path), build(tmp_path)
+    first, _ = evidence_store.write(config, record)
+    before = first.read_bytes()
+    second, kept = evidence_store.write(config, record)
+    assert (first.read_bytes(), second.stem, kept["id"]) == (before, f"{first.stem}_2", f"{first.stem}_2")
+    assert problems(kept) == []
+    assert [one.problem for one in evidence_store.everything(config)] == ["", ""]
+
+
+EDITS: dict[str, tuple[Change, str]] = {
+    "the verdict": (lambda one: one.update(verdict="COULD_NOT_VERIFY"), "it was edited"),
+    "a check": (lambda one: one["checks"][0].update(detail="all fine"), "it was edited"),
+    "the seal": (lambda one: one.update(seal="0" * 64), "it was edited"),
+    "no seal": (lambda one: one.pop("seal"), "it was edited"),
+    "another's name": (lambda one: one.update(id="database_20200101_000000"), "under another's name"),
+    "not a verdict": (lambda one: one.update(verdict="GREEN"), "its verdict is 'GREEN'"),
+    "a later major": (lambda one: one.update(version=[2, 0]), "its version is [2, 0]"),
+    "no list": (lambda one: one.update(checks={}), "checks is missing or of the wrong kind"),
+    "a phase that is none": (lambda one: one["phases"].append("x"), "phases has an entry that is not one"),
+    "an infinite time": (lambda one: one.update(seconds=float("inf")), "seconds is missing or of the wrong kind"),
+    "not a number": (lambda one: one["phases"][0].update(seconds=float("nan")), "phases has an entry"),
+    "a time that is none": (lambda one: one.update(recorded_at="soon"), "a time in it cannot be read"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), EDITS.values(), ids=list(EDITS))
+def test_an_edited_record_is_no_evidence(tmp_path: Path, change: Change, words: str) -> None:
+    config = make_config(tmp_path)
+    path, record = evidence_store.write(config, build(tmp_path))
+    assert evidence_store.load(config, path.stem).problem == ""
+    edited = copy.deepcopy(record)
+    change(edited)
+    path.write_text(json.dumps(edited))
+    assert words in evidence_store.load(config, path.stem).problem
+
+
+def test_what_people_add_does_not_break_the_seal(tmp_path: Path) -> None:
+    record = build(tmp_path)
+    record["findings"].append({"what": "x", "owner": "me", "due": "2026-12-01"})
+    record["sign_off"] = {"by": "me", "at": format_time(NOW), "note": ""}
+    assert evidence_schema.problem(record) == ""
+    assert problems(record) == []
+
+
+RUBBISH: dict[str, bytes] = {
+    "empty": b"", "not JSON": b"{", "a list": b"[]", "deep": b"[" * 100_000, "binary": b"\xff\xfe\x00", "a number": b"1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("data", RUBBISH.values(), ids=list(RUBBISH))
+def test_rubbish_is_listed_with_its_problem(tmp_path: Path, data: bytes) -> None:
+    config = make_config(tmp_path)
+    path, _ = evidence_store.write(config, build(tmp_path))
+    path.write_bytes(data)
+    (kept,) = evidence_store.everything(config)
+    assert kept.problem
+    assert kept.record == {}
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    path, _ = evidence_store.write(config, build(tmp_path))
+    path.rename(tmp_path / "elsewhere.json")
+    path.symlink_to(tmp_path / "elsewhere.json")
+    assert "cannot be read" in evidence_store.load(config, path.stem).problem
+
+
+@pytest.mark.parametrize(
+    "identity", ["../../etc/shadow", "", "x", "database_20261124_120110/../x", "nosuch_20261124_120110"]
+)
+def test_an_id_is_no_path(tmp_path: Path, identity: str) -> None:
+    with pytest.raises(LifeboatError):
+        evidence_store.load(make_config(tmp_path), identity)
+
+
+# --- signatures, by the real ssh-keygen ---
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("keys")
+    for name, word in (("mine", ""), ("theirs", ""), ("locked", "a passphrase")):
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", word, "-C", name, "-f", str(folder / name)], check=True
+        )  # fmt: skip
+    (folder / "allowed").write_text(f"auditor@example.org {(folder / 'mine.pub').read_text()}")
+    return folder
+
+
+def test_signed_and_checked(tmp_path: Path, keys: Path) -> None:
+    config = make_config(tmp_path, evidence={"signing_key": str(keys / "mine")})
+    path, _ = evidence_store.write(config, build(tmp_path))
+    assert signature.check(path, str(keys / "allowed")) == "unsigned"
+    assert evidence_store.sign(config, path, lambda _: None) == "signed, not checked"
+    assert evidence_store.load(config, path.stem).signature == "signed, not checked"
+    assert signature.check(path, str(keys / "allowed")) == "signed by auditor@example.org"
+    path.write_text(path.read_text().replace("PASS", "FAIL", 1))
+    assert signature.check(path, str(keys / "allowed")).startswith("BAD SIGNATURE")
+
+
+def test_another_ones_signature_is_none(tmp_path: Path, keys: Path) -> None:
+    config = make_config(tmp_path, evidence={"signing_key": str(keys / "theirs")})
+    path, _ = evidence_store.write(config, build(tmp_path))
+    evidence_store.sign(config, path, lambda _: None)
+    assert signature.check(path, str(keys / "allowed")).startswith("BAD SIGNATURE")
+    with pytest.raises(NotFoundError):
+        signature.check(path, str(keys / "nowhere"))
+
+
+@pytest.mark.parametrize("key", ["locked", "nowhere", "allowed"])
+def test_a_record_that_cannot_be_signed_is_kept_and_said(tmp_path: Path, keys: Path, key: str) -> None:
+    config = make_config(tmp_path, evidence={"signing_key": str(keys / key)})
+    path, _ = evidence_store.write(config, build(tmp_path))
+    said: list[str] = []
+    assert evidence_store.sign(config, path, said.append) == "unsigned"
+    assert said[0].startswith("NOT SIGNED: Could not sign the evidence")
+    assert path.exists()
+    assert not path.with_name(path.name + ".sig").exists()
+
+
+def test_the_module_signs_and_names_what_it_kept(run: Run, tmp_path: Path, keys: Path) -> None:
+    settings = {"stack": "shop", "runtime": {"project_directory": str(tmp_path)}, "state_directory": str(tmp_path / "state"),
+                "evidence": {"signing_key": str(keys / "mine")}}  # fmt: skip
+    given = {"scenario": "database", "plan": PLAN, "phases": [phase("restore", 0, 5, log=["hello"])], "checks": GOOD}
+    first, second = (run("evidence", settings=settings, **given) for _ in range(2))
+    assert first["path"] != second["path"]
+    assert first["signature"] == "signed, not checked"
+    assert problems(first["record"]) == []
+    assert first["record"]["versions"]["ansible"]
+    assert signature.check(Path(first["path"]), str(keys / "allowed")) == "signed by auditor@example.org"
+    assert sorted(one.name for one in Path(first["path"]).parent.iterdir())[:3] == [
+        f"{first['record']['id']}{suffix}" for suffix in (".json", ".json.sig", ".log")
+    ]
+    drill = run("evidence", settings=settings, **given, drill=DRILL)
+    assert (drill["record"]["kind"], problems(drill["record"])) == ("drill", [])
