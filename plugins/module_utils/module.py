@@ -58,6 +58,10 @@ def run(work: Work, arguments: Mapping[str, Any], **options: Any) -> None:
     Adds `phase` {started_at, finished_at, monotonic, boot} to the result, from which evidence takes its timeline.
     """
     module = AnsibleModule(argument_spec={**_COMMON, **arguments}, supports_check_mode=True, **options)
+    given = module.params["secrets"] or {}
+    names = {value for name, value in given.items() if name.endswith("_access_key")}
+    # A name, no secret: hiding `shop` would hide it in every path of the result.
+    module.no_log_values -= names - {value for name, value in given.items() if not name.endswith("_access_key")}
     os.umask(0o077)
     started = clock.start()
     lines: list[str] = []

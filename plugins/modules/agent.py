@@ -125,6 +125,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     objects_recovery,
     pipeline,
     plan,
+    point_fetch,
     points,
     postgresql,
     probe,
@@ -146,7 +147,12 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     service,
     show,
     signature,
+    site_files,
+    site_plan,
+    site_scope,
+    site_state,
     sources,
+    stack_images,
     status,
     throttle,
     vault,
@@ -157,14 +163,14 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
 # Importing them is what makes Ansible send them to the host; their sources are then read back from what it sent.
 CORE = (
     apart, archive, backup, bucket, bucket_settings, catalog, checks, cli, clock, compose, compose_files, config,
-    config_backup, config_parts, config_proof, config_restore, copier, copies, crypto, dump, endpoints, errors,
-    escrow, escrow_kit, evidence, evidence_drill, evidence_limits, evidence_phases, evidence_schema,
-    evidence_store, filesystem, fingerprint, host, inventory, lifecycle, listing, lock, manifest, mirror,
-    mirror_back, mirror_guard, mirror_mc, mirror_prune, mirror_state, mirror_verify, objects_aside, objects_assess,
-    objects_choose, objects_compare, objects_plan, objects_proof, objects_recovery, pipeline, plan, points,
-    postgresql, probe, prune, quarantine, reconcile, recovery, refetch, repository, repository_local,
-    repository_s3, restore, retention, runtime, s3, s3_raw, s3_versions, scratch, service, show, signature,
-    sources, status, throttle, vault, verify, version,
+    config_backup, config_parts, config_proof, config_restore, copier, copies, crypto, dump, endpoints, errors, escrow,
+    escrow_kit, evidence, evidence_drill, evidence_limits, evidence_phases, evidence_schema, evidence_store, filesystem,
+    fingerprint, host, inventory, lifecycle, listing, lock, manifest, mirror, mirror_back, mirror_guard, mirror_mc,
+    mirror_prune, mirror_state, mirror_verify, objects_aside, objects_assess, objects_choose, objects_compare,
+    objects_plan, objects_proof, objects_recovery, pipeline, plan, point_fetch, points, postgresql, probe, prune,
+    quarantine, reconcile, recovery, refetch, repository, repository_local, repository_s3, restore, retention, runtime,
+    s3, s3_raw, s3_versions, scratch, service, show, signature, site_files, site_plan, site_scope, site_state, sources,
+    stack_images, status, throttle, vault, verify, version,
 )  # fmt: skip
 MAIN = b"import sys\n\nfrom lifeboat.cli import main\n\nsys.exit(main())\n"
 

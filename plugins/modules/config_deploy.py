@@ -1,0 +1,123 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: config_deploy
+short_description: Put the files of a config backup where they were
+version_added: 0.1.0
+description:
+  - Compose files, C(.env), secret files and whatever else the backup holds, with their owners and modes. Every file is compared with the backup's listing.
+  - What is in the way is moved aside, below the stack's state directory, never deleted. Files that are right already are left alone.
+  - Cron files and systemd units are put there only by O(which=schedules), so that no job runs on a site that is half recovered.
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+options:
+  id:
+    description: The config backup.
+    type: str
+    required: true
+  place:
+    description: Where to take it from.
+    type: str
+    choices: [repository, vault]
+    default: vault
+  identity:
+    description: The escrowed age identity, the text of its file. Held in memory only.
+    type: str
+    default: ""
+  which:
+    description: V(files) are all but cron files and systemd units, V(schedules) are those.
+    type: str
+    choices: [files, schedules]
+    default: files
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+  diff_mode:
+    description: Shows what changed or would change.
+    support: full
+    details: The paths. Contents are not shown, for secrets are among them.
+"""
+
+EXAMPLES = r"""
+- name: Deploy the configuration
+  lifeboat.dr.config_deploy:
+    stack: shop
+    id: config_backup_20261124_033000
+    identity: "{{ lookup('ansible.builtin.file', identity_file) }}"
+"""
+
+RETURN = r"""
+written:
+  description: The paths that were put in place, or would be.
+  returned: success
+  type: list
+  elements: str
+aside:
+  description: Path to where the file that was in the way is kept.
+  returned: success
+  type: dict
+checks:
+  description: That all is as the backup's listing says.
+  returned: success
+  type: list
+  elements: dict
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import checks, site_files
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.sources import PLACES, VAULT, open_place
+
+
+def work(task: Task) -> dict[str, Any]:
+    given = task.params
+    placed = site_files.place(
+        task.config,
+        open_place(task.config, given["place"]),
+        given["id"],
+        key=given["identity"],
+        which=given["which"],
+        stamp=f"{task.now:%Y%m%d_%H%M%S}",
+        check=task.check,
+        log=task.log,
+    )
+    words = f"{len(placed.written)} put in place, {placed.same} there already, as {given['id']} has them"
+    return {
+        "changed": bool(placed.written),
+        "written": placed.written,
+        "aside": placed.aside,
+        "checks": [checks.Check(given["which"], checks.PASS, words).as_dict()],
+        "diff": {"before": "", "after": "".join(f"{one}\n" for one in placed.written)},
+    }
+
+
+def main() -> None:
+    run(
+        work,
+        {
+            "id": {"type": "str", "required": True},
+            "place": {"type": "str", "choices": list(PLACES), "default": VAULT},
+            "identity": {"type": "str", "default": "", "no_log": True},
+            "which": {"type": "str", "choices": [site_files.FILES, site_files.SCHEDULES], "default": site_files.FILES},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: point_fetch
+short_description: Bring a recovery point from the vault into this machine's repository
+version_added: 0.1.0
+description:
+  - Every backup that the point names, and what an earlier config backup keeps for it, hashed on the way, manifest last.
+  - What is here already, the very same, is left alone.
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+options:
+  recovery_point:
+    description: The recovery point's id.
+    type: str
+    required: true
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+  diff_mode:
+    description: Shows what changed or would change.
+    support: full
+    details: The ids, one a line.
+"""
+
+EXAMPLES = r"""
+- name: Bring the recovery point here
+  lifeboat.dr.point_fetch:
+    stack: shop
+    recovery_point: "20261124_033000"
+"""
+
+RETURN = r"""
+fetched:
+  description: The ids that were not here.
+  returned: success
+  type: list
+  elements: str
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import lock, point_fetch
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+
+def work(task: Task) -> dict[str, Any]:
+    with lock.held(task.config.stack, "fetch the recovery point", wait=60):
+        fetched = point_fetch.fetch(task.config, task.params["recovery_point"], check=task.check, log=task.log)
+    return {
+        "changed": bool(fetched),
+        "fetched": fetched,
+        "diff": {"before": "", "after": "".join(f"{one}\n" for one in fetched)},
+    }
+
+
+def main() -> None:
+    run(work, {"recovery_point": {"type": "str", "required": True}})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: site_phase
+short_description: Remember how far the recovery of a site came
+version_added: 0.1.0
+description:
+  - Ends the phase that runs, with what it found, and begins the next. A run that was killed is gone on with from there, and the clock of the evidence runs from the first of its runs.
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+options:
+  begin:
+    description: The phase that begins. Empty only ends the one that runs.
+    type: str
+    default: ""
+  recovery_point:
+    description: The recovery point that the site is recovered to.
+    type: str
+    required: true
+  facts:
+    description: What is worth keeping of the phase that ends.
+    type: dict
+    default: {}
+  checks:
+    description: What the phase that ends has checked. It counts as done by this.
+    type: list
+    elements: dict
+    default: []
+  rehearsal:
+    description: The recovery is a rehearsal.
+    type: bool
+    default: false
+  since:
+    description: When the assessment began that led to this recovery, as RV(lifeboat.dr.site_plan#module:phase) says.
+    type: str
+    default: ""
+  finished:
+    description: The recovery has come to its end.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+    details: Remembers nothing.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: none
+    details: Only what the host remembers changes.
+"""
+
+EXAMPLES = r"""
+- name: Begin
+  lifeboat.dr.site_phase:
+    stack: shop
+    begin: build
+    recovery_point: "20261124_033000"
+"""
+
+RETURN = r"""
+phases:
+  description: The phases so far, as M(lifeboat.dr.evidence) takes them.
+  returned: success
+  type: list
+  elements: dict
+checks:
+  description: What they checked.
+  returned: success
+  type: list
+  elements: dict
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import site_state
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+
+def work(task: Task) -> dict[str, Any]:
+    given = task.params
+    if task.check:
+        return {"changed": True, "phases": [], "checks": []}
+    found = site_state.begin(
+        task.config,
+        given["begin"],
+        point=given["recovery_point"],
+        rehearsal=given["rehearsal"],
+        finished=given["finished"],
+        since=given["since"],
+        facts=given["facts"],
+        checks=given["checks"],
+        now=task.now,
+    )
+    ended = [one for one in found["phases"] if one["finished_at"]]
+    return {"changed": True, "phases": ended, "checks": site_state.checks_of(found)}
+
+
+def main() -> None:
+    run(
+        work,
+        {
+            "begin": {"type": "str", "default": ""},
+            "recovery_point": {"type": "str", "required": True},
+            "facts": {"type": "dict", "default": {}},
+            "checks": {"type": "list", "elements": "dict", "default": []},
+            "rehearsal": {"type": "bool", "default": False},
+            "since": {"type": "str", "default": ""},
+            "finished": {"type": "bool", "default": False},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: site_plan
+short_description: Plan the recovery of a whole site on this machine
+version_added: 0.1.0
+description:
+  - Reads only. Says what is lost, what this machine has, which recovery point of the vault would be used and why, that every artefact of it is whole, that the key opens it, and every step that would be taken.
+  - Fails when the site cannot, or must not, be recovered here, before anything is built. So it does where the site still lives.
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+options:
+  others:
+    description: The stack's other machines, by name; what M(lifeboat.dr.site_scope) returned as RV(lifeboat.dr.site_scope#module:scope), or why it could not be asked.
+    type: dict
+    default: {}
+  recovery_point:
+    description: The recovery point to recover to. V(latest) asks for none in particular.
+    type: str
+    default: latest
+  recovery_time:
+    description: Recover to the newest recovery point of at or before this ISO 8601 time.
+    type: str
+    default: ""
+  identity:
+    description: The escrowed age identity, the text of its file. Held in memory only.
+    type: str
+    default: ""
+  rehearsal:
+    description: Beside a living site. No backup is taken here and nobody is sent here.
+    type: bool
+    default: false
+  cutover:
+    description: The operator's hook, by its path, to be shown in the plan.
+    type: str
+    default: ""
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+    details: Changes nothing in any case.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: none
+    details: Changes nothing.
+"""
+
+EXAMPLES = r"""
+- name: Plan
+  lifeboat.dr.site_plan:
+    stack: shop
+    others:
+      shop1: "{{ seen.scope | default('it does not answer') }}"
+    identity: "{{ lookup('ansible.builtin.file', identity_file) }}"
+  register: plan
+
+- name: Show the plan
+  ansible.builtin.debug:
+    var: plan.text
+"""
+
+RETURN = r"""
+plan:
+  description: The plan, as the modules of the recovery and M(lifeboat.dr.evidence) take it.
+  returned: success
+  type: dict
+needed:
+  description: Whether there is anything to do.
+  returned: success
+  type: bool
+ready:
+  description: Whether the vault was read; false where this machine lacks what that takes.
+  returned: success
+  type: bool
+text:
+  description: The plan for people.
+  returned: success
+  type: list
+  elements: str
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import manifest, site_plan, site_scope
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+
+def work(task: Task) -> dict[str, Any]:
+    given = task.params
+    request = site_plan.Request(
+        identity=given["recovery_point"],
+        before=manifest.parse_time(given["recovery_time"]) if given["recovery_time"] else None,
+        rehearsal=given["rehearsal"],
+        key=given["identity"],
+        cutover=given["cutover"],
+    )
+    here = site_scope.look(task.config, deep=True, log=task.log)
+    made = site_plan.make(task.config, request, here, given["others"], log=task.log)
+    return {"plan": made, "needed": made["needed"], "ready": made["ready"], "text": site_plan.text(made, here)}
+
+
+def main() -> None:
+    run(
+        work,
+        {
+            "others": {"type": "dict", "default": {}},
+            "recovery_point": {"type": "str", "default": "latest"},
+            "recovery_time": {"type": "str", "default": ""},
+            "identity": {"type": "str", "default": "", "no_log": True},
+            "rehearsal": {"type": "bool", "default": False},
+            "cutover": {"type": "str", "default": ""},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

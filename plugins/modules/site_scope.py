@@ -1,0 +1,79 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: site_scope
+short_description: Say what of a stack is on a machine and which recovery it needs
+version_added: 0.1.0
+description:
+  - Reads only. Works on a machine that has nothing, and on one where the stack is half dead.
+  - A machine on which the stack was deployed is looked at with its own configuration, not with O(settings).
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+    details: Changes nothing in any case.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: none
+    details: Changes nothing.
+"""
+
+EXAMPLES = r"""
+- name: See what is left of the stack
+  lifeboat.dr.site_scope:
+    stack: shop
+  register: seen
+
+- name: Show it
+  ansible.builtin.debug:
+    var: seen.text
+"""
+
+RETURN = r"""
+scope:
+  description: >-
+    C(running) and C(stopped) services, C(components) with condition, findings and the scenario that mends them, the
+    C(machine), and what a C(recovery) of the site left there.
+  returned: success
+  type: dict
+text:
+  description: The same for people.
+  returned: success
+  type: list
+  elements: str
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import config, site_scope
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+
+def work(task: Task) -> dict[str, Any]:
+    own = (config.DIRECTORY / f"{task.config.stack}.json").exists()
+    found = site_scope.look(config.load(task.config.stack) if own else task.config, deep=True, log=task.log)
+    return {"scope": found, "text": site_scope.described(found["host"], found)}
+
+
+def main() -> None:
+    run(work, {})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: stack_images
+short_description: Provide the images of a stack's services
+version_added: 0.1.0
+description:
+  - For each service of the Compose project the very image that was recorded, from the engine, the backup's archive or a registry; else another build of the same name, which is said.
+  - Fails where an image is to be had from nowhere, and says where it was looked for.
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+options:
+  images:
+    description: Service to image by digest, as a recovery point has them.
+    type: dict
+    default: {}
+  id:
+    description: The config backup whose archive may hold the images. Empty means none.
+    type: str
+    default: ""
+  place:
+    description: Where to take it from.
+    type: str
+    choices: [repository, vault]
+    default: vault
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+    details: Says which services lack theirs.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: none
+    details: The result names the services.
+"""
+
+EXAMPLES = r"""
+- name: Provide the images
+  lifeboat.dr.stack_images:
+    stack: shop
+    id: config_backup_20261124_033000
+"""
+
+RETURN = r"""
+services:
+  description: The services of the project.
+  returned: success
+  type: list
+  elements: str
+brought:
+  description: The services whose image was brought here, or would be.
+  returned: success
+  type: list
+  elements: str
+checks:
+  description: Each image, and whether it is the recorded one.
+  returned: success
+  type: list
+  elements: dict
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import config_restore, runtime, stack_images
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import NotFoundError
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.sources import PLACES, VAULT, open_place
+
+
+def work(task: Task) -> dict[str, Any]:
+    given = task.params
+    if task.config.runtime.type != "compose":
+        return {"services": [], "brought": [], "checks": []}  # units come from packages
+
+    def load() -> object:
+        if not given["id"]:
+            raise NotFoundError("load the images", task.config.stack, "there is no config backup")
+        store = open_place(task.config, given["place"])
+        return config_restore.load_images(store, given["id"], log=task.log)
+
+    stack = runtime.ComposeRuntime(task.config)
+    found, brought = stack_images.provide(stack, given["images"], load, check=task.check, log=task.log)
+    return {
+        "changed": bool(brought),
+        "services": sorted(stack.model.get("services") or {}),
+        "brought": brought,
+        "checks": [one.as_dict() for one in found],
+    }
+
+
+def main() -> None:
+    run(
+        work,
+        {
+            "images": {"type": "dict", "default": {}},
+            "id": {"type": "str", "default": ""},
+            "place": {"type": "str", "choices": list(PLACES), "default": VAULT},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules of a site's recovery, by their real main(): check mode, change, no change, failure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    config,
+    point_fetch,
+    points,
+    runtime,
+    site_files,
+    site_plan,
+    site_scope,
+    stack_images,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.checks import PASS, Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import IntegrityError, NotFoundError, UsageError
+from ansible_collections.lifeboat.dr.plugins.modules import config_deploy
+from ansible_collections.lifeboat.dr.plugins.modules import stack_images as images_module
+from builders import NOW, Run, publish, publish_config, settings
+from test_site_plan import EMPTY
+
+ID = "config_backup_20261124_120000"
+KEY = "AGE-SECRET-KEY-1TESTTESTTEST"
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    seen = dict(EMPTY)
+    monkeypatch.setattr(site_scope, "look", lambda *_, **__: seen)
+    return seen
+
+
+def test_site_scope_never_changes(
+    run: Run, machine: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(config, "DIRECTORY", tmp_path)
+    result = run("site_scope")
+    assert (result["failed"], result["changed"], result["scope"]["running"]) == (False, False, [])
+    assert result["text"] == ["spare1: nothing of the stack is on it"]
+    (tmp_path / "shop.json").write_text(json.dumps({"stack": "shop"}))
+    monkeypatch.setattr(config, "load", lambda stack: pytest.fail("") if stack != "shop" else None)
+    assert not run("site_scope")["failed"], "its own configuration was taken"
+
+
+def test_site_plan_never_changes(run: Run, machine: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    def make(_: Any, request: Any, here: Any, others: Any, log: Any) -> dict[str, Any]:
+        given.append((request, others))
+        return {"needed": True, "ready": True}
+
+    monkeypatch.setattr(site_plan, "make", make)
+    monkeypatch.setattr(site_plan, "text", lambda made, here: ["the plan"])
+    result = run(
+        "site_plan", others={"app1": "gone"}, recovery_time="2026-11-24T12:00:00Z", identity=KEY, rehearsal=True
+    )
+    assert (result["changed"], result["needed"], result["ready"], result["text"]) == (False, True, True, ["the plan"])
+    request, others = given[0]
+    assert (request.before, request.key, request.rehearsal, others) == (NOW, KEY, True, {"app1": "gone"})
+    assert KEY not in json.dumps(result)
+    assert run("site_plan", recovery_time="yesterday")["failed"]
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise UsageError("plan the recovery of the site", "shop", "the site still lives on app1")
+
+    monkeypatch.setattr(site_plan, "make", refuse)
+    assert "the site still lives on app1" in run("site_plan")["msg"]
+
+
+def test_site_phase_changes_what_is_remembered(run: Run, tmp_path: Path) -> None:
+    point = {"recovery_point": "20261124_120000"}
+    checked = [{"name": "tables", "result": "PASS", "detail": "x"}]
+    assert run("site_phase", check=True, begin="build", **point)["changed"]
+    assert not (tmp_path / "state" / "site.json").exists()
+    first = run("site_phase", begin="build", since="2026-11-24T12:00:00Z", **point)
+    assert [one["name"] for one in first["phases"]] == ["assess"]
+    ended = run("site_phase", checks=checked, facts={"mode": "m"}, finished=True, **point)
+    assert ([one["name"] for one in ended["phases"]], ended["checks"]) == (["assess", "build"], checked)
+    assert ended["phases"][1]["mode"] == "m"
+
+
+def test_site_phase_fails_where_nothing_can_be_remembered(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file")
+    result = run("site_phase", begin="build", recovery_point="20261124_120000")
+    assert "Could not remember the recovery" in result["msg"]
+
+
+@pytest.fixture
+def placing(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    seen: list[dict[str, Any]] = []
+
+    def place(*given: Any, **more: Any) -> site_files.Placed:
+        seen.append(more)
+        return site_files.Placed(["/srv/shop/.env"] if len(seen) < 3 else [], same=len(seen), aside={})
+
+    monkeypatch.setattr(site_files, "place", place)
+    monkeypatch.setattr(config_deploy, "open_place", lambda *_: None)
+    return seen
+
+
+def test_config_deploy_changes_once(run: Run, placing: list[dict[str, Any]]) -> None:
+    planned = run("config_deploy", check=True, id=ID, identity=KEY)
+    done = run("config_deploy", id=ID, identity=KEY)
+    again = run("config_deploy", id=ID, which="schedules")
+    assert [one["changed"] for one in (planned, done, again)] == [True, True, False]
+    assert done["diff"]["after"] == "/srv/shop/.env\n"
+    assert [one["check"] for one in placing] == [True, False, False]
+    assert (placing[0]["key"], placing[2]["which"]) == (KEY, "schedules")
+    assert (done["checks"][0]["name"], done["checks"][0]["result"]) == ("files", PASS)
+    assert KEY not in json.dumps(done)
+
+
+def test_config_deploy_fails_with_anothers_key(
+    run: Run, placing: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise UsageError("decrypt", ID, "no identity matched any of the recipients")
+
+    monkeypatch.setattr(site_files, "place", refuse)
+    assert "no identity matched" in run("config_deploy", id=ID, identity=KEY)["msg"]
+
+
+class Project:
+    model = {"services": {"web": {}, "db": {}}}  # noqa: RUF012
+
+
+@pytest.fixture
+def project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "ComposeRuntime", lambda _: Project())
+
+
+def test_stack_images_changes_where_one_is_lacking(run: Run, project: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    brought = [["db"], []]
+    monkeypatch.setattr(
+        stack_images, "provide", lambda *_, **__: ([Check("image db", PASS, "as recorded")], brought.pop(0))
+    )
+    first, second = run("stack_images", id=ID), run("stack_images", id=ID)
+    assert [one["changed"] for one in (first, second)] == [True, False]
+    assert (first["services"], first["checks"][0]["name"]) == (["db", "web"], "image db")
+    units = run("stack_images", settings={"stack": "shop", "runtime": {"type": "host"}})
+    assert (units["changed"], units["services"]) == (False, [])
+
+
+def test_stack_images_fails_where_one_comes_from_nowhere(
+    run: Run, project: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere(_: Any, __: Any, load: Any, **___: Any) -> Any:
+        load()
+
+    monkeypatch.setattr(stack_images, "provide", nowhere)
+    assert "there is no config backup" in run("stack_images")["msg"]
+
+    def gone(*_: Any, **__: Any) -> Any:
+        raise NotFoundError("load the images", ID, "it has no images")
+
+    monkeypatch.setattr(images_module.config_restore, "load_images", gone)
+    monkeypatch.setattr(images_module, "open_place", lambda *_: None)
+    assert "it has no images" in run("stack_images", id=ID)["msg"]
+
+
+POINT = "20261124_120000"
+
+
+@pytest.fixture
+def vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A vault with one point; this machine's repository is another directory, and empty."""
+    from builders import store
+
+    root = tmp_path / "vault"
+    root.mkdir()
+    parts = {"database": publish(root), "config": publish_config(root)}
+    named: dict[str, Any] = {name: points.Part(one.id, one.seal) for name, one in parts.items()}
+    one = points.Point(POINT, "shop", NOW, NOW, "snapshot", {**named, "objects": None})
+    store(root).write_point(POINT, one.to_bytes())
+    monkeypatch.setattr(point_fetch, "open_store", lambda _: (store(root), "vault"))
+    return root
+
+
+def test_point_fetch_changes_once(run: Run, tmp_path: Path, vault: Path) -> None:
+    expected = [ID.replace("config", "db"), ID, POINT]
+    given = {"settings": settings(tmp_path), "recovery_point": POINT}
+    planned = run("point_fetch", check=True, **given)
+    assert (planned["changed"], sorted(planned["fetched"]), list((tmp_path / "backup").iterdir())) == (
+        True, sorted(expected), [],
+    )  # fmt: skip
+    assert sorted(run("point_fetch", **given)["fetched"]) == sorted(expected)
+    again = run("point_fetch", **given)
+    assert (again["changed"], again["fetched"]) == (False, [])
+    dump = tmp_path / "backup" / "postgresql" / "db_backup_20261124_120000" / "database.dump"
+    assert dump.read_bytes() == b"dump"
+
+
+def test_point_fetch_fails_on_what_is_damaged_on_the_way(run: Run, tmp_path: Path, vault: Path) -> None:
+    damaged = vault / "backup" / "postgresql" / "db_backup_20261124_120000" / "database.dump"
+    damaged.write_bytes(b"XXXX")
+    result = run("point_fetch", settings=settings(tmp_path), recovery_point=POINT)
+    assert "database.dump has another SHA-256" in result["msg"]
+    assert list((tmp_path / "backup" / "postgresql").glob("db_*")) == []
+
+
+def test_point_fetch_fails_on_another_backup_of_that_id(run: Run, tmp_path: Path, vault: Path) -> None:
+    publish(tmp_path, details={"database": "other"})
+    result = run("point_fetch", settings=settings(tmp_path), recovery_point=POINT)
+    assert "another backup of that id" in result["msg"]
+    assert result["failed"] and IntegrityError.exit_code == 6
+
+
+def test_a_key_that_is_a_name_is_not_hidden_in_results(run: Run, machine: dict[str, Any], tmp_path: Path) -> None:
+    """`shop` as an access key must not blank /srv/shop; what is secret stays hidden, also where both are equal."""
+    machine["host"] = "shop-spare and hunter3"
+    secrets = {"objects_access_key": "shop", "objects_secret_key": "hunter3"}
+    said = run("site_scope", secrets=secrets)["text"][0]
+    assert said.startswith("shop-spare and ***")
+    same = {"objects_access_key": "hunter3", "objects_secret_key": "hunter3"}
+    assert "hunter3" not in json.dumps(run("site_scope", secrets=same))

@@ -1,0 +1,310 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a site is recovered on a machine, to which point, and what is refused before anything is built."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import config_restore, objects_proof, points, site_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.checks import FAIL, PASS, Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+    IntegrityError,
+    LifeboatError,
+    NotFoundError,
+    SpaceError,
+    UsageError,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.site_plan import Request
+from builders import BUCKET, NOW, make_config, publish, publish_config, publish_objects, store
+
+MACHINE: dict[str, Any] = {
+    "system": "Debian", "cpus": 2, "free_bytes": 1 << 40, "free_at": "/var/lib", "engine": "", "compose": "",
+    "missing": [], "taken": [],
+}  # fmt: skip
+EMPTY: dict[str, Any] = {
+    "host": "spare1", "running": [], "stopped": [], "components": [], "machine": MACHINE, "recovery": None,
+}  # fmt: skip
+LIVING = {
+    **EMPTY, "host": "app1", "running": ["db", "web"],
+    "components": [
+        {"name": "database", "condition": "down", "findings": [], "scenario": "lifeboat.dr.recover_database"}
+    ],
+}  # fmt: skip
+LATEST = Request()
+LOST = {"app1": "connection timed out"}
+
+
+class World:
+    """A vault with recovery points; the repository's directory plays it."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root, self.monkeypatch = root, monkeypatch
+        self.versions = [Check("versions", PASS, "all")]
+        monkeypatch.setattr(site_plan.copies, "vault", lambda _: store(root))
+        monkeypatch.setattr(objects_proof, "levels", lambda *_: iter(self.versions))
+
+    def point(self, hours: int = 0, *, config: bool = True) -> str:
+        taken = NOW + timedelta(hours=hours)
+        database = publish(self.root, taken)
+        parts: dict[str, Optional[Manifest]] = {
+            "database": database, "objects": publish_objects(self.root, taken, of=database),
+            "config": publish_config(self.root, taken) if config else None,
+        }  # fmt: skip
+        named = {name: points.Part(one.id, one.seal) if one else None for name, one in parts.items()}
+        one = points.Point(f"{taken:%Y%m%d_%H%M%S}", "shop", taken, taken, "snapshot", named, {"db": "db@sha256:1"})
+        store(self.root).write_point(one.id, one.to_bytes())
+        return one.id
+
+    def make(
+        self, request: Request = LATEST, here: Any = None, others: Any = None, **changes: Any
+    ) -> dict[str, Any]:  # fmt: skip
+        one = make_config(self.root, **{**BUCKET, **changes})
+        return site_plan.make(
+            one, request, EMPTY if here is None else here, LOST if others is None else others, log=lambda _: None
+        )
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(tmp_path, monkeypatch)
+
+
+def test_a_lost_site_is_planned_to_the_newest_point_and_every_step_is_shown(world: World) -> None:
+    world.point(-24)
+    newest = world.point()
+    made = world.make(Request(cutover="/ops/dns.yml"))
+    assert (made["needed"], made["ready"], made["lacking"], made["backup"]["id"]) == (True, True, "", newest)
+    assert made["condition"] == "lost with app1"
+    assert {one["result"] for one in made["checks"]} == {PASS}
+    assert any("was not reached, which does not prove that it is off" in one for one in made["warnings"])
+    starts = [one.partition(":")[0].partition(",")[0] for one in made["steps"]]
+    assert starts == [
+        "scope", "verify the backups", "build", "configure", "fetch", "images", "database", "objects", "verify",
+        "cutover", "protect", "record",
+    ]  # fmt: skip
+    assert "run /ops/dns.yml" in "".join(made["steps"])
+    said = site_plan.text(made, EMPTY)
+    assert any(line.startswith("to do: the site is to be recovered here") for line in said)
+    assert any("app1: lost, it cannot be reached (connection timed out)" in line for line in said)
+
+
+def test_a_rehearsal_neither_cuts_over_nor_takes_backups(world: World) -> None:
+    world.point()
+    steps = world.make(Request(rehearsal=True), others={"app1": LIVING})["steps"]
+    assert not [one for one in steps if one.startswith(("cutover", "protect"))]
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("the site lives elsewhere", {"others": {"app1": LIVING}}, "the site still lives on app1: db, web run there"),
+    ("the target lives", {"here": {**EMPTY, "running": ["db"]}}, "the stack runs on this machine: db"),
+    ("a port is taken", {"here": {**EMPTY, "machine": {**MACHINE, "taken": [8000]}}}, "answers on port 8000"),
+    ("no room", {"here": {**EMPTY, "machine": {**MACHINE, "free_bytes": 100}}}, "100 B free"),
+    ("an unknown point", {"request": Request("20200101_000000")}, "the repository has 20261124_120000"),
+    ("too early a time", {"request": Request(before=NOW - timedelta(days=9))}, "the first is of 2026-11-24"),
+]
+
+
+@pytest.mark.parametrize(("given", "words"), [one[1:] for one in REFUSED], ids=[one[0] for one in REFUSED])
+def test_it_is_refused_before_anything_is_built(world: World, given: dict[str, Any], words: str) -> None:
+    world.point()
+    with pytest.raises((UsageError, NotFoundError, SpaceError)) as error:
+        world.make(**given)
+    assert words in error.value.cause
+
+
+def test_what_each_component_of_a_living_site_needs_is_said(world: World) -> None:
+    with pytest.raises(UsageError) as error:
+        world.make(others={"app1": LIVING})
+    assert "database is down (lifeboat.dr.recover_database)" in error.value.cause
+    assert "-e rehearsal=true" in error.value.remedy
+
+
+def test_what_is_dead_elsewhere_does_not_keep_the_site_from_being_recovered(world: World) -> None:
+    world.point()
+    made = world.make(others={"app1": {**LIVING, "running": [], "stopped": ["db"]}})
+    assert made["condition"] == "not running anywhere"
+
+
+def damage(root: Path, component: str, name: str) -> None:
+    folder = {"database": "postgresql"}.get(component, component)
+    newest = sorted((root / "backup" / folder).iterdir())[-1] / name
+    newest.chmod(0o600)
+    newest.write_bytes(b"X" * newest.stat().st_size)
+
+
+@pytest.mark.parametrize(
+    ("component", "name"),
+    [
+        ("database", "database.dump"),
+        ("database", "fingerprint.json"),
+        ("objects", "listing.jsonl.gz"),
+        ("config", "config.tar.gz"),
+    ],
+)
+def test_a_damaged_newest_point_is_passed_over_and_said(world: World, component: str, name: str) -> None:
+    older, newest = world.point(-24), world.point()
+    assert world.make()["backup"]["id"] == newest
+    damage(world.root, component, name)
+    made = world.make()
+    assert made["backup"]["id"] == older
+    assert [one["id"] for one in made["passed_over"]] == [newest]
+    assert "has another SHA-256" in made["passed_over"][0]["problem"]
+    with pytest.raises(IntegrityError) as error:
+        world.make(Request(newest))
+    assert "Nothing was built" in error.value.cause
+
+
+def test_versions_that_the_vault_lost_make_a_point_unfit(world: World) -> None:
+    world.point()
+    world.versions = [Check("versions", FAIL, "the vault no longer has these versions: a")]
+    with pytest.raises(NotFoundError) as error:
+        world.make()
+    assert "no longer has these versions: a" in error.value.cause
+
+
+def test_a_point_far_smaller_than_those_before_is_not_taken_unasked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only = world.point()
+    monkeypatch.setattr(site_plan.catalog, "shrunk", lambda *_: ("it holds 3 rows, another 500", "older"))
+    with pytest.raises(UsageError) as error:
+        world.make()
+    assert "which of them is right is not ours to guess" in error.value.cause
+    assert world.make(Request(only))["backup"]["id"] == only
+
+
+SEALED = "AGE-SECRET-KEY-1TEST"
+
+
+@pytest.fixture
+def sealed(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The config backup of the point has sealed secrets."""
+    real = publish_config
+
+    def publish_sealed(root: Path, taken: Any) -> Manifest:
+        one = real(root, taken)
+        first = dataclasses.replace(one.artefacts[0])
+        monkeypatch.setattr(config_restore, "SECRETS", first.name)
+        return one
+
+    monkeypatch.setattr("test_site_plan.publish_config", publish_sealed)
+    return world
+
+
+def test_without_the_key_it_is_planned_and_not_carried_out(sealed: World) -> None:
+    sealed.point()
+    made = sealed.make()
+    assert "-e identity_file=" in made["lacking"]
+    assert any("whether the key opens the configuration" in one for one in made["unchecked"])
+
+
+def test_the_key_is_tried_before_anything_is_built(sealed: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    sealed.point()
+    monkeypatch.setattr(
+        config_restore,
+        "open_secrets",
+        lambda *_: config_restore.Opened(b"", {"/srv/.env": None}),  # type: ignore[dict-item]
+    )
+    made = sealed.make(Request(key=SEALED))
+    assert (made["lacking"], made["checks"][-1]["detail"]) == ("", "the key opens 1 files")
+
+    def refuse(*_: Any) -> Any:
+        raise UsageError("decrypt", "it", "no identity matched any of the recipients")
+
+    monkeypatch.setattr(config_restore, "open_secrets", refuse)
+    with pytest.raises(UsageError, match="no identity matched"):
+        sealed.make(Request(key=SEALED))
+
+
+def test_a_machine_that_cannot_read_the_vault_yet_gets_a_plan_that_says_so(world: World) -> None:
+    made = world.make(here={**EMPTY, "machine": {**MACHINE, "missing": ["python3-boto3", "age"]}})
+    assert (made["needed"], made["ready"], made["backup"]) == (True, False, None)
+    assert "python3-boto3 and age are not on this machine" in made["unchecked"][0]
+    assert any("not checked" in line for line in site_plan.text(made, EMPTY))
+
+
+def remembered(point: str, *, ended: bool = True, rehearsal: bool = False) -> dict[str, Any]:
+    done = [{"name": "database", "checks": [{"name": "tables"}]}]
+    return {
+        "point": point,
+        "rehearsal": rehearsal,
+        "finished_at": "2026-11-24T13:00:00Z" if ended else "",
+        "phases": done,
+    }
+
+
+def recovered(point: str, **more: Any) -> dict[str, Any]:
+    well = [{"name": "database", "condition": "healthy", "findings": [], "scenario": ""}]
+    return {**EMPTY, "running": ["db"], "components": well, "recovery": remembered(point, **more)}
+
+
+@pytest.mark.parametrize("asked", ["latest", "", "20261124_120000"])
+def test_a_site_that_was_recovered_and_runs_is_left_alone(world: World, asked: str) -> None:
+    point = world.point()
+    world.point(5)  # its own first backup, newer than what it was recovered to
+    made = world.make(Request(asked), here=recovered(point))
+    assert (made["needed"], made["steps"]) == (False, [])
+    assert "nothing to do: the site was recovered to 20261124_120000" in "\n".join(site_plan.text(made, EMPTY))
+    assert not world.make(Request(before=NOW + timedelta(hours=1)), here=recovered(point))["needed"]
+
+
+def test_a_recovered_site_that_does_not_run_is_a_matter_of_the_other_scenarios(world: World) -> None:
+    here = recovered(world.point())
+    here["components"] = [
+        {"name": "database", "condition": "down", "findings": [], "scenario": "lifeboat.dr.recover_database"}
+    ]
+    with pytest.raises(UsageError) as error:
+        world.make(here=here)
+    assert "database is down" in error.value.cause
+    assert "lifeboat.dr.recover_database" in error.value.remedy
+
+
+def test_another_point_on_a_recovered_site_is_not_a_total_loss(world: World) -> None:
+    world.point()
+    with pytest.raises(UsageError) as error:
+        world.make(Request("20261124_120000"), here=recovered("20261120_120000"))
+    assert "lives on this machine" in error.value.cause
+
+
+def test_after_a_rehearsal_the_real_thing_is_done(world: World) -> None:
+    point = world.point()
+    assert not world.make(Request(rehearsal=True), here=recovered(point, rehearsal=True))["needed"]
+    assert world.make(here=recovered(point, rehearsal=True))["needed"]
+
+
+def test_an_unfinished_recovery_is_gone_on_with_although_a_newer_point_is_there(world: World) -> None:
+    point = world.point()
+    world.point(5)
+    made = world.make(here=recovered(point, ended=False))
+    assert (made["needed"], made["backup"]["id"], made["done"]) == (True, point, ["database"])
+    assert "has not ended" in made["why"]
+    assert any("done by an earlier run: database" in line for line in site_plan.text(made, EMPTY))
+
+
+def test_without_a_vault_there_is_nothing_to_recover_from(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site_plan.copies, "vault", lambda _: None)
+    with pytest.raises(UsageError) as error:
+        world.make()
+    assert "no copies are kept in a vault" in error.value.cause
+
+
+def test_a_vault_that_does_not_answer_is_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(_: Any) -> Any:
+        raise LifeboatError("reach the vault", "http://vault", "connection refused")
+
+    monkeypatch.setattr(site_plan.copies, "vault", away)
+    with pytest.raises(LifeboatError, match="connection refused"):
+        world.make()
+
+
+def test_the_plan_holds_no_key(world: World) -> None:
+    world.point()
+    assert SEALED not in json.dumps(world.make(Request(key=SEALED)))

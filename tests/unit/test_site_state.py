@@ -1,0 +1,77 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a machine remembers of a site's recovery: how far it came, and that a killed run is gone on with."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import site_state
+from builders import NOW, make_config
+
+POINT = "20261124_120000"
+PASSED = [{"name": "tables", "result": "PASS", "detail": "x"}]
+
+
+def steps(root: Path, *names: str, **more: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for number, name in enumerate(names):
+        now = NOW + timedelta(seconds=number)
+        found = site_state.begin(make_config(root), name, point=POINT, checks=PASSED, now=now, **more)
+    return found
+
+
+def test_nothing_is_remembered_at_first(tmp_path: Path) -> None:
+    assert site_state.read(make_config(tmp_path)) is None
+    assert site_state.done(None, POINT) == []
+    assert not site_state.unfinished(None)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"point": "x"}', "{"])
+def test_what_cannot_be_read_is_nothing(tmp_path: Path, text: str) -> None:
+    one = make_config(tmp_path)
+    one.state.mkdir()
+    (one.state / site_state.FILE).write_text(text)
+    assert site_state.read(one) is None
+
+
+def test_each_phase_ends_where_the_next_begins(tmp_path: Path) -> None:
+    found = steps(tmp_path, "build", "configure", "database")
+    assert [(one["name"], one["started_at"], one["finished_at"]) for one in found["phases"]] == [
+        ("build", "2026-11-24T12:00:00.000Z", "2026-11-24T12:00:01.000Z"),
+        ("configure", "2026-11-24T12:00:01.000Z", "2026-11-24T12:00:02.000Z"),
+        ("database", "2026-11-24T12:00:02.000Z", ""),
+    ]
+    assert site_state.read(make_config(tmp_path)) == found
+    assert site_state.done(found, POINT) == ["build", "configure"]
+
+
+def test_a_run_that_was_killed_is_gone_on_with_and_its_cut_phase_is_not_done(tmp_path: Path) -> None:
+    steps(tmp_path, "build", "database")
+    found = site_state.begin(make_config(tmp_path), "build", point=POINT, now=NOW + timedelta(hours=1))
+    assert [one["name"] for one in found["phases"]] == ["build", "database", "build"]
+    assert found["phases"][0]["started_at"] == "2026-11-24T12:00:00.000Z", "the clock runs from the first run"
+    assert site_state.done(found, POINT) == ["build"]
+    assert site_state.done(found, "20261123_120000") == []
+
+
+def test_another_point_or_a_finished_recovery_begins_anew(tmp_path: Path) -> None:
+    steps(tmp_path, "build", "database")
+    other = site_state.begin(make_config(tmp_path), "build", point="20261123_120000", now=NOW)
+    assert (other["point"], [one["name"] for one in other["phases"]]) == ("20261123_120000", ["build"])
+    ended = site_state.begin(make_config(tmp_path), "", point="20261123_120000", finished=True, now=NOW)
+    assert (ended["finished_at"], site_state.unfinished(ended)) == ("2026-11-24T12:00:00.000Z", False)
+    again = site_state.begin(make_config(tmp_path), "build", point="20261123_120000", now=NOW)
+    assert (again["finished_at"], len(again["phases"])) == ("", 1)
+
+
+def test_checks_of_a_phase_that_was_done_twice_are_those_of_the_last_time(tmp_path: Path) -> None:
+    steps(tmp_path, "build", "database", "build")
+    later = [{"name": "engine", "result": "PASS", "detail": "y"}]
+    found = site_state.begin(make_config(tmp_path), "", point=POINT, checks=later, facts={"mode": "m"}, now=NOW)
+    assert site_state.checks_of(found) == [*later, *PASSED]
+    assert found["phases"][-1]["mode"] == "m"
