@@ -77,7 +77,8 @@ def choose(config: Config, sources: Sources, request: Request) -> tuple[Entry, P
     candidates = list(sources.found)
     named = request.identity not in LATEST
     while True:
-        chosen, newer = catalog.choose(candidates, config.stack, identity=request.identity, before=request.before)
+        identity = sources.tied or request.identity
+        chosen, newer = catalog.choose(candidates, config.stack, identity=identity, before=request.before)
         passed += newer
         assert chosen.manifest is not None
         less, fuller = shrunk(candidates, chosen.id)
@@ -98,6 +99,8 @@ def choose(config: Config, sources: Sources, request: Request) -> tuple[Entry, P
         if named:
             raise IntegrityError("use the backup", chosen.id, problem, "Choose another (`lifeboat list`).")
         passed.append(replace(chosen, problem=problem))
+        if sources.tied:
+            sources.untie(problem)
         candidates = [one for one in candidates if one.id < chosen.id]
         if not candidates:
             raise NotFoundError(

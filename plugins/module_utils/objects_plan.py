@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
 
-from . import bucket, objects_assess, objects_choose, objects_compare, plan, points, runtime
+from . import bucket, objects_assess, objects_choose, objects_compare, plan, runtime
 from .catalog import Entry
 from .config import Config
 from .dump import RECOVERING_OBJECTS, human
@@ -57,8 +57,7 @@ def make(config: Config, request: Request, *, log: Log) -> dict[str, Any]:
     """
     if not config.objects.bucket:
         raise UsageError("plan the recovery", config.stack, "the stack has no bucket", "Set lifeboat_objects.bucket.")
-    sources = Sources(config, "objects", request.identity)
-    recovery_point = request.identity if points.is_id(request.identity) else ""
+    sources = Sources(config, "objects", request.identity, request.before)
     request = replace(request, identity=sources.identity)
     stack = runtime.connect(config)
     log("assessing the bucket")
@@ -99,7 +98,7 @@ def make(config: Config, request: Request, *, log: Log) -> dict[str, Any]:
         "unreadable": seen.unreadable,
         "backup": backup,
         "location": sources.where(entry),
-        "recovery_point": recovery_point,
+        "recovery_point": sources.point,
         "passed_over": passed_over,
         "service": service,
         "writers": writers,

@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from . import catalog, points, postgresql, runtime, scratch, verify
+from . import catalog, postgresql, runtime, scratch, verify
 from .catalog import Entry
 from .config import Config
 from .dump import FINGERPRINT, human
@@ -169,8 +169,8 @@ def make(
     not come up, or wrong, rebuild), rebuild (quarantine the data directory, fresh server), reopen (a recovery was
     killed when the data was back and the writers were not). asked: a state was named, so a healthy server will not do.
     """
-    sources = Sources(config, "database", identity)
-    point, identity = identity if points.is_id(identity) else "", sources.identity
+    sources = Sources(config, "database", identity, before)
+    identity = sources.identity
     stack = runtime.connect(config)
     log("assessing the database")
     seen = assess(config, reference_of(sources))
@@ -210,7 +210,7 @@ def make(
         "mode": mode,
         "backup": chosen.as_dict(datetime.now(timezone.utc)),
         "location": sources.where(chosen),
-        "recovery_point": point,
+        "recovery_point": sources.point,
         "passed_over": [{"id": one.id, "problem": one.problem} for one in passed_over],
         "writers": writers,
         "stamp": stamp,
@@ -250,7 +250,8 @@ def _choose(
     passed: list[Entry] = []
     candidates = list(sources.found)
     while True:
-        chosen, newer = catalog.choose(candidates, config.stack, identity=identity, before=before)
+        wanted = sources.tied or identity
+        chosen, newer = catalog.choose(candidates, config.stack, identity=wanted, before=before)
         passed += newer
         if not needed:
             return chosen, passed
@@ -278,6 +279,8 @@ def _choose(
         if identity not in ("", "latest"):
             raise IntegrityError("use the backup", chosen.id, check.detail, "Choose another (`lifeboat list`).")
         passed.append(replace(chosen, problem=check.detail))
+        if sources.tied:
+            sources.untie(check.detail)
         candidates = [one for one in candidates if one.id < chosen.id]
         if not candidates:
             raise NotFoundError(

@@ -11,12 +11,14 @@ the one that was named.
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Optional
 
 from . import catalog, copies, points, repository
 from .catalog import Entry
 from .config import Config
-from .errors import LifeboatError, UsageError
+from .errors import LifeboatError, NotFoundError, UsageError
+from .points import PointEntry
 from .repository import Repository
 
 REPOSITORY, VAULT = "repository", "vault"
@@ -39,10 +41,13 @@ def open_place(config: Config, place: str) -> Repository:
 class Sources:
     """`found`: the backups, oldest first, each once, with the `place` to take it from. `notes`: what did not do.
 
-    `identity`: what was asked for; a recovery point's id has become that of its backup.
+    `identity`: what was asked for; a recovery point's id has become that of its backup. `point`: the recovery point
+    that was named, or is the newest at `before`; of the latter `tied` is the backup.
     """
 
-    def __init__(self, config: Config, component: str, identity: str = "latest") -> None:
+    def __init__(
+        self, config: Config, component: str, identity: str = "latest", before: Optional[datetime] = None
+    ) -> None:
         self._config, self._component = config, component
         self.found: list[Entry] = []
         self.notes: list[str] = []
@@ -56,6 +61,18 @@ class Sources:
         self.identity = self._resolved(identity)
         if self.identity not in ("", "latest", *(one.id for one in self.found)):
             self._add_copies()
+        self.point = identity if points.is_id(identity) else ""
+        self.tied = ""
+        if before is not None and identity in ("", "latest"):
+            self._tie(before)
+
+    def untie(self, problem: str) -> None:
+        """The backup of the recovery point at that time cannot be used: another one has to do, and that is said."""
+        self.notes.append(
+            f"{self.tied} of recovery point {self.point} cannot be used ({problem}): what is taken in its place may be"
+            " of another instant than the other components"
+        )
+        self.point = self.tied = ""
 
     def repo(self, one: Entry) -> Repository:
         """The repository that holds it."""
@@ -111,6 +128,57 @@ class Sources:
                 own[identity] = copy
             own.setdefault(identity, copy)
         self.found = [own[identity] for identity in sorted(own)]
+
+    def _tie(self, before: datetime) -> None:
+        """Choose a recovery point, so that rows and objects that are asked for by one time are of one instant."""
+        component = self._component
+        try:
+            chosen, passed = points.choose(self._points(before), self._config.stack, before=before)
+        except NotFoundError as exc:
+            self.notes.append(
+                f"no recovery point is of that time ({exc.cause}): the {component} are taken by themselves"
+            )
+            return
+        assert chosen.point is not None
+        part = chosen.point.components.get(component)
+        if part is None:
+            self.notes.append(f"recovery point {chosen.id} has no {component}: they are taken by themselves")
+            return
+        self.point, self.tied = chosen.id, part.id
+        if part.id not in (one.id for one in self.found):
+            self._add_copies()
+        self.notes += [f"recovery point {one.id} is passed over: {one.problem}" for one in passed]
+        at = chosen.point.taken_at
+        later = [
+            one.id
+            for one in self.found
+            if one.good and one.manifest and one.id != part.id and at < one.manifest.taken_at <= before
+        ]
+        if later:
+            self.notes.append(
+                f"{later[-1]} is of a later time before the one asked for, and in no recovery point that can be used;"
+                f" to take it: -e recovery_point={later[-1]}"
+            )
+
+    def _points(self, before: datetime) -> list[PointEntry]:
+        """The repository's; where those of that time do not do, what is good in the vault stands in for them."""
+        found = {one.id: one for one in self._points_of(REPOSITORY)}
+        fit = [one for one in found.values() if one.point is None or one.point.taken_at <= before]
+        if not fit or not all(one.good for one in fit):
+            for one in self._points_of(VAULT):
+                if one.good or one.id not in found:
+                    found[one.id] = one
+        return [found[identity] for identity in sorted(found)]
+
+    def _points_of(self, place: str) -> list[PointEntry]:
+        try:
+            if place == VAULT and copies.vault(self._config) is None:
+                return []
+            repo, stack = self._repo(place), self._config.stack
+            return points.entries(repo, stack, points.backups(repo, stack))
+        except LifeboatError as exc:
+            self.notes.append(f"the recovery points in the {place} cannot be read: {exc.cause}")
+            return []
 
     def _resolved(self, identity: str) -> str:
         """What an operator typed: a recovery point's id stands for its backup of this component."""

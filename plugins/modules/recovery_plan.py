@@ -22,7 +22,7 @@ options:
     type: str
     default: latest
   recovery_time:
-    description: Recover to the newest backup taken at or before this ISO 8601 time.
+    description: Recover to the newest recovery point whose rows are of this ISO 8601 time or before, so that rows and objects asked for by one time are of one instant. Where there is none, to the newest backup taken until then.
     type: str
     default: ""
   force:

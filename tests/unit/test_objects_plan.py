@@ -13,12 +13,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Optional
 
+import builders
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils import (
     config,
     objects_assess,
     objects_plan,
     plan,
+    points,
     postgresql,
     runtime,
 )
@@ -31,7 +33,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
     UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects_choose import Request
+from ansible_collections.lifeboat.dr.plugins.module_utils.points import Part
 from ansible_collections.lifeboat.dr.plugins.module_utils.runtime import DataMount, ServiceState
+from ansible_collections.lifeboat.dr.plugins.module_utils.sources import Sources
 from builders import settings
 from object_world import AFTER, BEFORE, OBJECTS, SECRETS, VAULT, Object, T, World, failure, publish_objects
 
@@ -429,6 +433,23 @@ def test_a_damaged_listing_is_passed_over_and_said(case: Case) -> None:
     )
     with refused(IntegrityError, "another SHA-256"):
         case.plan(identity=newer.id)
+
+
+def test_a_time_takes_the_recovery_point_of_that_time(case: Case) -> None:
+    """The bucket of the very point whose rows scenario 1 would take, though a loose mirror is newer."""
+    tied = case.point
+    loose = publish_objects(case.root, dict(case.world.live.objects), T + timedelta(hours=1))
+    database = builders.publish(case.root, T)
+    parts = {"database": Part(database.id, database.seal), "objects": Part(tied.id, tied.manifest.seal)}
+    point = points.Point("20261124_130000", "shop", T, T, "snapshot", parts)
+    builders.store(case.root).write_point(point.id, point.to_bytes())
+    asked = {"before": T + timedelta(days=1)}
+    made = case.plan(**asked)
+    assert (made["backup"]["id"], made["recovery_point"], made["needed"]) == (tied.id, point.id, True)
+    assert any(f"-e recovery_point={loose.id}" in one for one in made["warnings"])
+    case.remember(id=tied.id, asked="2026-11-25T12:00:00.000Z")
+    assert not case.plan(**asked)["needed"]
+    assert Sources(case.config, "database", "latest", asked["before"]).point == point.id
 
 
 def test_without_a_bucket_or_a_backup_it_says_so(case: Case, tmp_path_factory: pytest.TempPathFactory) -> None:

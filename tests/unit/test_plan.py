@@ -419,6 +419,28 @@ def test_a_recovery_point_stands_for_its_database(tmp_path: Path, world: dict[st
         make(tmp_path, identity="20200101_000000")
 
 
+def test_a_time_takes_the_recovery_point_of_that_time(tmp_path: Path, world: dict[str, Any]) -> None:
+    """Its rows, though a loose backup is newer; and once it turns out damaged, the one before it, and that is said."""
+    old, one = publish(tmp_path, NOW - DAY), publish(tmp_path)
+    loose = publish(tmp_path, NOW + timedelta(hours=1))
+    point = Point(
+        "20261124_130000", "shop", NOW, NOW, "snapshot", {"database": Part(one.id, one.seal), "objects": None}
+    )
+    store(tmp_path).write_point(point.id, point.to_bytes())
+    asked = {"before": NOW + DAY}
+    made = make(tmp_path, **asked)
+    assert (made["backup"]["id"], made["recovery_point"]) == (one.id, point.id)
+    assert f"-e recovery_point={loose.id}" in made["warnings"][0]
+    recovery.remember(make_config(tmp_path), {"id": one.id, "at": "x", "asked": manifest.format_time(NOW + DAY)})
+    assert not make(tmp_path, **asked)["needed"]
+    loose_id = make(tmp_path, before=NOW + DAY, identity=loose.id)["backup"]["id"]
+    assert loose_id == loose.id, "a name is stronger than a time"
+    (folder(tmp_path, one) / "database.dump").write_bytes(b"DUMP")
+    made = make(tmp_path, force=True, **asked)
+    assert (made["backup"]["id"], made["recovery_point"]) == (old.id, "")
+    assert f"{one.id} of recovery point {point.id} cannot be used" in "".join(made["warnings"])
+
+
 def test_the_plan_says_when_it_takes_from_the_vault(
     tmp_path: Path, world: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
