@@ -21,7 +21,8 @@ from .errors import LifeboatError
 from .probe import Report
 
 FRESH = timedelta(days=1)
-SKEW = 30.0  # seconds; S3 itself refuses from 15 minutes on
+SKEW = 30.0  # seconds
+REFUSED = 15 * 60.0  # from here on S3 refuses: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 SOURCE, VAULT = "source", "vault"
 _OF_THE_VAULT = ("lifecycle", "object_lock")  # what nobody needs of a source
 _PLACES: dict[str, Callable[[Config], Bucket]] = {SOURCE: buckets.source, VAULT: buckets.vault}
@@ -83,18 +84,41 @@ def checks(config: Config, *, now: datetime, fresh: bool = False) -> list[Check]
     """For status, preflight and checklist: one line an endpoint, and one on whether the vault is apart."""
     found: list[Check] = []
     for place in configured(config):
-        name = f"{place} endpoint"
         try:
-            found.append(_check(config, place, report(config, place, now=now, fresh=fresh)))
+            found.append(check(config, place, report(config, place, now=now, fresh=fresh)))
         except LifeboatError as exc:
-            found.append(Check(name, FAIL, str(exc)))
+            found.append(Check(f"{place} endpoint", FAIL, str(exc)))
     if configured(config) == [SOURCE, VAULT]:
         together = apart(config)
         found.append(Check("vault apart", FAIL if together else PASS, " ".join(together) or "not where the source is"))
     return found
 
 
-def _check(config: Config, place: str, found: Report) -> Check:
+def ready(config: Config, *, now: datetime) -> Check:
+    """For preflight: can a recovery read what it needs from the vault? Three requests, nothing is made or written."""
+    name, vault = f"{VAULT} endpoint", buckets.vault(config)
+    try:
+        skew = vault.requests.skew(vault.name, vault.url)
+        if skew is not None and abs(skew) > REFUSED:
+            cause = f"{vault.url}: its clock is {skew:+.0f} s from this host's; set the wrong one (timedatectl)"
+            return Check(name, FAIL, cause)
+        state = buckets.versioning(vault)
+        next(buckets.versions(vault), None)
+    except LifeboatError as exc:
+        return Check(name, FAIL, str(exc))
+    if not state:
+        return Check(
+            name, FAIL, f"{vault.url}: it keeps no versions, so it is of no instant that could be gone back to; correct"
+            " lifeboat_vault, or name the vault that the mirror was made in"
+        )  # fmt: skip
+    words = [f"{vault.url} answers"]
+    words += ["its versioning is suspended: what is mirrored now replaces what was"] if state != "Enabled" else []
+    known = remembered(config, VAULT, now=now)
+    return Check(name, PASS, "; ".join([*words, *(lacking(VAULT, known) if known else [])]))
+
+
+def check(config: Config, place: str, found: Report) -> Check:
+    """Whether the endpoint can do what the stack needs of it."""
     name = f"{place} endpoint"
     needed = ["versioning"] if place == VAULT else []
     needed += ["object_lock"] if place == VAULT and config.vault.object_lock else []

@@ -20,11 +20,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from . import bucket as buckets
-from . import lifecycle, s3, throttle
+from . import lifecycle, s3, s3_raw, throttle
 from .bucket import Bucket
 from .config import Config
 from .errors import LifeboatError
@@ -164,12 +163,7 @@ class _Removal:
             "POST", self._vault.name, query={"delete": ""}, headers={"content-md5": md5}, body=body,
             attempted=DELETE, subject=self._vault.url,
         )  # fmt: skip
-        try:
-            root = ElementTree.fromstring(answer.body)  # noqa: S314 - expat bounds entity expansion since 2.4.1
-        except ElementTree.ParseError as exc:
-            raise LifeboatError(
-                DELETE, self._vault.url, f"the server's answer is no XML ({exc})", "Look at the server's log."
-            ) from exc
+        root = s3_raw.xml(answer.body, DELETE, self._vault.url)
         left = dict.fromkeys(several, "the server did not say that it deleted it")
         for child in root:
             said = {one.tag.rpartition("}")[2]: one.text or "" for one in child}
@@ -197,11 +191,12 @@ class _Removal:
     def _locked(self, key: str, version: str) -> str:
         """Until when it is locked; empty where it is not, or nobody says so."""
         try:
+            attempted, subject = "look at the lock", f"{key!r} in {self._vault.url}"
+            query = {"retention": "", "versionId": version}
             answer = self._vault.requests.call(
-                "GET", self._vault.name, key, {"retention": "", "versionId": version},
-                attempted="look at the lock", subject=f"{key!r} in {self._vault.url}",
-            )  # fmt: skip
-            said = {one.tag.rpartition("}")[2]: one.text or "" for one in ElementTree.fromstring(answer.body)}  # noqa: S314
+                "GET", self._vault.name, key, query, attempted=attempted, subject=subject
+            )
+            said = {one.tag.rpartition("}")[2]: one.text or "" for one in s3_raw.xml(answer.body, attempted, subject)}
             return f"locked until {said['RetainUntilDate']} ({said['Mode']})"
-        except (LifeboatError, LookupError, ElementTree.ParseError):
+        except (LifeboatError, LookupError):
             return ""

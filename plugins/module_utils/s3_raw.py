@@ -225,6 +225,17 @@ def lasting(error: LifeboatError) -> bool:
     return status not in (500, 502, 503, 504) and s3.code(error) not in _BUSY
 
 
+def xml(body: bytes, attempted: str, subject: str) -> ElementTree.Element:
+    """What a server said with 200; proxies and web servers say that with pages of their own."""
+    try:
+        return ElementTree.fromstring(body)  # noqa: S314 - expat bounds entity expansion since 2.4.1
+    except ElementTree.ParseError as exc:
+        raise LifeboatError(
+            attempted, subject, f"the server answered what is not S3's: no XML ({exc})",
+            "Is that an S3 endpoint? Correct endpoint_url and port, or look at the server's log.",
+        ) from exc  # fmt: skip
+
+
 @functools.lru_cache(maxsize=16)
 def _signing_key(secret_key: str, day: str, region: str) -> bytes:
     key = f"AWS4{secret_key}".encode()

@@ -25,6 +25,10 @@ options:
     description: Try again, however young the last result is.
     type: bool
     default: false
+  look:
+    description: Make nothing. Look only whether the vault answers, takes the key, and has its bucket with versions to recover from; in check mode, too.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Can run without changing anything.
@@ -41,6 +45,12 @@ EXAMPLES = r"""
   lifeboat.dr.endpoint_info:
     stack: shop
   register: found
+
+- name: See that the vault can be recovered from
+  lifeboat.dr.endpoint_info:
+    stack: shop
+    look: true
+  register: ready
 
 - name: See what any endpoint does
   lifeboat.dr.endpoint_info:
@@ -72,6 +82,12 @@ lacking:
   returned: success
   type: list
   elements: str
+checks:
+  description: Whether each endpoint can do what the stack needs of it, C(PASS), C(FAIL) or C(COULD_NOT_VERIFY).
+  returned: success
+  type: list
+  elements: dict
+  sample: [{name: vault endpoint, result: PASS, detail: "SeaweedFS 4.48"}]
 log:
   description: What was done, line by line, as also written to the journal.
   returned: always
@@ -97,6 +113,10 @@ def work(task: Task) -> dict[str, Any]:
         raise UsageError(
             "try the endpoint", asked, "it is not configured", "Set lifeboat_objects, lifeboat_vault and deploy."
         )
+    if task.params["look"]:
+        seen = endpoints.ready(task.config, now=task.now)
+        task.log(f"{seen.result}  {seen.name}  {seen.detail}")
+        return {"endpoints": {}, "lacking": [], "checks": [seen.as_dict()]}
     found = {}
     for place in [asked] if asked else places:
         if task.check:
@@ -108,7 +128,12 @@ def work(task: Task) -> dict[str, Any]:
     lacking = [f"{place}: {line}" for place, report in found.items() for line in endpoints.lacking(place, report)]
     for line in lacking:
         task.log(line)
-    return {"endpoints": {place: report.as_dict() for place, report in found.items()}, "lacking": lacking}
+    checks = [endpoints.check(task.config, place, report).as_dict() for place, report in found.items()]
+    return {
+        "endpoints": {place: report.as_dict() for place, report in found.items()},
+        "lacking": lacking,
+        "checks": checks,
+    }
 
 
 def main() -> None:
@@ -117,6 +142,7 @@ def main() -> None:
         {
             "endpoint": {"type": "str", "choices": ["", "source", "vault"], "default": ""},
             "fresh": {"type": "bool", "default": False},
+            "look": {"type": "bool", "default": False},
         },
     )
 

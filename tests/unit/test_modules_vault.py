@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils import endpoints, vault
+from ansible_collections.lifeboat.dr.plugins.module_utils.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.errors import UsageError
 from builders import Run, settings
@@ -84,6 +85,15 @@ def test_endpoint_info_never_changes(run: Run, tmp_path: Path, monkeypatch: pyte
     checked = run("endpoint_info", check=True, **asked(tmp_path))
     assert (checked["changed"], checked["endpoints"], checked["lacking"]) == (False, {}, [])
     assert len(tried) == 3
+    assert [(one["name"], one["result"]) for one in found["checks"]] == [
+        ("source endpoint", "PASS"),
+        ("vault endpoint", "PASS"),
+    ]
+    monkeypatch.setattr(endpoints, "ready", lambda config, now: Check("vault endpoint", "FAIL", "no answer"))
+    for check in (False, True):
+        looked = run("endpoint_info", look=True, check=check, **asked(tmp_path))
+        assert (looked["changed"], looked["failed"], len(tried)) == (False, False, 3), "nothing is tried"
+        assert looked["checks"] == [{"name": "vault endpoint", "result": "FAIL", "detail": "no answer"}]
     wrong = run("endpoint_info", endpoint="vault")
     assert (wrong["failed"], wrong["cause"]) == (True, "it is not configured")
     assert run("endpoint_info")["endpoints"] == {}

@@ -1,0 +1,131 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A proxy before a real S3 server that answers some requests wrongly. What it lets through, the server really does.
+
+with faulty(server, lambda call: DENIED if call.method == "PUT" else None) as proxy:
+    Bucket("uploads", proxy.url, ...)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import http.client
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from s3_servers import Server
+
+HOP = ("connection", "transfer-encoding", "keep-alive", "date", "server")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, and how many came before it."""
+
+    method: str
+    path: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What is said instead. `pause`: seconds before it. `clock`: all is true but the time, by so many seconds."""
+
+    status: int = 200
+    body: str = ""
+    pause: float = 0.0
+    clock: float = 0.0
+    kind: str = "application/xml"
+
+
+def error(status: int, code: str, **more: Any) -> Reply:
+    return Reply(status, f"<?xml version='1.0'?>\n<Error><Code>{code}</Code><Message>no</Message></Error>", **more)
+
+
+Fault = Callable[[Call], "Reply | None"]
+
+
+@dataclass
+class Proxy:
+    """`fault` may be exchanged while it runs; `calls` are those that came."""
+
+    server: Server
+    fault: Fault
+    port: int = 0
+    calls: list[Call] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextlib.contextmanager
+def faulty(server: Server, fault: Fault) -> Iterator[Proxy]:
+    proxy = Proxy(server, fault)
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def handle_one_request(self) -> None:
+            with contextlib.suppress(OSError):  # who waited too long has gone
+                super().handle_one_request()
+
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length") or 0))
+            with lock:
+                call = Call(self.command, self.path, len(proxy.calls))
+                proxy.calls.append(call)
+            reply = proxy.fault(call)
+            if reply is None or reply.clock:
+                self.pass_on(body, reply.clock if reply else 0.0)
+                return
+            time.sleep(reply.pause)
+            self.send_response(reply.status)
+            data = reply.body.encode()
+            self.send_header("Content-Type", reply.kind)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(data)
+
+        def pass_on(self, body: bytes, clock: float) -> None:
+            far = http.client.HTTPConnection("127.0.0.1", proxy.server.port, timeout=30)
+            with contextlib.closing(far):
+                far.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+                for name, value in self.headers.items():
+                    if name.lower() not in HOP:
+                        far.putheader(name, value)
+                far.endheaders(body or None)
+                told = far.getresponse()
+                data = told.read()
+            self.send_response_only(told.status)
+            self.send_header("Date", email.utils.formatdate(time.time() + clock, usegmt=True))
+            for name, value in told.getheaders():
+                if name.lower() not in HOP and (name.lower() != "content-length" or self.command == "HEAD"):
+                    self.send_header(name, value)
+            if self.command != "HEAD":
+                self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
+        listener.daemon_threads = True
+        listener.block_on_close = False
+        proxy.port = listener.server_address[1]
+        threading.Thread(target=listener.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield proxy
+        finally:
+            listener.shutdown()
