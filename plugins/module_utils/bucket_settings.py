@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Callable, Protocol
+from typing import Any, Callable, Optional, Protocol
 
 from . import s3
 from .errors import LifeboatError
+from .s3_raw import Requests, xml
 
 VERSIONING = "versioning"
 _NONE = ("NoSuchLifecycleConfiguration", "NoSuchBucketPolicy", "NoSuchCORSConfiguration")
@@ -30,22 +31,30 @@ class HasBucket(Protocol):
     def client(self) -> Any: ...
 
 
-def read(bucket: HasBucket) -> dict[str, Any]:
+def read(bucket: HasBucket, requests: Optional[Requests] = None) -> dict[str, Any]:
     """{versioning, lifecycle, policy, cors}. None: nothing is set. A key is missing where the server does not tell.
 
-    versioning: Enabled, Suspended, or None where it never was.
+    versioning: Enabled, Suspended, or None where it never was. requests: to ask with first, for where nothing is set,
+    as mostly, boto3 need not be loaded, which takes longer than all that is asked.
     """
-    client, name = bucket.client, bucket.name
+    name = bucket.name
     asked: dict[str, Callable[[], Any]] = {
-        VERSIONING: lambda: client.get_bucket_versioning(Bucket=name).get("Status"),
-        "lifecycle": lambda: client.get_bucket_lifecycle_configuration(Bucket=name).get("Rules"),
-        "policy": lambda: json.loads(client.get_bucket_policy(Bucket=name)["Policy"]),
-        "cors": lambda: client.get_bucket_cors(Bucket=name).get("CORSRules"),
+        VERSIONING: lambda: bucket.client.get_bucket_versioning(Bucket=name).get("Status"),
+        "lifecycle": lambda: bucket.client.get_bucket_lifecycle_configuration(Bucket=name).get("Rules"),
+        "policy": lambda: json.loads(bucket.client.get_bucket_policy(Bucket=name)["Policy"]),
+        "cors": lambda: bucket.client.get_bucket_cors(Bucket=name).get("CORSRules"),
     }
     found: dict[str, Any] = {}
     for setting, ask in asked.items():
+        attempted = f"read the bucket's {setting}"
         try:
-            with s3.spoken(f"read the bucket's {setting}", bucket.url):
+            if requests is not None:
+                told = requests.get(name, {setting: ""}, attempted, bucket.url)
+                if setting == VERSIONING:
+                    said = {one.tag.rpartition("}")[2]: one.text for one in xml(told, attempted, bucket.url)}
+                    found[setting] = said.get("Status") or None
+                    continue
+            with s3.spoken(attempted, bucket.url):
                 found[setting] = ask() or None
         except LifeboatError as exc:
             code = s3.code(exc)

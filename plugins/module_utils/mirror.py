@@ -189,7 +189,7 @@ class _Mirror:
         """Read both buckets at once, and what the last mirror knew; returns how many keys are ambiguous."""
         self._exact = instant.at is not None
         with ThreadPoolExecutor(2) as pool:
-            settings = pool.submit(bucket_settings.read, self._source)
+            settings = pool.submit(bucket_settings.read, self._source, self._source.requests)
             theirs = pool.submit(self._state.read_vault, bucket.versions(self._vault))
             found = bucket.versions if bucket.versioning(self._source) else bucket.objects
             ambiguous = self._state.read_source(found(self._source), instant.server)

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import io
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -129,11 +130,12 @@ def spoken(attempted: str, subject: str) -> Iterator[None]:
 
 def translate(exc: BaseException, attempted: str, subject: str) -> LifeboatError | None:
     """What an exception of boto3 means to an operator; None when it is not one of boto3's."""
-    from boto3.exceptions import Boto3Error  # noqa: PLC0415
     from botocore import exceptions as known  # noqa: PLC0415
-    from botocore.parsers import ResponseParserError  # noqa: PLC0415
 
-    if isinstance(exc, Boto3Error) and exc.__context__ is not None:  # upload_file hides the server's own answer
+    # What was never loaded raised nothing; loading it takes longer than many a request.
+    of_boto3 = _loaded("boto3.exceptions", "Boto3Error")
+    of_a_parser = _loaded("botocore.parsers", "ResponseParserError")
+    if isinstance(exc, of_boto3) and exc.__context__ is not None:  # upload_file hides the server's own answer
         exc = exc.__context__
     if isinstance(exc, known.ClientError):
         answer = exc.response.get("Error", {})
@@ -145,7 +147,7 @@ def translate(exc: BaseException, attempted: str, subject: str) -> LifeboatError
             busy = "The server is busy or failing: look at its log, then try again."
             remedy = busy if status >= 500 else "Look up that answer in the server's manual."
         return kind(attempted, subject, f"{cause} ({said})" if cause else said, remedy)
-    if isinstance(exc, ResponseParserError):
+    if isinstance(exc, of_a_parser):
         cause = "the server answered what is not S3's: " + " ".join(str(exc).split())[:200]
         return LifeboatError(attempted, subject, cause, "Is that an S3 endpoint? Correct endpoint_url and port.")
     if isinstance(exc, known.SSLError):
@@ -160,9 +162,14 @@ def translate(exc: BaseException, attempted: str, subject: str) -> LifeboatError
     if isinstance(exc, (known.HTTPClientError, known.ConnectionError, known.IncompleteReadError)):
         remedy = "Check endpoint_url, the route and the firewall, and that the server runs; then try again."
         return LifeboatError(attempted, subject, str(exc), remedy)
-    if isinstance(exc, (known.BotoCoreError, Boto3Error)):
+    if isinstance(exc, (known.BotoCoreError, *of_boto3)):
         return LifeboatError(attempted, subject, str(exc), "Correct the repository's settings, then try again.")
     return None
+
+
+def _loaded(module: str, name: str) -> tuple[type[BaseException], ...]:
+    found = sys.modules.get(module)
+    return (getattr(found, name),) if found else ()
 
 
 def code(error: LifeboatError) -> str:

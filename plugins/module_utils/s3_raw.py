@@ -60,7 +60,6 @@ class Requests:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import urllib3  # noqa: PLC0415
-            from botocore.httpsession import get_cert_path  # noqa: PLC0415
         options: dict[str, Any] = {
             "maxsize": _CONNECTIONS,
             "timeout": urllib3.Timeout(connect=s3.CONNECT_TIMEOUT, read=s3.READ_TIMEOUT),
@@ -75,6 +74,8 @@ class Requests:
                 "Correct endpoint_url.",
             )
         if parts.scheme == "https":
+            from botocore.httpsession import get_cert_path  # noqa: PLC0415
+
             known = self._ca_bundle or os.environ.get("AWS_CA_BUNDLE") or get_cert_path(True)
             options.update(cert_reqs="CERT_REQUIRED", ca_certs=known)
         proxy = urllib.request.getproxies().get(parts.scheme)

@@ -319,27 +319,45 @@ print(mirror.take(one, log=lambda line: print(line, flush=True)).details["copied
 """
 
 
-def test_killed_and_taken_up_again(world: MakeWorld) -> None:
-    one = world()
-    total = 400
-    for number in range(total):
-        one.put(f"{number:03}", os.urandom(2000))
+def started(one: World, script: str = SCRIPT, **objects: Any) -> subprocess.Popen[bytes]:
+    """A mirror in a process of its own."""
     said = {
         "settings": builders.settings(
             one.root,
-            objects=dataclasses.asdict(one.config.objects) | {"bandwidth": "150k", "transfers": 4},
+            objects=dataclasses.asdict(one.config.objects) | objects,
             vault=dataclasses.asdict(one.config.vault),
         ),
         "secrets": one.secrets,
     }
-    journal = one.config.state / mirror.JOURNAL
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         env={**os.environ, "PYTHONPATH": next(path for path in sys.path if path.endswith(".ansible/collections"))},
     )  # fmt: skip
     assert process.stdin is not None
     process.stdin.write(json.dumps(said).encode())
     process.stdin.close()
+    return process
+
+
+def test_nothing_to_do_does_not_load_boto3(world: MakeWorld) -> None:
+    """It takes longer to load than the two listings of a small bucket."""
+    one = world()
+    one.put("a")
+    one.take()
+    process = started(one, SCRIPT + "print('boto3' in sys.modules)")
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.read().decode().splitlines()[-2:] == ["0", "False"]
+    assert process.wait() == 0
+
+
+def test_killed_and_taken_up_again(world: MakeWorld) -> None:
+    one = world()
+    total = 400
+    for number in range(total):
+        one.put(f"{number:03}", os.urandom(2000))
+    journal = one.config.state / mirror.JOURNAL
+    process = started(one, bandwidth="150k", transfers=4)
     deadline = time.monotonic() + 30
     while not journal.exists() or journal.read_text().count("\n") < 50:
         assert time.monotonic() < deadline

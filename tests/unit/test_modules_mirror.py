@@ -33,7 +33,7 @@ class World:
         monkeypatch.setattr(bucket, "objects", self.versions)
         monkeypatch.setattr(bucket, "versioning", lambda one: "Enabled" if one.name == "mirror" else "")
         monkeypatch.setattr(bucket, "skew", lambda _: 0.0)
-        monkeypatch.setattr(bucket_settings, "read", lambda _: {})
+        monkeypatch.setattr(bucket_settings, "read", lambda *_: {})
         monkeypatch.setattr(mirror_guard, "sweep", lambda *_: [])
         monkeypatch.setattr(Copier, "copy", lambda _, *asked: self.copy(*asked))
         monkeypatch.setattr(Bucket, "requests", self)
