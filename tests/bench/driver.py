@@ -9,6 +9,7 @@ driver.py ZIPAPP recover CONFIG-DIRECTORY ID            the same, then compared,
 driver.py ZIPAPP retention COUNT                        the plan over so many backups
 driver.py ZIPAPP mirror CONFIG-DIRECTORY                the bucket to the vault
 driver.py ZIPAPP listing CONFIG-DIRECTORY               both buckets listed, one after the other
+driver.py ZIPAPP prune CONFIG-DIRECTORY DAYS            the mirror's old versions, as if the newest were so many days on
 """
 
 from __future__ import annotations
@@ -81,7 +82,26 @@ def listing(directory: str) -> dict[str, Any]:
     return {"listed": sum(1 for where in (bucket.source, bucket.vault) for _ in bucket.versions(where(loaded)))}
 
 
-VERBS = {"restore": restore, "recover": recover, "retention": retention, "mirror": mirror, "listing": listing}
+def prune(directory: str, days: str) -> dict[str, Any]:
+    from lifeboat import catalog, config, mirror_prune, objects_compare, repository
+
+    loaded = config.load("", Path(directory))
+    repo = repository.from_settings(loaded.repository, loaded.secrets)
+    kept = [one.manifest for one in catalog.entries(repo, "objects", loaded.stack) if one.manifest]
+    newest = datetime.now(timezone.utc) + timedelta(days=int(days))
+    points = [objects_compare.Point(repo, one) for one in kept]
+    done = mirror_prune.prune(loaded, points, newest, dry_run=False)
+    return {"versions": done.versions, "bytes": done.bytes, "kept": list(done.kept), "backups": len(points)}
+
+
+VERBS = {
+    "restore": restore,
+    "recover": recover,
+    "retention": retention,
+    "mirror": mirror,
+    "listing": listing,
+    "prune": prune,
+}
 
 if __name__ == "__main__":
     sys.path.insert(0, sys.argv[1])

@@ -2,7 +2,8 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Measure the mirror of a bucket against `rclone sync` and `mc mirror`: first run, nothing to do, one percent changed.
+"""Measure the mirror of a bucket against `rclone sync` and `mc mirror`: first run, nothing to do, one percent changed;
+then the mirror's memory at a million keys, which a generator lists, and the pruning of 100,000 old versions.
 
 Two SeaweedFS servers on this machine, each tool with a versioned bucket of its own in the second. Exits 0 also when a
 target is missed: a speed is a measurement, not a test. docs/bench/README.md says how it is done.
@@ -26,8 +27,16 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "tests" / "integration"), str(ROOT / ".ansible" / "collections")]
 
+import many_keys  # noqa: E402
 import measure  # noqa: E402
-from ansible_collections.lifeboat.dr.plugins.module_utils import manifest, repository  # noqa: E402
+from ansible_collections.lifeboat.dr.plugins.module_utils import (  # noqa: E402
+    bucket,
+    dump,
+    listing,
+    manifest,
+    repository,
+    throttle,
+)
 from bench import build  # noqa: E402
 from measure import Sample  # noqa: E402
 from s3_servers import SeaweedFS, binary, find_mc, seaweedfs  # noqa: E402
@@ -36,7 +45,7 @@ BUCKET = "uploads"
 OURS, NOW, RCLONE, MC = "lifeboat, as of an instant", "lifeboat, current state", "rclone sync", "mc mirror"
 FLOOR = "floor: both buckets listed"
 PHASES = ("first run", "nothing to do", "1 % changed")
-PARTS = ("small", "large")
+MORE, MANY, MANY_FLOOR, PRUNE = "more", "many keys, nothing to do", "many keys, both listed", "old versions pruned"
 _started = time.monotonic()
 
 
@@ -113,9 +122,9 @@ class Bench:
             "state_directory": str(self.directory / name / "state"),
         }
 
-    def _configure(self, name: str, timed: bool) -> None:
+    def _configure(self, name: str, timed: bool, settings: dict[str, Any] | None = None) -> None:
         folder = self.directory / name / "config"
-        settings = self._settings(name)
+        settings = settings or self._settings(name)
         folder.mkdir()
         (folder / f"{name}.json").write_text(json.dumps(settings), encoding="utf-8")
         keys = {
@@ -161,6 +170,58 @@ class Bench:
         measure.wait_for_quiet(self.asked.quiet_wait)
         return measure.run(argv, env=self._environment(), memory=True)
 
+    def many(self, count: int) -> tuple[Sample, Sample]:
+        """A mirror with nothing to do, and listing alone, where there are `count` keys."""
+        driver = [sys.executable, str(Path(__file__).parent / "driver.py"), str(self.app)]
+        with many_keys.buckets(count) as url:
+            made = self._settings("many")
+            for whose in ("objects", "vault"):
+                made[whose]["endpoint_url"] = url
+            self._configure("many", True, made)
+            self._publish_listing("many", count)
+            config = str(self.directory / "many" / "config")
+            idle, floor = self._run([*driver, "mirror", config]), self._run([*driver, "listing", config])
+        done = json.loads(idle.output)
+        assert (done["objects"], done["copied"]) == (count, 0), done
+        return idle, floor
+
+    def _publish_listing(self, name: str, count: int) -> None:
+        moment = datetime.now(timezone.utc)
+        identity = manifest.backup_id("objects", moment)
+        repo = repository.from_settings(self._settings(name)["repository"], {})
+        with repo.stage("objects", identity) as staging:
+            summary = many_keys.publish_listing(staging.path, count)
+            artefacts = (dump.measure(staging.path / listing.NAME, listing.NAME),)
+            details = {"objects": summary.objects, "bytes": summary.bytes}
+            one = manifest.Manifest(identity, "objects", name, moment, moment, artefacts, {}, details)
+            staging.publish(one.to_bytes())
+
+    def prune(self, count: int) -> Sample:
+        """`count` objects, each of them replaced once, and a backup that names the live ones."""
+        made = self._settings("prune")
+        self._configure("prune", False, made)
+        where = bucket.Bucket(
+            made["vault"]["objects_bucket"], self.vault.url, "", "", self.vault.access_key, self.vault.secret_key
+        )
+        self.vault.client.create_bucket(Bucket=where.name)
+        self.vault.client.put_bucket_versioning(Bucket=where.name, VersioningConfiguration={"Status": "Enabled"})
+
+        def put(number: int) -> None:
+            where.requests.call(
+                "PUT", where.name, many_keys.key(number), body=b"%d" % number, attempted="put", subject="x"
+            )
+
+        for _ in range(2):
+            throttle.each(put, iter(range(count)), 16)
+            time.sleep(1.1)
+        self._publish_listing("prune", count)
+        driver = [sys.executable, str(Path(__file__).parent / "driver.py"), str(self.app)]
+        sample = self._run([*driver, "prune", str(self.directory / "prune" / "config"), "40"])
+        assert json.loads(sample.output)["versions"] == count, sample.output
+        left = sum(1 for _ in bucket.versions(where))
+        assert left == count, f"{left} versions are left, {count} live objects were there"
+        return sample
+
     def measure(self) -> None:
         for phase in PHASES:
             if phase == "1 % changed":
@@ -187,14 +248,19 @@ def targets(samples: dict[str, dict[str, Sample]]) -> list[tuple[str, float, flo
     ]
     if MC in idle:
         found.append(("nothing to do, against mc mirror", idle[OURS].seconds / idle[MC].seconds, 1.0))
-    peak = max(one.own_peak for table in samples.values() for name, one in table.items() if name in (OURS, NOW))
-    return [*found, ("peak memory of the mirror, MB", peak / 1e6, 200)]
+    ours = (OURS, NOW, MANY, PRUNE)
+    peak = max(one.own_peak for table in samples.values() for name, one in table.items() if name in ours)
+    return [*found, ("peak memory of mirror and prune, MB", peak / 1e6, 200)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", type=int, default=20_000, help="small objects (default: 20000)")
     parser.add_argument("--gigabytes", type=float, default=1.0, help="of large objects (default: 1)")
+    parser.add_argument(
+        "--keys", type=int, default=1_000_000, help="that a generator lists (default: 1000000; 0: none)"
+    )
+    parser.add_argument("--prune", type=int, default=100_000, help="old versions to prune (default: 100000; 0: none)")
     parser.add_argument("--quiet-wait", type=float, default=30, metavar="SECONDS", help="wait for a busy machine")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "bench", help="for the results")
     asked = parser.parse_args()
@@ -205,6 +271,14 @@ def main() -> None:
             say(f"making {asked.small} small objects and {asked.gigabytes:g} GB of large ones")
             bench.prepare()
             bench.measure()
+            more = bench.samples.setdefault(MORE, {})
+            if asked.keys:
+                more[MANY], more[MANY_FLOOR] = bench.many(asked.keys)
+                say(f"{asked.keys} keys: {more[MANY].seconds:.1f} s, {more[MANY].own_peak / 1e6:.0f} MB")
+            if asked.prune:
+                say(f"making {asked.prune} objects and as many old versions")
+                more[PRUNE] = bench.prune(asked.prune)
+                say(f"{asked.prune} old versions: {more[PRUNE].seconds:.1f} s, {more[PRUNE].own_peak / 1e6:.0f} MB")
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     print(f"\n{'':<28}" + "".join(f"{phase:>16}" for phase in PHASES) + f"{'memory':>12}")
@@ -214,6 +288,8 @@ def main() -> None:
             peak = max(one.own_peak for one in seconds if one) / 1e6
             print(f"{name:<28}" + "".join(f"{one.seconds:>14.2f} s" if one else f"{'':>16}" for one in seconds)
                   + f"{peak:>9.0f} MB")  # fmt: skip
+    for name, one in bench.samples[MORE].items():
+        print(f"{name:<28}{one.seconds:>14.2f} s{'':32}{one.own_peak / 1e6:>9.0f} MB")
     print()
     found = targets(bench.samples)
     for what, value, limit in found:
@@ -223,6 +299,8 @@ def main() -> None:
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "small": asked.small,
         "gigabytes": asked.gigabytes,
+        "keys": asked.keys,
+        "prune": asked.prune,
         "targets": [{"what": what, "value": round(value, 3), "at_most": limit} for what, value, limit in found],
         "samples": {
             phase: {name: one.as_dict() for name, one in table.items()} for phase, table in bench.samples.items()

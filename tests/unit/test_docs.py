@@ -154,14 +154,21 @@ def test_errors_in_troubleshooting_are_those_of_the_code() -> None:
     assert not unknown
 
 
-@pytest.mark.parametrize("runbook", sorted(path.name for path in DOCS.glob("runbook-*.md")))
-def test_the_japanese_runbook_has_the_commands_of_the_english_one(runbook: str) -> None:
+IN_JAPANESE = {path.name for path in [*DOCS.glob("runbook-*.md"), *(DOCS / "ja").glob("*.md")]}
+
+
+@pytest.mark.parametrize("runbook", sorted(IN_JAPANESE))
+def test_the_japanese_page_has_the_commands_and_sections_of_the_english_one(runbook: str) -> None:
     def commands(page: Path) -> list[str]:
         blocks = re.findall(r"^```\w*\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
         lines = [re.sub(r"\s+#.*|^#.*", "", line) for block in blocks for line in block.splitlines()]
         return [re.sub(r"reason=\"[^\"]*\"", "reason", line) for line in lines if line]
 
+    def sections(page: Path) -> int:
+        return len(re.findall(r"^#+ ", prose(page), re.MULTILINE))
+
     assert commands(DOCS / "ja" / runbook) == commands(DOCS / runbook)
+    assert sections(DOCS / "ja" / runbook) == sections(DOCS / runbook)
 
 
 def test_the_example_inventory_loads_and_every_stack_in_it_is_valid() -> None:
