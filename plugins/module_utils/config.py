@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional, TypeVar, Union
 
-from . import crypto
+from . import crypto, frontend_settings
 from .errors import NotFoundError, UsageError
+from .frontend_settings import FrontendSettings
 
 DIRECTORY = Path("/etc/lifeboat")
 STATE_DIRECTORY = Path("/var/lib/lifeboat")
@@ -224,6 +225,7 @@ class Config:
     vault: VaultSettings = field(default_factory=VaultSettings)
     config: ConfigSettings = field(default_factory=ConfigSettings)
     application: ApplicationSettings = field(default_factory=ApplicationSettings)
+    frontend: FrontendSettings = field(default_factory=FrontendSettings)
     alarms: AlarmSettings = field(default_factory=AlarmSettings)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     state_directory: str = ""
@@ -303,6 +305,8 @@ def from_mapping(
         raise _wrong(where, "jobs and timeout must be at least 1")
     _check_objects(config, where)
     _check_config(config.config, f"{where}.config")
+    for name, cause in frontend_settings.problems(config.frontend):
+        raise _wrong(f"{where}.frontend{name}", cause)
     if config.runtime.type == "compose" and not config.runtime.project_directory and not config.runtime.project:
         raise _wrong(f"{where}.runtime", "neither project_directory nor project is given")
     return config

@@ -29,6 +29,10 @@ from .errors import LifeboatError
 CHUNK = 1 << 20
 STDERR_KEPT = 64 << 10
 _SECRET = re.compile(r"(?i)(password|passwd|secret|token|access_key)(\s*[=:]\s*)('[^']*'|\"[^\"]*\"|\S+)")
+# Tokens that give themselves away: of GitHub, npm and Amazon, and whatever an HTTP client was told to send.
+_TOKEN = re.compile(
+    r"\b(gh[pousr]_\w{10,}|github_pat_\w{10,}|npm_\w{30,}|AKIA[0-9A-Z]{16})|(?i:(?<=bearer )|(?<=basic ))[\w.~+/=-]{8,}"
+)
 _SECRET_IN_URL = re.compile(r"(://[^\s/:@]*:)[^\s/]+@")
 
 # PostgreSQL quotes rows, keys and whole statements there; errors and evidence must hold none.
@@ -90,7 +94,8 @@ class Finished:
 
 def scrub(text: str) -> str:
     """Blank the values of anything that looks like a credential; tools do echo connection strings."""
-    return _SECRET_IN_URL.sub(r"\1********@", _SECRET.sub(r"\1\2********", text))
+    text = _TOKEN.sub("********", _SECRET.sub(r"\1\2********", text))
+    return _SECRET_IN_URL.sub(r"\1********@", text)
 
 
 def without_rows(lines: Sequence[str]) -> list[str]:
