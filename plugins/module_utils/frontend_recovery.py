@@ -251,10 +251,11 @@ class Recovery:
     def _fallback(self) -> str:
         """Publish what was just built. It serves already: nothing is written again."""
         fallback = self.settings.fallback
-        target = self._target()
-        made = self.built.get(target)
-        if made is None or not made.directory:
-            raise StepError(f"there is no built site of {target[:12]}")
+        good = [one for one in self.built.values() if one.directory]
+        if not good:
+            raise StepError("no site was built that could be published")
+        made = good[0]
+        target = made.commit
         self.published = target
         if self._at_fallback(target):
             return f"{fallback.url} serves {target[:12]} already"

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Optional
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
-from .errors import LifeboatError, UsageError
+from .errors import UnverifiedError, UsageError
 from .version import VERSION
 
 ATTEMPTS = 3
@@ -43,7 +43,7 @@ _REMEDY = {
 _NEXT = re.compile(r'<([^>]+)>;\s*rel="next"')
 
 
-class GithubError(LifeboatError):
+class GithubError(UnverifiedError):
     """`reason` is one of the words above."""
 
     def __init__(self, reason: str, attempted: str, subject: str, cause: str) -> None:

@@ -50,6 +50,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "evidence": {"scenario": "database", "plan": {}, "phases": []},
     "database_protect": {"plan": {"mode": "swap", "writers": []}},
     "objects_protect": {"plan": {"mode": "fill", "writers": []}},
+    "frontend_recover": {"plan": {"needed": True}},
 }
 
 

@@ -413,7 +413,7 @@ def init(root: Path, source: Path, domain: str) -> str:
 
 def serve(port: int, kind: type[BaseHTTPRequestHandler], address: str = "") -> ThreadingHTTPServer:
     server = ThreadingHTTPServer((address, port), kind)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     return server
 
 

@@ -1,0 +1,295 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whole recoveries of a frontend: real git, real runs of a workflow, a site that is asked; only Node is left out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    config,
+    frontend_assess,
+    frontend_build,
+    frontend_plan,
+    frontend_recovery,
+    github,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+    IntegrityError,
+    LifeboatError,
+    UnverifiedError,
+    UsageError,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend_settings import FrontendSettings
+from builders import make_config
+from forge_lab import TOKEN, Lab, Site, git, stand_in
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    monkeypatch.setattr(frontend_recovery, "RUN_PAUSE", 0.02)
+    monkeypatch.setattr(frontend_recovery, "SITE_PAUSE", 0.02)
+    monkeypatch.setattr(frontend_recovery, "APPEARS", 5.0)
+    monkeypatch.setattr(github, "ATTEMPTS", 1)
+    # The tests' own directory is closed to other users; a build as nobody is what the lab's hosts are for.
+    monkeypatch.setattr(frontend_build, "_owner", lambda _: (os.geteuid(), os.getegid()))
+    (tmp_path / "forge").mkdir()
+    one = Lab(tmp_path / "forge")
+    one.pushed()
+    assert one.settled()["conclusion"] == "success"
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def fallback(tmp_path: Path) -> Iterator[dict[str, str]]:
+    directory = tmp_path / "fallback"
+    directory.mkdir()
+    (directory / "note.txt").write_text("somebody's")
+    server = stand_in.serve(0, partial(Site, directory=str(directory)), "127.0.0.1")  # type: ignore[arg-type]
+    yield {"directory": str(directory), "url": f"http://127.0.0.1:{server.server_address[1]}/"}
+    server.shutdown()
+    server.server_close()
+
+
+def made(tmp_path: Path, lab: Lab, **changes: Any) -> config.Config:
+    return make_config(tmp_path, frontend=lab.settings(**changes))
+
+
+def plan(conf: config.Config, token: str = TOKEN, **asked: Any) -> dict[str, Any]:
+    return frontend_plan.make(conf, token, log=lambda _: None, **asked)
+
+
+def recover(conf: config.Config, planned: dict[str, Any], token: str = TOKEN) -> dict[str, Any]:
+    return frontend_recovery.recover(conf, planned, token, log=lambda _: None)
+
+
+def results(done: dict[str, Any]) -> dict[str, str]:
+    return {one["name"]: one["result"] for one in done["checks"]}
+
+
+def steps(done: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(one["step"], one["result"]) for one in done["tried"]]
+
+
+def nothing_left(conf: config.Config) -> None:
+    again = plan(conf)
+    assert (again["needed"], again["condition"]) == (False, "healthy"), again["why"]
+
+
+def test_healthy_needs_nothing(tmp_path: Path, lab: Lab) -> None:
+    conf = made(tmp_path, lab)
+    planned = plan(conf)
+    assert (planned["needed"], planned["condition"], planned["steps"]) == (False, "healthy", [])
+    assert frontend_plan.text(planned, conf.frontend)[-1].startswith("nothing to do: the site serves")
+    forced = plan(conf, force=True)
+    assert forced["steps"] == ["rerun", "build", "redeploy"], "there is no fallback"
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_site_that_was_deleted_is_deployed_again(tmp_path: Path, lab: Lab) -> None:
+    shutil.rmtree(lab.forge.site)
+    conf = made(tmp_path, lab)
+    planned = plan(conf)
+    assert (planned["condition"], planned["cause"], planned["steps"][0]) == ("down", "transient", "rerun")
+    shown = "\n".join(frontend_plan.text(planned, conf.frontend))
+    assert "1. rerun: run the failed jobs" in shown and "record: evidence" in shown
+    done = recover(conf, planned)
+    assert (done["changed"], done["mode"], steps(done)) == (True, "rerun", [("rerun", "done")])
+    assert results(done) == {"site": "PASS"}
+    assert done["commit"] == lab.served()
+    nothing_left(conf)
+
+
+def test_a_transient_failure_is_run_again(tmp_path: Path, lab: Lab) -> None:
+    lab.api.lab("control", b'{"env_once": {"BROKEN": "npm error code ECONNRESET"}}')
+    (lab.work / "page.html").write_text("<h1>New</h1>")
+    commit = lab.push("Change the page")
+    assert lab.settled()["conclusion"] == "failure"
+    conf = made(tmp_path, lab)
+    planned = plan(conf)
+    assert (planned["condition"], planned["cause"]) == ("stale", "transient")
+    assert "ECONNRESET" in planned["why"]
+    done = recover(conf, planned)
+    assert (done["mode"], done["commit"], lab.served()) == ("rerun", commit, commit)
+    nothing_left(conf)
+
+
+@pytest.mark.parametrize("how", ["dispatch", "revert"])
+def test_a_commit_that_does_not_build_is_set_back(tmp_path: Path, lab: Lab, how: str) -> None:
+    good = lab.served()
+    broken = lab.break_build()
+    conf = made(tmp_path, lab, dispatch_input="ref", directory=".")
+    planned = plan(conf, method="auto" if how == "dispatch" else "revert")
+    assert (planned["condition"], planned["cause"]) == ("stale", "build broken")
+    assert "page.html" in planned["why"]
+    done = recover(conf, planned)
+    assert steps(done) == [("build", "done"), ("redeploy", "done")], done["tried"]
+    assert f"{broken[:12]} does not build here" in done["tried"][0]["detail"]
+    assert results(done) == {"site": "PASS"}
+    head = git(lab.work, "ls-remote", "origin", "main").split()[0]
+    git(lab.work, "fetch", "--quiet", "origin", "main")
+    if how == "dispatch":
+        assert (head, lab.served()) == (broken, good)
+    else:
+        assert lab.served() == head != broken
+        assert git(lab.work, "rev-parse", f"{head}^").strip() == broken, "on top of it: no commit is lost"
+        assert git(lab.work, "diff", "--stat", good, head) == ""
+        assert "written with the broken commit" in git(lab.work, "show", f"{broken}:notes.txt")
+    nothing_left(conf)
+
+
+def test_only_the_frontend_is_reverted(tmp_path: Path, lab: Lab) -> None:
+    """A repository that holds more than the frontend: what else the broken commit changed stays."""
+    remote = frontend_assess.remote_of(made(tmp_path, lab).frontend, TOKEN)
+    (lab.work / "site").mkdir()
+    (lab.work / "site" / "a").write_text("1")
+    good = lab.push("Add the site")
+    (lab.work / "site" / "a").unlink()
+    (lab.work / "site" / "b").write_text("2")
+    (lab.work / "backend.py").write_text("3")
+    head = lab.push("Change both")
+    clone = remote.clone(tmp_path / "clone")
+    commit = clone.revert(good, ["site"])
+    assert clone.git("ls-tree", "-r", "--name-only", commit).split() == [
+        ".github/workflows/pages.yml", "backend.py", "build.sh", "page.html", "site/a",
+    ]  # fmt: skip
+    assert clone.git("rev-parse", f"{commit}^").strip() == head
+    assert clone.same(commit, good, ["site"]) and not clone.same(commit, good, ["."])
+
+
+def test_a_push_that_came_in_between_is_not_overwritten(tmp_path: Path, lab: Lab) -> None:
+    remote = frontend_assess.remote_of(made(tmp_path, lab).frontend, TOKEN)
+    clone = remote.clone(tmp_path / "clone")
+    commit = clone.revert(lab.served(), ["."])
+    theirs = lab.push("Meanwhile")
+    with pytest.raises(LifeboatError, match=r"Nothing was lost\. If somebody else has pushed"):
+        remote.push(clone, commit)
+    assert remote.head() == theirs
+
+
+def test_a_commit_that_changes_nothing_of_the_frontend_is_no_reason(tmp_path: Path, lab: Lab) -> None:
+    (lab.work / "README.md").write_text("words")
+    lab.hook.unlink()
+    lab.push("Write")
+    conf = made(tmp_path, lab, directory="build.sh")
+    assert plan(conf)["condition"] == "healthy"
+    assert plan(made(tmp_path, lab))["cause"] == "configuration", "the workflow did not run for it"
+
+
+def test_the_domain_and_pages_come_back(tmp_path: Path, lab: Lab) -> None:
+    conf = made(tmp_path, lab, domain="www.shop.test")
+    planned = plan(conf)
+    assert (planned["condition"], planned["steps"]) == ("misconfigured", ["domain"])
+    done = recover(conf, planned)
+    assert (done["mode"], results(done)) == ("domain", {"site": "PASS", "custom domain": "PASS"})
+    nothing_left(conf)
+    lab.api.lab("pages", b"null")
+    planned = plan(conf)
+    assert planned["steps"][:3] == ["pages", "domain", "rerun"]
+    done = recover(conf, planned)
+    assert results(done) == {"site": "PASS", "custom domain": "PASS"}
+    nothing_left(conf)
+
+
+@pytest.mark.parametrize("why", ["token", "limit", "away"])
+def test_github_cannot_be_asked(tmp_path: Path, lab: Lab, fallback: dict[str, str], why: str) -> None:
+    commit, token = lab.served(), TOKEN
+    shutil.rmtree(lab.forge.site)
+    conf = made(tmp_path, lab, fallback=fallback)
+    if why == "token":
+        token = "wrong"
+    elif why == "limit":
+        lab.api.lab("control", b'{"remaining": 0, "reset": 9999999999}')
+    else:
+        conf = made(tmp_path, lab, fallback=fallback, api_url="http://127.0.0.1:9")
+    planned = plan(conf, token)
+    assert (planned["cause"], planned["steps"]) == ("GitHub cannot be asked", ["build", "fallback"])
+    assert any("GitHub's API" in one for one in planned["unchecked"])
+    done = recover(conf, planned, token)
+    assert (done["changed"], done["mode"], done["commit"]) == (True, "", "")
+    assert results(done) == {"site": "FAIL", "fallback": "PASS"}
+    directory = Path(fallback["directory"])
+    assert (directory / "version.txt").read_text().strip() == commit
+    assert (Path(done["quarantine"]) / "note.txt").read_text() == "somebody's"
+    assert (directory / "version.txt").stat().st_mode & 0o777 == 0o644
+    again = recover(conf, plan(conf, token), token)
+    assert (again["changed"], again["quarantine"]) == (False, "")
+
+
+def test_nowhere_to_go_is_said_before_anything_is_done(tmp_path: Path, lab: Lab) -> None:
+    shutil.rmtree(lab.forge.site)
+    with pytest.raises(UnverifiedError, match="there is no fallback to publish it to"):
+        plan(made(tmp_path, lab), "wrong")
+    with pytest.raises(UsageError, match="the stack has no frontend"):
+        plan(make_config(tmp_path))
+
+
+def test_no_marker_is_no_proof(tmp_path: Path, lab: Lab) -> None:
+    planned = plan(made(tmp_path, lab, marker="other.txt"))
+    assert (planned["needed"], planned["condition"]) == (False, "unverified")
+
+
+def test_a_step_that_cannot_begin_changes_nothing(tmp_path: Path, lab: Lab, fallback: dict[str, str]) -> None:
+    shutil.rmtree(lab.forge.site)
+    conf = made(tmp_path, lab, fallback=fallback, api_url="http://127.0.0.1:9")
+    planned = plan(conf)
+    shutil.move(lab.root / "git", lab.root / "gone")
+    with pytest.raises(UnverifiedError, match="no site was built that could be published"):
+        recover(conf, planned)
+    assert os.listdir(fallback["directory"]) == ["note.txt"]  # noqa: PTH208
+
+
+def test_a_build_gets_no_secret_and_its_result_must_tell_its_commit(
+    tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_TOKEN", "ghp_hunter2hunter2")
+    conf = made(
+        tmp_path, lab, build=[["sh", "-c", "mkdir dist; env > dist/index.html; echo $GITHUB_SHA > dist/version.txt"]]
+    )
+    clone = frontend_assess.remote_of(conf.frontend, TOKEN).clone(tmp_path / "clone")
+    commit = lab.served()
+
+    def build(settings: FrontendSettings, name: str) -> frontend_build.Built:
+        (tmp_path / name).mkdir()
+        return frontend_build.build(settings, clone, commit, tmp_path / name, log=lambda _: None)
+
+    good = build(conf.frontend, "good")
+    assert "hunter2" not in Path(good.directory, "index.html").read_text()
+    for name, words, said in (
+        ("fails", "echo 'error: no' >&2; exit 3", "sh -c echo 'error: no' >&2; exit 3: exit 3"),
+        ("empty", "true", "the build left no ./dist/index.html"),
+        ("other", "mkdir dist; touch dist/index.html; echo abcdef0 > dist/version.txt", "tells abcdef0"),
+    ):
+        made_so = build(made(tmp_path, lab, build=[["sh", "-c", words]]).frontend, name)
+        assert not made_so.directory and said in made_so.said[-1]
+    slow = build(made(tmp_path, lab, build=[["sleep", "20"]], build_timeout=1).frontend, "slow")
+    assert slow.said == ("sleep 20: no end after 1 s",)
+    with pytest.raises(UsageError, match="this host has no no-such-npm"):
+        build(made(tmp_path, lab, build=[["no-such-npm", "ci"]]).frontend, "none")
+
+
+def test_a_container_builds_without_our_environment(tmp_path: Path, lab: Lab) -> None:
+    settings = made(tmp_path, lab, builder_image="node:24", directory="frontend").frontend
+    command = frontend_build._command(settings, tmp_path, "c" * 40, ("npm", "ci"), (65534, 65534))
+    words = " ".join(command.argv)
+    assert f"docker run --rm --init --user 65534:65534 --volume {tmp_path}:/work --workdir /work/frontend" in words
+    assert words.endswith("node:24 npm ci")
+    assert command.env is None
+
+
+def test_a_link_in_a_built_site_is_not_published(tmp_path: Path, lab: Lab, fallback: dict[str, str]) -> None:
+    built = tmp_path / "built"
+    built.mkdir()
+    (built / "index.html").write_text("x")
+    (built / "shadow").symlink_to("/etc/shadow")
+    with pytest.raises(IntegrityError, match="not a plain file"):
+        frontend_build.publish(made(tmp_path, lab, fallback=fallback), built, "S", log=lambda _: None)
+    assert os.listdir(fallback["directory"]) == ["note.txt"]  # noqa: PTH208

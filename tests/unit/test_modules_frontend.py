@@ -1,0 +1,66 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules of a frontend's recovery, by their real main(): check mode, change, no change, failure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import frontend_plan, frontend_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import UnverifiedError
+from builders import Run, settings
+
+PLAN: dict[str, Any] = {
+    "needed": True, "condition": "down", "cause": "transient", "why": "it is gone", "findings": [], "unchecked": [],
+    "warnings": [], "steps": ["rerun"], "method": "auto", "target": "https://www.shop.test/",
+    "run": None, "head": "a" * 40,
+}  # fmt: skip
+
+
+def given(root: Path, **more: Any) -> dict[str, Any]:
+    frontend = {"url": "https://www.shop.test/", "repository": "acme/shop"}
+    return {"settings": settings(root, frontend=frontend), "secrets": {"github_token": "hunter2"}, **more}
+
+
+def test_frontend_plan_never_changes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, bool, str]] = []
+
+    def make(config: Any, token: str, *, force: bool, method: str, log: Any) -> dict[str, Any]:
+        asked.append((token, force, method))
+        return PLAN
+
+    monkeypatch.setattr(frontend_plan, "make", make)
+    result = run("frontend_plan", **given(tmp_path))
+    assert (result["changed"], result["needed"], result["plan"]) == (False, True, PLAN)
+    assert result["text"][0] == "the site https://www.shop.test/ is down: transient"
+    run("frontend_plan", **given(tmp_path, token="mine-hunter2", force=True, method="revert"))
+    assert asked == [("hunter2", False, "auto"), ("mine-hunter2", True, "revert")]
+
+
+def test_frontend_plan_fails_without_a_frontend(run: Run) -> None:
+    result = run("frontend_plan")
+    assert result["failed"]
+    assert (result["cause"], result["remedy"]) == ("the stack has no frontend", "Set lifeboat_frontend.url.")
+
+
+def test_frontend_recover_changes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [{"changed": True, "mode": "rerun"}, {"changed": False, "mode": ""}]
+    monkeypatch.setattr(frontend_recovery, "recover", lambda config, planned, token, log: answers.pop(0))
+    planned = run("frontend_recover", check=True, **given(tmp_path, plan=PLAN))
+    assert (planned["changed"], planned["tried"], len(answers)) == (True, [], 2)
+    assert run("frontend_recover", check=True, **given(tmp_path, plan={**PLAN, "needed": False}))["changed"] is False
+    done = run("frontend_recover", **given(tmp_path, plan=PLAN))
+    assert (done["changed"], done["mode"]) == (True, "rerun")
+    assert run("frontend_recover", **given(tmp_path, plan=PLAN))["changed"] is False
+
+
+def test_frontend_recover_fails(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(config: Any, planned: Any, token: str, log: Any) -> None:
+        raise UnverifiedError("recover the frontend", "https://www.shop.test/", "rerun: token=hunter2", "Mend that.")
+
+    monkeypatch.setattr(frontend_recovery, "recover", broken)
+    result = run("frontend_recover", **given(tmp_path, plan=PLAN))
+    assert (result["failed"], result["remedy"]) == (True, "Mend that.")
