@@ -170,7 +170,8 @@ class SeaweedFS(Server):
         argv = [
             binary("weed"), "-logtostderr=true", "server", f"-dir={self.data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
             "-master.telemetry=false", "-master.volumeSizeLimitMB=128", "-volume.max=0", "-filer", "-s3",
-            "-s3.port.iceberg=0", "-s3.port.lance=0", f"-master.port={self._master}", f"-volume.port={self._volume}",
+            "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.electionTimeout=1s",
+            f"-master.port={self._master}", f"-volume.port={self._volume}",
             f"-filer.port={self._filer}", f"-s3.port={self.port}", f"-s3.config={self._config}",
         ]  # fmt: skip
         return argv, {}
@@ -246,6 +247,9 @@ def juicefs() -> Iterator[JuiceFS]:
 
 def wipe(client: Any, bucket: str) -> None:
     """Remove a bucket with all that is in it: versions, delete markers, locks of governance, unfinished uploads."""
+    with contextlib.suppress(client.exceptions.ClientError):  # SeaweedFS removes it whole
+        client.delete_bucket(Bucket=bucket)
+        return
     with contextlib.suppress(client.exceptions.ClientError):  # a server without versions
         for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
             for one in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:
