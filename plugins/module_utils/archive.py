@@ -110,9 +110,14 @@ class Packer:
         self._gzip = gzip.GzipFile("", "wb", 6, sink, mtime=0)
         self._tar = tarfile.open(fileobj=self._gzip, mode="w|", format=tarfile.GNU_FORMAT)
 
-    def close(self) -> None:
-        self._tar.close()
-        self._gzip.close()
+    def __enter__(self) -> Packer:
+        return self
+
+    def __exit__(self, failed: Optional[type[BaseException]], *_: object) -> None:
+        # Closed also on a failure: a tar that is thrown away open writes its end to a file that is gone.
+        with contextlib.suppress(Exception) if failed else contextlib.nullcontext():
+            self._tar.close()
+            self._gzip.close()
 
     def add(self, path: str, *, content: bool = True) -> None:
         """A named file or directory, with all that is below it; content: a directory's own."""

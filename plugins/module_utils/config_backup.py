@@ -158,15 +158,14 @@ class _Work:
         secret_paths = {archive.followed(one)[0] for one in wanted.secret}
         with filesystem.create(self._folder / PLAIN) as raw:
             writer = pipeline.HashingWriter(raw)
-            plain = Packer(
+            with Packer(
                 writer,  # type: ignore[arg-type]
                 limit=limit, exclude={*self._never, *secret_paths}, keep_out=self._looks_secret(wanted),
-            )  # fmt: skip
-            for one in wanted.bare:
-                plain.add(one, content=False)
-            for one in dict.fromkeys(wanted.plain):
-                plain.add(one)
-            plain.close()
+            ) as plain:  # fmt: skip
+                for one in wanted.bare:
+                    plain.add(one, content=False)
+                for one in dict.fromkeys(wanted.plain):
+                    plain.add(one)
         self._kept(PLAIN, writer)
         self._list(plain.packed.entries, PLAIN)
         found = dict.fromkeys([*wanted.secret, *plain.packed.withheld])
@@ -191,10 +190,11 @@ class _Work:
     def _secrets(self, paths: Sequence[str]) -> archive.Packed:
         """Packed in memory and sealed on its way to the disk."""
         buffer = io.BytesIO()
-        packer = Packer(buffer, limit=SECRETS_LIMIT, in_memory=True, exclude=self._never, known=self._entries)
-        for one in paths:
-            packer.add(one)
-        packer.close()
+        with Packer(
+            buffer, limit=SECRETS_LIMIT, in_memory=True, exclude=self._never, known=self._entries
+        ) as packer:  # fmt: skip
+            for one in paths:
+                packer.add(one)
         self._list(packer.packed.entries, SECRETS, secret=True)
         listed = _listing(entry for entry in self._entries.values() if entry.archive == SECRETS)
         for name, data in ((SECRETS, buffer.getvalue()), (SECRET_LIST, listed)):
@@ -209,7 +209,9 @@ class _Work:
     def _looks_secret(self, wanted: _Wanted) -> archive.KeepOut:
         """Is a file a secret that nobody named as one? Compose files are what the operator wrote them to be."""
         plainly = {archive.followed(one)[0] for one in wanted.plain if one.endswith((".yml", ".yaml"))}
-        ours = [one.encode() for one in self._config.secrets.values() if len(one) >= _SHORT]
+        # Access keys are names, not secrets: `lifeboat` is one that many files hold.
+        ours = [value for name, value in self._config.secrets.items() if not name.endswith("_access_key")]
+        planted = [value.encode() for value in ours if len(value) >= _SHORT]
 
         def judge(path: str, content: IO[bytes]) -> bool:
             name = os.path.basename(path)
@@ -218,7 +220,7 @@ class _Work:
             if any(fnmatch.fnmatch(name, one) for one in _SECRET_NAMES) and not name.endswith(".pub"):
                 return True
             head = content.read(_SNIFFED)
-            return any(one in head for one in (*_SECRET_WORDS, *ours))
+            return any(one in head for one in (*_SECRET_WORDS, *planted))
 
         return judge
 
@@ -262,12 +264,11 @@ class _Work:
         target = self._folder / name
         with filesystem.create(target) as raw:
             writer = pipeline.HashingWriter(raw)
-            packer = Packer(
+            with Packer(
                 writer,  # type: ignore[arg-type]
                 limit=self._config.config.limit_mb << 20, exclude=self._never, known=self._entries,
-            )  # fmt: skip
-            packer.add(root)
-            packer.close()
+            ) as packer:  # fmt: skip
+                packer.add(root)
         if not any(one.type == archive.FILE for one in packer.packed.entries.values()) or packer.packed.skipped:
             why = "; ".join(f"{shown(path)}: {words}" for path, words in packer.packed.skipped.items())
             why = why or "there is no file"

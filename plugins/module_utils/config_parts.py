@@ -214,27 +214,26 @@ def bundle(one: GitRepository, config: Config, target: Path, scratch: Path) -> A
 
 
 def bundle_heads(path: Path, *, timeout: float = 600) -> str:
-    """The refs of a bundle that `git bundle verify` finds whole: it must need nothing that it does not hold."""
+    """The refs of a bundle that is whole and needs nothing that it does not hold.
+
+    `git bundle verify` reads the header only and calls a bundle that was cut "okay"; unbundling reads every byte.
+    """
     with TemporaryDirectory(prefix="lifeboat-git-") as empty:
         environment = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
+
+        def git_(*words: str) -> str:
+            command = Command(["git", *words], environment)
+            return pipeline.output(command, attempted="verify the git bundle", subject=path.name, timeout=timeout)
+
         try:
-            for words in (
-                ["init", "--quiet", "--bare", empty],
-                ["-C", empty, "bundle", "verify", "--quiet", str(path)],
-            ):
-                pipeline.output(
-                    Command(["git", *words], environment), attempted="verify the git bundle", subject=path.name,
-                    timeout=timeout,
-                )  # fmt: skip
-            listed = pipeline.output(
-                Command(["git", "-C", empty, "bundle", "list-heads", str(path)], environment),
-                attempted="verify the git bundle", subject=path.name, timeout=timeout,
-            )  # fmt: skip
+            git_("init", "--quiet", "--bare", empty)
+            git_("-C", empty, "bundle", "verify", "--quiet", str(path))
+            git_("-C", empty, "bundle", "unbundle", str(path))
+            return heads(git_("-C", empty, "bundle", "list-heads", str(path)))
         except LifeboatError as exc:
-            if "No such file" in exc.cause and "git" in exc.cause:
+            if exc.cause.startswith("git: No such file"):
                 raise UnverifiedError(exc.attempted, exc.subject, "git is not installed", "Install git.") from exc
             raise IntegrityError(exc.attempted, exc.subject, exc.cause, "Choose another backup.") from exc
-    return heads(listed)
 
 
 # The built site.

@@ -99,7 +99,7 @@ def _bundle(repo: Repository, manifest: Manifest, name: str, part: Part) -> Chec
         config_parts.fetch(repo, manifest, name, path)
         heads = config_parts.bundle_heads(path)
     wrong = [] if config_parts.git_key(heads) == part.key else ["its refs are not those of when it was made"]
-    return compared(f"bundle {name}", wrong, f"git bundle verify: whole, {len(heads.splitlines())} refs")
+    return compared(f"bundle {name}", wrong, f"whole, {len(heads.splitlines())} refs")
 
 
 def _sealed(repo: Repository, manifest: Manifest) -> Check:

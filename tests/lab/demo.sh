@@ -28,6 +28,9 @@ read -r point taken_at < <(on lifeboat list --component point --json |
 step "Prove it: restore the database into a throw-away PostgreSQL, the objects into a scratch bucket, and compare"
 play lifeboat.dr.verify
 
+step "Show that the key in the safe opens it, from a machine that has nothing to do with $host"
+play lifeboat.dr.escrow -e target=spare1
+
 step "Lose the database and get it back"
 tests/lab/drill.sh database written-since
 

@@ -19,6 +19,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PORTRAIT = (Path(__file__).parent / "portrait.sql").read_text(encoding="utf-8")
 
 
+def identity() -> str:
+    """The key that the lab's secrets are sealed for. It is on the controller alone."""
+    return (ROOT / ".lab" / "lifeboat-test" / "age.key").read_text(encoding="utf-8")
+
+
 @dataclass(frozen=True)
 class Run:
     """One run of ansible-playbook. `results`: {task name: what the module returned on the last host that ran it}."""

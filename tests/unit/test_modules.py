@@ -49,6 +49,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "site_phase": {"recovery_point": "20261124_120000"},
     "evidence": {"scenario": "database", "plan": {}, "phases": []},
     "database_protect": {"plan": {"mode": "swap", "writers": []}},
+    "escrow": {"identity": "AGE-SECRET-KEY-1"},
     "objects_protect": {"plan": {"mode": "fill", "writers": []}},
     "frontend_recover": {"plan": {"needed": True}},
 }

@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from support import Host, Stack, playbook
+from support import Host, Stack, identity, playbook
 
 DEPLOY = "lifeboat.dr.deploy"
 CRON = "/etc/cron.d/lifeboat-shop"
@@ -130,6 +130,7 @@ def test_a_person_reads_the_same_on_the_host(app1: Host) -> None:
     assert [" yes, " in line for line in lines[1:]] == [one["proven"] for one in listed]
     app1.run("lifeboat", "backup")
     app1.run("lifeboat", "verify")
+    app1.run("lifeboat", "escrow", "--identity", "-", stdin=identity())
     assert app1.run("lifeboat", "status").splitlines()[-1] == "PASS  shop"
 
 
@@ -138,7 +139,8 @@ def test_the_status_turns_green_only_by_a_proof(app1: Host) -> None:
     room = "/var/tmp/green"
     settings = json.loads(app1.run("cat", "/etc/lifeboat/shop.json"))
     settings.update(repository={"type": "local", "path": f"{room}/backup"}, state_directory=f"{room}/state")
-    settings.update(objects={}, vault={})  # a stack with a bucket is not green by its database alone
+    # A stack with a bucket, or with a configuration to rebuild it from, is not green by its database alone.
+    settings.update(objects={}, vault={}, config={"enabled": False})
     app1.run("mkdir", "-p", f"{room}/backup")
     app1.run("sh", "-c", f"cat > {room}/shop.json", stdin=json.dumps(settings))
     here = ("--config-directory", room)

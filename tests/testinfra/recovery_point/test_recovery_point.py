@@ -53,8 +53,8 @@ def point(shop: Stack) -> dict[str, Any]:
 
 def test_it_ties_rows_and_objects_of_one_instant(shop: Stack, point: dict[str, Any]) -> None:
     assert (point["good"], point["consistency"]) == (True, "snapshot")
-    assert {name for name, part in point["components"].items() if part} == {"database", "objects"}
-    assert any(one.startswith("config: ") for one in point["notes"]), "what it lacks is named"
+    assert {name for name, part in point["components"].items() if part} == {"database", "objects", "config"}
+    assert point["notes"] == [], "it lacks nothing"
     services = set(shop.compose("config", "--services").split())
     assert set(point["images"]) == services
     assert all("@sha256:" in image for image in point["images"].values())
@@ -78,7 +78,7 @@ def test_it_is_proved_by_its_parts(shop: Stack, point: dict[str, Any]) -> None:
     assert next(one["proven"] for one in listed if one["id"] == point["id"])
     status = shop.host.lifeboat("status")[1]
     results = {one["name"]: one["result"] for one in status["checks"]}
-    for name in ("recovery point", "copies", "proof", "objects proof", "newest objects backup"):
+    for name in ("recovery point", "copies", "proof", "objects proof", "newest objects backup", "config proof"):
         assert results[name] == "PASS", status["checks"]
 
 

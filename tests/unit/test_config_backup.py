@@ -1,0 +1,397 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a config backup holds, what it must never hold in the clear, and that it comes back as it was."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    archive,
+    catalog,
+    config_backup,
+    config_parts,
+    config_restore,
+    retention,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+    IntegrityError,
+    LifeboatError,
+    LockedError,
+    NotFoundError,
+    SpaceError,
+    UsageError,
+)
+from builders import NOW
+from config_world import PLANTED, World, git_repository, keys
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(tmp_path, monkeypatch)
+
+
+def bytes_of(folder: Path) -> bytes:
+    """All that can be read of a backup without a key, unpacked where it is packed."""
+    found = b""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            found += path.read_bytes()
+            found += gzip.decompress(path.read_bytes()) if path.name.endswith(".tar.gz") else b""
+    return found
+
+
+# --- what is in it ---
+
+
+def test_what_the_stack_is_made_of(world: World) -> None:
+    one = world.take()
+    there = config_restore.listing(world.repo, one.id)
+    names = {Path(path).name: (entry.archive, entry.secret) for path, entry in there.items() if entry.type == "file"}
+    plain, secret = ("config.tar.gz", False), ("secrets.tar.gz.age", True)
+    assert names == {
+        "compose.yml": plain, ".env.example": plain, "shop.json": plain,
+        ".env": secret, "web.env": secret, "shop.secrets.json": secret,
+    }  # fmt: skip
+    assert one.details["recipients"] == [world.recipient]
+    assert (one.details["left_out"], one.details["skipped"], one.details["torn"]) == ([], {}, [])
+    assert one.details["compose_files"] == [str(world.stack / "compose.yml")]
+    assert one.details["images"]["web"] == {"reference": "web:1", "id": "sha256:" + "1" * 64, "digest": "web@sha256:2"}
+    assert {one.name for one in one.artefacts} == {
+        "config.tar.gz", "secrets.tar.gz.age", "secrets.json.age", "files.json",
+    }  # fmt: skip
+
+
+def test_a_secret_is_nowhere_in_the_clear(world: World) -> None:
+    (world.root / "units").mkdir()
+    (world.root / "units" / "app.service").write_text(f"Environment=PASSWORD={PLANTED}\n")
+    (world.root / "units" / "tls.pem").write_text(f"-----BEGIN PRIVATE KEY-----\n{PLANTED}\n")
+    (world.root / "units" / "app.env").write_text(f"X={PLANTED}\n")
+    (world.root / "units" / "plain.conf").write_text("listen 80\n")
+    one = world.take(files=[str(world.root / "units"), str(world.stack)])
+    assert PLANTED.encode() not in bytes_of(world.folder(one))
+    assert PLANTED not in json.dumps(one.details) + "".join(world.lines)
+    there = config_restore.listing(world.repo, one.id)
+    units = {Path(path).name: entry.secret for path, entry in there.items() if "/units/" in path}
+    assert units == {"app.service": True, "tls.pem": True, "app.env": True, "plain.conf": False}
+    # A hash of a secret is something to try guesses on.
+    assert [entry for entry in there.values() if entry.secret and entry.sha256] == []
+    assert one.details["secrets"] == 6
+
+
+def test_without_a_recipient_secrets_are_left_out_and_named(world: World) -> None:
+    one = world.take(recipients=[])
+    assert PLANTED.encode() not in bytes_of(world.folder(one))
+    assert [Path(path).name for path in one.details["left_out"]] == ["shop.secrets.json", ".env", "web.env"]
+    assert {artefact.name for artefact in one.artefacts} == {"config.tar.gz", "files.json"}
+    assert "no recipient is configured: 3 secret files are left out" in "".join(world.lines)
+    out = world.extract(one)
+    assert len(out.missing) == 3
+
+
+def test_a_project_that_compose_cannot_read_is_not_backed_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(words: list[str]) -> Any:
+        raise LifeboatError("read the Compose project", "x", "yaml: line 3")
+
+    monkeypatch.setattr(world, "_docker", broken)
+    with pytest.raises(LifeboatError, match="yaml: line 3"):
+        world.take()
+    assert world.repo.ids("config") == []
+
+
+def test_none_is_taken_while_files_are_being_placed(world: World) -> None:
+    (world.root / "state").mkdir()
+    (world.root / "state" / config_backup.RECOVERING_CONFIG).touch()
+    with pytest.raises(LockedError, match="a recovery has begun"):
+        world.take()
+
+
+# --- files as they are ---
+
+
+def test_modes_times_links_and_hostile_names_come_back(world: World) -> None:
+    odd = world.root / "odd"
+    odd.mkdir(mode=0o750)
+    (odd / "run.sh").write_text("#!/bin/sh\n")
+    (odd / "run.sh").chmod(0o4755)
+    (odd / "link").symlink_to("/etc/shadow")
+    (odd / "dangling").symlink_to("nowhere")
+    os.mkfifo(odd / "pipe")
+    for name in (b"new\nline", b"not-\xff-utf8", b"-rf", b" ", b"\\", "äö".encode(), b"x" * 200):
+        Path(os.fsdecode(os.fsencode(str(odd)) + b"/" + name)).write_text("n")
+    (odd / "run.sh").touch()
+    os.utime(odd / "run.sh", (1_600_000_000, 1_600_000_000))
+    one = world.take(files=[str(odd)])
+    assert one.details["skipped"] == {}
+    out = world.extract(one, key=world.key)
+    there = Path(f"{out.root}{odd}")
+    names = {path.name for path in odd.iterdir()} - {"pipe"}
+    assert {path.name for path in there.iterdir()} == names
+    for name in names - {"link", "dangling"}:
+        before, after = (odd / name).lstat(), (there / name).lstat()
+        assert (before.st_mode, before.st_uid, int(before.st_mtime)) == (
+            after.st_mode, after.st_uid, int(after.st_mtime),
+        )  # fmt: skip
+    assert (there / "link").readlink() == Path("/etc/shadow")
+    assert there.stat().st_mode == odd.stat().st_mode
+    assert (Path(f"{out.root}{world.stack}") / ".env").read_text() == f"PASSWORD={PLANTED}\n"
+
+
+def test_by_hand_tar_and_age_are_enough(world: World) -> None:
+    """GNU tar reads what we write, whatever the names are."""
+    one = world.take()
+    target = world.root / "hand"
+    target.mkdir()
+    folder = world.folder(one)
+    subprocess.run(["tar", "-xzpf", str(folder / "config.tar.gz"), "-C", str(target)], check=True)
+    sealed = subprocess.run(
+        ["age", "--decrypt", "--identity", "-", str(folder / "secrets.tar.gz.age")],
+        input=world.key.encode(), capture_output=True, check=True,
+    ).stdout  # fmt: skip
+    subprocess.run(["tar", "-xzpf", "-", "-C", str(target)], input=sealed, check=True)
+    assert (target / str(world.stack).lstrip("/") / ".env").read_text() == f"PASSWORD={PLANTED}\n"
+    assert (target / str(world.stack).lstrip("/") / "compose.yml").is_file()
+
+
+def test_a_link_is_followed_only_where_its_owner_could_read_the_file(world: World, monkeypatch: Any) -> None:
+    release = world.root / "releases" / "1"
+    release.mkdir(parents=True)
+    (release / "app.conf").write_text("a")
+    (world.root / "current").symlink_to(release)
+    one = world.take(files=[str(world.root / "current" / "app.conf")])
+    there = config_restore.listing(world.repo, one.id)
+    assert there[str(world.root / "current")].target == str(release)
+    assert there[str(release / "app.conf")].type == "file"
+    out = world.extract(one)
+    assert out.where(str(world.root / "current" / "app.conf")).read_text() == "a"
+    # A directory that an application may write to must not have root's files fetched into a backup.
+    real = os.lstat
+    monkeypatch.setattr(
+        os,
+        "lstat",
+        lambda path: (
+            real(path) if "current" not in str(path) else os.stat_result([*real(path)[:4], 4711, *real(path)[5:]])
+        ),
+    )
+    _, _, why = archive.followed(str(world.root / "current" / "app.conf"))
+    assert "is a link of another owner than what it points to" in why
+
+
+def test_what_cannot_be_read_is_named_and_stops_nothing(world: World) -> None:
+    os.mkfifo(world.root / "named-pipe")
+    one = world.take(files=["/no/such/unit", str(world.root / "named-pipe")])
+    assert one.details["skipped"] == {
+        "/no/such/unit": "there is no such file",
+        str(world.root / "named-pipe"): "it is a socket, a pipe or a device",
+    }
+
+
+def test_a_file_that_changes_whenever_it_is_read_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = world.root / "busy.log"
+    busy.write_text("0")
+    read = archive.Packer._read
+
+    def racing(self: Any, file: Any, spool: Any, path: str) -> Any:
+        found = read(self, file, spool, path)
+        if path == str(busy):
+            with busy.open("a") as more:
+                more.write("x")
+        return found
+
+    monkeypatch.setattr(archive.Packer, "_read", racing)
+    one = world.take(files=[str(busy)])
+    assert one.details["torn"] == [str(busy)]
+    world.extract(one)
+
+
+def test_more_than_the_limit_is_refused(world: World) -> None:
+    big = world.root / "big"
+    big.mkdir()
+    for name in ("a", "b"):
+        with (big / name).open("wb") as file:
+            file.truncate(700 << 10)
+    with pytest.raises(SpaceError, match=r"more than 1 MiB \(at .*/big/b\).*limit_mb"):
+        world.take(files=[str(big)], limit_mb=1)
+    assert world.repo.ids("config") == []
+
+
+def test_the_backup_does_not_swallow_the_backups(world: World) -> None:
+    world.take()
+    one = world.take(files=[str(world.root)])
+    assert [path for path in config_restore.listing(world.repo, one.id) if "/backup/" in path] == []
+
+
+# --- the large parts ---
+
+
+def test_images_are_kept_once_for_as_long_as_they_are_the_same(world: World) -> None:
+    first, second = world.take(images="archive"), world.take(images="archive")
+    assert world.saved == [["web:1"]]
+    assert (config_parts.of(second)["images"].backup, len(second.artefacts)) == (first.id, 4)
+    world.images["web"] = ("web:2", "sha256:" + "3" * 64)
+    third = world.take(images="archive")
+    assert (config_parts.of(third)["images"].backup, len(world.saved)) == (third.id, 2)
+    # One whose holder is broken is not referred to.
+    (world.folder(third) / "images.tar.gz").unlink()
+    fourth = world.take(images="archive")
+    assert (config_parts.of(fourth)["images"].backup, len(world.saved)) == (fourth.id, 3)
+
+
+def test_retention_holds_what_is_referred_to(world: World) -> None:
+    first, second = world.take(images="archive"), world.take(images="archive")
+    plain = catalog.for_retention(catalog.entries(world.repo, "config", "shop"))
+    assert [one.needs for one in plain] == [(), (first.id,)]
+    policy = retention.Policy(daily_days=0, weekly_months=0, monthly_months=0, minimum=1)
+    plan = retention.plan_all([], [plain], policy, NOW.replace(year=2099))
+    assert plan.keep[first.id][-1] == f"holds a part of {second.id}"
+
+
+def test_loading_images_names_them_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = world.take(images="archive")
+    assert config_restore.load_images(world.repo, one.id, log=world.lines.append) == {"web": "sha256:" + "1" * 64}
+    assert "loading images" not in "".join(world.lines), "they are all there"
+    images, done = dict(world.images), []
+    world.images.clear()
+    answered = world._docker
+
+    def engine(words: list[str]) -> tuple[int, str, str]:
+        if words[:2] == ["docker", "tag"]:
+            done.append(words[2:])
+        return answered(words)
+
+    monkeypatch.setattr(world, "_docker", engine)
+    with pytest.raises(IntegrityError, match="they do not hold sha256:111"):
+        config_restore.load_images(world.repo, one.id, log=world.lines.append)
+    world.images.update({"other": ("other:1", images["web"][1])})
+    monkeypatch.setattr(world, "run", lambda *_, **__: None)
+    config_restore.load_images(world.repo, one.id, log=world.lines.append)
+    assert done == [["sha256:" + "1" * 64, "web:1"]]
+    with pytest.raises(NotFoundError, match="it has no images"):
+        world.images.clear()
+        config_restore.load_images(world.repo, take_digests(world, images).id, log=world.lines.append)
+
+
+def take_digests(world: World, images: dict[str, Any]) -> Any:
+    world.images.update(images)
+    one = world.take(images="digests")
+    world.images.clear()
+    return one
+
+
+def test_git_repositories_are_mirrored_and_kept_once(world: World, tmp_path: Path) -> None:
+    source = git_repository(tmp_path / "app")
+    asked = {"repositories": [{"name": "app", "path": str(source)}]}
+    first, second = world.take(**asked), world.take(**asked)
+    assert config_parts.of(second)["git/app"].backup == first.id
+    git_repository(source, "two")
+    third = world.take(**asked)
+    assert config_parts.of(third)["git/app"].backup == third.id
+    config_parts.fetch(world.repo, third, "git/app", tmp_path / "app.bundle")
+    subprocess.run(["git", "clone", "--quiet", "app.bundle", "clone"], check=True, cwd=tmp_path)
+    assert (tmp_path / "clone" / "file").read_text() == "two"
+    assert subprocess.check_output(["git", "tag"], cwd=tmp_path / "clone") == b"v1\n"
+
+
+def test_a_remote_repository_is_read_with_a_token_that_is_in_no_argv(world: World) -> None:
+    settings = world.configured(repositories=[{"name": "app", "url": "https://git.example/app.git"}])
+    settings = type(settings)(**{**vars(settings), "secrets": {"git_token_app": PLANTED}})
+    command = config_parts.git(settings.config.repositories[0], settings, "ls-remote", "x")
+    assert PLANTED not in " ".join(command.argv)
+    assert command.env and command.env["GIT_CONFIG_KEY_0"] == "http.https://git.example/.extraHeader"
+
+
+def test_an_empty_repository_is_an_error(world: World, tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path / "empty")], check=True)
+    with pytest.raises(NotFoundError, match="no commit yet"):
+        world.take(repositories=[{"name": "e", "path": str(tmp_path / "empty")}])
+
+
+def test_the_built_site_with_its_commit(world: World) -> None:
+    site = world.root / "dist"
+    (site / "assets").mkdir(parents=True)
+    (site / "index.html").write_text("<title>1</title>")
+    (site / "assets" / "app.js").write_text("1")
+    (world.root / "COMMIT").write_text("abc123 main\n")
+    asked = {"site_directory": str(site), "site_commit_file": str(world.root / "COMMIT")}
+    first, second = world.take(**asked), world.take(**asked)
+    assert (first.details["site"]["commit"], config_parts.of(second)["site"].backup) == ("abc123", first.id)
+    assert world.extract(second).where(str(site / "index.html")).read_text() == "<title>1</title>"
+    (site / "index.html").write_text("<title>2</title>")
+    third = world.take(**asked)
+    assert config_parts.of(third)["site"].backup == third.id
+    shutil.rmtree(site)
+    with pytest.raises(LifeboatError, match="there is no such file"):
+        world.take(**asked)
+
+
+# --- back again ---
+
+
+def test_without_the_key_secrets_stay_sealed(world: World) -> None:
+    out = world.extract(world.take())
+    assert [Path(one).name for one in out.missing] == ["shop.secrets.json", ".env", "web.env"]
+    assert PLANTED.encode() not in bytes_of(out.root)
+
+
+def test_another_key_says_for_whom_it_is(world: World, tmp_path: Path) -> None:
+    one = world.take()
+    other, recipient = keys(tmp_path)
+    with pytest.raises(UsageError) as error:
+        world.extract(one, key=other)
+    said = str(error.value)
+    assert "no identity matched any of the recipients" in said
+    assert f"the key given is that of {recipient}" in said and f"it was sealed for {world.recipient}" in said
+    assert other.split()[-1] not in said
+
+
+def test_the_directory_must_be_empty(world: World) -> None:
+    one = world.take()
+    (world.root / "full").mkdir()
+    (world.root / "full" / "x").touch()
+    with pytest.raises(UsageError, match="it is not empty"):
+        world.extract(one, "full")
+
+
+HOSTILE: list[tuple[str, dict[str, Any], str]] = [
+    ("climbs", {"name": "srv/../../../etc/cron.d/x"}, "would leave the place"),
+    ("absolute", {"name": "/etc/cron.d/x"}, "would leave the place"),
+    ("hard link", {"name": "x", "type": tarfile.LNKTYPE, "linkname": "etc/passwd"}, "is no plain file"),
+    ("device", {"name": "x", "type": tarfile.CHRTYPE}, "is no plain file"),
+    ("unlisted", {"name": "srv/evil"}, "is in it and not in the listing"),
+]
+
+
+@pytest.mark.parametrize(("member", "message"), [one[1:] for one in HOSTILE], ids=[one[0] for one in HOSTILE])
+def test_an_archive_cannot_leave_its_place(tmp_path: Path, member: dict[str, Any], message: str) -> None:
+    with tarfile.open(tmp_path / "evil.tar.gz", "w:gz") as made:
+        info = tarfile.TarInfo()
+        for name, value in member.items():
+            setattr(info, name, value)
+        made.addfile(info)
+    (tmp_path / "out").mkdir()
+    with (tmp_path / "evil.tar.gz").open("rb") as stream, pytest.raises(IntegrityError, match=message):
+        archive.unpack(stream, tmp_path / "out", {}, "evil")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "out").mkdir()
+    link = archive.Entry("/a", "link", 0o777, os.getuid(), os.getgid(), 0, target=str(tmp_path / "target"))
+    with tarfile.open(tmp_path / "evil.tar.gz", "w:gz") as made:
+        one = tarfile.TarInfo("a")
+        one.type, one.linkname, one.mode, one.uid, one.gid = tarfile.SYMTYPE, link.target, 0o777, link.uid, link.gid
+        made.addfile(one)
+        made.addfile(tarfile.TarInfo("a/b"))
+    with (tmp_path / "evil.tar.gz").open("rb") as stream, pytest.raises(LifeboatError, match=r"out/a/b"):
+        archive.unpack(stream, tmp_path / "out", {"/a": link, "/a/b": link}, "evil")
+    assert list((tmp_path / "target").iterdir()) == []

@@ -1,0 +1,227 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A config backup that is not what was written never passes: first that the whole one does, then one thing broken."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    catalog,
+    checks,
+    config_restore,
+    lock,
+    status,
+    verify,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.checks import COULD_NOT_VERIFY, FAIL, PASS
+from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Artefact, Manifest
+from config_world import World, git_repository
+
+ARTEFACTS = [
+    "config.tar.gz", "secrets.tar.gz.age", "secrets.json.age", "files.json", "images.tar.gz", "site.tar.gz",
+    "git/app.bundle",
+]  # fmt: skip
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(lock, "DIRECTORY", tmp_path)
+    return World(tmp_path, monkeypatch)
+
+
+def everything(world: World) -> dict[str, Any]:
+    site = world.root / "dist"
+    site.mkdir(exist_ok=True)
+    (site / "index.html").write_text("1")
+    source = world.root / "app"
+    source = source if source.exists() else git_repository(source)
+    return {"images": "archive", "site_directory": str(site), "repositories": [{"name": "app", "path": str(source)}]}
+
+
+def look(world: World, one: Manifest, level: str = "restore") -> dict[str, tuple[str, str]]:
+    settings = world.configured()
+    found = verify.verify(settings, one.id, level, log=world.lines.append)
+    assert found.verdict == checks.verdict(found.checks)
+    return {"verdict": (found.verdict, ""), **{check.name: (check.result, check.detail) for check in found.checks}}
+
+
+def test_a_whole_one_passes_at_every_level(world: World) -> None:
+    one = world.take(**everything(world))
+    assert {artefact.name for artefact in one.artefacts} == set(ARTEFACTS)
+    for level in ("checksum", "archive", "restore"):
+        assert look(world, one, level)["verdict"][0] == PASS, level
+    found = look(world, one)
+    assert found["secrets"] == (PASS, "sealed for 1 recipients; `lifeboat escrow` proves that the key opens it")
+    assert found["restore"] == (PASS, "6 files unpacked and compared; 3 are sealed")
+    assert found["clone git/app"][0] == PASS
+    assert found["compose project"][1].startswith("Compose reads it from the backup alone")
+    assert catalog.entries(world.repo, "config", "shop")[0].proven_at
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+def add(path: Path) -> None:
+    (path.parent / "more").write_text("x")
+
+
+@pytest.mark.parametrize("name", ARTEFACTS)
+@pytest.mark.parametrize("how", [truncate, flip, empty, delete, add], ids=lambda one: one.__name__)
+def test_every_damage_of_every_artefact_is_noticed(world: World, name: str, how: Callable[[Path], None]) -> None:
+    one = world.take(**everything(world))
+    assert look(world, one, "checksum")["verdict"][0] == PASS
+    how(world.folder(one) / name)
+    found = look(world, one)
+    assert found["verdict"][0] == FAIL
+    assert ("more does not belong" if how is add else name) in found["checksums"][1]
+
+
+@pytest.mark.parametrize("name", ARTEFACTS)
+def test_an_artefact_of_another_backup_is_noticed(world: World, name: str) -> None:
+    one = world.take(**everything(world))
+    (world.stack / ".env.example").write_text("PASSWORD=\nMORE=\n")
+    (world.stack / ".env").write_text("PASSWORD=another\n")
+    (world.root / "dist" / "index.html").write_text("2")
+    git_repository(world.root / "app", "two")
+    world.images["web"] = ("web:2", "sha256:" + "4" * 64)
+    other = world.take(**everything(world))
+    shutil.copy(world.folder(one) / name, world.folder(other) / name)
+    assert look(world, other)["verdict"][0] == FAIL
+
+
+def resealed(world: World, one: Manifest, name: str, data: bytes, **details: Any) -> Manifest:
+    """As whoever can write manifests would leave it: every checksum is right."""
+    (world.folder(one) / name).write_bytes(data)
+    artefacts = tuple(
+        Artefact(name, len(data), hashlib.sha256(data).hexdigest()) if old.name == name else old
+        for old in one.artefacts
+    )
+    new = dataclasses.replace(one, artefacts=artefacts, details={**one.details, **details})
+    (world.folder(one) / "manifest.json").write_bytes(new.to_bytes())
+    return new
+
+
+SEALED_WRONG: list[tuple[str, str, Callable[[bytes], bytes], str, str]] = [
+    ("an archive cut", "config.tar.gz", lambda data: data[:-9], "verification|archive|manifest", "cut or damaged"),
+    ("no age file", "secrets.tar.gz.age", lambda data: b"plain" + data, "", "it is no age file"),
+    ("an age file cut at its header", "secrets.json.age", lambda data: data[:60], "", "it is no age file"),
+    ("a bundle cut", "git/app.bundle", lambda data: data[:-20], "", "early EOF"),
+    ("no images", "images.tar.gz", lambda data: data[:-9], "", "cut or damaged"),
+    (
+        "a listing of another",
+        "files.json",
+        lambda data: data.replace(b'"mode": "0644"', b'"mode": "0600"'),
+        "",
+        "not as listed",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [(one[1], one[2], one[4]) for one in SEALED_WRONG],
+    ids=[one[0] for one in SEALED_WRONG],
+)
+def test_the_archive_level_finds_what_checksums_cannot(
+    world: World, name: str, change: Callable[[bytes], bytes], message: str
+) -> None:
+    one = world.take(**everything(world))
+    data = (world.folder(one) / name).read_bytes()
+    changed = change(data)
+    assert changed != data
+    parts = json.loads(json.dumps(one.details["parts"]))
+    for part in parts.values():
+        if part["artefact"] == name:
+            part.update(size=len(changed), sha256=hashlib.sha256(changed).hexdigest())
+    new = resealed(world, one, name, changed, parts=parts)
+    assert look(world, new, "checksum")["verdict"][0] == PASS
+    found = look(world, new, "archive")
+    assert found["verdict"][0] == FAIL
+    assert message in json.dumps(found)
+
+
+def test_a_file_that_compose_needs_and_the_backup_lacks_fails(world: World) -> None:
+    one = world.take()
+    docker = world._docker
+
+    def engine(words: list[str]) -> tuple[int, str, str]:
+        return (1, "", "open /x/more.yml: no such file") if "--quiet" in words else docker(words)
+
+    world._docker = engine  # type: ignore[method-assign]
+    assert look(world, one)["compose project"] == (FAIL, "open /x/more.yml: no such file")
+    world._docker = lambda words: (127, "", "docker: not found")  # type: ignore[method-assign]
+    assert look(world, one)["compose project"][0] == COULD_NOT_VERIFY
+
+
+def test_a_part_that_its_holder_lost_is_missed(world: World) -> None:
+    first = world.take(images="archive")
+    second = world.take(images="archive")
+    assert look(world, second)["part images.tar.gz"][0] == PASS
+    flip(world.folder(first) / "images.tar.gz")
+    assert look(world, second)["part images.tar.gz"] == (
+        FAIL, f"{first.id}: it has another SHA-256 than when it was written",
+    )  # fmt: skip
+    shutil.rmtree(world.folder(first))
+    found = look(world, second)
+    assert found["verdict"][0] == FAIL
+    assert first.id in found["part images.tar.gz"][1]
+
+
+def test_without_recipients_it_could_not_be_verified(world: World) -> None:
+    found = look(world, world.take(recipients=[]))
+    assert found["verdict"][0] == COULD_NOT_VERIFY
+    assert "left out, as no recipient was configured" in found["secrets"][1]
+
+
+# --- status ---
+
+
+def judged(world: World, **changes: Any) -> dict[str, tuple[str, str]]:
+    settings = world.configured(**changes)
+    found = status._config(settings, world.repo, catalog.entries(world.repo, "config", "shop"), _now(world))
+    return {one.name: (one.result, one.detail) for one in found}
+
+
+def _now(world: World) -> Any:
+    return config_restore.read_manifest(world.repo, world.repo.ids("config")[-1]).finished_at
+
+
+def test_status_says_what_is_in_no_backup(world: World) -> None:
+    world.take(recipients=[])
+    assert judged(world, recipients=[])["config secrets"][0] == COULD_NOT_VERIFY
+    assert judged(world)["config secrets"][0] == FAIL, "there is a recipient now, and no backup for it"
+    world.take()
+    assert judged(world)["config secrets"] == (PASS, "3 files, sealed for 1 recipients")
+    other = "age1" + "q" * 58
+    assert "sealed for other recipients" in judged(world, recipients=[world.recipient, other])["config secrets"][1]
+    world.take(files=["/no/such"])
+    assert judged(world)["config files"] == (FAIL, "not in the backup: /no/such: there is no such file")
+    first = world.take(images="archive")
+    world.take(images="archive")
+    assert "config parts" not in judged(world)
+    shutil.rmtree(world.folder(first))
+    assert judged(world)["config parts"][0] == FAIL

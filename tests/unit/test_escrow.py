@@ -1,0 +1,270 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The escrow says PASS only where the key opened every sealed byte, and says exactly what is wrong where it did not."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    cli,
+    config,
+    crypto,
+    escrow,
+    escrow_kit,
+    points,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.checks import COULD_NOT_VERIFY, FAIL, PASS
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+    IntegrityError,
+    LifeboatError,
+    UnverifiedError,
+    UsageError,
+)
+from builders import publish
+from config_world import World, keys
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    one = World(tmp_path, monkeypatch)
+    # What the vault holds is what the repository holds; that it is a bucket, tests/objects shows.
+    monkeypatch.setattr(escrow, "store", lambda _: one.repo)
+    return one
+
+
+def sealed(world: World, **changes: Any) -> points.Point:
+    if not world.repo.published("database"):
+        publish(world.root, datetime.now(timezone.utc))
+    world.take(**changes)
+    point, _ = points.seal(world.configured(), world.repo, now=datetime.now(timezone.utc), log=world.lines.append)
+    return point
+
+
+def prove(world: World, key: str = "", **more: Any) -> dict[str, tuple[str, str]]:
+    found = escrow.prove(world.configured(), key or world.key, log=world.lines.append, **more)
+    return {"verdict": (found.verdict, found.id), **{one.name: (one.result, one.detail) for one in found.checks}}
+
+
+def test_the_key_opens_everything_and_that_is_put_on_record(world: World) -> None:
+    point = sealed(world)
+    now = datetime.now(timezone.utc)
+    settings = world.configured()
+    (before,) = escrow.checks(settings, [], now)
+    assert (before.result, "nobody has shown" in before.detail) == (COULD_NOT_VERIFY, True)
+    found = prove(world)
+    assert found["verdict"] == (PASS, point.id)
+    assert found["config: secrets"] == (PASS, "the key opens all of it: 3 secret files, as listed")
+    assert found["database: checksums in the vault"][0] == PASS
+    record = json.loads(world.repo.read_escrow("shop") or b"")
+    assert (record["point"], record["opened_by"]) == (point.id, [world.recipient])
+    assert world.key.split()[-1] not in json.dumps(record) + "".join(world.lines)
+    assert escrow.checks(settings, [], now + timedelta(days=99))[0].result == PASS
+    assert escrow.checks(settings, [], now + timedelta(days=101))[0].result == FAIL
+    assert escrow.checks(world.configured(recipients=[]), [], now) == []
+    changed = world.configured(recipients=[world.recipient, "age1" + "q" * 58])
+    assert escrow.checks(changed, [], now)[0].result == COULD_NOT_VERIFY
+    assert world.repo.points() == [point.id], "the record is no recovery point"
+
+
+def test_a_look_leaves_no_record(world: World) -> None:
+    sealed(world)
+    assert prove(world, record=False)["verdict"][0] == PASS
+    assert world.repo.read_escrow("shop") is None
+
+
+def test_another_key_fails_and_says_whose_it_is(world: World, tmp_path: Path) -> None:
+    sealed(world)
+    other, recipient = keys(tmp_path)
+    found = prove(world, other)
+    assert found["verdict"][0] == FAIL
+    result, words = found["config"]
+    assert result == FAIL
+    assert f"the key given is that of {recipient}; it was sealed for {world.recipient}" in words
+    assert world.repo.read_escrow("shop") is None
+
+
+NO_KEYS: list[tuple[str, Callable[[World], str], str]] = [
+    ("nothing", lambda _: " \n", "it is empty"),
+    ("a recipient", lambda world: world.recipient + "\n", "it is a recipient, which only encrypts"),
+    ("any text", lambda _: "hunter2", "there is no AGE-SECRET-KEY-1"),
+    ("behind a passphrase", lambda _: "-----BEGIN AGE ENCRYPTED FILE-----\nYWdl", "protected by a passphrase"),
+    ("age's own binary form", lambda _: "age-encryption.org/v1\n-> scrypt x 18\n", "protected by a passphrase"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), [one[1:] for one in NO_KEYS], ids=[one[0] for one in NO_KEYS])
+def test_what_is_no_key_is_refused_unspoken(world: World, given: Callable[[World], str], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as error:
+        escrow.prove(world.configured(), given(world), log=world.lines.append)
+    assert "hunter2" not in str(error.value)
+
+
+def test_a_cut_key_is_no_key(world: World) -> None:
+    sealed(world)
+    found = prove(world, world.key.strip()[:-4])
+    assert found["verdict"][0] == FAIL
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["config.tar.gz", "files.json", "secrets.tar.gz.age", "secrets.json.age"])
+def test_damage_in_the_vault_is_noticed(world: World, name: str) -> None:
+    point = sealed(world)
+    flip(world.root / "backup" / "config" / point.parts["config"].id / name)
+    found = prove(world)
+    assert found["verdict"][0] == FAIL
+    assert name in found["config: checksums in the vault"][1]
+
+
+def test_a_point_without_its_configuration_or_its_secrets_fails(world: World) -> None:
+    publish(world.root, datetime.now(timezone.utc))
+    points.seal(world.configured(), world.repo, now=datetime.now(timezone.utc), log=world.lines.append)
+    assert "no config backup" in prove(world)["config"][1]
+    sealed(world, recipients=[])
+    found = prove(world)
+    assert (found["verdict"][0], "left out" in found["config: secrets"][1]) == (FAIL, True)
+
+
+def test_no_point_no_vault(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert prove(world)["recovery point"] == (FAIL, "the repository holds no recovery point")
+
+    class Away:
+        def check(self, writable: bool) -> None:
+            raise LifeboatError("read", "s3://x", "connection refused")
+
+    class Refused:
+        def check(self, writable: bool) -> None:
+            raise UsageError("read", "s3://x", "the server refuses the key")
+
+    monkeypatch.setattr(escrow, "store", lambda _: Away())
+    assert prove(world)["verdict"][0] == COULD_NOT_VERIFY
+    monkeypatch.setattr(escrow, "store", lambda _: Refused())
+    assert prove(world)["vault credentials"][0] == FAIL
+
+
+def test_without_age_nothing_is_claimed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    sealed(world)
+    monkeypatch.setattr(crypto.shutil, "which", lambda _: None)
+    found = prove(world)
+    assert found["verdict"][0] == COULD_NOT_VERIFY
+    assert "age is not installed" in found["config"][1]
+    with pytest.raises(UnverifiedError, match="apt install age"):
+        crypto.encrypt(io.BytesIO(b"x"), [world.recipient], io.BytesIO(), subject="x")
+
+
+# --- the age file itself ---
+
+
+def test_decrypting_says_what_is_wrong(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "x.age"
+    with path.open("wb") as sink:
+        crypto.encrypt(io.BytesIO(b"secret" * 50_000), [world.recipient], sink, subject="x")
+    with path.open("rb") as file:
+        assert crypto.stanzas(file, "x") == ("X25519",)
+    whole = path.read_bytes()
+    assert crypto.decrypt_bytes(path, world.key, subject="x", limit=1 << 20) == b"secret" * 50_000
+    with pytest.raises(IntegrityError, match="more than 10 bytes"):
+        crypto.decrypt_bytes(path, world.key, subject="x", limit=10)
+    for broken in (whole[:-1], whole[: 64 << 10], whole[:-9] + b"123456789", whole + b"x", whole[:100]):
+        path.write_bytes(broken)
+        with pytest.raises(IntegrityError, match="cut or damaged"):
+            crypto.decrypt_bytes(path, world.key, subject="x", limit=1 << 20)
+    for broken in (b"", b"text", whole[:50], whole[30:]):
+        path.write_bytes(broken)
+        with path.open("rb") as file, pytest.raises(IntegrityError, match=r"no age file|no recipient"):
+            crypto.stanzas(file, "x")
+
+
+def test_a_secret_key_is_never_taken_for_a_recipient_nor_shown(world: World) -> None:
+    secret = world.key.split()[-1]
+    with pytest.raises(UsageError, match="it is a secret key") as error:
+        world.configured(recipients=[secret])
+    assert secret not in str(error.value)
+    for wrong in ("", "age1", "bob", "ssh-ed25519", "age1" + "Q" * 58):
+        assert crypto.recipient_problem(wrong)
+    assert crypto.recipient_problem("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMq me@home") == ""
+
+
+# --- the kit ---
+
+
+def options(*words: str) -> argparse.Namespace:
+    return cli.parser().parse_args(["escrow", *words])
+
+
+VAULT = {"endpoint_url": "https://s3.example", "repository_bucket": "copies", "objects_bucket": "mirror"}
+
+
+def test_a_kit_is_enough_and_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = config.from_mapping(
+        {"stack": "shop", "runtime": {"type": "host"}, "vault": VAULT}, {"vault_secret_key": "very-secret"}
+    )
+    kit = escrow_kit.kit(whole)
+    assert "very-secret" not in json.dumps(kit)
+    (tmp_path / "kit.json").write_text(json.dumps(kit))
+    monkeypatch.setenv("LIFEBOAT_VAULT_ACCESS_KEY", "a")
+    monkeypatch.setenv("LIFEBOAT_VAULT_SECRET_KEY", "b")
+    got = escrow_kit.configured(options("--kit", str(tmp_path / "kit.json")))
+    assert (got.stack, got.vault.repository_bucket, got.vault.prefix) == ("shop", "copies", "shop")
+    assert (got.secrets["vault_access_key"], got.secrets["vault_secret_key"]) == ("a", "b")
+    single = escrow_kit.configured(
+        options("--stack", "shop", "--bucket", "copies", "--endpoint-url", "https://s3.example")
+    )
+    assert single.vault.endpoint_url == "https://s3.example"
+
+
+def test_credentials_come_from_a_private_file_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (
+        "LIFEBOAT_VAULT_ACCESS_KEY",
+        "LIFEBOAT_VAULT_SECRET_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UsageError, match="no vault_access_key and no vault_secret_key"):
+        escrow_kit.credentials("")
+    path = tmp_path / "keys.json"
+    path.write_text(json.dumps({"vault_access_key": "a", "vault_secret_key": "b", "other": "c"}))
+    path.chmod(0o640)
+    with pytest.raises(UsageError, match="others may read it"):
+        escrow_kit.credentials(str(path))
+    path.chmod(0o600)
+    assert escrow_kit.credentials(str(path)) == {"vault_access_key": "a", "vault_secret_key": "b"}
+    path.write_text("no json, hunter2")
+    with pytest.raises(UsageError, match="no JSON") as error:
+        escrow_kit.credentials(str(path))
+    assert "hunter2" not in str(error.value)
+
+
+def test_the_command_without_a_configuration(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    point = sealed(world)
+    monkeypatch.setenv("LIFEBOAT_VAULT_ACCESS_KEY", "a")
+    monkeypatch.setenv("LIFEBOAT_VAULT_SECRET_KEY", "b")
+    (tmp_path / "key").write_text(world.key)
+    words = ["escrow", "--stack", "shop", "--bucket", "copies", "--config-directory", str(tmp_path / "none")]
+    assert cli.main([*words, "--identity", str(tmp_path / "key")]) == 0
+    assert f"PASS  {point.id}  escrow" in capsys.readouterr().out
+    monkeypatch.setattr("sys.stdin", io.StringIO(keys(tmp_path)[0]))
+    assert cli.main([*words, "--identity", "-"]) == 6
+    assert "no identity matched any of the recipients" in capsys.readouterr().out
+    assert cli.main(words) == 2
+    assert cli.main(["escrow", "--config-directory", str(tmp_path / "none"), "--identity", "x"]) == 2
+    assert os.environ["LIFEBOAT_VAULT_SECRET_KEY"] == "b"
