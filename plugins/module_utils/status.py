@@ -49,7 +49,7 @@ def status(config: Config, *, now: datetime) -> dict[str, Any]:
     less, _ = catalog.shrunk(found, newest)
     if less:
         checks.append(Check("content against earlier backups", FAIL, less))
-    checks.append(_space(repo, found))
+    checks.append(_space(repo, [one for some in all_.values() for one in some]))
     checks += copies.checks(config, all_, tied)
     if config.config.enabled:
         checks += escrow.checks(config, all_["config"], now)

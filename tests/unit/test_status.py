@@ -15,6 +15,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     checks,
     copies,
     endpoints,
+    escrow,
     points,
     reconcile,
     runtime,
@@ -22,7 +23,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     status,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
-from builders import BUCKET, NOW, folder, make_config, prove, publish, publish_objects, store
+from builders import BUCKET, CONFIG, NOW, folder, make_config, prove, publish, publish_config, publish_objects, store
 
 HOUR = timedelta(hours=1)
 
@@ -152,3 +153,21 @@ def test_the_terminal_has_the_last_few_of_each(tmp_path: Path, said: dict[str, l
     assert len([line for line in lines if line.startswith("objects_")]) == 3
     assert len([line for line in lines if line.startswith("db_")]) == 5
     assert "BROKEN: database.dump is missing" in lines[-1]
+
+
+def test_a_configuration_that_is_wanted_counts(tmp_path: Path, said: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    green(tmp_path)
+    wanted = {**BUCKET, "config": {"recipients": CONFIG["recipients"]}}
+    settings = make_config(tmp_path, **wanted)
+
+    def results() -> dict[str, str]:
+        found = status.status(settings, now=NOW + 2 * HOUR)
+        return {one["name"]: one["result"] for one in found["checks"]} | {"verdict": found["verdict"]}
+
+    assert (results()["newest config backup"], results()["verdict"]) == (FAIL, FAIL)
+    one = publish_config(tmp_path, NOW + HOUR)
+    assert (results()["config proof"], results()["escrow"]) == (COULD_NOT_VERIFY, COULD_NOT_VERIFY)
+    prove(tmp_path, one, at=NOW + HOUR)
+    assert results()["verdict"] == COULD_NOT_VERIFY, "nobody has shown that the key opens it"
+    monkeypatch.setattr(escrow, "checks", lambda config, found, now: [Check("escrow", PASS, "")])
+    assert results()["verdict"] == PASS

@@ -1,0 +1,72 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The configuration of a real stack: nothing secret in the clear, back by tar and age alone, and only with the key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from support import Host, Stack, identity, playbook
+
+KEY = "/dev/shm/test.key"  # memory: the host's disk never sees it
+
+
+@pytest.fixture(scope="module")
+def backup(shop: Stack) -> dict[str, Any]:
+    assert shop.host.lifeboat("backup", "--seal", "config")[0] == 0
+    found: dict[str, Any] = shop.host.lifeboat("list", "--component", "config")[1][-1]
+    return found
+
+
+@pytest.fixture(scope="module")
+def key(app1: Host) -> Iterator[str]:
+    app1.run("sh", "-c", f"umask 077; cat > {KEY}", stdin=identity())
+    yield KEY
+    app1.run("rm", KEY)
+
+
+def test_the_stacks_secrets_are_nowhere_in_the_clear(app1: Host, backup: dict[str, Any]) -> None:
+    assert (backup["details"]["left_out"], backup["details"]["skipped"]) == ([], {})
+    assert len(backup["details"]["images"]) == 4
+    here = f"/backup/config/{backup['id']}"
+    secrets = [line.partition("=")[2] for line in app1.run("grep", "-E", "PASSWORD|SECRET", "/srv/shop/.env").split()]
+    assert len(secrets) >= 3
+    clear = app1.run("sh", "-c", f"cat {here}/*.json; tar -xzOf {here}/config.tar.gz; journalctl -q")
+    assert not [one for one in secrets if one in clear]
+
+
+def test_it_comes_back_by_hand(app1: Host, backup: dict[str, Any], key: str) -> None:
+    """As docs/config-backup.md says."""
+    here, there = f"/backup/config/{backup['id']}", "/root/restored"
+    app1.run("sh", "-c", f"rm -rf {there}; mkdir {there}; tar -xzpf {here}/config.tar.gz -C {there}")
+    app1.run("sh", "-c", f"age --decrypt --identity {key} {here}/secrets.tar.gz.age | tar -xzp -C {there}")
+    for path in ("/srv/shop/.env", "/srv/shop/compose.yml", "/etc/lifeboat/shop.secrets.json"):
+        app1.run("cmp", path, there + path)
+        assert app1.run("stat", "-c", "%a %u %Y", path) == app1.run("stat", "-c", "%a %u %Y", there + path)
+    app1.run("rm", "-rf", there)
+
+
+def test_the_escrowed_key_opens_it_and_another_does_not(app1: Host, shop: Stack, backup: dict[str, Any]) -> None:
+    other = app1.run("age-keygen")
+    wrong = app1.probe("lifeboat", "escrow", "--identity", "-", stdin=other)
+    assert wrong.returncode == 6
+    assert "no identity matched any of the recipients: the key given is that of age1" in wrong.stdout
+    assert app1.run("lifeboat", "escrow", "--identity", "-", stdin=identity()).splitlines()[-1].startswith("PASS")
+    results = {one["name"]: one["result"] for one in shop.host.lifeboat("status")[1]["checks"]}
+    assert (results["escrow"], results["config secrets"]) == ("PASS", "PASS")
+
+
+def test_a_damaged_one_is_found_out(app1: Host, backup: dict[str, Any]) -> None:
+    path = f"/backup/config/{backup['id']}/secrets.tar.gz.age"
+    app1.run("cp", "-p", path, "/var/tmp/kept")
+    app1.run("sh", "-c", f"printf x | dd of={path} bs=1 seek=300 conv=notrunc status=none")
+    try:
+        assert app1.lifeboat("verify", backup["id"], "--level", "checksum")[0] == 6
+    finally:
+        app1.run("cp", "-p", "/var/tmp/kept", path)
+        app1.run("rm", "/var/tmp/kept")
+    assert app1.lifeboat("verify", backup["id"])[0] == 0
+    assert playbook("lifeboat.dr.prune", check=True).status == 0
