@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ OVERRIDES = (
 )  # fmt: skip
 EXAMPLES = (".env.example", ".env.sample", ".env.template", ".env.dist")
 _FRAGMENT = re.compile(r"""[^\s"'\[\]{},:]+\.ya?ml""")
+_VARIABLE = re.compile(r"\$\{(\w+)(?::?-([^}]*))?\}|\$(\w+)")
 _TEXT = 1 << 20
 
 
@@ -44,7 +46,11 @@ class ProjectFiles:
 def find(config: Config, runtime: ComposeRuntime) -> ProjectFiles:
     """Raises LifeboatError where Compose cannot read the project: a broken one must not become the newest backup."""
     model = runtime.model
-    directory = runtime.directory or str(Path(next(iter(_labelled(runtime, "config_files")), "/x")).parent)
+    directory = (
+        os.path.normpath(runtime.directory)
+        if runtime.directory
+        else str(Path(next(iter(_labelled(runtime, "config_files")), "/x")).parent)
+    )
     found = ProjectFiles(compose=_compose_files(config, runtime, directory))
     secret = _secret(runtime, directory, model)
     found.plain = [one for name in EXAMPLES if Path(one := os.path.join(directory, name)).is_file()]
@@ -99,14 +105,30 @@ def _secret(runtime: ComposeRuntime, directory: str, model: dict[str, Any]) -> l
             timeout=60,
         )
     )
+    values = _values(own)
     for service in (raw.get("services") or {}).values():
         entries = service.get("env_file") or []
         for one in [entries] if isinstance(entries, str) else entries:
-            path = os.path.join(directory, str(one["path"] if isinstance(one, dict) else one))
+            path = os.path.join(directory, _expanded(str(one["path"] if isinstance(one, dict) else one), values))
             required = one.get("required", True) if isinstance(one, dict) else True
             if required or os.path.lexists(path):
                 found.append(path)
     return found
+
+
+def _values(path: str) -> dict[str, str]:
+    """What of `.env` can stand in a path: plain assignments."""
+    try:
+        lines = Path(path).read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return {}
+    pairs = (line.partition("=") for line in lines if "=" in line and not line.lstrip().startswith("#"))
+    return {name.strip(): value.strip().strip("'\"") for name, _, value in pairs}
+
+
+def _expanded(path: str, values: Mapping[str, str]) -> str:
+    """As Compose interpolates. What stays unknown stays as it is: the archive then names it as not there."""
+    return _VARIABLE.sub(lambda one: values.get(one[1] or one[3]) or one[2] or one[0], path)
 
 
 def _fragments(compose: list[str], directory: str, secret: set[str]) -> list[str]:

@@ -118,6 +118,13 @@ def images_in_use(runtime: Runtime) -> dict[str, dict[str, str]]:
     return found
 
 
+def images_nowhere(used: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Services whose image no registry is known to have: runtime.images() then falls back on the engine's own id."""
+    return sorted(
+        name for name, one in used.items() if one["digest"] == f"{one['reference'].partition('@')[0]}@{one['id']}"
+    )
+
+
 def images_key(used: Mapping[str, Mapping[str, str]]) -> str:
     named = sorted({(one["id"], one["reference"]) for one in used.values()})
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()

@@ -10,6 +10,7 @@ never into argv, the environment or a file.
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 import shutil
@@ -136,6 +137,11 @@ def check_identity(identity: str) -> None:
             attempted, subject, "it is protected by a passphrase",
             "Decrypt it first and pass it through: age --decrypt key.age | lifeboat escrow --identity - …",
         )  # fmt: skip
+    if "OPENSSH PRIVATE KEY-----" in text and b"bcrypt" in _openssh(text):
+        raise UsageError(
+            attempted, subject, "it is an ssh key protected by a passphrase",
+            "Give a copy without one (ssh-keygen -p), in memory only: /dev/shm.",
+        )  # fmt: skip
     if _SECRET_KEY.search(text) or "PRIVATE KEY-----" in text:
         return
     plain = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
@@ -148,6 +154,15 @@ def check_identity(identity: str) -> None:
         attempted, subject, "there is no AGE-SECRET-KEY-1… and no private key in it",
         "Give the file that age-keygen wrote, whole.",
     )  # fmt: skip
+
+
+def _openssh(text: str) -> bytes:
+    """The head of an OpenSSH private key, where it says how it is encrypted."""
+    head = "".join(line.strip() for line in text.splitlines() if "-----" not in line)[:160]
+    try:
+        return base64.b64decode(head[: len(head) // 4 * 4])
+    except ValueError:
+        return b""
 
 
 def recipients_of(identity: str) -> list[str]:

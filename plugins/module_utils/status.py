@@ -125,6 +125,11 @@ def _config(config: Config, repo: repository.Repository, found: Sequence[Entry],
         checks.append(Check("config files", FAIL, f"not in the backup: {'; '.join(skipped[:3])}"))
     elif torn := list(details.get("torn") or ()):
         checks.append(Check("config files", COULD_NOT_VERIFY, f"changed while they were read: {', '.join(torn[:3])}"))
+    nowhere = config_parts.images_nowhere(details.get("images") or {})
+    if nowhere and config_parts.IMAGES not in config_parts.of(last):
+        words = f"of {', '.join(nowhere)} they are in no backup and, as far as is known, in no registry; "
+        words += "lifeboat_config.images: archive keeps them"
+        checks.append(Check("config images", COULD_NOT_VERIFY, words))
     wrong = [words for part in config_parts.of(last).values() if (words := config_parts.problem(repo, part))]
     if wrong:
         checks.append(Check("config parts", FAIL, f"{'; '.join(wrong[:3])}; the next backup makes them anew"))

@@ -108,6 +108,46 @@ def test_a_project_that_compose_cannot_read_is_not_backed_up(world: World, monke
     assert world.repo.ids("config") == []
 
 
+def test_what_a_project_refers_to_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    (world.stack / "compose.yml").write_text("include: [more/db.yml]  # not other.yml\nservices: {}\n")
+    (world.stack / "more").mkdir()
+    (world.stack / "more" / "db.yml").write_text("services: {db: {extends: {file: base.yaml}}}\n")
+    for name in ("more/base.yaml", "other.yml", "token.txt", "nginx.conf", "prod.env"):
+        (world.stack / name).write_text("x\n")
+    (world.stack / ".env").write_text("STAGE='prod'\n")
+    (world.stack / "conf.d").mkdir()
+    (world.stack / "conf.d" / "a.conf").write_text("a")
+    (world.stack / "data").mkdir()
+
+    def engine(words: list[str]) -> tuple[int, str, str]:
+        binds = [
+            {"type": "bind", "source": str(world.stack / "nginx.conf"), "read_only": True},
+            {"type": "bind", "source": str(world.stack / "conf.d"), "read_only": True},
+            {"type": "bind", "source": str(world.stack / "data")},
+            {"type": "bind", "source": "/etc/localtime", "read_only": True},
+        ]
+        service: dict[str, Any] = {"image": "web:1", "volumes": binds}
+        if "--no-interpolate" in words:
+            wanted = [{"path": str(world.stack / "${STAGE:-dev}.env")}, {"path": "/no/where", "required": False}]
+            service["env_file"] = wanted
+        secrets = {"token": {"file": str(world.stack / "token.txt")}}
+        return 0, json.dumps({"name": "shop", "services": {"web": service}, "secrets": secrets}), ""
+
+    docker = world._docker
+    monkeypatch.setattr(world, "_docker", lambda words: engine(words) if "config" in words else docker(words))
+    one = world.take()
+    there = config_restore.listing(world.repo, one.id)
+    found = {str(Path(path).relative_to(world.stack)): entry.secret for path, entry in there.items()
+             if entry.type == "file" and path.startswith(str(world.stack))}  # fmt: skip
+    assert found == {
+        "compose.yml": False, "more/db.yml": False, "more/base.yaml": False, ".env.example": False,
+        ".env": True, "token.txt": True, "nginx.conf": True, "conf.d/a.conf": True, "prod.env": True,
+    }  # fmt: skip
+    assert one.details["compose_files"] == [str(world.stack / "compose.yml")]
+    assert one.details["skipped"] == {}
+    assert one.details["notes"] == [f"{world.stack / 'data'} is mounted and not in this backup"]
+
+
 def test_none_is_taken_while_files_are_being_placed(world: World) -> None:
     (world.root / "state").mkdir()
     (world.root / "state" / config_backup.RECOVERING_CONFIG).touch()

@@ -19,6 +19,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     checks,
     config_restore,
     lock,
+    runtime,
     status,
     verify,
 )
@@ -208,6 +209,16 @@ def judged(world: World, **changes: Any) -> dict[str, tuple[str, str]]:
 
 def _now(world: World) -> Any:
     return config_restore.read_manifest(world.repo, world.repo.ids("config")[-1]).finished_at
+
+
+def test_status_asks_for_images_that_are_nowhere(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = {name: f"{reference}@{image}" for name, (reference, image) in world.images.items()}
+    monkeypatch.setattr(runtime.ComposeRuntime, "images", lambda _: built)
+    world.take()
+    result, words = judged(world)["config images"]
+    assert (result, "of web they are in no backup" in words) == (COULD_NOT_VERIFY, True)
+    world.take(images="archive")
+    assert "config images" not in judged(world)
 
 
 def test_status_says_what_is_in_no_backup(world: World) -> None:

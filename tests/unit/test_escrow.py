@@ -93,11 +93,17 @@ def test_another_key_fails_and_says_whose_it_is(world: World, tmp_path: Path) ->
     assert world.repo.read_escrow("shop") is None
 
 
+# The head of what ssh-keygen -N writes; the rest is not looked at.
+SSH = (
+    "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAACmFlczI1Ni1jdHIAAAAGYmNyeXB0AAAAGAAAABDXz0\n"
+    "-----END OPENSSH PRIVATE KEY-----\n"
+)
 NO_KEYS: list[tuple[str, Callable[[World], str], str]] = [
     ("nothing", lambda _: " \n", "it is empty"),
     ("a recipient", lambda world: world.recipient + "\n", "it is a recipient, which only encrypts"),
     ("any text", lambda _: "hunter2", "there is no AGE-SECRET-KEY-1"),
     ("behind a passphrase", lambda _: "-----BEGIN AGE ENCRYPTED FILE-----\nYWdl", "protected by a passphrase"),
+    ("an ssh key behind a passphrase", lambda _: SSH, "an ssh key protected by a passphrase"),
     ("age's own binary form", lambda _: "age-encryption.org/v1\n-> scrypt x 18\n", "protected by a passphrase"),
 ]
 
