@@ -18,7 +18,21 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Optional
 
-from . import backup, config, copies, escrow, escrow_kit, lock, points, prune, repository, show, status, verify
+from . import (
+    backup,
+    checklist_command,
+    config,
+    copies,
+    escrow,
+    escrow_kit,
+    lock,
+    points,
+    prune,
+    repository,
+    show,
+    status,
+    verify,
+)
 from .checks import COULD_NOT_VERIFY, FAIL, PASS
 from .errors import IntegrityError, LifeboatError
 from .version import VERSION
@@ -30,7 +44,7 @@ EXIT_CODES = """exit codes:
   3  could not verify: nothing is known, so nothing is claimed
   4  another run holds the stack's lock
   5  a backup, database or service that was named is not there
-  6  data is there and is not what it should be (also: a verification or the status says FAIL)
+  6  data is there and is not what it should be (also: a verification, the status or a list says FAIL)
   7  no space, or a read-only file system
   8  the backup is good, and its copy or retention in the vault failed; the next backup makes up for it
 """
@@ -92,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
     listing = verb("list", "List the recovery points and the backups, newest last.")
     listing.add_argument("--component", default="", choices=["point", *backup.COMPONENTS], help="only these")
     escrow_kit.options(verb("escrow", "Prove that the escrowed key and the vault's credentials open a recovery point."))
+    checklist_command.options(verb("checklist", "Work through the daily, weekly, monthly, quarterly or incident list."))
     verb("status", "Say whether the stack is protected; fails when it is not.")
     return top
 
@@ -233,4 +248,7 @@ def _status(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> t
     return _VERDICT_CODES[result["verdict"]], result, [*shown, f"{result['verdict']}  {loaded.stack}"]
 
 
-_VERBS = {"backup": _backup, "verify": _verify, "prune": _prune, "list": _list, "status": _status, "escrow": _escrow}
+_VERBS = {
+    "backup": _backup, "verify": _verify, "prune": _prune, "list": _list, "status": _status, "escrow": _escrow,
+    "checklist": checklist_command.checklist,
+}  # fmt: skip

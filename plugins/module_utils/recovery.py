@@ -254,17 +254,17 @@ def reopen(config: Config, services: Sequence[str], *, log: Log) -> list[Check]:
     except LifeboatError as exc:
         checks.append(Check("services", FAIL, exc.cause))
     deadline = time.monotonic() + config.application.timeout
-    checks += [_endpoint(one, deadline) for one in config.application.checks]
+    checks += [endpoint(one, deadline) for one in config.application.checks]
     if verdict(checks) != FAIL:
         (config.state / plan.STOPPED).unlink(missing_ok=True)
     return checks
 
 
-def _endpoint(check: EndpointCheck, deadline: float) -> Check:
+def endpoint(check: EndpointCheck, deadline: float) -> Check:
     """Ask until the answer is right or the time is up."""
     name = f"{check.method} {check.url}"
     while True:
-        problem = _ask(check)
+        problem = ask(check)
         if not problem:
             return Check(name, PASS, f"status {check.status}" + ("".join(f", {k}={v}" for k, v in check.json.items())))
         if time.monotonic() >= deadline:
@@ -277,7 +277,7 @@ def _line(body: bytes) -> str:
     return " ".join(pipeline.scrub(body[:400].decode("utf-8", "replace")).split())[:120]
 
 
-def _ask(check: EndpointCheck) -> str:
+def ask(check: EndpointCheck) -> str:
     """One request; what is wrong with the answer, or nothing."""
     if not check.url.startswith(("http://", "https://")):
         return f"{check.url!r} is not an http or https address"

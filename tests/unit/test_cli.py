@@ -35,7 +35,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.version import VERSION
 from ansible_collections.lifeboat.dr.plugins.modules import agent
 from builders import BUCKET, NOW, folder, make_config, make_manifest, prove, publish, publish_objects, settings, store
 
-VERBS = ["backup", "verify", "prune", "list", "status", "escrow"]
+VERBS = ["backup", "verify", "prune", "list", "status", "escrow", "checklist"]
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_the_verbs_are_those_of_the_code(capsys: pytest.CaptureFixture[str]) -> 
         cli.main(["--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    assert not [verb for verb in VERBS if f"\n    {verb} " not in shown]
+    assert not [verb for verb in VERBS if f"\n    {verb}" not in shown]
     with pytest.raises(SystemExit):
         cli.main(["--version"])
     assert capsys.readouterr().out == f"lifeboat {VERSION}\n"

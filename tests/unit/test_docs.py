@@ -126,7 +126,7 @@ def test_collection_wide_variables_are_described() -> None:
 def test_every_playbook_and_verb_is_in_the_readme() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     playbooks = [f"`lifeboat.dr.{path.stem}`" for path in ROOT.glob("playbooks/*.yml")]
-    verbs = re.findall(r"^    (\w+) ", cli.parser().format_help().partition("COMMAND")[2], re.MULTILINE)
+    verbs = re.findall(r"^    (\w+)\b", cli.parser().format_help().partition("COMMAND")[2], re.MULTILINE)
     assert verbs
     assert [one for one in [*playbooks, *verbs] if one not in text] == []
 

@@ -429,7 +429,7 @@ def application() -> Iterator[str]:
 
 
 def ask(base: str, path: str, patience: float = 60, **more: Any) -> checks.Check:
-    return recovery._endpoint(EndpointCheck(url=f"{base}{path}", **more), recovery.time.monotonic() + patience)
+    return recovery.endpoint(EndpointCheck(url=f"{base}{path}", **more), recovery.time.monotonic() + patience)
 
 
 ENDPOINTS: list[tuple[str, dict[str, Any], float, str, str]] = [

@@ -1,0 +1,79 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""When will the place of the backups be full? By what retention keeps of a future like the past. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Optional
+
+from . import retention
+from .retention import Backup, Policy
+
+HORIZON = 365
+SPAN = timedelta(days=30)
+LEAST = timedelta(days=1)
+_WEEK = 7
+_PER_DAY = 24  # more than that many a day are counted as so many: the plan is of days
+Kept = tuple[Backup, int]  # a backup and its bytes
+
+
+def slope(kept: Sequence[Kept], now: datetime) -> Optional[float]:
+    """Bytes that a backup grows by each day: least squares over the last 30 days. None: they are of less than a day.
+
+    Never below zero: a stack that shrank a little does not make room.
+    """
+    some = [(one, size) for one, size in kept if one.good and now - SPAN <= one.taken_at <= now]
+    if not some or some[-1][0].taken_at - some[0][0].taken_at < LEAST:
+        return None
+    days = [(one.taken_at - some[0][0].taken_at).total_seconds() / 86400 for one, _ in some]
+    sizes = [float(size) for _, size in some]
+    middle, mean = sum(days) / len(days), sum(sizes) / len(sizes)
+    spread = sum((day - middle) ** 2 for day in days)
+    return max(0.0, sum((day - middle) * (size - mean) for day, size in zip(days, sizes)) / spread)
+
+
+def days_until_full(free: int, components: Sequence[Sequence[Kept]], policy: Policy, now: datetime) -> Optional[int]:
+    """The day on which what is kept needs more than is free; None where a year passes without it.
+
+    Each component goes on as in its last week: as many backups a day, each larger by its slope, where that is known.
+    Retention is applied once a week, as if it were a little late.
+    """
+    series = [_Series(some, now) for some in components if any(one.good for one, _ in some)]
+    held = sum(one.bytes() for one in series)
+    for week in range(0, HORIZON, _WEEK):
+        for day in range(week + 1, week + 1 + _WEEK):
+            for one in series:
+                one.take(now + timedelta(days=day), day)
+            if sum(one.bytes() for one in series) - held > free:
+                return day
+        for one in series:
+            one.prune(policy, now + timedelta(days=week + _WEEK))
+    return None
+
+
+class _Series:
+    """One component's backups, as they are and as they will be."""
+
+    def __init__(self, kept: Sequence[Kept], now: datetime) -> None:
+        good = [(one, size) for one, size in kept if one.good and one.taken_at <= now]
+        self._kept = list(kept)
+        self._size = good[-1][1] if good else 0
+        self._slope = slope(kept, now) or 0.0
+        recent = sum(one.taken_at > now - timedelta(days=_WEEK) for one, _ in good)
+        self._often = min(_PER_DAY, max(1, round(recent / _WEEK)))
+
+    def take(self, at: datetime, day: int) -> None:
+        for number in range(self._often):
+            one = Backup(f"future-{day}-{number}", at + timedelta(minutes=number), True)
+            self._kept.append((one, int(self._size + self._slope * day)))
+
+    def bytes(self) -> int:
+        return sum(size for _, size in self._kept)
+
+    def prune(self, policy: Policy, now: datetime) -> None:
+        keep = retention.plan([one for one, _ in self._kept], policy, now + LEAST).keep
+        self._kept = [(one, size) for one, size in self._kept if one.id in keep]

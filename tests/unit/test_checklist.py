@@ -1,0 +1,286 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lists: each line is green first, then the one thing is broken that it looks at, and the line is red."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    checklist,
+    checklist_line,
+    evidence_store,
+    prune,
+    repository_local,
+    schedule,
+    status,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.checklist_line import BY_HAND, Line
+from ansible_collections.lifeboat.dr.plugins.module_utils.checks import COULD_NOT_VERIFY, FAIL, PASS
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import format_time
+from builders import BUCKET, NOW, folder, make_config, prove, publish
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+GB = 10**9
+World = dict[str, Any]
+
+
+def lines(config: Any, period: str, **words: Any) -> dict[str, Line]:
+    return {one.name: one for one in checklist.work_through(config, period, **{"now": NOW, **words}).lines}
+
+
+def stuff(root: Path) -> Any:
+    one = publish(root)
+    prove(root, one)
+    return make_config(root)
+
+
+# --- two days without backups, with the real status over a real repository ---
+
+
+def test_two_days_without_backups_turn_the_daily_list_red(tmp_path: Path) -> None:
+    config = stuff(tmp_path)
+    at = NOW + 2 * HOUR
+    assert checklist.work_through(config, "daily", now=at).verdict == PASS
+    late = checklist.work_through(config, "daily", now=at + 2 * DAY)
+    assert late.verdict == FAIL
+    (line,) = [one for one in late.lines if one.name == "newest backup"]
+    assert (line.result, line.seen, line.limit) == (FAIL, "db_backup_20261124_120000, 50.0 h old", "at most 26 h")
+
+
+def test_the_look_ahead_finds_the_same_and_says_that_it_is_one(tmp_path: Path) -> None:
+    config = stuff(tmp_path)
+    found = checklist.work_through(config, "daily", now=NOW + 2 * HOUR, ahead=2 * DAY)
+    assert found.verdict == FAIL
+    assert "as if nothing ran for 2 days" in checklist_line.text(found.as_dict())[0]
+
+
+ORDER = [BY_HAND, PASS, COULD_NOT_VERIFY, FAIL]
+
+
+@pytest.mark.parametrize("today", ORDER)
+@pytest.mark.parametrize("later", ORDER)
+def test_a_look_ahead_turns_nothing_green(today: str, later: str) -> None:
+    (line,) = checklist._worse([Line("b", "n", today, "")], [Line("b", "n", later, "")])
+    assert line.result == max(today, later, key=ORDER.index)
+    assert len(checklist._worse([Line("b", "n", FAIL, "")], [])) == 1, "a line that is gone in the future stays"
+
+
+def test_a_repository_that_is_gone_is_no_pass(tmp_path: Path) -> None:
+    config = stuff(tmp_path)
+    (tmp_path / "backup").rename(tmp_path / "elsewhere")
+    for period in ("daily", "weekly", "quarterly"):
+        found = checklist.work_through(config, period, now=NOW)
+        assert found.verdict != PASS
+        assert "there is no such directory" in " ".join(one.seen for one in found.lines)
+
+
+def test_what_status_says_is_on_one_list_and_on_one_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that status judges is lost, whatever it learns to judge; the lists have no opinion of their own on it."""
+    config = stuff(tmp_path)
+    names = [*checklist._BELONGS, "newest backup", "copies", "broken backups", "something new"]
+    said = [{"name": name, "result": FAIL, "detail": f"{name}, limit 1 h"} for name in names]
+    monkeypatch.setattr(status, "status", lambda config, now: {"checks": said, "backups": []})
+    monkeypatch.setattr(schedule, "checks", lambda config, now: [])
+    found = [line for period in checklist.PERIODS[:4] for line in checklist.work_through(config, period, now=NOW).lines]
+    for name in names:
+        (line,) = [one for one in found if one.name == name]
+        assert (line.result, line.seen, line.limit) == (FAIL, name, "at most 1 h")
+
+
+# --- weekly ---
+
+
+def backup(number: int, component: str = "database", **changes: Any) -> dict[str, Any]:
+    at = NOW - number * DAY
+    return {
+        "id": f"{component}-{number}", "component": component, "good": True, "size": GB, "taken_at": format_time(at),
+        "details": {"bytes": GB, "fingerprint": {"tables": 20, "rows": 1000}, "parts": {}}, **changes,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A stack with everything, as status tells of it, all of it well."""
+    found: World = {"free": 500 * GB, "checks": ["proof", "space"]}
+    found["backups"] = [
+        backup(number, component) for component in ("objects", "config", "database") for number in range(9, -1, -1)
+    ]
+
+    def said(config: Any, now: Any) -> Any:
+        told = [{"name": one, "result": PASS, "detail": "x, limit 1 day"} for one in found["checks"]]
+        return {"checks": told, "backups": found["backups"]}
+
+    monkeypatch.setattr(status, "status", said)
+    monkeypatch.setattr(repository_local.LocalRepository, "free_bytes", lambda self: found["free"])
+    found["config"] = make_config(tmp_path, **BUCKET, config={})
+    return found
+
+
+def test_the_weekly_list_is_green(world: World) -> None:
+    found = checklist.work_through(world["config"], "weekly", now=NOW)
+    assert found.verdict == PASS, checklist_line.text(found.as_dict())
+    assert [one.name for one in found.lines] == [
+        "database size", "objects size", "config size", "proof", "content against earlier backups", "space",
+        "days until full",
+    ]  # fmt: skip
+
+
+def change(world: World, component: str, number: int, **more: Any) -> None:
+    for one in world["backups"]:
+        if one["id"] == f"{component}-{number}":
+            one.update(more)
+
+
+def only(world: World, number: int) -> None:
+    world["backups"] = [one for one in world["backups"] if int(one["id"].rpartition("-")[2]) < number]
+
+
+WEEKLY: list[tuple[str, Callable[[World], None], str, str, str]] = [
+    ("a small dump", lambda w: change(w, "database", 0, size=GB // 3), "database size", FAIL, "before is 1.0 GB"),
+    ("a huge dump", lambda w: change(w, "database", 0, size=4 * GB), "database size", FAIL, "4.0 GB"),
+    ("half the bucket", lambda w: change(w, "objects", 0, details={"bytes": GB // 3}), "objects size", FAIL, "333 MB"),
+    ("a small config", lambda w: change(w, "config", 0, size=1), "config size", FAIL, "1 B"),
+    ("one backup", lambda w: only(w, 1), "database size", COULD_NOT_VERIFY, "no earlier one"),
+    ("one backup", lambda w: only(w, 1), "content against earlier backups", COULD_NOT_VERIFY, "no two good"),
+    ("no backup", lambda w: only(w, 0), "objects size", COULD_NOT_VERIFY, "no good backup"),
+    ("no backup", lambda w: only(w, 0), "days until full", COULD_NOT_VERIFY, "no backup to measure by"),
+    ("a full disk", lambda w: w.update(free=20 * GB), "days until full", FAIL, "full in 7 days"),
+    ("a new stack", lambda w: only(w, 1), "days until full", COULD_NOT_VERIFY, "backups of two days"),
+    ("a new stack, a full disk", lambda w: (only(w, 1), w.update(free=GB))[0], "days until full", FAIL, "in 1 days"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("broken", "name", "result", "words"), [one[1:] for one in WEEKLY])
+def test_each_weekly_line_turns_red(
+    world: World, broken: Callable[[World], None], name: str, result: str, words: str
+) -> None:
+    broken(world)
+    line = lines(world["config"], "weekly")[name]
+    assert line.result == result
+    assert words in line.seen
+
+
+def test_parts_that_an_earlier_config_backup_holds_are_counted(world: World) -> None:
+    """The newest one is small because nothing changed: it refers to what another holds."""
+    change(world, "config", 0, size=1000, details={"parts": {"site": {"backup": "config-9", "size": GB}}})
+    assert lines(world["config"], "weekly")["config size"].result == PASS
+
+
+def test_small_sizes_may_jump(world: World) -> None:
+    for number in range(10):
+        change(world, "database", number, size=2_000 if number else 60_000)
+    assert lines(world["config"], "weekly")["database size"].result == PASS
+
+
+# --- monthly ---
+
+
+def test_overdue_backups_turn_the_monthly_list_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "checks", lambda config, now: [])
+    config = stuff(tmp_path)
+    for days in range(1, 5):
+        publish(tmp_path, NOW - days * DAY)
+    assert lines(config, "monthly")["retention"].result == PASS
+    old = publish(tmp_path, NOW - 500 * DAY)
+    line = lines(config, "monthly")["retention"]
+    assert line.result == FAIL
+    assert f"1 overdue: {old.id}; lifeboat prune deletes them" in line.seen
+    assert folder(tmp_path, old).is_dir(), "a look deletes nothing"
+
+
+def test_a_plan_that_is_not_known_is_no_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = stuff(tmp_path)
+    monkeypatch.setattr(schedule, "checks", lambda config, now: [])
+    plan = {"keep": {}, "delete": [], "versions": {"deleted": 3, "bytes": 5, "waits": "x"}, "locked": [], "failed": []}
+    monkeypatch.setattr(prune, "prune", lambda *_, **__: plan)
+    line = lines(config, "monthly")["retention"]
+    assert (line.result, "not looked at: old versions: x" in line.seen) == (COULD_NOT_VERIFY, True)
+
+    def fails(*_: Any, **__: Any) -> Any:
+        raise LifeboatError("list", "it", "no answer")
+
+    monkeypatch.setattr(prune, "prune", fails)
+    assert lines(config, "monthly")["retention"].result == COULD_NOT_VERIFY
+
+
+# --- quarterly ---
+
+
+def record(days: float, scenario: str = "database", verdict: str = PASS, kind: str = "drill") -> evidence_store.Kept:
+    at = format_time(NOW - days * DAY)
+    body = {"kind": kind, "scenario": scenario, "verdict": verdict, "recorded_at": at, "id": "d1", "seconds": 42.0}
+    return evidence_store.Kept("d1", body)
+
+
+DRILLS: list[tuple[str, list[evidence_store.Kept], str, str]] = [
+    ("in time", [record(10)], PASS, "10 days ago, 42 s"),
+    ("an old failure, then a pass", [record(20, verdict=FAIL), record(10)], PASS, "10 days ago"),
+    ("never", [], FAIL, "there was none; hold one: lifeboat.dr.drill -e scenario=database"),
+    ("overdue", [record(93)], FAIL, "93 days ago"),
+    ("failed", [record(1, verdict=FAIL)], FAIL, "the last ended with FAIL"),
+    ("passed, then failed", [record(10), record(1, verdict=FAIL)], FAIL, "a later one ended with FAIL"),
+    ("a recovery is no drill", [record(1, kind="recovery")], FAIL, "there was none"),
+    ("of another scenario", [record(1, "backend")], FAIL, "there was none"),
+    ("from the future", [record(-1)], FAIL, "there was none"),
+    ("not evidence", [evidence_store.Kept("d1", record(1).record, "it was edited")], FAIL, "there was none"),
+]
+
+
+@pytest.mark.parametrize(("kept", "result", "words"), [one[1:] for one in DRILLS], ids=[one[0] for one in DRILLS])
+def test_drills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: list[Any], result: str, words: str) -> None:
+    config = stuff(tmp_path)
+    monkeypatch.setattr(evidence_store, "everything", lambda config: kept)
+    found = lines(config, "quarterly")
+    assert found["drill of the database"].result == result
+    assert words in found["drill of the database"].seen
+    assert ("records" in found) == any(one.problem for one in kept)
+    later = checklist.work_through(config, "quarterly", now=NOW, ahead=100 * DAY)
+    assert next(one for one in later.lines if one.name == "drill of the database").result == FAIL
+
+
+def test_what_is_drilled_is_what_can_be_lost(tmp_path: Path) -> None:
+    assert checklist.scenarios(make_config(tmp_path)) == ["database", "backend"]
+    vault = {**BUCKET["vault"], "repository_bucket": "copies"}
+    whole = make_config(tmp_path, **{**BUCKET, "vault": vault})
+    assert checklist.scenarios(whole) == ["database", "object_storage", "backend", "site"]
+
+
+# --- how it is shown ---
+
+HOSTILE = "<script>alert(1)</script> **x** | [y](http://z) \x1b[31m\nrow"
+
+
+def test_faces_are_harmless_and_say_all() -> None:
+    made = checklist.Checklist(
+        "shop", "daily", NOW,
+        (Line("a box", HOSTILE, FAIL, HOSTILE, HOSTILE), Line("a box", "ok", PASS, "1", "2"),
+         Line("another", "cause", BY_HAND, "why")),
+    ).as_dict()  # fmt: skip
+    page, marked, text = checklist_line.page(made), checklist_line.markdown(made), checklist_line.text(made)
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert "<script" not in marked
+    assert "**x**" not in marked
+    assert "- [ ] **BY\\_HAND** cause: why" in marked
+    assert "- [x] **PASS** ok: 1 (2)" in marked
+    for face in (page, marked, *text):
+        assert "\x1b" not in face
+    assert len([line for line in text if "script" in line]) == 2, "a name begins no line of its own"
+    assert text[-1].startswith("FAIL  shop: ")
+
+
+def test_what_is_for_people_passes_nothing_and_fails_nothing() -> None:
+    def of(*results: str) -> str:
+        return checklist.Checklist("s", "daily", NOW, tuple(Line("b", "n", one, "") for one in results)).verdict
+
+    assert of(PASS, BY_HAND) == PASS
+    assert of(BY_HAND) == COULD_NOT_VERIFY
+    assert of(PASS, COULD_NOT_VERIFY, BY_HAND) == COULD_NOT_VERIFY
+    assert of(FAIL, COULD_NOT_VERIFY) == FAIL

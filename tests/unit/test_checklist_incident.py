@@ -1,0 +1,206 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The list for when it burns: what there is, what is broken, the one command; it ticks nothing for people."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    checklist,
+    copies,
+    frontend_assess,
+    frontend_plan,
+    objects_assess,
+    plan,
+    points,
+    recovery,
+    runtime,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.checklist_line import BY_HAND, Line
+from ansible_collections.lifeboat.dr.plugins.module_utils.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.service import ServiceState
+from builders import BUCKET, NOW, make_config, prove, publish, publish_objects, store
+
+POINT = "20261124_130000"
+WELL = ServiceState(exists=True, running=True, status="running", health="healthy")
+DEAD = ServiceState(exists=True, status="exited", exit_code=1)
+APPLICATION = {"writers": ["web"], "checks": [{"url": "http://127.0.0.1/health"}]}
+
+
+class Stack:
+    states: Mapping[str, ServiceState] = {"web": WELL}
+
+    def state(self, service: str) -> ServiceState:
+        return self.states[service]
+
+    def images(self) -> dict[str, str]:
+        return {}
+
+    def dependants(self, service: str) -> list[str]:
+        return []
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A stack that is well, with one recovery point."""
+    found: dict[str, Any] = {
+        "database": plan.Assessment("healthy", (), "running"),
+        "objects": objects_assess.Assessment("healthy", (), "running"),
+        "stack": Stack(),
+        "endpoint": PASS,
+    }
+
+    def assessed(name: str) -> Any:
+        def look(*_: Any, **__: Any) -> Any:
+            if isinstance(found[name], Exception):
+                raise found[name]
+            return found[name]
+
+        return look
+
+    monkeypatch.setattr(plan, "assess", assessed("database"))
+    monkeypatch.setattr(objects_assess, "assess", assessed("objects"))
+    monkeypatch.setattr(runtime, "connect", lambda config: found["stack"])
+    monkeypatch.setattr(recovery, "endpoint", lambda check, deadline: Check(check.url, found["endpoint"], "said"))
+    found["config"] = make_config(tmp_path, **BUCKET, application=APPLICATION)
+    database = publish(tmp_path)
+    publish_objects(tmp_path, NOW + timedelta(hours=1), of=database)
+    points.seal(found["config"], store(tmp_path), now=NOW + timedelta(hours=1), log=lambda _: None)
+    prove(tmp_path, database)
+    return found
+
+
+def look(world: dict[str, Any]) -> dict[str, Line]:
+    made = checklist.work_through(world["config"], "incident", now=NOW + timedelta(hours=2))
+    assert made.verdict != PASS or not any(one.result in (FAIL, COULD_NOT_VERIFY) for one in made.lines)
+    return {f"{one.box}: {one.name}": one for one in made.lines}
+
+
+def test_all_is_well(world: dict[str, Any]) -> None:
+    found = look(world)
+    judged = {name: one.result for name, one in found.items() if one.result != BY_HAND}
+    assert set(judged.values()) == {PASS}
+    assert [name.partition(":")[0] for name in judged] == [
+        "the latest backup that can be used", *["the recovery"] * 3, "the system was seen to work",
+    ]  # fmt: skip
+    latest = found["the latest backup that can be used: recovery point"]
+    assert latest.seen.startswith(f"{POINT} in the repository, taken 2026-11-24T12:00:00")
+    assert "NOT proven by a restore" in latest.seen, "its objects are not"
+    people = [one.name for one in found.values() if one.result == BY_HAND]
+    assert {"by a person", "cause", "prevention", "evidence", "database", "object storage"} <= set(people)
+
+
+def test_a_broken_database_names_its_playbook(world: dict[str, Any]) -> None:
+    world["database"] = plan.Assessment("damaged", ("the table public.t is missing",), "running")
+    line = look(world)["the recovery: database"]
+    assert line.result == FAIL
+    assert line.seen == (
+        "damaged: the table public.t is missing; run: ansible-playbook -i <inventory> lifeboat.dr.recover_database"
+        " -e target=<host>, read its plan, then add -e confirm=<host>"
+    )
+    runbooks = [one for name, one in look(world).items() if name.startswith("the runbook")]
+    assert ["docs/runbook-database.md (docs/ja/runbook-database.md)" in one.seen for one in runbooks] == [True]
+
+
+def test_two_that_are_broken_are_recovered_to_one_instant(world: dict[str, Any]) -> None:
+    world["database"] = plan.Assessment("down", ("db is exited",), "exited")
+    world["objects"] = objects_assess.Assessment("damaged", ("the bucket uploads is missing",))
+    found = look(world)
+    for name in ("database", "object storage"):
+        assert f"-e target=<host> -e recovery_point={POINT}, read" in found[f"the recovery: {name}"].seen
+
+
+def test_a_whole_site_that_is_lost(world: dict[str, Any]) -> None:
+    world["database"] = plan.Assessment("down", (), "absent")
+    world["objects"] = objects_assess.Assessment("down", ("no",))
+    world["stack"].states = {"web": DEAD}
+    found = look(world)
+    assert "lifeboat.dr.recover_site" in found["the runbook: site"].seen
+    line = found["the recovery: application"]
+    assert (line.result, "down: web is exited, exit code 1; run: " in line.seen) == (FAIL, True)
+    assert "recovery_point" not in line.seen
+
+
+UNKNOWN: list[tuple[str, str, Any, str]] = [
+    ("database", "the recovery: database", LifeboatError("reach", "docker", "no engine"), "no engine"),
+    ("database", "the recovery: database", plan.Assessment("down", (), "up", refused="no such role"), "no such role"),
+    ("database", "the recovery: database", plan.Assessment("healthy", (), "up", ("t was not read",)), "t was not read"),
+    ("objects", "the recovery: object storage", objects_assess.Assessment("down", (), refused="403"), "403"),
+    ("objects", "the recovery: object storage", LifeboatError("list", "it", "gone"), "gone"),
+]
+
+
+@pytest.mark.parametrize(("part", "name", "seen", "words"), UNKNOWN)
+def test_what_could_not_be_looked_at_is_no_pass(
+    world: dict[str, Any], part: str, name: str, seen: Any, words: str
+) -> None:
+    world[part] = seen
+    line = look(world)[name]
+    assert line.result == COULD_NOT_VERIFY
+    assert words in line.seen
+
+
+def test_a_public_site_that_is_not_served(world: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lives elsewhere: it neither makes the machine a lost one nor is excused by a machine that is well."""
+    assert not any("frontend" in name for name in look(world)), "the stack has none"
+    frontend = dataclasses.replace(world["config"].frontend, url="https://shop.example.org")
+    world["config"] = dataclasses.replace(world["config"], frontend=frontend)
+    made = {"condition": "down", "findings": ["status 404"], "why": "it is not served", "unchecked": []}
+    monkeypatch.setattr(frontend_assess, "token_of", lambda config, given: "")
+    monkeypatch.setattr(frontend_plan, "make", lambda config, token, log: made)
+    found = look(world)
+    assert found["the recovery: frontend"].result == FAIL
+    assert "lifeboat.dr.recover_frontend -e target=<host>, read" in found["the recovery: frontend"].seen
+    assert "the runbook: site" not in found
+    made["condition"], made["unchecked"] = "healthy", ["GitHub's API: no token"]
+    assert look(world)["the recovery: frontend"].result == COULD_NOT_VERIFY
+
+
+def test_an_endpoint_that_does_not_answer(world: dict[str, Any]) -> None:
+    world["endpoint"] = FAIL
+    assert look(world)["the system was seen to work: http://127.0.0.1/health"].result == FAIL
+
+
+def test_no_endpoint_is_no_pass(world: dict[str, Any], tmp_path: Path) -> None:
+    world["config"] = make_config(tmp_path, **BUCKET)
+    assert look(world)["the system was seen to work: endpoints"].result == COULD_NOT_VERIFY
+    assert "no service is named" in look(world)["the recovery: application"].seen
+
+
+def test_a_point_that_is_broken_is_passed_over(world: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "backup/recovery-points/20261124_140000.json").write_text("{}")
+    line = look(world)["the latest backup that can be used: recovery point"]
+    assert line.result == PASS
+    assert "newer, and of no use: 20261124_140000: it is not a recovery point" in line.seen
+
+
+def test_without_a_point_the_newest_backup(world: dict[str, Any], tmp_path: Path) -> None:
+    store(tmp_path).delete_point(POINT)
+    line = look(world)["the latest backup that can be used: backup of the database"]
+    assert line.seen.startswith("db_backup_20261124_120000 in the repository, ")
+    assert "proven by a restore" in line.seen
+    for identity in store(tmp_path).published("database"):
+        store(tmp_path).delete("database", identity)
+    assert look(world)["the latest backup that can be used: recovery point"].result == FAIL
+
+
+def test_where_the_repository_is_gone_the_vault_is_asked(
+    world: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "backup").rename(tmp_path / "vault")
+    line = look(world)["the latest backup that can be used: recovery point"]
+    assert line.result == COULD_NOT_VERIFY
+    assert "there is no such directory" in line.seen
+    (tmp_path / "copies").mkdir()
+    (tmp_path / "vault").rename(tmp_path / "copies/backup")
+    monkeypatch.setattr(copies, "vault", lambda config: store(tmp_path / "copies"))
+    line = look(world)["the latest backup that can be used: recovery point"]
+    assert (line.result, line.seen.partition(", ")[0]) == (PASS, f"{POINT} in the vault")

@@ -1,0 +1,67 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""When a disk will be full: by the growth that was measured and by what retention keeps."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Optional
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import growth
+from ansible_collections.lifeboat.dr.plugins.module_utils.retention import Backup, Policy
+from builders import NOW
+
+GB = 10**9
+DAY = timedelta(days=1)
+POLICY = Policy()
+
+
+def nightly(days: int, size: int, more: int = 0, good: bool = True) -> list[growth.Kept]:
+    """One backup a night, the newest of `size` bytes, each `more` larger than the one before."""
+    found = [(Backup(f"b{n}", NOW - n * DAY, good), size - n * more) for n in range(days)]
+    return found[::-1]
+
+
+SLOPES: list[tuple[str, list[growth.Kept], Optional[float]]] = [
+    ("steady", nightly(10, 1000), 0.0),
+    ("growing", nightly(10, 1000, 50), 50.0),
+    ("shrinking makes no room", nightly(10, 1000, -50), 0.0),
+    ("two of one day tell nothing", [(Backup("a", NOW - DAY / 2, True), 1), (Backup("b", NOW, True), 9)], None),
+    ("one tells nothing", nightly(1, 1000), None),
+    ("bad ones tell nothing", nightly(10, 1000, 50, good=False), None),
+]
+
+
+@pytest.mark.parametrize(("kept", "expected"), [one[1:] for one in SLOPES], ids=[one[0] for one in SLOPES])
+def test_slope(kept: list[growth.Kept], expected: Optional[float]) -> None:
+    found = growth.slope(kept, NOW)
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+def test_a_disk_of_exactly_what_retention_keeps_is_never_full() -> None:
+    """31 days, 13 Sundays, 12 firsts, and a week of lateness: a year needs no more than 70 of the same size."""
+    assert growth.days_until_full(70 * GB, [nightly(31, GB)], POLICY, NOW) is None
+
+
+def test_the_first_backups_of_a_new_stack_fill_a_small_disk() -> None:
+    assert growth.days_until_full(10 * GB, [nightly(2, GB)], POLICY, NOW) == 11
+    assert growth.days_until_full(0, [nightly(2, GB)], POLICY, NOW) == 1
+    assert growth.days_until_full(10 * GB, [nightly(2, GB), nightly(2, GB)], POLICY, NOW) == 6
+
+
+def test_growth_brings_the_day_nearer() -> None:
+    steady = growth.days_until_full(25 * GB, [nightly(31, GB)], POLICY, NOW)
+    growing = growth.days_until_full(25 * GB, [nightly(31, GB, GB // 32)], POLICY, NOW)
+    assert growing is not None
+    assert steady is None or growing < steady
+
+
+def test_as_many_a_day_as_there_were() -> None:
+    hourly = [(Backup(f"h{n}", NOW - n * timedelta(hours=1), True), GB) for n in range(7 * 24)][::-1]
+    assert growth.days_until_full(24 * GB, [hourly], POLICY, NOW) == 2
+
+
+def test_nothing_there_needs_nothing() -> None:
+    assert growth.days_until_full(0, [[], nightly(3, GB, good=False)], POLICY, NOW) is None
