@@ -21,6 +21,7 @@ from typing import Any, Callable
 from . import (
     archive,
     config_parts,
+    config_proof,
     config_restore,
     copies,
     crypto,
@@ -168,14 +169,10 @@ def _bytes(vault: Repository, manifest: Manifest) -> Check:
 
 
 def _config(vault: Repository, manifest: Manifest, key: str) -> Iterator[Check]:
-    for name, part in config_parts.of(manifest).items():
+    for part in config_parts.of(manifest).values():
         if part.backup != manifest.id:
-            wrong = config_parts.problem(vault, part)
-            yield (
-                Check(f"config: {name}", FAIL, wrong)
-                if wrong
-                else Check(f"config: {name}", PASS, f"held by {part.backup}")
-            )
+            held = config_proof.held_elsewhere(vault, part)
+            yield Check(f"config: {held.name}", held.result, held.detail)
     left = list(manifest.details.get("left_out") or ())
     if left:
         yield Check(

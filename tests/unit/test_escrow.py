@@ -136,6 +136,14 @@ def test_damage_in_the_vault_is_noticed(world: World, name: str) -> None:
     assert name in found["config: checksums in the vault"][1]
 
 
+def test_a_part_that_another_backup_keeps_is_read_too(world: World) -> None:
+    first = world.take(images="archive")
+    sealed(world, images="archive")
+    assert prove(world)["config: part images.tar.gz"][0] == PASS
+    flip(world.root / "backup" / "config" / first.id / "images.tar.gz")
+    assert prove(world)["config: part images.tar.gz"][0] == FAIL
+
+
 def test_a_point_without_its_configuration_or_its_secrets_fails(world: World) -> None:
     publish(world.root, datetime.now(timezone.utc))
     points.seal(world.configured(), world.repo, now=datetime.now(timezone.utc), log=world.lines.append)
