@@ -2,38 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from support import ROOT, Host, Stack, playbook
+from ledger import left, writing
+from support import Stack, playbook
 
 HERE = "test-app1"
-LEDGER = "/var/tmp/writer.jsonl"
-WRITER = "/var/tmp/writer.py"
-
-
-@contextmanager
-def writing(host: Host) -> Iterator[None]:
-    """The lab's writer at work: every acknowledged write is in a ledger that lies outside the stack."""
-    host.run("sh", "-c", f"rm -f {LEDGER}; cat > {WRITER}", stdin=(ROOT / "tests/lab/writer.py").read_bytes())
-    command = f"echo $$ > {WRITER}.pid; exec python3 {WRITER} {LEDGER} --rate 20"
-    with subprocess.Popen(["docker", "exec", host.name, "sh", "-c", command], stdout=subprocess.DEVNULL) as process:
-        try:
-            yield
-        finally:
-            host.run("sh", "-c", f"kill $(cat {WRITER}.pid)")
-            process.wait(60)
-
-
-def left(host: Host, before: str) -> dict[str, Any]:
-    """What of the acknowledged writes is still there, asked of the application."""
-    found: dict[str, Any] = json.loads(host.run("python3", WRITER, LEDGER, "--compare", "--before", before))
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,198 @@
+"""An empty machine becomes the running stack, from the vault and the escrowed key alone.
+
+In this order: what is refused while the site lives; the machine goes, with its volumes; what is refused before anything
+is built; a recovery that is killed half-way and run again; the proof by psql, boto3 and the writer's ledger; a second
+run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import store
+from conftest import PASSWORDS, Site  # type: ignore[attr-defined]
+from ledger import carry, left
+from support import ROOT, Host, Run, Stack, playbook
+
+RECOVER = "lifeboat.dr.recover_site"
+SPARE = "test-spare1"
+VAULT = "test-vault1"
+INVENTORY = "molecule/inventory"
+URL = "http://127.0.0.1:8000"
+
+
+def recover(confirm: str = "", target: str = SPARE, **extra: object) -> Run:
+    """The schedules stay out, so that no job of theirs runs into the tests."""
+    quiet = {"database_backup_enabled": False, "object_storage_backup_enabled": False, "config_backup_enabled": False}
+    return playbook(RECOVER, target=target, **({"confirm": confirm} if confirm else {}), **quiet, **extra)
+
+
+def bare(host: Host) -> str:
+    """What a plan must leave as it is: the packages, and all that a stack or Lifeboat would put there."""
+    return host.run(
+        "sh",
+        "-c",
+        "dpkg-query -W -f '${Package} ${Status}\n'; ls -d /srv/* /etc/lifeboat /var/lib/lifeboat /backup 2>&1; true",
+    )
+
+
+def test_a_living_site_is_not_recovered_elsewhere(spare1: Host, site: Site) -> None:
+    before = bare(spare1)
+    run = recover(confirm=SPARE)
+    assert run.status != 0
+    assert "the site still lives on" in run.said and "-e rehearsal=true" in run.said
+    assert bare(spare1) == before
+
+
+def test_a_living_site_is_no_target(shop: Stack, site: Site) -> None:
+    before = shop.host.world()
+    run = recover(confirm=shop.host.name, target=shop.host.name)
+    assert run.status != 0
+    assert "the stack runs on this machine" in run.said
+    assert shop.host.world() == before
+
+
+def test_confirming_another_machine_than_the_target_is_refused(spare1: Host, shop: Stack, site: Site) -> None:
+    run = recover(confirm=shop.host.name)
+    assert run.status != 0
+    assert "names no host of this play" in run.said
+
+
+def test_the_plan_shows_every_step_and_changes_nothing(spare1: Host, burned: Site) -> None:
+    before = bare(spare1)
+    plan = recover()
+    assert (plan.status, plan.changed) == (0, 0), plan.said
+    for words in (
+        "lost, it cannot be reached", "which does not prove that it is off", "python3-boto3 and age are not on this",
+        "scope:", "verify the backups:", "build: install Docker Engine", "configure:", "images:", "database:",
+        "objects:", "verify:", "cutover", "protect:", "record:", f"-e confirm={SPARE}",
+    ):  # fmt: skip
+        assert words in plan.said, words
+    assert bare(spare1) == before
+
+
+def test_another_key_is_refused_before_anything_is_built(spare1: Host, burned: Site, tmp_path: Path) -> None:
+    other = tmp_path / "other.key"
+    subprocess.run(["docker", "exec", SPARE, "apt-get", "install", "-yq", "age"], check=True, capture_output=True)
+    other.write_text(spare1.run("age-keygen"))
+    run = recover(confirm=SPARE, identity_file=str(other))
+    assert run.status != 0
+    assert "no identity matched any of the recipients" in run.said
+    assert "docker.io install ok" not in bare(spare1)
+    assert "/srv/shop" not in bare(spare1)
+
+
+def test_a_damaged_recovery_point_is_refused_before_anything_is_built(spare1: Host, burned: Site) -> None:
+    damage(burned.older)
+    run = recover(confirm=SPARE, recovery_point=burned.older)
+    assert run.status != 0
+    assert "has another SHA-256 than when it was written. Nothing was built" in run.said
+    assert "docker.io install ok" not in bare(spare1)
+
+
+def damage(point: str) -> None:
+    """One byte of the globals of that point's dump in the vault, by the vault's own curl."""
+    vault, there = Host(VAULT), "/var/tmp/damaged"
+
+    def curl(name: str, *words: str) -> str:
+        url = f"http://127.0.0.1:8333/shop-repository/shop/{name}"
+        return vault.run("curl", "--config", "/etc/lifeboat-vault/curl", "--silent", "--fail", *words, url)
+
+    backup = json.loads(curl(f"recovery-points/{point}.json"))["components"]["database"]["id"]
+    curl(f"postgresql/{backup}/globals.sql.gz", "--output", there)
+    vault.run("dd", f"of={there}", "bs=1", "seek=100", "conv=notrunc", "status=none", stdin="~")
+    curl(f"postgresql/{backup}/globals.sql.gz", "--request", "PUT", "--data-binary", f"@{there}")
+
+
+@pytest.fixture(scope="module")
+def run(spare1: Host, burned: Site) -> Run:
+    """Killed when the database is being restored, both sides of it; then the same command again."""
+    with subprocess.Popen(
+        ["ansible-playbook", RECOVER, "-i", INVENTORY, "-e", json.dumps({"target": SPARE, "confirm": SPARE})],
+        cwd=ROOT, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}, stdout=subprocess.DEVNULL,
+    ) as operator:  # fmt: skip
+        deadline = time.monotonic() + 240
+        holder: dict[str, Any] = {}
+        while holder.get("purpose") != "restore database" and operator.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+            holder = json.loads(spare1.probe("cat", "/run/lock/lifeboat-shop.lock").stdout or "{}")
+        assert operator.poll() is None, "the recovery ended before it could be killed"
+        operator.send_signal(signal.SIGKILL)
+        spare1.probe("kill", "-KILL", str(holder.get("pid")))
+    assert holder.get("purpose") == "restore database"
+    return recover(confirm=SPARE, reason="test: the machine burned")
+
+
+def test_a_killed_recovery_is_ended_by_the_next_with_the_same_point(run: Run, burned: Site) -> None:
+    assert run.status == 0, run.said
+    record = run.result("record | Record the evidence")["record"]
+    assert (record["verdict"], record["backup"]["id"], record["reason"]) == (
+        "PASS",
+        burned.point,
+        "test: the machine burned",
+    )
+    assert "has not ended; this goes on from where it stopped" in run.said
+    names = [one["name"] for one in record["phases"]]
+    assert names[:2] == ["assess", "build"] and names.count("build") == 2, "the clock runs from the first run"
+    checks = {one["name"]: one["result"] for one in record["checks"]}
+    assert {
+        "tables",
+        "roles",
+        "objects",
+        "bytes",
+        "rows without objects",
+        "files",
+        "image db",
+        "first recovery point",
+    } <= set(checks)
+    assert set(checks.values()) == {"PASS"}
+
+
+def test_rows_passwords_files_and_secrets_are_those_of_the_point(run: Run, recovered: Stack, burned: Site) -> None:
+    assert recovered.portrait() == burned.rows
+    assert recovered.sql(PASSWORDS) == burned.passwords
+    assert store.portrait(recovered.host) == burned.objects
+    assert recovered.host.run("cat", "/srv/shop/.env") == burned.env
+    assert recovered.host.run("stat", "-c", "%a", "/srv/shop/.env").strip() == "600"
+    assert not recovered.ill()
+
+
+def test_every_acknowledged_write_of_before_the_point_is_there(run: Run, recovered: Stack, burned: Site) -> None:
+    carry(burned.ledger, recovered.host)
+    found = left(recovered.host, burned.taken_at)
+    assert found["before"]["acknowledged"] > 20
+    assert (found["before"]["lost"], found["rows_without_bytes"]) == (0, 0)
+
+
+def test_the_application_takes_writes_and_the_new_machine_is_protected(
+    run: Run, recovered: Stack, burned: Site
+) -> None:
+    status, file = recovered.host.http("PUT", f"{URL}/files/later.json", {"written": "on the new machine"})
+    assert status == 201, file
+    points = recovered.host.lifeboat("list", "--component", "point")[1]
+    assert [one["id"] for one in points if one["good"]][-2] == burned.point
+    assert points[-1]["id"] > burned.point
+    assert points[-1]["consistency"] == "snapshot"
+
+
+def test_a_second_run_changes_nothing(run: Run, spare1: Host, burned: Site) -> None:
+    before = spare1.world()
+    again = recover(confirm=SPARE)
+    assert (again.status, again.changed) == (0, 0), again.said
+    assert f"nothing to do: the site was recovered to {burned.point}" in again.said
+    assert spare1.world() == before
+
+
+def test_the_key_is_nowhere_on_the_machine(run: Run, spare1: Host) -> None:
+    found = spare1.run(
+        "sh", "-c", "grep -rls AGE-SECRET-KEY /etc /srv /var/lib/lifeboat /var/log /tmp /root /backup 2>/dev/null;"
+        " journalctl -q --no-pager | grep -c AGE-SECRET-KEY; true",
+    )  # fmt: skip
+    assert found.split() == ["0"]
