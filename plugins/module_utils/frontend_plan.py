@@ -236,7 +236,8 @@ def _step(code: str, made: Mapping[str, Any], settings: FrontendSettings) -> str
         " GitHub Actions deploys it",
         PAGES: "pages: switch GitHub Pages on again",
         DOMAIN: f"domain: set the custom domain to {settings.domain}",
-        FALLBACK: f"fallback: publish the site that was just built in {where}, served at {settings.fallback.url}",
+        FALLBACK: f"fallback: publish the site that was just built, else the last one that a config backup holds,"
+        f" in {where}, served at {settings.fallback.url}",
     }[code]
 
 

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from . import frontend_assess, frontend_build, frontend_plan, frontend_site, pipeline
+from . import frontend_assess, frontend_backup, frontend_build, frontend_plan, frontend_site, pipeline
 from .checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from .config import Config
 from .errors import LifeboatError, UnverifiedError
@@ -249,12 +249,10 @@ class Recovery:
             self.log(f"the custom domain could not be seen to: {exc}")
 
     def _fallback(self) -> str:
-        """Publish what was just built. It serves already: nothing is written again."""
+        """Publish what was just built, else the last site of the config backups; nothing where it is served already."""
         fallback = self.settings.fallback
         good = [one for one in self.built.values() if one.directory]
-        if not good:
-            raise StepError("no site was built that could be published")
-        made = good[0]
+        made = good[0] if good else frontend_backup.last_site(self.config, self.folder, log=self.log)
         target = made.commit
         self.published = target
         if self._at_fallback(target):

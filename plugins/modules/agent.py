@@ -108,6 +108,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     filesystem,
     fingerprint,
     frontend_assess,
+    frontend_backup,
     frontend_build,
     frontend_plan,
     frontend_recovery,
@@ -180,13 +181,13 @@ CORE = (
     checklist_line, checks, cli, clock, compose, compose_files, config, config_backup, config_parts, config_proof,
     config_restore, copier, copies, crypto, dump, endpoints, errors, escrow, escrow_kit, evidence, evidence_drill,
     evidence_limits, evidence_phases, evidence_schema, evidence_store, filesystem, fingerprint, frontend_assess,
-    frontend_build, frontend_plan, frontend_recovery, frontend_settings, frontend_site, git, github, growth, host,
-    inventory, lifecycle, listing, lock, manifest, mirror, mirror_back, mirror_guard, mirror_mc, mirror_prune,
-    mirror_state, mirror_verify, objects_aside, objects_assess, objects_choose, objects_compare, objects_plan,
-    objects_proof, objects_recovery, pipeline, plan, point_fetch, points, postgresql, probe, prune, quarantine,
-    reconcile, recovery, refetch, repository, repository_local, repository_s3, restore, retention, runtime, s3, s3_raw,
-    s3_versions, schedule, scratch, service, show, signature, site_files, site_plan, site_scope, site_state, sources,
-    stack_images, status, throttle, vault, verify, version,
+    frontend_backup, frontend_build, frontend_plan, frontend_recovery, frontend_settings, frontend_site, git, github,
+    growth, host, inventory, lifecycle, listing, lock, manifest, mirror, mirror_back, mirror_guard, mirror_mc,
+    mirror_prune, mirror_state, mirror_verify, objects_aside, objects_assess, objects_choose, objects_compare,
+    objects_plan, objects_proof, objects_recovery, pipeline, plan, point_fetch, points, postgresql, probe, prune,
+    quarantine, reconcile, recovery, refetch, repository, repository_local, repository_s3, restore, retention, runtime,
+    s3, s3_raw, s3_versions, schedule, scratch, service, show, signature, site_files, site_plan, site_scope,
+    site_state, sources, stack_images, status, throttle, vault, verify, version,
 )  # fmt: skip
 MAIN = b"import sys\n\nfrom lifeboat.cli import main\n\nsys.exit(main())\n"
 

@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils import (
     config,
+    config_backup,
     frontend_assess,
     frontend_build,
     frontend_plan,
     frontend_recovery,
     github,
+    runtime,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
     IntegrityError,
@@ -224,6 +226,32 @@ def test_github_cannot_be_asked(tmp_path: Path, lab: Lab, fallback: dict[str, st
     assert (again["changed"], again["quarantine"]) == (False, "")
 
 
+def test_nothing_can_be_built_and_a_config_backup_holds_the_last_site(
+    tmp_path: Path, lab: Lab, fallback: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = tmp_path / "built"
+    shutil.copytree(lab.forge.site, built)
+    shutil.rmtree(lab.forge.site)
+    more = {"api_url": "http://127.0.0.1:9", "fallback": fallback}
+    conf = make_config(tmp_path, frontend=lab.settings(**more), config={"site_directory": str(built)})
+    monkeypatch.setattr(runtime, "connect", lambda _: None)
+    monkeypatch.setattr(config_backup._Work, "images", lambda self, stack: {})
+    planned = plan(conf)
+    shutil.move(lab.root / "git", lab.root / "gone")
+    with pytest.raises(UnverifiedError, match="none holds one"):
+        recover(conf, planned)
+    (built / "version.txt").rename(built / "away.txt")
+    config_backup.take(conf, log=lambda _: None, directory=tmp_path)
+    with pytest.raises(UnverifiedError, match=r"version\.txt of its site tells no commit"):
+        recover(conf, planned)
+    (built / "away.txt").rename(built / "version.txt")
+    config_backup.take(conf, log=lambda _: None, directory=tmp_path)
+    done = recover(conf, planned)
+    assert results(done) == {"site": "FAIL", "fallback": "PASS"}
+    assert (Path(fallback["directory"]) / "version.txt").read_bytes() == (built / "version.txt").read_bytes()
+    assert not recover(conf, planned)["changed"]
+
+
 def test_nowhere_to_go_is_said_before_anything_is_done(tmp_path: Path, lab: Lab) -> None:
     shutil.rmtree(lab.forge.site)
     with pytest.raises(UnverifiedError, match="there is no fallback to publish it to"):
@@ -242,7 +270,7 @@ def test_a_step_that_cannot_begin_changes_nothing(tmp_path: Path, lab: Lab, fall
     conf = made(tmp_path, lab, fallback=fallback, api_url="http://127.0.0.1:9")
     planned = plan(conf)
     shutil.move(lab.root / "git", lab.root / "gone")
-    with pytest.raises(UnverifiedError, match="no site was built that could be published"):
+    with pytest.raises(UnverifiedError, match="none holds one"):
         recover(conf, planned)
     assert os.listdir(fallback["directory"]) == ["note.txt"]  # noqa: PTH208
 

@@ -319,7 +319,7 @@ class Api:
 
     def lab(self, what: str, body: bytes) -> Answer:
         """What no API of GitHub's has: the hook's call, and the lab's faults. Only from the machine itself."""
-        given = json.loads(body or b"{}")
+        given = json.loads(body or b"null") or {}
         if what == "pushed":
             sha = self.forge.git("rev-parse", f"refs/heads/{BRANCH}")
             self.forge.begin("push", BRANCH, sha, {})

@@ -1,0 +1,50 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The last built site that a config backup holds: what can still be served when nothing can be built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Callable
+
+from . import archive, config_parts, config_restore, frontend_site
+from .config import Config
+from .errors import LifeboatError, NotFoundError
+from .frontend_build import Built
+from .sources import Sources
+
+Log = Callable[[str], None]
+
+
+def last_site(config: Config, folder: Path, *, log: Log) -> Built:
+    """Unpack the newest one that is whole and tells its commit, from the repository or its copy in the vault.
+
+    Raises NotFoundError where there is none, and says what was wrong with those there are.
+    """
+    attempted, problems = "find a built site in the config backups", []
+    sources = Sources(config, "config")
+    for entry in reversed([one for one in sources.found if one.good and one.manifest]):
+        manifest = entry.manifest
+        if manifest is None or config_parts.SITE not in config_parts.of(manifest):
+            continue
+        repo, target = sources.repo(entry), folder / f"kept-{entry.id}"
+        name = config_parts.NAMES[config_parts.SITE]
+        try:
+            listed = {path: one for path, one in config_restore.listing(repo, entry.id).items() if one.archive == name}
+            target.mkdir(mode=0o700)
+            with config_parts.opened(repo, manifest, config_parts.SITE) as stream:
+                archive.unpack(stream, target, listed, f"{entry.id}/{name}")
+        except LifeboatError as exc:
+            problems.append(f"{entry.id}: {exc.cause}")
+            continue
+        directory = target / str(manifest.details["site"]["directory"]).lstrip("/")
+        commit = frontend_site.commit_in(directory, config.frontend.marker)
+        if commit:
+            log(f"{entry.id} holds the site of {commit[:12]}")
+            return Built(commit, str(directory))
+        problems.append(f"{entry.id}: {config.frontend.marker} of its site tells no commit")
+    raise NotFoundError(
+        attempted, config.stack, "; ".join(problems) or "none holds one", "Set lifeboat_config.site_directory."
+    )
