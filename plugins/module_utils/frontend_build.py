@@ -34,6 +34,7 @@ TAIL = 12
 _KEPT = re.compile(r"(?i)(https?_proxy|no_proxy|node_extra_ca_certs|ssl_cert_(file|dir)|npm_config_(registry|cafile))")
 _MARKUP = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|^##\[\w+\]")
 _TRACE = re.compile(r"at (async )?\S.*[:(]|errors: \[|> |Process completed with exit code")
+_NAMED = re.compile(r"[A-Z]\w*(Error|_ERROR)\b|\berror: \S|npm (error|ERR!) \S|\bE[A-Z]{5,}\b")
 _ERROR = re.compile(r"(?i)\berr(or)?\b[!:\]]?|\bfailed\b|ERR!|✗|error\w*:")
 
 
@@ -99,8 +100,9 @@ def telling(text: str, count: int = TAIL) -> list[str]:
 
 
 def headline(lines: Sequence[str]) -> str:
-    """The one line that says it."""
-    return next((line for line in lines if _ERROR.search(line)), lines[-1] if lines else "it said nothing")
+    """The one line that says it: rather one that names the error than one that only counts it."""
+    found = [line for pattern in (_NAMED, _ERROR) for line in lines if pattern.search(line)]
+    return found[0] if found else lines[-1] if lines else "it said nothing"
 
 
 def _owner(settings: FrontendSettings) -> tuple[int, int]:

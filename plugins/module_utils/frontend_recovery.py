@@ -21,7 +21,7 @@ from .errors import LifeboatError, UnverifiedError
 from .frontend_build import Built
 from .frontend_site import CERTIFICATE_DAYS
 from .git import Clone
-from .github import GithubError
+from .github import REFUSED, GithubError
 from .manifest import format_time
 from .recovery import keep
 
@@ -183,14 +183,16 @@ class Recovery:
         return frontend_assess.commits(found)[:CANDIDATES]
 
     def _target(self) -> str:
-        """The commit to bring back: what builds here; where nothing could be built, the last one that GitHub built."""
+        """The commit to bring back: what builds here; where nothing does, the last one that GitHub built."""
         good = [commit for commit, made in self.built.items() if made.directory]
         if good:
             return good[0]
-        known = [] if self.built else self._candidates(self.clone())
-        if not known:
+        clone = self.clone()
+        known = {clone.full(one) for one in self.planned["good"]}
+        built = [one for one in self._candidates(clone) if one in known]
+        if not built:
             raise StepError("no commit is known that builds")
-        return known[0]
+        return built[0]
 
     def _redeploy(self) -> str:
         settings = self.settings
@@ -200,7 +202,7 @@ class Recovery:
             tried = any(one["step"] in (frontend_plan.RERUN, frontend_plan.START) for one in self.tried)
             if self.planned["run"] and not tried:
                 return self._rerun()
-            return self._dispatch({}, self.head)
+            return self._deploy_head()
         if target == self.head:
             raise StepError(f"{self.head[:12]} builds: there is nothing to revert")
         if settings.dispatch_input and self.planned["method"] != "revert":
@@ -210,13 +212,25 @@ class Recovery:
         workflow = frontend_assess.workflow_path(settings)
         if settings.directory != "." and not clone.same(target, self.head, [workflow]):
             paths.append(workflow)
-        commit = clone.revert(target, paths)
+        return self._push(clone.revert(target, paths), f"which brings {', '.join(paths)} back to {target[:12]}")
+
+    def _deploy_head(self) -> str:
+        """Start the workflow. One that cannot be started runs for a push: GitHub repeats no run older than a month."""
+        try:
+            return self._dispatch({}, self.head)
+        except GithubError as exc:
+            if exc.reason != REFUSED:
+                raise
+            self.log(f"it cannot be started: {exc.cause}")
+        return self._push(self.clone().again(), f"which changes nothing and deploys {self.head[:12]} again")
+
+    def _push(self, commit: str, what: str) -> str:
         self.changed = True
-        self.remote.push(clone, commit)
-        self.log(f"pushed {commit[:12]}, which brings {', '.join(paths)} back to {target[:12]}")
+        self.remote.push(self.clone(), commit)
+        self.log(f"pushed {commit[:12]}, {what}")
         self.head, self.accepted = commit, {commit}
         new = self._appear(lambda one: one["head_sha"] == commit)
-        return f"{self._await_run(new, 1)} for {commit[:12]}, which brings {', '.join(paths)} back to {target[:12]}"
+        return f"{self._await_run(new, 1)} for {commit[:12]}, {what}"
 
     # --- settings and fallback ----------------------------------------------------------------------------------------
 
@@ -229,10 +243,14 @@ class Recovery:
     def _domain(self) -> str:
         self.changed = True
         self.client.set_domain(self.settings.domain)
+        steps = self.planned["steps"]
+        last = frontend_plan.DOMAIN not in steps or steps[-1] == frontend_plan.DOMAIN
+        if not last and steps[steps.index(frontend_plan.DOMAIN) + 1] in (frontend_plan.RERUN, frontend_plan.START):
+            return f"the custom domain is {self.settings.domain} again; nothing is deployed yet"
         try:
             self._await_site()
         except StepError:
-            if self.planned["steps"][-1] == frontend_plan.DOMAIN:
+            if last:
                 raise
         return f"the custom domain is {self.settings.domain} again"
 
@@ -297,6 +315,8 @@ class Recovery:
         return served, found
 
     def _domain_check(self) -> Check:
+        if self.planned["github"]:
+            return Check("custom domain", COULD_NOT_VERIFY, f"GitHub's API: {self.planned['github']}")
         try:
             set_to = (self.client.pages() or {}).get("cname")
         except GithubError as exc:

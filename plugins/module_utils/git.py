@@ -129,6 +129,12 @@ class Clone:
         )
         return self.git("commit-tree", tree, "-p", head, "-m", message).strip()
 
+    def again(self) -> str:
+        """A commit on top of HEAD that changes nothing: a push of it starts what a push starts."""
+        head = self.git("rev-parse", "HEAD").strip()
+        message = f"Deploy {head[:12]} again\n\nIt is not served any more, and its workflow run cannot be repeated."
+        return self.git("commit-tree", f"{head}^{{tree}}", "-p", head, "-m", message).strip()
+
     @contextlib.contextmanager
     def _index(self) -> Iterator[dict[str, str]]:
         file = self.path / ".git" / "lifeboat-index"

@@ -135,5 +135,9 @@ def test_what_tells_why() -> None:
     assert telling("\n".join(many), 3) == many[-3:]
     assert telling("\n".join([*many, "npm error code E404", "npm error 404"]), 3)[0] == "npm error code E404"
     assert headline(["building", "error: no", "more"]) == "error: no"
+    vite = ["✗ Build failed in 101ms", "error during build:", "Build failed with 1 error:", "[PARSE_ERROR] Unexpected"]
+    assert headline(vite) == "[PARSE_ERROR] Unexpected"
+    assert headline(vite[:2]) == vite[0]
+    assert headline(["npm error code ECONNREFUSED", "npm error syscall connect"]) == "npm error code ECONNREFUSED"
     assert headline(["building", "more"]) == "more"
     assert headline([]) == "it said nothing"

@@ -148,6 +148,36 @@ def test_a_commit_that_does_not_build_is_set_back(tmp_path: Path, lab: Lab, how:
     nothing_left(conf)
 
 
+def test_a_run_that_cannot_be_repeated_is_made_anew(tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GitHub repeats no run older than a month, and a workflow without workflow_dispatch runs for pushes only."""
+    file = lab.work / ".github/workflows/pages.yml"
+    file.write_text(file.read_text().replace("workflow_dispatch", "workflow_call"))
+    good = lab.push("No dispatch")
+    assert lab.settled()["head_sha"] == good
+
+    def refuse(one: Any, failed_only: bool) -> None:
+        raise stand_in.Refused(403, "Unable to retry this workflow run because it was created over a month ago")
+
+    monkeypatch.setattr(lab.forge, "again", refuse)
+    shutil.rmtree(lab.forge.site)
+    conf = made(tmp_path, lab)
+    done = recover(conf, plan(conf))
+    assert steps(done) == [("rerun", "failed"), ("build", "done"), ("redeploy", "done")], done["tried"]
+    git(lab.work, "fetch", "--quiet", "origin", "main")
+    assert git(lab.work, "rev-parse", f"{done['commit']}^").strip() == good
+    assert git(lab.work, "diff", "--stat", good, done["commit"]) == ""
+    nothing_left(conf)
+
+
+def test_the_last_commit_that_github_built_is_deployed_where_nothing_builds_here(tmp_path: Path, lab: Lab) -> None:
+    good = lab.served()
+    lab.break_build()
+    conf = made(tmp_path, lab, dispatch_input="ref", build=[["false"]])
+    done = recover(conf, plan(conf))
+    assert steps(done) == [("build", "failed"), ("redeploy", "done")], done["tried"]
+    assert done["commit"] == lab.served() == good
+
+
 def test_only_the_frontend_is_reverted(tmp_path: Path, lab: Lab) -> None:
     """A repository that holds more than the frontend: what else the broken commit changed stays."""
     remote = frontend_assess.remote_of(made(tmp_path, lab).frontend, TOKEN)
