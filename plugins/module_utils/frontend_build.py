@@ -144,7 +144,8 @@ def _command(
         given = [word for name, value in env.items() for word in ("--env", f"{name}={value}")]
         return Command([
             *bounded, "docker", "run", "--rm", "--init", "--user", user, "--volume", f"{source}:{inside}",
-            "--workdir", str(inside / settings.directory), *given, settings.builder_image, *words,
+            "--workdir", str(inside / settings.directory), "--cap-drop=ALL", "--security-opt=no-new-privileges",
+            *given, settings.builder_image, *words,
         ])  # fmt: skip
     path = ":".join(one for one in (settings.builder_path, "/usr/local/bin:/usr/bin:/bin") if one)
     rights = (

@@ -22,6 +22,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     frontend_recovery,
     github,
     runtime,
+    s3,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
     IntegrityError,
@@ -30,7 +31,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
     UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend_settings import FrontendSettings
-from builders import make_config
+from ansible_collections.lifeboat.dr.plugins.module_utils.git import Remote
+from builders import make_config, settings
 from forge_lab import TOKEN, Lab, Site, git, stand_in
 
 
@@ -341,6 +343,62 @@ def test_a_container_builds_without_our_environment(tmp_path: Path, lab: Lab) ->
     assert f"docker run --rm --init --user 65534:65534 --volume {tmp_path}:/work --workdir /work/frontend" in words
     assert words.endswith("node:24 npm ci")
     assert command.env is None
+
+
+def test_a_bucket_gets_the_pages_last(tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    put: list[tuple[str, str, str]] = []
+    given: list[str] = []
+
+    class Client:
+        def put_object(self, *, Bucket: str, Key: str, Body: Any, ContentType: str) -> None:
+            put.append((Key, ContentType, Body.read().decode()))
+
+    def connect(*words: str) -> Client:
+        given.extend(words)
+        return Client()
+
+    monkeypatch.setattr(s3, "connect", connect)
+    bucket = {"bucket": "site", "url": "https://fallback.test/", "endpoint_url": "https://s3.test", "region": "r"}
+    conf = config.from_mapping(
+        settings(tmp_path, frontend=lab.settings(fallback=bucket)),
+        {"fallback_access_key": "k", "fallback_secret_key": "s"},
+    )
+    built = tmp_path / "built"
+    (built / "assets").mkdir(parents=True)
+    for name in ("index.html", "version.txt", "assets/x.js"):
+        (built / name).write_text(name)
+    assert frontend_build.publish(conf, built, "S", log=lambda _: None) == ""
+    assert [one[0] for one in put] == ["assets/x.js", "version.txt", "index.html"]
+    assert (put[-1][1], put[-1][2]) == ("text/html", "index.html")
+    assert given == ["https://s3.test", "r", "k", "s", ""]
+
+
+def test_git_over_http_gets_the_token_and_nobody_else_does(
+    tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    server = stand_in.serve(0, stand_in.git_handler(lab.root, TOKEN), "127.0.0.1")
+    url = f"http://127.0.0.1:{server.server_address[1]}/{stand_in.OWNER}/{stand_in.NAME}.git"
+    try:
+        remote = Remote(url, "main", TOKEN)
+        assert remote.head() == git(lab.work, "rev-parse", "HEAD").strip()
+        clone = remote.clone(tmp_path / "clone")
+        assert TOKEN not in (clone.path / ".git/config").read_text()
+        commit = clone.again()
+        remote.push(clone, commit)
+        assert remote.head() == commit
+        for token in ("wrong", ""):
+            with pytest.raises(LifeboatError, match="ask the git remote") as error:
+                Remote(url, "main", token).head()
+            assert TOKEN not in str(error.value)
+    finally:
+        server.shutdown()
+        server.server_close()
+    env = Remote("https://github.com/acme/shop.git", "main", TOKEN).environment()
+    (name,) = [key for key, value in env.items() if value.startswith("Authorization: ")]
+    assert env[name.replace("VALUE", "KEY")] == "http.https://github.com/.extraHeader"
+    for elsewhere in ("git@github.com:acme/shop.git", "ssh://git@github.com/acme/shop.git", "/srv/git/shop.git"):
+        assert not any("Authorization" in value for value in Remote(elsewhere, "main", TOKEN).environment().values())
 
 
 def test_a_link_in_a_built_site_is_not_published(tmp_path: Path, lab: Lab, fallback: dict[str, str]) -> None:
