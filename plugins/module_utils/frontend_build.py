@@ -81,7 +81,10 @@ def build(settings: FrontendSettings, clone: Clone, commit: str, folder: Path, *
         if status:
             how = f"no end after {settings.build_timeout} s" if status == 124 else f"exit {status}"
             return Built(commit, "", (*telling(f"{out}\n{err}"), f"{' '.join(words)}: {how}"))
+    _hand_over(source, (os.geteuid(), os.getegid()))  # whatever the build left running can change nothing any more
     made = inside / settings.output
+    if source.resolve() not in made.resolve().parents:
+        return Built(commit, "", (f"{settings.directory}/{settings.output} leads out of the clone",))
     if not (made / "index.html").is_file():
         return Built(commit, "", (f"the build left no {settings.directory}/{settings.output}/index.html",))
     told = frontend_site.commit_in(made, settings.marker)
@@ -119,7 +122,7 @@ def _owner(settings: FrontendSettings) -> tuple[int, int]:
 
 
 def _hand_over(folder: Path, owner: tuple[int, int]) -> None:
-    if owner[0] == os.geteuid():
+    if os.geteuid() != 0:
         return
     for root, directories, files in os.walk(folder):
         for name in [*directories, *files]:

@@ -321,11 +321,13 @@ def test_a_build_gets_no_secret_and_its_result_must_tell_its_commit(
         (tmp_path / name).mkdir()
         return frontend_build.build(settings, clone, commit, tmp_path / name, log=lambda _: None)
 
+    shutil.copytree(lab.forge.site, tmp_path / "elsewhere")
     good = build(conf.frontend, "good")
     assert "hunter2" not in Path(good.directory, "index.html").read_text()
     for name, words, said in (
         ("fails", "echo 'error: no' >&2; exit 3", "sh -c echo 'error: no' >&2; exit 3: exit 3"),
         ("empty", "true", "the build left no ./dist/index.html"),
+        ("link", f"ln -s {tmp_path}/elsewhere dist", "./dist leads out of the clone"),
         ("other", "mkdir dist; touch dist/index.html; echo abcdef0 > dist/version.txt", "tells abcdef0"),
     ):
         made_so = build(made(tmp_path, lab, build=[["sh", "-c", words]]).frontend, name)
