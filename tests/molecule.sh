@@ -9,7 +9,7 @@ scenarios=("$@")
 began=$SECONDS
 trap 'molecule destroy --scenario-name default >/dev/null 2>&1 || echo "molecule: the hosts could not be removed: molecule destroy" >&2' EXIT
 
-# recover_object_storage and recovery_point are run by name until they were seen whole and green: molecule.sh NAME.
+# recover_object_storage, recover_backend and recovery_point are run by name until they were seen whole and green: molecule.sh NAME.
 for scenario in "${scenarios[@]}"; do
     start=$SECONDS
     printf '\n==> molecule %s\n' "$scenario"

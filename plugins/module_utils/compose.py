@@ -15,7 +15,7 @@ from typing import Any, Optional
 
 from . import pipeline
 from .config import Config
-from .errors import NotFoundError, UsageError
+from .errors import LifeboatError, NotFoundError, UsageError
 from .pipeline import Command
 from .service import DataMount, ServiceState
 
@@ -30,6 +30,7 @@ class ComposeRuntime:
         self._project = config.runtime.project
         self._data_directory = config.database.data_directory
         self._model: Optional[dict[str, Any]] = None
+        self._borne = ""
         self.label = f"compose project {self._project or self._directory}"
 
     def compose(self, *argv: str) -> Command:
@@ -70,9 +71,51 @@ class ComposeRuntime:
 
     @property
     def project(self) -> str:
-        return self._project or str(self.model["name"])
+        """Its name: as configured, as Compose says, or as its containers bear it where Compose cannot read it."""
+        if self._project or self._borne:
+            return self._project or self._borne
+        try:
+            return str(self.model["name"])
+        except LifeboatError:
+            borne = self._projects_here()
+            if len(borne) != 1:
+                raise
+            self._borne = borne[0]
+            return self._borne
 
-    def _definition(self, service: str) -> dict[str, Any]:
+    def _projects_here(self, *more: str) -> list[str]:
+        """The names of the projects whose containers were made from our directory."""
+        if not self._directory:
+            return []
+        labels = [f"com.docker.compose.project.working_dir={self._directory}", *more]
+        filters = [word for one in labels for word in ("--filter", f"label={one}")]
+        shown = '{{.Label "com.docker.compose.project"}}'
+        _, out, _ = pipeline.probe(Command(["docker", "ps", "--all", *filters, "--format", shown]))
+        return sorted(set(out.split()))
+
+    def services(self) -> list[str]:
+        """Those that the project runs; one with no replica is none."""
+        found = self.model.get("services") or {}
+        return sorted(
+            name
+            for name, one in found.items()
+            if 0 not in (one.get("scale"), (one.get("deploy") or {}).get("replicas"))
+        )
+
+    def containers(self) -> list[dict[str, Any]]:
+        """What the engine says of each container of the project, word for word. Holds secrets: their environment."""
+        attempted, subject = "ask the engine for the containers", self.project
+        words = ["docker", "ps", "--all", "--quiet", "--no-trunc"]
+        for label in (f"project={self.project}", "oneoff=False"):
+            words += ["--filter", f"label=com.docker.compose.{label}"]
+        ids = pipeline.output(Command(words), attempted=attempted, subject=subject, timeout=60).split()
+        if not ids:
+            return []
+        raw = pipeline.output(Command(["docker", "inspect", *ids]), attempted=attempted, subject=subject, timeout=60)
+        return [dict(one) for one in json.loads(raw)]
+
+    def definition(self, service: str) -> dict[str, Any]:
+        """The service as Compose resolves it. Holds secrets."""
         services = self.model.get("services") or {}
         if service not in services:
             raise NotFoundError(
@@ -106,7 +149,7 @@ class ComposeRuntime:
             remedy="Is the Docker Engine running? `systemctl status docker`.",
         ).split()
         if not ids:
-            self._definition(service)  # absent is a state; a name nobody knows is an error
+            self.definition(service)  # absent is a state; a name nobody knows is an error
             self._refuse_other_project(service)
             return ServiceState()
         inspected = pipeline.output(
@@ -117,12 +160,8 @@ class ComposeRuntime:
 
     def _refuse_other_project(self, service: str) -> None:
         """The same directory may run under another project name: starting ours would make a second, empty database."""
-        wanted = ["com.docker.compose.project.working_dir=" + self._directory, f"com.docker.compose.service={service}"]
-        shown = '{{.Label "com.docker.compose.project"}}'
-        filters = [word for one in wanted for word in ("--filter", f"label={one}")]
-        _, out, _ = pipeline.probe(Command(["docker", "ps", "--all", *filters, "--format", shown]))
-        others = sorted(set(out.split()) - {self.project})
-        if others and self._directory:
+        others = sorted(set(self._projects_here(f"com.docker.compose.service={service}")) - {self.project})
+        if others:
             raise UsageError(
                 "find the service", f"{service} in project {self.project}",
                 f"{self._directory} runs as project {', '.join(others)}", "Set lifeboat_runtime.project to that name.",
@@ -166,7 +205,7 @@ class ComposeRuntime:
 
     def data_path(self, service: str) -> str:
         """Where the server keeps its data, inside the container."""
-        environment = self.state(service).environment or self._definition(service).get("environment") or {}
+        environment = self.state(service).environment or self.definition(service).get("environment") or {}
         return self._data_directory or str(environment.get("PGDATA") or "/var/lib/postgresql/data")
 
     def initialise(self, service: str, path: str, superuser: str) -> None:
@@ -212,7 +251,7 @@ class ComposeRuntime:
         """The mount that holds the path `inside` the container, by the project's definition, else the container's."""
         mounts = [
             (str(one.get("target")), str(one.get("type")), str(one.get("source") or ""))
-            for one in self._definition(service).get("volumes") or []
+            for one in self.definition(service).get("volumes") or []
         ]
         volumes = self.model.get("volumes") or {}
         holding = [one for one in mounts if _within(inside, one[0])]
@@ -245,22 +284,16 @@ class ComposeRuntime:
 
     def image(self, service: str) -> str:
         found = self.state(service)
-        return found.image or str(self._definition(service).get("image") or f"{self.project}-{service}")
+        return found.image or str(self.definition(service).get("image") or f"{self.project}-{service}")
 
     def images(self) -> dict[str, str]:
         """Service -> what its container was made from: name@digest as a registry knows it, else name@image id."""
-        attempted, subject = "ask the engine for the images", self.project
-        words = ["docker", "ps", "--all", "--quiet", "--no-trunc"]
-        for label in (f"project={self.project}", "oneoff=False"):
-            words += ["--filter", f"label=com.docker.compose.{label}"]
-        ids = pipeline.output(Command(words), attempted=attempted, subject=subject, timeout=60).split()
-        if not ids:
-            return {}
-        raw = pipeline.output(Command(["docker", "inspect", *ids]), attempted=attempted, subject=subject, timeout=60)
         used: dict[str, tuple[str, str]] = {}
-        for one in json.loads(raw):
+        for one in self.containers():
             service = str((one["Config"].get("Labels") or {}).get("com.docker.compose.service", ""))
             used[service] = (str(one["Config"].get("Image")), str(one.get("Image")))
+        if not used:
+            return {}
         # An image that is gone while its container runs on fails the whole question; its id is known all the same.
         shown = '{{.Id}} {{join .RepoDigests ","}}'
         wanted = sorted({image for _, image in used.values()})

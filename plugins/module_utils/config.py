@@ -172,11 +172,13 @@ class EndpointCheck:
 class ApplicationSettings:
     """Who writes to the stores, and how to see that the application serves again.
 
-    `writers` empty: every service of the project that depends on the database.
+    `writers` empty: every service of the project that depends on the database. `services`: what scenario 3 recovers;
+    empty: every service of the project but the database's and the object store's.
     `timeout`: seconds that services and endpoints have to become well.
     """
 
     writers: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
     checks: tuple[EndpointCheck, ...] = ()
     timeout: int = 180
 

@@ -47,6 +47,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "config_deploy": {"id": "config_backup_20261124_120000"},
     "point_fetch": {"recovery_point": "20261124_120000"},
     "site_phase": {"recovery_point": "20261124_120000"},
+    "backend_recover": {"plan": {"needed": False}},
     "evidence": {"scenario": "database", "plan": {}, "phases": []},
     "database_protect": {"plan": {"mode": "swap", "writers": []}},
     "escrow": {"identity": "AGE-SECRET-KEY-1"},

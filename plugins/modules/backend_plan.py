@@ -1,0 +1,126 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: backend_plan
+short_description: Assess a stack's backend, name the likely cause, and plan its recovery
+version_added: 0.1.0
+description:
+  - Reads only. Looks at the machine, the engine, every container, the Compose files, C(.env), the ports and the stores
+    underneath; names the likely cause and every step with what would become of it.
+  - Works with a broken compose file, without an engine, and for stacks of systemd units.
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+options:
+  recovery_point:
+    description: The configuration backup, or a recovery point's, that files would be put back from. V(latest) is the newest good one.
+    type: str
+    default: latest
+  method:
+    description: The step to begin with. V(auto) begins with the smallest that may heal what was found.
+    type: str
+    choices: [auto, restart, recreate, space, image, redeploy]
+    default: auto
+  force:
+    description: Recover even where everything is well.
+    type: bool
+    default: false
+  identity:
+    description: The age identity that opens the secret files of the configuration backup, as text. Only whether there is one counts here.
+    type: str
+    default: ""
+  host:
+    description: The host's name in the inventory, for the commands that are printed.
+    type: str
+    default: <host>
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+    details: Changes nothing in any case.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: none
+    details: Changes nothing.
+"""
+
+EXAMPLES = r"""
+- name: Plan
+  lifeboat.dr.backend_plan:
+    stack: shop
+    host: "{{ inventory_hostname }}"
+  register: plan
+
+- name: Show the plan
+  ansible.builtin.debug:
+    var: plan.text
+"""
+
+RETURN = r"""
+plan:
+  description: The plan, as C(backend_recover) and C(evidence) take it.
+  returned: success
+  type: dict
+needed:
+  description: Whether there is anything to do.
+  returned: success
+  type: bool
+blocked:
+  description: Why no step of this recovery may mend it, empty where one may.
+  returned: success
+  type: str
+text:
+  description: The plan for people.
+  returned: success
+  type: list
+  elements: str
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import backend_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+
+def work(task: Task) -> dict[str, Any]:
+    given = task.params
+    made = backend_plan.make(
+        task.config,
+        host=given["host"],
+        identity=given["recovery_point"],
+        method=given["method"],
+        force=given["force"],
+        key=given["identity"],
+        log=task.log,
+    )
+    return {"plan": made, "needed": made["needed"], "blocked": made["blocked"], "text": backend_plan.text(made)}
+
+
+def main() -> None:
+    run(
+        work,
+        {
+            "recovery_point": {"type": "str", "default": "latest"},
+            "method": {"type": "str", "choices": list(backend_plan.METHODS), "default": "auto"},
+            "force": {"type": "bool", "default": False},
+            "identity": {"type": "str", "default": "", "no_log": True},
+            "host": {"type": "str", "default": "<host>"},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

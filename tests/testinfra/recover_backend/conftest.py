@@ -1,0 +1,26 @@
+"""The state that every case starts from: a healthy stack, and a recovery point of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from support import ROOT, Stack
+
+IDENTITY = ROOT / ".lab/lifeboat-test/age.key"
+
+
+@pytest.fixture(scope="session")
+def backed_up(shop: Stack) -> Sequence[str]:
+    """A recovery point, and what the database holds, by psql."""
+    shop.wait_until_well(60)
+    code, taken = shop.host.lifeboat("backup")
+    assert code == 0, taken
+    shop.marks["files"] = project(shop)
+    return shop.portrait()
+
+
+def project(stack: Stack) -> list[str]:
+    """The project's files with their modes and sums."""
+    script = "cd /srv/shop && find . -type f -exec stat -c '%a %U %n' {} + -exec sha256sum {} + | sort"
+    return stack.host.run("sh", "-ec", script).splitlines()

@@ -1,0 +1,234 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A recovery from step to step, and the modules by their real main(): looks and steps are the test's own tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    backend_assess,
+    backend_images,
+    backend_plan,
+    backend_recovery,
+    backend_redeploy,
+    backend_steps,
+    recovery,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend_facts import Observations
+from ansible_collections.lifeboat.dr.plugins.module_utils.checks import FAIL, PASS, Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError, NotFoundError
+from builders import Run, make_config, settings
+from test_backend_cause import APP, HEALTHY, KILLED, LOOP, LOST, REFUSED, THIEF, WEB, app, seen
+
+CHECKS = {"checks": [{"url": "http://127.0.0.1:8000/health"}]}
+
+
+class World:
+    """What each look sees: the first of `looks`, and after each step the next. errors: what a step ends with."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.looks: list[Observations] = [HEALTHY]
+        self.done: list[str] = []
+        self.errors: dict[str, LifeboatError] = {}
+        monkeypatch.setattr(backend_recovery, "observe", lambda config, log: self.looks[0])
+        monkeypatch.setattr(backend_assess, "glance", lambda config, **_: self.looks[0])
+        monkeypatch.setattr(backend_recovery, "settle", lambda config: None)
+        monkeypatch.setattr(backend_images, "candidates", lambda config, found: {})
+        monkeypatch.setattr(recovery, "ask", lambda check: "" if self.looks[0].serves else "Connection refused")
+        monkeypatch.setattr(recovery, "endpoint", lambda one, deadline: Check("GET x", *self.answer()))
+        monkeypatch.setattr(backend_redeploy, "available", lambda config, identity: (None, "no backup"))
+        for name in backend_steps.STEPS:
+            monkeypatch.setitem(backend_steps.STEPS, name, self.step(name))
+
+    def answer(self) -> tuple[str, str]:
+        return (PASS, "status 200") if self.looks[0].serves else (FAIL, "Connection refused")
+
+    def step(self, name: str) -> Callable[[backend_steps.Work], None]:
+        def do(work: backend_steps.Work) -> None:
+            self.done.append(name)
+            if len(self.looks) > 1:
+                self.looks.pop(0)
+            if name in self.errors:
+                raise self.errors[name]
+
+        return do
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(monkeypatch)
+
+
+def given(root: Path, **more: Any) -> dict[str, Any]:
+    return {"settings": settings(root, application=dict(CHECKS)), "secrets": {}, **more}
+
+
+def plan_of(run: Run, root: Path, **more: Any) -> dict[str, Any]:
+    planned: dict[str, Any] = run("backend_plan", **given(root, host="shop1", **more))
+    assert (planned["failed"], planned["changed"]) == (False, False)
+    return planned
+
+
+def test_backend_plan_never_changes(run: Run, tmp_path: Path, world: World) -> None:
+    planned = plan_of(run, tmp_path)
+    assert (planned["needed"], planned["plan"]["condition"]) == (False, "healthy")
+    assert planned["text"][-1] == "nothing to do: every service is well and every endpoint answers"
+    same = run("backend_recover", **given(tmp_path, plan=planned["plan"]))
+    assert (same["changed"], same["checks"], world.done) == (False, [], [])
+    forced = plan_of(run, tmp_path, force=True)
+    assert (forced["needed"], forced["plan"]["begin"]) == (True, "restart")
+    assert run("backend_recover", **given(tmp_path, plan=forced["plan"]))["mode"] == "restart"
+
+
+def test_check_mode_changes_nothing(run: Run, tmp_path: Path, world: World) -> None:
+    world.looks = [seen(KILLED)]
+    planned = plan_of(run, tmp_path)["plan"]
+    result = run("backend_recover", check=True, **given(tmp_path, plan=planned))
+    assert (result["failed"], result["changed"], world.done) == (False, True, [])
+
+
+def test_backend_recover_changes_with_the_smallest_step_that_heals(run: Run, tmp_path: Path, world: World) -> None:
+    world.looks = [seen(KILLED), HEALTHY]
+    planned = plan_of(run, tmp_path)
+    assert planned["plan"]["begin"] == "restart"
+    result = run("backend_recover", **given(tmp_path, plan=planned["plan"]))
+    assert (result["changed"], result["mode"], world.done) == (True, "restart", ["restart"])
+    assert [one["healed"] for one in result["tried"]] == [True]
+    assert {one["name"]: one["result"] for one in result["checks"]}["application"] == PASS
+
+
+def test_what_does_not_heal_is_followed_by_the_next_for_the_cause_that_is_then_seen(
+    run: Run, tmp_path: Path, world: World
+) -> None:
+    changed = {"backend": "20261124_033000"}
+    world.looks = [seen(KILLED), seen(LOOP), seen(LOOP, images_changed=changed), HEALTHY]
+    world.errors = {"recreate": LifeboatError("start the project", "shop", "dependency failed to start")}
+    planned = plan_of(run, tmp_path)["plan"]
+    result = run("backend_recover", **given(tmp_path, plan=planned))
+    assert (world.done, result["mode"]) == (["restart", "recreate", "image"], "image")
+    assert result["tried"][1]["problem"] == "dependency failed to start"
+    assert sorted(result["seconds"]) == ["image", "recreate", "restart"]
+
+
+def test_a_store_found_broken_on_the_way_ends_it(run: Run, tmp_path: Path, world: World) -> None:
+    world.looks = [seen(KILLED), seen(LOOP, stores=LOST)]
+    planned = plan_of(run, tmp_path)["plan"]
+    result = run("backend_recover", **given(tmp_path, plan=planned))
+    assert result["failed"]
+    assert world.done == ["restart"], "no loop"
+    assert "Next: ansible-playbook lifeboat.dr.recover_database -e confirm=shop1" in result["msg"]
+    assert [one["step"] for one in result["tried"]] == ["restart"]
+
+
+def test_backend_recover_fails_and_tells_what_was_tried(run: Run, tmp_path: Path, world: World) -> None:
+    world.looks = [seen(LOOP)]
+    world.errors = {"image": NotFoundError("x", "y", "no image"), "redeploy": NotFoundError("x", "y", "no backup")}
+    planned = plan_of(run, tmp_path)["plan"]
+    result = run("backend_recover", **given(tmp_path, plan=planned))
+    assert result["failed"]
+    assert world.done == ["recreate", "image", "redeploy"]
+    assert "tried: recreate; image: no image; redeploy: no backup" in result["msg"]
+
+
+@pytest.mark.parametrize(
+    ("found", "words", "next_words"),
+    [
+        (seen(app(status="created"), ports=(THIEF,)), "held by process 4711", "kill 4711"),
+        (seen(LOOP, stores=LOST), "the database underneath is broken", "lifeboat.dr.recover_database"),
+        (seen(REFUSED), "no configuration backup", "-e identity_file="),
+        (seen(APP, compose="yaml: line 7"), "no configuration backup", "by hand"),
+    ],
+)
+def test_what_no_step_may_mend_blocks_the_plan(
+    run: Run, tmp_path: Path, world: World, found: Observations, words: str, next_words: str
+) -> None:
+    world.looks = [found]
+    planned = plan_of(run, tmp_path)
+    assert words in planned["blocked"]
+    assert next_words in planned["plan"]["next"]
+    assert any(line.startswith("BLOCKED: ") for line in planned["text"])
+
+
+def test_the_plan_shows_the_machine_every_step_and_the_log(run: Run, tmp_path: Path, world: World) -> None:
+    world.looks = [seen(replace(LOOP, log=("boom",)))]
+    planned = plan_of(run, tmp_path, method="restart")
+    text = "\n".join(planned["text"])
+    for words in ("load ", "memory ", "disk /var/lib/docker", "log of shop-backend-1: boom", "restart: ", "BEGIN HERE"):
+        assert words in text
+    assert [one["step"] for one in planned["plan"]["ladder"]] == list(backend_plan.LADDER)
+    assert planned["plan"]["logs"] == {"shop-backend-1": ["boom"]}
+
+
+def test_without_an_endpoint_nobody_has_seen_it_answer(run: Run, tmp_path: Path, world: World) -> None:
+    world.looks = [seen(KILLED), HEALTHY]
+    bare = {"settings": settings(tmp_path), "secrets": {}}
+    planned = run("backend_plan", **bare, host="shop1")
+    assert "no endpoint is configured" in planned["plan"]["unchecked"][0]
+    result = run("backend_recover", **bare, plan=planned["plan"])
+    assert {one["name"]: one["result"] for one in result["checks"]}["application"] == "COULD_NOT_VERIFY"
+
+
+def test_the_last_look_can_fail(run: Run, tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was well when the step was judged and fell afterwards."""
+    world.looks = [seen(KILLED), HEALTHY]
+    planned = plan_of(run, tmp_path)["plan"]
+    monkeypatch.setattr(backend_assess, "glance", lambda config: seen(KILLED))
+    monkeypatch.setattr(recovery, "endpoint", lambda one, deadline: Check("GET x", FAIL, "Connection refused"))
+    result = run("backend_recover", **given(tmp_path, plan=planned))
+    made = {one["name"]: one["result"] for one in result["checks"]}
+    assert (made["service backend"], made["application"]) == (FAIL, FAIL)
+
+
+@pytest.mark.parametrize("method", ["image", "recreate", "redeploy", "space"])
+def test_units_have_no_images(run: Run, tmp_path: Path, world: World, method: str) -> None:
+    of_units = {"settings": settings(tmp_path, runtime={"type": "host"}), "secrets": {}}
+    refused = run("backend_plan", **of_units, method=method)
+    assert refused["failed"]
+    assert "the stack is of systemd units" in refused["msg"]
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+STARTING = replace(APP, health="starting")
+
+
+@pytest.mark.parametrize(
+    ("looks", "healed", "within"),
+    [
+        ([HEALTHY], True, 3),
+        ([seen(STARTING), seen(STARTING), HEALTHY], True, 4),
+        ([seen(app(status="exited", exit_code=1))], False, 10),
+        ([seen(app(health="unhealthy"))], False, 17),
+        ([seen(replace(APP, restarts=0, status="restarting")), seen(LOOP)], False, 2),
+        ([seen(STARTING)], False, 182),
+        ([replace(HEALTHY, seen=(APP, WEB), absent=("db",))], False, 10),
+        ([HEALTHY, seen(replace(LOOP, restarts=0)), seen(LOOP)], False, 5),
+    ],
+    ids=["well", "comes up", "fallen", "unhealthy", "loops", "never", "no container", "well for a moment"],
+)
+def test_a_step_is_watched_as_long_as_it_may_still_heal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: list[Observations], healed: bool, within: float
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(backend_recovery, "time", clock)
+    queue = list(looks)
+    monkeypatch.setattr(backend_assess, "glance", lambda config: queue.pop(0) if len(queue) > 1 else queue[0])
+    assert backend_recovery.settle(make_config(tmp_path, application=dict(CHECKS))) is healed
+    assert clock.now - 1000 <= within
