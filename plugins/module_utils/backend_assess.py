@@ -10,7 +10,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -137,7 +137,10 @@ def observe(config: Config, *, changed: Callable[[Observations], Mapping[str, st
     stack = runtime.connect(config)
     if isinstance(stack, ComposeRuntime):
         found = _with(
-            found, images_gone=_images_gone(found, stack), images_changed=changed(found), ports=_ports(found, stack)
+            found,
+            images_gone=_images_gone(found, stack),
+            images_changed=changed(found),
+            ports=_ports(found, stack, {config.database.service, config.objects.service}),
         )
     stores, unsure = backend_stores.look(config, stack, found, log=log)
     veil = veil_of(config)
@@ -271,9 +274,9 @@ def _images_gone(found: Observations, stack: ComposeRuntime) -> dict[str, str]:
     return gone
 
 
-def _ports(found: Observations, stack: ComposeRuntime) -> tuple[Holder, ...]:
-    """Who holds the ports of services that do not run."""
-    running = {one.service for one in found.seen if one.status == "running"}
+def _ports(found: Observations, stack: ComposeRuntime, stores: Collection[str]) -> tuple[Holder, ...]:
+    """Who holds the ports of services that do not run. One that is paused, or on its way up again, holds its own."""
+    running = {one.service for one in found.seen if one.status in ("running", "paused", "restarting")}
     wanted = _wanted(found, stack)
     wanted = [one for one in wanted if one[0] not in running]
     if not wanted:
@@ -282,7 +285,7 @@ def _ports(found: Observations, stack: ComposeRuntime) -> tuple[Holder, ...]:
     holders = []
     others: Optional[list[tuple[str, str, int, str, bool]]] = None
     for service, address, port, protocol in wanted:
-        others = _published(found, stack) if others is None else others
+        others = _published(found, stack, stores) if others is None else others
         name = f"{port}/{protocol}"
         for other_protocol, other_address, other_port, container, ours in others:
             one = backend_host.Listener(other_protocol, other_address or "0.0.0.0", other_port, "")  # noqa: S104 - compared
@@ -328,7 +331,9 @@ def _bindings(raw: Mapping[str, Any]) -> list[tuple[str, str, int]]:
     return found
 
 
-def _published(found: Observations, stack: ComposeRuntime) -> list[tuple[str, str, int, str, bool]]:
+def _published(
+    found: Observations, stack: ComposeRuntime, stores: Collection[str]
+) -> list[tuple[str, str, int, str, bool]]:
     """Ports that running containers hold which are none of the services' own, and whether they are of our directory."""
     mine = {one.id for one in found.seen}
     _, out, _ = pipeline.probe(Command(["docker", "ps", "--quiet", "--no-trunc"]))
@@ -336,10 +341,13 @@ def _published(found: Observations, stack: ComposeRuntime) -> list[tuple[str, st
     if not ids:
         return []
     raw = pipeline.output(Command(["docker", "inspect", *ids]), attempted="look at other containers", subject="engine")
+    every = [((one.get("Config") or {}).get("Labels") or {}, one) for one in json.loads(raw)]
+    # The whole stack may run from our directory under another project name: that is the live one, and no stray.
+    whole = {labels.get(f"{_OWN}project") for labels, _ in every if labels.get(f"{_OWN}service") in stores}
     result = []
-    for one in json.loads(raw):
-        labels = (one.get("Config") or {}).get("Labels") or {}
-        ours = bool(stack.directory) and labels.get(f"{_OWN}project.working_dir") == stack.directory
+    for labels, one in every:
+        here = bool(stack.directory) and labels.get(f"{_OWN}project.working_dir") == stack.directory
+        ours = here and labels.get(f"{_OWN}project") not in whole
         name = plain(str(one.get("Name", "")).lstrip("/"))
         result += [(protocol, address, port, name, ours) for protocol, address, port in _bindings(one)]
     return result

@@ -131,7 +131,7 @@ def _place(source: Path, live: Path, mode: int, uid: int, gid: int, stamp: str) 
     """Whole or not at all; a container that mounts the old file keeps it until it is made anew."""
     partial = live.with_name(f".{live.name}.lifeboat-{stamp}")
     with explained("put the file back", live):
-        live.parent.mkdir(parents=True, exist_ok=True)
+        _make_directories(live.parent)
         try:
             if source.is_symlink():
                 partial.symlink_to(source.readlink())
@@ -146,6 +146,14 @@ def _place(source: Path, live: Path, mode: int, uid: int, gid: int, stamp: str) 
             partial.replace(live)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _make_directories(path: Path) -> None:
+    """As an operator makes them; ours are private, and the services may run as somebody else."""
+    if not path.is_dir():
+        _make_directories(path.parent)
+        path.mkdir()
+        path.chmod(0o755)
 
 
 def _set_aside(config: Config, wanted: set[str], kept: Path, log: Log) -> list[str]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from support import ROOT, Stack
-
-IDENTITY = ROOT / ".lab/lifeboat-test/age.key"
+from recovery import project
+from support import Stack
 
 
 @pytest.fixture(scope="session")
@@ -18,9 +17,3 @@ def backed_up(shop: Stack) -> Sequence[str]:
     assert code == 0, taken
     shop.marks["files"] = project(shop)
     return shop.portrait()
-
-
-def project(stack: Stack) -> list[str]:
-    """The project's files with their modes and sums."""
-    script = "cd /srv/shop && find . -type f -exec stat -c '%a %U %n' {} + -exec sha256sum {} + | sort"
-    return stack.host.run("sh", "-ec", script).splitlines()

@@ -8,27 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import pytest
-from conftest import IDENTITY, project
 from faults import FAULTS, Fault, break_the_database, kill, shadow_the_compose_file, shell, take_the_port
-from support import Run, Stack, playbook
-
-RECOVER = "lifeboat.dr.recover_backend"
-HERE = "test-app1"
-URL = "http://127.0.0.1:8000"
-
-
-def serves(stack: Stack) -> bool:
-    status, said = stack.host.http("GET", f"{URL}/health")
-    return (status, (said or {}).get("status")) == (200, "ok")
-
-
-def restored(run: Run) -> Any:
-    return run.result(
-        "restore | Take the steps, each proved before the next (follow it on the host with journalctl -f)"
-    )
+from recovery import HERE, IDENTITY, RECOVER, project, restored, serves
+from support import Stack, playbook
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
@@ -111,7 +95,7 @@ def test_a_broken_database_underneath_is_named_and_not_looped_over(shop: Stack, 
 def test_a_sealed_environment_blocks_without_the_key(shop: Stack, backed_up: Sequence[str]) -> None:
     text = shop.host.run("cat", "/srv/shop/.env")
     shell(shop, "sed -i '/^SHOP_APP_PASSWORD=/d' /srv/shop/.env; docker rm --force shop-backend-1")
-    run = playbook(RECOVER, confirm=HERE)
+    run = playbook(RECOVER, confirm=HERE, identity_file="")
     assert run.status != 0
     assert "-e identity_file=<the age identity's file>" in run.said
     recovery = playbook(RECOVER, confirm=HERE, identity_file=str(IDENTITY))
@@ -146,7 +130,7 @@ def test_no_secret_is_told(shop: Stack, backed_up: Sequence[str]) -> None:
     """The application prints its own password; neither the plan nor the evidence nor the journal does."""
     password = shell(shop, "sed -n 's/^SHOP_APP_PASSWORD=//p' /srv/shop/.env").strip()
     loud = f"echo connecting with {password} > /proc/1/fd/1"
-    shop.host.run("docker", "exec", "--user", "root", "shop-backend-1", "sh", "-c", loud)
+    shop.host.run("docker", "exec", "shop-backend-1", "sh", "-c", loud)
     kill(shop)
     assert password in shop.host.run("docker", "logs", "shop-backend-1")
     recovery = playbook(RECOVER, confirm=HERE, identity_file=str(IDENTITY))
