@@ -20,10 +20,29 @@ if [[ -z $S3_CONFIG ]]; then
     unset S3_ACCESS_KEY S3_SECRET_KEY
 fi
 mkdir -p "$S3_DATA"
+
+# In one process the filer waits fifteen seconds for streams that its own S3 door never closes, and only then are the volumes
+# closed: `docker stop` has killed it by then, and the next start finds them torn. In two, the volumes are closed first.
+stop() {
+    trap '' TERM INT
+    # Either may be the one that has ended already.
+    kill -TERM "$store" 2>/dev/null && wait "$store" || true
+    kill -KILL "$filer" 2>/dev/null || true # its index is a journal: it needs no goodbye
+}
+trap 'stop; exit 0' TERM INT
+
 # -volume.max=0 and small volumes: with too few volumes writes hang instead of failing.
 # A single server has nobody to wait for: ten seconds to elect itself, ten to tell others that it stops, are the defaults.
 # -ip=127.0.0.1: the parts find one another there whatever address the container gets after a restart.
-exec weed -logtostderr=true server -dir="$S3_DATA" -ip=127.0.0.1 -ip.bind=0.0.0.0 \
+weed -logtostderr=true server -dir="$S3_DATA" -ip=127.0.0.1 -ip.bind=127.0.0.1 \
     -master.telemetry=false -master.volumeSizeLimitMB=128 -volume.max=0 \
-    -master.electionTimeout=1s -volume.preStopSeconds=1 -filer -s3 -s3.port="$S3_PORT" -s3.config="$S3_CONFIG" \
-    -s3.port.iceberg=0 -s3.port.lance=0 "$@"
+    -master.electionTimeout=1s -volume.preStopSeconds=1 &
+store=$!
+weed -logtostderr=true filer -master=127.0.0.1:9333 -ip=127.0.0.1 -ip.bind=0.0.0.0 -defaultStoreDir="$S3_DATA" \
+    -s3 -s3.port="$S3_PORT" -s3.config="$S3_CONFIG" -s3.port.iceberg=0 -s3.port.lance=0 &
+filer=$!
+# Neither is of use without the other.
+ended=0
+wait -n "$store" "$filer" || ended=$?
+stop
+exit "$ended"
