@@ -9,7 +9,7 @@ SCENARIO ?= database
 export PATH := $(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-.PHONY: help setup demo test lint unit objects integration molecule engine lab lab-down drill docs bench clean
+.PHONY: help setup demo test lint unit browser objects integration molecule engine lab lab-down drill docs bench clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,7 +23,7 @@ $(VENV)/.ready: requirements.txt tests/lab/setup.sh
 demo: lab ## Lose a database and get it back, on the lab, from nothing
 	@tests/lab/demo.sh
 
-test: lint unit objects molecule ## Everything CI runs
+test: lint unit browser objects molecule ## Everything CI runs
 
 lint: setup ## Style, types, and every rule of ansible-lint's production profile
 	ruff check .
@@ -37,6 +37,10 @@ lint: setup ## Style, types, and every rule of ansible-lint's production profile
 
 unit: setup ## Fast tests of the core and the modules
 	pytest tests/unit
+
+browser: setup ## The report in a real browser, on a phone and a desk; installs Chromium where it may
+	tests/browser/setup.sh
+	pytest tests/browser
 
 objects: setup ## The core against real S3 servers, as plain processes: two minutes
 	pytest tests/objects

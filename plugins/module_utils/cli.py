@@ -25,6 +25,7 @@ from . import (
     copies,
     escrow,
     escrow_kit,
+    evidence_command,
     lock,
     points,
     prune,
@@ -107,6 +108,8 @@ def parser() -> argparse.ArgumentParser:
     listing.add_argument("--component", default="", choices=["point", *backup.COMPONENTS], help="only these")
     escrow_kit.options(verb("escrow", "Prove that the escrowed key and the vault's credentials open a recovery point."))
     checklist_command.options(verb("checklist", "Work through the daily, weekly, monthly, quarterly or incident list."))
+    evidence_command.add_report(verb("report", "List the records of recoveries, drills and verifications; show one."))
+    evidence_command.add_review(verb("review", "Add a finding, or your sign-off, to a record."))
     verb("status", "Say whether the stack is protected; fails when it is not.")
     return top
 
@@ -251,4 +254,5 @@ def _status(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> t
 _VERBS = {
     "backup": _backup, "verify": _verify, "prune": _prune, "list": _list, "status": _status, "escrow": _escrow,
     "checklist": checklist_command.checklist,
+    "report": evidence_command.report, "review": evidence_command.review,
 }  # fmt: skip

@@ -21,6 +21,7 @@ from .manifest import parse_time
 VERDICTS = (PASS, FAIL, COULD_NOT_VERIFY, ABORTED)
 _NUMBER = (int, float)
 _MOST = 1e18
+_YEARS = (2000, 2200)
 # Since version 1.0.
 _FIELDS: Mapping[str, Any] = {
     "id": str,
@@ -67,6 +68,11 @@ _ITEMS: Mapping[str, Mapping[str, Any]] = {
     "untested": {"what": str, "why": str},
     "findings": {"what": str, "owner": str, "due": str},
     "logs": {"name": str, "sha256": str},
+}
+# Numbers, or null where they are not known.
+_KNOWN: Mapping[str, tuple[str, ...]] = {
+    "phases": ("bytes", "mb_per_second"),
+    "rpo": ("seconds", "target_seconds"),
 }
 _PARTS: Mapping[str, Mapping[str, Any]] = {
     "found": {"condition": str, "findings": list, "unchecked": list},
@@ -121,16 +127,32 @@ def _wrong(record: Mapping[str, Any]) -> str:
         part = record.get(name)
         if part is not None and not all(_is(part.get(key), kind) for key, kind in fields.items()):
             return f"{name} lacks a field, or has one of the wrong kind"
+    for name, keys in _KNOWN.items():
+        for one in record[name] if name in _ITEMS else [record.get(name) or {}]:
+            if not all(one.get(key) is None or _is(one[key], _NUMBER) for key in keys):
+                return f"{name} has a number that is none"
+    ledger = (record.get("drill") or {}).get("ledger")
+    if ledger is not None and not isinstance(ledger, Mapping):
+        return "drill has a ledger that is none"
     if record["verdict"] not in VERDICTS:
         return f"its verdict is {record['verdict']!r}"
-    try:
-        for moment in (record["recorded_at"], record.get("started_at") or record["recorded_at"]):
-            parse_time(moment)
-        for one in record["phases"]:
-            parse_time(one["started_at"]), parse_time(one["finished_at"])
-    except LifeboatError as exc:
-        return f"a time in it cannot be read: {exc.subject}"
+    for moment in _moments(record):
+        try:
+            fine = isinstance(moment, str) and _YEARS[0] <= parse_time(moment).year <= _YEARS[1]
+        except LifeboatError:
+            fine = False
+        if not fine:
+            return f"a time in it cannot be read: {moment!r}"
     return ""
+
+
+def _moments(record: Mapping[str, Any]) -> list[Any]:
+    """Every time that a face shows."""
+    found = [record["recorded_at"], record.get("started_at")]
+    found += [one[key] for one in record["phases"] for key in ("started_at", "finished_at")]
+    found += [(record.get("drill") or {}).get(key) for key in ("injected_at", "transaction_at")]
+    found += [(record.get("backup") or {}).get("taken_at"), (record.get("sign_off") or {}).get("at")]
+    return [one for one in found if one is not None]
 
 
 def _is(value: Any, kind: Any) -> bool:

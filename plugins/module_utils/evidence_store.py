@@ -130,9 +130,9 @@ def load(config: Config, identity: str) -> Kept:
 def everything(config: Config, *, newest: int = 2000) -> list[Kept]:
     """The host's records, oldest first. What cannot be read is in the list too, with its problem."""
     with explained("read the evidence", folder(config)):
-        if not folder(config).is_dir():
+        if not folder(config).exists():
             return []
-        paths = [path for path in folder(config).glob("*.json") if ID.fullmatch(path.stem)]
+        paths = [path for path in folder(config).iterdir() if path.suffix == ".json" and ID.fullmatch(path.stem)]
     return sorted((_read(path) for path in paths), key=_order)[-newest:]
 
 

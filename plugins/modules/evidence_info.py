@@ -1,0 +1,67 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: evidence_info
+short_description: Read the records of recoveries, drills and verifications
+version_added: 0.1.0
+description:
+  - Returns every record that the host keeps of a stack, what is wrong with those that are no evidence, and what must be drilled how often.
+  - M(lifeboat.dr.report) makes pages of it.
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+  diff_mode:
+    description: Shows what changed or would change.
+    support: none
+    details: Nothing changes.
+"""
+
+EXAMPLES = r"""
+- name: Read the records
+  lifeboat.dr.evidence_info:
+    stack: shop
+  register: evidence
+"""
+
+RETURN = r"""
+evidence:
+  description:
+    - C(stack), C(scenarios) that can hit it, C(drill_age_days), C(proof_age_days), and C(records), each with C(id), the C(record)
+      itself, C(problem) where it is no evidence, C(signature) and C(sha256).
+  returned: success
+  type: dict
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import evidence_command, evidence_store
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+
+def work(task: Task) -> dict[str, Any]:
+    return {"evidence": evidence_command.answer(task.config, evidence_store.everything(task.config))}
+
+
+def main() -> None:
+    run(work, {})
+
+
+if __name__ == "__main__":
+    main()

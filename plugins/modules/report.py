@@ -1,0 +1,142 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: report
+short_description: Write the history page and the pages of all records
+version_added: 0.1.0
+description:
+  - "Writes, where it runs: C(index.html) with what is overdue, the trend of recovery times and every record; of each record its page in HTML, Markdown, JUnit XML and JSON; C(lifeboat.prom) for Prometheus."
+  - Every page is one file that stands alone, without a script. Everything in a record is shown as text.
+  - Meant for the controller, after M(lifeboat.dr.evidence_info) on the hosts.
+options:
+  directory:
+    description: Where to write. Files there that are not part of the report are left alone.
+    type: path
+    required: true
+  hosts:
+    description:
+      - Of each host C(host), its name, and what M(lifeboat.dr.evidence_info) returned as C(evidence); or C(problem), why it is not known.
+    type: list
+    elements: dict
+    required: true
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+    details: Says which files would be written.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: none
+    details: The names of the files are returned.
+requirements:
+  - Python >= 3.9
+author:
+  - The Lifeboat founders (@lifeboat)
+"""
+
+EXAMPLES = r"""
+- name: Write the report on the controller
+  lifeboat.dr.report:
+    directory: /srv/report
+    hosts:
+      - host: shop1
+        evidence: "{{ evidence.evidence }}"
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+index:
+  description: The history page.
+  returned: success
+  type: str
+files:
+  description: The files that were written, or would be, relative to the directory.
+  returned: success
+  type: list
+  elements: str
+overdue:
+  description: What is overdue, each with C(host), C(stack), C(duty), C(state).
+  returned: success
+  type: list
+  elements: dict
+broken:
+  description: Records that are no evidence, each with C(host), C(stack), C(id), C(problem).
+  returned: success
+  type: list
+  elements: dict
+silent:
+  description: Hosts of which nothing is known, each with C(host) and C(problem).
+  returned: success
+  type: list
+  elements: dict
+log:
+  description: Always empty.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+import os
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.lifeboat.dr.plugins.module_utils import clock, evidence_command, evidence_site
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "directory": {"type": "path", "required": True},
+            "hosts": {"type": "list", "elements": "dict", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    os.umask(0o077)
+    started = clock.start()
+    folder = Path(module.params["directory"])
+    given = [{**(one.get("evidence") or {}), **one} for one in module.params["hosts"]]
+    for one in given:
+        if not one.get("problem") and not one.get("evidence"):
+            one["problem"] = "nothing was read"
+    try:
+        stacks, files = evidence_site.site(given, started.started_at)
+        touch = evidence_command.differing if module.check_mode else evidence_command.write
+        changed = touch(folder, files)
+    except LifeboatError as exc:
+        module.fail_json(
+            msg=str(exc), attempted=exc.attempted, subject=exc.subject, cause=exc.cause, remedy=exc.remedy, log=[],
+            phase=started.phase(),
+        )  # fmt: skip
+    module.exit_json(
+        changed=bool(changed),
+        index=str(folder / "index.html"),
+        files=changed,
+        overdue=[
+            {"host": one.host, "stack": one.stack, "duty": duty.name, "state": duty.state}
+            for one in stacks
+            for duty in one.overdue
+        ],
+        broken=[
+            {"host": one.host, "stack": one.stack, "id": record.id, "problem": record.problem}
+            for one in stacks
+            for record in one.records
+            if not record.good
+        ],
+        silent=[{"host": one.host, "problem": one.problem} for one in stacks if one.problem],
+        log=[],
+        phase=started.phase(),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The report in a real browser: on a phone and a desk, light and dark, with words that mean harm.
+
+`make browser` installs Chromium where it may. Screenshots go to REPORT_SCREENSHOTS, if that is set.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import evidence_command, evidence_site
+from builders import NOW
+from chromium import Chromium, found
+from evidence_world import HOSTILE, history, hostile, kept
+
+# Every text against the background behind it, as WCAG 2.2 counts: https://www.w3.org/TR/WCAG22/#contrast-minimum
+CONTRAST = """(() => {
+  const channels = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = (c) => { const f = (v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    return 0.2126 * f(c[0]) + 0.7152 * f(c[1]) + 0.0722 * f(c[2]); };
+  const behind = (e) => { for (; e; e = e.parentElement) { const c = channels(getComputedStyle(e).backgroundColor);
+    if (c.length < 4 || c[3] > 0.99) return c; } return [255, 255, 255]; };
+  const bad = []; let seen = 0;
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const e = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || e.closest("title,style")) continue;
+    const style = getComputedStyle(e);
+    const [a, b] = [light(channels(e.closest("svg") ? style.fill : style.color)), light(behind(e))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    seen += 1;
+    if (ratio < 4.5) bad.push(`${ratio.toFixed(2)} ${e.tagName} ${walker.currentNode.data.slice(0, 40)}`);
+  }
+  return {seen, bad};
+})()"""
+# What sticks out of the page to the right.
+WIDE = """(() => [...document.querySelectorAll("body *")]
+  .filter((e) => !e.closest("svg"))
+  .filter((e) => { const box = e.getBoundingClientRect(); return box.right > innerWidth + 0.5 && box.width > 1; })
+  .map((e) => `${e.tagName} ${e.textContent.slice(0, 40)}`))()"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("records")
+    given = history(root)
+    evil = {"host": "evil", "stack": HOSTILE, "scenarios": [HOSTILE], "drill_age_days": 92, "proof_age_days": 8}
+    given.append({**evil, "records": [kept(hostile(root), signature=HOSTILE)]})
+    _, files = evidence_site.site(given, NOW)
+    folder = tmp_path_factory.mktemp("site")
+    evidence_command.write(folder, files)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    program = found()
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("there is no Chromium here: make browser installs it")
+        pytest.skip("there is no Chromium here")
+    with Chromium(program, tmp_path_factory.mktemp("profile")) as one:
+        yield one
+
+
+def pages(site: Path) -> list[Path]:
+    """The history, and of each host the records that differ most."""
+    evil = sorted(site.glob("evil/*/*.html"))
+    return [site / "index.html", *sorted(site.glob("app1/shop/*.html"))[::3], *evil]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_report(site: Path, browser: Chromium, width: int, dark: bool) -> None:
+    shots = os.environ.get("REPORT_SCREENSHOTS")
+    backgrounds = set()
+    for page in pages(site):
+        del browser.said[:]
+        browser.open(page, width=width, dark=dark)
+        assert browser.value("document.documentElement.scrollWidth") <= width, page.name
+        assert browser.value(WIDE) == [], page.name
+        contrast: Any = browser.value(CONTRAST)
+        assert contrast["seen"] > 20, page.name
+        assert contrast["bad"] == [], page.name
+        assert browser.value("document.querySelectorAll('script,img,iframe,form,[onerror],[onload]').length") == 0
+        assert browser.said == [], page.name
+        backgrounds.add(browser.value("getComputedStyle(document.body).backgroundColor"))
+        if shots:
+            Path(shots).mkdir(parents=True, exist_ok=True)
+            browser.screenshot(
+                Path(shots) / f"{page.parent.parent.name}-{page.stem}-{width}-{'dark' if dark else 'light'}.png"
+            )
+    assert backgrounds == {"rgb(18, 20, 23)" if dark else "rgb(255, 255, 255)"}
+
+
+def test_a_script_would_not_run_and_this_test_would_see_one(site: Path, browser: Chromium) -> None:
+    """The page's policy is the second wall: proved on a page whose first wall is torn down."""
+    text = (site / "index.html").read_text(encoding="utf-8")
+    bad = site / "bad.html"
+    bad.write_text(text.replace("<main>", "<main><script>document.title='run'</script><p style='width:3000px'>x</p>"))
+    del browser.said[:]
+    browser.open(bad, width=390, dark=False)
+    assert browser.value("document.title") != "run"
+    assert "Content Security Policy" in " ".join(browser.said)
+    assert browser.value("document.documentElement.scrollWidth") > 390
+    assert browser.value(WIDE)
+    pale = site / "pale.html"
+    pale.write_text(text.replace("--soft:#525a65", "--soft:#b0b8c4"))
+    browser.open(pale, width=390, dark=False)
+    assert browser.value(CONTRAST)["bad"]

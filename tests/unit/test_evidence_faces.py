@@ -1,0 +1,394 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501 - tables
+"""The faces of a record: what they say, that nothing in a record becomes more than text, and that they can be read."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from datetime import timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    cli,
+    evidence_charts,
+    evidence_history,
+    evidence_page,
+    evidence_schema,
+    evidence_site,
+    evidence_store,
+    evidence_words,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence_history import NEVER, OK, OVERDUE, judge
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence_markdown import text
+from builders import NOW, make_config, settings
+from evidence_schema_check import problems
+from evidence_world import HOSTILE, drill, history, hostile, kept, proof, record, resealed
+from markdown_it import MarkdownIt
+
+
+class Seen(HTMLParser):
+    """What a browser would make of a page: elements, attributes, text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: set[str] = set()
+        self.attributes: set[str] = set()
+        self.links: list[str] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, name: str, given: list[tuple[str, str | None]]) -> None:
+        self.elements.add(name)
+        self.attributes |= {key for key, _ in given}
+        self.links += [str(value) for key, value in given if key in ("href", "src")]
+        if name not in ("meta", "link", "br"):
+            self.open.append(name)
+
+    def handle_endtag(self, name: str) -> None:
+        assert self.open.pop() == name, "every element is closed, in order"
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.words.append(data)
+
+
+ELEMENTS = {"html", "head", "meta", "link", "title", "style", "body", "main", "footer", "section", "h1", "h2", "h3", "p", "span", "strong", "code", "pre", "a", "dl", "dt", "dd", "div", "ul", "li", "table", "thead", "tbody", "tr", "th", "td", "svg", "text", "rect", "line", "circle", "path"}  # fmt: skip
+
+
+def faces(one: dict[str, Any]) -> dict[str, str]:
+    known = {"problem": "", "signature": HOSTILE, "sha256": "0" * 64}
+    return {name: evidence_site.face(name, one, **known) for name in ("html", "markdown", "junit", "metrics", "json")}
+
+
+def test_the_hostile_record_is_one_that_the_schema_lets_in(tmp_path: Path) -> None:
+    assert evidence_schema.problem(hostile(tmp_path)) == ""
+    assert problems(record(tmp_path)) == problems(drill(tmp_path, 1)) == problems(proof(tmp_path, 1)) == []
+
+
+def test_html_shows_hostile_words_and_nothing_else(tmp_path: Path) -> None:
+    page = faces(hostile(tmp_path))["html"]
+    seen = Seen(page)
+    assert seen.open == []
+    assert seen.elements <= ELEMENTS
+    assert not [one for one in seen.attributes if one.startswith("on")]
+    assert seen.links == ["data:,"], "nothing is fetched"
+    shown = "".join(seen.words)
+    assert "<script>alert(1)</script>" in shown, "it is shown, as text"
+    for letter in "\x1b\u202e\u200b":
+        assert letter not in page
+    assert "[U+202E]evil[U+200B]" in shown
+    assert "日本語" in shown
+    assert evidence_page.POLICY.startswith("default-src 'none'")
+    assert evidence_words.escaped(evidence_page.POLICY) in page
+
+
+def test_the_history_shows_hostile_words_and_nothing_else(tmp_path: Path) -> None:
+    evil = {"host": HOSTILE, "stack": HOSTILE, "scenarios": [HOSTILE], "drill_age_days": 92, "proof_age_days": 8}
+    given = [{**evil, "records": [kept(hostile(tmp_path), signature=HOSTILE)]}, {"host": HOSTILE, "problem": HOSTILE}]
+    _, files = evidence_site.site([*given, *history(tmp_path)], NOW)
+    seen = Seen(files["index.html"].decode())
+    assert (seen.open, seen.elements <= ELEMENTS) == ([], True)
+    for path in files:
+        assert re.fullmatch(r"[\w-]+(/[\w-]+)*\.(html|md|xml|json|prom)", path), path
+    for link in seen.links[1:]:
+        assert link in files
+
+
+def test_markdown_is_a_report_and_hostile_words_stay_words(tmp_path: Path) -> None:
+    for one in (hostile(tmp_path), record(tmp_path)):
+        found = MarkdownIt("commonmark", {"html": True}).enable("table").parse(faces(one)["markdown"])
+        kinds = {token.type for token in found} | {child.type for token in found for child in token.children or ()}
+        assert {"heading_open", "table_open", "td_open"} <= kinds
+        assert not [kind for kind in kinds if "html" in kind or "link" in kind or "image" in kind or "fence" in kind]
+        rows = [token for token in found if token.type == "tr_open"]
+        assert len(rows) > 12
+    tables = re.findall(r"^\|.*$", faces(hostile(tmp_path))["markdown"], re.MULTILINE)
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables} <= {3, 4, 5}, "no cell breaks its row"
+
+
+ESCAPES = [
+    ("db_backup_20261124", "db_backup_20261124"), ("_x_", r"\_x\_"), ("a|b", r"a\|b"), ("a\nb", "a b"), ("@all", r"\@all"),
+    ("http://x", r"http\://x"), ("www.x", r"www\.x"), ("<b>", r"\<b\>"), ("a*b", r"a\*b"), ("\\", "\\\\"), ("#1", r"\#1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "wanted"), ESCAPES)
+def test_markdown_escapes(given: str, wanted: str) -> None:
+    assert text(given) == wanted
+
+
+# --- JUnit: as Jenkins' own schema has it, junit-10.xsd ---
+
+
+def suite(page: str) -> ET.Element:
+    whole = ET.fromstring(page)  # noqa: S314 - our own
+    assert whole.tag == "testsuites"
+    (one,) = whole
+    assert one.tag == "testsuite"
+    assert {"name", "tests", "failures", "errors", "skipped", "time", "timestamp", "hostname", "id"} == set(one.attrib)
+    assert re.fullmatch(r"\d+\.\d{3}", one.attrib["time"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", one.attrib["timestamp"])
+    cases = one.findall("testcase")
+    assert [each.tag for each in one] == ["properties", *["testcase"] * len(cases)]
+    assert int(one.attrib["tests"]) == len(cases)
+    for word, kind in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        assert int(one.attrib[word]) == sum(each.find(kind) is not None for each in cases), word
+    for each in cases:
+        assert {"name", "classname", "time"} == set(each.attrib)
+        assert len(each) <= 1
+    return one
+
+
+def outcomes(page: str) -> dict[str, str]:
+    return {one.attrib["name"]: one[0].tag if len(one) else "passed" for one in suite(page).findall("testcase")}
+
+
+CASES: list[tuple[str, dict[str, Any], dict[str, str], str]] = [
+    ("all well", {}, {"verdict": "passed", "tables": "passed"}, ""),
+    (
+        "a check failed",
+        {"results": [{"name": "tables", "result": "FAIL", "detail": "x"}]},
+        {"verdict": "error", "tables": "failure"},
+        "",
+    ),
+    (
+        "not verified",
+        {"results": [{"name": "tables", "result": "COULD_NOT_VERIFY"}]},
+        {"verdict": "error", "tables": "error"},
+        "",
+    ),
+    ("an odd word", {"results": [{"name": "tables", "result": "OK"}]}, {"verdict": "error", "tables": "error"}, ""),
+    ("it broke", {"error": "boom"}, {"verdict": "error", "tables": "passed"}, ""),
+    ("edited", {}, {"verdict": "error", "tables": "passed"}, "it was edited"),
+]
+
+
+@pytest.mark.parametrize(("changes", "wanted", "problem"), [one[1:] for one in CASES], ids=[one[0] for one in CASES])
+def test_junit_is_green_only_for_a_pass(
+    tmp_path: Path, changes: dict[str, Any], wanted: dict[str, str], problem: str
+) -> None:
+    found = outcomes(evidence_site.face("junit", record(tmp_path, **changes), problem=problem, signature="", sha256=""))
+    assert wanted.items() <= found.items()
+    assert found["not tested: the bucket's objects"] == "skipped"
+
+
+def test_junit_of_hostile_words_is_well_formed(tmp_path: Path) -> None:
+    page = faces(hostile(tmp_path))["junit"]
+    assert "alert(1)" in ET.tostring(suite(page), encoding="unicode")
+
+
+def test_metrics(tmp_path: Path) -> None:
+    lines = faces(record(tmp_path))["metrics"].splitlines()
+    assert len([one for one in lines if one.startswith("# TYPE")]) == 4
+    values = [one for one in lines if not one.startswith("#")]
+    assert all(re.fullmatch(r'lifeboat_evidence_\w+\{(\w+="[^"\n]*",?)+\} \d+(\.\d+)?', one) for one in values)
+    for one in faces(hostile(tmp_path))["metrics"].splitlines():
+        assert re.fullmatch(r'# .*|\w+\{(\w+="([^"\\\n]|\\["\\])*",?)+\} [\d.]+', one)
+    assert evidence_site.face("metrics", record(tmp_path), problem="edited").count("{") == 0, (
+        "an edited one is not fresh"
+    )
+
+
+# --- what a page says ---
+
+
+def test_a_page_says_what_it_must(tmp_path: Path) -> None:
+    one = drill(tmp_path, 1)
+    one = resealed({**one, "findings": [{"what": "alarm earlier", "owner": "mika", "due": "2026-12-01"}]})
+    shown = " ".join("".join(Seen(faces(one)["html"]).words).split())
+    for words in (
+        "Drill of the database: shop", "PASS", "of 4 h 00 min allowed", "Estimate at 40.0 GB", "8.1 MB/s", "the data directory is wiped",
+        "120 acknowledged, 118 present, 2 lost", "Not tested", "this scenario does not restore them", "17.2", "2.19.4",
+        "1 newer one was passed over", "alarm earlier", "mika", "Nobody has signed it off", "postgres:17@sha256:a1",
+    ):  # fmt: skip
+        assert words in shown, words
+
+
+def test_a_record_that_is_no_evidence_says_so_first(tmp_path: Path) -> None:
+    page = evidence_site.face("html", record(tmp_path), problem="it was edited", signature="", sha256="")
+    shown = "".join(Seen(page).words)
+    assert shown.index("This is no evidence: it was edited.") < shown.index("Recovery time")
+    assert "This is no evidence" in evidence_site.face("markdown", record(tmp_path), problem="it was edited")
+
+
+def test_a_record_of_version_1_0_has_every_face(tmp_path: Path) -> None:
+    old = {
+        key: one
+        for key, one in record(tmp_path).items()
+        if key in evidence_schema._FIELDS or key in ("schema", "backup")
+    }
+    old["version"] = [1, 0]
+    assert evidence_schema.problem(old) == ""
+    for name, page in faces(old).items():
+        assert page, name
+    assert "it is of an older version" in faces(old)["html"]
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("palette", [evidence_page.LIGHT, evidence_page.DARK], ids=["light", "dark"])
+def test_contrast_is_aa(palette: dict[str, str]) -> None:
+    pairs = [(front, back) for front in ("text", "soft", "link") for back in ("back", "card")]
+    pairs += [("badge", back) for back in ("pass", "fail", "unsure", "aborted")]
+    for front, back in pairs:
+        high, low = sorted((luminance(palette[front]), luminance(palette[back])), reverse=True)
+        assert (high + 0.05) / (low + 0.05) >= 4.5, f"{front} on {back}"
+
+
+# --- charts ---
+
+
+def test_a_timeline_is_to_scale(tmp_path: Path) -> None:
+    chart = evidence_charts.timeline(record(tmp_path))
+    bars = [
+        (float(left), float(wide))
+        for left, wide in re.findall(r'x="([\d.]+)%" y="\d+" width="([\d.]+)%" height="9" rx="2" class="bar"', chart)
+    ]
+    assert bars == [(0.0, 2.0), (2.0, 18.0), (20.0, 72.0), (92.0, 8.0)]
+    assert 'aria-label="Timeline of 4 phases, 1 min 00 s' in chart
+    assert evidence_charts.timeline({**record(tmp_path), "phases": []}) == ""
+
+
+@pytest.mark.parametrize("seconds", [[], [0], [0, 0], [5], [1, 1e17], [60, 30, 14500]])
+@pytest.mark.parametrize("target", [0, 14400])
+def test_a_trend_stays_within_its_frame(seconds: list[float], target: float) -> None:
+    points = [
+        evidence_charts.Point(NOW + timedelta(days=n), one, "PASS" if n else "FAIL", "x")
+        for n, one in enumerate(seconds)
+    ]
+    chart = evidence_charts.trend(points, target)
+    assert chart.count('class="dot') == len(seconds)
+    for name, value in re.findall(r'\b(x|y|x1|x2|y1|y2)="(-?[\d.]+)', chart):
+        assert 0 <= float(value) <= (100 if name[0] == "x" else 190)
+    assert ("target" in chart) == bool(target and seconds)
+
+
+# --- the history ---
+
+
+def stack(*records: dict[str, Any], **changes: Any) -> evidence_history.Stack:
+    known = {"host": "app1", "stack": "shop", "scenarios": ["database"], "drill_age_days": 92, "proof_age_days": 8}
+    return judge({**known, "records": [kept(one) for one in records], **changes}, NOW)
+
+
+DUTIES: list[tuple[str, Any, str, str]] = [
+    ("never", lambda root: [], NEVER, ""),
+    ("yesterday", lambda root: [drill(root, 1)], OK, ""),
+    ("a quarter ago", lambda root: [drill(root, 91.9)], OK, ""),
+    ("more than a quarter ago", lambda root: [drill(root, 92.1)], OVERDUE, ""),
+    ("it failed since", lambda root: [drill(root, 50), drill(root, 1, proof="")], OK, "COULD_NOT_VERIFY"),
+    ("it only ever failed", lambda root: [drill(root, 1, proof="")], NEVER, "COULD_NOT_VERIFY"),
+    ("another scenario's", lambda root: [drill(root, 1, scenario="backend")], NEVER, ""),
+    ("a recovery is no drill", lambda root: [record(root, 1)], NEVER, ""),
+    ("an edited one", lambda root: [{**drill(root, 1), "reason": "x"}], NEVER, ""),
+    ("of tomorrow", lambda root: [drill(root, -1)], NEVER, ""),
+]
+
+
+@pytest.mark.parametrize(("made", "state", "failed"), [one[1:] for one in DUTIES], ids=[one[0] for one in DUTIES])
+def test_what_is_overdue(tmp_path: Path, made: Any, state: str, failed: str) -> None:
+    duty = stack(*made(tmp_path)).duties[0]
+    assert (duty.state, duty.failed) == (state, failed)
+
+
+def test_a_proof_is_a_restore(tmp_path: Path) -> None:
+    assert stack(proof(tmp_path, 7)).duties[-1].state == OK
+    assert stack(proof(tmp_path, 9)).duties[-1].state == OVERDUE
+    assert stack(proof(tmp_path, 1, level="checksum")).duties[-1].state == NEVER
+    assert stack(proof(tmp_path, 1, "FAIL")).duties[-1].state == NEVER
+
+
+def test_the_history_counts_what_is_there(tmp_path: Path) -> None:
+    given = history(tmp_path)
+    shown = " ".join("".join(Seen(evidence_site.site(given, NOW)[1]["index.html"].decode()).words).split())
+    for words in ("Records11", "Passed7", "Overdue2", "No evidence2", "Not reached1", "it was not reached", "it is not JSON", "under another's name",
+                  "NEVER DONE", "target 4 h", "drill of the object storage"):  # fmt: skip
+        assert words in shown.replace(" Records", "Records"), words
+    assert len(stack(*[one["record"] for one in given[0]["records"] if one["record"]]).trends["database"][0]) == 5
+
+
+ANSWERS: dict[str, dict[str, Any]] = {
+    "nothing": {}, "no list": {"records": 1}, "no numbers": {"records": [], "scenarios": [], "drill_age_days": "x", "proof_age_days": 1},
+    "no records": {"records": [1], "scenarios": [], "drill_age_days": 1, "proof_age_days": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("given", ANSWERS.values(), ids=list(ANSWERS))
+def test_a_host_that_answers_rubbish_is_not_reached(given: dict[str, Any]) -> None:
+    assert judge({"host": "x", **given}, NOW).problem
+
+
+def test_a_lying_host_is_looked_at_again(tmp_path: Path) -> None:
+    """It says problem: none of a record that was edited, and names a path for an id."""
+    edited = {**record(tmp_path), "verdict": "FAIL"}
+    (one,) = stack(edited).records
+    assert "edited" in one.problem
+    odd = kept(record(tmp_path), id="../../../etc/cron.d/x")
+    known = {"host": "../..", "stack": "/etc", "scenarios": [], "drill_age_days": 92, "proof_age_days": 8}
+    _, files = evidence_site.site([{**known, "records": [odd]}, {**known, "records": [kept(record(tmp_path))]}], NOW)
+    assert not [path for path in files if ".." in path or path.startswith("/")]
+
+
+# --- the command, the modules ---
+
+
+def run_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    folder = tmp_path / "etc"
+    folder.mkdir(exist_ok=True)
+    (folder / "shop.json").write_text(json.dumps(settings(tmp_path)))
+    code = cli.main([*words, "--config-directory", str(folder)])
+    return code, capsys.readouterr().out
+
+
+def test_the_command_lists_and_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(tmp_path, capsys, "report")[1].startswith("NEVER DONE")
+    path, one = evidence_store.write(make_config(tmp_path), record(tmp_path))
+    code, said = run_command(tmp_path, capsys, "report")
+    assert (code, said.splitlines()[0].split()[:3]) == (0, ["PASS", one["id"], "recovery"])
+    for form in ("text", "html", "markdown", "junit", "metrics", "json"):
+        code, said = run_command(tmp_path, capsys, "report", one["id"], "--format", form)
+        assert (code, bool(said)) == (0, True), form
+    assert json.loads(run_command(tmp_path, capsys, "report", one["id"], "--format", "json")[1]) == one
+    assert run_command(tmp_path, capsys, "report", "database_20200101_000000")[0] == 5
+    path.write_text(path.read_text().replace("mika", "rika"))
+    assert run_command(tmp_path, capsys, "report")[0] == run_command(tmp_path, capsys, "report", one["id"])[0] == 6
+
+
+def test_the_command_writes_the_pages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evidence_store.write(make_config(tmp_path), record(tmp_path))
+    code, _ = run_command(tmp_path, capsys, "report", "--output", str(tmp_path / "out"))
+    assert code == 0
+    pages = sorted(one.suffix for one in (tmp_path / "out").rglob("*") if one.is_file())
+    assert pages == [".html", ".html", ".json", ".md", ".prom", ".xml"]
+    assert {one.stat().st_mode & 0o077 for one in (tmp_path / "out").rglob("*")} == {0}
+
+
+def test_people_add_findings_and_sign_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, one = evidence_store.write(make_config(tmp_path), record(tmp_path))
+    words = ("review", one["id"], "--finding", "alarm earlier")
+    assert run_command(tmp_path, capsys, *words)[0] == 2, "whose, and by when?"
+    assert run_command(tmp_path, capsys, *words, "--owner", "mika", "--due", "2026-02-30")[0] == 2
+    assert run_command(tmp_path, capsys, *words, "--owner", "mika", "--due", "2026-12-01")[0] == 0
+    assert run_command(tmp_path, capsys, "review", one["id"])[0] == 2
+    assert run_command(tmp_path, capsys, "review", one["id"], "--sign-off", "rin", "--note", "read")[0] == 0
+    after = evidence_store.load(make_config(tmp_path), one["id"])
+    assert (after.problem, problems(after.record)) == ("", [])
+    assert after.record["findings"] == [{"what": "alarm earlier", "owner": "mika", "due": "2026-12-01"}]
+    assert after.record["sign_off"]["by"] == "rin"
+    assert run_command(tmp_path, capsys, *words, "--owner", "x", "--due", "2026-12-01")[0] == 2, "that is final"
+    path = tmp_path / "state/evidence" / f"{one['id']}.json"
+    path.write_text(path.read_text().replace("rows and content equal", "rows equal"))
+    assert run_command(tmp_path, capsys, "review", one["id"], "--sign-off", "x")[0] == 6
