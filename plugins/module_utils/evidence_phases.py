@@ -94,7 +94,7 @@ def steps(phase: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 def rpo(backup: Optional[Mapping[str, Any]], phases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """How much time may be lost: from the backup's instant to when the writers were stopped. seconds: None unknown."""
-    restored = any(one["name"] == "restore" for one in phases)
+    restored = any(one["name"] in ("restore", "database") for one in phases)  # a site's phases are its components
     if not backup or not restored:
         return {"seconds": None, "target_seconds": None, "how": "no data was restored from a backup"}
     stopped = next((one["finished_at"] for one in phases if one["name"] == "protect"), phases[0]["started_at"])

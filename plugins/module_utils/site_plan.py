@@ -21,11 +21,13 @@ from . import (
     config_proof,
     config_restore,
     copies,
+    frontend_site,
     objects_choose,
     objects_proof,
     points,
     repository,
     site_scope,
+    site_show,
     site_state,
 )
 from .catalog import Entry
@@ -88,7 +90,7 @@ def make(
     """
     refuse_living(config, request, here, others)
     last = here["recovery"]
-    scope = [line for name, seen in others.items() for line in _scope(name, seen)]
+    scope = [line for name, seen in others.items() for line in _scope(name, seen)] + _frontend(config)
     unsure = [name for name, seen in others.items() if not isinstance(seen, Mapping)]
     made: dict[str, Any] = {
         "needed": True, "ready": False, "why": "the site is to be recovered here", "condition": _condition(others),
@@ -103,7 +105,7 @@ def make(
             f"the vault was not read, so neither the recovery point nor the key is known to be good: {missing} are not"
             " on this machine. With the confirmation they are installed, and the vault is read, before anything else"
         )
-        return {**made, "steps": _steps(config, made)}
+        return {**made, "steps": site_show.steps(config, made)}
     if site_state.unfinished(last) and request.identity in LATEST and request.before is None:
         log(f"an earlier run has begun to recover to {last['point']} and did not end: going on with it")
         request = Request(last["point"], None, request.rehearsal, request.key, request.cutover)
@@ -131,6 +133,8 @@ def make(
         parts={name: one.id for name, one in chosen.parts.items()},
         place=place,
         images=dict(point.images),
+        recovery_point=request.identity if request.identity not in LATEST else "",
+        location=copies.place(config) if place == VAULT else store.location("database", chosen.parts["database"].id),
         checks=[one.as_dict() for one in chosen.checks],
         done=site_state.done(last, point.id),
         backup={
@@ -139,6 +143,7 @@ def make(
             "size": sum(one.size for one in chosen.parts.values()),
             "age_seconds": int((now - point.taken_at).total_seconds()),
             "consistency": point.consistency,
+            "details": {"server_version_num": chosen.parts["database"].details.get("server_version_num")},
         },
     )
     if "config" in chosen.parts and locked(chosen.parts["config"], request):
@@ -146,7 +151,7 @@ def make(
             f"the key that opens the secrets of {chosen.parts['config'].id}: -e identity_file=<a file here>"
         )
         made["unchecked"].append(f"whether the key opens the configuration: none was given ({made['lacking']})")
-    return {**made, "steps": _steps(config, made)}
+    return {**made, "steps": site_show.steps(config, made)}
 
 
 def refuse_living(
@@ -198,6 +203,17 @@ def _scope(name: str, seen: Any) -> list[str]:
     return site_scope.described(
         name, seen if isinstance(seen, dict) else None, "" if isinstance(seen, dict) else str(seen)
     )
+
+
+def _frontend(config: Config) -> list[str]:
+    """It is on no machine of ours: it is only asked whether it answers."""
+    if not config.frontend.url:
+        return []
+    seen = frontend_site.look(
+        config.frontend.url, config.frontend.marker, ca_bundle=config.frontend.ca_bundle, timeout=5
+    )
+    how = "answers" if seen.up else f"does not answer as it should ({seen.problem}) -> lifeboat.dr.recover_frontend"
+    return [f"the frontend {config.frontend.url} {how}"]
 
 
 def _condition(others: Mapping[str, Any]) -> str:
@@ -359,68 +375,3 @@ def _warnings(here: Mapping[str, Any], chosen: Chosen) -> list[str]:
     if here["stopped"]:
         lines.append(f"{', '.join(here['stopped'])} are on this machine and stopped: their data is put aside, not used")
     return lines
-
-
-def _steps(config: Config, made: Mapping[str, Any]) -> list[str]:
-    """What will be done, in the words of the runbook and the order of the seed, one line a step."""
-    machine, parts, rehearsal = made["machine"], made["parts"], made["rehearsal"]
-    from_ = f" from {parts['config']}" if parts.get("config") else ""
-    engine = (
-        f"Docker Engine {machine['engine']} and Compose {machine['compose']} are here already"
-        if machine["engine"] and machine["compose"]
-        else "install Docker Engine and Compose from the distribution, start and enable them"
-    )
-    checked = f"done: {len(made['checks'])} checks" if made["ready"] else "first, as soon as it can be read"
-    steps = [
-        "scope: what is lost and what lives: done, see above",
-        f"verify the backups: every artefact in the vault, by its SHA-256, and the key: {checked}",
-        *([f"build: {engine}"] if config.runtime.type == "compose" else []),
-        f"configure: compose files, .env and secrets{from_}, what is in the way put aside; then Lifeboat's own",
-        "fetch: the recovery point out of the vault into this machine's repository",
-        f"images: {len(made['images']) or 'all'} services, from the backup's archive, else pulled",
-        f"database: a fresh {config.database.service}, roles, {parts.get('database', 'the dump')}; proved before use",
-    ]
-    if config.objects.bucket:
-        what = f"every object of {parts.get('objects', 'the backup')}"
-        steps.append(f"objects: a fresh bucket {config.objects.bucket}, {what}, compared with its listing")
-    steps.append("verify: start all services, wait for their health, ask the endpoints, rows against objects")
-    if rehearsal:
-        return [*steps, "record: evidence; a rehearsal does not cut over and takes no backup"]
-    cutover = (
-        f"run {made['cutover']}"
-        if made["cutover"]
-        else "no hook is set (site_recovery_cutover): send your users here yourself"
-    )
-    return [
-        *steps,
-        f"cutover, only after every check passed: {cutover}",
-        "protect: install the backups and their schedule here, take the first recovery point",
-        "record: evidence with the time of each phase",
-    ]
-
-
-def text(made: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """The plan for a terminal, as an operator reads it before typing the confirmation."""
-    machine, backup = made["machine"], made["backup"]
-    lines = [f"the site is {made['condition']}", *(f"  {one}" for one in made["findings"])]
-    engine = (
-        f"engine {machine['engine']}, Compose {machine['compose'] or 'missing'}" if machine["engine"] else "no engine"
-    )
-    lines.append(
-        f"target {here['host']}: {machine['system']}, {machine['cpus']} CPUs, {human(machine['free_bytes'])} free at"
-        f" {machine['free_at']}, {engine}"
-    )
-    lines += [f"  {one}" for one in site_scope.described("it", dict(here))]
-    lines += [f"  not checked: {one}" for one in made["unchecked"]]
-    lines.append(f"{'to do' if made['needed'] else 'nothing to do'}: {made['why']}")
-    if backup and made["parts"]:
-        lines.append(
-            f"recovery point: {backup['id']}, the rows of {backup['taken_at']}, {backup['age_seconds'] // 60} minutes"
-            f" old, consistency {backup['consistency']}; what was written later is lost"
-        )
-        lines += [f"  {name}: {identity}" for name, identity in made["parts"].items()]
-    lines += [f"  {one['result']}  {one['name']}: {one['detail']}" for one in made["checks"]]
-    lines += [f"  WARNING: {one}" for one in made["warnings"]]
-    lines += [f"  passed over {one['id']}: {one['problem']}" for one in made["passed_over"]]
-    lines += [f"  done by an earlier run: {', '.join(made['done'])}"] if made["done"] else []
-    return lines + [f"  {number}. {step}" for number, step in enumerate(made["steps"], 1)]

@@ -95,7 +95,7 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import manifest, site_plan, site_scope
+from ansible_collections.lifeboat.dr.plugins.module_utils import manifest, site_plan, site_scope, site_show
 from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
 
 
@@ -110,7 +110,7 @@ def work(task: Task) -> dict[str, Any]:
     )
     here = site_scope.look(task.config, deep=True, log=task.log)
     made = site_plan.make(task.config, request, here, given["others"], log=task.log)
-    return {"plan": made, "needed": made["needed"], "ready": made["ready"], "text": site_plan.text(made, here)}
+    return {"plan": made, "needed": made["needed"], "ready": made["ready"], "text": site_show.text(made, here)}
 
 
 def main() -> None:

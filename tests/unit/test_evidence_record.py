@@ -111,6 +111,8 @@ def test_rpo_is_the_time_until_the_writers_stopped(tmp_path: Path) -> None:
     assert build(tmp_path, planned=planned)["rpo"]["seconds"] == 603.0
     assert build(tmp_path, planned=planned, phases=[phase("assess", 0, 1)])["rpo"]["seconds"] is None
     assert build(tmp_path, planned={**PLAN, "backup": None})["rpo"]["seconds"] is None
+    site = build(tmp_path, scenario="site", planned=planned, phases=[phase("assess", 0, 1), phase("database", 1, 9)])
+    assert site["rpo"]["seconds"] == 600.0, "nobody knows when it died: until the recovery began, at most"
 
 
 CHOSEN: list[tuple[str, dict[str, Any], str]] = [

@@ -18,6 +18,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     site_files,
     site_plan,
     site_scope,
+    site_show,
     stack_images,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.checks import PASS, Check
@@ -58,7 +59,7 @@ def test_site_plan_never_changes(run: Run, machine: dict[str, Any], monkeypatch:
         return {"needed": True, "ready": True}
 
     monkeypatch.setattr(site_plan, "make", make)
-    monkeypatch.setattr(site_plan, "text", lambda made, here: ["the plan"])
+    monkeypatch.setattr(site_show, "text", lambda made, here: ["the plan"])
     result = run(
         "site_plan", others={"app1": "gone"}, recovery_time="2026-11-24T12:00:00Z", identity=KEY, rehearsal=True
     )

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import config_restore, objects_proof, points, site_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    config_restore,
+    objects_proof,
+    points,
+    site_plan,
+    site_show,
+)
 from ansible_collections.lifeboat.dr.plugins.module_utils.checks import FAIL, PASS, Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
     IntegrityError,
@@ -88,10 +94,10 @@ def test_a_lost_site_is_planned_to_the_newest_point_and_every_step_is_shown(worl
     starts = [one.partition(":")[0].partition(",")[0] for one in made["steps"]]
     assert starts == [
         "scope", "verify the backups", "build", "configure", "fetch", "images", "database", "objects", "verify",
-        "cutover", "protect", "record",
+        "cutover", "backups", "record",
     ]  # fmt: skip
     assert "run /ops/dns.yml" in "".join(made["steps"])
-    said = site_plan.text(made, EMPTY)
+    said = site_show.text(made, EMPTY)
     assert any(line.startswith("to do: the site is to be recovered here") for line in said)
     assert any("app1: lost, it cannot be reached (connection timed out)" in line for line in said)
 
@@ -99,7 +105,7 @@ def test_a_lost_site_is_planned_to_the_newest_point_and_every_step_is_shown(worl
 def test_a_rehearsal_neither_cuts_over_nor_takes_backups(world: World) -> None:
     world.point()
     steps = world.make(Request(rehearsal=True), others={"app1": LIVING})["steps"]
-    assert not [one for one in steps if one.startswith(("cutover", "protect"))]
+    assert not [one for one in steps if one.startswith(("cutover", "backups"))]
 
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
@@ -228,7 +234,7 @@ def test_a_machine_that_cannot_read_the_vault_yet_gets_a_plan_that_says_so(world
     made = world.make(here={**EMPTY, "machine": {**MACHINE, "missing": ["python3-boto3", "age"]}})
     assert (made["needed"], made["ready"], made["backup"]) == (True, False, None)
     assert "python3-boto3 and age are not on this machine" in made["unchecked"][0]
-    assert any("not checked" in line for line in site_plan.text(made, EMPTY))
+    assert any("not checked" in line for line in site_show.text(made, EMPTY))
 
 
 def remembered(point: str, *, ended: bool = True, rehearsal: bool = False) -> dict[str, Any]:
@@ -252,7 +258,7 @@ def test_a_site_that_was_recovered_and_runs_is_left_alone(world: World, asked: s
     world.point(5)  # its own first backup, newer than what it was recovered to
     made = world.make(Request(asked), here=recovered(point))
     assert (made["needed"], made["steps"]) == (False, [])
-    assert "nothing to do: the site was recovered to 20261124_120000" in "\n".join(site_plan.text(made, EMPTY))
+    assert "nothing to do: the site was recovered to 20261124_120000" in "\n".join(site_show.text(made, EMPTY))
     assert not world.make(Request(before=NOW + timedelta(hours=1)), here=recovered(point))["needed"]
 
 
@@ -286,7 +292,7 @@ def test_an_unfinished_recovery_is_gone_on_with_although_a_newer_point_is_there(
     made = world.make(here=recovered(point, ended=False))
     assert (made["needed"], made["backup"]["id"], made["done"]) == (True, point, ["database"])
     assert "has not ended" in made["why"]
-    assert any("done by an earlier run: database" in line for line in site_plan.text(made, EMPTY))
+    assert any("done by an earlier run: database" in line for line in site_show.text(made, EMPTY))
 
 
 def test_without_a_vault_there_is_nothing_to_recover_from(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ def test_the_plan_shows_every_step_and_changes_nothing(spare1: Host, burned: Sit
     for words in (
         "lost, it cannot be reached", "which does not prove that it is off", "python3-boto3 and age are not on this",
         "scope:", "verify the backups:", "build: install Docker Engine", "configure:", "images:", "database:",
-        "objects:", "verify:", "cutover", "protect:", "record:", f"-e confirm={SPARE}",
+        "objects:", "verify:", "cutover", "backups:", "record:", f"-e confirm={SPARE}",
     ):  # fmt: skip
         assert words in plan.said, words
     assert bare(spare1) == before
