@@ -33,6 +33,7 @@ lint: setup ## Style, types, and every rule of ansible-lint's production profile
 	ansible-lint --offline -q
 	antsibull-changelog lint
 	python docs/generate.py --check
+	python docs/generate_awx.py --check
 	@echo "lint: no warning"
 
 unit: setup ## Fast tests of the core and the modules
@@ -61,8 +62,9 @@ lab: setup ## Boot the lab: app1, vault1, spare1
 drill: lab ## Break the lab for real and recover it: make drill SCENARIO=database (tests/lab/drill has the others)
 	@tests/lab/drill.sh $(SCENARIO)
 
-docs: setup ## Write docs/modules.md from the modules
+docs: setup ## Write docs/modules.md from the modules, AWX's job templates from the playbooks
 	python docs/generate.py
+	python docs/generate_awx.py
 
 lab-down: setup ## Remove the lab; its images stay
 	@ansible-playbook molecule/shared/destroy.yml

@@ -257,7 +257,8 @@ def test_every_task_file_of_a_role_is_included() -> None:
 
 def test_roles_know_no_group() -> None:
     """Who is a database server is the inventory's matter; a role that says groups['x'] works in one inventory only."""
-    for path in sorted(ROOT.glob("roles/*/*/*")):
+    tables = [ROOT / "roles/awx/files/templates.json"]  # of the playbooks, which do know
+    for path in sorted({*ROOT.glob("roles/*/*/*")} - {*tables}):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"\bgroups\s*[\[.]|\bgroup_names\b|lifeboat_stacks", text), path
 

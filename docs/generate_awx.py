@@ -1,0 +1,169 @@
+#!/usr/bin/env python3
+"""Write roles/awx/files/templates.json, one job template and survey for each playbook, from the playbooks themselves.
+
+A survey asks what the playbook takes: the variables that its roles' argument specs and its modules' options read, with
+their types, choices and defaults. `--check` fails where the file is not what it would be.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "roles" / "awx" / "files" / "templates.json"
+VARIABLE = re.compile(r"(?<![\w.'\"|])([a-z]\w*) \| (?:default|mandatory)\(([^()]*|[^()]*\(.*)\)")
+NOT_OURS = re.compile(r"lifeboat_|ansible_|item$|inventory_|now$")
+ROLES = tuple(f"{path.name}_" for path in (ROOT / "roles").iterdir())
+# Asked in the same words everywhere.
+KNOWN: dict[str, dict[str, Any]] = {
+    "target": {"type": "str", "description": "Hosts or groups of the inventory to work on."},
+    "confirm": {
+        "type": "str",
+        "default": "",
+        "description": "The host's inventory name, to act on it. Empty: only plan.",
+    },
+}
+# Taken, and asked by nobody: why.
+NOT_ASKED = {
+    "identity_file": "a credential of the type `Lifeboat escrowed key` brings it as a file",
+    "checklist_directory": "a job's files are gone when it ends; the list is its output",
+    "report_directory": "a job's files are gone when it ends",
+}
+# What changes something without a confirmation, because nothing is lost by it or because it is asked for by running it.
+CHANGES = ("deploy", "backup", "verify", "prune", "escrow", "awx")
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def literal(text: str) -> Any:
+    """The default as it stands in the playbook; what is no literal has none here."""
+    words = {"true": True, "false": False, "omit": ""}
+    try:
+        return words[text] if text in words else ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return ""
+
+
+def plain(description: Any) -> str:
+    text = " ".join(description) if isinstance(description, list) else str(description)
+    return " ".join(re.sub(r"\b[A-Z]\(([^)]*)\)", r"\1", text).split())
+
+
+def options_of_module(name: str) -> dict[str, Any]:
+    source = (ROOT / "plugins" / "modules" / f"{name}.py").read_text(encoding="utf-8")
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "DOCUMENTATION":
+            found: dict[str, Any] = yaml.safe_load(ast.literal_eval(node.value)).get("options") or {}
+            return found
+    return {}
+
+
+def strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from strings(one)
+
+
+def variables(text: str) -> Iterator[tuple[str, Any]]:
+    for name, default in VARIABLE.findall(text):
+        if not NOT_OURS.match(name) and not name.startswith(ROLES):
+            yield name, literal(default)
+
+
+def of_roles(play: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for role in play.get("roles", []):
+        name = role["role"].rpartition(".")[2]
+        options = load(ROOT / "roles" / name / "meta" / "argument_specs.yml")["argument_specs"]["main"]["options"]
+        given = {**role, **role.get("vars", {})}
+        for option, spec in options.items():
+            for variable, default in variables(str(spec.get("default", ""))) if option not in given else ():
+                yield variable, {**spec, "default": default}
+
+
+def of_tasks(play: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for task in play.get("tasks", []):
+        for key, arguments in task.items():
+            options = options_of_module(key.rpartition(".")[2]) if key.startswith("lifeboat.dr.") else {}
+            for option, value in (arguments or {}).items() if options else ():
+                spec = options.get(option, {}) if "==" not in str(value) else {}
+                for text in strings(value):
+                    for variable, default in variables(text):
+                        yield variable, {**spec, "default": default}
+            for text in strings(arguments) if not options else ():
+                for variable, default in variables(text):
+                    yield variable, {"default": default}
+
+
+def question(name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """As AWX keeps it. A truth is a choice of two words: AWX has no other, and passes them on as text."""
+    kind, default = spec.get("type", "str"), spec.get("default", "")
+    asked: dict[str, Any] = {
+        "question_name": name.replace("_", " ").capitalize(),
+        "question_description": plain(spec.get("description", "")),
+        "variable": name,
+        "required": False,
+        "type": "text",
+        "choices": [],
+        "default": default,
+        "min": None,
+        "max": None,
+    }
+    if kind == "bool":
+        asked.update(type="multiplechoice", choices=["false", "true"], default=str(bool(default)).lower())
+    elif spec.get("choices"):
+        asked.update(type="multiplechoice", choices=[str(one) for one in spec["choices"]], default=str(default))
+    elif kind in ("int", "float"):
+        asked.update(type={"int": "integer", "float": "float"}[kind], default=default or 0, min=0, max=2**31 - 1)
+    else:
+        asked.update(type="password" if spec.get("no_log") else "text", default=str(default or ""), min=0, max=1024)
+    # An answer left empty is text, which no number, choice or host is.
+    asked["required"] = asked["type"] in ("multiplechoice", "integer", "float") or name == "target"
+    return asked
+
+
+def template(path: Path) -> dict[str, Any]:
+    (play,) = load(path)
+    found: dict[str, dict[str, Any]] = {}
+    for name, default in variables(play["hosts"]):
+        found[name] = {**KNOWN[name], "default": default}
+    for name, spec in [*of_roles(play), *of_tasks(play)]:
+        if name not in found or not found[name].get("type"):
+            found[name] = {**spec, **KNOWN.get(name, {})}
+    asked = sorted((one for one in found if one not in NOT_ASKED), key=lambda one: (one != "target", one == "confirm"))
+    return {
+        "name": f"lifeboat {path.stem}",
+        "playbook": f"playbooks/{path.name}",
+        "description": play["name"],
+        "changes": "with confirm" if "confirm" in found else "always" if path.stem in CHANGES else "nothing",
+        "not_asked": sorted(one for one in found if one in NOT_ASKED),
+        "survey": [question(name, found[name]) for name in asked],
+    }
+
+
+def main() -> int:
+    made = [template(path) for path in sorted((ROOT / "playbooks").glob("*.yml"))]
+    text = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
+    if "--check" in sys.argv[1:]:
+        if not TARGET.is_file() or TARGET.read_text(encoding="utf-8") != text:
+            print(f"{TARGET.relative_to(ROOT)} is not what the playbooks say: run make docs", file=sys.stderr)
+            return 1
+        return 0
+    TARGET.write_text(text, encoding="utf-8")
+    print(f"wrote {TARGET.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

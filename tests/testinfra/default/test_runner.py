@@ -1,0 +1,63 @@
+"""As AWX runs it: ansible-runner, a playbook by its path, and every answer of the survey as text."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import ansible_runner
+import pytest
+from support import ROOT, Stack
+
+SURVEY = next(
+    one["survey"]
+    for one in json.loads((ROOT / "roles/awx/files/templates.json").read_text(encoding="utf-8"))
+    if one["playbook"] == "playbooks/recover_database.yml"
+)
+
+
+def launch(folder: Path, *words: str, **answers: str) -> Any:
+    given = {one["variable"]: str(one["default"]) for one in SURVEY}
+    return ansible_runner.run(
+        private_data_dir=str(folder),
+        project_dir=str(ROOT),
+        playbook="playbooks/recover_database.yml",
+        inventory=str(ROOT / "molecule/inventory"),
+        extravars={**given, **answers},
+        envvars={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        cmdline=" ".join(words) or None,
+        quiet=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def backed_up(shop: Stack) -> str:
+    code, taken = shop.host.lifeboat("backup", "database")
+    assert code == 0
+    return str(taken["id"])
+
+
+@pytest.mark.parametrize(
+    ("words", "answers", "needed"),
+    [
+        ((), {}, False),
+        ((), {"recovery_point": "", "recovery_time": "", "reason": ""}, False),
+        ((), {"force": "true"}, True),
+        (("--check",), {"force": "true", "confirm": "test-app1"}, True),
+    ],
+    ids=["defaults", "empty", "plan", "dry run"],
+)
+def test_a_recovery_is_planned(
+    shop: Stack, backed_up: str, tmp_path: Path, words: tuple[str, ...], answers: dict[str, str], needed: bool
+) -> None:
+    before = (shop.host.world(), shop.portrait())
+    ran = launch(tmp_path, *words, **answers)
+    events = [one["event_data"] for one in ran.events if one["event"] == "runner_on_ok"]
+    said = "".join(one["stdout"] for one in ran.events)
+    assert ran.status == "successful", said
+    plans = [one["res"]["plan"] for one in events if "plan" in one.get("res", {})]
+    assert [(plan["needed"], plan["backup"]["id"]) for plan in plans[:1]] == [(needed, backed_up)], said
+    assert (shop.host.world(), shop.portrait()) == before

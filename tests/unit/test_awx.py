@@ -1,0 +1,429 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""AWX without an AWX: playbooks, argument specs and surveys agree; what is sent is what AWX's modules take."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import ansible_runner
+import pytest
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+from dateutil import rrule
+from test_collection import argument_spec
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLE = ROOT / "roles" / "awx"
+PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+TEMPLATES: list[dict[str, Any]] = json.loads((ROLE / "files/templates.json").read_text(encoding="utf-8"))
+CREDENTIAL_TYPES = json.loads((ROLE / "files/credential_types.json").read_text(encoding="utf-8"))
+BY_PLAYBOOK = {Path(one["playbook"]).stem: one for one in TEMPLATES}
+
+
+def trusted(value: Any) -> Any:
+    """As Ansible marks what it read from its own files: only that may be a template."""
+    if isinstance(value, str):
+        return trust_as_template(value)
+    if isinstance(value, dict):
+        return {key: trusted(one) for key, one in value.items()}
+    return [trusted(one) for one in value] if isinstance(value, list) else value
+
+
+def render(value: Any, variables: dict[str, Any]) -> Any:
+    return Templar(loader=DataLoader(), variables=variables).template(trusted(value))
+
+
+# --- one template a playbook, and its survey ---
+
+
+def test_the_data_is_what_the_playbooks_say() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs/generate_awx.py"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_playbook_has_one_template_and_every_template_a_playbook() -> None:
+    assert [one["playbook"] for one in TEMPLATES] == [f"playbooks/{path.name}" for path in PLAYBOOKS]
+    assert len({one["name"] for one in TEMPLATES}) == len(TEMPLATES)
+
+
+def taken(path: Path) -> set[str]:
+    """The variables that a playbook takes, found in another way than the generator does: by who defaults them."""
+    (play,) = load(path)
+    text = path.read_text(encoding="utf-8")
+    for role in play.get("roles", []):
+        name = role["role"].rpartition(".")[2]
+        given = {**role, **role.get("vars", {})}
+        defaults = load(ROOT / "roles" / name / "defaults/main.yml")
+        text += json.dumps({key: one for key, one in defaults.items() if key not in given})
+    found = set(re.findall(r"(?<![.\w])([a-z]\w*) ?\| ?(?:default|mandatory)\b", text))
+    roles = tuple(f"{path.name}_" for path in (ROOT / "roles").iterdir())
+    return {one for one in found if not one.startswith(("lifeboat_", "ansible_", "item", *roles))}
+
+
+@pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.stem)
+def test_a_survey_asks_for_what_its_playbook_takes_and_for_nothing_else(path: Path) -> None:
+    template = BY_PLAYBOOK[path.stem]
+    asked = [one["variable"] for one in template["survey"]]
+    assert set(asked) | set(template["not_asked"]) == taken(path)
+    assert not set(asked) & set(template["not_asked"])
+    assert len(asked) == len(set(asked))
+    assert asked[0] == "target"
+    assert template["description"] == load(path)[0]["name"]
+    assert ("confirm" in asked) == (template["changes"] == "with confirm")
+
+
+def test_a_survey_that_a_person_wrote_down() -> None:
+    """The generator is not its own witness."""
+    asked = {one["variable"]: one for one in BY_PLAYBOOK["recover_database"]["survey"]}
+    assert {name: (one["type"], one["choices"], one["default"]) for name, one in asked.items()} == {
+        "target": ("text", [], "lifeboat_stacks"),
+        "recovery_point": ("text", [], "latest"),
+        "recovery_time": ("text", [], ""),
+        "reason": ("text", [], ""),
+        "force": ("multiplechoice", ["false", "true"], "false"),
+        "method": ("multiplechoice", ["auto", "swap", "rebuild"], "auto"),
+        "confirm": ("text", [], ""),
+    }
+    assert list(asked)[-1] == "confirm", "what acts is asked last"
+    assert asked["target"]["required"]
+    assert not asked["confirm"]["required"], "without it, it only plans"
+
+
+QUESTION = {
+    "question_name", "question_description", "variable", "required", "type", "choices", "default", "min", "max",
+}  # fmt: skip
+
+
+def assert_survey(spec: dict[str, Any]) -> None:
+    """What AWX 24 refuses otherwise: api/views/__init__.py, JobTemplateSurveySpec._validate_spec_data."""
+    assert all(isinstance(spec[key], str) for key in ("name", "description"))
+    assert spec["spec"]
+    for one in spec["spec"]:
+        assert set(one) == QUESTION
+        assert one["type"] in ("text", "textarea", "password", "integer", "float", "multiplechoice", "multiselect")
+        assert isinstance(one["required"], bool)
+        assert one["question_name"] and one["variable"].isidentifier()
+        default = one["default"]
+        if one["type"] == "multiplechoice":
+            assert one["choices"] and all(isinstance(each, str) and each for each in one["choices"])
+            assert default in one["choices"]
+        elif one["type"] in ("integer", "float"):
+            assert isinstance(default, (int, float)) and not isinstance(default, bool)
+            assert one["min"] <= default <= one["max"]
+        else:
+            assert isinstance(default, str) and len(default) <= one["max"]
+            assert one["min"] <= len(default) or not one["default"]
+            assert not one["required"] or one["min"] > 0 or default
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda one: one["name"])
+def test_surveys_are_as_awx_takes_them(template: dict[str, Any]) -> None:
+    assert_survey({"name": "x", "description": "x", "spec": template["survey"]})
+    for one in template["survey"]:
+        assert not re.search(r"\b[A-Z]\(", one["question_description"]), "markup of ansible-doc"
+
+
+# --- answers arrive as text ---
+
+
+def answers(template: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What AWX passes on: every default; every choice; numbers as text, as its API brings them; optional ones empty."""
+    plain = {one["variable"]: one["default"] for one in template["survey"]}
+    yield "defaults", plain
+    yield "all text", {name: str(value) for name, value in plain.items()}
+    for one in template["survey"]:
+        for choice in one["choices"]:
+            yield f"{one['variable']}={choice}", {**plain, one["variable"]: choice}
+        if not one["required"]:
+            yield f"no {one['variable']}", {**plain, one["variable"]: ""}
+
+
+def calls(path: Path) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """(who, argument spec, arguments as templates) of each role and each module of a playbook."""
+    (play,) = load(path)
+    for role in play.get("roles", []):
+        name = role["role"].rpartition(".")[2]
+        spec = load(ROOT / "roles" / name / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+        yield name, spec, {**{key: one["default"] for key, one in spec.items()}, **role.get("vars", {})}
+    for task in play.get("tasks", []):
+        for key, arguments in task.items():
+            if key.startswith("lifeboat.dr.") and not re.search(r"__\w", json.dumps(arguments)):
+                yield key, argument_spec(key.rpartition(".")[2]), arguments
+
+
+@pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.stem)
+def test_every_answer_is_taken(path: Path) -> None:
+    """Ansible's own validator: a bool that arrives as `true`, a number as `10`, an answer that was left empty."""
+    around = {"inventory_hostname": "shop1", "lifeboat_stack": "shop"}
+    for case, given in answers(BY_PLAYBOOK[path.stem]):
+        for who, spec, arguments in calls(path):
+            rendered = {
+                key: render(value, {**around, **given})
+                for key, value in arguments.items()
+                if "lookup(" not in str(value)
+            }
+            kept = {key: value for key, value in rendered.items() if value is not None}
+            plain = {
+                key: {name: one[name] for name in ("type", "choices", "elements", "default", "no_log") if name in one}
+                for key, one in spec.items()
+            }
+            result = ArgumentSpecValidator(plain).validate(kept)
+            assert not result.error_messages, f"{case}: {who}"
+
+
+@pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.stem)
+def test_a_truth_that_arrives_as_text_is_read_as_one(path: Path) -> None:
+    """`when: x_force` fails with text since ansible-core 2.19, and `{{ 'false' }}` is true to Jinja."""
+    (play,) = load(path)
+    for role in play.get("roles", []):
+        folder = ROOT / "roles" / role["role"].rpartition(".")[2]
+        spec = load(folder / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+        for name in [key for key, one in spec.items() if one["type"] == "bool"]:
+            for file in [*folder.glob("tasks/*.yml"), *folder.glob("vars/*.yml")]:
+                for line in file.read_text(encoding="utf-8").splitlines():
+                    tested = re.search(rf"\bwhen:.*\b{name}\b|\bif {name}\b|\b(and|or|not) {name}\b", line)
+                    assert not tested or re.search(rf"\b{name} \| bool", line), f"{file.name}: {line}"
+
+
+# --- what the role sends ---
+
+
+@functools.cache
+def awx_spec(module: str) -> dict[str, Any]:
+    """What a module of awx.awx hands to its own base class, by running its main() as far as that."""
+
+    class Seen(Exception):
+        pass
+
+    loaded = importlib.import_module(f"ansible_collections.awx.awx.plugins.modules.{module}")
+    given: dict[str, Any] = {}
+
+    def see(*words: Any, **options: Any) -> None:
+        given.update(options or {"argument_spec": words[0]})
+        raise Seen
+
+    with mock.patch.object(loaded, "ControllerAPIModule", see), pytest.raises(Seen):
+        loaded.main()
+    found: dict[str, Any] = given["argument_spec"]
+    return found
+
+
+SETTINGS: dict[str, Any] = {
+    "awx_project_url": "https://git.example.org/lifeboat.git",
+    "awx_inventory_path": "inventories/mine",
+    "awx_execution_environment": "lifeboat-ee",
+    "awx_execution_environment_image": "registry.example.org/lifeboat-ee:0.1.0",
+    "awx_credentials": ["machines", "vault password"],
+    "awx_timezone": "Asia/Tokyo",
+    "awx_notifications": {
+        "slack": {"token": "x", "channels": ["#dr"]},
+        "pagerduty": {"token": "x", "subdomain": "shop", "service_key": "k", "client_name": "lifeboat"},
+        "email": {"host": "mail.example.org", "port": 25, "sender": "a@example.org", "recipients": ["b@example.org"],
+                  "username": "", "password": "", "use_tls": False, "use_ssl": False, "timeout": 30},
+    },
+}  # fmt: skip
+
+
+def sent(**settings: Any) -> list[tuple[str, dict[str, Any]]]:
+    """(module, arguments) of every call that the role makes, rendered as Ansible would."""
+    variables = {
+        **trusted(load(ROLE / "defaults/main.yml")), **trusted(load(ROLE / "vars/main.yml")),
+        # Read by a lookup, which needs more of Ansible than is here; its text is no template there either.
+        "__awx_templates": TEMPLATES, "__awx_credential_types": CREDENTIAL_TYPES, **settings,
+    }  # fmt: skip
+    found = []
+    for part in load(ROLE / "tasks/main.yml"):
+        for task in load(ROLE / "tasks" / part["ansible.builtin.include_tasks"]):
+            (key,) = [one for one in task if one.startswith("awx.awx.")]
+            for item in render(task["loop"], variables) if "loop" in task else [None]:
+                here = {**variables, "item": item, "omit": "<omit>"}
+                if "when" in task and render("{{ (" + task["when"] + ") | string }}", here) in (False, "False"):
+                    continue
+                arguments = render(task[key], here)
+                kept = {name: one for name, one in arguments.items() if one != "<omit>"}
+                found.append((key.removeprefix("awx.awx."), kept))
+    return found
+
+
+@pytest.mark.parametrize("settings", [{}, SETTINGS], ids=["defaults", "everything"])
+def test_the_modules_of_awx_take_all_that_is_sent(settings: dict[str, Any]) -> None:
+    for module, arguments in sent(**settings):
+        result = ArgumentSpecValidator(awx_spec(module)).validate(arguments)
+        assert not result.error_messages, f"{module}: {arguments.get('name')}"
+
+
+def test_job_templates() -> None:
+    made = {one["name"]: one for module, one in sent(**SETTINGS) if module == "job_template"}
+    assert list(made) == [one["name"] for one in TEMPLATES]
+    for one in made.values():
+        assert one["allow_simultaneous"] is False
+        assert one["ask_job_type_on_launch"] is True, "the dry run"
+        assert one["survey_enabled"] is True
+        assert (ROOT / one["playbook"]).is_file()
+        assert one["credentials"] == SETTINGS["awx_credentials"]
+        assert sorted(one["notification_templates_error"]) == ["lifeboat email", "lifeboat pagerduty", "lifeboat slack"]
+        assert_survey(one["survey_spec"])
+    asks = {name for name, one in made.items() if one["ask_credential_on_launch"]}
+    assert {one["name"] for one in TEMPLATES if "identity_file" in one["not_asked"]} <= asks
+
+
+def test_without_notifications_none_are_made() -> None:
+    modules = [module for module, _ in sent()]
+    assert "notification_template" not in modules
+    assert {"project", "inventory", "execution_environment"}.isdisjoint(modules), "they are there already"
+
+
+def test_secrets_are_not_logged_and_are_in_no_data() -> None:
+    tasks = load(ROLE / "tasks/notifications.yml")
+    assert [one["no_log"] for one in tasks] == [True]
+    types = {one["name"]: one for module, one in sent() if module == "credential_type"}
+    assert len(types) == 3
+    for one in types.values():
+        fields = {field["id"]: field.get("secret", False) for field in one["inputs"]["fields"]}
+        assert set(one["inputs"]["required"]) <= set(fields)
+        used = set(re.findall(r"{{ (\w+) }}", json.dumps(one["injectors"])))
+        assert used == set(fields), "AWX renders these, not Ansible"
+        assert any(fields.values())
+
+
+def test_schedules() -> None:
+    made = {one["name"]: one for module, one in sent(**SETTINGS) if module == "schedule"}
+    surveys = {one["name"]: {each["variable"]: each for each in one["survey"]} for one in TEMPLATES}
+    for one in made.values():
+        start, rule = one["rrule"].split(" ")
+        assert start.startswith("DTSTART;TZID=Asia/Tokyo:")
+        assert re.search(r"\bINTERVAL=\d+", rule), "AWX refuses a rule without one"
+        moment = datetime.strptime(start.rpartition(":")[2], "%Y%m%dT%H%M%S").replace(tzinfo=timezone.utc)
+        runs = rrule.rrulestr(f"DTSTART:{moment:%Y%m%dT%H%M%SZ}\n{rule}")
+        year = runs.between(moment - timedelta(days=1), moment + timedelta(days=365))
+        assert len(year) in (365, 52, 12, 4), one["name"]
+        for name, value in one["extra_data"].items():
+            asked = surveys[one["unified_job_template"]][name]
+            assert not asked["choices"] or value in asked["choices"]
+    assert made["lifeboat checklist, every day"]["enabled"] is True
+    for name in ("lifeboat backup, every night", "lifeboat verify, every Sunday"):
+        assert made[name]["enabled"] is False, "the hosts' cron is the master"
+        again = {one["name"]: one for module, one in sent(awx_schedule_backups="true") if module == "schedule"}
+        assert again[name]["enabled"] is True
+
+
+def test_a_drill_is_scheduled_where_a_host_for_it_is_named() -> None:
+    drills = [one for one in load(ROLE / "vars/main.yml")["__awx_schedules"] if "drill" in one["name"]]
+    assert len(drills) == 1
+    variables = trusted(load(ROLE / "defaults/main.yml"))
+    assert render(drills[0]["enabled"], variables) is False
+    assert render(drills[0]["enabled"], {**variables, "awx_drill_target": "drill1"}) is True
+
+
+def test_the_workflow_of_scenario_5() -> None:
+    (made,) = [one for module, one in sent(**SETTINGS) if module == "workflow_job_template"]
+    nodes = {one["identifier"]: one for one in made["workflow_nodes"]}
+    order, at = ["plan"], "plan"
+    while following := nodes[at].get("related", {}).get("success_nodes"):
+        (one,) = following
+        at = one["identifier"]
+        order.append(at)
+    assert order == ["plan", "approve", "recover", "look"] == list(nodes)
+    assert nodes["plan"]["job_type"] == "check", "the confirmation reaches it too, and nobody has approved"
+    assert nodes["approve"]["unified_job_template"]["type"] == "workflow_approval"
+    assert "job_type" not in nodes["recover"]
+    names = {one["name"] for one in TEMPLATES}
+    for one in nodes.values():
+        template = one["unified_job_template"]
+        assert template["type"] == "workflow_approval" or template["name"] in names
+    asked = {one["variable"] for one in made["survey_spec"]["spec"]}
+    site = {one["variable"] for one in BY_PLAYBOOK["recover_site"]["survey"]}
+    assert {"target", "confirm"} <= asked <= site
+    assert_survey(made["survey_spec"])
+    assert made["notification_templates_approvals"]
+    assert made["allow_simultaneous"] is False
+
+
+# --- where the jobs run ---
+
+
+def test_a_checkout_finds_the_collection_by_the_path_of_a_playbook() -> None:
+    """AWX runs `playbooks/x.yml` of a checkout, in which `make setup` never ran."""
+    link = ROOT / "collections/ansible_collections/lifeboat/dr"
+    assert link.is_symlink()
+    assert link.resolve() == ROOT
+    assert ":collections:" in (ROOT / "ansible.cfg").read_text(encoding="utf-8")
+
+
+def test_the_execution_environment_has_what_the_modules_need() -> None:
+    meta = load(ROOT / "meta/execution-environment.yml")
+    assert set(meta) == {"version", "dependencies"}
+    whole = load(ROOT / "execution-environment/execution-environment.yml")
+    assert whole["version"] == 3
+    for kind in ("python", "system"):
+        assert (ROOT / meta["dependencies"][kind]).is_file()
+        named = whole["dependencies"][kind]
+        assert (ROOT / "execution-environment" / named).resolve() == ROOT / meta["dependencies"][kind]
+    galaxy = load(ROOT / "galaxy.yml")["dependencies"]
+    bundled = [one["name"] for one in load(ROOT / "execution-environment/requirements.yml")["collections"]]
+    assert set(bundled) == {*galaxy, "awx.awx"}
+    pins = dict(re.findall(r"^(\S+)==(\S+)$", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE))
+    assert whole["dependencies"]["ansible_runner"]["package_pip"] == f"ansible-runner=={pins['ansible-runner']}"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What AWX has of this repository: the files that git knows, and nothing that `make setup` made."""
+    target = tmp_path_factory.mktemp("project")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in [one for one in listed.split("\0") if one and (ROOT / one).exists()]:
+        if name.startswith(("playbooks/", "plugins/", "roles/", "meta/", "collections/", "ansible.cfg", "galaxy.yml")):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name, follow_symlinks=False)
+    return target
+
+
+def test_ansible_runner_runs_a_playbook_of_a_checkout_with_answers_as_text(project: Path, tmp_path: Path) -> None:
+    """As AWX starts a job. The host has no stack and says so: the answers came as far as the module."""
+    (tmp_path / "hosts").write_text(
+        "[lifeboat_stacks]\nhere ansible_connection=local ansible_become=false"
+        f" ansible_python_interpreter={sys.executable} lifeboat_stack=no-such-stack\n"
+    )
+    given = {one["variable"]: str(one["default"]) for one in BY_PLAYBOOK["checklist"]["survey"]}
+    ran = ansible_runner.run(
+        private_data_dir=str(tmp_path),
+        project_dir=str(project),
+        playbook="playbooks/checklist.yml",
+        inventory=str(tmp_path / "hosts"),
+        extravars={**given, "period": "weekly", "ahead_days": "2"},
+        envvars={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "ANSIBLE_CONFIG": ""},
+        cmdline="--check",
+        quiet=True,
+    )
+    failed = [one["event_data"] for one in ran.events if one["event"] == "runner_on_failed"]
+    said = "".join(one["stdout"] for one in ran.events)
+    assert (ran.status, [one["task"] for one in failed]) == ("failed", ["Make its checks"]), said
+    result = failed[0]["res"]
+    assert "/etc/lifeboat/no-such-stack.json" in result["msg"]
+    assert result["remedy"] == "Run lifeboat.dr.deploy on this host first."
+    arguments = result["invocation"]["module_args"]
+    assert (arguments["period"], arguments["ahead_days"]) == ("weekly", 2.0)
