@@ -15,10 +15,12 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Optional
+from typing import Any
 
 from . import (
     checklist_incident,
+    evidence_command,
+    evidence_history,
     evidence_store,
     growth,
     prune,
@@ -32,7 +34,6 @@ from .checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
 from .config import Config
 from .dump import human
 from .errors import LifeboatError
-from .evidence import DRILL
 from .manifest import format_time, parse_time
 
 PERIODS = ("daily", "weekly", "monthly", "quarterly", "incident")
@@ -222,41 +223,24 @@ def _overdue(config: Config, now: datetime) -> Line:
     return Line(OLD, name, PASS, words, limit)
 
 
-def scenarios(config: Config) -> list[str]:
-    """What can be lost of this stack, and so must be drilled."""
-    found = ["database", *(["object_storage"] if config.objects.bucket else []), "backend"]
-    found += ["frontend"] if config.frontend.url else []
-    apart = config.vault.repository_bucket or config.repository.get("type") == "s3"
-    return [*found, "site"] if apart else found
-
-
 def _drills(config: Config, now: datetime) -> Iterator[Line]:
-    days = config.alarms.drill_age_days
-    limit = f"one that passed in {days} days"
+    """Which is overdue is for the history to say; a later one that failed is red, however young the last pass."""
+    limit = f"one that passed in {config.alarms.drill_age_days} days"
     try:
         kept = evidence_store.everything(config)
     except LifeboatError as exc:
         yield Line(DRILLS, "evidence", COULD_NOT_VERIFY, str(exc), limit)
         return
-    drills = [one.record for one in kept if not one.problem and one.record.get("kind") == DRILL]
-    for scenario in scenarios(config):
-        mine = [one for one in drills if one["scenario"] == scenario and parse_time(one["recorded_at"]) <= now]
-        yield _drill(scenario, mine, now, timedelta(days=days), limit)
+    for duty in evidence_history.judge(evidence_command.answer(config, kept), now).duties:
+        if not duty.name.startswith("drill"):
+            continue  # the proof of the backups is of the weekly list
+        words = "there was none that passed"
+        if duty.last is not None:
+            words = f"the last that passed was {(now - duty.last) / timedelta(days=1):.0f} days ago"
+        words += f"; a later one ended with {duty.failed}" if duty.failed else ""
+        good = duty.state == evidence_history.OK and not duty.failed
+        yield Line(DRILLS, duty.name, PASS if good else FAIL, words if good else f"{words}; hold one", limit)
     bad = [one for one in kept if one.problem]
     if bad:
         words = "; ".join(f"{one.id}: {one.problem}" for one in bad[:3])
         yield Line(DRILLS, "records", FAIL, f"{len(bad)} are no evidence: {words}", "all can be read")
-
-
-def _drill(scenario: str, mine: Sequence[Mapping[str, Any]], now: datetime, most: timedelta, limit: str) -> Line:
-    name, ask = f"drill of the {scenario.replace('_', ' ')}", f"hold one: lifeboat.dr.drill -e scenario={scenario}"
-    passed: Optional[Mapping[str, Any]] = next((one for one in reversed(mine) if one["verdict"] == PASS), None)
-    if passed is None:
-        tried = f"the last ended with {mine[-1]['verdict']}" if mine else "there was none"
-        return Line(DRILLS, name, FAIL, f"{tried}; {ask}", limit)
-    age = now - parse_time(passed["recorded_at"])
-    words = f"{passed['id']}, {age / timedelta(days=1):.0f} days ago, {passed['seconds']:.0f} s"
-    if mine[-1] is not passed:
-        words += f"; a later one ended with {mine[-1]['verdict']}"
-    late = age > most or mine[-1] is not passed
-    return Line(DRILLS, name, FAIL if late else PASS, f"{words}; {ask}" if late else words, limit)
