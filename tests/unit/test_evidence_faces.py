@@ -248,6 +248,17 @@ def test_contrast_is_aa(palette: dict[str, str]) -> None:
         assert (high + 0.05) / (low + 0.05) >= 4.5, f"{front} on {back}"
 
 
+EXAMPLE = Path(__file__).resolve().parents[2] / "docs/example"
+
+
+def test_the_example_in_the_docs_is_a_record_and_its_pages_are_of_today() -> None:
+    """A face that changed: write docs/example/backend.html and .md anew, with evidence_site.face()."""
+    one = json.loads((EXAMPLE / "backend.json").read_text(encoding="utf-8"))
+    assert (problems(one), evidence_schema.problem(one)) == ([], "")
+    for name, ending in (("html", "html"), ("markdown", "md")):
+        assert (EXAMPLE / f"backend.{ending}").read_text(encoding="utf-8") == evidence_site.face(name, one)
+
+
 # --- charts ---
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import subprocess
 from collections.abc import Callable
@@ -170,8 +171,7 @@ def test_versions_where_known(tmp_path: Path) -> None:
 
 def test_no_secret_and_no_row(tmp_path: Path) -> None:
     secrets = {"database_password": "correct-horse-battery", "short": "shop"}
-    config = make_config(tmp_path)
-    config = type(config)(**{**{key: getattr(config, key) for key in config.__dataclass_fields__}, "secrets": secrets})
+    config = dataclasses.replace(make_config(tmp_path), secrets=secrets)
     log = [
         "restoring with correct-horse-battery",
         'DETAIL:  Key (id)=(42) already exists.\nCONTEXT:  COPY t, line 1: "42 Ada"',
@@ -188,6 +188,19 @@ def test_no_secret_and_no_row(tmp_path: Path) -> None:
         assert word not in text, word
     assert evidence_phases.log(phases, secrets) == "restore: restoring with ********\nrestore: shop is back\n"
     assert problems(record) == []
+
+
+def test_a_secret_that_is_an_everyday_word_leaves_the_record_a_record(tmp_path: Path) -> None:
+    """The lab's vault has the access key `lifeboat`: the first records of it had no `lifeboat` among their versions."""
+    secrets = {"vault_access_key": "lifeboat", "database_password": "database", "x": "monotonic", "y": "postgres"}
+    config = dataclasses.replace(make_config(tmp_path), secrets=secrets)
+    record = evidence.build(
+        config, scenario="database", reason="the database is gone", operator="", planned=SIZED, phases=PHASES, results=GOOD,
+        now=NOW, versions={"images": {"lifeboat": "lifeboat-lab/db:1"}},
+    )  # fmt: skip
+    assert problems(record) == []
+    assert (record["scenario"], record["reason"]) == ("database", "the ******** is gone")
+    assert record["versions"]["images"] == {"lifeboat": "lifeboat-lab/db:1"}
 
 
 def test_the_log_lies_beside_the_record_and_is_the_one_that_was_hashed(tmp_path: Path) -> None:
