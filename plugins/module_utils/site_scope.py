@@ -187,7 +187,11 @@ def described(where: str, seen: Optional[dict[str, Any]], why: str = "") -> list
     if seen is None:
         return [f"{where}: lost, it cannot be reached ({why})"]
     if not seen["running"] and not seen["stopped"]:
-        return [f"{where}: nothing of the stack is on it"]
+        silent = seen["machine"]["compose"] and not seen["machine"]["engine"]
+        return [
+            f"{where}: "
+            + ("its engine does not answer, so nothing runs" if silent else "nothing of the stack is on it")
+        ]
     lines = [f"{where}: {len(seen['running'])} services run, {len(seen['stopped'])} do not"]
     for one in seen["components"]:
         told = "".join(f"; {finding}" for finding in one["findings"][:3])

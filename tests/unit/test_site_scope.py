@@ -41,6 +41,12 @@ def test_an_empty_machine(runner: Runner, tmp_path: Path) -> None:
     assert site_scope.described("spare1", found) == ["spare1: nothing of the stack is on it"]
 
 
+def test_an_engine_that_is_stopped_is_not_an_empty_machine(runner: Runner, tmp_path: Path) -> None:
+    runner.expect("docker compose version", "2.26")
+    runner.expect("docker", (1, "", "Cannot connect to the Docker daemon"))
+    assert site_scope.described("app1", look(tmp_path)) == ["app1: its engine does not answer, so nothing runs"]
+
+
 @pytest.mark.parametrize(
     ("database", "states", "expected"),
     [
