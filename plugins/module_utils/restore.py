@@ -132,21 +132,36 @@ def database(
     `directory` holds the artefacts, already checked. Stops at the first error; a half-made database is left for the
     caller to drop. Always into an empty database: restoring into a used one doubles every table without a key.
     """
-    server.execute(_create_sql(facts["facts"], name), database="template1", attempted=f"create the database {name}")
+    create = _create_sql(facts["facts"], name)
+    server.execute(create, database="template1", attempted=f"create the database {name}")
     log(f"restoring {manifest.id} into {name}")
     if manifest.details["format"] == "plain":
         _plain(server, manifest, directory, name)
     else:
         with _dump_where_the_tools_are(server, directory) as path:
-            words = [f"--jobs={jobs}", "--exit-on-error", "--no-tablespaces", "--no-password", path]
-            pipeline.run(
-                [server.tool("pg_restore", *words, database=name)],
-                attempted="restore the dump",
-                subject=f"{manifest.id} into {name}",
-                timeout=server.timeout,
-            )
+            try:
+                _archive(server, manifest, path, name, jobs)
+            except LifeboatError as exc:
+                # One job attaches a partition's index while another locks its table: a single one meets nobody.
+                if jobs == 1 or "deadlock detected" not in exc.cause:
+                    raise
+                log(f"{jobs} jobs of pg_restore stood in one another's way: once more with one")
+                server.reap()
+                drop(server, name)
+                server.execute(create, database="template1", attempted=f"create the database {name}")
+                _archive(server, manifest, path, name, 1)
     server.execute(
         _properties_sql(facts["facts"], name), database="template1", attempted=f"restore the settings of {name}"
+    )
+
+
+def _archive(server: Server, manifest: Manifest, path: str, name: str, jobs: int) -> None:
+    words = [f"--jobs={jobs}", "--exit-on-error", "--no-tablespaces", "--no-password", path]
+    pipeline.run(
+        [server.tool("pg_restore", *words, database=name)],
+        attempted="restore the dump",
+        subject=f"{manifest.id} into {name}",
+        timeout=server.timeout,
     )
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils import restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.postgresql import identifier, literal
 from ansible_collections.lifeboat.dr.plugins.module_utils.restore import keep_globals, statements
+from builders import NOW
 
 GLOBALS = r"""--
 -- PostgreSQL database cluster dump
@@ -296,6 +299,54 @@ def test_create_sql(changes: dict[str, Any], end: str) -> None:
     sql = restore._create_sql(facts(**changes), 'd"b')
     assert sql.startswith('CREATE DATABASE "d""b" TEMPLATE template0 ENCODING ')
     assert sql.endswith(end)
+
+
+class Parallel:
+    """A server whose parallel pg_restore ends with `said`, as often as it has more than one job."""
+
+    timeout = 60
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def execute(self, sql: str, **_: Any) -> list[Any]:
+        self.done.append(" ".join(sql.split()[:2]))
+        return []
+
+    def tool(self, name: str, *words: str, database: str) -> Any:
+        return words[0]
+
+    def reap(self) -> None:
+        self.done.append("reap")
+
+
+DEADLOCK = "pg_restore: error: could not execute query: ERROR:  deadlock detected"
+BEGUN = ["CREATE DATABASE", "--jobs=4"]
+ONCE_MORE = [*BEGUN, "reap", "DROP DATABASE", "CREATE DATABASE", "--jobs=1"]
+
+
+@pytest.mark.parametrize(
+    ("said", "jobs", "done", "fails"),
+    [("", 4, BEGUN, False), (DEADLOCK, 4, ONCE_MORE, False), ("ERROR:  no space", 4, BEGUN, True),
+     (DEADLOCK, 1, ["CREATE DATABASE", "--jobs=1"], True)],
+)  # fmt: skip
+def test_jobs_that_lock_each_other_out_are_followed_by_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str, jobs: int, done: list[str], fails: bool
+) -> None:
+    server = Parallel()
+
+    def run(chain: list[str], **_: Any) -> None:
+        server.done.append(chain[0])
+        if said and (fails or chain[0] != "--jobs=1"):
+            raise LifeboatError("restore the dump", "it", said)
+
+    monkeypatch.setattr(restore.pipeline, "run", run)
+    monkeypatch.setattr(restore, "_dump_where_the_tools_are", lambda server, directory: contextlib.nullcontext("/dump"))
+    monkeypatch.setattr(restore, "_properties_sql", lambda facts, name: "ALTER DATABASE x")
+    manifest = Manifest("db_backup_20261124_020000", "database", "shop", NOW, NOW, (), details={"format": "directory"})
+    with pytest.raises(LifeboatError) if fails else contextlib.nullcontext():
+        restore.database(server, manifest, tmp_path, {"facts": facts()}, "new", jobs=jobs, log=print)  # type: ignore[arg-type]
+    assert server.done == done + ([] if fails else ["ALTER DATABASE"])
 
 
 class Swapping:
