@@ -34,6 +34,7 @@ def html(record: Mapping[str, Any], *, problem: str = "", signature: str = "", s
             tag("p", "The assessment said: ", tag("strong", condition)) if condition else None,
             bullets(found["findings"]) if found["findings"] else None,
         ),
+        section("Tried and noted", bullets(words.tried(record)) if words.tried(record) else None),
         section("Checks", table(("Result", "Check", "Seen"), [_check(one) for one in record["checks"]])),
         section(
             "Not tested",

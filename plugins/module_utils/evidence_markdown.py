@@ -42,6 +42,8 @@ def markdown(record: Mapping[str, Any], *, problem: str = "", signature: str = "
     if found["condition"]:
         lines += ["", "## Found", "", f"The assessment said: **{text(found['condition'])}**", ""]
         lines += [f"* {text(one)}" for one in found["findings"]]
+    tried = words.tried(record)
+    lines += ["", "## Tried and noted", "", *(f"* {text(one)}" for one in tried)] if tried else []
     checks = [(one["result"], one["name"], one["detail"]) for one in record["checks"]]
     lines += _table("Checks", ("Result", "Check", "Seen"), checks)
     lines += _table("Not tested", ("What", "Why"), [(one["what"], one["why"]) for one in record.get("untested") or ()])

@@ -180,6 +180,22 @@ def drill(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(str(name), str(words)) for name, words in found if words]
 
 
+def tried(record: Mapping[str, Any]) -> list[str]:
+    """The steps of a ladder, each with what came of it, and what a phase noted."""
+    found = []
+    for one in record["phases"]:
+        for key in ("tried", "notes"):
+            given = one.get(key)
+            for each in given if isinstance(given, list) else []:
+                words = (
+                    (f"{name} {value}" for name, value in each.items() if value != "")
+                    if isinstance(each, Mapping)
+                    else [each]
+                )
+                found.append(f"{one['name']}: {', '.join(str(word) for word in words)}")
+    return found
+
+
 def kept(record: Mapping[str, Any]) -> list[str]:
     """What was moved aside instead of deleted, and the way back to it."""
     found = []

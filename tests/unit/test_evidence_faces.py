@@ -259,6 +259,14 @@ def test_the_example_in_the_docs_is_a_record_and_its_pages_are_of_today() -> Non
         assert (EXAMPLE / f"backend.{ending}").read_text(encoding="utf-8") == evidence_site.face(name, one)
 
 
+def test_what_was_tried_is_shown(tmp_path: Path) -> None:
+    one = record(tmp_path)
+    one["phases"][2].update(tried=[{"step": "redeploy", "healed": True, "problem": ""}, "x"], notes=["load 16.75"])
+    assert evidence_words.tried(one) == ["restore: step redeploy, healed True", "restore: x", "restore: load 16.75"]
+    one["phases"][2].update(tried="x", notes={"a": 1})
+    assert evidence_words.tried(one) == []
+
+
 # --- charts ---
 
 
