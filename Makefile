@@ -9,7 +9,7 @@ SCENARIO ?= database
 export PATH := $(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-.PHONY: help setup demo test lint unit browser objects integration molecule engine lab lab-down drill docs bench clean
+.PHONY: help setup demo test lint unit browser objects awx integration molecule engine lab lab-down drill docs bench clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ browser: setup ## The report in a real browser, on a phone and a desk; installs 
 
 objects: setup ## The core against real S3 servers, as plain processes: two minutes
 	pytest tests/objects
+
+awx: setup ## The AWX role and the real modules against a stand-in of AWX's API: half a minute
+	pytest tests/awx
 
 integration: engine ## The core against real PostgreSQL servers in containers (long; not part of make test yet)
 	pytest tests/integration
