@@ -23,7 +23,7 @@ $(VENV)/.ready: requirements.txt tests/lab/setup.sh
 demo: lab ## Lose a database and get it back, on the lab, from nothing
 	@tests/lab/demo.sh
 
-test: lint unit browser objects molecule ## Everything CI runs
+test: lint unit browser objects awx molecule ## Everything CI runs
 
 lint: setup ## Style, types, and every rule of ansible-lint's production profile
 	ruff check .

@@ -46,7 +46,8 @@ _SMALL = 10_000_000  # more by less than this is no news, whatever the ratio
 # Where a check of status belongs; every other one is of the daily list.
 _BELONGS = {
     "proof": "weekly", "objects proof": "weekly", "config proof": "weekly", "content against earlier backups": "weekly",
-    "config parts": "weekly", "reconcile": "weekly", "space": "weekly", "escrow": "quarterly",
+    "config parts": "weekly", "rows and objects": "weekly", "rows without objects": "weekly",
+    "rows and objects agree": "weekly", "objects without rows": "weekly", "space": "weekly", "escrow": "quarterly",
 }  # fmt: skip
 
 
@@ -126,7 +127,9 @@ def _lines(config: Config, period: str, now: datetime) -> Iterator[Line]:
 
 
 def _line(box: str, one: Check) -> Line:
-    seen, _, limit = one.detail.partition(", limit ")
+    seen, _, rest = one.detail.partition(", limit ")
+    limit, _, more = rest.partition(", ")
+    seen += f", {more}" if more else ""
     return Line(box, one.name, one.result, seen, f"at most {limit}" if limit else "")
 
 

@@ -17,12 +17,13 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     checklist_line,
     evidence_store,
     prune,
+    reconcile,
     repository_local,
     schedule,
     status,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.checklist_line import BY_HAND, Line
-from ansible_collections.lifeboat.dr.plugins.module_utils.checks import COULD_NOT_VERIFY, FAIL, PASS
+from ansible_collections.lifeboat.dr.plugins.module_utils.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import format_time
 from builders import BUCKET, NOW, folder, make_config, prove, publish
@@ -93,6 +94,18 @@ def test_what_status_says_is_on_one_list_and_on_one_only(tmp_path: Path, monkeyp
     for name in names:
         (line,) = [one for one in found if one.name == name]
         assert (line.result, line.seen, line.limit) == (FAIL, name, "at most 1 h")
+
+
+def test_a_figure_and_its_limit_are_told_apart() -> None:
+    line = checklist._line("box", Check("recovery point", PASS, "x, 2.0 h old, limit 26 h, consistency snapshot"))
+    assert (line.seen, line.limit) == ("x, 2.0 h old, consistency snapshot", "at most 26 h")
+
+
+def test_rows_against_objects_are_of_the_weekly_list() -> None:
+    """The names that the reconciliation gives its checks are those of the table."""
+    report = reconcile.Report(at=NOW, rows=1, objects=1, sizes=1, hashes=1)
+    told = [*report.checks(), reconcile.unconfigured()]
+    assert {checklist._BELONGS.get(one.name) for one in told} == {"weekly"}
 
 
 # --- weekly ---
