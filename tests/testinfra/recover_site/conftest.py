@@ -47,12 +47,12 @@ def recovered(spare1: Host) -> Stack:
 def site(shop: Stack) -> Site:
     """Rows and files written through the application, then a recovery point while nobody writes, then more writes."""
     shop.wait_until_well(60)
-    assert shop.host.lifeboat("backup")[0] == 0
+    assert shop.host.lifeboat("backup", "--stack", "shop")[0] == 0
     with writing(shop.host):
         time.sleep(4)
-    code, said = shop.host.lifeboat("backup")
+    code, said = shop.host.lifeboat("backup", "--stack", "shop")
     assert code == 0, said
-    points = shop.host.lifeboat("list", "--component", "point")[1]
+    points = shop.host.lifeboat("list", "--stack", "shop", "--component", "point")[1]
     older, newest = points[-2], points[-1]
     found = Site(older["id"], newest["id"], newest["taken_at"])
     found.rows, found.passwords = shop.portrait(), shop.sql(PASSWORDS)

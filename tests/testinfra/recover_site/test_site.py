@@ -25,6 +25,7 @@ RECOVER = "lifeboat.dr.recover_site"
 SPARE = "test-spare1"
 VAULT = "test-vault1"
 INVENTORY = "molecule/inventory"
+HOOK = str(ROOT / "tests/testinfra/recover_site/cutover.yml")
 URL = "http://127.0.0.1:8000"
 
 
@@ -112,8 +113,8 @@ def damage(point: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def run(spare1: Host, burned: Site) -> Run:
-    """Killed when the database is being restored, both sides of it; then the same command again."""
+def failed(spare1: Host, burned: Site) -> Run:
+    """Killed when the database is being restored, both sides of it; then once more, with a hook that fails."""
     with subprocess.Popen(
         ["ansible-playbook", RECOVER, "-i", INVENTORY, "-e", json.dumps({"target": SPARE, "confirm": SPARE})],
         cwd=ROOT, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}, stdout=subprocess.DEVNULL,
@@ -127,10 +128,26 @@ def run(spare1: Host, burned: Site) -> Run:
         operator.send_signal(signal.SIGKILL)
         spare1.probe("kill", "-KILL", str(holder.get("pid")))
     assert holder.get("purpose") == "restore database"
-    return recover(confirm=SPARE, reason="test: the machine burned")
+    return recover(confirm=SPARE, lifeboat_site_cutover=HOOK, hook_fails=True)
 
 
-def test_a_killed_recovery_is_ended_by_the_next_with_the_same_point(run: Run, burned: Site) -> None:
+@pytest.fixture(scope="module")
+def run(failed: Run) -> Run:
+    """And once more."""
+    return recover(confirm=SPARE, reason="test: the machine burned", lifeboat_site_cutover=HOOK)
+
+
+def test_a_failure_says_the_state_and_the_next_command(failed: Run, burned: Site) -> None:
+    assert failed.status != 0
+    assert "has not ended; this goes on from where it stopped" in failed.said, "it was killed before"
+    assert "the load balancer does not answer" in failed.said
+    assert "state: the site is recovered, checked and runs here; your hook failed" in failed.said
+    assert f"it goes on with {burned.point} from the phase cutover" in failed.said
+    record = failed.result("record | Record the evidence")["record"]
+    assert (record["verdict"], record["phases"][-1]["name"]) == ("FAIL", "cutover")
+
+
+def test_a_killed_and_a_failed_recovery_are_ended_by_the_next_with_the_same_point(run: Run, burned: Site) -> None:
     assert run.status == 0, run.said
     record = run.result("record | Record the evidence")["record"]
     assert (record["verdict"], record["backup"]["id"], record["reason"]) == (
@@ -138,9 +155,10 @@ def test_a_killed_recovery_is_ended_by_the_next_with_the_same_point(run: Run, bu
         burned.point,
         "test: the machine burned",
     )
-    assert "has not ended; this goes on from where it stopped" in run.said
+    assert "done by an earlier run: " in run.said
+    assert not [one for one in run.changed_tasks if "database | Restore" in one or "objects | Copy" in one]
     names = [one["name"] for one in record["phases"]]
-    assert names[:2] == ["assess", "build"] and names.count("build") == 2, "the clock runs from the first run"
+    assert names[:2] == ["assess", "build"] and names.count("build") == 3, "the clock runs from the first run"
     checks = {one["name"]: one["result"] for one in record["checks"]}
     assert {
         "tables",
@@ -180,6 +198,12 @@ def test_the_application_takes_writes_and_the_new_machine_is_protected(
     assert [one["id"] for one in points if one["good"]][-2] == burned.point
     assert points[-1]["id"] > burned.point
     assert points[-1]["consistency"] == "snapshot"
+
+
+def test_the_users_are_sent_here_after_every_check_passed(run: Run, spare1: Host) -> None:
+    assert spare1.run("cat", "/var/tmp/cutover") == f"PASS on {SPARE}\n"
+    names = [one["name"] for one in run.result("record | Record the evidence")["record"]["phases"]]
+    assert names.index("verify") < names.index("cutover") < names.index("backups")
 
 
 def test_a_second_run_changes_nothing(run: Run, spare1: Host, burned: Site) -> None:
