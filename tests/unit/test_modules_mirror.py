@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from ansible.module_utils.common import warnings
 from ansible_collections.lifeboat.dr.plugins.module_utils import bucket, bucket_settings, lock, mirror_guard, repository
 from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Bucket, Version
 from ansible_collections.lifeboat.dr.plugins.module_utils.copier import Copied, Copier
@@ -112,10 +111,7 @@ def test_bucket_sync_changes_though_it_cannot_sweep(
     assert any("were not swept" in line for line in done["log"])
 
 
-def test_bucket_sync_warns_of_what_the_vault_does_not_hold(
-    run: Run, tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(warnings, "_global_warnings", type(warnings._global_warnings)())  # a module's process ends
+def test_bucket_sync_warns_of_what_the_vault_does_not_hold(run: Run, tmp_path: Path, world: World) -> None:
     why = LifeboatError("read the object", "b", "it was overwritten each time while being read")
     world.refuses["b"] = why
     done = run("bucket_sync", **given(tmp_path))
