@@ -41,7 +41,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         module = importlib.import_module(f"ansible_collections.lifeboat.dr.plugins.modules.{name}")
         common = {} if plain else {"settings": settings(tmp_path), "secrets": {"database_password": "hunter2"}}
         internal = {"_ansible_check_mode": check, "_ansible_diff": True}
-        # A module has a process of its own: no controller's, even where another test loaded one, and no earlier warnings.
+        # A module has a process of its own: no controller, whatever another test has loaded, and no earlier warnings.
         monkeypatch.setattr(_internal, "is_controller", False)
         monkeypatch.setattr(warnings, "_global_warnings", {})
         with patch_module_args({**common, **arguments, **internal}), pytest.raises(SystemExit) as ended:
