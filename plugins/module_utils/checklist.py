@@ -82,9 +82,9 @@ def work_through(config: Config, period: str, *, now: datetime, ahead: timedelta
 
     ahead: look at it as it would be after so long without a backup too; each line is then the worse of the two.
     """
-    lines = list(_lines(config, period, now))
+    lines = list(_lines(config, period, now, now))
     if ahead > timedelta():
-        lines = _worse(lines, list(_lines(config, period, now + ahead)))
+        lines = _worse(lines, list(_lines(config, period, now + ahead, now)))
     return Checklist(config.stack, period, now, tuple(lines), ahead)
 
 
@@ -98,12 +98,12 @@ def _worse(today: Sequence[Line], later: Sequence[Line]) -> list[Line]:
     return list(found.values())
 
 
-def _lines(config: Config, period: str, now: datetime) -> Iterator[Line]:
+def _lines(config: Config, period: str, now: datetime, present: datetime) -> Iterator[Line]:
     if period == "incident":
         yield from checklist_incident.lines(config, now)
         return
     try:
-        found = status.status(config, now=now)
+        found = status.status(config, now=now, asked=present)
     except LifeboatError as exc:
         yield Line(RAN if period == "daily" else period, "repository", COULD_NOT_VERIFY, str(exc))
         found = {"checks": [], "backups": []}

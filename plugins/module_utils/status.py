@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Optional
 
 from . import bucket, catalog, config_parts, copies, endpoints, escrow, points, reconcile, repository
 from .catalog import Entry
@@ -21,10 +21,11 @@ from .points import PointEntry
 _SHOWN = {"point": 3, "objects": 3, "config": 3, "database": 5}
 
 
-def status(config: Config, *, now: datetime) -> dict[str, Any]:
+def status(config: Config, *, now: datetime, asked: Optional[datetime] = None) -> dict[str, Any]:
     """{stack, verdict, checks, points, backups}. Reads manifests, not artefacts; a backup nobody proved never passes.
 
-    Of a stack with a bucket it also asks the two endpoints, and the database where keys_query is set.
+    Of a stack with a bucket it also asks the two endpoints, and the database where keys_query is set. asked: the time
+    that it is, where `now` is a day to come: what an endpoint said is remembered as of then.
     """
     repo = repository.from_settings(config.repository, config.secrets)
     repo.check(writable=False)
@@ -53,7 +54,7 @@ def status(config: Config, *, now: datetime) -> dict[str, Any]:
     checks += copies.checks(config, all_, tied)
     if config.config.enabled:
         checks += escrow.checks(config, all_["config"], now)
-    checks += endpoints.checks(config, now=now)
+    checks += endpoints.checks(config, now=asked or now)
     if config.objects.bucket and config.objects.keys_query:
         checks += reconcile.checked(config, lambda: _reconciled(config))[0]
     return {

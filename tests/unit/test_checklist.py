@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +83,25 @@ def test_a_repository_that_is_gone_is_no_pass(tmp_path: Path) -> None:
         assert "there is no such directory" in " ".join(one.seen for one in found.lines)
 
 
+def test_a_look_ahead_asks_the_endpoints_in_the_present(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they said is remembered with its time: a day to come would keep them from being asked until then."""
+    seen: list[tuple[datetime, datetime]] = []
+
+    def said(config: Any, *, now: datetime, asked: datetime) -> Any:
+        seen.append((now, asked))
+        return {"checks": [], "backups": []}
+
+    monkeypatch.setattr(status, "status", said)
+    checklist.work_through(stuff(tmp_path), "daily", now=NOW, ahead=2 * DAY)
+    assert seen == [(NOW, NOW), (NOW + 2 * DAY, NOW)]
+
+
 def test_what_status_says_is_on_one_list_and_on_one_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that status judges is lost, whatever it learns to judge; the lists have no opinion of their own on it."""
     config = stuff(tmp_path)
     names = [*checklist._BELONGS, "newest backup", "copies", "broken backups", "something new"]
     said = [{"name": name, "result": FAIL, "detail": f"{name}, limit 1 h"} for name in names]
-    monkeypatch.setattr(status, "status", lambda config, now: {"checks": said, "backups": []})
+    monkeypatch.setattr(status, "status", lambda config, **_: {"checks": said, "backups": []})
     monkeypatch.setattr(schedule, "checks", lambda config, now: [])
     found = [line for period in checklist.PERIODS[:4] for line in checklist.work_through(config, period, now=NOW).lines]
     for name in names:
@@ -127,7 +140,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         backup(number, component) for component in ("objects", "config", "database") for number in range(9, -1, -1)
     ]
 
-    def said(config: Any, now: Any) -> Any:
+    def said(config: Any, **_: Any) -> Any:
         told = [{"name": one, "result": PASS, "detail": "x, limit 1 day"} for one in found["checks"]]
         return {"checks": told, "backups": found["backups"]}
 
