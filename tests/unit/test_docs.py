@@ -1,7 +1,7 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The documentation against the code: links, paths, keys, variables, quoted errors, one runbook in two languages."""
+"""The documentation against the code: links, paths, keys, variables, quoted errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import cli, config, re
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(
-    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md"), *ROOT.glob("roles/*/README.md")],
+    [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("roles/*/README.md")],
 )
 ROLES = sorted(ROOT.glob("roles/*/meta/argument_specs.yml"))
 
@@ -152,23 +152,6 @@ def test_errors_in_troubleshooting_are_those_of_the_code() -> None:
         if part and part not in sources
     ]
     assert not unknown
-
-
-IN_JAPANESE = {path.name for path in [*DOCS.glob("runbook-*.md"), *(DOCS / "ja").glob("*.md")]}
-
-
-@pytest.mark.parametrize("runbook", sorted(IN_JAPANESE))
-def test_the_japanese_page_has_the_commands_and_sections_of_the_english_one(runbook: str) -> None:
-    def commands(page: Path) -> list[str]:
-        blocks = re.findall(r"^```\w*\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-        lines = [re.sub(r"\s+#.*|^#.*", "", line) for block in blocks for line in block.splitlines()]
-        return [re.sub(r"reason=\"[^\"]*\"", "reason", line) for line in lines if line]
-
-    def sections(page: Path) -> int:
-        return len(re.findall(r"^#+ ", prose(page), re.MULTILINE))
-
-    assert commands(DOCS / "ja" / runbook) == commands(DOCS / runbook)
-    assert sections(DOCS / "ja" / runbook) == sections(DOCS / runbook)
 
 
 def test_the_example_inventory_loads_and_every_stack_in_it_is_valid() -> None:
