@@ -21,6 +21,7 @@ from typing import Any, Optional
 from . import (
     backup,
     checklist_command,
+    completion,
     config,
     copies,
     escrow,
@@ -111,6 +112,8 @@ def parser() -> argparse.ArgumentParser:
     evidence_command.add_report(verb("report", "List the records of recoveries, drills and verifications; show one."))
     evidence_command.add_review(verb("review", "Add a finding, or your sign-off, to a record."))
     verb("status", "Say whether the stack is protected; fails when it is not.")
+    text = "Print this command's completion for bash or zsh."
+    completion.options(verbs.add_parser("completion", help=text, description=text))
     return top
 
 
@@ -121,6 +124,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
     arguments = parser().parse_args(argv)
+    if arguments.verb == "completion":
+        return completion.run(parser(), arguments)
     log = logging.getLogger("lifeboat")
     stack = arguments.stack
     try:

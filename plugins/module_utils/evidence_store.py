@@ -129,11 +129,17 @@ def load(config: Config, identity: str) -> Kept:
 
 def everything(config: Config, *, newest: int = 2000) -> list[Kept]:
     """The host's records, oldest first. What cannot be read is in the list too, with its problem."""
+    found = [_read(folder(config) / f"{identity}.json") for identity in ids(config)]
+    return sorted(found, key=_order)[-newest:]
+
+
+def ids(config: Config) -> list[str]:
+    """Of every record there is, read or not, by the time in its name."""
     with explained("read the evidence", folder(config)):
         if not folder(config).exists():
             return []
-        paths = [path for path in folder(config).iterdir() if path.suffix == ".json" and ID.fullmatch(path.stem)]
-    return sorted((_read(path) for path in paths), key=_order)[-newest:]
+        found = [path.stem for path in folder(config).iterdir() if path.suffix == ".json" and ID.fullmatch(path.stem)]
+    return sorted(found, key=lambda one: (re.findall(r"\d{8}_\d{6}", one)[0], one))
 
 
 def _order(kept: Kept) -> tuple[str, str]:

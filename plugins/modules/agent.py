@@ -18,6 +18,10 @@ options:
     description: Where to install it.
     type: path
     default: /usr/local/bin/lifeboat
+  completion:
+    description: Where to install its completion for bash, a path; empty for none.
+    type: str
+    default: ""
   interpreter:
     description: The Python that runs it.
     type: path
@@ -34,7 +38,7 @@ attributes:
   diff_mode:
     description: Shows what changed or would change.
     support: full
-    details: The version and the SHA-256 of the file, before and after.
+    details: The version and the SHA-256 of each file, before and after.
 requirements:
   - Python >= 3.9 on the managed host
 author:
@@ -45,6 +49,7 @@ EXAMPLES = r"""
 - name: Install the agent
   lifeboat.dr.agent:
     path: /usr/local/bin/lifeboat
+    completion: /usr/share/bash-completion/completions/lifeboat
     settings:
       stack: shop
       runtime:
@@ -96,6 +101,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     checks,
     cli,
     clock,
+    completion,
     compose,
     compose_files,
     config,
@@ -205,9 +211,9 @@ CORE = (
     apart, archive, backend_assess, backend_cause, backend_facts, backend_host, backend_images, backend_plan,
     backend_recovery, backend_redeploy, backend_space, backend_steps, backend_stores, backend_veil, backup, bucket,
     bucket_settings, catalog, checklist, checklist_command, checklist_incident, checklist_line, checks, cli, clock,
-    compose, compose_files, config, config_backup, config_parts, config_proof, config_restore, copier, copies, crypto,
-    dump, endpoints, errors, escrow, escrow_kit, evidence, evidence_charts, evidence_command, evidence_drill,
-    evidence_history, evidence_html, evidence_index, evidence_junit, evidence_limits, evidence_markdown,
+    completion, compose, compose_files, config, config_backup, config_parts, config_proof, config_restore, copier,
+    copies, crypto, dump, endpoints, errors, escrow, escrow_kit, evidence, evidence_charts, evidence_command,
+    evidence_drill, evidence_history, evidence_html, evidence_index, evidence_junit, evidence_limits, evidence_markdown,
     evidence_metrics, evidence_page, evidence_phases, evidence_review, evidence_schema, evidence_site, evidence_store,
     evidence_words, filesystem, fingerprint, frontend_assess, frontend_backup, frontend_build, frontend_plan,
     frontend_recovery, frontend_settings, frontend_site, git, github, growth, host, inventory, lifecycle, listing, lock,
@@ -237,7 +243,7 @@ def build(interpreter: str) -> bytes:
     return f"#!{interpreter}\n".encode() + packed.getvalue()
 
 
-def install(path: Path, content: bytes) -> None:
+def install(path: Path, content: bytes, mode: int = 0o755) -> None:
     """Whole or not at all: cron may start it at any moment."""
     handle, partial = tempfile.mkstemp(prefix=".lifeboat-", dir=path.parent)
     try:
@@ -245,17 +251,25 @@ def install(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(partial).chmod(0o755)
+        Path(partial).chmod(mode)
         Path(partial).replace(path)
     except BaseException:
         Path(partial).unlink()
         raise
 
 
+def present(path: Path, content: bytes, mode: int) -> tuple[bool, str]:
+    """Is it there as it should be? And the SHA-256 of what is there."""
+    before = path.read_bytes() if path.is_file() else b""
+    same = content == before and path.stat().st_mode & 0o777 == mode
+    return same, hashlib.sha256(before).hexdigest() if before else "absent"
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "default": "/usr/local/bin/lifeboat"},
+            "completion": {"type": "str", "default": ""},
             "interpreter": {"type": "path", "default": "/usr/bin/python3"},
             "settings": {"type": "dict"},
         },
@@ -267,22 +281,27 @@ def main() -> None:
             prune.policy(config.from_mapping(module.params["settings"], where="inventory"))
     except errors.LifeboatError as exc:
         module.fail_json(msg=f"{exc} Nothing was changed.")
+    digests: dict[str, str] = {}
+    diff = {"before": "", "after": ""}
+    changed = False
     try:
-        content = build(module.params["interpreter"])
-        before = path.read_bytes() if path.is_file() else b""
-        changed = content != before or (path.stat().st_mode & 0o777) != 0o755
-        if changed and not module.check_mode:
-            install(path, content)
+        wanted = [(path, build(module.params["interpreter"]), 0o755)]
+        if module.params["completion"]:
+            wanted.append((Path(module.params["completion"]), completion.script(cli.parser()).encode(), 0o644))
+        for path, content, mode in wanted:
+            same, old = present(path, content, mode)
+            if not same and not module.check_mode:
+                if str(path) == module.params["completion"]:  # where no shell has completions yet
+                    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+                install(path, content, mode)
+            changed = changed or not same
+            digests[str(path)] = hashlib.sha256(content).hexdigest()
+            diff["before"] += f"{path}: {old}\n"
+            diff["after"] += f"{path}: {version.VERSION} {digests[str(path)]}\n"
     except OSError as exc:
         module.fail_json(msg=f"Could not install the lifeboat command ({path}): {exc.strerror or exc}.")
-    digest = hashlib.sha256(content).hexdigest()
-    old = hashlib.sha256(before).hexdigest() if before else "absent"
-    module.exit_json(
-        changed=changed,
-        path=str(path),
-        sha256=digest,
-        diff={"before": f"{path}: {old}\n", "after": f"{path}: {version.VERSION} {digest}\n"},
-    )
+    path = Path(module.params["path"])
+    module.exit_json(changed=changed, path=str(path), sha256=digests[str(path)], diff=diff)
 
 
 if __name__ == "__main__":

@@ -107,6 +107,25 @@ def test_agent_changes_once(run: Run, tmp_path: Path) -> None:
     assert run("agent", interpreter="/opt/python", **asked)["changed"] is True
 
 
+def test_agent_installs_the_completion_beside_it_once(run: Run, tmp_path: Path) -> None:
+    path, tab = tmp_path / "lifeboat", tmp_path / "bash-completion" / "completions" / "lifeboat"
+    asked = {"path": str(path), "completion": str(tab), "plain": True}
+    run("agent", path=str(path), plain=True)
+    planned = run("agent", check=True, **asked)
+    assert (planned["changed"], tab.exists(), tab.parent.exists()) == (True, False, False)
+    assert f"{tab}: absent\n" in planned["diff"]["before"]
+    done = run("agent", **asked)
+    assert (done["changed"], done["diff"]) == (True, planned["diff"])
+    assert (done["path"], done["sha256"]) == (str(path), planned["sha256"])
+    assert tab.stat().st_mode & 0o777 == 0o644
+    assert "complete -F _lifeboat lifeboat\n" in tab.read_text(encoding="utf-8")
+    assert run("agent", **asked)["changed"] is False
+    assert run("agent", check=True, **asked)["changed"] is False
+    tab.write_text("edited")
+    assert run("agent", check=True, **asked)["changed"] is True
+    assert tab.read_text(encoding="utf-8") == "edited"
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

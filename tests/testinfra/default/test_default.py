@@ -187,6 +187,7 @@ def test_a_dry_run_on_a_fresh_host_tells_the_truth(app1: Host) -> None:
     app1.run(
         "rm", "-r", "/etc/lifeboat", "/var/lib/lifeboat", "/var/log/lifeboat", "/backup", CRON,
         "/etc/logrotate.d/lifeboat", "/usr/local/bin/lifeboat",
+        "/usr/share/bash-completion/completions/lifeboat",
     )  # fmt: skip
     before = app1.world()
     dry = playbook(DEPLOY, check=True)
