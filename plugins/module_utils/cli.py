@@ -33,6 +33,7 @@ from . import (
     repository,
     show,
     status,
+    terminal,
     verify,
 )
 from .checks import COULD_NOT_VERIFY, FAIL, PASS
@@ -156,9 +157,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except KeyboardInterrupt:
         log.error("%s interrupted", arguments.verb)
         return 130
+    finally:
+        terminal.rest(log)
     if code:
         # Cron throws standard output away and mails standard error: a bad verdict must not be silent.
         log.error("%s: %s", arguments.verb, shown[-1] if shown else f"exit {code}")
+    if terminal.wants_more(sys.stdout) and getattr(arguments, "format", "text") == "text":
+        shown = terminal.painted(shown)
     try:
         print(json.dumps(result, ensure_ascii=False) if arguments.json else "\n".join(shown), flush=True)
     except BrokenPipeError:  # `lifeboat list | head` is no error, nor may the flush at the end make it one
@@ -171,10 +176,7 @@ def _open_log(log: logging.Logger, stack: str) -> None:
     if log.handlers:
         return
     log.setLevel(logging.INFO)
-    terminal = logging.StreamHandler(sys.stderr)
-    terminal.setLevel(logging.INFO if sys.stderr.isatty() else logging.ERROR)
-    terminal.setFormatter(logging.Formatter("lifeboat: %(message)s"))
-    log.addHandler(terminal)
+    log.addHandler(terminal.handler(sys.stderr))
     plain = logging.Formatter(f"%(asctime)s {stack}[%(process)d] %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z")
     try:
         if LOG_DIRECTORY.is_dir():

@@ -33,7 +33,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _FUNCTION = """\
 # Completion of the lifeboat command, made from its own parser. Written by lifeboat; changes are lost.
 _lifeboat_known() {
-    timeout 3 "${COMP_WORDS[0]}" completion bash --known="$1" --stack="$2" 2>/dev/null
+    timeout 5 "${COMP_WORDS[0]}" completion bash --known="$1" --stack="$2" 2>/dev/null
 }
 
 _lifeboat() {

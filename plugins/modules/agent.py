@@ -200,6 +200,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     sources,
     stack_images,
     status,
+    terminal,
     throttle,
     vault,
     verify,
@@ -221,8 +222,8 @@ CORE = (
     objects_assess, objects_choose, objects_compare, objects_plan, objects_proof, objects_recovery, pipeline, plan,
     point_fetch, points, postgresql, probe, prune, quarantine, reconcile, recovery, refetch, repository,
     repository_local, repository_s3, restore, retention, runtime, s3, s3_raw, s3_versions, schedule, scratch, service,
-    show, signature, site_files, site_plan, site_scope, site_show, site_state, sources, stack_images, status, throttle,
-    vault, verify, version,
+    show, signature, site_files, site_plan, site_scope, site_show, site_state, sources, stack_images, status, terminal,
+    throttle, vault, verify, version,
 )  # fmt: skip
 MAIN = b"import sys\n\nfrom lifeboat.cli import main\n\nsys.exit(main())\n"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import pty
 import re
 import select
 import shutil
@@ -18,6 +17,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+import pseudo_terminal
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils import cli, completion, config
 from ansible_collections.lifeboat.dr.plugins.modules import agent
@@ -146,28 +146,22 @@ def test_nothing_known_is_no_error(command: Path, tmp_path: Path) -> None:
 
 def typed(shell: list[str], setup: str, keys: str, awaited: str, environment: dict[str, str]) -> str:
     """What a terminal shows when this is typed into an interactive shell."""
-    process, terminal = pty.fork()
-    if process == 0:
-        os.execvpe(shell[0], shell, {**os.environ, **environment})  # noqa: S606
     shown = ""
+    with pseudo_terminal.running(shell, {**os.environ, **environment}) as (_, ours):
 
-    def until(words: str) -> None:
-        nonlocal shown
-        end = time.monotonic() + 30
-        while words not in shown and time.monotonic() < end:
-            if select.select([terminal], [], [], 0.2)[0]:
-                shown += os.read(terminal, 65536).decode(errors="replace")
+        def until(words: str) -> None:
+            nonlocal shown
+            end = time.monotonic() + 30
+            while words not in shown and time.monotonic() < end:
+                if select.select([ours], [], [], 0.2)[0]:
+                    shown += pseudo_terminal.read(ours).decode(errors="replace")
 
-    try:
-        os.write(terminal, f"{setup}; echo rea''dy\n".encode())
+        os.write(ours, f"{setup}; echo rea''dy\n".encode())
         until("ready\r\n")
         assert "ready\r\n" in shown, shown
         shown = ""
-        os.write(terminal, keys.encode())
+        os.write(ours, keys.encode())
         until(awaited)
-    finally:
-        os.close(terminal)
-        os.waitpid(process, 0)
     return shown
 
 
