@@ -12,7 +12,10 @@ version_added: 0.1.0
 description:
   - Writes one executable file, a Python zipapp of the very same core files that the modules run, so that a decision
     made by cron and one made by a playbook are one function.
-  - The bytes depend on the core's files alone, so nothing changes while they do not.
+  - It holds each file compiled as well, for the version of O(interpreter), so that a call starts at once. Under any other
+    version the sources are used.
+  - It is written anew where the core's files, O(interpreter) or that one's version changed, or where the file is no longer
+    as it was written.
 options:
   path:
     description: Where to install it.
@@ -38,7 +41,7 @@ attributes:
   diff_mode:
     description: Shows what changed or would change.
     support: full
-    details: The version and the SHA-256 of each file, before and after.
+    details: The version and RV(sha256) of the command, and the SHA-256 of the completion, before and after.
 requirements:
   - Python >= 3.9 on the managed host
 author:
@@ -62,7 +65,8 @@ path:
   returned: success
   type: str
 sha256:
-  description: SHA-256 of the file.
+  description: SHA-256 of all that the file is made of; the sources, the interpreter and its version. Not of the file itself, as
+    Python need not compile to the same bytes twice.
   returned: success
   type: str
 """
@@ -70,6 +74,8 @@ sha256:
 import hashlib
 import io
 import os
+import re
+import subprocess
 import tempfile
 import zipfile
 from pathlib import Path
@@ -228,8 +234,38 @@ CORE = (
 MAIN = b"import sys\n\nfrom lifeboat.cli import main\n\nsys.exit(main())\n"
 
 
-def build(interpreter: str) -> bytes:
-    """The zipapp's bytes: same sources, same bytes. https://docs.python.org/3/library/zipapp.html"""
+# Asked of the interpreter that will run the command: what it compiles to is good for its own version alone.
+VERSION_OF = "import importlib.util; print(importlib.util.MAGIC_NUMBER.hex())"
+# PEP 552: flags 1 is a hash that is not checked. A time would be one of the zip's, and the file is replaced whole or not at all.
+COMPILE = """
+import importlib.util, io, marshal, sys, zipfile
+with zipfile.ZipFile(io.BytesIO(sys.stdin.buffer.read())) as sources:
+    files = {name: sources.read(name) for name in sources.namelist()}
+compiled = io.BytesIO()
+with zipfile.ZipFile(compiled, "w") as archive:
+    for name, source in files.items():
+        code = marshal.dumps(compile(source, name, "exec", dont_inherit=True))
+        head = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(source)
+        archive.writestr(name + "c", head + code)
+sys.stdout.buffer.write(compiled.getvalue())
+"""
+SEAL = re.compile(rb"lifeboat ([0-9a-f]{64}) ([0-9a-f]{64})")
+SEAL_LENGTH = 138
+
+
+def ask(interpreter: str, script: str, given: bytes = b"") -> bytes:
+    argv = [interpreter, "-I", "-S", "-c", script]
+    try:
+        done = subprocess.run(argv, input=given, capture_output=True, timeout=120, check=False)
+    except subprocess.TimeoutExpired as exc:
+        raise OSError(f"{interpreter} did not answer within {exc.timeout} s") from exc
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+        raise OSError(f"{interpreter} exited {done.returncode}: {said[0]}")
+    return done.stdout
+
+
+def sources() -> dict[str, bytes]:
     files = {"__main__.py": MAIN, "lifeboat/__init__.py": b""}
     for module in CORE:
         name = module.__name__.rpartition(".")[2]
@@ -237,11 +273,52 @@ def build(interpreter: str) -> bytes:
         if source is None:
             raise OSError(f"{name}.py did not arrive with the module")
         files[f"lifeboat/{name}.py"] = source.encode()
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+    return files
+
+
+def packed(files: dict[str, bytes], comment: bytes = b"") -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(files):
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), files[name], zipfile.ZIP_DEFLATED)
-    return f"#!{interpreter}\n".encode() + packed.getvalue()
+        archive.comment = comment
+    return content.getvalue()
+
+
+def inputs(files: dict[str, bytes], interpreter: str, magic: str) -> str:
+    """All that the command's file depends on. Its bytes do not tell: marshal may write one code object in several ways."""
+    found = hashlib.sha256(f"{interpreter}\0{magic}\0{COMPILE}".encode())
+    for name in sorted(files):
+        found.update(f"\0{name}\0{len(files[name])}\0".encode() + files[name])
+    return found.hexdigest()
+
+
+def version_of(interpreter: str) -> str:
+    """What its .pyc files begin with; empty where it cannot be run."""
+    try:
+        return ask(interpreter, VERSION_OF).decode().strip()
+    except OSError:
+        return ""
+
+
+def build(interpreter: str) -> bytes:
+    """The zipapp: https://docs.python.org/3/library/zipapp.html. It ends in its seal, see made_of."""
+    files = sources()
+    magic = version_of(interpreter)
+    digest = inputs(files, interpreter, magic)
+    if magic:
+        with zipfile.ZipFile(io.BytesIO(ask(interpreter, COMPILE, packed(files)))) as compiled:
+            files.update({name: compiled.read(name) for name in compiled.namelist()})
+    content = f"#!{interpreter}\n".encode() + packed(files, bytes(SEAL_LENGTH))[:-SEAL_LENGTH]
+    return content + f"lifeboat {digest} {hashlib.sha256(content).hexdigest()}".encode()
+
+
+def made_of(content: bytes) -> str:
+    """The inputs that an installed command was built from; empty where it is not, to the byte, what was built."""
+    seal = SEAL.fullmatch(content[-SEAL_LENGTH:])
+    if seal is None or hashlib.sha256(content[:-SEAL_LENGTH]).hexdigest() != seal[2].decode():
+        return ""
+    return seal[1].decode()
 
 
 def install(path: Path, content: bytes, mode: int = 0o755) -> None:
@@ -259,11 +336,8 @@ def install(path: Path, content: bytes, mode: int = 0o755) -> None:
         raise
 
 
-def present(path: Path, content: bytes, mode: int) -> tuple[bool, str]:
-    """Is it there as it should be? And the SHA-256 of what is there."""
-    before = path.read_bytes() if path.is_file() else b""
-    same = content == before and path.stat().st_mode & 0o777 == mode
-    return same, hashlib.sha256(before).hexdigest() if before else "absent"
+def hashed(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def main() -> None:
@@ -282,27 +356,33 @@ def main() -> None:
             prune.policy(config.from_mapping(module.params["settings"], where="inventory"))
     except errors.LifeboatError as exc:
         module.fail_json(msg=f"{exc} Nothing was changed.")
-    digests: dict[str, str] = {}
+    interpreter, tab = module.params["interpreter"], module.params["completion"]
     diff = {"before": "", "after": ""}
     changed = False
     try:
-        wanted = [(path, build(module.params["interpreter"]), 0o755)]
-        if module.params["completion"]:
-            wanted.append((Path(module.params["completion"]), completion.script(cli.parser()).encode(), 0o644))
-        for path, content, mode in wanted:
-            same, old = present(path, content, mode)
+        magic = version_of(interpreter)
+        digest = inputs(sources(), interpreter, magic)
+        wanted = [(path, digest, made_of, lambda: build(interpreter), 0o755)]
+        if tab:
+            script = completion.script(cli.parser()).encode()
+            wanted.append((Path(tab), hashed(script), hashed, lambda: script, 0o644))
+        for path, new, digest_of, content, mode in wanted:
+            before = path.read_bytes() if path.is_file() else b""
+            old = (digest_of(before) or "not as it was installed") if before else "absent"
+            same = old == new and path.stat().st_mode & 0o777 == mode
             if not same and not module.check_mode:
-                if str(path) == module.params["completion"]:  # where no shell has completions yet
+                if str(path) == tab:  # where no shell has completions yet
                     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-                install(path, content, mode)
+                install(path, content(), mode)
             changed = changed or not same
-            digests[str(path)] = hashlib.sha256(content).hexdigest()
             diff["before"] += f"{path}: {old}\n"
-            diff["after"] += f"{path}: {version.VERSION} {digests[str(path)]}\n"
+            diff["after"] += f"{path}: {version.VERSION} {new}\n"
     except OSError as exc:
         module.fail_json(msg=f"Could not install the lifeboat command ({path}): {exc.strerror or exc}.")
     path = Path(module.params["path"])
-    module.exit_json(changed=changed, path=str(path), sha256=digests[str(path)], diff=diff)
+    if not magic:
+        module.warn(f"{interpreter} cannot be run on this host: until it can, neither can {path}.")
+    module.exit_json(changed=changed, path=str(path), sha256=digest, diff=diff)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -96,18 +95,9 @@ class Run:
         return max(one.own_peak for one in self.samples[name])
 
 
-def build(path: Path) -> None:
-    """The command as hosts have it; agent.build() itself wants Ansible's own importer."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("__main__.py", agent.MAIN)
-        archive.writestr("lifeboat/__init__.py", b"")
-        for module in agent.CORE:
-            archive.write(str(module.__file__), f"lifeboat/{Path(str(module.__file__)).name}")
-
-
 def prepare(run: Run) -> None:
     """The command as hosts have it, and one configuration for each fingerprint."""
-    build(Path(run.app))
+    Path(run.app).write_bytes(agent.build(sys.executable))
     (run.directory / "repository").mkdir()
     (run.directory / "state").mkdir()
     shutil.copy(HERE / "seed_backup.sh", run.directory / "seed")

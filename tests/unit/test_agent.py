@@ -2,11 +2,12 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - tables
-"""The zipapp: every core file in it, the same bytes each time, and nothing that Python 3.9 does not know."""
+"""The zipapp: every core file in it, compiled too, the same inputs each time, and nothing that Python 3.9 does not know."""
 
 from __future__ import annotations
 
 import ast
+import importlib.util
 import io
 import os
 import subprocess
@@ -29,19 +30,56 @@ def members(content: bytes) -> dict[str, bytes]:
 
 def test_it_holds_every_core_file_as_it_is() -> None:
     """A new file of plugins/module_utils must be named in plugins/modules/agent.py; module.py alone is Ansible's."""
-    inside = members(agent.build("/usr/bin/python3"))
+    inside = members(agent.build(sys.executable))
     expected = {f"lifeboat/{path.name}": path.read_bytes() for path in CORE if path.name != "module.py"}
-    assert sorted(inside) == sorted([*expected, "__main__.py", "lifeboat/__init__.py"])
+    sources = [*expected, "__main__.py", "lifeboat/__init__.py"]
+    assert sorted(inside) == sorted([*sources, *(f"{name}c" for name in sources)])
     assert {name: inside[name] for name in expected} == expected
 
 
-def test_it_has_the_same_bytes_each_time_and_begins_with_its_interpreter() -> None:
-    content = agent.build("/usr/bin/python3")
-    assert content == agent.build("/usr/bin/python3")
-    assert content.startswith(b"#!/usr/bin/python3\n")
-    assert agent.build("/opt/python") != content
+def test_each_file_is_compiled_for_its_interpreter_and_asks_for_no_check() -> None:
+    inside = members(agent.build(sys.executable))
+    for name in [one for one in inside if one.endswith(".py")]:
+        hashed = importlib.util.source_hash(inside[name])
+        assert inside[f"{name}c"][:16] == importlib.util.MAGIC_NUMBER + b"\x01\0\0\0" + hashed, name
+
+
+def test_it_begins_with_its_interpreter_and_tells_what_it_is_made_of() -> None:
+    content = agent.build(sys.executable)
+    assert content.startswith(f"#!{sys.executable}\n".encode())
+    assert agent.made_of(content) == agent.made_of(agent.build(sys.executable)) != ""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert {one.date_time for one in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert archive.testzip() is None
+
+
+def test_its_inputs_are_the_sources_the_interpreter_and_its_version() -> None:
+    files, magic = agent.sources(), agent.version_of(sys.executable)
+    assert magic == importlib.util.MAGIC_NUMBER.hex()
+    asked = agent.inputs(files, sys.executable, magic)
+    assert asked == agent.made_of(agent.build(sys.executable))
+    others = [
+        agent.inputs(files, "/opt/python", magic),
+        agent.inputs(files, sys.executable, "610d0d0a"),
+        agent.inputs({**files, "lifeboat/cli.py": files["lifeboat/cli.py"] + b"\n"}, sys.executable, magic),
+        agent.inputs({**files, "lifeboat/new.py": b""}, sys.executable, magic),
+    ]
+    assert len({asked, *others}) == 5
+
+
+@pytest.mark.parametrize("place", [0, 1000, -1000, -200, -100, -1], ids=lambda place: f"byte {place}")
+def test_one_bit_of_it_changed_is_not_what_was_built(place: int) -> None:
+    content = bytearray(agent.build(sys.executable))
+    assert agent.made_of(bytes(content)) != ""
+    content[place] ^= 1
+    assert agent.made_of(bytes(content)) != agent.made_of(agent.build(sys.executable))
+    assert agent.made_of(bytes(content[:-1])) == ""
+
+
+def test_without_its_interpreter_it_is_the_sources_alone() -> None:
+    content = agent.build("/nowhere/python")
+    assert [name for name in members(content) if name.endswith(".pyc")] == []
+    assert agent.made_of(content) != ""
 
 
 def old_python() -> list[str]:
@@ -75,6 +113,48 @@ def test_it_runs(tmp_path: Path, python: str) -> None:
     everything = "import sys; sys.path.insert(0, sys.argv[1])\nfor name in sys.argv[2:]: __import__('lifeboat.' + name)"
     names = [one.stem for one in CORE if one.name not in ("module.py", "s3.py", "repository_s3.py")]
     subprocess.run([python, "-W", "error", "-c", everything, str(path), *names], check=True)
+
+
+def with_sources(content: bytes, source: bytes) -> bytes:
+    """The same archive, each of its .py replaced: where that is seen, the source was run."""
+    inside, made = members(content), io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for name, held in inside.items():
+            archive.writestr(name, source if name.endswith(".py") else held)
+    return made.getvalue()
+
+
+def test_it_runs_what_is_compiled(tmp_path: Path) -> None:
+    path = tmp_path / "lifeboat"
+    path.write_bytes(with_sources(agent.build(sys.executable), b"raise SystemExit('the source was run')"))
+    done = subprocess.run([sys.executable, path, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not old_python(), reason="NOT CHECKED with another Python: there is no python3.9")
+def test_another_python_runs_the_sources(tmp_path: Path) -> None:
+    path = tmp_path / "lifeboat"
+    content = agent.build(sys.executable)
+    path.write_bytes(content)
+    argv = [*old_python(), str(path), "--version"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "lifeboat" in done.stdout
+    path.write_bytes(with_sources(content, b"raise SystemExit('the source was run')"))
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "the source was run\n")
+
+
+def test_another_version_of_python_means_sources(tmp_path: Path) -> None:
+    """As above where there is no second Python: what is compiled says that it is of another version."""
+    made, path = io.BytesIO(), tmp_path / "lifeboat"
+    with zipfile.ZipFile(made, "w") as archive:
+        for name, held in members(agent.build(sys.executable)).items():
+            archive.writestr(name, b"\x61\x0d\x0d\x0a" + held[4:] if name.endswith(".pyc") else held)
+    path.write_bytes(made.getvalue())
+    done = subprocess.run([sys.executable, path, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "lifeboat" in done.stdout
 
 
 def test_boto3_is_needed_only_where_s3_is_spoken() -> None:

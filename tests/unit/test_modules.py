@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -29,6 +30,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
 from ansible_collections.lifeboat.dr.plugins.module_utils.errors import IntegrityError, LifeboatError, NotFoundError
 from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import format_time
 from ansible_collections.lifeboat.dr.plugins.module_utils.runtime import ServiceState
+from ansible_collections.lifeboat.dr.plugins.modules import agent
 from builders import BUCKET, NOW, Run, entries, folder, make_config, prove, publish, publish_objects, settings, store
 
 MODULES = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "plugins/modules").glob("*.py"))
@@ -104,7 +106,27 @@ def test_agent_changes_once(run: Run, tmp_path: Path) -> None:
     path.chmod(0o644)
     assert run("agent", **asked)["changed"] is True
     assert path.stat().st_mode & 0o777 == 0o755
-    assert run("agent", interpreter="/opt/python", **asked)["changed"] is True
+    assert run("agent", interpreter=sys.executable, **asked)["changed"] is True
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    damaged = run("agent", check=True, interpreter=sys.executable, **asked)
+    assert (damaged["changed"], damaged["diff"]["before"]) == (True, f"{path}: not as it was installed\n")
+
+
+def test_agent_warns_of_a_python_that_is_not_there(run: Run, tmp_path: Path) -> None:
+    result = run("agent", plain=True, path=str(tmp_path / "lifeboat"), interpreter="/opt/no-python")
+    assert result["changed"] is True
+    words = f"/opt/no-python cannot be run on this host: until it can, neither can {tmp_path}/lifeboat."
+    assert words in json.dumps(result["warnings"])
+
+
+def test_agent_fails_where_the_sources_do_not_compile(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent, "COMPILE", "raise SystemExit('out of memory')")
+    result = run("agent", plain=True, path=str(tmp_path / "lifeboat"))
+    assert result["failed"]
+    assert result["msg"].endswith("/usr/bin/python3 exited 1: out of memory.")
+    assert not (tmp_path / "lifeboat").exists()
 
 
 def test_agent_installs_the_completion_beside_it_once(run: Run, tmp_path: Path) -> None:
