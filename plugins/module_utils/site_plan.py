@@ -83,10 +83,11 @@ def make(
 ) -> dict[str, Any]:
     """The plan. Raises LifeboatError when the site cannot, or must not, be recovered on this machine.
 
-    here: site_scope.look() of this machine. others: the same of the stack's other machines by name, or why there is
-    none. Returns {needed, ready, why, condition, findings, unchecked, warnings, passed_over, backup, parts, place,
-    images, checks, done, fresh, lacking, steps, rehearsal, target_seconds}. ready: false where the vault could not be
-    read yet, for the machine lacks what that takes. lacking: what must be given before anything is done.
+    here: site_scope.look() of this machine. others: the same of the stack's other machines by name; {"failed": why} of
+    one that answered and could not be looked at; or, as text, why one was not reached. Returns {needed, ready, why,
+    condition, findings, unchecked, warnings, passed_over, backup, parts, place, images, checks, done, fresh, lacking,
+    steps, rehearsal, target_seconds}. ready: false where the vault could not be read yet, for the machine lacks what
+    that takes. lacking: what must be given before anything is done.
     """
     refuse_living(config, request, here, others)
     last = here["recovery"]
@@ -159,7 +160,18 @@ def refuse_living(
 ) -> None:  # fmt: skip
     """Two living sites are worse than none: each takes writes that the other never sees, and both fill one vault."""
     for name, seen in others.items():
-        if isinstance(seen, Mapping) and seen["running"] and not request.rehearsal:
+        if request.rehearsal:
+            break
+        doubt = site_scope.doubt(seen)
+        if doubt:
+            raise UsageError(
+                _ATTEMPTED, config.stack,
+                f"{name} answers, and what runs there could not be seen ({doubt}): the site may live there",
+                "Mend that, so that it can be looked at. Or, to leave it for good, switch it off or cut it off from"
+                " everybody, so that this does not reach it either. To rehearse beside it: -e rehearsal=true, which"
+                " takes no backups and does not cut over.",
+            )  # fmt: skip
+        if isinstance(seen, Mapping) and seen["running"]:
             raise UsageError(
                 _ATTEMPTED, config.stack, f"the site still lives on {name}: {', '.join(seen['running'])} run there."
                 f" {_told(seen)}",
@@ -220,6 +232,8 @@ def _condition(others: Mapping[str, Any]) -> str:
     lost = [name for name, seen in others.items() if not isinstance(seen, Mapping)]
     if lost:
         return f"lost with {', '.join(lost)}"
+    if any(site_scope.doubt(seen) for seen in others.values()):
+        return "unknown elsewhere"
     return "not running anywhere" if not any(seen["running"] for seen in others.values()) else "alive elsewhere"
 
 

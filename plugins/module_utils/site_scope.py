@@ -14,6 +14,7 @@ import importlib.util
 import os
 import shutil
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -34,6 +35,10 @@ SCENARIOS = {
     APPLICATION: "lifeboat.dr.recover_backend",
 }
 _PROJECT = "com.docker.compose.project"
+
+
+class EngineError(LifeboatError):
+    """There is an engine, and it does not tell what it runs."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +62,17 @@ def look(config: Config, *, deep: bool, log: Log) -> dict[str, Any]:
     """What is on this machine.
 
     deep: assess the components too, where anything of the stack is here.
-    Returns {host, running, stopped, components, machine, recovery}. running, stopped: the stack's services with a
-    container (or unit) here. recovery: what a recovery of the site left here, see site_state.
+    Returns {host, running, stopped, unknown, components, machine, recovery}. running, stopped: the stack's services
+    with a container (or unit) here. unknown: why these could not be told; a new machine's engine need not run yet.
+    recovery: what a recovery of the site left here, see site_state.
     """
-    running, stopped = services(config)
+    running: list[str] = []
+    stopped: list[str] = []
+    unknown = ""
+    try:
+        running, stopped = services(config)
+    except EngineError as exc:
+        unknown = exc.cause
     components: list[Component] = []
     if deep and (running or stopped):
         log("assessing the components")
@@ -70,16 +82,30 @@ def look(config: Config, *, deep: bool, log: Log) -> dict[str, Any]:
         "host": socket.gethostname(),
         "running": running,
         "stopped": stopped,
+        "unknown": unknown,
         "components": [one.as_dict() for one in components],
         "machine": machine(config),
         "recovery": site_state.read(config),
     }
 
 
+def doubt(seen: Any) -> str:
+    """Why nothing is known of what runs on a machine that answers; empty where it was looked at, or is lost.
+
+    Containers outlive an engine that was killed, and users reach them: such a machine is no lost one.
+    """
+    if not isinstance(seen, Mapping):
+        return ""
+    if "running" not in seen:
+        return str(seen.get("failed") or "it did not say why")
+    return str(seen.get("unknown") or "")
+
+
 def services(config: Config) -> tuple[list[str], list[str]]:
     """The stack's services with a container or unit on this machine: those that run, and those that do not.
 
-    By Compose's labels alone: the compose file may be gone while its containers run.
+    By Compose's labels alone: the compose file may be gone while its containers run. EngineError where there is an
+    engine and it does not tell.
     """
     if config.runtime.type == "host":
         units = [config.database.service, *([config.objects.service] if config.objects.service else [])]
@@ -94,7 +120,10 @@ def services(config: Config) -> tuple[list[str], list[str]]:
         label = f"{_PROJECT}.working_dir={os.path.normpath(config.runtime.project_directory)}"
     shown = '{{.State}}\t{{.Label "com.docker.compose.service"}}'
     argv = ["docker", "ps", "--all", "--filter", f"label={label}", "--filter", f"label={_PROJECT}", "--format", shown]
-    status, out, _ = pipeline.probe(Command(argv))
+    status, out, said = pipeline.probe(Command(argv))
+    if status not in (0, 127):
+        why = said.strip().splitlines()[-1] if said.strip() else f"docker ps exited {status}"
+        raise EngineError("list the stack's containers", socket.gethostname(), f"its engine does not answer: {why}", "")
     rows = [line.split("\t", 1) for line in out.splitlines() if "\t" in line] if status == 0 else []
     running = sorted({name for state, name in rows if state in ("running", "restarting", "paused")})
     return running, sorted({name for _, name in rows} - set(running))
@@ -186,12 +215,10 @@ def described(where: str, seen: Optional[dict[str, Any]], why: str = "") -> list
     """One machine for a terminal; None is one that could not be reached."""
     if seen is None:
         return [f"{where}: lost, it cannot be reached ({why})"]
+    if doubt(seen):
+        return [f"{where}: what runs there could not be seen ({doubt(seen)})"]
     if not seen["running"] and not seen["stopped"]:
-        silent = seen["machine"]["compose"] and not seen["machine"]["engine"]
-        return [
-            f"{where}: "
-            + ("its engine does not answer, so nothing runs" if silent else "nothing of the stack is on it")
-        ]
+        return [f"{where}: nothing of the stack is on it"]
     lines = [f"{where}: {len(seen['running'])} services run, {len(seen['stopped'])} do not"]
     for one in seen["components"]:
         told = "".join(f"; {finding}" for finding in one["findings"][:3])

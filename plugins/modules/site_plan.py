@@ -16,7 +16,7 @@ extends_documentation_fragment:
   - lifeboat.dr.stack
 options:
   others:
-    description: The stack's other machines, by name; what M(lifeboat.dr.site_scope) returned as RV(lifeboat.dr.site_scope#module:scope), or why it could not be asked.
+    description: The stack's other machines, by name; what M(lifeboat.dr.site_scope) returned as RV(lifeboat.dr.site_scope#module:scope); a mapping C(failed) with the reason where it answered and could not be looked at, which counts as living; or, as text, why it was not reached.
     type: dict
     default: {}
   recovery_point:
@@ -55,7 +55,7 @@ EXAMPLES = r"""
   lifeboat.dr.site_plan:
     stack: shop
     others:
-      shop1: "{{ seen.scope | default('it does not answer') }}"
+      shop1: "{{ seen.scope | default('it was not reached' if seen.unreachable | default(false) else {'failed': seen.msg}) }}"
     identity: "{{ lookup('ansible.builtin.file', identity_file) }}"
   register: plan
 

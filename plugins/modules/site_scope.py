@@ -39,7 +39,7 @@ EXAMPLES = r"""
 RETURN = r"""
 scope:
   description: >-
-    C(running) and C(stopped) services, C(components) with condition, findings and the scenario that mends them, the
+    C(running) and C(stopped) services, or why they are C(unknown), C(components) with condition, findings and the scenario that mends them, the
     C(machine), and what a C(recovery) of the site left there.
   returned: success
   type: dict

@@ -1,6 +1,7 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """Whether a site is recovered on a machine, to which point, and what is refused before anything is built."""
 
 from __future__ import annotations
@@ -110,6 +111,17 @@ def test_a_rehearsal_neither_cuts_over_nor_takes_backups(world: World) -> None:
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("the site lives elsewhere", {"others": {"app1": LIVING}}, "the site still lives on app1: db, web run there"),
+    (
+        "it cannot be looked at",
+        {"others": {"app1": {"failed": "no Python"}}},
+        "app1 answers, and what runs there could not be seen (no Python)",
+    ),
+    (
+        "its engine is down",
+        {"others": {"app1": {**EMPTY, "unknown": "its engine does not answer: x"}}},
+        "(its engine does not answer: x)",
+    ),
+    ("one is lost, one in doubt", {"others": {**LOST, "app2": {"failed": "no Python"}}}, "app2 answers, and"),
     ("the target lives", {"here": {**EMPTY, "running": ["db"]}}, "the stack runs on this machine: db"),
     ("a port is taken", {"here": {**EMPTY, "machine": {**MACHINE, "taken": [8000]}}}, "answers on port 8000"),
     ("no room", {"here": {**EMPTY, "machine": {**MACHINE, "free_bytes": 100}}}, "100 B free"),
@@ -131,6 +143,19 @@ def test_what_each_component_of_a_living_site_needs_is_said(world: World) -> Non
         world.make(others={"app1": LIVING})
     assert "database is down (lifeboat.dr.recover_database)" in error.value.cause
     assert "-e rehearsal=true" in error.value.remedy
+
+
+@pytest.mark.parametrize("seen", [{"failed": "no Python"}, {**EMPTY, "unknown": "no Python"}])
+def test_beside_a_machine_in_doubt_one_may_rehearse(world: World, seen: dict[str, Any]) -> None:
+    world.point()
+    made = world.make(Request(rehearsal=True), others={"app1": seen})
+    assert (made["condition"], made["warnings"]) == ("unknown elsewhere", [])
+    assert made["findings"][0] == "app1: what runs there could not be seen (no Python)"
+
+
+def test_an_engine_that_does_not_run_yet_keeps_no_machine_from_being_the_target(world: World) -> None:
+    world.point()
+    assert world.make(here={**EMPTY, "unknown": "its engine does not answer"})["ready"] is True
 
 
 def test_what_is_dead_elsewhere_does_not_keep_the_site_from_being_recovered(world: World) -> None:

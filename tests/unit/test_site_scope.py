@@ -36,15 +36,44 @@ def test_an_empty_machine(runner: Runner, tmp_path: Path) -> None:
     runner.expect("docker", NO_DOCKER)
     found = look(tmp_path)
     assert (found["running"], found["stopped"], found["components"], found["recovery"]) == ([], [], [], None)
-    assert (found["machine"]["engine"], found["machine"]["compose"]) == ("", "")
+    assert (found["machine"]["engine"], found["machine"]["compose"], found["unknown"]) == ("", "", "")
     assert found["machine"]["free_bytes"] > 0
     assert site_scope.described("spare1", found) == ["spare1: nothing of the stack is on it"]
 
 
-def test_an_engine_that_is_stopped_is_not_an_empty_machine(runner: Runner, tmp_path: Path) -> None:
-    runner.expect("docker compose version", "2.26")
-    runner.expect("docker", (1, "", "Cannot connect to the Docker daemon"))
-    assert site_scope.described("app1", look(tmp_path)) == ["app1: its engine does not answer, so nothing runs"]
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ((1, "", "Cannot connect to the Docker daemon"), "Cannot connect to the Docker daemon"),
+        ((1, "", "first\npermission denied: docker.sock"), "permission denied: docker.sock"),
+        ((124, "", "no answer after 60 s"), "no answer after 60 s"),
+        ((1, "", ""), "docker ps exited 1"),
+    ],
+)
+def test_an_engine_that_does_not_tell_is_not_an_empty_machine(
+    runner: Runner, tmp_path: Path, answer: tuple[int, str, str], why: str
+) -> None:
+    """Its containers may run, and their users reach them."""
+    runner.expect("docker", answer)
+    found = look(tmp_path)
+    assert (found["running"], found["stopped"]) == ([], [])
+    assert site_scope.doubt(found) == found["unknown"] == f"its engine does not answer: {why}"
+    assert site_scope.described("app1", found) == [f"app1: what runs there could not be seen ({found['unknown']})"]
+
+
+@pytest.mark.parametrize(
+    ("seen", "doubt"),
+    [
+        ("timed out", ""),
+        ({"running": []}, ""),
+        ({"running": [], "unknown": "no engine"}, "no engine"),
+        ({"failed": "no Python"}, "no Python"),
+        ({"failed": ""}, "it did not say why"),
+        ({}, "it did not say why"),
+    ],
+)
+def test_doubt(seen: Any, doubt: str) -> None:
+    assert site_scope.doubt(seen) == doubt
 
 
 @pytest.mark.parametrize(
