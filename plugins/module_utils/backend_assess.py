@@ -136,6 +136,9 @@ def observe(config: Config, *, changed: Callable[[Observations], Mapping[str, st
         return found
     stack = runtime.connect(config)
     if isinstance(stack, ComposeRuntime):
+        elsewhere = _elsewhere(found, stack, (config.database.service, config.objects.service))
+        if elsewhere:  # its stores would seem lost, and its ports stolen
+            return _with(found, elsewhere=elsewhere)
         found = _with(
             found,
             images_gone=_images_gone(found, stack),
@@ -146,6 +149,20 @@ def observe(config: Config, *, changed: Callable[[Observations], Mapping[str, st
     veil = veil_of(config)
     told = tuple(Store(one.role, one.service, veil.line(one.broken)) for one in stores)
     return _with(found, stores=told, not_looked=(*found.not_looked, *unsure))
+
+
+def _elsewhere(found: Observations, stack: ComposeRuntime, stores: Collection[str]) -> tuple[str, ...]:
+    """Other projects of our directory that have a store which ours has not, or run one which ours does not."""
+    names: set[str] = set()
+    for service in filter(None, stores):
+        ours = [one for one in found.seen if one.service == service]
+        if any(one.status in ("running", "paused", "restarting") for one in ours):
+            continue
+        try:
+            names.update(stack.elsewhere(service, running=bool(ours)))
+        except LifeboatError:  # nobody knows what ours is called
+            continue
+    return tuple(sorted(names))
 
 
 def _with(found: Observations, **more: Any) -> Observations:

@@ -50,6 +50,7 @@ class Cause:
 # kind -> (useful steps, smallest first, {useless step: why})
 _STEPS: Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
     "pending": ((), {}),
+    "project": ((), {}),
     "engine": ((ENGINE, RESTART, RECREATE, IMAGE, REDEPLOY), {}),
     "disk": ((SPACE, RECREATE), {RESTART: _FULL, IMAGE: _FULL, REDEPLOY: _FULL}),
     "database": ((), {}),
@@ -99,6 +100,15 @@ def classify(seen: Observations, host: str = "<host>") -> Cause:
     """The likely cause, the one below before the one above it: a full disk before the crash that it leads to."""
     if seen.pending:
         return _cause("pending", seen.pending, seen, f"ansible-playbook lifeboat.dr.{_pending(seen)} -e confirm={host}")
+    if seen.elsewhere:
+        names = ", ".join(seen.elsewhere)
+        words = (
+            f"the stack's directory runs as project {names}: that may be the living one, so nothing is started beside"
+        )
+        return _cause(
+            "project", words, seen,
+            f"set lifeboat_runtime.project to {names} in the inventory, then: ansible-playbook lifeboat.dr.deploy",
+        )  # fmt: skip
     full = seen.host.full
     if full and not seen.healthy:
         where = "; ".join(f"{one.path} has no {one.full} left" for one in full)

@@ -145,8 +145,9 @@ class Observations:
     compose: why Compose cannot read the project, empty when it can. env_missing: variables that it cannot do without
     and `.env` lacks; env_blank: those that become empty words. services: the backend's, by the project's definition
     where it can be read. absent: those without a container. images_gone: service -> image that is not on the host.
-    images_changed: service -> the recovery point in which it ran another image. pending: a data recovery that has not
-    ended. endpoints: the operator's. not_looked: what could not be looked at.
+    images_changed: service -> the recovery point in which it ran another image. elsewhere: other projects that have the
+    stores of ours, made from our directory. pending: a data recovery that has not ended. endpoints: the operator's.
+    not_looked: what could not be looked at.
     """
 
     host: Host = field(default_factory=Host)
@@ -160,6 +161,7 @@ class Observations:
     images_changed: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[Holder, ...] = ()
     stores: tuple[Store, ...] = ()
+    elsewhere: tuple[str, ...] = ()
     pending: str = ""
     endpoints: tuple[Check, ...] = ()
     not_looked: tuple[str, ...] = ()

@@ -83,14 +83,15 @@ class ComposeRuntime:
             self._borne = borne[0]
             return self._borne
 
-    def _projects_here(self, *more: str) -> list[str]:
-        """The names of the projects whose containers were made from our directory."""
+    def _projects_here(self, *more: str, running: bool = False) -> list[str]:
+        """The names of the projects whose containers, or those that run, were made from our directory."""
         if not self._directory:
             return []
         labels = [f"com.docker.compose.project.working_dir={self._directory}", *more]
         filters = [word for one in labels for word in ("--filter", f"label={one}")]
         shown = '{{.Label "com.docker.compose.project"}}'
-        _, out, _ = pipeline.probe(Command(["docker", "ps", "--all", *filters, "--format", shown]))
+        every = [] if running else ["--all"]
+        _, out, _ = pipeline.probe(Command(["docker", "ps", *every, *filters, "--format", shown]))
         return sorted(set(out.split()))
 
     def services(self) -> list[str]:
@@ -160,12 +161,18 @@ class ComposeRuntime:
 
     def _refuse_other_project(self, service: str) -> None:
         """The same directory may run under another project name: starting ours would make a second, empty database."""
-        others = sorted(set(self._projects_here(f"com.docker.compose.service={service}")) - {self.project})
+        others = self.elsewhere(service)
         if others:
             raise UsageError(
                 "find the service", f"{service} in project {self.project}",
                 f"{self._directory} runs as project {', '.join(others)}", "Set lifeboat_runtime.project to that name.",
             )  # fmt: skip
+
+    def elsewhere(self, service: str, *, running: bool = False) -> list[str]:
+        """Other projects of our directory that have the service, or run it."""
+        return sorted(
+            set(self._projects_here(f"com.docker.compose.service={service}", running=running)) - {self.project}
+        )
 
     def command(
         self,

@@ -92,6 +92,8 @@ CASES: list[tuple[str, Observations, str, str, str]] = [
     ("object store broken",        seen(LOOP, stores=GONE),                                 "objects",    "the bucket uploads is missing",    ""),
     ("both broken: rows first",    seen(LOOP, stores=(*GONE, *LOST)),                       "database",   "underneath is broken",             ""),
     ("a recovery has not ended",   seen(KILLED, pending="a recovery of the database has begun and not ended"), "pending", "has begun", ""),
+    ("runs under another name",    replace(HEALTHY, seen=(), absent=("db", "backend"), elsewhere=("renamed",), endpoints=OK), "project", "runs as project renamed", ""),
+    ("another name before all that follows from it", seen(app(status="created"), elsewhere=("renamed",), stores=LOST, ports=(THIEF,), host=host(disks=FULL)), "project", "runs as project renamed", ""),
     ("fell once",                  seen(app(status="restarting", exit_code=1, restarts=1)), "stopped",    "restarting",                       "restart"),
     ("nothing",                    HEALTHY,                                                 "healthy",    "every service is well",            "restart"),
 ]  # fmt: skip
@@ -121,6 +123,7 @@ def test_every_kind_has_a_case_and_every_step_that_is_left_out_a_reason() -> Non
     [
         (seen(LOOP, stores=LOST), "ansible-playbook lifeboat.dr.recover_database -e confirm=shop1"),
         (seen(LOOP, stores=GONE), "ansible-playbook lifeboat.dr.recover_object_storage -e confirm=shop1"),
+        (seen(elsewhere=("renamed",)), "set lifeboat_runtime.project to renamed in the inventory, then: ansible-playbook lifeboat.dr.deploy"),
         (seen(KILLED, pending="a recovery of the database has begun"), "ansible-playbook lifeboat.dr.recover_database -e confirm=shop1"),
         (seen(KILLED, pending="a recovery of the object storage has begun"), "ansible-playbook lifeboat.dr.recover_object_storage -e confirm=shop1"),
         (seen(app(status="created"), ports=(THIEF,)), "kill 4711"),

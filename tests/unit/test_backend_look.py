@@ -247,6 +247,41 @@ def test_a_stray_of_our_own_is_told_from_the_live_stack_under_another_name(
     assert [(one.container, one.ours) for one in found] == [("shop-backend-1", ours)]
 
 
+@pytest.mark.parametrize(
+    ("have", "every", "running", "elsewhere"),
+    [
+        ([], "renamed\n", "renamed\n", ("renamed",)),
+        ([], "renamed\n", "", ("renamed",)),
+        ([container("backend", Status="created")], "renamed\nshop\n", "renamed\n", ("renamed",)),
+        ([container("db", Status="exited")], "renamed\nshop\n", "renamed\n", ("renamed",)),
+        ([container("db", Status="exited")], "renamed\nshop\n", "", ()),
+        ([container("db")], "renamed\nshop\n", "renamed\nshop\n", ()),
+        ([container("db", Status="exited")], "shop\n", "", ()),
+        ([], "", "", ()),
+    ],
+)
+def test_the_stack_under_another_name_is_seen_before_its_data_seems_lost(
+    stack: config.Config,
+    runner: Runner,
+    monkeypatch: pytest.MonkeyPatch,
+    have: Any,
+    every: str,
+    running: str,
+    elsewhere: Any,
+) -> None:
+    looked: list[Any] = []
+    monkeypatch.setattr(backend_stores, "look", lambda *_, **__: looked.append(1) or ([], []))
+    runner.expect("^docker ps --all --filter .*service=db .*format", every)
+    runner.expect("^docker ps --filter .*service=db .*format", running)
+    runner.expect("^docker ps --quiet --no-trunc", "")
+    runner.expect("^docker image inspect", "sha256:1")
+    runner.expect("^systemctl", "")
+    tell(runner, have)
+    found = backend_assess.observe(stack, changed=lambda _: {}, log=lambda _: None)
+    assert found.elsewhere == elsewhere
+    assert bool(looked) is not bool(elsewhere)
+
+
 def test_the_process_that_listens_is_found_with_its_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     process = tmp_path / "4711"
     (process / "fd").mkdir(parents=True)
