@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from . import objects_assess, objects_choose, pipeline, plan, runtime, site_state
 from .config import Config
-from .errors import LifeboatError
+from .errors import LifeboatError, UnverifiedError
 from .pipeline import Command
 from .sources import Sources
 
@@ -35,10 +35,6 @@ SCENARIOS = {
     APPLICATION: "lifeboat.dr.recover_backend",
 }
 _PROJECT = "com.docker.compose.project"
-
-
-class EngineError(LifeboatError):
-    """There is an engine, and it does not tell what it runs."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ def look(config: Config, *, deep: bool, log: Log) -> dict[str, Any]:
     unknown = ""
     try:
         running, stopped = services(config)
-    except EngineError as exc:
+    except UnverifiedError as exc:
         unknown = exc.cause
     components: list[Component] = []
     if deep and (running or stopped):
@@ -104,7 +100,7 @@ def doubt(seen: Any) -> str:
 def services(config: Config) -> tuple[list[str], list[str]]:
     """The stack's services with a container or unit on this machine: those that run, and those that do not.
 
-    By Compose's labels alone: the compose file may be gone while its containers run. EngineError where there is an
+    By Compose's labels alone: the compose file may be gone while its containers run. UnverifiedError where there is an
     engine and it does not tell.
     """
     if config.runtime.type == "host":
@@ -123,7 +119,9 @@ def services(config: Config) -> tuple[list[str], list[str]]:
     status, out, said = pipeline.probe(Command(argv))
     if status not in (0, 127):
         why = said.strip().splitlines()[-1] if said.strip() else f"docker ps exited {status}"
-        raise EngineError("list the stack's containers", socket.gethostname(), f"its engine does not answer: {why}", "")
+        raise UnverifiedError(
+            "list the stack's containers", socket.gethostname(), f"its engine does not answer: {why}", ""
+        )
     rows = [line.split("\t", 1) for line in out.splitlines() if "\t" in line] if status == 0 else []
     running = sorted({name for state, name in rows if state in ("running", "restarting", "paused")})
     return running, sorted({name for _, name in rows} - set(running))
