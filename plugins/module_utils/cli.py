@@ -34,6 +34,7 @@ from . import (
     show,
     status,
     terminal,
+    transaction_command,
     verify,
 )
 from .checks import COULD_NOT_VERIFY, FAIL, PASS
@@ -112,6 +113,7 @@ def parser() -> argparse.ArgumentParser:
     checklist_command.options(verb("checklist", "Work through the daily, weekly, monthly, quarterly or incident list."))
     evidence_command.add_report(verb("report", "List the records of recoveries, drills and verifications; show one."))
     evidence_command.add_review(verb("review", "Add a finding, or your sign-off, to a record."))
+    transaction_command.options(verb("transaction", "Do what a user does, as lifeboat_drill says, and read it back."))
     verb("status", "Say whether the stack is protected; fails when it is not.")
     text = "Print this command's completion for bash or zsh."
     completion.options(verbs.add_parser("completion", help=text, description=text))
@@ -261,5 +263,5 @@ def _status(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> t
 _VERBS = {
     "backup": _backup, "verify": _verify, "prune": _prune, "list": _list, "status": _status, "escrow": _escrow,
     "checklist": checklist_command.checklist,
-    "report": evidence_command.report, "review": evidence_command.review,
+    "report": evidence_command.report, "review": evidence_command.review, "transaction": transaction_command.run,
 }  # fmt: skip

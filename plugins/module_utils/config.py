@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional, TypeVar, Union
 
-from . import crypto, frontend_settings
+from . import crypto, drill_settings, frontend_settings
+from .drill_settings import DrillSettings
 from .errors import NotFoundError, UsageError
 from .frontend_settings import FrontendSettings
 
@@ -230,6 +231,8 @@ class Config:
     frontend: FrontendSettings = field(default_factory=FrontendSettings)
     alarms: AlarmSettings = field(default_factory=AlarmSettings)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
+    environment: str = drill_settings.PRODUCTION
+    drill: DrillSettings = field(default_factory=DrillSettings)
     state_directory: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
@@ -309,6 +312,8 @@ def from_mapping(
     _check_config(config.config, f"{where}.config")
     for name, cause in frontend_settings.problems(config.frontend):
         raise _wrong(f"{where}.frontend{name}", cause)
+    for name, cause in drill_settings.problems(config.drill):
+        raise _wrong(f"{where}.drill{name}", cause)
     if config.runtime.type == "compose" and not config.runtime.project_directory and not config.runtime.project:
         raise _wrong(f"{where}.runtime", "neither project_directory nor project is given")
     return config

@@ -49,16 +49,14 @@ def build(
     versions: Optional[Mapping[str, Any]] = None,
     commit: str = "",
     untested: Sequence[Mapping[str, str]] = (),
-    drill: Optional[Mapping[str, Any]] = None,
 ) -> dict[str, Any]:
     """Put one recovery's facts together.
 
     planned: {condition, findings, unchecked, passed_over, target_seconds, backup (where one was used)}. phases: [{name,
     started_at, finished_at, ...}] in order, with what is worth keeping of each; results: the modules' checks. The clock
-    runs from the first phase's start to the last one's end, in a drill from the fault to the first verified business
-    transaction. verdict: FAIL on an error after something was changed, ABORTED before; FAIL also when the recovery took
-    longer than its target. versions, commit: where known. untested: [{what, why}] beside what is known to be left out.
-    drill: what evidence_drill.drilled() takes; the record is then of kind `drill`.
+    runs from the first phase's start to the last one's end. verdict: FAIL on an error after something was changed,
+    ABORTED before; FAIL also when the recovery took longer than its target. versions, commit: where known. untested:
+    [{what, why}] beside what is known to be left out.
     """
     checks = [Check(one["name"], one["result"], one.get("detail", "")) for one in results]
     wall, monotonic = clock.elapsed(phases)
@@ -68,14 +66,7 @@ def build(
     if not error and not any(one.name in proofs for one in checks):
         checks.append(Check(proofs[-1], COULD_NOT_VERIFY, f"the {proofs[-1]} was compared with nothing"))
     backup = planned.get("backup")
-    rpo = evidence_phases.rpo(backup, phases)
     counted = "from the first phase's start to the last one's end"
-    fault: Optional[dict[str, Any]] = None
-    if drill is not None:
-        fault, found, taken, rpo = drilled(drill)
-        checks += [] if error else found
-        seconds = seconds if taken is None else taken
-        counted = "from the fault to the first verified business transaction"
     if not error:
         checks.append(
             Check("recovery time", PASS if seconds <= target else FAIL, f"{seconds:.0f} s, target {target} s")
@@ -83,13 +74,13 @@ def build(
     touched = any(one["name"] not in ("assess", "plan", "confirm") for one in phases)
     timeline, at_size = evidence_phases.timeline(config, scenario, phases, backup)
     left_out = evidence_limits.untested(
-        scenario, planned["unchecked"], checks, drill=drill is not None, extrapolated=at_size is not None, more=untested
+        scenario, planned["unchecked"], checks, extrapolated=at_size is not None, more=untested
     )
     return _finished(
         config,
         {
             "id": f"{scenario}_{now.astimezone(timezone.utc):%Y%m%d_%H%M%S}",
-            "kind": RECOVERY if drill is None else DRILL,
+            "kind": RECOVERY,
             "scenario": scenario,
             "operator": operator,
             "reason": reason,
@@ -109,14 +100,79 @@ def build(
             "target_seconds": target,
             "clock": "wall" if monotonic is None else "monotonic",
             "rto": {"seconds": seconds, "target_seconds": target, "counted": counted},
-            "rpo": rpo,
+            "rpo": evidence_phases.rpo(backup, phases),
             "production": at_size,
             "checks": [one.as_dict() for one in checks],
             "untested": left_out,
             "verification": None,
-            "drill": fault,
+            "drill": None,
         },
         phases,
+    )
+
+
+def of_drill(
+    config: Config,
+    recovery: Mapping[str, Any],
+    *,
+    scenario: str,
+    reason: str,
+    operator: str,
+    drill: Mapping[str, Any],
+    target: int,
+    error: str = "",
+    now: datetime,
+) -> dict[str, Any]:
+    """The record of a drill, around the record of the recovery that it rehearsed.
+
+    recovery: that record; empty where the drill ended before one was made, and then error says why. drill: what
+    evidence_drill.drilled() takes. verdict: ABORTED on an error before the fault, FAIL after it.
+    """
+    if not recovery:
+        planned: dict[str, Any] = {
+            "condition": "", "findings": [], "unchecked": [], "passed_over": [], "backup": None,
+            "target_seconds": target,
+        }  # fmt: skip
+        recovery = build(
+            config, scenario=scenario, reason=reason, operator=operator, planned=planned, phases=(), results=(),
+            error=error or "no recovery was recorded", now=now,
+        )  # fmt: skip
+    else:
+        drill = {"evidence": [recovery["id"]], **drill}
+        error = error or recovery["error"]
+    restored = recovery["backup"] if scenario not in ("backend", "frontend") else None
+    until = restored["taken_at"] if restored else drill.get("injected_at")
+    fault, found, seconds, rpo = drilled({"kept_until": until, **drill})
+    checks = [Check(one["name"], one["result"], one["detail"]) for one in recovery["checks"]]
+    checks = [one for one in checks if one.name != "recovery time"] + found
+    if seconds is not None:  # else it did not end with a transaction, which drilled() has said
+        checks.append(
+            Check("recovery time", PASS if seconds <= target else FAIL, f"{seconds:.0f} s, target {target} s")
+        )
+    counted = "from the fault to the first verified business transaction"
+    broken = bool(drill.get("injected_at"))
+    outcome = verdict(checks) if not error else FAIL if broken else ABORTED
+    left_out = [one for one in recovery["untested"] if not one["what"].startswith(evidence_limits.UNNOTICED)]
+    return _finished(
+        config,
+        {
+            **{key: one for key, one in recovery.items() if key not in (*BY_PEOPLE, "seal")},
+            "id": f"drill_{scenario}_{now.astimezone(timezone.utc):%Y%m%d_%H%M%S}",
+            "kind": DRILL,
+            "recorded_at": format_time(now),
+            "started_at": drill.get("injected_at") or recovery["started_at"],
+            "finished_at": drill.get("transaction_at") or recovery["finished_at"],
+            "verdict": outcome,
+            "error": "\n".join(pipeline.without_rows(error.splitlines())),
+            "seconds": recovery["seconds"] if seconds is None else seconds,
+            "target_seconds": target,
+            "rto": None if seconds is None else {"seconds": seconds, "target_seconds": target, "counted": counted},
+            "rpo": rpo,
+            "checks": [one.as_dict() for one in checks] if broken else [],
+            "untested": left_out,
+            "drill": fault,
+        },
+        (),
     )
 
 

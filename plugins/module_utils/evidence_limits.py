@@ -12,6 +12,7 @@ from typing import Any
 from .checks import FAIL, PASS, Check
 from .config import LEVELS
 
+UNNOTICED = "the time until somebody noticed"
 _ROWS = ("the database's rows", "this scenario does not restore them")
 _OBJECTS = ("the bucket's objects", "this scenario does not restore them")
 _STANDING: Mapping[str, tuple[tuple[str, str], ...]] = {
@@ -35,16 +36,14 @@ def untested(
     unchecked: Sequence[str],
     checks: Sequence[Check],
     *,
-    drill: bool,
     extrapolated: bool,
     more: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, str]]:
-    """[{what, why}] of a recovery or a drill."""
+    """[{what, why}] of a recovery."""
     found = [(one, "the assessment could not look at it") for one in unchecked]
     found += _unmade(checks)
     found += _STANDING.get(scenario, ())
-    if not drill:
-        found.append(("the time until somebody noticed and decided", "the clock starts with the operator's command"))
+    found.append((f"{UNNOTICED} and decided", "the clock starts with the operator's command"))
     if not extrapolated:
         found.append(
             ("the time at production size", "no size is configured, or no bytes were moved (lifeboat_evidence)")

@@ -62,7 +62,7 @@ class Remote:
         """Add to the branch. Never forced: a commit that somebody pushed meanwhile refuses it, and is kept."""
         self._git(
             ["-C", str(clone.path), "push", "--quiet", "--", self.url, f"{commit}:refs/heads/{self.branch}"],
-            "push the reverting commit",
+            "push a commit",
             remedy="Nothing was lost. If somebody else has pushed meanwhile, run it again: it looks anew.",
         )
 
@@ -127,6 +127,18 @@ class Clone:
             f"Bring the frontend back to {good[:12]}\n\n{good[:12]} ({subject}) is the last commit that built and was"
             f" served.\n{head[:12]} does not build; what it changed stays in the history, to be mended."
         )
+        return self.git("commit-tree", tree, "-p", head, "-m", message).strip()
+
+    def with_file(self, path: str, content: str, message: str) -> str:
+        """A commit on top of HEAD in which one file has this content."""
+        head = self.git("rev-parse", "HEAD").strip()
+        held = self.path / ".git" / "lifeboat-file"
+        held.write_text(content, encoding="utf-8")
+        blob = self.git("hash-object", "-w", "--", str(held)).strip()
+        with self._index() as env:
+            self.git("read-tree", head, env=env)
+            self.git("update-index", "--add", "--cacheinfo", f"100644,{blob},{path}", env=env)
+            tree = self.git("write-tree", env=env).strip()
         return self.git("commit-tree", tree, "-p", head, "-m", message).strip()
 
     def again(self) -> str:

@@ -104,6 +104,11 @@ def scrub(text: str) -> str:
     return _SECRET_IN_URL.sub(r"\1********@", text)
 
 
+def one_line(data: bytes) -> str:
+    """The beginning of an answer as one short line."""
+    return " ".join(scrub(data[:400].decode("utf-8", "replace")).split())[:120]
+
+
 def without_rows(lines: Sequence[str]) -> list[str]:
     """The lines in which PostgreSQL does not quote rows, keys or statements."""
     return [line for line in lines if not _ROWS.search(line)]

@@ -272,11 +272,6 @@ def endpoint(check: EndpointCheck, deadline: float) -> Check:
         time.sleep(0.5)
 
 
-def _line(body: bytes) -> str:
-    """The beginning of an answer as one short line."""
-    return " ".join(pipeline.scrub(body[:400].decode("utf-8", "replace")).split())[:120]
-
-
 def ask(check: EndpointCheck) -> str:
     """One request; what is wrong with the answer, or nothing."""
     if not check.url.startswith(("http://", "https://")):
@@ -293,7 +288,7 @@ def ask(check: EndpointCheck) -> str:
     except (OSError, ValueError, http.client.HTTPException) as exc:
         return str(exc) or repr(exc)
     if status != check.status:
-        return f"status {status} instead of {check.status}: {_line(body)}"
+        return f"status {status} instead of {check.status}: {pipeline.one_line(body)}"
     if not check.json:
         return ""
     try:

@@ -57,13 +57,6 @@ options:
     type: list
     elements: dict
     default: []
-  drill:
-    description:
-      - "Makes it the record of a drill: C(fault), C(proof), C(seed), C(steady_state), C(injected_at), C(transaction_at),
-        C(seconds), C(ledger) with C(acknowledged), C(present), C(lost) and C(unexpected), C(rpo_seconds),
-        C(rpo_target_seconds), and C(evidence), the ids of the recoveries' own records."
-      - What is missing of these is not proved, so the verdict is at best C(COULD_NOT_VERIFY).
-    type: dict
 attributes:
   check_mode:
     description: Can run without changing anything.
@@ -156,7 +149,6 @@ def work(task: Task) -> dict[str, Any]:
         versions=versions(task),
         commit=task.params["commit"],
         untested=task.params["untested"],
-        drill=task.params["drill"],
     )
     path, signed = "", signature.NONE
     if not task.check:
@@ -186,7 +178,6 @@ def main() -> None:
             "error": {"type": "str", "default": ""},
             "commit": {"type": "str", "default": ""},
             "untested": {"type": "list", "elements": "dict", "default": []},
-            "drill": {"type": "dict"},
         },
     )
 

@@ -70,7 +70,11 @@ def drill(
         "ledger": {"acknowledged": 120, "present": 118, "lost": 2, "unexpected": 0}, "rpo_seconds": 1.4,
         "rpo_target_seconds": 86400, "evidence": [],
     }  # fmt: skip
-    return record(root, days, scenario=scenario, seconds=seconds, reason="quarterly drill", drill={**given, **changes})
+    made = record(root, days, scenario=scenario, seconds=seconds, reason="quarterly drill")
+    return evidence.of_drill(
+        make_config(root), made, scenario=scenario, reason="quarterly drill", operator="mika", drill={**given, **changes},
+        target=made["target_seconds"], now=start + timedelta(seconds=seconds + 6),
+    )  # fmt: skip
 
 
 def proof(root: Path, days: float, result: str = PASS, level: str = "restore") -> dict[str, Any]:

@@ -1,0 +1,76 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How a stack is rehearsed: what a business transaction is, and how much may be lost. A part of the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+PRODUCTION = "production"
+REHEARSED = "drill"  # the only environment in which anything is ever broken on purpose
+METHODS = ("GET", "POST", "PUT", "PATCH")
+
+
+@dataclass(frozen=True)
+class RequestSettings:
+    """One HTTP request. `{token}` is a word that no other transaction has, `{id}` what the application called it.
+
+    `json`: its body; or `size`: a body of so many bytes, made of the token. `status` 0: any of 200 to 299.
+    """
+
+    url: str = ""
+    method: str = "GET"
+    json: Optional[Mapping[str, Any]] = None
+    size: int = 0
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    status: int = 0
+
+
+@dataclass(frozen=True)
+class TransactionSettings:
+    """Something that a user does and must find again. `id`: the field of the write's JSON answer that names it.
+
+    What `read` answers must hold the token; where `write` sent `size` bytes, it must be those bytes.
+    """
+
+    name: str = ""
+    write: RequestSettings = field(default_factory=RequestSettings)
+    read: RequestSettings = field(default_factory=RequestSettings)
+    id: str = "id"
+
+
+@dataclass(frozen=True)
+class DrillSettings:
+    """`transactions` empty: no drill can pass, as nobody knows what the application is for. `rate`: writes a second
+    while a drill runs. `rpo_target_seconds`: how much time may be lost; daily backups promise a day.
+
+    Secret: drill_authorization, sent as the header Authorization.
+    """
+
+    transactions: tuple[TransactionSettings, ...] = ()
+    rate: int = 5
+    rpo_target_seconds: int = 24 * 3600
+
+
+def problems(drill: DrillSettings) -> Iterator[tuple[str, str]]:
+    """(the setting's name with a dot before it, what is wrong with its value)."""
+    names = [one.name for one in drill.transactions]
+    for number, one in enumerate(drill.transactions):
+        where = f".transactions[{number}]"
+        if not one.name or names.count(one.name) > 1:
+            yield f"{where}.name", f"{one.name!r}: a name is not empty, and used once"
+        for which, asked in (("write", one.write), ("read", one.read)):
+            if not asked.url.startswith(("http://", "https://")) or "@" in asked.url.split("?")[0]:
+                yield f"{where}.{which}.url", "wants an http or https address without a password in it"
+            if asked.method not in METHODS:
+                yield f"{where}.{which}.method", f"{asked.method!r} is not one of {', '.join(METHODS)}"
+            if asked.json is not None and asked.size:
+                yield f"{where}.{which}", "has a body of json or of size bytes, not both"
+        if one.write.json is None and not one.write.size and "{token}" not in one.write.url:
+            yield f"{where}.write", "{token} is nowhere in it: nobody could tell afterwards what it wrote"
+    if not 1 <= drill.rate <= 100 or drill.rpo_target_seconds < 1:
+        yield "", "rate is 1 to 100 writes a second, and rpo_target_seconds at least 1"

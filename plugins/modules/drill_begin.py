@@ -1,0 +1,123 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: drill_begin
+short_description: See that a stack is well, and start the writer of a drill
+version_added: 0.1.0
+description:
+  - Refuses a host that is not deployed with C(lifeboat_environment) C(drill), and a fault that the scenario does not have.
+  - Asks the endpoints of the configuration, makes each business transaction once and reads it back.
+  - Then a writer makes them again and again, and keeps a ledger outside the stack of what was acknowledged, until
+    M(lifeboat.dr.drill_end) or M(lifeboat.dr.drill_fault) stops it.
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+options:
+  scenario:
+    description: What will be rehearsed.
+    type: str
+    required: true
+    choices: [database, object_storage, backend, frontend, site]
+  fault:
+    description: What will be broken, by name; C(random) draws it by lot; empty is the scenario's first.
+    type: str
+    default: ""
+  seed:
+    description: The same seed draws the same lot.
+    type: str
+    default: ""
+  agent_path:
+    description: Where the command is installed that the writer runs.
+    type: path
+    default: /usr/local/bin/lifeboat
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+    details: Asks the endpoints, and neither makes a transaction nor starts the writer.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: none
+    details: Nothing of the stack changes but what a user would write.
+"""
+
+EXAMPLES = r"""
+- name: Begin
+  lifeboat.dr.drill_begin:
+    stack: shop
+    scenario: database
+  register: began
+"""
+
+RETURN = r"""
+scenario:
+  description: As given.
+  returned: success
+  type: str
+fault:
+  description: C(name) and C(words) of what will be broken.
+  returned: success
+  type: dict
+steady_state:
+  description: What held, in words.
+  returned: success
+  type: str
+target_seconds:
+  description: What the strategy gives the scenario.
+  returned: success
+  type: int
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import drill, fault
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+
+def work(task: Task) -> dict[str, Any]:
+    scenario = task.params["scenario"]
+    chosen = fault.choose(scenario, task.params["fault"], task.params["seed"])
+    fault.refuse_elsewhere(task.config)
+    if task.check:
+        words = "; ".join(f"{one.name}: {one.detail}" for one in drill.steady(task.config, scenario))
+    else:
+        words = drill.begin(task.config, scenario, task.params["agent_path"], log=task.log)
+    return {
+        "changed": not task.check,
+        "scenario": scenario,
+        "fault": {"name": chosen.name, "words": chosen.words},
+        "steady_state": words,
+        "target_seconds": drill.target(task.config, scenario),
+    }
+
+
+def main() -> None:
+    run(
+        work,
+        {
+            "scenario": {
+                "type": "str", "required": True,
+                "choices": ["database", "object_storage", "backend", "frontend", "site"],
+            },
+            "fault": {"type": "str", "default": ""},
+            "seed": {"type": "str", "default": ""},
+            "agent_path": {"type": "path", "default": "/usr/local/bin/lifeboat"},
+        },
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

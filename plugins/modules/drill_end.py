@@ -1,0 +1,190 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: drill_end
+short_description: Hold what a drill recovered against its writer's ledger, and record it
+version_added: 0.1.0
+description:
+  - Waits for the first business transaction that holds, which ends the clock that began with the fault. Stops the writer
+    and asks the application for every write that it had acknowledged.
+  - Draws the verdict, removes what the recovery had put aside, and keeps the record as M(lifeboat.dr.evidence) does.
+  - C(PASS) needs all of it, a fault that was seen to take, the recovery's own checks, a transaction within the target, no
+    write lost from before the recovery point. What could not be found out is C(COULD_NOT_VERIFY).
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+options:
+  scenario:
+    description: What was rehearsed.
+    type: str
+    required: true
+    choices: [database, object_storage, backend, frontend, site]
+  fault:
+    description: What M(lifeboat.dr.drill_fault) returned; empty where it was not reached.
+    type: dict
+    default: {}
+  steady_state:
+    description: What M(lifeboat.dr.drill_begin) saw.
+    type: str
+    default: ""
+  seed:
+    description: Of a fault drawn by lot.
+    type: str
+    default: ""
+  recovery:
+    description: The record of the recovery, as M(lifeboat.dr.evidence) returned it; empty where there is none.
+    type: dict
+    default: {}
+  error:
+    description: What ended the drill before its end, empty when nothing did.
+    type: str
+    default: ""
+  target_seconds:
+    description: How long it may take; 0 is what the strategy gives the scenario.
+    type: int
+    default: 0
+  keep:
+    description: Leave what the recovery put aside.
+    type: bool
+    default: false
+  rows:
+    description: The rows of the drills before this one.
+    type: list
+    elements: dict
+    default: []
+  reason:
+    description: Why there was a drill.
+    type: str
+    default: drill
+  operator:
+    description: Who held it.
+    type: str
+    default: ""
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: none
+    details: In check mode nothing was broken, so there is nothing to end.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: none
+    details: Each record is a new file.
+"""
+
+EXAMPLES = r"""
+- name: End
+  lifeboat.dr.drill_end:
+    stack: shop
+    scenario: database
+    fault: "{{ fault }}"
+    recovery: "{{ evidence.record }}"
+"""
+
+RETURN = r"""
+record:
+  description: The record, as docs/schema/evidence-1.json describes it.
+  returned: success
+  type: dict
+verdict:
+  description: C(PASS), C(FAIL), C(COULD_NOT_VERIFY) or C(ABORTED).
+  returned: success
+  type: str
+path:
+  description: Where the host keeps it.
+  returned: success
+  type: str
+text:
+  description: The record for people.
+  returned: success
+  type: list
+  elements: str
+rows:
+  description:
+    - "A table of drills, O(rows) and this one: each C(scenario), C(fault), C(rto), C(target), C(rpo), C(lost), C(verdict)."
+  returned: success
+  type: list
+  elements: dict
+removed:
+  description: What the recovery had put aside and is no more, and what was taken back.
+  returned: success
+  type: list
+  elements: str
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from datetime import datetime, timezone
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import checks, drill, evidence, evidence_drill, evidence_store
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+
+def work(task: Task) -> dict[str, Any]:
+    given, config = task.params, task.config
+    scenario, fault = given["scenario"], given["fault"]
+    recovered = bool(given["recovery"]) and not given["error"]
+    found = drill.end(
+        config, scenario, fault, recovered=recovered, brought=str(fault.get("ledger") or ""), log=task.log
+    )
+    target = given["target_seconds"] or drill.target(config, scenario)
+    record = evidence.of_drill(
+        config, given["recovery"], scenario=scenario, reason=given["reason"], operator=given["operator"],
+        drill={
+            "fault": fault.get("fault"), "proof": fault.get("proof"), "injected_at": fault.get("injected_at"),
+            "seed": given["seed"], "steady_state": given["steady_state"],
+            "rpo_target_seconds": config.drill.rpo_target_seconds, **found,
+        },
+        target=target, error=given["error"], now=datetime.now(timezone.utc),
+    )  # fmt: skip
+    removed = []
+    if record["verdict"] == checks.PASS and not given["keep"]:
+        removed = drill.clean(config, record, str(fault.get("name") or ""), log=task.log)
+    path, record = evidence_store.write(config, record)
+    evidence_store.sign(config, path, task.log)
+    return {
+        "changed": True,
+        "record": record,
+        "verdict": record["verdict"],
+        "path": str(path),
+        "text": evidence.lines(record),
+        "rows": [*given["rows"], evidence_drill.row(record, str(fault.get("name") or ""))],
+        "removed": removed,
+    }
+
+
+def main() -> None:
+    run(
+        work,
+        {
+            "scenario": {
+                "type": "str", "required": True,
+                "choices": ["database", "object_storage", "backend", "frontend", "site"],
+            },
+            "fault": {"type": "dict", "default": {}},
+            "steady_state": {"type": "str", "default": ""},
+            "seed": {"type": "str", "default": ""},
+            "recovery": {"type": "dict", "default": {}},
+            "error": {"type": "str", "default": ""},
+            "target_seconds": {"type": "int", "default": 0},
+            "keep": {"type": "bool", "default": False},
+            "rows": {"type": "list", "elements": "dict", "default": []},
+            "reason": {"type": "str", "default": "drill"},
+            "operator": {"type": "str", "default": ""},
+        },
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

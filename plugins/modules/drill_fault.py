@@ -1,0 +1,138 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: drill_fault
+short_description: Break something for real, and prove that it broke
+version_added: 0.1.0
+description:
+  - Breaks one component of the stack as the named fault does, and looks whether that took. B(The damage is real.)
+  - Refuses a host that is not deployed with C(lifeboat_environment) C(drill), whoever asks.
+  - The fault of a whole site is not this module's to do, as it would go with the machine. It then stops the writer and
+    returns its ledger, so that it survives, and the clock begins.
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+options:
+  scenario:
+    description: What is rehearsed.
+    type: str
+    required: true
+    choices: [database, object_storage, backend, frontend, site]
+  fault:
+    description: What is broken, by name; C(random) draws it by lot; empty is the scenario's first.
+    type: str
+    default: ""
+  seed:
+    description: The same seed draws the same lot.
+    type: str
+    default: ""
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+    details: Says what it would break.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: none
+    details: What is broken has no before and after that could be shown.
+"""
+
+EXAMPLES = r"""
+- name: Break it
+  lifeboat.dr.drill_fault:
+    stack: shop
+    scenario: database
+    fault: table_dropped
+  register: fault
+"""
+
+RETURN = r"""
+scenario:
+  description: As given.
+  returned: success
+  type: str
+fault:
+  description: What was broken, in words.
+  returned: success
+  type: str
+name:
+  description: The fault's name.
+  returned: success
+  type: str
+proof:
+  description: What was seen of it afterwards.
+  returned: success
+  type: str
+injected_at:
+  description: When the clock began, UTC.
+  returned: success
+  type: str
+monotonic:
+  description: The same by the clock that no NTP bends, in seconds, and C(boot), whose clock that is.
+  returned: success
+  type: float
+boot:
+  description: Identifies the boot that C(monotonic) counts from.
+  returned: success
+  type: str
+ledger:
+  description: The writer's ledger, where the machine is about to go.
+  returned: success
+  type: str
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import clock, fault, ledger, manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+
+def work(task: Task) -> dict[str, Any]:
+    seed = task.params["seed"]
+    chosen = fault.choose(task.params["scenario"], task.params["fault"], seed)
+    fault.refuse_elsewhere(task.config)
+    result: dict[str, Any] = {
+        "changed": True, "scenario": task.params["scenario"], "fault": chosen.words, "name": chosen.name, "proof": "",
+        "ledger": "",
+    }  # fmt: skip
+    if task.check:
+        return result
+    if chosen.inject is None:
+        ledger.stop(task.config)
+        result["ledger"] = ledger.path_of(task.config).read_text(encoding="utf-8")
+    at = clock.start()
+    result.update(injected_at=manifest.format_time(at.started_at), monotonic=at.monotonic, boot=at.boot)
+    if chosen.inject is not None:
+        result["proof"] = fault.inject(task.config, chosen, seed, log=task.log)
+    return result
+
+
+def main() -> None:
+    run(
+        work,
+        {
+            "scenario": {
+                "type": "str", "required": True,
+                "choices": ["database", "object_storage", "backend", "frontend", "site"],
+            },
+            "fault": {"type": "str", "default": ""},
+            "seed": {"type": "str", "default": ""},
+        },
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

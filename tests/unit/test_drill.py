@@ -1,0 +1,446 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Business transactions and ledgers against a real HTTP server, the choice of a fault, and who may break anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    config,
+    drill,
+    fault,
+    fault_service,
+    ledger,
+    transaction,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.config import Config
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError, UnverifiedError, UsageError
+from builders import Run, make_config
+
+SECRET = "Bearer s3cr3t-t0ken-of-the-drill"
+
+
+class Application:
+    """Rows by number, as an application with a sequence has them. `fails`: what it answers instead, by method."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, bytes] = {}
+        self.next = 1
+        self.fails: dict[str, int] = {}
+        self.headers: list[dict[str, str]] = []
+        here = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                here.headers.append(dict(self.headers))
+                if here.fails.get("POST"):
+                    return self.answer(here.fails["POST"], b"broken")
+                identity = here.next
+                here.next += 1
+                here.rows[identity] = body
+                return self.answer(201, json.dumps({"id": identity}).encode())
+
+            def do_GET(self) -> None:
+                if here.fails.get("GET"):
+                    return self.answer(here.fails["GET"], b"broken")
+                if self.path == "/health":
+                    return self.answer(200, b"ok")
+                found = here.rows.get(int(self.path.rpartition("/")[2]))
+                return self.answer(404, b"no such row") if found is None else self.answer(200, found)
+
+            def answer(self, status: int, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def app() -> Iterator[Application]:
+    one = Application()
+    yield one
+    one.stop()
+
+
+def transactions(app: Application) -> list[dict[str, Any]]:
+    read = {"url": f"{app.url}/rows/{{id}}"}
+    return [
+        {"name": "item", "read": read,
+         "write": {"method": "POST", "url": f"{app.url}/rows", "json": {"deep": [{"name": "演習 {token}"}]}}},
+        {"name": "file", "read": read, "write": {"method": "POST", "url": f"{app.url}/rows?{{token}}", "size": 4096}},
+    ]  # fmt: skip
+
+
+def stack(root: Path, app: Application, **changes: Any) -> Config:
+    given: dict[str, Any] = {
+        "environment": "drill",
+        "drill": {"transactions": transactions(app), "rate": 50},
+        "application": {"checks": [{"url": f"{app.url}/health"}], "timeout": 2},
+    }
+    (root / "state" / "drill").mkdir(parents=True, exist_ok=True)
+    return make_config(root, **{**given, **changes})
+
+
+# --- the configuration ---
+
+GOOD = {"name": "a", "write": {"url": "http://x/{token}"}, "read": {"url": "http://x/{id}"}}
+WRONG: dict[str, tuple[Any, str]] = {
+    "no name": ({**GOOD, "name": ""}, "a name is not empty"),
+    "no address": ({**GOOD, "read": {}}, "wants an http or https address"),
+    "a password in the address": ({**GOOD, "read": {"url": "http://u:p@x/{id}"}}, "without a password"),
+    "a method that removes": ({**GOOD, "write": {"url": "http://x/{token}", "method": "DELETE"}}, "is not one of"),
+    "two bodies": ({**GOOD, "write": {"url": "http://x/", "json": {}, "size": 1}}, "not both"),
+    "nothing to tell it by": ({**GOOD, "write": {"url": "http://x/"}}, "{token} is nowhere in it"),
+    "an unknown word": ({**GOOD, "verify": True}, "does not know verify"),
+}
+
+
+@pytest.mark.parametrize(("one", "words"), WRONG.values(), ids=list(WRONG))
+def test_a_wrong_transaction_is_named(tmp_path: Path, one: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)) as error:
+        make_config(tmp_path, drill={"transactions": [one]})
+    assert "transactions[0]" in str(error.value)
+    assert "u:p" not in str(error.value)
+
+
+def test_names_are_used_once_and_the_rate_has_bounds(tmp_path: Path) -> None:
+    for wrong in ({"transactions": [GOOD, GOOD]}, {"rate": 0}, {"rate": 101}, {"rpo_target_seconds": 0}):
+        with pytest.raises(UsageError):
+            make_config(tmp_path, drill=wrong)
+    assert make_config(tmp_path, drill={"transactions": [GOOD]}).drill.rate == 5
+    assert make_config(tmp_path).environment == "production", "what nobody named is production"
+
+
+# --- a transaction ---
+
+
+def test_a_transaction_is_told_from_every_other(tmp_path: Path, app: Application) -> None:
+    held = stack(tmp_path, app)
+    for one in held.drill.transactions:
+        token = transaction.new_token()
+        identity = transaction.write(held, one, token)
+        assert transaction.read(held, one, token, identity) == transaction.PRESENT
+        assert transaction.read(held, one, transaction.new_token(), identity) == transaction.OTHER
+        del app.rows[int(identity)]
+        assert transaction.read(held, one, token, identity) == transaction.LOST
+        assert "Authorization" not in app.headers[-1]
+
+
+def test_the_authorization_is_sent_and_never_shown(tmp_path: Path, app: Application) -> None:
+    held = dataclasses.replace(stack(tmp_path, app), secrets={"drill_authorization": SECRET})
+    one = held.drill.transactions[0]
+    transaction.write(held, one, "t")
+    assert app.headers[-1]["Authorization"] == SECRET
+    app.fails["POST"] = 500
+    with pytest.raises(LifeboatError) as error:
+        transaction.write(held, one, "t")
+    assert SECRET not in str(error.value)
+    assert "status 500" in str(error.value)
+
+
+def test_an_answer_without_an_id_is_no_acknowledgement(tmp_path: Path, app: Application) -> None:
+    held = stack(tmp_path, app)
+    with pytest.raises(LifeboatError, match="the answer has no field number"):
+        transaction.write(held, dataclasses.replace(held.drill.transactions[0], id="number"), "t")
+
+
+def test_silence_is_not_a_loss(tmp_path: Path, app: Application) -> None:
+    held = stack(tmp_path, app)
+    one = held.drill.transactions[0]
+    app.stop()
+    with pytest.raises(UnverifiedError):
+        transaction.read(held, one, "t", "1")
+
+
+# --- a ledger ---
+
+
+def filled(held: Config, count: int = 6) -> Path:
+    path: Path = ledger.path_of(held)
+    for number in range(count):
+        ledger.hold(held, held.drill.transactions[number % 2], path)
+    return path
+
+
+def test_a_ledger_is_compared(tmp_path: Path, app: Application) -> None:
+    held = stack(tmp_path, app)
+    path = filled(held)
+    found = ledger.compare(held, path)
+    assert [found[key] for key in ("acknowledged", "present", "lost", "unexpected", "first_lost")] == [6, 6, 0, 0, None]
+    assert ledger.age_of_loss(found, "2026-11-24T12:00:00.000Z") == 0.0
+    for gone in (5, 6):
+        del app.rows[gone]
+    with path.open("ab") as file:
+        file.write(b'{"name": "item", "token": "cut')  # the machine died in the middle of a line
+    found = ledger.compare(held, path)
+    assert [found[key] for key in ("acknowledged", "present", "lost", "unexpected")] == [6, 4, 2, 0]
+    lines = [json.loads(line) for line in path.read_text().splitlines()[:6]]
+    assert found["first_lost"] == lines[4]["time"]
+    assert found["last_present"] == lines[3]["time"]
+    assert ledger.age_of_loss(found, lines[5]["time"]) is not None
+
+
+def test_names_that_come_back_after_a_recovery_are_lost_writes_and_strangers_are_noticed(
+    tmp_path: Path, app: Application
+) -> None:
+    held = stack(tmp_path, app)
+    path = filled(held)
+    del app.rows[5], app.rows[6]
+    app.next = 5  # the sequence is where the backup had it
+    ledger.hold(held, held.drill.transactions[0], path)
+    found = ledger.compare(held, path)
+    assert [found[key] for key in ("acknowledged", "present", "lost", "unexpected")] == [7, 5, 2, 0]
+    app.rows[6] = b"nobody's"
+    found = ledger.compare(held, path)
+    assert [found[key] for key in ("present", "lost", "unexpected")] == [5, 2, 1]
+
+
+def test_what_the_application_cannot_give_back_is_lost(
+    tmp_path: Path, app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    held = stack(tmp_path, app)
+    path = filled(held, 2)
+    app.fails["GET"] = 502
+    assert ledger.compare(held, path)["lost"] == 2
+    app.stop()
+    with pytest.raises(UnverifiedError):
+        ledger.compare(held, path)
+
+
+def test_no_ledger_is_no_pass(tmp_path: Path, app: Application) -> None:
+    held = stack(tmp_path, app)
+    with pytest.raises(UnverifiedError, match="it holds no acknowledged write"):
+        ledger.compare(held, tmp_path / "none")
+    path = filled(held, 1)
+    path.write_text(path.read_text().replace('"item"', '"other"'))
+    with pytest.raises(UnverifiedError, match="nobody knows how to read back other"):
+        ledger.compare(held, path)
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> str:
+    """The command as the host has it, on this test's own configuration."""
+    path = tmp_path / "lifeboat"
+    path.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.path[:0] = {sys.path!r}\n"
+        "from ansible_collections.lifeboat.dr.plugins.module_utils import cli\n"
+        f"sys.exit(cli.main([*sys.argv[1:], '--config-directory', {str(tmp_path / 'etc')!r}]))\n"
+    )
+    path.chmod(0o755)
+    return str(path)
+
+
+def deployed(root: Path, held: Config) -> None:
+    (root / "etc").mkdir(exist_ok=True)
+    known = {key: value for key, value in dataclasses.asdict(held).items() if key != "secrets"}
+    (root / "etc" / "shop.json").write_text(json.dumps(known))
+
+
+def test_a_writer_outlives_us_and_stops_when_told(tmp_path: Path, app: Application, agent: str) -> None:
+    held = stack(tmp_path, app)
+    deployed(tmp_path, held)
+    assert ledger.start(held, agent) >= 1
+    before = len(ledger.acknowledged(ledger.path_of(held))[0])
+    time.sleep(0.5)
+    assert len(ledger.acknowledged(ledger.path_of(held))[0]) > before
+    app.fails["POST"] = 503
+    time.sleep(0.3)
+    assert ledger.stop(held) is True
+    assert ledger.stop(held) is False
+    app.fails.clear()
+    found = ledger.compare(held, ledger.path_of(held))
+    assert found["lost"] == 0
+    assert found["errors"] >= 1, "what was refused is in the ledger, as that"
+    assert ledger.start(held, agent) >= 1
+    assert len(ledger.acknowledged(ledger.path_of(held))[0]) < found["acknowledged"], "each drill has its own"
+    ledger.stop(held)
+
+
+def test_a_writer_that_is_killed_leaves_no_lock(tmp_path: Path, app: Application, agent: str) -> None:
+    held = stack(tmp_path, app)
+    deployed(tmp_path, held)
+    ledger.start(held, agent)
+    holder = int(ledger.path_of(held).with_suffix(".lock").read_text())
+    os.kill(holder, signal.SIGKILL)
+    time.sleep(0.2)
+    assert ledger.stop(held) is False
+    assert ledger.compare(held, ledger.path_of(held))["lost"] == 0
+
+
+def test_a_writer_that_cannot_write_says_why(
+    tmp_path: Path, app: Application, agent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = stack(tmp_path, app)
+    with pytest.raises(LifeboatError, match=r"no stack is configured|there is no such file"):
+        ledger.start(held, agent)
+    deployed(tmp_path, held)
+    app.fails["POST"] = 500
+    monkeypatch.setattr(ledger, "_BEGIN", 1.5)
+    with pytest.raises(LifeboatError, match=r"nothing was acknowledged in 2 s; [1-9]\d* writes failed"):
+        ledger.start(held, agent)
+    assert ledger.stop(held) is False
+
+
+def test_the_command(tmp_path: Path, app: Application, agent: str) -> None:
+    def call(*argv: str) -> tuple[int, str]:
+        done = subprocess.run([agent, "transaction", *argv], capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    deployed(tmp_path, stack(tmp_path, app))
+    assert call()[0] == 0
+    assert call("--ledger", str(tmp_path / "l"), "--seconds", "0.5")[0] == 0
+    status, said = call("--compare", str(tmp_path / "l"), "--json")
+    assert (status, json.loads(said)["lost"]) == (0, 0)
+    app.rows.clear()
+    assert call("--compare", str(tmp_path / "l"))[0] == 6
+    app.fails["POST"] = 500
+    status, said = call()
+    assert status == 6
+    assert "status 500" in said
+    app.stop()
+    assert call()[0] == 3
+    deployed(tmp_path, make_config(tmp_path))
+    status, said = call()
+    assert (status, "lifeboat_drill.transactions is empty" in said) == (2, True)
+
+
+# --- a drill ---
+
+
+def test_what_is_not_well_is_not_broken(tmp_path: Path, app: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drill, "_STEADY", 0.1)
+    held = stack(tmp_path, app)
+    app.fails["GET"] = 500
+    with pytest.raises(LifeboatError, match="Recover what is broken first"):
+        drill.begin(held, "database", "/nonexistent", log=lambda _: None)
+    with pytest.raises(UsageError, match="transactions is empty"):
+        drill.begin(stack(tmp_path, app, drill={}), "database", "/nonexistent", log=lambda _: None)
+
+
+def test_the_clock_ends_with_the_first_transaction_that_holds(tmp_path: Path, app: Application) -> None:
+    held = stack(tmp_path, app)
+    filled(held)
+    app.fails["POST"] = 503
+    threading.Timer(0.8, app.fails.clear).start()
+    said: list[str] = []
+    began = {"injected_at": "2026-11-24T12:00:00.000Z", "monotonic": time.monotonic(), "boot": ""}
+    found = drill.end(held, "database", began, recovered=True, log=said.append)
+    assert any("not yet" in one for one in said)
+    assert found["problems"] == []
+    assert found["transaction_at"]
+    assert found["seconds"] is None, "two boots' clocks are not subtracted"
+    assert found["ledger"]["acknowledged"] == found["ledger"]["present"] == 8 + found["ledger"]["errors"] * 0
+    assert found["rpo_seconds"] == 0.0
+
+
+def test_what_cannot_be_found_out_is_said(tmp_path: Path, app: Application) -> None:
+    held = stack(tmp_path, app, application={"timeout": 1})
+    app.fails["POST"] = 503
+    found = drill.end(held, "database", {}, recovered=True, log=lambda _: None)
+    assert "transaction_at" not in found
+    assert "ledger" not in found
+    assert len(found["problems"]) == 2
+    brought = drill.end(
+        held, "site", {}, recovered=False, log=lambda _: None,
+        brought='{"name": "item", "token": "t", "id": "1", "time": "2026-11-24T12:00:00.000Z"}\n',
+    )  # fmt: skip
+    assert brought["ledger"]["lost"] == 1, "the ledger of a machine that is no more"
+
+
+# --- a fault ---
+
+
+def test_a_fault_is_chosen() -> None:
+    for scenario, known in fault.FAULTS.items():
+        assert fault.choose(scenario) is known[0]
+        assert [fault.choose(scenario, one.name) for one in known] == list(known)
+        drawn = {fault.choose(scenario, fault.RANDOM, str(seed)).name for seed in range(60)}
+        assert drawn == {one.name for one in known}
+        assert fault.choose(scenario, fault.RANDOM, "7") is fault.choose(scenario, fault.RANDOM, "7")
+        with pytest.raises(UsageError, match="it has"):
+            fault.choose(scenario, "meteor")
+    with pytest.raises(UsageError, match="the scenarios are database"):
+        fault.choose("network")
+
+
+@pytest.mark.parametrize("environment", ["production", "", "Drill", "staging"])
+def test_nothing_is_broken_where_that_is_not_allowed(tmp_path: Path, environment: str) -> None:
+    held = make_config(tmp_path, environment=environment)
+    with pytest.raises(UsageError, match="nothing was touched"):
+        fault.inject(held, fault.choose("database"), "", log=lambda _: None)
+
+
+def test_the_modules_refuse_production(run: Run, tmp_path: Path) -> None:
+    settings = config_of(tmp_path)
+    for module in ("drill_begin", "drill_fault"):
+        for check in (False, True):
+            said = run(module, settings=settings, scenario="database", check=check)
+            assert said["failed"], module
+            assert "not as drill" in said["msg"]
+    said = run("drill_fault", settings={**settings, "environment": "drill"}, scenario="database", check=True)
+    assert (said["changed"], said["name"], said["proof"]) == (True, "corrupted", "")
+
+
+def config_of(root: Path) -> dict[str, Any]:
+    known = {key: value for key, value in dataclasses.asdict(make_config(root)).items() if key != "secrets"}
+    return dict(json.loads(json.dumps(known)))
+
+
+def test_a_drill_that_never_began_is_recorded(run: Run, tmp_path: Path) -> None:
+    said = run("drill_end", settings=config_of(tmp_path), scenario="backend", error="it is not well")
+    assert (said["verdict"], said["rows"][-1]["verdict"], said["rows"][-1]["rto"]) == ("ABORTED", "ABORTED", "-")
+    kept = json.loads(Path(said["path"]).read_text())
+    assert (kept["kind"], kept["error"]) == ("drill", "it is not well")
+    config.from_mapping(config_of(tmp_path))
+
+
+# --- what breaking is made of ---
+
+
+def test_noise_changes_bytes_and_no_size(tmp_path: Path) -> None:
+    import random
+
+    path = tmp_path / "f"
+    path.write_bytes(bytes(100_000))
+    assert fault_service.noise(path, random.Random(1)) > 30_000  # noqa: S311
+    assert path.stat().st_size == 100_000
+    assert path.read_bytes()[32768:] == bytes(100_000 - 32768)
+    path.write_bytes(b"")
+    with pytest.raises(LifeboatError, match="nothing that could be overwritten"):
+        fault_service.noise(path, random.Random(1))  # noqa: S311
+
+
+def test_emptying_an_empty_directory_is_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "d" / "below").mkdir(parents=True)
+    (tmp_path / "d" / "below" / "f").write_text("x")
+    assert fault_service.empty(tmp_path / "d") == 1
+    with pytest.raises(LifeboatError, match="0 entries before"):
+        fault_service.empty(tmp_path / "d")

@@ -1,0 +1,115 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501 - tables
+"""The role drill: it recovers with what an operator runs, word for word, and refuses what may not be broken."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.lifeboat.dr.plugins.module_utils import fault
+from jinja2 import Environment
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLE = ROOT / "roles" / "drill"
+SCENARIOS = tuple(fault.FAULTS)
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_drill_recovers_with_the_roles_of_the_scenarios_playbook(scenario: str) -> None:
+    (play,) = load(ROOT / "playbooks" / f"recover_{scenario}.yml")
+    wanted = [
+        (
+            one["role"],
+            {**one.get("vars", {}), **{key: value for key, value in one.items() if key not in ("role", "vars")}},
+        )
+        for one in play["roles"]
+    ]
+    assert "tasks" not in play
+    first, second = (task for task in load(ROLE / "tasks/recover.yml") if "ansible.builtin.include_role" in task)
+
+    def said(value: Any) -> Any:
+        text = str(value).strip("{} ")
+        shown = Environment().compile_expression(text)(  # noqa: S701 - no page is made of it
+            __drill_scenario=scenario, inventory_hostname="h", drill_reason="drill", __drill_role=f"{scenario}_recovery"
+        )
+        return value if shown is None else shown
+
+    names = [first["ansible.builtin.include_role"]["name"], second["ansible.builtin.include_role"]["name"]]
+    names[1] = names[1].replace("{{ __drill_role }}", f"{scenario}_recovery")
+    assert names == [name for name, _ in wanted]
+    given = {key: said(value) for key, value in first["vars"].items() if key != "preflight_confirm"}
+    defaults = {key: load(ROOT / "roles/preflight/defaults/main.yml")[key] for key in given}
+    assert given == {**defaults, **wanted[0][1]}
+    assert wanted[1][1] == {}, "what the playbook gives the role, the drill must give it too"
+    own = {key: said(value) for key, value in second["vars"].items() if key.startswith(f"{scenario}_recovery_")}
+    assert own == {f"{scenario}_recovery_confirm": "h", f"{scenario}_recovery_reason": "drill"}
+
+
+def test_every_scenario_and_every_fault_is_offered_and_described() -> None:
+    options = load(ROLE / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    assert options["drill_scenario"]["choices"] == ["all", *SCENARIOS]
+    text = (ROOT / "docs/drills.md").read_text(encoding="utf-8")
+    for known in fault.FAULTS.values():
+        for one in known:
+            assert f"`{one.name}`" in text, one.name
+
+
+def play(tmp_path: Path, hosts: str, **given: Any) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "hosts").write_text(hosts)
+    return subprocess.run(
+        [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(tmp_path / "hosts"),
+         str(ROOT / "playbooks/drill.yml"), "-e", json.dumps({"report_directory": str(tmp_path / "report"), **given})],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCALHOST_WARNING": "false"},
+    )  # fmt: skip
+
+
+HOSTS = """
+[lifeboat_stacks]
+here {0}
+[lifeboat_spares]
+spare {1}
+[all:vars]
+ansible_connection=local
+ansible_become=false
+ansible_python_interpreter={2}
+lifeboat_stack=no-such-stack
+"""
+DRILL = "lifeboat_environment=drill"
+REFUSED: dict[str, tuple[tuple[str, str], dict[str, Any], str]] = {
+    "production": (("lifeboat_environment=production", DRILL), {"scenario": "database", "confirm": "here"}, "here is in the environment production"),
+    "nobody said": (("", DRILL), {"scenario": "database", "confirm": "here"}, "here is in the environment production"),
+    "the stack that a spare replaces": (("", DRILL), {"scenario": "site", "confirm": "here,spare"}, "here is in the environment production"),
+    "the spare itself": ((DRILL, ""), {"scenario": "site", "confirm": "here,spare"}, "spare in production"),
+    "another host": ((DRILL, DRILL), {"scenario": "database", "confirm": "elsewhere"}, "names elsewhere"),
+    "an unknown scenario": ((DRILL, DRILL), {"scenario": "network", "confirm": "here"}, "value of drill_scenario must be one of"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("marks", "given", "words"), REFUSED.values(), ids=list(REFUSED))
+def test_refused(tmp_path: Path, marks: tuple[str, str], given: dict[str, Any], words: str) -> None:
+    ran = play(tmp_path, HOSTS.format(*marks, sys.executable), **given)
+    assert ran.returncode
+    assert words in " ".join(ran.stdout.split())
+    assert "drill_begin" not in ran.stdout + ran.stderr, "nobody even looked"
+    assert "Traceback" not in ran.stdout + ran.stderr
+
+
+def test_half_a_confirmation_plans_only(tmp_path: Path) -> None:
+    """A site is broken on one host and built on another: both must be named."""
+    ran = play(tmp_path, HOSTS.format(DRILL, DRILL, sys.executable), scenario="site", confirm="spare")
+    assert "plan | See that the stack is well" in ran.stdout
+    assert "begin |" not in ran.stdout
