@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable
 
-from . import clock, fault_frontend, frontend_assess, ledger, pipeline, postgresql, recovery, runtime
+from . import clock, evidence, fault_frontend, frontend_assess, ledger, pipeline, postgresql, recovery, runtime
 from .checks import FAIL, PASS, Check
 from .config import Config
 from .errors import LifeboatError, UsageError
@@ -144,26 +144,36 @@ def _between(began: Mapping[str, Any], now: clock.Clock) -> Any:
     return None
 
 
-def clean(config: Config, record: Mapping[str, Any], fault: str, *, log: Log) -> list[str]:
-    """Remove what this drill's recovery put aside: it was broken on purpose, so nobody will miss it. Returns what.
+def clean(config: Config, record: Mapping[str, Any], fault: str, *, log: Log) -> tuple[list[str], dict[str, Any]]:
+    """Remove what this drill's recovery put aside: it was broken on purpose, so nobody will miss it.
 
-    A commit that broke a build is taken back.
+    A commit that broke a build is taken back. Returns what was done, and the record without ways back to what is gone.
     """
     removed: list[str] = []
     if (record["scenario"], fault) == ("frontend", "build_broken"):
         removed += [one for one in [fault_frontend.mend_build(config, log)] if one]
-    for phase in record.get("phases") or ():
-        path, database = Path(str(phase.get("quarantine") or "")), str(phase.get("quarantined_database") or "")
-        if path.name == "_data" and "_quarantine_" in path.parent.name:
-            status, _, _ = pipeline.probe(Command(["docker", "volume", "rm", path.parent.name]))
-            removed += [path.parent.name] if status == 0 else []
-        if "_quarantine_" in database:
-            server = postgresql.connect(config, runtime.connect(config))
-            server.script(
-                f"DROP DATABASE {postgresql.identifier(database)} WITH (FORCE);".encode(),
-                database=server.database, attempted="drop the database that was put aside",
-            )  # fmt: skip
-            removed.append(database)
+    phases = []
+    for phase in record["phases"]:
+        gone = _removed(config, phase)
+        removed += gone
+        left_out = ("quarantine", "quarantined_database", "way_back") if gone else ()
+        phases.append({key: one for key, one in phase.items() if key not in left_out})
     for one in removed:
         log(f"cleaned up: {one}")
+    return removed, evidence.sealed({**record, "phases": phases})
+
+
+def _removed(config: Config, phase: Mapping[str, Any]) -> list[str]:
+    path, database = Path(str(phase.get("quarantine") or "")), str(phase.get("quarantined_database") or "")
+    removed = []
+    if path.name == "_data" and "_quarantine_" in path.parent.name:
+        status, _, _ = pipeline.probe(Command(["docker", "volume", "rm", path.parent.name]))
+        removed += [path.parent.name] if status == 0 else []
+    if "_quarantine_" in database:
+        server = postgresql.connect(config, runtime.connect(config))
+        server.script(
+            f"DROP DATABASE {postgresql.identifier(database)} WITH (FORCE);".encode(),
+            database=server.database, attempted="drop the database that was put aside",
+        )  # fmt: skip
+        removed.append(database)
     return removed

@@ -252,7 +252,13 @@ def _finished(config: Config, facts: Mapping[str, Any], phases: Sequence[Mapping
         "sign_off": None,
         "logs": evidence_phases.hashes(evidence_phases.log(phases, config.secrets)),
     }
-    return {**record, "seal": seal(record)}
+    return sealed(record)
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with the seal of what is in it now."""
+    body = {key: value for key, value in record.items() if key != "seal"}
+    return {**body, "seal": seal(body)}
 
 
 def seal(record: Mapping[str, Any]) -> str:

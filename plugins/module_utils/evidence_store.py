@@ -73,7 +73,7 @@ def write(config: Config, record: Mapping[str, Any], *, log: str = "") -> tuple[
 
 def _renamed(record: Mapping[str, Any], identity: str) -> dict[str, Any]:
     body = {**record, "id": identity}
-    return {**body, "seal": evidence.seal({key: value for key, value in body.items() if key != "seal"})}
+    return evidence.sealed(body)
 
 
 def _bytes(record: Mapping[str, Any]) -> bytes:

@@ -27,6 +27,10 @@ options:
     description: What M(lifeboat.dr.drill_fault) returned; empty where it was not reached.
     type: dict
     default: {}
+  chosen:
+    description: The name of the fault that was chosen, also where it was not reached.
+    type: str
+    default: ""
   steady_state:
     description: What M(lifeboat.dr.drill_begin) saw.
     type: str
@@ -148,9 +152,9 @@ def work(task: Task) -> dict[str, Any]:
         },
         target=target, error=given["error"], now=datetime.now(timezone.utc),
     )  # fmt: skip
-    removed = []
+    name, removed = str(fault.get("name") or given["chosen"]), []
     if record["verdict"] == checks.PASS and not given["keep"]:
-        removed = drill.clean(config, record, str(fault.get("name") or ""), log=task.log)
+        removed, record = drill.clean(config, record, name, log=task.log)
     path, record = evidence_store.write(config, record)
     evidence_store.sign(config, path, task.log)
     return {
@@ -159,7 +163,7 @@ def work(task: Task) -> dict[str, Any]:
         "verdict": record["verdict"],
         "path": str(path),
         "text": evidence.lines(record),
-        "rows": [*given["rows"], evidence_drill.row(record, str(fault.get("name") or ""))],
+        "rows": [*given["rows"], evidence_drill.row(record, name)],
         "removed": removed,
     }
 
@@ -173,6 +177,7 @@ def main() -> None:
                 "choices": ["database", "object_storage", "backend", "frontend", "site"],
             },
             "fault": {"type": "dict", "default": {}},
+            "chosen": {"type": "str", "default": ""},
             "steady_state": {"type": "str", "default": ""},
             "seed": {"type": "str", "default": ""},
             "recovery": {"type": "dict", "default": {}},
