@@ -19,7 +19,10 @@ run() {
     # `molecule verify --scenario-name recover_database`, recover_object_storage.
     local only=
     [[ $1 != recover_database && $1 != recover_object_storage ]] || only="-k test_fault_is_recovered"
-    PYTEST_ADDOPTS="-vv $only" molecule verify --scenario-name "$1"
+    local status=0
+    PYTEST_ADDOPTS="-vv $only" molecule verify --scenario-name "$1" || status=$?
+    [ ! -f "molecule/$1/cleanup.yml" ] || molecule cleanup --scenario-name "$1" || status=1
+    return $status
 }
 
 failed=()
