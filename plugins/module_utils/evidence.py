@@ -129,13 +129,14 @@ def of_drill(
     evidence_drill.drilled() takes. verdict: ABORTED on an error before the fault, FAIL after it.
     """
     if not recovery:
+        error = error or "no recovery was recorded"
         planned: dict[str, Any] = {
             "condition": "", "findings": [], "unchecked": [], "passed_over": [], "backup": None,
             "target_seconds": target,
         }  # fmt: skip
         recovery = build(
             config, scenario=scenario, reason=reason, operator=operator, planned=planned, phases=(), results=(),
-            error=error or "no recovery was recorded", now=now,
+            error=error, now=now,
         )  # fmt: skip
     else:
         drill = {"evidence": [recovery["id"]], **drill}

@@ -35,7 +35,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.version import VERSION
 from ansible_collections.lifeboat.dr.plugins.modules import agent
 from builders import BUCKET, NOW, folder, make_config, make_manifest, prove, publish, publish_objects, settings, store
 
-VERBS = ["backup", "verify", "prune", "list", "status", "escrow", "checklist", "report", "review"]
+VERBS = ["backup", "verify", "prune", "list", "status", "escrow", "checklist", "report", "review", "transaction"]
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    config,
     drill,
     fault,
     fault_service,
@@ -30,7 +29,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError, UnverifiedError, UsageError
-from builders import Run, make_config
+from builders import make_config
 
 SECRET = "Bearer s3cr3t-t0ken-of-the-drill"
 
@@ -396,30 +395,6 @@ def test_nothing_is_broken_where_that_is_not_allowed(tmp_path: Path, environment
     held = make_config(tmp_path, environment=environment)
     with pytest.raises(UsageError, match="nothing was touched"):
         fault.inject(held, fault.choose("database"), "", log=lambda _: None)
-
-
-def test_the_modules_refuse_production(run: Run, tmp_path: Path) -> None:
-    settings = config_of(tmp_path)
-    for module in ("drill_begin", "drill_fault"):
-        for check in (False, True):
-            said = run(module, settings=settings, scenario="database", check=check)
-            assert said["failed"], module
-            assert "not as drill" in said["msg"]
-    said = run("drill_fault", settings={**settings, "environment": "drill"}, scenario="database", check=True)
-    assert (said["changed"], said["name"], said["proof"]) == (True, "corrupted", "")
-
-
-def config_of(root: Path) -> dict[str, Any]:
-    known = {key: value for key, value in dataclasses.asdict(make_config(root)).items() if key != "secrets"}
-    return dict(json.loads(json.dumps(known)))
-
-
-def test_a_drill_that_never_began_is_recorded(run: Run, tmp_path: Path) -> None:
-    said = run("drill_end", settings=config_of(tmp_path), scenario="backend", error="it is not well")
-    assert (said["verdict"], said["rows"][-1]["verdict"], said["rows"][-1]["rto"]) == ("ABORTED", "ABORTED", "-")
-    kept = json.loads(Path(said["path"]).read_text())
-    assert (kept["kind"], kept["error"]) == ("drill", "it is not well")
-    config.from_mapping(config_of(tmp_path))
 
 
 # --- what breaking is made of ---

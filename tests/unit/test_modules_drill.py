@@ -1,0 +1,119 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The drill's modules: who is refused, what check mode leaves alone, what an end without a beginning is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils import fault, fault_database, ledger, recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
+from builders import Run, make_config
+
+TRANSACTION = {"name": "a", "write": {"url": "http://127.0.0.1:9/{token}"}, "read": {"url": "http://127.0.0.1:9/"}}
+
+
+def settings(root: Path, **changes: Any) -> dict[str, Any]:
+    known = {key: value for key, value in dataclasses.asdict(make_config(root)).items() if key != "secrets"}
+    return {**json.loads(json.dumps(known)), "environment": "drill", **changes}
+
+
+@pytest.mark.parametrize("module", ["drill_begin", "drill_fault"])
+@pytest.mark.parametrize("check", [False, True])
+def test_production_is_refused(run: Run, tmp_path: Path, module: str, check: bool) -> None:
+    said = run(module, settings=settings(tmp_path, environment="production"), scenario="database", check=check)
+    assert said["failed"]
+    assert "not as drill" in said["msg"]
+    assert "nothing was touched" in said["msg"]
+
+
+def test_drill_begin_changes_nothing_in_check_mode(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "start", lambda *_: pytest.fail("a writer in check mode"))
+    monkeypatch.setattr(recovery, "ask", lambda _: "")
+    given = settings(tmp_path, application={"checks": [{"url": "http://127.0.0.1:9/health"}]})
+    said = run("drill_begin", settings=given, scenario="backend", fault="random", seed="3", check=True)
+    assert (said["changed"], said["target_seconds"], said["scenario"]) == (False, 3600, "backend")
+    assert said["fault"]["name"] == fault.choose("backend", "random", "3").name
+    assert "http://127.0.0.1:9/health: status 200" in said["steady_state"]
+
+
+def test_drill_begin_fails_where_the_stack_is_not_well_or_cannot_be_asked(run: Run, tmp_path: Path) -> None:
+    said = run("drill_begin", settings=settings(tmp_path), scenario="database")
+    assert said["failed"]
+    assert "lifeboat_drill.transactions is empty" in said["msg"]
+    said = run("drill_begin", settings=settings(tmp_path), scenario="database", fault="meteor")
+    assert "it has corrupted, killed" in said["msg"]
+
+
+def test_drill_fault_changes_what_it_says(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def inject(*_: Any) -> str:
+        done.append("broken")
+        return "seen to be broken"
+
+    broken = fault.Fault("corrupted", "it is broken", inject)
+    monkeypatch.setattr(fault, "FAULTS", {**fault.FAULTS, "database": (broken,)})
+    said = run("drill_fault", settings=settings(tmp_path), scenario="database", check=True)
+    assert (said["changed"], said["name"], said["proof"], done) == (True, "corrupted", "", [])
+    assert "injected_at" not in said
+    said = run("drill_fault", settings=settings(tmp_path), scenario="database")
+    assert (said["changed"], said["proof"], done, said["ledger"]) == (True, "seen to be broken", ["broken"], "")
+    assert said["monotonic"] > 0
+    assert said["injected_at"].endswith("Z")
+
+
+def test_drill_fault_brings_the_ledger_of_a_machine_that_is_about_to_go(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "state" / "drill" / "ledger.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"name": "a"}\n')
+    said = run("drill_fault", settings=settings(tmp_path), scenario="site")
+    assert (said["ledger"], said["proof"]) == ('{"name": "a"}\n', ""), "what shows that it is gone is not on it"
+
+
+def test_drill_fault_fails_where_it_did_not_take(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def inject(*_: Any) -> str:
+        raise fault_database.did_not_take("db", "it still answers")
+
+    monkeypatch.setattr(fault, "FAULTS", {"database": (fault.Fault("corrupted", "it is broken", inject),)})
+    said = run("drill_fault", settings=settings(tmp_path), scenario="database")
+    assert said["failed"]
+    assert "it still answers" in said["msg"]
+    with pytest.raises(LifeboatError):
+        inject(random.Random(1))  # noqa: S311
+
+
+def test_drill_end_changes_something_always_as_it_leaves_a_record(run: Run, tmp_path: Path) -> None:
+    given = {"settings": settings(tmp_path), "scenario": "backend", "chosen": "killed", "error": "it is not well"}
+    before = {"verdict": "PASS"}
+    said = run("drill_end", **given, rows=[before])
+    assert (said["changed"], said["verdict"]) == (True, "ABORTED")
+    assert said["rows"][0] == before
+    assert [said["rows"][1][key] for key in ("scenario", "fault", "rto", "lost", "verdict")] == [
+        "backend", "killed", "-", "-", "ABORTED",
+    ]  # fmt: skip
+    kept = json.loads(Path(said["path"]).read_text())
+    assert (kept["kind"], kept["error"], kept["checks"]) == ("drill", "it is not well", [])
+
+
+def test_drill_end_fails_a_drill_whose_recovery_did(run: Run, tmp_path: Path) -> None:
+    fault_seen = {"fault": "killed", "name": "killed", "proof": "exited", "injected_at": "2026-11-24T12:00:00.000Z"}
+    said = run("drill_end", settings=settings(tmp_path), scenario="backend", fault=fault_seen, error="no way")
+    assert (said["verdict"], said["record"]["error"]) == ("FAIL", "no way")
+    results = {one["name"]: one["result"] for one in said["record"]["checks"]}
+    assert results == {"fault": "PASS", "business transaction": "COULD_NOT_VERIFY", "data loss": "COULD_NOT_VERIFY"}
+
+
+def test_drill_end_never_passes_what_nobody_saw(run: Run, tmp_path: Path) -> None:
+    said = run(
+        "drill_end", settings=settings(tmp_path, drill={"transactions": [TRANSACTION]}), scenario="backend",
+        fault={"fault": "killed", "injected_at": "2026-11-24T12:00:00.000Z"},
+    )  # fmt: skip
+    assert said["verdict"] == "FAIL", "no recovery was recorded"
+    assert said["record"]["rto"] is None
