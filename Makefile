@@ -34,6 +34,7 @@ lint: setup ## Style, types, and every rule of ansible-lint's production profile
 	antsibull-changelog lint
 	python docs/generate.py --check
 	python docs/generate_awx.py --check
+	python docs/generate_site.py --check
 	@echo "lint: no warning"
 
 unit: setup ## Fast tests of the core and the modules
@@ -65,9 +66,10 @@ lab: setup ## Boot the lab: app1, vault1, spare1
 drill: lab ## Break the lab for real and recover it: make drill SCENARIO=database (tests/lab/drill has the others)
 	@tests/lab/drill.sh $(SCENARIO)
 
-docs: setup ## Write docs/modules.md from the modules, AWX's job templates from the playbooks
+docs: setup ## Write docs/modules.md, docs/playbooks and AWX's job templates from the modules, playbooks and roles
 	python docs/generate.py
 	python docs/generate_awx.py
+	python docs/generate_site.py
 
 lab-down: setup ## Remove the lab; its images stay
 	@ansible-playbook molecule/shared/destroy.yml

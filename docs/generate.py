@@ -15,9 +15,10 @@ TARGET = ROOT / "docs" / "modules.md"
 
 
 def markup(text: str) -> str:
-    """Ansible's semantic markup as Markdown: C(x), O(x), V(x), RV(x#..:y), M(ns.col.x)."""
+    """Ansible's semantic markup as Markdown: B(x), C(x), O(x), V(x), RV(x#..:y), M(ns.col.x)."""
     text = re.sub(r"\bRV\([^)]*?([\w.]+)\)", r"`\1`", text)
     text = re.sub(r"\bM\(lifeboat\.dr\.(\w+)\)", r"[`\1`](#\1)", text)
+    text = re.sub(r"\bB\(([^)]*)\)", r"**\1**", text)
     return re.sub(r"\b[COVP]\(([^)]*)\)", r"`\1`", text)
 
 

@@ -11,7 +11,7 @@ import ast
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "roles" / "awx" / "files" / "templates.json"
-VARIABLE = re.compile(r"(?<![\w.'\"|])([a-z]\w*) \| (?:default|mandatory)\(([^()]*|[^()]*\(.*)\)")
+VARIABLE = re.compile(r"(?<![\w.'\"|])([a-z]\w*) \| (default|mandatory)\(([^()]*|[^()]*\(.*)\)")
 NOT_OURS = re.compile(r"lifeboat_|ansible_|item$|inventory_|now$")
 ROLES = tuple(f"{path.name}_" for path in (ROOT / "roles").iterdir())
 # Asked in the same words everywhere.
@@ -30,7 +30,20 @@ KNOWN: dict[str, dict[str, Any]] = {
         "default": "",
         "description": "The host's inventory name, to act on it. Empty: only plan.",
     },
+    "identity_file": {
+        "type": "path",
+        "description": "A file on the machine where Ansible runs, with the escrowed age identity.",
+    },
+    "checklist_directory": {
+        "type": "path",
+        "description": "A directory on the machine where Ansible runs, to write the list to as Markdown and HTML.",
+    },
+    "report_directory": {
+        "type": "path",
+        "description": "Where the pages go on the machine where Ansible runs; `lifeboat-report` where you are.",
+    },
 }
+MANDATORY = "(none)"  # in place of a default
 # Taken, and asked by nobody: why.
 NOT_ASKED = {
     "identity_file": "a credential of the type `Lifeboat escrowed key` brings it as a file",
@@ -77,9 +90,9 @@ def strings(value: Any) -> Iterator[str]:
 
 
 def variables(text: str) -> Iterator[tuple[str, Any]]:
-    for name, default in VARIABLE.findall(text):
+    for name, how, default in VARIABLE.findall(text):
         if not NOT_OURS.match(name) and not name.startswith(ROLES):
-            yield name, literal(default)
+            yield name, MANDATORY if how == "mandatory" else literal(default)
 
 
 def of_roles(play: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -108,7 +121,8 @@ def of_tasks(play: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def question(name: str, spec: dict[str, Any]) -> dict[str, Any]:
     """As AWX keeps it. A truth is a choice of two words: AWX has no other, and passes them on as text."""
-    kind, default = spec.get("type", "str"), spec.get("default", "")
+    mandatory = spec.get("default") == MANDATORY
+    kind, default = spec.get("type", "str"), "" if mandatory else spec.get("default", "")
     asked: dict[str, Any] = {
         "question_name": name.replace("_", " ").capitalize(),
         "question_description": plain(spec.get("description", "")),
@@ -129,24 +143,34 @@ def question(name: str, spec: dict[str, Any]) -> dict[str, Any]:
     else:
         asked.update(type="password" if spec.get("no_log") else "text", default=str(default or ""), min=0, max=1024)
     # An answer left empty is text, which no number, choice or host is.
-    asked["required"] = asked["type"] in ("multiplechoice", "integer", "float") or name == "target"
+    asked["required"] = asked["type"] in ("multiplechoice", "integer", "float") or name == "target" or mandatory
     return asked
 
 
-def template(path: Path) -> dict[str, Any]:
-    (play,) = load(path)
+def taken(play: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The variables that a play takes on the command line, with the spec of what reads them."""
     found: dict[str, dict[str, Any]] = {}
     for name, default in variables(play["hosts"]):
         found[name] = {**KNOWN[name], "default": default}
     for name, spec in [*of_roles(play), *of_tasks(play)]:
         if name not in found or not found[name].get("type"):
             found[name] = {**spec, **KNOWN.get(name, {})}
+    return found
+
+
+def changes(name: str, found: Container[str]) -> str:
+    return "with confirm" if "confirm" in found else "always" if name in CHANGES else "nothing"
+
+
+def template(path: Path) -> dict[str, Any]:
+    (play,) = load(path)
+    found = taken(play)
     asked = sorted((one for one in found if one not in NOT_ASKED), key=lambda one: (one != "target", one == "confirm"))
     return {
         "name": f"lifeboat {path.stem}",
         "playbook": f"playbooks/{path.name}",
         "description": play["name"],
-        "changes": "with confirm" if "confirm" in found else "always" if path.stem in CHANGES else "nothing",
+        "changes": changes(path.stem, found),
         "not_asked": sorted(one for one in found if one in NOT_ASKED),
         "survey": [question(name, found[name]) for name in asked],
     }

@@ -1,0 +1,183 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The site: its navigation, what is reachable, the pages made from playbooks, the quick start against the example."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from test_docs import DOCS, ROOT, anchors, prose
+
+sys.path.insert(0, str(DOCS))
+import generate_site
+import site_hooks
+
+SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+PLAYBOOKS = sorted(ROOT.glob("playbooks/*.yml"))
+
+
+def pages_of(entries: list[Any]) -> Iterator[str]:
+    for entry in entries:
+        if isinstance(entry, str):
+            yield entry
+        else:
+            for inner in entry.values():
+                yield from pages_of(inner if isinstance(inner, list) else [inner])
+
+
+def reachable(start: list[Path]) -> set[Path]:
+    """By links alone, within docs/."""
+    seen, todo = set(start), list(start)
+    while todo:
+        page = todo.pop()
+        for link in re.findall(r"\]\(([^)\s#]+)", prose(page)):
+            target = (page.parent / link).resolve() if "://" not in link else page
+            if target.suffix == ".md" and target.is_relative_to(DOCS) and target.is_file() and target not in seen:
+                seen.add(target)
+                todo.append(target)
+    return seen
+
+
+def test_every_page_of_the_navigation_exists_once() -> None:
+    named = list(pages_of(SITE["nav"]))
+    assert [one for one in named if not (DOCS / one).is_file()] == []
+    assert len(named) == len(set(named))
+    assert named[0] == "index.md"
+
+
+def test_every_page_is_reachable_from_the_front_page_and_from_the_navigation() -> None:
+    every = set(DOCS.rglob("*.md"))
+    assert sorted(every - reachable([DOCS / "index.md"])) == []
+    named = [DOCS / one for one in pages_of(SITE["nav"])]
+    assert sorted(every - reachable(named)) == []
+    alone = reachable([DOCS / "decisions" / "index.md"])
+    assert every - alone, "the search can miss a page"
+
+
+def test_the_pages_of_lists_are_what_the_files_say() -> None:
+    """As `make lint` does; whoever adds a playbook, an option or a decision runs `make docs`."""
+    wrong = [path.name for path, text in generate_site.everything().items() if path.read_text(encoding="utf-8") != text]
+    assert wrong == [], "run make docs"
+    assert {path.stem for path in generate_site.FOLDER.glob("*.md")} == {"index", *(path.stem for path in PLAYBOOKS)}
+
+
+def test_a_page_that_is_behind_is_noticed(tmp_path: Path) -> None:
+    """In a copy of the tree: a changed default, a new playbook, a page without one."""
+    for part in ("docs", "playbooks", "roles", "plugins/modules", "mkdocs.yml"):
+        source, target = ROOT / part, tmp_path / part
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.png", "__pycache__"))
+        else:
+            shutil.copy(source, target)
+
+    def generate(*words: str) -> tuple[int, str]:
+        command = [sys.executable, str(tmp_path / "docs" / "generate_site.py"), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+
+    assert generate("--check") == (0, "")
+    spec = tmp_path / "roles" / "agent" / "meta" / "argument_specs.yml"
+    spec.write_text(spec.read_text(encoding="utf-8").replace("default: /usr/local/bin/lifeboat", "default: /bin/boat"))
+    code, said = generate("--check")
+    assert (code, said) == (1, "docs/playbooks/deploy.md is not what the playbooks say: run make docs\n")
+    (tmp_path / "playbooks" / "sail.yml").write_text(
+        "---\n- name: Sail away\n  hosts: \"{{ target | default('lifeboat_stacks') }}\"\n  tasks:\n"
+        "    - name: Look\n      lifeboat.dr.checklist:\n        period: \"{{ period | default('weekly') }}\"\n"
+    )
+    (tmp_path / "docs" / "playbooks" / "gone.md").write_text("# gone\n")
+    assert generate()[0] == 0
+    assert generate("--check") == (0, "")
+    page = (tmp_path / "docs" / "playbooks" / "sail.md").read_text(encoding="utf-8")
+    assert "# lifeboat.dr.sail\n\nSail away. " in page
+    assert "| `period` | str | `weekly` | Which list. One of `daily`, `weekly`," in page
+    assert "- playbooks/sail.md\n" in (tmp_path / "mkdocs.yml").read_text(encoding="utf-8")
+    assert not (tmp_path / "docs" / "playbooks" / "gone.md").exists()
+
+
+@pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.stem)
+def test_a_playbooks_page_has_every_variable_it_takes(path: Path) -> None:
+    """Counted from the playbook's own text, not by the code that made the page."""
+    page = (generate_site.FOLDER / path.name).with_suffix(".md").read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    roles = re.findall(r"role: lifeboat\.dr\.(\w+)", text)
+    specs = [yaml.safe_load((ROOT / f"roles/{one}/meta/argument_specs.yml").read_text()) for one in roles]
+    named = {option for spec in specs for option in spec["argument_specs"]["main"]["options"]}
+    given = {
+        name for name in re.findall(r"\{\{ (\w+) \| (?:default|mandatory)\(", text) if not name.startswith("lifeboat_")
+    }
+    assert sorted(one for one in {*named, *given} if f"| `{one}` |" not in page) == []
+    assert "{{" not in page
+
+
+SLUGS = [
+    ("The writer's key", "the-writers-key"),
+    ("`lifeboat_alarms`", "lifeboat_alarms"),
+    ("7. Lifeboat を使わない手作業での復旧", "7-lifeboat-を使わない手作業での復旧"),
+    ("A — B", "a--b"),
+]
+
+
+@pytest.mark.parametrize(("heading", "expected"), SLUGS)
+def test_the_site_makes_anchors_as_github_does(heading: str, expected: str) -> None:
+    assert site_hooks.slug(heading) == expected
+
+
+def test_the_sites_anchors_are_those_that_links_are_tested_against() -> None:
+    for page in DOCS.rglob("*.md"):
+        headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+        assert {site_hooks.slug(one) for one in headings} == anchors(page)
+
+
+LINKS = [
+    ("[a](../README.md)", "index.md", "[a](https://x/blob/main/README.md)"),
+    ("[a](../../roles/agent/README.md)", "playbooks/deploy.md", "[a](https://x/blob/main/roles/agent/README.md)"),
+    ("[a](../vault.md#b)", "playbooks/deploy.md", "[a](../vault.md#b)"),
+    ("[a](decisions/)", "index.md", "[a](https://x/blob/main/docs/decisions)"),
+    ("[a](https://y/z) [b](#c)", "index.md", "[a](https://y/z) [b](#c)"),
+]
+
+
+@pytest.mark.parametrize(("text", "page", "expected"), LINKS)
+def test_links_out_of_the_site_lead_to_the_repository(text: str, page: str, expected: str) -> None:
+    assert site_hooks.outward(text, page, "https://x/") == expected
+
+
+def yaml_blocks(page: Path) -> list[Any]:
+    found = re.findall(r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return [yaml.safe_load(one) for one in found]
+
+
+def names(value: Any, before: str = "") -> Iterator[str]:
+    """`lifeboat_database.service` and so on."""
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        yield f"{before}{key}"
+        if isinstance(inner, dict):
+            yield from names(inner, f"{before}{key}.")
+
+
+def test_what_the_quick_start_sets_is_in_the_example_inventory() -> None:
+    """Set there, or shown there in a comment, or said by the page to be an addition of its own."""
+    example = ""
+    for path in sorted((ROOT / "inventories" / "example" / "group_vars").rglob("*")):
+        example += path.read_text(encoding="utf-8") if path.is_file() else ""
+    known = set(re.findall(r"^(?:# ?)? *(\w+):", example, re.MULTILINE))
+    known |= set(re.findall(r"[{,] *(\w+):", example))
+    shown = [block for block in yaml_blocks(DOCS / "quickstart.md") if "all" not in block]
+    assert len(shown) >= 6
+    used = {one for block in shown for one in names(block)}
+    assert "lifeboat_database.service" in used
+    # Variants that the page explains whole: images in the backup, an account of its own with its login.
+    own = {"images", "backup_user", "database_backup_password", "lifeboat_database_login"}
+    inside = {one for one in used if one.startswith("lifeboat_database_login.")}
+    assert sorted(one for one in used - inside if one.rpartition(".")[2] not in known | own) == []
+    variables = (DOCS / "variables.md").read_text(encoding="utf-8")
+    assert sorted(one for one in own | {name.partition(".")[0] for name in used} if f"`{one}`" not in variables) == []
