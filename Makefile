@@ -63,7 +63,7 @@ lab: setup ## Boot the lab: app1, vault1, spare1
 	@ansible-playbook molecule/shared/create.yml
 	@ansible-playbook -i inventories/lab molecule/shared/prepare.yml
 
-drill: lab ## Break the lab for real and recover it: make drill SCENARIO=database (tests/lab/drill has the others)
+drill: lab ## Break the lab for real, recover, measure, prove: SCENARIO=database|...|all, FAULT=, SEED= (docs/drills.md)
 	@tests/lab/drill.sh $(SCENARIO)
 
 docs: setup ## Write docs/modules.md, docs/playbooks and AWX's job templates from the modules, playbooks and roles

@@ -1,0 +1,146 @@
+"""All five disasters, broken for real and recovered; and each once more with a recovery that does not do its work.
+
+A drill that has never been seen to fail proves nothing: test_a_recovery_without_its_work_turns_the_drill_red.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import ROOT, Host, Run, Stack, playbook
+
+HERE, SPARE = "test-app1", "test-spare1"
+ON_THE_HOST = ("database", "object_storage", "backend", "frontend")
+QUIET = {"database_backup_enabled": False, "object_storage_backup_enabled": False, "config_backup_enabled": False}
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("report")
+
+
+def drill(report: Path, scenario: str, **extra: object) -> Run:
+    return playbook("lifeboat.dr.drill", scenario=scenario, report_directory=str(report), **QUIET, **extra)
+
+
+def row(run: Run) -> dict[str, str]:
+    found: dict[str, str] = run.result("end | Hold it against the ledger, and record")["rows"][-1]
+    return found
+
+
+def record(run: Run) -> dict[str, Any]:
+    found: dict[str, Any] = run.result("end | Hold it against the ledger, and record")["record"]
+    return found
+
+
+def test_a_plan_breaks_nothing(shop: Stack, report: Path) -> None:
+    shop.wait_until_well()
+    before = shop.host.world()
+    for confirm in ("", HERE) if shop.host.name != HERE else ("",):
+        run = drill(report, "all", confirm=confirm)
+        assert (run.status, run.changed) == (0, 0), run.said
+    run = drill(report, "site", confirm=SPARE)  # only half of what would be touched
+    assert (run.status, run.changed) == (0, 0), run.said
+    assert f"-e confirm={HERE},{SPARE}" in run.said
+    assert shop.host.world() == before
+
+
+def test_a_host_that_is_deployed_as_production_is_refused_whatever_the_inventory_says(
+    app1: Host, shop: Stack, report: Path
+) -> None:
+    path = "/etc/lifeboat/shop.json"
+    deployed = json.loads(app1.run("cat", path))
+    app1.run("sh", "-c", f"cat > {path}", stdin=json.dumps({**deployed, "environment": "production"}))
+    try:
+        run = drill(report, "database", confirm=HERE)
+    finally:
+        app1.run("sh", "-c", f"cat > {path}", stdin=json.dumps(deployed))
+    assert run.status != 0
+    assert "this host is deployed as production, not as drill; nothing was touched" in run.said
+    assert row(run)["verdict"] == "ABORTED"
+    assert not shop.ill()
+
+
+def test_a_stack_that_is_not_well_is_not_broken(app1: Host, shop: Stack, report: Path) -> None:
+    shop.compose("stop", "frontend")
+    try:
+        run = drill(report, "backend", confirm=HERE)
+    finally:
+        shop.compose("start", "frontend")
+    assert run.status != 0
+    assert "Recover what is broken first" in run.said
+    assert row(run)["verdict"] == "ABORTED"
+    shop.wait_until_well()
+
+
+@pytest.fixture(scope="module")
+def sabotaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The collection, but each recovery without the step that brings the data back."""
+    copy = tmp_path_factory.mktemp("sabotaged")
+    subprocess.run(
+        [sys.executable, str(ROOT / "tests/lab/sabotage.py"), str(copy), *ON_THE_HOST, "site"], check=True, cwd=ROOT
+    )
+    return copy
+
+
+@pytest.mark.parametrize("scenario", ON_THE_HOST)
+def test_a_recovery_without_its_work_turns_the_drill_red(
+    shop: Stack, report: Path, sabotaged: Path, monkeypatch: pytest.MonkeyPatch, scenario: str
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setenv("ANSIBLE_COLLECTIONS_PATH", f"{sabotaged}:/usr/share/ansible/collections")
+        run = drill(report, scenario, confirm=HERE)
+    assert run.status != 0
+    assert row(run)["verdict"] == "FAIL", run.said
+    assert f"{scenario} did not pass" in run.said
+    mended = playbook(f"lifeboat.dr.recover_{scenario}", confirm=HERE)
+    assert mended.status == 0, mended.said
+    shop.wait_until_well()
+
+
+@pytest.mark.parametrize("scenario", ON_THE_HOST)
+def test_a_drill_passes(shop: Stack, report: Path, scenario: str) -> None:
+    quarantine = [one for one in shop.host.volumes() if "quarantine" in one]
+    run = drill(report, scenario, confirm=HERE)
+    assert run.status == 0, run.said
+    made = record(run)
+    assert (made["kind"], made["scenario"], made["verdict"]) == ("drill", scenario, "PASS")
+    assert made["drill"]["proof"] and made["drill"]["steady_state"]
+    assert made["drill"]["ledger"]["acknowledged"] > 10
+    if scenario in ("backend", "frontend"):
+        assert made["drill"]["ledger"]["lost"] == 0
+    assert made["rto"]["seconds"] < made["target_seconds"]
+    assert not shop.ill()
+    assert [one for one in shop.host.volumes() if "quarantine" in one] == quarantine, "it cleans up after itself"
+    again = playbook(f"lifeboat.dr.recover_{scenario}", confirm=HERE)
+    assert (again.status, again.changed) == (0, 0), again.said
+
+
+def test_a_lot_is_drawn_again_by_its_seed(report: Path) -> None:
+    plans = [drill(report, "database", fault="random", seed=seed).said for seed in ("7", "7")]
+    assert plans[0] == plans[1]
+
+
+def test_the_loss_of_the_whole_site(shop: Stack, report: Path) -> None:
+    """The machine is destroyed, and with it its disk."""
+    passwords = "SELECT rolname, rolpassword FROM pg_authid WHERE rolcanlogin AND NOT rolsuper ORDER BY 1;"
+    before = shop.sql(passwords)
+    run = drill(report, "site", confirm=f"{HERE},{SPARE}")
+    assert run.status == 0, run.said
+    made = record(run)
+    assert (made["kind"], made["verdict"]) == ("drill", "PASS")
+    assert f"{HERE} does not answer any more" in made["drill"]["proof"]
+    there = subprocess.run(["docker", "inspect", HERE], capture_output=True, check=False)
+    assert there.returncode != 0
+    recovered = Stack(
+        Host(SPARE), directory="/srv/shop", project="shop", service="db", user="shop", database="shop",
+        volume="shop_pgdata",
+    )  # fmt: skip
+    assert recovered.sql(passwords) == before
+    pages = [path.name for path in report.rglob("*.html")]
+    assert any("drill_site" in one for one in pages), pages
