@@ -147,9 +147,12 @@ def _between(began: Mapping[str, Any], now: clock.Clock) -> Any:
 def clean(config: Config, record: Mapping[str, Any], fault: str, *, log: Log) -> tuple[list[str], dict[str, Any]]:
     """Remove what this drill's recovery put aside: it was broken on purpose, so nobody will miss it.
 
-    A commit that broke a build is taken back. Returns what was done, and the record without ways back to what is gone.
+    So it is with what the writer wrote, and with a commit that broke a build. Returns what was done, and the record
+    without ways back to what is gone.
     """
     removed: list[str] = []
+    gone_writes, all_writes = ledger.remove(config, ledger.path_of(config))
+    removed += [f"{gone_writes} of {all_writes} writes"] if gone_writes else []
     if (record["scenario"], fault) == ("frontend", "build_broken"):
         removed += [one for one in [fault_frontend.mend_build(config, log)] if one]
     phases = []

@@ -12,7 +12,7 @@ from typing import Any, Optional
 
 PRODUCTION = "production"
 REHEARSED = "drill"  # the only environment in which anything is ever broken on purpose
-METHODS = ("GET", "POST", "PUT", "PATCH")
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,14 @@ class RequestSettings:
 class TransactionSettings:
     """Something that a user does and must find again. `id`: the field of the write's JSON answer that names it.
 
-    What `read` answers must hold the token; where `write` sent `size` bytes, it must be those bytes.
+    What `read` answers must hold the token; where `write` sent `size` bytes, it must be those bytes. `remove`, where it
+    is given, takes it away again when a drill is over.
     """
 
     name: str = ""
     write: RequestSettings = field(default_factory=RequestSettings)
     read: RequestSettings = field(default_factory=RequestSettings)
+    remove: RequestSettings = field(default_factory=RequestSettings)
     id: str = "id"
 
 
@@ -63,10 +65,11 @@ def problems(drill: DrillSettings) -> Iterator[tuple[str, str]]:
         where = f".transactions[{number}]"
         if not one.name or names.count(one.name) > 1:
             yield f"{where}.name", f"{one.name!r}: a name is not empty, and used once"
-        for which, asked in (("write", one.write), ("read", one.read)):
+        parts = {"write": one.write, "read": one.read, **({"remove": one.remove} if one.remove.url else {})}
+        for which, asked in parts.items():
             if not asked.url.startswith(("http://", "https://")) or "@" in asked.url.split("?")[0]:
                 yield f"{where}.{which}.url", "wants an http or https address without a password in it"
-            if asked.method not in METHODS:
+            if asked.method not in METHODS or (asked.method == "DELETE") > (which == "remove"):
                 yield f"{where}.{which}.method", f"{asked.method!r} is not one of {', '.join(METHODS)}"
             if asked.json is not None and asked.size:
                 yield f"{where}.{which}", "has a body of json or of size bytes, not both"

@@ -31,7 +31,7 @@ from .filesystem import explained
 from .manifest import format_time, parse_time
 
 LONGEST = 6 * 3600.0  # a writer that nobody stopped stops by itself
-_READERS = 8
+_READERS = 16
 _TRIES = 3
 _BEGIN = 30.0
 
@@ -207,14 +207,7 @@ def compare(config: Config, path: Path) -> dict[str, Any]:
     there is no ledger, or the application does not answer.
     """
     writes, errors = acknowledged(path)
-    if not writes:
-        raise UnverifiedError("read the ledger", str(path), "it holds no acknowledged write")
-    known = {one.name: one for one in config.drill.transactions}
-    strange = sorted({str(one["name"]) for one in writes} - set(known))
-    if strange:
-        raise UnverifiedError("read the ledger", str(path), f"nobody knows how to read back {', '.join(strange)}")
-    with ThreadPoolExecutor(_READERS) as pool:
-        found = list(pool.map(lambda one: _state(config, known[one["name"]], one, writes), writes))
+    found = _states(config, _known(config, path, writes), writes)
     lost = [one["time"] for one, state in zip(writes, found) if state != transaction.PRESENT]
     kept = [one["time"] for one, state in zip(writes, found) if state == transaction.PRESENT]
     return {
@@ -228,23 +221,79 @@ def compare(config: Config, path: Path) -> dict[str, Any]:
     }
 
 
+def remove(config: Config, path: Path) -> tuple[int, int]:
+    """Take away again what the writer wrote, as far as its transactions say how: (how many went, how many there were).
+
+    Only what is surely the writer's: it is there as written, or the application knows of it and cannot give it back,
+    and no other write has its name.
+    """
+    writes, _ = acknowledged(path)
+    known = _known(config, path, writes)
+    names = [(one["name"], one["id"]) for one in writes]
+    states = _states(config, known, writes)
+    ours = [
+        one
+        for one, name, state in zip(writes, names, states)
+        if known[one["name"]].remove.url
+        and (state == transaction.PRESENT or (state == transaction.BROKEN and names.count(name) == 1))
+    ]
+    with ThreadPoolExecutor(_READERS) as pool:
+        gone = pool.map(
+            lambda one: transaction.remove(config, known[one["name"]], str(one["token"]), str(one["id"])), ours
+        )
+        return sum(gone), len(writes)
+
+
+def _known(config: Config, path: Path, writes: Sequence[Mapping[str, Any]]) -> dict[str, TransactionSettings]:
+    """The transactions by name. Raises UnverifiedError where there is no ledger, or one of something else."""
+    if not writes:
+        raise UnverifiedError("read the ledger", str(path), "it holds no acknowledged write")
+    known = {one.name: one for one in config.drill.transactions}
+    strange = sorted({str(one["name"]) for one in writes} - set(known))
+    if strange:
+        raise UnverifiedError("read the ledger", str(path), f"nobody knows how to read back {', '.join(strange)}")
+    return known
+
+
+def _states(config: Config, known: Mapping[str, TransactionSettings], writes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """PRESENT, LOST, OTHER or BROKEN of each: one that the application cannot give back is lost to its user as well.
+
+    What it does not say at once it is asked again a little later, all of it together.
+    """
+    found: dict[int, str] = {}
+    with ThreadPoolExecutor(_READERS) as pool:
+        for attempt in range(_TRIES):
+            unsaid = [number for number in range(len(writes)) if number not in found]
+            if not unsaid:
+                break
+            if attempt:
+                time.sleep(1)
+            last = attempt + 1 == _TRIES
+            said = pool.map(lambda number: _state(config, known, writes, number, last=last), unsaid)  # noqa: B023
+            found.update({number: state for number, state in zip(unsaid, said) if state})
+    return [found.get(number, transaction.BROKEN) for number in range(len(writes))]
+
+
 def _state(
-    config: Config, asked: TransactionSettings, line: Mapping[str, Any], writes: Sequence[Mapping[str, Any]]
+    config: Config,
+    known: Mapping[str, TransactionSettings],
+    writes: Sequence[Mapping[str, Any]],
+    number: int,
+    *,
+    last: bool,
 ) -> str:
-    """PRESENT, LOST or OTHER. A write that the application knows and cannot give back is lost to its user."""
-    for attempt in range(_TRIES):
-        try:
-            found = transaction.read(config, asked, str(line["token"]), str(line["id"]))
-        except UnverifiedError:
-            if attempt + 1 == _TRIES:
-                raise
-        except LifeboatError:
-            if attempt + 1 == _TRIES:
-                return transaction.LOST
-        else:
-            return _taken_over(config, asked, line, writes) if found == transaction.OTHER else found
-        time.sleep(1)
-    return transaction.LOST
+    """Empty where the application did not say. Raises UnverifiedError where it still does not answer at the last."""
+    line = writes[number]
+    asked = known[str(line["name"])]
+    try:
+        state = transaction.read(config, asked, str(line["token"]), str(line["id"]))
+    except UnverifiedError:
+        if last:
+            raise
+        return ""
+    except LifeboatError:
+        return ""
+    return _taken_over(config, asked, line, writes) if state == transaction.OTHER else state
 
 
 def _taken_over(

@@ -22,6 +22,7 @@ from .drill_settings import RequestSettings, TransactionSettings
 from .errors import LifeboatError, UnverifiedError
 
 PRESENT, LOST, OTHER = "present", "lost", "other"
+BROKEN = "broken"  # the application knows of it, and cannot give it back
 SECRET = "drill_authorization"
 _LARGEST = 64 << 20
 _TIMEOUT = 15
@@ -61,6 +62,16 @@ def read(config: Config, one: TransactionSettings, token: str, identity: str) ->
         raise _failed("read", one, f"status {status}: {pipeline.one_line(body)}")
     whole = body == content(token, one.write.size) if one.write.size else token.encode() in body
     return PRESENT if whole else OTHER
+
+
+def remove(config: Config, one: TransactionSettings, token: str, identity: str) -> bool:
+    """Take it away again; whether the application did. One that is gone already is no error."""
+    status, body = _send(config, one.remove, token, identity)
+    if status in (404, 410):
+        return False
+    if not _expected(one.remove, status):
+        raise _failed("remove", one, f"status {status}: {pipeline.one_line(body)}")
+    return True
 
 
 def _send(config: Config, asked: RequestSettings, token: str, identity: str) -> tuple[int, bytes]:

@@ -63,6 +63,10 @@ class Application:
                 found = here.rows.get(int(self.path.rpartition("/")[2]))
                 return self.answer(404, b"no such row") if found is None else self.answer(200, found)
 
+            def do_DELETE(self) -> None:
+                found = here.rows.pop(int(self.path.rpartition("/")[2]), None)
+                return self.answer(404 if found is None else 204, b"")
+
             def answer(self, status: int, body: bytes) -> None:
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
@@ -115,6 +119,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "no address": ({**GOOD, "read": {}}, "wants an http or https address"),
     "a password in the address": ({**GOOD, "read": {"url": "http://u:p@x/{id}"}}, "without a password"),
     "a method that removes": ({**GOOD, "write": {"url": "http://x/{token}", "method": "DELETE"}}, "is not one of"),
+    "a removal that is none": ({**GOOD, "remove": {"url": "ftp://x"}}, "remove.url"),
     "two bodies": ({**GOOD, "write": {"url": "http://x/", "json": {}, "size": 1}}, "not both"),
     "nothing to tell it by": ({**GOOD, "write": {"url": "http://x/"}}, "{token} is nowhere in it"),
     "an unknown word": ({**GOOD, "verify": True}, "does not know verify"),
@@ -219,6 +224,36 @@ def test_names_that_come_back_after_a_recovery_are_lost_writes_and_strangers_are
     app.rows[6] = b"nobody's"
     found = ledger.compare(held, path)
     assert [found[key] for key in ("present", "lost", "unexpected")] == [5, 2, 1]
+
+
+def test_the_writers_own_writes_are_removed_and_nobody_elses(
+    tmp_path: Path, app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    remove = {"method": "DELETE", "url": f"{app.url}/rows/{{id}}"}
+    held = stack(tmp_path, app, drill={"transactions": [{**one, "remove": remove} for one in transactions(app)]})
+    path = filled(held)
+    app.rows[99] = b"a user's"
+    app.rows[6] = b"a user's, under a name that the recovery gave out again"
+    del app.rows[5]
+    assert ledger.remove(held, path) == (4, 6)
+    assert sorted(app.rows) == [6, 99]
+    keeps = stack(tmp_path, app)
+    assert ledger.remove(keeps, filled(keeps, 2)) == (0, 8), "where nobody says how"
+
+
+def test_what_the_application_cannot_give_back_is_removed_too_where_the_name_is_the_writers_alone(
+    tmp_path: Path, app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    remove = {"method": "DELETE", "url": f"{app.url}/rows/{{id}}"}
+    held = stack(tmp_path, app, drill={"transactions": [{**one, "remove": remove} for one in transactions(app)]})
+    path = filled(held, 3)
+    app.next = 3
+    ledger.hold(held, held.drill.transactions[0], path)
+    app.fails["GET"] = 502
+    assert ledger.remove(held, path) == (2, 4)
+    assert sorted(app.rows) == [3]
 
 
 def test_what_the_application_cannot_give_back_is_lost(

@@ -107,6 +107,15 @@ def read_item(item_id: int) -> dict[str, Any]:
     return row
 
 
+@app.delete("/items/{item_id}")
+def delete_item(item_id: int) -> dict[str, int]:
+    with query() as cursor:
+        cursor.execute("DELETE FROM app.items WHERE id = %s RETURNING id", (item_id,))
+        if cursor.fetchone() is None:
+            raise HTTPException(404, f"no item {item_id}")
+    return {"deleted": item_id}
+
+
 @app.put("/files/{name}", status_code=201)
 async def upload_file(name: str, request: Request) -> dict[str, Any]:
     """Bytes first, row second: a row never names bytes that were not stored."""
@@ -154,6 +163,18 @@ def download_file(file_id: int) -> Response:
     if (len(body), digest) != (row["size"], row["sha256"]):
         raise HTTPException(502, f"the object {row['key']} of file {file_id} is not the one uploaded: sha256 {digest}")
     return Response(body, media_type=row["content_type"], headers={"x-sha256": digest})
+
+
+@app.delete("/files/{file_id}")
+def delete_file(file_id: int) -> dict[str, int]:
+    """Row first, bytes second: a row never names bytes that are gone. Bytes that are gone already are no error."""
+    with query() as cursor:
+        cursor.execute("DELETE FROM app.files WHERE id = %s RETURNING key", (file_id,))
+        row = cursor.fetchone()
+    if row is None:
+        raise HTTPException(404, f"no file {file_id}")
+    objects().delete_object(Bucket=BUCKET, Key=row["key"])
+    return {"deleted": file_id}
 
 
 class Presence(BaseModel):
