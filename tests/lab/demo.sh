@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true)
 step() { printf '\n%s==> [%3d s] %s%s\n' "$bold" "$SECONDS" "$1" "$plain"; }
 play() { ansible-playbook -i inventories/lab "$@"; }
-export DEPLOYED=1
+export DEPLOYED=1 WRITE=2
 
 step "Deploy the agent, the backups and their schedule on app1"
 play lifeboat.dr.deploy
