@@ -177,6 +177,25 @@ def of_drill(
     )
 
 
+def beside(record: Mapping[str, Any], steady_state: str) -> dict[str, Any]:
+    """The record of a drill that broke nothing, made of the record of what was restored beside production."""
+    nothing = {"fault": "nothing was broken: restored beside production", "proof": "", "seed": "", "evidence": []}
+    return sealed(
+        {
+            **record,
+            "id": f"drill_{record['id']}",
+            "kind": DRILL,
+            "drill": {
+                **nothing,
+                "steady_state": steady_state,
+                "injected_at": None,
+                "transaction_at": None,
+                "ledger": None,
+            },
+        }
+    )
+
+
 def of_verification(
     config: Config,
     *,

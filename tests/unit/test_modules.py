@@ -48,6 +48,7 @@ WITH_STACK = [name for name in MODULES if name not in ("agent", "report")]
 REQUIRED: dict[str, dict[str, Any]] = {
     "drill_begin": {"scenario": "database"},
     "drill_fault": {"scenario": "database"},
+    "drill_beside": {"scenario": "database"},
     "drill_end": {"scenario": "database"},
     "config_deploy": {"id": "config_backup_20261124_120000"},
     "point_fetch": {"recovery_point": "20261124_120000"},

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import fault, fault_database, ledger, recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils import beside, fault, fault_database, ledger, recovery, verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
-from builders import Run, make_config
+from builders import NOW, Run, make_config, publish
+from evidence_schema_check import problems
 
 TRANSACTION = {"name": "a", "write": {"url": "http://127.0.0.1:9/{token}"}, "read": {"url": "http://127.0.0.1:9/"}}
 
@@ -117,3 +119,62 @@ def test_drill_end_never_passes_what_nobody_saw(run: Run, tmp_path: Path) -> Non
     )  # fmt: skip
     assert said["verdict"] == "FAIL", "no recovery was recorded"
     assert said["record"]["rto"] is None
+
+
+# --- beside production ---
+
+BEFORE = {"container shop-db-1": "1 running", "volume shop_pgdata": "there", "database shop": "there"}
+
+
+@pytest.mark.parametrize(
+    ("after", "result", "words"),
+    [
+        (BEFORE, "PASS", "1 x container, 1 x database, 1 x volume"),
+        ({**BEFORE, "container shop-db-1": "2 running"}, "FAIL", "1 running, now 2 running"),
+        (
+            {key: one for key, one in BEFORE.items() if "volume" not in key},
+            "FAIL",
+            "volume shop_pgdata: there, now gone",
+        ),
+        ({**BEFORE, "database scratch": "there"}, "FAIL", "database scratch is new"),
+        ({}, "FAIL", "now gone"),
+    ],
+)
+def test_production_is_compared_thing_by_thing(after: dict[str, str], result: str, words: str) -> None:
+    check = beside.untouched(BEFORE, after)
+    assert check.result == result
+    assert words in check.detail
+
+
+@pytest.mark.parametrize("noticed", [False, True])
+def test_drill_beside_changes_nothing_but_leaves_a_record(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noticed: bool
+) -> None:
+    """Also on production: nothing there is broken."""
+    one = publish(tmp_path)
+    looks = iter([BEFORE, {**BEFORE, "volume left behind": "there"} if noticed else BEFORE])
+    monkeypatch.setattr(beside, "portrait", lambda _: next(looks))
+    monkeypatch.setattr(
+        verify, "verify",
+        lambda config, identity, level, **_: verify.Result(
+            identity, level, (Check("tables", "PASS", "equal"),), NOW, NOW, taken_at="2026-11-24T02:00:00.000Z", size=9
+        ),
+    )  # fmt: skip
+    given = settings(tmp_path, environment="production")
+    said = run("drill_beside", settings=given, scenario="database", check=True)
+    assert (said["changed"], said["verdict"]) == (False, "COULD_NOT_VERIFY")
+    said = run("drill_beside", settings=given, scenario="database")
+    assert said["verdict"] == ("FAIL" if noticed else "PASS"), said
+    record = said["record"]
+    assert (record["kind"], record["backup"]["id"], problems(record)) == ("drill", one.id, [])
+    assert "the application on the restored data" in [each["what"] for each in record["untested"]]
+    assert said["rows"][0]["fault"] == "none: beside"
+
+
+def test_drill_beside_fails_where_nothing_can_be_restored_beside(run: Run, tmp_path: Path) -> None:
+    for scenario in ("backend", "frontend", "site"):
+        said = run("drill_beside", settings=settings(tmp_path), scenario=scenario)
+        assert said["failed"]
+        assert "without breaking something" in said["msg"]
+    said = run("drill_beside", settings=settings(tmp_path), scenario="database")
+    assert "the repository holds no backup" in said["msg"]

@@ -1,0 +1,141 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: drill_beside
+short_description: Rehearse a recovery beside production, and prove that production did not notice
+version_added: 0.1.0
+description:
+  - Restores the newest backup of a component into something of its own (a throw-away PostgreSQL, a scratch bucket), compares
+    it with what the backup promises, and removes it. Nothing of the stack is stopped, changed or broken.
+  - Containers, volumes, databases and the project's files are looked at before and after; a difference is C(FAIL).
+  - Keeps the record as one of kind C(drill).
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+options:
+  scenario:
+    description: What is rehearsed. The others cannot be without breaking something.
+    type: str
+    required: true
+  target_seconds:
+    description: How long it may take; 0 is what the strategy gives the scenario.
+    type: int
+    default: 0
+  rows:
+    description: The rows of the drills before this one.
+    type: list
+    elements: dict
+    default: []
+  reason:
+    description: Why there was a drill.
+    type: str
+    default: drill
+  operator:
+    description: Who held it.
+    type: str
+    default: ""
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+    details: Restores nothing, and returns no record.
+  diff_mode:
+    description: Shows what changed or would change.
+    support: none
+    details: Nothing of the stack changes; each record is a new file.
+"""
+
+EXAMPLES = r"""
+- name: Rehearse the database's recovery on the production host
+  lifeboat.dr.drill_beside:
+    stack: shop
+    scenario: database
+"""
+
+RETURN = r"""
+record:
+  description: The record, as docs/schema/evidence-1.json describes it.
+  returned: success, not in check mode
+  type: dict
+verdict:
+  description: C(PASS), C(FAIL) or C(COULD_NOT_VERIFY).
+  returned: success
+  type: str
+path:
+  description: Where the host keeps it.
+  returned: success, not in check mode
+  type: str
+text:
+  description: The record for people.
+  returned: success
+  type: list
+  elements: str
+rows:
+  description: A table of drills, O(rows) and this one, as M(lifeboat.dr.drill_end) returns it.
+  returned: success
+  type: list
+  elements: dict
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.lifeboat.dr.plugins.module_utils import (
+    beside,
+    checks,
+    drill,
+    evidence,
+    evidence_drill,
+    evidence_store,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+
+
+def work(task: Task) -> dict[str, Any]:
+    given, config = task.params, task.config
+    scenario, rows = given["scenario"], given["rows"]
+    if task.check:
+        return {"changed": False, "verdict": checks.COULD_NOT_VERIFY, "text": [], "rows": rows}
+    record = beside.rehearse(
+        config, scenario, reason=given["reason"], operator=given["operator"],
+        target=given["target_seconds"] or drill.target(config, scenario), log=task.log,
+    )  # fmt: skip
+    path, record = evidence_store.write(config, record)
+    evidence_store.sign(config, path, task.log)
+    return {
+        "changed": True,
+        "record": record,
+        "verdict": record["verdict"],
+        "path": str(path),
+        "text": evidence.lines(record),
+        "rows": [*rows, evidence_drill.row(record, "none: beside")],
+    }
+
+
+def main() -> None:
+    run(
+        work,
+        {
+            "scenario": {"type": "str", "required": True},
+            "target_seconds": {"type": "int", "default": 0},
+            "rows": {"type": "list", "elements": "dict", "default": []},
+            "reason": {"type": "str", "default": "drill"},
+            "operator": {"type": "str", "default": ""},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
