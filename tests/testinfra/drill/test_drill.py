@@ -8,12 +8,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import ROOT, Host, Run, Stack, playbook
 
+CONFIGURATION = "/etc/lifeboat/shop.json"
 HERE, SPARE = "test-app1", "test-spare1"
 ON_THE_HOST = ("database", "object_storage", "backend", "frontend")
 QUIET = {"database_backup_enabled": False, "object_storage_backup_enabled": False, "config_backup_enabled": False}
@@ -50,20 +53,30 @@ def test_a_plan_breaks_nothing(shop: Stack, report: Path) -> None:
     assert shop.host.world() == before
 
 
+@pytest.fixture(scope="module")
+def backed_up(shop: Stack) -> None:
+    assert playbook("lifeboat.dr.backup").status == 0
+
+
 def test_a_host_that_is_deployed_as_production_is_refused_whatever_the_inventory_says(
-    app1: Host, shop: Stack, report: Path
+    app1: Host, shop: Stack, report: Path, backed_up: None
 ) -> None:
-    path = "/etc/lifeboat/shop.json"
-    deployed = json.loads(app1.run("cat", path))
-    app1.run("sh", "-c", f"cat > {path}", stdin=json.dumps({**deployed, "environment": "production"}))
+    deployed = json.loads(app1.run("cat", CONFIGURATION))
+    app1.run("sh", "-c", f"cat > {CONFIGURATION}", stdin=json.dumps({**deployed, "environment": "production"}))
     try:
         run = drill(report, "database", confirm=HERE)
+        beside = [drill(report, one, mode="beside") for one in ("database", "object_storage")]
     finally:
-        app1.run("sh", "-c", f"cat > {path}", stdin=json.dumps(deployed))
+        app1.run("sh", "-c", f"cat > {CONFIGURATION}", stdin=json.dumps(deployed))
     assert run.status != 0
     assert "this host is deployed as production, not as drill; nothing was touched" in run.said
     assert row(run)["verdict"] == "ABORTED"
     assert not shop.ill()
+    for one in beside:  # what breaks nothing may be done there
+        assert one.status == 0, one.said
+        made = one.result("beside | Restore it beside production, and see that production did not notice")["record"]
+        assert (made["kind"], made["verdict"]) == ("drill", "PASS")
+        assert "production untouched" in [check["name"] for check in made["checks"]]
 
 
 def test_a_stack_that_is_not_well_is_not_broken(app1: Host, shop: Stack, report: Path) -> None:
@@ -76,6 +89,19 @@ def test_a_stack_that_is_not_well_is_not_broken(app1: Host, shop: Stack, report:
     assert "Recover what is broken first" in run.said
     assert row(run)["verdict"] == "ABORTED"
     shop.wait_until_well()
+
+
+@contextmanager
+def hasty(app1: Host) -> Iterator[None]:
+    """An application that is never well again is waited for a few seconds only, not for three minutes each time."""
+    deployed = app1.run("cat", CONFIGURATION)
+    settings = json.loads(deployed)
+    settings["application"]["timeout"] = 12
+    app1.run("sh", "-c", f"cat > {CONFIGURATION}", stdin=json.dumps(settings))
+    try:
+        yield
+    finally:
+        app1.run("sh", "-c", f"cat > {CONFIGURATION}", stdin=deployed)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +118,7 @@ def sabotaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_recovery_without_its_work_turns_the_drill_red(
     shop: Stack, report: Path, sabotaged: Path, monkeypatch: pytest.MonkeyPatch, scenario: str
 ) -> None:
-    with monkeypatch.context() as patched:
+    with monkeypatch.context() as patched, hasty(shop.host):
         patched.setenv("ANSIBLE_COLLECTIONS_PATH", f"{sabotaged}:/usr/share/ansible/collections")
         run = drill(report, scenario, confirm=HERE)
     assert run.status != 0
