@@ -22,6 +22,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--ledger", type=Path, metavar="FILE", help="go on until stopped, and note what was acknowledged")
     what.add_argument("--compare", type=Path, metavar="FILE", help="say what of a ledger is there, and what is lost")
+    what.add_argument(
+        "--remove", type=Path, metavar="FILE", help="take away what a ledger's writer wrote, after a drill"
+    )
     parser.add_argument(
         "--seconds", type=float, default=ledger.LONGEST, help="with --ledger: stop after so long (default: %(default)s)"
     )
@@ -57,6 +60,9 @@ def run(loaded: Config, arguments: argparse.Namespace, log: Any) -> tuple[int, A
         found = ledger.compare(loaded, arguments.compare)
         shown = [f"{key.replace('_', ' '):<14} {value}" for key, value in found.items() if value is not None]
         return (_CODES[FAIL] if found["lost"] else 0), found, shown
+    if arguments.remove:
+        gone, there = ledger.remove(loaded, arguments.remove)
+        return 0, {"removed": gone, "writes": there}, [f"{gone} of {there} writes removed"]
     checks = transaction_once(loaded)
     shown = show.checks([one.as_dict() for one in checks])
     return _CODES[verdict(checks)], {"checks": [one.as_dict() for one in checks]}, [*shown, verdict(checks)]

@@ -353,6 +353,7 @@ def test_the_command(tmp_path: Path, app: Application, agent: str) -> None:
     assert call("--ledger", str(tmp_path / "l"), "--seconds", "0.5")[0] == 0
     status, said = call("--compare", str(tmp_path / "l"), "--json")
     assert (status, json.loads(said)["lost"]) == (0, 0)
+    assert call("--remove", str(tmp_path / "l"))[1].startswith("0 of "), "no transaction says how"
     app.rows.clear()
     assert call("--compare", str(tmp_path / "l"))[0] == 6
     app.fails["POST"] = 500

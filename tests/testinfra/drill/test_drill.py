@@ -127,6 +127,9 @@ def test_a_recovery_without_its_work_turns_the_drill_red(
     mended = playbook(f"lifeboat.dr.recover_{scenario}", confirm=HERE)
     assert mended.status == 0, mended.said
     shop.wait_until_well()
+    # A drill that failed leaves its writes, as evidence. Rows of them name objects that are gone for good.
+    ledger = "/var/lib/lifeboat/shop/drill/ledger.jsonl"
+    assert "writes removed" in shop.host.run("lifeboat", "transaction", "--stack", "shop", "--remove", ledger)
 
 
 @pytest.mark.parametrize("scenario", ON_THE_HOST)
