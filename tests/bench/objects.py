@@ -37,7 +37,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (  # noqa: E402
     repository,
     throttle,
 )
-from bench import build  # noqa: E402
+from ansible_collections.lifeboat.dr.plugins.modules import agent  # noqa: E402
 from measure import Sample  # noqa: E402
 from s3_servers import SeaweedFS, binary, find_mc, seaweedfs  # noqa: E402
 
@@ -60,7 +60,7 @@ class Bench:
         self.directory, self.source, self.vault, self.asked = directory, source, vault, asked
         self.samples: dict[str, dict[str, Sample]] = {}
         self.app = directory / "lifeboat"
-        build(self.app)
+        self.app.write_bytes(agent.build(sys.executable))
 
     def prepare(self) -> None:
         """Fill the source as an application would, and make everybody's target."""
