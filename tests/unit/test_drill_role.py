@@ -17,6 +17,7 @@ import pytest
 import yaml
 from ansible_collections.lifeboat.dr.plugins.module_utils import fault
 from jinja2 import Environment
+from test_awx import render, trusted
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles" / "drill"
@@ -65,6 +66,41 @@ def test_every_scenario_and_every_fault_is_offered_and_described() -> None:
     for known in fault.FAULTS.values():
         for one in known:
             assert f"`{one.name}`" in text, one.name
+
+
+ALL = ["database", "object_storage", "backend", "frontend", "site"]
+WANTED: list[tuple[str, str, bool, list[str]]] = [
+    ("all", "break", False, ["database", "object_storage", "backend", "frontend"]),
+    ("all", "break", True, ["site"]),
+    ("all", "beside", False, ["database", "object_storage"]),
+    ("all", "beside", True, []),
+    ("site", "break", False, []),
+    ("site", "break", True, ["site"]),
+    ("database", "break", True, []),
+    ("backend", "beside", False, ["backend"]),  # which the module refuses, with the reason
+]
+
+
+@pytest.mark.parametrize(("scenario", "mode", "spare", "wanted"), WANTED)
+def test_what_is_rehearsed_on_which_host(scenario: str, mode: str, spare: bool, wanted: list[str]) -> None:
+    given = {"drill_scenario": scenario, "drill_mode": mode, "drill_spare": spare, "drill_scenarios": ALL}
+    names = {key: trusted(value) for key, value in load(ROLE / "vars/main.yml").items()}
+    assert render(names["__drill_wanted"], {**names, **given}) == wanted
+
+
+@pytest.mark.parametrize(
+    ("variables", "wanted"),
+    [
+        ({}, ["database", "backend", "site"]),
+        ({"lifeboat_objects": {"bucket": "b"}}, ["database", "object_storage", "backend", "site"]),
+        (
+            {"lifeboat_frontend": {"url": "https://x/"}, "lifeboat_objects": {}},
+            ["database", "backend", "frontend", "site"],
+        ),
+    ],
+)
+def test_all_is_what_can_hit_the_stack(variables: dict[str, Any], wanted: list[str]) -> None:
+    assert render(load(ROLE / "defaults/main.yml")["drill_scenarios"], variables) == wanted
 
 
 def play(tmp_path: Path, hosts: str, **given: Any) -> subprocess.CompletedProcess[str]:
