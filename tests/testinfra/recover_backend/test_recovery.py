@@ -14,7 +14,6 @@ from faults import FAULTS, Fault, break_the_database, kill, shadow_the_compose_f
 from recovery import HERE, IDENTITY, RECOVER, project, restored, serves
 from support import Stack, playbook
 
-
 # An engine within a container now and then loses the process that starts a container. That is no fault of ours.
 HICCUP = "OCI runtime create failed"
 
