@@ -165,9 +165,9 @@ def _backend(work: Work) -> list[str]:
 
 def _up(stack: ComposeRuntime, work: Work, words: Sequence[str]) -> None:
     work.log(f"docker compose up --detach {' '.join(words)}".rstrip())
-    pipeline.run(
-        [stack.compose("up", "--detach", *words)], attempted="start the project", subject=work.config.stack,
-        timeout=work.patience, remedy="docker compose ps --all, and the services' logs.",
+    stack.up(
+        *words, attempted="start the project", subject=work.config.stack, timeout=work.patience,
+        remedy="docker compose ps --all, and the services' logs.",
     )  # fmt: skip
 
 

@@ -19,6 +19,8 @@ from .errors import LifeboatError, NotFoundError, UsageError
 from .pipeline import Command
 from .service import DataMount, ServiceState
 
+_LOST = "OCI runtime create failed"
+
 
 class ComposeRuntime:
     """A Compose project, by its directory. Containers are found by Compose's own labels, so a broken compose file or
@@ -200,7 +202,27 @@ class ComposeRuntime:
         on out of what it compares.
         """
         if services:
-            self._control("start", services, ["up", "--detach", "--no-deps", "--no-recreate", *services], timeout)
+            self.up(
+                "--no-deps", "--no-recreate", *services, attempted="start services", subject=", ".join(services),
+                timeout=timeout, remedy=self._remedy,
+            )  # fmt: skip
+
+    def up(self, *words: str, attempted: str, subject: str, timeout: float, remedy: str) -> None:
+        """`docker compose up`, and once more where the engine lost the process that starts a container.
+
+        runc's init is killed now and then on a machine under load ("waiting for init preliminary setup: connection
+        reset by peer"); what is wrong for good fails a second time.
+        """
+        for again in (True, False):
+            try:
+                pipeline.run(
+                    [self.compose("up", "--detach", *words)], attempted=attempted, subject=subject, timeout=timeout,
+                    remedy=remedy,
+                )  # fmt: skip
+                return
+            except LifeboatError as exc:
+                if not again or _LOST not in exc.cause:
+                    raise
 
     def stop(self, services: Sequence[str], *, timeout: float) -> None:
         if services:
@@ -229,8 +251,12 @@ class ComposeRuntime:
             attempted=f"{verb} services",
             subject=", ".join(services),
             timeout=timeout,
-            remedy=f"Look at `docker compose --project-directory {self._directory} ps -a` and the services' logs.",
+            remedy=self._remedy,
         )
+
+    @property
+    def _remedy(self) -> str:
+        return f"Look at `docker compose --project-directory {self._directory} ps -a` and the services' logs."
 
     def logs(self, service: str, lines: int = 30) -> str:
         found = self.state(service)
