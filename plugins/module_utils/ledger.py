@@ -33,6 +33,7 @@ from .manifest import format_time, parse_time
 LONGEST = 6 * 3600.0  # a writer that nobody stopped stops by itself
 _READERS = 16
 _TRIES = 3
+_PATIENCE = 120.0  # for all of it: an application that lets every question wait is not asked for hours
 _BEGIN = 30.0
 
 
@@ -261,6 +262,7 @@ def _states(config: Config, known: Mapping[str, TransactionSettings], writes: Se
     What it does not say at once it is asked again a little later, all of it together.
     """
     found: dict[int, str] = {}
+    deadline = time.monotonic() + _PATIENCE
     with ThreadPoolExecutor(_READERS) as pool:
         for attempt in range(_TRIES):
             unsaid = [number for number in range(len(writes)) if number not in found]
@@ -269,7 +271,7 @@ def _states(config: Config, known: Mapping[str, TransactionSettings], writes: Se
             if attempt:
                 time.sleep(1)
             last = attempt + 1 == _TRIES
-            said = pool.map(lambda number: _state(config, known, writes, number, last=last), unsaid)  # noqa: B023
+            said = pool.map(lambda number: _state(config, known, writes, number, deadline, last=last), unsaid)  # noqa: B023
             found.update({number: state for number, state in zip(unsaid, said) if state})
     return [found.get(number, transaction.BROKEN) for number in range(len(writes))]
 
@@ -279,11 +281,16 @@ def _state(
     known: Mapping[str, TransactionSettings],
     writes: Sequence[Mapping[str, Any]],
     number: int,
+    deadline: float,
     *,
     last: bool,
 ) -> str:
     """Empty where the application did not say. Raises UnverifiedError where it still does not answer at the last."""
     line = writes[number]
+    if time.monotonic() > deadline:
+        raise UnverifiedError(
+            "read the ledger back", f"{len(writes)} writes", f"the application took more than {_PATIENCE:.0f} s to say"
+        )
     asked = known[str(line["name"])]
     try:
         state = transaction.read(config, asked, str(line["token"]), str(line["id"]))

@@ -269,6 +269,16 @@ def test_what_the_application_cannot_give_back_is_lost(
         ledger.compare(held, path)
 
 
+def test_an_application_that_lets_everybody_wait_is_not_asked_for_ever(
+    tmp_path: Path, app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = stack(tmp_path, app)
+    path = filled(held, 3)
+    monkeypatch.setattr(ledger, "_PATIENCE", -1.0)
+    with pytest.raises(UnverifiedError, match="took more than"):
+        ledger.compare(held, path)
+
+
 def test_no_ledger_is_no_pass(tmp_path: Path, app: Application) -> None:
     held = stack(tmp_path, app)
     with pytest.raises(UnverifiedError, match="it holds no acknowledged write"):
