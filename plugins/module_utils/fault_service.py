@@ -27,7 +27,7 @@ def kill(config: Config, service: str) -> ServiceState:
     words = (
         ["docker", "kill", before.id]
         if config.runtime.type == "compose"
-        else ["systemctl", "kill", "--signal=KILL", "--kill-whom=all", service]
+        else ["systemctl", "kill", "--signal=KILL", service]
     )
     pipeline.run([Command(words)], attempted="kill the service", subject=service, timeout=60)
     if config.runtime.type != "compose":
