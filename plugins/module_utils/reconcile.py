@@ -25,8 +25,10 @@ from .manifest import format_time, parse_time
 from .postgresql import Server
 
 GRACE = 300  # seconds before the instant in which an application may be between the object and its row
+EDGE = 5  # seconds before it which are the instant itself: S3 tells whole seconds, and two clocks differ
 EXAMPLES = 20
 _LARGEST = 1 << 53
+_GROUPS = ("rows_without_objects", "objects_without_rows", "mismatches", "newer", "unsure", "young", "in_flight")
 
 # A row without an object may be newer than the bucket is; of an undated one the point's own listing tells.
 _WITHOUT = "rows r WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.key = r.key)"
@@ -56,7 +58,8 @@ class Report:
     """What one reconciliation found. at: the instant that the objects are of.
 
     newer: rows written after it, whose objects (or versions of them) it cannot have. unsure: rows that the query does
-    not date, and that may be such. in_flight: objects so young then that their row may not have been written yet.
+    not date, and that may be such. young: rows so young then that their object may not have been there yet;
+    in_flight: objects so young that their row may not have been.
     """
 
     at: datetime
@@ -69,17 +72,16 @@ class Report:
     mismatches: Group = Group()
     newer: Group = Group()
     unsure: Group = Group()
+    young: Group = Group()
     in_flight: Group = Group()
 
     @property
     def clean(self) -> bool:
         """Every row has its object and every object its row, as far as could be seen."""
-        groups = (self.rows_without_objects, self.objects_without_rows, self.mismatches, self.newer, self.unsure)
-        return not any(one.count for one in groups)
+        return not any(getattr(self, name).count for name in _GROUPS if name != "in_flight")
 
     def as_dict(self) -> dict[str, Any]:
-        names = ("rows_without_objects", "objects_without_rows", "mismatches", "newer", "unsure", "in_flight")
-        groups = {name: getattr(self, name) for name in names}
+        groups = {name: getattr(self, name) for name in _GROUPS}
         return {
             "at": format_time(self.at),
             "clean": self.clean,
@@ -90,16 +92,21 @@ class Report:
 
     def checks(self) -> list[Check]:
         """An object that no row knows is no loss: it is told and passes. A row without its object is one."""
-        missing, newer, unsure = self.rows_without_objects, self.newer, self.unsure
+        missing, newer, unsure, young = self.rows_without_objects, self.newer, self.unsure, self.young
         after = f"{newer.count} rows were written after {format_time(self.at)}, their objects are lost: {newer.words}"
         undated = (
             f"{unsure.count} rows point to what the recovery point does not have: written after it, or wrong before;"
             f" a column `at` in keys_query would tell: {unsure.words}"
         )
+        making = (
+            f"{young.count} rows whose object is missing or another were written within {GRACE} s before"
+            f" {format_time(self.at)}: in the making then, or wrong; reconcile later to see which: {young.words}"
+        )
         said = [f"{missing.count} rows have no object: {missing.words}"] if missing.count else []
         said += [undated] if unsure.count else []
+        said += [making] if young.count else []
         said += [after] if newer.count else []
-        result = FAIL if missing.count else COULD_NOT_VERIFY if unsure.count else PASS
+        result = FAIL if missing.count else COULD_NOT_VERIFY if unsure.count or young.count else PASS
         whole = f"all {self.rows} rows have their object"
         found = [Check("rows without objects", result, "; ".join(said) or whole)]
         if self.sizes or self.hashes:
@@ -109,8 +116,8 @@ class Report:
             found.append(Check("rows and objects agree", FAIL if bad else PASS, wrong if bad else compared))
         orphans = self.objects_without_rows
         kept = f"{orphans.count} of {self.objects}, kept: {orphans.words}" if orphans.count else "none"
-        young = f"; {self.in_flight.count} were just being written" if self.in_flight.count else ""
-        return [*found, Check("objects without rows", PASS, kept + young)]
+        written = f"; {self.in_flight.count} were just being written" if self.in_flight.count else ""
+        return [*found, Check("objects without rows", PASS, kept + written)]
 
 
 def unconfigured() -> Check:
@@ -163,20 +170,21 @@ def _row(key: Any, size: Any, sha256: Any, at: Any) -> tuple[Any, ...]:
 
 def compare(inventory: Inventory, at: datetime) -> Report:
     """Hold the tables `rows` and `live` against each other; `point`, where filled, is what the bucket should hold."""
-    border = at.timestamp() - GRACE
+    edge, grace = at.timestamp() - EDGE, at.timestamp() - GRACE
     pointed = inventory.count("point") > 0
     known = _IN_POINT if pointed else "0"
+    late = f"coalesce(r.at, 0) > {edge!r}"
+    young = f"coalesce(r.at, 0) > {grace!r} AND NOT {late}"
+    undated = f"(r.at IS NULL AND {int(pointed)})"
 
-    def group(source: str, *values: Any) -> Group:
-        count, examples = inventory.counted(source, *values, shown=EXAMPLES)
-        return Group(count, tuple(examples))
+    def group(*sources: str) -> Group:
+        found = [inventory.counted(one, shown=EXAMPLES) for one in sources]
+        examples = [key for _, some in found for key in some]
+        return Group(sum(count for count, _ in found), tuple(examples[:EXAMPLES]))
 
-    newer = "coalesce(r.at, 0) > ?"
-    missing_newer = group(f"{_WITHOUT} AND NOT {known} AND {newer}", border)
-    missing = f"{_WITHOUT} AND NOT (NOT {known} AND {newer})"
-    unsure = f"r.at IS NULL AND {int(pointed)}"
-    wrong_newer = group(f"{_DIFFERS} AND {newer}", border)
-    wrong = f"{_DIFFERS} AND NOT {newer}"
+    # What the point has cannot be missing for its youth.
+    missing, wrong = f"{_WITHOUT} AND NOT {known}", _DIFFERS
+    settled = f"NOT coalesce(r.at, 0) > {grace!r}"
     orphans = "live l WHERE NOT EXISTS (SELECT 1 FROM rows r WHERE r.key = l.key)"
     return Report(
         at=at,
@@ -188,20 +196,16 @@ def compare(inventory: Inventory, at: datetime) -> Report:
                 "SELECT count(*) FROM rows r JOIN live l USING (key) WHERE r.sha256 <> '' AND l.sha256 <> ''"
             )
         ),
-        rows_without_objects=group(f"{missing} AND NOT ({unsure} AND NOT {known})", border),
-        objects_without_rows=group(f"{orphans} AND l.modified <= ?", border),
-        mismatches=group(f"{wrong} AND NOT ({unsure} AND {_AS_IN_POINT})", border),
-        newer=_joined(missing_newer, wrong_newer),
-        unsure=_joined(
-            group(f"{missing} AND {unsure} AND NOT {known}", border),
-            group(f"{wrong} AND {unsure} AND {_AS_IN_POINT}", border),
+        rows_without_objects=group(f"{_WITHOUT} AND ({known} OR ({settled} AND NOT {undated}))"),
+        objects_without_rows=group(f"{orphans} AND l.modified <= {grace!r}"),
+        mismatches=group(f"{wrong} AND {settled} AND NOT ({undated} AND {_AS_IN_POINT})"),
+        newer=group(f"{missing} AND {late}", f"{wrong} AND {late}"),
+        unsure=group(
+            f"{missing} AND {settled} AND {undated}", f"{wrong} AND {settled} AND {undated} AND {_AS_IN_POINT}"
         ),
-        in_flight=group(f"{orphans} AND l.modified > ?", border),
+        young=group(f"{missing} AND {young}", f"{wrong} AND {young}"),
+        in_flight=group(f"{orphans} AND l.modified > {grace!r}"),
     )
-
-
-def _joined(one: Group, other: Group) -> Group:
-    return Group(one.count + other.count, (*one.examples, *other.examples)[:EXAMPLES])
 
 
 def database_with(

@@ -18,7 +18,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.inventory import Inven
 from builders import make_config
 
 T = datetime(2026, 11, 24, 3, 0, 0, tzinfo=timezone.utc)
-OLD, JUST, LATER = ((T + timedelta(seconds=n)).isoformat() for n in (-3600, -10, 60))
+OLD, PAST, JUST, EDGE, LATER = ((T + timedelta(seconds=n)).isoformat() for n in (-3600, -301, -10, -2, 60))
 HASH, OTHER = "ab" * 32, "cd" * 32
 
 
@@ -52,7 +52,7 @@ def found(
         return reconcile.compare(inventory, T)
 
 
-NAMES = ("rows_without_objects", "objects_without_rows", "mismatches", "newer", "unsure", "in_flight")
+NAMES = ("rows_without_objects", "objects_without_rows", "mismatches", "newer", "unsure", "young", "in_flight")
 # (what, rows, objects, the point or None, {group: keys}, verdict)
 CASES: list[tuple[str, list[Any], list[Any], Optional[list[Any]], dict[str, list[str]], str]] = [
     ("nothing at all", [], [], None, {}, PASS),
@@ -63,7 +63,10 @@ CASES: list[tuple[str, list[Any], list[Any], Optional[list[Any]], dict[str, list
     ("object missing", [["a", 5], ["b"]], [thing("a")], None, {"rows_without_objects": ["b"]}, FAIL),
     ("object missing, dated", [["b", 5, None, OLD]], [], None, {"rows_without_objects": ["b"]}, FAIL),
     ("row newer than the bucket", [["b", 5, None, LATER]], [], None, {"newer": ["b"]}, PASS),
-    ("row as old as the grace", [["b", 5, None, JUST]], [], None, {"newer": ["b"]}, PASS),
+    ("row of the very instant", [["b", 5, None, EDGE]], [], None, {"newer": ["b"]}, PASS),
+    ("row written just before", [["b", 5, None, JUST]], [], None, {"young": ["b"]}, COULD_NOT_VERIFY),
+    ("row updated just before", [["a", 6, None, JUST]], [thing("a")], None, {"young": ["a"]}, COULD_NOT_VERIFY),
+    ("row older than the grace", [["b", 5, None, PAST]], [], None, {"rows_without_objects": ["b"]}, FAIL),
     ("case matters", [["A"]], [thing("a")], None, {"rows_without_objects": ["A"], "objects_without_rows": ["a"]}, FAIL),
     ("row missing", [], [thing("a")], None, {"objects_without_rows": ["a"]}, PASS),
     ("row not written yet", [], [thing("a", modified=JUST)], None, {"in_flight": ["a"]}, PASS),
@@ -76,6 +79,7 @@ CASES: list[tuple[str, list[Any], list[Any], Optional[list[Any]], dict[str, list
     ("row updated after the point", [["a", 6, None, LATER]], [thing("a")], None, {"newer": ["a"]}, PASS),
     # with the point's own listing: what it does not name, no recovery to it can bring back
     ("lost in recovery", [["a"]], [], [thing("a")], {"rows_without_objects": ["a"]}, FAIL),
+    ("lost in recovery, dated just before", [["a", 5, None, JUST]], [], [thing("a")], {"rows_without_objects": ["a"]}, FAIL),
     ("lost in recovery, dated later", [["a", 5, None, LATER]], [], [thing("a")], {"rows_without_objects": ["a"]}, FAIL),
     ("undated row, unknown to the point", [["b"]], [thing("a")], [thing("a")], {"unsure": ["b"], "objects_without_rows": ["a"]}, COULD_NOT_VERIFY),
     ("dated row, unknown to the point", [["b", 5, None, OLD]], [], [thing("a")], {"rows_without_objects": ["b"]}, FAIL),
