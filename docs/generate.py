@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import subprocess
@@ -37,27 +38,34 @@ def table(options: dict[str, Any]) -> list[str]:
     return lines
 
 
-def page(documented: dict[str, Any]) -> str:
+def page(modules: dict[str, Any]) -> str:
     lines = ["# Modules", "", "Written by `make docs` from the modules themselves.", ""]
-    for full in sorted(documented):
-        doc = documented[full]["doc"]
+    for full in sorted(modules):
+        doc = modules[full]["doc"]
         name = full.rpartition(".")[2]
         lines += [f"## {name}", "", words(doc["short_description"]) + ".", "", words(doc["description"]), ""]
         lines += [*table(doc.get("options") or {}), ""]
         for mode in ("check_mode", "diff_mode"):
             attribute = doc["attributes"][mode]
             lines.append(f"* {mode}: {attribute['support']}. {words(attribute.get('details', ''))}".rstrip())
-        lines += ["", "```yaml", documented[full]["examples"].strip(), "```", "", "Returns:", ""]
-        returned = documented[full]["return"] or {}
+        lines += ["", "```yaml", modules[full]["examples"].strip(), "```", "", "Returns:", ""]
+        returned = modules[full]["return"] or {}
         lines += [f"* `{key}` ({one['type']}): {words(one['description'])}" for key, one in returned.items()]
         lines.append("")
     return "\n".join(lines)
 
 
-def main() -> int:
+@functools.cache
+def documented() -> dict[str, Any]:
+    """What Ansible makes of every module's documentation, with its fragments in it."""
     names = sorted(f"lifeboat.dr.{path.stem}" for path in (ROOT / "plugins" / "modules").glob("*.py"))
-    out = subprocess.run(["ansible-doc", "--json", *names], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    text = page(json.loads(out))
+    argv = [sys.executable, "-m", "ansible", "doc", "--json", *names]
+    found: dict[str, Any] = json.loads(subprocess.run(argv, cwd=ROOT, check=True, capture_output=True).stdout)
+    return found
+
+
+def main() -> int:
+    text = page(documented())
     if "--check" in sys.argv[1:]:
         if not TARGET.is_file() or TARGET.read_text(encoding="utf-8") != text:
             print("docs/modules.md is not what the modules say: run make docs", file=sys.stderr)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from generate import documented
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "roles" / "awx" / "files" / "templates.json"
@@ -72,15 +73,6 @@ def plain(description: Any) -> str:
     return " ".join(re.sub(r"\b[A-Z]\(([^)]*)\)", r"\1", text).split())
 
 
-def options_of_module(name: str) -> dict[str, Any]:
-    source = (ROOT / "plugins" / "modules" / f"{name}.py").read_text(encoding="utf-8")
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "DOCUMENTATION":
-            found: dict[str, Any] = yaml.safe_load(ast.literal_eval(node.value)).get("options") or {}
-            return found
-    return {}
-
-
 def strings(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
@@ -108,7 +100,7 @@ def of_roles(play: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 def of_tasks(play: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for task in play.get("tasks", []):
         for key, arguments in task.items():
-            options = options_of_module(key.rpartition(".")[2]) if key.startswith("lifeboat.dr.") else {}
+            options = documented()[key]["doc"]["options"] if key.startswith("lifeboat.dr.") else {}
             for option, value in (arguments or {}).items() if options else ():
                 spec = options.get(option, {}) if "==" not in str(value) else {}
                 for text in strings(value):

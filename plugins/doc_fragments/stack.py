@@ -6,7 +6,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Options that every Lifeboat module has: which stack."""
+    """What every module says that works on a stack: which one, and the words for what it supports."""
 
     DOCUMENTATION = r"""
 options:
@@ -30,9 +30,25 @@ options:
       Secrets that go with O(settings): C(database_password), C(database_backup_password), C(s3_access_key),
       C(s3_secret_key), C(objects_access_key), C(objects_secret_key), C(vault_access_key), C(vault_secret_key).
     type: dict
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+  diff_mode:
+    description: Shows what changed or would change.
 requirements:
   - Python >= 3.9 on the managed host
   - Docker Engine with the compose plugin, where the stack is a Compose project
 author:
   - The Lifeboat founders (@lifeboat)
+"""
+
+    # The support of a module that only looks.
+    READS_ONLY = r"""
+attributes:
+  check_mode:
+    support: full
+    details: Changes nothing in any case.
+  diff_mode:
+    support: none
+    details: Changes nothing.
 """

@@ -15,6 +15,7 @@ description:
   - Works with a broken compose file, without an engine, and for stacks of systemd units.
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.stack.reads_only
 options:
   recovery_point:
     description: The configuration backup, or a recovery point's, that files would be put back from. V(latest) is the newest good one.
@@ -37,15 +38,6 @@ options:
     description: The host's name in the inventory, for the commands that are printed.
     type: str
     default: <host>
-attributes:
-  check_mode:
-    description: Can run without changing anything.
-    support: full
-    details: Changes nothing in any case.
-  diff_mode:
-    description: Shows what changed or would change.
-    support: none
-    details: Changes nothing.
 """
 
 EXAMPLES = r"""

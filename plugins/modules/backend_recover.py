@@ -28,11 +28,9 @@ options:
     default: ""
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: full
     details: Says whether it would act.
   diff_mode:
-    description: Shows what changed or would change.
     support: none
     details: The steps that were taken are returned.
 """

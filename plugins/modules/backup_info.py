@@ -14,15 +14,7 @@ description:
   - A backup that no restore has proved makes the verdict C(COULD_NOT_VERIFY), never C(PASS).
 extends_documentation_fragment:
   - lifeboat.dr.stack
-attributes:
-  check_mode:
-    description: Can run without changing anything.
-    support: full
-    details: Changes nothing in any case.
-  diff_mode:
-    description: Shows what changed or would change.
-    support: none
-    details: Changes nothing.
+  - lifeboat.dr.stack.reads_only
 """
 
 EXAMPLES = r"""

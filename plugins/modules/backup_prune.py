@@ -18,11 +18,9 @@ extends_documentation_fragment:
   - lifeboat.dr.stack
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: full
     details: Returns the plan and deletes nothing.
   diff_mode:
-    description: Shows what changed or would change.
     support: full
     details: The list of backups before and after.
 """

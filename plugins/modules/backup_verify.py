@@ -36,11 +36,9 @@ options:
     default: 500
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: partial
     details: Verifies, but leaves no record.
   diff_mode:
-    description: Shows what changed or would change.
     support: full
     details: The verdict on record before and after.
 """

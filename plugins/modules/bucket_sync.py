@@ -27,11 +27,9 @@ options:
     default: 0
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: full
     details: Lists both buckets and returns what would be copied and removed.
   diff_mode:
-    description: Shows what changed or would change.
     support: full
     details: The id that was added, or the numbers of what would be done.
 """

@@ -14,6 +14,7 @@ description:
   - A line that could not be checked is C(COULD_NOT_VERIFY), and one that only a person can tick is C(BY_HAND). Neither passes.
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.stack.reads_only
 options:
   period:
     description: Which list.
@@ -26,15 +27,6 @@ options:
         turn none green.
     type: float
     default: 0
-attributes:
-  check_mode:
-    description: Can run without changing anything.
-    support: full
-    details: Changes nothing in any case.
-  diff_mode:
-    description: Shows what changed or would change.
-    support: none
-    details: Changes nothing.
 """
 
 EXAMPLES = r"""

@@ -36,10 +36,8 @@ options:
     default: files
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: full
   diff_mode:
-    description: Shows what changed or would change.
     support: full
     details: The paths. Contents are not shown, for secrets are among them.
 """

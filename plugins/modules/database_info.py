@@ -14,15 +14,7 @@ description:
     is wrong, so that a deployment can stop before it has changed anything.
 extends_documentation_fragment:
   - lifeboat.dr.stack
-attributes:
-  check_mode:
-    description: Can run without changing anything.
-    support: full
-    details: Changes nothing in any case.
-  diff_mode:
-    description: Shows what changed or would change.
-    support: none
-    details: Changes nothing.
+  - lifeboat.dr.stack.reads_only
 """
 
 EXAMPLES = r"""

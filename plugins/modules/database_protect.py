@@ -21,11 +21,9 @@ options:
     required: true
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: full
     details: Returns what it would do by the plan.
   diff_mode:
-    description: Shows what changed or would change.
     support: none
     details: The plan says it.
 """

@@ -44,11 +44,9 @@ options:
     default: ""
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: full
     details: Says whether it would restore.
   diff_mode:
-    description: Shows what changed or would change.
     support: full
     details: The backup the database is recovered to, before and after.
 """

@@ -36,11 +36,9 @@ options:
     default: /usr/local/bin/lifeboat
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: full
     details: Asks the endpoints, and neither makes a transaction nor starts the writer.
   diff_mode:
-    description: Shows what changed or would change.
     support: none
     details: Nothing of the stack changes but what a user would write.
 """

@@ -40,11 +40,9 @@ options:
     default: ""
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: full
     details: Restores nothing, and returns no record.
   diff_mode:
-    description: Shows what changed or would change.
     support: none
     details: Nothing of the stack changes; each record is a new file.
 """

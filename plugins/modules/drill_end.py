@@ -70,11 +70,9 @@ options:
     default: ""
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: none
     details: In check mode nothing was broken, so there is nothing to end.
   diff_mode:
-    description: Shows what changed or would change.
     support: none
     details: Each record is a new file.
 """

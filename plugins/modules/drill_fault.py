@@ -32,11 +32,9 @@ options:
     default: ""
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: full
     details: Says what it would break.
   diff_mode:
-    description: Shows what changed or would change.
     support: none
     details: What is broken has no before and after that could be shown.
 """

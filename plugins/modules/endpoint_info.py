@@ -31,11 +31,9 @@ options:
     default: false
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: partial
     details: Trying makes a bucket and removes it. In check mode only what is remembered is returned.
   diff_mode:
-    description: Shows what changed or would change.
     support: none
     details: Changes nothing that stays.
 """

@@ -27,11 +27,9 @@ options:
     default: latest
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: full
     details: Proves it, but leaves no record.
   diff_mode:
-    description: Shows what changed or would change.
     support: none
     details: The record is a time.
 requirements:

@@ -59,11 +59,9 @@ options:
     default: []
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: full
     details: Returns the record and does not keep it.
   diff_mode:
-    description: Shows what changed or would change.
     support: none
     details: Each record is a new file.
 """

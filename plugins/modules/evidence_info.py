@@ -14,14 +14,7 @@ description:
   - M(lifeboat.dr.report) makes pages of it.
 extends_documentation_fragment:
   - lifeboat.dr.stack
-attributes:
-  check_mode:
-    description: Can run without changing anything.
-    support: full
-  diff_mode:
-    description: Shows what changed or would change.
-    support: none
-    details: Nothing changes.
+  - lifeboat.dr.stack.reads_only
 """
 
 EXAMPLES = r"""

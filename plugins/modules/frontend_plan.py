@@ -15,6 +15,7 @@ description:
   - Fails when nothing can be done, before anything is touched.
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.stack.reads_only
 options:
   token:
     description: GitHub's token. Empty takes C(github_token) of the stack's secrets. It is sent to the API's and the git remote's host only.
@@ -31,15 +32,6 @@ options:
     description: Recover even where the site is served as it should be.
     type: bool
     default: false
-attributes:
-  check_mode:
-    description: Can run without changing anything.
-    support: full
-    details: Changes nothing in any case.
-  diff_mode:
-    description: Shows what changed or would change.
-    support: none
-    details: Changes nothing.
 """
 
 EXAMPLES = r"""

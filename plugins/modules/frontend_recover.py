@@ -27,11 +27,9 @@ options:
     default: ""
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: full
     details: Does nothing; the plan says what it would do.
   diff_mode:
-    description: Shows what changed or would change.
     support: none
     details: The plan says it.
 """

@@ -14,6 +14,7 @@ description:
   - Fails when no recovery is possible, before anything is touched. So it does when the vault no longer has what is needed.
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.stack.reads_only
 options:
   recovery_point:
     description: A recovery point or an objects backup. V(latest) asks for none in particular, so that a healthy bucket is left alone.
@@ -46,15 +47,6 @@ options:
     description: Recover what can be, where the vault no longer has all of it.
     type: bool
     default: false
-attributes:
-  check_mode:
-    description: Can run without changing anything.
-    support: full
-    details: Changes nothing in any case.
-  diff_mode:
-    description: Shows what changed or would change.
-    support: none
-    details: Changes nothing.
 """
 
 EXAMPLES = r"""

@@ -22,11 +22,9 @@ options:
     default: false
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: full
     details: Says what it would fetch.
   diff_mode:
-    description: Shows what changed or would change.
     support: none
     details: RV(offers) says it.
 """

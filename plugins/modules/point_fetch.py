@@ -21,10 +21,8 @@ options:
     required: true
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: full
   diff_mode:
-    description: Shows what changed or would change.
     support: full
     details: The ids, one a line.
 """

@@ -14,6 +14,7 @@ description:
   - Fails when no recovery is possible, before anything is touched.
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.stack.reads_only
 options:
   recovery_point:
     description:
@@ -36,15 +37,6 @@ options:
     type: str
     choices: [auto, swap, rebuild]
     default: auto
-attributes:
-  check_mode:
-    description: Can run without changing anything.
-    support: full
-    details: Changes nothing in any case.
-  diff_mode:
-    description: Shows what changed or would change.
-    support: none
-    details: Changes nothing.
 """
 
 EXAMPLES = r"""

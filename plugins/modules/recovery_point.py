@@ -32,11 +32,9 @@ options:
     default: 0
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: full
     details: Looks whether the repository can be written and the database be reached, and takes nothing.
   diff_mode:
-    description: Shows what changed or would change.
     support: full
     details: The id that was or would be added.
 """

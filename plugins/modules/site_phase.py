@@ -45,11 +45,9 @@ options:
     default: false
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: full
     details: Remembers nothing.
   diff_mode:
-    description: Shows what changed or would change.
     support: none
     details: Only what the host remembers changes.
 """

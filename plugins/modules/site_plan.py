@@ -14,6 +14,7 @@ description:
   - Fails when the site cannot, or must not, be recovered here, before anything is built. So it does where the site still lives.
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.stack.reads_only
 options:
   others:
     description: The stack's other machines, by name; what M(lifeboat.dr.site_scope) returned as RV(lifeboat.dr.site_scope#module:scope); a mapping C(failed) with the reason where it answered and could not be looked at, which counts as living; or, as text, why it was not reached.
@@ -39,15 +40,6 @@ options:
     description: The operator's hook, by its path, to be shown in the plan.
     type: str
     default: ""
-attributes:
-  check_mode:
-    description: Can run without changing anything.
-    support: full
-    details: Changes nothing in any case.
-  diff_mode:
-    description: Shows what changed or would change.
-    support: none
-    details: Changes nothing.
 """
 
 EXAMPLES = r"""

@@ -30,11 +30,9 @@ options:
     default: vault
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: full
     details: Says which services lack theirs.
   diff_mode:
-    description: Shows what changed or would change.
     support: none
     details: The result names the services.
 """

@@ -22,11 +22,9 @@ options:
     default: []
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: full
     details: Starts nothing and asks nothing.
   diff_mode:
-    description: Shows what changed or would change.
     support: none
     details: Only the state of services changes.
 """

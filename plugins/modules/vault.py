@@ -28,10 +28,8 @@ options:
     type: str
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: full
   diff_mode:
-    description: Shows what changed or would change.
     support: full
     details: The changes, one a line.
 """

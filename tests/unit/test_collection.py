@@ -20,7 +20,6 @@ from typing import Any
 import ansible_collections.lifeboat.dr.plugins.module_utils.module as module_utils_module
 import pytest
 import yaml
-from ansible_collections.lifeboat.dr.plugins.doc_fragments.stack import ModuleDocFragment
 from ansible_collections.lifeboat.dr.plugins.module_utils.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,15 +38,19 @@ def code(name: str) -> Any:
 
 
 @functools.cache
+def described() -> dict[str, Any]:
+    """What ansible-doc makes of all modules at once."""
+    words = ["ansible-doc", "--json", "--type", "module", *(f"lifeboat.dr.{name}" for name in MODULES)]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
 def documentation(name: str) -> dict[str, Any]:
-    """DOCUMENTATION with its fragments merged in."""
-    found: dict[str, Any] = yaml.safe_load(code(name).DOCUMENTATION)
-    if found.get("extends_documentation_fragment"):
-        assert found["extends_documentation_fragment"] == ["lifeboat.dr.stack"]
-        fragment = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)
-        found["options"] = {**fragment["options"], **found.get("options", {})}
-        found.setdefault("author", fragment["author"])
-        found.setdefault("requirements", fragment["requirements"])
+    """DOCUMENTATION with its fragments merged in, as Ansible does it."""
+    found: dict[str, Any] = described()[f"lifeboat.dr.{name}"]["doc"]
     return found
 
 
@@ -163,20 +166,9 @@ def test_examples_name_only_what_modules_return(name: str) -> None:
             registered[task["register"]] = set(yaml.safe_load(code(called.rpartition(".")[2]).RETURN))
 
 
-@pytest.fixture(scope="module")
-def described() -> dict[str, Any]:
-    """What ansible-doc makes of all modules at once."""
-    words = ["ansible-doc", "--json", "--type", "module", *(f"lifeboat.dr.{name}" for name in MODULES)]
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
 @pytest.mark.parametrize("name", MODULES)
-def test_ansible_doc_works(described: dict[str, Any], name: str) -> None:
-    one = described[f"lifeboat.dr.{name}"]
+def test_ansible_doc_works(name: str) -> None:
+    one = described()[f"lifeboat.dr.{name}"]
     assert sorted(one["doc"]["options"]) == sorted(argument_spec(name))
     assert one["examples"].strip() == code(name).EXAMPLES.strip()
     assert one["return"]
