@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Callable, NoReturn
+from typing import Any, Callable, NoReturn, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 
-from . import clock, config, pipeline
+from . import clock, config, manifest, pipeline
 from .errors import LifeboatError
 
 _COMMON: Mapping[str, Any] = {
@@ -21,6 +22,30 @@ _COMMON: Mapping[str, Any] = {
     "config_directory": {"type": "path", "default": str(config.DIRECTORY)},
     "settings": {"type": "dict"},
     "secrets": {"type": "dict", "no_log": True},
+}
+
+# Options that several modules have; plugins/doc_fragments/options.py has their words, under the same names.
+Spec = Mapping[str, Mapping[str, Any]]
+IDENTITY: Spec = {"identity": {"type": "str", "default": "", "no_log": True}}
+WAIT: Spec = {"wait": {"type": "int", "default": 0}}
+TARGET: Spec = {"recovery_point": {"type": "str", "default": "latest"}, "recovery_time": {"type": "str", "default": ""}}
+RESTORE: Spec = {
+    "place": {"type": "str", "choices": ["auto", "repository", "vault"], "default": "auto"},
+    "force": {"type": "bool", "default": False},
+    "stamp": {"type": "str", "default": ""},
+}
+SCENARIO: Spec = {
+    "scenario": {
+        "type": "str",
+        "choices": ["database", "object_storage", "backend", "frontend", "site"],
+        "required": True,
+    }
+}
+DRILL: Spec = {
+    "target_seconds": {"type": "int", "default": 0},
+    "rows": {"type": "list", "elements": "dict", "default": []},
+    "reason": {"type": "str", "default": "drill"},
+    "operator": {"type": "str", "default": ""},
 }
 
 Work = Callable[["Task"], dict[str, Any]]
@@ -46,10 +71,19 @@ class Task:
         self.lines.append(line)
         self.module.log(line)
 
+    def before(self) -> Optional[datetime]:
+        """The option `recovery_time` of TARGET: nothing later is to be taken."""
+        return manifest.parse_time(self.params["recovery_time"]) if self.params["recovery_time"] else None
+
     def fail(self, msg: str, **facts: Any) -> NoReturn:
         """What was asked for was done, and its answer is no."""
         self.module.fail_json(msg=msg, log=self.lines, phase=self.clock.phase(), **facts)
         raise AssertionError("fail_json does not return")
+
+
+def added(lines: Iterable[str]) -> dict[str, str]:
+    """The diff of a module that only adds."""
+    return {"before": "", "after": "".join(f"{line}\n" for line in lines)}
 
 
 def run(work: Work, arguments: Mapping[str, Any], **options: Any) -> None:

@@ -16,6 +16,7 @@ description:
 extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.stack.reads_only
+  - lifeboat.dr.options.identity
 options:
   recovery_point:
     description: The configuration backup, or a recovery point's, that files would be put back from. V(latest) is the newest good one.
@@ -32,8 +33,6 @@ options:
     default: false
   identity:
     description: The age identity that opens the secret files of the configuration backup, as text. Only whether there is one counts here.
-    type: str
-    default: ""
   host:
     description: The host's name in the inventory, for the commands that are printed.
     type: str
@@ -84,7 +83,7 @@ phase:
 from typing import Any
 
 from ansible_collections.lifeboat.dr.plugins.module_utils import backend_plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import IDENTITY, Task, run
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -108,7 +107,7 @@ def main() -> None:
             "recovery_point": {"type": "str", "default": "latest"},
             "method": {"type": "str", "choices": list(backend_plan.METHODS), "default": "auto"},
             "force": {"type": "bool", "default": False},
-            "identity": {"type": "str", "default": "", "no_log": True},
+            **IDENTITY,
             "host": {"type": "str", "default": "<host>"},
         },
     )

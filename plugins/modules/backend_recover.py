@@ -17,15 +17,12 @@ description:
   - A port that another process holds, a broken database or a broken object store are named and left alone; the module fails.
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.options.identity
 options:
   plan:
     description: What M(lifeboat.dr.backend_plan) returned as C(plan).
     type: dict
     required: true
-  identity:
-    description: The age identity that opens the secret files of the configuration backup, as text. Kept in memory only.
-    type: str
-    default: ""
 attributes:
   check_mode:
     support: full
@@ -96,7 +93,7 @@ phase:
 from typing import Any
 
 from ansible_collections.lifeboat.dr.plugins.module_utils import backend_recovery, lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import IDENTITY, Task, run
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -112,13 +109,7 @@ def work(task: Task) -> dict[str, Any]:
 
 
 def main() -> None:
-    run(
-        work,
-        {
-            "plan": {"type": "dict", "required": True},
-            "identity": {"type": "str", "default": "", "no_log": True},
-        },
-    )
+    run(work, {"plan": {"type": "dict", "required": True}, **IDENTITY})
 
 
 if __name__ == "__main__":

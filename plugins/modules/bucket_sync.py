@@ -15,16 +15,13 @@ description:
   - Only what differs is copied. In the vault nothing is deleted but by a delete marker.
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.options.wait
 options:
   override:
     description:
       - Mirror although more of the bucket was removed or overwritten than C(lifeboat_objects.change_limit) allows, or although it is empty.
     type: bool
     default: false
-  wait:
-    description: Wait this many seconds for another run to end.
-    type: int
-    default: 0
 attributes:
   check_mode:
     support: full
@@ -71,15 +68,15 @@ phase:
 from typing import Any
 
 from ansible_collections.lifeboat.dr.plugins.module_utils import lock, mirror
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import WAIT, Task, added, run
 
 
 def work(task: Task) -> dict[str, Any]:
     override = task.params["override"]
     if task.check:
         planned = mirror.preview(task.config, log=task.log, override=override)
-        after = f"{planned['copy']} objects to copy, {planned['alike']} to compare, {planned['removed']} to remove\n"
-        return {"changed": True, "details": planned, "diff": {"before": "", "after": after}}
+        after = f"{planned['copy']} objects to copy, {planned['alike']} to compare, {planned['removed']} to remove"
+        return {"changed": True, "details": planned, "diff": added([after])}
     with lock.held(task.config.stack, "backup objects", wait=task.params["wait"]):
         manifest = mirror.take(task.config, log=task.log, override=override)
     details = dict(manifest.details)
@@ -92,12 +89,12 @@ def work(task: Task) -> dict[str, Any]:
         "changed": True,
         "id": manifest.id,
         "details": details,
-        "diff": {"before": "", "after": f"{manifest.id}\n"},
+        "diff": added([manifest.id]),
     }
 
 
 def main() -> None:
-    run(work, {"override": {"type": "bool", "default": False}, "wait": {"type": "int", "default": 0}})
+    run(work, {"override": {"type": "bool", "default": False}, **WAIT})
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ description:
   - Cron files and systemd units are put there only by O(which=schedules), so that no job runs on a site that is half recovered.
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.options.identity
 options:
   id:
     description: The config backup.
@@ -25,10 +26,6 @@ options:
     type: str
     choices: [repository, vault]
     default: vault
-  identity:
-    description: The escrowed age identity, the text of its file. Held in memory only.
-    type: str
-    default: ""
   which:
     description: V(files) are all but cron files and systemd units, V(schedules) are those.
     type: str
@@ -79,7 +76,7 @@ phase:
 from typing import Any
 
 from ansible_collections.lifeboat.dr.plugins.module_utils import checks, site_files
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import IDENTITY, Task, added, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.sources import PLACES, VAULT, open_place
 
 
@@ -101,7 +98,7 @@ def work(task: Task) -> dict[str, Any]:
         "written": placed.written,
         "aside": placed.aside,
         "checks": [checks.Check(given["which"], checks.PASS, words).as_dict()],
-        "diff": {"before": "", "after": "".join(f"{one}\n" for one in placed.written)},
+        "diff": added(placed.written),
     }
 
 
@@ -111,7 +108,7 @@ def main() -> None:
         {
             "id": {"type": "str", "required": True},
             "place": {"type": "str", "choices": list(PLACES), "default": VAULT},
-            "identity": {"type": "str", "default": "", "no_log": True},
+            **IDENTITY,
             "which": {"type": "str", "choices": [site_files.FILES, site_files.SCHEDULES], "default": site_files.FILES},
         },
     )

@@ -15,13 +15,10 @@ description:
   - Brings the vault's copies up to date; where only that fails the module fails too, and says that the backup is good.
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.options.wait
 options:
   max_age:
     description: Take none if the newest good backup is younger than this many seconds. V(0) always takes one.
-    type: int
-    default: 0
-  wait:
-    description: Wait this many seconds for another run to end.
     type: int
     default: 0
 attributes:
@@ -85,7 +82,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     repository,
     runtime,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import WAIT, Task, added, run
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -99,7 +96,7 @@ def work(task: Task) -> dict[str, Any]:
     if task.check:
         server = postgresql.connect(task.config, runtime.connect(task.config), backup=True)
         dump.require_database(server, server.database)
-        return {"changed": True, "diff": {"before": "", "after": "a new backup\n"}}
+        return {"changed": True, "diff": added(["a new backup"])}
     with lock.held(task.config.stack, "backup database", wait=task.params["wait"]):
         taken = backup.take(task.config, "database", log=task.log)
     manifest = taken.manifests[0]
@@ -108,7 +105,7 @@ def work(task: Task) -> dict[str, Any]:
         "id": manifest.id,
         "size": manifest.size,
         "details": dict(manifest.details),
-        "diff": {"before": "", "after": f"{manifest.id}\n"},
+        "diff": added([manifest.id]),
         **({"copies": taken.copied.as_dict()} if taken.copied.place else {}),
     }
     problem = copies.problem(task.config.stack, taken.failed)
@@ -118,7 +115,7 @@ def work(task: Task) -> dict[str, Any]:
 
 
 def main() -> None:
-    run(work, {"max_age": {"type": "int", "default": 0}, "wait": {"type": "int", "default": 0}})
+    run(work, {"max_age": {"type": "int", "default": 0}, **WAIT})
 
 
 if __name__ == "__main__":

@@ -15,29 +15,16 @@ description:
   - "Idempotent by identity: a stack that was already recovered to O(id) is left alone unless O(force)."
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.options.restore
 options:
   id:
     description: The backup to restore, a recovery point whose database backup it shall be, or V(latest).
     type: str
     default: latest
-  place:
-    description:
-      - Where to take it from. V(auto) takes the repository's, and the copy in the vault where that one is broken or gone.
-    type: str
-    choices: [auto, repository, vault]
-    default: auto
   fresh:
     description: The server is a new, empty one, so that every role becomes what it was in the backup.
     type: bool
     default: false
-  force:
-    description: Restore even where this host remembers having recovered to that backup.
-    type: bool
-    default: false
-  stamp:
-    description: Suffix of the names it makes, C(YYYYMMDD_HHMMSS). Empty means now.
-    type: str
-    default: ""
   asked:
     description: What the operator asked for, remembered so that asking again changes nothing.
     type: str
@@ -90,8 +77,8 @@ phase:
 from typing import Any
 
 from ansible_collections.lifeboat.dr.plugins.module_utils import catalog, lock, plan, recovery
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
-from ansible_collections.lifeboat.dr.plugins.module_utils.sources import PLACES, Sources
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import RESTORE, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.sources import Sources
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -123,10 +110,8 @@ def main() -> None:
         work,
         {
             "id": {"type": "str", "default": "latest"},
-            "place": {"type": "str", "choices": ["auto", *PLACES], "default": "auto"},
+            **RESTORE,
             "fresh": {"type": "bool", "default": False},
-            "force": {"type": "bool", "default": False},
-            "stamp": {"type": "str", "default": ""},
             "asked": {"type": "str", "default": ""},
         },
     )

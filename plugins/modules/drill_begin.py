@@ -16,12 +16,8 @@ description:
     M(lifeboat.dr.drill_end) or M(lifeboat.dr.drill_fault) stops it.
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.options.scenario
 options:
-  scenario:
-    description: What will be rehearsed.
-    type: str
-    required: true
-    choices: [database, object_storage, backend, frontend, site]
   fault:
     description: What will be broken, by name; C(random) draws it by lot; empty is the scenario's first.
     type: str
@@ -82,7 +78,7 @@ phase:
 from typing import Any
 
 from ansible_collections.lifeboat.dr.plugins.module_utils import drill, fault
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import SCENARIO, Task, run
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -106,15 +102,12 @@ def main() -> None:
     run(
         work,
         {
-            "scenario": {
-                "type": "str", "required": True,
-                "choices": ["database", "object_storage", "backend", "frontend", "site"],
-            },
+            **SCENARIO,
             "fault": {"type": "str", "default": ""},
             "seed": {"type": "str", "default": ""},
             "agent_path": {"type": "path", "default": "/usr/local/bin/lifeboat"},
         },
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -16,28 +16,12 @@ description:
   - Keeps the record as one of kind C(drill).
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.options.drill
 options:
   scenario:
     description: What is rehearsed. The others cannot be without breaking something.
     type: str
     required: true
-  target_seconds:
-    description: How long it may take; 0 is what the strategy gives the scenario.
-    type: int
-    default: 0
-  rows:
-    description: The rows of the drills before this one.
-    type: list
-    elements: dict
-    default: []
-  reason:
-    description: Why there was a drill.
-    type: str
-    default: drill
-  operator:
-    description: Who held it.
-    type: str
-    default: ""
 attributes:
   check_mode:
     support: full
@@ -98,7 +82,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     evidence_drill,
     evidence_store,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import DRILL, Task, run
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -123,16 +107,7 @@ def work(task: Task) -> dict[str, Any]:
 
 
 def main() -> None:
-    run(
-        work,
-        {
-            "scenario": {"type": "str", "required": True},
-            "target_seconds": {"type": "int", "default": 0},
-            "rows": {"type": "list", "elements": "dict", "default": []},
-            "reason": {"type": "str", "default": "drill"},
-            "operator": {"type": "str", "default": ""},
-        },
-    )
+    run(work, {"scenario": {"type": "str", "required": True}, **DRILL})
 
 
 if __name__ == "__main__":

@@ -17,12 +17,9 @@ description:
     write lost from before the recovery point. What could not be found out is C(COULD_NOT_VERIFY).
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.options.scenario
+  - lifeboat.dr.options.drill
 options:
-  scenario:
-    description: What was rehearsed.
-    type: str
-    required: true
-    choices: [database, object_storage, backend, frontend, site]
   fault:
     description: What M(lifeboat.dr.drill_fault) returned; empty where it was not reached.
     type: dict
@@ -47,27 +44,10 @@ options:
     description: What ended the drill before its end, empty when nothing did.
     type: str
     default: ""
-  target_seconds:
-    description: How long it may take; 0 is what the strategy gives the scenario.
-    type: int
-    default: 0
   keep:
     description: Leave what the recovery put aside.
     type: bool
     default: false
-  rows:
-    description: The rows of the drills before this one.
-    type: list
-    elements: dict
-    default: []
-  reason:
-    description: Why there was a drill.
-    type: str
-    default: drill
-  operator:
-    description: Who held it.
-    type: str
-    default: ""
 attributes:
   check_mode:
     support: none
@@ -130,7 +110,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ansible_collections.lifeboat.dr.plugins.module_utils import checks, drill, evidence, evidence_drill, evidence_store
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import DRILL, SCENARIO, Task, run
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -170,23 +150,17 @@ def main() -> None:
     run(
         work,
         {
-            "scenario": {
-                "type": "str", "required": True,
-                "choices": ["database", "object_storage", "backend", "frontend", "site"],
-            },
+            **SCENARIO,
             "fault": {"type": "dict", "default": {}},
             "chosen": {"type": "str", "default": ""},
             "steady_state": {"type": "str", "default": ""},
             "seed": {"type": "str", "default": ""},
             "recovery": {"type": "dict", "default": {}},
             "error": {"type": "str", "default": ""},
-            "target_seconds": {"type": "int", "default": 0},
+            **DRILL,
             "keep": {"type": "bool", "default": False},
-            "rows": {"type": "list", "elements": "dict", "default": []},
-            "reason": {"type": "str", "default": "drill"},
-            "operator": {"type": "str", "default": ""},
         },
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

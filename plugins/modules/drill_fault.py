@@ -16,12 +16,8 @@ description:
     returns its ledger, so that it survives, and the clock begins.
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.options.scenario
 options:
-  scenario:
-    description: What is rehearsed.
-    type: str
-    required: true
-    choices: [database, object_storage, backend, frontend, site]
   fault:
     description: What is broken, by name; C(random) draws it by lot; empty is the scenario's first.
     type: str
@@ -95,7 +91,7 @@ phase:
 from typing import Any
 
 from ansible_collections.lifeboat.dr.plugins.module_utils import clock, fault, ledger, manifest
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import SCENARIO, Task, run
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -122,14 +118,11 @@ def main() -> None:
     run(
         work,
         {
-            "scenario": {
-                "type": "str", "required": True,
-                "choices": ["database", "object_storage", "backend", "frontend", "site"],
-            },
+            **SCENARIO,
             "fault": {"type": "str", "default": ""},
             "seed": {"type": "str", "default": ""},
         },
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -15,15 +15,8 @@ description:
 extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.stack.reads_only
+  - lifeboat.dr.options.target
 options:
-  recovery_point:
-    description: A recovery point or an objects backup. V(latest) asks for none in particular, so that a healthy bucket is left alone.
-    type: str
-    default: latest
-  recovery_time:
-    description: Recover to the newest recovery point whose rows are of this ISO 8601 time or before, so that rows and objects asked for by one time are of one instant. Where there is none, to the newest backup taken until then.
-    type: str
-    default: ""
   force:
     description: Recover even where the bucket is healthy and already what was asked for.
     type: bool
@@ -87,8 +80,8 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import manifest, objects_plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils import objects_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import TARGET, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects_choose import Request
 
 
@@ -96,7 +89,7 @@ def work(task: Task) -> dict[str, Any]:
     given = task.params
     request = Request(
         identity=given["recovery_point"],
-        before=manifest.parse_time(given["recovery_time"]) if given["recovery_time"] else None,
+        before=task.before(),
         **{name: given[name] for name in ("force", "method", "prefix", "exact", "partial")},
     )
     made = objects_plan.make(task.config, request, log=task.log)
@@ -107,8 +100,7 @@ def main() -> None:
     run(
         work,
         {
-            "recovery_point": {"type": "str", "default": "latest"},
-            "recovery_time": {"type": "str", "default": ""},
+            **TARGET,
             "force": {"type": "bool", "default": False},
             "method": {"type": "str", "choices": ["auto", "fill", "rebuild"], "default": "auto"},
             "prefix": {"type": "str", "default": ""},

@@ -17,6 +17,7 @@ description:
   - "Idempotent by identity: a bucket that was already recovered to O(id) is left alone unless O(force)."
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.options.restore
 options:
   id:
     description: The objects backup to restore, a recovery point whose bucket it shall be, or V(latest).
@@ -25,9 +26,6 @@ options:
   place:
     description:
       - Where to take its listing from. V(auto) takes the repository's, and the copy in the vault where that one is broken or gone.
-    type: str
-    choices: [auto, repository, vault]
-    default: auto
   prefix:
     description: Only the objects whose keys begin so. No pattern.
     type: str
@@ -56,14 +54,6 @@ options:
     description: How many objects are read back and compared byte by byte. V(0) reads all.
     type: int
     default: 0
-  force:
-    description: Restore even where this host remembers having recovered to that backup.
-    type: bool
-    default: false
-  stamp:
-    description: Suffix of the names it makes, C(YYYYMMDD_HHMMSS). Empty means now.
-    type: str
-    default: ""
 attributes:
   check_mode:
     support: full
@@ -132,8 +122,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     objects_plan,
     objects_recovery,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
-from ansible_collections.lifeboat.dr.plugins.module_utils.sources import PLACES, Sources
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import RESTORE, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.sources import Sources
 
 _OPTIONS: dict[str, Any] = {
     "prefix": {"type": "str", "default": ""},
@@ -166,16 +156,7 @@ def work(task: Task) -> dict[str, Any]:
 
 
 def main() -> None:
-    run(
-        work,
-        {
-            "id": {"type": "str", "default": "latest"},
-            "place": {"type": "str", "choices": ["auto", *PLACES], "default": "auto"},
-            **_OPTIONS,
-            "force": {"type": "bool", "default": False},
-            "stamp": {"type": "str", "default": ""},
-        },
-    )
+    run(work, {"id": {"type": "str", "default": "latest"}, **RESTORE, **_OPTIONS})
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ phase:
 from typing import Any
 
 from ansible_collections.lifeboat.dr.plugins.module_utils import lock, point_fetch
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, added, run
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def work(task: Task) -> dict[str, Any]:
     return {
         "changed": bool(fetched),
         "fetched": fetched,
-        "diff": {"before": "", "after": "".join(f"{one}\n" for one in fetched)},
+        "diff": added(fetched),
     }
 
 

@@ -15,17 +15,8 @@ description:
 extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.stack.reads_only
+  - lifeboat.dr.options.target
 options:
-  recovery_point:
-    description:
-      - The recovery point, or the database backup, to recover to. V(latest) asks for none in particular, so that a
-        healthy database is left alone.
-    type: str
-    default: latest
-  recovery_time:
-    description: Recover to the newest recovery point whose rows are of this ISO 8601 time or before, so that rows and objects asked for by one time are of one instant. Where there is none, to the newest backup taken until then.
-    type: str
-    default: ""
   force:
     description: Recover even where the database is healthy and already what was asked for.
     type: bool
@@ -77,16 +68,15 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import manifest, plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils import plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import TARGET, Task, run
 
 
 def work(task: Task) -> dict[str, Any]:
-    before = manifest.parse_time(task.params["recovery_time"]) if task.params["recovery_time"] else None
     made = plan.make(
         task.config,
         identity=task.params["recovery_point"],
-        before=before,
+        before=task.before(),
         force=task.params["force"],
         method=task.params["method"],
         log=task.log,
@@ -98,8 +88,7 @@ def main() -> None:
     run(
         work,
         {
-            "recovery_point": {"type": "str", "default": "latest"},
-            "recovery_time": {"type": "str", "default": ""},
+            **TARGET,
             "force": {"type": "bool", "default": False},
             "method": {"type": "str", "choices": ["auto", "swap", "rebuild"], "default": "auto"},
         },

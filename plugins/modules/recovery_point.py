@@ -17,6 +17,7 @@ description:
     backups are good.
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.options.wait
 options:
   max_age:
     description: Take none if the newest good recovery point is younger than this many seconds. V(0) always takes one.
@@ -26,10 +27,6 @@ options:
     description: Mirror the bucket even where more of it was removed or overwritten than C(change_limit) allows.
     type: bool
     default: false
-  wait:
-    description: Wait this many seconds for another run to end.
-    type: int
-    default: 0
 attributes:
   check_mode:
     support: full
@@ -105,7 +102,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils import (
     repository,
     runtime,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import WAIT, Task, added, run
 
 
 def young(task: Task, repo: repository.Repository) -> str:
@@ -129,7 +126,7 @@ def work(task: Task) -> dict[str, Any]:
     if task.check:
         server = postgresql.connect(task.config, runtime.connect(task.config), backup=True)
         dump.require_database(server, server.database)
-        return {"changed": True, "diff": {"before": "", "after": "a new recovery point\n"}}
+        return {"changed": True, "diff": added(["a new recovery point"])}
     with lock.held(task.config.stack, "recovery point", wait=task.params["wait"]):
         taken = backup.take(task.config, override=task.params["override"], log=task.log)
     said = taken.as_dict()
@@ -144,7 +141,7 @@ def work(task: Task) -> dict[str, Any]:
         "backups": [{"id": one.id, "size": one.size, **one.details} for one in taken.manifests],
         "unheld": taken.unheld,
         **({"copies": said["copies"]} if "copies" in said else {}),
-        "diff": {"before": "", "after": f"{point.id}\n"},
+        "diff": added([point.id]),
     }
     problem = copies.problem(task.config.stack, taken.failed)
     if taken.unheld:
@@ -160,7 +157,7 @@ def main() -> None:
         {
             "max_age": {"type": "int", "default": 0},
             "override": {"type": "bool", "default": False},
-            "wait": {"type": "int", "default": 0},
+            **WAIT,
         },
     )
 

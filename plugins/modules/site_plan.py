@@ -15,6 +15,8 @@ description:
 extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.stack.reads_only
+  - lifeboat.dr.options.identity
+  - lifeboat.dr.options.target
 options:
   others:
     description: The stack's other machines, by name; what M(lifeboat.dr.site_scope) returned as RV(lifeboat.dr.site_scope#module:scope); a mapping C(failed) with the reason where it answered and could not be looked at, which counts as living; or, as text, why it was not reached.
@@ -22,16 +24,8 @@ options:
     default: {}
   recovery_point:
     description: The recovery point to recover to. V(latest) asks for none in particular.
-    type: str
-    default: latest
   recovery_time:
     description: Recover to the newest recovery point of at or before this ISO 8601 time.
-    type: str
-    default: ""
-  identity:
-    description: The escrowed age identity, the text of its file. Held in memory only.
-    type: str
-    default: ""
   rehearsal:
     description: Beside a living site. No backup is taken here and nobody is sent here.
     type: bool
@@ -87,15 +81,15 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import manifest, site_plan, site_scope, site_show
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils import site_plan, site_scope, site_show
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import IDENTITY, TARGET, Task, run
 
 
 def work(task: Task) -> dict[str, Any]:
     given = task.params
     request = site_plan.Request(
         identity=given["recovery_point"],
-        before=manifest.parse_time(given["recovery_time"]) if given["recovery_time"] else None,
+        before=task.before(),
         rehearsal=given["rehearsal"],
         key=given["identity"],
         cutover=given["cutover"],
@@ -110,9 +104,8 @@ def main() -> None:
         work,
         {
             "others": {"type": "dict", "default": {}},
-            "recovery_point": {"type": "str", "default": "latest"},
-            "recovery_time": {"type": "str", "default": ""},
-            "identity": {"type": "str", "default": "", "no_log": True},
+            **TARGET,
+            **IDENTITY,
             "rehearsal": {"type": "bool", "default": False},
             "cutover": {"type": "str", "default": ""},
         },

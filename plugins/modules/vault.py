@@ -72,7 +72,7 @@ phase:
 from typing import Any
 
 from ansible_collections.lifeboat.dr.plugins.module_utils import lock, vault
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, added, run
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def work(task: Task) -> dict[str, Any]:
         "changed": bool(changes),
         "changes": changes,
         "vault_warnings": warnings,
-        "diff": {"before": "", "after": "".join(f"{line}\n" for line in changes)},
+        "diff": added(changes),
     }
 
 

@@ -1,0 +1,90 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Options that several modules have. Of each block module.py has the argument spec, under the same name."""
+
+    IDENTITY = r"""
+options:
+  identity:
+    description: The escrowed age identity, the text of its file. Held in memory only.
+    type: str
+    default: ""
+"""
+
+    WAIT = r"""
+options:
+  wait:
+    description: Wait this many seconds for another run to end.
+    type: int
+    default: 0
+"""
+
+    TARGET = r"""
+options:
+  recovery_point:
+    description:
+      - The recovery point, or the component's own backup, to recover to. V(latest) asks for none in particular, so that
+        what is healthy is left alone.
+    type: str
+    default: latest
+  recovery_time:
+    description:
+      - Recover to the newest recovery point whose rows are of this ISO 8601 time or before, so that rows and objects
+        asked for by one time are of one instant. Where there is none, to the newest backup taken until then.
+    type: str
+    default: ""
+"""
+
+    RESTORE = r"""
+options:
+  place:
+    description:
+      - Where to take it from. V(auto) takes the repository's, and the copy in the vault where that one is broken or
+        gone.
+    type: str
+    choices: [auto, repository, vault]
+    default: auto
+  force:
+    description: Restore even where this host remembers having recovered to that backup.
+    type: bool
+    default: false
+  stamp:
+    description: Suffix of the names it makes, C(YYYYMMDD_HHMMSS). Empty means now.
+    type: str
+    default: ""
+"""
+
+    SCENARIO = r"""
+options:
+  scenario:
+    description: What is rehearsed.
+    type: str
+    required: true
+    choices: [database, object_storage, backend, frontend, site]
+"""
+
+    DRILL = r"""
+options:
+  target_seconds:
+    description: How long it may take; 0 is what the strategy gives the scenario.
+    type: int
+    default: 0
+  rows:
+    description: The rows of the drills before this one.
+    type: list
+    elements: dict
+    default: []
+  reason:
+    description: Why there was a drill.
+    type: str
+    default: drill
+  operator:
+    description: Who held it.
+    type: str
+    default: ""
+"""
