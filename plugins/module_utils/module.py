@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Callable, NoReturn, Optional
@@ -86,6 +86,20 @@ def added(lines: Iterable[str]) -> dict[str, str]:
     return {"before": "", "after": "".join(f"{line}\n" for line in lines)}
 
 
+def refuse(module: AnsibleModule, exc: LifeboatError, started: clock.Clock, lines: Sequence[str] = ()) -> NoReturn:
+    """End the module with what an error says, in its parts."""
+    module.fail_json(
+        msg=pipeline.scrub(str(exc)),
+        attempted=exc.attempted,
+        subject=exc.subject,
+        cause=exc.cause,
+        remedy=exc.remedy,
+        log=list(lines),
+        phase=started.phase(),
+    )
+    raise AssertionError("fail_json does not return")
+
+
 def run(work: Work, arguments: Mapping[str, Any], **options: Any) -> None:
     """Run one module: `work` gets a Task and returns the result. A LifeboatError becomes fail_json, never a traceback.
 
@@ -104,13 +118,5 @@ def run(work: Work, arguments: Mapping[str, Any], **options: Any) -> None:
         lines = task.lines
         result = work(task)
     except LifeboatError as exc:
-        module.fail_json(
-            msg=pipeline.scrub(str(exc)),
-            attempted=exc.attempted,
-            subject=exc.subject,
-            cause=exc.cause,
-            remedy=exc.remedy,
-            log=lines,
-            phase=started.phase(),
-        )
+        refuse(module, exc, started, lines)
     module.exit_json(**{"changed": False, "log": lines, "phase": started.phase(), **result})

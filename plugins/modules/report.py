@@ -91,6 +91,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.lifeboat.dr.plugins.module_utils import clock, evidence_command, evidence_site
 from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import refuse
 
 
 def main() -> None:
@@ -113,10 +114,7 @@ def main() -> None:
         touch = evidence_command.differing if module.check_mode else evidence_command.write
         changed = touch(folder, files)
     except LifeboatError as exc:
-        module.fail_json(
-            msg=str(exc), attempted=exc.attempted, subject=exc.subject, cause=exc.cause, remedy=exc.remedy, log=[],
-            phase=started.phase(),
-        )  # fmt: skip
+        refuse(module, exc, started)
     module.exit_json(
         changed=bool(changed),
         index=str(folder / "index.html"),
