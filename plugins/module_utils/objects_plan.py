@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from .objects_choose import Request, reference_of, shrunk
 from .objects_compare import DIFFERS, GONE, UNHELD, UNKNOWN_TO_POINT, Point, to_restore
 from .plan import DOWN, HEALTHY
 from .runtime import Runtime
+from .show import assessed, cautions
 from .sources import VAULT, Sources
 
 Log = Callable[[str], None]
@@ -289,21 +289,14 @@ def _steps(made: Mapping[str, Any], config: Config) -> list[str]:
 
 def recovered(config: Config) -> Optional[dict[str, Any]]:
     """The last recovery of the bucket that this host completed: {id, at, asked, prefix}; None when there was none."""
-    try:
-        last = dict(json.loads((config.state / RECOVERED).read_text(encoding="utf-8")))
-        return last if {"id", "at"} <= set(last) else None
-    except (FileNotFoundError, ValueError, TypeError):
-        return None
+    return plan.recovered(config, RECOVERED)
 
 
 def text(made: Mapping[str, Any]) -> list[str]:
     """The plan for a terminal, as an operator reads it before typing the confirmation."""
     backup, counts = made["backup"], made["counts"]
     details = backup["details"]
-    lines = [f"the bucket {made['target']} is {made['condition']}"]
-    lines += [f"  found: {one}" for one in made["findings"]]
-    lines += [f"  not checked: {one}" for one in made["unchecked"]]
-    lines.append(f"{'to do' if made['needed'] else 'nothing to do'}: {made['why']}")
+    lines = assessed(f"the bucket {made['target']}", made)
     lines.append(
         f"backup: {backup['id']} of {backup['taken_at']}, {details.get('objects')} objects,"
         f" {human(int(details.get('bytes') or 0))},"
@@ -311,8 +304,7 @@ def text(made: Mapping[str, Any]) -> list[str]:
     )
     lines += [f"  it is the bucket of recovery point {made['recovery_point']}"] if made["recovery_point"] else []
     lines += [f"  its listing is taken from the vault: {made['location']}"] if backup["place"] == VAULT else []
-    lines += [f"  WARNING: {one}" for one in made["warnings"]]
-    lines += [f"  passed over {one['id']}: {one['problem']}" for one in made["passed_over"]]
+    lines += cautions(made)
     if made["mode"] in ("start", "rebuild"):
         lines.append(
             f"objects written after {backup['taken_at']} are in no backup; where the data directory must be put aside,"

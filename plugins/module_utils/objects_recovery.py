@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any, Callable, Optional
 
 from . import (
@@ -40,13 +39,12 @@ from .inventory import Inventory
 from .manifest import format_time, parse, parse_time
 from .objects_aside import Aside
 from .objects_compare import UNKNOWN_TO_POINT, Point, to_restore
-from .runtime import Runtime
+from .runtime import Runtime, ServiceState
 from .sources import REPOSITORY, Sources, open_place
 
 Log = Callable[[str], None]
 SCRATCH = "lifeboat-check-"
 SETTLING = 60.0  # seconds that a store may take from its first answer until it finds every object
-RESTARTS_ENOUGH = 4
 
 
 def protect(config: Config, planned: Mapping[str, Any], *, log: Log) -> dict[str, Any]:
@@ -164,49 +162,30 @@ def restart(config: Config, stack: Runtime) -> None:
 
 def _wait_for_answer(config: Config, stack: Runtime) -> None:
     """Until the endpoint says whether the bucket is there. A refusal of the key is for the operator, not for us."""
-    service = config.objects.service
-    deadline = time.monotonic() + config.application.timeout
-    exited_since: float = 0
-    why = ""
-    while time.monotonic() < deadline:
-        state = stack.state(service)
-        if state.running and state.health != "starting":
-            try:
-                bucket_settings.exists(bucket.source(config))
-                return
-            except UsageError:
-                raise
-            except LifeboatError as exc:
-                why = exc.cause
-        elif not state.running:
-            exited_since = exited_since or time.monotonic()
-        hopeless = exited_since and time.monotonic() - exited_since > recovery.PATIENCE_WHEN_EXITED
-        if hopeless or (not state.running and state.restarts >= RESTARTS_ENOUGH):
-            said = runtime.last_words(stack.logs(service))
-            why = f"{service} is {state.describe()}" + (f"; it last said: {said}" if said else "")
-            break
-        time.sleep(0.5)
-    raise LifeboatError(
-        "start the object store", service, why or "no answer", f"docker compose logs --tail 50 {service}"
-    )
+
+    def ask(state: ServiceState) -> Optional[str]:
+        if not state.running or state.health == "starting":
+            return ""
+        try:
+            bucket_settings.exists(bucket.source(config))
+            return None
+        except UsageError:
+            raise
+        except LifeboatError as exc:
+            return exc.cause
+
+    recovery.wait_for_answer(config, stack, config.objects.service, ask, attempted="start the object store")
 
 
 def _rebuild(config: Config, stack: Runtime, stamp: str, log: Log) -> dict[str, Any]:
     """Move the data directory aside and let the stack's own definition start a fresh server."""
     service = config.objects.service
     mount = objects_assess.data_mount(config, stack)
-    stack.discard(service, timeout=120)
-    kept = ""
-    way_back: list[str] = []
-    if mount.path != Path() and mount.path.is_dir():
-        aside = quarantine.aside(config.stack, mount, stamp)
-        kept = str(aside)
-        log(f"quarantined {mount.path} as {aside}")
-        way_back = quarantine.way_back(stack, service, mount, aside)
+    done = quarantine.put_aside(config.stack, stack, service, mount, stamp, log=log)
     log(f"starting a fresh {service}")
     stack.start([service], timeout=300)
     _wait_for_answer(config, stack)
-    return {"quarantine": kept, "way_back": way_back}
+    return done
 
 
 def restore_objects(

@@ -24,6 +24,7 @@ from .errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, Us
 from .manifest import Artefact, format_time
 from .postgresql import Server
 from .runtime import DataMount, Runtime
+from .show import assessed, cautions
 from .sources import VAULT, Sources
 
 Log = Callable[[str], None]
@@ -34,6 +35,7 @@ DOWN = "down"
 EMPTIED = 100
 READ_SECONDS = 120
 STOPPED = "stopped.json"
+RECOVERED = "recovered.json"
 
 
 @dataclass(frozen=True)
@@ -373,10 +375,10 @@ def stopped(config: Config) -> list[str]:
         return []
 
 
-def recovered(config: Config) -> Optional[dict[str, Any]]:
+def recovered(config: Config, name: str = RECOVERED) -> Optional[dict[str, Any]]:
     """The last recovery this host completed: {id, at, asked}; None when there was none."""
     try:
-        last = dict(json.loads((config.state / "recovered.json").read_text(encoding="utf-8")))
+        last = dict(json.loads((config.state / name).read_text(encoding="utf-8")))
         return last if {"id", "at"} <= set(last) else None
     except (FileNotFoundError, ValueError, TypeError):
         return None
@@ -386,18 +388,14 @@ def text(made: Mapping[str, Any]) -> list[str]:
     """The plan for a terminal, as an operator reads it before typing the confirmation."""
     backup = made["backup"]
     summary = backup["details"]["fingerprint"]
-    lines = [f"the database is {made['condition']}"]
-    lines += [f"  found: {one}" for one in made["findings"]]
-    lines += [f"  not checked: {one}" for one in made["unchecked"]]
-    lines.append(f"{'to do' if made['needed'] else 'nothing to do'}: {made['why']}")
+    lines = assessed("the database", made)
     lines.append(
         f"backup: {backup['id']} taken {backup['taken_at']}, {human(backup['size'])}, {summary['tables']} tables,"
         f" {summary['rows']} rows, {'proven ' + backup['proven_at'] if backup['proven'] else 'NOT proven by a restore'}"
     )
     lines += [f"  it is the database of recovery point {made['recovery_point']}"] if made["recovery_point"] else []
     lines += [f"  it is taken from the vault: {made['location']}"] if backup["place"] == VAULT else []
-    lines += [f"  WARNING: {one}" for one in made["warnings"]]
-    lines += [f"  passed over {one['id']}: {one['problem']}" for one in made["passed_over"]]
+    lines += cautions(made)
     if made["mode"] in ("swap", "start", "rebuild"):
         lines.append(f"data written after {backup['taken_at']} will be missing from {made['target']}; it is kept aside")
     return lines + [f"  {number}. {step}" for number, step in enumerate(made["steps"], 1)]

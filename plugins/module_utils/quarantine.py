@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
+from typing import Any, Callable
 
 from . import pipeline
 from .errors import LifeboatError
@@ -50,6 +51,18 @@ def aside(stack_name: str, mount: DataMount, stamp: str) -> Path:
             attempted, where, exc.strerror or str(exc), f"Move it to {target} by hand, then run the recovery again."
         ) from exc
     return target
+
+
+def put_aside(
+    stack_name: str, stack: Runtime, service: str, mount: DataMount, stamp: str, *, log: Callable[[str], None]
+) -> dict[str, Any]:
+    """Take the service away from its data, and put that aside where there is any. Returns {quarantine, way_back}."""
+    stack.discard(service, timeout=120)
+    if mount.path == Path() or not mount.path.is_dir():
+        return {"quarantine": "", "way_back": []}
+    kept = aside(stack_name, mount, stamp)
+    log(f"quarantined {mount.path} as {kept}")
+    return {"quarantine": str(kept), "way_back": way_back(stack, service, mount, kept)}
 
 
 def way_back(stack: Runtime, service: str, mount: DataMount, kept: Path) -> list[str]:

@@ -14,8 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from . import dump, pipeline, plan, postgresql, quarantine, restore, runtime, verify
 from .checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
@@ -23,7 +22,7 @@ from .config import Config, EndpointCheck
 from .errors import IntegrityError, LifeboatError
 from .filesystem import explained
 from .manifest import format_time, parse, parse_time
-from .runtime import Runtime
+from .runtime import Runtime, ServiceState
 from .sources import REPOSITORY, Sources, open_place
 
 Log = Callable[[str], None]
@@ -89,45 +88,48 @@ def _start_and_look(config: Config, stack: Runtime, asked: bool, log: Log) -> tu
 
 
 def _wait_for_answer(config: Config, stack: Runtime) -> None:
-    service = config.database.service
+    def ask(state: ServiceState) -> Optional[str]:
+        server, why = postgresql.reach(config, stack) if state.running else (None, "")
+        return None if server else why
+
+    wait_for_answer(config, stack, config.database.service, ask, attempted="start PostgreSQL")
+
+
+def wait_for_answer(
+    config: Config, stack: Runtime, service: str, ask: Callable[[ServiceState], Optional[str]], *, attempted: str
+) -> None:
+    """Until `ask` says None, which is an answer; a text is why there is none yet, empty where that is not known."""
     deadline = time.monotonic() + config.application.timeout
     exited_since: float = 0
     why = ""
     while time.monotonic() < deadline:
         state = stack.state(service)
-        if state.running:
-            server, why = postgresql.reach(config, stack)
-            if server:
-                return
-        elif not exited_since:
-            exited_since = time.monotonic()
+        said = ask(state)
+        if said is None:
+            return
+        why = said or why
+        if not state.running:
+            exited_since = exited_since or time.monotonic()
         hopeless = exited_since and time.monotonic() - exited_since > PATIENCE_WHEN_EXITED
         if hopeless or (not state.running and state.restarts >= RESTARTS_ENOUGH):
-            said = runtime.last_words(stack.logs(service))
-            why = f"{service} is {state.describe()}" + (f"; it last said: {said}" if said else "")
+            words = runtime.last_words(stack.logs(service))
+            why = f"{service} is {state.describe()}" + (f"; it last said: {words}" if words else "")
             break
         time.sleep(0.5)
-    raise LifeboatError("start PostgreSQL", service, why or "no answer", f"docker compose logs --tail 50 {service}")
+    raise LifeboatError(attempted, service, why or "no answer", f"docker compose logs --tail 50 {service}")
 
 
 def _rebuild(config: Config, stack: Runtime, stamp: str, log: Log) -> dict[str, Any]:
     """Move the data directory aside and let the stack's own definition initialise a fresh one."""
     service = config.database.service
     mount = plan.data_mount(config, stack)
-    stack.discard(service, timeout=120)
-    kept = ""
-    way_back: list[str] = []
-    if mount.path != Path() and mount.path.is_dir():
-        aside = quarantine.aside(config.stack, mount, stamp)
-        kept = str(aside)
-        log(f"quarantined {mount.path} as {aside}")
-        way_back = quarantine.way_back(stack, service, mount, aside)
+    done = quarantine.put_aside(config.stack, stack, service, mount, stamp, log=log)
     log(f"starting a fresh {service}")
     stack.initialise(service, str(mount.path), config.database.user or "postgres")
     stack.start([service], timeout=300)
     _wait_for_answer(config, stack)
     _wait_until_settled(config, stack)
-    return {"quarantine": kept, "way_back": way_back}
+    return done
 
 
 def _wait_until_settled(config: Config, stack: Runtime) -> None:
@@ -229,7 +231,7 @@ def unmark(config: Config) -> None:
 
 def remember(config: Config, what: Mapping[str, Any]) -> None:
     """Write the identity of the last recovery; whole or not at all."""
-    keep(config, "recovered.json", json.dumps(what))
+    keep(config, plan.RECOVERED, json.dumps(what))
 
 
 def keep(config: Config, name: str, text: str) -> None:

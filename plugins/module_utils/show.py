@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Backups and recovery points for a terminal. Takes what as_dict() makes, so that modules can show the same."""
+"""Backups, recovery points and plans for a terminal. Takes what as_dict() makes, so that modules can show the same."""
 
 from __future__ import annotations
 
@@ -20,6 +20,24 @@ def table(found: Sequence[Mapping[str, Any]]) -> list[str]:
     backups = [one for one in found if one["component"] != "point"]
     lines = [*_points(points), ""] if points else []
     return [*lines, *_backups(backups)] if backups or not points else lines[:-1]
+
+
+def assessed(what: str, made: Mapping[str, Any]) -> list[str]:
+    """How the text of a plan begins: what was seen, and whether anything is to be done."""
+    return [
+        f"{what} is {made['condition']}",
+        *(f"  found: {one}" for one in made["findings"]),
+        *(f"  not checked: {one}" for one in made["unchecked"]),
+        f"{'to do' if made['needed'] else 'nothing to do'}: {made['why']}",
+    ]
+
+
+def cautions(made: Mapping[str, Any]) -> list[str]:
+    """What an operator must know of a plan's choice before agreeing to it."""
+    return [
+        *(f"  WARNING: {one}" for one in made["warnings"]),
+        *(f"  passed over {one['id']}: {one['problem']}" for one in made["passed_over"]),
+    ]
 
 
 def _points(found: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from . import site_scope
 from .config import Config
 from .dump import human
+from .show import cautions
 
 
 def steps(config: Config, made: Mapping[str, Any]) -> list[str]:
@@ -73,7 +74,6 @@ def text(made: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
         )
         lines += [f"  {name}: {identity}" for name, identity in made["parts"].items()]
     lines += [f"  {one['result']}  {one['name']}: {one['detail']}" for one in made["checks"]]
-    lines += [f"  WARNING: {one}" for one in made["warnings"]]
-    lines += [f"  passed over {one['id']}: {one['problem']}" for one in made["passed_over"]]
+    lines += cautions(made)
     lines += [f"  done by an earlier run: {', '.join(made['done'])}"] if made["done"] else []
     return lines + [f"  {number}. {step}" for number, step in enumerate(made["steps"], 1)]
