@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from . import clock, evidence, fault_frontend, frontend_assess, ledger, pipeline
 from .checks import FAIL, PASS, Check
 from .config import Config
 from .errors import LifeboatError, UsageError
-from .filesystem import explained
+from .filesystem import explained, remove
 from .manifest import format_time
 from .pipeline import Command
 
@@ -144,39 +145,66 @@ def _between(began: Mapping[str, Any], now: clock.Clock) -> Any:
     return None
 
 
-def clean(config: Config, record: Mapping[str, Any], fault: str, *, log: Log) -> tuple[list[str], dict[str, Any]]:
+def clean(
+    config: Config, record: Mapping[str, Any], fault: str, *, log: Log
+) -> tuple[list[str], list[str], dict[str, Any]]:
     """Remove what this drill's recovery put aside: it was broken on purpose, so nobody will miss it.
 
-    So it is with what the writer wrote, and with a commit that broke a build. Returns what was done, and the record
-    without ways back to what is gone.
+    So it is with what the writer wrote, and with a commit that broke a build. Returns what was done, what could not be
+    and why, and the record without ways back to what is gone. Whatever cannot be removed, the drill went as it went.
     """
     removed: list[str] = []
-    gone_writes, all_writes = ledger.remove(config, ledger.path_of(config))
-    removed += [f"{gone_writes} of {all_writes} writes"] if gone_writes else []
+    left: list[str] = []
+
+    def tried(work: Callable[[], str]) -> bool:
+        try:
+            done = work()
+        except LifeboatError as exc:
+            left.append(str(exc))
+            return False
+        removed.extend([done] if done else [])
+        return bool(done)
+
+    def writes() -> str:
+        gone, every = ledger.remove(config, ledger.path_of(config))
+        return f"{gone} of {every} writes" if gone else ""
+
+    tried(writes)
     if (record["scenario"], fault) == ("frontend", "build_broken"):
-        removed += [one for one in [fault_frontend.mend_build(config, log)] if one]
+        tried(lambda: fault_frontend.mend_build(config, log))
     phases = []
     for phase in record["phases"]:
-        gone = _removed(config, phase)
-        removed += gone
-        left_out = ("quarantine", "quarantined_database", "way_back") if gone else ()
+        path, database = Path(str(phase.get("quarantine") or "")), str(phase.get("quarantined_database") or "")
+        gone = [tried(functools.partial(_remove, path)), tried(functools.partial(_drop, config, database))]
+        left_out = ("quarantine", "quarantined_database", "way_back") if any(gone) else ()
         phases.append({key: one for key, one in phase.items() if key not in left_out})
     for one in removed:
         log(f"cleaned up: {one}")
-    return removed, evidence.sealed({**record, "phases": phases})
+    for one in left:
+        log(f"not cleaned up: {one}")
+    return removed, left, evidence.sealed({**record, "phases": phases})
 
 
-def _removed(config: Config, phase: Mapping[str, Any]) -> list[str]:
-    path, database = Path(str(phase.get("quarantine") or "")), str(phase.get("quarantined_database") or "")
-    removed = []
-    if path.name == "_data" and "_quarantine_" in path.parent.name:
-        status, _, _ = pipeline.probe(Command(["docker", "volume", "rm", path.parent.name]))
-        removed += [path.parent.name] if status == 0 else []
-    if "_quarantine_" in database:
-        server = postgresql.connect(config, runtime.connect(config))
-        server.script(
-            f"DROP DATABASE {postgresql.identifier(database)} WITH (FORCE);".encode(),
-            database=server.database, attempted="drop the database that was put aside",
+def _remove(path: Path) -> str:
+    """What quarantine.aside() made: a volume of its own, or a directory beside the data."""
+    name = path.parent.name
+    if path.name == "_data" and "_quarantine_" in name:
+        pipeline.run(
+            [Command(["docker", "volume", "rm", name])],
+            attempted="remove the volume that was put aside", subject=name, timeout=60,
         )  # fmt: skip
-        removed.append(database)
-    return removed
+        return name
+    if ".quarantine_" in path.name and path.is_dir():
+        with explained("remove the directory that was put aside", path):
+            remove(path)
+        return str(path)
+    return ""
+
+
+def _drop(config: Config, database: str) -> str:
+    if "_quarantine_" not in database:
+        return ""
+    server = postgresql.connect(config, runtime.connect(config))
+    sql = f"DROP DATABASE {postgresql.identifier(database)} WITH (FORCE);"  # no script(): that is one transaction
+    server.execute(sql, database="template1", attempted="drop the database that was put aside")
+    return database

@@ -106,10 +106,8 @@ def drop_database(config: Config, lot: random.Random, log: Log) -> str:
     server = _server(config)
     name = server.database
     other = "template1" if name == "postgres" else "postgres"
-    server.script(
-        f"DROP DATABASE {postgresql.identifier(name)} WITH (FORCE);".encode(),
-        database=other, attempted="drop the database",
-    )  # fmt: skip
+    sql = f"DROP DATABASE {postgresql.identifier(name)} WITH (FORCE);"
+    server.execute(sql, database=other, attempted="drop the database")
     try:
         there = name in server.databases()
     except LifeboatError as exc:  # it is the one that the server is asked in

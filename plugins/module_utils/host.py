@@ -68,6 +68,9 @@ class HostRuntime:
             )
 
     def start(self, services: Sequence[str], *, timeout: float) -> None:
+        if services:  # with none named, all would be meant
+            # A unit that crashed too often while its database was away is not started again before it is forgiven.
+            pipeline.probe(Command(["systemctl", "reset-failed", *services]))
         self._systemctl("start", services, timeout)
 
     def stop(self, services: Sequence[str], *, timeout: float) -> None:

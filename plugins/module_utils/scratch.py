@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -78,12 +79,12 @@ def container(image: str, stack: str, artefacts: Path, *, timeout: float) -> Ite
     )
     try:
         if status:
-            raise UnverifiedError(
-                "start a throw-away container",
-                image,
-                err.strip().splitlines()[0] if err.strip() else f"exit {status}",
-                "Name an image of the same PostgreSQL major in lifeboat_database.verify_image.",
-            )
+            cause = err.strip().splitlines()[0] if err.strip() else f"exit {status}"
+            remedy = "Name an image of the same PostgreSQL major in lifeboat_database.verify_image."
+            if "'docker'" in cause and not shutil.which("docker"):
+                cause = "there is no docker command on this machine"
+                remedy = "Install Docker here, or prove the backup on another machine (docs/verification.md)."
+            raise UnverifiedError("start a throw-away container", image, cause, remedy)
         yield name
     finally:
         pipeline.probe(Command(["docker", "rm", "--force", "--volumes", name]), timeout=120)

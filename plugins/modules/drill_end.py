@@ -95,6 +95,11 @@ removed:
   returned: success
   type: list
   elements: str
+left:
+  description: What could not be removed or taken back, and why. The verdict is of the recovery, so it stays.
+  returned: success
+  type: list
+  elements: str
 log:
   description: What was done, line by line, as also written to the journal.
   returned: always
@@ -131,8 +136,9 @@ def work(task: Task) -> dict[str, Any]:
         target=target, error=given["error"], now=datetime.now(timezone.utc),
     )  # fmt: skip
     name, removed = str(fault.get("name") or given["chosen"]), []
+    left: list[str] = []
     if record["verdict"] == checks.PASS and not given["keep"]:
-        removed, record = drill.clean(config, record, name, log=task.log)
+        removed, left, record = drill.clean(config, record, name, log=task.log)
     path, record = evidence_store.write(config, record)
     evidence_store.sign(config, path, task.log)
     return {
@@ -140,9 +146,10 @@ def work(task: Task) -> dict[str, Any]:
         "record": record,
         "verdict": record["verdict"],
         "path": str(path),
-        "text": evidence.lines(record),
-        "rows": [*given["rows"], evidence_drill.row(record, name)],
+        "text": [*evidence.lines(record), *(f"not cleaned up: {one}" for one in left)],
+        "rows": [*given["rows"], {**evidence_drill.row(record, name), "left": left}],
         "removed": removed,
+        "left": left,
     }
 
 

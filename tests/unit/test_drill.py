@@ -465,3 +465,54 @@ def test_emptying_an_empty_directory_is_no_fault(tmp_path: Path) -> None:
     assert fault_service.empty(tmp_path / "d") == 1
     with pytest.raises(LifeboatError, match="0 entries before"):
         fault_service.empty(tmp_path / "d")
+
+
+class Asked:
+    """A server that answers every statement, or none."""
+
+    def __init__(self, problem: str = "") -> None:
+        self.problem = problem
+        self.sql: list[str] = []
+
+    def execute(self, sql: str, *, database: str, attempted: str) -> list[Any]:
+        del database
+        self.sql.append(sql)
+        if self.problem:
+            raise LifeboatError(attempted, "database shop", self.problem)
+        return []
+
+
+@pytest.mark.parametrize("problem", ["", "the disk is full"])
+def test_what_cannot_be_cleaned_up_is_said_and_stays_in_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: str
+) -> None:
+    server = Asked(problem)
+    monkeypatch.setattr(drill.ledger, "remove", lambda *_: (3, 4))
+    monkeypatch.setattr(drill.runtime, "connect", lambda _: None)
+    monkeypatch.setattr(drill.postgresql, "connect", lambda *_: server)
+    kept = {"name": "restore", "quarantined_database": "shop_quarantine_1", "way_back": ["psql"]}
+    record = {"scenario": "database", "phases": [{"name": "assess"}, kept]}
+    removed, left, after = drill.clean(make_config(tmp_path), record, "table_dropped", log=lambda _: None)
+    # outside a transaction, which DROP DATABASE refuses to run in
+    assert server.sql == ['DROP DATABASE "shop_quarantine_1" WITH (FORCE);']
+    if problem:
+        assert (removed, after["phases"]) == (["3 of 4 writes"], record["phases"])
+        assert [problem in one for one in left] == [True]
+    else:
+        assert (removed, left) == (["3 of 4 writes", "shop_quarantine_1"], [])
+        assert after["phases"] == [{"name": "assess"}, {"name": "restore"}]
+
+
+def test_a_directory_that_was_put_aside_is_removed_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drill.ledger, "remove", lambda *_: (0, 4))
+    mine, other = tmp_path / "main.quarantine_1", tmp_path / "main"
+    for one in (mine, other):
+        (one / "base").mkdir(parents=True)
+    phases = [{"name": "restore", "quarantine": str(one), "way_back": ["mv"]} for one in (mine, other)]
+    record = {"scenario": "database", "phases": phases}
+    removed, left, after = drill.clean(make_config(tmp_path), record, "corrupted", log=lambda _: None)
+    assert (removed, left) == ([str(mine)], [])
+    assert after["phases"] == [{"name": "restore"}, phases[1]]
+    assert (mine.exists(), other.exists()) == (False, True)

@@ -371,12 +371,12 @@ def test_a_start_that_the_engine_lost_is_tried_once_more(
 
 def test_the_host_runtime_controls_units(runner: Runner, tmp_path: Path) -> None:
     host = HostRuntime(make_config(tmp_path, runtime={"type": "host"}, database={"os_user": "pg"}))
-    runner.expect("^systemctl (start|stop) ")
+    runner.expect("^systemctl (start|stop|reset-failed) ")
     host.start(["a", "b"], timeout=5)
     host.stop(["b"], timeout=5)
     host.discard("a", timeout=5)
     host.start([], timeout=5)
-    assert runner.ran == ["systemctl start a b", "systemctl stop b", "systemctl stop a"]
+    assert runner.ran == ["systemctl reset-failed a b", "systemctl start a b", "systemctl stop b", "systemctl stop a"]
     assert host.command("x", ["psql"]).argv == ["runuser", "--user", "pg", "--", "psql"]
     assert host.dependants("a") == []
     assert host.image("a") == ""

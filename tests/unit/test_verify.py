@@ -393,6 +393,13 @@ def test_container_is_removed_after_an_error_and_when_it_never_started(runner: R
     assert [one.split()[1] for one in runner.ran] == ["run", "rm", "run", "rm"]
 
 
+def test_a_machine_without_docker_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    missing = pytest.raises(UnverifiedError, match=r"there is no docker command on this machine. Install Docker here")
+    with missing, scratch.container("postgres:17", "shop", tmp_path, timeout=60):
+        pytest.fail("there is none")
+
+
 def test_sweep(runner: Runner) -> None:
     runner.expect("^docker ps -aq --filter label=lifeboat.scratch=shop$", "a\nb\n")
     runner.expect("^docker rm --force --volumes a b$")
