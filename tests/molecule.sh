@@ -20,7 +20,7 @@ run() {
     # `molecule verify --scenario-name recover_database`, recover_object_storage.
     local only=
     [[ $1 != recover_database && $1 != recover_object_storage ]] || only="-k test_fault_is_recovered"
-    PYTEST_ADDOPTS="-vv $only" molecule verify --scenario-name "$1"
+    PYTEST_ADDOPTS="-vv --durations=5 $only" molecule verify --scenario-name "$1"
 }
 
 # A scenario that fails is run once more, on fresh hosts: an engine inside a container on a small machine loses a process now

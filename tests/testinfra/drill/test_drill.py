@@ -132,10 +132,15 @@ def test_a_recovery_without_its_work_turns_the_drill_red(
     assert "writes removed" in shop.host.run("lifeboat", "transaction", "--stack", "shop", "--remove", ledger)
 
 
-@pytest.mark.parametrize("scenario", ON_THE_HOST)
-def test_a_drill_passes(shop: Stack, report: Path, scenario: str) -> None:
+# The sabotaged drills above have broken it in the first way of each scenario; here it is another, where there is time.
+@pytest.mark.parametrize(
+    ("scenario", "fault"),
+    [("database", "table_dropped"), ("object_storage", "bucket_deleted"), ("backend", ""), ("frontend", "")],
+)
+def test_a_drill_passes(shop: Stack, report: Path, scenario: str, fault: str) -> None:
     quarantine = [one for one in shop.host.volumes() if "quarantine" in one]
-    run = drill(report, scenario, confirm=HERE)
+    databases = shop.sql("SELECT datname FROM pg_database ORDER BY 1;")
+    run = drill(report, scenario, confirm=HERE, fault=fault)
     assert run.status == 0, run.said
     made = record(run)
     assert (made["kind"], made["scenario"], made["verdict"]) == ("drill", scenario, "PASS")
@@ -146,6 +151,7 @@ def test_a_drill_passes(shop: Stack, report: Path, scenario: str) -> None:
     assert made["rto"]["seconds"] < made["target_seconds"]
     assert not shop.ill()
     assert [one for one in shop.host.volumes() if "quarantine" in one] == quarantine, "it cleans up after itself"
+    assert shop.sql("SELECT datname FROM pg_database ORDER BY 1;") == databases
     again = playbook(f"lifeboat.dr.recover_{scenario}", confirm=HERE)
     assert (again.status, again.changed) == (0, 0), again.said
 
