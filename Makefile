@@ -8,6 +8,9 @@ PYTHON ?= python3
 SCENARIO ?= database
 export PATH := $(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# The lab's hosts are made before there is an inventory of them.
+export ANSIBLE_LOCALHOST_WARNING := False
+export ANSIBLE_INVENTORY_UNPARSED_WARNING := False
 
 .PHONY: help setup demo test lint unit browser objects awx integration molecule engine lab lab-down drill docs bench clean
 
