@@ -1,0 +1,93 @@
+"""A stack without containers: PostgreSQL and the application are systemd's, broken for real and recovered."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import ROOT, Host, Run, playbook
+
+INVENTORIES = ("molecule/foreign_stack/systemd",)
+HERE = "test-ledger1"
+UNIT = """
+[Service]
+User=postgres
+ExecStart=/usr/bin/python3 /srv/ledger.py
+Restart=always
+[Install]
+WantedBy=multi-user.target
+"""
+ROWS = """
+CREATE TABLE orders (id serial PRIMARY KEY, customer text NOT NULL, at timestamptz NOT NULL DEFAULT now());
+INSERT INTO orders (customer) SELECT '客 ' || g FROM generate_series(1, 20000) g;
+"""
+SCRIPT = """
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qq update
+apt-get -qq --no-install-recommends install postgresql >/dev/null 2>&1
+systemctl is-active postgresql@17-main
+runuser -u postgres -- createdb ledger
+systemctl daemon-reload
+systemctl enable --quiet --now ledger
+"""
+
+
+@pytest.fixture(scope="module")
+def ledger() -> Iterator[Host]:
+    """A machine of its own, so that the empty one of the scenarios that follow stays empty."""
+    subprocess.run(["docker", "rm", "--force", "--volumes", HERE], capture_output=True, check=False)
+    subprocess.run(
+        ["docker", "run", "--detach", "--name", HERE, "--hostname", HERE, "--privileged", "--cgroupns", "private",
+         "--label", "lifeboat.lab=lifeboat-test", "--tmpfs", "/run", "--tmpfs", "/run/lock",
+         "lifeboat-lab/spare:trixie"],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    host = Host(HERE)
+    deadline = time.monotonic() + 60
+    while host.probe("systemctl", "is-system-running").stdout.strip() not in ("running", "degraded"):
+        assert time.monotonic() < deadline, "systemd has not started"
+        time.sleep(0.5)
+    program = Path(ROOT, "molecule/foreign_stack/files/ledger.py").read_text(encoding="utf-8")
+    host.run("sh", "-c", "cat > /srv/ledger.py", stdin=program)
+    host.run("sh", "-c", "cat > /etc/systemd/system/ledger.service", stdin=UNIT)
+    host.run("sh", "-s", stdin=SCRIPT)
+    psql(host, ROWS)
+    deployed = playbook("lifeboat.dr.deploy", inventories=INVENTORIES)
+    assert deployed.status == 0, deployed.said
+    yield host
+    subprocess.run(["docker", "rm", "--force", "--volumes", HERE], capture_output=True, check=False)
+
+
+def psql(host: Host, sql: str) -> str:
+    argv = ["runuser", "-u", "postgres", "--", "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", "ledger", "-f", "-"]
+    return host.run(*argv, stdin=sql)
+
+
+def drill(tmp_path: Path, fault: str) -> Run:
+    return playbook(
+        "lifeboat.dr.drill", inventories=INVENTORIES, scenario="database", fault=fault, confirm=HERE, write_seconds=1,
+        report_directory=str(tmp_path),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", ["corrupted", "volume_removed", "database_dropped"])
+def test_a_database_under_systemd_is_recovered(ledger: Host, tmp_path: Path, fault: str) -> None:
+    portrait = "SELECT md5(string_agg(o::text, ',' ORDER BY id)) FROM orders o WHERE customer LIKE '客%';"
+    before = psql(ledger, portrait)
+    run = drill(tmp_path, fault)
+    assert run.status == 0, run.said
+    assert psql(ledger, portrait) == before
+    assert ledger.http("GET", "http://127.0.0.1:8080/health") == (200, {"orders": 20000})
+    assert "quarantine" not in ledger.run("ls", "/var/lib/postgresql/17"), "the drill cleans up after itself"
+    again = playbook("lifeboat.dr.recover_database", inventories=INVENTORIES, confirm=HERE)
+    assert (again.status, again.changed) == (0, 0), again.said
+
+
+def test_without_docker_nothing_is_called_proved(ledger: Host) -> None:
+    code, _ = ledger.lifeboat("verify")
+    assert code == 3
+    assert "there is no docker command on this machine" in ledger.probe("lifeboat", "verify").stdout
