@@ -174,8 +174,8 @@ def clean(
         tried(lambda: fault_frontend.mend_build(config, log))
     phases = []
     for phase in record["phases"]:
-        path, database = Path(str(phase.get("quarantine") or "")), str(phase.get("quarantined_database") or "")
-        gone = [tried(functools.partial(_remove, path)), tried(functools.partial(_drop, config, database))]
+        where, database = str(phase.get("quarantine") or ""), str(phase.get("quarantined_database") or "")
+        gone = [tried(functools.partial(_remove, where)), tried(functools.partial(_drop, config, database))]
         left_out = ("quarantine", "quarantined_database", "way_back") if any(gone) else ()
         phases.append({key: one for key, one in phase.items() if key not in left_out})
     for one in removed:
@@ -185,8 +185,11 @@ def clean(
     return removed, left, evidence.sealed({**record, "phases": phases})
 
 
-def _remove(path: Path) -> str:
-    """What quarantine.aside() made: a volume of its own, or a directory beside the data."""
+def _remove(where: str) -> str:
+    """What quarantine.aside() made: a volume of its own, or a directory beside the data. Nothing else, and no `.`."""
+    path = Path(where)
+    if not path.is_absolute():
+        return ""
     name = path.parent.name
     if path.name == "_data" and "_quarantine_" in name:
         pipeline.run(

@@ -510,9 +510,13 @@ def test_a_directory_that_was_put_aside_is_removed_and_no_other(
     mine, other = tmp_path / "main.quarantine_1", tmp_path / "main"
     for one in (mine, other):
         (one / "base").mkdir(parents=True)
-    phases = [{"name": "restore", "quarantine": str(one), "way_back": ["mv"]} for one in (mine, other)]
+    # An empty path is the directory we are in, and so it is for a relative one of such a name.
+    (tmp_path / "x.quarantine_1").mkdir()
+    monkeypatch.chdir(tmp_path)
+    places = (str(mine), str(other), "", "x.quarantine_1")
+    phases = [{"name": "restore", "quarantine": one, "way_back": ["mv"]} for one in places]
     record = {"scenario": "database", "phases": phases}
     removed, left, after = drill.clean(make_config(tmp_path), record, "corrupted", log=lambda _: None)
     assert (removed, left) == ([str(mine)], [])
-    assert after["phases"] == [{"name": "restore"}, phases[1]]
-    assert (mine.exists(), other.exists()) == (False, True)
+    assert after["phases"] == [{"name": "restore"}, *phases[1:]]
+    assert (mine.exists(), other.exists(), (tmp_path / "x.quarantine_1").exists()) == (False, True, True)
