@@ -176,7 +176,7 @@ def test_the_tab_key_in_an_interactive_bash(command: Path, tmp_path: Path) -> No
     assert "--kit the\\ kit.json" in shown
 
 
-@pytest.mark.skipif(ZSH is None, reason="no zsh here")
+@pytest.mark.skipif(ZSH is None, reason="NOT CHECKED by zsh: there is none")
 def test_the_tab_key_in_an_interactive_zsh(command: Path, tmp_path: Path) -> None:
     zsh = [ZSH or "zsh", "-f", "-i"]
     setup = f"PATH={command.parent}:$PATH; cd {tmp_path}; source <(lifeboat completion zsh)"
