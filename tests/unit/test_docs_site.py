@@ -181,3 +181,21 @@ def test_what_the_quick_start_sets_is_in_the_example_inventory() -> None:
     assert sorted(one for one in used - inside if one.rpartition(".")[2] not in known | own) == []
     variables = (DOCS / "variables.md").read_text(encoding="utf-8")
     assert sorted(one for one in own | {name.partition(".")[0] for name in used} if f"`{one}`" not in variables) == []
+
+
+def numbers(titles: list[tuple[str, str]]) -> list[str]:
+    """What is wrong with the decisions' numbers: a file's name and its title differ, or two files share a number."""
+    wrong = [name for name, title in titles if not title.startswith(f"# {int(name[:4])}. ")]
+    taken = [name[:4] for name, _ in titles]
+    return wrong + sorted({number for number in taken if taken.count(number) > 1})
+
+
+def test_every_decision_has_a_number_of_its_own() -> None:
+    paths = sorted((DOCS / "decisions").glob("[0-9]*.md"))
+    titles = [(path.name, path.read_text(encoding="utf-8").partition("\n")[0]) for path in paths]
+    assert len(titles) > 30
+    assert numbers(titles) == []
+    assert numbers([*titles, ("0001-other.md", "# 1. Other"), ("0999-moved.md", "# 26. Moved")]) == [
+        "0999-moved.md",
+        "0001",
+    ]
