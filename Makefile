@@ -31,7 +31,7 @@ test: lint unit browser objects awx molecule ## Everything CI runs
 lint: setup ## Style, types, and every rule of ansible-lint's production profile
 	ruff check .
 	ruff format --check .
-	mypy plugins/module_utils/*.py
+	mypy plugins/module_utils
 	yamllint --strict .
 	ansible-lint --offline -q
 	antsibull-changelog lint

@@ -71,180 +71,28 @@ sha256:
   type: str
 """
 
+import ast
+import functools
 import hashlib
+import importlib.util
 import io
 import os
 import re
 import subprocess
 import tempfile
 import zipfile
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    apart,
-    archive,
-    backend_assess,
-    backend_cause,
-    backend_facts,
-    backend_host,
-    backend_images,
-    backend_plan,
-    backend_recovery,
-    backend_redeploy,
-    backend_space,
-    backend_steps,
-    backend_stores,
-    backend_veil,
-    backup,
-    beside,
-    bucket,
-    bucket_settings,
-    catalog,
-    checklist,
-    checklist_command,
-    checklist_incident,
-    checklist_line,
-    checks,
-    cli,
-    clock,
-    completion,
-    compose,
-    compose_files,
-    config,
-    config_backup,
-    config_parts,
-    config_proof,
-    config_restore,
-    copier,
-    copies,
-    crypto,
-    drill,
-    drill_settings,
-    dump,
-    endpoints,
-    errors,
-    escrow,
-    escrow_kit,
-    evidence,
-    evidence_charts,
-    evidence_command,
-    evidence_drill,
-    evidence_history,
-    evidence_html,
-    evidence_index,
-    evidence_junit,
-    evidence_limits,
-    evidence_markdown,
-    evidence_metrics,
-    evidence_page,
-    evidence_phases,
-    evidence_review,
-    evidence_schema,
-    evidence_site,
-    evidence_store,
-    evidence_words,
-    fault,
-    fault_backend,
-    fault_database,
-    fault_frontend,
-    fault_objects,
-    fault_service,
-    filesystem,
-    fingerprint,
-    frontend_assess,
-    frontend_backup,
-    frontend_build,
-    frontend_plan,
-    frontend_recovery,
-    frontend_settings,
-    frontend_site,
-    git,
-    github,
-    growth,
-    host,
-    inventory,
-    ledger,
-    lifecycle,
-    listing,
-    lock,
-    manifest,
-    mirror,
-    mirror_back,
-    mirror_guard,
-    mirror_mc,
-    mirror_prune,
-    mirror_state,
-    mirror_verify,
-    objects_aside,
-    objects_assess,
-    objects_choose,
-    objects_compare,
-    objects_plan,
-    objects_proof,
-    objects_recovery,
-    pipeline,
-    plan,
-    point_fetch,
-    points,
-    postgresql,
-    probe,
-    prune,
-    quarantine,
-    reconcile,
-    recovery,
-    refetch,
-    repository,
-    repository_local,
-    repository_s3,
-    restore,
-    retention,
-    runtime,
-    s3,
-    s3_raw,
-    s3_versions,
-    schedule,
-    scratch,
-    service,
-    show,
-    signature,
-    site_files,
-    site_plan,
-    site_scope,
-    site_show,
-    site_state,
-    sources,
-    stack_images,
-    status,
-    terminal,
-    throttle,
-    transaction,
-    transaction_command,
-    vault,
-    verify,
-    version,
-)
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import errors, version
+from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli, completion
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 
-# Importing them is what makes Ansible send them to the host; their sources are then read back from what it sent.
-CORE = (
-    apart, archive, backend_assess, backend_cause, backend_facts, backend_host, backend_images, backend_plan,
-    backend_recovery, backend_redeploy, backend_space, backend_steps, backend_stores, backend_veil, backup, beside,
-    bucket, bucket_settings, catalog, checklist, checklist_command, checklist_incident, checklist_line, checks, cli,
-    clock, completion, compose, compose_files, config, config_backup, config_parts, config_proof, config_restore,
-    copier, copies, crypto, drill, drill_settings, dump, endpoints, errors, escrow, escrow_kit, evidence,
-    evidence_charts, evidence_command, evidence_drill, evidence_history, evidence_html, evidence_index, evidence_junit,
-    evidence_limits, evidence_markdown, evidence_metrics, evidence_page, evidence_phases, evidence_review,
-    evidence_schema, evidence_site, evidence_store, evidence_words, fault, fault_backend, fault_database,
-    fault_frontend, fault_objects, fault_service, filesystem, fingerprint, frontend_assess, frontend_backup,
-    frontend_build, frontend_plan, frontend_recovery, frontend_settings, frontend_site, git, github, growth, host,
-    inventory, ledger, lifecycle, listing, lock, manifest, mirror, mirror_back, mirror_guard, mirror_mc, mirror_prune,
-    mirror_state, mirror_verify, objects_aside, objects_assess, objects_choose, objects_compare, objects_plan,
-    objects_proof, objects_recovery, pipeline, plan, point_fetch, points, postgresql, probe, prune, quarantine,
-    reconcile, recovery, refetch, repository, repository_local, repository_s3, restore, retention, runtime, s3, s3_raw,
-    s3_versions, schedule, scratch, service, show, signature, site_files, site_plan, site_scope, site_show, site_state,
-    sources, stack_images, status, terminal, throttle, transaction, transaction_command, vault, verify, version,
-)  # fmt: skip
-MAIN = b"import sys\n\nfrom lifeboat.cli import main\n\nsys.exit(main())\n"
+CORE = cli.__name__.rpartition(".command.")[0]
+MAIN = b"import sys\n\nfrom lifeboat.command.cli import main\n\nsys.exit(main())\n"
 
 
 # Asked of the interpreter that will run the command: what it compiles to is good for its own version alone.
@@ -278,14 +126,44 @@ def ask(interpreter: str, script: str, given: bytes = b"") -> bytes:
     return done.stdout
 
 
+@functools.cache
+def source_of(name: str) -> Optional[str]:
+    """The source of one of the core's modules, from a file or from the zip that Ansible sent; None for any other name."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except ImportError:  # `name` is what a module defines, not a module
+        return None
+    if spec is None or spec.submodule_search_locations is not None:
+        return None
+    return spec.loader.get_source(name)
+
+
+def imported(name: str, source: str) -> Iterator[str]:
+    """The modules of the core that one of them imports, lazily too."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            parent = ".".join([*name.split(".")[: -node.level], *filter(None, [node.module])])
+            if source_of(parent) is not None:
+                yield parent
+            else:
+                yield from (f"{parent}.{alias.name}" for alias in node.names)
+
+
 def sources() -> dict[str, bytes]:
+    """The command's files: `cli` and all that it imports. Ansible sends them along with this module for the same reason."""
     files = {"__main__.py": MAIN, "lifeboat/__init__.py": b""}
-    for module in CORE:
-        name = module.__name__.rpartition(".")[2]
-        source = module.__loader__.get_source(module.__name__)  # from a file, or from the zip that Ansible sent
+    waiting, seen = [cli.__name__], {cli.__name__}
+    while waiting:
+        name = waiting.pop()
+        source = source_of(name)
         if source is None:
-            raise OSError(f"{name}.py did not arrive with the module")
-        files[f"lifeboat/{name}.py"] = source.encode()
+            raise OSError(f"{name} did not arrive with the module")
+        path = PurePosixPath("lifeboat", *name[len(CORE) + 1 :].split("."))
+        files[f"{path}.py"] = source.encode()
+        files.update({f"{parent}/__init__.py": b"" for parent in path.parents if parent.name})
+        found = set(imported(name, source)) - seen
+        waiting += sorted(found)
+        seen |= found
     return files
 
 
@@ -366,7 +244,7 @@ def main() -> None:
     path = Path(module.params["path"])
     try:
         if module.params["settings"] is not None:
-            prune.policy(config.from_mapping(module.params["settings"], where="inventory"))
+            operations_prune.policy(config.from_mapping(module.params["settings"], where="inventory"))
     except errors.LifeboatError as exc:
         module.fail_json(msg=f"{exc} Nothing was changed.")
     interpreter, tab = module.params["interpreter"], module.params["completion"]

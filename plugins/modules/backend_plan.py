@@ -82,8 +82,8 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import backend_plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import IDENTITY, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend import plan as backend_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Task, run
 
 
 def work(task: Task) -> dict[str, Any]:

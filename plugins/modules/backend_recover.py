@@ -92,8 +92,9 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import backend_recovery, lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import IDENTITY, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend import recovery as backend_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Task, run
 
 
 def work(task: Task) -> dict[str, Any]:

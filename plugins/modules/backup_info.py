@@ -78,8 +78,9 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import show, status
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import show as base_show
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def work(task: Task) -> dict[str, Any]:
         "points": found["points"],
         "backups": found["backups"],
         "status": {key: found[key] for key in ("stack", "verdict", "checks")},
-        "table": show.table([*found["points"], *found["backups"]]),
+        "table": base_show.table([*found["points"], *found["backups"]]),
     }
 
 

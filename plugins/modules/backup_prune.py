@@ -75,13 +75,15 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import copies, lock, prune
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies
 
 
 def work(task: Task) -> dict[str, Any]:
     with lock.held(task.config.stack, "prune"):
-        result = prune.prune(task.config, now=task.now, dry_run=task.check, log=task.log)
+        result = operations_prune.prune(task.config, now=task.now, dry_run=task.check, log=task.log)
     kept, old = list(result["keep"]), result["versions"]["deleted"]
     versions = [f"{old} old versions in the mirror"] if old else []
     facts = {

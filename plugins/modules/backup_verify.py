@@ -92,14 +92,17 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import catalog, checks, config, repository, verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import component_of
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import component_of
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 
 
 def on_record(task: Task, ids: list[str]) -> str:
     """The level's verdicts before and after: re-proving what was proved changes nothing."""
-    repo = repository.from_settings(task.config.repository, task.config.secrets)
+    repo = repositories.from_settings(task.config.repository, task.config.secrets)
     level = task.params["level"]
     lines = []
     for identity in ids:
@@ -109,10 +112,10 @@ def on_record(task: Task, ids: list[str]) -> str:
 
 
 def work(task: Task) -> dict[str, Any]:
-    repo = repository.from_settings(task.config.repository, task.config.secrets)
-    ids, _ = verify.targets(task.config, repo, task.params["id"])
+    repo = repositories.from_settings(task.config.repository, task.config.secrets)
+    ids, _ = operations_verify.targets(task.config, repo, task.params["id"])
     before = on_record(task, ids)
-    result = verify.verify(
+    result = operations_verify.verify(
         task.config,
         task.params["id"],
         task.params["level"],
@@ -142,7 +145,7 @@ def main() -> None:
         {
             "id": {"type": "str", "default": "latest"},
             "level": {"type": "str", "choices": list(config.LEVELS), "default": "restore"},
-            "sample": {"type": "int", "default": verify.SAMPLE},
+            "sample": {"type": "int", "default": operations_verify.SAMPLE},
         },
     )
 

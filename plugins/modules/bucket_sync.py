@@ -67,18 +67,19 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import lock, mirror
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import WAIT, Task, added, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import WAIT, Task, added, run
 
 
 def work(task: Task) -> dict[str, Any]:
     override = task.params["override"]
     if task.check:
-        planned = mirror.preview(task.config, log=task.log, override=override)
+        planned = take.preview(task.config, log=task.log, override=override)
         after = f"{planned['copy']} objects to copy, {planned['alike']} to compare, {planned['removed']} to remove"
         return {"changed": True, "details": planned, "diff": added([after])}
     with lock.held(task.config.stack, "backup objects", wait=task.params["wait"]):
-        manifest = mirror.take(task.config, log=task.log, override=override)
+        manifest = take.take(task.config, log=task.log, override=override)
     details = dict(manifest.details)
     if details["unheld_count"]:
         task.module.warn(

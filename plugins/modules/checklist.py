@@ -77,13 +77,19 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import checklist, checklist_command, checklist_line
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.command import checklist as command_checklist
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import (
+    checklist as operations_checklist,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import (
+    checklist_line,
+)
 
 
 def work(task: Task) -> dict[str, Any]:
-    ahead = checklist_command.ahead_of(task.params["ahead_days"])
-    made = checklist.work_through(task.config, task.params["period"], now=task.now, ahead=ahead).as_dict()
+    ahead = command_checklist.ahead_of(task.params["ahead_days"])
+    made = operations_checklist.work_through(task.config, task.params["period"], now=task.now, ahead=ahead).as_dict()
     return {
         "verdict": made["verdict"],
         "lines": made["lines"],
@@ -97,7 +103,7 @@ def main() -> None:
     run(
         work,
         {
-            "period": {"type": "str", "choices": list(checklist.PERIODS), "default": "daily"},
+            "period": {"type": "str", "choices": list(operations_checklist.PERIODS), "default": "daily"},
             "ahead_days": {"type": "float", "default": 0},
         },
     )

@@ -75,9 +75,10 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import checks, site_files
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import IDENTITY, Task, added, run
-from ansible_collections.lifeboat.dr.plugins.module_utils.sources import PLACES, VAULT, open_place
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Task, added, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import PLACES, VAULT, open_place
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import files as site_files
 
 
 def work(task: Task) -> dict[str, Any]:

@@ -72,21 +72,17 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    backup,
-    catalog,
-    copies,
-    dump,
-    lock,
-    postgresql,
-    repository,
-    runtime,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import WAIT, Task, added, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import WAIT, Task, added, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, copies, repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 
 
 def work(task: Task) -> dict[str, Any]:
-    repo = repository.from_settings(task.config.repository, task.config.secrets)
+    repo = repositories.from_settings(task.config.repository, task.config.secrets)
     repo.check(writable=not task.check)
     good = [one for one in catalog.entries(repo, "database", task.config.stack) if one.good and one.manifest]
     if good and good[-1].manifest and task.params["max_age"]:
@@ -94,11 +90,11 @@ def work(task: Task) -> dict[str, Any]:
         if age <= task.params["max_age"]:
             return {"id": good[-1].id}
     if task.check:
-        server = postgresql.connect(task.config, runtime.connect(task.config), backup=True)
+        server = database_server.connect(task.config, runtime.connect(task.config), backup=True)
         dump.require_database(server, server.database)
         return {"changed": True, "diff": added(["a new backup"])}
     with lock.held(task.config.stack, "backup database", wait=task.params["wait"]):
-        taken = backup.take(task.config, "database", log=task.log)
+        taken = operations_backup.take(task.config, "database", log=task.log)
     manifest = taken.manifests[0]
     facts = {
         "changed": True,

@@ -43,15 +43,17 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import dump, postgresql, runtime
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 
 # Below these minors a plain dump restored by psql can run commands of whoever wrote the data (CVE-2026-18408).
 SAFE_MINORS = {17: 170011, 16: 160015, 15: 150019}
 
 
 def work(task: Task) -> dict[str, Any]:
-    server = postgresql.connect(task.config, runtime.connect(task.config), backup=True)
+    server = database_server.connect(task.config, runtime.connect(task.config), backup=True)
     size = dump.require_database(server, server.database)
     with server.session(server.database):  # the account may see the database and yet not be let in
         pass

@@ -72,8 +72,9 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import lock, recovery
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def work(task: Task) -> dict[str, Any]:
             "stopped": planned["writers"],
         }
     with lock.held(task.config.stack, "recover database", wait=60):
-        return {"changed": True, **recovery.protect(task.config, planned, log=task.log)}
+        return {"changed": True, **database_recovery.protect(task.config, planned, log=task.log)}
 
 
 def main() -> None:

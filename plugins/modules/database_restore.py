@@ -76,16 +76,19 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import catalog, lock, plan, recovery
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import RESTORE, Task, run
-from ansible_collections.lifeboat.dr.plugins.module_utils.sources import Sources
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import RESTORE, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 
 
 def work(task: Task) -> dict[str, Any]:
     sources = Sources(task.config, "database", task.params["id"])
     chosen, _ = catalog.choose(sources.found, task.config.stack, identity=sources.identity)
     place = chosen.place if task.params["place"] == "auto" else task.params["place"]
-    last = (plan.recovered(task.config) or {}).get("id", "")
+    last = (recovery_state.recovered(task.config) or {}).get("id", "")
     diff = {"before": f"{last}\n", "after": f"{chosen.id}\n"}
     if last == chosen.id and not task.params["force"]:
         return {"id": chosen.id}
@@ -93,7 +96,7 @@ def work(task: Task) -> dict[str, Any]:
         return {"changed": True, "id": chosen.id, "diff": diff}
     stamp = task.params["stamp"] or task.now.strftime("%Y%m%d_%H%M%S")
     with lock.held(task.config.stack, "restore database", wait=60):
-        result = recovery.restore_database(
+        result = database_recovery.restore_database(
             task.config,
             chosen.id,
             place=place,

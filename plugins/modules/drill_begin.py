@@ -77,8 +77,9 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import drill, fault
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import SCENARIO, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.drill import drill
+from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import SCENARIO, Task, run
 
 
 def work(task: Task) -> dict[str, Any]:

@@ -74,15 +74,18 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    beside,
-    checks,
-    drill,
-    evidence,
-    evidence_drill,
-    evidence_store,
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
+from ansible_collections.lifeboat.dr.plugins.module_utils.drill import beside, drill
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import (
+    drill as evidence_drill,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import DRILL, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import (
+    record as evidence_record,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import (
+    store,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import DRILL, Task, run
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -94,14 +97,14 @@ def work(task: Task) -> dict[str, Any]:
         config, scenario, reason=given["reason"], operator=given["operator"],
         target=given["target_seconds"] or drill.target(config, scenario), log=task.log,
     )  # fmt: skip
-    path, record = evidence_store.write(config, record)
-    evidence_store.sign(config, path, task.log)
+    path, record = store.write(config, record)
+    store.sign(config, path, task.log)
     return {
         "changed": True,
         "record": record,
         "verdict": record["verdict"],
         "path": str(path),
-        "text": evidence.lines(record),
+        "text": evidence_record.lines(record),
         "rows": [*rows, evidence_drill.row(record, "none: beside")],
     }
 

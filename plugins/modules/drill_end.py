@@ -114,8 +114,18 @@ phase:
 from datetime import datetime, timezone
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import checks, drill, evidence, evidence_drill, evidence_store
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import DRILL, SCENARIO, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
+from ansible_collections.lifeboat.dr.plugins.module_utils.drill import drill
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import (
+    drill as evidence_drill,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import (
+    record as evidence_record,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import (
+    store,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import DRILL, SCENARIO, Task, run
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -126,7 +136,7 @@ def work(task: Task) -> dict[str, Any]:
         config, scenario, fault, recovered=recovered, brought=str(fault.get("ledger") or ""), log=task.log
     )
     target = given["target_seconds"] or drill.target(config, scenario)
-    record = evidence.of_drill(
+    record = evidence_record.of_drill(
         config, given["recovery"], scenario=scenario, reason=given["reason"], operator=given["operator"],
         drill={
             "fault": fault.get("fault"), "proof": fault.get("proof"), "injected_at": fault.get("injected_at"),
@@ -139,14 +149,14 @@ def work(task: Task) -> dict[str, Any]:
     left: list[str] = []
     if record["verdict"] == checks.PASS and not given["keep"]:
         removed, left, record = drill.clean(config, record, name, log=task.log)
-    path, record = evidence_store.write(config, record)
-    evidence_store.sign(config, path, task.log)
+    path, record = store.write(config, record)
+    store.sign(config, path, task.log)
     return {
         "changed": True,
         "record": record,
         "verdict": record["verdict"],
         "path": str(path),
-        "text": [*evidence.lines(record), *(f"not cleaned up: {one}" for one in left)],
+        "text": [*evidence_record.lines(record), *(f"not cleaned up: {one}" for one in left)],
         "rows": [*given["rows"], {**evidence_drill.row(record, name), "left": left}],
         "removed": removed,
         "left": left,

@@ -90,8 +90,10 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import clock, fault, ledger, manifest
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import SCENARIO, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
+from ansible_collections.lifeboat.dr.plugins.module_utils.drill import ledger
+from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import SCENARIO, Task, run
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -108,7 +110,7 @@ def work(task: Task) -> dict[str, Any]:
         ledger.stop(task.config)
         result["ledger"] = ledger.path_of(task.config).read_text(encoding="utf-8")
     at = clock.start()
-    result.update(injected_at=manifest.format_time(at.started_at), monotonic=at.monotonic, boot=at.boot)
+    result.update(injected_at=clock.format_time(at.started_at), monotonic=at.monotonic, boot=at.boot)
     if chosen.inject is not None:
         result["proof"] = fault.inject(task.config, chosen, seed, log=task.log)
     return result

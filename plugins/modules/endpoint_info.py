@@ -99,9 +99,9 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import endpoints
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
 
 
 def work(task: Task) -> dict[str, Any]:

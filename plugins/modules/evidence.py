@@ -112,15 +112,12 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    evidence,
-    evidence_phases,
-    evidence_store,
-    runtime,
-    signature,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import phases, store
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import signature
 
 
 def versions(task: Task) -> dict[str, Any]:
@@ -134,7 +131,7 @@ def versions(task: Task) -> dict[str, Any]:
 
 
 def work(task: Task) -> dict[str, Any]:
-    record = evidence.build(
+    record = evidence_record.build(
         task.config,
         scenario=task.params["scenario"],
         reason=task.params["reason"],
@@ -150,16 +147,16 @@ def work(task: Task) -> dict[str, Any]:
     )
     path, signed = "", signature.NONE
     if not task.check:
-        log = evidence_phases.log(task.params["phases"], task.config.secrets)
-        kept, record = evidence_store.write(task.config, record, log=log)
-        path, signed = str(kept), evidence_store.sign(task.config, kept, task.log)
+        log = phases.log(task.params["phases"], task.config.secrets)
+        kept, record = store.write(task.config, record, log=log)
+        path, signed = str(kept), store.sign(task.config, kept, task.log)
     return {
         "changed": True,
         "record": record,
         "verdict": record["verdict"],
         "path": path,
         "signature": signed,
-        "text": evidence.lines(record),
+        "text": evidence_record.lines(record),
     }
 
 

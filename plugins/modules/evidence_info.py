@@ -44,12 +44,13 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import evidence_command, evidence_store
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import store
+from ansible_collections.lifeboat.dr.plugins.module_utils.faces import history
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
 
 
 def work(task: Task) -> dict[str, Any]:
-    return {"evidence": evidence_command.answer(task.config, evidence_store.everything(task.config))}
+    return {"evidence": history.answer(task.config, store.everything(task.config))}
 
 
 def main() -> None:

@@ -72,8 +72,13 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import frontend_assess, frontend_plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import (
+    assess as frontend_assess,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import (
+    plan as frontend_plan,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
 
 
 def work(task: Task) -> dict[str, Any]:

@@ -92,8 +92,14 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import frontend_assess, frontend_recovery, lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import (
+    assess as frontend_assess,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import (
+    recovery as frontend_recovery,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
 
 
 def work(task: Task) -> dict[str, Any]:

@@ -80,9 +80,9 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import objects_plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import TARGET, Task, run
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects_choose import Request
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import TARGET, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import Request
 
 
 def work(task: Task) -> dict[str, Any]:

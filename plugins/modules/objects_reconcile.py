@@ -86,8 +86,9 @@ phase:
 import contextlib
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import lock, refetch
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import refetch
 
 
 def work(task: Task) -> dict[str, Any]:

@@ -116,14 +116,16 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    catalog,
-    lock,
-    objects_plan,
-    objects_recovery,
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import RESTORE, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import (
+    plan as objects_plan,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import RESTORE, Task, run
-from ansible_collections.lifeboat.dr.plugins.module_utils.sources import Sources
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import (
+    recovery as objects_recovery,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 
 _OPTIONS: dict[str, Any] = {
     "prefix": {"type": "str", "default": ""},

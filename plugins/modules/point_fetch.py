@@ -53,8 +53,9 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import lock, point_fetch
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, added, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, added, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import point_fetch
 
 
 def work(task: Task) -> dict[str, Any]:

@@ -68,12 +68,12 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import TARGET, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import TARGET, Task, run
 
 
 def work(task: Task) -> dict[str, Any]:
-    made = plan.make(
+    made = database_plan.make(
         task.config,
         identity=task.params["recovery_point"],
         before=task.before(),
@@ -81,7 +81,7 @@ def work(task: Task) -> dict[str, Any]:
         method=task.params["method"],
         log=task.log,
     )
-    return {"plan": made, "needed": made["needed"], "text": plan.text(made)}
+    return {"plan": made, "needed": made["needed"], "text": database_plan.text(made)}
 
 
 def main() -> None:

@@ -92,20 +92,17 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    backup,
-    copies,
-    dump,
-    lock,
-    points,
-    postgresql,
-    repository,
-    runtime,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import WAIT, Task, added, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import WAIT, Task, added, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base as repository_base
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points, repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 
 
-def young(task: Task, repo: repository.Repository) -> str:
+def young(task: Task, repo: repository_base.Repository) -> str:
     """The newest good recovery point, if it is young enough."""
     if not task.params["max_age"]:
         return ""
@@ -118,17 +115,17 @@ def young(task: Task, repo: repository.Repository) -> str:
 
 
 def work(task: Task) -> dict[str, Any]:
-    repo = repository.from_settings(task.config.repository, task.config.secrets)
+    repo = repositories.from_settings(task.config.repository, task.config.secrets)
     repo.check(writable=not task.check)
     found = young(task, repo)
     if found:
         return {"id": found}
     if task.check:
-        server = postgresql.connect(task.config, runtime.connect(task.config), backup=True)
+        server = database_server.connect(task.config, runtime.connect(task.config), backup=True)
         dump.require_database(server, server.database)
         return {"changed": True, "diff": added(["a new recovery point"])}
     with lock.held(task.config.stack, "recovery point", wait=task.params["wait"]):
-        taken = backup.take(task.config, override=task.params["override"], log=task.log)
+        taken = operations_backup.take(task.config, override=task.params["override"], log=task.log)
     said = taken.as_dict()
     point = taken.point
     assert point is not None

@@ -89,9 +89,11 @@ import os
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lifeboat.dr.plugins.module_utils import clock, evidence_command, evidence_site
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import refuse
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.command import report
+from ansible_collections.lifeboat.dr.plugins.module_utils.faces import site as faces_site
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import refuse
 
 
 def main() -> None:
@@ -110,8 +112,8 @@ def main() -> None:
         if not one.get("problem") and not one.get("evidence"):
             one["problem"] = "nothing was read"
     try:
-        stacks, files = evidence_site.site(given, started.started_at)
-        touch = evidence_command.differing if module.check_mode else evidence_command.write
+        stacks, files = faces_site.site(given, started.started_at)
+        touch = report.differing if module.check_mode else report.write
         changed = touch(folder, files)
     except LifeboatError as exc:
         refuse(module, exc, started)

@@ -81,8 +81,10 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import site_plan, site_scope, site_show
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import IDENTITY, TARGET, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, TARGET, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import show as site_show
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -94,7 +96,7 @@ def work(task: Task) -> dict[str, Any]:
         key=given["identity"],
         cutover=given["cutover"],
     )
-    here = site_scope.look(task.config, deep=True, log=task.log)
+    here = scope.look(task.config, deep=True, log=task.log)
     made = site_plan.make(task.config, request, here, given["others"], log=task.log)
     return {"plan": made, "needed": made["needed"], "ready": made["ready"], "text": site_show.text(made, here)}
 

@@ -53,14 +53,15 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import config, site_scope
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope
 
 
 def work(task: Task) -> dict[str, Any]:
     own = (config.DIRECTORY / f"{task.config.stack}.json").exists()
-    found = site_scope.look(config.load(task.config.stack) if own else task.config, deep=True, log=task.log)
-    return {"scope": found, "text": site_scope.described(found["host"], found)}
+    found = scope.look(config.load(task.config.stack) if own else task.config, deep=True, log=task.log)
+    return {"scope": found, "text": scope.described(found["host"], found)}
 
 
 def main() -> None:

@@ -73,10 +73,12 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import config_restore, runtime, stack_images
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import NotFoundError
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
-from ansible_collections.lifeboat.dr.plugins.module_utils.sources import PLACES, VAULT, open_place
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import PLACES, VAULT, open_place
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import images as stack_images
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -88,7 +90,7 @@ def work(task: Task) -> dict[str, Any]:
         if not given["id"]:
             raise NotFoundError("load the images", task.config.stack, "there is no config backup")
         store = open_place(task.config, given["place"])
-        return config_restore.load_images(store, given["id"], log=task.log)
+        return configuration_restore.load_images(store, given["id"], log=task.log)
 
     stack = runtime.ComposeRuntime(task.config)
     found, brought = stack_images.provide(stack, given["images"], load, check=task.check, log=task.log)

@@ -60,8 +60,10 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import checks, recovery, runtime
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 
 
 def work(task: Task) -> dict[str, Any]:
@@ -70,7 +72,7 @@ def work(task: Task) -> dict[str, Any]:
     asleep = [one for one in [task.config.database.service, *names] if not stack.state(one).running]
     if task.check:
         return {"changed": bool(asleep), "verdict": checks.COULD_NOT_VERIFY, "checks": []}
-    found = recovery.reopen(task.config, names, log=task.log)
+    found = database_recovery.reopen(task.config, names, log=task.log)
     return {"changed": bool(asleep), "verdict": checks.verdict(found), "checks": [one.as_dict() for one in found]}
 
 

@@ -71,8 +71,9 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import lock, vault
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import Task, added, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, added, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import vault
 
 
 def work(task: Task) -> dict[str, Any]:

@@ -152,7 +152,7 @@ def backup_bare(run: Run) -> None:
 
 
 def core_default(name: str) -> Any:
-    from ansible_collections.lifeboat.dr.plugins.module_utils.config import DatabaseSettings
+    from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import DatabaseSettings
 
     return getattr(DatabaseSettings(), name)
 

@@ -27,30 +27,35 @@ def _quiet(_: str) -> None:
 
 
 def restore(directory: str, identity: str, database: str) -> dict[str, Any]:
-    from lifeboat import config, manifest, postgresql, repository, runtime, verify
-    from lifeboat import restore as core
+    from lifeboat.database import dump
+    from lifeboat.database import restore as core
+    from lifeboat.database import server as database_server
+    from lifeboat.repository import manifest, repositories
+    from lifeboat.settings import config
+    from lifeboat.stack import runtime
 
     loaded = config.load("", Path(directory))
-    repo = repository.from_settings(loaded.repository, loaded.secrets)
+    repo = repositories.from_settings(loaded.repository, loaded.secrets)
     found = manifest.parse(repo.manifest("database", identity), component="database", expected_id=identity)
-    server = postgresql.connect(loaded, runtime.connect(loaded))
+    server = database_server.connect(loaded, runtime.connect(loaded))
     with repo.materialise("database", identity) as folder:
-        facts = verify.facts_of(folder)
+        facts = dump.facts_of(folder)
         core.database(server, found, folder, facts, database, jobs=loaded.database.jobs, log=_quiet)
     return {}
 
 
 def recover(directory: str, identity: str) -> dict[str, Any]:
-    from lifeboat import config, recovery
+    from lifeboat.database import recovery as database_recovery
+    from lifeboat.settings import config
 
     loaded = config.load("", Path(directory))
     stamp = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S")
-    result = recovery.restore_database(loaded, identity, fresh=False, stamp=stamp, log=_quiet)
+    result = database_recovery.restore_database(loaded, identity, fresh=False, stamp=stamp, log=_quiet)
     return {"phases": result["seconds"], "quarantined": result["quarantined_database"]}
 
 
 def retention(count: str) -> dict[str, Any]:
-    from lifeboat.retention import Backup, Policy, plan
+    from lifeboat.repository.retention import Backup, Policy, plan
 
     newest = datetime(2026, 11, 24, 2, tzinfo=timezone.utc)
     backups = [
@@ -68,28 +73,33 @@ def retention(count: str) -> dict[str, Any]:
 
 
 def mirror(directory: str) -> dict[str, Any]:
-    from lifeboat import config
-    from lifeboat import mirror as core
+    from lifeboat.mirror import take as core
+    from lifeboat.settings import config
 
     details = core.take(config.load("", Path(directory)), log=_quiet).details
     return {name: details[name] for name in ("objects", "bytes", "copied", "removed", "consistency")}
 
 
 def listing(directory: str) -> dict[str, Any]:
-    from lifeboat import bucket, config
+    from lifeboat.s3 import bucket
+    from lifeboat.settings import config
+    from lifeboat.stack import buckets
 
     loaded = config.load("", Path(directory))
-    return {"listed": sum(1 for where in (bucket.source, bucket.vault) for _ in bucket.versions(where(loaded)))}
+    return {"listed": sum(1 for where in (buckets.source, buckets.vault) for _ in bucket.versions(where(loaded)))}
 
 
 def prune(directory: str, days: str) -> dict[str, Any]:
-    from lifeboat import catalog, config, mirror_prune, objects_compare, repository
+    from lifeboat.mirror import listing as mirror_listing
+    from lifeboat.mirror import prune as mirror_prune
+    from lifeboat.repository import catalog, repositories
+    from lifeboat.settings import config
 
     loaded = config.load("", Path(directory))
-    repo = repository.from_settings(loaded.repository, loaded.secrets)
+    repo = repositories.from_settings(loaded.repository, loaded.secrets)
     kept = [one.manifest for one in catalog.entries(repo, "objects", loaded.stack) if one.manifest]
     newest = datetime.now(timezone.utc) + timedelta(days=int(days))
-    points = [objects_compare.Point(repo, one) for one in kept]
+    points = [mirror_listing.Point(repo, one) for one in kept]
     done = mirror_prune.prune(loaded, points, newest, dry_run=False)
     return {"versions": done.versions, "bytes": done.bytes, "kept": list(done.kept), "backups": len(points)}
 

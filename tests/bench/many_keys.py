@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import listing
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import listing
 
 MODIFIED = "2026-11-01T00:00:00.000Z"
 PAGE = 1000

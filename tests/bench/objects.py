@@ -29,14 +29,10 @@ sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "tests" / "integration"),
 
 import many_keys  # noqa: E402
 import measure  # noqa: E402
-from ansible_collections.lifeboat.dr.plugins.module_utils import (  # noqa: E402
-    bucket,
-    dump,
-    listing,
-    manifest,
-    repository,
-    throttle,
-)
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import throttle  # noqa: E402
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import listing  # noqa: E402
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import checksums, manifest, repositories  # noqa: E402
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket  # noqa: E402
 from ansible_collections.lifeboat.dr.plugins.modules import agent  # noqa: E402
 from measure import Sample  # noqa: E402
 from s3_servers import SeaweedFS, binary, find_mc, seaweedfs  # noqa: E402
@@ -138,7 +134,7 @@ class Bench:
     def instant(self, name: str) -> None:
         """Publish what stands for a database backup of now: only its instant is of use to a mirror."""
         moment = datetime.now(timezone.utc)
-        repo = repository.from_settings(self._settings(name)["repository"], {})
+        repo = repositories.from_settings(self._settings(name)["repository"], {})
         identity = manifest.backup_id("database", moment)
         made = manifest.Manifest(identity, "database", name, moment, moment, (), {}, {"fingerprint": {}})
         with repo.stage("database", identity) as staging:
@@ -188,10 +184,10 @@ class Bench:
     def _publish_listing(self, name: str, count: int) -> None:
         moment = datetime.now(timezone.utc)
         identity = manifest.backup_id("objects", moment)
-        repo = repository.from_settings(self._settings(name)["repository"], {})
+        repo = repositories.from_settings(self._settings(name)["repository"], {})
         with repo.stage("objects", identity) as staging:
             summary = many_keys.publish_listing(staging.path, count)
-            artefacts = (dump.measure(staging.path / listing.NAME, listing.NAME),)
+            artefacts = (checksums.measure(staging.path / listing.NAME, listing.NAME),)
             details = {"objects": summary.objects, "bytes": summary.bytes}
             one = manifest.Manifest(identity, "objects", name, moment, moment, artefacts, {}, details)
             staging.publish(one.to_bytes())

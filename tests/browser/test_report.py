@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import evidence_command, evidence_site
+from ansible_collections.lifeboat.dr.plugins.module_utils.command import report
+from ansible_collections.lifeboat.dr.plugins.module_utils.faces import site as faces_site
 from builders import NOW
 from chromium import Chromium, found
 from evidence_world import HOSTILE, history, hostile, kept
@@ -52,9 +53,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     given = history(root)
     evil = {"host": "evil", "stack": HOSTILE, "scenarios": [HOSTILE], "drill_age_days": 92, "proof_age_days": 8}
     given.append({**evil, "records": [kept(hostile(root), signature=HOSTILE)]})
-    _, files = evidence_site.site(given, NOW)
+    _, files = faces_site.site(given, NOW)
     folder = tmp_path_factory.mktemp("site")
-    evidence_command.write(folder, files)
+    report.write(folder, files)
     return folder
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.postgresql import identifier
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import identifier
 from postgres_stack import IMAGE, STACK, MakeDatabase, Stack, docker
 
 HERE = Path(__file__).parent

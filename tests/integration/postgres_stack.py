@@ -16,18 +16,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    catalog,
-    checks,
-    config,
-    dump,
-    postgresql,
-    repository,
-    restore,
-    runtime,
-    verify,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.postgresql import identifier
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump, server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import restore as database_restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import identifier
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base as repository_base
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.modules import agent
 
 MakeDatabase = Callable[..., str]
@@ -97,8 +94,8 @@ class Stack:
     def config(self, root: Path, *, secrets: dict[str, str] | None = None, **changes: Any) -> config.Config:
         return config.from_mapping(self.settings(root, **changes), secrets)
 
-    def server(self, settings: config.Config) -> postgresql.Server:
-        return postgresql.connect(settings, runtime.connect(settings))
+    def server(self, settings: config.Config) -> server.Server:
+        return server.connect(settings, runtime.connect(settings))
 
     def traces(self) -> list[str]:
         """What our runs have left behind: sessions in the server, files in its container."""
@@ -124,8 +121,8 @@ def say(line: str) -> None:
     print(line)
 
 
-def store(settings: config.Config) -> repository.Repository:
-    return repository.from_settings(settings.repository, settings.secrets)
+def store(settings: config.Config) -> repository_base.Repository:
+    return repositories.from_settings(settings.repository, settings.secrets)
 
 
 def entries(settings: config.Config) -> list[catalog.Entry]:
@@ -141,7 +138,7 @@ def assert_pass(found: Sequence[checks.Check], *, at_least: int) -> None:
 def back_up_and_prove(settings: config.Config) -> str:
     """Backup, then restore into a server of its own and compare: everything must be equal. Returns the backup's id."""
     taken = dump.take(settings, log=say)
-    result = verify.verify(settings, "latest", "restore", log=say)
+    result = operations_verify.verify(settings, "latest", "restore", log=say)
     assert result.id == taken.id
     assert_pass(result.checks, at_least=13)
     return taken.id
@@ -152,8 +149,8 @@ def restore_beside(stack: Stack, settings: config.Config, name: str) -> dict[str
     newest = entries(settings)[-1]
     assert newest.manifest
     with store(settings).materialise("database", newest.id) as folder:
-        facts = verify.facts_of(folder)
-        restore.database(stack.server(settings), newest.manifest, folder, facts, name, jobs=2, log=say)
+        facts = dump.facts_of(folder)
+        database_restore.database(stack.server(settings), newest.manifest, folder, facts, name, jobs=2, log=say)
     return facts
 
 

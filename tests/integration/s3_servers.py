@@ -33,7 +33,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import s3
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client as s3_client
 
 ALIAS = "it"  # what mc calls the server
 PATIENCE = 60  # seconds for a server to answer
@@ -96,7 +96,7 @@ class Server(abc.ABC):
         return self.connect(self.access_key, self.secret_key)
 
     def connect(self, access_key: str, secret_key: str) -> Any:
-        return s3.connect(self.url, "", access_key, secret_key)
+        return s3_client.connect(self.url, "", access_key, secret_key)
 
     @abc.abstractmethod
     def command(self) -> tuple[list[str], dict[str, str]]:

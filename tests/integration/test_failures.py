@@ -16,18 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    catalog,
-    checks,
-    config,
-    dump,
-    lock,
-    manifest,
-    plan,
-    recovery,
-    verify,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
     LockedError,
@@ -36,6 +26,13 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
     UnverifiedError,
     UsageError,
 )
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, checksums, manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from postgres_stack import (
     PASSWORD,
     STACK,
@@ -63,7 +60,7 @@ def settings(stack: Stack, tmp_path: Path) -> Iterator[config.Config]:
     yield one
     if (tmp_path / "backup").is_dir():
         assert catalog.entry(store(one), "database", first).good, "an earlier backup was harmed"
-        assert verify.verify(one, first, "checksum", log=say, record=False).verdict == checks.PASS
+        assert operations_verify.verify(one, first, "checksum", log=say, record=False).verdict == checks.PASS
 
 
 def leftovers(settings: config.Config) -> list[str]:
@@ -117,7 +114,7 @@ def test_postgresql_down(stack: Stack, settings: config.Config) -> None:
         with pytest.raises(NotFoundError, match=r"its container is exited.*Start it"):
             dump.take(settings, log=say)
         assert len(entries(settings)) == 1
-        assert plan.assess(settings, None).condition == plan.DOWN
+        assert database_plan.assess(settings, None).condition == recovery_state.DOWN
     finally:
         stack.compose("up", "--detach", "--wait", "db")
     dump.take(settings, log=say)
@@ -225,11 +222,11 @@ def reseal(settings: config.Config, identity: str, **changes: Any) -> None:
 def test_a_backup_of_a_newer_major(stack: Stack, settings: config.Config) -> None:
     newest = dump.take(settings, log=say).id
     reseal(settings, newest, details={"server_version_num": 180001})
-    result = verify.verify(settings, newest, "restore", log=say)
+    result = operations_verify.verify(settings, newest, "restore", log=say)
     assert result.verdict == checks.COULD_NOT_VERIFY
     assert "it is of PostgreSQL 18, the image has 17" in result.checks[-1].detail
     with pytest.raises(UsageError, match="it is of PostgreSQL 18, the server is 17"):
-        plan.make(settings, force=True, log=say)
+        database_plan.make(settings, force=True, log=say)
     assert stack.psql("SELECT count(*) FROM t;", "shop") == ["500"]
 
 
@@ -240,12 +237,12 @@ def test_a_manifest_of_a_newer_schema(settings: config.Config) -> None:
     found = entries(settings)[-1]
     assert not found.good
     assert "this Lifeboat reads version 1" in found.problem
-    assert verify.verify(settings, newest, "checksum", log=say).verdict == checks.COULD_NOT_VERIFY
-    made = plan.make(settings, force=True, log=say)
+    assert operations_verify.verify(settings, newest, "checksum", log=say).verdict == checks.COULD_NOT_VERIFY
+    made = database_plan.make(settings, force=True, log=say)
     assert made["backup"]["id"] == first, "an older one that can be read is used"
     assert [one["id"] for one in made["passed_over"]] == [newest], "and the plan says so"
     with pytest.raises(IntegrityError, match="this Lifeboat reads version 1"):
-        plan.make(settings, identity=newest, log=say)
+        database_plan.make(settings, identity=newest, log=say)
 
 
 def test_bytes_that_match_their_checksums_and_are_wrong(stack: Stack, settings: config.Config) -> None:
@@ -256,15 +253,17 @@ def test_bytes_that_match_their_checksums_and_are_wrong(stack: Stack, settings: 
     whole = path.read_bytes()
     assert whole.count(b"row 77\n") == 1
     path.write_bytes(whole.replace(b"row 77\n", b"row 76\n"))
-    changed = [dump.measure(path, dump.DUMP) if one.name == dump.DUMP else one for one in newest.manifest.artefacts]
+    changed = [
+        checksums.measure(path, dump.DUMP) if one.name == dump.DUMP else one for one in newest.manifest.artefacts
+    ]
     original = Path(store(settings).location("database", newest.id), "manifest.json").read_bytes()
     reseal(settings, newest.id, artefacts=[dataclasses.asdict(one) for one in changed])
-    assert verify.verify(settings, newest.id, "archive", log=say, record=False).verdict == checks.PASS
-    result = verify.verify(settings, newest.id, "restore", log=say, record=False)
+    assert operations_verify.verify(settings, newest.id, "archive", log=say, record=False).verdict == checks.PASS
+    result = operations_verify.verify(settings, newest.id, "restore", log=say, record=False)
     assert {one.name for one in result.checks if one.result == checks.FAIL} == {"tables"}
     databases = stack.psql("SELECT datname FROM pg_database ORDER BY 1;")
     with pytest.raises(IntegrityError, match=r"public.t has other content.*shop is untouched"):
-        recovery.restore_database(settings, newest.id, fresh=False, stamp="20261124_020000", log=say)
+        database_recovery.restore_database(settings, newest.id, fresh=False, stamp="20261124_020000", log=say)
     assert stack.psql("SELECT datname FROM pg_database ORDER BY 1;") == databases
     assert stack.psql("SELECT count(*) FROM t WHERE b = 'row 77';", "shop") == ["1"]
     path.write_bytes(whole)
@@ -276,33 +275,33 @@ LONG_AGO = datetime(2001, 1, 1, tzinfo=timezone.utc)
 
 def test_nothing_to_recover_from(stack: Stack, settings: config.Config, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"the first is of .*Ask for a later recovery_time"):
-        plan.make(settings, before=LONG_AGO, log=say)
+        database_plan.make(settings, before=LONG_AGO, log=say)
     with pytest.raises(NotFoundError, match="the repository has db_backup_"):
-        plan.make(settings, identity="db_backup_20010101_000000", log=say)
+        database_plan.make(settings, identity="db_backup_20010101_000000", log=say)
     (tmp_path / "other").mkdir()
     empty = stack.config(tmp_path / "other", database={"name": "shop"})
     with pytest.raises(NotFoundError, match="the repository holds no backup"):
-        plan.make(empty, log=say)
+        database_plan.make(empty, log=say)
     with pytest.raises(UnverifiedError, match="the repository holds no backup"):
-        verify.verify(empty, "latest", "checksum", log=say)
+        operations_verify.verify(empty, "latest", "checksum", log=say)
 
 
 def test_a_healthy_database_is_left_alone_and_a_damaged_one_is_found(stack: Stack, settings: config.Config) -> None:
-    made = plan.make(settings, log=say)
-    assert (made["needed"], made["condition"], made["findings"]) == (False, plan.HEALTHY, [])
+    made = database_plan.make(settings, log=say)
+    assert (made["needed"], made["condition"], made["findings"]) == (False, recovery_state.HEALTHY, [])
     stack.psql("TRUNCATE t;", "shop")
-    made = plan.make(settings, log=say)
+    made = database_plan.make(settings, log=say)
     assert (made["needed"], made["mode"]) == (True, "swap")
     assert made["findings"] == ["the table public.t is empty, the backup has 500 rows"]
     stack.psql("DROP TABLE t;", "shop")
-    assert plan.make(settings, log=say)["findings"] == ["the table public.t is missing"]
+    assert database_plan.make(settings, log=say)["findings"] == ["the table public.t is missing"]
     stack.psql("DROP DATABASE shop;")
-    assert plan.make(settings, log=say)["findings"] == ["the database shop is missing"]
+    assert database_plan.make(settings, log=say)["findings"] == ["the database shop is missing"]
     identity = entries(settings)[-1].id
-    done = recovery.restore_database(settings, identity, fresh=False, stamp="20261124_020000", log=say)
+    done = database_recovery.restore_database(settings, identity, fresh=False, stamp="20261124_020000", log=say)
     assert done["quarantined_database"] == ""
     assert stack.psql("SELECT count(*) FROM t;", "shop") == ["500"]
-    made = plan.make(settings, identity=identity, log=say)
+    made = database_plan.make(settings, identity=identity, log=say)
     assert made["needed"] is False
     assert f"was recovered to {identity}" in made["why"]
 
@@ -315,9 +314,11 @@ def test_a_restore_that_fails_leaves_the_live_database_and_no_half_made_one(
     def fail(*_: Any, **__: Any) -> None:
         raise LifeboatError("analyse the restored database", "shop", "the disk is full")
 
-    monkeypatch.setattr(recovery.restore, "analyze", fail)
+    monkeypatch.setattr(database_recovery.restore, "analyze", fail)
     with pytest.raises(LifeboatError, match="the disk is full"):
-        recovery.restore_database(settings, entries(settings)[-1].id, fresh=False, stamp="20261124_020000", log=say)
+        database_recovery.restore_database(
+            settings, entries(settings)[-1].id, fresh=False, stamp="20261124_020000", log=say
+        )
     assert stack.psql("SELECT datname FROM pg_database ORDER BY 1;") == before
 
 
@@ -329,6 +330,8 @@ def test_a_live_database_in_use_is_swapped_all_the_same(stack: Stack, settings: 
     user.start()
     while stack.psql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%';") < ["2"]:
         time.sleep(0.05)
-    recovery.restore_database(settings, entries(settings)[-1].id, fresh=False, stamp="20261124_020000", log=say)
+    database_recovery.restore_database(
+        settings, entries(settings)[-1].id, fresh=False, stamp="20261124_020000", log=say
+    )
     user.join()
     assert stack.psql("SELECT count(*) FROM t;", "shop") == ["500"]

@@ -10,8 +10,10 @@ import json
 from pathlib import Path
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import dump, recovery, restore
-from ansible_collections.lifeboat.dr.plugins.module_utils.postgresql import fit_name, identifier, literal
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import restore as database_restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import fit_name, identifier, literal
 from postgres_stack import PASSWORD, MakeDatabase, Stack, assert_pass, back_up_and_prove, entries, restore_beside, say
 
 ODD_TYPES = (Path(__file__).parent / "odd_types.sql").read_text()
@@ -25,7 +27,7 @@ def test_every_odd_type_survives(stack: Stack, make_database: MakeDatabase, tmp_
     assert details["fingerprint"]["large_objects"] == 3
     # A second generation, restored from a backup of the first, is the same again.
     facts = restore_beside(stack, settings, "second")
-    assert_pass(restore.compare(stack.server(settings), "second", facts, fresh=True), at_least=7)
+    assert_pass(database_restore.compare(stack.server(settings), "second", facts, fresh=True), at_least=7)
 
 
 # What people and other programs have named things. PostgreSQL cuts names at 63 bytes.
@@ -91,7 +93,7 @@ def test_every_hostile_name_survives(stack: Stack, make_database: MakeDatabase, 
     assert len(before) == len(HOSTILE)
     stack.wipe()
     newest = entries(settings)[-1]
-    recovery.restore_database(settings, newest.id, fresh=False, stamp="20261124_020000", log=say)
+    database_recovery.restore_database(settings, newest.id, fresh=False, stamp="20261124_020000", log=say)
     without_oid = [{**json.loads(one), "oid": 0} for one in before]
     after = stack.psql("SELECT to_json(a) FROM pg_authid a WHERE oid >= 16384 ORDER BY rolname;", "template1")
     assert [{**json.loads(one), "oid": 0} for one in after] == without_oid
@@ -122,7 +124,7 @@ def test_a_database_of_any_name_is_swapped_in(
     taken = dump.take(settings, log=say)
     stack.psql("INSERT INTO t VALUES (2);", name)
     try:
-        done = recovery.restore_database(settings, taken.id, fresh=False, stamp="20261124_020000", log=say)
+        done = database_recovery.restore_database(settings, taken.id, fresh=False, stamp="20261124_020000", log=say)
         assert stack.psql("SELECT * FROM t;", name) == ["1"]
         kept = done["quarantined_database"]
         assert stack.psql("SELECT * FROM t ORDER BY 1;", kept) == ["1", "2"]
@@ -131,7 +133,7 @@ def test_a_database_of_any_name_is_swapped_in(
         if name != DATABASES[1]:
             return
         # The next second, another one: the first quarantine stays, nothing is in the way.
-        again = recovery.restore_database(settings, taken.id, fresh=False, stamp="20261124_020001", log=say)
+        again = database_recovery.restore_database(settings, taken.id, fresh=False, stamp="20261124_020001", log=say)
         assert again["quarantined_database"] != kept
         assert stack.psql("SELECT * FROM t ORDER BY 1;", kept) == ["1", "2"]
     finally:

@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import checks, dump, recovery, verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from postgres_stack import MakeDatabase, Stack, assert_pass, back_up_and_prove, docker, entries, say, store
 
 RICH = """
@@ -68,7 +71,7 @@ def test_every_format(
     if form == "plain" and compression != "none":
         assert manifest.details["compression"].startswith("gzip")
         with store(settings).materialise("database", identity) as folder, gzip.open(folder / wanted[form]) as file:
-            assert verify.END_OF_DUMP in file.read()[-200:]
+            assert operations_verify.END_OF_DUMP in file.read()[-200:]
     assert running.traces() == []
 
 
@@ -140,7 +143,7 @@ def test_databases_of_every_shape(
     summary = manifest.details["fingerprint"]
     assert {key: summary[key] for key in wanted} == wanted
     # And into the living server, through everything that a recovery does there.
-    done = recovery.restore_database(settings, identity, fresh=False, stamp="20261124_020000", log=say)
+    done = database_recovery.restore_database(settings, identity, fresh=False, stamp="20261124_020000", log=say)
     assert {one["result"] for one in done["checks"]} == {checks.PASS}
 
 
@@ -216,7 +219,7 @@ def test_a_backup_is_of_one_instant_however_busy_the_database(
         for one in writers:
             one.join()
     assert not failures
-    assert_pass(verify.verify(settings, taken.id, "restore", log=say).checks, at_least=13)
+    assert_pass(operations_verify.verify(settings, taken.id, "restore", log=say).checks, at_least=13)
 
 
 def test_an_account_without_a_superusers_rights(stack: Stack, make_database: MakeDatabase, tmp_path: Path) -> None:

@@ -22,7 +22,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import checks, config, dump, recovery, verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from postgres_stack import STACK, SUPERUSER, Agent, Stack, docker, entries, say, store
 
 DATA = """
@@ -94,11 +98,11 @@ def settings(stack: Stack, tmp_path: Path) -> config.Config:
 def assert_a_normal_run_succeeds(stack: Stack, settings: config.Config, agent: Agent) -> None:
     first = [one.id for one in entries(settings)]
     assert len(first) == 1, "the killed one was published"
-    assert verify.verify(settings, first[0], "checksum", log=say).verdict == checks.PASS
+    assert operations_verify.verify(settings, first[0], "checksum", log=say).verdict == checks.PASS
     code, said, err = agent.run("backup", "database", "--prune")
     assert code == 0, err
     assert [one.id for one in entries(settings)] == [*first, said["id"]]
-    assert verify.verify(settings, said["id"], "archive", log=say).verdict == checks.PASS
+    assert operations_verify.verify(settings, said["id"], "archive", log=say).verdict == checks.PASS
     assert stack.traces() == []
     # What lies in the repository is no backup to anybody, and goes when it is a day old: another host may be writing.
     root = Path(settings.repository["path"])
@@ -178,7 +182,8 @@ def test_a_killed_verification(
 
 RESTORE = """
 import json, sys
-from ansible_collections.lifeboat.dr.plugins.module_utils import config, recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 recovery.restore_database(config.from_mapping(json.loads(sys.argv[1])), sys.argv[2], fresh=False,
                           stamp="20261124_020000", log=print)
 """
@@ -205,7 +210,7 @@ def test_a_killed_restore(stack: Stack, settings: config.Config, tmp_path: Path,
         wait_for(process, reached)
         process.kill()
     assert stack.psql("SELECT count(*) FROM t;", "shop") == ["20001"]
-    done = recovery.restore_database(settings, identity, fresh=False, stamp="20261124_030000", log=say)
+    done = database_recovery.restore_database(settings, identity, fresh=False, stamp="20261124_030000", log=say)
     assert stack.psql("SELECT count(*) FROM t;", "shop") == ["20000"]
     databases = stack.psql("SELECT datname FROM pg_database WHERE datname ~ 'shop' ORDER BY 1;")
     assert databases == ["shop", done["quarantined_database"]]
@@ -215,6 +220,6 @@ def test_a_killed_restore(stack: Stack, settings: config.Config, tmp_path: Path,
 def test_a_swap_that_was_killed_half_way_is_finished(stack: Stack, settings: config.Config) -> None:
     """Closed to connections, sessions ended, killed before the rename: nobody can reach the live database."""
     stack.psql("ALTER DATABASE shop ALLOW_CONNECTIONS false;")
-    recovery.restore_database(settings, entries(settings)[0].id, fresh=False, stamp="20261124_030000", log=say)
+    database_recovery.restore_database(settings, entries(settings)[0].id, fresh=False, stamp="20261124_030000", log=say)
     assert stack.psql("SELECT count(*) FROM t;", "shop") == ["20000"]
     assert stack.psql("SELECT count(*) FROM pg_database WHERE NOT datallowconn;") == ["1"], "template0 alone"

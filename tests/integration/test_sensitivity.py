@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import checks, dump, fingerprint, postgresql, restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump, fingerprint, server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import restore as database_restore
 from postgres_stack import Stack, assert_pass, restore_beside, say
 
 SCHEMA = """
@@ -50,7 +52,7 @@ class Copy:
     """A restored copy, and the fingerprint it should have."""
 
     stack: Stack
-    server: postgresql.Server
+    server: server.Server
     facts: dict[str, Any]
     name: str
 
@@ -66,7 +68,7 @@ def copy(running: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
     running.wipe()
 
 
-def compare(copy: Copy, session: postgresql.Session) -> list[checks.Check]:
+def compare(copy: Copy, session: server.Session) -> list[checks.Check]:
     return fingerprint.compare(copy.facts, fingerprint.take(session, "content"))
 
 
@@ -170,7 +172,7 @@ def test_every_change_is_found_and_named(copy: Copy, change: tuple[str, ...]) ->
 
 def test_a_role_that_is_gone_is_named(copy: Copy) -> None:
     facts = {**copy.facts, "roles": {**copy.facts["roles"], "gone": "y"}}
-    found = restore.compare(copy.server, copy.name, facts, fresh=False)
+    found = database_restore.compare(copy.server, copy.name, facts, fresh=False)
     assert {one.name: one.detail for one in found if one.result != checks.PASS} == {"roles": "gone is missing"}
 
 
@@ -182,8 +184,8 @@ def test_row_counts_alone_miss_a_changed_row_but_no_missing_one(copy: Copy, tmp_
     facts = restore_beside(stack, settings, "counted")
     assert all("hash" not in one for one in facts["tables"].values())
     stack.psql("UPDATE shop.item SET price = 3.01 WHERE id = 3;", "counted")
-    found = restore.compare(copy.server, "counted", facts, fresh=True)
+    found = database_restore.compare(copy.server, "counted", facts, fresh=True)
     assert_pass(found, at_least=7)
     assert "row counts equal" in next(check.detail for check in found if check.name == "tables")
     stack.psql("DELETE FROM shop.item WHERE id = 3;", "counted")
-    assert checks.verdict(restore.compare(copy.server, "counted", facts, fresh=True)) == checks.FAIL
+    assert checks.verdict(database_restore.compare(copy.server, "counted", facts, fresh=True)) == checks.FAIL

@@ -13,9 +13,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import bucket, endpoints, mirror, repository, s3, s3_raw
-from ansible_collections.lifeboat.dr.plugins.module_utils.checks import FAIL, PASS
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError, SpaceError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL, PASS
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, SpaceError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, client, signed
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
 from s3_faults import Call, Fault, Reply, error, faulty
 from s3_servers import JuiceFS, SeaweedFS, Server
 from test_mirror import World
@@ -25,8 +28,8 @@ MakeBucket = Callable[[Server], str]
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "READ_TIMEOUT", 0.5)
-    monkeypatch.setattr(s3_raw, "_PAUSE", 0.01)
+    monkeypatch.setattr(client, "READ_TIMEOUT", 0.5)
+    monkeypatch.setattr(signed, "_PAUSE", 0.01)
 
 
 @pytest.fixture
@@ -84,16 +87,16 @@ def test_a_vault_that_fails(
     with faulty(weed, fault) as proxy:
         config = dataclasses.replace(one.config, vault=dataclasses.replace(one.config.vault, endpoint_url=proxy.url))
         with pytest.raises(kind) as caught:
-            mirror.take(config, log=one.lines.append)
+            take.take(config, log=one.lines.append)
         said = caught.value
         assert subject in said.subject, said
         assert (cause in said.cause, remedy in said.remedy, bool(said.attempted)) == (True, True, True), said
         for value in one.secrets.values():
             assert value not in str(said)
-        assert repository.from_settings(config.repository, {}).published("objects") == [], "half a backup is none"
+        assert repositories.from_settings(config.repository, {}).published("objects") == [], "half a backup is none"
         there = len(list(bucket.objects(one.vault)))
         proxy.fault = lambda call: None
-        manifest = mirror.take(config, log=one.lines.append)
+        manifest = take.take(config, log=one.lines.append)
     assert (manifest.details["objects"], manifest.details["copied"]) == (12, 12 - there), "gone on with, not begun anew"
     assert {key: one.held(row) for key, row in one.listing(manifest).items()} == {
         f"key {number}": b"%d" % number for number in range(12)
@@ -113,7 +116,7 @@ def test_a_server_that_is_tired_for_a_moment_costs_no_backup(one: World, weed: S
 
     with faulty(weed, tired) as proxy:
         config = dataclasses.replace(one.config, vault=dataclasses.replace(one.config.vault, endpoint_url=proxy.url))
-        assert mirror.take(config, log=one.lines.append).details["copied"] == 12
+        assert take.take(config, log=one.lines.append).details["copied"] == 12
     assert sum(method == "PUT" for method, _ in known) == 12
 
 
@@ -122,7 +125,7 @@ def test_a_200_that_kept_nothing_is_found_out(one: World, weed: SeaweedFS) -> No
     with faulty(weed, lambda call: Reply() if call.method == "PUT" and "%203" in call.path else None) as proxy:
         config = dataclasses.replace(one.config, vault=dataclasses.replace(one.config.vault, endpoint_url=proxy.url))
         try:
-            manifest = mirror.take(config, log=one.lines.append)
+            manifest = take.take(config, log=one.lines.append)
         except LifeboatError as exc:
             assert "key 3" in str(exc)
         else:
@@ -136,7 +139,7 @@ def test_a_source_whose_clock_is_off(one: World, weed: SeaweedFS) -> None:
     with faulty(weed, lambda call: Reply(clock=-1200.0)) as proxy:
         objects = dataclasses.replace(one.config.objects, endpoint_url=proxy.url)
         with pytest.raises(UsageError, match=r"its clock is -1[12]\d\d s off this host's.*timedatectl"):
-            mirror.take(dataclasses.replace(one.config, objects=objects), log=one.lines.append)
+            take.take(dataclasses.replace(one.config, objects=objects), log=one.lines.append)
 
 
 def test_a_source_that_breaks_off_in_the_middle_of_an_object(one: World, weed: SeaweedFS) -> None:
@@ -144,7 +147,7 @@ def test_a_source_that_breaks_off_in_the_middle_of_an_object(one: World, weed: S
     short = Reply(body="1", kind="application/octet-stream")
     with faulty(weed, when(lambda call: "key%2011" in call.path and "tagging" not in call.path, short)) as proxy:
         objects = dataclasses.replace(one.config.objects, endpoint_url=proxy.url)
-        manifest = mirror.take(dataclasses.replace(one.config, objects=objects), log=one.lines.append)
+        manifest = take.take(dataclasses.replace(one.config, objects=objects), log=one.lines.append)
     assert [row["key"] for row in manifest.details["unheld"]] == ["key 11"]
     assert "key 11" not in one.listing(manifest)
 
@@ -153,7 +156,7 @@ def test_a_web_page_in_place_of_tags(one: World, weed: SeaweedFS) -> None:
     with faulty(weed, when(lambda call: "tagging" in call.path, Reply(body="<p>sign in<br>"))) as proxy:
         objects = dataclasses.replace(one.config.objects, endpoint_url=proxy.url)
         with pytest.raises(LifeboatError, match=r"read the tags \('key .*the server answered what is not S3's: no XML"):
-            mirror.take(dataclasses.replace(one.config, objects=objects), log=one.lines.append)
+            take.take(dataclasses.replace(one.config, objects=objects), log=one.lines.append)
 
 
 # --- preflight ---

@@ -26,21 +26,15 @@ import builders
 import conftest
 import pytest
 import s3_servers
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    bucket,
-    copier,
-    listing,
-    mirror,
-    mirror_guard,
-    mirror_mc,
-    repository,
-    s3_raw,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Bucket
-from ansible_collections.lifeboat.dr.plugins.module_utils.checks import FAIL, PASS
-from ansible_collections.lifeboat.dr.plugins.module_utils.config import Config
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError, LockedError, UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL, PASS
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, LockedError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import guard, listing, mc, take
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, copier, signed
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets
 from s3_servers import JuiceFS, SeaweedFS, Server
 
 MakeBucket = Callable[[Server], str]
@@ -76,16 +70,16 @@ class World:
         self.secrets |= {f"{whose}_secret_key": one.secret_key for whose, one in keys.items()}
         self.config: Config = dataclasses.replace(made, secrets=self.secrets)
         self.lines: list[str] = []
-        self.source, self.vault = bucket.source(self.config), bucket.vault(self.config)
+        self.source, self.vault = buckets.source(self.config), buckets.vault(self.config)
 
     def take(self, **options: Any) -> Manifest:
-        return mirror.take(self.config, log=self.lines.append, **options)
+        return take.take(self.config, log=self.lines.append, **options)
 
     def database(self, at: datetime | None = None) -> str:
         return builders.publish(self.root, at or datetime.now(timezone.utc)).id
 
     def listing(self, manifest: Manifest) -> dict[str, dict[str, Any]]:
-        repo = repository.from_settings(self.config.repository, {})
+        repo = repositories.from_settings(self.config.repository, {})
         with repo.open("objects", manifest.id, listing.NAME) as file:
             return {one["key"]: one for one in listing.read(file, manifest.id)}
 
@@ -150,11 +144,11 @@ def test_hostile_keys_there_and_back(
     assert unheld <= {"a\\b", "back\\"}, manifest.details["unheld"]
     assert bool(unheld) == any(line.startswith("WARNING: the vault does not hold") for line in one.lines)
     target = other(one, weed, make_bucket)
-    done = mirror.copy_back(one.config, known.values(), target, log=one.lines.append)
+    done = take.copy_back(one.config, known.values(), target, log=one.lines.append)
     assert (done["copied"], done["failed"]) == (len(known), [])
     for key in known:
         assert body_of(target, key) == body_of(one.source, key), key
-    assert [one.result for one in mirror.verify_objects(one.config, known.values(), target)] == [PASS] * 3
+    assert [one.result for one in take.verify_objects(one.config, known.values(), target)] == [PASS] * 3
 
 
 def test_what_an_object_is_beside_its_bytes(
@@ -184,11 +178,11 @@ def test_what_an_object_is_beside_its_bytes(
     assert {name: ours.headers[name] for name in HEADERS} == HEADERS
     assert copier.facts(one.vault, "a") == ours
     target = other(one, weed, make_bucket)
-    assert mirror.copy_back(one.config, known.values(), target, log=one.lines.append)["copied"] == 3
+    assert take.copy_back(one.config, known.values(), target, log=one.lines.append)["copied"] == 3
     for key in known:
         assert copier.facts(target, key) == copier.facts(one.source, key)
     assert body_of(target, "large") == large
-    again = mirror.copy_back(one.config, known.values(), target, log=one.lines.append)
+    again = take.copy_back(one.config, known.values(), target, log=one.lines.append)
     assert (again["copied"], again["skipped"]) == (0, 3)
     # Nothing to do is nothing done, for a multipart object and for one with headers too.
     assert one.take().details["copied"] == 0
@@ -312,10 +306,11 @@ def test_the_change_guard(world: MakeWorld) -> None:
 
 SCRIPT = """
 import dataclasses, json, sys
-from ansible_collections.lifeboat.dr.plugins.module_utils import config, mirror
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 said = json.load(sys.stdin)
 one = config.from_mapping(said["settings"], said["secrets"])
-print(mirror.take(one, log=lambda line: print(line, flush=True)).details["copied"])
+print(take.take(one, log=lambda line: print(line, flush=True)).details["copied"])
 """
 
 
@@ -356,7 +351,7 @@ def test_killed_and_taken_up_again(world: MakeWorld) -> None:
     total = 400
     for number in range(total):
         one.put(f"{number:03}", os.urandom(2000))
-    journal = one.config.state / mirror.JOURNAL
+    journal = one.config.state / take.JOURNAL
     process = started(one, bandwidth="150k", transfers=4)
     deadline = time.monotonic() + 30
     while not journal.exists() or journal.read_text().count("\n") < 50:
@@ -382,7 +377,7 @@ def test_killed_and_taken_up_again(world: MakeWorld) -> None:
     # A few were copied, and the kill came before their line was written: compared, not read again.
     assert sum(not row["sha256"] for row in known.values()) <= 8
     assert not journal.exists()
-    assert [check.result for check in mirror.verify_objects(one.config, known.values(), one.source)] == [PASS] * 3
+    assert [check.result for check in take.verify_objects(one.config, known.values(), one.source)] == [PASS] * 3
 
 
 def test_a_lost_repository_copies_nothing_again(world: MakeWorld, tmp_path: Path) -> None:
@@ -421,7 +416,7 @@ def test_a_verification_sees_every_change(
     headers = {"cache-control": "no-store", "x-amz-meta-own": "1", "x-amz-tagging": "t=1"}
     one.put("b", b"hello", headers)
     known = one.listing(one.take())
-    assert [row.result for row in mirror.verify_objects(one.config, known.values(), one.source)] == [PASS] * 3
+    assert [row.result for row in take.verify_objects(one.config, known.values(), one.source)] == [PASS] * 3
     if change == "drop":
         one.delete("b")
     elif change in ("longer", "flip"):
@@ -429,7 +424,7 @@ def test_a_verification_sees_every_change(
     elif change is not None:
         lost = {"header": "cache-control", "meta": "x-amz-meta-own", "tags": "x-amz-tagging"}[change]
         one.put("b", b"hello", {name: value for name, value in headers.items() if name != lost})
-    found = {row.name: row for row in mirror.verify_objects(one.config, known.values(), one.source)}
+    found = {row.name: row for row in take.verify_objects(one.config, known.values(), one.source)}
     failed = {name for name, row in found.items() if row.result != PASS}
     # Other bytes have another ETag, and with another size they are no copy: each is seen twice.
     twice = {"longer": {"objects", "bytes"}, "flip": {"objects", "bytes"}}
@@ -438,10 +433,10 @@ def test_a_verification_sees_every_change(
         assert found[check].result == FAIL
         assert said in found[check].detail
     target = other(one, weed, make_bucket)
-    assert mirror.copy_back(one.config, known.values(), target, log=one.lines.append)["copied"] == 2
-    repaired = mirror.copy_back(one.config, known.values(), one.source, log=one.lines.append)
+    assert take.copy_back(one.config, known.values(), target, log=one.lines.append)["copied"] == 2
+    repaired = take.copy_back(one.config, known.values(), one.source, log=one.lines.append)
     assert repaired["copied"] == (1 if change else 0)
-    assert [row.result for row in mirror.verify_objects(one.config, known.values(), one.source)] == [PASS] * 3
+    assert [row.result for row in take.verify_objects(one.config, known.values(), one.source)] == [PASS] * 3
 
 
 def test_a_sample_says_that_it_is_one(world: MakeWorld) -> None:
@@ -449,10 +444,10 @@ def test_a_sample_says_that_it_is_one(world: MakeWorld) -> None:
     for number in range(10):
         one.put(f"{number}")
     known = one.listing(one.take())
-    found = {row.name: row for row in mirror.verify_objects(one.config, known.values(), one.source, 3)}
+    found = {row.name: row for row in take.verify_objects(one.config, known.values(), one.source, 3)}
     assert found["objects"].detail.startswith("all 10 objects are there")
     assert found["bytes"].detail.startswith("3 of 10 objects were read")
-    none = {row.name: row for row in mirror.verify_objects(one.config, known.values(), one.source, 0)}
+    none = {row.name: row for row in take.verify_objects(one.config, known.values(), one.source, 0)}
     assert none["bytes"].result == "COULD_NOT_VERIFY"
 
 
@@ -463,7 +458,7 @@ def test_a_version_that_is_gone_from_the_vault(world: MakeWorld, weed: SeaweedFS
     known = one.listing(one.take())
     one.vault.client.delete_object(Bucket=one.vault.name, Key="a", VersionId=known["a"]["vault_version"])
     target = other(one, weed, make_bucket)
-    done = mirror.copy_back(one.config, known.values(), target, log=one.lines.append)
+    done = take.copy_back(one.config, known.values(), target, log=one.lines.append)
     assert (done["copied"], done["failed"]) == (1, [{"key": "a", "why": "it is listed and not there"}])
     # The next mirror heals the vault.
     assert one.take().details["copied"] == 1
@@ -475,7 +470,7 @@ def test_damage_in_the_vault_is_not_restored(world: MakeWorld, weed: SeaweedFS, 
     row = one.listing(one.take())["a"]
     target = other(one, weed, make_bucket)
     wrong = {**row, "sha256": hashlib.sha256(b"hellp").hexdigest()}
-    done = mirror.copy_back(one.config, [wrong], target, log=one.lines.append)
+    done = take.copy_back(one.config, [wrong], target, log=one.lines.append)
     assert "SHA-256 differs" in done["failed"][0]["why"]
     assert list(bucket.objects(target)) == []
 
@@ -487,7 +482,7 @@ def test_what_a_mirror_refuses(world: MakeWorld) -> None:
     def refuse(said: str, kind: type[LifeboatError] = UsageError, **changes: Any) -> None:
         made = dataclasses.replace(one.config, **changes)
         with pytest.raises(kind) as caught:
-            mirror.take(made, log=one.lines.append)
+            take.take(made, log=one.lines.append)
         assert said in str(caught.value)
         for value in one.secrets.values():
             assert value not in str(caught.value).replace(one.secrets["objects_access_key"], "")
@@ -541,24 +536,24 @@ class Cut:
 
 
 def test_the_network_cut_in_mid_upload(world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_raw, "_PAUSE", 0.01)
+    monkeypatch.setattr(signed, "_PAUSE", 0.01)
     one = world()
     one.put("large", os.urandom(30 << 20))
     one.put("small", b"x")
     there = Cut(int(one.vault.endpoint_url.rpartition(":")[2]), 20 << 20)
     cut = dataclasses.replace(one.config, vault=dataclasses.replace(one.config.vault, endpoint_url=there.url))
     with pytest.raises(LifeboatError, match="Check endpoint_url, the route and the firewall"):
-        mirror.take(cut, log=one.lines.append)
+        take.take(cut, log=one.lines.append)
     there.close()
     assert "large" not in {version.key for version in bucket.versions(one.vault)}, "half an object"
     # The abort was cut off as well: what lies there is swept a day later, and not before.
     now = datetime.now(timezone.utc)
-    assert mirror_guard.sweep(one.vault, timedelta(days=1), now) == []
-    assert mirror_guard.sweep(one.vault, timedelta(days=1), now + timedelta(days=2)) == ["large"]
-    assert mirror_guard.sweep(one.vault, timedelta(days=1), now + timedelta(days=2)) == []
+    assert guard.sweep(one.vault, timedelta(days=1), now) == []
+    assert guard.sweep(one.vault, timedelta(days=1), now + timedelta(days=2)) == ["large"]
+    assert guard.sweep(one.vault, timedelta(days=1), now + timedelta(days=2)) == []
     known = one.listing(one.take())
     assert set(known) == {"large", "small"}
-    assert [row.result for row in mirror.verify_objects(one.config, known.values(), one.source)] == [PASS] * 3
+    assert [row.result for row in take.verify_objects(one.config, known.values(), one.source)] == [PASS] * 3
 
 
 def test_by_the_minio_client(world: MakeWorld, witness: None) -> None:
@@ -567,7 +562,7 @@ def test_by_the_minio_client(world: MakeWorld, witness: None) -> None:
     for number in range(10):
         one.put(f"{number}", b"x" * number, HEADERS | {"x-amz-tagging": "t=1"})
     manifest = one.take()
-    assert (manifest.details["consistency"], manifest.details["why"]) == ("eventual", mirror_mc.BY_MC)
+    assert (manifest.details["consistency"], manifest.details["why"]) == ("eventual", mc.BY_MC)
     assert manifest.details["weaknesses"]
     known = one.listing(manifest)
     assert len(known) == 10
@@ -597,7 +592,7 @@ def test_with_no_more_than_the_writers_key(tmp_path: Path, weed: SeaweedFS, make
         manifest = one.take(override=True)
         assert (manifest.details["copied"], manifest.details["removed"]) == (1, 1)
         known = one.listing(manifest)
-        found = mirror.verify_objects(one.config, known.values(), one.source)
+        found = take.verify_objects(one.config, known.values(), one.source)
         assert [row.result for row in found] == [PASS] * 3
     finally:
         s3_servers.wipe(weed.client, name)

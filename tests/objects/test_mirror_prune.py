@@ -15,10 +15,13 @@ from typing import Any
 
 import conftest
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import bucket, mirror_prune, prune, repository
-from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Manifest
-from ansible_collections.lifeboat.dr.plugins.module_utils.mirror_prune import Pruned
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects_compare import Point
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import prune as mirror_prune
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.prune import Pruned
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
 from s3_servers import SeaweedFS, Server
 from test_mirror import World
 
@@ -36,7 +39,7 @@ def one(tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket) -> World:
 
 
 def point(world: World, taken: Manifest) -> Point:
-    return Point(repository.from_settings(world.config.repository, {}), taken)
+    return Point(repositories.from_settings(world.config.repository, {}), taken)
 
 
 def versions(world: World) -> dict[str, list[str]]:
@@ -157,10 +160,10 @@ def test_a_key_that_may_not_delete_versions(tmp_path: Path, weed: SeaweedFS, mak
 def test_retention_does_it_and_only_where_it_knows_what_is_needed(one: World) -> None:
     history(one)
     late = datetime.now(timezone.utc) + 40 * DAY
-    store = repository.from_settings(one.config.repository, {})
+    store = repositories.from_settings(one.config.repository, {})
 
     def retain(dry_run: bool = False) -> dict[str, Any]:
-        return prune.prune(one.config, now=late, dry_run=dry_run, log=one.lines.append)
+        return operations_prune.prune(one.config, now=late, dry_run=dry_run, log=one.lines.append)
 
     whole = versions(one)
     assert retain()["versions"] == {"deleted": 0, "bytes": 0, "waits": ""}, "no mirror since: the window stands still"

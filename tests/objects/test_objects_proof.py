@@ -11,18 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    bucket,
-    checks,
-    config,
-    lock,
-    mirror,
-    objects_proof,
-    repository,
-    verify,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.config import Config
-from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import proof as objects_proof
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets
 from s3_servers import SeaweedFS, Server
 
 MakeBucket = Callable[[Server], str]
@@ -63,11 +61,11 @@ def settings(weed: SeaweedFS, make_bucket: MakeBucket, tmp_path: Path, monkeypat
 
 @pytest.fixture
 def taken(settings: Config) -> Manifest:
-    return mirror.take(settings, log=lambda _: None)
+    return take.take(settings, log=lambda _: None)
 
 
-def prove(settings: Config, level: str = "restore", **more: Any) -> verify.Result:
-    return verify.verify(settings, "latest", level, log=lambda _: None, **more)
+def prove(settings: Config, level: str = "restore", **more: Any) -> operations_verify.Result:
+    return operations_verify.verify(settings, "latest", level, log=lambda _: None, **more)
 
 
 def left(weed: SeaweedFS) -> list[str]:
@@ -89,13 +87,13 @@ def test_an_intact_one_passes_and_nothing_stays(weed: SeaweedFS, settings: Confi
     sampled = prove(settings, sample=2)
     assert sampled.verdict == checks.PASS
     assert "2 of 4 objects, drawn by lot, into a bucket of their own" in [one.detail for one in sampled.checks]
-    repo = repository.from_settings(settings.repository, {})
-    (found,) = verify.catalog.entries(repo, "objects", "shop")
+    repo = repositories.from_settings(settings.repository, {})
+    (found,) = operations_verify.catalog.entries(repo, "objects", "shop")
     assert found.proven_at
 
 
 def versions(settings: Config, key: str) -> list[bucket.Version]:
-    return [one for one in bucket.versions(bucket.vault(settings), key) if not one.deleted]
+    return [one for one in bucket.versions(buckets.vault(settings), key) if not one.deleted]
 
 
 def lose_version(weed: SeaweedFS, settings: Config) -> None:
@@ -166,7 +164,7 @@ def test_a_vault_that_does_not_answer_proves_nothing(settings: Config, taken: Ma
 @pytest.fixture
 def writer(weed: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A key that may make no bucket."""
-    from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Bucket
+    from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
     from botocore.exceptions import ClientError
 
     real = Bucket.client.func(Bucket("x", weed.url, "", "", weed.access_key, weed.secret_key))  # type: ignore[attr-defined]
@@ -189,7 +187,7 @@ def test_a_key_that_may_make_no_bucket(settings: Config, taken: Manifest, writer
 def test_what_a_killed_verification_left_is_removed(weed: SeaweedFS, settings: Config, taken: Manifest) -> None:
     with (
         pytest.raises(KeyboardInterrupt),
-        objects_proof._scratch(settings, bucket.vault(settings), lambda _: None) as made,
+        objects_proof._scratch(settings, buckets.vault(settings), lambda _: None) as made,
     ):
         raise KeyboardInterrupt
     assert made.name not in left(weed), "interrupted, it cleans up"

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 import s3_servers
-from ansible_collections.lifeboat.dr.plugins.module_utils import probe
-from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Bucket
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.probe import MISSING, SUPPORTED, UNKNOWN
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import probe
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault.probe import MISSING, SUPPORTED, UNKNOWN
 from conftest import BUCKETS, WRITER, MakeBucket
 from s3_servers import JuiceFS, SeaweedFS, Server
 

@@ -12,17 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    config,
-    mirror,
-    objects_plan,
-    objects_recovery,
-    recovery,
-    runtime,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import IntegrityError
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects_choose import Request
-from ansible_collections.lifeboat.dr.plugins.module_utils.runtime import DataMount, ServiceState
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import Request
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import wait
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, ServiceState
 from s3_servers import SeaweedFS, Server, seaweedfs, wipe
 
 MakeBucket = Callable[[Server], str]
@@ -127,7 +125,7 @@ class Case:
 
     def backup(self) -> dict[str, Any]:
         """Mirror, and return what the bucket was."""
-        self.id = mirror.take(self.config, log=self.said.append).id
+        self.id = take.take(self.config, log=self.said.append).id
         return portrait(self.client, self.bucket)
 
     def plan(self, **request: Any) -> dict[str, Any]:
@@ -155,7 +153,7 @@ def make(
     tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Case]:
     def made(source: Server, ours: bool = False) -> Case:
-        monkeypatch.setattr(recovery, "PATIENCE_WHEN_EXITED", 0.0)
+        monkeypatch.setattr(wait, "PATIENCE_WHEN_EXITED", 0.0)
         bucket = "uploads" if ours else make_bucket(source)
         if ours:  # the server goes with all that is in it
             source.client.create_bucket(Bucket=bucket)

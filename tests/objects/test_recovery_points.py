@@ -19,8 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import cli, config, copies, lock, points, repository
-from ansible_collections.lifeboat.dr.plugins.module_utils.sources import Sources
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points, repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from builders import publish, publish_objects
 from s3_servers import SeaweedFS, Server, seaweedfs
 
@@ -171,7 +174,7 @@ def test_retention_removes_every_version_in_the_vault(host: Host) -> None:
     past = datetime.now(timezone.utc) - timedelta(days=3)
     first = publish(host.root, past)
     objects = publish_objects(host.root, past, of=first)
-    repo = repository.from_settings(host.config.repository, {})
+    repo = repositories.from_settings(host.config.repository, {})
     point, _ = points.seal(host.config, repo, now=past, log=lambda _: None)
     copies.catch_up(host.config, log=lambda _: None)
     assert copies.send_points(host.config, log=lambda _: None) == ()

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import s3_versions
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import IntegrityError
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository_s3 import S3Repository
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.s3 import S3Repository
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import versions as s3_versions
 from s3_servers import SeaweedFS, Server
 
 MakeBucket = Callable[[Server], str]

@@ -13,9 +13,12 @@ from typing import Any
 import builders
 import pytest
 import s3_servers
-from ansible_collections.lifeboat.dr.plugins.module_utils import config, mirror, repository, vault
-from ansible_collections.lifeboat.dr.plugins.module_utils.config import Config
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import vault
 from botocore.exceptions import ClientError
 from conftest import BUCKETS, PLAIN, WRITER, MakeBucket
 from s3_servers import ALIAS, JuiceFS, SeaweedFS, Server
@@ -311,17 +314,17 @@ def test_the_writers_policy_suffices_for_mirrors_and_copies(
     vault.ensure(one, access_key=weed.access_key, secret_key=weed.secret_key)
     for key in ("a", "b c", "d/e"):
         gateway.client.put_object(Bucket=uploads, Key=key, Body=b"1", Tagging="x=y")
-    first = mirror.take(one, log=print)
+    first = take.take(one, log=print)
     gateway.client.delete_object(Bucket=uploads, Key="a")
     gateway.client.put_object(Bucket=uploads, Key="b c", Body=b"two")
-    second = mirror.take(one, log=print, override=True)
+    second = take.take(one, log=print, override=True)
     assert [(done.details["objects"], done.details["unheld"]) for done in (first, second)] == [(3, []), (2, [])]
     held = weed.client.list_object_versions(Bucket=OBJECTS)
     assert sorted(found["Key"] for found in held["Versions"]) == ["a", "b c", "b c", "d/e"]
 
     settings = {"type": "s3", "bucket": REPOSITORY, "endpoint_url": weed.url, "staging_root": str(tmp_path / "staging")}
     keys = {"s3_access_key": WRITER["access_key"], "s3_secret_key": WRITER["secret_key"]}
-    repo = repository.from_settings(settings, keys)
+    repo = repositories.from_settings(settings, keys)
     repo.check(writable=True)
     with repo.stage("database", "db_backup_20261124_020000") as staging:
         (staging.path / "dump").write_bytes(b"1" * 1000)

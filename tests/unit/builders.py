@@ -14,18 +14,14 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    catalog,
-    checks,
-    config,
-    manifest,
-    pipeline,
-    repository,
-    verify,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Artefact, Manifest
-from ansible_collections.lifeboat.dr.plugins.module_utils.pipeline import Command, Finished
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, pipeline
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command, Finished
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base as repository_base
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, manifest, repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=timezone.utc)
 FACTS = {"roles": {"postgres": "1"}, "tables": {"public.t": {"rows": 500, "hash": "1"}}}
@@ -164,12 +160,12 @@ def publish_config(root: Path, taken_at: datetime = NOW, **details: Any) -> Mani
 
 def prove(root: Path, one: Manifest, verdict: str = checks.PASS, level: str = "restore", at: datetime = NOW) -> None:
     """Leave the record of a verification."""
-    result = verify.Result(one.id, level, (checks.Check("tables", verdict, "x"),), at, at)
-    verify.keep(store(root), one, result)
+    result = operations_verify.Result(one.id, level, (checks.Check("tables", verdict, "x"),), at, at)
+    operations_verify.keep(store(root), one, result)
 
 
-def store(root: Path) -> repository.Repository:
-    return repository.from_settings({"type": "local", "path": str(root / "backup")}, {})
+def store(root: Path) -> repository_base.Repository:
+    return repositories.from_settings({"type": "local", "path": str(root / "backup")}, {})
 
 
 def entries(root: Path, stack: str = "shop") -> list[catalog.Entry]:

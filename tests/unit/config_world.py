@@ -17,16 +17,14 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    config,
-    config_backup,
-    config_restore,
-    crypto,
-    pipeline,
-    runtime,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Manifest
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import Repository
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import pipeline
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import backup as configuration_backup
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import Repository
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
 from builders import store
 from fake_age import install
 
@@ -45,7 +43,7 @@ def keys(path: Path) -> tuple[str, str]:
     install()
     text = subprocess.run(["age-keygen"], capture_output=True, text=True, check=True).stdout
     del path
-    return text, crypto.recipients_of(text)[0]
+    return text, age.recipients_of(text)[0]
 
 
 class World:
@@ -72,7 +70,7 @@ class World:
         monkeypatch.setattr(pipeline, "probe", self.probe)
         monkeypatch.setattr(pipeline, "output", self.output)
         monkeypatch.setattr(pipeline, "run", self.run)
-        monkeypatch.setattr(config_backup, "CRON", str(root / "cron.d"))
+        monkeypatch.setattr(configuration_backup, "CRON", str(root / "cron.d"))
         monkeypatch.setattr(runtime.ComposeRuntime, "images", lambda _: dict.fromkeys(self.images, "web@sha256:2"))
         monkeypatch.setattr(runtime.ComposeRuntime, "state", self.state)
 
@@ -89,7 +87,7 @@ class World:
         return config.from_mapping(settings, {"vault_secret_key": PLANTED})
 
     def take(self, **changes: Any) -> Manifest:
-        return config_backup.take(self.configured(**changes), log=self.lines.append, directory=self.etc)
+        return configuration_backup.take(self.configured(**changes), log=self.lines.append, directory=self.etc)
 
     @property
     def repo(self) -> Repository:
@@ -98,8 +96,8 @@ class World:
     def folder(self, one: Manifest) -> Path:
         return self.root / "backup" / "config" / one.id
 
-    def extract(self, one: Manifest, name: str = "out", key: str = "") -> config_restore.Extracted:
-        return config_restore.extract(self.repo, one.id, self.root / name, key=key, log=self.lines.append)
+    def extract(self, one: Manifest, name: str = "out", key: str = "") -> configuration_restore.Extracted:
+        return configuration_restore.extract(self.repo, one.id, self.root / name, key=key, log=self.lines.append)
 
     # The engine.
 

@@ -17,8 +17,8 @@ import pytest
 from ansible.module_utils import _internal
 from ansible.module_utils.common import warnings
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.lifeboat.dr.plugins.module_utils import lock, pipeline
-from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import parse_time
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, pipeline
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import parse_time
 from builders import Run, Runner, settings
 
 

@@ -11,9 +11,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import evidence
-from ansible_collections.lifeboat.dr.plugins.module_utils.checks import PASS, Check
-from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import format_time
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import PASS, Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import format_time
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
 from builders import NOW, make_config
 
 HOSTILE = "</style></script><script>alert(1)</script><img src=x onerror=alert(1)>\"'`|](javascript:x) ![i](//x) @all $(x) \x1b[2J\u202eevil\u200b\nnew line\t日本語 " + "w" * 90  # fmt: skip
@@ -56,7 +56,7 @@ def record(
         "results": checks, "now": start + timedelta(seconds=seconds + 5), "versions": {"ansible": "2.19.4", "images": {"db": "postgres:17@sha256:" + "a1" * 32}},
     }  # fmt: skip
     size = {"production_database_bytes": 40_000_000_000}
-    return evidence.build(make_config(root, evidence=size), **{**plain, **changes})
+    return evidence_record.build(make_config(root, evidence=size), **{**plain, **changes})
 
 
 def drill(
@@ -71,7 +71,7 @@ def drill(
         "rpo_target_seconds": 86400, "evidence": [],
     }  # fmt: skip
     made = record(root, days, scenario=scenario, seconds=seconds, reason="quarterly drill")
-    return evidence.of_drill(
+    return evidence_record.of_drill(
         make_config(root), made, scenario=scenario, reason="quarterly drill", operator="mika", drill={**given, **changes},
         target=made["target_seconds"], now=start + timedelta(seconds=seconds + 6),
     )  # fmt: skip
@@ -83,7 +83,7 @@ def proof(root: Path, days: float, result: str = PASS, level: str = "restore") -
         "id": "db_backup_20261124_020000", "verdict": result, "taken_at": format_time(end), "size": 81_900_000,
         "started_at": format_time(end - timedelta(seconds=30)), "finished_at": format_time(end),
     }  # fmt: skip
-    return evidence.of_verification(
+    return evidence_record.of_verification(
         make_config(root), identity=part["id"], level=level, results=[Check("tables", result, "20 tables")], parts=[part],
         started=end - timedelta(seconds=30), finished=end,
     )  # fmt: skip
@@ -95,7 +95,7 @@ def kept(one: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 def resealed(one: dict[str, Any]) -> dict[str, Any]:
-    return {**one, "seal": evidence.seal({key: value for key, value in one.items() if key != "seal"})}
+    return {**one, "seal": evidence_record.seal({key: value for key, value in one.items() if key != "seal"})}
 
 
 def hostile(root: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import github_schema
-from ansible_collections.lifeboat.dr.plugins.module_utils.github import Client
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools.github import Client
 
 sys.path.insert(0, str(github_schema.FORGE))
 import forge as stand_in  # a program of the lab, not a package

@@ -16,12 +16,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Optional
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import bucket, manifest, objects_compare
-from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Version
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.listing import NAME as LISTING
-from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Artefact, Manifest
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects_compare import Point
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import NAME as LISTING
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import compare
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Version
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets
 from botocore.exceptions import ClientError
 from builders import NOW, store
 
@@ -162,13 +166,13 @@ class World:
     def __init__(self, monkeypatch: Any) -> None:
         self.live = FakeBucket()
         self.vault = FakeBucket("uploads-backup", endpoint_url="http://vault.invalid:9000")
-        monkeypatch.setattr(bucket, "source", lambda config: self.live)
-        monkeypatch.setattr(bucket, "vault", lambda config: self.vault)
+        monkeypatch.setattr(buckets, "source", lambda config: self.live)
+        monkeypatch.setattr(buckets, "vault", lambda config: self.vault)
         monkeypatch.setattr(bucket, "objects", self.listed)
-        monkeypatch.setattr(objects_compare, "_impatient", lambda one: one.client)
+        monkeypatch.setattr(compare, "_impatient", lambda one: one.client)
         # Headers and tags: those of the vault are the key's own, unless a test says that somebody changed them.
         self.retagged: set[str] = set()
-        monkeypatch.setattr(objects_compare.copier, "facts", self.facts)
+        monkeypatch.setattr(compare.copier, "facts", self.facts)
         monkeypatch.setattr(bucket, "versions", lambda one, prefix="": iter(one.held))
         monkeypatch.setattr(bucket, "versioning", lambda one: one.settings.get("versioning") or "")
 
@@ -192,7 +196,7 @@ class World:
 
 def line(key: str, one: Object) -> dict[str, Any]:
     return {
-        "key": key, "size": len(one.body), "etag": one.tag, "modified": manifest.format_time(one.modified),
+        "key": key, "size": len(one.body), "etag": one.tag, "modified": clock.format_time(one.modified),
         "version": f"s-{key}", "vault_version": f"v-{key}", "vault_etag": one.tag, "sha256": None,
     }  # fmt: skip
 

@@ -13,13 +13,15 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
+import layers
 import pytest
 from ansible_collections.lifeboat.dr.plugins.modules import agent
 
 ROOT = Path(__file__).resolve().parents[2]
-CORE = sorted(path for path in (ROOT / "plugins/module_utils").glob("*.py"))
+CORE = sorted(layers.CORE.rglob("*.py"))
 MODULES = sorted((ROOT / "plugins/modules").glob("*.py"))
 
 
@@ -28,13 +30,33 @@ def members(content: bytes) -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def test_it_holds_every_core_file_as_it_is() -> None:
-    """A new file of plugins/module_utils must be named in plugins/modules/agent.py; module.py alone is Ansible's."""
+def carried() -> set[str]:
+    """What the command imports, computed here by other means than the agent's own."""
+    return {f"lifeboat/{name}.py" for name in layers.closure(layers.graph(), "command/cli")}
+
+
+def test_it_holds_what_the_command_imports_as_it_is() -> None:
     inside = members(agent.build(sys.executable))
-    expected = {f"lifeboat/{path.name}": path.read_bytes() for path in CORE if path.name != "module.py"}
-    sources = [*expected, "__main__.py", "lifeboat/__init__.py"]
-    assert sorted(inside) == sorted([*sources, *(f"{name}c" for name in sources)])
+    expected = {name: (layers.CORE / name[len("lifeboat/") :]).read_bytes() for name in carried()}
+    markers = {f"lifeboat/{layers.package(name[len('lifeboat/') :])}/__init__.py": b"" for name in expected}
+    expected.update({**markers, "lifeboat/__init__.py": b"", "__main__.py": agent.MAIN})
+    assert sorted(inside) == sorted([*expected, *(f"{name}c" for name in expected)])
     assert {name: inside[name] for name in expected} == expected
+
+
+def faults(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith("lifeboat/drill/faults/")]
+
+
+def test_no_fault_goes_to_a_host_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What breaks a stack is sent to hosts marked for drills, by the modules of a drill alone."""
+    assert faults(agent.sources()) == []
+    real = agent.source_of
+    planted = "\n\ndef late():\n    from ..drill.faults import database\n"
+    monkeypatch.setattr(
+        agent, "source_of", lambda name: (real(name) or "") + planted if name.endswith(".cli") else real(name)
+    )
+    assert "lifeboat/drill/faults/database.py" in faults(agent.sources())
 
 
 def test_each_file_is_compiled_for_its_interpreter_and_asks_for_no_check() -> None:
@@ -61,7 +83,9 @@ def test_its_inputs_are_the_sources_the_interpreter_and_its_version() -> None:
     others = [
         agent.inputs(files, "/opt/python", magic),
         agent.inputs(files, sys.executable, "610d0d0a"),
-        agent.inputs({**files, "lifeboat/cli.py": files["lifeboat/cli.py"] + b"\n"}, sys.executable, magic),
+        agent.inputs(
+            {**files, "lifeboat/command/cli.py": files["lifeboat/command/cli.py"] + b"\n"}, sys.executable, magic
+        ),
         agent.inputs({**files, "lifeboat/new.py": b""}, sys.executable, magic),
     ]
     assert len({asked, *others}) == 5
@@ -110,8 +134,12 @@ def test_it_runs(tmp_path: Path, python: str) -> None:
     )
     assert empty.returncode == 2
     assert "no stack is configured" in empty.stderr
-    everything = "import sys; sys.path.insert(0, sys.argv[1])\nfor name in sys.argv[2:]: __import__('lifeboat.' + name)"
-    names = [one.stem for one in CORE if one.name not in ("module.py", "s3.py", "repository_s3.py")]
+    everything = "import sys; sys.path.insert(0, sys.argv[1])\nfor name in sys.argv[2:]: __import__(name)"
+    names = [
+        name.removesuffix(".py").replace("/", ".")
+        for name in sorted(carried())
+        if not name.endswith(("s3/client.py", "s3/signed.py", "repository/s3.py"))
+    ]
     subprocess.run([python, "-W", "error", "-c", everything, str(path), *names], check=True)
 
 
@@ -159,7 +187,7 @@ def test_another_version_of_python_means_sources(tmp_path: Path) -> None:
 
 def test_boto3_is_needed_only_where_s3_is_spoken() -> None:
     """On a host with a local repository nobody installs it."""
-    script = "import sys; sys.modules['boto3'] = sys.modules['botocore'] = None\nimport ansible_collections.lifeboat.dr.plugins.module_utils.cli"
+    script = "import sys; sys.modules['boto3'] = sys.modules['botocore'] = None\nimport ansible_collections.lifeboat.dr.plugins.module_utils.command.cli"
     path = next(one for one in sys.path if one.endswith(".ansible/collections"))
     subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": path}, check=True)
 
@@ -196,7 +224,7 @@ def newer(tree: ast.Module) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", [*CORE, *MODULES], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*CORE, *MODULES], ids=lambda path: "/".join(path.parts[-2:]))
 def test_nothing_newer_than_python_3_9(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
     tree = ast.parse(source, feature_version=(3, 9))

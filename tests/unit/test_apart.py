@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import apart
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import apart
 from builders import make_config
 
 NAMES = {

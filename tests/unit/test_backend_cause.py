@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import backend_cause, backend_facts
-from ansible_collections.lifeboat.dr.plugins.module_utils.backend_cause import classify, next_step
-from ansible_collections.lifeboat.dr.plugins.module_utils.backend_facts import (
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend import cause as backend_cause
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend import facts
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend.cause import classify, next_step
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend.facts import (
     DATABASE,
     OBJECTS,
     OTHER,
@@ -23,7 +24,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.backend_facts import (
     Seen,
     Store,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.checks import FAIL, PASS, Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL, PASS, Check
 
 DB = Seen("db", "shop-db-1", DATABASE, id="d", health="healthy")
 STORE = Seen("objects", "shop-objects-1", OBJECTS, id="o", health="healthy")
@@ -195,4 +196,4 @@ def test_a_full_disk_below_a_stack_that_serves_is_no_failure_yet() -> None:
 def test_a_service_is_described_in_words() -> None:
     assert LOOP.describe() == "restarting, exit code 1, restarted 7 times"
     assert replace(KILLED, oom=True).describe() == "exited, exit code 137, killed for memory"
-    assert backend_facts.Holder("1/tcp", "x").describe() == "a process that cannot be seen"
+    assert facts.Holder("1/tcp", "x").describe() == "a process that cannot be seen"

@@ -11,20 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    backend_assess,
-    backend_host,
-    backend_stores,
-    config,
-    objects_assess,
-    plan,
-    postgresql,
-    recovery,
-    runtime,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.backend_facts import Observations, Seen
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import NotFoundError
-from ansible_collections.lifeboat.dr.plugins.module_utils.runtime import DataMount
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend import assess as backend_assess
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend import host as backend_host
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend import stores as backend_stores
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend.facts import Observations, Seen
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import assess as objects_assess
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer, runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount
 from builders import BUCKET, Runner, make_config
 
 SECRET = "Sup3rS3cretValue"
@@ -59,7 +57,7 @@ def container(service: str, **state: Any) -> dict[str, Any]:
 @pytest.fixture
 def stack(tmp_path: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> config.Config:
     (tmp_path / "compose.yml").write_text("services: {}\n")
-    monkeypatch.setattr(recovery, "ask", lambda check: "")
+    monkeypatch.setattr(answer, "ask", lambda check: "")
     monkeypatch.setattr(backend_host, "look", lambda paths, engine: Observations().host)
     return make_config(tmp_path, application={"checks": [{"url": "http://127.0.0.1:8000/"}]})
 
@@ -341,7 +339,7 @@ def test_when_the_database_underneath_is_broken(
         (tmp_path / "data/PG_VERSION").write_text("17")
     mount = DataMount("volume", "shop_pgdata", Path() if data == "gone" else tmp_path / "data")
     said = {"yes": "", "no": "no answer", "refused": 'FATAL:  password authentication failed for user "x"'}[answers]
-    monkeypatch.setattr(postgresql, "reach", lambda *_: (None if said else object(), said))
+    monkeypatch.setattr(server, "reach", lambda *_: (None if said else object(), said))
     found = Observations(seen=(one,) if one else ())
     stores, unsure = backend_stores.look(make_config(tmp_path), Below(mount), found, log=lambda _: None)  # type: ignore[arg-type]
     assert (len(stores), unsure) == (1, [])
@@ -352,9 +350,9 @@ def test_when_the_database_underneath_is_broken(
 def test_data_that_is_damaged_is_found_only_where_the_backend_is_ill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgresql, "reach", lambda *_: (object(), ""))
-    lost = plan.Assessment(plan.DAMAGED, ("the table app.items is missing",), "running")
-    monkeypatch.setattr(plan, "assess", lambda *_: lost)
+    monkeypatch.setattr(server, "reach", lambda *_: (object(), ""))
+    lost = database_plan.Assessment(recovery_state.DAMAGED, ("the table app.items is missing",), "running")
+    monkeypatch.setattr(database_plan, "assess", lambda *_: lost)
     here = make_config(tmp_path)
     below: Any = Below(DataMount("bind", "x", tmp_path))
     calm, _ = backend_stores.look(here, below, Observations(seen=(DB,)), log=lambda _: None)
@@ -371,7 +369,7 @@ def test_a_bucket_that_is_gone_is_broken_and_what_cannot_be_asked_is_unsure(
     here = make_config(tmp_path, **objects)
     seen = Observations(seen=(Seen("objects", "o", "objects"),))
     below: Any = Below(DataMount("bind", "x", tmp_path))
-    gone = objects_assess.Assessment(plan.DAMAGED, ("the bucket uploads is missing",))
+    gone = objects_assess.Assessment(recovery_state.DAMAGED, ("the bucket uploads is missing",))
     monkeypatch.setattr(objects_assess, "assess", lambda *_, **__: gone)
     assert backend_stores.look(here, below, seen, log=lambda _: None)[0][1].broken == "the bucket uploads is missing"
 

@@ -13,21 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    backend_host,
-    backend_images,
-    backend_redeploy,
-    backend_space,
-    backend_steps,
-    config,
-    config_restore,
-    points,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.archive import Entry
-from ansible_collections.lifeboat.dr.plugins.module_utils.backend_facts import Disk, Holder, Observations, Seen
-from ansible_collections.lifeboat.dr.plugins.module_utils.backend_images import Known
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import NotFoundError, SpaceError, UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.runtime import ComposeRuntime
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend import host as backend_host
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend import images as backend_images
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend import redeploy, space, steps
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend.facts import Disk, Holder, Observations, Seen
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend.images import Known
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError, SpaceError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import ComposeRuntime
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools.tar import Entry
 from builders import NOW, Runner, make_config
 from test_backend_cause import APP, DB, HEALTHY, KILLED, STORE, seen
 
@@ -35,8 +31,8 @@ FORBIDDEN = ("--volumes", "volume rm", "volume prune", "system prune", "rm --for
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> backend_steps.Work:
-    return backend_steps.Work(make_config(tmp_path), HEALTHY, "20261124_120000", lambda _: None)
+def work(tmp_path: Path) -> steps.Work:
+    return steps.Work(make_config(tmp_path), HEALTHY, "20261124_120000", lambda _: None)
 
 
 def restored(runner: Runner) -> list[str]:
@@ -44,35 +40,35 @@ def restored(runner: Runner) -> list[str]:
     return [one for one in runner.ran if not one.startswith(("docker inspect", "docker image inspect"))]
 
 
-def test_restart_touches_only_what_is_ill(work: backend_steps.Work, runner: Runner) -> None:
+def test_restart_touches_only_what_is_ill(work: steps.Work, runner: Runner) -> None:
     runner.expect("^docker restart")
     work.seen = seen(KILLED)
-    backend_steps.restart(work)
+    steps.restart(work)
     assert restored(runner) == ["docker restart b"]
 
 
-def test_restart_wakes_stores_first_and_makes_what_is_absent(work: backend_steps.Work, runner: Runner) -> None:
+def test_restart_wakes_stores_first_and_makes_what_is_absent(work: steps.Work, runner: Runner) -> None:
     runner.expect("^docker (restart|unpause)|compose .* up")
     paused = replace(APP, status="paused")
     work.seen = replace(HEALTHY, seen=(replace(DB, status="exited"), STORE, paused), absent=("frontend",))
-    backend_steps.restart(work)
+    steps.restart(work)
     ran = restored(runner)
     assert ran[:3] == ["docker restart d", "docker unpause b", "docker restart b"]
     assert ran[3].endswith("up --detach --no-deps --no-recreate frontend")
 
 
-def test_restart_stops_a_stray_of_our_own_and_nothing_else(work: backend_steps.Work, runner: Runner) -> None:
+def test_restart_stops_a_stray_of_our_own_and_nothing_else(work: steps.Work, runner: Runner) -> None:
     runner.expect("^docker (stop|restart)")
     stray = Holder("8000/tcp", "backend", container="old-backend-1", ours=True)
     work.seen = seen(KILLED, ports=(stray,))
-    backend_steps.restart(work)
+    steps.restart(work)
     assert restored(runner) == ["docker stop old-backend-1", "docker restart b"]
     assert work.kept == ["container old-backend-1 (stopped)"]
 
 
-def test_restart_of_a_stack_that_hangs_restarts_all_of_the_backend(work: backend_steps.Work, runner: Runner) -> None:
+def test_restart_of_a_stack_that_hangs_restarts_all_of_the_backend(work: steps.Work, runner: Runner) -> None:
     runner.expect("^docker restart")
-    backend_steps.restart(work)
+    steps.restart(work)
     assert restored(runner) == ["docker restart b f"]
 
 
@@ -80,7 +76,7 @@ def test_units_are_restarted_one_by_one(tmp_path: Path, runner: Runner) -> None:
     units = make_config(tmp_path, runtime={"type": "host"})
     runner.expect("^systemctl")
     one = Seen("app.service", "app.service", status="failed")
-    backend_steps.restart(backend_steps.Work(units, Observations(seen=(one,)), "S", lambda _: None))
+    steps.restart(steps.Work(units, Observations(seen=(one,)), "S", lambda _: None))
     assert runner.ran == ["systemctl reset-failed app.service", "systemctl restart app.service"]
 
 
@@ -112,47 +108,47 @@ def project(runner: Runner, containers: list[dict[str, Any]], model: Mapping[str
     runner.expect("compose .*(up|down)")
 
 
-def test_recreate_is_the_seeds_down_and_up(work: backend_steps.Work, runner: Runner) -> None:
+def test_recreate_is_the_seeds_down_and_up(work: steps.Work, runner: Runner) -> None:
     project(runner, [inspected("db", Type="volume", Name="shop_pgdata"), inspected("backend")])
     work.seen = replace(HEALTHY, seen=(DB, APP))
-    backend_steps.recreate(work)
+    steps.recreate(work)
     ran = [one for one in restored(runner) if one.startswith("docker compose") and "config" not in one]
     assert [one.rpartition(" --project-directory ")[2].split(" ", 1)[1] for one in ran] == ["down", "up --detach"]
 
 
 @pytest.mark.parametrize("why", ["anonymous volume", "own layer", "image gone"])
-def test_down_is_left_out_where_it_would_lose_something(work: backend_steps.Work, runner: Runner, why: str) -> None:
+def test_down_is_left_out_where_it_would_lose_something(work: steps.Work, runner: Runner, why: str) -> None:
     model = MODEL if why != "own layer" else {**MODEL, "services": {"db": {}, "backend": {}}}
     mount = {"Type": "volume", "Name": "0" * 64} if why == "anonymous volume" else {}
     project(runner, [inspected("db"), inspected("backend", **mount)], model)
     gone = {"backend": "shop/backend:1"} if why == "image gone" else {}
     work.seen = replace(HEALTHY, services=("backend",), seen=(DB, APP), images_gone=gone)
-    backend_steps.recreate(work)
+    steps.recreate(work)
     ran = [one for one in restored(runner) if "config" not in one]
     assert not [one for one in ran if one.endswith("down")]
     assert ran[-1].endswith("up --detach --no-deps --force-recreate backend")
     assert work.notes[0].startswith("no `down`: ")
 
 
-def test_what_a_container_wrote_is_kept_as_an_image(work: backend_steps.Work, runner: Runner, tmp_path: Path) -> None:
+def test_what_a_container_wrote_is_kept_as_an_image(work: steps.Work, runner: Runner, tmp_path: Path) -> None:
     layer = tmp_path / "layer"
     (layer / "run").mkdir(parents=True)
     (layer / "run/pid").write_text("1")
     (layer / "empty").touch()
     runner.expect("^docker inspect --format", str(layer))
     runner.expect("^docker commit")
-    backend_steps.keep_layers(work, ["backend"])
+    steps.keep_layers(work, ["backend"])
     assert work.kept == [], "what is fleeting, and what is empty, is nothing to keep"
     (layer / "upload.txt").write_text("mine")
-    backend_steps.keep_layers(work, ["backend"])
+    steps.keep_layers(work, ["backend"])
     assert work.kept == ["image lifeboat-quarantine/shop-backend-1-files:20261124_120000"]
     assert runner.ran[-1].startswith("docker commit --pause=false b lifeboat-quarantine/shop-backend-1-files:")
 
 
-def test_without_a_layer_to_look_into_the_engine_is_asked(work: backend_steps.Work, runner: Runner) -> None:
+def test_without_a_layer_to_look_into_the_engine_is_asked(work: steps.Work, runner: Runner) -> None:
     runner.expect("^docker inspect", "<no value>")
     runner.expect("^docker diff", "C /app\nA /app/data\nA /app/data/x.db\nC /run\nA /run/pid\nD /app/gone")
-    assert backend_steps._written("b") == ["/app/data/x.db"]
+    assert steps._written("b") == ["/app/data/x.db"]
 
 
 # Disk.
@@ -182,7 +178,7 @@ def test_only_the_projects_own_logs_are_freed(tmp_path: Path, runner: Runner, mo
     runner.expect("^docker image ls", "sha256:good sha256:bad")
     runner.expect("^docker image rm")
     runner.expect("^docker builder prune", "Total:\t12MB")
-    done = backend_space.free(here, [Disk("/", 100, 0)], log=lambda _: None)
+    done = space.free(here, [Disk("/", 100, 0)], log=lambda _: None)
     assert (mine / "aaa-json.log").stat().st_size == 0
     assert not (mine / "aaa-json.log.1").exists()
     assert (mine / "aaa-json.log.2").is_symlink()
@@ -201,7 +197,7 @@ def test_a_disk_that_stays_full_is_an_error_that_says_where_to_look(
     monkeypatch.setattr(backend_host, "disks", lambda paths: (full,))
     monkeypatch.setattr(backend_host, "engine_problem", lambda: "down")
     with pytest.raises(SpaceError, match=r"nothing that is safe to remove.*du -xh .*Volumes were not touched"):
-        backend_space.free(make_config(tmp_path), [full], log=lambda _: None)
+        space.free(make_config(tmp_path), [full], log=lambda _: None)
     assert runner.ran == []
 
 
@@ -283,22 +279,22 @@ def backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
         entries["/etc/cron.d/shop"] = Entry("/etc/cron.d/shop", "file", 0o644, 0, 0, 0)
         missing = () if key else (str(live / ".env"),)
         manifest = type("M", (), {"id": identity})()
-        return config_restore.Extracted(manifest, target, entries, missing)  # type: ignore[arg-type]
+        return configuration_restore.Extracted(manifest, target, entries, missing)  # type: ignore[arg-type]
 
     class FakeSources:
         def repo(self, one: Any) -> None:
             return None
 
     entry = type("E", (), {"id": "config_backup_20261124_033000"})()
-    monkeypatch.setattr(config_restore, "extract", extract)
-    monkeypatch.setattr(backend_redeploy, "candidates", lambda *_: (FakeSources(), [entry]))
+    monkeypatch.setattr(configuration_restore, "extract", extract)
+    monkeypatch.setattr(redeploy, "candidates", lambda *_: (FakeSources(), [entry]))
     return make_config(tmp_path, runtime={"project_directory": str(live)})
 
 
 def test_files_come_back_and_what_they_replace_is_kept(backup: config.Config) -> None:
     live = Path(backup.runtime.project_directory)
     (live / "compose.yaml").write_text("shadow")
-    done = backend_redeploy.redeploy(backup, identity="latest", key="AGE", stamp="S", log=lambda _: None)
+    done = redeploy.redeploy(backup, identity="latest", key="AGE", stamp="S", log=lambda _: None)
     assert [(live / name).read_text() for name in ("compose.yml", ".env", "new/new.conf", "notes.txt")] == [
         "right", "A=good", "new", "mine",
     ]  # fmt: skip
@@ -318,14 +314,14 @@ def test_files_come_back_and_what_they_replace_is_kept(backup: config.Config) ->
 
 def test_without_the_key_the_secret_files_stay_and_that_is_said(backup: config.Config) -> None:
     live = Path(backup.runtime.project_directory)
-    done = backend_redeploy.redeploy(backup, identity="latest", key="", stamp="S", log=lambda _: None)
+    done = redeploy.redeploy(backup, identity="latest", key="", stamp="S", log=lambda _: None)
     assert (live / ".env").read_text() == "A=bad"
     assert done["missing"] == [str(live / ".env")]
 
 
 def test_where_nothing_differs_there_is_nothing_to_put_back(backup: config.Config) -> None:
     def again(stamp: str, key: str = "AGE") -> Any:
-        return backend_redeploy.redeploy(backup, identity="latest", key=key, stamp=stamp, log=lambda _: None)
+        return redeploy.redeploy(backup, identity="latest", key=key, stamp=stamp, log=lambda _: None)
 
     again("S")
     with pytest.raises(NotFoundError, match="the files are those of the backup already"):
@@ -340,22 +336,22 @@ def test_a_link_is_kept_as_a_link(backup: config.Config, tmp_path: Path) -> None
     (tmp_path / "elsewhere").write_text("A=theirs")
     (live / ".env").unlink()
     (live / ".env").symlink_to(tmp_path / "elsewhere")
-    done = backend_redeploy.redeploy(backup, identity="latest", key="AGE", stamp="S", log=lambda _: None)
+    done = redeploy.redeploy(backup, identity="latest", key="AGE", stamp="S", log=lambda _: None)
     assert (tmp_path / "elsewhere").read_text() == "A=theirs", "what it points to is not written through"
     assert (Path(done["quarantine"]) / str(live / ".env").lstrip("/")).is_symlink()
     assert not (live / ".env").is_symlink()
 
 
 def test_an_engine_is_started_or_restarted_and_waited_for(
-    work: backend_steps.Work, runner: Runner, monkeypatch: pytest.MonkeyPatch
+    work: steps.Work, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backend_host, "engine_problem", lambda: "")
     runner.expect("^systemctl show", "LoadState=loaded\nActiveState=inactive\nResult=success")
     runner.expect("^systemctl")
-    backend_steps.engine(work)
+    steps.engine(work)
     assert runner.ran[-1] == "systemctl start docker.service"
     runner.answers.insert(0, ("^systemctl show", "LoadState=loaded\nActiveState=active\nResult=success"))
-    backend_steps.engine(work)
+    steps.engine(work)
     assert runner.ran[-1] == "systemctl restart docker.service"
 
 

@@ -10,7 +10,7 @@ import json
 import urllib.parse
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.backend_veil import Veil, assignments, plain, secrets_of
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend.veil import Veil, assignments, plain, secrets_of
 
 SECRET = 'Tr0ub4dor&3/"quoted"'
 KEY = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj\n-----END"

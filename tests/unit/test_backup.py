@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    backup,
-    config_backup,
-    copies,
-    dump,
-    mirror,
-    prune,
-    runtime,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError, LockedError, NotFoundError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, LockedError, NotFoundError
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import backup as configuration_backup
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take as mirror_take
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from builders import BUCKET, NOW, make_config, publish, publish_config, publish_objects, store
 
 
@@ -60,7 +58,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
     def caught_up(config: Any, log: Any) -> copies.Outcome:
         one.step("copies")
-        ids = [one for component in backup.COMPONENTS for one in store(tmp_path).published(component)]
+        ids = [one for component in operations_backup.COMPONENTS for one in store(tmp_path).published(component)]
         return copies.Outcome("vault", tuple(ids), {identity: ["vault"] for identity in ids}, one.failed)
 
     def sent(config: Any, log: Any) -> tuple[str, ...]:
@@ -79,18 +77,18 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         }
 
     monkeypatch.setattr(dump, "take", dumped)
-    monkeypatch.setattr(mirror, "take", mirrored)
-    monkeypatch.setattr(config_backup, "take", kept)
+    monkeypatch.setattr(mirror_take, "take", mirrored)
+    monkeypatch.setattr(configuration_backup, "take", kept)
     monkeypatch.setattr(copies, "catch_up", caught_up)
     monkeypatch.setattr(copies, "send_points", sent)
-    monkeypatch.setattr(prune, "prune", pruned)
+    monkeypatch.setattr(operations_prune, "prune", pruned)
     monkeypatch.setattr(runtime, "connect", lambda config: one)
     return one
 
 
-def take(world: World, component: str = "", bucket: bool = True, **asked: Any) -> backup.Taken:
+def take(world: World, component: str = "", bucket: bool = True, **asked: Any) -> operations_backup.Taken:
     changes = {**(BUCKET if bucket else {}), "config": {"enabled": asked.pop("config", True)}}
-    return backup.take(make_config(world.root, **changes), component, log=lambda _: None, **asked)
+    return operations_backup.take(make_config(world.root, **changes), component, log=lambda _: None, **asked)
 
 
 ORDERS: list[tuple[str, str, bool, dict[str, Any], list[str], bool]] = [
@@ -161,7 +159,7 @@ def test_retention_can_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> No
     def locked(*_: Any, **__: Any) -> Any:
         raise LockedError("take the lock", "x", "a verification holds it")
 
-    monkeypatch.setattr(prune, "prune", locked)
+    monkeypatch.setattr(operations_prune, "prune", locked)
     done = take(world, "database", prune_after=True)
     assert (done.pruned, done.not_pruned) == (None, "a verification holds it")
     assert "not pruned: a verification holds it" in done.lines()

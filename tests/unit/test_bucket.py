@@ -15,9 +15,10 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import bucket, s3_raw
-from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Bucket
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError, NotFoundError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, signed
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets
 from builders import Runner, make_config
 
 OBJECTS = {"service": "store", "bucket": "uploads"}
@@ -62,7 +63,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
         def log_message(self, *_: Any) -> None: ...
 
-    monkeypatch.setattr(s3_raw, "_PAUSE", 0.001)
+    monkeypatch.setattr(signed, "_PAUSE", 0.001)
     one = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=one.serve_forever, daemon=True)
     thread.start()
@@ -168,7 +169,7 @@ def test_what_is_no_listing_says_so(server: dict[str, Any], answers: list[Answer
 
 
 def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_raw, "_PAUSE", 0.001)
+    monkeypatch.setattr(signed, "_PAUSE", 0.001)
     with pytest.raises(LifeboatError, match=r"Could not connect to the endpoint URL.*Check endpoint_url"):
         list(bucket.versions(Bucket("uploads", "http://127.0.0.1:9", access_key="k", secret_key="s")))
 
@@ -213,7 +214,7 @@ def stack(tmp_path: Path, **objects: Any) -> Any:
 
 def test_the_two_buckets_and_their_keys(tmp_path: Path) -> None:
     made = stack(tmp_path, endpoint_url="http://store:9000")
-    ours, theirs = bucket.source(made), bucket.vault(made)
+    ours, theirs = buckets.source(made), buckets.vault(made)
     assert (ours.name, ours.endpoint_url, ours.access_key, ours.secret_key) == (
         "uploads",
         "http://store:9000",
@@ -239,28 +240,28 @@ RUNNING = '[{"HostConfig": {}, "NetworkSettings": {"Networks": {"shop": {"IPAddr
 def test_the_services_own_address(
     tmp_path: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch, inspected: str, address: str
 ) -> None:
-    found = bucket.runtime.ServiceState(exists=True, running=True, status="running", id="abc")
-    monkeypatch.setattr(bucket.runtime.ComposeRuntime, "state", lambda *_: found)
-    monkeypatch.setattr(bucket.pipeline, "output", lambda *_, **__: inspected)
-    assert bucket.source(stack(tmp_path)).endpoint_url == f"http://{address}:9000"
+    found = buckets.runtime.ServiceState(exists=True, running=True, status="running", id="abc")
+    monkeypatch.setattr(buckets.runtime.ComposeRuntime, "state", lambda *_: found)
+    monkeypatch.setattr(buckets.pipeline, "output", lambda *_, **__: inspected)
+    assert buckets.source(stack(tmp_path)).endpoint_url == f"http://{address}:9000"
 
 
 def test_a_service_that_does_not_run_has_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = bucket.runtime.ServiceState(exists=True, status="exited", exit_code=1)
-    monkeypatch.setattr(bucket.runtime.ComposeRuntime, "state", lambda *_: found)
+    found = buckets.runtime.ServiceState(exists=True, status="exited", exit_code=1)
+    monkeypatch.setattr(buckets.runtime.ComposeRuntime, "state", lambda *_: found)
     with pytest.raises(NotFoundError, match="its container is exited, exit code 1"):
-        bucket.source(stack(tmp_path))
+        buckets.source(stack(tmp_path))
 
 
 def test_what_is_not_configured(tmp_path: Path) -> None:
     bare = make_config(tmp_path)
     with pytest.raises(UsageError, match="the stack has none"):
-        bucket.source(bare)
+        buckets.source(bare)
     with pytest.raises(UsageError, match="the stack has none"):
-        bucket.vault(bare)
+        buckets.vault(bare)
     made = dataclasses.replace(stack(tmp_path), secrets={"vault_access_key": "x"})
     with pytest.raises(UsageError, match="vault_access_key or vault_secret_key is not set"):
-        bucket.vault(made)
+        buckets.vault(made)
 
 
 def upload(key: str) -> str:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import bucket_settings
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import settings as s3_settings
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 RULES = [
@@ -79,12 +79,12 @@ READ: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("changes", "expected"), READ)
 def test_read(changes: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert bucket_settings.read(telling(**changes)) == expected
+    assert s3_settings.read(telling(**changes)) == expected
 
 
 def test_another_answer_is_no_setting() -> None:
     with pytest.raises(LifeboatError, match=r"Could not read the bucket's policy.*SlowDown"):
-        bucket_settings.read(telling(get_bucket_policy=refused("SlowDown", 503)))
+        s3_settings.read(telling(get_bucket_policy=refused("SlowDown", 503)))
 
 
 # (wanted, have) -> (lost, changed)
@@ -103,15 +103,13 @@ COMPARED: list[tuple[dict[str, Any], dict[str, Any], list[str], list[str]]] = [
 
 @pytest.mark.parametrize(("wanted", "have", "lost", "changed"), COMPARED)
 def test_what_counts_as_lost(wanted: dict[str, Any], have: dict[str, Any], lost: list[str], changed: list[str]) -> None:
-    assert (bucket_settings.lost(wanted, have), bucket_settings.changed(wanted, have)) == (lost, changed)
+    assert (s3_settings.lost(wanted, have), s3_settings.changed(wanted, have)) == (lost, changed)
 
 
 def test_findings_in_words() -> None:
-    assert (
-        bucket_settings.describe("versioning", {"versioning": "Suspended"}) == "versioning is Suspended, it was Enabled"
-    )
-    assert bucket_settings.describe("versioning", {"versioning": None}) == "versioning is off, it was Enabled"
-    assert bucket_settings.describe("policy", {"policy": None}) == "the bucket's policy is gone"
+    assert s3_settings.describe("versioning", {"versioning": "Suspended"}) == "versioning is Suspended, it was Enabled"
+    assert s3_settings.describe("versioning", {"versioning": None}) == "versioning is off, it was Enabled"
+    assert s3_settings.describe("policy", {"policy": None}) == "the bucket's policy is gone"
 
 
 def test_what_is_lost_is_set_again_and_nothing_else() -> None:
@@ -119,24 +117,24 @@ def test_what_is_lost_is_set_again_and_nothing_else() -> None:
         get_bucket_versioning={}, get_bucket_policy=refused("NoSuchBucketPolicy"), get_bucket_cors={"CORSRules": [{}]},
         get_bucket_lifecycle_configuration=refused("NoSuchLifecycleConfiguration"),
     )  # fmt: skip
-    assert bucket_settings.apply(bucket, WHOLE) == ["versioning", "lifecycle", "policy"]
+    assert s3_settings.apply(bucket, WHOLE) == ["versioning", "lifecycle", "policy"]
     assert bucket.put == {
         "put_bucket_versioning": {"VersioningConfiguration": {"Status": "Enabled"}},
         "put_bucket_lifecycle_configuration": {"LifecycleConfiguration": {"Rules": RULES}},
         "put_bucket_policy": {"Policy": json.dumps(POLICY)},
     }
     bucket = telling(get_bucket_cors=refused("NoSuchCORSConfiguration"))
-    assert bucket_settings.apply(bucket, WHOLE) == ["cors"]
+    assert s3_settings.apply(bucket, WHOLE) == ["cors"]
     assert bucket.put == {"put_bucket_cors": {"CORSConfiguration": {"CORSRules": CORS}}}
     bucket = telling()
-    assert (bucket_settings.apply(bucket, WHOLE), bucket.put) == ([], {})
+    assert (s3_settings.apply(bucket, WHOLE), bucket.put) == ([], {})
 
 
 def test_a_bucket_is_made_once() -> None:
     missing = telling(head_bucket=refused("404", 404))
-    assert (bucket_settings.make(missing), missing.put) == (True, {"create_bucket": {}})
+    assert (s3_settings.make(missing), missing.put) == (True, {"create_bucket": {}})
     there = telling(head_bucket={})
-    assert (bucket_settings.make(there), there.put) == (False, {})
+    assert (s3_settings.make(there), there.put) == (False, {})
 
 
 UNKNOWN = [
@@ -150,5 +148,5 @@ UNKNOWN = [
 def test_no_access_and_no_answer_are_not_a_missing_bucket(answer: Exception, kind: type[Exception], words: str) -> None:
     bucket = telling(head_bucket=answer)
     with pytest.raises(kind, match=words):
-        bucket_settings.make(bucket)
+        s3_settings.make(bucket)
     assert bucket.put == {}

@@ -12,20 +12,16 @@ from typing import Any
 
 import evidence_world
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    checklist,
-    checklist_line,
-    evidence_store,
-    prune,
-    reconcile,
-    repository_local,
-    schedule,
-    status,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.checklist_line import BY_HAND, Line
-from ansible_collections.lifeboat.dr.plugins.module_utils.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import format_time
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import format_time
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import store
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import reconcile
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import checklist as operations_checklist
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import checklist_line, schedule, status
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.checklist_line import BY_HAND, Line
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import local
 from builders import BUCKET, NOW, folder, make_config, prove, publish
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -34,7 +30,7 @@ World = dict[str, Any]
 
 
 def lines(config: Any, period: str, **words: Any) -> dict[str, Line]:
-    return {one.name: one for one in checklist.work_through(config, period, **{"now": NOW, **words}).lines}
+    return {one.name: one for one in operations_checklist.work_through(config, period, **{"now": NOW, **words}).lines}
 
 
 def stuff(root: Path) -> Any:
@@ -49,8 +45,8 @@ def stuff(root: Path) -> Any:
 def test_two_days_without_backups_turn_the_daily_list_red(tmp_path: Path) -> None:
     config = stuff(tmp_path)
     at = NOW + 2 * HOUR
-    assert checklist.work_through(config, "daily", now=at).verdict == PASS
-    late = checklist.work_through(config, "daily", now=at + 2 * DAY)
+    assert operations_checklist.work_through(config, "daily", now=at).verdict == PASS
+    late = operations_checklist.work_through(config, "daily", now=at + 2 * DAY)
     assert late.verdict == FAIL
     (line,) = [one for one in late.lines if one.name == "newest backup"]
     assert (line.result, line.seen, line.limit) == (FAIL, "db_backup_20261124_120000, 50.0 h old", "at most 26 h")
@@ -58,7 +54,7 @@ def test_two_days_without_backups_turn_the_daily_list_red(tmp_path: Path) -> Non
 
 def test_the_look_ahead_finds_the_same_and_says_that_it_is_one(tmp_path: Path) -> None:
     config = stuff(tmp_path)
-    found = checklist.work_through(config, "daily", now=NOW + 2 * HOUR, ahead=2 * DAY)
+    found = operations_checklist.work_through(config, "daily", now=NOW + 2 * HOUR, ahead=2 * DAY)
     assert found.verdict == FAIL
     assert "as if nothing ran for 2 days" in checklist_line.text(found.as_dict())[0]
 
@@ -69,16 +65,18 @@ ORDER = [BY_HAND, PASS, COULD_NOT_VERIFY, FAIL]
 @pytest.mark.parametrize("today", ORDER)
 @pytest.mark.parametrize("later", ORDER)
 def test_a_look_ahead_turns_nothing_green(today: str, later: str) -> None:
-    (line,) = checklist._worse([Line("b", "n", today, "")], [Line("b", "n", later, "")])
+    (line,) = operations_checklist._worse([Line("b", "n", today, "")], [Line("b", "n", later, "")])
     assert line.result == max(today, later, key=ORDER.index)
-    assert len(checklist._worse([Line("b", "n", FAIL, "")], [])) == 1, "a line that is gone in the future stays"
+    assert len(operations_checklist._worse([Line("b", "n", FAIL, "")], [])) == 1, (
+        "a line that is gone in the future stays"
+    )
 
 
 def test_a_repository_that_is_gone_is_no_pass(tmp_path: Path) -> None:
     config = stuff(tmp_path)
     (tmp_path / "backup").rename(tmp_path / "elsewhere")
     for period in ("daily", "weekly", "quarterly"):
-        found = checklist.work_through(config, period, now=NOW)
+        found = operations_checklist.work_through(config, period, now=NOW)
         assert found.verdict != PASS
         assert "there is no such directory" in " ".join(one.seen for one in found.lines)
 
@@ -92,25 +90,31 @@ def test_a_look_ahead_asks_the_endpoints_in_the_present(tmp_path: Path, monkeypa
         return {"checks": [], "backups": []}
 
     monkeypatch.setattr(status, "status", said)
-    checklist.work_through(stuff(tmp_path), "daily", now=NOW, ahead=2 * DAY)
+    operations_checklist.work_through(stuff(tmp_path), "daily", now=NOW, ahead=2 * DAY)
     assert seen == [(NOW, NOW), (NOW + 2 * DAY, NOW)]
 
 
 def test_what_status_says_is_on_one_list_and_on_one_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that status judges is lost, whatever it learns to judge; the lists have no opinion of their own on it."""
     config = stuff(tmp_path)
-    names = [*checklist._BELONGS, "newest backup", "copies", "broken backups", "something new"]
+    names = [*operations_checklist._BELONGS, "newest backup", "copies", "broken backups", "something new"]
     said = [{"name": name, "result": FAIL, "detail": f"{name}, limit 1 h"} for name in names]
     monkeypatch.setattr(status, "status", lambda config, **_: {"checks": said, "backups": []})
     monkeypatch.setattr(schedule, "checks", lambda config, now: [])
-    found = [line for period in checklist.PERIODS[:4] for line in checklist.work_through(config, period, now=NOW).lines]
+    found = [
+        line
+        for period in operations_checklist.PERIODS[:4]
+        for line in operations_checklist.work_through(config, period, now=NOW).lines
+    ]
     for name in names:
         (line,) = [one for one in found if one.name == name]
         assert (line.result, line.seen, line.limit) == (FAIL, name, "at most 1 h")
 
 
 def test_a_figure_and_its_limit_are_told_apart() -> None:
-    line = checklist._line("box", Check("recovery point", PASS, "x, 2.0 h old, limit 26 h, consistency snapshot"))
+    line = operations_checklist._line(
+        "box", Check("recovery point", PASS, "x, 2.0 h old, limit 26 h, consistency snapshot")
+    )
     assert (line.seen, line.limit) == ("x, 2.0 h old, consistency snapshot", "at most 26 h")
 
 
@@ -118,7 +122,7 @@ def test_rows_against_objects_are_of_the_weekly_list() -> None:
     """The names that the reconciliation gives its checks are those of the table."""
     report = reconcile.Report(at=NOW, rows=1, objects=1, sizes=1, hashes=1)
     told = [*report.checks(), reconcile.unconfigured()]
-    assert {checklist._BELONGS.get(one.name) for one in told} == {"weekly"}
+    assert {operations_checklist._BELONGS.get(one.name) for one in told} == {"weekly"}
 
 
 # --- weekly ---
@@ -145,13 +149,13 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         return {"checks": told, "backups": found["backups"]}
 
     monkeypatch.setattr(status, "status", said)
-    monkeypatch.setattr(repository_local.LocalRepository, "free_bytes", lambda self: found["free"])
+    monkeypatch.setattr(local.LocalRepository, "free_bytes", lambda self: found["free"])
     found["config"] = make_config(tmp_path, **BUCKET, config={})
     return found
 
 
 def test_the_weekly_list_is_green(world: World) -> None:
-    found = checklist.work_through(world["config"], "weekly", now=NOW)
+    found = operations_checklist.work_through(world["config"], "weekly", now=NOW)
     assert found.verdict == PASS, checklist_line.text(found.as_dict())
     assert [one.name for one in found.lines] == [
         "database size", "objects size", "config size", "proof", "content against earlier backups", "space",
@@ -226,14 +230,14 @@ def test_a_plan_that_is_not_known_is_no_pass(tmp_path: Path, monkeypatch: pytest
     config = stuff(tmp_path)
     monkeypatch.setattr(schedule, "checks", lambda config, now: [])
     plan = {"keep": {}, "delete": [], "versions": {"deleted": 3, "bytes": 5, "waits": "x"}, "locked": [], "failed": []}
-    monkeypatch.setattr(prune, "prune", lambda *_, **__: plan)
+    monkeypatch.setattr(operations_prune, "prune", lambda *_, **__: plan)
     line = lines(config, "monthly")["retention"]
     assert (line.result, "not looked at: old versions: x" in line.seen) == (COULD_NOT_VERIFY, True)
 
     def fails(*_: Any, **__: Any) -> Any:
         raise LifeboatError("list", "it", "no answer")
 
-    monkeypatch.setattr(prune, "prune", fails)
+    monkeypatch.setattr(operations_prune, "prune", fails)
     assert lines(config, "monthly")["retention"].result == COULD_NOT_VERIFY
 
 
@@ -259,20 +263,20 @@ DRILLS: list[tuple[str, list[tuple[float, str, dict[str, Any]]], str, str]] = [
 def test_drills(tmp_path: Path, held: list[Any], result: str, words: str) -> None:
     config = stuff(tmp_path)
     for days, scenario, more in held:
-        evidence_store.write(config, evidence_world.drill(tmp_path, days, scenario=scenario, **more))
-    evidence_store.write(config, evidence_world.record(tmp_path, 1))  # a recovery is no drill
-    evidence_store.write(config, evidence_world.proof(tmp_path, 1))
+        store.write(config, evidence_world.drill(tmp_path, days, scenario=scenario, **more))
+    store.write(config, evidence_world.record(tmp_path, 1))  # a recovery is no drill
+    store.write(config, evidence_world.proof(tmp_path, 1))
     found = lines(config, "quarterly")
     assert found["drill of the database"].result == result, found
     assert words in found["drill of the database"].seen
     assert set(found) == {"drill of the database", "drill of the backend", "drill of the site"}
-    later = checklist.work_through(config, "quarterly", now=NOW, ahead=100 * DAY)
+    later = operations_checklist.work_through(config, "quarterly", now=NOW, ahead=100 * DAY)
     assert next(one for one in later.lines if one.name == "drill of the database").result == FAIL
 
 
 def test_a_drill_whose_record_was_edited_does_not_count(tmp_path: Path) -> None:
     config = stuff(tmp_path)
-    path, _ = evidence_store.write(config, evidence_world.drill(tmp_path, 10))
+    path, _ = store.write(config, evidence_world.drill(tmp_path, 10))
     assert lines(config, "quarterly")["drill of the database"].result == PASS
     path.write_text(path.read_text().replace("the data directory is wiped", "the data directory is damaged"))
     found = lines(config, "quarterly")
@@ -286,7 +290,7 @@ HOSTILE = "<script>alert(1)</script> **x** | [y](http://z) \x1b[31m\nrow"
 
 
 def test_faces_are_harmless_and_say_all() -> None:
-    made = checklist.Checklist(
+    made = operations_checklist.Checklist(
         "shop", "daily", NOW,
         (Line("a box", HOSTILE, FAIL, HOSTILE, HOSTILE), Line("a box", "ok", PASS, "1", "2"),
          Line("another", "cause", BY_HAND, "why")),
@@ -306,7 +310,9 @@ def test_faces_are_harmless_and_say_all() -> None:
 
 def test_what_is_for_people_passes_nothing_and_fails_nothing() -> None:
     def of(*results: str) -> str:
-        return checklist.Checklist("s", "daily", NOW, tuple(Line("b", "n", one, "") for one in results)).verdict
+        return operations_checklist.Checklist(
+            "s", "daily", NOW, tuple(Line("b", "n", one, "") for one in results)
+        ).verdict
 
     assert of(PASS, BY_HAND) == PASS
     assert of(BY_HAND) == COULD_NOT_VERIFY

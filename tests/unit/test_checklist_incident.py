@@ -12,21 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    checklist,
-    copies,
-    frontend_assess,
-    frontend_plan,
-    objects_assess,
-    plan,
-    points,
-    recovery,
-    runtime,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.checklist_line import BY_HAND, Line
-from ansible_collections.lifeboat.dr.plugins.module_utils.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.service import ServiceState
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import assess as frontend_assess
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import plan as frontend_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import assess as objects_assess
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import checklist as operations_checklist
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.checklist_line import BY_HAND, Line
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer, runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.service import ServiceState
 from builders import BUCKET, NOW, make_config, prove, publish, publish_objects, store
 
 POINT = "20261124_130000"
@@ -52,7 +48,7 @@ class Stack:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A stack that is well, with one recovery point."""
     found: dict[str, Any] = {
-        "database": plan.Assessment("healthy", (), "running"),
+        "database": database_plan.Assessment("healthy", (), "running"),
         "objects": objects_assess.Assessment("healthy", (), "running"),
         "stack": Stack(),
         "endpoint": PASS,
@@ -66,10 +62,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
         return look
 
-    monkeypatch.setattr(plan, "assess", assessed("database"))
+    monkeypatch.setattr(database_plan, "assess", assessed("database"))
     monkeypatch.setattr(objects_assess, "assess", assessed("objects"))
     monkeypatch.setattr(runtime, "connect", lambda config: found["stack"])
-    monkeypatch.setattr(recovery, "endpoint", lambda check, deadline: Check(check.url, found["endpoint"], "said"))
+    monkeypatch.setattr(answer, "endpoint", lambda check, deadline: Check(check.url, found["endpoint"], "said"))
     found["config"] = make_config(tmp_path, **BUCKET, application=APPLICATION)
     database = publish(tmp_path)
     publish_objects(tmp_path, NOW + timedelta(hours=1), of=database)
@@ -79,7 +75,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def look(world: dict[str, Any]) -> dict[str, Line]:
-    made = checklist.work_through(world["config"], "incident", now=NOW + timedelta(hours=2))
+    made = operations_checklist.work_through(world["config"], "incident", now=NOW + timedelta(hours=2))
     assert made.verdict != PASS or not any(one.result in (FAIL, COULD_NOT_VERIFY) for one in made.lines)
     return {f"{one.box}: {one.name}": one for one in made.lines}
 
@@ -99,7 +95,7 @@ def test_all_is_well(world: dict[str, Any]) -> None:
 
 
 def test_a_broken_database_names_its_playbook(world: dict[str, Any]) -> None:
-    world["database"] = plan.Assessment("damaged", ("the table public.t is missing",), "running")
+    world["database"] = database_plan.Assessment("damaged", ("the table public.t is missing",), "running")
     line = look(world)["the recovery: database"]
     assert line.result == FAIL
     assert line.seen == (
@@ -111,7 +107,7 @@ def test_a_broken_database_names_its_playbook(world: dict[str, Any]) -> None:
 
 
 def test_two_that_are_broken_are_recovered_to_one_instant(world: dict[str, Any]) -> None:
-    world["database"] = plan.Assessment("down", ("db is exited",), "exited")
+    world["database"] = database_plan.Assessment("down", ("db is exited",), "exited")
     world["objects"] = objects_assess.Assessment("damaged", ("the bucket uploads is missing",))
     found = look(world)
     for name in ("database", "object storage"):
@@ -119,7 +115,7 @@ def test_two_that_are_broken_are_recovered_to_one_instant(world: dict[str, Any])
 
 
 def test_a_whole_site_that_is_lost(world: dict[str, Any]) -> None:
-    world["database"] = plan.Assessment("down", (), "absent")
+    world["database"] = database_plan.Assessment("down", (), "absent")
     world["objects"] = objects_assess.Assessment("down", ("no",))
     world["stack"].states = {"web": DEAD}
     found = look(world)
@@ -131,8 +127,18 @@ def test_a_whole_site_that_is_lost(world: dict[str, Any]) -> None:
 
 UNKNOWN: list[tuple[str, str, Any, str]] = [
     ("database", "the recovery: database", LifeboatError("reach", "docker", "no engine"), "no engine"),
-    ("database", "the recovery: database", plan.Assessment("down", (), "up", refused="no such role"), "no such role"),
-    ("database", "the recovery: database", plan.Assessment("healthy", (), "up", ("t was not read",)), "t was not read"),
+    (
+        "database",
+        "the recovery: database",
+        database_plan.Assessment("down", (), "up", refused="no such role"),
+        "no such role",
+    ),
+    (
+        "database",
+        "the recovery: database",
+        database_plan.Assessment("healthy", (), "up", ("t was not read",)),
+        "t was not read",
+    ),
     ("objects", "the recovery: object storage", objects_assess.Assessment("down", (), refused="403"), "403"),
     ("objects", "the recovery: object storage", LifeboatError("list", "it", "gone"), "gone"),
 ]

@@ -17,21 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    backup,
-    checks,
-    cli,
-    copies,
-    dump,
-    errors,
-    lock,
-    points,
-    prune,
-    runtime,
-    show,
-    verify,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.version import VERSION
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, errors, lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import show as base_show
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.version import VERSION
+from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.modules import agent
 from builders import BUCKET, NOW, folder, make_config, make_manifest, prove, publish, publish_objects, settings, store
 
@@ -193,16 +188,16 @@ def test_verify(
 ) -> None:
     asked: list[Any] = []
 
-    def fake(config: Any, identity: str, level: str, *, sample: int, log: Any) -> verify.Result:
+    def fake(config: Any, identity: str, level: str, *, sample: int, log: Any) -> operations_verify.Result:
         asked.append((identity, level, sample))
-        return verify.Result("x", level, (checks.Check("tables", verdict, "why"),), NOW, NOW)
+        return operations_verify.Result("x", level, (checks.Check("tables", verdict, "why"),), NOW, NOW)
 
-    monkeypatch.setattr(verify, "verify", fake)
+    monkeypatch.setattr(operations_verify, "verify", fake)
     assert run(etc, "verify") == code
     assert capsys.readouterr().out.splitlines() == [f"{verdict:<16} tables: why", f"{verdict}  x  restore"]
     assert run(etc, "verify", "some-id", "--level", "checksum", "--sample", "0", "--json") == code
     assert json.loads(capsys.readouterr().out)["verdict"] == verdict
-    assert asked == [("latest", "restore", verify.SAMPLE), ("some-id", "checksum", 0)]
+    assert asked == [("latest", "restore", operations_verify.SAMPLE), ("some-id", "checksum", 0)]
 
 
 NAMES = [
@@ -259,7 +254,7 @@ def test_prune_runs_only_behind_a_good_backup(
     def fail(config: Any, log: Any) -> Any:
         raise errors.SpaceError("write the backup", "/backup", "No space left on device", "Free space.")
 
-    monkeypatch.setattr(prune, "prune", fake)
+    monkeypatch.setattr(operations_prune, "prune", fake)
     monkeypatch.setattr(dump, "take", fail)
     assert run(etc, "backup", "database", "--prune") == 7
     assert pruned == []
@@ -276,7 +271,7 @@ def test_a_good_backup_stays_good_when_pruning_has_to_wait(
         raise errors.LockedError("take the lock", "x", "a verification holds it")
 
     monkeypatch.setattr(dump, "take", lambda config, log: make_manifest())
-    monkeypatch.setattr(prune, "prune", locked)
+    monkeypatch.setattr(operations_prune, "prune", locked)
     assert run(etc, "backup", "database", "--prune") == 0
     assert "not pruned: a verification holds it" in capsys.readouterr().out
 
@@ -288,8 +283,8 @@ def test_what_fails_in_the_vault_has_the_last_word(
     etc: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The backup is good and shown as such; cron mails the copy that failed, with an exit code of its own."""
-    taken = backup.Taken((make_manifest(),), copied=TAKEN, failed=("connection refused",))
-    monkeypatch.setattr(backup, "take", lambda *_, **__: taken)
+    taken = operations_backup.Taken((make_manifest(),), copied=TAKEN, failed=("connection refused",))
+    monkeypatch.setattr(operations_backup, "take", lambda *_, **__: taken)
     assert run(etc, "backup", "database") == 8
     shown = capsys.readouterr()
     assert shown.out.startswith("db_backup_20261124_120000  89 B")
@@ -299,7 +294,7 @@ def test_what_fails_in_the_vault_has_the_last_word(
     said = json.loads(capsys.readouterr().out)
     assert (said["id"], said["copies"]["failed"]) == ("db_backup_20261124_120000", ["connection refused"])
     monkeypatch.setattr(
-        prune,
+        operations_prune,
         "prune",
         lambda *_, **__: {
             "keep": {},
@@ -321,11 +316,11 @@ def test_objects_that_no_backup_holds_are_no_success(
     one = make_manifest(component="objects", id="objects_backup_20261124_120000", details=details)
     asked: dict[str, Any] = {}
 
-    def take(config: Any, component: str, **more: Any) -> backup.Taken:
+    def take(config: Any, component: str, **more: Any) -> operations_backup.Taken:
         asked.update(more, component=component)
-        return backup.Taken((one,))
+        return operations_backup.Taken((one,))
 
-    monkeypatch.setattr(backup, "take", take)
+    monkeypatch.setattr(operations_backup, "take", take)
     assert run(etc, "backup", "objects", "--seal", "--override") == 6
     assert "WARNING: 2 objects could not be held by the vault" in capsys.readouterr().err
     assert (asked["component"], asked["seal"], asked["override"], asked["prune_after"]) == (
@@ -434,7 +429,7 @@ AGES = [(None, "-"), (0, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "119 min
 
 @pytest.mark.parametrize(("seconds", "shown"), AGES)
 def test_age(seconds: Any, shown: str) -> None:
-    assert show.age(seconds) == shown
+    assert base_show.age(seconds) == shown
 
 
 # --- as a process ---

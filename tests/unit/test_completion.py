@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pseudo_terminal
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import cli, completion, config
+from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli, completion
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.modules import agent
 from builders import NOW, publish, settings
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import config
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError, NotFoundError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 
 PLAIN: dict[str, Any] = {"stack": "shop", "runtime": {"project_directory": "/srv/shop"}}
 FULL: dict[str, Any] = {

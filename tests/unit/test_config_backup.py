@@ -15,15 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    archive,
-    catalog,
-    config_backup,
-    config_parts,
-    config_restore,
-    retention,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
     LockedError,
@@ -31,6 +23,11 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
     SpaceError,
     UsageError,
 )
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import backup as configuration_backup
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import parts
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, retention
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import tar
 from builders import NOW
 from config_world import PLANTED, World, git_repository, keys
 
@@ -55,7 +52,7 @@ def bytes_of(folder: Path) -> bytes:
 
 def test_what_the_stack_is_made_of(world: World) -> None:
     one = world.take()
-    there = config_restore.listing(world.repo, one.id)
+    there = configuration_restore.listing(world.repo, one.id)
     names = {Path(path).name: (entry.archive, entry.secret) for path, entry in there.items() if entry.type == "file"}
     plain, secret = ("config.tar.gz", False), ("secrets.tar.gz.age", True)
     assert names == {
@@ -80,7 +77,7 @@ def test_a_secret_is_nowhere_in_the_clear(world: World) -> None:
     one = world.take(files=[str(world.root / "units"), str(world.stack)])
     assert PLANTED.encode() not in bytes_of(world.folder(one))
     assert PLANTED not in json.dumps(one.details) + "".join(world.lines)
-    there = config_restore.listing(world.repo, one.id)
+    there = configuration_restore.listing(world.repo, one.id)
     units = {Path(path).name: entry.secret for path, entry in there.items() if "/units/" in path}
     assert units == {"app.service": True, "tls.pem": True, "app.env": True, "plain.conf": False}
     # A hash of a secret is something to try guesses on.
@@ -136,7 +133,7 @@ def test_what_a_project_refers_to_is_found(world: World, monkeypatch: pytest.Mon
     docker = world._docker
     monkeypatch.setattr(world, "_docker", lambda words: engine(words) if "config" in words else docker(words))
     one = world.take()
-    there = config_restore.listing(world.repo, one.id)
+    there = configuration_restore.listing(world.repo, one.id)
     found = {str(Path(path).relative_to(world.stack)): entry.secret for path, entry in there.items()
              if entry.type == "file" and path.startswith(str(world.stack))}  # fmt: skip
     assert found == {
@@ -150,7 +147,7 @@ def test_what_a_project_refers_to_is_found(world: World, monkeypatch: pytest.Mon
 
 def test_none_is_taken_while_files_are_being_placed(world: World) -> None:
     (world.root / "state").mkdir()
-    (world.root / "state" / config_backup.RECOVERING_CONFIG).touch()
+    (world.root / "state" / configuration_backup.RECOVERING_CONFIG).touch()
     with pytest.raises(LockedError, match="a recovery has begun"):
         world.take()
 
@@ -208,7 +205,7 @@ def test_a_link_is_followed_only_where_its_owner_could_read_the_file(world: Worl
     (release / "app.conf").write_text("a")
     (world.root / "current").symlink_to(release)
     one = world.take(files=[str(world.root / "current" / "app.conf")])
-    there = config_restore.listing(world.repo, one.id)
+    there = configuration_restore.listing(world.repo, one.id)
     assert there[str(world.root / "current")].target == str(release)
     assert there[str(release / "app.conf")].type == "file"
     out = world.extract(one)
@@ -222,7 +219,7 @@ def test_a_link_is_followed_only_where_its_owner_could_read_the_file(world: Worl
             real(path) if "current" not in str(path) else os.stat_result([*real(path)[:4], 4711, *real(path)[5:]])
         ),
     )
-    _, _, why = archive.followed(str(world.root / "current" / "app.conf"))
+    _, _, why = tar.followed(str(world.root / "current" / "app.conf"))
     assert "is a link of another owner than what it points to" in why
 
 
@@ -238,7 +235,7 @@ def test_what_cannot_be_read_is_named_and_stops_nothing(world: World) -> None:
 def test_a_file_that_changes_whenever_it_is_read_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     busy = world.root / "busy.log"
     busy.write_text("0")
-    read = archive.Packer._read
+    read = tar.Packer._read
 
     def racing(self: Any, file: Any, spool: Any, path: str) -> Any:
         found = read(self, file, spool, path)
@@ -247,7 +244,7 @@ def test_a_file_that_changes_whenever_it_is_read_is_named(world: World, monkeypa
                 more.write("x")
         return found
 
-    monkeypatch.setattr(archive.Packer, "_read", racing)
+    monkeypatch.setattr(tar.Packer, "_read", racing)
     one = world.take(files=[str(busy)])
     assert one.details["torn"] == [str(busy)]
     world.extract(one)
@@ -267,7 +264,7 @@ def test_more_than_the_limit_is_refused(world: World) -> None:
 def test_the_backup_does_not_swallow_the_backups(world: World) -> None:
     world.take()
     one = world.take(files=[str(world.root)])
-    assert [path for path in config_restore.listing(world.repo, one.id) if "/backup/" in path] == []
+    assert [path for path in configuration_restore.listing(world.repo, one.id) if "/backup/" in path] == []
 
 
 # --- the large parts ---
@@ -276,14 +273,14 @@ def test_the_backup_does_not_swallow_the_backups(world: World) -> None:
 def test_images_are_kept_once_for_as_long_as_they_are_the_same(world: World) -> None:
     first, second = world.take(images="archive"), world.take(images="archive")
     assert world.saved == [["web:1"]]
-    assert (config_parts.of(second)["images"].backup, len(second.artefacts)) == (first.id, 4)
+    assert (parts.of(second)["images"].backup, len(second.artefacts)) == (first.id, 4)
     world.images["web"] = ("web:2", "sha256:" + "3" * 64)
     third = world.take(images="archive")
-    assert (config_parts.of(third)["images"].backup, len(world.saved)) == (third.id, 2)
+    assert (parts.of(third)["images"].backup, len(world.saved)) == (third.id, 2)
     # One whose holder is broken is not referred to.
     (world.folder(third) / "images.tar.gz").unlink()
     fourth = world.take(images="archive")
-    assert (config_parts.of(fourth)["images"].backup, len(world.saved)) == (fourth.id, 3)
+    assert (parts.of(fourth)["images"].backup, len(world.saved)) == (fourth.id, 3)
 
 
 def test_retention_holds_what_is_referred_to(world: World) -> None:
@@ -297,7 +294,9 @@ def test_retention_holds_what_is_referred_to(world: World) -> None:
 
 def test_loading_images_names_them_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     one = world.take(images="archive")
-    assert config_restore.load_images(world.repo, one.id, log=world.lines.append) == {"web": "sha256:" + "1" * 64}
+    assert configuration_restore.load_images(world.repo, one.id, log=world.lines.append) == {
+        "web": "sha256:" + "1" * 64
+    }
     assert "loading images" not in "".join(world.lines), "they are all there"
     images, done = dict(world.images), []
     world.images.clear()
@@ -310,14 +309,14 @@ def test_loading_images_names_them_again(world: World, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(world, "_docker", engine)
     with pytest.raises(IntegrityError, match="they do not hold sha256:111"):
-        config_restore.load_images(world.repo, one.id, log=world.lines.append)
+        configuration_restore.load_images(world.repo, one.id, log=world.lines.append)
     world.images.update({"other": ("other:1", images["web"][1])})
     monkeypatch.setattr(world, "run", lambda *_, **__: None)
-    config_restore.load_images(world.repo, one.id, log=world.lines.append)
+    configuration_restore.load_images(world.repo, one.id, log=world.lines.append)
     assert done == [["sha256:" + "1" * 64, "web:1"]]
     with pytest.raises(NotFoundError, match="it has no images"):
         world.images.clear()
-        config_restore.load_images(world.repo, take_digests(world, images).id, log=world.lines.append)
+        configuration_restore.load_images(world.repo, take_digests(world, images).id, log=world.lines.append)
 
 
 def take_digests(world: World, images: dict[str, Any]) -> Any:
@@ -331,11 +330,11 @@ def test_git_repositories_are_mirrored_and_kept_once(world: World, tmp_path: Pat
     source = git_repository(tmp_path / "app")
     asked = {"repositories": [{"name": "app", "path": str(source)}]}
     first, second = world.take(**asked), world.take(**asked)
-    assert config_parts.of(second)["git/app"].backup == first.id
+    assert parts.of(second)["git/app"].backup == first.id
     git_repository(source, "two")
     third = world.take(**asked)
-    assert config_parts.of(third)["git/app"].backup == third.id
-    config_parts.fetch(world.repo, third, "git/app", tmp_path / "app.bundle")
+    assert parts.of(third)["git/app"].backup == third.id
+    parts.fetch(world.repo, third, "git/app", tmp_path / "app.bundle")
     subprocess.run(["git", "clone", "--quiet", "app.bundle", "clone"], check=True, cwd=tmp_path)
     assert (tmp_path / "clone" / "file").read_text() == "two"
     assert subprocess.check_output(["git", "tag"], cwd=tmp_path / "clone") == b"v1\n"
@@ -344,7 +343,7 @@ def test_git_repositories_are_mirrored_and_kept_once(world: World, tmp_path: Pat
 def test_a_remote_repository_is_read_with_a_token_that_is_in_no_argv(world: World) -> None:
     settings = world.configured(repositories=[{"name": "app", "url": "https://git.example/app.git"}])
     settings = type(settings)(**{**vars(settings), "secrets": {"git_token_app": PLANTED}})
-    command = config_parts.git(settings.config.repositories[0], settings, "ls-remote", "x")
+    command = parts.git(settings.config.repositories[0], settings, "ls-remote", "x")
     assert PLANTED not in " ".join(command.argv)
     assert command.env and command.env["GIT_CONFIG_KEY_0"] == "http.https://git.example/.extraHeader"
 
@@ -363,11 +362,11 @@ def test_the_built_site_with_its_commit(world: World) -> None:
     (world.root / "COMMIT").write_text("abc123 main\n")
     asked = {"site_directory": str(site), "site_commit_file": str(world.root / "COMMIT")}
     first, second = world.take(**asked), world.take(**asked)
-    assert (first.details["site"]["commit"], config_parts.of(second)["site"].backup) == ("abc123", first.id)
+    assert (first.details["site"]["commit"], parts.of(second)["site"].backup) == ("abc123", first.id)
     assert world.extract(second).where(str(site / "index.html")).read_text() == "<title>1</title>"
     (site / "index.html").write_text("<title>2</title>")
     third = world.take(**asked)
-    assert config_parts.of(third)["site"].backup == third.id
+    assert parts.of(third)["site"].backup == third.id
     shutil.rmtree(site)
     with pytest.raises(LifeboatError, match="there is no such file"):
         world.take(**asked)
@@ -419,19 +418,19 @@ def test_an_archive_cannot_leave_its_place(tmp_path: Path, member: dict[str, Any
         made.addfile(info)
     (tmp_path / "out").mkdir()
     with (tmp_path / "evil.tar.gz").open("rb") as stream, pytest.raises(IntegrityError, match=message):
-        archive.unpack(stream, tmp_path / "out", {}, "evil")
+        tar.unpack(stream, tmp_path / "out", {}, "evil")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "out").mkdir()
-    link = archive.Entry("/a", "link", 0o777, os.getuid(), os.getgid(), 0, target=str(tmp_path / "target"))
+    link = tar.Entry("/a", "link", 0o777, os.getuid(), os.getgid(), 0, target=str(tmp_path / "target"))
     with tarfile.open(tmp_path / "evil.tar.gz", "w:gz") as made:
         one = tarfile.TarInfo("a")
         one.type, one.linkname, one.mode, one.uid, one.gid = tarfile.SYMTYPE, link.target, 0o777, link.uid, link.gid
         made.addfile(one)
         made.addfile(tarfile.TarInfo("a/b"))
     with (tmp_path / "evil.tar.gz").open("rb") as stream, pytest.raises(LifeboatError, match=r"out/a/b"):
-        archive.unpack(stream, tmp_path / "out", {"/a": link, "/a/b": link}, "evil")
+        tar.unpack(stream, tmp_path / "out", {"/a": link, "/a/b": link}, "evil")
     assert list((tmp_path / "target").iterdir()) == []

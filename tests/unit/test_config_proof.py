@@ -14,17 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    catalog,
-    checks,
-    config_restore,
-    lock,
-    runtime,
-    status,
-    verify,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.checks import COULD_NOT_VERIFY, FAIL, PASS
-from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Artefact, Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from config_world import World, git_repository
 
 ARTEFACTS = [
@@ -50,7 +47,7 @@ def everything(world: World) -> dict[str, Any]:
 
 def look(world: World, one: Manifest, level: str = "restore") -> dict[str, tuple[str, str]]:
     settings = world.configured()
-    found = verify.verify(settings, one.id, level, log=world.lines.append)
+    found = operations_verify.verify(settings, one.id, level, log=world.lines.append)
     assert found.verdict == checks.verdict(found.checks)
     return {"verdict": (found.verdict, ""), **{check.name: (check.result, check.detail) for check in found.checks}}
 
@@ -208,7 +205,7 @@ def judged(world: World, **changes: Any) -> dict[str, tuple[str, str]]:
 
 
 def _now(world: World) -> Any:
-    return config_restore.read_manifest(world.repo, world.repo.ids("config")[-1]).finished_at
+    return configuration_restore.read_manifest(world.repo, world.repo.ids("config")[-1]).finished_at
 
 
 def test_status_asks_for_images_that_are_nowhere(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

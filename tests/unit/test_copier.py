@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import copier, s3
-from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Bucket
-from ansible_collections.lifeboat.dr.plugins.module_utils.copier import READ, WRITE, Copier
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import IntegrityError, LifeboatError, SpaceError
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3_raw import Answer
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError, SpaceError
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client, copier
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.copier import READ, WRITE, Copier
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.signed import Answer
 from botocore.exceptions import ClientError
 
 SOURCE = Bucket("uploads", "http://store:9000", access_key="k", secret_key="s")
@@ -26,7 +26,7 @@ SHA256 = hashlib.sha256(b"hello").hexdigest()
 def refusal(code: str, status: int, attempted: str) -> LifeboatError:
     cause = ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, attempted)
     try:
-        with s3.spoken(attempted, "one"):
+        with client.spoken(attempted, "one"):
             raise cause
     except LifeboatError as exc:
         return exc

@@ -14,19 +14,22 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import checks, copies, lock, points, prune, retention, runtime
-from ansible_collections.lifeboat.dr.plugins.module_utils.config import Config
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     CopyError,
     IntegrityError,
     LifeboatError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.points import Point
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import VERIFICATION
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository_local import LocalRepository
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository_s3 import S3Repository
-from ansible_collections.lifeboat.dr.plugins.module_utils.sources import Sources, open_place
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points, retention
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import VERIFICATION
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.local import LocalRepository
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import Point
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.s3 import S3Repository
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources, open_place
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from builders import BUCKET, NOW, folder, make_config, prove, publish, publish_objects, store
 
 DAY = timedelta(days=1)
@@ -261,16 +264,16 @@ def mirror_held(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], Any]]:
     """What mirror_prune was asked to leave alone; tests/objects/test_mirror_prune.py has the real one."""
     asked: list[tuple[list[str], Any]] = []
 
-    def held(config: Config, kept: Any, newest: Any, *, dry_run: bool) -> prune.Pruned:
+    def held(config: Config, kept: Any, newest: Any, *, dry_run: bool) -> operations_prune.Pruned:
         asked.append((sorted(one.id for one in kept), newest))
-        return prune.Pruned(2, 20, ("x: locked",)) if not dry_run else prune.Pruned(2, 20)
+        return operations_prune.Pruned(2, 20, ("x: locked",)) if not dry_run else operations_prune.Pruned(2, 20)
 
-    monkeypatch.setattr(prune.mirror_prune, "prune", held)
+    monkeypatch.setattr(operations_prune.mirror_prune, "prune", held)
     return asked
 
 
 def run_prune(settings: Config, now: Any, dry_run: bool = False) -> dict[str, Any]:
-    return prune.prune(settings, now=now, dry_run=dry_run, log=lambda _: None)
+    return operations_prune.prune(settings, now=now, dry_run=dry_run, log=lambda _: None)
 
 
 def test_both_sides_are_pruned_by_one_plan(
@@ -295,7 +298,7 @@ def test_both_sides_are_pruned_by_one_plan(
     left = [made[2].parts["objects"].id, newest]
     assert [one for one, _ in mirror_held] == [left, left], "a dry run counts as what it would do"
     assert done["versions"] == {"deleted": 2, "bytes": 20, "waits": ""}
-    assert prune.told(done, "deleted") == [
+    assert operations_prune.told(done, "deleted") == [
         "deleted  2 old versions in the mirror, 20 B",
         "kept by the store  x: locked",
     ]
@@ -310,7 +313,7 @@ def test_old_versions_wait_for_what_is_not_known(
     if why == "a recovery":
         settings.state.mkdir(exist_ok=True)
         (settings.state / "recovering_objects").touch()
-        assert prune.RECOVERING_OBJECTS == "recovering_objects"
+        assert operations_prune.RECOVERING_OBJECTS == "recovering_objects"
     else:
         folder = tmp_path / "backup" / "objects" / made.parts["objects"].id
         (folder / "manifest.json").write_text("{}")
@@ -318,7 +321,7 @@ def test_old_versions_wait_for_what_is_not_known(
     done = run_prune(settings, NOW + DAY)
     wanted = {"a recovery": "a recovery of the bucket has begun", "unreadable": "its manifest cannot be read"}[why]
     assert wanted in done["versions"]["waits"]
-    assert wanted in prune.told(done, "deleted")[0]
+    assert wanted in operations_prune.told(done, "deleted")[0]
     assert len(mirror_held) == 1, "the vault was not touched again"
 
 
@@ -390,8 +393,11 @@ def test_what_is_good_on_one_side_is_good(tmp_path: Path, vault: Vault, settings
     one, other = publish(tmp_path), publish(tmp_path, NOW + DAY)
     catch_up(settings)
     (folder(tmp_path, other) / "database.dump").unlink()
-    sides = [prune._side("repository", settings, store(tmp_path)), prune._side("vault", settings, vault)]
-    whole, (ours, theirs) = prune.plans(sides, retention.Policy(), NOW + DAY)
+    sides = [
+        operations_prune._side("repository", settings, store(tmp_path)),
+        operations_prune._side("vault", settings, vault),
+    ]
+    whole, (ours, theirs) = operations_prune.plans(sides, retention.Policy(), NOW + DAY)
     assert "daily: 0 days old, kept 30" in whole.keep[other.id]
     assert ours.keep[other.id] == ["not good: kept until a newer good backup exists"]
     assert one.id in whole.keep

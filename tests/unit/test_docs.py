@@ -17,7 +17,9 @@ from typing import get_type_hints
 
 import pytest
 import yaml
-from ansible_collections.lifeboat.dr.plugins.module_utils import cli, config, repository, retention
+from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories, retention
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -101,7 +103,7 @@ def known_repository_keys() -> tuple[str, str]:
     said = []
     for kind in ("s3", "local"):
         with pytest.raises(config.UsageError) as error:
-            repository.from_settings({"type": kind, "no such key": ""}, {})
+            repositories.from_settings({"type": kind, "no such key": ""}, {})
         said.append(error.value.cause.partition(" knows ")[2])
     return said[0], said[1]
 
@@ -140,7 +142,7 @@ NOT_OURS = ("no password supplied", "password authentication failed", "No space 
 def literals() -> str:
     """Every string that the code may say: literals with those beside them joined, their insertions as …; no comment."""
     found = []
-    for path in sorted(ROOT.glob("plugins/module_utils/*.py")):
+    for path in sorted(ROOT.rglob("plugins/module_utils/**/*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         docs = {
             id(node.body[0].value) for node in ast.walk(tree) if isinstance(node, DOCUMENTED) and is_documented(node)
@@ -207,4 +209,4 @@ def test_the_example_inventory_loads_and_every_stack_in_it_is_valid() -> None:
         }
         loaded = config.from_mapping(settings)
         retention.Policy.from_mapping({"timezone": loaded.timezone, **loaded.retention})
-        repository.from_settings(loaded.repository, {"s3_access_key": "x", "s3_secret_key": "x"})
+        repositories.from_settings(loaded.repository, {"s3_access_key": "x", "s3_secret_key": "x"})

@@ -20,15 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    drill,
-    fault,
-    fault_service,
-    ledger,
-    transaction,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.config import Config
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError, UnverifiedError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UnverifiedError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.drill import drill, ledger
+from ansible_collections.lifeboat.dr.plugins.module_utils.drill import transaction as drill_transaction
+from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
+from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import service as drill_service
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from builders import make_config
 
 SECRET = "Bearer s3cr3t-t0ken-of-the-drill"
@@ -148,23 +145,23 @@ def test_names_are_used_once_and_the_rate_has_bounds(tmp_path: Path) -> None:
 def test_a_transaction_is_told_from_every_other(tmp_path: Path, app: Application) -> None:
     held = stack(tmp_path, app)
     for one in held.drill.transactions:
-        token = transaction.new_token()
-        identity = transaction.write(held, one, token)
-        assert transaction.read(held, one, token, identity) == transaction.PRESENT
-        assert transaction.read(held, one, transaction.new_token(), identity) == transaction.OTHER
+        token = drill_transaction.new_token()
+        identity = drill_transaction.write(held, one, token)
+        assert drill_transaction.read(held, one, token, identity) == drill_transaction.PRESENT
+        assert drill_transaction.read(held, one, drill_transaction.new_token(), identity) == drill_transaction.OTHER
         del app.rows[int(identity)]
-        assert transaction.read(held, one, token, identity) == transaction.LOST
+        assert drill_transaction.read(held, one, token, identity) == drill_transaction.LOST
         assert "Authorization" not in app.headers[-1]
 
 
 def test_the_authorization_is_sent_and_never_shown(tmp_path: Path, app: Application) -> None:
     held = dataclasses.replace(stack(tmp_path, app), secrets={"drill_authorization": SECRET})
     one = held.drill.transactions[0]
-    transaction.write(held, one, "t")
+    drill_transaction.write(held, one, "t")
     assert app.headers[-1]["Authorization"] == SECRET
     app.fails["POST"] = 500
     with pytest.raises(LifeboatError) as error:
-        transaction.write(held, one, "t")
+        drill_transaction.write(held, one, "t")
     assert SECRET not in str(error.value)
     assert "status 500" in str(error.value)
 
@@ -172,7 +169,7 @@ def test_the_authorization_is_sent_and_never_shown(tmp_path: Path, app: Applicat
 def test_an_answer_without_an_id_is_no_acknowledgement(tmp_path: Path, app: Application) -> None:
     held = stack(tmp_path, app)
     with pytest.raises(LifeboatError, match="the answer has no field number"):
-        transaction.write(held, dataclasses.replace(held.drill.transactions[0], id="number"), "t")
+        drill_transaction.write(held, dataclasses.replace(held.drill.transactions[0], id="number"), "t")
 
 
 def test_silence_is_not_a_loss(tmp_path: Path, app: Application) -> None:
@@ -180,7 +177,7 @@ def test_silence_is_not_a_loss(tmp_path: Path, app: Application) -> None:
     one = held.drill.transactions[0]
     app.stop()
     with pytest.raises(UnverifiedError):
-        transaction.read(held, one, "t", "1")
+        drill_transaction.read(held, one, "t", "1")
 
 
 # --- a ledger ---
@@ -295,7 +292,7 @@ def agent(tmp_path: Path) -> str:
     path = tmp_path / "lifeboat"
     path.write_text(
         f"#!{sys.executable}\nimport sys\nsys.path[:0] = {sys.path!r}\n"
-        "from ansible_collections.lifeboat.dr.plugins.module_utils import cli\n"
+        "from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli\n"
         f"sys.exit(cli.main([*sys.argv[1:], '--config-directory', {str(tmp_path / 'etc')!r}]))\n"
     )
     path.chmod(0o755)
@@ -451,20 +448,20 @@ def test_noise_changes_bytes_and_no_size(tmp_path: Path) -> None:
 
     path = tmp_path / "f"
     path.write_bytes(bytes(100_000))
-    assert fault_service.noise(path, random.Random(1)) > 30_000  # noqa: S311
+    assert drill_service.noise(path, random.Random(1)) > 30_000  # noqa: S311
     assert path.stat().st_size == 100_000
     assert path.read_bytes()[32768:] == bytes(100_000 - 32768)
     path.write_bytes(b"")
     with pytest.raises(LifeboatError, match="nothing that could be overwritten"):
-        fault_service.noise(path, random.Random(1))  # noqa: S311
+        drill_service.noise(path, random.Random(1))  # noqa: S311
 
 
 def test_emptying_an_empty_directory_is_no_fault(tmp_path: Path) -> None:
     (tmp_path / "d" / "below").mkdir(parents=True)
     (tmp_path / "d" / "below" / "f").write_text("x")
-    assert fault_service.empty(tmp_path / "d") == 1
+    assert drill_service.empty(tmp_path / "d") == 1
     with pytest.raises(LifeboatError, match="0 entries before"):
-        fault_service.empty(tmp_path / "d")
+        drill_service.empty(tmp_path / "d")
 
 
 class Asked:
@@ -489,7 +486,7 @@ def test_what_cannot_be_cleaned_up_is_said_and_stays_in_the_record(
     server = Asked(problem)
     monkeypatch.setattr(drill.ledger, "remove", lambda *_: (3, 4))
     monkeypatch.setattr(drill.runtime, "connect", lambda _: None)
-    monkeypatch.setattr(drill.postgresql, "connect", lambda *_: server)
+    monkeypatch.setattr(drill.database_server, "connect", lambda *_: server)
     kept = {"name": "restore", "quarantined_database": "shop_quarantine_1", "way_back": ["psql"]}
     record = {"scenario": "database", "phases": [{"name": "assess"}, kept]}
     removed, left, after = drill.clean(make_config(tmp_path), record, "table_dropped", log=lambda _: None)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.lifeboat.dr.plugins.module_utils import fault
+from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
 from jinja2 import Environment
 from test_awx import render, trusted
 

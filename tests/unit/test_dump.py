@@ -18,15 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import catalog, dump, pipeline
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import pipeline, text
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     LifeboatError,
     LockedError,
     NotFoundError,
     SpaceError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.pipeline import Command
-from ansible_collections.lifeboat.dr.plugins.module_utils.postgresql import Server
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Server
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, checksums
 from builders import NOW, make_config, publish, store
 
 COMPRESSIONS = [
@@ -199,7 +202,7 @@ def test_no_backup_while_a_recovery_has_not_ended(tmp_path: Path) -> None:
     """The server may be an empty one: its backup would be the newest good one."""
     settings = make_config(tmp_path)
     settings.state.mkdir()
-    (settings.state / dump.RECOVERING).touch()
+    (settings.state / recovery_state.RECOVERING).touch()
     with pytest.raises(LockedError, match=r"a recovery has begun and not ended.*remove that file"):
         dump.take(settings, log=lambda _: None)
 
@@ -230,10 +233,10 @@ SIZES = [
 
 @pytest.mark.parametrize(("size", "shown"), SIZES)
 def test_human(size: float, shown: str) -> None:
-    assert dump.human(size) == shown
+    assert text.human(size) == shown
 
 
 def test_measure(tmp_path: Path) -> None:
     data = os.urandom((2 << 20) + 5)
     (tmp_path / "x").write_bytes(data)
-    assert dump.measure(tmp_path / "x", "n") == dump.Artefact("n", len(data), hashlib.sha256(data).hexdigest())
+    assert checksums.measure(tmp_path / "x", "n") == dump.Artefact("n", len(data), hashlib.sha256(data).hexdigest())

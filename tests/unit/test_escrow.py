@@ -15,21 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    cli,
-    config,
-    crypto,
-    escrow,
-    escrow_kit,
-    points,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.checks import COULD_NOT_VERIFY, FAIL, PASS
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
     UnverifiedError,
     UsageError,
 )
+from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow, escrow_kit
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
 from builders import publish
 from config_world import World, keys
 
@@ -172,12 +169,12 @@ def test_no_point_no_vault(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_without_age_nothing_is_claimed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     sealed(world)
-    monkeypatch.setattr(crypto.shutil, "which", lambda _: None)
+    monkeypatch.setattr(age.shutil, "which", lambda _: None)
     found = prove(world)
     assert found["verdict"][0] == COULD_NOT_VERIFY
     assert "age is not installed" in found["config"][1]
     with pytest.raises(UnverifiedError, match="apt install age"):
-        crypto.encrypt(io.BytesIO(b"x"), [world.recipient], io.BytesIO(), subject="x")
+        age.encrypt(io.BytesIO(b"x"), [world.recipient], io.BytesIO(), subject="x")
 
 
 # --- the age file itself ---
@@ -186,21 +183,21 @@ def test_without_age_nothing_is_claimed(world: World, monkeypatch: pytest.Monkey
 def test_decrypting_says_what_is_wrong(world: World, tmp_path: Path) -> None:
     path = tmp_path / "x.age"
     with path.open("wb") as sink:
-        crypto.encrypt(io.BytesIO(b"secret" * 50_000), [world.recipient], sink, subject="x")
+        age.encrypt(io.BytesIO(b"secret" * 50_000), [world.recipient], sink, subject="x")
     with path.open("rb") as file:
-        assert crypto.stanzas(file, "x") == ("X25519",)
+        assert age.stanzas(file, "x") == ("X25519",)
     whole = path.read_bytes()
-    assert crypto.decrypt_bytes(path, world.key, subject="x", limit=1 << 20) == b"secret" * 50_000
+    assert age.decrypt_bytes(path, world.key, subject="x", limit=1 << 20) == b"secret" * 50_000
     with pytest.raises(IntegrityError, match="more than 10 bytes"):
-        crypto.decrypt_bytes(path, world.key, subject="x", limit=10)
+        age.decrypt_bytes(path, world.key, subject="x", limit=10)
     for broken in (whole[:-1], whole[: 64 << 10], whole[:-9] + b"123456789", whole + b"x", whole[:100]):
         path.write_bytes(broken)
         with pytest.raises(IntegrityError, match="cut or damaged"):
-            crypto.decrypt_bytes(path, world.key, subject="x", limit=1 << 20)
+            age.decrypt_bytes(path, world.key, subject="x", limit=1 << 20)
     for broken in (b"", b"text", whole[:50], whole[30:]):
         path.write_bytes(broken)
         with path.open("rb") as file, pytest.raises(IntegrityError, match=r"no age file|no recipient"):
-            crypto.stanzas(file, "x")
+            age.stanzas(file, "x")
 
 
 def test_a_secret_key_is_never_taken_for_a_recipient_nor_shown(world: World) -> None:
@@ -209,8 +206,8 @@ def test_a_secret_key_is_never_taken_for_a_recipient_nor_shown(world: World) -> 
         world.configured(recipients=[secret])
     assert secret not in str(error.value)
     for wrong in ("", "age1", "bob", "ssh-ed25519", "age1" + "Q" * 58):
-        assert crypto.recipient_problem(wrong)
-    assert crypto.recipient_problem("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMq me@home") == ""
+        assert age.recipient_problem(wrong)
+    assert age.recipient_problem("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMq me@home") == ""
 
 
 # --- the kit ---

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import checks, evidence, evidence_store
-from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import format_time
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import format_time
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import store
 from builders import NOW, make_config
 from evidence_schema_check import problems
 
@@ -45,7 +47,7 @@ def build(tmp_path: Path, **changes: Any) -> dict[str, Any]:
         "scenario": "database", "reason": "", "operator": "", "planned": PLAN, "phases": PHASES, "results": GOOD,
         "now": NOW + timedelta(seconds=70),
     }  # fmt: skip
-    return evidence.build(make_config(tmp_path), **{**plain, **changes})
+    return evidence_record.build(make_config(tmp_path), **{**plain, **changes})
 
 
 FAILED = [*GOOD, {"name": "sequences", "result": "FAIL", "detail": "x"}]
@@ -132,7 +134,7 @@ def test_no_time_is_no_pass(tmp_path: Path) -> None:
 def test_it_is_kept_private_and_whole(tmp_path: Path) -> None:
     settings = make_config(tmp_path)
     record = build(tmp_path, reason="日本")
-    path, kept = evidence_store.write(settings, record)
+    path, kept = store.write(settings, record)
     assert kept == record
     assert path == tmp_path / "state" / "evidence" / "database_20261124_120110.json"
     assert json.loads(path.read_text(encoding="utf-8")) == record
@@ -148,7 +150,7 @@ def test_lines_for_a_terminal(tmp_path: Path) -> None:
         "way_back": ["mv a b"],
         "seconds_of": {"swap": 0.5},
     }
-    lines = evidence.lines(build(tmp_path, phases=[*PHASES[:2], phase("restore", 3, 60, **kept)], error="boom"))
+    lines = evidence_record.lines(build(tmp_path, phases=[*PHASES[:2], phase("restore", 3, 60, **kept)], error="boom"))
     text = "\n".join(lines)
     for words in (
         ": FAIL", "found:    damaged; the table public.t is missing", "passed over db_backup_20261124_130000: cut",
@@ -157,5 +159,5 @@ def test_lines_for_a_terminal(tmp_path: Path) -> None:
         "error:    boom",
     ):  # fmt: skip
         assert words in text, words
-    assert "error:" not in "\n".join(evidence.lines(build(tmp_path)))
-    assert checks.PASS in evidence.lines(build(tmp_path))[0]
+    assert "error:" not in "\n".join(evidence_record.lines(build(tmp_path)))
+    assert checks.PASS in evidence_record.lines(build(tmp_path))[0]

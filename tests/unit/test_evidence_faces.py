@@ -15,18 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    cli,
-    evidence_charts,
-    evidence_history,
-    evidence_page,
-    evidence_schema,
-    evidence_site,
-    evidence_store,
-    evidence_words,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.evidence_history import NEVER, OK, OVERDUE, judge
-from ansible_collections.lifeboat.dr.plugins.module_utils.evidence_markdown import text
+from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema, store
+from ansible_collections.lifeboat.dr.plugins.module_utils.faces import charts
+from ansible_collections.lifeboat.dr.plugins.module_utils.faces import history as faces_history
+from ansible_collections.lifeboat.dr.plugins.module_utils.faces import page as faces_page
+from ansible_collections.lifeboat.dr.plugins.module_utils.faces import site as faces_site
+from ansible_collections.lifeboat.dr.plugins.module_utils.faces import words as faces_words
+from ansible_collections.lifeboat.dr.plugins.module_utils.faces.history import NEVER, OK, OVERDUE, judge
+from ansible_collections.lifeboat.dr.plugins.module_utils.faces.markdown import text
 from builders import NOW, make_config, settings
 from evidence_schema_check import problems
 from evidence_world import HOSTILE, drill, history, hostile, kept, proof, record, resealed
@@ -66,11 +63,11 @@ ELEMENTS = {"html", "head", "meta", "link", "title", "style", "body", "main", "f
 
 def faces(one: dict[str, Any]) -> dict[str, str]:
     known = {"problem": "", "signature": HOSTILE, "sha256": "0" * 64}
-    return {name: evidence_site.face(name, one, **known) for name in ("html", "markdown", "junit", "metrics", "json")}
+    return {name: faces_site.face(name, one, **known) for name in ("html", "markdown", "junit", "metrics", "json")}
 
 
 def test_the_hostile_record_is_one_that_the_schema_lets_in(tmp_path: Path) -> None:
-    assert evidence_schema.problem(hostile(tmp_path)) == ""
+    assert schema.problem(hostile(tmp_path)) == ""
     assert problems(record(tmp_path)) == problems(drill(tmp_path, 1)) == problems(proof(tmp_path, 1)) == []
 
 
@@ -87,14 +84,14 @@ def test_html_shows_hostile_words_and_nothing_else(tmp_path: Path) -> None:
         assert letter not in page
     assert "[U+202E]evil[U+200B]" in shown
     assert "日本語" in shown
-    assert evidence_page.POLICY.startswith("default-src 'none'")
-    assert evidence_words.escaped(evidence_page.POLICY) in page
+    assert faces_page.POLICY.startswith("default-src 'none'")
+    assert faces_words.escaped(faces_page.POLICY) in page
 
 
 def test_the_history_shows_hostile_words_and_nothing_else(tmp_path: Path) -> None:
     evil = {"host": HOSTILE, "stack": HOSTILE, "scenarios": [HOSTILE], "drill_age_days": 92, "proof_age_days": 8}
     given = [{**evil, "records": [kept(hostile(tmp_path), signature=HOSTILE)]}, {"host": HOSTILE, "problem": HOSTILE}]
-    _, files = evidence_site.site([*given, *history(tmp_path)], NOW)
+    _, files = faces_site.site([*given, *history(tmp_path)], NOW)
     seen = Seen(files["index.html"].decode())
     assert (seen.open, seen.elements <= ELEMENTS) == ([], True)
     for path in files:
@@ -176,7 +173,7 @@ CASES: list[tuple[str, dict[str, Any], dict[str, str], str]] = [
 def test_junit_is_green_only_for_a_pass(
     tmp_path: Path, changes: dict[str, Any], wanted: dict[str, str], problem: str
 ) -> None:
-    found = outcomes(evidence_site.face("junit", record(tmp_path, **changes), problem=problem, signature="", sha256=""))
+    found = outcomes(faces_site.face("junit", record(tmp_path, **changes), problem=problem, signature="", sha256=""))
     assert wanted.items() <= found.items()
     assert found["not tested: the bucket's objects"] == "skipped"
 
@@ -193,9 +190,7 @@ def test_metrics(tmp_path: Path) -> None:
     assert all(re.fullmatch(r'lifeboat_evidence_\w+\{(\w+="[^"\n]*",?)+\} \d+(\.\d+)?', one) for one in values)
     for one in faces(hostile(tmp_path))["metrics"].splitlines():
         assert re.fullmatch(r'# .*|\w+\{(\w+="([^"\\\n]|\\["\\])*",?)+\} [\d.]+', one)
-    assert evidence_site.face("metrics", record(tmp_path), problem="edited").count("{") == 0, (
-        "an edited one is not fresh"
-    )
+    assert faces_site.face("metrics", record(tmp_path), problem="edited").count("{") == 0, "an edited one is not fresh"
 
 
 # --- what a page says ---
@@ -214,20 +209,16 @@ def test_a_page_says_what_it_must(tmp_path: Path) -> None:
 
 
 def test_a_record_that_is_no_evidence_says_so_first(tmp_path: Path) -> None:
-    page = evidence_site.face("html", record(tmp_path), problem="it was edited", signature="", sha256="")
+    page = faces_site.face("html", record(tmp_path), problem="it was edited", signature="", sha256="")
     shown = "".join(Seen(page).words)
     assert shown.index("This is no evidence: it was edited.") < shown.index("Recovery time")
-    assert "This is no evidence" in evidence_site.face("markdown", record(tmp_path), problem="it was edited")
+    assert "This is no evidence" in faces_site.face("markdown", record(tmp_path), problem="it was edited")
 
 
 def test_a_record_of_version_1_0_has_every_face(tmp_path: Path) -> None:
-    old = {
-        key: one
-        for key, one in record(tmp_path).items()
-        if key in evidence_schema._FIELDS or key in ("schema", "backup")
-    }
+    old = {key: one for key, one in record(tmp_path).items() if key in schema._FIELDS or key in ("schema", "backup")}
     old["version"] = [1, 0]
-    assert evidence_schema.problem(old) == ""
+    assert schema.problem(old) == ""
     for name, page in faces(old).items():
         assert page, name
     assert "it is of an older version" in faces(old)["html"]
@@ -239,7 +230,7 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-@pytest.mark.parametrize("palette", [evidence_page.LIGHT, evidence_page.DARK], ids=["light", "dark"])
+@pytest.mark.parametrize("palette", [faces_page.LIGHT, faces_page.DARK], ids=["light", "dark"])
 def test_contrast_is_aa(palette: dict[str, str]) -> None:
     pairs = [(front, back) for front in ("text", "soft", "link") for back in ("back", "card")]
     pairs += [("badge", back) for back in ("pass", "fail", "unsure", "aborted")]
@@ -254,41 +245,38 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "docs/example"
 def test_the_example_in_the_docs_is_a_record_and_its_pages_are_of_today() -> None:
     """A face that changed: write docs/example/drill-site.html and .md anew, with evidence_site.face()."""
     one = json.loads((EXAMPLE / "drill-site.json").read_text(encoding="utf-8"))
-    assert (problems(one), evidence_schema.problem(one)) == ([], "")
+    assert (problems(one), schema.problem(one)) == ([], "")
     for name, ending in (("html", "html"), ("markdown", "md")):
-        assert (EXAMPLE / f"drill-site.{ending}").read_text(encoding="utf-8") == evidence_site.face(name, one)
+        assert (EXAMPLE / f"drill-site.{ending}").read_text(encoding="utf-8") == faces_site.face(name, one)
 
 
 def test_what_was_tried_is_shown(tmp_path: Path) -> None:
     one = record(tmp_path)
     one["phases"][2].update(tried=[{"step": "redeploy", "healed": True, "problem": ""}, "x"], notes=["load 16.75"])
-    assert evidence_words.tried(one) == ["restore: step redeploy, healed True", "restore: x", "restore: load 16.75"]
+    assert faces_words.tried(one) == ["restore: step redeploy, healed True", "restore: x", "restore: load 16.75"]
     one["phases"][2].update(tried="x", notes={"a": 1})
-    assert evidence_words.tried(one) == []
+    assert faces_words.tried(one) == []
 
 
 # --- charts ---
 
 
 def test_a_timeline_is_to_scale(tmp_path: Path) -> None:
-    chart = evidence_charts.timeline(record(tmp_path))
+    chart = charts.timeline(record(tmp_path))
     bars = [
         (float(left), float(wide))
         for left, wide in re.findall(r'x="([\d.]+)%" y="\d+" width="([\d.]+)%" height="9" rx="2" class="bar"', chart)
     ]
     assert bars == [(0.0, 2.0), (2.0, 18.0), (20.0, 72.0), (92.0, 8.0)]
     assert 'aria-label="Timeline of 4 phases, 1 min 00 s' in chart
-    assert evidence_charts.timeline({**record(tmp_path), "phases": []}) == ""
+    assert charts.timeline({**record(tmp_path), "phases": []}) == ""
 
 
 @pytest.mark.parametrize("seconds", [[], [0], [0, 0], [5], [1, 1e17], [60, 30, 14500]])
 @pytest.mark.parametrize("target", [0, 14400])
 def test_a_trend_stays_within_its_frame(seconds: list[float], target: float) -> None:
-    points = [
-        evidence_charts.Point(NOW + timedelta(days=n), one, "PASS" if n else "FAIL", "x")
-        for n, one in enumerate(seconds)
-    ]
-    chart = evidence_charts.trend(points, target)
+    points = [charts.Point(NOW + timedelta(days=n), one, "PASS" if n else "FAIL", "x") for n, one in enumerate(seconds)]
+    chart = charts.trend(points, target)
     assert chart.count('class="dot') == len(seconds)
     for name, value in re.findall(r'\b(x|y|x1|x2|y1|y2)="(-?[\d.]+)', chart):
         assert 0 <= float(value) <= (100 if name[0] == "x" else 190)
@@ -298,7 +286,7 @@ def test_a_trend_stays_within_its_frame(seconds: list[float], target: float) -> 
 # --- the history ---
 
 
-def stack(*records: dict[str, Any], **changes: Any) -> evidence_history.Stack:
+def stack(*records: dict[str, Any], **changes: Any) -> faces_history.Stack:
     known = {"host": "app1", "stack": "shop", "scenarios": ["database"], "drill_age_days": 92, "proof_age_days": 8}
     return judge({**known, "records": [kept(one) for one in records], **changes}, NOW)
 
@@ -332,7 +320,7 @@ def test_a_proof_is_a_restore(tmp_path: Path) -> None:
 
 def test_the_history_counts_what_is_there(tmp_path: Path) -> None:
     given = history(tmp_path)
-    shown = " ".join("".join(Seen(evidence_site.site(given, NOW)[1]["index.html"].decode()).words).split())
+    shown = " ".join("".join(Seen(faces_site.site(given, NOW)[1]["index.html"].decode()).words).split())
     for words in ("Records11", "Passed7", "Overdue2", "No evidence2", "Not reached1", "it was not reached", "it is not JSON", "under another's name",
                   "NEVER DONE", "target 4 h", "drill of the object storage"):  # fmt: skip
         assert words in shown.replace(" Records", "Records"), words
@@ -357,7 +345,7 @@ def test_a_lying_host_is_looked_at_again(tmp_path: Path) -> None:
     assert "edited" in one.problem
     odd = kept(record(tmp_path), id="../../../etc/cron.d/x")
     known = {"host": "../..", "stack": "/etc", "scenarios": [], "drill_age_days": 92, "proof_age_days": 8}
-    _, files = evidence_site.site([{**known, "records": [odd]}, {**known, "records": [kept(record(tmp_path))]}], NOW)
+    _, files = faces_site.site([{**known, "records": [odd]}, {**known, "records": [kept(record(tmp_path))]}], NOW)
     assert not [path for path in files if ".." in path or path.startswith("/")]
 
 
@@ -374,7 +362,7 @@ def run_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], *words: str)
 
 def test_the_command_lists_and_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(tmp_path, capsys, "report")[1].startswith("NEVER DONE")
-    path, one = evidence_store.write(make_config(tmp_path), record(tmp_path))
+    path, one = store.write(make_config(tmp_path), record(tmp_path))
     code, said = run_command(tmp_path, capsys, "report")
     assert (code, said.splitlines()[0].split()[:3]) == (0, ["PASS", one["id"], "recovery"])
     for form in ("text", "html", "markdown", "junit", "metrics", "json"):
@@ -387,7 +375,7 @@ def test_the_command_lists_and_shows(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_the_command_writes_the_pages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    evidence_store.write(make_config(tmp_path), record(tmp_path))
+    store.write(make_config(tmp_path), record(tmp_path))
     code, _ = run_command(tmp_path, capsys, "report", "--output", str(tmp_path / "out"))
     assert code == 0
     pages = sorted(one.suffix for one in (tmp_path / "out").rglob("*") if one.is_file())
@@ -396,14 +384,14 @@ def test_the_command_writes_the_pages(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_people_add_findings_and_sign_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, one = evidence_store.write(make_config(tmp_path), record(tmp_path))
+    _, one = store.write(make_config(tmp_path), record(tmp_path))
     words = ("review", one["id"], "--finding", "alarm earlier")
     assert run_command(tmp_path, capsys, *words)[0] == 2, "whose, and by when?"
     assert run_command(tmp_path, capsys, *words, "--owner", "mika", "--due", "2026-02-30")[0] == 2
     assert run_command(tmp_path, capsys, *words, "--owner", "mika", "--due", "2026-12-01")[0] == 0
     assert run_command(tmp_path, capsys, "review", one["id"])[0] == 2
     assert run_command(tmp_path, capsys, "review", one["id"], "--sign-off", "rin", "--note", "read")[0] == 0
-    after = evidence_store.load(make_config(tmp_path), one["id"])
+    after = store.load(make_config(tmp_path), one["id"])
     assert (after.problem, problems(after.record)) == ("", [])
     assert after.record["findings"] == [{"what": "alarm earlier", "owner": "mika", "due": "2026-12-01"}]
     assert after.record["sign_off"]["by"] == "rin"

@@ -16,17 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    clock,
-    evidence,
-    evidence_phases,
-    evidence_schema,
-    evidence_store,
-    signature,
-    verify,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError, NotFoundError
-from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import format_time
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import format_time
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import phases as evidence_phases
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema, store
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import signature
 from builders import NOW, Run, make_config, publish
 from evidence_schema_check import problems, published
 from test_evidence import GOOD, PHASES, PLAN, build, phase
@@ -48,7 +45,7 @@ def at_production(tmp_path: Path, **changes: Any) -> dict[str, Any]:
         "results": GOOD,
         "now": NOW,
     }
-    return evidence.build(config, **{**plain, **changes})
+    return evidence_record.build(config, **{**plain, **changes})
 
 
 def test_bytes_speed_and_the_time_at_production_size(tmp_path: Path) -> None:
@@ -149,7 +146,7 @@ def test_what_was_not_tested_is_said(tmp_path: Path) -> None:
         "data written after the backup",
         "the time until somebody noticed and decided",
     } <= set(said)
-    for scenario in evidence.SCENARIOS:
+    for scenario in evidence_record.SCENARIOS:
         assert build(tmp_path, scenario=scenario)["untested"], scenario
 
 
@@ -178,7 +175,7 @@ def test_no_secret_and_no_row(tmp_path: Path) -> None:
         "shop is back",
     ]
     phases = [phase("restore", 0, 1, log=log, way_back=["psql postgres://u:correct-horse-battery@h"])]
-    record = evidence.build(
+    record = evidence_record.build(
         config, scenario="database", reason="password=hunter2hunter2", operator="", planned=PLAN, phases=phases,
         results=[{"name": "x", "result": "PASS", "detail": "correct-horse-battery"}], now=NOW,
         error="it failed\nDETAIL:  Key (id)=(42) already exists.",
@@ -194,7 +191,7 @@ def test_a_secret_that_is_an_everyday_word_leaves_the_record_a_record(tmp_path: 
     """The lab's vault has the access key `lifeboat`: the first records of it had no `lifeboat` among their versions."""
     secrets = {"vault_access_key": "lifeboat", "database_password": "database", "x": "monotonic", "y": "postgres"}
     config = dataclasses.replace(make_config(tmp_path), secrets=secrets)
-    record = evidence.build(
+    record = evidence_record.build(
         config, scenario="database", reason="the database is gone", operator="", planned=SIZED, phases=PHASES, results=GOOD,
         now=NOW, versions={"images": {"lifeboat": "lifeboat-lab/db:1"}},
     )  # fmt: skip
@@ -206,14 +203,14 @@ def test_a_secret_that_is_an_everyday_word_leaves_the_record_a_record(tmp_path: 
 def test_the_log_lies_beside_the_record_and_is_the_one_that_was_hashed(tmp_path: Path) -> None:
     config, phases = make_config(tmp_path), [phase("restore", 0, 1, log=["one", "two"])]
     record = build(tmp_path, phases=phases)
-    path, _ = evidence_store.write(config, record, log=evidence_phases.log(phases, {}))
+    path, _ = store.write(config, record, log=evidence_phases.log(phases, {}))
     assert path.with_suffix(".log").read_text() == "restore: one\nrestore: two\n"
     assert path.with_suffix(".log").stat().st_mode & 0o777 == 0o600
-    assert evidence_store.load(config, path.stem).problem == ""
+    assert store.load(config, path.stem).problem == ""
     path.with_suffix(".log").write_text("restore: one\n")
-    assert "its log is not the one" in evidence_store.load(config, path.stem).problem
+    assert "its log is not the one" in store.load(config, path.stem).problem
     path.with_suffix(".log").unlink()
-    assert "its log cannot be read" in evidence_store.load(config, path.stem).problem
+    assert "its log cannot be read" in store.load(config, path.stem).problem
 
 
 # --- the schema ---
@@ -231,7 +228,7 @@ def test_a_record_of_version_1_0_is_still_one(tmp_path: Path) -> None:
             del one[key]
     old["version"] = [1, 0]
     assert problems(old) == []
-    assert evidence_schema.problem(old) == ""
+    assert schema.problem(old) == ""
 
 
 Change = Callable[[dict[str, Any]], Any]
@@ -278,7 +275,7 @@ DRILL: dict[str, Any] = {
 
 
 def of_drill(root: Path, recovery: dict[str, Any], error: str = "", **changes: Any) -> dict[str, Any]:
-    return evidence.of_drill(
+    return evidence_record.of_drill(
         make_config(root), recovery, scenario="database", reason="drill", operator="mika", drill={**DRILL, **changes},
         target=14400, error=error, now=NOW + timedelta(seconds=80),
     )  # fmt: skip
@@ -379,8 +376,8 @@ def test_a_drill_stands_around_the_recoverys_record(tmp_path: Path) -> None:
 def test_a_verification_leaves_a_record_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, config = publish(tmp_path), make_config(tmp_path)
     said: list[str] = []
-    result = verify.verify(config, "latest", "checksum", log=said.append)
-    (kept,) = evidence_store.everything(config)
+    result = operations_verify.verify(config, "latest", "checksum", log=said.append)
+    (kept,) = store.everything(config)
     assert (kept.problem, kept.record["kind"], kept.record["verdict"]) == ("", "verification", result.verdict)
     assert problems(kept.record) == []
     assert kept.record["verification"] == {
@@ -388,9 +385,9 @@ def test_a_verification_leaves_a_record_too(tmp_path: Path, monkeypatch: pytest.
         "backups": [{"id": one.id, "verdict": "PASS", "taken_at": format_time(NOW), "size": one.size}],
     }  # fmt: skip
     assert "whether the backup can be restored" in [each["what"] for each in kept.record["untested"]]
-    assert evidence.lines(kept.record)
-    verify.verify(config, "latest", "checksum", log=said.append, record=False)
-    assert len(evidence_store.everything(config)) == 1, "check mode leaves none"
+    assert evidence_record.lines(kept.record)
+    operations_verify.verify(config, "latest", "checksum", log=said.append, record=False)
+    assert len(store.everything(config)) == 1, "check mode leaves none"
 
 
 # --- at rest ---
@@ -398,12 +395,12 @@ def test_a_verification_leaves_a_record_too(tmp_path: Path, monkeypatch: pytest.
 
 def test_two_records_of_one_second_are_two(tmp_path: Path) -> None:
     config, record = make_config(tmp_path), build(tmp_path)
-    first, _ = evidence_store.write(config, record)
+    first, _ = store.write(config, record)
     before = first.read_bytes()
-    second, kept = evidence_store.write(config, record)
+    second, kept = store.write(config, record)
     assert (first.read_bytes(), second.stem, kept["id"]) == (before, f"{first.stem}_2", f"{first.stem}_2")
     assert problems(kept) == []
-    assert [one.problem for one in evidence_store.everything(config)] == ["", ""]
+    assert [one.problem for one in store.everything(config)] == ["", ""]
 
 
 EDITS: dict[str, tuple[Change, str]] = {
@@ -425,19 +422,19 @@ EDITS: dict[str, tuple[Change, str]] = {
 @pytest.mark.parametrize(("change", "words"), EDITS.values(), ids=list(EDITS))
 def test_an_edited_record_is_no_evidence(tmp_path: Path, change: Change, words: str) -> None:
     config = make_config(tmp_path)
-    path, record = evidence_store.write(config, build(tmp_path))
-    assert evidence_store.load(config, path.stem).problem == ""
+    path, record = store.write(config, build(tmp_path))
+    assert store.load(config, path.stem).problem == ""
     edited = copy.deepcopy(record)
     change(edited)
     path.write_text(json.dumps(edited))
-    assert words in evidence_store.load(config, path.stem).problem
+    assert words in store.load(config, path.stem).problem
 
 
 def test_what_people_add_does_not_break_the_seal(tmp_path: Path) -> None:
     record = build(tmp_path)
     record["findings"].append({"what": "x", "owner": "me", "due": "2026-12-01"})
     record["sign_off"] = {"by": "me", "at": format_time(NOW), "note": ""}
-    assert evidence_schema.problem(record) == ""
+    assert schema.problem(record) == ""
     assert problems(record) == []
 
 
@@ -449,19 +446,19 @@ RUBBISH: dict[str, bytes] = {
 @pytest.mark.parametrize("data", RUBBISH.values(), ids=list(RUBBISH))
 def test_rubbish_is_listed_with_its_problem(tmp_path: Path, data: bytes) -> None:
     config = make_config(tmp_path)
-    path, _ = evidence_store.write(config, build(tmp_path))
+    path, _ = store.write(config, build(tmp_path))
     path.write_bytes(data)
-    (kept,) = evidence_store.everything(config)
+    (kept,) = store.everything(config)
     assert kept.problem
     assert kept.record == {}
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     config = make_config(tmp_path)
-    path, _ = evidence_store.write(config, build(tmp_path))
+    path, _ = store.write(config, build(tmp_path))
     path.rename(tmp_path / "elsewhere.json")
     path.symlink_to(tmp_path / "elsewhere.json")
-    assert "cannot be read" in evidence_store.load(config, path.stem).problem
+    assert "cannot be read" in store.load(config, path.stem).problem
 
 
 @pytest.mark.parametrize(
@@ -469,7 +466,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 )
 def test_an_id_is_no_path(tmp_path: Path, identity: str) -> None:
     with pytest.raises(LifeboatError):
-        evidence_store.load(make_config(tmp_path), identity)
+        store.load(make_config(tmp_path), identity)
 
 
 # --- signatures, by the real ssh-keygen ---
@@ -488,10 +485,10 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_signed_and_checked(tmp_path: Path, keys: Path) -> None:
     config = make_config(tmp_path, evidence={"signing_key": str(keys / "mine")})
-    path, _ = evidence_store.write(config, build(tmp_path))
+    path, _ = store.write(config, build(tmp_path))
     assert signature.check(path, str(keys / "allowed")) == "unsigned"
-    assert evidence_store.sign(config, path, lambda _: None) == "signed, not checked"
-    assert evidence_store.load(config, path.stem).signature == "signed, not checked"
+    assert store.sign(config, path, lambda _: None) == "signed, not checked"
+    assert store.load(config, path.stem).signature == "signed, not checked"
     assert signature.check(path, str(keys / "allowed")) == "signed by auditor@example.org"
     path.write_text(path.read_text().replace("PASS", "FAIL", 1))
     assert signature.check(path, str(keys / "allowed")).startswith("BAD SIGNATURE")
@@ -499,8 +496,8 @@ def test_signed_and_checked(tmp_path: Path, keys: Path) -> None:
 
 def test_another_ones_signature_is_none(tmp_path: Path, keys: Path) -> None:
     config = make_config(tmp_path, evidence={"signing_key": str(keys / "theirs")})
-    path, _ = evidence_store.write(config, build(tmp_path))
-    evidence_store.sign(config, path, lambda _: None)
+    path, _ = store.write(config, build(tmp_path))
+    store.sign(config, path, lambda _: None)
     assert signature.check(path, str(keys / "allowed")).startswith("BAD SIGNATURE")
     with pytest.raises(NotFoundError):
         signature.check(path, str(keys / "nowhere"))
@@ -509,9 +506,9 @@ def test_another_ones_signature_is_none(tmp_path: Path, keys: Path) -> None:
 @pytest.mark.parametrize("key", ["locked", "nowhere", "allowed"])
 def test_a_record_that_cannot_be_signed_is_kept_and_said(tmp_path: Path, keys: Path, key: str) -> None:
     config = make_config(tmp_path, evidence={"signing_key": str(keys / key)})
-    path, _ = evidence_store.write(config, build(tmp_path))
+    path, _ = store.write(config, build(tmp_path))
     said: list[str] = []
-    assert evidence_store.sign(config, path, said.append) == "unsigned"
+    assert store.sign(config, path, said.append) == "unsigned"
     assert said[0].startswith("NOT SIGNED: Could not sign the evidence")
     assert path.exists()
     assert not path.with_name(path.name + ".sig").exists()

@@ -9,8 +9,9 @@ import copy
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import checks, fingerprint
-from ansible_collections.lifeboat.dr.plugins.module_utils.fingerprint import settled
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import fingerprint
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.fingerprint import settled
 
 # As PostgreSQL 17 prints an expression when it was made, and after one dump and restore.
 SETTLED = [

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 import github_schema
 import jsonschema
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import frontend_assess, github
-from ansible_collections.lifeboat.dr.plugins.module_utils.github import GithubError
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import assess as frontend_assess
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import github
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools.github import GithubError
 from forge_lab import Lab, git
 
 

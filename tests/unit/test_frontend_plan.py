@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import frontend_plan as planning
-from ansible_collections.lifeboat.dr.plugins.module_utils import github
-from ansible_collections.lifeboat.dr.plugins.module_utils.frontend_assess import Run, Seen, failing_lines
-from ansible_collections.lifeboat.dr.plugins.module_utils.frontend_build import headline, telling
-from ansible_collections.lifeboat.dr.plugins.module_utils.frontend_settings import FallbackSettings, FrontendSettings
-from ansible_collections.lifeboat.dr.plugins.module_utils.frontend_site import Site
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import plan as planning
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend.assess import Run, Seen, failing_lines
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend.build import headline, telling
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend.site import Site
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.frontend import FallbackSettings, FrontendSettings
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import github
 
 OLD, NEW = "a" * 40, "b" * 40
 SETTINGS = FrontendSettings(

@@ -13,25 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    config,
-    config_backup,
-    frontend_assess,
-    frontend_build,
-    frontend_plan,
-    frontend_recovery,
-    github,
-    runtime,
-    s3,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
     UnverifiedError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.frontend_settings import FrontendSettings
-from ansible_collections.lifeboat.dr.plugins.module_utils.git import Remote
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import backup as configuration_backup
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import assess as frontend_assess
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import build as frontend_build
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import plan as frontend_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import recovery as frontend_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.frontend import FrontendSettings
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import github
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools.git import Remote
 from builders import make_config, settings
 from forge_lab import TOKEN, Lab, Site, git, stand_in
 
@@ -267,17 +265,17 @@ def test_nothing_can_be_built_and_a_config_backup_holds_the_last_site(
     more = {"api_url": "http://127.0.0.1:9", "fallback": fallback}
     conf = make_config(tmp_path, frontend=lab.settings(**more), config={"site_directory": str(built)})
     monkeypatch.setattr(runtime, "connect", lambda _: None)
-    monkeypatch.setattr(config_backup._Work, "images", lambda self, stack: {})
+    monkeypatch.setattr(configuration_backup._Work, "images", lambda self, stack: {})
     planned = plan(conf)
     shutil.move(lab.root / "git", lab.root / "gone")
     with pytest.raises(UnverifiedError, match="none holds one"):
         recover(conf, planned)
     (built / "version.txt").rename(built / "away.txt")
-    config_backup.take(conf, log=lambda _: None, directory=tmp_path)
+    configuration_backup.take(conf, log=lambda _: None, directory=tmp_path)
     with pytest.raises(UnverifiedError, match=r"version\.txt of its site tells no commit"):
         recover(conf, planned)
     (built / "away.txt").rename(built / "version.txt")
-    config_backup.take(conf, log=lambda _: None, directory=tmp_path)
+    configuration_backup.take(conf, log=lambda _: None, directory=tmp_path)
     done = recover(conf, planned)
     assert results(done) == {"site": "FAIL", "fallback": "PASS"}
     assert (Path(fallback["directory"]) / "version.txt").read_bytes() == (built / "version.txt").read_bytes()
@@ -359,7 +357,7 @@ def test_a_bucket_gets_the_pages_last(tmp_path: Path, lab: Lab, monkeypatch: pyt
         given.extend(words)
         return Client()
 
-    monkeypatch.setattr(s3, "connect", connect)
+    monkeypatch.setattr(client, "connect", connect)
     bucket = {"bucket": "site", "url": "https://fallback.test/", "endpoint_url": "https://s3.test", "region": "r"}
     conf = config.from_mapping(
         settings(tmp_path, frontend=lab.settings(fallback=bucket)),

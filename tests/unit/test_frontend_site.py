@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import frontend_site
-from ansible_collections.lifeboat.dr.plugins.module_utils.config import UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.frontend_site import Site, commit_of
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import site as frontend_site
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend.site import Site, commit_of
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import UsageError
 from builders import make_config
 from forge_lab import Site as Handler
 from forge_lab import stand_in

@@ -12,9 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import github
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.github import Client, GithubError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import github
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools.github import Client, GithubError
 
 TOKEN = "ghp_hunter2hunter2hunter2"
 

@@ -9,8 +9,8 @@ from datetime import timedelta
 from typing import Optional
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import growth
-from ansible_collections.lifeboat.dr.plugins.module_utils.retention import Backup, Policy
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import growth
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.retention import Backup, Policy
 from builders import NOW
 
 GB = 10**9

@@ -9,9 +9,9 @@ import resource
 import sqlite3
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import inventory
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.inventory import Inventory
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import inventory
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.inventory import Inventory
 
 HOSTILE = [
     "a",

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import listing
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import IntegrityError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import listing
 
 
 def row(key: str, **more: Any) -> dict[str, Any]:

@@ -15,13 +15,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError, LockedError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, LockedError
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from ansible_collections.lifeboat.dr.plugins.module_utils import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 with lock.held("shop", "backup database", directory=Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -11,8 +11,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import manifest
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import IntegrityError, LifeboatError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import manifest
 from builders import NOW, make_manifest
 
 TOKYO = timezone(timedelta(hours=9))
@@ -165,13 +166,13 @@ def test_times_are_read_as_python_3_9_reads_them(text: str, shown: str, monkeypa
             return datetime.fromisoformat(date_string)
 
     monkeypatch.setattr(manifest, "datetime", Old)
-    moment = manifest.parse_time(text)
+    moment = clock.parse_time(text)
     assert moment.tzinfo is not None
-    assert manifest.format_time(moment) == shown
+    assert clock.format_time(moment) == shown
     assert [one for one in given if not OLD_PYTHON.fullmatch(one)] == []
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01T00:00:00Z", "24.11.2026", "2026-11-24T25:00:00Z", "Z"])
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(UsageError, match=r"it is not ISO 8601. Write it like 2026-11-24T02:00:00Z"):
-        manifest.parse_time(text)
+        clock.parse_time(text)

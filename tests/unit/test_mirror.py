@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import bucket, mirror_guard, repository
-from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Bucket, Version
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.mirror_state import Numbers, Object, State
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import guard
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.state import Numbers, Object, State
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket, Version
 from builders import NOW, make_config, publish
 
 SECOND = timedelta(seconds=1)
@@ -168,9 +170,9 @@ def test_the_instant(
         vault={"objects_bucket": "mirror", "endpoint_url": "http://vault:9000"},
     )
     taken = publish(tmp_path, NOW - timedelta(hours=age)) if age is not None else None
-    repo = repository.from_settings(made.repository, {})
+    repo = repositories.from_settings(made.repository, {})
     lines: list[str] = []
-    found = mirror_guard.choose_instant(made, repo, BUCKET, NOW, lines.append)
+    found = guard.choose_instant(made, repo, BUCKET, NOW, lines.append)
     assert found.consistency == consistency
     assert why in found.why
     assert bool(lines) == (consistency == "eventual"), "it is said aloud"
@@ -186,9 +188,9 @@ def test_the_instant(
 def test_a_clock_that_is_far_off_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew: float) -> None:
     monkeypatch.setattr(bucket, "skew", lambda _: skew)
     made = make_config(tmp_path)
-    repo = repository.from_settings(made.repository, {})
+    repo = repositories.from_settings(made.repository, {})
     with pytest.raises(UsageError, match=r"its clock is [+-]\d+ s off this host's"):
-        mirror_guard.choose_instant(made, repo, BUCKET, NOW, print)
+        guard.choose_instant(made, repo, BUCKET, NOW, print)
 
 
 @pytest.mark.parametrize(
@@ -216,9 +218,9 @@ def test_the_guard(tmp_path: Path, numbers: Numbers, limit: int, refused: str) -
     )
     if refused:
         with pytest.raises(UsageError) as caught:
-            mirror_guard.guard(made, BUCKET, BUCKET, numbers, False)
+            guard.guard(made, BUCKET, BUCKET, numbers, False)
         assert refused in str(caught.value)
         assert "--override" in str(caught.value)
     else:
-        mirror_guard.guard(made, BUCKET, BUCKET, numbers, False)
-    mirror_guard.guard(made, BUCKET, BUCKET, numbers, True)
+        guard.guard(made, BUCKET, BUCKET, numbers, False)
+    guard.guard(made, BUCKET, BUCKET, numbers, True)

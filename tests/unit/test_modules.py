@@ -15,21 +15,22 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    checks,
-    copies,
-    dump,
-    lock,
-    mirror,
-    plan,
-    points,
-    postgresql,
-    recovery,
-    runtime,
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import format_time
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
+    IntegrityError,
+    LifeboatError,
+    NotFoundError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import IntegrityError, LifeboatError, NotFoundError
-from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import format_time
-from ansible_collections.lifeboat.dr.plugins.module_utils.runtime import ServiceState
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take as mirror_take
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import ServiceState
 from ansible_collections.lifeboat.dr.plugins.modules import agent
 from builders import BUCKET, NOW, Run, entries, folder, make_config, prove, publish, publish_objects, settings, store
 
@@ -291,10 +292,10 @@ def taking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return publish_objects(tmp_path, next(moments), of=newest, unheld_count=world["unheld"])
 
     monkeypatch.setattr(dump, "take", dumped)
-    monkeypatch.setattr(mirror, "take", mirrored)
+    monkeypatch.setattr(mirror_take, "take", mirrored)
     monkeypatch.setattr(copies, "catch_up", lambda config, log: copies.Outcome("vault", (), {}, world["failed"]))
     monkeypatch.setattr(copies, "send_points", lambda config, log: ())
-    monkeypatch.setattr(postgresql, "connect", lambda *_, **__: Server())
+    monkeypatch.setattr(database_server, "connect", lambda *_, **__: Server())
     return world
 
 
@@ -361,7 +362,7 @@ class Server:
 def server(monkeypatch: pytest.MonkeyPatch) -> Callable[[Server], None]:
     def use(one: Server) -> None:
         monkeypatch.setattr(runtime, "connect", lambda config: None)
-        monkeypatch.setattr(postgresql, "connect", lambda config, stack, backup=False: one)
+        monkeypatch.setattr(database_server, "connect", lambda config, stack, backup=False: one)
 
     use(Server())
     return use
@@ -463,7 +464,7 @@ def test_database_protect_changes(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
         seen.append(planned)
         return {"mode": "rebuild", "fresh": True, "quarantine": "/old", "way_back": ["mv"], "stopped": ["backend"]}
 
-    monkeypatch.setattr(recovery, "protect", protect)
+    monkeypatch.setattr(database_recovery, "protect", protect)
     planned = run("database_protect", check=True, plan=PLANNED)
     assert (planned["changed"], planned["mode"], planned["fresh"], seen) == (True, "rebuild", True, [])
     done = run("database_protect", plan=PLANNED)
@@ -475,7 +476,7 @@ def test_database_protect_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
         log("stopping the writers")
         raise LifeboatError("stop services", "backend", "the engine is gone")
 
-    monkeypatch.setattr(recovery, "protect", protect)
+    monkeypatch.setattr(database_recovery, "protect", protect)
     result = run("database_protect", plan=PLANNED)
     assert result["failed"]
     assert (result["cause"], result["log"]) == ("the engine is gone", ["stopping the writers"])
@@ -494,10 +495,10 @@ def test_database_restore_changes_once(run: Run, tmp_path: Path, monkeypatch: py
 
     def restore(config: Any, identity: str, **options: Any) -> dict[str, Any]:
         asked.append((identity, options["fresh"], options["stamp"], options["asked"]))
-        recovery.remember(config, {"id": identity, "at": format_time(NOW), "asked": ""})
+        database_recovery.remember(config, {"id": identity, "at": format_time(NOW), "asked": ""})
         return {"id": identity, "checks": [], "quarantined_database": "old", "seconds": {}}
 
-    monkeypatch.setattr(recovery, "restore_database", restore)
+    monkeypatch.setattr(database_recovery, "restore_database", restore)
     planned = run("database_restore", check=True)
     assert (planned["changed"], planned["id"], asked) == (True, one.id, [])
     done = run("database_restore", fresh=True, stamp="S", asked="2026-11-24T12:00:00Z")
@@ -521,11 +522,11 @@ def test_database_restore_fails(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     def restore(config: Any, identity: str, **_: Any) -> dict[str, Any]:
         raise IntegrityError("prove the restored database", identity, "tables: x differs", "shop is untouched.")
 
-    monkeypatch.setattr(recovery, "restore_database", restore)
+    monkeypatch.setattr(database_recovery, "restore_database", restore)
     result = run("database_restore")
     assert result["failed"]
     assert "tables: x differs" in result["msg"]
-    assert plan.recovered(make_config(tmp_path)) is None
+    assert recovery_state.recovered(make_config(tmp_path)) is None
     assert run("database_restore", id="db_backup_20200101_000000")["failed"]
     assert run("database_restore", check=True, id="db_backup_20200101_000000")["failed"]
 
@@ -577,20 +578,22 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
     def use(condition: str) -> None:
         monkeypatch.setattr(runtime, "connect", lambda config: Stack())
-        monkeypatch.setattr(plan, "assess", lambda config, reference: plan.Assessment(condition, ("why",), ""))
-        monkeypatch.setattr(plan, "_require_major", lambda *_: None)
-        monkeypatch.setattr(plan, "_require_space", lambda *_: None)
+        monkeypatch.setattr(
+            database_plan, "assess", lambda config, reference: database_plan.Assessment(condition, ("why",), "")
+        )
+        monkeypatch.setattr(database_plan, "_require_major", lambda *_: None)
+        monkeypatch.setattr(database_plan, "_require_space", lambda *_: None)
 
     return use
 
 
 def test_recovery_plan_never_changes(run: Run, tmp_path: Path, seen: Any) -> None:
     old, new = publish(tmp_path, NOW - timedelta(days=1)), publish(tmp_path)
-    seen(plan.HEALTHY)
+    seen(recovery_state.HEALTHY)
     for check in (True, False):
         result = run("recovery_plan", check=check)
         assert (result["changed"], result["needed"], result["plan"]["mode"]) == (False, False, "none")
-    seen(plan.DAMAGED)
+    seen(recovery_state.DAMAGED)
     result = run("recovery_plan")
     assert (result["changed"], result["needed"], result["plan"]["backup"]["id"]) == (False, True, new.id)
     assert result["text"][0] == "the database is damaged"
@@ -601,7 +604,7 @@ def test_recovery_plan_never_changes(run: Run, tmp_path: Path, seen: Any) -> Non
 
 
 def test_recovery_plan_fails(run: Run, tmp_path: Path, seen: Any) -> None:
-    seen(plan.DAMAGED)
+    seen(recovery_state.DAMAGED)
     assert "the repository holds no backup" in run("recovery_plan")["msg"]
     publish(tmp_path)
     for asked, words in (
@@ -633,7 +636,7 @@ def test_stack_reopen_changes_what_is_asleep(run: Run, monkeypatch: pytest.Monke
         return [checks.Check("service backend", checks.PASS if "backend" in services else checks.FAIL, "")]
 
     monkeypatch.setattr(runtime, "connect", lambda config: Stack())
-    monkeypatch.setattr(recovery, "reopen", reopen)
+    monkeypatch.setattr(database_recovery, "reopen", reopen)
     assert run("stack_reopen", services=["backend"])["changed"] is False
     awake.remove("backend")
     planned = run("stack_reopen", check=True, services=["backend"])

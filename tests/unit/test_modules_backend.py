@@ -11,18 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    backend_assess,
-    backend_images,
-    backend_plan,
-    backend_recovery,
-    backend_redeploy,
-    backend_steps,
-    recovery,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.backend_facts import Observations
-from ansible_collections.lifeboat.dr.plugins.module_utils.checks import FAIL, PASS, Check
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError, NotFoundError
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend import assess as backend_assess
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend import images as backend_images
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend import plan as backend_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend import recovery as backend_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend import redeploy, steps
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend.facts import Observations
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL, PASS, Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer
 from builders import Run, make_config, settings
 from test_backend_cause import APP, HEALTHY, KILLED, LOOP, LOST, REFUSED, THIEF, WEB, app, seen
 
@@ -40,17 +37,17 @@ class World:
         monkeypatch.setattr(backend_assess, "glance", lambda config, **_: self.looks[0])
         monkeypatch.setattr(backend_recovery, "settle", lambda config: None)
         monkeypatch.setattr(backend_images, "candidates", lambda config, found: {})
-        monkeypatch.setattr(recovery, "ask", lambda check: "" if self.looks[0].serves else "Connection refused")
-        monkeypatch.setattr(recovery, "endpoint", lambda one, deadline: Check("GET x", *self.answer()))
-        monkeypatch.setattr(backend_redeploy, "available", lambda config, identity: (None, "no backup"))
-        for name in backend_steps.STEPS:
-            monkeypatch.setitem(backend_steps.STEPS, name, self.step(name))
+        monkeypatch.setattr(answer, "ask", lambda check: "" if self.looks[0].serves else "Connection refused")
+        monkeypatch.setattr(answer, "endpoint", lambda one, deadline: Check("GET x", *self.answer()))
+        monkeypatch.setattr(redeploy, "available", lambda config, identity: (None, "no backup"))
+        for name in steps.STEPS:
+            monkeypatch.setitem(steps.STEPS, name, self.step(name))
 
     def answer(self) -> tuple[str, str]:
         return (PASS, "status 200") if self.looks[0].serves else (FAIL, "Connection refused")
 
-    def step(self, name: str) -> Callable[[backend_steps.Work], None]:
-        def do(work: backend_steps.Work) -> None:
+    def step(self, name: str) -> Callable[[steps.Work], None]:
+        def do(work: steps.Work) -> None:
             self.done.append(name)
             if len(self.looks) > 1:
                 self.looks.pop(0)
@@ -179,7 +176,7 @@ def test_the_last_look_can_fail(run: Run, tmp_path: Path, world: World, monkeypa
     world.looks = [seen(KILLED), HEALTHY]
     planned = plan_of(run, tmp_path)["plan"]
     monkeypatch.setattr(backend_assess, "glance", lambda config: seen(KILLED))
-    monkeypatch.setattr(recovery, "endpoint", lambda one, deadline: Check("GET x", FAIL, "Connection refused"))
+    monkeypatch.setattr(answer, "endpoint", lambda one, deadline: Check("GET x", FAIL, "Connection refused"))
     result = run("backend_recover", **given(tmp_path, plan=planned))
     made = {one["name"]: one["result"] for one in result["checks"]}
     assert (made["service backend"], made["application"]) == (FAIL, FAIL)

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import checklist, cli, errors
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import errors
+from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import checklist as operations_checklist
 from builders import Run, prove, publish, settings
 
 
@@ -76,7 +78,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert command(tmp_path, "--ahead-days", "-1") == errors.UsageError.exit_code
 
 
-@pytest.mark.parametrize("period", checklist.PERIODS)
+@pytest.mark.parametrize("period", operations_checklist.PERIODS)
 def test_every_list_has_a_line(run: Run, tmp_path: Path, period: str) -> None:
     """With nothing there and nothing that answers: red, line by line, and no traceback."""
     result = run("checklist", period=period)

@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import beside, fault, fault_database, ledger, recovery, verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.checks import Check
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.drill import beside, ledger
+from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import database as drill_database
+from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer
 from builders import NOW, Run, make_config, publish
 from evidence_schema_check import problems
 
@@ -37,7 +41,7 @@ def test_production_is_refused(run: Run, tmp_path: Path, module: str, check: boo
 
 def test_drill_begin_changes_nothing_in_check_mode(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "start", lambda *_: pytest.fail("a writer in check mode"))
-    monkeypatch.setattr(recovery, "ask", lambda _: "")
+    monkeypatch.setattr(answer, "ask", lambda _: "")
     given = settings(tmp_path, application={"checks": [{"url": "http://127.0.0.1:9/health"}]})
     said = run("drill_begin", settings=given, scenario="backend", fault="random", seed="3", check=True)
     assert (said["changed"], said["target_seconds"], said["scenario"]) == (False, 3600, "backend")
@@ -81,7 +85,7 @@ def test_drill_fault_brings_the_ledger_of_a_machine_that_is_about_to_go(run: Run
 
 def test_drill_fault_fails_where_it_did_not_take(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def inject(*_: Any) -> str:
-        raise fault_database.did_not_take("db", "it still answers")
+        raise drill_database.did_not_take("db", "it still answers")
 
     monkeypatch.setattr(fault, "FAULTS", {"database": (fault.Fault("corrupted", "it is broken", inject),)})
     said = run("drill_fault", settings=settings(tmp_path), scenario="database")
@@ -155,8 +159,8 @@ def test_drill_beside_changes_nothing_but_leaves_a_record(
     looks = iter([BEFORE, {**BEFORE, "volume left behind": "there"} if noticed else BEFORE])
     monkeypatch.setattr(beside, "portrait", lambda _: next(looks))
     monkeypatch.setattr(
-        verify, "verify",
-        lambda config, identity, level, **_: verify.Result(
+        operations_verify, "verify",
+        lambda config, identity, level, **_: operations_verify.Result(
             identity, level, (Check("tables", "PASS", "equal"),), NOW, NOW, taken_at="2026-11-24T02:00:00.000Z", size=9
         ),
     )  # fmt: skip

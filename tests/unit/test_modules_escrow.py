@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import escrow
-from ansible_collections.lifeboat.dr.plugins.module_utils.checks import FAIL, PASS, Check
-from ansible_collections.lifeboat.dr.plugins.module_utils.verify import Result
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL, PASS, Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.verify import Result
 from builders import NOW, Run, settings
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import frontend_plan, frontend_recovery
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import UnverifiedError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UnverifiedError
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import plan as frontend_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import recovery as frontend_recovery
 from builders import Run, settings
 
 PLAN: dict[str, Any] = {

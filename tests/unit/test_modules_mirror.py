@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import bucket, bucket_settings, lock, mirror_guard, repository
-from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Bucket, Version
-from ansible_collections.lifeboat.dr.plugins.module_utils.copier import Copied, Copier
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import guard
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import settings as s3_settings
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket, Version
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.copier import Copied, Copier
 from builders import Run, settings
 
 AT = datetime(2026, 11, 24, 2, 0, 0, tzinfo=timezone.utc)
@@ -32,8 +36,8 @@ class World:
         monkeypatch.setattr(bucket, "objects", self.versions)
         monkeypatch.setattr(bucket, "versioning", lambda one: "Enabled" if one.name == "mirror" else "")
         monkeypatch.setattr(bucket, "skew", lambda _: 0.0)
-        monkeypatch.setattr(bucket_settings, "read", lambda *_: {})
-        monkeypatch.setattr(mirror_guard, "sweep", lambda *_: [])
+        monkeypatch.setattr(s3_settings, "read", lambda *_: {})
+        monkeypatch.setattr(guard, "sweep", lambda *_: [])
         monkeypatch.setattr(Copier, "copy", lambda _, *asked: self.copy(*asked))
         monkeypatch.setattr(Bucket, "requests", self)
 
@@ -81,7 +85,7 @@ def given(root: Path, **more: Any) -> dict[str, Any]:
 
 
 def published(root: Path) -> list[str]:
-    return repository.from_settings({"type": "local", "path": str(root / "backup")}, {}).published("objects")
+    return repositories.from_settings({"type": "local", "path": str(root / "backup")}, {}).published("objects")
 
 
 def test_bucket_sync_changes(run: Run, tmp_path: Path, world: World) -> None:
@@ -105,7 +109,7 @@ def test_bucket_sync_changes_though_it_cannot_sweep(
     def refuse(*_: Any) -> None:
         raise LifeboatError("list unfinished uploads", "s3://mirror", "NotImplemented")
 
-    monkeypatch.setattr(mirror_guard, "sweep", refuse)
+    monkeypatch.setattr(guard, "sweep", refuse)
     done = run("bucket_sync", **given(tmp_path))
     assert done["details"]["copied"] == 3
     assert any("were not swept" in line for line in done["log"])

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import objects_plan, objects_recovery, refetch, runtime
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import IntegrityError, LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import parse_time
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import parse_time
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import refetch
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from builders import Run, settings
 from object_world import OBJECTS, SECRETS, VAULT, World, publish_objects
 from test_objects_plan import Stack

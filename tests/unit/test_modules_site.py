@@ -10,19 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    config,
-    point_fetch,
-    points,
-    runtime,
-    site_files,
-    site_plan,
-    site_scope,
-    site_show,
-    stack_images,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.checks import PASS, Check
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import IntegrityError, NotFoundError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import PASS, Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, NotFoundError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import files as site_files
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import point_fetch, scope
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import show as site_show
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import images as stack_images
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.modules import config_deploy
 from ansible_collections.lifeboat.dr.plugins.modules import stack_images as images_module
 from builders import NOW, Run, publish, publish_config, settings
@@ -35,7 +32,7 @@ KEY = "AGE-SECRET-KEY-1TESTTESTTEST"
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     seen = dict(EMPTY)
-    monkeypatch.setattr(site_scope, "look", lambda *_, **__: seen)
+    monkeypatch.setattr(scope, "look", lambda *_, **__: seen)
     return seen
 
 
@@ -162,7 +159,7 @@ def test_stack_images_fails_where_one_comes_from_nowhere(
     def gone(*_: Any, **__: Any) -> Any:
         raise NotFoundError("load the images", ID, "it has no images")
 
-    monkeypatch.setattr(images_module.config_restore, "load_images", gone)
+    monkeypatch.setattr(images_module.configuration_restore, "load_images", gone)
     monkeypatch.setattr(images_module, "open_place", lambda *_: None)
     assert "it has no images" in run("stack_images", id=ID)["msg"]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import endpoints, vault
-from ansible_collections.lifeboat.dr.plugins.module_utils.checks import Check
-from ansible_collections.lifeboat.dr.plugins.module_utils.config import Config
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints, vault
 from builders import Run, settings
 from test_probe import report
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ansible_collections.lifeboat.dr.plugins.module_utils import objects_assess
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import assess as objects_assess
 
 OURS = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()[-1]
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import objects_compare, postgresql, runtime
-from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Version
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import IntegrityError, LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.inventory import Inventory
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import compare
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Version
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.inventory import Inventory
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from builders import make_config
 from object_world import BEFORE, OBJECTS, VAULT, Object, T, World, failure, md5, publish_objects
 
@@ -77,17 +79,16 @@ def test_settle(
         world.live.objects["a"] = live
     else:
         del world.live.objects["a"]
-    monkeypatch.setattr(postgresql, "connect", lambda config, stack: Database(rows or []))
+    monkeypatch.setattr(server, "connect", lambda config, stack: Database(rows or []))
     config = make_config(tmp_path, objects={**OBJECTS, "keys_query": QUERY if rows is not None else ""}, vault=VAULT)
     with Inventory() as inventory:
-        objects_compare.hold(config, inventory, point, prefix="", log=lambda _: None)
+        compare.hold(config, inventory, point, prefix="", log=lambda _: None)
         assert list(inventory.each("SELECT key, how FROM settled")) == [("a", how)]
         brought = {
-            keep: inventory.counted(f"point p WHERE {objects_compare.to_restore(keep=keep)}")[0]
-            for keep in (True, False)
+            keep: inventory.counted(f"point p WHERE {compare.to_restore(keep=keep)}")[0] for keep in (True, False)
         }
         assert brought == {True: how not in ("same", "right"), False: how != "same"}
-        after = inventory.counted(f"point p WHERE {objects_compare.expected(keep=True)}")[1]
+        after = inventory.counted(f"point p WHERE {compare.expected(keep=True)}")[1]
         assert after == (["b"] if how == "right" else ["a", "b"])
 
 
@@ -104,11 +105,11 @@ def test_why_the_database_was_not_asked(
     tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch, query: dict[str, Any], database: Any, why: str
 ) -> None:
     world.fill("a")
-    monkeypatch.setattr(postgresql, "connect", lambda config, stack: database)
+    monkeypatch.setattr(server, "connect", lambda config, stack: database)
     config = make_config(tmp_path, objects={**OBJECTS, **query}, vault=VAULT)
     point = publish_objects(tmp_path, world.live.objects)
     with Inventory() as inventory:
-        assert objects_compare.load(config, inventory, world.live, point, log=lambda _: None) == why  # type: ignore[arg-type]
+        assert compare.load(config, inventory, world.live, point, log=lambda _: None) == why  # type: ignore[arg-type]
 
 
 # (keys that are gone, the limit in percent) -> (a finding, unsure)
@@ -132,8 +133,8 @@ def test_without_the_database_a_share_decides(
         del world.live.objects[key]
     config = make_config(tmp_path, objects={**OBJECTS, "change_limit": limit}, vault=VAULT)
     with Inventory() as inventory:
-        objects_compare.hold(config, inventory, point, prefix="", log=lambda _: None)
-        found, unknown, _ = objects_compare.judge(config, inventory, point, "")
+        compare.hold(config, inventory, point, prefix="", log=lambda _: None)
+        found, unknown, _ = compare.judge(config, inventory, point, "")
     assert (bool(found), bool(unknown)) == (finding, unsure)
     assert all("gone or overwritten" in one for one in found + unknown)
 
@@ -146,12 +147,12 @@ def test_findings_name_a_few_keys_and_count_the_rest(
     point = publish_objects(tmp_path, dict(world.live.objects))
     world.live.objects = {"k11": Object(b"overwritten")}
     monkeypatch.setattr(
-        postgresql, "connect", lambda config, stack: Database([[key, 11] if key != "k11" else [key, 5] for key in keys])
+        server, "connect", lambda config, stack: Database([[key, 11] if key != "k11" else [key, 5] for key in keys])
     )
     config = make_config(tmp_path, objects={**OBJECTS, "keys_query": QUERY}, vault=VAULT)
     with Inventory() as inventory:
-        objects_compare.hold(config, inventory, point, prefix="", log=lambda _: None)
-        found, unsure, _ = objects_compare.judge(config, inventory, point, "")
+        compare.hold(config, inventory, point, prefix="", log=lambda _: None)
+        found, unsure, _ = compare.judge(config, inventory, point, "")
     assert found == [
         "objects are gone that the database knows: 11 (k00, k01, k02, k03, k04, k05, k06, k07 and 3 more)",
         f"objects are neither what {point.id} nor what the database has: 1 (k11)",
@@ -175,22 +176,22 @@ def test_a_sample_is_really_read(tmp_path: Path, world: World, live: Object, lis
     world.live.objects["b"] = live
     config = make_config(tmp_path, objects=OBJECTS, vault=VAULT)
     with Inventory() as inventory:
-        objects_compare.hold(config, inventory, point, prefix="", log=lambda _: None)
-        found, unread, damaged = objects_compare.sample(inventory, world.live)  # type: ignore[arg-type]
+        compare.hold(config, inventory, point, prefix="", log=lambda _: None)
+        found, unread, damaged = compare.sample(inventory, world.live)  # type: ignore[arg-type]
         assert (unread, damaged) == ([], 1 if words else 0)
         assert [words in one for one in found] == ([True] if words else [])
-        bad = objects_compare.damaged(inventory, world.live, world.vault, "point p")  # type: ignore[arg-type]
+        bad = compare.damaged(inventory, world.live, world.vault, "point p")  # type: ignore[arg-type]
         assert inventory.counted(f"point p WHERE {bad}")[1] == (["b"] if words else [])
 
 
 def test_what_is_not_read_in_time_is_said(tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objects_compare, "READ_SECONDS", -1)
+    monkeypatch.setattr(compare, "READ_SECONDS", -1)
     world.fill("a b")
     point = publish_objects(tmp_path, world.live.objects)
     config = make_config(tmp_path, objects=OBJECTS, vault=VAULT)
     with Inventory() as inventory:
-        objects_compare.hold(config, inventory, point, prefix="", log=lambda _: None)
-        assert objects_compare.sample(inventory, world.live) == ([], ["2 of 2 objects were not read: -1 s were up"], 0)  # type: ignore[arg-type]
+        compare.hold(config, inventory, point, prefix="", log=lambda _: None)
+        assert compare.sample(inventory, world.live) == ([], ["2 of 2 objects were not read: -1 s were up"], 0)  # type: ignore[arg-type]
 
 
 def test_a_prefix_is_no_pattern(tmp_path: Path, world: World) -> None:
@@ -198,7 +199,7 @@ def test_a_prefix_is_no_pattern(tmp_path: Path, world: World) -> None:
     point = publish_objects(tmp_path, dict(world.live.objects))
     world.live.objects = {}
     with Inventory() as inventory:
-        objects_compare.hold(
+        compare.hold(
             make_config(tmp_path, objects=OBJECTS, vault=VAULT), inventory, point, prefix="a_", log=lambda _: None
         )
         assert inventory.counted("point")[1] == ["a_/x", "a_1"]
@@ -211,11 +212,11 @@ def test_what_the_vault_no_longer_has_is_told_and_left_out(tmp_path: Path, world
     world.vault.held = [Version("a", 9, "e", BEFORE, "another version"), Version("b", 9, "e", BEFORE, "v-b")]
     config = make_config(tmp_path, objects=OBJECTS, vault=VAULT)
     with Inventory() as inventory:
-        objects_compare.hold(config, inventory, point, prefix="", log=lambda _: None)
-        wanted = objects_compare.to_restore(keep=False)
-        assert objects_compare.leave_out_unheld(config, inventory, "", wanted) == "1 (a)"
+        compare.hold(config, inventory, point, prefix="", log=lambda _: None)
+        wanted = compare.to_restore(keep=False)
+        assert compare.leave_out_unheld(config, inventory, "", wanted) == "1 (a)"
         assert inventory.counted(f"point p WHERE {wanted}")[1] == ["b"]
-        assert inventory.counted(f"point p WHERE {objects_compare.expected(keep=False)}")[1] == ["b"]
+        assert inventory.counted(f"point p WHERE {compare.expected(keep=False)}")[1] == ["b"]
 
 
 def test_a_bucket_that_is_gone_must_come_back_whole(tmp_path: Path, world: World) -> None:
@@ -223,9 +224,9 @@ def test_a_bucket_that_is_gone_must_come_back_whole(tmp_path: Path, world: World
     point = publish_objects(tmp_path, world.live.objects)
     with Inventory() as inventory:
         inventory.add("live", [("half", 1, "", "", 0.0)])
-        objects_compare.all_gone(inventory, point, prefix="")
+        compare.all_gone(inventory, point, prefix="")
         assert inventory.count("live") == 0
-        assert inventory.counted(f"point p WHERE {objects_compare.to_restore(keep=True)}")[1] == ["a", "b"]
+        assert inventory.counted(f"point p WHERE {compare.to_restore(keep=True)}")[1] == ["a", "b"]
 
 
 def test_a_listing_is_used_only_when_every_byte_is_right(tmp_path: Path) -> None:

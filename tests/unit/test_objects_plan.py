@@ -15,27 +15,25 @@ from typing import Any, Optional
 
 import builders
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    config,
-    objects_assess,
-    objects_plan,
-    plan,
-    points,
-    postgresql,
-    runtime,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Version
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
     NotFoundError,
     SpaceError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects_choose import Request
-from ansible_collections.lifeboat.dr.plugins.module_utils.points import Part
-from ansible_collections.lifeboat.dr.plugins.module_utils.runtime import DataMount, ServiceState
-from ansible_collections.lifeboat.dr.plugins.module_utils.sources import Sources
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import assess as objects_assess
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import Request
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import Part
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Version
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, ServiceState
 from builders import settings
 from object_world import AFTER, BEFORE, OBJECTS, SECRETS, VAULT, Object, T, World, failure, publish_objects
 
@@ -97,7 +95,7 @@ class Case:
                 for row in rows:
                     take([*row, *[None] * (4 - len(row)), True])
 
-        self.monkeypatch.setattr(postgresql, "connect", lambda config, stack: Database())
+        self.monkeypatch.setattr(server, "connect", lambda config, stack: Database())
 
     def plan(self, **request: Any) -> dict[str, Any]:
         before = dict(self.world.live.objects)
@@ -174,7 +172,7 @@ def dying(case: Case) -> None:
         raise LifeboatError("list the bucket", "uploads", "InternalError: leveldb")
         yield
 
-    case.monkeypatch.setattr(objects_assess.bucket, "objects", broken)
+    case.monkeypatch.setattr(objects_assess.compare.bucket, "objects", broken)
 
 
 # (fault, condition, words of the finding, mode, to be copied)
@@ -315,7 +313,7 @@ def test_a_prefix_that_alone_differs_is_reason_enough(case: Case) -> None:
 
 def test_writers_left_stopped_are_started(case: Case) -> None:
     (case.root / "state").mkdir()
-    (case.root / "state" / plan.STOPPED).write_text('["backend"]')
+    (case.root / "state" / recovery_state.STOPPED).write_text('["backend"]')
     made = case.plan()
     assert (made["needed"], made["mode"]) == (True, "reopen")
     assert len(made["steps"]) == 2
@@ -376,7 +374,7 @@ def test_a_vault_that_does_not_answer_stops_it_now(case: Case) -> None:
         raise LifeboatError("list the bucket", "vault", "no answer")
         yield
 
-    case.monkeypatch.setattr(objects_assess.bucket, "versions", silent)
+    case.monkeypatch.setattr(objects_assess.compare.bucket, "versions", silent)
     assert case.plan()["needed"] is False, "not asked where there is nothing to do"
     lose(case, "a", "b")
     with refused(LifeboatError, "no answer"):

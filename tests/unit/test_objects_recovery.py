@@ -12,22 +12,19 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    config,
-    dump,
-    mirror_back,
-    mirror_verify,
-    objects_assess,
-    objects_plan,
-    objects_recovery,
-    plan,
-    postgresql,
-    recovery,
-    runtime,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import IntegrityError, LifeboatError, UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.runtime import DataMount, ServiceState
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import back
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import verify as mirror_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import assess as objects_assess
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import wait
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, ServiceState
 from builders import settings
 from object_world import AFTER, OBJECTS, SECRETS, VAULT, Object, T, World, failure, publish_objects
 
@@ -91,9 +88,9 @@ class Case:
         (data / "1.dat").write_text("x")
         self.stack = Stack(DataMount("bind", str(data), data))
         monkeypatch.setattr(runtime, "connect", lambda _: self.stack)
-        monkeypatch.setattr(recovery, "PATIENCE_WHEN_EXITED", -1.0)
+        monkeypatch.setattr(wait, "PATIENCE_WHEN_EXITED", -1.0)
         monkeypatch.setattr(objects_recovery.time, "sleep", lambda _: None)
-        monkeypatch.setattr(mirror_back, "copy_back", self.copy_back)
+        monkeypatch.setattr(back, "copy_back", self.copy_back)
         monkeypatch.setattr(mirror_verify, "verify_objects", self.verify_objects)
         self.objects: dict[str, Any] = dict(OBJECTS)
         self.world.fill()
@@ -161,7 +158,7 @@ class Case:
                 for row in rows:
                     take([*row, *[None] * (4 - len(row)), True])
 
-        self.monkeypatch.setattr(postgresql, "connect", lambda config, stack: Database())
+        self.monkeypatch.setattr(server, "connect", lambda config, stack: Database())
 
     def assess_as(self, condition: str, **more: Any) -> None:
         self.monkeypatch.setattr(
@@ -172,7 +169,7 @@ class Case:
 
     @property
     def marked(self) -> bool:
-        return (self.root / "state" / dump.RECOVERING_OBJECTS).exists()
+        return (self.root / "state" / recovery_state.RECOVERING_OBJECTS).exists()
 
     def bodies(self) -> dict[str, bytes]:
         return {key: one.body for key, one in self.world.live.objects.items()}
@@ -199,7 +196,7 @@ def test_fill_stops_the_writers_and_tries_the_server(case: Case) -> None:
     assert case.world.live.diary == [f"make {scratch}", f"unmake {scratch}"], (
         "tried in a bucket of its own, which is gone"
     )
-    assert plan.stopped(case.config) == ["backend", "worker"], "remembered, lest a kill leave them stopped"
+    assert recovery_state.stopped(case.config) == ["backend", "worker"], "remembered, lest a kill leave them stopped"
     assert case.marked, "no mirror until the objects are back"
 
 
@@ -236,7 +233,7 @@ def test_rebuild_moves_the_data_aside_and_deletes_nothing(case: Case) -> None:
 
 def test_a_server_that_was_merely_stopped_is_merely_started(case: Case) -> None:
     case.stack.up = False
-    case.assess_as(plan.HEALTHY)
+    case.assess_as(recovery_state.HEALTHY)
     done = case.protect(mode="start")
     assert (done["mode"], [one["result"] for one in done["checks"]]) == ("started", [PASS])
     assert case.stack.diary == ["stop backend worker", "start objects"]
@@ -244,17 +241,17 @@ def test_a_server_that_was_merely_stopped_is_merely_started(case: Case) -> None:
 
 
 def test_what_was_not_checked_does_not_pass(case: Case) -> None:
-    case.assess_as(plan.HEALTHY, unchecked=("no query",))
+    case.assess_as(recovery_state.HEALTHY, unchecked=("no query",))
     (check,) = case.protect(mode="start")["checks"]
     assert (check["result"], check["detail"]) == (COULD_NOT_VERIFY, "no query")
 
 
 STARTED: list[tuple[str, dict[str, Any], bool, str]] = [
-    (plan.HEALTHY, {}, True, "fill"),
-    (plan.DAMAGED, {}, False, "fill"),
-    (plan.DAMAGED, {"emptied": True}, False, "rebuild"),
-    (plan.DAMAGED, {"ruined": True}, False, "rebuild"),
-    (plan.DOWN, {}, False, "rebuild"),
+    (recovery_state.HEALTHY, {}, True, "fill"),
+    (recovery_state.DAMAGED, {}, False, "fill"),
+    (recovery_state.DAMAGED, {"emptied": True}, False, "rebuild"),
+    (recovery_state.DAMAGED, {"ruined": True}, False, "rebuild"),
+    (recovery_state.DOWN, {}, False, "rebuild"),
 ]
 
 
@@ -294,7 +291,7 @@ def test_an_endpoint_that_is_not_ours_is_not_touched(case: Case) -> None:
 
 def test_reopen_touches_nothing(case: Case) -> None:
     (case.root / "state").mkdir()
-    (case.root / "state" / dump.RECOVERING_OBJECTS).touch()
+    (case.root / "state" / recovery_state.RECOVERING_OBJECTS).touch()
     done = case.protect(mode="reopen")
     assert (done["mode"], [one["result"] for one in done["checks"]], case.stack.diary) == ("started", [PASS], [])
     assert not case.marked, "the objects are back: mirrors may go on"
@@ -439,9 +436,7 @@ def test_an_object_that_cannot_be_read_back_is_copied_once_more(case: Case) -> N
 
 def test_what_cannot_be_made_right_is_no_recovery(case: Case) -> None:
     case.world.live.objects = {}
-    case.monkeypatch.setattr(
-        mirror_back, "copy_back", lambda *a, **kw: {"failed": [{"key": "a", "why": "no such version"}]}
-    )
+    case.monkeypatch.setattr(back, "copy_back", lambda *a, **kw: {"failed": [{"key": "a", "why": "no such version"}]})
     with pytest.raises(IntegrityError, match=r"objects: a, b, c, d; a: no such version\..*method=rebuild"):
         case.restore()
     assert objects_plan.recovered(case.config) is None

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import pipeline
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.pipeline import Command, Finished, HashingWriter
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import pipeline
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command, Finished, HashingWriter
 
 LONG = 60  # nothing here lasts that long unless it is not killed
 
@@ -267,7 +267,7 @@ def test_probe_of_what_cannot_run(tmp_path: Path) -> None:
 
 BIG = """
 import resource, sys
-from ansible_collections.lifeboat.dr.plugins.module_utils import pipeline
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import pipeline
 writer = pipeline.HashingWriter()
 produce = pipeline.Command(["head", "-c", str(512 << 20), "/dev/zero"])
 pipeline.run([produce, pipeline.Command(["cat"])], attempted="x", subject="y", sink=writer)

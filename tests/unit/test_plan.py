@@ -13,26 +13,25 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    copies,
-    manifest,
-    plan,
-    postgresql,
-    recovery,
-    repository,
-    runtime,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
     NotFoundError,
     SpaceError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.plan import DAMAGED, DOWN, HEALTHY, Assessment
-from ansible_collections.lifeboat.dr.plugins.module_utils.points import Part, Point
-from ansible_collections.lifeboat.dr.plugins.module_utils.runtime import DataMount, ServiceState
-from ansible_collections.lifeboat.dr.plugins.module_utils.sources import Sources
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.plan import Assessment
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import DAMAGED, DOWN, HEALTHY
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import Part, Point
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, ServiceState
 from builders import FACTS, NOW, entries, folder, make_config, publish, store
 
 DAY = timedelta(days=1)
@@ -57,8 +56,8 @@ NEEDED: list[tuple[str, str, Optional[datetime], Optional[dict[str, str]], bool,
     (HEALTHY, ID, None, {"id": ID, "asked": ""}, False, False, f"was recovered to {ID}"),
     (HEALTHY, "latest", BEFORE, None, False, True, "2026-11-24T02:00:00.000Z was asked for"),
     (HEALTHY, "latest", BEFORE, {"id": ID, "asked": ""}, False, True, "was asked for"),
-    (HEALTHY, "latest", BEFORE, {"id": ID, "asked": manifest.format_time(SAME_INSTANT)}, False, False, "recovered to"),
-    (HEALTHY, "latest", BEFORE + DAY, {"id": ID, "asked": manifest.format_time(BEFORE)}, False, True, "was asked for"),
+    (HEALTHY, "latest", BEFORE, {"id": ID, "asked": clock.format_time(SAME_INSTANT)}, False, False, "recovered to"),
+    (HEALTHY, "latest", BEFORE + DAY, {"id": ID, "asked": clock.format_time(BEFORE)}, False, True, "was asked for"),
     (DAMAGED, "latest", None, None, False, True, "the database is damaged"),
     (DAMAGED, ID, None, {"id": ID, "asked": ""}, False, True, "the database is damaged"),
     (DOWN, "latest", None, {"id": ID, "asked": ""}, False, True, "the database is down"),
@@ -73,8 +72,8 @@ def test_needed(
 ) -> None:  # fmt: skip
     settings = make_config(tmp_path)
     if last:
-        recovery.remember(settings, {**last, "at": "2026-11-24T03:00:00.000Z"})
-    found, why = plan._needed(settings, seen(condition), identity, before, force)
+        database_recovery.remember(settings, {**last, "at": "2026-11-24T03:00:00.000Z"})
+    found, why = database_plan._needed(settings, seen(condition), identity, before, force)
     assert (found, words in why) == (needed, True), why
 
 
@@ -83,9 +82,9 @@ def test_what_is_remembered_may_be_broken(tmp_path: Path, text: str) -> None:
     settings = make_config(tmp_path)
     settings.state.mkdir()
     (settings.state / "recovered.json").write_text(text)
-    assert plan.recovered(settings) is None
-    (settings.state / plan.STOPPED).write_text(text)
-    assert plan.stopped(settings) == []
+    assert recovery_state.recovered(settings) is None
+    (settings.state / recovery_state.STOPPED).write_text(text)
+    assert recovery_state.stopped(settings) == []
 
 
 class Stack:
@@ -171,8 +170,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The stack and the server that the core meets; a test changes them."""
     found: dict[str, Any] = {"stack": Stack(), "server": Server(), "why": ""}
     monkeypatch.setattr(runtime, "connect", lambda config: found["stack"])
-    monkeypatch.setattr(postgresql, "reach", lambda config, stack: (found["server"], found["why"]))
-    monkeypatch.setattr(postgresql, "connect", lambda config, stack, backup=False: found["server"])
+    monkeypatch.setattr(database_server, "reach", lambda config, stack: (found["server"], found["why"]))
+    monkeypatch.setattr(database_server, "connect", lambda config, stack, backup=False: found["server"])
     return found
 
 
@@ -205,28 +204,28 @@ def test_assess(
     tmp_path: Path, world: dict[str, Any], server: Server, condition: str, findings: list[str], unchecked: list[str]
 ) -> None:
     world["server"] = server
-    found = plan.assess(make_config(tmp_path), REFERENCE)
+    found = database_plan.assess(make_config(tmp_path), REFERENCE)
     assert (found.condition, list(found.findings), list(found.unchecked)) == (condition, findings, unchecked)
 
 
 def test_after_a_damaged_table_the_others_are_still_read(tmp_path: Path, world: dict[str, Any]) -> None:
     world["server"] = server = Server({"public.t": "broken", "public.u": "broken too"}, roles=["postgres", "app"])
-    assert len(plan.assess(make_config(tmp_path), REFERENCE).findings) == 2
+    assert len(database_plan.assess(make_config(tmp_path), REFERENCE).findings) == 2
     assert server.read == ["public.t", "public.u"]
 
 
 def test_when_the_time_is_up_the_rest_is_unchecked_not_passed(
     tmp_path: Path, world: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "READ_SECONDS", 0)
+    monkeypatch.setattr(database_plan, "READ_SECONDS", 0)
     world["server"] = server = Server(WHOLE, roles=["postgres", "app"])
-    found = plan.assess(make_config(tmp_path), REFERENCE)
+    found = database_plan.assess(make_config(tmp_path), REFERENCE)
     assert list(found.unchecked) == [f"{name} was not read: 0 s were up" for name in ("public.t", "public.u")]
     assert server.read == []
 
 
 def test_without_a_good_backup_health_is_no_more_than_an_answer(tmp_path: Path, world: dict[str, Any]) -> None:
-    found = plan.assess(make_config(tmp_path), None)
+    found = database_plan.assess(make_config(tmp_path), None)
     assert (found.condition, found.unchecked) == (HEALTHY, ("no good backup to compare the data with",))
 
 
@@ -248,12 +247,12 @@ def test_down_and_why(
     tmp_path: Path, world: dict[str, Any], stack: Stack, server: None, why: str, findings: list[str], refused: str
 ) -> None:
     world.update(stack=stack, server=server, why=why)
-    found = plan.assess(make_config(tmp_path), REFERENCE)
+    found = database_plan.assess(make_config(tmp_path), REFERENCE)
     assert (found.condition, list(found.findings), found.refused) == (DOWN, findings, refused)
 
 
 def make(tmp_path: Path, **asked: Any) -> dict[str, Any]:
-    return plan.make(make_config(tmp_path), log=lambda _: None, **asked)
+    return database_plan.make(make_config(tmp_path), log=lambda _: None, **asked)
 
 
 DAMAGED_SERVER = Server({})
@@ -278,13 +277,13 @@ def test_mode(
 ) -> None:  # fmt: skip
     one = publish(tmp_path)
     world.update(changes)
-    monkeypatch.setattr(plan, "_require_major", lambda *_: None)
+    monkeypatch.setattr(database_plan, "_require_major", lambda *_: None)
     made = make(tmp_path, **asked)
     assert (made["needed"], made["mode"], made["backup"]["id"]) == (needed, mode, one.id)
     assert made["writers"] == ["backend", "worker"]
     assert bool(made["steps"]) is needed
     assert json.loads(json.dumps(made)) == made
-    text = "\n".join(plan.text(made))
+    text = "\n".join(database_plan.text(made))
     assert ("\nto do: " in text) is needed
     assert ("quarantine" in text) is (mode in ("rebuild", "start"))
     assert ("will be missing from shop" in text) is needed
@@ -294,12 +293,12 @@ def test_an_earlier_recovery_that_left_the_writers_stopped_is_finished(tmp_path:
     publish(tmp_path)
     settings = make_config(tmp_path)
     settings.state.mkdir()
-    (settings.state / plan.STOPPED).write_text('["backend"]')
+    (settings.state / recovery_state.STOPPED).write_text('["backend"]')
     made = make(tmp_path)
     assert (made["needed"], made["mode"]) == (True, "reopen")
     assert "backend" in made["why"]
     assert [one.partition(":")[0] for one in made["steps"]] == ["reopen", "record"]
-    assert "will be missing" not in "\n".join(plan.text(made)), "nothing is restored"
+    assert "will be missing" not in "\n".join(database_plan.text(made)), "nothing is restored"
     assert make(tmp_path, force=True)["mode"] == "swap"
 
 
@@ -328,7 +327,7 @@ def test_refused_before_anything_is_touched(
     publish(tmp_path)
     world.update(changes)
     if changes.get("server", 1) is None:
-        monkeypatch.setattr(plan, "_require_major", lambda *_: None)
+        monkeypatch.setattr(database_plan, "_require_major", lambda *_: None)
     with pytest.raises(error) as raised:
         make(tmp_path, **asked)
     assert words in str(raised.value)
@@ -370,24 +369,24 @@ def test_a_backup_that_shrank_is_never_recovered_to_unasked(tmp_path: Path, worl
     small = {"level": "content", "tables": 0, "rows": 0, "large_objects": 0, "objects": 0}
     empty = publish(tmp_path, details={"fingerprint": small})
     world["server"] = Server({})
-    assert plan.assess(make_config(tmp_path), FACTS).condition == DAMAGED, "held against the fuller one"
+    assert database_plan.assess(make_config(tmp_path), FACTS).condition == DAMAGED, "held against the fuller one"
     with pytest.raises(UsageError, match=f"-e recovery_point={full.id}"):
         make(tmp_path)
     assert make(tmp_path, identity=full.id)["backup"]["id"] == full.id
     made = make(tmp_path, identity=empty.id)
     assert made["backup"]["id"] == empty.id
     assert "holds 0 tables" in made["warnings"][0]
-    assert "WARNING" in "\n".join(plan.text(made))
+    assert "WARNING" in "\n".join(database_plan.text(made))
 
 
 def test_the_reference_is_the_newest_good_one_whose_fingerprint_is_whole(tmp_path: Path, world: dict[str, Any]) -> None:
     publish(tmp_path, NOW - DAY)
     newest = publish(tmp_path)
     settings = make_config(tmp_path)
-    assert plan.reference_of(Sources(settings, "database")) == FACTS
+    assert database_plan.reference_of(Sources(settings, "database")) == FACTS
     (folder(tmp_path, newest) / "fingerprint.json").write_text("x" * len(json.dumps(FACTS)))
-    assert plan.reference_of(Sources(settings, "database")) == FACTS
-    assert plan.reference_of(Sources(make_config(tmp_path, stack="blog"), "database")) is None
+    assert database_plan.reference_of(Sources(settings, "database")) == FACTS
+    assert database_plan.reference_of(Sources(make_config(tmp_path, stack="blog"), "database")) is None
 
 
 def test_a_backup_without_role_passwords_is_warned_of(tmp_path: Path, world: dict[str, Any]) -> None:
@@ -397,7 +396,7 @@ def test_a_backup_without_role_passwords_is_warned_of(tmp_path: Path, world: dic
 
 def test_configured_writers_win(tmp_path: Path, world: dict[str, Any]) -> None:
     publish(tmp_path)
-    made = plan.make(make_config(tmp_path, application={"writers": ["queue"]}), force=True, log=lambda _: None)
+    made = database_plan.make(make_config(tmp_path, application={"writers": ["queue"]}), force=True, log=lambda _: None)
     assert made["writers"] == ["queue"]
     assert "stop the writers (queue)" in made["steps"][0]
 
@@ -412,8 +411,8 @@ def test_a_recovery_point_stands_for_its_database(tmp_path: Path, world: dict[st
     store(tmp_path).write_point(point.id, point.to_bytes())
     made = make(tmp_path, identity=point.id)
     assert (made["backup"]["id"], made["recovery_point"], made["why"]) == (one.id, point.id, f"{one.id} was asked for")
-    assert f"  it is the database of recovery point {point.id}" in plan.text(made)
-    recovery.remember(settings, {"id": one.id, "at": "2026-11-24T03:00:00.000Z"})
+    assert f"  it is the database of recovery point {point.id}" in database_plan.text(made)
+    database_recovery.remember(settings, {"id": one.id, "at": "2026-11-24T03:00:00.000Z"})
     assert not make(tmp_path, identity=point.id)["needed"], "the same state, by whichever name"
     with pytest.raises(NotFoundError, match="none of that name"):
         make(tmp_path, identity="20200101_000000")
@@ -431,7 +430,7 @@ def test_a_time_takes_the_recovery_point_of_that_time(tmp_path: Path, world: dic
     made = make(tmp_path, **asked)
     assert (made["backup"]["id"], made["recovery_point"]) == (one.id, point.id)
     assert f"-e recovery_point={loose.id}" in made["warnings"][0]
-    recovery.remember(make_config(tmp_path), {"id": one.id, "at": "x", "asked": manifest.format_time(NOW + DAY)})
+    database_recovery.remember(make_config(tmp_path), {"id": one.id, "at": "x", "asked": clock.format_time(NOW + DAY)})
     assert not make(tmp_path, **asked)["needed"]
     loose_id = make(tmp_path, before=NOW + DAY, identity=loose.id)["backup"]["id"]
     assert loose_id == loose.id, "a name is stronger than a time"
@@ -448,7 +447,7 @@ def test_the_plan_says_when_it_takes_from_the_vault(
     publish(tmp_path, NOW - DAY)
     one = publish(tmp_path)
     shutil.copytree(tmp_path / "backup", tmp_path / "vault")
-    vault = repository.from_settings({"type": "local", "path": str(tmp_path / "vault")}, {})
+    vault = repositories.from_settings({"type": "local", "path": str(tmp_path / "vault")}, {})
     (folder(tmp_path, one) / "database.dump").write_bytes(b"DUMP")
     with pytest.raises(IntegrityError, match="another SHA-256"):
         make(tmp_path, identity=one.id)
@@ -457,7 +456,7 @@ def test_the_plan_says_when_it_takes_from_the_vault(
         made = make(tmp_path, identity=identity, force=True)
         assert (made["backup"]["id"], made["backup"]["place"]) == (one.id, "vault")
         assert "in the repository; the vault has a copy" in made["passed_over"][0]["problem"]
-        assert "  it is taken from the vault: s3:///shop at Amazon S3" in plan.text(made)
+        assert "  it is taken from the vault: s3:///shop at Amazon S3" in database_plan.text(made)
     shutil.rmtree(tmp_path / "backup")
     made = make(tmp_path, force=True)
     assert made["backup"]["place"] == "vault"

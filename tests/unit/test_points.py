@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import manifest, points, runtime
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
     NotFoundError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Manifest
-from ansible_collections.lifeboat.dr.plugins.module_utils.points import Point, PointEntry
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import manifest, points
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import Point, PointEntry
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from builders import BUCKET, NOW, folder, make_config, prove, publish, publish_objects, store
 
 DAY = timedelta(days=1)

@@ -16,17 +16,21 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import postgresql
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError, NotFoundError, UnverifiedError
-from ansible_collections.lifeboat.dr.plugins.module_utils.pipeline import Command
-from ansible_collections.lifeboat.dr.plugins.module_utils.postgresql import (
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
+    LifeboatError,
+    NotFoundError,
+    UnverifiedError,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import (
     Server,
     conninfo,
     fit_name,
     identifier,
     literal,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.runtime import ComposeRuntime, HostRuntime, ServiceState
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import ComposeRuntime, HostRuntime, ServiceState
 from builders import make_config
 
 IDENTIFIERS = [
@@ -224,8 +228,8 @@ def test_everything_that_changes_how_values_print_is_pinned(fake: Path) -> None:
     assert {
         "DateStyle", "IntervalStyle", "TimeZone", "bytea_output", "extra_float_digits", "lc_monetary", "xmloption",
         "search_path", "row_security", "quote_all_identifiers", "statement_timeout", "default_transaction_read_only",
-    } <= set(postgresql.PINNED)  # fmt: skip
-    assert postgresql.PINNED["row_security"] == "off", "rows left out silently are no backup"
+    } <= set(database_server.PINNED)  # fmt: skip
+    assert database_server.PINNED["row_security"] == "off", "rows left out silently are no backup"
 
 
 VERSIONS: list[tuple[str, Optional[int]]] = [
@@ -273,7 +277,7 @@ REASONS = [
 @pytest.mark.parametrize(("why", "refused"), REASONS)
 def test_refused_is_told_from_broken(why: str, refused: bool) -> None:
     """A server that lives and will not let us in is not to be moved aside."""
-    assert postgresql.refused(why) is refused
+    assert database_server.refused(why) is refused
 
 
 class Compose(ComposeRuntime):
@@ -305,7 +309,7 @@ def test_connect(
     secrets = {"database_password": "secret", "database_backup_password": "backup"}
     stack = Compose(settings)
     stack.environment = environment
-    server = postgresql.connect(dataclasses.replace(settings, secrets=secrets), stack, backup=backup)
+    server = database_server.connect(dataclasses.replace(settings, secrets=secrets), stack, backup=backup)
     assert (server.user, server.database, server._env["PGPASSWORD"]) == expected
     command = server.tool("pg_dump", "--x", database="d b")
     assert command.argv[:4] == ["docker", "exec", "--user", "pg"]
@@ -320,14 +324,14 @@ def test_connect_to_what_does_not_run(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(ComposeRuntime, "state", lambda self, service: ServiceState(exists=True, status="exited"))
     settings = make_config(tmp_path)
     with pytest.raises(NotFoundError, match="its container is exited"):
-        postgresql.connect(settings, stack)
-    assert postgresql.reach(settings, stack) == (None, "its container is exited")
+        database_server.connect(settings, stack)
+    assert database_server.reach(settings, stack) == (None, "its container is exited")
 
 
 def test_connect_on_the_host_itself(tmp_path: Path) -> None:
     settings = make_config(
         tmp_path, runtime={"type": "host"}, database={"service": "postgresql@17-main", "name": "shop"}
     )
-    server = postgresql.connect(settings, HostRuntime(settings))
+    server = database_server.connect(settings, HostRuntime(settings))
     assert server.tool("psql").argv == ["runuser", "--user", "postgres", "--", "psql"]
     assert (server.user, server.database) == ("postgres", "shop")

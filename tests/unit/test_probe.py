@@ -20,18 +20,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    bucket_settings,
-    config,
-    endpoints,
-    lifecycle,
-    probe,
-    s3,
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client, lifecycle
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import settings as s3_settings
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints, probe
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault.probe import (
+    MISSING,
+    SUPPORTED,
+    UNKNOWN,
+    Feature,
+    Report,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Bucket
-from ansible_collections.lifeboat.dr.plugins.module_utils.checks import COULD_NOT_VERIFY, FAIL, PASS
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import IntegrityError, LifeboatError, UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.probe import MISSING, SUPPORTED, UNKNOWN, Feature, Report
 from botocore.exceptions import ClientError
 from builders import NOW, settings
 
@@ -113,7 +115,7 @@ def test_an_endpoint_that_cannot_be_used_is_an_error(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, faults: dict[str, Any], kind: type[LifeboatError], words: str
 ) -> None:
     monkeypatch.setattr(probe, "PATIENCE", 0.6)
-    monkeypatch.setattr(s3, "READ_TIMEOUT", 2)
+    monkeypatch.setattr(client, "READ_TIMEOUT", 2)
     for name, value in faults.items():
         setattr(endpoint, name, value)
     began = time.monotonic()
@@ -292,11 +294,11 @@ def test_a_bucket_is_made_where_amazon_wants_it() -> None:
             asked.append(arguments)
 
     one: Any = probe._Scratch("a", "s3://a", Client())
-    bucket_settings.create(one, lock=True)
+    s3_settings.create(one, lock=True)
     Client.meta.region_name = "us-east-1"
-    bucket_settings.create(one)
+    s3_settings.create(one)
     Client.meta.endpoint_url, Client.meta.region_name = "http://minio:9000", "eu-west-1"
-    bucket_settings.create(one)
+    s3_settings.create(one)
     assert asked == [
         {"Bucket": "a", "ObjectLockEnabledForBucket": True,
          "CreateBucketConfiguration": {"LocationConstraint": "eu-west-1"}},

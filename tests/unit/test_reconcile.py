@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import postgresql, reconcile, runtime
-from ansible_collections.lifeboat.dr.plugins.module_utils.checks import COULD_NOT_VERIFY, FAIL, PASS, verdict
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError, UnverifiedError, UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.inventory import Inventory
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS, verdict
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UnverifiedError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import reconcile
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.inventory import Inventory
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from builders import make_config
 
 T = datetime(2026, 11, 24, 3, 0, 0, tzinfo=timezone.utc)
@@ -154,7 +156,7 @@ VAULT = {"objects_bucket": "copy"}
 
 def test_the_stacks_own_database_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "connect", lambda config: "runtime")
-    monkeypatch.setattr(postgresql, "connect", lambda config, stack: Server([["a"], ["b"]]))
+    monkeypatch.setattr(database_server, "connect", lambda config, stack: Server([["a"], ["b"]]))
     config = make_config(tmp_path, objects=QUERY, vault=VAULT)
     report = reconcile.database_with(config, [thing("a")])
     assert report.rows_without_objects.examples == ("b",)

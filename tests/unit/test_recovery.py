@@ -17,24 +17,24 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    checks,
-    dump,
-    plan,
-    postgresql,
-    recovery,
-    restore,
-    runtime,
-    verify,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.config import EndpointCheck
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
     NotFoundError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.runtime import DataMount, ServiceState
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import restore as database_restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import wait
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import EndpointCheck
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer as stack_answer
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, ServiceState
 from builders import FACTS, Runner, folder, make_config, publish
 
 UP = ServiceState(exists=True, running=True, status="running")
@@ -93,9 +93,11 @@ def data(tmp_path: Path) -> Path:
 def world(monkeypatch: pytest.MonkeyPatch, data: Path) -> Stack:
     stack = Stack(DataMount("bind", str(data), data))
     monkeypatch.setattr(runtime, "connect", lambda config: stack)
-    monkeypatch.setattr(postgresql, "reach", lambda config, one: (object(), "") if stack.up else (None, "it is down"))
-    monkeypatch.setattr(recovery, "PATIENCE_WHEN_EXITED", -1.0)
-    monkeypatch.setattr(recovery.time, "sleep", lambda _: None)
+    monkeypatch.setattr(
+        database_server, "reach", lambda config, one: (object(), "") if stack.up else (None, "it is down")
+    )
+    monkeypatch.setattr(wait, "PATIENCE_WHEN_EXITED", -1.0)
+    monkeypatch.setattr(database_recovery.time, "sleep", lambda _: None)
     return stack
 
 
@@ -109,11 +111,13 @@ PLANNED: dict[str, Any] = {
 
 
 def protect(tmp_path: Path, **changes: Any) -> dict[str, Any]:
-    return recovery.protect(make_config(tmp_path), {**PLANNED, **changes}, log=lambda _: None)
+    return database_recovery.protect(make_config(tmp_path), {**PLANNED, **changes}, log=lambda _: None)
 
 
 def assess_as(monkeypatch: pytest.MonkeyPatch, condition: str, unchecked: tuple[str, ...] = ()) -> None:
-    monkeypatch.setattr(plan, "assess", lambda config, reference: plan.Assessment(condition, ("why",), "", unchecked))
+    monkeypatch.setattr(
+        database_plan, "assess", lambda config, reference: database_plan.Assessment(condition, ("why",), "", unchecked)
+    )
 
 
 def test_swap_stops_the_writers_and_nothing_else(tmp_path: Path, world: Stack, data: Path) -> None:
@@ -121,8 +125,12 @@ def test_swap_stops_the_writers_and_nothing_else(tmp_path: Path, world: Stack, d
     assert (done["mode"], done["fresh"], done["quarantine"]) == ("swap", False, "")
     assert world.diary == ["stop backend worker"]
     assert (data / "PG_VERSION").exists()
-    assert plan.stopped(make_config(tmp_path)) == ["backend", "worker"], "remembered, lest a kill leave them stopped"
-    assert not (tmp_path / "state" / dump.RECOVERING).exists(), "the live database lives on: it may be backed up"
+    assert recovery_state.stopped(make_config(tmp_path)) == ["backend", "worker"], (
+        "remembered, lest a kill leave them stopped"
+    )
+    assert not (tmp_path / "state" / recovery_state.RECOVERING).exists(), (
+        "the live database lives on: it may be backed up"
+    )
 
 
 def test_rebuild_moves_the_data_aside_and_deletes_nothing(tmp_path: Path, world: Stack, data: Path) -> None:
@@ -138,7 +146,7 @@ def test_rebuild_moves_the_data_aside_and_deletes_nothing(tmp_path: Path, world:
     assert done["way_back"] == [
         "stop db", f"mv '{quoted}' '{quoted}.recovered'", f"mv '{quoted}.quarantine_S' '{quoted}'", "start all",
     ]  # fmt: skip
-    assert (tmp_path / "state" / dump.RECOVERING).exists(), (
+    assert (tmp_path / "state" / recovery_state.RECOVERING).exists(), (
         "no backup of an empty server may become the newest good one"
     )
 
@@ -184,20 +192,20 @@ def test_data_that_cannot_be_moved_stays_and_says_so(tmp_path: Path, world: Stac
 def test_a_server_that_comes_up_whole_is_not_restored(
     tmp_path: Path, world: Stack, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assess_as(monkeypatch, plan.HEALTHY)
+    assess_as(monkeypatch, recovery_state.HEALTHY)
     done = protect(tmp_path, mode="start")
     assert (done["mode"], done["fresh"]) == ("started", False)
     assert done["checks"][0]["result"] == checks.PASS
     assert world.diary == ["stop backend worker", "start db"]
-    assert not (tmp_path / "state" / dump.RECOVERING).exists()
-    assess_as(monkeypatch, plan.HEALTHY, ("public.t was not read",))
+    assert not (tmp_path / "state" / recovery_state.RECOVERING).exists()
+    assess_as(monkeypatch, recovery_state.HEALTHY, ("public.t was not read",))
     assert protect(tmp_path, mode="start")["checks"][0]["result"] == checks.COULD_NOT_VERIFY
 
 
 STARTS = [
-    (plan.HEALTHY, True, "swap", "another state of it was asked for"),
-    (plan.DAMAGED, False, "swap", "damaged: it is restored beside"),
-    (plan.DOWN, False, "rebuild", "gone again while it was looked at"),
+    (recovery_state.HEALTHY, True, "swap", "another state of it was asked for"),
+    (recovery_state.DAMAGED, False, "swap", "damaged: it is restored beside"),
+    (recovery_state.DOWN, False, "rebuild", "gone again while it was looked at"),
 ]
 
 
@@ -208,7 +216,7 @@ def test_a_server_that_comes_up_otherwise(
     assess_as(monkeypatch, condition)
     done = protect(tmp_path, mode="start", asked=asked)
     assert (done["mode"], done["fresh"]) == (mode, mode == "rebuild"), why
-    assert (tmp_path / "state" / dump.RECOVERING).exists()
+    assert (tmp_path / "state" / recovery_state.RECOVERING).exists()
 
 
 def test_a_server_that_does_not_come_up_is_rebuilt(tmp_path: Path, world: Stack, data: Path) -> None:
@@ -222,7 +230,7 @@ def test_a_server_that_only_refuses_us_is_never_rebuilt(
     tmp_path: Path, world: Stack, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.comes_up = False
-    monkeypatch.setattr(postgresql, "reach", lambda config, one: (None, 'role "app" does not exist'))
+    monkeypatch.setattr(database_server, "reach", lambda config, one: (None, 'role "app" does not exist'))
     with pytest.raises(UsageError, match=r'role "app" does not exist.*method=rebuild'):
         protect(tmp_path, mode="start")
     assert (data / "PG_VERSION").exists()
@@ -281,27 +289,27 @@ def server(monkeypatch: pytest.MonkeyPatch, world: Stack) -> dict[str, Any]:
 
         return run
 
-    monkeypatch.setattr(postgresql, "connect", lambda config, stack: Server(diary, found["names"]))
-    monkeypatch.setattr(restore, "roles", step("roles", ["app"]))
-    monkeypatch.setattr(restore, "database", step("restore"))
-    monkeypatch.setattr(restore, "compare", step("compare", lambda: list(found["checks"])))
-    monkeypatch.setattr(restore, "analyze", step("analyze"))
-    monkeypatch.setattr(restore, "swap", step("swap", "shop_quarantine_S"))
-    monkeypatch.setattr(restore, "drop", step("drop"))
-    monkeypatch.setattr(restore, "refresh_collations", step("collations", []))
+    monkeypatch.setattr(database_server, "connect", lambda config, stack: Server(diary, found["names"]))
+    monkeypatch.setattr(database_restore, "roles", step("roles", ["app"]))
+    monkeypatch.setattr(database_restore, "database", step("restore"))
+    monkeypatch.setattr(database_restore, "compare", step("compare", lambda: list(found["checks"])))
+    monkeypatch.setattr(database_restore, "analyze", step("analyze"))
+    monkeypatch.setattr(database_restore, "swap", step("swap", "shop_quarantine_S"))
+    monkeypatch.setattr(database_restore, "drop", step("drop"))
+    monkeypatch.setattr(database_restore, "refresh_collations", step("collations", []))
     return found
 
 
 def recover(tmp_path: Path, **options: Any) -> dict[str, Any]:
     one = publish(tmp_path)
     plain = {"fresh": False, "stamp": "20261124_020000", "log": lambda _: None}
-    return recovery.restore_database(make_config(tmp_path), one.id, **{**plain, **options})
+    return database_recovery.restore_database(make_config(tmp_path), one.id, **{**plain, **options})
 
 
 def test_restore_proves_before_it_swaps(tmp_path: Path, server: dict[str, Any]) -> None:
     settings = make_config(tmp_path)
     settings.state.mkdir()
-    (settings.state / dump.RECOVERING).touch()
+    (settings.state / recovery_state.RECOVERING).touch()
     done = recover(tmp_path, asked="2026-11-24T11:00:00+09:00")
     assert server["diary"] == [
         "reap", "roles", "restore shop_restore_20261124_020000", "compare shop_restore_20261124_020000",
@@ -310,10 +318,10 @@ def test_restore_proves_before_it_swaps(tmp_path: Path, server: dict[str, Any]) 
     assert (done["quarantined_database"], done["roles"]) == ("shop_quarantine_S", ["app"])
     assert [one["name"] for one in done["checks"]] == ["checksums", "tables"]
     assert set(done["seconds"]) == {"restore", "verify", "swap"}
-    last = plan.recovered(settings)
+    last = recovery_state.recovered(settings)
     assert last is not None
     assert (last["id"], last["asked"]) == (done["id"], "2026-11-24T02:00:00.000Z")
-    assert not (settings.state / dump.RECOVERING).exists()
+    assert not (settings.state / recovery_state.RECOVERING).exists()
 
 
 def test_on_a_fresh_server_the_empty_database_is_dropped_after_the_swap(tmp_path: Path, server: dict[str, Any]) -> None:
@@ -331,7 +339,7 @@ def test_what_fails_beside_is_dropped_and_the_live_database_untouched(
         recover(tmp_path)
     assert server["diary"][-2:] == ["reap", "drop shop_restore_20261124_020000"]
     assert not [one for one in server["diary"] if one.startswith("swap")]
-    assert plan.recovered(make_config(tmp_path)) is None
+    assert recovery_state.recovered(make_config(tmp_path)) is None
 
 
 def test_a_difference_is_an_error_before_the_swap(tmp_path: Path, server: dict[str, Any]) -> None:
@@ -370,7 +378,7 @@ def test_only_what_a_killed_run_left_is_dropped(
     server["names"] = left
     one = publish(tmp_path)
     settings = make_config(tmp_path, database={"name": name})
-    recovery.restore_database(settings, one.id, fresh=False, stamp="20261124_020000", log=lambda _: None)
+    database_recovery.restore_database(settings, one.id, fresh=False, stamp="20261124_020000", log=lambda _: None)
     assert [each for each in server["diary"] if each.startswith("drop")] == [f"drop {each}" for each in left if dropped]
 
 
@@ -378,13 +386,17 @@ def test_a_backup_that_was_damaged_meanwhile_is_not_used(tmp_path: Path, server:
     one = publish(tmp_path)
     (folder(tmp_path, one) / "database.dump").write_bytes(b"DUMP")
     with pytest.raises(IntegrityError, match="another SHA-256"):
-        recovery.restore_database(make_config(tmp_path), one.id, fresh=False, stamp="S", log=lambda _: None)
+        database_recovery.restore_database(make_config(tmp_path), one.id, fresh=False, stamp="S", log=lambda _: None)
     assert server["diary"] == ["reap"]
     with pytest.raises(NotFoundError):
-        recovery.restore_database(make_config(tmp_path), "db_backup_20200101_000000", fresh=False, stamp="S", log=print)
+        database_recovery.restore_database(
+            make_config(tmp_path), "db_backup_20200101_000000", fresh=False, stamp="S", log=print
+        )
     with pytest.raises(UsageError, match="it is not ISO 8601"):
-        recovery.restore_database(make_config(tmp_path), one.id, fresh=False, stamp="S", asked="noon", log=print)
-    assert verify.facts_of(folder(tmp_path, one)) == FACTS
+        database_recovery.restore_database(
+            make_config(tmp_path), one.id, fresh=False, stamp="S", asked="noon", log=print
+        )
+    assert dump.facts_of(folder(tmp_path, one)) == FACTS
 
 
 # --- reopen ---
@@ -429,7 +441,9 @@ def application() -> Iterator[str]:
 
 
 def ask(base: str, path: str, patience: float = 60, **more: Any) -> checks.Check:
-    return recovery.endpoint(EndpointCheck(url=f"{base}{path}", **more), recovery.time.monotonic() + patience)
+    return stack_answer.endpoint(
+        EndpointCheck(url=f"{base}{path}", **more), database_recovery.time.monotonic() + patience
+    )
 
 
 ENDPOINTS: list[tuple[str, dict[str, Any], float, str, str]] = [
@@ -470,7 +484,7 @@ def test_endpoints(
     result: str,
     words: str,
 ) -> None:
-    monkeypatch.setattr(recovery.time, "sleep", lambda _: None)
+    monkeypatch.setattr(database_recovery.time, "sleep", lambda _: None)
     found = ask(application, path, patience, **more)
     assert (found.name, found.result) == (f"{more.get('method', 'GET')} {application}{path}", result)
     assert words in found.detail
@@ -527,12 +541,12 @@ def test_reopen(
     monkeypatch.setattr(runtime, "connect", lambda config: stack)
     settings = make_config(tmp_path, application={"checks": [{"url": f"{application}/list"}], "timeout": 1})
     settings.state.mkdir()
-    (settings.state / plan.STOPPED).write_text('["backend"]')
-    found = recovery.reopen(settings, ["backend"], log=lambda _: None)
+    (settings.state / recovery_state.STOPPED).write_text('["backend"]')
+    found = database_recovery.reopen(settings, ["backend"], log=lambda _: None)
     assert stack.started == ["db", "backend"], "the database first, or the writers find none"
     assert checks.verdict(found) == verdict
     assert [one.name for one in found][-1] == f"GET {application}/list", "what is wrong is found all at once"
-    assert (plan.stopped(settings) == []) is (verdict == checks.PASS), "remembered until they run"
+    assert (recovery_state.stopped(settings) == []) is (verdict == checks.PASS), "remembered until they run"
     if problem:
         assert found[0] == checks.Check("services", checks.FAIL, problem)
     else:

@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    bucket,
-    config,
-    mirror_back,
-    postgresql,
-    refetch,
-    runtime,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.bucket import Version
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import back
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import refetch
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Version
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from builders import settings
 from object_world import BEFORE, OBJECTS, SECRETS, VAULT, Object, World
 
@@ -37,8 +35,8 @@ class Case:
         self.copied: list[dict[str, Any]] = []
         self.query = "SELECT key FROM f"
         monkeypatch.setattr(runtime, "connect", lambda _: None)
-        monkeypatch.setattr(postgresql, "connect", lambda config, stack: self)
-        monkeypatch.setattr(mirror_back, "copy_back", self.copy_back)
+        monkeypatch.setattr(server, "connect", lambda config, stack: self)
+        monkeypatch.setattr(back, "copy_back", self.copy_back)
         monkeypatch.setattr(bucket, "versions", self.versions)
 
     database = "shop"

@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import filesystem, repository
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import filesystem
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
     NotFoundError,
     SpaceError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository_local import LocalRepository
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base as repository_base
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.local import LocalRepository
 
 ID = "db_backup_20261124_020000"
 OTHER = "db_backup_20261125_020000"
@@ -39,7 +41,7 @@ def repo(tmp_path: Path) -> LocalRepository:
     return LocalRepository(root)
 
 
-def publish(repo: repository.Repository, id: str = ID, component: str = "database") -> None:
+def publish(repo: repository_base.Repository, id: str = ID, component: str = "database") -> None:
     with repo.stage(component, id) as staging:
         (staging.path / "globals.sql").write_bytes(b"roles")
         (staging.path / "dbname.dump").mkdir()
@@ -79,7 +81,7 @@ def test_everything_is_private(repo: LocalRepository, tmp_path: Path) -> None:
         (staging.path / "d/f").write_bytes(b"x")
         (staging.path / "d/f").chmod(0o644)
         staging.publish(b"{}")
-    repo.write_record("database", ID, repository.VERIFICATION, b"{}")
+    repo.write_record("database", ID, repository_base.VERIFICATION, b"{}")
     repo.write_point("20261124_033000", b"{}")
     repo.fetch("database", ID, tmp_path / "copy")
     for top in (folder(repo), repo.root / "recovery-points", tmp_path / "copy"):
@@ -184,17 +186,17 @@ def test_unknown_component_and_missing_backup(repo: LocalRepository) -> None:
 
 def test_records(repo: LocalRepository) -> None:
     with pytest.raises(NotFoundError, match="no such backup"):
-        repo.write_record("database", ID, repository.VERIFICATION, b"1")
+        repo.write_record("database", ID, repository_base.VERIFICATION, b"1")
     publish(repo)
-    assert repo.read_record("database", ID, repository.VERIFICATION) is None
+    assert repo.read_record("database", ID, repository_base.VERIFICATION) is None
     for data in (b"1", b"22"):
-        repo.write_record("database", ID, repository.VERIFICATION, data)
-        assert repo.read_record("database", ID, repository.VERIFICATION) == data
-    repo.write_record("database", ID, repository.PINNED, b"{}")
+        repo.write_record("database", ID, repository_base.VERIFICATION, data)
+        assert repo.read_record("database", ID, repository_base.VERIFICATION) == data
+    repo.write_record("database", ID, repository_base.PINNED, b"{}")
     assert list(repo.files("database", ID)) == ["dbname.dump/toc.dat", "globals.sql"]
-    repo.remove_record("database", ID, repository.PINNED)
-    repo.remove_record("database", ID, repository.PINNED)
-    assert repo.read_record("database", ID, repository.PINNED) is None
+    repo.remove_record("database", ID, repository_base.PINNED)
+    repo.remove_record("database", ID, repository_base.PINNED)
+    assert repo.read_record("database", ID, repository_base.PINNED) is None
     with pytest.raises(UsageError, match="a record is one of"):
         repo.write_record("database", ID, "manifest.json", b"")
 
@@ -265,7 +267,7 @@ def test_links_inside_are_seen_never_followed(repo: LocalRepository, tmp_path: P
 CRASH = """
 import os, sys
 from pathlib import Path
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository_local import LocalRepository
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.local import LocalRepository
 repo, action, left = LocalRepository(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
 def dying(real):
     def call(*args, **kwargs):
@@ -382,7 +384,7 @@ def test_errors_of_the_disk(
         "check": lambda: repo.check(writable=True),
         "stage": lambda: stage("stage"),
         "publish": lambda: stage("publish"),
-        "record": lambda: repo.write_record("database", ID, repository.VERIFICATION, b"1"),
+        "record": lambda: repo.write_record("database", ID, repository_base.VERIFICATION, b"1"),
         "delete": lambda: repo.delete("database", ID),
         "point": lambda: repo.write_point("20261124_033000", b"1"),
     }
@@ -394,7 +396,7 @@ def test_errors_of_the_disk(
     monkeypatch.undo()
     # Whatever failed, what was there is whole and nothing lies about.
     assert repo.published("database") == [ID]
-    assert repo.read_record("database", ID, repository.VERIFICATION) is None
+    assert repo.read_record("database", ID, repository_base.VERIFICATION) is None
     assert [path.name for path in folder(repo).iterdir()] == [ID]
 
 
@@ -413,8 +415,8 @@ def test_a_full_disk_for_real(tmp_path: Path) -> None:
         with pytest.raises(SpaceError, match="No space left on device"):
             repo.check(writable=True)
         with pytest.raises(SpaceError, match="No space left on device"):
-            repo.write_record("database", ID, repository.VERIFICATION, b"x" * 9000)
-        assert repo.read_record("database", ID, repository.VERIFICATION) is None
+            repo.write_record("database", ID, repository_base.VERIFICATION, b"x" * 9000)
+        assert repo.read_record("database", ID, repository_base.VERIFICATION) is None
         subprocess.run(["mount", "-o", "remount,ro", root], check=True)
         with pytest.raises(SpaceError, match="read-write"):
             repo.check(writable=True)
@@ -429,7 +431,7 @@ def test_a_repository_that_is_not_mounted_is_not_made_anew(tmp_path: Path) -> No
     calls: list[Callable[[], Any]] = [
         repo.check, lambda: repo.check(writable=True), repo.free_bytes, repo.points, lambda: repo.ids("database"),
         lambda: repo.published("database"), lambda: repo.manifest("database", ID),
-        lambda: repo.read_record("database", ID, repository.VERIFICATION), lambda: publish(repo),
+        lambda: repo.read_record("database", ID, repository_base.VERIFICATION), lambda: publish(repo),
     ]  # fmt: skip
     for call in calls:
         with pytest.raises(UsageError, match="there is no such directory"):
@@ -466,14 +468,14 @@ KEYS = {"s3_access_key": "a", "s3_secret_key": "b"}
 )
 def test_bad_settings(settings: dict[str, Any], secrets: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        repository.from_settings(settings, secrets)
+        repositories.from_settings(settings, secrets)
 
 
 def test_good_settings(tmp_path: Path) -> None:
-    local = repository.from_settings({"type": "local", "path": str(tmp_path), "folders": {"config": "etc"}}, {})
+    local = repositories.from_settings({"type": "local", "path": str(tmp_path), "folders": {"config": "etc"}}, {})
     assert isinstance(local, LocalRepository)
     assert local.folders == {"database": "postgresql", "objects": "objects", "config": "etc"}
-    vault = repository.from_settings({**S3, "prefix": "/web1/"}, KEYS)
+    vault = repositories.from_settings({**S3, "prefix": "/web1/"}, KEYS)
     assert vault.location("database", ID) == f"s3://b/web1/postgresql/{ID}"
 
 

@@ -23,15 +23,18 @@ from typing import Any
 
 import pytest
 import s3_servers
-from ansible_collections.lifeboat.dr.plugins.module_utils import repository, repository_s3, s3
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
     NotFoundError,
     SpaceError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository_s3 import S3Repository
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base as repository_base
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import s3 as repository_s3
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.s3 import S3Repository
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client as s3_client
 
 ID = "db_backup_20261124_020000"
 OTHER = "db_backup_20261125_020000"
@@ -88,7 +91,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         )  # fmt: skip
     try:
         url = f"http://127.0.0.1:{port}"
-        client = s3.connect(url, "", KEYS["s3_access_key"], KEYS["s3_secret_key"])
+        client = s3_client.connect(url, "", KEYS["s3_access_key"], KEYS["s3_secret_key"])
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -118,12 +121,12 @@ def build(endpoint: str, tmp_path: Path, **more: str) -> S3Repository:
         "staging_root": str(tmp_path / "staging"),
     }  # fmt: skip
     secrets = {**KEYS, **{name: more.pop(name) for name in KEYS if name in more}}
-    made = repository.from_settings({**settings, **more}, secrets)
+    made = repositories.from_settings({**settings, **more}, secrets)
     assert isinstance(made, S3Repository)
     return made
 
 
-def publish(repo: repository.Repository, id: str = ID) -> None:
+def publish(repo: repository_base.Repository, id: str = ID) -> None:
     with repo.stage("database", id) as staging:
         (staging.path / "globals.sql").write_bytes(b"roles")
         (staging.path / "empty").touch()
@@ -302,15 +305,15 @@ def test_ids_that_are_not_plain_are_refused(repo: S3Repository, id: str) -> None
 
 def test_records_and_points(repo: S3Repository) -> None:
     with pytest.raises(NotFoundError, match="no such backup"):
-        repo.write_record("database", ID, repository.VERIFICATION, b"1")
+        repo.write_record("database", ID, repository_base.VERIFICATION, b"1")
     publish(repo)
-    assert repo.read_record("database", ID, repository.VERIFICATION) is None
+    assert repo.read_record("database", ID, repository_base.VERIFICATION) is None
     for data in (b"1", b"22"):
-        repo.write_record("database", ID, repository.VERIFICATION, data)
-        assert repo.read_record("database", ID, repository.VERIFICATION) == data
+        repo.write_record("database", ID, repository_base.VERIFICATION, data)
+        assert repo.read_record("database", ID, repository_base.VERIFICATION) == data
     assert repo.files("database", ID) == FILES
-    repo.remove_record("database", ID, repository.VERIFICATION)
-    assert repo.read_record("database", ID, repository.VERIFICATION) is None
+    repo.remove_record("database", ID, repository_base.VERIFICATION)
+    assert repo.read_record("database", ID, repository_base.VERIFICATION) is None
     assert repo.points() == []
     repo.write_point("20261125_033000", b"b")
     repo.write_point("20261124_033000", b"a")

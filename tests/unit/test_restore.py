@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import restore
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Manifest
-from ansible_collections.lifeboat.dr.plugins.module_utils.postgresql import identifier, literal
-from ansible_collections.lifeboat.dr.plugins.module_utils.restore import keep_globals, statements
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import restore as database_restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.restore import keep_globals, statements
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import identifier, literal
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from builders import NOW
 
 GLOBALS = r"""--
@@ -182,11 +182,11 @@ ROLES: list[tuple[list[str], bool, list[str], int]] = [
 
 @pytest.mark.parametrize(("have", "fresh", "made", "scripts"), ROLES)
 def test_roles(tmp_path: Path, have: list[str], fresh: bool, made: list[str], scripts: int) -> None:
-    with gzip.open(tmp_path / restore.GLOBALS, "wb") as file:
+    with gzip.open(tmp_path / database_restore.GLOBALS, "wb") as file:
         file.write(GLOBALS.replace("own'", "öwn\r\n'").encode())
     server = Recorder(have)
     facts = {"roles": {"postgres": "", "app": "", "gone": ""}}
-    assert restore.roles(server, tmp_path, facts, fresh=fresh) == made  # type: ignore[arg-type]
+    assert database_restore.roles(server, tmp_path, facts, fresh=fresh) == made  # type: ignore[arg-type]
     assert len(server.scripts) == scripts
     if fresh:
         assert "öwn\r\n'".encode() in server.scripts[0], "line breaks of a comment are left as they are"
@@ -208,7 +208,7 @@ SETTINGS = [
 
 @pytest.mark.parametrize(("key", "value", "sql"), SETTINGS)
 def test_setting_value(key: str, value: str, sql: str) -> None:
-    assert restore._setting_value(key, value) == sql
+    assert database_restore._setting_value(key, value) == sql
 
 
 def facts(**changes: Any) -> dict[str, Any]:
@@ -258,7 +258,7 @@ PROPERTIES: list[tuple[str, dict[str, Any], list[str]]] = [
 
 @pytest.mark.parametrize(("changes", "lines"), [one[1:] for one in PROPERTIES], ids=[one[0] for one in PROPERTIES])
 def test_properties_sql(changes: dict[str, Any], lines: list[str]) -> None:
-    sql = restore._properties_sql(facts(**changes), 'd"b')
+    sql = database_restore._properties_sql(facts(**changes), 'd"b')
     assert sql.startswith("BEGIN;\nALTER DATABASE")
     assert sql.endswith("\nCOMMIT;")
     for line in lines:
@@ -296,7 +296,7 @@ CREATE: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("changes", "end"), CREATE)
 def test_create_sql(changes: dict[str, Any], end: str) -> None:
-    sql = restore._create_sql(facts(**changes), 'd"b')
+    sql = database_restore._create_sql(facts(**changes), 'd"b')
     assert sql.startswith('CREATE DATABASE "d""b" TEMPLATE template0 ENCODING ')
     assert sql.endswith(end)
 
@@ -340,12 +340,14 @@ def test_jobs_that_lock_each_other_out_are_followed_by_one(
         if said and (fails or chain[0] != "--jobs=1"):
             raise LifeboatError("restore the dump", "it", said)
 
-    monkeypatch.setattr(restore.pipeline, "run", run)
-    monkeypatch.setattr(restore, "_dump_where_the_tools_are", lambda server, directory: contextlib.nullcontext("/dump"))
-    monkeypatch.setattr(restore, "_properties_sql", lambda facts, name: "ALTER DATABASE x")
+    monkeypatch.setattr(database_restore.pipeline, "run", run)
+    monkeypatch.setattr(
+        database_restore, "_dump_where_the_tools_are", lambda server, directory: contextlib.nullcontext("/dump")
+    )
+    monkeypatch.setattr(database_restore, "_properties_sql", lambda facts, name: "ALTER DATABASE x")
     manifest = Manifest("db_backup_20261124_020000", "database", "shop", NOW, NOW, (), details={"format": "directory"})
     with pytest.raises(LifeboatError) if fails else contextlib.nullcontext():
-        restore.database(server, manifest, tmp_path, {"facts": facts()}, "new", jobs=jobs, log=print)  # type: ignore[arg-type]
+        database_restore.database(server, manifest, tmp_path, {"facts": facts()}, "new", jobs=jobs, log=print)  # type: ignore[arg-type]
     assert server.done == done + ([] if fails else ["ALTER DATABASE"])
 
 
@@ -365,7 +367,7 @@ class Swapping:
 
 
 def swap(server: Swapping) -> str:
-    return restore.swap(server, "li'v\"e", "new", "S")  # type: ignore[arg-type]
+    return database_restore.swap(server, "li'v\"e", "new", "S")  # type: ignore[arg-type]
 
 
 def test_swap_is_one_transaction() -> None:
@@ -418,7 +420,7 @@ def test_refresh_collations(version: int, moved: list[str]) -> None:
             done.append((database, sql))
             return [{"name": name} for name in moved] if "datcollversion" in sql else []
 
-    assert restore.refresh_collations(Server()) == moved  # type: ignore[arg-type]
+    assert database_restore.refresh_collations(Server()) == moved  # type: ignore[arg-type]
     if moved:
         assert done[-2:] == [
             ('b"', 'REINDEX DATABASE "b""";'),

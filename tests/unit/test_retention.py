@@ -18,8 +18,15 @@ from typing import Any, Callable
 from zoneinfo import ZoneInfo
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.retention import Backup, Plan, Point, Policy, plan, plan_all
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.retention import (
+    Backup,
+    Plan,
+    Point,
+    Policy,
+    plan,
+    plan_all,
+)
 
 UTC = timezone.utc
 NOW = datetime(2026, 11, 24, 6, tzinfo=UTC)  # a Tuesday

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import runtime
-from ansible_collections.lifeboat.dr.plugins.module_utils.compose import _within
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError, NotFoundError, UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.runtime import (
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.compose import _within
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import (
     ComposeRuntime,
     DataMount,
     HostRuntime,

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.lifeboat.dr.plugins.module_utils import pipeline, schedule
-from ansible_collections.lifeboat.dr.plugins.module_utils.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
-from ansible_collections.lifeboat.dr.plugins.module_utils.version import VERSION
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import pipeline
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.version import VERSION
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import schedule
 from builders import BUCKET, NOW, Runner, make_config
 
 ROOT = Path(__file__).resolve().parents[2]

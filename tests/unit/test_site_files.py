@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import site_files
-from ansible_collections.lifeboat.dr.plugins.module_utils.archive import DIRECTORY, FILE, LINK, Entry
-from ansible_collections.lifeboat.dr.plugins.module_utils.config_backup import RECOVERING_CONFIG
-from ansible_collections.lifeboat.dr.plugins.module_utils.config_restore import Extracted
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration.backup import RECOVERING_CONFIG
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration.restore import Extracted
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import files as site_files
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools.tar import DIRECTORY, FILE, LINK, Entry
 from builders import NOW, Runner, make_config, make_manifest
 
 HERE = {"uid": os.getuid(), "gid": os.getgid(), "mtime": 1_700_000_000}

@@ -13,23 +13,21 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    config_restore,
-    objects_proof,
-    points,
-    site_plan,
-    site_show,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.checks import FAIL, PASS, Check
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL, PASS, Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
     NotFoundError,
     SpaceError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Manifest
-from ansible_collections.lifeboat.dr.plugins.module_utils.site_plan import Request
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import proof as objects_proof
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import show as site_show
+from ansible_collections.lifeboat.dr.plugins.module_utils.site.plan import Request
 from builders import BUCKET, NOW, make_config, publish, publish_config, publish_objects, store
 
 MACHINE: dict[str, Any] = {
@@ -223,7 +221,7 @@ def sealed(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     def publish_sealed(root: Path, taken: Any) -> Manifest:
         one = real(root, taken)
         first = dataclasses.replace(one.artefacts[0])
-        monkeypatch.setattr(config_restore, "SECRETS", first.name)
+        monkeypatch.setattr(configuration_restore, "SECRETS", first.name)
         return one
 
     monkeypatch.setattr("test_site_plan.publish_config", publish_sealed)
@@ -240,9 +238,9 @@ def test_without_the_key_it_is_planned_and_not_carried_out(sealed: World) -> Non
 def test_the_key_is_tried_before_anything_is_built(sealed: World, monkeypatch: pytest.MonkeyPatch) -> None:
     sealed.point()
     monkeypatch.setattr(
-        config_restore,
+        configuration_restore,
         "open_secrets",
-        lambda *_: config_restore.Opened(b"", {"/srv/.env": None}),  # type: ignore[dict-item]
+        lambda *_: configuration_restore.Opened(b"", {"/srv/.env": None}),  # type: ignore[dict-item]
     )
     made = sealed.make(Request(key=SEALED))
     assert (made["lacking"], made["checks"][-1]["detail"]) == ("", "the key opens 1 files")
@@ -250,7 +248,7 @@ def test_the_key_is_tried_before_anything_is_built(sealed: World, monkeypatch: p
     def refuse(*_: Any) -> Any:
         raise UsageError("decrypt", "it", "no identity matched any of the recipients")
 
-    monkeypatch.setattr(config_restore, "open_secrets", refuse)
+    monkeypatch.setattr(configuration_restore, "open_secrets", refuse)
     with pytest.raises(UsageError, match="no identity matched"):
         sealed.make(Request(key=SEALED))
 

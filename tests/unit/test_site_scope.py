@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import objects_assess, plan, runtime, site_scope
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.runtime import ServiceState
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import assess as objects_assess
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import ServiceState
 from builders import BUCKET, Runner, make_config
 
 UP = ServiceState(exists=True, running=True, status="running")
@@ -29,7 +33,7 @@ class Stack:
 
 
 def look(root: Path, **changes: Any) -> dict[str, Any]:
-    return site_scope.look(make_config(root, **changes), deep=True, log=lambda _: None)
+    return scope.look(make_config(root, **changes), deep=True, log=lambda _: None)
 
 
 def test_an_empty_machine(runner: Runner, tmp_path: Path) -> None:
@@ -38,7 +42,7 @@ def test_an_empty_machine(runner: Runner, tmp_path: Path) -> None:
     assert (found["running"], found["stopped"], found["components"], found["recovery"]) == ([], [], [], None)
     assert (found["machine"]["engine"], found["machine"]["compose"], found["unknown"]) == ("", "", "")
     assert found["machine"]["free_bytes"] > 0
-    assert site_scope.described("spare1", found) == ["spare1: nothing of the stack is on it"]
+    assert scope.described("spare1", found) == ["spare1: nothing of the stack is on it"]
 
 
 @pytest.mark.parametrize(
@@ -57,8 +61,8 @@ def test_an_engine_that_does_not_tell_is_not_an_empty_machine(
     runner.expect("docker", answer)
     found = look(tmp_path)
     assert (found["running"], found["stopped"]) == ([], [])
-    assert site_scope.doubt(found) == found["unknown"] == f"its engine does not answer: {why}"
-    assert site_scope.described("app1", found) == [f"app1: what runs there could not be seen ({found['unknown']})"]
+    assert scope.doubt(found) == found["unknown"] == f"its engine does not answer: {why}"
+    assert scope.described("app1", found) == [f"app1: what runs there could not be seen ({found['unknown']})"]
 
 
 @pytest.mark.parametrize(
@@ -73,15 +77,15 @@ def test_an_engine_that_does_not_tell_is_not_an_empty_machine(
     ],
 )
 def test_doubt(seen: Any, doubt: str) -> None:
-    assert site_scope.doubt(seen) == doubt
+    assert scope.doubt(seen) == doubt
 
 
 @pytest.mark.parametrize(
     ("database", "states", "expected"),
     [
-        (plan.HEALTHY, {"web": UP}, [("database", "healthy", ""), ("application", "healthy", "")]),
+        (recovery_state.HEALTHY, {"web": UP}, [("database", "healthy", ""), ("application", "healthy", "")]),
         (
-            plan.DOWN,
+            recovery_state.DOWN,
             {"web": DEAD},
             [
                 ("database", "down", "lifeboat.dr.recover_database"),
@@ -89,7 +93,7 @@ def test_doubt(seen: Any, doubt: str) -> None:
             ],
         ),
         (
-            plan.HEALTHY,
+            recovery_state.HEALTHY,
             {"web": UP, "job": DEAD},
             [("database", "healthy", ""), ("application", "damaged", "lifeboat.dr.recover_backend")],
         ),
@@ -102,11 +106,11 @@ def test_each_component_and_the_scenario_that_mends_it(
     rows = "".join(f"{state.status}\t{name}\n" for name, state in {"db": UP, **states}.items())
     runner.expect("docker ps", rows)
     runner.expect("docker", "29.1")
-    monkeypatch.setattr(plan, "assess", lambda *_: plan.Assessment(database, ("why",), "x"))
+    monkeypatch.setattr(database_plan, "assess", lambda *_: database_plan.Assessment(database, ("why",), "x"))
     monkeypatch.setattr(runtime, "connect", lambda _: Stack(db=UP, **states))
     found = look(tmp_path)
     assert [(one["name"], one["condition"], one["scenario"]) for one in found["components"]] == expected
-    assert any(f"database: {database}; why" in line for line in site_scope.described("a", found))
+    assert any(f"database: {database}; why" in line for line in scope.described("a", found))
 
 
 def test_what_cannot_be_assessed_is_unknown_not_healthy(
@@ -117,10 +121,10 @@ def test_what_cannot_be_assessed_is_unknown_not_healthy(
 
     runner.expect("docker ps", "running\tdb\n")
     runner.expect("docker", "29.1")
-    for module in (plan, objects_assess):
+    for module in (database_plan, objects_assess):
         monkeypatch.setattr(module, "assess", fails)
     monkeypatch.setattr(runtime, "connect", fails)
-    monkeypatch.setattr(site_scope, "_application", lambda *_: site_scope.Component("application", "unknown"))
+    monkeypatch.setattr(scope, "_application", lambda *_: scope.Component("application", "unknown"))
     found = look(tmp_path, **BUCKET)
     assert [one["condition"] for one in found["components"]] == ["unknown"] * 3
     assert [one["scenario"] for one in found["components"]] == [""] * 3
@@ -128,9 +132,9 @@ def test_what_cannot_be_assessed_is_unknown_not_healthy(
 
 def test_paused_and_restarting_containers_live(runner: Runner, tmp_path: Path) -> None:
     runner.expect("docker ps", "paused\tdb\nrestarting\tweb\nexited\tjob\n\n")
-    assert site_scope.services(make_config(tmp_path)) == (["db", "web"], ["job"])
+    assert scope.services(make_config(tmp_path)) == (["db", "web"], ["job"])
     assert f"working_dir={tmp_path}" in runner.ran[0]
-    site_scope.services(make_config(tmp_path, runtime={"project": "other"}))
+    scope.services(make_config(tmp_path, runtime={"project": "other"}))
     assert "label=com.docker.compose.project=other" in runner.ran[1]
 
 
@@ -139,7 +143,7 @@ def test_units_of_a_host_without_docker(runner: Runner, tmp_path: Path) -> None:
     runner.expect("systemctl show .* pg", shown.format("loaded", "active"))
     runner.expect("systemctl show .* app", shown.format("loaded", "failed"))
     one = make_config(tmp_path, runtime={"type": "host"}, database={"service": "pg"}, application={"writers": ["app"]})
-    assert site_scope.services(one) == (["pg"], ["app"])
+    assert scope.services(one) == (["pg"], ["app"])
 
 
 def test_a_port_that_is_taken_is_seen(runner: Runner, tmp_path: Path) -> None:
@@ -148,25 +152,25 @@ def test_a_port_that_is_taken_is_seen(runner: Runner, tmp_path: Path) -> None:
         port = server.getsockname()[1]
         checks = [{"url": f"http://127.0.0.1:{port}/health"}, {"url": "https://elsewhere.example/"}]
         one = make_config(tmp_path, application={"checks": checks})
-        assert site_scope.ports(one) == [port]
-        assert site_scope.machine(one)["taken"] == [port]
+        assert scope.ports(one) == [port]
+        assert scope.machine(one)["taken"] == [port]
 
 
 def test_what_the_vault_takes_is_named_as_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site_scope.shutil, "which", lambda _: None)
-    monkeypatch.setattr(site_scope.importlib.util, "find_spec", lambda _: None)
-    assert site_scope.missing_tools() == ["python3-boto3", "age"]
-    monkeypatch.setattr(site_scope.shutil, "which", lambda _: "/usr/bin/age")
-    monkeypatch.setattr(site_scope.importlib.util, "find_spec", lambda _: object())
-    assert site_scope.missing_tools() == []
+    monkeypatch.setattr(scope.shutil, "which", lambda _: None)
+    monkeypatch.setattr(scope.importlib.util, "find_spec", lambda _: None)
+    assert scope.missing_tools() == ["python3-boto3", "age"]
+    monkeypatch.setattr(scope.shutil, "which", lambda _: "/usr/bin/age")
+    monkeypatch.setattr(scope.importlib.util, "find_spec", lambda _: object())
+    assert scope.missing_tools() == []
 
 
 def test_a_machine_that_cannot_be_reached_is_lost() -> None:
-    assert site_scope.described("app1", None, "timed out") == ["app1: lost, it cannot be reached (timed out)"]
+    assert scope.described("app1", None, "timed out") == ["app1: lost, it cannot be reached (timed out)"]
 
 
 def test_the_system_is_named(tmp_path: Path) -> None:
     release = tmp_path / "os-release"
-    assert site_scope._system(release) == "an unknown system"
+    assert scope._system(release) == "an unknown system"
     release.write_text('NAME="x"\nPRETTY_NAME="Debian GNU/Linux 13 (trixie)"\n')
-    assert site_scope._system(release) == "Debian GNU/Linux 13 (trixie)"
+    assert scope._system(release) == "Debian GNU/Linux 13 (trixie)"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import site_state
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import state as site_state
 from builders import NOW, make_config
 
 POINT = "20261124_120000"

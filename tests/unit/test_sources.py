@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import copies, repository
-from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Manifest
-from ansible_collections.lifeboat.dr.plugins.module_utils.points import Part, Point
-from ansible_collections.lifeboat.dr.plugins.module_utils.sources import Sources
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import Part, Point
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 from builders import NOW, make_config, publish, publish_objects, store
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -107,7 +107,7 @@ def test_the_vault_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, da
     night(tmp_path, NOW - DAY)
     second = night(tmp_path, NOW)
     shutil.copytree(tmp_path / "backup", tmp_path / "vault")
-    vault = repository.from_settings({"type": "local", "path": str(tmp_path / "vault")}, {})
+    vault = repositories.from_settings({"type": "local", "path": str(tmp_path / "vault")}, {})
     monkeypatch.setattr(copies, "vault", lambda config: vault)
     if damage == "a part is missing":
         store(tmp_path).delete("objects", second.parts["objects"].id)

@@ -9,8 +9,8 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import stack_images
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import NotFoundError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import images as stack_images
 from builders import Runner
 
 OLD, NEW = "sha256:" + "a" * 64, "sha256:" + "b" * 64

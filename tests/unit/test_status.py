@@ -11,18 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import (
-    checks,
-    copies,
-    endpoints,
-    escrow,
-    points,
-    reconcile,
-    runtime,
-    show,
-    status,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import show as base_show
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import reconcile
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow, status
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
 from builders import BUCKET, CONFIG, NOW, folder, make_config, prove, publish, publish_config, publish_objects, store
 
 HOUR = timedelta(hours=1)
@@ -146,7 +142,7 @@ def test_the_terminal_has_the_last_few_of_each(tmp_path: Path, said: dict[str, l
         publish_objects(tmp_path, NOW + hour * HOUR, of=database)
         points.seal(configured(tmp_path), store(tmp_path), now=NOW + hour * HOUR, log=lambda _: None)
     (folder(tmp_path, database) / "database.dump").unlink()
-    lines = show.table(status.newest(status.status(configured(tmp_path), now=NOW + 9 * HOUR)))
+    lines = base_show.table(status.newest(status.status(configured(tmp_path), now=NOW + 9 * HOUR)))
     assert [line.split()[0] for line in lines if line[:1].isdigit()] == [
         f"20261124_{hour}0000" for hour in (17, 18, 19)
     ]

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import pseudo_terminal
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import pipeline, terminal
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import pipeline, terminal
 from builders import folder, prove, publish, settings
 
 COLLECTIONS = next(one for one in sys.path if one.endswith(".ansible/collections"))
-RUN = "import sys; from ansible_collections.lifeboat.dr.plugins.module_utils.cli import main; sys.exit(main())"
+RUN = "import sys; from ansible_collections.lifeboat.dr.plugins.module_utils.command.cli import main; sys.exit(main())"
 PLAIN = {"NO_COLOR": "", "CI": "", "TERM": "xterm-256color"}
 ESCAPE = "\x1b"
 

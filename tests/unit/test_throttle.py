@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import throttle
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import throttle
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 
 
 @pytest.mark.parametrize(

@@ -16,17 +16,20 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils import checks, lock, restore, scratch, verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.checks import COULD_NOT_VERIFY, FAIL, PASS
-from ansible_collections.lifeboat.dr.plugins.module_utils.dump import measure
-from ansible_collections.lifeboat.dr.plugins.module_utils.errors import (
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     LifeboatError,
     NotFoundError,
     UnverifiedError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.manifest import Manifest, backup_id
-from ansible_collections.lifeboat.dr.plugins.module_utils.pipeline import Command
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import restore as database_restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import scratch
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.checksums import measure
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest, backup_id
 from builders import NOW, Runner, entries, folder, make_config, make_manifest, publish, store
 
 FACTS = {"level": "content", "roles": {"postgres": "1", "app": "2"}, "tables": {}, "facts": {}}
@@ -73,8 +76,8 @@ def make(
     return one
 
 
-def run(tmp_path: Path, level: str = "checksum", identity: str = "latest", **options: Any) -> verify.Result:
-    return verify.verify(make_config(tmp_path), identity, level, log=lambda _: None, **options)
+def run(tmp_path: Path, level: str = "checksum", identity: str = "latest", **options: Any) -> operations_verify.Result:
+    return operations_verify.verify(make_config(tmp_path), identity, level, log=lambda _: None, **options)
 
 
 Damage = Callable[[Path], Any]
@@ -261,7 +264,9 @@ def test_a_dump_without_passwords_says_so(tmp_path: Path, container: list[str], 
 def test_the_image_is_the_configured_one_else_the_backups(tmp_path: Path, container: list[str], runner: Runner) -> None:
     runner.expect("pg_restore")
     make(tmp_path)
-    verify.verify(make_config(tmp_path, database={"verify_image": "mine:17"}), "latest", "archive", log=lambda _: None)
+    operations_verify.verify(
+        make_config(tmp_path, database={"verify_image": "mine:17"}), "latest", "archive", log=lambda _: None
+    )
     assert container == ["swept", "mine:17"]
     make(tmp_path, NOW + timedelta(hours=1), image="")
     found = run(tmp_path, "archive")
@@ -306,9 +311,9 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(scratch, "image_major", lambda name: world["major"])
     monkeypatch.setattr(scratch, "server", server)
-    monkeypatch.setattr(restore, "roles", lambda *_, **__: [])
-    monkeypatch.setattr(restore, "database", database)
-    monkeypatch.setattr(restore, "compare", compare)
+    monkeypatch.setattr(database_restore, "roles", lambda *_, **__: [])
+    monkeypatch.setattr(database_restore, "database", database)
+    monkeypatch.setattr(database_restore, "compare", compare)
     return world
 
 

@@ -1,0 +1,374 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Look at a backend and at what it stands on. Reads only; works with a broken compose file and without an engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from ..base import pipeline
+from ..base.checks import FAIL, PASS, Check
+from ..base.clock import parse_time
+from ..base.errors import LifeboatError
+from ..base.pipeline import Command
+from ..recovery import state as recovery_state
+from ..recovery.state import RECOVERING, RECOVERING_OBJECTS
+from ..settings.config import Config, EndpointCheck
+from ..stack import answer, runtime
+from ..stack.compose import ComposeRuntime
+from ..stack.runtime import Runtime
+from . import host
+from . import stores as backend_stores
+from .facts import BACKEND, DATABASE, OBJECTS, OTHER, Holder, Observations, Seen, Store
+from .veil import Veil, assignments, plain, secrets_of
+
+Log = Callable[[str], None]
+LINES = 25
+HASTY = 3.0  # seconds; an endpoint that took longer to fail has had its time
+_VARIABLE = re.compile(r"(?<!\$)(?:\$\$)*\$(?:\{([A-Za-z_]\w*)(:?[-?+])?[^}]*\}|([A-Za-z_]\w*))")
+_OWN = "com.docker.compose."
+
+
+def role_of(config: Config, service: str) -> str:
+    """Which part of the stack a service is. The operator's list, where there is one, says what the backend is."""
+    if service == config.database.service:
+        return DATABASE
+    if service and service == config.objects.service:
+        return OBJECTS
+    mine = config.application.services
+    return BACKEND if not mine or service in mine else OTHER
+
+
+def project_files(config: Config) -> list[Path]:
+    """The Compose files that Compose would take, those that are there."""
+    directory = Path(config.runtime.project_directory)
+    if config.runtime.files:
+        return [one for name in config.runtime.files if (one := directory / name).is_file()]
+    names = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+    first = [one for name in names if (one := directory / name).is_file()][:1]
+    stems = [Path(name).stem for name in names[1:3]]
+    more = [one for stem in stems for end in ("yml", "yaml") if (one := directory / f"{stem}.override.{end}").is_file()]
+    return first + more
+
+
+def veil_of(config: Config, containers: Sequence[Mapping[str, Any]] = ()) -> Veil:
+    """Knows the stack's secrets: of the configuration, of `.env`, of the environments that containers were given."""
+    veil = Veil(config.secrets.values())
+    veil.learn(secrets_of(environment(config)))
+    for one in containers:
+        veil.learn(secrets_of(assignments("\n".join((one.get("Config") or {}).get("Env") or []))))
+    return veil
+
+
+def environment(config: Config) -> dict[str, str]:
+    """What `.env` says; nothing where it is not there or cannot be read."""
+    directory = config.runtime.project_directory
+    try:
+        return assignments((Path(directory) / ".env").read_text("utf-8", "replace")) if directory else {}
+    except OSError:
+        return {}
+
+
+def needed_variables(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Of the variables that the Compose files name: those that Compose refuses to go without, and those left blank."""
+    have = {**os.environ, **environment(config)}
+    missing, blank = set(), set()
+    for path in project_files(config):
+        try:
+            text = path.read_text("utf-8", "replace")[: 1 << 20]
+        except OSError:
+            continue
+        for line in text.splitlines():
+            if line.lstrip().startswith("#"):
+                continue
+            for match in _VARIABLE.finditer(line):
+                name, how = match.group(1) or match.group(3), match.group(2) or ""
+                if (name not in have or (not have[name] and how != "?")) and how in ("?", ":?"):
+                    missing.add(name)
+                elif not have.get(name) and not how:
+                    blank.add(name)
+    return tuple(sorted(missing)), tuple(sorted(blank - missing))
+
+
+def glance(config: Config, *, logs: bool = False) -> Observations:
+    """How the services are and whether the endpoints answer, now: asked again and again while a step is judged."""
+    stack = runtime.connect(config)
+    if not isinstance(stack, ComposeRuntime):
+        return _of_units(config, stack, logs=logs)
+    problem = _compose_problem(stack, veil_of(config))
+    try:
+        raw = stack.containers()
+    except LifeboatError as exc:
+        if not problem:  # not the files: the engine itself does not answer
+            unreachable = veil_of(config).line(exc.cause)
+            return Observations(host.look(_places(config), engine=True), not_looked=(unreachable,))
+        raw = []
+    veil = veil_of(config, raw)
+    services = [] if problem else stack.services()
+    once = set() if problem else _run_once(stack)
+    seen = tuple(_seen(config, one, veil, once, logs=logs) for one in raw)
+    there = {one.service for one in seen}
+    mine = tuple(name for name in services if role_of(config, name) != OTHER)
+    backend = mine or tuple(sorted({one.service for one in seen if one.role != OTHER}))
+    return Observations(
+        host=host.look(_places(config), engine=True),
+        compose=problem,
+        services=tuple(name for name in backend if role_of(config, name) == BACKEND),
+        seen=tuple(one for one in seen if not mine or one.service in services or one.role != BACKEND),
+        absent=tuple(name for name in mine if name not in there),
+        endpoints=tuple(_answer(one, veil) for one in config.application.checks),
+    )
+
+
+def observe(config: Config, *, changed: Callable[[Observations], Mapping[str, str]], log: Log) -> Observations:
+    """The whole look. changed: says which services ran another image in the newest recovery points."""
+    log("looking at the machine, the engine and the services")
+    first = glance(config, logs=True)
+    pending = _pending(config)
+    missing, blank = needed_variables(config) if config.runtime.type == "compose" else ((), ())
+    found = _with(first, pending=pending, env_missing=missing, env_blank=blank)
+    if found.host.engine or (found.healthy and not found.host.full):
+        return found
+    stack = runtime.connect(config)
+    if isinstance(stack, ComposeRuntime):
+        elsewhere = _elsewhere(found, stack, (config.database.service, config.objects.service))
+        if elsewhere:  # its stores would seem lost, and its ports stolen
+            return _with(found, elsewhere=elsewhere)
+        found = _with(
+            found,
+            images_gone=_images_gone(found, stack),
+            images_changed=changed(found),
+            ports=_ports(found, stack, {config.database.service, config.objects.service}),
+        )
+    stores, unsure = backend_stores.look(config, stack, found, log=log)
+    veil = veil_of(config)
+    told = tuple(Store(one.role, one.service, veil.line(one.broken)) for one in stores)
+    return _with(found, stores=told, not_looked=(*found.not_looked, *unsure))
+
+
+def _elsewhere(found: Observations, stack: ComposeRuntime, stores: Collection[str]) -> tuple[str, ...]:
+    """Other projects of our directory that have a store which ours has not, or run one which ours does not."""
+    names: set[str] = set()
+    for service in filter(None, stores):
+        ours = [one for one in found.seen if one.service == service]
+        if any(one.status in ("running", "paused", "restarting") for one in ours):
+            continue
+        try:
+            names.update(stack.elsewhere(service, running=bool(ours)))
+        except LifeboatError:  # nobody knows what ours is called
+            continue
+    return tuple(sorted(names))
+
+
+def _with(found: Observations, **more: Any) -> Observations:
+    return Observations(**{**vars(found), **more})
+
+
+def _places(config: Config) -> list[str]:
+    root = host.docker_root()
+    below = [f"{root}/{name}" for name in ("containers", "overlay2", "volumes")] if Path(root).is_dir() else []
+    engine = [root, *below, "/var/lib/containerd"] if config.runtime.type == "compose" else []
+    return [*engine[:1], "/", *engine[1:], config.runtime.project_directory or "/", "/var"]
+
+
+def _compose_problem(stack: ComposeRuntime, veil: Veil) -> str:
+    """Why Compose cannot read the project. Compose quotes the rest of `.env` after "near": that is cut away."""
+    try:
+        stack.model  # noqa: B018 - read for its error
+    except LifeboatError as exc:
+        return veil.line(re.split(r"\bnear\b", exc.cause)[0].removeprefix("docker: "))
+    return ""
+
+
+def _run_once(stack: ComposeRuntime) -> set[str]:
+    """Services that others wait for to complete: a migration, a bucket's maker."""
+    found = set()
+    for one in (stack.model.get("services") or {}).values():
+        for name, how in (one.get("depends_on") or {}).items():
+            if isinstance(how, dict) and how.get("condition") == "service_completed_successfully":
+                found.add(name)
+    return found
+
+
+def _seen(config: Config, raw: Mapping[str, Any], veil: Veil, once: set[str], *, logs: bool) -> Seen:
+    state, given = raw["State"], raw["Config"]
+    labels = given.get("Labels") or {}
+    service = plain(str(labels.get(f"{_OWN}service", "")))
+    health = state.get("Health") or {}
+    last = (health.get("Log") or [{}])[-1]
+    policy = str(((raw.get("HostConfig") or {}).get("RestartPolicy") or {}).get("Name") or "no")
+    bare = not health and not (raw.get("HostConfig") or {}).get("PortBindings")
+    one = Seen(
+        service=service,
+        name=plain(str(raw.get("Name", "")).lstrip("/")),
+        role=role_of(config, service),
+        id=str(raw["Id"]),
+        status=plain(str(state.get("Status"))),
+        health=plain(str(health.get("Status") or "none")),
+        exit_code=int(state.get("ExitCode") or 0),
+        restarts=int(raw.get("RestartCount") or 0),
+        oom=bool(state.get("OOMKilled")),
+        error=veil.line(str(state.get("Error") or "")),
+        image=plain(str(given.get("Image"))),
+        made_from=str(raw.get("Image")),
+        up=_age(str(state.get("StartedAt") or "")),
+        once=service in once or (policy in ("no", "") and bare),
+        said=veil.line(str(last.get("Output") or "")) if health.get("Status") != "healthy" else "",
+    )
+    if logs and not one.well:
+        _, out, err = pipeline.probe(Command(["docker", "logs", "--tail", str(4 * LINES), one.id]))
+        one = Seen(**{**vars(one), "log": veil.lines(f"{out}\n{err}", LINES)})
+    return one
+
+
+def _age(started: str) -> float:
+    """Seconds since an instant that the engine wrote; its zero time is long ago."""
+    try:
+        return max(0.0, (datetime.now(timezone.utc) - parse_time(started)).total_seconds())
+    except (LifeboatError, OverflowError):
+        return 0.0
+
+
+def _of_units(config: Config, stack: Runtime, *, logs: bool) -> Observations:
+    """Systemd units: those that the operator named, and the stores'."""
+    veil = veil_of(config)
+    backend = list(config.application.services or config.application.writers)
+    names = dict.fromkeys([config.database.service, config.objects.service, *backend])
+    seen = []
+    for name in filter(None, names):
+        state = stack.state(name)
+        role = {config.database.service: DATABASE, config.objects.service: OBJECTS}.get(name, BACKEND)
+        looping = state.status == "activating" and state.restarts > 0
+        status = "restarting" if looping else state.status if state.exists else "absent"
+        one = Seen(name, name, role, name, status, exit_code=state.exit_code or 0, restarts=state.restarts)
+        log = veil.lines(stack.logs(name, 4 * LINES), LINES) if logs and not one.well else ()
+        seen.append(Seen(**{**vars(one), "log": log}))
+    return Observations(
+        host=host.look(_places(config), engine=False),
+        services=tuple(backend),
+        seen=tuple(seen),
+        endpoints=tuple(_answer(one, veil) for one in config.application.checks),
+    )
+
+
+def _answer(check: EndpointCheck, veil: Veil) -> Check:
+    """One endpoint, asked twice at most: an answer that was late once is no failure."""
+    began = time.monotonic()
+    name, problem = f"{check.method} {check.url}", answer.ask(check)
+    if problem and time.monotonic() - began < HASTY:
+        time.sleep(0.5)
+        problem = answer.ask(check)
+    return Check(veil.line(name), FAIL if problem else PASS, veil.line(problem) or f"status {check.status}")
+
+
+def _pending(config: Config) -> str:
+    """A recovery of the data that has not ended: the backend is stopped on purpose."""
+    state = config.state
+    if (state / RECOVERING_OBJECTS).exists():
+        return "a recovery of the object storage has begun and not ended"
+    if (state / RECOVERING).exists() or recovery_state.stopped(config):
+        return "a recovery of the database has begun and not ended"
+    return ""
+
+
+def _images_gone(found: Observations, stack: ComposeRuntime) -> dict[str, str]:
+    """Images that a service which does not run would need and the engine does not have."""
+    down = {one.service for one in found.ill if one.status != "running"} | set(found.absent)
+    gone = {}
+    for service in sorted(down):
+        try:
+            image = stack.image(service)
+        except LifeboatError:
+            continue
+        status, _, err = pipeline.probe(Command(["docker", "image", "inspect", "--format", "{{.Id}}", image]))
+        if status and "no such image" in err.lower():
+            gone[service] = plain(image)
+    return gone
+
+
+def _ports(found: Observations, stack: ComposeRuntime, stores: Collection[str]) -> tuple[Holder, ...]:
+    """Who holds the ports of services that do not run. One that is paused, or on its way up again, holds its own."""
+    running = {one.service for one in found.seen if one.status in ("running", "paused", "restarting")}
+    wanted = _wanted(found, stack)
+    wanted = [one for one in wanted if one[0] not in running]
+    if not wanted:
+        return ()
+    sockets = host.listeners()
+    holders = []
+    others: Optional[list[tuple[str, str, int, str, bool]]] = None
+    for service, address, port, protocol in wanted:
+        others = _published(found, stack, stores) if others is None else others
+        name = f"{port}/{protocol}"
+        for other_protocol, other_address, other_port, container, ours in others:
+            one = host.Listener(other_protocol, other_address or "0.0.0.0", other_port, "")  # noqa: S104 - compared
+            if one.clashes(protocol, address, port):
+                holders.append(Holder(name, service, container=container, ours=ours))
+                break
+        else:
+            listening = next((one for one in sockets if one.clashes(protocol, address, port)), None)
+            if listening:
+                pid, command, unit = host.owner(listening.inode)
+                holders.append(Holder(name, service, pid, command, unit))
+    return tuple(holders)
+
+
+def _wanted(found: Observations, stack: ComposeRuntime) -> list[tuple[str, str, int, str]]:
+    """(service, address, port, protocol) that services want of the host, by the project or else by their containers."""
+    wanted = []
+    for service in sorted({*found.services, *(one.service for one in found.seen), *found.absent}):
+        try:
+            ports = stack.definition(service).get("ports") or []
+        except LifeboatError:
+            ports = []
+        for one in ports:
+            if str(one.get("published") or "").isdigit():
+                wanted.append(
+                    (service, str(one.get("host_ip") or ""), int(one["published"]), str(one.get("protocol") or "tcp"))
+                )
+    if not found.compose:
+        return wanted
+    for raw in stack.containers():
+        service = str((raw["Config"].get("Labels") or {}).get(f"{_OWN}service", ""))
+        wanted += [(service, address, port, protocol) for protocol, address, port in _bindings(raw)]
+    return wanted
+
+
+def _bindings(raw: Mapping[str, Any]) -> list[tuple[str, str, int]]:
+    found = []
+    for inside, places in ((raw.get("HostConfig") or {}).get("PortBindings") or {}).items():
+        for place in places or []:
+            if str(place.get("HostPort") or "").isdigit():
+                protocol = str(inside).partition("/")[2] or "tcp"
+                found.append((protocol, str(place.get("HostIp") or ""), int(place["HostPort"])))
+    return found
+
+
+def _published(
+    found: Observations, stack: ComposeRuntime, stores: Collection[str]
+) -> list[tuple[str, str, int, str, bool]]:
+    """Ports that running containers hold which are none of the services' own, and whether they are of our directory."""
+    mine = {one.id for one in found.seen}
+    _, out, _ = pipeline.probe(Command(["docker", "ps", "--quiet", "--no-trunc"]))
+    ids = [one for one in out.split() if one not in mine]
+    if not ids:
+        return []
+    raw = pipeline.output(Command(["docker", "inspect", *ids]), attempted="look at other containers", subject="engine")
+    every = [((one.get("Config") or {}).get("Labels") or {}, one) for one in json.loads(raw)]
+    # The whole stack may run from our directory under another project name: that is the live one, and no stray.
+    whole = {labels.get(f"{_OWN}project") for labels, _ in every if labels.get(f"{_OWN}service") in stores}
+    result = []
+    for labels, one in every:
+        here = bool(stack.directory) and labels.get(f"{_OWN}project.working_dir") == stack.directory
+        ours = here and labels.get(f"{_OWN}project") not in whole
+        name = plain(str(one.get("Name", "")).lstrip("/"))
+        result += [(protocol, address, port, name, ours) for protocol, address, port in _bindings(one)]
+    return result

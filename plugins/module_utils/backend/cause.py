@@ -1,0 +1,218 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Name the likely cause of a backend's failure and the smallest step that may heal it. Pure: facts in, cause out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from .facts import DATABASE, Observations, Seen
+
+ENGINE, RESTART, RECREATE, SPACE, IMAGE, REDEPLOY = "engine", "restart", "recreate", "space", "image", "redeploy"
+LADDER: Mapping[str, str] = {
+    ENGINE: "start the Docker Engine",
+    RESTART: "restart the services that are not well",
+    RECREATE: "docker compose down, then up -d (volumes stay)",
+    SPACE: "free disk: old container logs of the project, dangling images, build cache; never a volume",
+    IMAGE: "go back to the image of a recovery point, by tag",
+    REDEPLOY: "put the compose files and .env of the configuration backup back; what they replace is kept",
+}
+_REFUSED = re.compile(
+    r"password authentication failed|Access denied for user|authentication failed for|no password supplied"
+    r"|InvalidAccessKeyId|SignatureDoesNotMatch|invalid_grant|WRONGPASS|role \"[^\"]*\" does not exist",
+    re.IGNORECASE,
+)
+_UNSET = re.compile(r"KeyError: '[A-Z][A-Z0-9_]*'|environment variable|env(ironment)? var\b", re.IGNORECASE)
+_ENV = re.compile(r"required variable|\.env\b|env file|env_file")
+_FULL = "the disk is full: nothing can be started on it"
+_SAME = "it would start the same thing again"
+_SAME_IMAGE = "it would start the same image again"
+
+
+@dataclass(frozen=True)
+class Cause:
+    """kind: of the table below. words: for people. useful: steps in the order they are tried. useless: step -> why.
+
+    next: the operator's next command where no step of ours may mend it.
+    """
+
+    kind: str
+    words: str
+    useful: tuple[str, ...] = ()
+    useless: Mapping[str, str] = field(default_factory=dict)
+    next: str = ""
+
+
+# kind -> (useful steps, smallest first, {useless step: why})
+_STEPS: Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
+    "pending": ((), {}),
+    "project": ((), {}),
+    "engine": ((ENGINE, RESTART, RECREATE, IMAGE, REDEPLOY), {}),
+    "disk": ((SPACE, RECREATE), {RESTART: _FULL, IMAGE: _FULL, REDEPLOY: _FULL}),
+    "database": ((), {}),
+    "objects": ((), {}),
+    "stray": ((RESTART, RECREATE), {IMAGE: "the image is not the cause", REDEPLOY: "the files are not the cause"}),
+    "port": ((), {}),
+    "env": ((REDEPLOY,), {RESTART: _SAME, RECREATE: "Compose cannot read .env", IMAGE: "the image is not the cause"}),
+    "compose": (
+        (REDEPLOY,),
+        {RESTART: _SAME, RECREATE: "Compose cannot read its files", IMAGE: "Compose cannot read its files"},
+    ),
+    "refused": ((REDEPLOY,), {RESTART: _SAME, RECREATE: _SAME, IMAGE: "the image is not the cause"}),
+    "image gone": ((RECREATE, IMAGE, REDEPLOY), {RESTART: "there is no image to start"}),
+    "image": ((IMAGE, REDEPLOY), {RESTART: _SAME_IMAGE, RECREATE: _SAME_IMAGE}),
+    "unset": ((REDEPLOY,), {RESTART: _SAME, RECREATE: _SAME, IMAGE: "the image is not the cause"}),
+    "loop": ((RECREATE, IMAGE, REDEPLOY), {RESTART: "the engine has restarted it again and again"}),
+    "memory": ((RESTART, RECREATE, IMAGE, REDEPLOY), {}),
+    "stopped": ((RESTART, RECREATE, IMAGE, REDEPLOY), {}),
+    "unhealthy": ((RESTART, RECREATE, IMAGE, REDEPLOY), {}),
+    "silent": ((RESTART, RECREATE, IMAGE, REDEPLOY), {}),
+    "healthy": ((RESTART, RECREATE, IMAGE, REDEPLOY), {}),
+}  # fmt: skip
+KINDS = tuple(_STEPS)
+_SIGNALS = {137: "it was killed (SIGKILL)", 139: "it crashed (SIGSEGV)", 143: "it was told to end (SIGTERM)"}
+_PLAYBOOKS = {"database": "recover_database", "objects": "recover_object_storage"}
+
+
+def _cause(kind: str, words: str, seen: Observations, next: str = "") -> Cause:
+    useful, useless = _STEPS[kind]
+    if kind == "disk" and seen.host.engine:
+        useful = (SPACE, ENGINE, *useful[1:])
+    why = dict(useless)
+    if kind in ("compose", "env") and any(one.status in ("exited", "paused") and not one.looping for one in seen.ill):
+        useful = (RESTART, *useful)  # a container that is there is started without any file, as it was made
+        why.pop(RESTART, None)
+    if ENGINE not in useful:
+        why[ENGINE] = "it answers"
+    if SPACE not in useful:
+        why[SPACE] = "no disk is full"
+    for step in LADDER:
+        if step not in useful and step not in why:
+            why[step] = "it would not help"
+    return Cause(kind, words, useful, why, next)
+
+
+def classify(seen: Observations, host: str = "<host>") -> Cause:
+    """The likely cause, the one below before the one above it: a full disk before the crash that it leads to."""
+    if seen.pending:
+        return _cause("pending", seen.pending, seen, f"ansible-playbook lifeboat.dr.{_pending(seen)} -e confirm={host}")
+    if seen.elsewhere:
+        names = ", ".join(seen.elsewhere)
+        words = (
+            f"the stack's directory runs as project {names}: that may be the living one, so nothing is started beside"
+        )
+        return _cause(
+            "project", words, seen,
+            f"set lifeboat_runtime.project to {names} in the inventory, then: ansible-playbook lifeboat.dr.deploy",
+        )  # fmt: skip
+    full = seen.host.full
+    if full and not seen.healthy:
+        where = "; ".join(f"{one.path} has no {one.full} left" for one in full)
+        return _cause("disk", f"the disk is full: {where}", seen)
+    if seen.host.engine:
+        unit = f" (its unit is {seen.host.unit})" if seen.host.unit else ""
+        return _cause("engine", f"the Docker Engine does not answer{unit}: {seen.host.engine}", seen)
+    for store in sorted(seen.stores, key=lambda one: one.role != DATABASE):
+        if store.broken:
+            below = "database" if store.role == DATABASE else "object store"
+            playbook = _PLAYBOOKS[store.role]
+            return _cause(
+                store.role, f"the {below} underneath is broken: {store.broken}", seen,
+                f"ansible-playbook lifeboat.dr.{playbook} -e confirm={host}",
+            )  # fmt: skip
+    foreign = [one for one in seen.ports if not one.ours]
+    if foreign:
+        words = "; ".join(f"port {one.port}, which {one.service} needs, is held by {one.describe()}" for one in foreign)
+        return _cause("port", words, seen, "; ".join(one.stop for one in foreign))
+    if seen.ports:
+        words = "; ".join(
+            f"{one.describe()} of the same project holds port {one.port} of {one.service}" for one in seen.ports
+        )
+        return _cause("stray", words, seen)
+    if seen.env_missing:
+        words = f".env lacks {', '.join(seen.env_missing)}" if seen.env_missing else ""
+        return _cause("env", words, seen)
+    if seen.compose:
+        kind = "env" if _ENV.search(seen.compose) else "compose"
+        return _cause(kind, f"Compose cannot read the project: {seen.compose}", seen)
+    return _of_the_services(seen)
+
+
+def _pending(seen: Observations) -> str:
+    return _PLAYBOOKS["objects"] if "object" in seen.pending else _PLAYBOOKS["database"]
+
+
+def _of_the_services(seen: Observations) -> Cause:
+    """Host, stores, ports and files are right: what remains is the services themselves."""
+    ill = seen.ill_backend
+    if seen.images_gone:
+        words = ", ".join(f"{image} of {service}" for service, image in sorted(seen.images_gone.items()))
+        return _cause("image gone", f"the image is not on this host: {words}", seen)
+    for one in ill:
+        line = _telling(one, _REFUSED)
+        if line:
+            return _cause("refused", f"{one.service} is refused by what it depends on: {line}", seen)
+    looping = [one for one in ill if one.looping or (one.status in ("exited", "created") and _cannot_run(one))]
+    for one in looping:
+        if one.service in seen.images_changed:
+            point = seen.images_changed[one.service]
+            words = (
+                f"{one.service} crashes in a loop ({one.describe()}) with another image than in recovery point {point}"
+            )
+            return _cause("image", _with_last_words(words, one), seen)
+    for one in looping:
+        line = _telling(one, _UNSET)
+        if seen.env_blank and line:
+            return _cause("unset", f".env lacks {', '.join(seen.env_blank)}; {one.service} says: {line}", seen)
+    if looping:
+        return _cause(
+            "loop",
+            _with_last_words(f"{looping[0].service} crashes in a loop ({looping[0].describe()})", looping[0]),
+            seen,
+        )
+    for one in seen.ill:
+        if one.oom:
+            return _cause("memory", f"{one.service} was killed because memory ran out", seen)
+    stopped = [one for one in seen.ill if one.status != "running"]
+    if stopped or seen.absent:
+        told = [f"{one.service} is {one.describe()}{_signal(one)}" for one in stopped]
+        told += [f"{name} has no container" for name in seen.absent]
+        return _cause("stopped", "; ".join(told), seen)
+    if seen.ill:
+        one = seen.ill[0]
+        said = f"; its check says: {one.said}" if one.said else ""
+        return _cause("unhealthy", f"{one.service} runs and is not well ({one.describe()}){said}", seen)
+    if seen.unanswered:
+        one_check = seen.unanswered[0]
+        return _cause("silent", f"every service runs, but {one_check.name}: {one_check.detail}", seen)
+    return _cause("healthy", "every service is well and every endpoint answers", seen)
+
+
+def _cannot_run(one: Seen) -> bool:
+    """Not a crash: the image has no such program, or one of another machine's kind."""
+    return one.exit_code in (126, 127) or bool(re.search(r"exec format error|executable file not found", one.error))
+
+
+def _telling(one: Seen, pattern: re.Pattern[str]) -> str:
+    """The last line of its log, or of its health check, that matches."""
+    return next((line for line in (*reversed(one.log), one.said, one.error) if pattern.search(line)), "")
+
+
+def _with_last_words(words: str, one: Seen) -> str:
+    last = one.error or (one.log[-1] if one.log else "")
+    return f"{words}; it last said: {last}" if last else words
+
+
+def _signal(one: Seen) -> str:
+    return f": {_SIGNALS[one.exit_code]}" if one.exit_code in _SIGNALS and not one.oom else ""
+
+
+def next_step(cause: Cause, tried: Collection[str], *, method: str = "auto") -> str:
+    """The smallest step that may still help and was not tried, or none. method: the one that the operator named."""
+    if method != "auto" and method not in tried:
+        return method
+    return next((step for step in cause.useful if step not in tried), "")

@@ -1,0 +1,150 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The images that recovery points name: which service ran what, and how to go back to it by tag."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Callable
+
+from ..base import pipeline
+from ..base.errors import LifeboatError, NotFoundError, UsageError
+from ..base.pipeline import Command
+from ..repository import copies, points
+from ..repository.base import Repository
+from ..repository.sources import REPOSITORY, VAULT, open_place
+from ..settings.config import Config
+from ..stack.compose import ComposeRuntime
+from .facts import Observations
+from .veil import plain
+
+Log = Callable[[str], None]
+POINTS = 10  # so far back an image is still a good guess; older ones know an older database
+
+
+@dataclass(frozen=True)
+class Known:
+    """An image that a service ran when a recovery point was sealed. reference: name@digest, or name@image id."""
+
+    point: str
+    reference: str
+
+
+def recorded(config: Config) -> list[points.Point]:
+    """The newest recovery points that can be read, newest first: the repository's, else the vault's copies."""
+    places = [REPOSITORY] + ([VAULT] if copies.vault(config) is not None else [])
+    for place in places:
+        try:
+            found = _read(config, open_place(config, place))
+        except LifeboatError:
+            continue
+        if found:
+            return found
+    return []
+
+
+def _read(config: Config, repo: Repository) -> list[points.Point]:
+    found = []
+    for identity in sorted(repo.points(), reverse=True):
+        try:
+            one = points.parse(repo.read_point(identity), expected_id=identity)
+        except LifeboatError:
+            continue
+        if one.stack == config.stack and one.images:
+            found.append(one)
+        if len(found) == POINTS:
+            break
+    return found
+
+
+def image_id(reference: str) -> str:
+    """The image's id on this host, empty where it is not there."""
+    status, out, _ = pipeline.probe(Command(["docker", "image", "inspect", "--format", "{{.Id}}", reference]))
+    return out.strip() if status == 0 else ""
+
+
+def local(reference: str) -> str:
+    """The id of what `name@digest` stands for: a digest that a registry gave, or an image's own id."""
+    name, _, digest = reference.partition("@")
+    return image_id(reference) or (image_id(digest) if name else "")
+
+
+def changed(config: Config, seen: Observations) -> dict[str, str]:
+    """Service -> the newest recovery point in which it ran another image than it does now."""
+    found = candidates(config, seen)
+    return {service: one.point for service, one in found.items()}
+
+
+def candidates(config: Config, seen: Observations) -> dict[str, Known]:
+    """For each ill service the newest image that differs from the one it runs now, or would run."""
+    ill = {one.service: one.made_from for one in seen.ill_backend}
+    ill.update(dict.fromkeys([name for name in seen.absent if name in seen.services], ""))
+    found: dict[str, Known] = {}
+    for point in recorded(config) if ill else []:
+        for service, current in ill.items():
+            reference = point.images.get(service, "")
+            if reference and service not in found and (local(reference) or reference.partition("@")[2]) != current:
+                found[service] = Known(point.id, reference)
+    return found
+
+
+def obtain(reference: str, *, timeout: float) -> str:
+    """The image on this host, pulled by its digest where it is not. Raises NotFoundError."""
+    found = local(reference)
+    if not found:
+        status, _, err = pipeline.probe(Command(["docker", "pull", "--quiet", reference]), timeout=timeout)
+        found = local(reference) if status == 0 else ""
+        if not found:
+            raise NotFoundError(
+                "get the image of the recovery point", reference,
+                f"it is not on this host and no registry gives it: {plain(err) or 'no answer'}",
+                "Load it (docker load) where you have it, then run the same command again.",
+            )  # fmt: skip
+    return found
+
+
+def pin(config: Config, stack: ComposeRuntime, service: str, known: Known, stamp: str, *, log: Log) -> tuple[str, str]:
+    """Let the name that the service uses mean the known image. Returns (name, the name under which the other is kept).
+
+    By tag, so that no file of the operator's is written and his next deployment simply goes on. The image that the tag
+    meant is kept under another name: untagged, the next tidying up would remove it.
+    """
+    reference = stack.image(service)
+    if "@" in reference:
+        raise UsageError(
+            "go back to an earlier image", service, f"the Compose files pin {reference} by its digest",
+            "The configuration backup has the Compose files of then: -e method=redeploy.",
+        )  # fmt: skip
+    good, old = obtain(known.reference, timeout=config.timeout), image_id(reference)
+    kept = ""
+    if old == good:
+        return reference, kept
+    if old:
+        kept = f"lifeboat-quarantine/{config.stack}-{service}:{stamp}".lower()
+        _tag(old, kept)
+    _tag(good, reference)
+    log(
+        f"{reference} is the image of recovery point {known.point} again"
+        + (f"; what it was is kept as {kept}" if kept else "")
+    )
+    return reference, kept
+
+
+def unpin(pinned: Mapping[str, tuple[str, str]], *, log: Log) -> None:
+    """It did not heal: the names mean again what they meant."""
+    for reference, kept in pinned.values():
+        if kept:
+            _tag(kept, reference)
+            log(f"{reference} is again what it was")
+
+
+def _tag(image: str, name: str) -> None:
+    pipeline.output(Command(["docker", "tag", image, name]), attempted="name the image", subject=f"{image} {name}")
+
+
+def needed_ids(config: Config) -> set[str]:
+    """Images that recovery points name: never tidied away."""
+    return {found for point in recorded(config) for one in point.images.values() if (found := local(one))}

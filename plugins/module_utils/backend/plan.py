@@ -1,0 +1,210 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Plan a backend's recovery: what is wrong, why, and which steps would be taken. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Callable
+
+from ..base.errors import UsageError
+from ..base.text import human
+from ..recovery.state import DAMAGED, DOWN, HEALTHY
+from ..settings.config import Config
+from . import host as backend_host
+from . import images, recovery, redeploy, space
+from .cause import IMAGE, LADDER, REDEPLOY, SPACE, Cause, classify, next_step
+from .facts import Observations
+
+Log = Callable[[str], None]
+METHODS = ("auto", *(step for step in LADDER if step != "engine"))
+
+
+def make(
+    config: Config,
+    *,
+    host: str,
+    identity: str = "latest",
+    method: str = "auto",
+    force: bool = False,
+    key: str = "",
+    log: Log,
+) -> dict[str, Any]:
+    """The plan. host: its name in the inventory, for the commands it prints. key: the age identity, if one was given.
+
+    Returns {needed, condition, cause, kind, findings, unchecked, warnings, ladder, begin, blocked, next, logs, method,
+    asked, identity, stamp, host, why, passed_over, target_seconds}. blocked: why no step of ours may mend it.
+    """
+    seen = recovery.observe(config, log=log)
+    cause = classify(seen, host)
+    asked = force or method != "auto"
+    needed = asked or not seen.healthy
+    if config.runtime.type != "compose" and method not in ("auto", "restart"):
+        raise UsageError(
+            "plan the recovery", config.stack, f"method={method} is about containers, and the stack is of systemd units"
+        )
+    known = images.candidates(config, seen) if not seen.host.engine else {}
+    backup, none = (
+        redeploy.available(config, identity) if config.runtime.project_directory else (None, "no project directory")
+    )
+    begin = next_step(cause, (), method=method) if needed else ""
+    blocked = _blocked(cause, begin, none if backup is None else "", key) if needed else ""
+    return {
+        "needed": needed,
+        "condition": _condition(seen),
+        "kind": cause.kind,
+        "cause": cause.words,
+        "why": "force was given"
+        if asked and seen.healthy
+        else f"the likely cause: {cause.words}"
+        if needed
+        else cause.words,
+        "machine": machine(seen),
+        "findings": ([f"cause: {cause.words}"] if needed and not seen.healthy else []) + findings(seen),
+        "unchecked": _unchecked(config, seen),
+        "warnings": _warnings(config, seen, cause, key, backup is not None),
+        "ladder": _ladder(config, cause, begin, method, known, backup.id if backup else "", none) if needed else [],
+        "begin": begin,
+        "blocked": blocked,
+        "next": _next(cause, config, host) if blocked else "",
+        "logs": {one.name: list(one.log) for one in seen.ill if one.log},
+        "method": method,
+        "asked": asked,
+        "identity": identity,
+        "stamp": datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S"),
+        "host": host,
+        "passed_over": [],
+        "target_seconds": config.alarms.backend_target_seconds,
+    }
+
+
+def _condition(seen: Observations) -> str:
+    if seen.healthy:
+        return HEALTHY
+    down = seen.host.engine or seen.absent or any(one.status != "running" for one in seen.ill)
+    return DOWN if down else DAMAGED
+
+
+def findings(seen: Observations) -> list[str]:
+    """What was seen that is not as it should be, most telling first."""
+    found = [f"{one.service} is {one.describe()}" for one in seen.ill]
+    found += [f"{name} has no container" for name in seen.absent]
+    found += [f"{one.name}: {one.detail}" for one in seen.unanswered]
+    found += [f"Compose cannot read the project: {seen.compose}"] if seen.compose else []
+    found += [f".env lacks {', '.join(seen.env_missing)}"] if seen.env_missing else []
+    found += [f"{one.service} last said: {one.log[-1]}" for one in seen.ill if one.log]
+    found += [f"the health check of {one.service} says: {one.said}" for one in seen.ill if one.said]
+    found += [f"port {one.port} of {one.service} is held by {one.describe()}" for one in seen.ports]
+    return found + [f"{one.path} has no {one.full} left" for one in seen.host.full]
+
+
+def machine(seen: Observations) -> list[str]:
+    """The seed's first step: processor, memory, disk."""
+    host = seen.host
+    return [
+        f"load {host.load} on {host.cpus} processors; memory {human(host.memory_free)} free of {human(host.memory)}",
+        *(
+            f"disk {one.path}: {human(one.free)} free of {human(one.size)}"
+            + (f", {one.free_inodes} inodes free of {one.inodes}" if one.inodes else "")
+            for one in host.disks
+        ),
+    ]
+
+
+def _unchecked(config: Config, seen: Observations) -> list[str]:
+    none = "no endpoint is configured (lifeboat_application.checks): whether the application answers is not known"
+    return [*seen.not_looked, *([] if config.application.checks else [none])]
+
+
+def _warnings(config: Config, seen: Observations, cause: Cause, key: str, backup: bool) -> list[str]:
+    found = []
+    if seen.host.memory_free < 0.05 * seen.host.memory:
+        found.append(f"memory is nearly used up: {human(seen.host.memory_free)} free")
+    if seen.host.load > 4 * seen.host.cpus:
+        found.append(f"the machine is overloaded: load {seen.host.load} on {seen.host.cpus} processors")
+    if seen.healthy:
+        found += [f"{one.path} has no {one.full} left" for one in seen.host.full]
+    if REDEPLOY in cause.useful and backup and not key:
+        found.append("no -e identity_file=…: where files are put back, .env and other secret files stay as they are")
+    return found
+
+
+def _blocked(cause: Cause, begin: str, no_backup: str, key: str) -> str:
+    """Why nothing that may be done here can heal it; empty where something can."""
+    if not begin:
+        return cause.words
+    if begin == REDEPLOY and cause.useful[:1] == (REDEPLOY,):
+        if no_backup:
+            return f"{cause.words}; and there is no configuration backup to put back ({no_backup})"
+        if cause.kind in ("env", "refused", "unset") and not key:
+            return f"{cause.words}; the .env of the configuration backup is sealed"
+    return ""
+
+
+def _next(cause: Cause, config: Config, host: str) -> str:
+    if cause.next:
+        return cause.next
+    if cause.kind in ("env", "refused", "unset"):
+        by_hand = f"mend {config.runtime.project_directory}/.env by hand"
+        return f"the same command with -e identity_file=<the age identity's file>, or {by_hand}"
+    return f"mend the files in {config.runtime.project_directory} by hand (docker compose config shows what is wrong)"
+
+
+def _ladder(
+    config: Config,
+    cause: Cause,
+    begin: str,
+    method: str,
+    known: Mapping[str, images.Known],
+    backup: str,
+    none: str,
+) -> list[dict[str, str]]:
+    """Every step with what becomes of it: begin, then (in case), or skipped and why."""
+    rows = []
+    order = [begin, *(one for one in cause.useful if one != begin)]
+    for step, words in LADDER.items():
+        why = ""
+        state = "begin" if step == begin else "then" if step in order else "skipped"
+        if state == "skipped":
+            why = cause.useless.get(step, "it would not help")
+        if state == "then" and step == IMAGE and not known:
+            why = "if a recovery point names another image than the present one"
+        elif state != "skipped" and step == IMAGE:
+            why = ", ".join(f"{service}: that of {one.point}" for service, one in sorted(known.items()))
+        elif state != "skipped" and step == REDEPLOY:
+            why = backup or f"not possible: {none}"
+        elif state != "skipped" and step == SPACE:
+            logs = space.logs(config, Path(backend_host.docker_root()))
+            why = f"{len(logs)} logs of {human(sum(size for _, size, _ in logs))}"
+        rows.append({"step": step, "words": words, "state": state, "why": why})
+    return rows
+
+
+def text(made: Mapping[str, Any]) -> list[str]:
+    """The plan for a terminal, as an operator reads it before typing the confirmation."""
+    lines = [f"the backend is {made['condition']}"]
+    lines += [f"  {one}" for one in made["machine"]]
+    lines += [f"  found: {one}" for one in made["findings"]]
+    lines += [f"  not checked: {one}" for one in made["unchecked"]]
+    lines += [f"  WARNING: {one}" for one in made["warnings"]]
+    if not made["needed"]:
+        return [*lines, f"nothing to do: {made['why']}"]
+    for name, said in made["logs"].items():
+        lines += [f"  log of {name}: {one}" for one in said[-6:]]
+    lines.append(f"to do: {made['why']}")
+    if made["blocked"]:
+        lines += [f"BLOCKED: {made['blocked']}", f"next: {made['next']}"]
+    marks = {"begin": "BEGIN HERE", "then": "if that does not heal", "skipped": "skipped"}
+    if not made["blocked"]:
+        for number, one in enumerate(made["ladder"], 1):
+            why = f" ({one['why']})" if one["why"] else ""
+            lines.append(f"  {number}. {one['step']}: {one['words']} - {marks[one['state']]}{why}")
+        lines.append(
+            "after each step: every service well and every endpoint answers, or the next step; never more than needed"
+        )
+        lines.append("then record: evidence with the time of each phase and step")
+    return lines

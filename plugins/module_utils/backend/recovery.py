@@ -1,0 +1,165 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Recover a backend: one step after the other, each judged before the next, until it serves or none is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Callable
+
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
+from ..base.errors import LifeboatError, NotFoundError, UsageError
+from ..settings.config import Config
+from ..stack import answer
+from . import assess, images, steps
+from .cause import LADDER, Cause, classify, next_step
+from .facts import OTHER, Observations
+from .steps import Work
+
+Log = Callable[[str], None]
+# How long a state that does not mend itself is watched.
+PATIENCE_FALLEN, PATIENCE_UNHEALTHY = 8.0, 15.0
+FALLS = 3
+CALM = 2.0  # one that has no health check must be up at two looks so far apart
+
+
+def observe(config: Config, *, log: Log) -> Observations:
+    return assess.observe(config, changed=lambda seen: images.changed(config, seen), log=log)
+
+
+def recover(config: Config, planned: Mapping[str, Any], *, key: str = "", log: Log) -> dict[str, Any]:
+    """Carry the plan out. Returns {mode, tried, checks, quarantine, way_back, notes, seconds, error}.
+
+    error: why it ended without success, in full: no step is left, or what is wrong is not ours to mend.
+    """
+    host, method = str(planned["host"]), str(planned["method"])
+    seen = observe(config, log=log)
+    work = Work(config, seen, str(planned["stamp"]), log, key=key, identity=str(planned["identity"]))
+    tried: list[dict[str, Any]] = []
+    asked = bool(planned["asked"])
+    while asked or not seen.healthy:
+        asked = False
+        cause = classify(seen, host)
+        name = next_step(cause, [one["step"] for one in tried], method=method if not tried else "auto")
+        if not name:
+            return _result(work, tried, [], str(_given_up(config, cause, tried)))
+        tried.append(_try(name, cause, work))
+        seen = observe(config, log=log)
+        work.seen = seen
+        tried[-1]["healed"] = seen.healthy
+        log(f"{name}: {'it serves' if seen.healthy else 'not yet: ' + classify(seen, host).words}")
+    return _result(work, tried, prove(config, log=log))
+
+
+def _result(work: Work, tried: list[dict[str, Any]], checks: list[Check], error: str = "") -> dict[str, Any]:
+    return {
+        "mode": tried[-1]["step"] if tried and not error else "",
+        "tried": tried,
+        "checks": [one.as_dict() for one in checks],
+        "quarantine": "; ".join(work.kept),
+        "way_back": work.way_back,
+        "notes": work.notes,
+        "seconds": {one["step"]: one["seconds"] for one in tried},
+        "error": error,
+    }
+
+
+def _try(name: str, cause: Cause, work: Work) -> dict[str, Any]:
+    """One step, and the time that its effect needs to show. An error is an answer: the next step comes."""
+    work.log(f"step {name}: {LADDER[name]}")
+    began = time.monotonic()
+    problem, acted = "", True
+    try:
+        steps.STEPS[name](work)
+    except LifeboatError as exc:
+        problem = assess.veil_of(work.config).line(exc.cause)
+        acted = not isinstance(exc, (NotFoundError, UsageError))  # there was nothing to do it with
+        work.log(f"step {name} ended with: {problem}")
+    if acted:
+        settle(work.config)
+    return {
+        "step": name,
+        "cause": cause.words,
+        "problem": problem,
+        "healed": False,
+        "seconds": round(time.monotonic() - began, 2),
+    }
+
+
+def settle(config: Config) -> bool:
+    """Wait until it serves (twice in a row: one may fall again) or until it is plain that it will not."""
+    began = time.monotonic()
+    fallen_since = unhealthy_since = well_since = 0.0
+    before: dict[str, int] = {}
+    while True:
+        now = time.monotonic()
+        seen = assess.glance(config)
+        if seen.host.engine:
+            return False
+        before = before or {one.id: one.restarts for one in seen.seen}
+        if seen.serves:
+            well_since = well_since or now
+            certain = all(one.health == "healthy" or one.once for one in seen.seen if one.role != OTHER)
+            if certain or now - well_since >= CALM:
+                return True
+            time.sleep(CALM / 2)
+            continue
+        well_since = 0.0
+        falls = max((one.restarts - before.get(one.id, 0) for one in seen.ill), default=0)
+        down = [one for one in seen.ill if one.status not in ("running", "restarting")] or seen.absent
+        fallen_since = (fallen_since or now) if down else 0.0
+        unhealthy = any(one.health == "unhealthy" for one in seen.ill)
+        unhealthy_since = (unhealthy_since or now) if unhealthy else 0.0
+        if (
+            falls >= FALLS
+            or (fallen_since and now - fallen_since > PATIENCE_FALLEN)
+            or (unhealthy_since and now - unhealthy_since > PATIENCE_UNHEALTHY)
+            or now - began > config.application.timeout
+        ):
+            return False
+        time.sleep(0.5)
+
+
+def _given_up(config: Config, cause: Cause, tried: list[dict[str, Any]]) -> LifeboatError:
+    words = cause.words
+    if tried:
+        words += (
+            f" (tried: {'; '.join(one['step'] + (': ' + one['problem'] if one['problem'] else '') for one in tried)})"
+        )
+    if cause.next:
+        remedy = f"Next: {cause.next}, then run the same command again."
+    else:
+        remedy = "Look at the log lines in the evidence; docs/runbook-backend.md shows how to go on by hand."
+    return LifeboatError("recover the backend", config.stack, words, remedy)
+
+
+def prove(config: Config, *, log: Log) -> list[Check]:
+    """The last look: every service, then every endpoint. Without an endpoint nobody has seen the application answer."""
+    log("asking every service and endpoint")
+    seen = assess.glance(config)
+    veil = assess.veil_of(config)
+    checks = [
+        Check(f"service {one.service}", PASS if one.well else FAIL, one.describe())
+        for one in seen.seen
+        if one.role != OTHER
+    ]
+    checks += [Check(f"service {name}", FAIL, "it has no container") for name in seen.absent]
+    deadline = time.monotonic() + min(config.application.timeout, 60)
+    endpoints = [answer.endpoint(one, deadline) for one in config.application.checks]
+    checks += [Check(veil.line(one.name), one.result, veil.line(one.detail)) for one in endpoints]
+    if seen.compose:
+        checks.append(Check("compose files", FAIL, seen.compose))
+    if not checks:
+        return [Check("application", COULD_NOT_VERIFY, "no service and no endpoint is known")]
+    if not endpoints:
+        nobody = "no endpoint is configured (lifeboat_application.checks), so nobody has seen it answer"
+        return [*checks, Check("application", FAIL if verdict(checks) == FAIL else COULD_NOT_VERIFY, nobody)]
+    bad = [one for one in checks if one.result != PASS]
+    words = f"{len(seen.seen)} services are well, {len(endpoints)} endpoints answer as expected"
+    return [
+        *checks,
+        Check("application", verdict(checks), "; ".join(f"{one.name}: {one.detail}" for one in bad) or words),
+    ]

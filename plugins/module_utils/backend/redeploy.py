@@ -1,0 +1,180 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Put the project's files of a configuration backup back. What they replace is kept, what is unknown stays."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from ..base.errors import LifeboatError, NotFoundError
+from ..base.filesystem import explained
+from ..configuration import restore as configuration_restore
+from ..configuration.restore import Extracted
+from ..repository import catalog
+from ..repository.catalog import Entry
+from ..repository.sources import Sources
+from ..settings.config import Config
+from ..stack.files import NAMES, OVERRIDES
+
+Log = Callable[[str], None]
+MEMORY = Path("/run")  # secrets are unpacked there on their way: it is no disk
+QUARANTINE = "quarantine"
+BACK = 10  # so many backups are looked at for one that differs
+
+
+def candidates(config: Config, identity: str = "latest") -> tuple[Sources, list[Entry]]:
+    """The configuration backups to take, best first: the one that was named, or the good ones from the newest on.
+
+    Raises LifeboatError where there is none.
+    """
+    sources = Sources(config, "config", identity)
+    chosen, _ = catalog.choose(sources.found, config.stack, identity=sources.identity)
+    if sources.identity not in ("", "latest"):
+        return sources, [chosen]
+    return sources, [one for one in reversed(sources.found) if one.good and one.id <= chosen.id][:BACK]
+
+
+def redeploy(config: Config, *, identity: str, key: str, stamp: str, log: Log) -> dict[str, Any]:
+    """Bring every file of the project to what a backup has: the newest in which one differs from what is there now.
+
+    The newest of all may have been taken after the files went bad. key: the age identity, without which secret files
+    stay as they are. Returns {backup, replaced, made, aside, missing, quarantine, way_back}. Raises NotFoundError where
+    no backup has anything else.
+    """
+    sources, found = candidates(config, identity)
+    missing: tuple[str, ...] = ()
+    for chosen in found:
+        with tempfile.TemporaryDirectory(prefix="lifeboat-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
+            target = Path(folder) / "files"
+            got = configuration_restore.extract(sources.repo(chosen), chosen.id, target, key=key, site=False, log=log)
+            missing = missing or tuple(one for one in got.missing if _ours(config, one))
+            done = _bring(config, got, config.state / QUARANTINE / stamp, stamp, log)
+        if done["replaced"] or done["made"] or done["aside"]:
+            return {"backup": chosen.id, "missing": list(missing), **done}
+    raise NotFoundError(
+        "redeploy the configuration", ", ".join(one.id for one in found[:3]),
+        "the files are those of the backup already" + _sealed(missing),
+        "Mend them by hand, or name an older backup: -e recovery_point=…",
+    )  # fmt: skip
+
+
+def _bring(config: Config, got: Extracted, kept: Path, stamp: str, log: Log) -> dict[str, Any]:
+    """Put in place what differs; what it replaces goes into the quarantine first."""
+    wanted = {path: got.where(path) for path in sorted(got.entries) if _ours(config, path)}
+    replaced, made = [], []
+    for path, source in wanted.items():
+        live, entry = Path(path), got.entries[path]
+        if entry.type == "directory" or not os.path.lexists(source) or _same(live, source):
+            continue
+        if os.path.lexists(live):
+            keep(live, kept)
+            replaced.append(path)
+        else:
+            made.append(path)
+        _place(source, live, entry.mode, entry.uid, entry.gid, stamp)
+        log(f"{path} is that of {got.manifest.id} again")
+    aside = _set_aside(config, set(wanted), kept, log)
+    return {
+        "replaced": replaced,
+        "made": made,
+        "aside": aside,
+        "quarantine": str(kept) if replaced or aside else "",
+        "way_back": [
+            f"cp --archive --no-target-directory {shlex.quote(f'{kept}{path}')} {shlex.quote(path)}"
+            for path in [*replaced, *aside]
+        ],
+    }
+
+
+def _sealed(missing: Iterable[str]) -> str:
+    names = ", ".join(Path(one).name for one in missing)
+    return f"; {names} stayed sealed: give -e identity_file=<the age identity's file>" if names else ""
+
+
+def _ours(config: Config, path: str) -> bool:
+    """Below the project's directory: what else a backup holds is not this recovery's to change."""
+    directory = config.runtime.project_directory
+    return bool(directory) and os.path.normpath(path).startswith(directory.rstrip("/") + "/")
+
+
+def _same(live: Path, source: Path) -> bool:
+    if live.is_symlink() or source.is_symlink():
+        return live.is_symlink() and source.is_symlink() and live.readlink() == source.readlink()
+    return live.is_file() and live.read_bytes() == source.read_bytes()
+
+
+def keep(live: Path, kept: Path) -> None:
+    """A copy of a file (or link) under its whole path, with its mode and owner; only root looks into the quarantine."""
+    target = kept / str(live).lstrip("/")
+    with explained("put the file into quarantine", live):
+        kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if live.is_dir() and not live.is_symlink():
+            live.rename(target) if live.stat().st_dev == kept.stat().st_dev else shutil.move(str(live), target)
+            return
+        shutil.copy2(live, target, follow_symlinks=False)
+        status = live.lstat()
+        os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
+        if not target.is_symlink():
+            with target.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _place(source: Path, live: Path, mode: int, uid: int, gid: int, stamp: str) -> None:
+    """Whole or not at all; a container that mounts the old file keeps it until it is made anew."""
+    partial = live.with_name(f".{live.name}.lifeboat-{stamp}")
+    with explained("put the file back", live):
+        _make_directories(live.parent)
+        try:
+            if source.is_symlink():
+                partial.symlink_to(source.readlink())
+            else:
+                handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+                with os.fdopen(handle, "wb") as file:
+                    file.write(source.read_bytes())
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.chown(partial, uid, gid)
+                partial.chmod(mode & 0o7777)
+            partial.replace(live)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _make_directories(path: Path) -> None:
+    """As an operator makes them; ours are private, and the services may run as somebody else."""
+    if not path.is_dir():
+        _make_directories(path.parent)
+        path.mkdir()
+        path.chmod(0o755)
+
+
+def _set_aside(config: Config, wanted: set[str], kept: Path, log: Log) -> list[str]:
+    """Compose files that the backup does not know and that Compose would read before or over its own."""
+    if config.runtime.files or not any(Path(one).name in (*NAMES, *OVERRIDES) for one in wanted):
+        return []
+    aside = []
+    for name in (*NAMES, *OVERRIDES):
+        path = Path(config.runtime.project_directory) / name
+        if str(path) not in wanted and os.path.lexists(path):
+            keep(path, kept)
+            path.unlink(missing_ok=True)
+            aside.append(str(path))
+            log(f"{path} is not in the backup: moved to {kept}")
+    return aside
+
+
+def available(config: Config, identity: str = "latest") -> tuple[Optional[Entry], str]:
+    """The backup that a redeployment would take, or why there is none."""
+    try:
+        return candidates(config, identity)[1][0], ""
+    except LifeboatError as exc:
+        return None, exc.cause

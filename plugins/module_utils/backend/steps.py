@@ -1,0 +1,300 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The steps of a backend's recovery, smallest first. Whether a step healed is judged elsewhere.
+
+What a step replaces is kept: a container's own files as an image, an image under another name, files as files.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from ..base import pipeline
+from ..base.errors import LifeboatError, UsageError
+from ..base.pipeline import Command
+from ..database import plan as database_plan
+from ..objects import assess as objects_assess
+from ..settings.config import Config
+from ..stack import runtime
+from ..stack.compose import ComposeRuntime
+from . import host, images
+from . import redeploy as backend_redeploy
+from . import space as backend_space
+from .cause import ENGINE, IMAGE, RECREATE, REDEPLOY, RESTART, SPACE
+from .facts import BACKEND, DATABASE, OBJECTS, Observations, Seen
+from .veil import plain
+
+Log = Callable[[str], None]
+# What images write into their own layer while they run and make anew whenever they start.
+_FLEETING = re.compile(
+    r"/(tmp|run|var/run|var/tmp|var/cache|proc|sys|dev|etc/(hosts|hostname|resolv\.conf|mtab))(/|$)|__pycache__"
+)
+_ANONYMOUS = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass
+class Work:
+    """What every step needs, and what it leaves behind for the record. seen: the newest look."""
+
+    config: Config
+    seen: Observations
+    stamp: str
+    log: Log
+    key: str = field(default="", repr=False)
+    identity: str = "latest"
+    kept: list[str] = field(default_factory=list)
+    way_back: list[str] = field(default_factory=list)
+    pinned: dict[str, tuple[str, str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def compose(self) -> ComposeRuntime:
+        """A fresh look at the project: the files may have changed since the last step."""
+        stack = runtime.connect(self.config)
+        if not isinstance(stack, ComposeRuntime):
+            raise UsageError(
+                "do this step", self.config.stack, "it is about containers, and the stack is of systemd units"
+            )
+        return stack
+
+    @property
+    def patience(self) -> float:
+        return self.config.application.timeout + 60
+
+
+def engine(work: Work) -> None:
+    """Start it; one that runs and does not answer is started anew."""
+    name, state = host.unit()
+    if not name:
+        raise LifeboatError(
+            "start the Docker Engine", "docker", "there is no systemd unit of it", "Start it the way it was installed."
+        )
+    verb = "restart" if state.startswith("active") else "start"
+    work.log(f"{verb}ing {name}")
+    pipeline.probe(Command(["systemctl", "reset-failed", name]))
+    pipeline.run(
+        [Command(["systemctl", verb, name])],
+        attempted=f"{verb} the Docker Engine", subject=name, timeout=180,
+        remedy=f"journalctl --unit {name} --lines 50 says why.",
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while (problem := host.engine_problem()) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    if problem:
+        raise LifeboatError("start the Docker Engine", name, problem, f"journalctl --unit {name} --lines 50 says why.")
+
+
+def restart(work: Work) -> None:
+    """Start what is stopped, restart what runs and is not well. Needs no compose file but for what has no container."""
+    stack = runtime.connect(work.config)
+    stores = [one for one in work.seen.ill if one.role in (DATABASE, OBJECTS)]
+    ill = work.seen.ill_backend
+    if not (stores or ill or work.seen.absent):
+        ill = [one for one in work.seen.seen if one.role == BACKEND and not one.once]
+    if not isinstance(stack, ComposeRuntime):
+        _units([one.service for one in (*stores, *ill)], work)
+        return
+    for holder in work.seen.ports:
+        if holder.ours and holder.container:
+            work.log(f"stopping {holder.container}, which stands in the way; it is not removed")
+            _docker("stop", [holder.container], work)
+            work.kept.append(f"container {holder.container} (stopped)")
+    for group in (stores, ill):
+        _wake(group, work)
+    absent_stores = [
+        one for one in work.seen.absent if one in (work.config.database.service, work.config.objects.service)
+    ]
+    for names in (absent_stores, [one for one in work.seen.absent if one not in absent_stores]):
+        if names:
+            work.log(f"starting {', '.join(names)}")
+            stack.start(names, timeout=work.patience)
+
+
+def _units(names: Sequence[str], work: Work) -> None:
+    work.log(f"restarting {', '.join(names) or 'nothing'}")
+    for name in names:
+        pipeline.probe(Command(["systemctl", "reset-failed", name]))
+        pipeline.run(
+            [Command(["systemctl", "restart", name])], attempted="restart the unit", subject=name,
+            timeout=work.patience, remedy=f"journalctl --unit {name} --lines 50 says why.",
+        )  # fmt: skip
+
+
+def _wake(group: Sequence[Seen], work: Work) -> None:
+    paused = [one.id for one in group if one.status == "paused"]
+    if paused:
+        _docker("unpause", paused, work)
+    if group:
+        work.log(f"restarting {', '.join(one.name for one in group)}")
+        _docker("restart", [one.id for one in group], work)
+
+
+def _docker(verb: str, names: Sequence[str], work: Work) -> None:
+    pipeline.run(
+        [Command(["docker", verb, *names])], attempted=f"{verb} the container",
+        subject=", ".join(one[:40] for one in names), timeout=work.patience,
+        remedy="docker ps --all, and the container's log.",
+    )  # fmt: skip
+
+
+def recreate(work: Work) -> None:
+    """The seed's `down` and `up -d`. Where `down` would lose data, only the backend's containers are made anew."""
+    stack = work.compose()
+    keep_layers(work)
+    reasons = unmovable(work.config, stack, work.seen)
+    if work.seen.images_gone:
+        reasons = [*reasons, "an image must be fetched first"]
+    if reasons:
+        work.notes.append(f"no `down`: {'; '.join(reasons)}")
+        work.log(work.notes[-1])
+        _up(stack, work, ["--no-deps", "--force-recreate", *_backend(work)])
+        return
+    work.log("docker compose down (volumes stay)")
+    pipeline.run(
+        [stack.compose("down")], attempted="take the project down", subject=stack.project, timeout=work.patience,
+        remedy="docker compose ps --all shows what is left.",
+    )  # fmt: skip
+    _up(stack, work, [])
+
+
+def _backend(work: Work) -> list[str]:
+    return sorted(work.seen.services) or sorted({one.service for one in work.seen.seen if one.role == BACKEND})
+
+
+def _up(stack: ComposeRuntime, work: Work, words: Sequence[str]) -> None:
+    work.log(f"docker compose up --detach {' '.join(words)}".rstrip())
+    stack.up(
+        *words, attempted="start the project", subject=work.config.stack, timeout=work.patience,
+        remedy="docker compose ps --all, and the services' logs.",
+    )  # fmt: skip
+
+
+def unmovable(config: Config, stack: ComposeRuntime, seen: Observations) -> list[str]:
+    """Why `down` would lose data: volumes without a name stay behind, and a container's own layer is gone with it."""
+    reasons = []
+    for raw in stack.containers():
+        for one in raw.get("Mounts") or []:
+            if one.get("Type") == "volume" and _ANONYMOUS.fullmatch(str(one.get("Name"))):
+                reasons.append(f"{plain(str(raw.get('Name', '')).lstrip('/'))} has a volume without a name")
+                break
+    for one in seen.seen:
+        if one.role not in (DATABASE, OBJECTS):
+            continue
+        try:
+            database_plan.data_mount(config, stack) if one.role == DATABASE else objects_assess.data_mount(
+                config, stack
+            )
+        except LifeboatError as exc:
+            reasons.append(f"{one.service}: {exc.cause}")
+    return reasons
+
+
+def keep_layers(work: Work, services: Optional[Collection[str]] = None) -> None:
+    """Files that a container of the backend wrote into its own layer go with it: keep them as an image."""
+    for one in work.seen.seen:
+        if one.role in (DATABASE, OBJECTS) or not one.id or (services is not None and one.service not in services):
+            continue
+        if not _written(one.id):
+            continue
+        plainly = re.sub(r"[^a-z0-9]+", "-", one.name.lower()).strip("-")
+        name = f"lifeboat-quarantine/{plainly}-files:{work.stamp}"
+        pipeline.output(
+            Command(["docker", "commit", "--pause=false", one.id, name]), attempted="keep the container's own files",
+            subject=one.name, timeout=600, remedy="docker cp takes them out of the container by hand.",
+        )  # fmt: skip
+        if f"image {name}" not in work.kept:
+            work.log(f"{one.name} holds files of its own: kept as the image {name}")
+            work.kept.append(f"image {name}")
+
+
+def _written(container: str) -> list[str]:
+    """Paths of files that a container added or changed, without what is fleeting.
+
+    From its layer itself where the storage driver has one: `docker diff` does not tell a file from a directory, and
+    every nginx makes directories.
+    """
+    layer = '{{with .GraphDriver}}{{with .Data}}{{index . "UpperDir"}}{{end}}{{end}}'
+    _, out, _ = pipeline.probe(Command(["docker", "inspect", "--format", layer, container]))
+    upper = out.strip()
+    if upper.startswith("/") and Path(upper).is_dir():
+        found = [os.path.join(folder, name) for folder, _, names in os.walk(upper) for name in names]
+        paths = [path[len(upper) :] for path in found if _holds_bytes(path)]
+    else:
+        _, out, _ = pipeline.probe(Command(["docker", "diff", container]))
+        changed = [line[2:] for line in out.splitlines() if line[:2] in ("A ", "C ")]
+        above = {path.rpartition("/")[0] for path in changed}
+        paths = [path for path in changed if path not in above]
+    return [path for path in paths if not _FLEETING.search(path)]
+
+
+def _holds_bytes(path: str) -> bool:
+    """A plain file with something in it; the layer marks what was removed with a device."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size > 0
+
+
+def space(work: Work) -> None:
+    """Free disk, then start what could not start; an engine that does not run is the next step."""
+    backend_space.free(work.config, work.seen.host.full, log=work.log)
+    if work.config.runtime.type != "compose":
+        _units([one.service for one in work.seen.ill_backend], work)
+    elif not work.seen.host.engine:
+        stopped = [one for one in work.seen.ill if one.status != "running"]
+        _wake([one for one in stopped if one.role != BACKEND], work)
+        _wake([one for one in work.seen.ill if one.role == BACKEND], work)
+
+
+def image(work: Work) -> None:
+    """Go back to the image that the service ran in a recovery point."""
+    stack = work.compose()
+    known = images.candidates(work.config, work.seen)
+    if not known:
+        raise UsageError(
+            "go back to an earlier image",
+            work.config.stack,
+            "no recovery point names another image than the present one",
+        )
+    keep_layers(work, known)
+    for service, one in known.items():
+        work.pinned[service] = images.pin(work.config, stack, service, one, work.stamp, log=work.log)
+        reference, kept = work.pinned[service]
+        if kept:
+            work.kept.append(f"image {kept}, which was {reference}")
+            work.way_back.append(f"docker tag {kept} {reference}")
+    _up(stack, work, ["--no-deps", "--force-recreate", "--pull", "never", *sorted(known)])
+
+
+def redeploy(work: Work) -> None:
+    """The files of the configuration backup, then everything as they say."""
+    if work.pinned:
+        images.unpin(work.pinned, log=work.log)
+        work.pinned.clear()
+    keep_layers(work)
+    done = backend_redeploy.redeploy(work.config, identity=work.identity, key=work.key, stamp=work.stamp, log=work.log)
+    work.kept += [f"files in {done['quarantine']}"] if done["quarantine"] else []
+    work.way_back += done["way_back"]
+    work.notes += [f"{done['backup']}: put back {', '.join([*done['replaced'], *done['made']]) or 'nothing'}"]
+    if done["missing"]:
+        work.notes.append(f"stayed sealed without -e identity_file=…: {', '.join(done['missing'])}")
+    stack = work.compose()
+    stack.model  # noqa: B018 - a project that Compose still cannot read is not started
+    if unmovable(work.config, stack, work.seen):
+        _up(stack, work, ["--no-deps", "--force-recreate", *[one for one in stack.services() if one in _backend(work)]])
+    else:
+        _up(stack, work, [])
+
+
+STEPS: Mapping[str, Callable[[Work], Any]] = {
+    ENGINE: engine, RESTART: restart, RECREATE: recreate, SPACE: space, IMAGE: image, REDEPLOY: redeploy,
+}  # fmt: skip

@@ -1,0 +1,93 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The database and the object store below a backend: is one of them broken in a way that no start will mend?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from ..base.errors import LifeboatError
+from ..database import plan as database_plan
+from ..database import server as database_server
+from ..objects import assess as objects_assess
+from ..recovery import state as recovery_state
+from ..repository.sources import Sources
+from ..settings.config import Config
+from ..stack import runtime
+from ..stack.runtime import Runtime
+from .facts import DATABASE, OBJECTS, Observations, Seen, Store
+
+Log = Callable[[str], None]
+
+
+def look(config: Config, stack: Runtime, found: Observations, *, log: Log) -> tuple[list[Store], list[str]]:
+    """Each store with what is broken of it, and what could not be looked at. One merely stopped is not broken."""
+    stores, unsure = [], []
+    places = {DATABASE: config.database.service, OBJECTS: config.objects.service}
+    for role, service in places.items():
+        if not service or (role == OBJECTS and not config.objects.bucket):
+            continue
+        seen = next((one for one in found.seen if one.role == role), None)
+        try:
+            broken = _broken(config, stack, found, role, service, seen, log)
+        except LifeboatError as exc:
+            unsure.append(f"{service}: {exc.cause}")
+            broken = ""
+        stores.append(Store(role, service, broken))
+    return stores, unsure
+
+
+def _broken(
+    config: Config, stack: Runtime, found: Observations, role: str, service: str, one: Optional[Seen], log: Log
+) -> str:
+    if one is None or one.status not in ("running", "restarting"):
+        gone = _data_gone(config, stack, role, service)
+        if gone:
+            return gone
+    if one is None:
+        return ""
+    if one.looping:
+        said = runtime.last_words("\n".join(one.log))
+        return f"{service} is {one.describe()}" + (f"; it last said: {said}" if said else "")
+    if one.status != "running" or one.health == "starting":
+        return ""
+    log(f"looking at {service}")
+    if role == OBJECTS:
+        state = objects_assess.assess(config, None, log=log)
+        return "" if state.condition == recovery_state.HEALTHY or state.refused else "; ".join(state.findings[:3])
+    server, why = database_server.reach(config, stack)
+    if server is None:
+        return "" if database_server.refused(why) else f"{service} runs and does not answer: {why}"
+    if not (found.ill_backend or found.unanswered):
+        return ""
+    state_of_data = database_plan.assess(config, _reference(config, log))
+    return "" if state_of_data.condition == recovery_state.HEALTHY else "; ".join(state_of_data.findings[:3])
+
+
+def _reference(config: Config, log: Log) -> Optional[Mapping[str, Any]]:
+    """What the database should hold, where there is a backup that tells."""
+    try:
+        return database_plan.reference_of(Sources(config, "database"))
+    except LifeboatError as exc:
+        log(f"no backup tells what the database should hold: {exc.cause}")
+        return None
+
+
+def _data_gone(config: Config, stack: Runtime, role: str, service: str) -> str:
+    """A server that is started without its data makes a new, empty store of its own: it must not be started here."""
+    try:
+        mount = (
+            database_plan.data_mount(config, stack) if role == DATABASE else objects_assess.data_mount(config, stack)
+        )
+    except LifeboatError:
+        return ""
+    where = mount.path
+    if where == Path():
+        return f"the {mount.kind} {mount.name} of {service} is gone"
+    if not where.is_dir() or not any(where.iterdir()):
+        return f"the data directory of {service} is empty or gone ({where})"
+    return ""

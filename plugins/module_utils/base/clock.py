@@ -1,0 +1,90 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""When something ran: the wall's time for people, the monotonic clock for durations that no NTP can bend."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Optional
+
+from .errors import UsageError
+
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The start of a phase. `boot`: monotonic times of two boots, or of two machines, must never be subtracted."""
+
+    started_at: datetime
+    monotonic: float
+    boot: str
+
+    def phase(self) -> dict[str, Any]:
+        """{started_at, finished_at, monotonic: [start, end], boot} of what ends now."""
+        return {
+            "started_at": format_time(self.started_at),
+            "finished_at": format_time(datetime.now(timezone.utc)),
+            "monotonic": [round(self.monotonic, 3), round(time.monotonic(), 3)],
+            "boot": self.boot,
+        }
+
+
+def start() -> Clock:
+    try:
+        boot = BOOT.read_text(encoding="ascii").strip()
+    except OSError:
+        boot = ""
+    return Clock(datetime.now(timezone.utc), time.monotonic(), boot)
+
+
+def elapsed(phases: Sequence[Mapping[str, Any]]) -> tuple[float, Optional[float]]:
+    """From the first phase's start to the last one's end: seconds by the wall, and by the monotonic clock if known."""
+    if not phases:
+        return 0.0, None
+    wall = (
+        parse_time(str(phases[-1]["finished_at"])) - parse_time(str(phases[0]["started_at"]))
+    ).total_seconds()  # fmt: skip
+    first, last = _pair(phases[0]), _pair(phases[-1])
+    boots = {str(one.get("boot") or "") for one in phases}
+    if not first or not last or len(boots) != 1 or boots == {""} or last[1] < first[0]:
+        return round(wall, 2), None
+    return round(wall, 2), round(last[1] - first[0], 2)
+
+
+def _pair(phase: Mapping[str, Any]) -> Optional[tuple[float, float]]:
+    given = phase.get("monotonic")
+    if isinstance(given, (list, tuple)) and len(given) == 2:
+        try:
+            return float(given[0]), float(given[1])
+        except (TypeError, ValueError):
+            pass
+    return None
+
+
+def parse_time(text: str) -> datetime:
+    """An aware datetime from ISO 8601 (`Z` allowed, which Python < 3.11 does not know). A naive time is UTC."""
+    plain = re.sub(r"[zZ]$", "+00:00", text.strip())
+    # Before 3.11 it takes three or six digits of a second only; PostgreSQL leaves trailing zeros out.
+    plain = re.sub(r"\.(\d+)", lambda found: f".{found.group(1)[:6]:0<6}", plain, count=1)
+    try:
+        moment = datetime.fromisoformat(plain)
+    except ValueError as exc:
+        raise UsageError(
+            "read a time",
+            text,
+            "it is not ISO 8601",
+            "Write it like 2026-11-24T02:00:00Z or 2026-11-24T11:00:00+09:00.",
+        ) from exc
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+def format_time(moment: datetime) -> str:
+    return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

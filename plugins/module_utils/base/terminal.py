@@ -1,0 +1,135 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a person at a terminal gets beyond the words: colour, and a sign of life while something takes long.
+
+Nothing of it in cron, pipes, files and CI, nor where NO_COLOR (https://no-color.org) or TERM=dumb ask for plain text.
+Colour repeats what a word says; it never says anything alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Iterable
+from typing import Callable, TextIO
+
+from . import pipeline
+from .text import human
+
+_GREEN, _YELLOW, _RED, _BOLD, _DIM = "32", "33", "1;31", "1", "2"
+_COLOURS = {
+    "PASS": _GREEN, "FAIL": _RED, "COULD_NOT_VERIFY": _YELLOW, "COULD NOT VERIFY": _YELLOW, "ABORTED": _YELLOW,
+    "NO EVIDENCE": _RED, "OVERDUE": _RED, "NEVER DONE": _RED, "BY HAND": _BOLD, "WARNING": _YELLOW,
+}  # fmt: skip
+_WORDS = "|".join(_COLOURS)
+# A verdict stands first on its line or last: in the middle it is somebody's words.
+_VERDICT = re.compile(rf"(?P<before>^ *)(?P<first>{_WORDS})(?![\w])|(?<=: )(?P<last>{_WORDS})$")
+_PROVEN = re.compile(r"(?<=  )(?:(?P<yes>yes, \d{4}-\d\d-\d\d)|(?P<no>no)|(?P<broken>BROKEN: .*))$")
+_HEAD = re.compile(r"(?:ID|RECOVERY POINT) +AGE .*PROVEN")
+_PATIENCE = 2.0  # seconds without a word before time is shown
+
+
+def wants_more(stream: TextIO) -> bool:
+    """Is a person looking, at something that can do more than plain text?"""
+    refused = os.environ.get("NO_COLOR") or os.environ.get("CI")
+    return stream.isatty() and not refused and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+def painted(lines: Iterable[str]) -> list[str]:
+    """The same lines with their verdicts and tables in colour. The last column of a table has no padding to upset."""
+    return [_line(one) for one in lines]
+
+
+def _in(colour: str, words: str) -> str:
+    return f"\x1b[{colour}m{words}\x1b[0m"
+
+
+def _line(line: str) -> str:
+    if _HEAD.fullmatch(line):
+        return _in(_BOLD, line)
+    line = _PROVEN.sub(lambda found: _in(_GREEN if found["yes"] else _YELLOW if found["no"] else _RED, found[0]), line)
+    return _VERDICT.sub(_verdict, line, count=1)
+
+
+def _verdict(found: re.Match[str]) -> str:
+    word = found["first"] or found["last"]
+    return (found["before"] or "") + _in(_COLOURS[word], word)
+
+
+def handler(stream: TextIO) -> logging.Handler:
+    """Progress for a person; for everybody else errors only, which cron mails."""
+    if wants_more(stream):
+        return Progress(stream)
+    plain = logging.StreamHandler(stream)
+    plain.setLevel(logging.INFO if stream.isatty() else logging.ERROR)
+    plain.setFormatter(logging.Formatter("lifeboat: %(message)s"))
+    return plain
+
+
+class Progress(logging.Handler):
+    """Log lines, and below the last one how long ago it was and what has moved since, until rest()."""
+
+    def __init__(self, stream: TextIO, *, moved: Callable[[], int] = pipeline.moved, every: float = 1.0) -> None:
+        super().__init__(logging.INFO)
+        self._stream = stream
+        self._moved = moved
+        self._every = every
+        self._shown = False
+        self._ended = threading.Event()
+        self._begin()
+        threading.Thread(target=self._tick, daemon=True).start()
+
+    def _begin(self) -> None:
+        self._since, self._base = time.monotonic(), self._moved()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        colour = _RED if record.levelno >= logging.ERROR else _YELLOW if record.levelno >= logging.WARNING else _DIM
+        try:
+            self._erase()
+            self._stream.write(f"{_in(colour, 'lifeboat:')} {self.format(record)}\n")
+            self._stream.flush()
+        except (OSError, ValueError):  # the terminal is gone; the work is not
+            self._ended.set()
+        self._begin()
+
+    def rest(self) -> None:
+        """No more of it: what follows is the answer."""
+        self._ended.set()
+        with self._held():
+            self._erase()
+
+    def _held(self) -> threading.RLock:
+        assert self.lock is not None
+        return self.lock
+
+    def _erase(self) -> None:
+        if self._shown:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+            self._shown = False
+
+    def _tick(self) -> None:
+        while not self._ended.wait(self._every):
+            seconds, bytes_ = time.monotonic() - self._since, self._moved() - self._base
+            if seconds < _PATIENCE:
+                continue
+            with self._held():
+                if self._ended.is_set():
+                    return
+                try:
+                    self._stream.write(f"\r\x1b[K          {seconds:.0f} s{f', {human(bytes_)}' if bytes_ else ''}")
+                    self._stream.flush()
+                    self._shown = True
+                except (OSError, ValueError):
+                    return
+
+
+def rest(log: logging.Logger) -> None:
+    for one in log.handlers:
+        if isinstance(one, Progress):
+            one.rest()

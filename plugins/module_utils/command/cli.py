@@ -1,0 +1,260 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The `lifeboat` command on a protected host: what cron runs and what an operator types."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import logging
+import logging.handlers
+import os
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Optional
+
+from ..base import lock, terminal
+from ..base import show as base_show
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS
+from ..base.errors import IntegrityError, LifeboatError
+from ..base.version import VERSION
+from ..operations import backup as operations_backup
+from ..operations import escrow, escrow_kit, status
+from ..operations import prune as operations_prune
+from ..operations import verify as operations_verify
+from ..repository import copies, points, repositories
+from ..settings import config
+from . import checklist, completion, report, transaction
+
+EXIT_CODES = """exit codes:
+  0  done; what was asked is true
+  1  it failed: the message says what was attempted, on what, why, and what to do next
+  2  wrong usage or configuration
+  3  could not verify: nothing is known, so nothing is claimed
+  4  another run holds the stack's lock
+  5  a backup, database or service that was named is not there
+  6  data is there and is not what it should be (also: a verification, the status or a list says FAIL)
+  7  no space, or a read-only file system
+  8  the backup is good, and its copy or retention in the vault failed; the next backup makes up for it
+"""
+_VERDICT_CODES = {PASS: 0, COULD_NOT_VERIFY: 3, FAIL: 6}
+LOG_DIRECTORY = Path("/var/log/lifeboat")
+
+
+def parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--stack", default="", help="the stack, where this host has several")
+    common.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+    common.add_argument("--config-directory", type=Path, default=config.DIRECTORY, help=argparse.SUPPRESS)
+    top = argparse.ArgumentParser(
+        prog="lifeboat",
+        description="Back up, prove and list what recovers this host's stacks.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"lifeboat {VERSION}")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+
+    def verb(name: str, text: str) -> argparse.ArgumentParser:
+        return verbs.add_parser(
+            name,
+            help=text,
+            description=text,
+            parents=[common],
+            epilog=EXIT_CODES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    taking = verb("backup", "Take a recovery point now, or a backup of one component.")
+    taking.add_argument(
+        "component",
+        nargs="?",
+        choices=operations_backup.COMPONENTS,
+        help="what to back up (default: all, sealed as one point)",
+    )
+    taking.add_argument("--seal", action="store_true", help="tie the newest backups into a recovery point afterwards")
+    taking.add_argument(
+        "--override", action="store_true", help="mirror the bucket even where very much was removed or overwritten"
+    )
+    taking.add_argument("--prune", action="store_true", help="apply retention afterwards, only if the backup is good")
+    taking.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait for the lock this long")
+    check = verb("verify", "Prove a recovery point or a backup.")
+    check.add_argument(
+        "id",
+        nargs="?",
+        default="latest",
+        help="of a recovery point or a backup (default: the newest of each component)",
+    )
+    check.add_argument(
+        "--level", choices=list(config.LEVELS), default="restore", help="how far to go (default: restore)"
+    )
+    check.add_argument(
+        "--sample", type=int, default=operations_verify.SAMPLE, metavar="N",
+        help=f"restore so many objects, drawn by lot; 0: all of them (default: {operations_verify.SAMPLE})",
+    )  # fmt: skip
+    pruning = verb("prune", "Apply retention: delete backups that no rule keeps.")
+    pruning.add_argument("--dry-run", action="store_true", help="print the plan, delete nothing")
+    pruning.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait for the lock this long")
+    listing = verb("list", "List the recovery points and the backups, newest last.")
+    listing.add_argument("--component", default="", choices=["point", *operations_backup.COMPONENTS], help="only these")
+    escrow_kit.options(verb("escrow", "Prove that the escrowed key and the vault's credentials open a recovery point."))
+    checklist.options(verb("checklist", "Work through the daily, weekly, monthly, quarterly or incident list."))
+    report.add_report(verb("report", "List the records of recoveries, drills and verifications; show one."))
+    report.add_review(verb("review", "Add a finding, or your sign-off, to a record."))
+    transaction.options(verb("transaction", "Do what a user does, as lifeboat_drill says, and read it back."))
+    verb("status", "Say whether the stack is protected; fails when it is not.")
+    text = "Print this command's completion for bash or zsh."
+    completion.options(verbs.add_parser("completion", help=text, description=text))
+    return top
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run one command; returns its exit code. No traceback for anything the core foresees."""
+    os.umask(0o077)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
+    arguments = parser().parse_args(argv)
+    if arguments.verb == "completion":
+        return completion.run(parser(), arguments)
+    log = logging.getLogger("lifeboat")
+    stack = arguments.stack
+    try:
+        elsewhere = arguments.verb == "escrow" and escrow_kit.given(arguments)
+        loaded = (
+            escrow_kit.configured(arguments) if elsewhere else config.load(arguments.stack, arguments.config_directory)
+        )
+        stack = loaded.stack
+        _open_log(log, stack)
+        code, result, shown = _VERBS[arguments.verb](loaded, arguments, log.info)
+    except LifeboatError as exc:
+        _open_log(log, stack or "lifeboat")
+        log.error("%s failed: %s", arguments.verb, exc)
+        if arguments.json:
+            print(
+                json.dumps(
+                    {
+                        "error": {
+                            "attempted": exc.attempted,
+                            "subject": exc.subject,
+                            "cause": exc.cause,
+                            "remedy": exc.remedy,
+                        }
+                    }
+                )
+            )
+        return exc.exit_code
+    except KeyboardInterrupt:
+        log.error("%s interrupted", arguments.verb)
+        return 130
+    finally:
+        terminal.rest(log)
+    if code:
+        # Cron throws standard output away and mails standard error: a bad verdict must not be silent.
+        log.error("%s: %s", arguments.verb, shown[-1] if shown else f"exit {code}")
+    if terminal.wants_more(sys.stdout) and getattr(arguments, "format", "text") == "text":
+        shown = terminal.painted(shown)
+    try:
+        print(json.dumps(result, ensure_ascii=False) if arguments.json else "\n".join(shown), flush=True)
+    except BrokenPipeError:  # `lifeboat list | head` is no error, nor may the flush at the end make it one
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _open_log(log: logging.Logger, stack: str) -> None:
+    """To the journal, to a file that logrotate turns, and to the terminal's stderr; each where it can be had."""
+    if log.handlers:
+        return
+    log.setLevel(logging.INFO)
+    log.addHandler(terminal.handler(sys.stderr))
+    plain = logging.Formatter(f"%(asctime)s {stack}[%(process)d] %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z")
+    try:
+        if LOG_DIRECTORY.is_dir():
+            file = logging.FileHandler(LOG_DIRECTORY / f"{stack}.log", encoding="utf-8")
+            file.setFormatter(plain)
+            log.addHandler(file)
+        if Path("/dev/log").exists():
+            journal = logging.handlers.SysLogHandler("/dev/log")
+            journal.setFormatter(logging.Formatter(f"lifeboat[%(process)d]: {stack}: %(message)s"))
+            log.addHandler(journal)
+    except OSError as exc:
+        log.warning("logging to the terminal only: %s", exc)
+
+
+def _backup(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
+    purpose = f"backup {arguments.component or 'recovery point'}"
+    with lock.held(loaded.stack, purpose, wait=arguments.wait):
+        taken = operations_backup.take(
+            loaded,
+            arguments.component or "",
+            seal=arguments.seal,
+            prune_after=arguments.prune,
+            override=arguments.override,
+            log=log,
+        )
+    code, shown = (IntegrityError.exit_code if taken.unheld else 0), taken.lines()
+    return _with_vault(loaded, taken.failed, code, taken.as_dict(), shown)
+
+
+def _with_vault(
+    loaded: config.Config, failed: Sequence[str], code: int, result: Any, shown: list[str]
+) -> tuple[int, Any, list[str]]:
+    """What was done here is done and shown; what failed in the vault has the last word."""
+    problem = copies.problem(loaded.stack, failed)
+    return (code or problem.exit_code, result, [*shown, str(problem)]) if problem else (code, result, shown)
+
+
+def _verify(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
+    result = operations_verify.verify(loaded, arguments.id, arguments.level, sample=arguments.sample, log=log)
+    shown = base_show.checks([one.as_dict() for one in result.checks])
+    return _VERDICT_CODES[result.verdict], result.as_dict(), [*shown, f"{result.verdict}  {result.id}  {result.level}"]
+
+
+def _prune(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
+    with lock.held(loaded.stack, "prune", wait=arguments.wait):
+        result = operations_prune.prune(loaded, now=datetime.now(timezone.utc), dry_run=arguments.dry_run, log=log)
+    word = "would delete" if arguments.dry_run else "deleted"
+    shown = [f"keep    {identity}  {', '.join(reasons)}" for identity, reasons in result["keep"].items()]
+    shown += [f"{word}  {identity}" for identity in [*result["delete"], *result["swept"]]]
+    shown += operations_prune.told(result, word)
+    shown.append(f"{len(result['keep'])} kept, {len(result['delete'])} {word}")
+    return _with_vault(loaded, result["failed"], 0, result, shown)
+
+
+def _list(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
+    del log
+    repo = repositories.from_settings(loaded.repository, loaded.secrets)
+    repo.check(writable=False)
+    found = points.backups(repo, loaded.stack)
+    tied = points.entries(repo, loaded.stack, found)
+    shown = points.listing(tied, found, datetime.now(timezone.utc), arguments.component)
+    return 0, shown, base_show.table(shown)
+
+
+def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
+    if arguments.print_kit:
+        kit = escrow_kit.kit(loaded)
+        return 0, kit, json.dumps(kit, indent=1, ensure_ascii=False).splitlines()
+    key = escrow_kit.identity(arguments.identity)
+    result = escrow.prove(loaded, key, point=arguments.point, record=not arguments.no_record, log=log)
+    shown = base_show.checks([one.as_dict() for one in result.checks])
+    return _VERDICT_CODES[result.verdict], result.as_dict(), [*shown, f"{result.verdict}  {result.id}  {result.level}"]
+
+
+def _status(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
+    del arguments, log
+    result = status.status(loaded, now=datetime.now(timezone.utc))
+    shown = [*base_show.table(status.newest(result)), "", *base_show.checks(result["checks"])]
+    return _VERDICT_CODES[result["verdict"]], result, [*shown, f"{result['verdict']}  {loaded.stack}"]
+
+
+_VERBS = {
+    "backup": _backup, "verify": _verify, "prune": _prune, "list": _list, "status": _status, "escrow": _escrow,
+    "checklist": checklist.checklist,
+    "report": report.report, "review": report.review, "transaction": transaction.run,
+}  # fmt: skip

@@ -1,0 +1,178 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Completion of the `lifeboat` command in bash and zsh, made from its own parser: it knows no more and no less."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..base.errors import LifeboatError
+from ..evidence import store
+from ..repository import repositories
+from ..repository.manifest import COMPONENTS
+from ..settings import config
+
+SHELLS = ("bash", "zsh")
+# What only the host knows: by the verb ("" is any) and the option or argument.
+_KNOWN = {
+    ("", "stack"): "stacks",
+    ("verify", "id"): "backups",
+    ("escrow", "point"): "points",
+    ("report", "id"): "records",
+    ("review", "id"): "records",
+}
+KINDS = tuple(dict.fromkeys(_KNOWN.values()))
+_MOST = 200  # newest; a shell that offers more helps nobody
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+# bash cuts --level=restore into three words, zsh does not; an argument that begins with a dash is an option's name.
+_FUNCTION = """\
+# Completion of the lifeboat command, made from its own parser. Written by lifeboat; changes are lost.
+_lifeboat_known() {
+    timeout 5 "${COMP_WORDS[0]}" completion bash --known="$1" --stack="$2" 2>/dev/null
+}
+
+_lifeboat() {
+    local current="${COMP_WORDS[COMP_CWORD]}" verb='' option='' stack='' given=0 words='' word i
+    COMPREPLY=()
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        word="${COMP_WORDS[i]}"
+        if [[ $word == '=' ]]; then
+            continue
+        elif [[ -n $option ]]; then
+            if [[ $option == --stack ]]; then stack="$word"; fi
+            option=''
+        elif [[ $word == -* ]]; then
+            case "$verb:$word" in
+            @TAKING@) option="$word" ;;
+            esac
+        elif [[ -z $verb ]]; then
+            verb="$word"
+        else
+            given=$((given + 1))
+        fi
+    done
+    if [[ $current == '=' ]]; then current=''; fi
+    if [[ -n $option ]]; then
+        word="$verb:$option"
+    elif [[ $current == -* ]]; then
+        word="$verb:-"
+    else
+        word="$verb:$given"
+    fi
+    case "$word" in
+@CASES@
+    esac
+    if [[ $words == '<files>' ]]; then
+        words=''
+        if type compopt >/dev/null 2>&1; then compopt -o default; else COMPREPLY=($(compgen -f -- "$current")); fi
+    fi
+    if [[ -n $words ]]; then COMPREPLY=($(compgen -W "$words" -- "$current")); fi
+}
+
+complete -F _lifeboat lifeboat
+"""
+_ZSH = """\
+whence compdef >/dev/null || { autoload -Uz compinit && compinit -i }
+autoload -Uz bashcompinit && bashcompinit
+"""
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """The hidden ones are what the script asks at the tab key."""
+    parser.add_argument("shell", choices=SHELLS, help="for which shell")
+    parser.add_argument("--known", choices=KINDS, help=argparse.SUPPRESS)
+    parser.add_argument("--stack", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--config-directory", type=Path, default=config.DIRECTORY, help=argparse.SUPPRESS)
+
+
+def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
+    """Needs no configuration and writes no log: a tab key is no place for an error."""
+    if given.known:
+        print(*known(given.known, given.stack, given.config_directory), sep="\n")
+    else:
+        print(script(parser, given.shell), end="")
+    return 0
+
+
+def script(parser: argparse.ArgumentParser, shell: str = "bash") -> str:
+    """The same bytes for the same parser."""
+    cases, taking = [_case("", "-", _flags(parser)), _case("", "0", list(_verbs(parser)))], []
+    for verb, one in _verbs(parser).items():
+        cases.append(_case(verb, "-", _flags(one)))
+        place = 0
+        for action in _shown(one):
+            if action.nargs == 0:
+                continue
+            if not action.option_strings:
+                cases.append(_case(verb, str(place), _values(verb, action)))
+                place += 1
+            for name in action.option_strings:
+                taking.append(f"{verb}:{name}")
+                cases.append(_case(verb, name, _values(verb, action)))
+    lines = "\n".join(one for one in cases if one)
+    text = _FUNCTION.replace("@TAKING@", " | ".join(taking)).replace("@CASES@", lines)
+    return _ZSH + text if shell == "zsh" else text
+
+
+def _verbs(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return dict(action.choices)
+    return {}
+
+
+def _shown(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    for action in parser._actions:
+        if action.help != argparse.SUPPRESS and not isinstance(action, argparse._SubParsersAction):
+            yield action
+
+
+def _flags(parser: argparse.ArgumentParser) -> list[str]:
+    return [action.option_strings[-1] for action in _shown(parser) if action.option_strings]
+
+
+def _values(verb: str, action: argparse.Action) -> list[str] | str:
+    """Words to offer, the name of what only the host knows, or <files>."""
+    known = _KNOWN.get((verb, action.dest)) or _KNOWN.get(("", action.dest))
+    if known:
+        return known
+    if action.choices:
+        return [str(one) for one in action.choices]
+    return "<files>" if action.metavar in ("FILE", "DIRECTORY") or action.dest == "ca_bundle" else []
+
+
+def _case(verb: str, place: str, offered: list[str] | str) -> str:
+    if not offered:
+        return ""
+    if offered in KINDS:
+        words = f'$(_lifeboat_known {offered} "$stack")'
+        return f'    {verb}:{place}) words="{words}" ;;'
+    return f"    {verb}:{place}) words={shlex.quote(offered if isinstance(offered, str) else ' '.join(offered))} ;;"
+
+
+def known(kind: str, stack: str, directory: Path) -> list[str]:
+    """What the host knows without asking the network. Only plain words: the shell expands what it is offered."""
+    try:
+        return [one for one in _ids(kind, stack, directory) if _PLAIN.fullmatch(one)][-_MOST:]
+    except (LifeboatError, OSError):
+        return []
+
+
+def _ids(kind: str, stack: str, directory: Path) -> list[str]:
+    if kind == "stacks":
+        return config.stacks(directory)
+    loaded = config.load(stack, directory)
+    if kind == "records":
+        return store.ids(loaded)
+    if loaded.repository.get("type") != "local":
+        return []
+    repo = repositories.from_settings(loaded.repository, loaded.secrets)
+    backups = [one for component in COMPONENTS for one in repo.published(component)] if kind == "backups" else []
+    return [*backups, *repo.points()]

@@ -1,0 +1,140 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""`lifeboat report` and `lifeboat review`: the records of this host for those who sit at it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ..base import filesystem
+from ..base.errors import IntegrityError
+from ..base.filesystem import explained
+from ..evidence import record, store
+from ..evidence import review as evidence_review
+from ..evidence.store import Kept
+from ..faces import site as faces_site
+from ..faces import words
+from ..faces.history import OK, Stack, answer, judge
+from ..settings.config import Config
+from ..tools import signature
+
+FORMATS = ("text", "html", "markdown", "junit", "metrics", "json")
+Answer = tuple[int, Any, list[str]]
+
+
+def add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", nargs="?", default="", help="of a record (default: list all, and what is overdue)")
+    parser.add_argument("--format", choices=FORMATS, default="text", help="of that record, on standard output")
+    parser.add_argument("--output", type=Path, metavar="DIRECTORY", help="write the history page and all records there")
+    parser.add_argument("--allowed-signers", default="", metavar="FILE", help="check the signatures: ssh-keygen(1)")
+
+
+def add_review(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", help="of the record (lifeboat report lists them)")
+    parser.add_argument("--finding", default="", metavar="WORDS", help="what is to be improved; with --owner and --due")
+    parser.add_argument("--owner", default="", metavar="NAME", help="who sees to it")
+    parser.add_argument("--due", default="", metavar="YYYY-MM-DD", help="by when")
+    parser.add_argument("--sign-off", default="", metavar="NAME", help="who read the record and accepts it; final")
+    parser.add_argument("--note", default="", metavar="WORDS", help="with the sign-off")
+
+
+def report(config: Config, given: argparse.Namespace, log: Any) -> Answer:
+    """Fails, with exit code 6, where a record is no evidence or a signature is bad."""
+    del log
+    if given.id:
+        kept = _checked(config, store.load(config, given.id), given.allowed_signers)
+        return _one(kept, given.format)
+    records = [_checked(config, one, given.allowed_signers) for one in store.everything(config)]
+    said = {**answer(config, records), "host": "this host"}
+    now = datetime.now(timezone.utc)
+    if given.output:
+        _, files = faces_site.site([said], now)
+        write(given.output, files)
+    judged = judge(said, now)
+    code = IntegrityError.exit_code if any(not one.good for one in judged.records) else 0
+    result = {"overdue": [one.name for one in judged.overdue], "records": [_summary(one) for one in records]}
+    shown = _lines(judged)
+    return code, result, [*shown, f"written to {given.output}"] if given.output else shown
+
+
+def review(config: Config, given: argparse.Namespace, log: Any) -> Answer:
+    kept = evidence_review.review(
+        config, given.id, finding=given.finding, owner=given.owner, due=given.due, by=given.sign_off, note=given.note,
+        now=datetime.now(timezone.utc),
+    )  # fmt: skip
+    log(f"{given.id}: {'signed off by ' + given.sign_off if given.sign_off else 'a finding was added'}")
+    findings = [f"finding  {one['what']} ({one['owner']}, {one['due']})" for one in kept.record["findings"]]
+    signed = kept.record["sign_off"]
+    shown = [*findings, f"signed off by {signed['by']}" if signed else "not signed off yet"]
+    return 0, kept.record, [words.terminal(one) for one in shown]
+
+
+def write(folder: Path, files: Mapping[str, bytes]) -> list[str]:
+    """Put the files there that differ, readable by their owner alone. Returns which; removes nothing."""
+    changed = differing(folder, files)
+    for name in changed:
+        path = folder / name
+        with explained("write the report", path):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            partial = path.with_name(f".{path.name}.partial")
+            partial.unlink(missing_ok=True)
+            filesystem.write(path, files[name], partial)
+    return changed
+
+
+def differing(folder: Path, files: Mapping[str, bytes]) -> list[str]:
+    with explained("write the report", folder):
+        return sorted(
+            name for name, data in files.items()
+            if not (folder / name).is_file() or (folder / name).read_bytes() != data
+        )  # fmt: skip
+
+
+def _checked(config: Config, kept: Kept, allowed_signers: str) -> Kept:
+    if not allowed_signers or not kept.record:
+        return kept
+    said = signature.check(store.folder(config) / f"{kept.id}.json", allowed_signers)
+    return replace(kept, signature=said, problem=kept.problem or (said if said.startswith(signature.BAD) else ""))
+
+
+def _one(kept: Kept, form: str) -> Answer:
+    if not kept.record:
+        raise IntegrityError("read the evidence", kept.id, kept.problem, "Keep it for inquiry; it proves nothing.")
+    known = {"problem": kept.problem, "signature": kept.signature, "sha256": kept.sha256}
+    code = IntegrityError.exit_code if kept.problem else 0
+    if form != "text":
+        return code, kept.record, [faces_site.face(form, kept.record, **known).rstrip("\n")]
+    shown = [words.terminal(one) for one in record.lines(kept.record)]
+    shown += [f"signature: {kept.signature}"]
+    return code, kept.record, [*shown, f"NO EVIDENCE: {kept.problem}"] if kept.problem else shown
+
+
+def _summary(kept: Kept) -> dict[str, Any]:
+    keys = ("kind", "scenario", "recorded_at", "verdict", "seconds", "target_seconds")
+    known = {key: kept.record.get(key) for key in keys}
+    return {"id": kept.id, "problem": kept.problem, "signature": kept.signature, **known}
+
+
+def _lines(judged: Stack) -> list[str]:
+    shown = []
+    for one in judged.records:
+        if not one.shown:
+            shown.append(f"NO EVIDENCE       {one.id}: {one.problem}")
+            continue
+        body = one.body
+        verdict = body["verdict"] if one.good else "NO EVIDENCE"
+        allowed = f" of {words.duration(body['target_seconds'])}" if body["target_seconds"] else ""
+        tail = f"  {one.problem}" if one.problem else ""
+        took = f"{words.duration(body['seconds'])}{allowed}"
+        shown.append(f"{verdict:<16}  {one.id}  {words.kind(body)}  {took}  {one.signature}{tail}")
+    for duty in judged.duties:
+        when = f"last passed {duty.last:%Y-%m-%d}" if duty.last else "never passed"
+        shown.append(f"{'due' if duty.state == OK else duty.state:<16}  {duty.name}: {when}, every {duty.days} days")
+    return [words.terminal(one) for one in shown] or ["there is no record"]

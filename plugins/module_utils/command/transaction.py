@@ -1,0 +1,70 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""`lifeboat transaction`: make the business transactions, keep a ledger of them, or compare one with what is there."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..base import show as base_show
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
+from ..base.errors import LifeboatError, UnverifiedError, UsageError
+from ..drill import ledger
+from ..drill import transaction as drill_transaction
+from ..settings.config import Config
+
+_CODES = {PASS: 0, COULD_NOT_VERIFY: 3, FAIL: 6}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--ledger", type=Path, metavar="FILE", help="go on until stopped, and note what was acknowledged")
+    what.add_argument("--compare", type=Path, metavar="FILE", help="say what of a ledger is there, and what is lost")
+    what.add_argument(
+        "--remove", type=Path, metavar="FILE", help="take away what a ledger's writer wrote, after a drill"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=ledger.LONGEST, help="with --ledger: stop after so long (default: %(default)s)"
+    )
+
+
+def transaction_once(config: Config) -> list[Check]:
+    found = []
+    for one in config.drill.transactions:
+        token = drill_transaction.new_token()
+        try:
+            state = drill_transaction.read(config, one, token, drill_transaction.write(config, one, token))
+            good = state == drill_transaction.PRESENT
+            words = "written and read back" if good else f"written, and {state} when it was read"
+            found.append(Check(one.name, PASS if good else FAIL, words))
+        except UnverifiedError as exc:
+            found.append(Check(one.name, COULD_NOT_VERIFY, str(exc)))
+        except LifeboatError as exc:
+            found.append(Check(one.name, FAIL, str(exc)))
+    return found
+
+
+def run(loaded: Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
+    del log
+    if not loaded.drill.transactions:
+        raise UsageError(
+            "make a business transaction", loaded.stack, "lifeboat_drill.transactions is empty",
+            "Name what a user writes and reads back, and deploy.",
+        )  # fmt: skip
+    if arguments.ledger:
+        counts = ledger.keep(loaded, arguments.ledger, seconds=arguments.seconds)
+        return 0, counts, [f"{counts['acknowledged']} acknowledged, {counts['errors']} failed: {arguments.ledger}"]
+    if arguments.compare:
+        found = ledger.compare(loaded, arguments.compare)
+        shown = [f"{key.replace('_', ' '):<14} {value}" for key, value in found.items() if value is not None]
+        return (_CODES[FAIL] if found["lost"] else 0), found, shown
+    if arguments.remove:
+        gone, there = ledger.remove(loaded, arguments.remove)
+        return 0, {"removed": gone, "writes": there}, [f"{gone} of {there} writes removed"]
+    checks = transaction_once(loaded)
+    shown = base_show.checks([one.as_dict() for one in checks])
+    return _CODES[verdict(checks)], {"checks": [one.as_dict() for one in checks]}, [*shown, verdict(checks)]

@@ -1,0 +1,318 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Take a backup of what rebuilds the stack: files, secrets (sealed by age), images, git mirrors, the built site.
+
+config.tar.gz        files that may be read by whoever reads backups
+secrets.tar.gz.age   those that may not, and only where there are recipients
+secrets.json.age     what is in it, with hashes; files.json has the same without them, as a hash can be guessed at
+files.json           every file of both, and of the site
+images.tar.gz, site.tar.gz, git/<name>.bundle    the large parts, only where they differ from an earlier backup's
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import io
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any, Callable
+
+from ..base import filesystem, pipeline
+from ..base.errors import LifeboatError, LockedError, NotFoundError
+from ..base.text import human
+from ..base.version import VERSION
+from ..database.dump import STALE
+from ..repository import catalog, repositories
+from ..repository.base import Repository
+from ..repository.checksums import measure
+from ..repository.manifest import VERSION as SCHEMA_VERSION
+from ..repository.manifest import Artefact, Manifest
+from ..settings import config as configuration
+from ..settings.config import Config
+from ..stack import files as stack_files
+from ..stack import runtime
+from ..stack.compose import ComposeRuntime
+from ..tools import age, tar
+from ..tools.tar import Entry, Packer, shown
+from . import parts
+from .parts import GIT, IMAGES, SITE, Part
+from .restore import LISTING, PLAIN, SCHEMA, SECRET_LIST, SECRETS, SECRETS_LIMIT
+
+Log = Callable[[str], None]
+# While it exists the stack's files may be half placed: they must never become the newest good backup.
+RECOVERING_CONFIG = "recovering_config"
+CRON = "/etc/cron.d"
+_SNIFFED = 1 << 20
+_SECRET_NAMES = (
+    ".env", ".env.*", "*.env", "*.key", "*.p12", "*.pfx", "*.jks", "*.kdbx", "id_rsa*", "id_ed25519*", "id_ecdsa*",
+    "*.secrets.json", "*.secret", ".pgpass", ".netrc", ".git-credentials", ".htpasswd",
+)  # fmt: skip
+_SECRET_WORDS = (b"PRIVATE KEY-----", b"AGE-SECRET-KEY-1", b"BEGIN AGE ENCRYPTED FILE")
+_SHORT = 8  # a shorter secret of ours is found in anything
+
+
+@dataclass
+class _Wanted:
+    """What is to be packed. bare: directories of which only owner and mode are kept. compose: what Compose is given."""
+
+    compose: list[str] = field(default_factory=list)
+    plain: list[str] = field(default_factory=list)
+    secret: list[str] = field(default_factory=list)
+    bare: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def take(config: Config, *, log: Log, directory: Path = configuration.DIRECTORY) -> Manifest:
+    """Take one backup of the stack's configuration and publish it. The caller holds the stack's lock.
+
+    Raises LifeboatError; whatever fails, nothing is published and earlier backups stay as they were. A file that could
+    not be read stops nothing: the manifest names it, and `lifeboat status` fails.
+    """
+    if (config.state / RECOVERING_CONFIG).exists():
+        raise LockedError(
+            "start a backup", config.stack,
+            f"a recovery has begun and not ended ({config.state / RECOVERING_CONFIG})",
+            "Finish it. If the stack's files are right as they are, remove that file.",
+        )  # fmt: skip
+    started, taken_at = time.monotonic(), datetime.now(timezone.utc)
+    repo = repositories.from_settings(config.repository, config.secrets)
+    repo.check(writable=True)
+    repo.sweep(older_than=STALE, now=taken_at)
+    stack = runtime.connect(config)
+    wanted = _wanted(config, stack, directory)
+    earlier = catalog.entries(repo, "config", config.stack)
+    identity = catalog.free_id(repo, "config", taken_at)
+    with repo.stage("config", identity) as staging, filesystem.explained("write the backup", staging.path):
+        work = _Work(config, repo, earlier, identity, staging.path, log)
+        details = work.files(wanted)
+        details["images"] = work.images(stack)
+        for one in config.config.repositories:
+            work.git(one)
+        work.site()
+        work.listing()
+        manifest = Manifest(
+            id=identity,
+            component="config",
+            stack=config.stack,
+            taken_at=taken_at,
+            finished_at=datetime.now(timezone.utc),
+            artefacts=tuple(sorted(work.artefacts, key=lambda one: one.name)),
+            tool={"lifeboat": VERSION},
+            details={
+                "host": socket.gethostname(),
+                **details,
+                "site": work.site_facts,
+                "parts": {name: part.as_dict() for name, part in work.parts.items()},
+                "notes": wanted.notes,
+                "seconds": round(time.monotonic() - started, 2),
+            },
+        )
+        staging.publish(manifest.to_bytes())
+    log(f"{identity}: published, {human(manifest.size)} in {manifest.details['seconds']} s")
+    return manifest
+
+
+def _wanted(config: Config, stack: runtime.Runtime, directory: Path) -> _Wanted:
+    """What Lifeboat finds by itself, then what the operator names."""
+    found = _Wanted()
+    if isinstance(stack, ComposeRuntime):
+        project = stack_files.find(config, stack)
+        found.compose = project.compose
+        found.plain += [*project.compose, *project.plain]
+        found.secret += project.secret
+        found.bare += sorted({str(Path(one).parent) for one in project.compose})
+        found.notes += [f"{shown(one)} is mounted and not in this backup" for one in project.data]
+    own = directory / f"{config.stack}.json"
+    cron = Path(CRON) / f"lifeboat-{config.stack.replace('.', '_')}"
+    found.plain += [str(one) for one in (own, cron) if one.exists()]
+    secrets = directory / f"{config.stack}.secrets.json"
+    found.secret += [str(secrets)] if secrets.exists() else []
+    found.plain += config.config.files
+    found.secret += config.config.secret_files
+    return found
+
+
+class _Work:
+    """One backup in the making: what was written so far."""
+
+    def __init__(
+        self, config: Config, repo: Repository, earlier: Sequence[catalog.Entry], identity: str, folder: Path, log: Log
+    ) -> None:
+        self.artefacts: list[Artefact] = []
+        self.parts: dict[str, Part] = {}
+        self.site_facts: dict[str, Any] = {}
+        self._entries: dict[str, Entry] = {}
+        self._config, self._repo, self._earlier = config, repo, earlier
+        self._identity, self._folder, self._log = identity, folder, log
+        # What a backup must not swallow: the backups.
+        self._never = {str(config.state), *([str(config.repository["path"])] if "path" in config.repository else [])}
+        self._never = {os.path.realpath(one) for one in self._never}
+
+    def files(self, wanted: _Wanted) -> dict[str, Any]:
+        """Pack the plain and the secret files. A named secret below a named directory is taken for a secret only."""
+        config = self._config.config
+        limit = config.limit_mb << 20
+        secret_paths = {tar.followed(one)[0] for one in wanted.secret}
+        with filesystem.create(self._folder / PLAIN) as raw:
+            writer = pipeline.HashingWriter(raw)
+            with Packer(
+                writer,  # type: ignore[arg-type]
+                limit=limit, exclude={*self._never, *secret_paths}, keep_out=self._looks_secret(wanted),
+            ) as plain:  # fmt: skip
+                for one in wanted.bare:
+                    plain.add(one, content=False)
+                for one in dict.fromkeys(wanted.plain):
+                    plain.add(one)
+        self._kept(PLAIN, writer)
+        self._list(plain.packed.entries, PLAIN)
+        found = dict.fromkeys([*wanted.secret, *plain.packed.withheld])
+        packed, left = plain.packed, list(found)
+        for path in plain.packed.withheld:
+            self._log(f"{self._identity}: {shown(path)} looks like a secret and is treated as one")
+        if config.recipients:
+            packed, left = self._secrets(list(found)), []
+        elif left:
+            self._log(f"{self._identity}: no recipient is configured: {len(left)} secret files are left out")
+        return {
+            "files": len(plain.packed.entries),
+            "bytes": plain.packed.size,
+            "secrets": 0 if left else sum(one.secret and one.type == tar.FILE for one in self._entries.values()),
+            "recipients": list(config.recipients),
+            "left_out": sorted(map(shown, left)),
+            "skipped": {shown(path): why for path, why in {**plain.packed.skipped, **packed.skipped}.items()},
+            "torn": sorted(map(shown, {*plain.packed.torn, *packed.torn})),
+            "compose_files": wanted.compose,
+        }
+
+    def _secrets(self, paths: Sequence[str]) -> tar.Packed:
+        """Packed in memory and sealed on its way to the disk."""
+        buffer = io.BytesIO()
+        with Packer(
+            buffer, limit=SECRETS_LIMIT, in_memory=True, exclude=self._never, known=self._entries
+        ) as packer:  # fmt: skip
+            for one in paths:
+                packer.add(one)
+        self._list(packer.packed.entries, SECRETS, secret=True)
+        listed = _listing(entry for entry in self._entries.values() if entry.archive == SECRETS)
+        for name, data in ((SECRETS, buffer.getvalue()), (SECRET_LIST, listed)):
+            with filesystem.create(self._folder / name) as raw:
+                writer = pipeline.HashingWriter(raw)
+                age.encrypt(
+                    io.BytesIO(data), self._config.config.recipients, writer, subject=f"{self._identity}/{name}"
+                )
+            self._kept(name, writer)
+        return packer.packed
+
+    def _looks_secret(self, wanted: _Wanted) -> tar.KeepOut:
+        """Is a file a secret that nobody named as one? Compose files are what the operator wrote them to be."""
+        plainly = {tar.followed(one)[0] for one in wanted.plain if one.endswith((".yml", ".yaml"))}
+        # Access keys are names, not secrets: `lifeboat` is one that many files hold.
+        ours = [value for name, value in self._config.secrets.items() if not name.endswith("_access_key")]
+        planted = [value.encode() for value in ours if len(value) >= _SHORT]
+
+        def judge(path: str, content: IO[bytes]) -> bool:
+            name = os.path.basename(path)
+            if path in plainly or name.endswith((".example", ".sample", ".template", ".dist")):
+                return False
+            if any(fnmatch.fnmatch(name, one) for one in _SECRET_NAMES) and not name.endswith(".pub"):
+                return True
+            head = content.read(_SNIFFED)
+            return any(one in head for one in (*_SECRET_WORDS, *planted))
+
+        return judge
+
+    def images(self, stack: runtime.Runtime) -> dict[str, dict[str, str]]:
+        used = parts.images_in_use(stack)
+        if self._config.config.images == "archive" and used:
+            target = self._folder / parts.NAMES[IMAGES]
+
+            def make() -> Artefact:
+                self._log(f"{self._identity}: saving {len(used)} services' images")
+                return parts.save_images(used, target, self._config.timeout)
+
+            self._part(IMAGES, parts.images_key(used), make)
+        return used
+
+    def git(self, one: configuration.GitRepository) -> None:
+        name = f"{GIT}{one.name}"
+        refs = parts.git_heads(one, self._config)
+        if not refs:
+            raise NotFoundError(
+                "bundle the git repository", one.name, "it has no commit yet",
+                "Take it out of lifeboat_config.repositories until it has.",
+            )  # fmt: skip
+        target = self._folder / parts.artefact_name(name)
+
+        def make() -> Artefact:
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            with TemporaryDirectory(prefix="lifeboat-git-") as scratch:
+                made = parts.bundle(one, self._config, target, Path(scratch))
+            parts.bundle_heads(target)
+            return made
+
+        self._part(name, parts.git_key(refs), make)
+
+    def site(self) -> None:
+        """The built frontend. Its key is what it consists of, so it is packed to know it."""
+        root = self._config.config.site_directory
+        if not root:
+            return
+        name = parts.NAMES[SITE]
+        target = self._folder / name
+        with filesystem.create(target) as raw:
+            writer = pipeline.HashingWriter(raw)
+            with Packer(
+                writer,  # type: ignore[arg-type]
+                limit=self._config.config.limit_mb << 20, exclude=self._never, known=self._entries,
+            ) as packer:  # fmt: skip
+                packer.add(root)
+        if not any(one.type == tar.FILE for one in packer.packed.entries.values()) or packer.packed.skipped:
+            why = "; ".join(f"{shown(path)}: {words}" for path, words in packer.packed.skipped.items())
+            why = why or "there is no file"
+            raise LifeboatError("back up the built site", root, why, "Correct lifeboat_config.site_directory.")
+        self._list(packer.packed.entries, name)
+        commit = parts.site_commit(self._config)
+        self.site_facts = {"directory": root, "commit": commit, "files": len(packer.packed.entries)}
+        plain = [one.same for _, one in sorted(packer.packed.entries.items())]
+        key = hashlib.sha256(json.dumps([commit, plain]).encode()).hexdigest()
+        self._part(SITE, key, lambda: Artefact(name, writer.size, writer.sha256))
+        if self.parts[SITE].backup != self._identity:
+            target.unlink()
+
+    def listing(self) -> None:
+        open_ = [replace(one, sha256="") if one.secret else one for one in self._entries.values()]
+        with filesystem.create(self._folder / LISTING) as raw:
+            raw.write(_listing(open_))
+        self.artefacts.append(measure(self._folder / LISTING, LISTING))
+
+    def _part(self, name: str, key: str, make: Callable[[], Artefact]) -> None:
+        held = parts.holder(self._earlier, name, key)
+        if held is None:
+            made = make()
+            held = Part(self._identity, made.name, key, made.size, made.sha256)
+            self.artefacts.append(made)
+        else:
+            self._log(f"{self._identity}: {name} is as in {held.backup}")
+        self.parts[name] = held
+
+    def _list(self, entries: dict[str, Entry], name: str, *, secret: bool = False) -> None:
+        self._entries.update({path: replace(one, archive=name, secret=secret) for path, one in entries.items()})
+
+    def _kept(self, name: str, writer: pipeline.HashingWriter) -> None:
+        self.artefacts.append(Artefact(name, writer.size, writer.sha256))
+
+
+def _listing(entries: Iterable[Entry]) -> bytes:
+    files = [one.as_dict() for one in sorted(entries, key=lambda one: one.path)]
+    body = {"schema": SCHEMA, "version": list(SCHEMA_VERSION), "files": files}
+    return (json.dumps(body, indent=1) + "\n").encode()  # in ASCII: a name need not be UTF-8

@@ -1,0 +1,259 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The large parts of a config backup: images, git mirrors, the built site. Each is kept once while it is the same.
+
+A part has a `key`, which says what it is of. Where the newest good backup that holds the part has the same key, the new
+one names that backup instead of keeping the bytes again, and retention holds it for as long as something refers to it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any, Callable, Optional
+
+from ..base import filesystem, pipeline
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UnverifiedError
+from ..base.pipeline import Command
+from ..repository import catalog
+from ..repository.base import Repository
+from ..repository.manifest import Artefact, Manifest
+from ..settings.config import Config, GitRepository
+from ..stack.service import Runtime
+
+Log = Callable[[str], None]
+IMAGES, SITE, GIT = "images", "site", "git/"
+NAMES = {IMAGES: "images.tar.gz", SITE: "site.tar.gz"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """backup: the config backup that holds the artefact. size, sha256: the artefact's own."""
+
+    backup: str
+    artefact: str
+    key: str
+    size: int
+    sha256: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def artefact_name(part: str) -> str:
+    return NAMES.get(part) or f"{part}.bundle"
+
+
+def of(manifest: Manifest) -> dict[str, Part]:
+    """The parts that a backup has, its own and those that it refers to."""
+    return {str(name): Part(**one) for name, one in (manifest.details.get("parts") or {}).items()}
+
+
+def holder(found: Sequence[catalog.Entry], name: str, key: str) -> Optional[Part]:
+    """The newest good backup's own part of that name, if it is of the same key."""
+    for one in reversed(found):
+        if one.good and one.manifest:
+            part = of(one.manifest).get(name)
+            if part and part.backup == one.id:
+                return part if part.key == key else None
+    return None
+
+
+def problem(repo: Repository, part: Part) -> str:
+    """Why a part that another backup holds cannot be had from there; empty where it can, as far as a look tells."""
+    one = catalog.entry(repo, "config", part.backup)
+    if one.manifest is None:
+        return f"{part.backup}: {one.problem}"
+    wanted = Artefact(part.artefact, part.size, part.sha256)
+    if wanted not in one.manifest.artefacts:
+        return f"{part.backup} has another {part.artefact}"
+    had = repo.files("config", part.backup).get(part.artefact)
+    return "" if had == part.size else f"{part.backup}: {part.artefact} is missing or has another size"
+
+
+@contextmanager
+def opened(repo: Repository, manifest: Manifest, name: str) -> Iterator[IO[bytes]]:
+    """The bytes of a part, wherever they are kept; checked when they were read to their end."""
+    part = of(manifest).get(name)
+    if part is None:
+        raise NotFoundError("read from the config backup", manifest.id, f"it has no {name}", "Choose another.")
+    wrong = problem(repo, part)
+    if wrong:
+        raise IntegrityError("read from the config backup", manifest.id, wrong, "Choose another (lifeboat list).")
+    with repo.open("config", part.backup, part.artefact) as stream:
+        yield stream
+
+
+def fetch(repo: Repository, manifest: Manifest, name: str, target: Path) -> None:
+    """A part as a new file, compared with what was written."""
+    part = of(manifest).get(name)
+    with opened(repo, manifest, name) as stream, filesystem.explained("fetch", target):
+        assert part is not None
+        with filesystem.create(target) as file:
+            writer = pipeline.HashingWriter(file)
+            while data := stream.read(filesystem.CHUNK):
+                writer.write(data)
+    if (writer.size, writer.sha256) != (part.size, part.sha256):
+        target.unlink()
+        raise IntegrityError("fetch", f"{part.backup}/{part.artefact}", "it is not what was written", "Choose another.")
+
+
+# Images.
+
+
+def images_in_use(runtime: Runtime) -> dict[str, dict[str, str]]:
+    """Service -> {reference, id, digest}: by which name it was started, and what that was."""
+    found = {}
+    for service, digest in runtime.images().items():
+        state = runtime.state(service)
+        found[service] = {"reference": state.image, "id": state.image_id, "digest": digest}
+    return found
+
+
+def images_nowhere(used: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Services whose image no registry is known to have: runtime.images() then falls back on the engine's own id."""
+    return sorted(
+        name for name, one in used.items() if one["digest"] == f"{one['reference'].partition('@')[0]}@{one['id']}"
+    )
+
+
+def images_key(used: Mapping[str, Mapping[str, str]]) -> str:
+    named = sorted({(one["id"], one["reference"]) for one in used.values()})
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+
+
+def save_images(used: Mapping[str, Mapping[str, str]], target: Path, timeout: float) -> Artefact:
+    """`docker save`, compressed on the way. By name where the name still means that image: a load brings it back."""
+    wanted = []
+    for reference, identity in sorted({(one["reference"], one["id"]) for one in used.values()}):
+        status, out, _ = pipeline.probe(Command(["docker", "image", "inspect", "--format", "{{.Id}}", reference]))
+        wanted.append(reference if status == 0 and out.strip() == identity and "@" not in reference else identity)
+    with filesystem.create(target) as file:
+        writer = pipeline.HashingWriter(file)
+        pipeline.run(
+            [Command(["docker", "save", *sorted(set(wanted))]), Command(["gzip", "-1", "-n"])],
+            attempted="save the images",
+            subject=", ".join(wanted),
+            sink=writer,
+            timeout=timeout,
+            remedy="Set lifeboat_config.images to digests where a registry has them all.",
+        )
+    return Artefact(target.name, writer.size, writer.sha256)
+
+
+# Git repositories.
+
+
+def git(one: GitRepository, config: Config, *words: str) -> Command:
+    """git that asks nobody. A token goes by the environment, to that one host only; a local repository is read with
+    its owner's rights, because its own configuration can run programs."""
+    env = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes", "GIT_CONFIG_NOSYSTEM": "1"}
+    token = config.secrets.get(f"git_token_{one.name}", "")
+    if token and one.url.startswith("https://"):
+        host = "/".join(one.url.split("/")[:3])
+        basic = base64.b64encode(f"{one.user}:{token}".encode()).decode()
+        env |= {
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": f"http.{host}/.extraHeader",
+            "GIT_CONFIG_VALUE_0": f"Authorization: Basic {basic}",
+        }
+    argv = ["git", *words]
+    if one.path and os.geteuid() == 0:
+        with filesystem.explained("read the git repository", one.path):
+            owner = Path(one.path).stat()
+        if owner.st_uid:
+            env["HOME"] = "/nonexistent"
+            argv = ["setpriv", f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups", "--", *argv]
+    return Command(argv, env)
+
+
+def git_heads(one: GitRepository, config: Config) -> str:
+    """Every ref and what it points to, as the repository says now; empty where there is none yet."""
+    text = pipeline.output(
+        git(one, config, "ls-remote", "--", one.url or one.path),
+        attempted="ask the git repository",
+        subject=one.name,
+        timeout=120,
+        remedy=f"Set the secret git_token_{one.name} where it is private, and see that this host reaches it.",
+    )
+    return heads(text)
+
+
+def heads(text: str) -> str:
+    """`ls-remote` and `bundle list-heads` in one form. Peeled tags are the former's only."""
+    lines = (line.split() for line in text.splitlines())
+    return "\n".join(sorted(f"{one[0]} {one[1]}" for one in lines if len(one) == 2 and not one[1].endswith("^{}")))
+
+
+def git_key(heads_: str) -> str:
+    return hashlib.sha256(heads_.encode()).hexdigest()
+
+
+def bundle(one: GitRepository, config: Config, target: Path, scratch: Path) -> Artefact:
+    """All refs of a repository in one file that git clones from. A remote one by way of a mirror clone."""
+    place = one.path
+    if one.url:
+        place = str(scratch / "mirror.git")
+        pipeline.run(
+            [git(one, config, "clone", "--quiet", "--mirror", "--", one.url, place)],
+            attempted="mirror the git repository",
+            subject=one.name,
+            timeout=config.timeout,
+        )
+    with filesystem.create(target) as file:
+        writer = pipeline.HashingWriter(file)
+        pipeline.run(
+            [git(one, config, "-C", place, "bundle", "create", "--quiet", "-", "--all")],
+            attempted="bundle the git repository",
+            subject=one.name,
+            sink=writer,
+            timeout=config.timeout,
+        )
+    return Artefact(f"git/{target.name}", writer.size, writer.sha256)
+
+
+def bundle_heads(path: Path, *, timeout: float = 600) -> str:
+    """The refs of a bundle that is whole and needs nothing that it does not hold.
+
+    `git bundle verify` reads the header only and calls a bundle that was cut "okay"; unbundling reads every byte.
+    """
+    with TemporaryDirectory(prefix="lifeboat-git-") as empty:
+        environment = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
+
+        def git_(*words: str) -> str:
+            command = Command(["git", *words], environment)
+            return pipeline.output(command, attempted="verify the git bundle", subject=path.name, timeout=timeout)
+
+        try:
+            git_("init", "--quiet", "--bare", empty)
+            git_("-C", empty, "bundle", "verify", "--quiet", str(path))
+            git_("-C", empty, "bundle", "unbundle", str(path))
+            return heads(git_("-C", empty, "bundle", "list-heads", str(path)))
+        except LifeboatError as exc:
+            if exc.cause.startswith("git: No such file"):
+                raise UnverifiedError(exc.attempted, exc.subject, "git is not installed", "Install git.") from exc
+            raise IntegrityError(exc.attempted, exc.subject, exc.cause, "Choose another backup.") from exc
+
+
+# The built site.
+
+
+def site_commit(config: Config) -> str:
+    """What the site was built of, as the operator says or the first word of the file named; empty where unknown."""
+    if config.config.site_commit or not config.config.site_commit_file:
+        return config.config.site_commit
+    try:
+        with Path(config.config.site_commit_file).open(encoding="utf-8") as file:
+            words = file.read(200).split()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return words[0] if words else ""

@@ -1,0 +1,181 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Prove a config backup beyond its checksums.
+
+archive: every archive is read to its end and is what the listing says; every git bundle is whole; what is sealed has
+the header of an age file for as many recipients as the manifest names. restore: it is unpacked, bundles are cloned,
+and Compose reads the project from what was unpacked. Whether the escrowed key opens what is sealed only
+`lifeboat escrow` can tell: no key is here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Callable
+
+from ..base import filesystem, pipeline
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
+from ..base.errors import LifeboatError
+from ..base.pipeline import Command
+from ..repository.base import Repository
+from ..repository.manifest import Manifest
+from ..settings.config import Config
+from ..tools import age, tar
+from ..tools.tar import Entry
+from . import parts as configuration_parts
+from . import restore
+from .parts import GIT, IMAGES, NAMES, SITE, Part
+from .restore import PLAIN, SECRET_LIST, SECRETS, Extracted
+
+Log = Callable[[str], None]
+
+
+def levels(config: Config, repo: Repository, manifest: Manifest, level: str, log: Log) -> Iterator[Check]:
+    """The checks of `archive`, and of `restore` where asked for, which is not begun when the former failed."""
+    log(f"{manifest.id}: reading the archives back")
+    found = []
+    for check in _archive(repo, manifest):
+        yield check
+        found.append(check)
+    if level == "restore" and all(one.result == PASS for one in found):
+        yield from _restored(config, repo, manifest, log)
+
+
+def _archive(repo: Repository, manifest: Manifest) -> Iterator[Check]:
+    listed = restore.listing(repo, manifest.id)
+    parts = configuration_parts.of(manifest)
+    for part in parts.values():
+        if part.backup != manifest.id:
+            yield held_elsewhere(repo, part)
+    with repo.open("config", manifest.id, PLAIN) as stream:
+        yield _tar(listed, manifest, PLAIN, stream)
+    if SITE in parts:
+        with configuration_parts.opened(repo, manifest, SITE) as stream:
+            yield _tar(listed, manifest, NAMES[SITE], stream)
+    if IMAGES in parts and parts[IMAGES].backup == manifest.id:
+        yield _images(repo, manifest)
+    for name in parts:
+        if name.startswith(GIT):
+            yield _bundle(repo, manifest, name, parts[name])
+    yield _sealed(repo, manifest)
+
+
+def _tar(listed: Mapping[str, Entry], manifest: Manifest, name: str, stream: IO[bytes]) -> Check:
+    wanted = {path: entry for path, entry in listed.items() if entry.archive == name}
+    read = tar.read(stream, f"{manifest.id}/{name}")
+    return compared(f"archive {name}", tar.differences(read, wanted, name), f"{len(wanted)} files, as listed")
+
+
+def held_elsewhere(repo: Repository, part: Part) -> Check:
+    """A part that an earlier backup keeps is this one's too: it must be there, every byte of it."""
+    name = f"part {part.artefact}"
+    wrong = configuration_parts.problem(repo, part)
+    if wrong:
+        return Check(name, FAIL, wrong)
+    digest = hashlib.sha256()
+    with repo.open("config", part.backup, part.artefact) as stream:
+        while data := stream.read(filesystem.CHUNK):
+            digest.update(data)
+    other = (
+        [] if digest.hexdigest() == part.sha256 else [f"{part.backup}: it has another SHA-256 than when it was written"]
+    )
+    return compared(name, other, f"held by {part.backup}, {part.size} bytes")
+
+
+def _images(repo: Repository, manifest: Manifest) -> Check:
+    """`docker save` writes a tar of plain files, its manifest.json among them."""
+    name = NAMES[IMAGES]
+    with configuration_parts.opened(repo, manifest, IMAGES) as stream:
+        read = tar.read(stream, f"{manifest.id}/{name}")
+    lacks = [] if "/manifest.json" in read else ["there is no manifest.json of docker save in it"]
+    return compared(f"archive {name}", lacks, f"{len(read)} files, read to the end")
+
+
+def _bundle(repo: Repository, manifest: Manifest, name: str, part: Part) -> Check:
+    with TemporaryDirectory(prefix="lifeboat-verify-") as scratch:
+        path = Path(scratch) / "one.bundle"
+        configuration_parts.fetch(repo, manifest, name, path)
+        heads = configuration_parts.bundle_heads(path)
+    wrong = [] if configuration_parts.git_key(heads) == part.key else ["its refs are not those of when it was made"]
+    return compared(f"bundle {name}", wrong, f"whole, {len(heads.splitlines())} refs")
+
+
+def _sealed(repo: Repository, manifest: Manifest) -> Check:
+    """Only what can be known without the key."""
+    details = manifest.details
+    left = details.get("left_out") or ()
+    if left:
+        return Check("secrets", COULD_NOT_VERIFY, f"left out, as no recipient was configured: {', '.join(left[:4])}")
+    recipients = list(details.get("recipients") or ())
+    if not recipients:
+        return Check("secrets", PASS, "there are none to keep")
+    wrong = []
+    for name in (SECRETS, SECRET_LIST):
+        with repo.open("config", manifest.id, name) as stream:
+            kinds = age.stanzas(stream, f"{manifest.id}/{name}")
+        if len(kinds) != len(recipients):
+            wrong.append(f"{name} is sealed for {len(kinds)} recipients, the manifest names {len(recipients)}")
+    words = f"sealed for {len(recipients)} recipients; `lifeboat escrow` proves that the key opens it"
+    return compared("secrets", wrong, words)
+
+
+def _restored(config: Config, repo: Repository, manifest: Manifest, log: Log) -> Iterator[Check]:
+    with TemporaryDirectory(prefix="lifeboat-verify-") as scratch:
+        try:
+            out = restore.extract(repo, manifest.id, Path(scratch) / "files", log=log)
+        except LifeboatError as exc:
+            yield Check("restore", FAIL, exc.cause)
+            return
+        there = len(out.entries) - len(out.missing)
+        yield Check("restore", PASS, f"{there} files unpacked and compared; {len(out.missing)} are sealed")
+        for name in configuration_parts.of(manifest):
+            if name.startswith(GIT):
+                yield _cloned(config, repo, manifest, name, Path(scratch))
+        if manifest.details.get("compose_files"):
+            yield _parsed(config, manifest, out)
+
+
+def _cloned(config: Config, repo: Repository, manifest: Manifest, name: str, scratch: Path) -> Check:
+    path, clone = scratch / "one.bundle", scratch / "clone.git"
+    configuration_parts.fetch(repo, manifest, name, path)
+    try:
+        pipeline.output(
+            Command(["git", "clone", "--quiet", "--mirror", str(path), str(clone)]),
+            attempted="clone the bundle", subject=name,
+        )  # fmt: skip
+        pipeline.output(
+            Command(["git", "-C", str(clone), "fsck", "--full", "--no-dangling"]),
+            attempted="check the clone", subject=name, timeout=config.timeout,
+        )  # fmt: skip
+    except LifeboatError as exc:
+        return Check(f"clone {name}", FAIL, exc.cause)
+    finally:
+        filesystem.remove(clone)
+        filesystem.remove(path)
+    return Check(f"clone {name}", PASS, "cloned, git fsck finds it whole")
+
+
+def _parsed(config: Config, manifest: Manifest, out: Extracted) -> Check:
+    """Does Compose read the project from the backup alone? Sealed files stand in empty: only their names matter."""
+    name = "compose project"
+    for path in out.missing:
+        place = out.where(path)
+        if not place.exists() and not path.endswith("/"):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.touch()
+    files = [str(one) for one in manifest.details["compose_files"]]
+    directory = config.runtime.project_directory or str(Path(files[0]).parent)
+    words = ["docker", "compose", "--project-directory", str(out.where(directory))]
+    for one in files:
+        words += ["--file", str(out.where(one))]
+    status, _, err = pipeline.probe(Command([*words, "config", "--no-interpolate", "--quiet"]))
+    said = err.strip().splitlines()
+    if status in (124, 126, 127) or "is not a docker command" in err:
+        return Check(name, COULD_NOT_VERIFY, said[-1] if said else f"docker ended with {status}")
+    wrong = [] if status == 0 else [(said[-1] if said else f"exit {status}").replace(str(out.root), "")]
+    return compared(name, wrong, f"Compose reads it from the backup alone: {', '.join(files)}")

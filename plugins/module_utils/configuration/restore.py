@@ -1,0 +1,210 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Out of a config backup: its listing, its files below a directory, its images into the engine.
+
+Nothing here touches the live stack's files: whoever recovers places them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Callable
+
+from ..base import filesystem, pipeline
+from ..base.errors import IntegrityError, LifeboatError, UsageError
+from ..base.pipeline import Command
+from ..repository.base import Repository
+from ..repository.manifest import VERSION, Manifest, parse
+from ..tools import age, tar
+from ..tools.tar import Entry
+from . import parts
+
+Log = Callable[[str], None]
+PLAIN = "config.tar.gz"
+SECRETS = "secrets.tar.gz.age"
+SECRET_LIST = "secrets.json.age"
+LISTING = "files.json"
+SCHEMA = "lifeboat.dr/files"
+SECRETS_LIMIT = 64 << 20  # they are held in memory, so that none touches a disk in the clear
+_LIST_LIMIT = 256 << 20
+_LINKS = 40
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What was unpacked. entries: path on the lost host -> what it was. missing: secret paths that were not opened."""
+
+    manifest: Manifest
+    root: Path
+    entries: Mapping[str, Entry]
+    missing: tuple[str, ...] = ()
+
+    def where(self, path: str) -> Path:
+        """Where a file of the lost host lies now; links are followed as they would be there, never out of `root`."""
+        done, rest, links = Path("/"), [one for one in path.split("/") if one], 0
+        while rest:
+            step = Path(os.path.normpath(done / rest.pop(0)))
+            here = self.root / str(step).lstrip("/")
+            if here.is_symlink():
+                links += 1
+                if links > _LINKS:
+                    raise IntegrityError("find the file", path, "too many links")
+                step = Path(os.path.normpath(done / here.readlink()))
+                done, rest = Path("/"), [*step.parts[1:], *rest]
+            else:
+                done = step
+        return self.root / str(done).lstrip("/")
+
+
+def read_manifest(repo: Repository, identity: str) -> Manifest:
+    return parse(repo.manifest("config", identity), component="config", expected_id=identity)
+
+
+def listing(repo: Repository, identity: str) -> dict[str, Entry]:
+    """Every file of the backup by its path, sorted. Of secret ones no SHA-256 is told: it could be guessed at.
+
+    Raises NotFoundError, IntegrityError.
+    """
+    manifest = read_manifest(repo, identity)
+    with repo.open("config", identity, LISTING) as stream:
+        raw = stream.read(_LIST_LIMIT)
+    return parse_listing(raw, manifest.id)
+
+
+def parse_listing(raw: bytes, subject: str) -> dict[str, Entry]:
+    """It has no seal of its own: the manifest names its hash."""
+    attempted, remedy = "read the listing", "Choose another backup (lifeboat list)."
+    try:
+        body = json.loads(raw)
+        known = (body["schema"], body["version"][0]) == (SCHEMA, VERSION[0])
+        found = {str(one["path"]): Entry.from_dict(one) for one in body["files"]}
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as exc:
+        raise IntegrityError(attempted, subject, f"a field is missing or wrong: {exc!r}", remedy) from exc
+    if not known:
+        raise UsageError(attempted, subject, "its schema is not one that this Lifeboat reads", "Upgrade Lifeboat.")
+    return dict(sorted(found.items()))
+
+
+def extract(repo: Repository, identity: str, target: Path, *, key: str = "", site: bool = True, log: Log) -> Extracted:
+    """Unpack a backup below `target`, a directory that is made or empty: `/srv/shop/compose.yml` becomes
+    `<target>/srv/shop/compose.yml`. Every file is compared with the listing.
+
+    key: the age identity as text; without it the secret files stay sealed and are told in `missing`. Raises UsageError
+    where the key is another's, IntegrityError where anything is not as it was written.
+    """
+    manifest = read_manifest(repo, identity)
+    entries = listing(repo, identity)
+    wanted = {one: {path: entry for path, entry in entries.items() if entry.archive == one} for one in (PLAIN, SECRETS)}
+    built = {path: entry for path, entry in entries.items() if entry.archive == parts.NAMES[parts.SITE]}
+    with filesystem.explained("unpack the config backup", target):
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(target.iterdir()):
+            raise UsageError("unpack the config backup", str(target), "it is not empty", "Name another directory.")
+    with repo.open("config", identity, PLAIN) as stream:
+        tar.unpack(stream, target, wanted[PLAIN], f"{identity}/{PLAIN}")
+    sealed = SECRETS in {one.name for one in manifest.artefacts}
+    if sealed and key:
+        opened = open_secrets(repo, manifest, key)
+        if {path: _told(one) for path, one in opened.entries.items()} != {
+            path: _told(one) for path, one in wanted[SECRETS].items()
+        }:
+            raise IntegrityError("unpack the config backup", identity, "the two listings of its secrets differ")
+        tar.unpack(io.BytesIO(opened.data), target, opened.entries, f"{identity}/{SECRETS}")
+        entries = {**entries, **opened.entries}
+        log(f"{identity}: {len(opened.entries)} secret files unpacked")
+    if site and built:
+        with parts.opened(repo, manifest, parts.SITE) as stream:
+            tar.unpack(stream, target, built, f"{identity}/{parts.NAMES[parts.SITE]}")
+    log(f"{identity}: unpacked into {target}")
+    left = [str(one) for one in manifest.details.get("left_out") or ()]
+    missing = left + ([] if key or not sealed else [path for path, one in entries.items() if one.secret])
+    return Extracted(manifest, target, entries, tuple(sorted(set(missing))))
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The secrets, in memory: the archive's bytes and its listing."""
+
+    data: bytes
+    entries: Mapping[str, Entry]
+
+
+def open_secrets(repo: Repository, manifest: Manifest, key: str) -> Opened:
+    """Decrypt both secret artefacts to their end."""
+    recipients = [str(one) for one in manifest.details.get("recipients") or ()]
+    with TemporaryDirectory(prefix="lifeboat-sealed-") as folder:  # age reads a file; what lies there is sealed
+        for name in (SECRET_LIST, SECRETS):
+            with repo.open("config", manifest.id, name) as source, filesystem.create(Path(folder) / name) as sink:
+                shutil.copyfileobj(source, sink, filesystem.CHUNK)
+        plain = [
+            age.decrypt_bytes(
+                Path(folder) / name,
+                key,
+                subject=f"{manifest.id}/{name}",
+                recipients=recipients,
+                limit=2 * SECRETS_LIMIT,
+            )
+            for name in (SECRET_LIST, SECRETS)
+        ]
+    return Opened(plain[1], parse_listing(plain[0], f"{manifest.id}/{SECRET_LIST}"))
+
+
+def _told(entry: Entry) -> Entry:
+    """As the open listing has a secret file."""
+    return Entry(**{**vars(entry), "sha256": ""})
+
+
+def load_images(repo: Repository, identity: str, *, log: Log, timeout: float = 3600) -> dict[str, str]:
+    """Put the backup's images into the engine under the names the services use. Returns service -> image id.
+
+    Does nothing where they are all there. Raises NotFoundError where the backup holds none (lifeboat_config.images).
+    A reference by digest (name@sha256:…) cannot be given to a loaded image: a registry must serve it.
+    """
+    manifest = read_manifest(repo, identity)
+    used = {str(name): dict(one) for name, one in (manifest.details.get("images") or {}).items()}
+    if _absent(used):
+        with parts.opened(repo, manifest, parts.IMAGES) as stream:
+            log(f"{identity}: loading images")
+            pipeline.run(
+                [Command(["docker", "load", "--quiet"])],
+                attempted="load the images",
+                subject=identity,
+                source=stream,
+                timeout=timeout,
+                remedy="Is the Docker Engine running, and is there space below /var/lib/docker?",
+            )
+    lost = sorted({one["id"] for one in used.values() if not _image_id(one["id"])})
+    if lost:
+        raise IntegrityError("load the images", identity, f"they do not hold {', '.join(lost)}", "Choose another.")
+    for reference, image in _absent(used).items():
+        pipeline.output(Command(["docker", "tag", image, reference]), attempted="name the image", subject=reference)
+    return {name: one["id"] for name, one in used.items()}
+
+
+def _absent(used: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """reference -> image id, of those that the engine does not have under that name."""
+    named = {one["reference"]: one["id"] for one in used.values() if "@" not in one["reference"]}
+    lacking = {reference: image for reference, image in named.items() if _image_id(reference) != image}
+    lacking.update(
+        {one["id"]: one["id"] for one in used.values() if "@" in one["reference"] and not _image_id(one["id"])}
+    )
+    return lacking
+
+
+def _image_id(reference: str) -> str:
+    status, out, err = pipeline.probe(Command(["docker", "image", "inspect", "--format", "{{.Id}}", reference]))
+    if status and "No such image" not in err and "no such image" not in err:
+        raise LifeboatError(
+            "ask the engine for an image", reference, err.strip() or f"docker ended with {status}",
+            "Is the Docker Engine running? `systemctl status docker`.",
+        )  # fmt: skip
+    return out.strip()

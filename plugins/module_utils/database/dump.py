@@ -1,0 +1,318 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Take a backup of a database: the dump, the globals and the fingerprint, all of one snapshot."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import socket
+import tarfile
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import IO, Any, Callable, Optional
+
+from ..base import pipeline
+from ..base.clock import parse_time
+from ..base.errors import LifeboatError, LockedError, NotFoundError, SpaceError
+from ..base.text import human
+from ..base.version import VERSION
+from ..recovery.state import RECOVERING
+from ..repository import base as repository_base
+from ..repository import catalog, repositories
+from ..repository.checksums import measure
+from ..repository.manifest import Artefact, Manifest
+from ..settings.config import Config
+from ..stack import runtime
+from . import fingerprint
+from . import server as database_server
+from .server import Server, Session, literal
+
+Log = Callable[[str], None]
+DUMP = "database.dump"
+GLOBALS = "globals.sql.gz"
+FINGERPRINT = "fingerprint.json"
+STALE = timedelta(hours=24)
+
+
+def require_database(server: Server, name: str) -> int:
+    """The database's size in bytes. Raises NotFoundError naming those there are."""
+    rows = server.execute(
+        f"SELECT to_json(pg_database_size(oid)) FROM pg_database WHERE datname = {literal(name)};",
+        database="template1",
+        attempted="find the database",
+        timeout=300,
+    )
+    if rows:
+        return int(rows[0])
+    raise NotFoundError(
+        "find the database", name, f"the server has {', '.join(server.databases())}", "Correct lifeboat_database.name."
+    )
+
+
+def take(config: Config, *, log: Log) -> Manifest:
+    """Take one backup of the stack's database and publish it. The caller holds the stack's lock.
+
+    Raises LifeboatError; whatever fails, nothing is published and earlier backups stay as they were.
+    """
+    if (config.state / RECOVERING).exists():
+        raise LockedError(
+            "start a backup",
+            config.stack,
+            f"a recovery has begun and not ended ({config.state / RECOVERING})",
+            "Finish it (lifeboat.dr.recover_database). If the database is right as it is, remove that file.",
+        )
+    repo = repositories.from_settings(config.repository, config.secrets)
+    repo.check(writable=True)
+    repo.sweep(older_than=STALE, now=datetime.now(timezone.utc))
+    stack = runtime.connect(config)
+    server = database_server.connect(config, stack, backup=True)
+    database = server.database
+    started = time.monotonic()
+    # The pool runs what costs a process in the container and does not depend on what runs beside it.
+    with ThreadPoolExecutor(4) as pool, contextlib.ExitStack() as opened:
+        swept = pool.submit(server.sweep)
+        image = pool.submit(stack.image, config.database.service)
+        try:
+            session = opened.enter_context(server.session(database))
+        except LifeboatError:
+            require_database(server, database)
+            raise
+        server.reap(session)
+        head = session.rows(_HEAD, attempted="export a snapshot")[0]
+        _require_space(config, repo, head["size"])
+        taken_at = parse_time(head["taken_at"])
+        identity = catalog.free_id(repo, "database", taken_at)
+        log(f"{identity}: dumping {database} ({human(head['size'])}) as {config.database.format}")
+        swept.result()
+        with repo.stage("database", identity) as staging, _named_errors(config):
+            artefacts, facts = _fill(pool, config, server, session, head, identity, staging.path, log)
+            manifest = Manifest(
+                id=identity,
+                component="database",
+                stack=config.stack,
+                taken_at=taken_at,
+                finished_at=datetime.now(timezone.utc),
+                artefacts=tuple(artefacts),
+                tool={"lifeboat": VERSION, "pg_dump": facts["facts"]["server_version"]},
+                details={
+                    "database": database,
+                    "format": config.database.format,
+                    "compression": compression(config, facts["facts"]["server_version_num"]),
+                    "host": socket.gethostname(),
+                    "image": image.result(),
+                    "server_version_num": facts["facts"]["server_version_num"],
+                    "superuser": facts["facts"]["superuser"],
+                    "preload": facts["facts"]["preload"] or "",
+                    "role_passwords": bool(facts["facts"]["is_superuser"]),
+                    "database_size": head["size"],
+                    "fingerprint": fingerprint.summary(facts),
+                    "seconds": round(time.monotonic() - started, 2),
+                },
+            )
+            staging.publish(manifest.to_bytes())
+    log(f"{identity}: published, {human(manifest.size)} in {manifest.details['seconds']} s")
+    return manifest
+
+
+_HEAD = """BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+SELECT jsonb_build_object('snapshot', pg_export_snapshot(), 'taken_at', clock_timestamp(),
+  'size', pg_database_size(current_database()), 'version', current_setting('server_version_num')::int,
+  'is_superuser', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user));"""
+
+
+def _fill(
+    pool: ThreadPoolExecutor,
+    config: Config,
+    server: Server,
+    session: Session,
+    head: Mapping[str, Any],
+    identity: str,
+    folder: Path,
+    log: Log,
+) -> tuple[list[Artefact], dict[str, Any]]:
+    """Write every artefact into `folder`. The fingerprint is read while pg_dump reads, from the same snapshot."""
+    reading: Future[Any] = pool.submit(fingerprint.take, session, config.database.fingerprint)
+    naming: Future[Any] = pool.submit(_globals, server, head, folder)
+    try:
+        artefacts, later = _dump(pool, config, server, head, identity, folder)
+    except BaseException:
+        with contextlib.suppress(LifeboatError):
+            server.reap()  # pg_dump outlives a killed `docker exec`; its sessions must not
+        wait((reading, naming), timeout=60)  # nobody writes into a directory that is being removed
+        raise
+    facts = reading.result()
+    log(f"{identity}: fingerprint of {len(facts['tables'])} tables taken")
+    facts["sequences"]["after"] = later.result()
+    artefacts.append(naming.result())
+    with _create(folder / FINGERPRINT) as (path, raw):
+        raw.write(json.dumps(facts, indent=1, ensure_ascii=False).encode())
+    artefacts.append(measure(path, FINGERPRINT))
+    return artefacts, facts
+
+
+def _globals(server: Server, head: Mapping[str, Any], folder: Path) -> Artefact:
+    with _create(folder / GLOBALS) as (path, raw), gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
+        words = ["--globals-only"] + ([] if head["is_superuser"] else ["--no-role-passwords"])
+        pipeline.run(
+            [server.tool("pg_dumpall", *words, database="template1")],
+            attempted="dump roles and other globals",
+            subject=server.database,
+            sink=packed,
+            timeout=300,
+        )
+    return measure(path, GLOBALS)
+
+
+def _sequences(server: Server) -> dict[str, Any]:
+    with server.session(server.database) as session:
+        return fingerprint.sequences(session)
+
+
+def compression(config: Config, server_version_num: int) -> str:
+    """What pg_dump is told. Before 16 it knows gzip only; a plain dump is gzip so that gunzip and psql suffice."""
+    wanted = config.database.compression
+    if wanted != "none" and (config.database.format == "plain" or server_version_num < 160000):
+        return wanted if wanted.startswith("gzip") else "gzip:6"
+    return wanted
+
+
+def _dump(
+    pool: ThreadPoolExecutor, config: Config, server: Server, head: Mapping[str, Any], identity: str, folder: Path
+) -> tuple[list[Artefact], Future[dict[str, Any]]]:
+    """The dump's artefacts, and where the sequences stood once pg_dump had read them."""
+    method = compression(config, head["version"])
+    level = method.partition(":")[2] or "6"
+    packing = f"--compress={method if head['version'] >= 160000 else 0 if method == 'none' else level}"
+    words = [f"--snapshot={head['snapshot']}", packing, "--lock-wait-timeout=60s", "--no-password", "--no-sync"]
+
+    def run(form: str, *more: str, sink: Optional[pipeline.Sink] = None) -> Future[dict[str, Any]]:
+        pipeline.run(
+            [server.tool("pg_dump", f"--format={form}", *words, *more, database=server.database)],
+            attempted="dump the database",
+            subject=server.database,
+            sink=sink,
+            timeout=config.timeout,
+            remedy="Earlier backups are untouched. `lifeboat.dr.status` shows them.",
+        )
+        return pool.submit(_sequences, server)
+
+    if config.database.format != "directory":
+        plain = config.database.format == "plain"
+        name = f"{identity}.sql" + ("" if method == "none" else ".gz") if plain else DUMP
+        if plain:  # the others are restored without: tablespaces are directories of this host
+            words.append("--no-tablespaces")
+        with _create(folder / name) as (_, raw):
+            writer = pipeline.HashingWriter(raw)
+            later = run(config.database.format, sink=writer)
+        return [Artefact(name, writer.size, writer.sha256)], later
+    inside = server.scratch_path()
+    try:
+        later = run("directory", f"--jobs={config.database.jobs}", f"--file={inside}")
+        return _receive(server, inside, folder / DUMP, config.timeout), later
+    finally:
+        pool.submit(server.remove, inside)
+
+
+def _receive(server: Server, inside: str, folder: Path, timeout: float) -> list[Artefact]:
+    """Bring a directory from where the tools run into `folder`, hashing on the way. Plain files only."""
+    folder.mkdir(mode=0o700)
+    read_end, write_end = os.pipe()
+    with ThreadPoolExecutor(1) as pool, os.fdopen(read_end, "rb") as reader:
+        unpacking = pool.submit(_unpack, reader, folder)
+        try:
+            with os.fdopen(write_end, "wb") as writer:
+                pipeline.run(
+                    [server.run_command(["tar", "-C", inside, "-cf", "-", "."])],
+                    attempted="bring the dump out of the container",
+                    subject=inside,
+                    sink=writer,
+                    timeout=timeout,
+                )
+        except BrokenPipeError:
+            unpacking.result()  # says why it stopped reading
+            raise
+        return unpacking.result()
+
+
+def _unpack(stream: IO[bytes], folder: Path) -> list[Artefact]:
+    attempted = "bring the dump out of the container"
+    try:
+        return _unpack_plain(stream, folder, attempted)
+    except tarfile.TarError as exc:
+        raise LifeboatError(attempted, folder.name, f"what came is no whole tar archive: {exc}") from exc
+
+
+def _unpack_plain(stream: IO[bytes], folder: Path, attempted: str) -> list[Artefact]:
+    artefacts = []
+    # Closing the stream, also on failure, is what lets the writer at its other end stop.
+    with stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        for member in archive:
+            if member.isdir():
+                continue
+            name = os.path.basename(member.name)
+            source = archive.extractfile(member) if member.isreg() else None
+            if source is None:
+                raise LifeboatError(attempted, member.name, "it is not a plain file")
+            with _create(folder / name) as (_, raw):
+                writer = pipeline.HashingWriter(raw)
+                while True:
+                    data = source.read(pipeline.CHUNK)
+                    if not data:
+                        break
+                    writer.write(data)
+            artefacts.append(Artefact(f"{folder.name}/{name}", writer.size, writer.sha256))
+        while stream.read(pipeline.CHUNK):  # tar pads its end; a writer cut short would call that a failure
+            pass
+    return sorted(artefacts, key=lambda one: one.name)
+
+
+@contextlib.contextmanager
+def _create(path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as raw:
+        yield path, raw
+
+
+def _require_space(config: Config, repo: repository_base.Repository, database_size: int) -> None:
+    """Refuse early rather than fill the disk: the last backup's size and half of it again, else a third of the data."""
+    free = repo.free_bytes()
+    if free is None:
+        return
+    last = next(
+        (one.manifest for one in reversed(catalog.entries(repo, "database", config.stack)) if one.manifest), None
+    )
+    needed = int(last.size * 1.5) if last else database_size // 3
+    if free < needed:
+        raise SpaceError(
+            "start a backup",
+            str(config.repository.get("path", "")),
+            f"{human(free)} free, about {human(needed)} needed",
+            "Free space there, or run lifeboat.dr.prune.",
+        )
+
+
+@contextlib.contextmanager
+def _named_errors(config: Config) -> Iterator[None]:
+    """An OSError while writing artefacts is the repository's: full, read-only or gone."""
+    try:
+        yield
+    except OSError as exc:
+        raise SpaceError(
+            "write the backup",
+            str(config.repository.get("path") or "staging directory"),
+            exc.strerror or str(exc),
+            "The unfinished backup was removed; earlier ones are untouched. Free space, then run it again.",
+        ) from exc
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """The fingerprint that lies among the artefacts."""
+    return dict(json.loads((folder / FINGERPRINT).read_bytes()))

@@ -1,0 +1,542 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Facts of a database, taken in the dump's own snapshot, and their comparison with a restored one.
+
+Per table: rows and an order-independent content hash, the sum of one 64-bit hash a row (a sum, not an exclusive or:
+two equal rows must not cancel out). Beside it sequences, large objects, the schema's every definition, settings, roles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ..base.checks import COULD_NOT_VERIFY, Check, compared
+from ..base.errors import UsageError
+from .server import Session, literal
+
+# Raised whenever the queries below describe a definition or a role otherwise than before: then those of an older backup
+# cannot be compared with ours, and a difference says nothing.
+SCHEME = 2
+# Types whose hash function depends on the value alone. Left out on purpose: enum, oid and reg* types hash an object id,
+# which a restore changes; text under a non-deterministic collation hashes a sort key of the ICU version.
+_HASHABLE = (
+    "bool",
+    "int2",
+    "int4",
+    "int8",
+    "float4",
+    "float8",
+    "numeric",
+    "text",
+    "varchar",
+    "bpchar",
+    "char",
+    "name",
+    "bytea",
+    "date",
+    "time",
+    "timetz",
+    "timestamp",
+    "timestamptz",
+    "interval",
+    "uuid",
+    "inet",
+    "cidr",
+    "macaddr",
+    "macaddr8",
+    "jsonb",
+)
+
+_TABLES = """
+SELECT jsonb_build_object(
+  'name', format('%I.%I', n.nspname, c.relname),
+  'columns', coalesce(cols.list, ''),
+  'hashable', coalesce(cols.hashable, true),
+  'bytes', pg_table_size(c.oid))
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN LATERAL (
+  SELECT string_agg('x.' || quote_ident(a.attname), ', ' ORDER BY a.attname COLLATE "C") AS list,
+         bool_and(coalesce(b.typname = ANY (ARRAY[{hashable}]) OR e.typname = ANY (ARRAY[{hashable}]), false)
+                  AND coalesce(l.collisdeterministic, true)) AS hashable
+  FROM pg_attribute a
+  JOIN pg_type t ON t.oid = a.atttypid
+  LEFT JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
+       AND b.typnamespace = 'pg_catalog'::regnamespace AND b.typtype = 'b'
+  LEFT JOIN pg_type e ON e.oid = b.typelem AND b.typcategory = 'A'
+       AND e.typnamespace = 'pg_catalog'::regnamespace AND e.typtype = 'b'
+  LEFT JOIN pg_collation l ON l.oid = a.attcollation
+  WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) cols ON true
+WHERE c.relkind = 'r' AND c.relpersistence <> 't'
+  AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                  AND d.objid = c.oid AND d.deptype = 'e')
+ORDER BY pg_table_size(c.oid) DESC, 1;
+"""
+
+_SEQUENCES = """
+SELECT jsonb_build_object('name', format('%I.%I', schemaname, sequencename),
+  'last', last_value::text, 'up', increment_by > 0, 'cycle', cycle)
+FROM pg_sequences ORDER BY 1;
+"""
+
+_LARGE_OBJECTS = """
+SELECT jsonb_build_object('count', count(DISTINCT o.oid), 'bytes', coalesce(sum(length(o.piece)), 0),
+  'hash', coalesce(sum(hashtextextended(
+     o.oid::text || ':' || o.n::text || ':' || md5(o.piece), 0)), 0)::text)
+FROM (SELECT m.oid, g.n, lo_get(m.oid, g.n * 1048576, 1048576) AS piece
+      FROM pg_largeobject_metadata m,
+      LATERAL generate_series(0, (SELECT coalesce(max(p.pageno), 0)
+              FROM pg_largeobject p WHERE p.loid = m.oid) / 512) AS g(n)) o;
+"""
+
+_FACTS = """
+SELECT jsonb_build_object(
+  'server_version', current_setting('server_version'),
+  'server_version_num', current_setting('server_version_num')::int,
+  'data_checksums', current_setting('data_checksums'),
+  'system_identifier', (SELECT system_identifier::text FROM pg_control_system()),
+  'preload', (SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries'),
+  'is_superuser', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
+  'superuser', (SELECT rolname FROM pg_roles WHERE oid = 10),
+  'size', pg_database_size(d.oid),
+  'comment', shobj_description(d.oid, 'pg_database'),
+  'owner', pg_get_userbyid(d.datdba),
+  'encoding', pg_encoding_to_char(d.encoding),
+  'row', to_jsonb(d) - ARRAY['datfrozenxid', 'datminmxid', 'datlastsysoid', 'oid', 'datdba', 'encoding', 'datacl'],
+  'acl_is_default', d.datacl IS NULL,
+  'acl', (SELECT jsonb_agg(jsonb_build_object('grantee', CASE WHEN a.grantee = 0 THEN '' ELSE
+            pg_get_userbyid(a.grantee) END, 'privilege', a.privilege_type, 'grantable', a.is_grantable)
+            ORDER BY CASE WHEN a.grantee = 0 THEN '' ELSE pg_get_userbyid(a.grantee) END COLLATE "C", a.privilege_type)
+          FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a),
+  'settings', (SELECT coalesce(jsonb_agg(jsonb_build_object('role', coalesce(r.rolname, ''), 'setting', s.one)
+                 ORDER BY r.rolname COLLATE "C", s.one COLLATE "C"), '[]')
+               FROM pg_db_role_setting x LEFT JOIN pg_roles r ON r.oid = x.setrole,
+               LATERAL unnest(x.setconfig) AS s(one) WHERE x.setdatabase = d.oid),
+  'extensions', (SELECT coalesce(jsonb_object_agg(extname, extversion), '{}') FROM pg_extension))
+FROM pg_database d WHERE d.datname = current_database();
+"""
+
+_ROLES = """
+SELECT jsonb_build_object('name', r.rolname, 'facts', md5(concat_ws('|', r.rolsuper, r.rolinherit,
+  r.rolcreaterole, r.rolcreatedb, r.rolcanlogin, r.rolreplication, r.rolbypassrls, r.rolconnlimit, r.rolvaliduntil,
+  r.rolconfig::text, (SELECT string_agg(DISTINCT concat_ws('/', g.rolname, m.admin_option,
+      to_jsonb(m)->>'inherit_option', to_jsonb(m)->>'set_option') COLLATE "C", ',')
+    FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid))))
+FROM pg_roles r WHERE r.rolname !~ '^pg_' ORDER BY 1;
+"""
+
+
+def _acl(kind: str, acl: str, owner: str) -> str:
+    """Privileges as sorted text: NULL and an explicit default are the same thing, and order means nothing."""
+    return (
+        "(SELECT string_agg(y.x, ',' ORDER BY y.x COLLATE \"C\") FROM (SELECT concat_ws('/',"
+        " quote_ident(pg_get_userbyid(a.grantor)), CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE"
+        " quote_ident(pg_get_userbyid(a.grantee)) END, a.privilege_type, a.is_grantable) AS x"
+        f" FROM aclexplode(coalesce({acl}, acldefault('{kind}', {owner}))) a) y)"
+    )
+
+
+# One row an object: its kind and name, and the md5 of everything that defines it. Members of extensions are left out:
+# the extension and its version stand for them.
+_SCHEMA = f"""
+WITH own AS (
+  SELECT c.*, format('%I.%I', n.nspname, c.relname) AS name
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND c.relpersistence <> 't'
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                    AND d.objid = c.oid AND d.deptype = 'e')),
+member AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'),
+described AS (
+  SELECT CASE relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WHEN 'v' THEN 'view'
+           WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence' WHEN 'f' THEN 'foreign table'
+           ELSE 'composite type' END AS kind, name,
+         concat_ws('|', quote_ident(pg_get_userbyid(relowner)), relpersistence, reloptions::text, relrowsecurity,
+           relforcerowsecurity, relreplident, relispopulated, pg_get_expr(relpartbound, own.oid),
+           CASE WHEN relkind = 'p' THEN pg_get_partkeydef(own.oid) END,
+           CASE WHEN relkind IN ('v', 'm') THEN pg_get_viewdef(own.oid) END,
+           (SELECT string_agg(i.inhparent::regclass::text, ',' ORDER BY i.inhseqno)
+              FROM pg_inherits i WHERE i.inhrelid = own.oid),
+           CASE WHEN relkind = 'S' THEN (SELECT concat_ws('/', q.seqtypid::regtype, q.seqstart, q.seqincrement,
+              q.seqmax, q.seqmin, q.seqcache, q.seqcycle) FROM pg_sequence q WHERE q.seqrelid = own.oid) END,
+           CASE WHEN relkind = 'c' THEN NULL WHEN relkind = 'S'
+             THEN {_acl("s", "relacl", "relowner")}
+             ELSE {_acl("r", "relacl", "relowner")} END) AS body
+  FROM own WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c')
+  UNION ALL
+  SELECT 'column', own.name || '.' || quote_ident(a.attname),
+         concat_ws('|', format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attgenerated,
+           pg_get_expr(d.adbin, d.adrelid), a.attcollation::regcollation::text, a.attstorage,
+           {_acl("c", "a.attacl", "own.relowner")},
+           (SELECT string_agg(o, ',' ORDER BY o) FROM unnest(a.attoptions) o WHERE o ~ '^n_distinct'))
+  FROM own JOIN pg_attribute a ON a.attrelid = own.oid AND a.attnum > 0 AND NOT a.attisdropped
+  LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+  WHERE own.relkind IN ('r', 'p', 'v', 'm', 'f', 'c')
+  UNION ALL
+  SELECT 'constraint', own.name || '.' || quote_ident(k.conname),
+         concat_ws('|', pg_get_constraintdef(k.oid), k.convalidated)
+  FROM own JOIN pg_constraint k ON k.conrelid = own.oid WHERE k.contype NOT IN ('n', 't')
+    AND NOT (k.contype = 'f' AND k.conparentid <> 0)  -- clones on partitions: their names are made up anew
+  UNION ALL
+  SELECT 'index', format('%I.%I', n.nspname, i.relname), pg_get_indexdef(x.indexrelid)
+  FROM own JOIN pg_index x ON x.indrelid = own.oid AND x.indisvalid
+  JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = i.relnamespace
+  UNION ALL
+  SELECT 'trigger', own.name || '.' || quote_ident(t.tgname),
+         concat_ws('|', pg_get_triggerdef(t.oid), t.tgenabled)
+  FROM own JOIN pg_trigger t ON t.tgrelid = own.oid AND NOT t.tgisinternal
+  UNION ALL
+  SELECT 'rule', own.name || '.' || quote_ident(r.rulename),
+         concat_ws('|', pg_get_ruledef(r.oid), r.ev_enabled)
+  FROM own JOIN pg_rewrite r ON r.ev_class = own.oid AND r.rulename <> '_RETURN'
+  UNION ALL
+  SELECT 'policy', own.name || '.' || quote_ident(p.polname),
+         concat_ws('|', p.polcmd, p.polpermissive, (SELECT string_agg(CASE WHEN u = 0 THEN 'PUBLIC'
+           ELSE quote_ident(pg_get_userbyid(u)) END, ',' ORDER BY pg_get_userbyid(u)) FROM unnest(p.polroles) u),
+           pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
+  FROM own JOIN pg_policy p ON p.polrelid = own.oid
+  UNION ALL
+  SELECT 'function', p.oid::regprocedure::text, concat_ws('|', quote_ident(pg_get_userbyid(p.proowner)),
+         CASE WHEN p.prokind = 'a' THEN (SELECT concat_ws('/', g.aggkind, g.aggtransfn::text, g.aggfinalfn::text,
+           g.agginitval) FROM pg_aggregate g WHERE g.aggfnoid = p.oid) ELSE pg_get_functiondef(p.oid) END,
+         {_acl("f", "p.proacl", "p.proowner")})
+  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+  WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+    AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_proc'::regclass AND m.objid = p.oid)
+  UNION ALL
+  SELECT 'type', t.oid::regtype::text, concat_ws('|', quote_ident(pg_get_userbyid(t.typowner)), t.typtype,
+         (SELECT string_agg(e.enumlabel, ',' ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid),
+         CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END, t.typdefault, t.typnotnull,
+         (SELECT string_agg(pg_get_constraintdef(k.oid), ',' ORDER BY k.conname)
+            FROM pg_constraint k WHERE k.contypid = t.oid AND k.contype <> 'n'),
+         {_acl("T", "t.typacl", "t.typowner")})
+  FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+  WHERE t.typtype IN ('e', 'd', 'r') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+    AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_type'::regclass AND m.objid = t.oid)
+  UNION ALL
+  SELECT 'schema', quote_ident(n.nspname),
+         concat_ws('|', quote_ident(pg_get_userbyid(n.nspowner)), {_acl("n", "n.nspacl", "n.nspowner")})
+  FROM pg_namespace n WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+    AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_namespace'::regclass AND m.objid = n.oid)
+  UNION ALL
+  SELECT i.type, i.identity, objects.body FROM (
+    SELECT 'pg_operator'::regclass AS c, oid AS o, oprcode::text AS body FROM pg_operator
+    UNION ALL SELECT 'pg_collation'::regclass, l.oid, concat_ws('/', l.collprovider, l.collisdeterministic,
+        l.collcollate, l.collctype, to_jsonb(l)->>'colllocale', to_jsonb(l)->>'colliculocale') FROM pg_collation l
+    UNION ALL SELECT 'pg_ts_config'::regclass, f.oid, (SELECT string_agg(concat_ws(':', m.maptokentype, m.mapseqno,
+        m.mapdict::regdictionary), ',' ORDER BY m.maptokentype, m.mapseqno)
+        FROM pg_ts_config_map m WHERE m.mapcfg = f.oid) FROM pg_ts_config f
+    UNION ALL SELECT 'pg_ts_dict'::regclass, oid, dictinitoption FROM pg_ts_dict
+    UNION ALL SELECT 'pg_event_trigger'::regclass, oid,
+        concat_ws('/', evtevent, evtenabled, evttags::text, evtfoid::regproc) FROM pg_event_trigger
+    UNION ALL SELECT 'pg_publication'::regclass, b.oid, concat_ws('/', (to_jsonb(b) - '{{oid,pubowner}}'::text[])::text,
+        (SELECT string_agg(pr.prrelid::regclass::text, ',' ORDER BY pr.prrelid::regclass::text COLLATE "C")
+         FROM pg_publication_rel pr WHERE pr.prpubid = b.oid)) FROM pg_publication b
+    UNION ALL SELECT 'pg_statistic_ext'::regclass, oid, pg_get_statisticsobjdef(oid) FROM pg_statistic_ext
+    UNION ALL SELECT 'pg_foreign_server'::regclass, oid, concat_ws('/', srvtype, srvversion, srvoptions::text)
+        FROM pg_foreign_server
+    UNION ALL SELECT 'pg_cast'::regclass, oid, concat_ws('/', castcontext, castmethod, castfunc::regproc) FROM pg_cast
+    UNION ALL SELECT 'pg_opclass'::regclass, oid, opcdefault::text FROM pg_opclass
+    UNION ALL SELECT 'pg_default_acl'::regclass, oid, (SELECT string_agg(concat_ws('/', CASE WHEN a.grantee = 0
+        THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END, a.privilege_type, a.is_grantable), ','
+        ORDER BY a.grantee = 0, pg_get_userbyid(a.grantee) COLLATE "C", a.privilege_type)
+        FROM aclexplode(defaclacl) a) FROM pg_default_acl) objects,
+    LATERAL pg_identify_object(objects.c, objects.o, 0) i
+  WHERE objects.o >= 16384
+    AND NOT EXISTS (SELECT FROM member m WHERE m.classid = objects.c AND m.objid = objects.o)
+  UNION ALL
+  SELECT 'comment', i.type || ' ' || i.identity, x.description
+  FROM pg_description x, LATERAL pg_identify_object(x.classoid, x.objoid, x.objsubid) i
+  WHERE x.objoid >= 16384
+    AND NOT EXISTS (SELECT FROM member m WHERE m.classid = x.classoid AND m.objid = x.objoid)
+    AND x.classoid <> 'pg_extension'::regclass
+)
+SELECT jsonb_build_object('k', kind || ' ' || name) || CASE
+  -- Expressions that print otherwise after a restore: see settled(). A function's source text is left as it is.
+  WHEN kind <> 'comment' AND body ~ '[(]ARRAY[[]|[)] (AND|OR) ' AND (kind <> 'function' OR body !~ 'AS [$]function[$]')
+  THEN jsonb_build_object('b', body) ELSE jsonb_build_object('h', md5(body)) END
+FROM described ORDER BY 1;
+"""
+
+_ATTEMPT = "take the fingerprint"
+
+
+def sequences(session: Session) -> dict[str, Any]:
+    """Where every sequence stands now: sequences know no snapshot."""
+    return {row.pop("name"): row for row in session.rows(_SEQUENCES, attempted=_ATTEMPT)}
+
+
+def facts(session: Session) -> dict[str, Any]:
+    """What the database and its server are: versions, locale, settings, privileges, extensions."""
+    return dict(session.rows(_FACTS, attempted=_ATTEMPT)[0])
+
+
+def tables(session: Session, level: str) -> dict[str, Any]:
+    """Rows, and at level `content` the hash, of every ordinary table: {name: {rows, hash, method}}."""
+    hashable = ", ".join(literal(name) for name in _HASHABLE)
+    found: dict[str, Any] = {}
+    for table in session.rows(_TABLES.replace("{hashable}", hashable), attempted=_ATTEMPT):
+        name, columns = table["name"], table["columns"]
+        method = "none" if level != "content" or not columns else "record" if table["hashable"] else "text"
+        found[name] = {
+            **session.rows(_table_sql(name, columns, method), attempted=f"{_ATTEMPT} of {name}")[0],
+            "method": method,
+        }
+    return found
+
+
+def _table_sql(name: str, columns: str, method: str) -> str:
+    """Columns by name, so that their physical order does not matter. sum(bigint) is numeric: it cannot overflow."""
+    row_hash = {
+        "record": f"hash_record_extended(ROW({columns}), 0)",
+        "text": f"hashtextextended(ROW({columns})::text, 0)",
+    }.get(method)
+    hashed = f", 'hash', coalesce(sum({row_hash}), 0)::text" if row_hash else ""
+    return f"SELECT jsonb_build_object('rows', count(*){hashed}) FROM ONLY {name} x;"
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+_TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|[()\[\],]|[^'"()\[\],]+|.""", re.DOTALL)
+_NAME = r"""("([^"]|"")+"|[^"().,\[\]]+)"""
+_CAST = re.compile(rf"::({_NAME}\.)?{_NAME}(\(\d+(,\d+)?\))?")
+
+
+class _Group(NamedTuple):
+    """Brackets and what is in them: `parts` are texts and groups, `text` is all of it printed."""
+
+    parts: list[Any]
+    text: str
+
+
+def settled(text: str) -> str:
+    """Definitions as PostgreSQL prints them once they were dumped and read again; what is settled stays as it is.
+
+    It prints two things otherwise than it was told them, and takes the print for granted when it reads it back:
+    `s IN ('a', 'b')` of a varchar is `(ARRAY['a'::varchar, 'b'::varchar])::text[]` at first, and then
+    `ARRAY[('a'::varchar)::text, ('b'::varchar)::text]`; `a BETWEEN 1 AND 2 AND b` is `((a >= 1) AND (a <= 2)) AND b`
+    at first, and then `(a >= 1) AND (a <= 2) AND b`, for its grammar flattens the left side.
+    https://github.com/postgres/postgres/blob/REL_17_STABLE/src/backend/parser/gram.y (makeAndExpr, makeOrExpr)
+    """
+    levels: list[list[Any]] = [[]]
+    for token in _TOKEN.findall(text):
+        if token in "([":
+            levels.append([token])
+        elif token in ")]" and len(levels) > 1:
+            parts = _flattened(_pushed_down([*levels.pop(), token]))
+            levels[-1].append(_Group(parts, _printed(parts)))
+        else:
+            levels[-1].append(token)
+    return "".join(_printed(_pushed_down(parts)) for parts in levels)
+
+
+def _printed(parts: list[Any]) -> str:
+    return "".join(one if isinstance(one, str) else one.text for one in parts)
+
+
+def _pushed_down(parts: list[Any]) -> list[Any]:
+    """`(ARRAY[a, b])::type[]` becomes `ARRAY[(a)::type, (b)::type]`."""
+    done: list[Any] = []
+    at = 0
+    while at < len(parts):
+        part = parts[at]
+        at += 1
+        if isinstance(part, _Group) and part.parts[:2] == ["(", "ARRAY"] and len(part.parts) == 4:
+            end = next((n for n, one in enumerate(parts[at:], at) if isinstance(one, _Group) and one.text == "[]"), at)
+            cast = _printed(parts[at:end])
+            if _CAST.fullmatch(cast):
+                done += ["ARRAY", _cast_each(part.parts[2], cast)]
+                at = end + 1
+                continue
+        done.append(part)
+    return done
+
+
+def _cast_each(elements: _Group, cast: str) -> _Group:
+    """Every element of `[a, b]` with the cast; a nested array passes it on to its own."""
+    done: list[Any] = ["["]
+    element: list[Any] = []
+    for part in elements.parts[1:]:
+        if part not in (",", "]"):
+            element.append(part)
+            continue
+        plain = _printed(element).strip()
+        if plain.startswith("ARRAY[") and len(element) == 2:
+            done += ["ARRAY", _cast_each(element[1], cast)]
+        else:
+            done.append(f"({plain}){cast}")
+        done.append(", " if part == "," else "]")
+        element = []
+    return _Group(done, _printed(done))
+
+
+def _flattened(parts: list[Any]) -> list[Any]:
+    """`((a AND b) AND c)` becomes `(a AND b AND c)`; so does OR. Only at the left: the right side prints as it is."""
+    left, then = parts[1], parts[2] if len(parts) > 2 else ""
+    if parts[0] == "(" and isinstance(left, _Group) and left.parts[0] == "(" and isinstance(then, str):
+        word = re.match(r" (AND|OR) ", then)
+        bare = " () ".join(one for one in left.parts[1:-1] if isinstance(one, str) and one[0] not in "'\"")
+        if word and re.search(rf"\b{word[1]}\b", bare) and not re.search(r"\b(SELECT|CASE|BETWEEN)\b", bare):
+            return ["(", *left.parts[1:-1], *parts[2:]]
+    return parts
+
+
+def take(session: Session, level: str) -> dict[str, Any]:
+    """The whole fingerprint, in the session's own snapshot. Shape: see docs/fingerprint.md."""
+    known = facts(session)
+    if known["server_version_num"] < 140000:
+        raise UsageError(
+            _ATTEMPT, f"PostgreSQL {known['server_version']}", "Lifeboat needs PostgreSQL 14 or newer", "Upgrade it."
+        )
+    return {
+        "scheme": SCHEME,
+        "level": level,
+        "facts": known,
+        "roles": {row["name"]: row["facts"] for row in session.rows(_ROLES, attempted=_ATTEMPT)},
+        "schema": {
+            row["k"]: row["h"] if "h" in row else _md5(settled(row["b"]))
+            for row in session.rows(_SCHEMA, attempted=_ATTEMPT)
+        },
+        "sequences": {"before": sequences(session)},
+        "tables": tables(session, level),
+        "large_objects": large_objects(session),
+    }
+
+
+def large_objects(session: Session) -> dict[str, Any]:
+    """Count, bytes and content hash. Reading them takes a superuser, so do not ask where there are none."""
+    if session.rows("SELECT to_json(count(*)) FROM pg_largeobject_metadata;", attempted=_ATTEMPT) == [0]:
+        return {"count": 0, "bytes": 0, "hash": "0"}
+    return dict(session.rows(_LARGE_OBJECTS, attempted=_ATTEMPT)[0])
+
+
+def summary(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """The few figures a manifest and a list show."""
+    return {
+        "level": fingerprint["level"],
+        "tables": len(fingerprint["tables"]),
+        "rows": sum(int(one["rows"]) for one in fingerprint["tables"].values()),
+        "large_objects": int(fingerprint["large_objects"]["count"]),
+        "objects": len(fingerprint["schema"]),
+    }
+
+
+def compare(expected: Mapping[str, Any], found: Mapping[str, Any], *, roles: str = "exact") -> list[Check]:
+    """Hold a restored database against the fingerprint of its backup. Both taken at the same level.
+
+    roles: `exact` in a fresh server; `present` in a server that lived on, where a role may rightly have changed since.
+    """
+    same_major = expected["facts"]["server_version_num"] // 10000 == found["facts"]["server_version_num"] // 10000
+    same_scheme = expected.get("scheme", 1) == found.get("scheme", 1)
+    return [
+        _tables_check(expected, found),
+        _sequences_check(expected["sequences"], found["sequences"]["before"]),
+        compared(
+            "large objects",
+            _changed(expected["large_objects"], found["large_objects"]),
+            f"{expected['large_objects']['count']} identical",
+        ),
+        _schema_check(expected["schema"], found["schema"], same_major, same_scheme),
+        compared(
+            "extensions",
+            _changed(expected["facts"]["extensions"], found["facts"]["extensions"], values=same_major),
+            f"{len(expected['facts']['extensions'])} present",
+        ),
+        compared(
+            "database settings",
+            _settings(expected["facts"], found["facts"]),
+            "settings, owner, privileges, locale equal",
+        ),
+        compared(
+            "roles",
+            _changed(expected["roles"], found["roles"], values=roles == "exact" and same_scheme, more=False),
+            f"{len(expected['roles'])} present",
+        ),
+    ]
+
+
+def _changed(
+    expected: Mapping[str, Any], found: Mapping[str, Any], *, values: bool = True, more: bool = True
+) -> list[str]:
+    differences = [f"{key} is missing" for key in expected if key not in found]
+    if more:
+        differences += [f"{key} was not in the backup" for key in found if key not in expected]
+    if values:
+        differences += [f"{key} differs" for key, value in expected.items() if key in found and found[key] != value]
+    return sorted(differences)
+
+
+def _tables_check(expected: Mapping[str, Any], found: Mapping[str, Any]) -> Check:
+    wanted, had = expected["tables"], found["tables"]
+    differences = [f"{name} is missing" for name in wanted if name not in had]
+    differences += [f"{name} was not in the backup" for name in had if name not in wanted]
+    for name, one in wanted.items():
+        other = had.get(name)
+        if other is None:
+            continue
+        if one["rows"] != other["rows"]:
+            differences.append(f"{name} has {other['rows']} rows, the backup {one['rows']}")
+        elif one.get("hash") != other.get("hash"):
+            differences.append(
+                f"{name} has other content (content hash {other.get('hash')}, the backup {one.get('hash')})"
+            )
+    rows = sum(int(one["rows"]) for one in wanted.values())
+    how = "rows and content" if expected["level"] == "content" else "row counts"
+    return compared("tables", sorted(differences), f"{len(wanted)} tables, {rows} rows: {how} equal")
+
+
+def _sequences_check(expected: Mapping[str, Any], found: Mapping[str, Any]) -> Check:
+    """A sequence moves outside any snapshot: the dump read it between our two readings, so it must lie between them."""
+    before, after = expected["before"], expected["after"]
+    differences = [f"{name} is missing" for name in before if name not in found and name in after]
+    differences += [f"{name} was not in the backup" for name in found if name not in after and name not in before]
+    for name, one in found.items():
+        low, high = before.get(name), after.get(name)
+        if low is None or high is None or one["cycle"]:
+            continue
+        if not one["up"]:
+            low, high = high, low
+        value = _position(one["last"], one["up"])
+        if not _position(low["last"], one["up"]) <= value <= _position(high["last"], one["up"]):
+            differences.append(f"{name} stands at {one['last']}, the backup between {low['last']} and {high['last']}")
+    return compared("sequences", sorted(differences), f"{len(found)} stand where they stood")
+
+
+def _position(last: Any, up: bool) -> float:
+    """A sequence never used has no last value: it stands before every value it can give."""
+    if last is None:
+        return float("-inf") if up else float("inf")
+    return float(last) if abs(int(last)) < 1 << 53 else int(last)
+
+
+def _schema_check(expected: Mapping[str, str], found: Mapping[str, str], same_major: bool, same_scheme: bool) -> Check:
+    differences = _changed(expected, found, values=same_major and same_scheme)
+    check = compared("schema", differences, f"{len(expected)} definitions equal")
+    why = "" if same_major else "definitions print differently across majors"
+    why = why or (
+        "" if same_scheme else "another version of Lifeboat took its fingerprint, so only names were compared"
+    )
+    return (
+        Check("schema", COULD_NOT_VERIFY, f"{len(expected)} objects present; {why}")
+        if why and not differences
+        else check
+    )
+
+
+def _settings(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    differences = [
+        f"{key}: {found[key]!r}, the backup {expected[key]!r}"
+        for key in ("owner", "encoding", "acl", "settings", "comment")
+        if expected[key] != found[key]
+    ]
+    for key in ("datcollate", "datctype", "datlocprovider", "datlocale", "daticulocale", "datconnlimit"):
+        if expected["row"].get(key) != found["row"].get(key):
+            differences.append(f"{key}: {found['row'].get(key)!r}, the backup {expected['row'].get(key)!r}")
+    return differences

@@ -1,0 +1,385 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Assess a database and plan its recovery: read only, decided once, printed before anything is touched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from ..base.clock import format_time
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
+from ..base.show import assessed, cautions
+from ..base.text import human
+from ..recovery.state import DAMAGED, DOWN, HEALTHY, recovered, stopped
+from ..repository import catalog, checksums
+from ..repository.catalog import Entry
+from ..repository.manifest import Artefact
+from ..repository.sources import VAULT, Sources
+from ..settings.config import Config
+from ..stack import runtime
+from ..stack.runtime import DataMount, Runtime
+from . import scratch
+from . import server as database_server
+from .dump import FINGERPRINT
+from .server import Server
+
+Log = Callable[[str], None]
+# A table that lost every one of at least this many rows is damage; a short queue that ran empty is not.
+EMPTIED = 100
+READ_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """condition: healthy, damaged (the server answers, the data is wrong) or down (no server). findings: why."""
+
+    condition: str
+    findings: tuple[str, ...]
+    service: str
+    unchecked: tuple[str, ...] = ()
+    refused: str = ""  # the server lives and does not let us in: this is what it said
+
+
+def assess(config: Config, reference: Optional[Mapping[str, Any]]) -> Assessment:
+    """Look at the stack's database. `reference`: the fingerprint of the newest good backup, what should be there."""
+    stack = runtime.connect(config)
+    service = config.database.service
+    state = stack.state(service)
+    server, why = database_server.reach(config, stack) if state.running else (None, "")
+    if server is None:
+        said = runtime.last_words(stack.logs(service))
+        words = [f"{service} is {state.describe()}" + (f" and does not answer: {why}" if why else "")]
+        return Assessment(
+            DOWN,
+            (*words, *([f"it last said: {said}"] if said else [])),
+            state.describe(),
+            refused=why if database_server.refused(why) else "",
+        )
+    name = server.database
+    if name not in server.databases():
+        return Assessment(DAMAGED, (f"the database {name} is missing",), state.describe())
+    if reference is None:
+        return Assessment(HEALTHY, (), state.describe(), ("no good backup to compare the data with",))
+    try:
+        findings, unchecked = _look_at_data(server, name, reference)
+    except LifeboatError as exc:  # its directory is gone, its catalogue is damaged, or the server died of the question
+        return Assessment(DAMAGED, (f"the database {name} cannot be read: {exc.cause}",), state.describe())
+    return Assessment(DAMAGED if findings else HEALTHY, tuple(findings), state.describe(), tuple(unchecked))
+
+
+def refusal(config: Config, said: str) -> UsageError:
+    """A server that lives and does not let us in may hold all its data: what is wrong is most likely our access."""
+    return UsageError(
+        "look at the database",
+        f"{config.database.service} of {config.stack}",
+        said,
+        "Correct lifeboat_database (user) or lifeboat_secrets (database_password), then lifeboat.dr.deploy. Only if its"
+        " data is lost, and with it the role: -e method=rebuild, which puts what is there aside.",
+    )
+
+
+def _look_at_data(server: Server, database: str, reference: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Read every table that should be there, so that a damaged page is met now; bounded in time."""
+    findings: list[str] = []
+    unchecked: list[str] = []
+    roles = set(server.execute("SELECT to_json(rolname) FROM pg_roles;", database=database, attempted="list the roles"))
+    findings += [f"the role {name} is missing" for name in reference["roles"] if name not in roles]
+    rows = server.execute(
+        "SELECT jsonb_build_object('name', format('%I.%I', n.nspname, c.relname), 'unlogged', c.relpersistence = 'u')"
+        " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r';",
+        database=database,
+        attempted="list the tables",
+    )
+    there = {row["name"]: row["unlogged"] for row in rows}
+    findings += [f"the table {name} is missing" for name in reference["tables"] if name not in there]
+    deadline = time.monotonic() + READ_SECONDS
+    remaining = [name for name in reference["tables"] if name in there]
+    while remaining:
+        # An error ends the session: note it, open another for the tables that are left.
+        name = ""
+        try:
+            with server.session(database) as session:
+                while remaining:
+                    name = remaining.pop(0)
+                    left = int(1000 * (deadline - time.monotonic()))
+                    if left <= 0:
+                        unchecked.append(f"{name} was not read: {READ_SECONDS} s were up")
+                        continue
+                    count = session.rows(
+                        f"SET statement_timeout = {left}; SELECT to_json(count(*)) FROM ONLY {name};",
+                        attempted=f"read {name}",
+                    )[0]
+                    expected = int(reference["tables"][name]["rows"])
+                    # A crash empties unlogged tables, as it must: restoring would lose rows to bring those back.
+                    if count == 0 and expected >= EMPTIED and not there[name]:
+                        findings.append(f"the table {name} is empty, the backup has {expected} rows")
+        except LifeboatError as exc:
+            if not name:  # not even the session opened
+                return [*findings, f"the database {database} cannot be read: {exc.cause}"], unchecked
+            if "statement timeout" in exc.cause:
+                unchecked.append(f"{name} was not read to its end in {READ_SECONDS} s")
+            else:
+                findings.append(f"the table {name} cannot be read: {exc.cause}")
+    return findings, unchecked
+
+
+def _warnings(found: list[Entry], chosen: Entry) -> list[str]:
+    less, fuller = catalog.shrunk(found, chosen.id)
+    lines = [f"{less}; to use that one: -e recovery_point={fuller}"] if less else []
+    if chosen.manifest and not chosen.manifest.details["role_passwords"]:
+        lines.append("the backup has no role passwords: a role that must be made anew has none until you set it")
+    return lines
+
+
+def reference_of(sources: Sources) -> Optional[Mapping[str, Any]]:
+    """What should be there: the fingerprint of the newest good backup, or of the fuller one before it.
+
+    Its bytes are checked first: a damaged one would make a healthy database look damaged, or a damaged one healthy.
+    """
+    for one in reversed(sources.found):
+        if one.good and one.manifest and not catalog.shrunk(sources.found, one.id)[0]:
+            with sources.repo(one).open("database", one.id, FINGERPRINT) as file:
+                data = file.read()
+            if Artefact(FINGERPRINT, len(data), hashlib.sha256(data).hexdigest()) in one.manifest.artefacts:
+                return dict(json.loads(data))
+    return None
+
+
+def make(
+    config: Config,
+    *,
+    identity: str = "latest",
+    before: Optional[datetime] = None,
+    force: bool = False,
+    method: str = "auto",
+    log: Log,
+) -> dict[str, Any]:
+    """The plan of a database recovery. Reads only. Raises LifeboatError when no recovery is possible.
+
+    Returns {needed, condition, findings, unchecked, warnings, mode, backup, location, recovery_point, passed_over, why,
+    writers, steps, stamp, target, target_seconds}. identity: of a backup or a recovery point, or `latest`.
+    mode: none, swap (the server lives: restore beside, swap by name), start (it is down: start it and look; if it does
+    not come up, or wrong, rebuild), rebuild (quarantine the data directory, fresh server), reopen (a recovery was
+    killed when the data was back and the writers were not). asked: a state was named, so a healthy server will not do.
+    """
+    sources = Sources(config, "database", identity, before)
+    identity = sources.identity
+    stack = runtime.connect(config)
+    log("assessing the database")
+    seen = assess(config, reference_of(sources))
+    if seen.refused and method != "rebuild":
+        raise refusal(config, seen.refused)
+    needed, why = _needed(config, seen, identity, before, force)
+    chosen, passed_over = _choose(config, sources, stack, identity, before, needed, log)
+    mode = "none"
+    left = stopped(config)
+    if not needed and left:
+        needed, mode, why = (
+            True,
+            "reopen",
+            f"an earlier recovery stopped {', '.join(left)} and did not start them again",
+        )
+    elif needed:
+        mode = {"swap": "swap", "rebuild": "rebuild"}.get(method) or ("start" if seen.condition == DOWN else "swap")
+        if mode == "swap" and seen.condition == DOWN:
+            raise UsageError(
+                "plan the recovery", config.stack, "method=swap needs a server that answers", "Leave method at auto."
+            )
+    writers = list(config.application.writers) or stack.dependants(config.database.service)
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S")
+    manifest = chosen.manifest
+    assert manifest is not None
+    if mode not in ("none", "reopen"):
+        _require_space(config, stack, seen, int(manifest.details["database_size"]))
+    return {
+        "needed": needed,
+        "condition": seen.condition,
+        "findings": list(seen.findings),
+        "unchecked": list(seen.unchecked),
+        "warnings": [*sources.notes, *_warnings(sources.found, chosen)],
+        "why": why,
+        "asked": force or identity not in ("", "latest") or before is not None,
+        "state": identity if identity not in ("", "latest") else format_time(before) if before else "",
+        "mode": mode,
+        "backup": chosen.as_dict(datetime.now(timezone.utc)),
+        "location": sources.where(chosen),
+        "recovery_point": sources.point,
+        "passed_over": [{"id": one.id, "problem": one.problem} for one in passed_over],
+        "writers": writers,
+        "stamp": stamp,
+        "steps": _steps(config, chosen, writers, mode) if needed else [],
+        "target": config.database.name or str(manifest.details["database"]),
+        "target_seconds": config.alarms.recovery_target_seconds,
+    }
+
+
+def _needed(
+    config: Config, seen: Assessment, identity: str, before: Optional[datetime], force: bool
+) -> tuple[bool, str]:
+    """Idempotent by identity: healthy, and nothing else asked for than what is there already, needs nothing."""
+    if seen.condition != HEALTHY:
+        return True, f"the database is {seen.condition}"
+    if force:
+        return True, "force was given"
+    asked = identity if identity not in ("", "latest") else format_time(before) if before else ""
+    last = recovered(config)
+    if not asked:
+        return False, "the database is healthy and no recovery point was asked for"
+    if last and asked in (last["id"], last.get("asked")):
+        return False, f"the database is healthy and was recovered to {last['id']} at {last['at']}"
+    return True, f"{asked} was asked for"
+
+
+def _choose(
+    config: Config,
+    sources: Sources,
+    stack: Runtime,
+    identity: str,
+    before: Optional[datetime],
+    needed: bool,
+    log: Log,
+) -> tuple[Entry, list[Entry]]:
+    """The backup, its bytes checked before anything is touched. A broken newest one is passed over, and said so."""
+    passed: list[Entry] = []
+    candidates = list(sources.found)
+    while True:
+        wanted = sources.tied or identity
+        chosen, newer = catalog.choose(candidates, config.stack, identity=wanted, before=before)
+        passed += newer
+        if not needed:
+            return chosen, passed
+        assert chosen.manifest is not None
+        less, fuller = catalog.shrunk(candidates, chosen.id)
+        if less and identity in ("", "latest"):
+            raise UsageError(
+                "choose a backup",
+                config.stack,
+                f"{less}: which of them is right is not ours to guess",
+                f"Name the one you want: -e recovery_point={fuller} (or {chosen.id}).",
+            )
+        log(f"checking the bytes of {chosen.id}")
+        repo = sources.repo(chosen)
+        with repo.materialise("database", chosen.id) as folder:
+            check = checksums.checksums(repo, chosen.manifest, folder)
+            if check.result == "PASS":
+                _require_major(config, stack, chosen, folder)
+                return chosen, passed
+        copy = sources.copy_of(chosen)
+        if copy:
+            passed.append(replace(chosen, problem=f"{check.detail} in the repository; the vault has a copy"))
+            candidates = [copy if one is chosen else one for one in candidates]
+            continue
+        if identity not in ("", "latest"):
+            raise IntegrityError("use the backup", chosen.id, check.detail, "Choose another (`lifeboat list`).")
+        passed.append(replace(chosen, problem=check.detail))
+        if sources.tied:
+            sources.untie(check.detail)
+        candidates = [one for one in candidates if one.id < chosen.id]
+        if not candidates:
+            raise NotFoundError(
+                "choose a backup",
+                config.stack,
+                "; ".join(f"{one.id}: {one.problem}" for one in passed[:3]),
+                "No backup passes its checksums; look in the vault.",
+            )
+
+
+def _require_major(config: Config, stack: Runtime, chosen: Entry, folder: Path) -> None:
+    """A dump restores into its own major or a newer one, never into an older."""
+    assert chosen.manifest is not None
+    needed = int(chosen.manifest.details["server_version_num"]) // 10000
+    try:
+        have = database_server.connect(config, stack).major()
+    except LifeboatError:
+        if config.runtime.type != "compose":
+            raise
+        image = stack.image(config.database.service)
+        with scratch.container(image, config.stack, folder, timeout=300) as name:
+            have = scratch.image_major(name)
+    if have < needed:
+        raise UsageError(
+            "restore the backup",
+            chosen.id,
+            f"it is of PostgreSQL {needed}, the server is {have}",
+            f"Run PostgreSQL {needed} or newer, or choose an older backup.",
+        )
+
+
+def _require_space(config: Config, stack: Runtime, seen: Assessment, database_size: int) -> None:
+    """The old data stays until an operator removes it, so the restored database needs room of its own."""
+    try:
+        mount = data_mount(config, stack)
+        free = os.statvfs(mount.path).f_bavail * os.statvfs(mount.path).f_frsize
+    except (LifeboatError, OSError):
+        return  # a volume that is gone: the fresh one is the engine's matter
+    if free < database_size * 1.1:
+        raise SpaceError(
+            "plan the recovery",
+            str(mount.path),
+            f"{human(free)} free, about {human(database_size * 1.1)} needed",
+            "Free space there: nothing was changed yet.",
+        )
+
+
+def data_mount(config: Config, stack: Runtime) -> DataMount:
+    """The volume or directory that holds the server's data."""
+    return stack.data_mount(config.database.service, stack.data_path(config.database.service))
+
+
+def _steps(config: Config, chosen: Entry, writers: list[str], mode: str) -> list[str]:
+    """What will be done, in the words of the runbook, one line a step."""
+    assert chosen.manifest is not None
+    name = config.database.name or "the database"
+    service = config.database.service
+    reopen = [
+        "reopen: start the application, wait for its health, ask its endpoints",
+        "record: evidence with the time of each phase",
+    ]
+    if mode == "reopen":
+        return reopen
+    rebuild = [
+        f"quarantine the data directory of {service} (moved aside, nothing is deleted)",
+        f"start a fresh, empty {service}",
+    ]
+    protect = {
+        "swap": [],
+        "start": [
+            f"start {service} and look again; if it comes up whole and nothing else was asked for, nothing is restored",
+            *(f"otherwise {one}" for one in rebuild),
+        ],
+        "rebuild": rebuild,
+    }[mode]
+    return [
+        f"protect: stop the writers ({', '.join(writers) or 'none known'})",
+        *(f"protect: {one}" for one in protect),
+        f"restore: roles, then {chosen.id} ({format_time(chosen.manifest.taken_at)}) into a new database beside",
+        f"verify: rows, content, sequences, schema, settings against the backup's fingerprint; only then swap {name}",
+        *reopen,
+    ]
+
+
+def text(made: Mapping[str, Any]) -> list[str]:
+    """The plan for a terminal, as an operator reads it before typing the confirmation."""
+    backup = made["backup"]
+    summary = backup["details"]["fingerprint"]
+    lines = assessed("the database", made)
+    lines.append(
+        f"backup: {backup['id']} taken {backup['taken_at']}, {human(backup['size'])}, {summary['tables']} tables,"
+        f" {summary['rows']} rows, {'proven ' + backup['proven_at'] if backup['proven'] else 'NOT proven by a restore'}"
+    )
+    lines += [f"  it is the database of recovery point {made['recovery_point']}"] if made["recovery_point"] else []
+    lines += [f"  it is taken from the vault: {made['location']}"] if backup["place"] == VAULT else []
+    lines += cautions(made)
+    if made["mode"] in ("swap", "start", "rebuild"):
+        lines.append(f"data written after {backup['taken_at']} will be missing from {made['target']}; it is kept aside")
+    return lines + [f"  {number}. {step}" for number, step in enumerate(made["steps"], 1)]

@@ -1,0 +1,323 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Bring a backup back into a running server: beside what is there, proved, then swapped in by name."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Callable, cast
+
+from ..base import pipeline
+from ..base.checks import Check
+from ..base.errors import LifeboatError
+from ..base.pipeline import Command
+from ..repository.manifest import Manifest
+from . import fingerprint
+from .dump import DUMP, GLOBALS
+from .server import Server, fit_name, identifier, literal
+
+Log = Callable[[str], None]
+# Settings whose stored value is a list, already quoted item by item: pg_dump's variable_is_guc_list_quote().
+# https://github.com/postgres/postgres/blob/REL_17_STABLE/src/bin/pg_dump/dumputils.c
+_LISTS = {
+    "local_preload_libraries",
+    "search_path",
+    "session_preload_libraries",
+    "shared_preload_libraries",
+    "temp_tablespaces",
+    "unix_socket_directories",
+}
+
+
+@contextlib.contextmanager
+def _dump_where_the_tools_are(server: Server, directory: Path) -> Iterator[str]:
+    """The dump's path as the server's tools see it; copied there unless it is mounted already."""
+    if server.mount:
+        yield f"{server.mount}/{DUMP}"
+        return
+    with server.scratch_directory() as inside:
+        pipeline.run(
+            [
+                Command(["tar", "-C", str(directory), "-cf", "-", DUMP]),
+                server.run_command(["tar", "--no-same-owner", "-xf", "-", "-C", inside], stdin=True),
+            ],
+            attempted="bring the dump to the server",
+            subject=str(directory),
+            timeout=server.timeout,
+            remedy="It needs as much free space where the server runs as the backup has.",
+        )
+        yield f"{inside}/{DUMP}"
+
+
+def roles(server: Server, directory: Path, facts: Mapping[str, Any], *, fresh: bool) -> list[str]:
+    """Restore roles, memberships and role settings from the globals. Returns the names of the roles it made.
+
+    fresh: the server was made for this, so every role becomes what it was. Else only missing roles are made: a
+    password changed since the backup is the one that the application now uses.
+    """
+    have = {
+        row["name"]
+        for row in server.execute(
+            "SELECT jsonb_build_object('name', rolname) FROM pg_roles;",
+            database="template1",
+            attempted="list the roles",
+        )
+    }
+    missing = [name for name in facts["roles"] if name not in have]
+    if not fresh and not missing:
+        return []
+    with gzip.open(directory / GLOBALS, "rb") as file:
+        script = keep_globals(statements(file.read().decode()), have, missing, server.user, fresh=fresh)
+    server.script(
+        script.encode(),
+        database="template1",
+        attempted="restore roles and other globals",
+        remedy="No role was changed. The statements are in the backup's globals.sql.gz.",
+    )
+    return missing
+
+
+_STATEMENT = re.compile(r"""\s*(--[^\n]*|\\[^\n]*|(?:[^;'"]|'[^']*'|"[^"]*")+;)""")
+
+
+def statements(script: str) -> list[str]:
+    """The statements of a globals script, whole: a name, a comment or a setting may hold line breaks and semicolons.
+
+    Cutting at the lines instead would run what stands on a line of its own within somebody's text, as a superuser.
+    """
+    return [found for found in _STATEMENT.findall(script) if not found.startswith("--")]
+
+
+def keep_globals(found: Sequence[str], have: set[str], missing: Sequence[str], superuser: str, *, fresh: bool) -> str:
+    """The statements of `pg_dumpall --globals-only` that apply here.
+
+    Dropped always: CREATE ROLE of a role that is there; tablespaces (their directories are another host's); the
+    password of the superuser we are connected as (it is set by the image's environment).
+    """
+
+    def names(candidates: Sequence[str]) -> str:
+        return "|".join(re.escape(form) for name in candidates for form in {name, identifier(name)}) or "(?!)"
+
+    tablespace = re.compile(
+        r"(CREATE|ALTER|COMMENT ON) TABLESPACE |(GRANT|REVOKE)( GRANT OPTION FOR)? (ALL|CREATE) ON TABLESPACE "
+    )
+    create_existing = re.compile(rf"CREATE ROLE ({names(sorted(have))});")
+    alter_self = re.compile(rf"ALTER ROLE ({names([superuser])}) WITH ")
+    of_missing = re.compile(
+        rf"(CREATE ROLE|ALTER ROLE|COMMENT ON ROLE) ({names(missing)})[ ;]|GRANT ({names(missing)}) TO "
+        rf"|GRANT .* TO ({names(missing)})( WITH .*| GRANTED BY .*)?;",
+        re.DOTALL,
+    )
+    kept = []
+    for one in found:
+        own = alter_self.match(one)  # the rest of it, a limit or an expiry, is restored
+        statement = own.group() + re.sub(r" PASSWORD '(?:[^']|'')*'", "", one[own.end() :]) if own else one
+        if statement.startswith("\\connect") or tablespace.match(statement) or create_existing.fullmatch(statement):
+            continue
+        if fresh or of_missing.match(statement) or statement.startswith(("SET ", "\\restrict", "\\unrestrict")):
+            kept.append(statement)
+    return "\n".join(kept) + "\n"
+
+
+def database(
+    server: Server, manifest: Manifest, directory: Path, facts: Mapping[str, Any], name: str, *, jobs: int, log: Log
+) -> None:
+    """Create the database `name` as the backup's was, and restore the dump into it.
+
+    `directory` holds the artefacts, already checked. Stops at the first error; a half-made database is left for the
+    caller to drop. Always into an empty database: restoring into a used one doubles every table without a key.
+    """
+    create = _create_sql(facts["facts"], name)
+    server.execute(create, database="template1", attempted=f"create the database {name}")
+    log(f"restoring {manifest.id} into {name}")
+    if manifest.details["format"] == "plain":
+        _plain(server, manifest, directory, name)
+    else:
+        with _dump_where_the_tools_are(server, directory) as path:
+            try:
+                _archive(server, manifest, path, name, jobs)
+            except LifeboatError as exc:
+                # One job attaches a partition's index while another locks its table: a single one meets nobody.
+                if jobs == 1 or "deadlock detected" not in exc.cause:
+                    raise
+                log(f"{jobs} jobs of pg_restore stood in one another's way: once more with one")
+                server.reap()
+                drop(server, name)
+                server.execute(create, database="template1", attempted=f"create the database {name}")
+                _archive(server, manifest, path, name, 1)
+    server.execute(
+        _properties_sql(facts["facts"], name), database="template1", attempted=f"restore the settings of {name}"
+    )
+
+
+def _archive(server: Server, manifest: Manifest, path: str, name: str, jobs: int) -> None:
+    words = [f"--jobs={jobs}", "--exit-on-error", "--no-tablespaces", "--no-password", path]
+    pipeline.run(
+        [server.tool("pg_restore", *words, database=name)],
+        attempted="restore the dump",
+        subject=f"{manifest.id} into {name}",
+        timeout=server.timeout,
+    )
+
+
+def _plain(server: Server, manifest: Manifest, directory: Path, name: str) -> None:
+    """psql accepts a dump cut in mid-table with exit 0; the caller's checksums and fingerprint are what notice."""
+    artefact = next(one.name for one in manifest.artefacts if one.name.endswith((".sql", ".sql.gz")))
+    path = directory / artefact
+    with cast("IO[bytes]", gzip.open(path) if artefact.endswith(".gz") else path.open("rb")) as source:
+        pipeline.run(
+            [server.psql_script(name)],
+            attempted="restore the plain dump",
+            subject=f"{manifest.id} into {name}",
+            source=source,
+            timeout=server.timeout,
+        )
+
+
+def _create_sql(facts: Mapping[str, Any], name: str) -> str:
+    """https://www.postgresql.org/docs/current/sql-createdatabase.html"""
+    row = facts["row"]
+    words = [
+        f"CREATE DATABASE {identifier(name)} TEMPLATE template0 ENCODING {literal(facts['encoding'])}",
+        f"LC_COLLATE {literal(row['datcollate'])} LC_CTYPE {literal(row['datctype'])}",
+    ]
+    provider = {"c": "libc", "i": "icu", "b": "builtin"}.get(row.get("datlocprovider") or "c", "libc")
+    if provider != "libc":
+        locale = row.get("datlocale") or row.get("daticulocale")
+        words.append(f"LOCALE_PROVIDER {provider} {'ICU' if provider == 'icu' else 'BUILTIN'}_LOCALE {literal(locale)}")
+        if provider == "icu" and row.get("daticurules"):
+            words.append(f"ICU_RULES {literal(row['daticurules'])}")
+    return " ".join(words) + ";"
+
+
+def _properties_sql(facts: Mapping[str, Any], name: str) -> str:
+    """What pg_dump writes with --create only and is lost without: owner, limits, comment, settings, privileges."""
+    target = identifier(name)
+    lines = [f"ALTER DATABASE {target} OWNER TO {identifier(facts['owner'])};"]
+    if facts["row"].get("datconnlimit", -1) != -1:
+        lines.append(f"ALTER DATABASE {target} CONNECTION LIMIT {int(facts['row']['datconnlimit'])};")
+    if facts["comment"]:
+        lines.append(f"COMMENT ON DATABASE {target} IS {literal(facts['comment'])};")
+    for one in facts["settings"]:
+        key, _, value = one["setting"].partition("=")
+        whom = f"ROLE {identifier(one['role'])} IN DATABASE {target}" if one["role"] else f"DATABASE {target}"
+        setting = ".".join(identifier(part) for part in key.split("."))
+        lines.append(f"ALTER {whom} SET {setting} TO {_setting_value(key, value)};")
+    untouched = facts.get("acl_is_default", False)  # then there is nothing to say, and saying it would be a difference
+    if not untouched:
+        lines.append(f"REVOKE ALL ON DATABASE {target} FROM PUBLIC;")
+        lines.append(f"REVOKE ALL ON DATABASE {target} FROM {identifier(facts['owner'])};")
+    for one in [] if untouched else facts["acl"] or []:
+        grantee = identifier(one["grantee"]) if one["grantee"] else "PUBLIC"
+        option = " WITH GRANT OPTION" if one["grantable"] else ""
+        lines.append(f"GRANT {one['privilege']} ON DATABASE {target} TO {grantee}{option};")
+    return "BEGIN;\n" + "\n".join(lines) + "\nCOMMIT;"
+
+
+def _setting_value(key: str, value: str) -> str:
+    if key.lower() not in _LISTS:
+        return literal(value)
+    items = re.findall(r'"((?:[^"]|"")*)"|([^,\s][^,]*)', value)
+    return ", ".join(literal(quoted.replace('""', '"') or bare.strip()) for quoted, bare in items) or "''"
+
+
+def compare(server: Server, name: str, expected: Mapping[str, Any], *, fresh: bool) -> list[Check]:
+    """Take the restored database's fingerprint at the backup's level and hold it against the backup's."""
+    with server.session(name) as session:
+        session.rows("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;", attempted="compare the restored database")
+        found = fingerprint.take(session, expected["level"])
+    return fingerprint.compare(expected, found, roles="exact" if fresh else "present")
+
+
+def analyze(server: Server, name: str, jobs: int) -> None:
+    """A restored database has no statistics: without them the first queries after reopening crawl."""
+    pipeline.run(
+        [server.tool("vacuumdb", "--analyze-only", f"--jobs={jobs}", "--quiet", "--no-password", database=name)],
+        attempted="analyse the restored database",
+        subject=name,
+        timeout=server.timeout,
+    )
+
+
+def refresh_collations(server: Server) -> list[str]:
+    """Where the image's C library moved, indexes on text may be out of order: reindex, then note the new version.
+
+    Returns the databases it mended. https://www.postgresql.org/docs/current/sql-altercollation.html
+    """
+    if server.version_num < 150000:
+        return []
+    moved = [
+        row["name"]
+        for row in server.execute(
+            "SELECT jsonb_build_object('name', datname) FROM pg_database WHERE datallowconn"
+            " AND datcollversion IS DISTINCT FROM pg_database_collation_actual_version(oid);",
+            database="template1",
+            attempted="compare collation versions",
+        )
+    ]
+    for name in moved:
+        server.execute(f"REINDEX DATABASE {identifier(name)};", database=name, attempted=f"reindex {name}")
+        server.execute(
+            f"ALTER DATABASE {identifier(name)} REFRESH COLLATION VERSION;",
+            database=name,
+            attempted=f"note the collation version of {name}",
+        )
+    return moved
+
+
+def swap(server: Server, live: str, restored: str, stamp: str) -> str:
+    """Put the restored database in the live one's place; return the name under which the old one is kept, or "".
+
+    Both renames are one transaction: there is never a moment with neither, nor with both.
+    """
+    there = exists(server, live)
+    kept = fit_name(live, f"_quarantine_{stamp}") if there else ""
+    if there:
+        # No new connections, end the old ones, rename. Without the first a quick client is back before the rename.
+        server.execute(
+            f"ALTER DATABASE {identifier(live)} ALLOW_CONNECTIONS false;\n"
+            "SELECT to_json(count(pg_terminate_backend(pid, 10000))) FROM pg_stat_activity"
+            f" WHERE datname = {literal(live)};",
+            database="template1",
+            attempted=f"close {live}",
+        )
+    renames = [f"ALTER DATABASE {identifier(restored)} RENAME TO {identifier(live)};"]
+    if there:
+        renames.insert(0, f"ALTER DATABASE {identifier(live)} RENAME TO {identifier(kept)};")
+        renames.insert(1, f"ALTER DATABASE {identifier(kept)} ALLOW_CONNECTIONS true;")
+    try:
+        server.execute(
+            "BEGIN;\n" + "\n".join(renames) + "\nCOMMIT;", database="template1", attempted="swap in the database"
+        )
+    except BaseException:
+        if there:
+            with contextlib.suppress(LifeboatError):
+                server.execute(
+                    f"ALTER DATABASE {identifier(live)} ALLOW_CONNECTIONS true;",
+                    database="template1",
+                    attempted=f"reopen {live}",
+                )
+        raise
+    return kept
+
+
+def exists(server: Server, name: str) -> bool:
+    """Also one that a killed swap left closed to connections."""
+    return bool(
+        server.execute(
+            f"SELECT to_json(datname) FROM pg_database WHERE datname = {literal(name)};",
+            database="template1",
+            attempted="look for the live database",
+        )
+    )
+
+
+def drop(server: Server, name: str) -> None:
+    """Drop a half-made restored database. Never called with a live or quarantined name."""
+    server.execute(f"DROP DATABASE IF EXISTS {identifier(name)};", database="template1", attempted=f"drop {name}")

@@ -1,0 +1,152 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A throw-away PostgreSQL: no network, no trace. Where restores are proved without touching anything that lives."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ..base import pipeline
+from ..base.errors import LifeboatError, NotFoundError, UnverifiedError
+from ..base.pipeline import Command
+from ..stack.runtime import exec_command
+from .server import Server
+
+LABEL = "lifeboat.scratch"
+_INSIDE = "/lifeboat"
+_MOUNT = "/backup"
+# Nothing here survives, so nothing needs to be safe on disk.
+_FAST = {
+    "listen_addresses": "",
+    "unix_socket_directories": _INSIDE,
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "4GB",
+    "autovacuum": "off",
+    "maintenance_work_mem": "256MB",
+    "log_min_messages": "fatal",
+}
+
+
+def sweep(stack: str) -> None:
+    """Remove throw-away containers that a killed verification left."""
+    status, out, _ = pipeline.probe(Command(["docker", "ps", "-aq", "--filter", f"label={LABEL}={stack}"]))
+    if status == 0 and out.split():
+        pipeline.probe(Command(["docker", "rm", "--force", "--volumes", *out.split()]), timeout=120)
+
+
+@contextlib.contextmanager
+def container(image: str, stack: str, artefacts: Path, *, timeout: float) -> Iterator[str]:
+    """A container of `image` that does nothing, with `artefacts` mounted read-only; yields its name.
+
+    Raises UnverifiedError when the engine or the image is not to be had: then nothing was proved.
+    """
+    name = f"lifeboat-{stack}-{secrets.token_hex(4)}"
+    status, _, err = pipeline.probe(
+        Command(
+            [
+                "docker",
+                "run",
+                "--detach",
+                "--name",
+                name,
+                "--label",
+                f"{LABEL}={stack}",
+                "--network",
+                "none",
+                "--user",
+                "0",
+                "--entrypoint",
+                "sleep",
+                "--volume",
+                _INSIDE,
+                "--mount",
+                f"type=bind,{_field(f'source={artefacts}')},target={_MOUNT},readonly",
+                image,
+                str(int(timeout)),
+            ]
+        ),
+        timeout=600,
+    )
+    try:
+        if status:
+            cause = err.strip().splitlines()[0] if err.strip() else f"exit {status}"
+            remedy = "Name an image of the same PostgreSQL major in lifeboat_database.verify_image."
+            if "'docker'" in cause and not shutil.which("docker"):
+                cause = "there is no docker command on this machine"
+                remedy = "Install Docker here, or prove the backup on another machine (docs/verification.md)."
+            raise UnverifiedError("start a throw-away container", image, cause, remedy)
+        yield name
+    finally:
+        pipeline.probe(Command(["docker", "rm", "--force", "--volumes", name]), timeout=120)
+
+
+def _field(text: str) -> str:
+    """One field of the comma-separated line that `docker run --mount` takes."""
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _user(name: str) -> str:
+    """The account the image runs PostgreSQL as: initdb and postgres refuse to run as root."""
+    for user in ("postgres", "1001", "nobody"):
+        if pipeline.probe(exec_command(name, ["id", user], user="0"))[0] == 0 or user.isdigit():
+            return user
+    return "nobody"
+
+
+@contextlib.contextmanager
+def server(name: str, *, superuser: str, preload: str, timeout: float) -> Iterator[Server]:
+    """A running server inside the container `name`, whose first superuser is `superuser` as in the backup."""
+    user = _user(name)
+    data = f"{_INSIDE}/data"
+    options = {**_FAST, **({"shared_preload_libraries": preload} if preload else {})}
+    words = " ".join(f"-c {key}='{value}'" for key, value in options.items())
+    steps: Sequence[tuple[str, list[str], str]] = (
+        ("prepare its directory", ["chown", user, _INSIDE], "0"),
+        (
+            "initialise it",
+            ["initdb", "-D", data, "-U", superuser, "--auth=trust", "--encoding=UTF8", "--no-sync", "--data-checksums"],
+            user,
+        ),
+        ("start it", ["pg_ctl", "-D", data, "-w", "-t", "120", "-l", f"{_INSIDE}/log", "-o", words, "start"], user),
+    )
+    for what, argv, as_user in steps:
+        status, out, err = pipeline.probe(exec_command(name, argv, user=as_user), timeout=300)
+        if status:
+            log = pipeline.probe(exec_command(name, ["cat", f"{_INSIDE}/log"], user=as_user))[1]
+            said = (err.strip() or out.strip() or log.strip()).splitlines()
+            raise UnverifiedError(
+                f"{what} (throw-away PostgreSQL)",
+                name,
+                said[-1] if said else f"exit {status}",
+                "The image must hold PostgreSQL's own tools: see lifeboat_database.verify_image.",
+            )
+
+    def execute(argv: Sequence[str], *, env: Mapping[str, str], stdin: bool) -> Command:
+        # Root, because the artefacts are readable by root alone; the server itself runs as `user`.
+        return exec_command(name, argv, env=env, stdin=stdin, user="0")
+
+    yield Server(execute, user=superuser, host=_INSIDE, application="lifeboat-verify", timeout=timeout, mount=_MOUNT)
+
+
+def image_major(name: str) -> int:
+    """The PostgreSQL major inside the container."""
+
+    def execute(argv: Sequence[str], *, env: Mapping[str, str], stdin: bool) -> Command:
+        return exec_command(name, argv, env=env, stdin=stdin)
+
+    try:
+        return Server(execute, user="postgres").major()
+    except LifeboatError as exc:
+        raise NotFoundError(
+            "find PostgreSQL", f"container {name}", exc.cause, "Name another lifeboat_database.verify_image."
+        ) from exc

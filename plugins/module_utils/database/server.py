@@ -1,0 +1,417 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Talk to a PostgreSQL server through its own tools, wherever they run: in its container, or on this host.
+
+psql is driven over stdin and answers in JSON, one line per row, so that no name, however hostile, is ever parsed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import json
+import re
+import secrets
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import IO, Any, Callable, Optional, Protocol
+
+from ..base import pipeline
+from ..base.errors import LifeboatError, UnverifiedError
+from ..base.pipeline import Command
+from ..settings.config import Config
+from ..stack.runtime import ComposeRuntime, Runtime, exec_command
+
+# Values and expressions must print the same on every server we compare: pin whatever changes their text.
+# https://www.postgresql.org/docs/current/runtime-config-client.html
+PINNED = {
+    "client_min_messages": "warning",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "3",
+    "lc_monetary": "C",
+    "xmloption": "content",
+    "search_path": "",
+    "row_security": "off",  # an error rather than rows silently left out
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "default_transaction_read_only": "off",
+    "quote_all_identifiers": "off",
+}
+
+# What ALTER DATABASE or ALTER ROLE may have set and would stop vacuumdb, pg_amcheck or pg_restore half-way.
+_UNHINDERED = " ".join(
+    f"-c {name}={PINNED[name]}"
+    for name in (
+        "default_transaction_read_only",
+        "statement_timeout",
+        "lock_timeout",
+        "idle_in_transaction_session_timeout",
+    )
+)
+SCRATCH = "/var/tmp"  # noqa: S108 - in the file system of the tools; every name below it is made unique
+
+
+def identifier(name: str) -> str:
+    """Quote a name for SQL. Always quoted: no list of keywords to keep."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: str) -> str:
+    """Quote a string for SQL, whatever standard_conforming_strings says."""
+    quoted = "'" + value.replace("'", "''") + "'"
+    return " E" + quoted.replace("\\", "\\\\") if "\\" in value else quoted
+
+
+def conninfo(**parts: str) -> str:
+    """A libpq connection string. A bare name with `=` or `://` in it would be taken for one, so always write one.
+
+    https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING
+    """
+    escaped = {key: value.replace("\\", "\\\\").replace("'", "\\'") for key, value in parts.items()}
+    return " ".join(f"{key}='{value}'" for key, value in escaped.items())
+
+
+def fit_name(name: str, suffix: str) -> str:
+    """`name` + `suffix` within PostgreSQL's 63 bytes, cut at a character, never inside one."""
+    room = 63 - len(suffix.encode())
+    return name.encode()[:room].decode("utf-8", "ignore") + suffix
+
+
+class Executor(Protocol):
+    """Makes the command that runs `argv` where the server's tools are."""
+
+    def __call__(self, argv: Sequence[str], *, env: Mapping[str, str], stdin: bool) -> Command: ...
+
+
+class Server:
+    """One PostgreSQL server, reached with one user."""
+
+    def __init__(
+        self,
+        execute: Executor,
+        *,
+        user: str,
+        database: str = "postgres",
+        password: str = "",
+        host: str = "",
+        port: int = 5432,
+        application: str = "lifeboat",
+        timeout: float = 3600,
+        mount: str = "",
+    ) -> None:
+        self._execute = execute
+        self.mount = mount  # where a backup's artefacts already lie for the tools, if they do
+        self.user = user
+        self.database = database  # the one that the configuration is about
+        self.timeout = timeout
+        self.application = application
+        self._env = {
+            "PGUSER": user,
+            "PGAPPNAME": application,
+            "PGCONNECT_TIMEOUT": "10",
+            "PGCLIENTENCODING": "UTF8",
+            "PGOPTIONS": _UNHINDERED,
+        }
+        if password:
+            self._env["PGPASSWORD"] = password
+        if host:
+            self._env["PGHOST"] = host
+        if host or port != 5432:
+            self._env["PGPORT"] = str(port)
+
+    def run_command(self, argv: Sequence[str], *, stdin: bool = False) -> Command:
+        """Any command where the tools are: mktemp, tar, rm."""
+        return self._execute(argv, env={}, stdin=stdin)
+
+    def tool(self, name: str, *args: str, database: str = "", stdin: bool = False) -> Command:
+        """One of PostgreSQL's tools, connected by environment and connection string."""
+        argv = [name, *args]
+        if database:
+            argv += ["--dbname", conninfo(dbname=database)]
+        return self._execute(argv, env=self._env, stdin=stdin)
+
+    def _psql(self, database: str) -> Command:
+        argv = ["psql", "-XAtqw", "-v", "ON_ERROR_STOP=1", "-d", conninfo(dbname=database)]
+        return self._execute(argv, env=self._env, stdin=True)
+
+    def execute(self, sql: str, *, database: str, attempted: str, timeout: Optional[float] = None) -> list[Any]:
+        """Run SQL; every row must be one JSON value in one column. Returns them."""
+        text = pipeline.output(
+            self._psql(database),
+            attempted=attempted,
+            subject=f"database {database}",
+            source=io.BytesIO((_pins() + sql + "\n").encode()),
+            timeout=timeout or self.timeout,
+        )
+        return [json.loads(line) for line in text.split("\n") if line]  # only this one: names may hold U+2028
+
+    def stream(self, sql: str, take: Callable[[Any], object], *, database: str, attempted: str) -> None:
+        """Like execute(), and hand every row to `take` as it comes: neither psql nor we ever hold them all."""
+        # https://www.postgresql.org/docs/current/app-psql.html#APP-PSQL-VARIABLES-FETCH-COUNT: for SELECT only
+        source = io.BytesIO(f"{_pins()}\\set FETCH_COUNT 5000\n{sql}\n".encode())
+        pipeline.run(
+            [self._psql(database)],
+            attempted=attempted,
+            subject=f"database {database}",
+            source=source,
+            sink=_Rows(take),
+            timeout=self.timeout,
+        )
+
+    def psql_script(self, database: str) -> Command:
+        """psql that runs its stdin in one transaction, stopping at the first error."""
+        argv = ["psql", "-Xqw", "--single-transaction", "-v", "ON_ERROR_STOP=1", "-d", conninfo(dbname=database)]
+        return self._execute([*argv, "-f", "-"], env=self._env, stdin=True)
+
+    def script(self, sql: bytes, *, database: str, attempted: str, remedy: str = "") -> None:
+        """Run a whole SQL script in one transaction; any error undoes all of it."""
+        pipeline.run(
+            [self.psql_script(database)],
+            attempted=attempted,
+            subject=f"database {database}",
+            source=io.BytesIO(sql),
+            timeout=self.timeout,
+            remedy=remedy,
+        )
+
+    def session(self, database: str, *, timeout: Optional[float] = None) -> Session:
+        """A connection that stays open: one transaction over several statements."""
+        return Session(self._psql(database), database, timeout or self.timeout)
+
+    def databases(self, *, attempted: str = "list the databases") -> list[str]:
+        sql = "SELECT to_json(datname) FROM pg_catalog.pg_database WHERE datallowconn ORDER BY datname;"
+        return [str(row) for row in self.execute(sql, database="template1", attempted=attempted, timeout=60)]
+
+    def answers(self) -> tuple[bool, str]:
+        """Does the server accept a query? (yes or no, why not)."""
+        try:
+            self.execute("SELECT 1;", database="template1", attempted="reach PostgreSQL", timeout=30)
+        except LifeboatError as exc:
+            return False, exc.cause
+        return True, ""
+
+    def major(self) -> int:
+        """The major version of the server's own tools: known even when the server does not run."""
+        text = ""
+        for tool in ("postgres", "pg_dump"):  # Debian keeps the former off the path
+            with contextlib.suppress(LifeboatError):
+                text = text or pipeline.output(
+                    self.run_command([tool, "--version"]), attempted="read its version", subject=tool, timeout=60
+                )
+        found = re.search(r"(\d+)(\.|beta|rc|devel)", text)
+        if not found:
+            raise UnverifiedError("read the server's version", "postgres --version", f"it said {text!r}")
+        return int(found.group(1))
+
+    @functools.cached_property
+    def version_num(self) -> int:
+        """The running server's version as PostgreSQL counts it: 170012 is 17.12."""
+        sql = "SELECT to_json(pg_catalog.current_setting('server_version_num')::int);"
+        return int(self.execute(sql, database="template1", attempted="read the server's version", timeout=60)[0])
+
+    def reap(self, session: Optional[Session] = None) -> int:
+        """End sessions that an earlier run of ours left behind. Only for the holder of the stack's lock."""
+        sql = (
+            "SELECT to_json(count(pg_catalog.pg_terminate_backend(pid))) FROM pg_catalog.pg_stat_activity"
+            f" WHERE application_name = {literal(self.application)} AND pid <> pg_catalog.pg_backend_pid();"
+        )
+        attempted = "end left-over sessions"
+        if session is not None:
+            return int(session.rows(sql, attempted=attempted)[0])
+        return int(self.execute(sql, database="template1", attempted=attempted, timeout=60)[0])
+
+    @contextlib.contextmanager
+    def scratch_directory(self) -> Iterator[str]:
+        """A private directory where the tools run, removed afterwards; those of killed runs are swept first."""
+        self.sweep()
+        path = pipeline.output(
+            self.run_command(["mktemp", "-d", f"{SCRATCH}/{self.application}.XXXXXXXX"]),
+            attempted="make a scratch directory",
+            subject=f"{SCRATCH} where PostgreSQL's tools run",
+            timeout=60,
+        ).strip()
+        try:
+            yield path
+        finally:
+            self.remove(path)
+
+    def scratch_path(self) -> str:
+        """The like, for a tool that makes its directory itself: a name nobody has. Sweep before, remove afterwards."""
+        return f"{SCRATCH}/{self.application}.{secrets.token_hex(4)}"
+
+    def remove(self, path: str) -> None:
+        """Remove a scratch directory. What cannot be removed now is swept by the next run."""
+        with contextlib.suppress(LifeboatError):
+            pipeline.run(
+                [self.run_command(["rm", "-rf", "--", path])],
+                attempted="remove the scratch directory",
+                subject=path,
+                timeout=300,
+            )
+
+    def sweep(self) -> None:
+        """Remove the scratch directories of killed runs. Only for the holder of the stack's lock."""
+        found = ["find", SCRATCH, "-maxdepth", "1", "-type", "d", "-name", f"{self.application}.????????"]
+        with contextlib.suppress(LifeboatError):
+            pipeline.run(
+                [self.run_command([*found, "-exec", "rm", "-rf", "{}", "+"])],
+                attempted="sweep",
+                subject=SCRATCH,
+                timeout=300,
+            )
+
+
+class _Rows:
+    """A sink that reads one JSON value a line."""
+
+    def __init__(self, take: Callable[[Any], object]) -> None:
+        self._take = take
+        self._rest = b""
+
+    def write(self, data: bytes, /) -> int:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            if line:
+                self._take(json.loads(line))
+        return len(data)
+
+
+class Session:
+    """An open psql. Bounded in time; an error in it names the server's own words."""
+
+    def __init__(self, command: Command, database: str, timeout: float) -> None:
+        self._errors: IO[bytes] = tempfile.TemporaryFile()
+        self._subject = f"database {database}"
+        try:
+            self._process = subprocess.Popen(
+                list(command.argv),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                env=command.environment(),
+            )
+        except OSError as exc:
+            self._errors.close()
+            raise LifeboatError("start psql", self._subject, str(exc)) from exc
+        self._timer = threading.Timer(timeout, self._process.kill)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def __enter__(self) -> Session:
+        try:
+            self.rows(_pins(), attempted="open a session")
+        except BaseException as exc:
+            self.__exit__(type(exc), exc, exc.__traceback__)
+            raise
+        return self
+
+    def rows(self, sql: str, *, attempted: str) -> list[Any]:
+        """Run SQL whose every row is one JSON value; return them."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        end = f"--{secrets.token_hex(8)}--"
+        lines: list[str] = []
+        with contextlib.suppress(BrokenPipeError):
+            stdin.write(f"{sql}\n\\echo {end}\n".encode())
+            stdin.flush()
+        for raw in stdout:
+            line = raw.decode("utf-8").rstrip("\n")
+            if line == end:
+                return [json.loads(one) for one in lines if one]
+            lines.append(line)
+        status, words = self._process.wait(), pipeline._tail(self._errors)
+        if status in (126, 127):  # docker could not start it, and says why on standard output
+            words = words or pipeline.scrub("\n".join(lines))
+        raise LifeboatError(
+            attempted, self._subject, pipeline.describe(pipeline.Finished(Command(["psql"]), status, words))
+        )
+
+    def __exit__(
+        self, kind: Optional[type[BaseException]], value: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self._timer.cancel()
+        with contextlib.suppress(OSError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()  # end of input ends psql, and with it the transaction
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._errors.close()
+
+
+def _pins() -> str:
+    return "".join(f"SET {name} = {literal(value)};\n" for name, value in PINNED.items())
+
+
+# What a server says that lives and does not let us in, in English and in Japanese. psql shows no SQLSTATE for it.
+_REFUSED = re.compile(
+    r"password|authentication|pg_hba\.conf|role \".*\" does not exist|not permitted to log in|パスワード|認証|ロール"
+)
+
+
+def refused(why: str) -> bool:
+    """Is this reason for not answering one of access? Then the data may be whole, and is not ours to move aside."""
+    return bool(_REFUSED.search(why))
+
+
+def reach(config: Config, runtime: Runtime) -> tuple[Optional[Server], str]:
+    """The stack's server, if it answers a query now, else why it does not.
+
+    One that dies and is started again by the engine runs at one look and is gone at the next: that is no error here.
+    """
+    try:
+        server = connect(config, runtime)
+    except LifeboatError as exc:
+        return None, exc.cause
+    answers, why = server.answers()
+    return (server if answers else None), why
+
+
+def connect(config: Config, runtime: Runtime, *, backup: bool = False) -> Server:
+    """The stack's server. Resolves the container once; raises NotFoundError when it does not run.
+
+    backup: as the account that takes backups, where the configuration names one of its own.
+    """
+    settings = config.database
+    user, database = settings.user, settings.name
+    if isinstance(runtime, ComposeRuntime):
+        # What the image was told: https://hub.docker.com/_/postgres, "Environment Variables".
+        environment = runtime.state(settings.service).environment or {}
+        user = user or environment.get("POSTGRES_USER", "")
+        database = database or environment.get("POSTGRES_DB", "")
+        base = runtime.command(settings.service, [], user=settings.os_user)
+        container = base.argv[-1]
+
+        def execute(argv: Sequence[str], *, env: Mapping[str, str], stdin: bool) -> Command:
+            return exec_command(container, argv, env=env, stdin=stdin, user=settings.os_user)
+    else:
+
+        def execute(argv: Sequence[str], *, env: Mapping[str, str], stdin: bool) -> Command:
+            return runtime.command(settings.service, argv, env=env, stdin=stdin)
+
+    own = backup and bool(settings.backup_user)
+    return Server(
+        execute,
+        user=settings.backup_user if own else user or "postgres",
+        database=database or user or "postgres",
+        password=config.secrets.get("database_backup_password" if own else "database_password", ""),
+        host=settings.host,
+        port=settings.port,
+        application=f"lifeboat-{config.stack}",
+        timeout=config.timeout,
+    )

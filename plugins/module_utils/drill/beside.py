@@ -1,0 +1,120 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A drill that breaks nothing: restore the newest backup beside production, and prove that it did not notice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Callable
+
+from ..backend import assess as backend_assess
+from ..base import clock, pipeline
+from ..base.checks import Check, compared
+from ..base.clock import format_time, parse_time
+from ..base.errors import LifeboatError, NotFoundError, UsageError
+from ..base.pipeline import Command
+from ..database import server as database_server
+from ..evidence import record
+from ..operations import verify as operations_verify
+from ..repository import repositories
+from ..repository.manifest import component_of
+from ..settings.config import Config
+from ..stack import runtime
+from ..stack.compose import ComposeRuntime
+from . import drill
+
+Log = Callable[[str], None]
+# By scenario, the component that can be restored without anything else going away for it.
+COMPONENTS: Mapping[str, str] = {"database": "database", "object_storage": "objects"}
+
+
+def portrait(config: Config) -> dict[str, str]:
+    """What a drill beside it must leave as it is: name of a thing -> what it is now.
+
+    Containers or units with when they were started, volumes, databases, and the project's files.
+    """
+    stack = runtime.connect(config)
+    found: dict[str, str] = {}
+    if isinstance(stack, ComposeRuntime):
+        for one in stack.containers():
+            state = one["State"]
+            found[f"container {one['Name'].lstrip('/')}"] = (
+                f"{one['Id'][:12]} {state['Status']} since {state['StartedAt']}, restarted {one['RestartCount']} times"
+            )
+        names = pipeline.output(
+            Command(["docker", "volume", "ls", "--quiet"]),
+            attempted="list the volumes",
+            subject=config.stack,
+            timeout=60,
+        )
+        found.update({f"volume {name}": "there" for name in names.split()})
+        for path in (*backend_assess.project_files(config), Path(stack.directory) / ".env"):
+            if path.is_file():
+                found[f"file {path}"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    else:
+        for service in (config.database.service, config.objects.service, *config.application.services):
+            if service:
+                found[f"unit {service}"] = stack.state(service).describe()
+    server = database_server.connect(config, stack)
+    found.update({f"database {name}": "there" for name in server.databases()})
+    return found
+
+
+def untouched(before: Mapping[str, str], after: Mapping[str, str]) -> Check:
+    """Whether production is what it was, thing by thing."""
+    differences = [f"{name}: {before[name]}, now {after.get(name, 'gone')}" for name in before
+                   if after.get(name) != before[name]]  # fmt: skip
+    differences += [f"{name} is new" for name in after if name not in before]
+    kinds = sorted({name.split()[0] for name in before})
+    counted = ", ".join(f"{sum(name.split()[0] == kind for name in before)} x {kind}" for kind in kinds)
+    return compared("production untouched", differences, f"as before: {counted}")
+
+
+def rehearse(config: Config, scenario: str, *, reason: str, operator: str, target: int, log: Log) -> dict[str, Any]:
+    """Restore the scenario's newest backup into something of its own, compare it, remove it. Returns the record."""
+    if scenario not in COMPONENTS:
+        raise UsageError(
+            "restore beside production", scenario, "nothing of it could be restored without breaking something first",
+            f"Beside production one can rehearse {', '.join(COMPONENTS)}. For a whole site:"
+            " lifeboat.dr.recover_site -e rehearsal=true; for the rest a drill on a host that may be lost.",
+        )  # fmt: skip
+    steady = "; ".join(f"{one.name}: {one.detail}" for one in drill.steady(config, scenario))
+    repo = repositories.from_settings(config.repository, config.secrets)
+    ids = [
+        one for one in operations_verify.targets(config, repo, "latest")[0] if component_of(one) == COMPONENTS[scenario]
+    ]
+    if not ids:
+        raise NotFoundError("restore beside production", COMPONENTS[scenario], "there is no backup of it", "Take one.")
+    before = portrait(config)
+    began = clock.start()
+    result = operations_verify.verify(config, ids[0], "restore", log=log, record=False)
+    phase = {"name": "restore", **began.phase(), "bytes": result.size}
+    checks = [*result.checks, untouched(before, _after(config, log))]
+    now = datetime.now(timezone.utc)
+    taken = result.taken_at or format_time(now)
+    made = record.build(
+        config, scenario=scenario, reason=reason, operator=operator, phases=[phase],
+        planned={
+            "condition": "healthy", "findings": [], "unchecked": [], "passed_over": [], "target_seconds": target,
+            "backup": {
+                "id": ids[0], "taken_at": taken, "size": result.size,
+                "age_seconds": int((now - parse_time(taken)).total_seconds()),
+            },
+        },
+        results=[one.as_dict() for one in checks], now=now,
+        untested=[{"what": "the application on the restored data", "why": "it was restored beside production"}],
+    )  # fmt: skip
+    return record.beside(made, steady)
+
+
+def _after(config: Config, log: Log) -> dict[str, str]:
+    try:
+        return portrait(config)
+    except LifeboatError as exc:
+        log(f"production cannot be looked at any more: {exc.cause}")
+        return {}

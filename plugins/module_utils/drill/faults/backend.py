@@ -1,0 +1,143 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What can happen to a backend. Each is done for real, and the application must be seen to fail of it."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import Callable
+
+from ...backend import assess as backend_assess
+from ...backend.facts import BACKEND
+from ...base import pipeline
+from ...base.errors import UsageError
+from ...base.filesystem import explained
+from ...base.pipeline import Command
+from ...settings.config import Config
+from ...stack import answer, runtime
+from ...stack.compose import ComposeRuntime
+from . import service as drill_service
+from .service import did_not_take
+
+Log = Callable[[str], None]
+_PATIENCE = 30.0
+_CRASH = 'ENTRYPOINT ["/bin/sh", "-c", "echo drill: this image cannot work >&2; exit 3"]'
+
+
+def _service(config: Config) -> str:
+    """The first service that works for the application and is no store."""
+    stack = runtime.connect(config)
+    named = [*config.application.writers, *stack.dependants(config.database.service), *config.application.services]
+    if isinstance(stack, ComposeRuntime):
+        named += stack.services()
+    found = [one for one in named if backend_assess.role_of(config, one) == BACKEND]
+    if not found:
+        raise UsageError("choose a service to break", config.stack, "it has none but its stores")
+    return found[0]
+
+
+def _compose(config: Config) -> ComposeRuntime:
+    stack = runtime.connect(config)
+    if not isinstance(stack, ComposeRuntime):
+        raise UsageError("break the deployment", config.stack, "it is no Compose project", "Choose the fault killed.")
+    return stack
+
+
+def _down(config: Config) -> str:
+    """What the application does not answer any more: without that, nothing is broken for anybody."""
+    if not config.application.checks:
+        raise UsageError(
+            "see that the fault took", config.stack, "lifeboat_application.checks is empty: nobody can say what broke",
+            "Name an endpoint that the application answers when it is well.",
+        )  # fmt: skip
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        for one in config.application.checks:
+            problem = answer.ask(one)
+            if problem:
+                return f"{one.method} {one.url}: {problem}"
+        time.sleep(0.5)
+    raise did_not_take("the application", f"it still answers all that it should, after {_PATIENCE:.0f} s")
+
+
+def _remove_container(stack: ComposeRuntime, service: str) -> None:
+    found = stack.state(service)
+    if found.exists:
+        pipeline.run(
+            [Command(["docker", "rm", "--force", found.id])],
+            attempted="remove the container", subject=service, timeout=60,
+        )  # fmt: skip
+
+
+def bad_image(config: Config, lot: random.Random, log: Log) -> str:
+    """A bad deployment: the image's name means another one, which cannot work."""
+    del lot
+    stack, service = _compose(config), _service(config)
+    before = stack.state(service)
+    name = str(stack.definition(service).get("image") or f"{stack.project}-{service}")
+    if "@" in name:
+        raise UsageError("deploy a bad image", name, "it is pinned by its digest", "Choose another fault.")
+    pipeline.run(
+        [Command(["docker", "commit", "--change", _CRASH, before.id, name])],
+        attempted="make a bad image", subject=name, timeout=300,
+    )  # fmt: skip
+    log(f"{name} means an image now that cannot work")
+    # It may say that the service did not start: that is what it is for.
+    pipeline.probe(stack.compose("up", "--detach", "--no-deps", "--no-build", "--pull", "never", service))
+    after = stack.state(service)
+    if not after.exists or after.image_id == before.image_id:
+        raise did_not_take(service, f"it still runs {before.image_id}")
+    proof = _down(config)
+    return f"{service} was deployed from {after.image_id[:19]} and is {stack.state(service).describe()}; {proof}"
+
+
+def kill(config: Config, lot: random.Random, log: Log) -> str:
+    del lot, log
+    service = _service(config)
+    state = drill_service.kill(config, service)
+    return f"{service} is {state.describe()}; {_down(config)}"
+
+
+def break_compose_file(config: Config, lot: random.Random, log: Log) -> str:
+    """Somebody's edit of the night before; it is noticed when the container is gone."""
+    del lot, log
+    stack, service = _compose(config), _service(config)
+    files = [one for one in backend_assess.project_files(config) if one.suffix in (".yml", ".yaml") and one.is_file()]
+    if not files:
+        raise UsageError("break the compose file", stack.label, "it is not where it can be seen")
+    with explained("break the compose file", files[0]), files[0].open("a", encoding="utf-8") as file:
+        file.write(f"\nservices: {{{service}: [\n")
+    _remove_container(stack, service)
+    status, _, said = pipeline.probe(stack.compose("config", "--quiet"))
+    if status == 0:
+        raise did_not_take(str(files[0]), "Compose can still read it")
+    return f"{files[0]}: {pipeline.one_line(said.encode())}; {_down(config)}"
+
+
+def lose_environment(config: Config, lot: random.Random, log: Log) -> str:
+    """The file with the passwords is empty; it is noticed when the container is made anew."""
+    del lot, log
+    stack, service = _compose(config), _service(config)
+    path = Path(stack.directory) / ".env"
+    with explained("empty the environment file", path), path.open("r+b") as file:
+        size = len(file.read())
+        file.truncate(0)
+    if not size:
+        raise did_not_take(str(path), "it was empty already")
+    _remove_container(stack, service)
+    return f"{path} had {size} bytes and has {path.stat().st_size}; {_down(config)}"
+
+
+FAULTS = (
+    ("bad_image", "a bad deployment: the image's name means one that crashes when it starts", bad_image),
+    ("killed", "the backend is killed", kill),
+    (
+        "compose_file_broken", "the compose file is no YAML any more, and the backend's container is removed",
+        break_compose_file,
+    ),
+    ("environment_lost", "the project's .env is emptied, and the backend's container is removed", lose_environment),
+)  # fmt: skip

@@ -1,0 +1,129 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What can happen to a database. Each is done for real, and looked at."""
+
+from __future__ import annotations
+
+import random
+from typing import Callable
+
+from ...base.errors import LifeboatError
+from ...database import server as database_server
+from ...database.server import Server
+from ...settings.config import Config
+from ...stack import runtime
+from ...stack.service import DataMount
+from . import service as drill_service
+from .service import did_not_take
+
+Log = Callable[[str], None]
+# Catalogues are PostgreSQL's, and a table of a page or two is soon full of noise that nobody reads.
+_LARGEST = """
+    SELECT jsonb_build_object('name', format('%I.%I', n.nspname, c.relname), 'path', pg_relation_filepath(c.oid))
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname !~ '^(pg_|information_schema$)'
+      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
+      AND pg_relation_size(c.oid) > 0
+    ORDER BY pg_relation_size(c.oid) DESC, 1 LIMIT 1;
+"""
+
+
+def _server(config: Config) -> Server:
+    return database_server.connect(config, runtime.connect(config))
+
+
+def _largest(server: Server) -> tuple[str, str]:
+    """Name and file of the largest table with rows in it."""
+    found = server.execute(_LARGEST, database=server.database, attempted="find the largest table")
+    if not found:
+        raise did_not_take(server.database, "it has no table with a row that could be lost")
+    return str(found[0]["name"]), str(found[0]["path"])
+
+
+def _data(config: Config) -> DataMount:
+    stack, service = runtime.connect(config), config.database.service
+    return drill_service.mount(config, service, stack.data_path(service))
+
+
+def _silent(config: Config) -> str:
+    """That the server does not answer any more, in words."""
+    stack, service = runtime.connect(config), config.database.service
+    state = drill_service.stopped(config, service)
+    server, _ = database_server.reach(config, stack)
+    if server:
+        raise did_not_take(service, "the server still answers")
+    return f"{service} is {state.describe()}, and the server does not answer"
+
+
+def corrupt(config: Config, lot: random.Random, log: Log) -> str:
+    """Killed in the middle of work, with noise in the largest table's file and an empty control file."""
+    name, file = _largest(_server(config))
+    data = _data(config)
+    drill_service.kill(config, config.database.service)
+    changed = drill_service.noise(data.path / file, lot)
+    log(f"{changed} bytes of {name} are noise now")
+    control = data.path / "global" / "pg_control"
+    size = control.stat().st_size
+    with control.open("r+b") as opened:
+        opened.truncate(0)
+    if not size or control.stat().st_size:
+        raise did_not_take(str(control), f"it had {size} bytes and has {control.stat().st_size}")
+    return f"{changed} bytes of {name} overwritten, pg_control cut from {size} bytes to 0; {_silent(config)}"
+
+
+def kill(config: Config, lot: random.Random, log: Log) -> str:
+    del lot, log
+    drill_service.kill(config, config.database.service)
+    return _silent(config)
+
+
+def empty(config: Config, lot: random.Random, log: Log) -> str:
+    del lot, log
+    data = _data(config)
+    drill_service.kill(config, config.database.service)
+    return f"{drill_service.empty(data.path)} entries of {data.path} deleted; {_silent(config)}"
+
+
+def remove(config: Config, lot: random.Random, log: Log) -> str:
+    del lot, log
+    return drill_service.remove_volume(config, config.database.service, _data(config))
+
+
+def drop_table(config: Config, lot: random.Random, log: Log) -> str:
+    """The server is as well as ever; a table and everything that depends on it is not there any more."""
+    del lot, log
+    server = _server(config)
+    name, _ = _largest(server)
+    server.script(f"DROP TABLE {name} CASCADE;".encode(), database=server.database, attempted="drop the largest table")
+    question = f"SELECT to_json(to_regclass({database_server.literal(name)}) IS NULL);"
+    if server.execute(question, database=server.database, attempted="look for the table") != [True]:
+        raise did_not_take(name, "the table is still there")
+    return f"DROP TABLE {name} CASCADE; the table is gone"
+
+
+def drop_database(config: Config, lot: random.Random, log: Log) -> str:
+    del lot, log
+    server = _server(config)
+    name = server.database
+    other = "template1" if name == "postgres" else "postgres"
+    sql = f"DROP DATABASE {database_server.identifier(name)} WITH (FORCE);"
+    server.execute(sql, database=other, attempted="drop the database")
+    try:
+        there = name in server.databases()
+    except LifeboatError as exc:  # it is the one that the server is asked in
+        return f"DROP DATABASE; it cannot be reached: {exc.cause}"
+    if there:
+        raise did_not_take(name, "the database is still there")
+    return f"DROP DATABASE {name}; it is gone"
+
+
+FAULTS = (
+    ("corrupted", "the server is killed, its largest table overwritten with noise, its control file emptied", corrupt),
+    ("killed", "the server is killed", kill),
+    ("data_directory_emptied", "the server is killed, and everything in its data directory is deleted", empty),
+    ("volume_removed", "the server's container and its volume are removed", remove),
+    ("table_dropped", "the largest table is dropped, with all that depends on it", drop_table),
+    ("database_dropped", "the database is dropped", drop_database),
+)

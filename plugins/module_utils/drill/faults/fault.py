@@ -1,0 +1,81 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a drill breaks, for real, and how it is seen that it broke. Refused where nobody said that this may be."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Callable, Optional
+
+from ...base.errors import UsageError
+from ...settings.config import Config
+from ...settings.drill import REHEARSED
+from . import backend, database, frontend, objects
+
+RANDOM = "random"
+POWER_OFF = "power_off"
+Log = Callable[[str], None]
+Break = Callable[[Config, random.Random, Log], str]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """words: what happens, for people. inject: does it, proves that it took, and returns the proof; None: not by a
+    module on the host, as it is the host that goes. force: a recovery sees nothing wrong with it unless it is forced.
+    """
+
+    name: str
+    words: str
+    inject: Optional[Break] = None
+
+
+def _table(found: Sequence[tuple[str, str, Break]]) -> tuple[Fault, ...]:
+    return tuple(Fault(*one) for one in found)
+
+
+# By scenario; the first is the one that happens where none is named.
+FAULTS: Mapping[str, tuple[Fault, ...]] = {
+    "database": _table(database.FAULTS),
+    "object_storage": _table(objects.FAULTS),
+    "backend": _table(backend.FAULTS),
+    "frontend": _table(frontend.FAULTS),
+    "site": (Fault(POWER_OFF, "the machine is switched off and does not come back"),),
+}
+
+
+def choose(scenario: str, name: str = "", seed: str = "") -> Fault:
+    """The fault of that name, the scenario's first where none is given, or one drawn by lot: one seed, one lot."""
+    if scenario not in FAULTS:
+        raise UsageError("choose the fault", scenario, f"the scenarios are {', '.join(FAULTS)}")
+    known = FAULTS[scenario]
+    if name == RANDOM:
+        return random.Random(f"{scenario} {seed}").choice(known)  # noqa: S311 - a lot, no secret
+    found = [one for one in known if one.name == (name or known[0].name)]
+    if not found:
+        names = ", ".join(one.name for one in known)
+        raise UsageError("choose the fault", f"{name} of {scenario}", f"it has {names}, and {RANDOM}")
+    return found[0]
+
+
+def refuse_elsewhere(config: Config) -> None:
+    """Nothing is broken where the host's own configuration does not say that it is there to be broken."""
+    if config.environment != REHEARSED:
+        raise UsageError(
+            "break something", config.stack,
+            f"this host is deployed as {config.environment or 'nothing'}, not as {REHEARSED}; nothing was touched",
+            f"Only where everything on it may be lost: lifeboat_environment: {REHEARSED}, then lifeboat.dr.deploy."
+            " To rehearse beside production, -e drill_mode=beside.",
+        )  # fmt: skip
+
+
+def inject(config: Config, fault: Fault, seed: str, *, log: Log) -> str:
+    """Break it, and return what shows that it took. Raises LifeboatError where it did not."""
+    refuse_elsewhere(config)
+    if fault.inject is None:
+        raise UsageError("break something", fault.name, "a module on the host cannot do that")
+    log(f"breaking: {fault.words}")
+    return fault.inject(config, random.Random(seed or None), log)  # noqa: S311 - noise, no secret

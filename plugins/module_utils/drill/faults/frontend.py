@@ -1,0 +1,115 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What can happen to a site on GitHub Pages, as far as its owner's own token can do it. Each is done for real."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from ...base.errors import UsageError
+from ...frontend import assess as frontend_assess
+from ...frontend import site as frontend_site
+from ...settings.config import Config
+from ...tools.github import Client
+from .service import did_not_take
+
+Log = Callable[[str], None]
+_PAUSE = 1.0
+_SUBJECT = "Break the build"
+# Reserved for ever: https://www.rfc-editor.org/rfc/rfc2606#section-2
+_NOWHERE = "lifeboat-drill.invalid"
+
+
+def _token(config: Config) -> str:
+    token = frontend_assess.token_of(config, "")
+    if not config.frontend.url or not token:
+        raise UsageError(
+            "break the frontend", config.stack, "lifeboat_frontend.url or the secret github_token is not set",
+            "Set both and deploy: the fault is pushed with that token.",
+        )  # fmt: skip
+    return token
+
+
+def break_build(config: Config, lot: random.Random, log: Log) -> str:
+    """A commit that no npm can build, pushed to the branch; its workflow run must have failed."""
+    del lot
+    settings, token = config.frontend, _token(config)
+    client = frontend_assess.client_of(settings, token)
+    remote = frontend_assess.remote_of(settings, token)
+    file = _package(config)
+    with tempfile.TemporaryDirectory(prefix="lifeboat-") as scratch:
+        clone = remote.clone(Path(scratch) / "clone")
+        if not clone.git("ls-tree", "HEAD", "--", file):
+            raise UsageError("break the build", file, "the repository has no such file", "Choose another fault.")
+        commit = clone.with_file(file, "{ this is a drill\n", f"{_SUBJECT}\n\nA drill; it takes this back itself.")
+        remote.push(clone, commit)
+    log(f"pushed {commit[:12]}, which does not build")
+    conclusion = _conclusion(config, client, commit, log)
+    if conclusion in ("", "success"):
+        raise did_not_take(f"workflow {settings.workflow}", conclusion or "its run did not end")
+    return f"{commit[:12]} was pushed, and its workflow run ended with {conclusion}"
+
+
+def _conclusion(config: Config, client: Client, commit: str, log: Log) -> str:
+    """How the workflow run of that commit ended; empty where it did not in the time that it has."""
+    settings = config.frontend
+    seen: dict[str, Any] = {}
+
+    def missing() -> Optional[str]:
+        listed = client.runs(settings.workflow, settings.branch, frontend_assess.RUNS)
+        seen.update(next((one for one in listed if one["head_sha"] == commit), {}))
+        return None if seen.get("status") == "completed" else str(seen.get("status") or "it is not listed yet")
+
+    ended = frontend_site.wait_until(
+        missing, settings.timeout, pause=_PAUSE, log=log, waiting_for=f"the workflow run of {commit[:12]} to end"
+    )
+    return str(seen.get("conclusion") or "") if ended else ""
+
+
+def mend_build(config: Config, log: Log) -> str:
+    """Take the commit back that broke the build, by another one; returns which, or nothing where there was none."""
+    settings, token = config.frontend, _token(config)
+    client, remote = frontend_assess.client_of(settings, token), frontend_assess.remote_of(settings, token)
+    file = _package(config)
+    with tempfile.TemporaryDirectory(prefix="lifeboat-") as scratch:
+        clone = remote.clone(Path(scratch) / "clone")
+        newest = clone.history(file, 1)
+        if not newest or clone.git("log", "-1", "--format=%s", newest[0]).strip() != _SUBJECT:
+            return ""  # the recovery has reverted it, or somebody has
+        before = clone.git("show", f"{newest[0]}^:{file}")
+        commit = clone.with_file(file, before, f"Mend the build\n\nThe drill is over that broke it: {newest[0][:12]}.")
+        remote.push(clone, commit)
+    conclusion = _conclusion(config, client, commit, log)
+    log(f"pushed {commit[:12]}, which takes {newest[0][:12]} back; its workflow run: {conclusion or 'not ended'}")
+    return f"{commit[:12]} takes {newest[0][:12]} back"
+
+
+def _package(config: Config) -> str:
+    return f"{config.frontend.directory}/package.json".removeprefix("./")
+
+
+def change_domain(config: Config, lot: random.Random, log: Log) -> str:
+    """Somebody's slip in the settings: the site is served under a name that nobody knows."""
+    del lot, log
+    settings, token = config.frontend, _token(config)
+    if not settings.domain:
+        raise UsageError(
+            "change the domain", config.stack, "lifeboat_frontend.domain is not set", "Choose another fault."
+        )
+    client = frontend_assess.client_of(settings, token)
+    client.set_domain(_NOWHERE)
+    now = (client.pages() or {}).get("cname")
+    if now != _NOWHERE:
+        raise did_not_take("the custom domain", f"GitHub says {now}")
+    return f"the custom domain is {now} instead of {settings.domain}"
+
+
+FAULTS = (
+    ("build_broken", "a commit is pushed that does not build", break_build),
+    ("domain_changed", "the custom domain is set to another name", change_domain),
+)

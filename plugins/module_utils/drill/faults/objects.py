@@ -1,0 +1,142 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What can happen to an object store. Each is done for real, and looked at."""
+
+from __future__ import annotations
+
+import random
+from typing import Callable
+
+from ...base.errors import LifeboatError, UsageError
+from ...s3 import bucket, client
+from ...s3.bucket import Bucket
+from ...settings.config import Config
+from ...stack import buckets
+from ...stack.service import DataMount
+from . import service as drill_service
+from .service import did_not_take
+
+Log = Callable[[str], None]
+_AT_ONCE = 1000
+
+
+def _service(config: Config) -> str:
+    if not config.objects.service:
+        raise UsageError(
+            "break the object store", config.stack,
+            "it is not ours to start and stop: lifeboat_objects.service is empty",
+            "Choose a fault of the bucket alone.",
+        )  # fmt: skip
+    return config.objects.service
+
+
+def _data(config: Config) -> DataMount:
+    if not config.objects.data_directory:
+        raise UsageError(
+            "find the object store's data", config.stack, "lifeboat_objects.data_directory is not set",
+            "Set it, or choose a fault of the bucket alone.",
+        )  # fmt: skip
+    return drill_service.mount(config, _service(config), config.objects.data_directory)
+
+
+def kill(config: Config, lot: random.Random, log: Log) -> str:
+    del lot, log
+    return f"{_service(config)} is {drill_service.kill(config, _service(config)).describe()}"
+
+
+def empty(config: Config, lot: random.Random, log: Log) -> str:
+    """Everything is gone, and a file lies where the server wants a directory: it cannot even begin anew."""
+    del lot, log
+    data, service = _data(config), _service(config)
+    names = sorted(one.name for one in data.path.iterdir() if one.is_dir())
+    drill_service.kill(config, service)
+    count = drill_service.empty(data.path)
+    for name in names[:1]:
+        (data.path / name).write_text("gone\n", encoding="ascii")
+    state = drill_service.stopped(config, service)
+    return f"{count} entries of {data.path} deleted; {service} is {state.describe()}"
+
+
+def noise(config: Config, lot: random.Random, log: Log) -> str:
+    """Noise in the middle of every large file, as of a dying disk."""
+    data, service = _data(config), _service(config)
+    drill_service.kill(config, service)
+    files = [one for one in data.path.rglob("*") if one.is_file() and not one.is_symlink() and one.stat().st_size > 1]
+    changed = 0
+    for one in files:
+        size = one.stat().st_size
+        changed += drill_service.noise(one, lot, offset=size // 4, size=max(1, size // 2))
+    if not files:
+        raise did_not_take(str(data.path), "there is no file that could be overwritten")
+    log(f"{changed} bytes in {len(files)} files are noise now")
+    return f"{changed} bytes in {len(files)} files of {data.path} overwritten; {service} was killed"
+
+
+def remove(config: Config, lot: random.Random, log: Log) -> str:
+    del lot, log
+    return drill_service.remove_volume(config, _service(config), _data(config))
+
+
+def _delete(source: Bucket, keys: list[str]) -> None:
+    for first in range(0, len(keys), _AT_ONCE):
+        page = [{"Key": key} for key in keys[first : first + _AT_ONCE]]
+        with client.spoken("delete objects", source.url):
+            said = source.client.delete_objects(Bucket=source.name, Delete={"Objects": page, "Quiet": True})
+        if said.get("Errors"):
+            raise did_not_take(source.url, f"{len(said['Errors'])} objects could not be deleted")
+
+
+def delete_objects(config: Config, lot: random.Random, log: Log) -> str:
+    """A client with a bug: half of the objects, here and there."""
+    del log
+    source = buckets.source(config)
+    keys = sorted(one.key for one in bucket.objects(source))
+    gone = lot.sample(keys, max(1, len(keys) // 2)) if keys else []
+    _delete(source, gone)
+    left = sum(1 for _ in bucket.objects(source))
+    if not gone or left > len(keys) - len(gone) // 2:  # somebody writes meanwhile
+        raise did_not_take(source.url, f"{len(keys)} objects before, {left} after")
+    return f"{len(gone)} of {len(keys)} objects of {source.url} deleted, {left} left"
+
+
+def delete_bucket(config: Config, lot: random.Random, log: Log) -> str:
+    """Every version of everything, and the bucket."""
+    del lot, log
+    source = buckets.source(config)
+    count = 0
+    for _ in range(5):  # somebody writes meanwhile
+        found = [{"Key": one.key, "VersionId": one.version} for one in bucket.versions(source)]
+        for first in range(0, len(found), _AT_ONCE):
+            with client.spoken("delete versions", source.url):
+                source.client.delete_objects(
+                    Bucket=source.name, Delete={"Objects": found[first : first + _AT_ONCE], "Quiet": True}
+                )
+        count += len(found)
+        try:
+            with client.spoken("delete the bucket", source.url):
+                source.client.delete_bucket(Bucket=source.name)
+            break
+        except LifeboatError as exc:
+            if client.code(exc) != "BucketNotEmpty":
+                raise
+    try:
+        with client.spoken("look for the bucket", source.url):
+            source.client.head_bucket(Bucket=source.name)
+    except LifeboatError as exc:
+        return f"{count} versions and the bucket {source.url} deleted: {exc.cause}"
+    raise did_not_take(source.url, "the bucket is still there")
+
+
+FAULTS = (
+    (
+        "data_directory_emptied", "the store is killed and its data directory emptied, a file left where its index was",
+        empty,
+    ),
+    ("killed", "the store is killed", kill),
+    ("corrupted", "the store is killed, and noise written into the middle of each of its files", noise),
+    ("volume_removed", "the store's container and its volume are removed", remove),
+    ("objects_deleted", "half of the objects are deleted, here and there", delete_objects),
+    ("bucket_deleted", "the bucket is deleted, with every version of everything in it", delete_bucket),
+)  # fmt: skip

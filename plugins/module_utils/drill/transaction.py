@@ -1,0 +1,121 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A business transaction: something a user writes through the application and must find again."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from ..base import pipeline
+from ..base.errors import LifeboatError, UnverifiedError
+from ..settings.config import Config
+from ..settings.drill import RequestSettings, TransactionSettings
+
+PRESENT, LOST, OTHER = "present", "lost", "other"
+BROKEN = "broken"  # the application knows of it, and cannot give it back
+SECRET = "drill_authorization"
+_LARGEST = 64 << 20
+_TIMEOUT = 15
+
+
+def new_token() -> str:
+    return uuid4().hex
+
+
+def content(token: str, size: int) -> bytes:
+    """So many bytes that only this token makes: whoever knows the token can tell them from all others."""
+    return hashlib.shake_128(token.encode()).digest(size)
+
+
+def write(config: Config, one: TransactionSettings, token: str) -> str:
+    """Do it, and return what the application calls it. Raises LifeboatError where it was not acknowledged."""
+    status, body = _send(config, one.write, token, "")
+    if not _expected(one.write, status):
+        raise _failed("write", one, f"status {status}: {pipeline.one_line(body)}")
+    if "{id}" not in one.read.url:
+        return ""
+    try:
+        return str(json.loads(body)[one.id])
+    except (ValueError, LookupError, TypeError) as exc:
+        raise _failed("write", one, f"the answer has no field {one.id}: {pipeline.one_line(body)}") from exc
+
+
+def read(config: Config, one: TransactionSettings, token: str, identity: str) -> str:
+    """PRESENT; LOST, where the application says that it has none; OTHER, where it has something else under that name.
+
+    Raises LifeboatError where it says neither, UnverifiedError where it says nothing.
+    """
+    status, body = _send(config, one.read, token, identity)
+    if status in (404, 410):
+        return LOST
+    if not _expected(one.read, status):
+        raise _failed("read", one, f"status {status}: {pipeline.one_line(body)}")
+    whole = body == content(token, one.write.size) if one.write.size else token.encode() in body
+    return PRESENT if whole else OTHER
+
+
+def remove(config: Config, one: TransactionSettings, token: str, identity: str) -> bool:
+    """Take it away again; whether the application did. One that is gone already is no error."""
+    status, body = _send(config, one.remove, token, identity)
+    if status in (404, 410):
+        return False
+    if not _expected(one.remove, status):
+        raise _failed("remove", one, f"status {status}: {pipeline.one_line(body)}")
+    return True
+
+
+def _send(config: Config, asked: RequestSettings, token: str, identity: str) -> tuple[int, bytes]:
+    """Status and body of the answer, whatever the status."""
+    quoted = urllib.parse.quote(identity, safe="")
+    url = asked.url.replace("{token}", token).replace("{id}", quoted)
+    headers = {str(name): str(value) for name, value in asked.headers.items()}
+    data = None
+    if asked.size:
+        data = content(token, asked.size)
+        headers = {"Content-Type": "application/octet-stream", **headers}
+    elif asked.json is not None:
+        data = json.dumps(_filled(asked.json, token, identity)).encode()
+        headers = {"Content-Type": "application/json", **headers}
+    if config.secrets.get(SECRET):
+        headers["Authorization"] = config.secrets[SECRET]
+    try:
+        request = urllib.request.Request(url, data=data, method=asked.method, headers=headers)  # noqa: S310
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310 - drill_settings looks at the URL
+            return int(answer.status), answer.read(_LARGEST)
+    except urllib.error.HTTPError as exc:
+        with exc:
+            return exc.code, exc.read(1 << 16)
+    except (OSError, ValueError, http.client.HTTPException) as exc:
+        raise UnverifiedError(
+            "ask the application", f"{asked.method} {asked.url}", str(exc) or repr(exc), "Is it running?"
+        ) from exc
+
+
+def _filled(value: Any, token: str, identity: str) -> Any:
+    if isinstance(value, str):
+        return value.replace("{token}", token).replace("{id}", identity)
+    if isinstance(value, Mapping):
+        return {key: _filled(one, token, identity) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_filled(one, token, identity) for one in value]
+    return value
+
+
+def _expected(asked: RequestSettings, status: int) -> bool:
+    return status == asked.status if asked.status else 200 <= status < 300
+
+
+def _failed(verb: str, one: TransactionSettings, cause: str) -> LifeboatError:
+    return LifeboatError(
+        f"{verb} a business transaction", one.name, cause, f"Look at lifeboat_drill.transactions, {one.name}."
+    )

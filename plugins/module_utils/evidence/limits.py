@@ -1,0 +1,65 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a record does not prove, and why: said in the record itself, so that nobody takes silence for a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..base.checks import FAIL, PASS, Check
+from ..settings.config import LEVELS
+
+UNNOTICED = "the time until somebody noticed"
+_ROWS = ("the database's rows", "this scenario does not restore them")
+_OBJECTS = ("the bucket's objects", "this scenario does not restore them")
+_STANDING: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "database": (("data written after the backup", "it is in no backup; rpo says how much time that is"), _OBJECTS),
+    "object_storage": (
+        ("objects written after the mirror", "they are in no backup; rpo says how much time that is"),
+        _ROWS,
+    ),
+    "backend": (_ROWS, _OBJECTS),
+    "frontend": (_ROWS, _OBJECTS, ("caches and DNS of visitors", "the site was asked from this machine only")),
+    "site": (("data written after the recovery point", "it is in no backup; rpo says how much time that is"),),
+}
+_SKIPPED = {
+    "archive": ("whether the real tools can read the backup", "that is checked at level archive"),
+    "restore": ("whether the backup can be restored", "that is checked at level restore"),
+}
+
+
+def untested(
+    scenario: str,
+    unchecked: Sequence[str],
+    checks: Sequence[Check],
+    *,
+    extrapolated: bool,
+    more: Sequence[Mapping[str, Any]],
+) -> list[dict[str, str]]:
+    """[{what, why}] of a recovery."""
+    found = [(one, "the assessment could not look at it") for one in unchecked]
+    found += _unmade(checks)
+    found += _STANDING.get(scenario, ())
+    found.append((f"{UNNOTICED} and decided", "the clock starts with the operator's command"))
+    if not extrapolated:
+        found.append(
+            ("the time at production size", "no size is configured, or no bytes were moved (lifeboat_evidence)")
+        )
+    return [{"what": what, "why": why} for what, why in found] + [
+        {"what": str(one["what"]), "why": str(one.get("why") or "not said")} for one in more
+    ]
+
+
+def unproved(level: str, checks: Sequence[Check]) -> list[dict[str, str]]:
+    """Of a verification: the checks that could not be made, and the levels above the one that was asked for."""
+    found = _unmade(checks)
+    found += [_SKIPPED[one] for one in LEVELS[LEVELS.index(level) + 1 :]]
+    found.append(("whether the data made sense when it was backed up", "a wrong value is faithfully kept"))
+    return [{"what": what, "why": why} for what, why in found]
+
+
+def _unmade(checks: Sequence[Check]) -> list[tuple[str, str]]:
+    return [(one.name, one.detail or "not said") for one in checks if one.result not in (PASS, FAIL)]

@@ -1,0 +1,181 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where records are kept on a host: written whole, never over another, read with suspicion."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable
+
+from ..base import filesystem
+from ..base.errors import LifeboatError, NotFoundError, UsageError
+from ..base.filesystem import explained
+from ..settings.config import Config
+from ..tools import signature
+from . import record as evidence_record
+from . import schema
+
+ID = re.compile(r"[a-z][a-z_]{0,40}_\d{8}_\d{6}(_\d{1,4})?")
+LARGEST = 8 << 20
+LOG = ".log"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One record as it lies on the host. `problem`: why it is no evidence. `signature`: what is known of that."""
+
+    id: str
+    record: Mapping[str, Any]
+    problem: str = ""
+    signature: str = signature.NONE
+    sha256: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "record": dict(self.record),
+            "problem": self.problem,
+            "signature": self.signature,
+            "sha256": self.sha256,
+        }
+
+
+def folder(config: Config) -> Path:
+    return config.state / "evidence"
+
+
+def write(config: Config, record: Mapping[str, Any], *, log: str = "") -> tuple[Path, dict[str, Any]]:
+    """Keep the record, readable by root alone, whole or not at all. Returns where, and the record as it was kept.
+
+    Two records of one second get two names. The log that `logs` has the hash of goes beside it.
+    """
+    wanted = str(record["id"])
+    with explained("keep the evidence", folder(config) / f"{wanted}.json"):
+        folder(config).mkdir(mode=0o700, parents=True, exist_ok=True)
+        number = 1
+        while True:
+            identity = wanted if number == 1 else f"{wanted}_{number}"
+            kept = record if number == 1 else _renamed(record, identity)
+            path = folder(config) / f"{identity}.json"
+            if not path.exists() and _publish(path, _bytes(kept)):
+                break
+            number += 1
+        if log:
+            path.with_suffix(LOG).write_text(log, encoding="utf-8", errors="backslashreplace")
+            path.with_suffix(LOG).chmod(0o600)
+    return path, dict(kept)
+
+
+def _renamed(record: Mapping[str, Any], identity: str) -> dict[str, Any]:
+    body = {**record, "id": identity}
+    return evidence_record.sealed(body)
+
+
+def _bytes(record: Mapping[str, Any]) -> bytes:
+    return (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+
+
+def _publish(path: Path, data: bytes) -> bool:
+    """Put `data` at `path` unless something is there: a link, unlike a rename, never replaces."""
+    partial = path.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    with filesystem.create(partial) as file:
+        file.write(data)
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        return False
+    finally:
+        partial.unlink(missing_ok=True)
+    return True
+
+
+def replace(config: Config, record: Mapping[str, Any]) -> Path:
+    """Write a record anew to which people added something."""
+    path = folder(config) / f"{record['id']}.json"
+    with explained("keep the evidence", path):
+        partial = path.with_suffix(".partial")
+        partial.unlink(missing_ok=True)
+        filesystem.write(path, _bytes(record), partial)
+    return path
+
+
+def sign(config: Config, path: Path, log: Callable[[str], None]) -> str:
+    """Sign with the operator's key where one is named. A record that cannot be signed is kept, and that is said."""
+    if not config.evidence.signing_key:
+        return signature.NONE
+    try:
+        signature.make(path, config.evidence.signing_key)
+    except LifeboatError as exc:
+        log(f"NOT SIGNED: {exc}")
+        return signature.NONE
+    return signature.PRESENT
+
+
+def load(config: Config, identity: str) -> Kept:
+    """One record by its id. Raises NotFoundError."""
+    if not ID.fullmatch(identity):
+        raise UsageError("read the evidence", repr(identity), "that is no record's id", "`lifeboat report` lists them.")
+    path = folder(config) / f"{identity}.json"
+    if not path.exists():
+        raise NotFoundError("read the evidence", identity, "there is no such record", "`lifeboat report` lists them.")
+    return _read(path)
+
+
+def everything(config: Config, *, newest: int = 2000) -> list[Kept]:
+    """The host's records, oldest first. What cannot be read is in the list too, with its problem."""
+    found = [_read(folder(config) / f"{identity}.json") for identity in ids(config)]
+    return sorted(found, key=_order)[-newest:]
+
+
+def ids(config: Config) -> list[str]:
+    """Of every record there is, read or not, by the time in its name."""
+    with explained("read the evidence", folder(config)):
+        if not folder(config).exists():
+            return []
+        found = [path.stem for path in folder(config).iterdir() if path.suffix == ".json" and ID.fullmatch(path.stem)]
+    return sorted(found, key=lambda one: (re.findall(r"\d{8}_\d{6}", one)[0], one))
+
+
+def _order(kept: Kept) -> tuple[str, str]:
+    return (str(kept.record.get("recorded_at", "")), kept.id)
+
+
+def _read(path: Path) -> Kept:
+    try:
+        with filesystem.open_below(path.parent, (path.name,)) as file:
+            data = file.read(LARGEST + 1)
+    except OSError as exc:
+        return Kept(path.stem, {}, f"it cannot be read: {exc.strerror or exc}")
+    digest = hashlib.sha256(data).hexdigest()
+    if len(data) > LARGEST:
+        return Kept(path.stem, {}, f"it has more than {LARGEST} bytes", sha256=digest)
+    try:
+        record = json.loads(data)
+    except (ValueError, RecursionError) as exc:
+        return Kept(path.stem, {}, f"it is not JSON: {exc}", sha256=digest)
+    problem = schema.problem(record, expected_id=path.stem)
+    if problem and not schema.shown(record):
+        return Kept(path.stem, {}, problem, sha256=digest)
+    signed = signature.PRESENT if path.with_suffix(".json.sig").exists() else signature.NONE
+    return Kept(path.stem, record, problem or _log_problem(path, record), signed, digest)
+
+
+def _log_problem(path: Path, record: Mapping[str, Any]) -> str:
+    """The log beside a record is the one that the record was made with, or the record says more than is there."""
+    for one in record.get("logs") or ():
+        try:
+            data = path.with_suffix(LOG).read_bytes()
+        except OSError as exc:
+            return f"its log cannot be read: {exc.strerror or exc}"
+        if hashlib.sha256(data).hexdigest() != one["sha256"]:
+            return "its log is not the one that the record was made with"
+    return ""

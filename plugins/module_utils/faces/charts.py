@@ -1,0 +1,141 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Charts as inline SVG without a script: positions in percent, so that text keeps its size on a phone and on paper."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ..base.checks import PASS
+from ..base.clock import parse_time
+from .words import Markup, duration, line, tag
+
+_ROW = 38
+_NAME = 30  # characters that fit beside a duration on a phone
+_HEIGHT = 190
+_LEFT, _RIGHT = 14.0, 96.0  # percent of the width that a trend's points lie between
+_GRID = (1, 10, 60, 600, 3600, 4 * 3600, 24 * 3600, 7 * 86400)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One recovery in a trend."""
+
+    when: datetime
+    seconds: float
+    verdict: str
+    label: str
+    link: str = ""
+
+
+def timeline(record: Mapping[str, Any]) -> Markup:
+    """A bar for each phase, a mark for each event of a drill, from the first start to the last end."""
+    rows = [
+        (one["name"], parse_time(one["started_at"]), parse_time(one["finished_at"]), duration(one["seconds"]))
+        for one in record["phases"]
+    ]
+    drill = record.get("drill") or {}
+    for key, name in (("injected_at", "the fault"), ("transaction_at", "the first transaction")):
+        if drill.get(key):
+            when = parse_time(str(drill[key]))
+            rows.append((name, when, when, f"{when:%H:%M:%S}"))
+    if not rows:
+        return Markup("")
+    first = min(start for _, start, _, _ in rows)
+    whole = max(0.001, *((end - first).total_seconds() for _, _, end, _ in rows))
+    parts = []
+    for number, (name, start, end, words) in enumerate(sorted(rows, key=lambda row: row[1])):
+        top = number * _ROW
+        left = _within(100 * (start - first).total_seconds() / whole, 0, 99.4)
+        wide = _within(100 * (end - start).total_seconds() / whole, 0.6, 100 - left)
+        parts += [
+            tag("text", _short(name), x=0, y=top + 13),
+            tag("text", words, x="100%", y=top + 13, text_anchor="end", class_="value"),
+            tag("rect", x=0, y=top + 19, width="100%", height=9, rx=2, class_="track"),
+            tag(
+                "rect", tag("title", f"{line(name)}: {words}"), x=f"{left:.2f}%", y=top + 19, width=f"{wide:.2f}%",
+                height=9, rx=2, class_="mark" if start == end else "bar",
+            ),
+        ]  # fmt: skip
+    label = f"Timeline of {len(rows)} phases, {duration(whole)} from the first to the last"
+    return tag("svg", parts, role="img", aria_label=label, width="100%", height=len(rows) * _ROW, class_="chart")
+
+
+def trend(points: Sequence[Point], target: float) -> Markup:
+    """Recovery times on a logarithmic scale, and the time that is allowed."""
+    if not points:
+        return Markup("")
+    most = max(0.2, target, *(one.seconds for one in points))
+    least = max(0.1, min(one.seconds for one in points))
+    low, high = math.log10(least / 1.6), math.log10(most * 1.6)
+
+    def height(seconds: float) -> float:
+        share = (math.log10(max(seconds, 0.1)) - low) / (high - low)
+        return round(_HEIGHT - 24 - _within(share, 0, 1) * (_HEIGHT - 44), 1)
+
+    ordered = sorted(points, key=lambda one: one.when)
+    first, span = ordered[0].when, (ordered[-1].when - ordered[0].when).total_seconds()
+
+    def across(when: datetime) -> float:
+        share = (when - first).total_seconds() / span if span else 0.5
+        return round(_LEFT + share * (_RIGHT - _LEFT), 2)
+
+    parts = []
+    for seconds in _GRID:
+        if low < math.log10(seconds) < high and abs(height(seconds) - height(target or 1)) > 12:
+            parts.append(
+                tag("line", x1=f"{_LEFT - 2}%", x2="100%", y1=height(seconds), y2=height(seconds), class_="grid")
+            )
+            parts.append(tag("text", _tick(seconds), x=0, y=height(seconds) + 4, class_="value"))
+    if target > 0:
+        at = height(target)
+        parts.append(tag("line", x1=f"{_LEFT - 2}%", x2="100%", y1=at, y2=at, class_="target"))
+        parts.append(tag("text", f"target {_tick(target)}", x="100%", y=at - 5, text_anchor="end", class_="value"))
+    for one, after in zip(ordered, ordered[1:]):
+        parts.append(
+            tag(
+                "line", x1=f"{across(one.when)}%", y1=height(one.seconds), x2=f"{across(after.when)}%",
+                y2=height(after.seconds), class_="path",
+            )
+        )  # fmt: skip
+    parts += [_mark(one, across(one.when), height(one.seconds)) for one in ordered]
+    for one, anchor, left in ((ordered[0], "start", "0"), (ordered[-1], "end", "100%")):
+        if span or anchor == "end":
+            parts.append(tag("text", f"{one.when:%Y-%m-%d}", x=left, y=_HEIGHT - 4, text_anchor=anchor, class_="value"))
+    passed = sum(one.verdict == PASS for one in ordered)
+    label = f"{len(ordered)} recovery times, {passed} passed, the last {duration(ordered[-1].seconds)}"
+    return tag("svg", parts, role="img", aria_label=label, width="100%", height=_HEIGHT, class_="chart")
+
+
+def _mark(one: Point, across: float, down: float) -> Markup:
+    """A circle for PASS, a cross for everything else: colour alone tells too few people."""
+    said = tag("title", one.label)
+    shape = (
+        tag("circle", said, r=5, class_="dot pass")
+        if one.verdict == PASS
+        else tag("path", said, d="M-5 -5L5 5M-5 5L5 -5", class_="dot cross")
+    )
+    inner = tag("a", shape, href=one.link) if one.link else shape
+    return tag("svg", inner, x=f"{across}%", y=down, overflow="visible", width=1, height=1)
+
+
+def _tick(seconds: float) -> str:
+    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit:
+            return f"{seconds / unit:g} {name}" if seconds % unit == 0 else f"{seconds / unit:.1f} {name}"
+    return f"{seconds:g} s"
+
+
+def _short(name: object) -> str:
+    text = line(name)
+    return text if len(text) <= _NAME else f"{text[: _NAME - 1]}…"
+
+
+def _within(value: float, low: float, high: float) -> float:
+    return max(low, min(high, value))

@@ -1,0 +1,87 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The history page: what is overdue, how recovery times go, every record there is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from ..base.checks import FAIL, PASS
+from . import charts, words
+from .history import OK, Duty, Record, Stack
+from .page import badge, facts, page, section, table
+from .words import Markup, tag
+
+TITLE = "Recoveries, drills and verifications"
+
+
+def index(stacks: Sequence[Stack], now: datetime, links: Mapping[tuple[str, str, str], str]) -> str:
+    """links: (host, stack, record's id) -> address of the record's own page."""
+    overdue = sum(len(one.overdue) for one in stacks)
+    silent = [one for one in stacks if one.problem]
+    broken = sum(not record.good for one in stacks for record in one.records)
+    records = [record for one in stacks for record in one.records]
+    body = [
+        tag("h1", TITLE),
+        tag("p", f"As of {now:%Y-%m-%d}, UTC", class_="soft"),
+        facts(
+            [
+                ("Records", str(len(records))),
+                ("Passed", str(sum(one.good and one.body["verdict"] == PASS for one in records))),
+                ("Overdue", str(overdue)),
+                ("No evidence", str(broken)),
+                ("Not reached", str(len(silent))),
+            ]
+        ),
+        section("Not reached", table(("Host", "Why"), [(one.host, one.problem) for one in silent]) if silent else None),
+        [_stack(one, now, links) for one in stacks if not one.problem],
+        tag("p", "No host was asked.") if not stacks else None,
+    ]
+    return page(TITLE, body, footer="Lifeboat. A drill counts for its quarter when its verdict is PASS.")
+
+
+def _stack(stack: Stack, now: datetime, links: Mapping[tuple[str, str, str], str]) -> Markup:
+    trends = [
+        [tag("h3", f"Recovery time: {scenario.replace('_', ' ')}"), charts.trend(points, target)]
+        for scenario, (points, target) in stack.trends.items()
+    ]
+    rows = [_row(one, links.get((stack.host, stack.stack, one.id), "")) for one in reversed(stack.records)]
+    return section(
+        f"{stack.stack} on {stack.host}",
+        table(("Duty", "State", "Last passed", "Every"), [_duty(one, now) for one in stack.duties]),
+        trends,
+        tag("h3", "Every record, newest first"),
+        table(("Record", "Verdict", "When", "Took", "Allowed", "Data loss, at most"), rows)
+        if rows
+        else tag("p", "There is none."),
+    )
+
+
+def _duty(one: Duty, now: datetime) -> tuple[object, ...]:
+    days = "" if one.last is None else f", {(now - one.last).days} days ago"
+    state = badge(PASS if one.state == OK else FAIL, one.state)
+    since = f"; the last try: {one.failed}" if one.failed else ""
+    last = f"{one.last:%Y-%m-%d}{days}" if one.last else "never"
+    return one.name, state, last + since, f"{one.days} days"
+
+
+def _row(one: Record, link: str) -> tuple[object, ...]:
+    if not one.shown:
+        return one.id, badge("NO EVIDENCE"), one.problem, "", "", ""
+    body = one.body
+    name = f"{words.kind(body)}, {str(body['scenario']).replace('_', ' ')}"
+    name = name if words.kind(body) != body["scenario"] else words.kind(body)
+    rpo = body.get("rpo") or {}
+    loss = words.duration(rpo["seconds"]) if isinstance(rpo.get("seconds"), (int, float)) else ""
+    verdict = badge(body["verdict"]) if one.good else [badge("NO EVIDENCE"), f" {one.problem}"]
+    return (
+        tag("a", name, href=link) if link else name,
+        verdict,
+        words.moment(body["recorded_at"]),
+        words.duration(body["seconds"]),
+        words.duration(body["target_seconds"]) if body["target_seconds"] else "",
+        loss,
+    )

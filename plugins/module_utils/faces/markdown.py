@@ -1,0 +1,75 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One record as Markdown, for a ticket or a wiki. Nothing in a record becomes a link, an image, HTML or a mention."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from . import words
+
+_SPECIAL = re.compile(r"[\\`*\[\]<>&|~!$#@{}]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])|:(?=//)|(?<=www)\.")
+
+
+def text(value: object) -> str:
+    """On one line, what Markdown would take for its own escaped. Names such as db_backup_1 stay readable."""
+    return _SPECIAL.sub(lambda found: f"\\{found.group()}", words.line(value))
+
+
+def markdown(record: Mapping[str, Any], *, problem: str = "", signature: str = "", sha256: str = "") -> str:
+    found = record["found"]
+    lines = [
+        f"# {text(record['verdict'])}: {text(words.title(record))}",
+        "",
+        f"{text(record['host'])}, {text(words.moment(record.get('started_at') or record['recorded_at']))}",
+        "",
+    ]
+    if problem:
+        lines += [f"**This is no evidence: {text(problem)}.**", ""]
+    lines += [f"* {text(name)}: **{text(value)}**" for name, value in words.facts(record)]
+    if record["error"]:
+        lines += ["", "## Error", "", text(record["error"])]
+    phases = [
+        (one["name"], words.moment(one["started_at"]), words.duration(one["seconds"]), _moved(one))
+        for one in record["phases"]
+    ]
+    lines += _table("Timeline", ("Phase", "Started", "Took", "Moved"), phases)
+    lines += _table("Drill", ("", ""), words.drill(record))
+    if found["condition"]:
+        lines += ["", "## Found", "", f"The assessment said: **{text(found['condition'])}**", ""]
+        lines += [f"* {text(one)}" for one in found["findings"]]
+    tried = words.tried(record)
+    lines += ["", "## Tried and noted", "", *(f"* {text(one)}" for one in tried)] if tried else []
+    checks = [(one["result"], one["name"], one["detail"]) for one in record["checks"]]
+    lines += _table("Checks", ("Result", "Check", "Seen"), checks)
+    lines += _table("Not tested", ("What", "Why"), [(one["what"], one["why"]) for one in record.get("untested") or ()])
+    lines += _table("Passed over", ("Backup", "Why"), [(one["id"], one["problem"]) for one in record["passed_over"]])
+    lines += ["", "## Kept", "", *(f"* {text(one)}" for one in words.kept(record))] if words.kept(record) else []
+    lines += _table("Who, where, with what", ("", ""), words.origin(record))
+    findings = [(one["what"], one["owner"], one["due"]) for one in record.get("findings") or ()]
+    lines += _table("Findings", ("To improve", "Owner", "Due"), findings)
+    signed = record.get("sign_off")
+    by = [signed["by"], ", ", words.moment(signed["at"]), ". ", signed["note"]] if signed else []
+    said = f"Signed off by {text(''.join(by))}" if signed else "Nobody has signed it off."
+    lines += ["", "## Sign-off", "", said]
+    lines += ["", f"Record `{record['id']}`" if re.fullmatch(r"\w+", record["id"]) else f"Record {text(record['id'])}"]
+    lines += [f"Signature: {text(signature)}"] if signature else []
+    lines += [f"SHA-256 of the record: {sha256}"] if sha256 else []
+    return "\n".join(lines) + "\n"
+
+
+def _moved(one: Mapping[str, Any]) -> str:
+    speed = one.get("mb_per_second")
+    moved = words.size(one["bytes"]) if isinstance(one.get("bytes"), int) else ""
+    return f"{moved}, {speed:g} MB/s" if moved and isinstance(speed, (int, float)) else moved
+
+
+def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    if not rows:
+        return []
+    lines = ["", f"## {title}", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    return [*lines, *(f"| {' | '.join(text(cell) for cell in row)} |" for row in rows)]

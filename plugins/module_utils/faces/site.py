@@ -1,0 +1,72 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""All faces of all records as files: the history page, and of each record its page, Markdown, JUnit and JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Callable
+
+from ..evidence import store
+from .history import Record, Stack, judge
+from .html import html
+from .index import index
+from .junit import junit
+from .markdown import markdown
+from .metrics import metrics
+
+Face = Callable[..., str]
+FACES: Mapping[str, tuple[str, Face]] = {"html": ("html", html), "markdown": ("md", markdown), "junit": ("xml", junit)}
+
+
+def face(name: str, record: Mapping[str, Any], **known: str) -> str:
+    """One record in one format."""
+    if name == "json":
+        return json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    if name == "metrics":
+        return metrics([] if known.get("problem") else [record])
+    return FACES[name][1](record, **known)
+
+
+def site(given: Sequence[Mapping[str, Any]], now: datetime) -> tuple[list[Stack], dict[str, bytes]]:
+    """(what was judged, {path: content}). Paths are made here, of nothing that could lead elsewhere."""
+    stacks = [judge(one, now) for one in given]
+    files: dict[str, bytes] = {}
+    links: dict[tuple[str, str, str], str] = {}
+    for stack in stacks:
+        folder = _folder(f"{stack.host}/{stack.stack}", files)
+        for one in stack.records:
+            if one.shown and store.ID.fullmatch(one.id):
+                files.update(_faces(f"{folder}/{one.id}", one))
+                links[(stack.host, stack.stack, one.id)] = f"{folder}/{one.id}.html"
+    files["index.html"] = _bytes(index(stacks, now, links))
+    good = sorted(
+        (one.body for stack in stacks for one in stack.records if one.good), key=lambda one: str(one["recorded_at"])
+    )
+    files["lifeboat.prom"] = _bytes(metrics(good))
+    return stacks, files
+
+
+def _faces(path: str, one: Record) -> dict[str, bytes]:
+    known = {"problem": one.problem, "signature": one.signature, "sha256": one.sha256}
+    found = {f"{path}.{ending}": _bytes(make(one.body, **known)) for ending, make in FACES.values()}
+    return {**found, f"{path}.json": _bytes(face("json", one.body))}
+
+
+def _folder(name: str, files: Mapping[str, bytes]) -> str:
+    """A name of plain letters, of no other host's folder."""
+    plain = "/".join(re.sub(r"[^A-Za-z0-9_-]+", "_", part).strip("_") or "_" for part in name.split("/", 1))
+    number, found = 1, plain
+    while any(path.startswith(f"{found}/") for path in files):
+        number += 1
+        found = f"{plain}_{number}"
+    return found
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")

@@ -1,0 +1,212 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Words of a record for people: units, and hostile text made harmless before any face shows it.
+
+Whatever stands in a record may come from a database's names, a container's last words or somebody who edited the file.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping
+from datetime import timezone
+from typing import Any, Optional
+
+from ..base.clock import parse_time
+from ..base.text import human
+
+# Control characters but the line break and the tab, what XML forbids, what turns the direction of text or has no width.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ufdd0-\ufdef\ufffe\uffff\ud800-\udfff\U000e0000-\U000e007f]"
+)
+_LONGEST = 4000
+
+
+def plain(value: object) -> str:
+    """The text with everything shown that would hide, turn or break something: U+202E becomes [U+202E]."""
+    text = "" if value is None else str(value)
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]} [{len(text) - _LONGEST} more characters]"
+    return _UNSEEN.sub(lambda found: f"[U+{ord(found.group()):04X}]", text)
+
+
+def line(value: object) -> str:
+    """The same on one line."""
+    return " ".join(plain(value).split())
+
+
+def terminal(value: object) -> str:
+    """The same on one line with its spaces: columns stay columns, and no name begins a line of its own."""
+    return plain(value).replace("\n", "[U+000A]").replace("\t", " ")
+
+
+class Markup(str):
+    """HTML or SVG that is safe already, because tag() made it."""
+
+    __slots__ = ()
+
+
+def escaped(value: object) -> Markup:
+    return value if isinstance(value, Markup) else Markup(html.escape(plain(value), quote=True))
+
+
+_VOID = ("meta", "link", "br")
+
+
+def tag(element: str, /, *children: object, **attributes: object) -> Markup:
+    """One element. Children are escaped unless tag() made them; lists are taken apart; None is left out.
+
+    Attributes: class_ is class, an underscore is a hyphen.
+    """
+    words = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escaped(one)}"' for key, one in attributes.items() if one is not None
+    )
+    if element in _VOID:
+        return Markup(f"<{element}{words}>")
+    return Markup(f"<{element}{words}>{joined(children)}</{element}>")
+
+
+def joined(children: object) -> Markup:
+    if isinstance(children, (list, tuple)):
+        return Markup("".join(joined(one) for one in children))
+    return Markup("") if children is None else escaped(children)
+
+
+def duration(seconds: Optional[float]) -> str:
+    """12.3 s, 4 min 05 s, 2 h 03 min, 5 d 2 h."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 172800:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def size(count: Optional[float]) -> str:
+    return "unknown" if count is None else human(count)
+
+
+def moment(text: object) -> str:
+    """2026-11-24 02:00:00 UTC."""
+    return f"{parse_time(str(text)).astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC" if text else "unknown"
+
+
+def kind(record: Mapping[str, Any]) -> str:
+    """Records of version 1.0 are of recoveries."""
+    return str(record.get("kind") or "recovery")
+
+
+def title(record: Mapping[str, Any]) -> str:
+    what = "" if kind(record) == record["scenario"] else f" of the {str(record['scenario']).replace('_', ' ')}"
+    return f"{kind(record).capitalize()}{what}: {record['stack']}"
+
+
+def facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The few numbers that everybody asks for: (name, words)."""
+    found = []
+    target = record["target_seconds"]
+    name = "Recovery time" if kind(record) != "verification" else "Time taken"
+    found.append((name, duration(record["seconds"]) + (f" of {duration(target)} allowed" if target else "")))
+    rpo = record.get("rpo")
+    if rpo:
+        found.append(("Data loss, at most", _loss(rpo)))
+    production = record.get("production")
+    if production:
+        found.append((f"Estimate at {size(production['bytes'])}", duration(production["seconds"])))
+    moved = sum(one["bytes"] for one in record["phases"] if isinstance(one.get("bytes"), int))
+    if moved:
+        found.append(("Data moved", size(moved)))
+    return found
+
+
+def _loss(rpo: Mapping[str, Any]) -> str:
+    seconds, target = rpo.get("seconds"), rpo.get("target_seconds")
+    if not isinstance(seconds, (int, float)):
+        return str(rpo["how"])
+    return duration(seconds) + (f" of {duration(target)} allowed" if isinstance(target, (int, float)) else "")
+
+
+def origin(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Who, why, where, with what: (name, words)."""
+    versions = record.get("versions") or {}
+    images = versions.get("images")
+    chosen, backup = record.get("chosen"), record.get("backup")
+    verified = record.get("verification")
+    found = [
+        ("Stack", record["stack"]),
+        ("Host", record["host"]),
+        ("Operator", record["operator"] or "unknown"),
+        ("Reason", record["reason"] or "none given"),
+        ("Recorded", moment(record["recorded_at"])),
+        ("Backup", f"{backup['id']}, taken {moment(backup['taken_at'])}" if backup else ""),
+        ("Chosen", chosen["how"] if chosen else ""),
+        ("Read from", chosen["location"] if chosen else ""),
+        ("Verified", f"{verified['id']} at level {verified['level']}" if verified else ""),
+        ("Clock", f"durations by the {record['clock']} clock" if record.get("clock") else ""),
+        ("Tool", record["tool"]),
+        *((name.capitalize(), versions.get(name)) for name in ("ansible", "postgresql", "python")),
+        ("Commit", record.get("commit")),
+        *((f"Image of {name}", one) for name, one in (images.items() if isinstance(images, Mapping) else ())),
+    ]
+    return [(str(name), str(words)) for name, words in found if words]
+
+
+def drill(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What only a drill has."""
+    given = record.get("drill")
+    if not given:
+        return []
+    ledger = given.get("ledger")
+    found = [
+        ("Fault", given["fault"]),
+        ("It took", given["proof"]),
+        ("Seed", given["seed"]),
+        ("Before", given["steady_state"]),
+        ("Injected", moment(given.get("injected_at"))),
+        ("First transaction", moment(given.get("transaction_at"))),
+        (
+            "Ledger",
+            ", ".join(f"{one} {name}" for name, one in ledger.items()) if ledger else "none was kept",
+        ),
+    ]
+    return [(str(name), str(words)) for name, words in found if words]
+
+
+def tried(record: Mapping[str, Any]) -> list[str]:
+    """The steps of a ladder, each with what came of it, and what a phase noted."""
+    found = []
+    for one in record["phases"]:
+        for key in ("tried", "notes"):
+            given = one.get(key)
+            for each in given if isinstance(given, list) else []:
+                words = (
+                    (f"{name} {value}" for name, value in each.items() if value != "")
+                    if isinstance(each, Mapping)
+                    else [each]
+                )
+                found.append(f"{one['name']}: {', '.join(str(word) for word in words)}")
+    return found
+
+
+def kept(record: Mapping[str, Any]) -> list[str]:
+    """What was moved aside instead of deleted, and the way back to it."""
+    found = []
+    for one in record["phases"]:
+        for key, words in (
+            ("quarantine", "the old data"),
+            ("quarantined_database", "the old database"),
+            ("quarantine_bucket", "the objects that were replaced, in the bucket"),
+        ):
+            if one.get(key):
+                found.append(f"{words}: {one[key]}")
+        way = one.get("way_back")
+        found += [f"way back: {step}" for step in way] if isinstance(way, list) else []
+    return found

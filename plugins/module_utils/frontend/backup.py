@@ -1,0 +1,55 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The last built site that a config backup holds: what can still be served when nothing can be built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Callable
+
+from ..base.errors import LifeboatError, NotFoundError
+from ..configuration import parts
+from ..configuration import restore as configuration_restore
+from ..repository.sources import Sources
+from ..settings.config import Config
+from ..tools import tar
+from . import site
+from .build import Built
+
+Log = Callable[[str], None]
+
+
+def last_site(config: Config, folder: Path, *, log: Log) -> Built:
+    """Unpack the newest one that is whole and tells its commit, from the repository or its copy in the vault.
+
+    Raises NotFoundError where there is none, and says what was wrong with those there are.
+    """
+    attempted, problems = "find a built site in the config backups", []
+    sources = Sources(config, "config")
+    for entry in reversed([one for one in sources.found if one.good and one.manifest]):
+        manifest = entry.manifest
+        if manifest is None or parts.SITE not in parts.of(manifest):
+            continue
+        repo, target = sources.repo(entry), folder / f"kept-{entry.id}"
+        name = parts.NAMES[parts.SITE]
+        try:
+            listed = {
+                path: one for path, one in configuration_restore.listing(repo, entry.id).items() if one.archive == name
+            }
+            target.mkdir(mode=0o700)
+            with parts.opened(repo, manifest, parts.SITE) as stream:
+                tar.unpack(stream, target, listed, f"{entry.id}/{name}")
+        except LifeboatError as exc:
+            problems.append(f"{entry.id}: {exc.cause}")
+            continue
+        directory = target / str(manifest.details["site"]["directory"]).lstrip("/")
+        commit = site.commit_in(directory, config.frontend.marker)
+        if commit:
+            log(f"{entry.id} holds the site of {commit[:12]}")
+            return Built(commit, str(directory))
+        problems.append(f"{entry.id}: {config.frontend.marker} of its site tells no commit")
+    raise NotFoundError(
+        attempted, config.stack, "; ".join(problems) or "none holds one", "Set lifeboat_config.site_directory."
+    )

@@ -1,0 +1,224 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Build the frontend in a clean clone, and publish what was built. Foreign code runs without our rights and secrets."""
+
+from __future__ import annotations
+
+import contextlib
+import mimetypes
+import os
+import pwd
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable
+
+from ..base import pipeline
+from ..base.errors import IntegrityError, UsageError
+from ..base.filesystem import explained, open_below, relative_files
+from ..base.pipeline import Command
+from ..s3 import client as s3_client
+from ..settings.config import Config
+from ..settings.frontend import FrontendSettings
+from ..tools.git import Clone
+from . import site
+
+Log = Callable[[str], None]
+SCRATCH = Path("/var/tmp")  # noqa: S108 - mkdtemp makes a private directory there; builds are too big for /run
+TAIL = 12
+# A build needs the network's settings, and nothing else of our environment: no token, no key.
+_KEPT = re.compile(r"(?i)(https?_proxy|no_proxy|node_extra_ca_certs|ssl_cert_(file|dir)|npm_config_(registry|cafile))")
+_MARKUP = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|^##\[\w+\]")
+_TRACE = re.compile(r"at (async )?\S.*[:(]|errors: \[|> |Process completed with exit code")
+_NAMED = re.compile(r"[A-Z]\w*(Error|_ERROR)\b|\berror: \S|npm (error|ERR!) \S|\bE[A-Z]{5,}\b")
+_ERROR = re.compile(r"(?i)\berr(or)?\b[!:\]]?|\bfailed\b|ERR!|✗|error\w*:")
+
+
+@dataclass(frozen=True)
+class Built:
+    """`directory` empty: it did not build, and `said` tells why in the build's own last lines."""
+
+    commit: str
+    directory: str
+    said: tuple[str, ...] = ()
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A directory for clones and builds, removed at the end. Others may pass through, not look into it."""
+    with explained("make a scratch directory", SCRATCH):
+        folder = Path(tempfile.mkdtemp(prefix="lifeboat-frontend-", dir=SCRATCH))
+        folder.chmod(0o711)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def build(settings: FrontendSettings, clone: Clone, commit: str, folder: Path, *, log: Log) -> Built:
+    """Check out one commit into a clean clone and run the build there. That it fails is an answer, not an error."""
+    log(f"building {commit[:12]}: {', then '.join(' '.join(words) for words in settings.build)}")
+    source = folder / f"build-{commit[:12]}"
+    clone.export(commit, source)
+    inside = source / settings.directory
+    if not inside.is_dir():
+        return Built(commit, "", (f"{commit[:12]} has no directory {settings.directory}",))
+    owner = _owner(settings)
+    _hand_over(source, owner)
+    for words in settings.build:
+        status, out, err = pipeline.probe(
+            _command(settings, source, commit, words, owner), timeout=settings.build_timeout + 30
+        )
+        if status == 127 and not settings.builder_image:
+            raise UsageError(
+                "build the frontend", words[0], f"this host has no {words[0]}",
+                "Install Node, name its directory in lifeboat_frontend.builder_path, or give a builder_image.",
+            )  # fmt: skip
+        if status:
+            how = f"no end after {settings.build_timeout} s" if status == 124 else f"exit {status}"
+            return Built(commit, "", (*telling(f"{out}\n{err}"), f"{' '.join(words)}: {how}"))
+    _hand_over(source, (os.geteuid(), os.getegid()))  # whatever the build left running can change nothing any more
+    made = inside / settings.output
+    if source.resolve() not in made.resolve().parents:
+        return Built(commit, "", (f"{settings.directory}/{settings.output} leads out of the clone",))
+    if not (made / "index.html").is_file():
+        return Built(commit, "", (f"the build left no {settings.directory}/{settings.output}/index.html",))
+    told = site.commit_in(made, settings.marker)
+    if not told or not commit.startswith(told):
+        return Built(commit, "", (f"{settings.marker} of the built site tells {told or 'no commit'}",))
+    return Built(commit, str(made))
+
+
+def telling(text: str, count: int = TAIL) -> list[str]:
+    """The lines that tell why a build failed: from the first that speaks of an error, else the last; without colours,
+    secrets, frames and the way through Node's own files."""
+    plain = [_MARKUP.sub("", line).strip() for line in pipeline.scrub(text).splitlines()]
+    lines = [line[:300] for line in plain if any(one.isalnum() for one in line) and not _TRACE.match(line)]
+    first = next((index for index, line in enumerate(lines) if _ERROR.search(line)), 0)
+    return lines[first:][:count] if first else lines[-count:]
+
+
+def headline(lines: Sequence[str]) -> str:
+    """The one line that says it: rather one that names the error than one that only counts it."""
+    found = [line for pattern in (_NAMED, _ERROR) for line in lines if pattern.search(line)]
+    return found[0] if found else lines[-1] if lines else "it said nothing"
+
+
+def _owner(settings: FrontendSettings) -> tuple[int, int]:
+    """Who builds: where we are root somebody with no rights, else ourselves."""
+    if os.geteuid() != 0:
+        return os.geteuid(), os.getegid()
+    try:
+        found = pwd.getpwnam(settings.build_user)
+    except KeyError as exc:
+        raise UsageError(
+            "build the frontend", settings.build_user, "this host has no such user", "Correct build_user."
+        ) from exc
+    return found.pw_uid, found.pw_gid
+
+
+def _hand_over(folder: Path, owner: tuple[int, int]) -> None:
+    if os.geteuid() != 0:
+        return
+    for root, directories, files in os.walk(folder):
+        for name in [*directories, *files]:
+            os.chown(Path(root) / name, *owner, follow_symlinks=False)
+    os.chown(folder, *owner)
+
+
+def _command(
+    settings: FrontendSettings, source: Path, commit: str, words: tuple[str, ...], owner: tuple[int, int]
+) -> Command:
+    """The build's words, as that user, with an environment of its own, killed with all its children when time is up."""
+    inside = Path("/work") if settings.builder_image else source
+    env = {
+        **{name: value for name, value in os.environ.items() if _KEPT.fullmatch(name)},
+        "HOME": str(inside / ".lifeboat-home"), "LANG": "C.UTF-8", "CI": "true", "GITHUB_SHA": commit,
+        # The build may ask git which commit it is of; git would distrust a directory that another user owns.
+        "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*",
+    }  # fmt: skip
+    bounded = ["timeout", "--kill-after=10", str(settings.build_timeout)]
+    user = f"{owner[0]}:{owner[1]}"
+    if settings.builder_image:
+        given = [word for name, value in env.items() for word in ("--env", f"{name}={value}")]
+        return Command([
+            *bounded, "docker", "run", "--rm", "--init", "--user", user, "--volume", f"{source}:{inside}",
+            "--workdir", str(inside / settings.directory), "--cap-drop=ALL", "--security-opt=no-new-privileges",
+            *given, settings.builder_image, *words,
+        ])  # fmt: skip
+    path = ":".join(one for one in (settings.builder_path, "/usr/local/bin:/usr/bin:/bin") if one)
+    rights = (
+        ["setpriv", f"--reuid={owner[0]}", f"--regid={owner[1]}", "--clear-groups", "--no-new-privs"]
+        if os.geteuid() == 0
+        else []
+    )
+    return Command([
+        *bounded, *rights, "env", "--ignore-environment", f"--chdir={inside / settings.directory}", f"PATH={path}",
+        *(f"{name}={value}" for name, value in env.items()), *words,
+    ])  # fmt: skip
+
+
+# --- publishing ------------------------------------------------------------------------------------------------------
+
+
+def publish(config: Config, made: Path, stamp: str, *, log: Log) -> str:
+    """Put a built site where the fallback serves it. What lay there is moved aside; returns where to, or nothing."""
+    fallback = config.frontend.fallback
+    files = _plain_files(made)
+    if fallback.bucket:
+        _publish_to_bucket(config, made, files, log)
+        return ""
+    target = Path(fallback.directory)
+    fresh, kept = target.with_name(f"{target.name}.new_{stamp}"), target.with_name(f"{target.name}.quarantine_{stamp}")
+    log(f"publishing {len(files)} files in {target}")
+    with explained("publish the site", target):
+        target.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for name in files:
+            path = fresh / name
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            with open_below(made, tuple(name.split("/"))) as source, path.open("xb") as copy:
+                shutil.copyfileobj(source, copy)
+            path.chmod(0o644)
+        for folder in [fresh, *(one for one in fresh.rglob("*") if one.is_dir())]:
+            folder.chmod(0o755)
+        old = sorted(target.iterdir())
+        if old:
+            kept.mkdir(mode=0o700)
+        # Entry by entry: a web server in a container holds the directory itself, and would go on serving a renamed one.
+        for entry in old:
+            entry.rename(kept / entry.name)
+        for entry in sorted(fresh.iterdir()):
+            entry.rename(target / entry.name)
+        fresh.rmdir()
+    return str(kept) if old else ""
+
+
+def _plain_files(made: Path) -> list[str]:
+    """A link in a built site could show the world any file of this host."""
+    found = relative_files(made)
+    odd = [name for name, status in found.items() if not stat.S_ISREG(status.st_mode)]
+    if odd:
+        raise IntegrityError("publish the site", odd[0], "it is not a plain file", "Look at the build: why a link?")
+    return sorted(found)
+
+
+def _publish_to_bucket(config: Config, made: Path, files: list[str], log: Log) -> None:
+    """The files first and the pages that name them last, so that no page names what is not there yet."""
+    fallback = config.frontend.fallback
+    secrets = config.secrets
+    client: Any = s3_client.connect(
+        fallback.endpoint_url, fallback.region, secrets.get("fallback_access_key", ""),
+        secrets.get("fallback_secret_key", ""), fallback.ca_bundle,
+    )  # fmt: skip
+    log(f"publishing {len(files)} files in the bucket {fallback.bucket}")
+    with s3_client.spoken("publish the site", fallback.bucket):
+        for name in sorted(files, key=lambda one: (one.endswith(".html"), one)):
+            kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+            with open_below(made, tuple(name.split("/"))) as source:
+                client.put_object(Bucket=fallback.bucket, Key=name, Body=source, ContentType=kind)

@@ -1,0 +1,263 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Say why a frontend is not served as it should be, and what is tried, smallest first. Decided once, printed first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Callable
+
+from ..base.errors import UnverifiedError, UsageError
+from ..settings.config import Config
+from ..settings.frontend import FrontendSettings
+from . import assess
+from .assess import Seen
+from .build import headline, scratch
+
+Log = Callable[[str], None]
+HEALTHY, DOWN, STALE, MISCONFIGURED, UNVERIFIED = "healthy", "down", "stale", "misconfigured", "unverified"
+# Why: what the seed's operator would say after reading the log.
+NONE, DEPLOYING, TRANSIENT, BROKEN, CONFIGURATION, CANNOT_ASK = (
+    "none", "deploying", "transient", "build broken", "configuration", "GitHub cannot be asked",
+)  # fmt: skip
+WAIT, RERUN, START, BUILD, REDEPLOY, PAGES, DOMAIN, FALLBACK = (
+    "wait", "rerun", "start", "build", "redeploy", "pages", "domain", "fallback",
+)  # fmt: skip
+METHODS = ("auto", "rerun", "redeploy", "revert", "fallback")
+
+# What a build says when not the code was at fault, but the network, the registry or the runner.
+_TRANSIENT = re.compile(
+    r"ECONNRESET|ECONNREFUSED|ETIMEDOUT|EAI_AGAIN|ENOTFOUND|EPIPE|socket hang up|network timeout|[Nn]etwork error"
+    r"|Could not resolve host|Connection (reset|refused|timed out)|unexpected disconnect|TLS handshake|early EOF"
+    r"|\b50[0234]\b.*(Bad Gateway|Unavailable|Gateway|Internal Server)|lost communication|shutdown signal"
+    r"|No space left on device|operation was cancell?ed|[Rr]ate limit|Timeout reached"
+    r"|Deployment request failed.*(5\d\d|due to)"
+)
+_CONFIGURATION = re.compile(
+    r"Pages has been enabled|Pages site failed|not accessible by integration|environment protection rules"
+    r"|Permission .* denied|Input required and not supplied"
+)
+_OUR_STEPS = re.compile(r"(?i)\b(npm|npx|yarn|pnpm|vite|build|install|test|lint|tsc)\b")
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    condition: str
+    cause: str
+    why: str
+    steps: tuple[str, ...] = ()
+
+
+def expected(seen: Seen) -> str:
+    """The commit that the site should serve: the newest one, or, where that one is known not to build, the one that a
+    recovery brought back instead. Empty where nobody can tell."""
+    if seen.last and seen.head in ("", seen.last["head"]):
+        return seen.last["commit"]
+    return seen.head or (seen.good[0] if seen.good else "")
+
+
+def classify(seen: Seen, settings: FrontendSettings) -> Diagnosis:
+    """Pure: same sight, same answer."""
+    wanted = expected(seen)
+    right = seen.site.serves(wanted) or seen.site.serves(seen.head) or (seen.site.up and seen.same)
+    strange = not seen.github and settings.domain and (seen.pages or {}).get("cname") != settings.domain
+    if right and not strange:
+        return Diagnosis(HEALTHY, NONE, f"the site serves {seen.site.commit[:12]}, as it should")
+    if seen.site.up and not right and not (wanted and seen.site.commit):
+        missing = seen.site.problem if not seen.site.commit else f"{seen.head_said}, so the newest commit is not known"
+        return Diagnosis(
+            UNVERIFIED, NONE, f"the site answers, and which commit it should serve or serves is not known: {missing}"
+        )
+    condition = STALE if seen.site.up else DOWN
+    if right:
+        condition = MISCONFIGURED
+    cause, why, first = _cause(seen, settings)
+    rest: tuple[str, ...] = (BUILD, FALLBACK) if cause == CANNOT_ASK else (BUILD, REDEPLOY, FALLBACK)
+    if right and cause != CANNOT_ASK:
+        rest = ()
+    return Diagnosis(condition, cause, why, (*first, *rest))
+
+
+def _cause(seen: Seen, settings: FrontendSettings) -> tuple[str, str, tuple[str, ...]]:
+    """(cause, why, the steps that come before a build)."""
+    if seen.github:
+        return CANNOT_ASK, f"GitHub's API: {seen.github} ({seen.github_said})", ()
+    run = seen.run
+    if seen.pages is None:
+        return CONFIGURATION, f"GitHub Pages is switched off for {settings.repository}", _on(settings, run)
+    if settings.domain and seen.pages.get("cname") != settings.domain:
+        set_to = seen.pages.get("cname") or "none"
+        return CONFIGURATION, f"the custom domain is {set_to} and should be {settings.domain}", (DOMAIN,)
+    if seen.workflow_state not in ("", "active"):
+        return CONFIGURATION, f"the workflow {settings.workflow} is {seen.workflow_state}: switch it on again", ()
+    if run is None or (seen.head and run.sha != seen.head):
+        return CONFIGURATION, f"the workflow {settings.workflow} did not run for {seen.head[:12]}", (START,)
+    name = f"run {run.number} of {run.sha[:12]}"
+    if run.status != "completed":
+        return DEPLOYING, f"{name} is {run.status}", (WAIT, RERUN)
+    if run.conclusion == "success":
+        return TRANSIENT, f"{name} deployed it, and the site does not serve it any more", (RERUN,)
+    said = "\n".join(run.lines)
+    where = f"{name} ended with {run.conclusion}" + (f" in {run.job}: {run.step}" if run.step else "")
+    if run.conclusion in ("cancelled", "timed_out", "stale"):
+        return TRANSIENT, where, (RERUN,)
+    if not run.job:
+        return BROKEN, f"{where}: no job was started, the workflow file is not valid", ()
+    if _CONFIGURATION.search(said):
+        return CONFIGURATION, f"{where}: {headline(run.lines)}", (RERUN,)
+    if _TRANSIENT.search(said) or not _OUR_STEPS.search(run.step):
+        return TRANSIENT, f"{where}: {headline(run.lines)}", (RERUN,)
+    return BROKEN, f"{where}: {headline(run.lines)}", ()
+
+
+def _on(settings: FrontendSettings, run: object) -> tuple[str, ...]:
+    """Pages that is switched off lost its domain, too, and the site."""
+    return (PAGES, *((DOMAIN,) if settings.domain else ()), RERUN if run else START)
+
+
+def findings(seen: Seen, settings: FrontendSettings) -> tuple[list[str], list[str]]:
+    """(what was found, what could not be looked at), for people."""
+    site, run = seen.site, seen.run
+    found = [site.problem] if site.problem else []
+    if site.commit:
+        found.append(
+            f"{settings.url} serves {site.commit[:12]}" + (" (the same frontend as head)" if seen.same else "")
+        )
+    if site.certificate_days is not None:
+        found.append(f"its certificate is good for {site.certificate_days} days")
+    if seen.head:
+        found.append(f"{settings.branch} is at {seen.head[:12]}")
+    if run:
+        found.append(f"workflow run {run.number} of {run.sha[:12]}: {run.conclusion or run.status}")
+    if seen.pages is not None:
+        found.append(
+            f"GitHub Pages: {seen.pages.get('status') or 'no build yet'}, domain {seen.pages.get('cname') or 'none'}"
+        )
+    unchecked = [f"GitHub's API: {seen.github}: {seen.github_said}"] if seen.github else []
+    unchecked += [f"the git remote: {seen.head_said}"] if seen.head_said else []
+    return found, unchecked
+
+
+def make(config: Config, token: str, *, force: bool = False, method: str = "auto", log: Log) -> dict[str, Any]:
+    """The plan of a frontend's recovery. Reads only. Raises UnverifiedError where nothing can be known or done."""
+    settings = config.frontend
+    if not settings.url:
+        raise UsageError("plan the recovery", config.stack, "the stack has no frontend", "Set lifeboat_frontend.url.")
+    with scratch() as folder:
+        seen = assess.assess(config, token, Path(folder), log=log)
+    diagnosis = _asked(classify(seen, settings), force, method)
+    steps = list(diagnosis.steps)
+    if not (settings.fallback.directory or settings.fallback.bucket):
+        steps = [one for one in steps if one != FALLBACK]
+        if steps == [BUILD]:
+            raise UnverifiedError(
+                "recover the frontend", settings.url,
+                f"it is {diagnosis.condition}, {diagnosis.why}, and there is no fallback to publish it to",
+                "Mend that, or set lifeboat_frontend.fallback, then run it again.",
+            )  # fmt: skip
+    found, unchecked = findings(seen, settings)
+    now = datetime.now(timezone.utc)
+    set_back = bool(seen.last) and seen.last["head"] == seen.head != seen.last["commit"]
+    return {
+        "needed": bool(steps),
+        "condition": diagnosis.condition,
+        "cause": diagnosis.cause,
+        "why": diagnosis.why,
+        "findings": found,
+        "unchecked": unchecked,
+        "warnings": _warnings(config, token, diagnosis, set_back),
+        "steps": steps,
+        "method": method,
+        "target": settings.url,
+        "expected": expected(seen),
+        "head": seen.head,
+        "good": assess.commits([*seen.good, seen.last.get("commit", ""), seen.site.commit]),
+        "run": asdict(seen.run) if seen.run else None,
+        "github": seen.github,
+        "passed_over": [],
+        "stamp": now.strftime("%Y%m%d_%H%M%S"),
+        "target_seconds": config.alarms.frontend_target_seconds,
+    }
+
+
+def _asked(found: Diagnosis, force: bool, method: str) -> Diagnosis:
+    """What the operator asked for beside what is needed."""
+    if not found.steps and not force:
+        return found
+    steps = found.steps or (RERUN, BUILD, REDEPLOY, FALLBACK)
+    only = {
+        "rerun": (RERUN,),
+        "redeploy": (BUILD, REDEPLOY),
+        "revert": (BUILD, REDEPLOY),
+        "fallback": (BUILD, FALLBACK),
+    }
+    why = found.why if found.steps else f"{found.why}; force was given"
+    return Diagnosis(found.condition, found.cause, why, only.get(method, steps))
+
+
+def _warnings(config: Config, token: str, found: Diagnosis, set_back: bool) -> list[str]:
+    settings = config.frontend
+    lines = []
+    if set_back and found.condition == HEALTHY:
+        lines.append(f"the newest commit of {settings.branch} still does not build: mend it, commit and push")
+    clear = [url for url in (settings.api_url, settings.remote_url) if url.startswith("http://")]
+    if token and clear:
+        lines.append(f"the token goes to {clear[0]} in the clear: use https")
+    return lines
+
+
+# --- for people ------------------------------------------------------------------------------------------------------
+
+
+def _step(code: str, made: Mapping[str, Any], settings: FrontendSettings) -> str:
+    run, head = made["run"] or {}, made["head"][:12] or "the newest commit"
+    build = ", ".join(" ".join(words) for words in settings.build)
+    dispatch = bool(settings.dispatch_input) and made["method"] != "revert"
+    how = (
+        f"start {settings.workflow} for it ({settings.dispatch_input}=…)"
+        if dispatch
+        else f"commit on top of {settings.branch} what brings {settings.directory} back to it, and push (never forced)"
+    )
+    where = settings.fallback.directory or f"the bucket {settings.fallback.bucket}"
+    number = run.get("number")
+    return {
+        WAIT: f"wait: until run {number} has ended",
+        RERUN: f"rerun: run the failed jobs of run {number} again (all of them where none failed), and wait",
+        START: f"start: start {settings.workflow} on {settings.branch}, and wait",
+        BUILD: f"build: in a clean clone, cd {settings.directory}, {build}: at {head}, and where that fails at the last"
+        " good commit",
+        REDEPLOY: f"redeploy: where {head} builds here, run it again on GitHub; else the last good commit: {how};"
+        " GitHub Actions deploys it",
+        PAGES: "pages: switch GitHub Pages on again",
+        DOMAIN: f"domain: set the custom domain to {settings.domain}",
+        FALLBACK: f"fallback: publish the site that was just built, else the last one that a config backup holds,"
+        f" in {where}, served at {settings.fallback.url}",
+    }[code]
+
+
+def text(made: Mapping[str, Any], settings: FrontendSettings) -> list[str]:
+    """The plan for a terminal, as an operator reads it before typing the confirmation."""
+    lines = [
+        f"the site {made['target']} is {made['condition']}" + (f": {made['cause']}" if made["cause"] != NONE else "")
+    ]
+    lines += [f"  found: {one}" for one in made["findings"]]
+    lines += [f"  not checked: {one}" for one in made["unchecked"]]
+    lines += [f"  WARNING: {one}" for one in made["warnings"]]
+    if made["run"] and made["run"]["lines"]:
+        lines.append(f"the build log of run {made['run']['number']}, {made['run']['job']}: {made['run']['step']}")
+        lines += [f"  | {one}" for one in made["run"]["lines"]]
+    lines.append(f"{'to do' if made['needed'] else 'nothing to do'}: {made['why']}")
+    if not made["needed"]:
+        return lines
+    steps = [_step(code, made, settings) for code in made["steps"]]
+    steps.append(
+        f"verify: after each step, wait until {settings.url} serves the commit; the first step that heals is the last"
+    )
+    steps.append("record: evidence with the time of each phase")
+    return lines + [f"  {number}. {step}" for number, step in enumerate(steps, 1)]

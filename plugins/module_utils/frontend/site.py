@@ -1,0 +1,153 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Look at a static site from outside: does it answer, which commit does it serve, how long is its certificate good."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import socket
+import ssl
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Callable, Optional
+from urllib.parse import urljoin, urlsplit
+
+from ..tools.github import ssl_context
+
+_COMMIT = re.compile(r"[0-9a-f]{7,40}")
+META = "commit"
+BODY_LIMIT = 4 << 20
+CERTIFICATE_DAYS = 7  # GitHub renews Let's Encrypt's certificates a month before their end
+
+
+@dataclass(frozen=True)
+class Site:
+    """status 0: no answer. commit: as the marker tells it, empty where it does not. problem: why it is not well."""
+
+    status: int = 0
+    commit: str = ""
+    problem: str = ""
+    certificate_days: Optional[int] = None
+
+    @property
+    def up(self) -> bool:
+        return self.status == 200
+
+    def serves(self, commit: str) -> bool:
+        """A marker may tell an abbreviated commit."""
+        return self.up and bool(self.commit) and bool(commit) and commit.startswith(self.commit)
+
+
+def look(url: str, marker: str, *, ca_bundle: str = "", timeout: float = 15) -> Site:
+    """One look at the site's first page and at its marker. Never raises for what the site does."""
+    base = url if url.endswith("/") else f"{url}/"
+    context = ssl_context(ca_bundle)
+    status, _, problem = _get(base, context, timeout)
+    if status != 200:
+        return Site(status, "", problem or f"{base} answers {status}", None)
+    days, why = certificate_days(base, context, timeout)
+    file = marker.partition("#")[0]
+    address = urljoin(base, file)
+    status, body, problem = _get(address, context, timeout)
+    commit = commit_of(marker, body) if status == 200 else ""
+    if not commit:
+        problem = problem or (f"{address} answers {status}" if status != 200 else f"{address} tells no commit")
+    return Site(200, commit, problem or why, days)
+
+
+def commit_of(marker: str, data: bytes) -> str:
+    """The commit in a marker file, by its kind: JSON (the key `commit`, or that after a #), HTML (the meta tag of that
+    name), else text that is nothing but the commit. Empty where there is none.
+    """
+    name, _, key = marker.partition("#")
+    text = data.decode("utf-8", "replace")
+    found: object = text.strip()
+    if name.endswith(".json"):
+        try:
+            found = json.loads(text)
+            for part in (key or META).split("."):
+                found = found[part] if isinstance(found, dict) else ""
+        except (ValueError, KeyError):
+            return ""
+    elif name.endswith((".html", ".htm")):
+        reader = _Meta(key or META)
+        reader.feed(text)
+        found = reader.content
+    commit = str(found).strip().lower()
+    return commit if _COMMIT.fullmatch(commit) else ""
+
+
+def commit_in(directory: Path, marker: str) -> str:
+    """The commit that a built site tells."""
+    try:
+        return commit_of(marker, (directory / marker.partition("#")[0]).read_bytes())
+    except OSError:
+        return ""
+
+
+def wait_until(
+    what: Callable[[], Optional[str]], seconds: float, *, pause: float, log: Callable[[str], None], waiting_for: str
+) -> bool:
+    """Ask until it says nothing is missing (None) or the time is up; log what is still missing whenever it changes."""
+    deadline, said = time.monotonic() + seconds, ""
+    while True:
+        missing = what()
+        if missing is None:
+            return True
+        if missing != said:
+            log(f"waiting for {waiting_for}: {missing}")
+            said = missing
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(pause)
+
+
+class _Meta(HTMLParser):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name, self.content = name, ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, Optional[str]]]) -> None:
+        found = dict(attrs)
+        if tag == "meta" and found.get("name") == self.name:
+            self.content = found.get("content") or ""
+
+
+def _get(url: str, context: ssl.SSLContext, timeout: float) -> tuple[int, bytes, str]:
+    """(status, body, problem). Past caches: Pages lets a CDN keep every file for ten minutes."""
+    fresh = f"{url}{'&' if urlsplit(url).query else '?'}lifeboat={time.time_ns()}"
+    headers = {"Cache-Control": "no-cache", "User-Agent": "lifeboat"}
+    request = urllib.request.Request(fresh, headers=headers)  # noqa: S310 - config allows http and https only
+    try:
+        with urllib.request.urlopen(request, timeout=timeout, context=context) as answer:  # noqa: S310
+            return answer.status, answer.read(BODY_LIMIT), ""
+    except urllib.error.HTTPError as exc:
+        with exc:
+            return exc.code, b"", f"{url} answers {exc.code}"
+    except (OSError, ValueError, http.client.HTTPException) as exc:
+        return 0, b"", f"{url}: {getattr(exc, 'reason', None) or exc!r}"
+
+
+def certificate_days(url: str, context: ssl.SSLContext, timeout: float) -> tuple[Optional[int], str]:
+    """(days that the certificate is still good for, what is wrong with it); None where the site has none."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname:
+        return None, ""
+    try:
+        with (
+            socket.create_connection((parts.hostname, parts.port or 443), timeout) as plain,
+            context.wrap_socket(plain, server_hostname=parts.hostname) as wrapped,
+        ):
+            until = (wrapped.getpeercert() or {}).get("notAfter", "")
+    except (OSError, ValueError) as exc:
+        return None, f"its certificate could not be looked at: {exc}"
+    days = int((ssl.cert_time_to_seconds(str(until)) - time.time()) // 86400)
+    return days, f"its certificate ends in {days} days" if days < CERTIFICATE_DAYS else ""

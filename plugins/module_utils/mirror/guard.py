@@ -1,0 +1,109 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a mirror is to be of, and what must hold before its first change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Callable, Optional
+
+from ..base.clock import format_time
+from ..base.errors import UsageError
+from ..repository import base as repository_base
+from ..repository import catalog
+from ..s3 import bucket
+from ..s3.bucket import Bucket
+from ..settings.config import Config
+from . import mc
+from .state import Numbers
+
+Log = Callable[[str], None]
+SNAPSHOT, EVENTUAL = "snapshot", "eventual"
+MAX_SKEW = 60  # seconds that the source's clock may be wrong
+
+
+@dataclass(frozen=True)
+class Instant:
+    """What the mirror is to be of. at None: the bucket as it is now. server: the same moment by the source's clock."""
+
+    at: Optional[datetime]
+    server: Optional[datetime]
+    consistency: str
+    database_backup: str = ""
+    why: str = ""
+    skew: Optional[float] = None
+
+
+def require_vault(source: Bucket, vault: Bucket) -> None:
+    attempted = "mirror the bucket"
+    if (source.name, source.endpoint_url) == (vault.name, vault.endpoint_url):
+        raise UsageError(attempted, source.url, "it is its own vault", "Correct lifeboat_vault and deploy.")
+    if bucket.versioning(vault) != "Enabled":
+        raise UsageError(
+            attempted, vault.url, "it keeps no versions, so a mirror would destroy what it replaces",
+            "Run lifeboat.dr.deploy, which makes it with versions, on a server that has them.",
+        )  # fmt: skip
+
+
+def choose_instant(
+    config: Config, repo: repository_base.Repository, source: Bucket, now: datetime, log: Log
+) -> Instant:
+    """The newest good database backup's instant, where the source can still tell what it held then."""
+    skew = bucket.skew(source)
+    if skew is not None and abs(skew) > MAX_SKEW:
+        raise UsageError(
+            "mirror the bucket", source.url, f"its clock is {skew:+.0f} s off this host's",
+            "Set both clocks (timedatectl), then try again: objects cannot be held against rows by such times.",
+        )  # fmt: skip
+    good = [one.manifest for one in catalog.entries(repo, "database", config.stack) if one.good and one.manifest]
+    oldest = now - timedelta(hours=config.alarms.backup_age_hours)
+    why = ""
+    if config.objects.engine == "mc":
+        why = mc.BY_MC
+    elif bucket.versioning(source) != "Enabled":
+        why = "the source bucket keeps no versions"
+    elif not good:
+        why = "there is no good database backup to be of the same instant as"
+    elif good[-1].taken_at < oldest:
+        why = f"the newest good database backup is of {format_time(good[-1].taken_at)}, which is long ago"
+    if why:
+        log(f"consistency is {EVENTUAL}, the bucket as it is now: {why}")
+        return Instant(None, None, EVENTUAL, why=why, skew=skew)
+    at = good[-1].taken_at
+    return Instant(at, at + timedelta(seconds=skew or 0), SNAPSHOT, good[-1].id, skew=skew)
+
+
+def guard(config: Config, source: Bucket, vault: Bucket, numbers: Numbers, override: bool) -> None:
+    """A wiped or encrypted source must not become the newest mirror unasked."""
+    if override or not numbers.vault:
+        return
+    said = (
+        f"{numbers.removed} of the {numbers.vault} objects there would be removed and {numbers.overwritten} overwritten"
+    )
+    if not numbers.source:
+        said = f"the bucket is empty, and {said}"
+    elif numbers.share <= config.objects.change_limit:
+        return
+    else:
+        said += f", {numbers.share:.0f} % where {config.objects.change_limit} % is the limit"
+    raise UsageError(
+        "mirror the bucket", f"{source.url} to {vault.url}", said,
+        "If that is right, run `lifeboat backup objects --override` (module: override=true) once; if it is not, recover"
+        " with lifeboat.dr.recover_object_storage: the vault is as it was.",
+    )  # fmt: skip
+
+
+def sweep(vault: Bucket, older_than: timedelta, now: datetime) -> list[str]:
+    """Abort uploads of parts that a killed run left: they cost money and show in no listing. Returns their keys."""
+    swept = []
+    for key, upload, initiated in list(bucket.uploads(vault)):
+        if now - initiated > older_than:
+            vault.requests.call(
+                "DELETE", vault.name, key, {"uploadId": upload}, attempted="sweep an unfinished upload",
+                subject=f"{key!r} in {vault.url}",
+            )  # fmt: skip
+            swept.append(key)
+    return swept

@@ -1,0 +1,203 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Remove from the mirror what its lifecycle rule would: what was replaced or removed longer than noncurrent_days ago.
+
+Some servers know no such rules, some keep them and do nothing of them: there the vault would grow for ever. What is
+live is never touched, nor what the listing of a kept backup names, whatever its age; no lifecycle rule can see to that.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from xml.sax.saxutils import escape
+
+from ..base import throttle
+from ..base.errors import LifeboatError
+from ..s3 import bucket, client, lifecycle, signed
+from ..s3.bucket import Bucket
+from ..s3.inventory import Inventory, text
+from ..settings.config import Config
+from ..stack import buckets
+from .listing import Point
+
+DELETE = "delete old versions"
+_MOST = 1000  # that one request may name: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+_DENIED = ("AccessDenied", "403", "AllAccessDisabled", "ObjectLocked", "InvalidRequest")
+_UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # no XML can say these
+_SPACES = {"\r": "&#13;"}  # XML would make a line feed of it
+_TABLES = {
+    "versions": "key TEXT, modified REAL, version TEXT, size INT, latest INT, deleted INT,"
+    " PRIMARY KEY (key, modified, version)",
+    "old": "key TEXT, version TEXT, size INT, PRIMARY KEY (key, version)",
+    "stay": "key TEXT, version TEXT, PRIMARY KEY (key, version)",  # the server would not delete these
+}
+# When it was replaced is when what came after it was written; of two that were written in one moment, that moment. A
+# key of whose versions none is called the latest is not understood, and left alone.
+_OLD = """
+INSERT INTO old SELECT v.key, v.version, v.size FROM versions v
+WHERE NOT v.latest AND EXISTS (SELECT 1 FROM versions l WHERE l.key = v.key AND l.latest)
+AND coalesce((SELECT min(n.modified) FROM versions n WHERE n.key = v.key AND n.modified > v.modified), v.modified) < ?
+"""
+# A marker goes only where it hides nothing any more, else what was deleted would be back.
+_LONE = """
+SELECT v.key, v.version, 0 FROM versions v WHERE v.latest AND v.deleted AND v.modified < ? AND NOT EXISTS (
+SELECT 1 FROM versions o WHERE o.key = v.key AND o.version <> v.version AND (
+NOT EXISTS (SELECT 1 FROM old d WHERE d.key = o.key AND d.version = o.version)
+OR EXISTS (SELECT 1 FROM stay s WHERE s.key = o.key AND s.version = o.version)))
+"""
+Row = tuple[Any, ...]  # key, version, size
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """versions, bytes: that went, or would go. kept: what the server keeps all the same, and why; no failure."""
+
+    versions: int = 0
+    bytes: int = 0
+    kept: tuple[str, ...] = ()
+
+
+def prune(config: Config, kept: Iterable[Point], newest: datetime, *, dry_run: bool) -> Pruned:
+    """The caller holds the stack's lock. `kept`: every backup that stays; the bytes of its listing are right.
+
+    Age is counted from `newest`, the newest good backup: while no mirror is taken the window stands still.
+    """
+    vault = buckets.vault(config)
+    before = (newest - timedelta(days=config.vault.noncurrent_days)).timestamp()
+    with Inventory(_TABLES) as inventory:
+        rows = (
+            (text(one.key), one.modified.timestamp(), one.version, one.size, int(one.latest), int(one.deleted))
+            for one in bucket.versions(vault)
+        )
+        inventory.add("versions", rows)
+        inventory.change(_OLD, before)
+        for point in kept if inventory.count("old") else ():
+            inventory.drop("old", ("key", "version"), _named(point))
+        if dry_run:
+            size = inventory.value("SELECT coalesce(sum(size), 0) FROM old")
+            lone = inventory.value(f"SELECT count(*) FROM ({_LONE})", before)
+            return Pruned(inventory.count("old") + int(lone), int(size))
+        removal = _Removal(vault, inventory)
+        removal.run(inventory.each("SELECT key, version, size FROM old"), config.objects.transfers)
+        if not removal.refused:
+            removal.run(inventory.each(_LONE, before), config.objects.transfers)
+        return Pruned(removal.count, removal.bytes, tuple(removal.told()))
+
+
+def _named(point: Point) -> Iterator[tuple[str, str]]:
+    return ((text(one["key"]), one.get("vault_version") or "") for one in point.entries())
+
+
+class _Removal:
+    """What is being deleted, from several threads. Only what the server says it deleted counts as gone."""
+
+    def __init__(self, vault: Bucket, inventory: Inventory) -> None:
+        self._vault, self._inventory = vault, inventory
+        self._lock = threading.Lock()
+        self._first: dict[str, tuple[str, str]] = {}  # why -> the first that stays for it
+        self._stay: Counter[str] = Counter()
+        self.count = self.bytes = 0
+        self.refused = False
+
+    def run(self, rows: Iterator[Row], workers: int) -> None:
+        batches = iter(lambda: list(itertools.islice(rows, _MOST)), [])
+        throttle.each(self._batch, batches, workers)
+
+    def told(self) -> Iterator[str]:
+        """What stays, by reason, for people."""
+        for why, (key, version) in self._first.items():
+            lock = self._locked(key, version) if why in _DENIED else ""
+            words = lock or (f"the key may not delete it ({why})" if why in _DENIED else why)
+            rest = "; the bucket's own lifecycle rule has to remove them" if why in _DENIED and not lock else ""
+            count = f"{self._stay[why]} old versions, " if not self.refused else "old versions, "
+            yield f"{self._vault.url}: {count}the first is {key!r}: {words}{rest}"
+
+    def _batch(self, rows: Sequence[Row]) -> None:
+        if self.refused:
+            return
+        sizes = {(str(key), str(version)): int(size) for key, version, size in rows}
+        plain = [one for one in sizes if not _UNSPEAKABLE.search(one[0])]
+        left: dict[tuple[str, str], str] = {}
+        if plain:
+            try:
+                left = self._ask(plain)
+            except LifeboatError as exc:
+                if client.code(exc) in lifecycle.UNKNOWN:
+                    left = {one: why for one in plain if (why := self._single(*one))}
+                elif client.code(exc) in _DENIED:
+                    left = dict.fromkeys(plain, client.code(exc))
+                else:
+                    raise
+        left |= {one: why for one in sizes if one not in plain and (why := self._single(*one))}
+        self._inventory.add("stay", left)
+        with self._lock:
+            for one, why in left.items():
+                self._first.setdefault(why, one)
+                self._stay[why] += 1
+            self.count += len(sizes) - len(left)
+            self.bytes += sum(size for one, size in sizes.items() if one not in left)
+            # A key without the right will not get it with the next thousand; a lock may be one object's.
+            denied = len(left) == len(sizes) and set(left.values()) <= set(_DENIED)
+        if denied and not self._locked(*next(iter(left))):
+            self.refused = True
+
+    def _ask(self, several: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """Delete them in one request; which stay, and why."""
+        lines = "".join(
+            f"<Object><Key>{escape(key, _SPACES)}</Key><VersionId>{escape(version)}</VersionId></Object>"
+            for key, version in several
+        )
+        body = f'<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{lines}</Delete>'.encode()
+        md5 = base64.b64encode(hashlib.new("md5", body, usedforsecurity=False).digest()).decode()
+        answer = self._vault.requests.call(
+            "POST", self._vault.name, query={"delete": ""}, headers={"content-md5": md5}, body=body,
+            attempted=DELETE, subject=self._vault.url,
+        )  # fmt: skip
+        root = signed.xml(answer.body, DELETE, self._vault.url)
+        left = dict.fromkeys(several, "the server did not say that it deleted it")
+        for child in root:
+            said = {one.tag.rpartition("}")[2]: one.text or "" for one in child}
+            # Of a marker some servers name only this.
+            named = (said.get("Key", ""), said.get("VersionId") or said.get("DeleteMarkerVersionId", ""))
+            if child.tag.endswith("Deleted"):
+                left.pop(named, None)
+            elif named in left:
+                left[named] = said.get("Code") or said.get("Message") or "it was refused"
+        return left
+
+    def _single(self, key: str, version: str) -> str:
+        """Delete one; why it stays, if it does."""
+        try:
+            self._vault.requests.call(
+                "DELETE", self._vault.name, key, {"versionId": version}, attempted=DELETE,
+                subject=f"{key!r} in {self._vault.url}",
+            )  # fmt: skip
+        except LifeboatError as exc:
+            if client.code(exc) not in _DENIED:
+                raise
+            return client.code(exc)
+        return ""
+
+    def _locked(self, key: str, version: str) -> str:
+        """Until when it is locked; empty where it is not, or nobody says so."""
+        try:
+            attempted, subject = "look at the lock", f"{key!r} in {self._vault.url}"
+            query = {"retention": "", "versionId": version}
+            answer = self._vault.requests.call(
+                "GET", self._vault.name, key, query, attempted=attempted, subject=subject
+            )
+            said = {one.tag.rpartition("}")[2]: one.text or "" for one in signed.xml(answer.body, attempted, subject)}
+            return f"locked until {said['RetainUntilDate']} ({said['Mode']})"
+        except (LifeboatError, LookupError):
+            return ""

@@ -1,0 +1,288 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a mirror knows while it works: the source as it shall be, the vault as it is, what was copied before.
+
+All of it by key, on disk, in bounded memory; every decision is a query.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+from ..base.clock import format_time, parse_time
+from ..base.filesystem import explained
+from ..s3.bucket import Version
+from ..s3.inventory import Inventory
+
+_VERSION = "key TEXT PRIMARY KEY, size INT, etag TEXT, modified INT, version TEXT"
+# copies: what is known of objects that were copied: by the last backup's listing, by a killed run, by this one.
+_COPY = f"{_VERSION}, vault_version TEXT, vault_etag TEXT, sha256 TEXT"
+_TABLES = {
+    "source": f"{_VERSION}, deleted INT",
+    "vault": f"{_VERSION}, deleted INT",
+    "copies": _COPY,
+    "unlike": "key TEXT PRIMARY KEY",
+    "unheld": "key TEXT PRIMARY KEY, why TEXT",
+}
+_SAME = "c.key IS NOT NULL AND c.size = s.size AND c.etag = s.etag"
+_IN_VAULT = "v.key IS NOT NULL AND v.size = s.size"
+_AS_COPIED = "c.vault_version = v.version"  # and a version never changes
+_RIGHT = f"{_IN_VAULT} AND {_SAME} AND c.version = s.version AND c.modified = s.modified AND {_AS_COPIED}"
+# The same bytes, but perhaps other headers: written again since, or copied by someone else.
+_ALIKE = f"NOT ({_RIGHT}) AND {_IN_VAULT} AND ((s.etag <> '' AND s.etag = v.etag) OR ({_SAME} AND {_AS_COPIED}))"
+_JOINED = "source s LEFT JOIN vault v ON v.key = s.key LEFT JOIN copies c ON c.key = s.key"
+_HELD = "s.key NOT IN (SELECT key FROM unheld)"
+_OBJECT = "s.key, s.size, s.etag, s.modified, s.version"
+_BATCH = 500
+
+
+class Object(NamedTuple):
+    """One object of the source, as it is to be copied. modified: milliseconds since 1970."""
+
+    key: str
+    size: int
+    etag: str
+    modified: int
+    version: str
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a mirror would do. vault: keys there now. removed, overwritten: of those. bytes: to be copied."""
+
+    source: int
+    vault: int
+    copy: int
+    alike: int
+    removed: int
+    overwritten: int
+    bytes: int
+
+    @property
+    def share(self) -> float:
+        """Percent of the vault's keys that would be removed or overwritten."""
+        return 100.0 * (self.removed + self.overwritten) / self.vault if self.vault else 0.0
+
+
+def milliseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _parsed(text: str) -> int:
+    """Of a listing's own times, without what parse_time() does for others'."""
+    return milliseconds(datetime.fromisoformat(f"{text[:-1]}+00:00") if text[-1:] == "Z" else parse_time(text))
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class State:
+    """Use it with `with`; it is gone afterwards, but for the journal."""
+
+    def __init__(self, journal: Path) -> None:
+        self._tables = Inventory(_TABLES)
+        self._journal = Journal(journal)
+        self._lock = threading.Lock()
+        self._done: list[tuple[Any, ...]] = []
+
+    def __enter__(self) -> State:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._journal.close()
+        self._tables.__exit__()
+
+    # Filling.
+
+    def read_source(self, versions: Iterable[Version], at: Optional[datetime]) -> int:
+        """Take the source as it was at `at`, or as it is where that is None; returns how many keys are ambiguous.
+
+        S3 tells times in whole seconds: what was written in the second of `at` may be a little younger than it. It is
+        taken, and what was deleted in that second is kept: too much can be told from the rows, too little is lost.
+        """
+        unsure: set[str] = set()
+
+        def rows() -> Iterator[tuple[Any, ...]]:
+            for one in versions:
+                if at is None:
+                    if one.latest and not one.deleted:
+                        yield _row(one)
+                    continue
+                if one.modified > at:
+                    continue
+                if one.modified.microsecond == 0 and at < one.modified + timedelta(seconds=1):
+                    unsure.add(one.key)
+                    if one.deleted:
+                        continue
+                yield _row(one)
+
+        self._tables.add("source", rows(), newest=True)
+        self._tables.change("DELETE FROM source WHERE deleted")
+        return len(unsure)
+
+    def read_vault(self, versions: Iterable[Version]) -> None:
+        self._tables.change("DELETE FROM vault")
+        self._tables.add("vault", (_row(one) for one in versions if one.latest and not one.deleted))
+
+    def put_vault(self, versions: Iterable[Version]) -> None:
+        """What is now known of some keys of the vault."""
+        self._tables.add("vault", map(_row, versions))
+
+    def read_copies(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """The listing of the last backup, then what a killed run after it had done already."""
+        self._tables.add("copies", map(_copy, rows))
+        self._tables.add("copies", map(_copy, self._journal.read()))
+
+    # Asking.
+
+    def numbers(self) -> Numbers:
+        judged = (
+            f"SELECT s.size AS size, v.key IS NOT NULL AS there, ({_ALIKE}) AS alike,"
+            f" NOT ({_RIGHT}) AND NOT ({_ALIKE}) AS copy FROM {_JOINED}"
+        )
+        sums = "count(*), coalesce(sum(copy), 0), coalesce(sum(alike), 0), coalesce(sum(copy AND there), 0)"
+        row = next(self._tables.each(f"SELECT {sums}, coalesce(sum(copy * size), 0) FROM ({judged})"))
+        removed = int(self._tables.value("SELECT count(*) FROM vault WHERE key NOT IN (SELECT key FROM source)"))
+        return Numbers(
+            source=row[0], vault=self.count("vault"), copy=row[1], alike=row[2], removed=removed, overwritten=row[3],
+            bytes=row[4],
+        )  # fmt: skip
+
+    def count(self, table: str) -> int:
+        return self._tables.count(table)
+
+    def to_copy(self) -> Iterator[Object]:
+        """Largest first: the last object to end must not be a long one."""
+        where = f"{_HELD} AND NOT ({_RIGHT}) AND (NOT ({_ALIKE}) OR s.key IN (SELECT key FROM unlike))"
+        # That order is not any index's, so SQLite has read all of it before the first is copied.
+        for row in self._tables.each(f"SELECT {_OBJECT} FROM {_JOINED} WHERE {where} ORDER BY s.size DESC"):
+            yield Object(*row)
+
+    def alike(self) -> Iterator[tuple[Object, str, str, Optional[str]]]:
+        """What has the right bytes: with the vault's version and ETag of it, and the SHA-256 where that is known."""
+        known = f"CASE WHEN {_SAME} AND {_AS_COPIED} THEN c.sha256 END"
+        wanted = f"SELECT {_OBJECT}, v.version, v.etag, {known} FROM {_JOINED} WHERE {_ALIKE} ORDER BY s.size DESC"
+        for row in self._tables.each(wanted):
+            yield Object(*row[:5]), row[5], row[6], row[7]
+
+    def to_remove(self) -> Iterator[str]:
+        for (key,) in self._tables.each("SELECT key FROM vault WHERE key NOT IN (SELECT key FROM source)"):
+            yield key
+
+    # Telling it what was done.
+
+    def copied(self, one: Object, vault_version: str, vault_etag: str, sha256: Optional[str]) -> None:
+        row = (*one, vault_version, vault_etag, sha256 or "")
+        self._journal.add(row)
+        with self._lock:
+            self._done.append(row)
+            if len(self._done) < _BATCH:
+                return
+            rows, self._done = self._done, []
+        self._tables.add("copies", rows)
+
+    def changed(self, key: str, size: int, etag: str) -> None:
+        """The source's object was another when it was read than when it was listed."""
+        self._tables.change("UPDATE source SET size = ?, etag = ? WHERE key = ?", size, etag, key)
+
+    def unlike(self, key: str) -> None:
+        """It is to be copied though its bytes are right."""
+        self._tables.add("unlike", [(key,)])
+
+    def unheld(self, key: str, why: str) -> None:
+        self._tables.add("unheld", [(key, why)])
+
+    def vanished(self, key: str) -> None:
+        self._tables.change("DELETE FROM source WHERE key = ?", key)
+
+    # The result.
+
+    def compare(self) -> int:
+        """Hold the vault's own listing against what was copied; what is not there as it must be, is unheld."""
+        self._tables.add("copies", self._done)
+        self._done = []
+        wrong = f"{_JOINED} WHERE {_HELD} AND NOT ({_RIGHT})"
+        why = "CASE WHEN v.key IS NULL THEN 'the vault does not list it' ELSE 'the vault lists another object' END"
+        return self._tables.change(f"INSERT INTO unheld SELECT s.key, {why} FROM {wrong}")
+
+    def unheld_rows(self, limit: int) -> tuple[int, list[dict[str, str]]]:
+        rows = self._tables.each(f"SELECT key, why FROM unheld ORDER BY key LIMIT {limit}")
+        return self._tables.count("unheld"), [{"key": key, "why": why} for key, why in rows]
+
+    def listing(self) -> Iterator[dict[str, Any]]:
+        """What the vault holds of the source, in the order of the keys."""
+        wanted = f"{_OBJECT}, v.version, v.etag, c.sha256"
+        for row in self._tables.each(f"SELECT {wanted} FROM {_JOINED} WHERE {_HELD} AND {_RIGHT} ORDER BY s.key"):
+            modified = format_time(_EPOCH + timedelta(milliseconds=row[3]))
+            yield {
+                "key": row[0], "size": row[1], "etag": row[2], "modified": modified, "version": row[4],
+                "vault_version": row[5], "vault_etag": row[6], "sha256": row[7] or None,
+            }  # fmt: skip
+
+    def published(self) -> None:
+        """The listing knows everything now."""
+        self._journal.remove()
+
+
+def _row(one: Version) -> tuple[Any, ...]:
+    return one.key, one.size, one.etag, milliseconds(one.modified), one.version, int(one.deleted)
+
+
+def _copy(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (
+        row["key"], row["size"], row["etag"], _parsed(row["modified"]), row["version"],
+        row["vault_version"], row["vault_etag"], row.get("sha256") or "",
+    )  # fmt: skip
+
+
+class Journal:
+    """What was copied since the last listing, a line each: a killed run is taken up where it was killed.
+
+    Not synced to the disk: a line that is lost is an object copied again, and a wrong one does not match the vault.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lock = path, threading.Lock()
+        self._file: Optional[Any] = None
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        with explained("read the mirror's journal", self._path):
+            if not self._path.exists():
+                return
+            with self._path.open(encoding="utf-8", errors="replace") as file:
+                for line in file:
+                    try:
+                        key, size, etag, modified, *rest = json.loads(line)
+                        at = format_time(_EPOCH + timedelta(milliseconds=modified))
+                        names = ("version", "vault_version", "vault_etag", "sha256")
+                        row = {"key": str(key), "size": int(size), "etag": str(etag), "modified": at}
+                        version, vault_version, vault_etag, sha256 = map(str, rest)
+                    except (ValueError, TypeError, OverflowError):
+                        return  # cut in the middle of a line
+                    yield {**row, **dict(zip(names, (version, vault_version, vault_etag, sha256)))}
+
+    def add(self, row: tuple[Any, ...]) -> None:
+        with self._lock, explained("write the mirror's journal", self._path):
+            if self._file is None:
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._file = self._path.open("a", encoding="utf-8", buffering=1)
+                self._path.chmod(0o600)
+            self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def remove(self) -> None:
+        self.close()
+        with explained("remove the mirror's journal", self._path):
+            self._path.unlink(missing_ok=True)

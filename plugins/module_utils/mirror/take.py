@@ -1,0 +1,360 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Mirror the stack's bucket to the vault, as it was at the instant of the newest database backup.
+
+The vault's bucket is versioned, and nothing in it is ever deleted here but by a delete marker. Only what differs is
+copied; the listing that is published says of every object which version of the vault's holds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+import secrets as token
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from typing import Any, Callable, Optional
+
+from ..base import throttle
+from ..base.clock import format_time
+from ..base.errors import LifeboatError, LockedError, NotFoundError
+from ..base.filesystem import explained
+from ..base.text import human
+from ..base.version import VERSION
+from ..database import dump
+from ..recovery import state as recovery_state
+from ..repository import base as repository_base
+from ..repository import catalog, checksums, repositories
+from ..repository.manifest import Manifest
+from ..s3 import bucket, copier
+from ..s3 import settings as s3_settings
+from ..s3.bucket import NULL, Bucket, Version
+from ..s3.copier import Copied, Copier
+from ..settings.config import Config
+from ..stack import buckets
+from . import guard, listing, mc
+from .back import copy_back
+from .guard import Instant
+from .state import Numbers, Object, State
+from .verify import verify_objects
+
+__all__ = ["copy_back", "preview", "take", "verify_objects"]
+
+Log = Callable[[str], None]
+JOURNAL = "mirror.jsonl"
+SHOWN = 1000  # keys named in a manifest
+_PROGRESS = 10  # seconds between two lines of the log
+_FEW = 20  # where at most one key in so many changed, those are looked at one by one instead of listing all
+_FEWEST = 50
+_OTHER_ETAGS = 10
+# Names that servers which keep objects in a file system store under another name, or not at all.
+_ODD = {
+    "an empty part (//)": re.compile(r"//"),
+    "a slash at the beginning": re.compile(r"^/"),
+    "a slash at the end": re.compile(r"/$"),
+    "a backslash": re.compile(r"\\"),
+    "a part . or ..": re.compile(r"(^|/)\.\.?(/|$)"),
+    "a tab or a line break": re.compile(r"[\t\n\r]"),
+    "a control character": re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"),
+}
+_EXAMPLES = dict(zip(_ODD, ("{0}/a//b", "/{0}", "{0}/a/", "{0}\\a", "{0}/a/../b", "{0}\t\r\n", "{0}\x01")))
+_PROBE = ".lifeboat-name-"
+
+
+def take(config: Config, *, log: Log, override: bool = False) -> Manifest:
+    """Bring the vault's mirror up to date and publish an objects backup. The caller holds the stack's lock.
+
+    Raises LifeboatError; whatever fails, nothing is published, and what was copied need not be copied again. Objects
+    that the vault cannot hold do not stop the others: they are named in details.unheld, and that is never a success.
+    """
+    started, now = time.monotonic(), datetime.now(timezone.utc)
+    repo = _open(config, writable=True)
+    repo.sweep(older_than=dump.STALE, now=now)
+    source, vault = buckets.source(config), buckets.vault(config)
+    guard.require_vault(source, vault)
+    try:
+        guard.sweep(vault, dump.STALE, now)
+    except LifeboatError as exc:  # they cost a little; a mirror not taken costs more
+        log(f"unfinished uploads in the vault were not swept: {exc}")
+    instant = guard.choose_instant(config, repo, source, now, log)
+    identity = catalog.free_id(repo, "objects", now)
+    with State(config.state / JOURNAL) as state:
+        work = _Mirror(config, source, vault, state, log)
+        ambiguous = work.look(repo, instant)
+        numbers = state.numbers()
+        guard.guard(config, source, vault, numbers, override)
+        log(
+            f"{identity}: {numbers.source} objects as of {format_time(instant.at or now)} ({instant.consistency});"
+            f" {numbers.copy} to copy ({human(numbers.bytes)}), {numbers.alike} to compare, {numbers.removed} to remove"
+        )
+        work.bring(numbers)
+        work.confirm(numbers)
+        count, unheld = state.unheld_rows(SHOWN)
+        with repo.stage("objects", identity) as staging, explained("write the listing", staging.path):
+            summary = listing.write(staging.path / listing.NAME, state.listing())
+            if count and not summary.objects:
+                raise LifeboatError(
+                    "mirror the bucket", vault.url, f"it holds none of {count} objects; the first: {unheld[0]['why']}",
+                    "Look at the vault's log, and at what its key may do.",
+                )  # fmt: skip
+            manifest = Manifest(
+                id=identity,
+                component="objects",
+                stack=config.stack,
+                taken_at=instant.at or now,
+                finished_at=datetime.now(timezone.utc),
+                artefacts=(checksums.measure(staging.path / listing.NAME, listing.NAME),),
+                tool={"lifeboat": VERSION},
+                details={
+                    "bucket": source.name,
+                    "endpoint": source.endpoint_url,
+                    "host": socket.gethostname(),
+                    "versioned": instant.at is not None,
+                    "consistency": instant.consistency,
+                    "why": instant.why,
+                    "database_backup": instant.database_backup,
+                    "objects": summary.objects,
+                    "bytes": summary.bytes,
+                    "digest": summary.digest,
+                    "copied": work.copied,
+                    "copied_bytes": work.bytes,
+                    "removed": work.removed,
+                    "unheld": unheld,
+                    "unheld_count": count,
+                    "ambiguous": ambiguous,
+                    "clock_skew": instant.skew,
+                    "engine": config.objects.engine,
+                    "weaknesses": list(mc.WEAKNESSES) if config.objects.engine == "mc" else [],
+                    "settings": work.settings,
+                    "vault": {"endpoint": vault.endpoint_url, "bucket": vault.name},
+                    "seconds": round(time.monotonic() - started, 2),
+                },
+            )
+            staging.publish(manifest.to_bytes())
+        state.published()
+    log(
+        f"{identity}: published, {summary.objects} objects, {human(summary.bytes)}; {work.copied} copied,"
+        f" {work.removed} removed in {manifest.details['seconds']} s"
+    )
+    if count:
+        log(f"WARNING: the vault does not hold {count} objects, the first is {unheld[0]['key']!r}: {unheld[0]['why']}")
+    return manifest
+
+
+def preview(config: Config, *, log: Log, override: bool = False) -> dict[str, Any]:
+    """What take() would do now, with nothing changed: it raises what that would raise before its first change."""
+    repo = _open(config, writable=False)
+    source, vault = buckets.source(config), buckets.vault(config)
+    guard.require_vault(source, vault)
+    now = datetime.now(timezone.utc)
+    instant = guard.choose_instant(config, repo, source, now, log)
+    with State(config.state / JOURNAL) as state:
+        _Mirror(config, source, vault, state, log).look(repo, instant)
+        numbers = state.numbers()
+    guard.guard(config, source, vault, numbers, override)
+    return {
+        "taken_at": format_time(instant.at or now),
+        "consistency": instant.consistency,
+        "database_backup": instant.database_backup,
+        **dataclasses.asdict(numbers),
+    }
+
+
+def _open(config: Config, *, writable: bool) -> repository_base.Repository:
+    for marker in (config.state / recovery_state.RECOVERING, config.state / recovery_state.RECOVERING_OBJECTS):
+        if marker.exists():
+            raise LockedError(
+                "start a mirror", config.stack, f"a recovery has begun and not ended ({marker})",
+                "Finish it. If the data is right as it is, remove that file.",
+            )  # fmt: skip
+    repo = repositories.from_settings(config.repository, config.secrets)
+    repo.check(writable=writable)
+    return repo
+
+
+class _Mirror:
+    """One run: what is to do, and what was done."""
+
+    def __init__(self, config: Config, source: Bucket, vault: Bucket, state: State, log: Log) -> None:
+        self._config, self._source, self._vault, self._state, self._log = config, source, vault, state, log
+        self._lock = threading.Lock()
+        self._touched: list[str] = []  # as long as they are few
+        self._few = _FEWEST
+        self._told = time.monotonic()
+        self._exact = True
+        self.settings: dict[str, Any] = {}
+        self._proved = 0
+        self._doubtful: list[str] = []
+        self.copied = self.bytes = self.removed = 0
+
+    def look(self, repo: repository_base.Repository, instant: Instant) -> int:
+        """Read both buckets at once, and what the last mirror knew; returns how many keys are ambiguous."""
+        self._exact = instant.at is not None
+        with ThreadPoolExecutor(2) as pool:
+            settings = pool.submit(s3_settings.read, self._source, self._source.requests)
+            theirs = pool.submit(self._state.read_vault, bucket.versions(self._vault))
+            found = bucket.versions if bucket.versioning(self._source) else bucket.objects
+            ambiguous = self._state.read_source(found(self._source), instant.server)
+            theirs.result()
+            self.settings = settings.result()
+        self._state.read_copies(self._before(repo))
+        return ambiguous
+
+    def _before(self, repo: repository_base.Repository) -> Iterator[dict[str, Any]]:
+        entries = catalog.entries(repo, "objects", self._config.stack)
+        last = next((one for one in reversed(entries) if one.good), None)
+        if last is None:
+            return
+        try:
+            with repo.open("objects", last.id, listing.NAME) as file:
+                yield from listing.read(file, last.id)
+        except LifeboatError as exc:
+            self._log(f"compares object by object, for the last listing cannot be read: {exc}")
+
+    def bring(self, numbers: Numbers) -> None:
+        """Make the vault's current objects those of the source, and note what the vault says of them."""
+        workers = self._config.objects.transfers
+        rate = throttle.parse_rate(self._config.objects.bandwidth)
+        self._few = max(_FEWEST, numbers.source // _FEW)
+        if numbers.copy or numbers.alike:
+            with Copier(self._source, self._vault, rate=rate) as moving:
+                for one in list(self._odd()):
+                    self._state.unheld(*one)
+                if self._config.objects.engine == "mc":
+                    self._by_mc()
+                throttle.each(lambda one: self._compare(*one), self._state.alike(), workers)
+                throttle.each(lambda one: self._copy(moving, one, numbers.copy), self._state.to_copy(), workers)
+        if numbers.removed:
+            throttle.each(self._remove, self._state.to_remove(), workers)
+        # Of a server whose ETags are never MD5s nothing is proved, and nothing can be said against one object.
+        if self._proved or len(self._doubtful) < _OTHER_ETAGS:
+            for key in self._doubtful:
+                self._state.unheld(key, "its bytes are not those that its ETag is the MD5 of: the source is damaged")
+
+    def _by_mc(self) -> None:
+        """What `mc mirror` copied is the vault's now; what it did not carry is seen by comparing, and carried then."""
+        mc.run(self._config, self._source, self._vault, log=self._log)
+        self._state.read_vault(bucket.versions(self._vault))
+
+    def _odd(self) -> Iterator[tuple[str, str]]:
+        """Keys that the vault would store under another name, perhaps over another object: found out by trying."""
+        known: dict[str, bool] = {}
+        for one in self._state.to_copy():
+            for kind, pattern in _ODD.items():
+                if not pattern.search(one.key):
+                    continue
+                if kind not in known:
+                    known[kind] = self._holds(_EXAMPLES[kind].format(_PROBE + token.token_hex(6)))
+                if not known[kind]:
+                    yield one.key, f"the vault does not keep a name with {kind}"
+                    break
+
+    def _holds(self, key: str) -> bool:
+        ask = self._vault.requests.call
+        subject = f"{key!r} in {self._vault.url}"
+        try:
+            put = ask("PUT", self._vault.name, key, headers=copier.EMPTY, attempted=copier.WRITE, subject=subject)
+        except LifeboatError as exc:
+            if copier.refused(exc):
+                return False
+            raise
+        try:
+            return any(one.key == key for one in bucket.versions(self._vault, key))
+        finally:
+            # The version, and where the key may not delete versions, as it should not, at least a marker on it.
+            for query in ({"versionId": put.headers.get("x-amz-version-id") or NULL}, {}):
+                with contextlib.suppress(LifeboatError):
+                    ask("DELETE", self._vault.name, key, query, attempted=copier.WRITE, subject=subject)
+                    break
+
+    def _compare(self, one: Object, vault_version: str, vault_etag: str, sha256: Optional[str]) -> None:
+        """Its bytes are right: are its headers and tags? They can be changed without the bytes."""
+        try:
+            same = copier.facts(self._source, one.key, self._version(one)) == copier.facts(
+                self._vault, one.key, vault_version
+            )
+        except NotFoundError:
+            same = False
+        if same:
+            self._state.copied(one, vault_version, vault_etag, sha256)
+        else:
+            self._state.unlike(one.key)
+
+    def _version(self, one: Object) -> str:
+        return one.version if self._exact or one.version != NULL else ""
+
+    def _copy(self, moving: Copier, one: Object, total: int) -> None:
+        try:
+            done = moving.copy(one.key, one.size, one.etag, self._version(one))
+        except LifeboatError as exc:
+            if isinstance(exc, NotFoundError) and exc.attempted == copier.READ and not self._exact:
+                self._state.vanished(one.key)  # deleted since it was listed
+                return
+            why = copier.refusal(exc)
+            if not why:
+                raise
+            self._state.unheld(one.key, why)
+            return
+        self._note(one, done, total)
+
+    def _note(self, one: Object, done: Copied, total: int) -> None:
+        if self._exact and (one.size != done.size or done.version not in ("", one.version)):
+            self._state.unheld(one.key, "the source gives another object than the version it lists")
+            return
+        if not self._exact and (one.size, one.etag) != (done.size, done.etag):  # overwritten since it was listed
+            self._state.changed(one.key, done.size, done.etag)
+            one = one._replace(size=done.size, etag=done.etag)
+        self._state.copied(one, done.target_version, done.target_etag, done.sha256)
+        with self._lock:
+            self.copied += 1
+            self.bytes += done.size
+            self._proved += done.proved
+            if done.doubtful:
+                self._doubtful.append(one.key)
+            if len(self._touched) <= self._few:
+                self._touched.append(one.key)
+            if time.monotonic() - self._told > _PROGRESS:
+                self._told = time.monotonic()
+                self._log(f"copied {self.copied} of {total} objects, {human(self.bytes)}")
+
+    def _remove(self, key: str) -> None:
+        """A delete marker: every version stays."""
+        self._vault.requests.call(
+            "DELETE", self._vault.name, key, attempted="put a delete marker", subject=f"{key!r} in {self._vault.url}"
+        )
+        with self._lock:
+            self.removed += 1
+
+    def confirm(self, numbers: Numbers) -> None:
+        """See in the vault's own answers that it holds what it was sent, under the very name."""
+        if not numbers.copy and not numbers.alike:
+            return  # the listing that was read is the vault's answer
+        if len(self._touched) > self._few:
+            self._state.read_vault(bucket.versions(self._vault))
+        else:
+            throttle.each(self._see, self._touched, self._config.objects.transfers)
+        self._state.compare()
+
+    def _see(self, key: str) -> None:
+        if any(pattern.search(key) for pattern in _ODD.values()):
+            found = next((one for one in bucket.versions(self._vault, key) if one.key == key and one.latest), None)
+        else:
+            answer = self._vault.requests.call(
+                "HEAD", self._vault.name, key, attempted=copier.READ, subject=f"{key!r} in {self._vault.url}"
+            )
+            found = Version(
+                key,
+                int(answer.headers.get("content-length") or 0),
+                answer.headers.get("etag", "").strip('"'),
+                datetime.now(timezone.utc),
+                answer.headers.get("x-amz-version-id") or NULL,
+            )
+        if found is not None:
+            self._state.put_vault([found])

@@ -1,0 +1,123 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What every module does around the core: arguments in, result or a clear failure out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Callable, NoReturn, Optional
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..base import clock, pipeline
+from ..base.errors import LifeboatError
+from ..settings import config
+
+_COMMON: Mapping[str, Any] = {
+    "stack": {"type": "str", "default": ""},
+    "config_directory": {"type": "path", "default": str(config.DIRECTORY)},
+    "settings": {"type": "dict"},
+    "secrets": {"type": "dict", "no_log": True},
+}
+
+# Options that several modules have; plugins/doc_fragments/options.py has their words, under the same names.
+Spec = Mapping[str, Mapping[str, Any]]
+IDENTITY: Spec = {"identity": {"type": "str", "default": "", "no_log": True}}
+WAIT: Spec = {"wait": {"type": "int", "default": 0}}
+TARGET: Spec = {"recovery_point": {"type": "str", "default": "latest"}, "recovery_time": {"type": "str", "default": ""}}
+RESTORE: Spec = {
+    "place": {"type": "str", "choices": ["auto", "repository", "vault"], "default": "auto"},
+    "force": {"type": "bool", "default": False},
+    "stamp": {"type": "str", "default": ""},
+}
+SCENARIO: Spec = {
+    "scenario": {
+        "type": "str",
+        "choices": ["database", "object_storage", "backend", "frontend", "site"],
+        "required": True,
+    }
+}
+DRILL: Spec = {
+    "target_seconds": {"type": "int", "default": 0},
+    "rows": {"type": "list", "elements": "dict", "default": []},
+    "reason": {"type": "str", "default": "drill"},
+    "operator": {"type": "str", "default": ""},
+}
+
+Work = Callable[["Task"], dict[str, Any]]
+
+
+class Task:
+    """One module call: its parameters, the stack's configuration, and a log that ends in the result and the journal."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.clock = clock.start()
+        self.params: dict[str, Any] = module.params
+        self.check: bool = module.check_mode
+        self.now = self.clock.started_at
+        self.lines: list[str] = []
+        if self.params["settings"] is not None:
+            self.config = config.from_mapping(self.params["settings"], self.params["secrets"] or {})
+        else:
+            self.config = config.load(self.params["stack"], Path(self.params["config_directory"]))
+
+    def log(self, line: str) -> None:
+        """Said while it happens: `journalctl -f` on the host follows a long step."""
+        self.lines.append(line)
+        self.module.log(line)
+
+    def before(self) -> Optional[datetime]:
+        """The option `recovery_time` of TARGET: nothing later is to be taken."""
+        return clock.parse_time(self.params["recovery_time"]) if self.params["recovery_time"] else None
+
+    def fail(self, msg: str, **facts: Any) -> NoReturn:
+        """What was asked for was done, and its answer is no."""
+        self.module.fail_json(msg=msg, log=self.lines, phase=self.clock.phase(), **facts)
+        raise AssertionError("fail_json does not return")
+
+
+def added(lines: Iterable[str]) -> dict[str, str]:
+    """The diff of a module that only adds."""
+    return {"before": "", "after": "".join(f"{line}\n" for line in lines)}
+
+
+def refuse(module: AnsibleModule, exc: LifeboatError, started: clock.Clock, lines: Sequence[str] = ()) -> NoReturn:
+    """End the module with what an error says, in its parts."""
+    module.fail_json(
+        msg=pipeline.scrub(str(exc)),
+        attempted=exc.attempted,
+        subject=exc.subject,
+        cause=exc.cause,
+        remedy=exc.remedy,
+        log=list(lines),
+        phase=started.phase(),
+    )
+    raise AssertionError("fail_json does not return")
+
+
+def run(work: Work, arguments: Mapping[str, Any], **options: Any) -> None:
+    """Run one module: `work` gets a Task and returns the result. A LifeboatError becomes fail_json, never a traceback.
+
+    Adds `phase` {started_at, finished_at, monotonic, boot} to the result, from which evidence takes its timeline.
+    """
+    module = AnsibleModule(argument_spec={**_COMMON, **arguments}, supports_check_mode=True, **options)
+    given = module.params["secrets"] or {}
+    names = {value for name, value in given.items() if name.endswith("_access_key")}
+    # A name, no secret: hiding `shop` would hide it in every path of the result.
+    module.no_log_values -= names - {value for name, value in given.items() if not name.endswith("_access_key")}
+    os.umask(0o077)
+    started = clock.start()
+    lines: list[str] = []
+    try:
+        task = Task(module)
+        lines = task.lines
+        result = work(task)
+    except LifeboatError as exc:
+        refuse(module, exc, started, lines)
+    module.exit_json(**{"changed": False, "log": lines, "phase": started.phase(), **result})

@@ -1,0 +1,114 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Put objects aside before they are overwritten or removed: as older versions, else in a quarantine bucket."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Callable
+
+from ..base.errors import LifeboatError, NotFoundError
+from ..s3 import client as s3_client
+from ..s3 import settings as s3_settings
+from ..s3.bucket import Bucket
+
+Log = Callable[[str], None]
+WORKERS = 16
+_WHOLE = 5 << 30  # what one CopyObject takes: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
+_BATCH = 1000
+_HEADERS = (
+    "ContentType", "CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "Metadata",
+)  # fmt: skip
+
+
+class Aside:
+    """Where a recovery leaves what it replaces. versioned: the server itself keeps what is overwritten or removed."""
+
+    def __init__(self, source: Bucket, stamp: str, *, versioned: bool, log: Log) -> None:
+        self._source = source
+        self._versioned = versioned
+        self._log = log
+        self._made = False
+        self._lock = threading.Lock()
+        self.name = quarantine_name(source.name, stamp)
+        self.kept = 0
+        self.unreadable = 0
+
+    @property
+    def bucket(self) -> str:
+        """The quarantine bucket's name; empty where none was needed."""
+        return self.name if self._made else ""
+
+    def keep(self, keys: Iterable[str]) -> None:
+        """See to it that what is under `keys` now is still to be had after they are overwritten."""
+        if not self._versioned:
+            self._each(self._copy, keys)
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Take `keys` out of the bucket; what they hold is kept."""
+        self._each(self._delete if self._versioned else self._move, keys)
+
+    def _each(self, work: Callable[[str], object], keys: Iterable[str]) -> None:
+        several = iter(keys)
+        with ThreadPoolExecutor(WORKERS) as pool:
+            while batch := list(itertools.islice(several, _BATCH)):  # a pool takes all it is given into memory
+                for _ in pool.map(work, batch):
+                    pass
+
+    def _copy(self, key: str) -> bool:
+        client, name = self._source.client, self._source.name
+        with self._lock:
+            if not self._made:
+                s3_settings.make(_Named(self._source, self.name))
+                self._made = True
+                self._log(f"what is overwritten is kept in the bucket {self.name}")
+        try:
+            with s3_client.spoken("put the object aside", f"{key} in {self._source.url}"):
+                head = client.head_object(Bucket=name, Key=key)
+                source = {"Bucket": name, "Key": key}
+                if head["ContentLength"] <= _WHOLE:
+                    client.copy_object(Bucket=self.name, Key=key, CopySource=source)
+                else:  # a copy in parts takes its headers from us
+                    headers = {one: head[one] for one in _HEADERS if head.get(one)}
+                    client.copy(source, self.name, key, ExtraArgs=headers)
+        except NotFoundError:
+            return True
+        except LifeboatError as exc:
+            if s3_client.code(exc) not in ("InternalError", "500"):
+                raise
+            self._log(f"{key} cannot be read, so its damaged bytes cannot be put aside: {exc.cause}")
+            with self._lock:
+                self.unreadable += 1
+            return False
+        with self._lock:
+            self.kept += 1
+        return True
+
+    def _move(self, key: str) -> None:
+        if self._copy(key):
+            self._delete(key)
+
+    def _delete(self, key: str) -> None:
+        with s3_client.spoken("take the object out", f"{key} in {self._source.url}"):
+            self._source.client.delete_object(Bucket=self._source.name, Key=key)
+
+
+class _Named:
+    """Another bucket at the same endpoint."""
+
+    def __init__(self, one: Bucket, name: str) -> None:
+        self.name = name
+        self.client = one.client
+        self.url = f"s3://{name} at {one.endpoint_url or 'Amazon S3'}"
+
+
+def quarantine_name(bucket: str, stamp: str) -> str:
+    """A bucket's name takes 63 letters, digits and hyphens."""
+    suffix = "-quarantine-" + re.sub(r"[^a-z0-9]", "-", stamp.lower())
+    return bucket[: 63 - len(suffix)].rstrip(".-") + suffix

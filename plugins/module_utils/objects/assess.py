@@ -1,0 +1,143 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Look at a bucket: is it what the newest good backup and the database say that it should be? Reads only."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Optional
+
+from ..base.errors import LifeboatError, UsageError
+from ..base.text import human
+from ..mirror.listing import Point
+from ..recovery.state import DAMAGED, DOWN, HEALTHY
+from ..s3 import settings as s3_settings
+from ..s3.bucket import Bucket
+from ..s3.inventory import Inventory
+from ..settings.config import Config
+from ..stack import buckets, runtime
+from ..stack.runtime import DataMount, Runtime
+from . import compare
+
+Log = Callable[[str], None]
+DATA_DIRECTORY = "/data"  # where MinIO's image and its kin keep it
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """condition: healthy, damaged (the endpoint answers, the bucket is wrong) or down (no endpoint). findings: why.
+
+    emptied: its files are gone although it runs: whatever is written to it now may be lost with the next start.
+    unreadable: objects could not be read that are listed as they should be. ruined: so many that its disk is to blame.
+    """
+
+    condition: str
+    findings: tuple[str, ...] = ()
+    service: str = ""
+    unchecked: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    refused: str = ""
+    emptied: bool = False
+    unreadable: bool = False
+    ruined: bool = False
+
+
+def assess(config: Config, reference: Optional[Point], *, log: Log) -> Assessment:
+    """Look at the stack's bucket. `reference`: the newest good backup, what should be there."""
+    stack = runtime.connect(config)
+    service = config.objects.service
+    state = stack.state(service) if service else None
+    words = state.describe() if state else "not ours to start and stop"
+    if state and not state.running:
+        said = runtime.last_words(stack.logs(service))
+        return Assessment(DOWN, (f"{service} is {words}", *([f"it last said: {said}"] if said else [])), words)
+    try:
+        source = buckets.source(config)
+        there = s3_settings.exists(source)
+    except UsageError as exc:
+        return Assessment(DOWN, (f"the endpoint does not let us in: {exc.cause}",), words, refused=exc.cause)
+    except LifeboatError as exc:
+        return Assessment(DOWN, (f"{service or 'the endpoint'} is {words} and does not answer: {exc.cause}",), words)
+    emptied = _emptied(config, stack, state.id) if state else ""
+    if emptied or not there:
+        findings = [emptied] if emptied else []
+        findings += [] if there else [f"the bucket {source.name} is missing"]
+        return Assessment(DAMAGED, tuple(findings), words, emptied=bool(emptied))
+    if reference is None:
+        return Assessment(HEALTHY, (), words, ("no good backup to compare the objects with",))
+    try:
+        return _look_inside(config, source, reference, words, log)
+    except LifeboatError as exc:  # it died of the question, or cannot list what it holds
+        return Assessment(DAMAGED, (f"the bucket {source.name} cannot be read: {exc.cause}",), words, unreadable=True)
+
+
+def _emptied(config: Config, stack: Runtime, container: str) -> str:
+    """A running server may serve files that were deleted under it, until it is started anew."""
+    try:
+        path = data_mount(config, stack).path
+    except LifeboatError:
+        return ""
+    if path == Path() or not path.is_dir():
+        return f"the data directory of {config.objects.service} is gone" if path != Path() else ""
+    sizes = [_size(os.path.join(folder, name)) for folder, _, files in os.walk(path) for name in files]
+    if not sizes:
+        return f"the data directory of {config.objects.service} is empty ({path})"
+    gone = _deleted_bytes(config.objects.data_directory or DATA_DIRECTORY, container or config.objects.service)
+    if gone <= max(sum(sizes), 1 << 20):  # a server that tidies up holds on to a file that it deleted, for a moment
+        return ""
+    return (
+        f"the data directory of {config.objects.service} is emptied: {human(sum(sizes))} are left, {human(gone)} were"
+        f" deleted and are there only until the service ends ({path})"
+    )
+
+
+def _size(path: str) -> int:
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0
+
+
+def _deleted_bytes(inside: str, owner: str) -> int:
+    """Bytes of files below `inside` that the container (or unit) `owner` holds open and nobody can reach any more."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if owner not in (process / "cgroup").read_text():
+                continue
+            for one in (process / "fd").iterdir():
+                if os.readlink(one).startswith(f"{inside}/"):  # noqa: PTH115 - Path.readlink() tidies the path up
+                    info = one.stat()
+                    if not info.st_nlink:
+                        found[info.st_dev, info.st_ino] = info.st_size
+        except OSError:  # it ended meanwhile
+            continue
+    return sum(found.values())
+
+
+def data_mount(config: Config, stack: Runtime) -> DataMount:
+    """The volume or directory that holds the object store's data."""
+    return stack.data_mount(config.objects.service, config.objects.data_directory or DATA_DIRECTORY)
+
+
+def _look_inside(config: Config, source: Bucket, reference: Point, words: str, log: Log) -> Assessment:
+    have = s3_settings.read(source)
+    findings = [s3_settings.describe(one, have) for one in s3_settings.lost(reference.settings, have)]
+    warnings = [
+        f"the bucket's {one} is not what it was; it is left as it is"
+        for one in s3_settings.changed(reference.settings, have)
+    ]
+    with Inventory() as inventory:
+        unknown = compare.load(config, inventory, source, reference, log=log)
+        compare.settle(inventory, source, known=not unknown)
+        found, unsure, told = compare.judge(config, inventory, reference, unknown)
+        bad, unread, damaged = compare.sample(inventory, source)
+    findings += [*found, *bad]
+    return Assessment(
+        DAMAGED if findings else HEALTHY, tuple(findings), words, (*unsure, *unread), (*warnings, *told),
+        unreadable=bool(bad), ruined=damaged >= compare.ENOUGH,
+    )  # fmt: skip

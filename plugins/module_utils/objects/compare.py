@@ -1,0 +1,288 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Hold a bucket against a backup's listing and the database, key by key: what is gone, what is wrong, what is right."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import random
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable
+
+from ..base.checks import SHOWN
+from ..base.errors import LifeboatError
+from ..database import server as database_server
+from ..mirror.listing import Point
+from ..s3 import bucket, client, copier
+from ..s3.bucket import Bucket
+from ..s3.inventory import Inventory, text
+from ..settings.config import Config
+from ..stack import buckets, runtime
+from . import reconcile
+
+Log = Callable[[str], None]
+SAMPLE = 50
+SAMPLE_BYTES = 256 << 20
+READ_SECONDS = 120
+READ_MOST = 2000
+READERS = 8
+SILENCE = 20  # seconds: a server that looks for what it lost may never answer
+ENOUGH = 3  # damaged objects that tell enough
+_MD5 = re.compile(r"[0-9a-f]{32}")
+
+GONE = "point p WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.key = p.key)"
+_OTHER = "(p.size <> l.size OR (p.etag <> l.etag AND p.etag <> '' AND l.etag <> ''))"
+DIFFERS = f"point p JOIN live l USING (key) WHERE {_OTHER}"
+UNKNOWN_TO_POINT = "live l WHERE NOT EXISTS (SELECT 1 FROM point p WHERE p.key = l.key)"
+# What is known of a key that is gone or differs. same: another tag, the same bytes. right: so the database has it now.
+# wrong: the database has it otherwise, or it cannot be read. doubt: nobody can say. lost: not even the vault has it.
+# loose: gone, and no row knows it: deleted rightly, or never one of the database's. A recovery brings it back, for an
+# object too many is told, and one too few is lost.
+SAME, RIGHT, WRONG, DOUBT, LOST, LOOSE = "same", "right", "wrong", "doubt", "lost", "loose"
+UNHELD = "NOT EXISTS (SELECT 1 FROM held h WHERE h.key = p.key AND h.version = p.version)"
+
+
+def to_restore(*, keep: bool) -> str:
+    """The condition on a row p that settle() has found to be brought back. keep: but not what is right as it is."""
+    left = (SAME, LOST, RIGHT) if keep else (SAME, LOST)
+    return f"EXISTS (SELECT 1 FROM settled s WHERE s.key = p.key AND s.how NOT IN {left})"
+
+
+def expected(*, keep: bool) -> str:
+    """The condition on a row p of `point` that the bucket must be like afterwards."""
+    left = (LOST, RIGHT) if keep else (LOST, "")
+    return f"NOT EXISTS (SELECT 1 FROM settled s WHERE s.key = p.key AND s.how IN {left})"
+
+
+def leave_out_unheld(config: Config, inventory: Inventory, prefix: str, wanted: str) -> str:
+    """Settle as lost what the vault no longer has of what is wanted; returns how many, and the first of them."""
+    add_held(config, inventory, prefix)
+    lacking = f"point p WHERE {wanted} AND {UNHELD}"
+    told = few(inventory, lacking)
+    inventory.change(f"INSERT OR REPLACE INTO settled SELECT p.key, '{LOST}' FROM {lacking}")
+    return told
+
+
+def add_held(config: Config, inventory: Inventory, prefix: str) -> None:
+    """Fill `held` with every version in the vault."""
+    several = bucket.versions(buckets.vault(config), prefix)
+    rows = (
+        (text(one.key), one.version, one.size, one.etag, one.modified.timestamp()) for one in several if not one.deleted
+    )
+    inventory.add("held", rows)
+
+
+def hold(config: Config, inventory: Inventory, point: Point, *, prefix: str, log: Log) -> None:
+    """Fill the tables from the live bucket and settle what differs."""
+    source = buckets.source(config)
+    unknown = load(config, inventory, source, point, prefix=prefix, log=log)
+    settle(inventory, source, known=not unknown)
+
+
+def all_gone(inventory: Inventory, point: Point, *, prefix: str) -> None:
+    """Fill the tables as if there were no bucket: all must come back."""
+    for table in ("point", "live", "rows", "settled"):
+        inventory.change(f"DELETE FROM {table}")
+    inventory.add_listing("point", point.entries(prefix))
+    inventory.change(f"INSERT INTO settled SELECT key, '{DOUBT}' FROM point")
+
+
+def load(config: Config, inventory: Inventory, source: Bucket, point: Point, *, prefix: str = "", log: Log) -> str:
+    """Fill `point`, `live` and, where it can be asked, `rows`; returns why the database could not be, or nothing."""
+    inventory.add_listing("point", point.entries(prefix))
+    inventory.add("live", live_rows(source, prefix))
+    log(f"{inventory.count('live')} objects in {source.url}, {inventory.count('point')} in {point.id}")
+    if not config.objects.keys_query:
+        return "lifeboat_objects.keys_query is not set"
+    try:
+        server = database_server.connect(config, runtime.connect(config))
+        known = reconcile.read_rows(inventory, server, server.database, config.objects.keys_query)
+    except LifeboatError as exc:
+        return exc.cause
+    return "" if known or not inventory.count("point") else "it knows no object at all"
+
+
+def live_rows(source: Bucket, prefix: str = "") -> Iterator[tuple[Any, ...]]:
+    """The bucket's current objects, as the table `live` has them."""
+    for one in bucket.objects(source, prefix):
+        yield text(one.key), one.size, one.etag, "", one.modified.timestamp()
+
+
+def settle(inventory: Inventory, source: Bucket, *, known: bool) -> None:
+    """Find out of every key that is gone or differs whether that is damage: fills `settled`.
+
+    known: the database was asked. An object whose tag differs is read: a tag need not be a hash of the bytes.
+    """
+    row = "EXISTS (SELECT 1 FROM rows r WHERE r.key = p.key)"
+    verdict = f"CASE WHEN {row} THEN '{WRONG}' ELSE '{LOOSE}' END" if known else f"'{DOUBT}'"
+    inventory.change(f"INSERT INTO settled SELECT p.key, {verdict} FROM {GONE}")
+    columns = "key, p.size, p.etag, p.sha256, l.size"
+    differing = list(inventory.each(f"SELECT {columns} FROM {DIFFERS} ORDER BY key LIMIT {READ_MOST}"))
+    told = {
+        one[0]: list(inventory.each("SELECT size, sha256 FROM rows WHERE key = ?", one[0])) for one in differing
+    }  # a connection to SQLite is not for several threads
+    deadline = time.monotonic() + READ_SECONDS
+
+    def look(one: tuple[Any, ...]) -> tuple[str, str]:
+        late = time.monotonic() > deadline
+        return one[0], DOUBT if late else _settled(source, *one, told=told[one[0]] if known else [])
+
+    with ThreadPoolExecutor(READERS) as pool:
+        inventory.add("settled", pool.map(look, differing))
+    rest = f"{DIFFERS} AND NOT EXISTS (SELECT 1 FROM settled s WHERE s.key = p.key)"
+    inventory.change(f"INSERT INTO settled SELECT key, '{DOUBT}' FROM {rest}")
+
+
+def _settled(
+    source: Bucket, key: str, size: int, etag: str, sha256: str, live_size: int, *, told: list[tuple[Any, ...]]
+) -> str:
+    """One object that is not as listed. told: (size, sha256) of each row that names it."""
+    if size != live_size and not any(digest for _, digest in told):
+        return RIGHT if live_size in [one for one, _ in told] else WRONG if told else DOUBT
+    try:
+        md5, own = digests(source, key)
+    except LifeboatError:
+        return WRONG
+    if size == live_size and (own == sha256 or md5 == etag):
+        return SAME
+    if own in [digest for _, digest in told]:
+        return RIGHT
+    return WRONG if told else DOUBT
+
+
+def digests(source: Bucket, key: str, version: str = "") -> tuple[str, str]:
+    """MD5 and SHA-256 of the bytes of an object, or of one version of it, read now."""
+    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+    with client.spoken("read", f"{key} in {source.url}"):
+        which = {"VersionId": version} if version not in ("", bucket.NULL) else {}
+        body = _impatient(source).get_object(Bucket=source.name, Key=key, **which)["Body"]
+        try:
+            for data in iter(lambda: body.read(1 << 20), b""):
+                md5.update(data)
+                sha256.update(data)
+        finally:
+            body.close()
+    return md5.hexdigest(), sha256.hexdigest()
+
+
+@functools.lru_cache(maxsize=8)
+def _impatient(one: Bucket) -> client.Client:
+    """A client that asks once."""
+    keys = (one.access_key, one.secret_key, one.ca_bundle)
+    return client.connect(one.endpoint_url, one.region, *keys, patience=SILENCE, attempts=1)
+
+
+def judge(config: Config, inventory: Inventory, point: Point, unknown: str) -> tuple[list[str], list[str], list[str]]:
+    """(findings, what nobody can say, what is worth telling) of what settle() found out.
+
+    unknown: why the database could not be asked.
+    """
+    findings, unsure, told = [], [], []
+    missing = few(inventory, f"{GONE} AND {_is(WRONG)}")
+    if missing:
+        findings.append(f"objects are gone that the database knows: {missing}")
+    overwritten = few(inventory, f"{DIFFERS} AND {_is(WRONG)}")
+    if overwritten:
+        findings.append(f"objects are neither what {point.id} nor what the database has: {overwritten}")
+    either = f"settled WHERE how IN ('{DOUBT}', '{LOOSE}')"
+    count, total = inventory.counted(either)[0], inventory.count("point")
+    if count and (count == total or 100 * count > config.objects.change_limit * total):
+        words = f"of {total} objects are gone or overwritten since {point.id}: {few(inventory, either)}"
+        findings.append(f"more than the {config.objects.change_limit} % {words}")
+    elif count:
+        doubtful = few(inventory, f"settled WHERE how = '{DOUBT}'")
+        words = (
+            f"of {total} objects are gone or overwritten since {point.id}: {doubtful}; rightly or not, nobody can say"
+        )
+        unsure += [words] if doubtful else []
+        loose = few(inventory, f"settled WHERE how = '{LOOSE}'")
+        told += (
+            [f"objects are gone since {point.id} that no row knows: {loose}; a recovery brings them back"]
+            if loose
+            else []
+        )
+    if unknown:
+        unsure.append(f"what the database says of the objects: {unknown}")
+    return findings, unsure, told
+
+
+def _is(how: str) -> str:
+    return f"EXISTS (SELECT 1 FROM settled s WHERE s.key = p.key AND s.how = '{how}')"
+
+
+def few(inventory: Inventory, source: str) -> str:
+    """How many keys there are in `source`, and the first of them; nothing where there are none."""
+    count, keys = inventory.counted(source, shown=SHOWN)
+    rest = f" and {count - len(keys)} more" if count > len(keys) else ""
+    return f"{count} ({', '.join(keys)}{rest})" if count else ""
+
+
+def damaged(inventory: Inventory, source: Bucket, vault: Bucket, among: str) -> str:
+    """Read every object that is `among` those that should be right; the condition on a row p that is not.
+
+    Its headers and tags are held against the vault's: another client may have changed them alone.
+    """
+
+    def look(one: tuple[Any, ...]) -> tuple[str, str]:
+        key, etag, sha256, version = one
+        if _damage(source, key, etag, sha256):
+            return key, WRONG
+        ours, theirs = copier.facts(source, key), copier.facts(vault, key, version)
+        return key, SAME if (ours.headers, ours.tags) == (theirs.headers, theirs.tags) else WRONG
+
+    several = inventory.each(f"SELECT p.key, p.etag, p.sha256, p.version FROM {among} ORDER BY p.key")
+    with ThreadPoolExecutor(READERS) as pool:
+        while batch := list(itertools.islice(several, READ_MOST)):
+            inventory.add("settled", pool.map(look, batch))
+    return _is(WRONG)
+
+
+def _damage(source: Bucket, key: str, etag: str, sha256: str) -> str:
+    """What is wrong with the bytes under a key; nothing where they are as listed, or nobody noted what they were."""
+    try:
+        md5, own = digests(source, key)
+    except LifeboatError as exc:
+        return f"{key} cannot be read: {exc.cause}"
+    wrong = own != sha256 if sha256 else bool(_MD5.fullmatch(etag)) and md5 != etag
+    return f"{key} has other bytes than its listing says" if wrong else ""
+
+
+def sample(inventory: Inventory, source: Bucket) -> tuple[list[str], list[str], int]:
+    """Really read some of the objects that are listed as they should be.
+
+    Returns (findings, what was not read, how many are damaged); stops where these are ENOUGH.
+    """
+    same = f"point p JOIN live l USING (key) WHERE NOT {_OTHER}"
+    columns = "key, p.size, p.etag, p.sha256"
+    drawn = list(inventory.each(f"SELECT {columns} FROM {same} ORDER BY random() LIMIT {SAMPLE}"))
+    random.shuffle(drawn)
+    chosen, bytes_left = [], SAMPLE_BYTES
+    for one in drawn:
+        if one[1] <= bytes_left:
+            bytes_left -= one[1]
+            chosen.append(one)
+    deadline = time.monotonic() + READ_SECONDS
+
+    bad: list[str] = []
+
+    def look(one: tuple[Any, ...]) -> bool:
+        key, _, etag, sha256 = one
+        if time.monotonic() > deadline or len(bad) >= ENOUGH:
+            return False
+        wrong = _damage(source, key, etag, sha256)
+        bad.extend([wrong] if wrong else [])
+        return True
+
+    with ThreadPoolExecutor(READERS) as pool:
+        read = sum(pool.map(look, chosen))
+    if bad:
+        return [f"{len(bad)} of {read} objects read are damaged: {'; '.join(sorted(bad)[:ENOUGH])}"], [], len(bad)
+    late = len(chosen) - read
+    return [], [f"{late} of {len(chosen)} objects were not read: {READ_SECONDS} s were up"] if late else [], 0

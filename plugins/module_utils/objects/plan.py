@@ -1,0 +1,323 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Plan the recovery of a bucket: read only, decided once, printed before anything is touched."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import Any, Callable, Optional
+from urllib.parse import urlsplit
+
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
+from ..base.show import assessed, cautions
+from ..base.text import human
+from ..mirror.listing import Point
+from ..recovery import state as recovery_state
+from ..recovery.state import DOWN, HEALTHY, RECOVERING_OBJECTS
+from ..repository.catalog import Entry
+from ..repository.sources import VAULT, Sources
+from ..s3.inventory import Inventory
+from ..settings.config import Config
+from ..stack import buckets, runtime
+from ..stack.runtime import Runtime
+from . import assess, choose, compare
+from .assess import Assessment
+from .choose import Request, reference_of, shrunk
+from .compare import DIFFERS, GONE, UNHELD, UNKNOWN_TO_POINT, to_restore
+
+Log = Callable[[str], None]
+RECOVERED = "recovered_objects.json"
+METHODS = ("auto", "fill", "rebuild")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What stands between the bucket and the point: keys that are gone, that differ, and that the point has not."""
+
+    gone: int = 0
+    differ: int = 0
+    extra: int = 0
+    later: int = 0  # of the extra ones, written after the point's instant
+    bytes: int = 0  # to be copied
+    objects: int = 0  # the point has, below the prefix
+    lacking: str = ""  # what the vault no longer has of what is to be copied
+
+
+def make(config: Config, request: Request, *, log: Log) -> dict[str, Any]:
+    """The plan of a bucket's recovery. Reads only. Raises LifeboatError when no recovery is possible.
+
+    Returns {needed, condition, findings, unchecked, warnings, mode, backup, location, recovery_point, passed_over, why,
+    writers, steps, stamp, target, target_seconds, counts, prefix, exact, partial, asked, state, unreadable, service}.
+    mode: none; start (it is down: start it and look; if it does not come up, or empty, rebuild); fill (it lives: make
+    the bucket where it is gone, copy back what is missing or wrong); rebuild (quarantine the data directory, fresh
+    server, buckets as they were); reopen (a recovery was killed when the data was back and the writers were not).
+    """
+    if not config.objects.bucket:
+        raise UsageError("plan the recovery", config.stack, "the stack has no bucket", "Set lifeboat_objects.bucket.")
+    sources = Sources(config, "objects", request.identity, request.before)
+    request = replace(request, identity=sources.identity)
+    stack = runtime.connect(config)
+    log("assessing the bucket")
+    seen = assess.assess(config, reference_of(sources), log=log)
+    if seen.refused and request.method != "rebuild":
+        raise refusal(config, seen.refused)
+    entry, chosen, passed_over = choose.choose(config, sources, request)
+    counts = Counts()
+    needed, why = _needed(config, seen, request)
+    by_difference = request.prefix and not request.state
+    if needed or by_difference:
+        log(f"comparing with {chosen.id} and the vault")
+        counts = _count(config, chosen, request, seen, log)
+    if not needed and by_difference and counts.gone + counts.differ:
+        needed, why = True, f"{counts.gone + counts.differ} objects below {request.prefix} are not those of {chosen.id}"
+    mode, left = "none", recovery_state.stopped(config)
+    if needed:
+        mode = _mode(config, seen, request.method)
+        _require(config, stack, chosen, request, counts, mode)
+    elif left or (config.state / RECOVERING_OBJECTS).exists():
+        needed, mode = True, "reopen"
+        why = f"an earlier recovery stopped {', '.join(left) or 'nothing'} and did not come to its end"
+    service = config.objects.service
+    writers = list(config.application.writers) or (stack.dependants(service) if service else [])
+    now = datetime.now(timezone.utc)
+    backup = entry.as_dict(now)
+    kept = ("objects", "bytes", "consistency", "database_backup", "versioned", "settings")
+    backup["details"] = {key: value for key, value in backup["details"].items() if key in kept}
+    made: dict[str, Any] = {
+        "needed": needed,
+        "condition": seen.condition,
+        "findings": list(seen.findings),
+        "unchecked": list(seen.unchecked),
+        "warnings": [*sources.notes, *seen.warnings, *_warnings(config, sources.found, entry, counts)],
+        "why": why,
+        "asked": request.asked,
+        "mode": mode,
+        "unreadable": seen.unreadable,
+        "backup": backup,
+        "location": sources.where(entry),
+        "recovery_point": sources.point,
+        "passed_over": passed_over,
+        "service": service,
+        "writers": writers,
+        "stamp": now.strftime("%Y%m%d_%H%M%S"),
+        "target": config.objects.bucket,
+        "target_seconds": config.alarms.objects_target_seconds,
+        "prefix": request.prefix,
+        "exact": request.exact,
+        "partial": request.partial,
+        "state": request.state,
+        "counts": {"gone": counts.gone, "differ": counts.differ, "extra": counts.extra, "later": counts.later},
+    }
+    return {**made, "steps": _steps(made, config) if needed else []}
+
+
+def refusal(config: Config, said: str) -> UsageError:
+    """An endpoint that lives and does not let us in may hold all its objects: what is wrong is most likely our key."""
+    return UsageError(
+        "look at the bucket", f"{config.objects.bucket} of {config.stack}", said,
+        "Correct lifeboat_objects or lifeboat_secrets (objects_access_key, objects_secret_key) and deploy again."
+        " Only if its data is lost, and with it the key: -e method=rebuild, which puts what is there aside.",
+    )  # fmt: skip
+
+
+def _needed(config: Config, seen: Assessment, request: Request) -> tuple[bool, str]:
+    """Idempotent by identity: healthy, and nothing else asked for than what is there already, needs nothing."""
+    if seen.condition != HEALTHY:
+        return True, f"the bucket is {seen.condition}"
+    if request.force:
+        return True, "force was given"
+    last = recovered(config)
+    if not request.state:
+        return False, "the bucket is healthy and no recovery point was asked for"
+    if last and request.state in (last["id"], last.get("asked")) and last.get("prefix", "") in ("", request.prefix):
+        return False, f"the bucket is healthy and was recovered to {last['id']} at {last['at']}"
+    return True, f"{request.state} was asked for"
+
+
+def _mode(config: Config, seen: Assessment, method: str) -> str:
+    ours = bool(config.objects.service)
+    attempted = "plan the recovery"
+    if seen.condition == DOWN and not ours:
+        raise UsageError(
+            attempted, config.stack, f"{seen.findings[0]}, and no service of the stack serves it",
+            "Bring the endpoint back, then run this again; or set lifeboat_objects.service.",
+        )  # fmt: skip
+    if method == "rebuild" and not ours:
+        raise UsageError(attempted, config.stack, "method=rebuild needs lifeboat_objects.service", "Use method=fill.")
+    if method == "fill" and seen.condition == DOWN:
+        raise UsageError(attempted, config.stack, "method=fill needs a server that answers", "Leave method at auto.")
+    if method != "auto":
+        return method
+    return "start" if seen.condition == DOWN else "rebuild" if ours and (seen.emptied or seen.ruined) else "fill"
+
+
+def _count(config: Config, chosen: Point, request: Request, seen: Assessment, log: Log) -> Counts:
+    """Hold the point against the live bucket, where there is one, and against what the vault still has."""
+    with Inventory() as inventory:
+        try:
+            if seen.condition == DOWN or seen.emptied:
+                raise NotFoundError("compare the bucket", config.objects.bucket, "there is none to be seen")
+            compare.hold(config, inventory, chosen, prefix=request.prefix, log=log)
+        except LifeboatError as exc:
+            if seen.condition == HEALTHY:
+                raise
+            log(f"{config.objects.bucket} cannot be compared, all of it counts as gone: {exc.cause}")
+            compare.all_gone(inventory, chosen, prefix=request.prefix)
+        compare.add_held(config, inventory, request.prefix)
+        wanted = to_restore(keep=not request.asked)
+        return Counts(
+            gone=inventory.counted(f"{GONE} AND {wanted}")[0],
+            differ=inventory.counted(f"{DIFFERS} AND {wanted}")[0],
+            extra=inventory.counted(UNKNOWN_TO_POINT)[0],
+            later=inventory.counted(f"{UNKNOWN_TO_POINT} AND l.modified > ?", chosen.at.timestamp())[0],
+            bytes=int(inventory.value(f"SELECT coalesce(sum(p.size), 0) FROM point p WHERE {wanted}")),
+            objects=inventory.count("point"),
+            lacking=compare.few(inventory, f"point p WHERE {wanted} AND {UNHELD}"),
+        )
+
+
+def _require(config: Config, stack: Runtime, chosen: Point, request: Request, counts: Counts, mode: str) -> None:
+    """What would stop the recovery half-way is said now."""
+    attempted = "plan the recovery"
+    if same_server(config) and config.vault.objects_bucket == config.objects.bucket:
+        raise UsageError(
+            attempted, config.objects.bucket, "the vault's bucket is the very bucket that is to be recovered",
+            "Correct lifeboat_vault.objects_bucket.",
+        )  # fmt: skip
+    if mode in ("start", "rebuild") and same_server(config):
+        raise UsageError(
+            attempted, config.vault.endpoint_url,
+            f"the vault is served by {config.objects.service} too: it would be put aside with the bucket",
+            "Start the service by hand if it is only stopped. Keep a vault on another machine.",
+        )  # fmt: skip
+    if counts.lacking and not request.partial:
+        raise IntegrityError(
+            attempted, chosen.id, f"the vault no longer has {counts.lacking} of {counts.objects} objects",
+            "Choose a newer recovery point (`lifeboat list`); or -e partial=true recovers all the others.",
+        )  # fmt: skip
+    if request.prefix and not counts.objects:
+        raise NotFoundError(
+            attempted,
+            chosen.id,
+            f"it has no object below {request.prefix!r}",
+            "Correct the prefix; it is not a pattern.",
+        )
+    if not config.objects.service:
+        return
+    try:
+        path = assess.data_mount(config, stack).path
+        free = os.statvfs(path).f_bavail * os.statvfs(path).f_frsize
+    except (LifeboatError, OSError):
+        return  # a volume that is gone: the fresh one is the engine's matter
+    if free < counts.bytes * 1.1:
+        raise SpaceError(
+            attempted, str(path), f"{human(free)} free, about {human(counts.bytes * 1.1)} needed",
+            "Free space there: nothing was changed yet.",
+        )  # fmt: skip
+
+
+def same_server(config: Config) -> bool:
+    """Is the vault at the address where the stack's own service listens?"""
+    try:
+        own = buckets.source(config).endpoint_url
+    except LifeboatError:
+        own = config.objects.endpoint_url
+    return bool(own) and _address(own) == _address(config.vault.endpoint_url)
+
+
+def _address(url: str) -> tuple[frozenset[str], int]:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        found = {str(one[4][0]) for one in socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)}
+    except OSError:
+        found = {str(parts.hostname)}
+    return frozenset(found), port
+
+
+def _warnings(config: Config, found: list[Entry], chosen: Entry, counts: Counts) -> list[str]:
+    less, fuller = shrunk(found, chosen.id)
+    lines = [f"{less}; to use that one: -e recovery_point={fuller}"] if less else []
+    if counts.lacking:
+        lines.append(f"the vault no longer has {counts.lacking}: they stay lost (partial=true)")
+    if same_server(config):
+        lines.append("the vault is at the stack's own endpoint: what burns one burns both")
+    details = chosen.manifest.details if chosen.manifest else {}
+    if details.get("consistency") == "eventual":
+        lines.append("the backup is not of one instant with the database: see what reconciling says")
+    unheld = details.get("unheld") or ()
+    return lines + ([f"{len(unheld)} objects were never in the vault and cannot come back"] if unheld else [])
+
+
+def _steps(made: Mapping[str, Any], config: Config) -> list[str]:
+    """What will be done, in the words of the runbook, one line a step."""
+    service, counts, mode = made["service"], made["counts"], str(made["mode"])
+    reopen = [
+        "reopen: start the application, wait for its health, ask its endpoints",
+        "record: evidence with the time of each phase",
+    ]
+    if mode == "reopen":
+        return reopen
+    rebuild = [
+        f"quarantine the data directory of {service} (moved aside, nothing is deleted)",
+        f"start a fresh, empty {service}; make {made['target']} with its versioning, lifecycle and policy",
+    ]
+    protect = {
+        "fill": [f"start {service} anew, to see what is really on its disk"] if made["unreadable"] and service else [],
+        "start": [
+            f"start {service} and look again; if it comes up whole and nothing else was asked for, nothing is restored",
+            *(f"otherwise {one}" for one in rebuild),
+        ],
+        "rebuild": rebuild,
+    }[mode]
+    where = f" below {made['prefix']}" if made["prefix"] else ""
+    copied = f"{counts['gone']} missing and {counts['differ']} other objects{where}"
+    what = copied if mode == "fill" else f"every object{where} that is missing or wrong"
+    return [
+        f"protect: stop the writers ({', '.join(made['writers']) or 'none known'})",
+        *(f"protect: {one}" for one in protect),
+        f"restore: the bucket's settings, then {what}, from {config.vault.objects_bucket} in the vault",
+        *([f"restore: put {counts['extra']} objects that the point does not know aside"] if made["exact"] else []),
+        *([f"verify: start {service} anew, so that only what is on its disk counts"] if service else []),
+        f"verify: every object{where} against {made['backup']['id']}, metadata, tags, settings; then rows and objects",
+        *reopen,
+    ]
+
+
+def recovered(config: Config) -> Optional[dict[str, Any]]:
+    """The last recovery of the bucket that this host completed: {id, at, asked, prefix}; None when there was none."""
+    return recovery_state.recovered(config, RECOVERED)
+
+
+def text(made: Mapping[str, Any]) -> list[str]:
+    """The plan for a terminal, as an operator reads it before typing the confirmation."""
+    backup, counts = made["backup"], made["counts"]
+    details = backup["details"]
+    lines = assessed(f"the bucket {made['target']}", made)
+    lines.append(
+        f"backup: {backup['id']} of {backup['taken_at']}, {details.get('objects')} objects,"
+        f" {human(int(details.get('bytes') or 0))},"
+        f" {'proven ' + backup['proven_at'] if backup['proven'] else 'NOT proven by a restore'}"
+    )
+    lines += [f"  it is the bucket of recovery point {made['recovery_point']}"] if made["recovery_point"] else []
+    lines += [f"  its listing is taken from the vault: {made['location']}"] if backup["place"] == VAULT else []
+    lines += cautions(made)
+    if made["mode"] in ("start", "rebuild"):
+        lines.append(
+            f"objects written after {backup['taken_at']} are in no backup; where the data directory must be put aside,"
+            " they go with it and are kept there"
+        )
+    if made["mode"] == "fill":
+        fate = "are put into quarantine" if made["exact"] else "stay as they are"
+        lines.append(
+            f"{counts['extra']} objects that the backup does not know, {counts['later']} of them written after"
+            f" {backup['taken_at']}, {fate}; {counts['differ']} that differ become as they were then, what they are now"
+            " is kept as an older version or in a quarantine bucket"
+        )
+    return lines + [f"  {number}. {step}" for number, step in enumerate(made["steps"], 1)]

@@ -1,0 +1,149 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Prove an objects backup beyond its checksums.
+
+archive: every version that the listing names is in the vault, with its size and tag, and the listing is what the
+manifest says of it. restore: objects, all or a sample, are copied into a scratch bucket at the vault's endpoint, and
+every byte, header and tag of them is compared; the scratch bucket is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import secrets as token
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any, Callable
+
+from ..base import filesystem
+from ..base.checks import FAIL, PASS, Check, compared
+from ..base.errors import LifeboatError, UnverifiedError, UsageError
+from ..mirror import back
+from ..mirror import verify as mirror_verify
+from ..mirror.listing import Point
+from ..repository.base import Repository
+from ..repository.manifest import Manifest
+from ..s3 import bucket, client
+from ..s3.bucket import Bucket
+from ..s3.inventory import Inventory
+from ..settings.config import Config
+from ..stack import buckets
+from .compare import UNHELD, add_held, few
+
+Log = Callable[[str], None]
+PREFIX = "lifeboat-verify-"
+ABANDONED = timedelta(hours=24)
+_ENOUGH = 1000  # objects that are wrong tell enough
+_MADE = re.compile(re.escape(PREFIX) + r"[0-9a-f]{8}-(\d{14})-[0-9a-f]{6}")
+_SAME = "point p JOIN held h ON h.key = p.key AND h.version = p.version"
+
+
+def levels(config: Config, repo: Repository, manifest: Manifest, level: str, sample: int, log: Log) -> Iterator[Check]:
+    """The checks of `archive`, and of `restore` where asked for, which is not begun when the former failed."""
+    vault = buckets.vault(config)
+    with Inventory() as inventory:
+        inventory.add_listing("point", Point(repo, manifest).entries())
+        log(f"{manifest.id}: looking for {inventory.count('point')} versions in {vault.url}")
+        archive = list(_archive(config, inventory, manifest, vault))
+        yield from archive
+        if level == "restore" and all(one.result == PASS for one in archive):
+            yield from _restored(config, inventory, vault, sample, log)
+
+
+def _archive(config: Config, inventory: Inventory, manifest: Manifest, vault: Bucket) -> Iterator[Check]:
+    has = (inventory.count("point"), int(inventory.value("SELECT coalesce(sum(size), 0) FROM point")))
+    told = (int(manifest.details["objects"]), int(manifest.details["bytes"]))
+    yield compared(
+        "listing",
+        [] if has == told else [f"it has {has[0]} objects, {has[1]} bytes; the manifest says {told[0]}, {told[1]}"],
+        f"{has[0]} objects, {has[1]} bytes",
+    )
+    add_held(config, inventory, "")
+    missing = few(inventory, f"point p WHERE {UNHELD}")
+    gone = f"the vault no longer has these versions: {missing}"
+    yield Check("versions", FAIL, gone) if missing else Check("versions", PASS, f"all of them are in {vault.url}")
+    wrong: list[str] = []
+    for entry, size, tag in inventory.each(f"SELECT p.entry, h.size, h.etag FROM {_SAME}"):
+        row = json.loads(entry)  # not SQLite's own: older hosts have it without
+        if size != row["size"]:
+            wrong.append(f"{row['key']!r} has {size} bytes instead of {row['size']}")
+        elif row.get("vault_etag") and tag != row["vault_etag"]:
+            wrong.append(f"{row['key']!r} has another tag than when it was put there")
+        if len(wrong) >= _ENOUGH:
+            break
+    yield compared("sizes and tags", wrong, "those versions have the size and the tag that the listing says")
+
+
+def _restored(config: Config, inventory: Inventory, vault: Bucket, sample: int, log: Log) -> Iterator[Check]:
+    total = inventory.count("point")
+    drawn = f"WHERE key IN (SELECT key FROM point ORDER BY random() LIMIT {sample})" if sample else ""
+    inventory.change(f"INSERT INTO settled SELECT key, 'drawn' FROM point {drawn}")
+    chosen = "point p WHERE EXISTS (SELECT 1 FROM settled s WHERE s.key = p.key)"
+    count = inventory.count("settled")
+    which = f"all {total} objects" if count == total else f"{count} of {total} objects, drawn by lot"
+    with _scratch(config, vault, log) as scratch:
+        log(f"restoring {which} into {scratch.url}")
+        done = back.copy_back(config, inventory.entries(chosen), scratch, log=log, compare=False)
+        failed = [f"{one['key']!r}: {one['why']}" for one in done["failed"]]
+        yield compared("restore", failed, f"{which}, into a bucket of their own")
+        if not failed:
+            yield from mirror_verify.verify_objects(config, inventory.entries(chosen), scratch)
+
+
+@contextlib.contextmanager
+def _scratch(config: Config, vault: Bucket, log: Log) -> Iterator[Bucket]:
+    """A bucket that is gone afterwards; those that killed runs of this stack left are removed first."""
+    own = hashlib.sha256(config.stack.encode()).hexdigest()[:8]
+    now = datetime.now(timezone.utc)
+    made = replace(vault, name=f"{PREFIX}{own}-{now:%Y%m%d%H%M%S}-{token.token_hex(3)}")
+    try:
+        with client.spoken("make a scratch bucket", made.url):
+            vault.client.create_bucket(Bucket=made.name, **_where(vault))
+    except UsageError as exc:
+        raise UnverifiedError(
+            "restore objects to prove them", made.url, exc.cause,
+            f"Let the vault's key make and remove buckets named {PREFIX}*, or prove them with one that may.",
+        ) from exc  # fmt: skip
+    try:
+        yield made
+    finally:
+        _remove(vault, made.name)
+        for name in _abandoned(vault, f"{PREFIX}{own}-", now):
+            log(f"removing {name}, which a killed verification left")
+            _remove(vault, name)
+
+
+def _where(vault: Bucket) -> dict[str, Any]:
+    """Amazon wants the region named, save where it is the first one."""
+    there = vault.region if vault.region not in ("", "us-east-1") and not vault.endpoint_url else ""
+    return {"CreateBucketConfiguration": {"LocationConstraint": there}} if there else {}
+
+
+def _abandoned(vault: Bucket, prefix: str, now: datetime) -> list[str]:
+    found = []
+    with contextlib.suppress(LifeboatError), client.spoken("list the buckets", vault.url):
+        for one in vault.client.list_buckets().get("Buckets", ()):
+            match = _MADE.fullmatch(one["Name"])
+            if match and one["Name"].startswith(prefix):
+                made = datetime.strptime(match.group(1), "%Y%m%d%H%M%S").replace(tzinfo=timezone.utc)
+                found += [one["Name"]] if now - made > ABANDONED else []
+    return found
+
+
+def _remove(vault: Bucket, name: str) -> None:
+    """Empty and remove it. It was never versioned, so that nothing of it stays."""
+    scratch = replace(vault, name=name)
+
+    def drop(key: str) -> None:
+        with client.spoken("empty the scratch bucket", f"{key!r} in {scratch.url}"):
+            vault.client.delete_object(Bucket=name, Key=key)
+
+    filesystem.parallel(drop, (one.key for one in bucket.objects(scratch)), workers=8)
+    with client.spoken("remove the scratch bucket", scratch.url):
+        vault.client.delete_bucket(Bucket=name)

@@ -1,0 +1,234 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Hold the keys that the database knows against the objects there are: rows without objects, objects without rows.
+
+What the database knows is what `lifeboat_objects.keys_query` returns: `key`, and where known `size`, `sha256` and `at`,
+when the row was written. Only keys are ever reported, never what else stands in a row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Callable, Optional
+
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, SHOWN, Check, verdict
+from ..base.clock import format_time, parse_time
+from ..base.errors import LifeboatError, UnverifiedError, UsageError
+from ..database import server as database_server
+from ..database.server import Server
+from ..s3.inventory import UNKNOWN, Inventory
+from ..settings.config import Config
+from ..stack import runtime
+
+GRACE = 300  # seconds before the instant in which an application may be between the object and its row
+EDGE = 5  # seconds before it which are the instant itself: S3 tells whole seconds, and two clocks differ
+EXAMPLES = 20
+_LARGEST = 1 << 53
+_GROUPS = ("rows_without_objects", "objects_without_rows", "mismatches", "newer", "unsure", "young", "in_flight")
+
+# A row without an object may be newer than the bucket is; of an undated one the point's own listing tells.
+_WITHOUT = "rows r WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.key = r.key)"
+_IN_POINT = "EXISTS (SELECT 1 FROM point p WHERE p.key = r.key)"
+_DIFFERS = (
+    "rows r JOIN live l USING (key) WHERE ((r.size <> -1 AND l.size <> r.size)"
+    " OR (r.sha256 <> '' AND l.sha256 <> '' AND l.sha256 <> r.sha256))"
+)
+_AS_IN_POINT = "EXISTS (SELECT 1 FROM point p WHERE p.key = l.key AND p.size = l.size)"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Keys that share a fate: how many, and the first of them."""
+
+    count: int = 0
+    examples: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        rest = self.count - min(SHOWN, len(self.examples))
+        return ", ".join(self.examples[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one reconciliation found. at: the instant that the objects are of.
+
+    newer: rows written after it, whose objects (or versions of them) it cannot have. unsure: rows that the query does
+    not date, and that may be such. young: rows so young then that their object may not have been there yet;
+    in_flight: objects so young that their row may not have been.
+    """
+
+    at: datetime
+    rows: int
+    objects: int
+    sizes: int
+    hashes: int
+    rows_without_objects: Group = Group()
+    objects_without_rows: Group = Group()
+    mismatches: Group = Group()
+    newer: Group = Group()
+    unsure: Group = Group()
+    young: Group = Group()
+    in_flight: Group = Group()
+
+    @property
+    def clean(self) -> bool:
+        """Every row has its object and every object its row, as far as could be seen."""
+        return not any(getattr(self, name).count for name in _GROUPS if name != "in_flight")
+
+    def as_dict(self) -> dict[str, Any]:
+        groups = {name: getattr(self, name) for name in _GROUPS}
+        return {
+            "at": format_time(self.at),
+            "clean": self.clean,
+            "verdict": verdict(self.checks()),
+            **{name: getattr(self, name) for name in ("rows", "objects", "sizes", "hashes")},
+            **{name: {"count": one.count, "examples": list(one.examples)} for name, one in groups.items()},
+        }
+
+    def checks(self) -> list[Check]:
+        """An object that no row knows is no loss: it is told and passes. A row without its object is one."""
+        missing, newer, unsure, young = self.rows_without_objects, self.newer, self.unsure, self.young
+        after = f"{newer.count} rows were written after {format_time(self.at)}, their objects are lost: {newer.words}"
+        undated = (
+            f"{unsure.count} rows point to what the recovery point does not have: written after it, or wrong before;"
+            f" a column `at` in keys_query would tell: {unsure.words}"
+        )
+        making = (
+            f"{young.count} rows whose object is missing or another were written within {GRACE} s before"
+            f" {format_time(self.at)}: in the making then, or wrong; reconcile later to see which: {young.words}"
+        )
+        said = [f"{missing.count} rows have no object: {missing.words}"] if missing.count else []
+        said += [undated] if unsure.count else []
+        said += [making] if young.count else []
+        said += [after] if newer.count else []
+        result = FAIL if missing.count else COULD_NOT_VERIFY if unsure.count or young.count else PASS
+        whole = f"all {self.rows} rows have their object"
+        found = [Check("rows without objects", result, "; ".join(said) or whole)]
+        if self.sizes or self.hashes:
+            compared = f"{self.sizes} sizes and {self.hashes} hashes compared"
+            wrong = f"{self.mismatches.count} objects are not what their row says: {self.mismatches.words}"
+            bad = self.mismatches.count
+            found.append(Check("rows and objects agree", FAIL if bad else PASS, wrong if bad else compared))
+        orphans = self.objects_without_rows
+        kept = f"{orphans.count} of {self.objects}, kept: {orphans.words}" if orphans.count else "none"
+        written = f"; {self.in_flight.count} were just being written" if self.in_flight.count else ""
+        return [*found, Check("objects without rows", PASS, kept + written)]
+
+
+def unconfigured() -> Check:
+    return Check("rows and objects", COULD_NOT_VERIFY, "lifeboat_objects.keys_query is not set")
+
+
+def read_rows(inventory: Inventory, server: Server, database: str, query: str) -> int:
+    """Read what the database knows into the table `rows`, in a transaction that cannot write. Returns the count."""
+    kept: list[tuple[Any, ...]] = []
+
+    def flush() -> None:
+        inventory.add("rows", kept)
+        kept.clear()
+
+    def take(row: Any) -> None:
+        if row[4] and row[0] is not None:  # a row that names no object has none to miss
+            kept.append(_row(*row[:4]))
+        elif not row[4]:
+            raise UsageError(
+                "read the keys that the database knows", f"database {database}", "keys_query has no column `key`",
+                "Name it: SELECT path AS key, bytes AS size FROM app.files.",
+            )  # fmt: skip
+        if len(kept) >= 5000:
+            flush()
+
+    plain = query.strip().rstrip(";")
+    server.stream(
+        "BEGIN READ ONLY;\nSELECT json_build_array(j->'key', j->'size', j->'sha256', j->'at', j ? 'key')"
+        f" FROM (SELECT to_jsonb(q) AS j FROM (\n{plain}\n) AS q) AS r;\nCOMMIT;",
+        take,
+        database=database,
+        attempted="read the keys that the database knows (lifeboat_objects.keys_query)",
+    )
+    flush()
+    return inventory.count("rows")
+
+
+def _row(key: Any, size: Any, sha256: Any, at: Any) -> tuple[Any, ...]:
+    """One row as the inventory has it. A bytea comes as `\\x…`, char(64) may be padded."""
+    right = isinstance(key, str) and (size is None or (isinstance(size, (int, float)) and abs(size) < _LARGEST))
+    if not right or not isinstance(sha256, (str, type(None))) or not isinstance(at, (str, type(None))):
+        raise UsageError(
+            "read the keys that the database knows", "lifeboat_objects.keys_query", "a column has a wrong type",
+            "key is text, size a number of bytes, sha256 text or bytea, at a time.",
+        )  # fmt: skip
+    digest = re.sub(r"^\\x", "", (sha256 or "").strip()).lower()
+    when = parse_time(at).timestamp() if at else None
+    return key, UNKNOWN if size is None else int(size), digest, when
+
+
+def compare(inventory: Inventory, at: datetime) -> Report:
+    """Hold the tables `rows` and `live` against each other; `point`, where filled, is what the bucket should hold."""
+    edge, grace = at.timestamp() - EDGE, at.timestamp() - GRACE
+    pointed = inventory.count("point") > 0
+    known = _IN_POINT if pointed else "0"
+    late = f"coalesce(r.at, 0) > {edge!r}"
+    young = f"coalesce(r.at, 0) > {grace!r} AND NOT {late}"
+    undated = f"(r.at IS NULL AND {int(pointed)})"
+
+    def group(*sources: str) -> Group:
+        found = [inventory.counted(one, shown=EXAMPLES) for one in sources]
+        examples = [key for _, some in found for key in some]
+        return Group(sum(count for count, _ in found), tuple(examples[:EXAMPLES]))
+
+    # What the point has cannot be missing for its youth.
+    missing, wrong = f"{_WITHOUT} AND NOT {known}", _DIFFERS
+    settled = f"NOT coalesce(r.at, 0) > {grace!r}"
+    orphans = "live l WHERE NOT EXISTS (SELECT 1 FROM rows r WHERE r.key = l.key)"
+    return Report(
+        at=at,
+        rows=inventory.count("rows"),
+        objects=inventory.count("live"),
+        sizes=int(inventory.value("SELECT count(*) FROM rows r JOIN live l USING (key) WHERE r.size <> -1")),
+        hashes=int(
+            inventory.value(
+                "SELECT count(*) FROM rows r JOIN live l USING (key) WHERE r.sha256 <> '' AND l.sha256 <> ''"
+            )
+        ),
+        rows_without_objects=group(f"{_WITHOUT} AND ({known} OR ({settled} AND NOT {undated}))"),
+        objects_without_rows=group(f"{orphans} AND l.modified <= {grace!r}"),
+        mismatches=group(f"{wrong} AND {settled} AND NOT ({undated} AND {_AS_IN_POINT})"),
+        newer=group(f"{missing} AND {late}", f"{wrong} AND {late}"),
+        unsure=group(
+            f"{missing} AND {settled} AND {undated}", f"{wrong} AND {settled} AND {undated} AND {_AS_IN_POINT}"
+        ),
+        young=group(f"{missing} AND {young}", f"{wrong} AND {young}"),
+        in_flight=group(f"{orphans} AND l.modified > {grace!r}"),
+    )
+
+
+def database_with(
+    config: Config, objects: Iterable[Mapping[str, Any]], *, at: Optional[datetime] = None,
+    server: Optional[Server] = None, database: str = "",
+) -> Report:  # fmt: skip
+    """Reconcile a database (the stack's own, unless another server is given) with objects given as listing lines."""
+    with Inventory() as inventory:
+        where = server or database_server.connect(config, runtime.connect(config))
+        read_rows(inventory, where, database or where.database, config.objects.keys_query)
+        inventory.add_listing("live", objects)
+        return compare(inventory, at or datetime.now(timezone.utc))
+
+
+def checked(config: Config, work: Callable[[], Report]) -> tuple[list[Check], Optional[Report]]:
+    """The checks of a reconciliation, or the one that says why none could be made."""
+    if not config.objects.keys_query:
+        return [unconfigured()], None
+    try:
+        report = work()
+    except UnverifiedError as exc:
+        return [Check("rows and objects", COULD_NOT_VERIFY, str(exc))], None
+    except LifeboatError as exc:
+        return [Check("rows and objects", COULD_NOT_VERIFY, exc.cause)], None
+    return report.checks(), report

@@ -1,0 +1,311 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The acting phases of a bucket's recovery: protect, restore and verify. What is damaged is put aside, not deleted."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any, Callable, Optional
+
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared, verdict
+from ..base.clock import format_time, parse_time
+from ..base.errors import IntegrityError, LifeboatError, UsageError
+from ..base.filesystem import explained
+from ..database import server as database_server
+from ..mirror import back
+from ..mirror import verify as mirror_verify
+from ..mirror.listing import Point
+from ..recovery import state as recovery_state
+from ..recovery import wait
+from ..repository.manifest import parse
+from ..repository.sources import REPOSITORY, Sources, open_place
+from ..s3 import bucket
+from ..s3 import client as s3_client
+from ..s3 import settings as s3_settings
+from ..s3.bucket import Bucket
+from ..s3.inventory import Inventory
+from ..settings.config import Config
+from ..stack import buckets, quarantine, runtime
+from ..stack.runtime import Runtime, ServiceState
+from . import assess, choose, compare, plan, reconcile
+from .aside import Aside
+from .compare import UNKNOWN_TO_POINT, to_restore
+
+Log = Callable[[str], None]
+SCRATCH = "lifeboat-check-"
+SETTLING = 60.0  # seconds that a store may take from its first answer until it finds every object
+
+
+def protect(config: Config, planned: Mapping[str, Any], *, log: Log) -> dict[str, Any]:
+    """Stop the writers; where the server is down, start it, or put its data aside and start a fresh one.
+
+    Returns {mode, fresh, quarantine, way_back, stopped, checks}. mode `started`: it came up whole, nothing is restored.
+    """
+    stack = runtime.connect(config)
+    writers, service = list(planned["writers"]), config.objects.service
+    done: dict[str, Any] = {"mode": planned["mode"], "fresh": False, "quarantine": "", "way_back": [], "checks": []}
+    if planned["mode"] == "reopen":
+        unmark(config)
+        looked = Check("data", COULD_NOT_VERIFY if planned["unchecked"] else PASS, "the assessment compared the bucket")
+        return {**done, "mode": "started", "checks": [looked.as_dict()]}
+    recovery_state.keep(config, recovery_state.STOPPED, json.dumps(writers))
+    log(f"stopping the writers: {', '.join(writers) or 'none known'}")
+    stack.stop(writers, timeout=120)
+    done["stopped"] = writers
+    _mark(config)
+    if planned["mode"] == "start":
+        done["mode"], done["checks"] = _start_and_look(config, stack, planned, log)
+    elif planned["mode"] == "fill" and service:
+        done["mode"] = _fit_to_fill(config, stack, planned, log)
+    if done["mode"] == "rebuild":
+        done.update(_rebuild(config, stack, str(planned["stamp"]), log), fresh=True)
+    return done
+
+
+def _start_and_look(
+    config: Config, stack: Runtime, planned: Mapping[str, Any], log: Log
+) -> tuple[str, list[dict[str, str]]]:
+    """The smallest step first: a server that was merely stopped loses nothing when it is merely started."""
+    service = config.objects.service
+    log(f"starting {service} to see whether it comes up")
+    try:
+        stack.start([service], timeout=120)
+        _wait_for_answer(config, stack)
+    except UsageError:
+        raise
+    except LifeboatError as exc:
+        log(f"it does not: {exc.cause}")
+        return "rebuild", []
+    reference = choose.reference_of(Sources(config, "objects"))
+    seen = _settled(config, reference, log)
+    if seen.refused:
+        raise plan.refusal(config, seen.refused)
+    if seen.condition == recovery_state.HEALTHY and planned["asked"]:
+        log("it came up whole; another state of it was asked for")
+        return "fill", []
+    if seen.condition == recovery_state.HEALTHY:
+        log("it came up, and its objects are all there")
+        unmark(config)
+        whole = "every object of the newest backup is listed, and a sample was read"
+        looked = Check("data", COULD_NOT_VERIFY if seen.unchecked else PASS, "; ".join(seen.unchecked) or whole)
+        return "started", [looked.as_dict()]
+    log(f"it came up {seen.condition}: {'; '.join(seen.findings[:3])}")
+    if seen.condition == recovery_state.DOWN or seen.emptied or seen.ruined or not _takes_objects(config, planned, log):
+        return "rebuild", []
+    return "fill", []
+
+
+def _settled(config: Config, reference: Optional[Point], log: Log) -> assess.Assessment:
+    """A store that has just been started may list its objects long before it finds their bytes: look until it does."""
+    deadline = time.monotonic() + min(config.application.timeout, SETTLING)
+    while True:
+        seen = assess.assess(config, reference, log=log)
+        wrong = seen.condition == recovery_state.DOWN or seen.unreadable or seen.ruined
+        if not wrong or seen.refused or time.monotonic() > deadline:
+            return seen
+        log(f"it does not serve all it lists yet: {'; '.join(seen.findings[:1])}")
+        time.sleep(3)
+
+
+def _fit_to_fill(config: Config, stack: Runtime, planned: Mapping[str, Any], log: Log) -> str:
+    """Filling needs a server that keeps what it is given. Started anew it shows what is really on its disk."""
+    if planned["unreadable"]:
+        log(f"starting {config.objects.service} anew, to see what is really on its disk")
+        try:
+            restart(config, stack)
+        except LifeboatError as exc:
+            log(f"it does not come up again: {exc.cause}")
+            return "rebuild"
+    return "fill" if _takes_objects(config, planned, log) else "rebuild"
+
+
+def _takes_objects(config: Config, planned: Mapping[str, Any], log: Log) -> bool:
+    """Write an object into a bucket of our own, read it, remove both."""
+    source = buckets.source(config)
+    name = f"{SCRATCH}{str(planned['stamp']).replace('_', '-')}"
+    client, body = source.client, name.encode()
+    try:
+        with s3_client.spoken("try the server", source.url):
+            client.create_bucket(Bucket=name)
+            try:
+                client.put_object(Bucket=name, Key="check", Body=body)
+                took = bool(client.get_object(Bucket=name, Key="check")["Body"].read() == body)
+                client.delete_object(Bucket=name, Key="check")
+            finally:
+                client.delete_bucket(Bucket=name)
+    except UsageError as exc:
+        log(f"the key may make no bucket to try the server with ({exc.cause}); it is taken to be fit")
+        return True
+    except LifeboatError as exc:
+        log(f"it takes no objects: {exc.cause}")
+        return False
+    return took
+
+
+def restart(config: Config, stack: Runtime) -> None:
+    """Stop and start the object store; returns when it answers."""
+    stack.stop([config.objects.service], timeout=120)
+    stack.start([config.objects.service], timeout=120)
+    _wait_for_answer(config, stack)
+
+
+def _wait_for_answer(config: Config, stack: Runtime) -> None:
+    """Until the endpoint says whether the bucket is there. A refusal of the key is for the operator, not for us."""
+
+    def ask(state: ServiceState) -> Optional[str]:
+        if not state.running or state.health == "starting":
+            return ""
+        try:
+            s3_settings.exists(buckets.source(config))
+            return None
+        except UsageError:
+            raise
+        except LifeboatError as exc:
+            return exc.cause
+
+    wait.wait_for_answer(config, stack, config.objects.service, ask, attempted="start the object store")
+
+
+def _rebuild(config: Config, stack: Runtime, stamp: str, log: Log) -> dict[str, Any]:
+    """Move the data directory aside and let the stack's own definition start a fresh server."""
+    service = config.objects.service
+    mount = assess.data_mount(config, stack)
+    done = quarantine.put_aside(config.stack, stack, service, mount, stamp, log=log)
+    log(f"starting a fresh {service}")
+    stack.start([service], timeout=300)
+    _wait_for_answer(config, stack)
+    return done
+
+
+def restore_objects(
+    config: Config, identity: str, *, place: str = REPOSITORY, stamp: str, prefix: str = "", exact: bool = False,
+    partial: bool = False, fresh: bool = False, asked: bool = True, state: str = "", sample: int = 0, log: Log,
+) -> dict[str, Any]:  # fmt: skip
+    """Bring the bucket to a backup, and prove it. Raises IntegrityError when objects cannot be made what they were.
+
+    place: where its listing is, the repository or the vault's copy of it. asked: a state was named, so that not even
+    what the database knows to be right now is left. sample: how many objects are read back, 0 for all.
+    Returns {id, checks, copied, quarantine_bucket, settings, reconciled, seconds}.
+    """
+    when = format_time(parse_time(state)) if state and "T" in state else state
+    repo = open_place(config, place)
+    point = Point(repo, parse(repo.manifest("objects", identity), component="objects", expected_id=identity))
+    problem = point.problem()
+    if problem:
+        raise IntegrityError("restore the objects", identity, problem, "Choose another (`lifeboat list`).")
+    stack, source = runtime.connect(config), buckets.source(config)
+    clock = [time.monotonic()]
+    made = s3_settings.make(source)
+    if made:
+        log(f"made {source.url}")
+    settings = s3_settings.apply(source, point.settings)
+    for one in settings:
+        log(f"set the bucket's {one} as it was")
+    with Inventory() as inventory:
+        compare.hold(config, inventory, point, prefix=prefix, log=log)
+        # In a bucket that lost everything nothing was the application's own doing.
+        keep = not (asked or fresh or made) and inventory.count("live") > 0
+        wanted = to_restore(keep=keep)
+        lost = compare.leave_out_unheld(config, inventory, prefix, wanted) if partial else ""
+        aside = Aside(source, stamp, versioned=bucket.versioning(source) == "Enabled", log=log)
+        aside.keep(key for (key,) in inventory.each(f"SELECT key FROM live p WHERE {wanted}"))
+        if exact:
+            aside.remove(key for (key,) in inventory.each(f"SELECT key FROM {UNKNOWN_TO_POINT}"))
+        log(f"copying {inventory.counted(f'point p WHERE {wanted}')[0]} objects from the vault")
+        copied = back.copy_back(config, inventory.entries(f"point p WHERE {wanted}"), source, log=log, compare=False)
+        clock.append(time.monotonic())
+        if config.objects.service:
+            log(f"starting {config.objects.service} anew: only what is on its disk counts")
+            restart(config, stack)
+        expected = f"point p WHERE {compare.expected(keep=keep)}"
+        checks = _prove(config, inventory, expected, sample, copied, log)
+        if lost:
+            checks.append(Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {lost}"))
+        checks.append(_settings_check(buckets.source(config), point))
+        reconciled, report = reconcile.checked(config, lambda: _reconciled(config, inventory, point, prefix))
+    clock.append(time.monotonic())
+    unmark(config)
+    found = {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": when, "prefix": prefix}
+    recovery_state.keep(config, plan.RECOVERED, json.dumps(found))
+    return {
+        "id": identity,
+        "checks": [one.as_dict() for one in [*checks, *reconciled]],
+        "copied": {**copied, "failed": copied["failed"][:20]},
+        "quarantine_bucket": aside.bucket,
+        "settings": settings,
+        "reconciled": report.as_dict() if report else {},
+        "seconds": {name: round(end - start, 2) for name, start, end in zip(("restore", "verify"), clock, clock[1:])},
+    }
+
+
+def _prove(
+    config: Config, inventory: Inventory, expected: str, sample: int, copied: Mapping[str, Any], log: Log
+) -> list[Check]:
+    """Compare with the listing. What is listed rightly and is wrong all the same is copied once more."""
+    log("comparing with the backup's listing")
+    checks = _verified(config, inventory, expected, sample)
+    if verdict(checks) == FAIL:
+        log(f"not yet: {'; '.join(one.detail for one in checks if one.result == FAIL)}")
+        source = buckets.source(config)
+        bad = compare.damaged(inventory, source, buckets.vault(config), expected)
+        again = inventory.entries(f"point p WHERE {bad}")
+        copied = back.copy_back(config, again, source, log=log, compare=False)
+        checks = _verified(config, inventory, expected, sample)
+    if verdict(checks) == FAIL:
+        wrong = [f"{one.name}: {one.detail}" for one in checks if one.result == FAIL]
+        wrong += [f"{one['key']}: {one['why']}" for one in copied["failed"][:3]]
+        raise IntegrityError(
+            "prove the restored objects", config.objects.bucket, "; ".join(wrong),
+            "Run the same command again; where the server is to blame, with -e method=rebuild, into an empty one.",
+        )  # fmt: skip
+    return checks
+
+
+def _verified(config: Config, inventory: Inventory, expected: str, sample: int) -> list[Check]:
+    """An object that cannot be read is a failed check here: there is something to be done about it."""
+    try:
+        return mirror_verify.verify_objects(
+            config, inventory.entries(expected), buckets.source(config), sample=sample or None
+        )
+    except LifeboatError as exc:
+        return [Check("objects", FAIL, f"{exc.subject}: {exc.cause}")]
+
+
+def _settings_check(source: Bucket, point: Point) -> Check:
+    have = s3_settings.read(source)
+    gone = [s3_settings.describe(one, have) for one in s3_settings.lost(point.settings, have)]
+    untold = [one for one, value in point.settings.items() if value and one not in have]
+    if untold and not gone:
+        return Check("bucket settings", COULD_NOT_VERIFY, f"the server does not tell its {', '.join(untold)}")
+    made = [one for one, value in point.settings.items() if value]
+    return compared("bucket settings", gone, f"{', '.join(made) or 'none'} as on record")
+
+
+def _reconciled(config: Config, inventory: Inventory, point: Point, prefix: str) -> reconcile.Report:
+    """The database against the bucket as it is now, below the prefix."""
+    for table in ("live", "rows"):
+        inventory.change(f"DELETE FROM {table}")
+    server = database_server.connect(config, runtime.connect(config))
+    reconcile.read_rows(inventory, server, server.database, config.objects.keys_query)
+    inventory.change("DELETE FROM rows WHERE substr(key, 1, length(?)) <> ?", prefix, prefix)
+    inventory.add("live", compare.live_rows(buckets.source(config), prefix))
+    # The bytes were compared with the listing, so what it knows of them holds.
+    same = "p.key = live.key AND p.size = live.size AND p.etag = live.etag"
+    inventory.change(f"UPDATE live SET sha256 = coalesce((SELECT p.sha256 FROM point p WHERE {same}), '')")
+    return reconcile.compare(inventory, point.at)
+
+
+def _mark(config: Config) -> None:
+    """From now until the objects are back the bucket is not to be mirrored."""
+    with explained("mark the bucket as being recovered", config.state / recovery_state.RECOVERING_OBJECTS):
+        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (config.state / recovery_state.RECOVERING_OBJECTS).touch(mode=0o600)
+
+
+def unmark(config: Config) -> None:
+    (config.state / recovery_state.RECOVERING_OBJECTS).unlink(missing_ok=True)

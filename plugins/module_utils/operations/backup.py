@@ -1,0 +1,146 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Take backups, tie them into a recovery point, bring the vault up to date, apply retention: in that order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, Callable, Optional
+
+from ..base.errors import LifeboatError, LockedError
+from ..base.text import human
+from ..configuration import backup as configuration_backup
+from ..database import dump
+from ..mirror import take as mirror_take
+from ..repository import copies, points, repositories
+from ..repository.copies import Outcome
+from ..repository.manifest import Manifest
+from ..repository.points import Point
+from ..settings.config import Config
+from . import prune
+
+Log = Callable[[str], None]
+COMPONENTS = ("database", "objects", "config")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What one run did. point: the recovery point, where one was asked for; new: it did not exist before.
+
+    failed: what of the vault could not be done. not_pruned: why retention has to wait.
+    """
+
+    manifests: tuple[Manifest, ...]
+    point: Optional[Point] = None
+    new: bool = False
+    copied: Outcome = field(default_factory=Outcome)
+    pruned: Optional[dict[str, Any]] = None
+    not_pruned: str = ""
+    failed: tuple[str, ...] = ()
+
+    @property
+    def unheld(self) -> int:
+        """Objects that the vault could not hold: they are in no backup."""
+        return sum(int(one.details.get("unheld_count") or 0) for one in self.manifests)
+
+    def as_dict(self) -> dict[str, Any]:
+        taken = [{"id": one.id, "size": one.size, **one.details} for one in self.manifests]
+        found: dict[str, Any] = dict(taken[0]) if len(taken) == 1 else {}
+        if self.point is not None:
+            parts = {name: part.id if part else None for name, part in self.point.components.items()}
+            point = {"id": self.point.id, "consistency": self.point.consistency, "components": parts, "new": self.new}
+            found = {**point, "notes": list(self.point.notes), "backups": taken} if len(taken) != 1 else found
+            found.setdefault("recovery_point", self.point.id)
+        if self.copied.place:
+            found["copies"] = {**self.copied.as_dict(), "failed": list(self.failed)}
+        if self.pruned is not None:
+            found["prune"] = self.pruned
+        return found
+
+    def lines(self) -> list[str]:
+        """For a terminal; the last line says what is wrong, where something is."""
+        shown = [_line(one) for one in self.manifests]
+        if self.point is not None:
+            parts = ", ".join(self.point.parts)
+            shown.append(f"{self.point.id}  recovery point of {parts}, consistency {self.point.consistency}")
+        if self.copied.place:
+            shown.append(f"{len(self.copied.copied)} copied to {self.copied.place}, {len(self.copied.held)} are there")
+        if self.pruned is not None:
+            shown.append(f"pruned {len(self.pruned['delete'])}")
+            shown += prune.told(self.pruned, "pruned")
+        if self.not_pruned:
+            shown.append(f"not pruned: {self.not_pruned}")
+        if self.unheld:
+            shown.append(f"WARNING: {self.unheld} objects could not be held by the vault and are in no backup")
+        return shown
+
+
+def _line(one: Manifest) -> str:
+    details = one.details
+    if one.component == "database":
+        summary = details["fingerprint"]
+        what = f"{human(one.size)}  {details['seconds']} s  {summary['tables']} tables, {summary['rows']} rows"
+    elif one.component == "config":
+        secrets, left = f"{details['secrets']} secrets sealed", len(details["left_out"])
+        secrets = f"{left} secrets LEFT OUT: no recipient is configured" if left else secrets
+        what = f"{human(one.size)}  {details['seconds']} s  {details['files']} files, {secrets}"
+        if details["skipped"]:
+            what += f", {len(details['skipped'])} could not be read"
+    else:
+        size, done = human(details["bytes"]), f"{details['copied']} copied, {details['removed']} removed"
+        what = f"{details['objects']} objects, {size}  {details['seconds']} s  {details['consistency']}, {done}"
+    return f"{one.id}  {what}"
+
+
+def components(config: Config) -> list[str]:
+    """What the stack has to be backed up."""
+    has = {"objects": bool(config.objects.bucket), "config": config.config.enabled}
+    return [one for one in COMPONENTS if has.get(one, True)]
+
+
+def take(
+    config: Config,
+    component: str = "",
+    *,
+    seal: bool = False,
+    prune_after: bool = False,
+    override: bool = False,
+    log: Log,
+) -> Taken:
+    """Back up one component, or all that the stack has and seal them. The caller holds the stack's lock.
+
+    Raises LifeboatError where a backup or the seal fails; what was taken before stays, and is copied. A vault that
+    fails raises nothing: it is in `failed`, for copies.problem().
+    """
+    manifests: list[Manifest] = []
+    try:
+        for one in [component] if component else components(config):
+            if one == "database":
+                manifests.append(dump.take(config, log=log))
+            elif one == "config":
+                manifests.append(configuration_backup.take(config, log=log))
+            else:
+                manifests.append(mirror_take.take(config, log=log, override=override))
+    except LifeboatError:
+        if manifests:
+            copies.catch_up(config, log=log)
+        raise
+    copied = copies.catch_up(config, log=log)
+    failed = list(copied.failed)
+    point, new = None, False
+    if seal or not component:
+        repo = repositories.from_settings(config.repository, config.secrets)
+        point, new = points.seal(config, repo, now=datetime.now(timezone.utc), copies=copied.held, log=log)
+        failed += copies.send_points(config, log=log) if not failed else []
+    pruned, waits = None, ""
+    if prune_after:
+        try:
+            pruned = prune.prune(config, now=datetime.now(timezone.utc), dry_run=False, log=log)
+            failed += [one for one in pruned["failed"] if not failed]
+        except LockedError as exc:  # the backup is good; retention can wait for tomorrow
+            waits = exc.cause
+            log(f"not pruned: {waits}")
+    return Taken(tuple(manifests), point, new, copied, pruned, waits, tuple(failed))

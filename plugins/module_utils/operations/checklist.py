@@ -1,0 +1,241 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The checklist of daily operation, of maintenance and of an incident: each line a check with what was seen.
+
+What `lifeboat status` judges is not judged again here: its checks are lines of the list they belong to. What only a
+person can know is a line BY_HAND, which never passes by itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
+from ..base.clock import format_time, parse_time
+from ..base.errors import LifeboatError
+from ..base.text import human
+from ..evidence import store
+from ..faces import history
+from ..repository import growth, repositories, retention
+from ..settings.config import Config
+from . import checklist_incident, prune, schedule, status
+from .checklist_line import BY_HAND, Line
+
+PERIODS = ("daily", "weekly", "monthly", "quarterly", "incident")
+RAN = "backups ran"
+SIZE, SPACE = "size and integrity of the backups", "disk space where the backups are"
+OLD, SCRIPTS, DRILLS = "old backups were deleted", "the backup jobs work", "recovery drills"
+DAYS_TO_ACT = 30
+_BEFORE = 7  # a backup is held against so many before it
+_SMALL = 10_000_000  # more by less than this is no news, whatever the ratio
+# Where a check of status belongs; every other one is of the daily list.
+_BELONGS = {
+    "proof": "weekly", "objects proof": "weekly", "config proof": "weekly", "content against earlier backups": "weekly",
+    "config parts": "weekly", "rows and objects": "weekly", "rows without objects": "weekly",
+    "rows and objects agree": "weekly", "objects without rows": "weekly", "space": "weekly", "escrow": "quarterly",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Checklist:
+    """One list, worked through. `ahead`: as if nothing more had happened for so long; its verdict is never better."""
+
+    stack: str
+    period: str
+    at: datetime
+    lines: tuple[Line, ...]
+    ahead: timedelta = timedelta()
+
+    @property
+    def verdict(self) -> str:
+        """What is for people to tick neither passes nor fails it."""
+        return verdict(Check(one.name, one.result) for one in self.lines if one.result != BY_HAND)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "stack": self.stack,
+            "period": self.period,
+            "at": format_time(self.at),
+            "ahead_days": self.ahead / timedelta(days=1),
+            "verdict": self.verdict,
+            "lines": [dataclasses.asdict(one) for one in self.lines],
+        }
+
+
+def work_through(config: Config, period: str, *, now: datetime, ahead: timedelta = timedelta()) -> Checklist:
+    """Make every check of one list. Reads only. What cannot be looked at is a line, not an error.
+
+    ahead: look at it as it would be after so long without a backup too; each line is then the worse of the two.
+    """
+    lines = list(_lines(config, period, now, now))
+    if ahead > timedelta():
+        lines = _worse(lines, list(_lines(config, period, now + ahead, now)))
+    return Checklist(config.stack, period, now, tuple(lines), ahead)
+
+
+def _worse(today: Sequence[Line], later: Sequence[Line]) -> list[Line]:
+    """A look into the future may turn a line red, and none green."""
+    order = (BY_HAND, PASS, COULD_NOT_VERIFY, FAIL)
+    found = {(one.box, one.name): one for one in today}
+    for one in later:
+        before = found.get((one.box, one.name), one)
+        found[one.box, one.name] = one if order.index(one.result) >= order.index(before.result) else before
+    return list(found.values())
+
+
+def _lines(config: Config, period: str, now: datetime, present: datetime) -> Iterator[Line]:
+    if period == "incident":
+        yield from checklist_incident.lines(config, now)
+        return
+    try:
+        found = status.status(config, now=now, asked=present)
+    except LifeboatError as exc:
+        yield Line(RAN if period == "daily" else period, "repository", COULD_NOT_VERIFY, str(exc))
+        found = {"checks": [], "backups": []}
+    judged = [Check(**one) for one in found["checks"]]
+    mine = [one for one in judged if _BELONGS.get(one.name, "daily") == period]
+    if period == "daily":
+        yield from (_line(RAN, one) for one in mine)
+    elif period == "weekly":
+        yield from (_trend(component, found["backups"]) for component in _components(config))
+        yield from (_line(SIZE, one) for one in mine if one.name != "space")
+        if not any(one.name == "content against earlier backups" for one in mine):
+            yield _content(found["backups"])
+        yield from (_line(SPACE, one) for one in mine if one.name == "space")
+        yield _days_until_full(config, found["backups"], now)
+    elif period == "monthly":
+        yield _overdue(config, now)
+        yield from (_line(SCRIPTS, one) for one in schedule.checks(config, now))
+    else:
+        yield from _drills(config, now)
+        yield from (_line(DRILLS, one) for one in mine)
+
+
+def _line(box: str, one: Check) -> Line:
+    seen, _, rest = one.detail.partition(", limit ")
+    limit, _, more = rest.partition(", ")
+    seen += f", {more}" if more else ""
+    return Line(box, one.name, one.result, seen, f"at most {limit}" if limit else "")
+
+
+def _components(config: Config) -> list[str]:
+    found = ["database", *(["objects"] if config.objects.bucket else [])]
+    return [*found, "config"] if config.config.enabled else found
+
+
+def _good(backups: Sequence[Mapping[str, Any]], component: str) -> list[Mapping[str, Any]]:
+    return [one for one in backups if one["component"] == component and one["good"]]
+
+
+def _bytes(one: Mapping[str, Any]) -> int:
+    """What it stands for: of objects the bucket's bytes, of a configuration also what earlier ones hold of it."""
+    details = one["details"]
+    if one["component"] == "objects":
+        return int(details.get("bytes") or 0)
+    parts = details.get("parts") if one["component"] == "config" else None
+    held = sum(int(part["size"]) for part in (parts or {}).values() if part["backup"] != one["id"])
+    return int(one["size"]) + held
+
+
+def _trend(component: str, backups: Sequence[Mapping[str, Any]]) -> Line:
+    name, limit = f"{component} size", f"half to three times the median of the {_BEFORE} before"
+    some = _good(backups, component)
+    if len(some) < 2:
+        words = f"{some[0]['id']} has {human(_bytes(some[0]))}" if some else "there is no good backup"
+        return Line(SIZE, name, COULD_NOT_VERIFY, f"{words}: no earlier one to hold it against", limit)
+    size = _bytes(some[-1])
+    median = statistics.median(_bytes(one) for one in some[-1 - _BEFORE : -1])
+    wrong = 2 * size < median or (size > 3 * median and size - median > _SMALL)
+    words = f"{some[-1]['id']} has {human(size)}, the median before is {human(median)}"
+    return Line(SIZE, name, FAIL if wrong else PASS, words, limit)
+
+
+def _content(backups: Sequence[Mapping[str, Any]]) -> Line:
+    """Status speaks of it only where it is wrong."""
+    name, limit = "content against earlier backups", "half of the tables and rows of the seven before"
+    some = _good(backups, "database")
+    if len(some) < 2:
+        return Line(SIZE, name, COULD_NOT_VERIFY, "there are no two good backups to compare", limit)
+    summary = some[-1]["details"].get("fingerprint", {})
+    words = f"{some[-1]['id']} holds {summary.get('tables')} tables, {summary.get('rows')} rows"
+    return Line(SIZE, name, PASS, words, limit)
+
+
+def _days_until_full(config: Config, backups: Sequence[Mapping[str, Any]], now: datetime) -> Line:
+    name, limit = "days until full", f"at least {DAYS_TO_ACT} days"
+    try:
+        free = repositories.from_settings(config.repository, config.secrets).free_bytes()
+        rules = prune.policy(config)
+    except LifeboatError as exc:
+        return Line(SPACE, name, COULD_NOT_VERIFY, str(exc), limit)
+    if free is None:
+        return Line(SPACE, name, PASS, "a repository without a limit", limit)
+    kept = {component: _kept(_good(backups, component)) for component in _components(config)}
+    if not any(kept.values()):
+        return Line(SPACE, name, COULD_NOT_VERIFY, "there is no backup to measure by", limit)
+    days = growth.days_until_full(free, list(kept.values()), rules, now)
+    told = f"full in {days} days" if days is not None else f"not full within {growth.HORIZON} days"
+    slopes = {component: growth.slope(some, now) for component, some in kept.items() if some}
+    grows = ", ".join(f"{one} grows by {human(more)} a day" for one, more in slopes.items() if more is not None)
+    words = f"{human(free)} free, {told}{'; ' + grows if grows else ''}"
+    if days is not None and days < DAYS_TO_ACT:
+        return Line(SPACE, name, FAIL, words, limit)
+    unknown = [one for one, more in slopes.items() if more is None]
+    if unknown:
+        words += f"; how much {', '.join(unknown)} grows is not known before there are backups of two days"
+        return Line(SPACE, name, COULD_NOT_VERIFY, words, limit)
+    return Line(SPACE, name, PASS, words, limit)
+
+
+def _kept(some: Sequence[Mapping[str, Any]]) -> list[growth.Kept]:
+    """Bytes on this disk, which for objects is the listing alone."""
+    return [(retention.Backup(one["id"], parse_time(one["taken_at"]), True), int(one["size"])) for one in some]
+
+
+def _overdue(config: Config, now: datetime) -> Line:
+    name, limit = "retention", "nothing is overdue"
+    try:
+        plan = prune.prune(config, now=now, dry_run=True, log=lambda _: None)
+    except LifeboatError as exc:
+        return Line(OLD, name, COULD_NOT_VERIFY, str(exc), limit)
+    due, old = plan["delete"], plan["versions"]
+    words = f"{len(plan['keep'])} kept by a rule, {len(due)} overdue"
+    words += f": {', '.join(due[:5])}; lifeboat prune deletes them" if due else ""
+    words += f"; {old['deleted']} old object versions ({human(old['bytes'])}) go next time" if old["deleted"] else ""
+    words += f"; {len(plan['locked'])} are locked by the store" if plan["locked"] else ""
+    if due:
+        return Line(OLD, name, FAIL, words, limit)
+    unknown = [*plan["failed"], *([f"old versions: {old['waits']}"] if old["waits"] else [])]
+    if unknown:
+        return Line(OLD, name, COULD_NOT_VERIFY, f"{words}; not looked at: {'; '.join(unknown)}", limit)
+    return Line(OLD, name, PASS, words, limit)
+
+
+def _drills(config: Config, now: datetime) -> Iterator[Line]:
+    """Which is overdue is for the history to say; a later one that failed is red, however young the last pass."""
+    limit = f"one that passed in {config.alarms.drill_age_days} days"
+    try:
+        kept = store.everything(config)
+    except LifeboatError as exc:
+        yield Line(DRILLS, "evidence", COULD_NOT_VERIFY, str(exc), limit)
+        return
+    for duty in history.judge(history.answer(config, kept), now).duties:
+        if not duty.name.startswith("drill"):
+            continue  # the proof of the backups is of the weekly list
+        words = "there was none that passed"
+        if duty.last is not None:
+            words = f"the last that passed was {(now - duty.last) / timedelta(days=1):.0f} days ago"
+        words += f"; a later one ended with {duty.failed}" if duty.failed else ""
+        good = duty.state == history.OK and not duty.failed
+        yield Line(DRILLS, duty.name, PASS if good else FAIL, words if good else f"{words}; hold one", limit)
+    bad = [one for one in kept if one.problem]
+    if bad:
+        words = "; ".join(f"{one.id}: {one.problem}" for one in bad[:3])
+        yield Line(DRILLS, "records", FAIL, f"{len(bad)} are no evidence: {words}", "all can be read")

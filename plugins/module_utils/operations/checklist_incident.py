@@ -1,0 +1,211 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The list for when it burns: what there is to recover from, what is broken, which command, and what comes after."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Callable, Optional
+
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS
+from ..base.clock import format_time
+from ..base.errors import LifeboatError
+from ..database import plan as database_plan
+from ..evidence import store
+from ..frontend import assess as frontend_assess
+from ..frontend import plan as frontend_plan
+from ..objects import assess as objects_assess
+from ..objects import choose
+from ..recovery import state as recovery_state
+from ..recovery.state import HEALTHY
+from ..repository import points, sources
+from ..repository.catalog import Entry
+from ..repository.sources import PLACES, Sources
+from ..settings.config import Config
+from ..stack import answer, runtime
+from .checklist_line import BY_HAND, Line
+
+LATEST, RUNBOOK, RECOVER = "the latest backup that can be used", "the runbook", "the recovery"
+VERIFY, AFTER = "the system was seen to work", "cause and prevention"
+_DATA = ("recover_database", "recover_object_storage")
+_RECENT = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A component that can be recovered by itself. condition: as its own assessment says, empty where it failed."""
+
+    name: str
+    playbook: str
+    runbook: str
+    condition: str = ""
+    words: str = ""
+    unchecked: str = ""
+
+
+def lines(config: Config, now: datetime) -> Iterator[Line]:
+    latest, point = _latest(config, now)
+    yield latest
+    parts = [_looked("database", "recover_database", "runbook-database", lambda: _database(config))]
+    if config.objects.bucket:
+        parts.append(
+            _looked("object storage", "recover_object_storage", "runbook-object-storage", lambda: _objects(config))
+        )
+    parts.append(_looked("application", "recover_backend", "runbook-backend", lambda: _application(config)))
+    if config.frontend.url:
+        parts.append(_looked("frontend", "recover_frontend", "runbook-frontend", lambda: _frontend(config)))
+    broken = [one for one in parts if one.condition not in (HEALTHY, "")]
+    yield from _runbooks(parts, broken)
+    for one in parts:
+        yield _line(one, broken, point)
+    yield from _endpoints(config)
+    yield Line(VERIFY, "by a person", BY_HAND, "log in, read, write, upload and download as a customer does")
+    yield from _after(config, now)
+
+
+def _latest(config: Config, now: datetime) -> tuple[Line, str]:
+    """The recovery point to use; of a stack that has none, the database's newest backup. Here, else in the vault."""
+    name, said = "recovery point", []
+    for place in PLACES:
+        try:
+            repo = sources.open_place(config, place)
+            repo.check(writable=False)
+            found = points.backups(repo, config.stack)
+            tied = points.entries(repo, config.stack, found)
+        except LifeboatError as exc:
+            said.append(f"{place}: {exc.cause}")
+            continue
+        usable = [one for one in tied if one.good and one.point]
+        if usable and usable[-1].point:
+            one = usable[-1].point
+            words = f"{one.id} in the {place}, {_age(one.taken_at, now)}, consistency {one.consistency}"
+            words += ", proven by a restore" if usable[-1].proven_at else ", NOT proven by a restore"
+            passed = tied[tied.index(usable[-1]) + 1 :]
+            words += "".join(f"; newer, and of no use: {other.id}: {other.problem}" for other in passed[:3])
+            return Line(LATEST, name, PASS, words, "one whose every part is there and whole"), one.id
+        alone = _alone(found["database"], place, now)
+        if alone:
+            return Line(LATEST, "backup of the database", PASS, alone, "one that is whole"), ""
+        said.append(f"{place}: none that can be used")
+    result = FAIL if any("none that" in one for one in said) else COULD_NOT_VERIFY
+    return Line(LATEST, name, result, "; ".join(said), "one whose every part is there and whole"), ""
+
+
+def _alone(found: Sequence[Entry], place: str, now: datetime) -> str:
+    one = next((one for one in reversed(found) if one.good and one.manifest), None)
+    if one is None or one.manifest is None:
+        return ""
+    proven = "proven by a restore" if one.proven_at else "NOT proven by a restore"
+    return f"{one.id} in the {place}, {_age(one.manifest.taken_at, now)}, {proven}"
+
+
+def _age(taken_at: datetime, now: datetime) -> str:
+    return f"taken {format_time(taken_at)}, {(now - taken_at).total_seconds() / 3600:.1f} h ago"
+
+
+def _looked(name: str, playbook: str, runbook: str, look: Callable[[], tuple[str, str, str]]) -> Part:
+    try:
+        return Part(name, playbook, runbook, *look())
+    except LifeboatError as exc:
+        return Part(name, playbook, runbook, "", str(exc))
+
+
+def _sources(config: Config, component: str) -> Optional[Sources]:
+    """What should be there; a repository that is gone must not keep us from looking at what is."""
+    try:
+        return Sources(config, component)
+    except LifeboatError:
+        return None
+
+
+def _database(config: Config) -> tuple[str, str, str]:
+    found = _sources(config, "database")
+    seen = database_plan.assess(config, database_plan.reference_of(found) if found else None)
+    if seen.refused:
+        raise database_plan.refusal(config, seen.refused)
+    return seen.condition, "; ".join(seen.findings) or seen.service, "; ".join(seen.unchecked)
+
+
+def _objects(config: Config) -> tuple[str, str, str]:
+    found = _sources(config, "objects")
+    reference = choose.reference_of(found) if found else None
+    seen = objects_assess.assess(config, reference, log=lambda _: None)
+    if seen.refused:
+        return "", seen.refused, ""
+    return seen.condition, "; ".join(seen.findings) or seen.service, "; ".join(seen.unchecked)
+
+
+def _application(config: Config) -> tuple[str, str, str]:
+    """Whether the services that need the data run. Why they do not is for the recovery's own plan to find out."""
+    stack = runtime.connect(config)
+    names = list(config.application.writers) or stack.dependants(config.database.service)
+    states = {name: stack.state(name) for name in names}
+    ill = [f"{name} is {state.describe()}" for name, state in states.items() if not state.well]
+    if ill:
+        return recovery_state.DOWN, "; ".join(ill), ""
+    unchecked = "" if states else "no service is named in lifeboat_application.writers"
+    return HEALTHY, ", ".join(f"{name} {state.describe()}" for name, state in states.items()), unchecked
+
+
+def _frontend(config: Config) -> tuple[str, str, str]:
+    made = frontend_plan.make(config, frontend_assess.token_of(config, ""), log=lambda _: None)
+    return made["condition"], "; ".join(made["findings"]) or made["why"], "; ".join(made["unchecked"])
+
+
+def _runbooks(parts: Sequence[Part], broken: Sequence[Part]) -> Iterator[Line]:
+    read = "read docs/{0}.md (docs/ja/{0}.md) before you type"
+    data = [one for one in parts if one.playbook in _DATA]
+    here = [one for one in parts if one.playbook != "recover_frontend"]
+    if all(one in broken for one in here):
+        words = "all of it is broken. Where the machine itself is lost: " + read.format("runbook-site")
+        yield Line(RUNBOOK, "site", BY_HAND, f"{words}, then lifeboat.dr.recover_site")
+    for one in broken or data:
+        yield Line(RUNBOOK, one.name, BY_HAND, read.format(one.runbook))
+
+
+def _line(one: Part, broken: Sequence[Part], point: str) -> Line:
+    limit = "healthy"
+    if not one.condition:
+        return Line(RECOVER, one.name, COULD_NOT_VERIFY, one.words, limit)
+    if one.condition != HEALTHY:
+        # Two of them recovered to two instants would not fit one another.
+        both = sum(part.playbook in _DATA for part in broken) > 1
+        same = f" -e recovery_point={point}" if point and both and one.playbook in _DATA else ""
+        command = f"ansible-playbook -i <inventory> lifeboat.dr.{one.playbook} -e target=<host>{same}"
+        words = f"{one.condition}: {one.words}; run: {command}, read its plan, then add -e confirm=<host>"
+        return Line(RECOVER, one.name, FAIL, words, limit)
+    if one.unchecked:
+        return Line(RECOVER, one.name, COULD_NOT_VERIFY, f"{one.words}; not checked: {one.unchecked}", limit)
+    return Line(RECOVER, one.name, PASS, f"nothing to recover: {one.words}", limit)
+
+
+def _endpoints(config: Config) -> Iterator[Line]:
+    if not config.application.checks:
+        yield Line(VERIFY, "endpoints", COULD_NOT_VERIFY, "none is named in lifeboat_application.checks")
+    for one in config.application.checks:
+        check = answer.endpoint(one, time.monotonic())
+        yield Line(VERIFY, check.name, check.result, check.detail, f"status {one.status}")
+
+
+def _after(config: Config, now: datetime) -> Iterator[Line]:
+    try:
+        recent = [
+            one.id
+            for one in store.everything(config)
+            if one.record.get("kind") == "recovery" and str(one.record.get("recorded_at")) >= format_time(now - _RECENT)
+        ]
+        words = (
+            f"the recoveries of the last 7 days: {', '.join(recent)}" if recent else "no recovery in the last 7 days"
+        )
+    except LifeboatError as exc:
+        words = f"the evidence cannot be read: {exc.cause}"
+    yield Line(AFTER, "evidence", BY_HAND, f"keep it with the report of the incident; {words}")
+    yield Line(
+        AFTER, "cause", BY_HAND, "what broke, since when, how it was noticed; what is in quarantine is the witness"
+    )
+    yield Line(AFTER, "prevention", BY_HAND, "what is changed, by whom, until when; what the runbook lacked")

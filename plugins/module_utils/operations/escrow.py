@@ -1,0 +1,240 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Prove that what is kept elsewhere opens the vault: the age identity and the vault's credentials, and nothing else.
+
+It reads the vault alone and asks nothing of the protected host, so that it says what there would be if that host were
+gone. Its success is written beside the recovery points: `lifeboat status` tells how long ago that was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any, Callable
+
+from ..base import filesystem
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
+from ..base.clock import format_time, parse_time
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UnverifiedError, UsageError
+from ..base.version import VERSION
+from ..configuration import parts
+from ..configuration import proof as configuration_proof
+from ..configuration import restore as configuration_restore
+from ..configuration.restore import SECRET_LIST, SECRETS
+from ..objects import proof as objects_proof
+from ..repository import copies, points, repositories
+from ..repository.base import Repository
+from ..repository.catalog import Entry
+from ..repository.manifest import Manifest, parse
+from ..repository.points import Point
+from ..settings.config import Config
+from ..tools import age as tools_age
+from ..tools import tar
+from .verify import Result
+
+Log = Callable[[str], None]
+SCHEMA = "lifeboat.dr/escrow"
+LEVEL = "escrow"
+
+
+def store(config: Config) -> Repository:
+    """What is left when the host is gone: the vault's copies, or the repository itself where that is a bucket."""
+    found = copies.vault(config)
+    if found is not None:
+        return found
+    if config.repository.get("type") == "s3":
+        return repositories.from_settings(config.repository, config.secrets)
+    raise UsageError(
+        "prove the escrow", config.stack, "there is no vault: nothing survives the host",
+        "Set lifeboat_vault.repository_bucket and deploy, or name the vault (--bucket, --endpoint-url).",
+    )  # fmt: skip
+
+
+def prove(config: Config, identity: str, *, point: str = "latest", record: bool = True, log: Log) -> Result:
+    """Open a recovery point in the vault with what is given alone. A failed check is no error.
+
+    Raises UsageError where the identity cannot be one at all, or there is no vault to look into.
+    """
+    tools_age.check_identity(identity)
+    started = datetime.now(timezone.utc)
+    vault = store(config)
+    found: list[Check] = []
+    name, chosen = point, None
+    try:
+        chosen = _choose(config, vault, point, found)
+        name = chosen.id
+        for component, part in chosen.parts.items():
+            log(f"{name}: reading {part.id} in the vault")
+            found += _guarded(component, _component(config, vault, component, part.id, identity, log))
+        if "config" not in chosen.parts:
+            found.append(
+                Check("config", FAIL, "the recovery point has no config backup: nothing says how to run the stack")
+            )
+    except _Stop:
+        pass
+    result = Result(name, LEVEL, tuple(found), started, datetime.now(timezone.utc))
+    log(f"{name}: {result.verdict}")
+    if record and chosen is not None and result.verdict == PASS:
+        _record(config, vault, chosen, identity, result.finished_at, log)
+    return result
+
+
+class _Stop(Exception):
+    """There is nothing to look at; the last check says why."""
+
+
+def _choose(config: Config, vault: Repository, point: str, found: list[Check]) -> Point:
+    try:
+        vault.check(writable=False)
+        there = points.backups(vault, config.stack)
+        tied = points.entries(vault, config.stack, there)
+        found.append(
+            Check(
+                "vault credentials",
+                PASS,
+                f"they read {copies.place(config) if config.vault.repository_bucket else config.repository['bucket']}",
+            )
+        )
+    except LifeboatError as exc:
+        refused = isinstance(exc, (UsageError, NotFoundError)) and "boto3" not in exc.cause
+        found.append(Check("vault credentials", FAIL if refused else COULD_NOT_VERIFY, str(exc)))
+        raise _Stop from exc
+    try:
+        one, passed = points.choose(tied, config.stack, identity=point)
+    except LifeboatError as exc:
+        found.append(Check("recovery point", FAIL, exc.cause))
+        raise _Stop from exc
+    assert one.point is not None
+    age = (datetime.now(timezone.utc) - one.point.taken_at).total_seconds() / 3600
+    words = f"{one.id}, {age:.1f} h old, consistency {one.point.consistency}"
+    if passed:
+        newer = "; ".join(f"{entry.id}: {entry.problem}" for entry in passed[:3])
+        found.append(Check("recovery point", FAIL, f"{words}; newer ones cannot be used: {newer}"))
+    else:
+        found.append(Check("recovery point", PASS, words))
+    return one.point
+
+
+def _guarded(component: str, checks: Iterator[Check]) -> Iterator[Check]:
+    """A component that cannot be looked at stops no other one from being looked at."""
+    try:
+        yield from checks
+    except UnverifiedError as exc:
+        yield Check(component, COULD_NOT_VERIFY, str(exc))
+    except (IntegrityError, NotFoundError, UsageError) as exc:
+        yield Check(component, FAIL, str(exc))
+    except LifeboatError as exc:  # the network, a server that is busy
+        yield Check(component, COULD_NOT_VERIFY, str(exc))
+
+
+def _component(config: Config, vault: Repository, component: str, identity: str, key: str, log: Log) -> Iterator[Check]:
+    manifest = parse(vault.manifest(component, identity), component=component, expected_id=identity)
+    yield _bytes(vault, manifest)
+    if component == "config":
+        yield from _config(vault, manifest, key)
+    elif component == "objects":
+        if not config.vault.objects_bucket:
+            yield Check("objects: mirror", COULD_NOT_VERIFY, "its bucket is not named: --objects-bucket, or in the kit")
+            return
+        for check in objects_proof.levels(config, vault, manifest, "archive", 0, log):
+            yield Check(f"objects: {check.name}", check.result, check.detail)
+
+
+def _bytes(vault: Repository, manifest: Manifest) -> Check:
+    """Every artefact, read from the vault to its end and hashed; nothing is written to this machine's disk."""
+    files = vault.files(manifest.component, manifest.id)
+    wrong = [f"{name} does not belong to it" for name in files if name not in {one.name for one in manifest.artefacts}]
+    for one in manifest.artefacts:
+        if one.name not in files:
+            wrong.append(f"{one.name} is missing")
+            continue
+        digest, size = hashlib.sha256(), 0
+        with vault.open(manifest.component, manifest.id, one.name) as stream:
+            while data := stream.read(filesystem.CHUNK):
+                digest.update(data)
+                size += len(data)
+        if (size, digest.hexdigest()) != (one.size, one.sha256):
+            wrong.append(f"{one.name} is not what was written")
+    words = f"{manifest.id}, {len(manifest.artefacts)} artefacts, {manifest.size} bytes"
+    return compared(f"{manifest.component}: checksums in the vault", wrong, words)
+
+
+def _config(vault: Repository, manifest: Manifest, key: str) -> Iterator[Check]:
+    for part in parts.of(manifest).values():
+        if part.backup != manifest.id:
+            held = configuration_proof.held_elsewhere(vault, part)
+            yield Check(f"config: {held.name}", held.result, held.detail)
+    left = list(manifest.details.get("left_out") or ())
+    if left:
+        yield Check(
+            "config: secrets", FAIL, f"{len(left)} were left out when there was no recipient: {', '.join(left[:3])}"
+        )
+        return
+    if SECRETS not in {one.name for one in manifest.artefacts}:
+        yield Check("config: secrets", COULD_NOT_VERIFY, "nothing is sealed in it, so that the key opened nothing")
+        return
+    opened = configuration_restore.open_secrets(vault, manifest, key)
+    read = tar.read(io.BytesIO(opened.data), f"{manifest.id}/{SECRETS}")
+    wanted, open_list = opened.entries, configuration_restore.listing(vault, manifest.id)
+    differ = tar.differences(read, wanted, SECRETS)
+    differ += [f"{SECRET_LIST} and files.json differ on {path!r}" for path in wanted if path not in open_list]
+    files = sum(entry.type == tar.FILE for entry in wanted.values())
+    yield compared("config: secrets", differ, f"the key opens all of it: {files} secret files, as listed")
+
+
+def _record(config: Config, vault: Repository, point: Point, identity: str, at: datetime, log: Log) -> None:
+    part = point.parts["config"]
+    manifest = configuration_restore.read_manifest(vault, part.id)
+    body = {
+        "schema": SCHEMA,
+        "version": [1, 0],
+        "stack": config.stack,
+        "point": point.id,
+        "backup": part.id,
+        "seal": part.seal,
+        "recipients": list(manifest.details.get("recipients") or ()),
+        "opened_by": tools_age.recipients_of(identity),
+        "at": format_time(at),
+        "tool": f"lifeboat {VERSION}",
+    }
+    try:
+        vault.write_escrow(config.stack, (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode())
+        log(f"{point.id}: put on record in the vault")
+    except LifeboatError as exc:
+        log(f"not put on record, so that `lifeboat status` will not know of it: {exc.cause}")
+
+
+def checks(config: Config, found: Sequence[Entry], now: datetime) -> list[Check]:
+    """When the escrow was last proved; nothing where no recipient is configured, as there is nothing to open then."""
+    if not config.config.recipients:
+        return []
+    name, ask = "escrow", "prove it: lifeboat escrow, with the key from where it is kept"
+    try:
+        raw = store(config).read_escrow(config.stack)
+    except LifeboatError as exc:
+        return [Check(name, COULD_NOT_VERIFY, exc.cause)]
+    body = _read(raw, config.stack)
+    if not body:
+        return [Check(name, COULD_NOT_VERIFY, f"nobody has shown that the escrowed key opens a backup; {ask}")]
+    if sorted(body["recipients"]) != sorted(config.config.recipients):
+        return [Check(name, COULD_NOT_VERIFY, f"last proved for other recipients than are configured; {ask}")]
+    days = (now - parse_time(body["at"])).total_seconds() / 86400
+    limit = config.alarms.escrow_age_days
+    words = f"the key opened {body['point']} {days:.1f} days ago, limit {limit} days"
+    return [Check(name, PASS, words) if days <= limit else Check(name, FAIL, f"{words}; {ask}")]
+
+
+def _read(raw: Any, stack: str) -> Mapping[str, Any]:
+    """The record as _record() writes it; anything else is none."""
+    with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError, UsageError):
+        body = json.loads(raw or b"{}")
+        known = body["schema"] == SCHEMA and body["version"][0] == 1 and body["stack"] == stack
+        if known and parse_time(str(body["at"])) and isinstance(body["recipients"], list) and body["point"]:
+            return dict(body)
+    return {}

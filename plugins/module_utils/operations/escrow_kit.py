@@ -1,0 +1,144 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The escrow kit: what to know besides the keys, to open the vault from any machine. There is no secret in it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import stat
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..base.errors import UsageError
+from ..settings.config import Config, from_mapping
+
+_VAULT = ("endpoint_url", "region", "ca_bundle", "objects_bucket", "repository_bucket", "prefix")
+_ENVIRONMENT = {
+    "vault_access_key": ("LIFEBOAT_VAULT_ACCESS_KEY", "AWS_ACCESS_KEY_ID"),
+    "vault_secret_key": ("LIFEBOAT_VAULT_SECRET_KEY", "AWS_SECRET_ACCESS_KEY"),
+}
+_READ = "read the escrow kit"
+
+
+def kit(config: Config) -> dict[str, Any]:
+    """What of a stack's configuration is needed to look into its vault."""
+    one = config.vault
+    found: dict[str, Any] = {"stack": config.stack, "vault": {name: getattr(one, name) for name in _VAULT}}
+    found["vault"]["prefix"] = one.prefix or config.stack
+    if config.repository.get("type") == "s3" or config.repository.get("folders"):
+        found["repository"] = {key: value for key, value in config.repository.items() if key != "staging_root"}
+    return found
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What `lifeboat escrow` takes where there is no configuration: a kit, single settings, where the keys are."""
+    parser.add_argument("point", nargs="?", default="latest", help="the recovery point (default: the newest)")
+    parser.add_argument("--identity", default="", metavar="FILE", help="the age identity; - reads it from stdin")
+    parser.add_argument(
+        "--credentials", default="", metavar="FILE",
+        help="JSON of mode 0600 with vault_access_key and vault_secret_key (default: the environment, "
+        "LIFEBOAT_VAULT_ACCESS_KEY and LIFEBOAT_VAULT_SECRET_KEY)",
+    )  # fmt: skip
+    parser.add_argument("--kit", default="", metavar="FILE", help="what `lifeboat escrow --print-kit` wrote")
+    parser.add_argument(
+        "--print-kit", action="store_true", help="print the kit of this host's stack; no secret is in it"
+    )
+    parser.add_argument("--endpoint-url", default="", help="of the vault")
+    parser.add_argument("--region", default="", help="of the vault")
+    parser.add_argument("--ca-bundle", default="", help="the CA of the vault's certificate")
+    parser.add_argument("--bucket", default="", help="with the copies of the repository")
+    parser.add_argument("--prefix", default="", help="below which they lie (default: the stack's name)")
+    parser.add_argument("--objects-bucket", default="", help="with the mirror of the stack's bucket")
+    parser.add_argument("--no-record", action="store_true", help="write nothing into the vault")
+
+
+def given(arguments: argparse.Namespace) -> bool:
+    """Is the vault named here? Else this host's own configuration names it."""
+    return bool(arguments.kit or arguments.bucket)
+
+
+def configured(arguments: argparse.Namespace) -> Config:
+    """A configuration for the vault alone, out of the kit and the options."""
+    body: dict[str, Any] = _json(arguments.kit) if arguments.kit else {}
+    vault = {**(body.get("vault") or {})}
+    pairs = (
+        ("endpoint_url", arguments.endpoint_url), ("region", arguments.region), ("ca_bundle", arguments.ca_bundle),
+        ("repository_bucket", arguments.bucket), ("prefix", arguments.prefix),
+        ("objects_bucket", arguments.objects_bucket),
+    )  # fmt: skip
+    vault.update({name: value for name, value in pairs if value})
+    stack = arguments.stack or body.get("stack") or ""
+    if not stack:
+        raise UsageError(_READ, arguments.kit or "options", "the stack is not named", "Name it with --stack.")
+    more = {"repository": body["repository"]} if body.get("repository") else {}
+    # The runtime is not used: nothing of the stack runs here.
+    settings = {"stack": stack, "vault": vault, "runtime": {"type": "host"}, **more}
+    keys = credentials(arguments.credentials)
+    mine = {"s3_access_key": keys["vault_access_key"], "s3_secret_key": keys["vault_secret_key"]}
+    return from_mapping(settings, {**mine, **keys}, arguments.kit or "options")
+
+
+def credentials(path: str) -> dict[str, str]:
+    """The vault's keys, from a file that nobody else may read, or from the environment."""
+    attempted = "read the vault's credentials"
+    if path:
+        _refuse_open(Path(path), attempted)
+        body = _json(path)
+        found = {name: str(body.get(name) or "") for name in _ENVIRONMENT}
+    else:
+        found = {
+            name: next((os.environ[one] for one in names if os.environ.get(one)), "")
+            for name, names in _ENVIRONMENT.items()
+        }
+    lacking = [name for name, value in found.items() if not value]
+    if lacking:
+        raise UsageError(
+            attempted, path or "environment", f"there is no {' and no '.join(lacking)}",
+            "Set LIFEBOAT_VAULT_ACCESS_KEY and LIFEBOAT_VAULT_SECRET_KEY, or name a file with --credentials.",
+        )  # fmt: skip
+    return found
+
+
+def identity(path: str) -> str:
+    """The age identity as text. `-`: from standard input, which is not echoed only where it comes from a file."""
+    attempted = "read the identity"
+    if not path:
+        raise UsageError(
+            attempted, "options", "none is given", "Name its file with --identity, or - for standard input."
+        )
+    try:
+        if path == "-":
+            return sys.stdin.read()
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else "it is not text"
+        raise UsageError(attempted, path, why or str(exc), "Name the file that age-keygen wrote.") from exc
+
+
+def _refuse_open(path: Path, attempted: str) -> None:
+    try:
+        mode = path.stat().st_mode
+    except OSError as exc:
+        raise UsageError(attempted, str(path), exc.strerror or str(exc), "Name the file with --credentials.") from exc
+    if stat.S_IMODE(mode) & 0o077:
+        raise UsageError(
+            attempted, str(path), f"others may read it (mode {stat.S_IMODE(mode):04o})", f"chmod 600 {path}"
+        )
+
+
+def _json(path: str) -> dict[str, Any]:
+    try:
+        body = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise UsageError(_READ, path, exc.strerror or str(exc), "Name the file with --kit.") from exc
+    except ValueError as exc:  # not shown: there may be a key in it
+        raise UsageError(_READ, path, "it is no JSON", "Write it with: lifeboat escrow --print-kit") from exc
+    if not isinstance(body, Mapping):
+        raise UsageError(_READ, path, "it is no JSON object", "Write it with: lifeboat escrow --print-kit")
+    return dict(body)

@@ -1,0 +1,220 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Apply retention: one plan over recovery points and backups, carried out in the repository and in the vault.
+
+The plan is made of all that either side has. A side deletes what that plan deletes and what a plan of its own backups
+alone would delete too: one that lacks the newest ones (its copies fail) keeps its older ones, as when backups fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Callable
+
+from ..base import lock
+from ..base.errors import LifeboatError
+from ..base.text import human
+from ..mirror import prune as mirror_prune
+from ..mirror.listing import Point
+from ..mirror.prune import Pruned
+from ..recovery.state import RECOVERING_OBJECTS
+from ..repository import catalog, copies, points, repositories, retention
+from ..repository.base import Repository
+from ..repository.catalog import Entry
+from ..repository.manifest import component_of
+from ..repository.points import PointEntry
+from ..repository.retention import Plan
+from ..settings.config import Config
+
+Log = Callable[[str], None]
+LEFTOVER_AGE = timedelta(hours=24)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two places, and what is there."""
+
+    name: str
+    repo: Repository
+    backups: Mapping[str, Sequence[Entry]]
+    points: Sequence[PointEntry]
+
+    @property
+    def ids(self) -> set[str]:
+        found = {one.id for some in self.backups.values() for one in some}
+        return found | {one.id for one in self.points}
+
+
+def policy(config: Config) -> retention.Policy:
+    return retention.Policy.from_mapping({"timezone": config.timezone, **config.retention})
+
+
+def prune(config: Config, *, now: datetime, dry_run: bool, log: Log) -> dict[str, Any]:
+    """Delete what the plan deletes. The caller holds the stack's lock. A vault that fails does not stop the repository.
+
+    Returns {keep, delete, swept, locked, versions, failed}. locked: what a store keeps although it was deleted, and
+    why. versions: {deleted, bytes, waits} of the mirror's old ones. failed: what of the vault could not be done, which
+    copies.problem() turns into an error.
+    """
+    rules = policy(config)
+    repo = repositories.from_settings(config.repository, config.secrets)
+    repo.check(writable=False)  # a full disk is what pruning is for
+    sides, failed = [_side("repository", config, repo)], []
+    try:
+        store = copies.vault(config)
+        if store is not None:
+            store.check(writable=False)
+            sides.append(_side("vault", config, store))
+    except LifeboatError as exc:
+        failed.append(f"{copies.place(config)}: {exc}")
+    whole, own = plans(sides, rules, now)
+    deleted: set[str] = set()
+    swept: list[str] = []
+    locked: list[str] = []
+    left: dict[str, list[Point]] = {}  # every objects backup that stays, wherever it is
+    # A verification that is under way reads artefacts for as long as it takes: do not pull them from under it.
+    with contextlib.nullcontext() if dry_run else lock.held(f"{config.stack}.verify", "prune"):
+        for side, plan in zip(sides, own):
+            doomed = [one for one in whole.delete if one in side.ids and one not in plan.keep]
+            for entry in side.backups.get("objects", ()):
+                if entry.id not in doomed:
+                    places = left.setdefault(entry.id, [])
+                    places += [Point(side.repo, entry.manifest)] if entry.manifest else []
+            try:
+                for identity in doomed:
+                    log(f"{'would delete' if dry_run else 'deleting'} {identity}" + _in(side))
+                    if not dry_run:
+                        locked += _delete(side.repo, identity)
+                    deleted.add(identity)
+                swept += side.repo.sweep(older_than=LEFTOVER_AGE, now=now, dry_run=dry_run)
+            except LifeboatError as exc:
+                if side is sides[0]:
+                    raise
+                failed.append(str(exc))
+        old, waits = _old_versions(config, left, now, dry_run, failed, log)
+    locked += old.kept
+    for line in locked:
+        log(f"kept by the store: {line}")
+    keep = {one: reasons for one, reasons in whole.keep.items() if one not in deleted}
+    for side, plan in zip(sides, own):
+        for one, reasons in plan.keep.items():
+            if one not in keep and one not in deleted:
+                keep[one] = [f"{reason} (of what the {side.name} has)" for reason in reasons]
+    return {
+        "keep": keep,
+        "delete": [one for one in whole.delete if one in deleted],
+        "swept": sorted(set(swept)),
+        "locked": locked,
+        "versions": {"deleted": old.versions, "bytes": old.bytes, "waits": waits},
+        "failed": failed,
+    }
+
+
+def _old_versions(
+    config: Config,
+    left: Mapping[str, Sequence[Point]],
+    now: datetime,
+    dry_run: bool,
+    failed: list[str],
+    log: Log,
+) -> tuple[Pruned, str]:
+    """Old versions in the mirror; and why they have to wait, where they do. What is not known to be free stays."""
+    if not (config.objects.bucket and config.vault.objects_bucket):
+        return Pruned(), ""
+    waits, kept = "", []
+    if failed:
+        waits = "it is not known what the vault's backups need"
+    elif (config.state / RECOVERING_OBJECTS).exists():
+        waits = "a recovery of the bucket has begun and not ended"
+    for identity, places in left.items() if not waits else ():
+        problems = []
+        for one in places:
+            try:
+                problem = one.problem()
+            except LifeboatError as exc:
+                problem = exc.cause
+            if not problem:
+                kept.append(one)
+                break
+            problems.append(problem)
+        else:
+            waits = f"what {identity} needs is not known: {'; '.join(problems) or 'its manifest cannot be read'}"
+            break
+    newest = max((one.manifest.finished_at for one in kept if one.manifest.finished_at <= now), default=None)
+    if waits or newest is None:
+        if waits:
+            log(f"old versions in the mirror were not looked at: {waits}")
+        return Pruned(), waits
+    try:
+        old = mirror_prune.prune(config, kept, newest, dry_run=dry_run)
+    except LifeboatError as exc:
+        failed.append(str(exc))
+        return Pruned(), exc.cause
+    if old.versions:
+        log(f"{'would delete' if dry_run else 'deleted'} {old.versions} old versions in the mirror, {human(old.bytes)}")
+    return old, ""
+
+
+def told(result: Mapping[str, Any], word: str) -> list[str]:
+    """What became of the mirror's old versions and of what a store keeps, for a terminal."""
+    old = result["versions"]
+    lines = [f"{word}  {old['deleted']} old versions in the mirror, {human(old['bytes'])}"] if old["deleted"] else []
+    lines += [f"old versions in the mirror were not looked at: {old['waits']}"] if old["waits"] else []
+    return lines + [f"kept by the store  {line}" for line in result["locked"]]
+
+
+def plans(sides: Sequence[Side], rules: retention.Policy, now: datetime) -> tuple[Plan, list[Plan]]:
+    """The plan of all that any side has, and each side's own. What is good on one side is good."""
+    own = [_plan(side.points, side.backups, rules, now) for side in sides]
+    if len(sides) == 1:
+        return own[0], own
+    components = {component: None for side in sides for component in side.backups}
+    backups = {
+        component: _merged([side.backups.get(component, ()) for side in sides], _better_backup)
+        for component in components
+    }
+    tied = _merged([side.points for side in sides], _better_point)
+    return _plan(tied, backups, rules, now), own
+
+
+def _plan(
+    tied: Sequence[PointEntry], backups: Mapping[str, Sequence[Entry]], rules: retention.Policy, now: datetime
+) -> Plan:
+    plain = [catalog.for_retention(some) for some in backups.values()]
+    return retention.plan_all(points.for_retention(tied), plain, rules, now)
+
+
+def _merged(sides: Sequence[Sequence[Any]], better: Callable[[Any, Any], Any]) -> list[Any]:
+    found: dict[str, Any] = {}
+    for some in sides:
+        for one in some:
+            found[one.id] = better(found[one.id], one) if one.id in found else one
+    return [found[identity] for identity in sorted(found)]
+
+
+def _better_backup(one: Entry, other: Entry) -> Entry:
+    return max(one, other, key=lambda entry: (entry.good, entry.proven_at is not None, entry.manifest is not None))
+
+
+def _better_point(one: PointEntry, other: PointEntry) -> PointEntry:
+    return max(one, other, key=lambda entry: (entry.good, entry.proven_at is not None, entry.point is not None))
+
+
+def _side(name: str, config: Config, repo: Repository) -> Side:
+    backups = points.backups(repo, config.stack)
+    return Side(name, repo, backups, points.entries(repo, config.stack, backups))
+
+
+def _in(side: Side) -> str:
+    return "" if side.name == "repository" else f" in the {side.name}"
+
+
+def _delete(repo: Repository, identity: str) -> Sequence[str]:
+    if points.is_id(identity):
+        return repo.delete_point(identity)
+    return repo.delete(component_of(identity), identity)

@@ -1,0 +1,147 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Do the scheduled runs happen? The cron file, cron itself, the command that it calls, and how its last runs ended."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from ..base import pipeline
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
+from ..base.pipeline import Command
+from ..base.version import VERSION
+from ..settings.config import Config
+
+CRON = Path("/etc/cron.d")
+LOGS = Path("/var/log/lifeboat")
+USUAL_PATH = "/usr/bin:/bin"  # cron's own, where the file names none
+MONTH = timedelta(days=31)
+_LARGEST = 32 << 20
+_JOB = re.compile(r"(?P<when>@\w+|(?:[\d*/,\-A-Za-z]+\s+){4}[\d*/,\-A-Za-z]+)\s+(?P<user>\S+)\s+(?P<command>\S.*)")
+_LINE = re.compile(
+    r"(?P<at>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}) \S+\[(?P<pid>\d+)\] (?P<level>[A-Z]+) (?P<text>.*)"
+)
+# What a backup, a verification or a pruning says; `lifeboat status` and its like are no scheduled work.
+_WORK = re.compile(r"(backup|verify|prune)( failed| interrupted|:)|(db|objects|config)_backup_\d{8}_\d{6}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process of the log that did scheduled work, and what it failed of."""
+
+    at: datetime
+    problem: str = ""
+
+
+def checks(config: Config, now: datetime) -> list[Check]:
+    text, found = _file(config)
+    return [found, _daemon(), _agent(text), _runs(config, now)]
+
+
+def wanted(config: Config) -> dict[str, str]:
+    """What has to be scheduled: its name, and the words that its command has."""
+    components = ["database", *(["objects"] if config.objects.bucket else [])]
+    components += ["config"] if config.config.enabled else []
+    return {**{f"backup {one}": rf"backup(?: {one})?" for one in components}, "verify": "verify"}
+
+
+def _file(config: Config) -> tuple[str, Check]:
+    path = CRON / f"lifeboat-{config.stack.replace('.', '_')}"
+    name, ask = "schedule", "run lifeboat.dr.deploy"
+    try:
+        facts, text = path.stat(), path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return "", Check(name, FAIL, f"there is no {path}; {ask}")
+    except OSError as exc:
+        return "", Check(name, COULD_NOT_VERIFY, f"{path}: {exc.strerror or exc}")
+    if facts.st_uid != 0 or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or not stat.S_ISREG(facts.st_mode):
+        # cron(8): such a file is not read
+        return text, Check(name, FAIL, f"{path} is not root's alone to write, so that cron does not read it; {ask}")
+    jobs = [one for line in text.splitlines() if (one := _JOB.fullmatch(line.strip()))]
+    commands = [one["command"] for one in jobs if one["user"] == "root"]
+    stack = rf"(?=--).*--stack {re.escape(config.stack)}(?:\s|$)"
+    missing = [
+        what
+        for what, words in wanted(config).items()
+        if not any(re.search(rf"\blifeboat {words} {stack}", one) for one in commands)
+    ]
+    if missing:
+        return text, Check(name, FAIL, f"{path} has no job for {', '.join(missing)}; {ask}")
+    when = ", ".join(f"{what} {_when(jobs, words, stack)}" for what, words in wanted(config).items())
+    return text, Check(name, PASS, f"{path}: {when}")
+
+
+def _when(jobs: list[re.Match[str]], words: str, stack: str) -> str:
+    found = (one["when"] for one in jobs if re.search(rf"\blifeboat {words} {stack}", one["command"]))
+    return " ".join(next(found, "").split())
+
+
+def _daemon() -> Check:
+    status, out, err = pipeline.probe(Command(["systemctl", "is-active", "cron.service", "crond.service"]))
+    if "active" in out.split():
+        return Check("cron", PASS, "the service runs")
+    if status in (124, 126, 127) or not out.strip():
+        return Check("cron", COULD_NOT_VERIFY, err.strip() or "systemd said nothing")
+    return Check("cron", FAIL, "the service does not run; start it: systemctl enable --now cron")
+
+
+def _agent(text: str) -> Check:
+    """The command as cron finds it, which need not be the one that an operator's PATH has."""
+    path = (re.findall(r"^\s*(?:[^#\n]*\s)?PATH\s*=\s*(\S+)", text, re.MULTILINE) or [USUAL_PATH])[0]
+    command = shutil.which("lifeboat", path=path)
+    if command is None:
+        return Check("command", FAIL, f"cron finds no lifeboat in {path}; run lifeboat.dr.deploy")
+    status, out, err = pipeline.probe(Command([command, "--version"]))
+    if status:
+        return Check("command", FAIL, f"{command} ended with {status}: {(err or out).strip()[-200:]}")
+    if out.strip() != f"lifeboat {VERSION}":
+        return Check("command", FAIL, f"{command} is {out.strip()!r}, not lifeboat {VERSION}; run lifeboat.dr.deploy")
+    return Check("command", PASS, f"{command} runs: {out.strip()}")
+
+
+def _runs(config: Config, now: datetime) -> Check:
+    """By what the runs themselves wrote. One that never began wrote nothing: its absence is judged."""
+    name, limit = "last runs", config.alarms.backup_age_hours
+    found = sorted((one for one in runs(config) if now - MONTH <= one.at <= now), key=lambda one: one.at)
+    if not found:
+        return Check(name, COULD_NOT_VERIFY, f"{LOGS / config.stack}.log tells of no run in the last 31 days")
+    failed = [one for one in found if one.problem]
+    age = (now - found[-1].at).total_seconds() / 3600
+    words = f"{len(found)} in 31 days, {len(failed)} failed, the last {age:.1f} h ago"
+    if found[-1].problem:
+        return Check(name, FAIL, f"{words}, and it failed: {found[-1].problem}")
+    words += f"; {failed[-1].at:%Y-%m-%d}: {failed[-1].problem}" if failed else ""
+    return Check(name, PASS if age <= limit else FAIL, f"{words}, limit {limit} h")
+
+
+def runs(config: Config) -> list[Run]:
+    """What the log, and the one before it, tells of processes that backed up, verified or pruned."""
+    found: dict[tuple[str, str], Run] = {}
+    for line in _lines(config):
+        one = _LINE.fullmatch(line)
+        if one is None or not _WORK.search(one["text"]):
+            continue
+        at = datetime.strptime(one["at"], "%Y-%m-%dT%H:%M:%S%z")
+        key = (one["pid"], one["at"][:10])
+        before = found.get(key, Run(at))
+        wrong = one["text"][:200] if one["level"] in ("ERROR", "CRITICAL") else ""
+        found[key] = Run(max(at, before.at), before.problem or pipeline.scrub(wrong))
+    return list(found.values())
+
+
+def _lines(config: Config) -> Iterator[str]:
+    for path in (LOGS / f"{config.stack}.log.1", LOGS / f"{config.stack}.log"):
+        try:
+            with path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - _LARGEST))
+                yield from file.read(_LARGEST).decode("utf-8", "replace").splitlines()
+        except OSError:
+            continue

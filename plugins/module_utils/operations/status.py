@@ -1,0 +1,175 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Is this stack protected? Age of the newest backups and proofs, the vault, failures, space: one verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Optional
+
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
+from ..base.clock import format_time
+from ..base.text import human
+from ..configuration import parts
+from ..objects import reconcile
+from ..repository import base as repository_base
+from ..repository import catalog, copies, points, repositories
+from ..repository.catalog import Entry
+from ..repository.points import PointEntry
+from ..s3 import bucket
+from ..settings.config import Config
+from ..stack import buckets
+from ..vault import endpoints
+from . import escrow
+
+_SHOWN = {"point": 3, "objects": 3, "config": 3, "database": 5}
+
+
+def status(config: Config, *, now: datetime, asked: Optional[datetime] = None) -> dict[str, Any]:
+    """{stack, verdict, checks, points, backups}. Reads manifests, not artefacts; a backup nobody proved never passes.
+
+    Of a stack with a bucket it also asks the two endpoints, and the database where keys_query is set. asked: the time
+    that it is, where `now` is a day to come: what an endpoint said is remembered as of then.
+    """
+    repo = repositories.from_settings(config.repository, config.secrets)
+    repo.check(writable=False)
+    all_ = points.backups(repo, config.stack)
+    tied = points.entries(repo, config.stack, all_)
+    found = all_["database"]
+    checks = [_newest(config, found, now), _proof(config, found, now)]
+    if config.objects.bucket:
+        checks += _objects(config, all_["objects"], now)
+        checks.append(_point(config, tied, now))
+    if config.config.enabled:
+        checks += _config(config, repo, all_["config"], now)
+    bad = [one for some in all_.values() for one in some if not one.good]
+    if bad:
+        checks.append(Check("broken backups", FAIL, "; ".join(f"{one.id}: {one.problem}" for one in bad[:3])))
+    broken = [one for one in tied if not one.good]
+    if broken:
+        checks.append(
+            Check("broken recovery points", FAIL, "; ".join(f"{one.id}: {one.problem}" for one in broken[:3]))
+        )
+    newest = next((one.id for one in reversed(found) if one.good), "")
+    less, _ = catalog.shrunk(found, newest)
+    if less:
+        checks.append(Check("content against earlier backups", FAIL, less))
+    checks.append(_space(repo, [one for some in all_.values() for one in some]))
+    checks += copies.checks(config, all_, tied)
+    if config.config.enabled:
+        checks += escrow.checks(config, all_["config"], now)
+    checks += endpoints.checks(config, now=asked or now)
+    if config.objects.bucket and config.objects.keys_query:
+        checks += reconcile.checked(config, lambda: _reconciled(config))[0]
+    return {
+        "stack": config.stack,
+        "verdict": verdict(checks),
+        "checks": [one.as_dict() for one in checks],
+        "points": points.listing(tied, {}, now),
+        "backups": points.listing([], all_, now),
+    }
+
+
+def newest(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
+    """The last few of each kind, for a terminal."""
+    every = [*found["points"], *found["backups"]]
+    return [one for kind, most in _SHOWN.items() for one in [one for one in every if one["component"] == kind][-most:]]
+
+
+def _newest(config: Config, found: Sequence[Entry], now: datetime, name: str = "newest backup") -> Check:
+    good = [one.manifest for one in found if one.good and one.manifest]
+    if not good:
+        return Check(name, FAIL, "there is no good backup")
+    age = (now - good[-1].taken_at).total_seconds() / 3600
+    limit = config.alarms.backup_age_hours
+    return Check(name, PASS if age <= limit else FAIL, f"{good[-1].id}, {age:.1f} h old, limit {limit} h")
+
+
+def _proof(config: Config, found: Sequence[Entry], now: datetime, name: str = "proof") -> Check:
+    proven = [one for one in found if one.proven_at]
+    if not proven:
+        return Check(name, COULD_NOT_VERIFY, "no backup has been restored to prove it; run: lifeboat verify")
+    last = max(proven, key=lambda one: one.proven_at or now)
+    assert last.proven_at is not None
+    days = (now - last.proven_at).total_seconds() / 86400
+    limit = config.alarms.proof_age_days
+    return Check(name, PASS if days <= limit else FAIL, f"{last.id} restored {days:.1f} days ago, limit {limit} days")
+
+
+def _objects(config: Config, found: Sequence[Entry], now: datetime) -> list[Check]:
+    checks = [_newest(config, found, now, "newest objects backup"), _proof(config, found, now, "objects proof")]
+    last = next((one.manifest for one in reversed(found) if one.good and one.manifest), None)
+    unheld = list(last.details.get("unheld") or ()) if last else []
+    if last and unheld:
+        count = int(last.details.get("unheld_count") or len(unheld))
+        named = ", ".join(repr(one.get("key")) for one in unheld[:3])
+        checks.append(Check("objects in no backup", FAIL, f"the vault could not hold {count}: {named}"))
+    return checks
+
+
+def _config(config: Config, repo: repository_base.Repository, found: Sequence[Entry], now: datetime) -> list[Check]:
+    checks = [_newest(config, found, now, "newest config backup"), _proof(config, found, now, "config proof")]
+    last = next((one.manifest for one in reversed(found) if one.good and one.manifest), None)
+    if last is None:
+        return checks
+    details = last.details
+    left, sealed = list(details.get("left_out") or ()), sorted(details.get("recipients") or ())
+    wanted = sorted(config.config.recipients)
+    if left:
+        words = f"{len(left)} files are in no backup, as there was no recipient: {', '.join(left[:3])}"
+        checks.append(Check("config secrets", FAIL if wanted else COULD_NOT_VERIFY, words))
+    elif sealed != wanted:
+        words = f"{last.id} is sealed for other recipients than are configured; take a new one: lifeboat backup config"
+        checks.append(Check("config secrets", FAIL, words))
+    elif wanted:
+        checks.append(
+            Check("config secrets", PASS, f"{details.get('secrets')} files, sealed for {len(wanted)} recipients")
+        )
+    skipped = [f"{path}: {why}" for path, why in (details.get("skipped") or {}).items()]
+    if skipped:
+        checks.append(Check("config files", FAIL, f"not in the backup: {'; '.join(skipped[:3])}"))
+    elif torn := list(details.get("torn") or ()):
+        checks.append(Check("config files", COULD_NOT_VERIFY, f"changed while they were read: {', '.join(torn[:3])}"))
+    nowhere = parts.images_nowhere(details.get("images") or {})
+    if nowhere and parts.IMAGES not in parts.of(last):
+        words = f"of {', '.join(nowhere)} they are in no backup and, as far as is known, in no registry; "
+        words += "lifeboat_config.images: archive keeps them"
+        checks.append(Check("config images", COULD_NOT_VERIFY, words))
+    wrong = [words for part in parts.of(last).values() if (words := parts.problem(repo, part))]
+    if wrong:
+        checks.append(Check("config parts", FAIL, f"{'; '.join(wrong[:3])}; the next backup makes them anew"))
+    return checks
+
+
+def _point(config: Config, tied: Sequence[PointEntry], now: datetime) -> Check:
+    """A point is as old as its rows."""
+    name, limit = "recovery point", config.alarms.backup_age_hours
+    good = [one.point for one in tied if one.good and one.point]
+    if not good:
+        return Check(name, FAIL, "there is none that can be used; take one: lifeboat backup")
+    age = (now - good[-1].taken_at).total_seconds() / 3600
+    words = f"{good[-1].id}, {age:.1f} h old, limit {limit} h, consistency {good[-1].consistency}"
+    return Check(name, PASS if age <= limit else FAIL, words)
+
+
+def _space(repo: repository_base.Repository, found: Sequence[Entry]) -> Check:
+    free = repo.free_bytes()
+    sizes = [one.manifest.size for one in found if one.manifest]
+    if free is None or not sizes:
+        words = "a repository without a limit" if sizes else "no backup to judge by"
+        return Check("space", PASS if sizes else COULD_NOT_VERIFY, words)
+    enough = free > 3 * max(sizes)
+    words = f"{human(free)} free, the largest backup has {human(max(sizes))}"
+    return Check("space", PASS if enough else FAIL, words)
+
+
+def _reconciled(config: Config) -> reconcile.Report:
+    source = buckets.source(config)
+    live = (
+        {"key": one.key, "size": one.size, "etag": one.etag, "modified": format_time(one.modified)}
+        for one in bucket.objects(source)
+    )
+    return reconcile.database_with(config, live)

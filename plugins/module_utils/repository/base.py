@@ -1,0 +1,272 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where backups live: one interface over a directory or an S3 bucket. Bytes and names, no schema.
+
+    <root>/<folder of the component>/<backup id>/{manifest.json, artefacts..., verification.json, copies.json}
+    <root>/recovery-points/{<id>.json..., escrow-<stack>.json}
+
+The layout is the same on disk and in S3, so a copy of one is the other. A backup is what has a manifest.json, and that
+is written last and removed first: neither a killed backup nor a killed deletion ever looks like a backup.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO, Callable, Optional
+
+from ..base import filesystem
+from ..base.errors import NotFoundError, UsageError
+from ..base.filesystem import explained, plain_name
+
+MANIFEST = "manifest.json"
+VERIFICATION = "verification.json"
+PINNED = "pinned.json"
+COPIES = "copies.json"
+RECORDS = (VERIFICATION, PINNED, COPIES)  # written after publication; not artefacts, so never in files()
+FOLDERS: Mapping[str, str] = {"database": "postgresql", "objects": "objects", "config": "config"}
+POINTS = "recovery-points"
+PARTIAL = ".partial-"
+DELETING = ".deleting-"
+ID = re.compile(r"[a-z][a-z0-9]*_backup_\d{8}_\d{6}")
+_POINT = re.compile(r"\d{8}_\d{6}")
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class Staging:
+    """A private directory (0700) to write a backup's artefacts into; it is gone after the `with` unless published."""
+
+    def __init__(self, path: Path, publish: Callable[[Path, bytes], None]) -> None:
+        self.path = path
+        self.published = False
+        self._publish = publish
+
+    def publish(self, manifest: bytes) -> None:
+        """Make what lies in `path` the backup, whole or not at all. After this `path` may no longer exist."""
+        self._publish(self.path, manifest)
+        self.published = True
+
+
+class Repository(abc.ABC):
+    """Backups by component and id. Every failure is a LifeboatError; ids and names that are not plain are refused."""
+
+    def __init__(self, folders: Mapping[str, str]) -> None:
+        self.folders = {**FOLDERS, **folders}
+        used = [*self.folders.values(), POINTS]
+        for folder in used:
+            if not isinstance(folder, str) or not _FOLDER.fullmatch(folder) or used.count(folder) > 1:
+                raise bad_setting("folders", folder, "each must be one plain name, used once")
+
+    # What the two implementations differ in. `parts` is a path below the root: folder, id, name...
+
+    @abc.abstractmethod
+    def location(self, component: str, id: str) -> str:
+        """Where a backup is, for people: a path or an s3:// address."""
+
+    @abc.abstractmethod
+    def ids(self, component: str) -> list[str]:
+        """Every backup id there is a directory or prefix for, published or not, oldest first."""
+
+    @abc.abstractmethod
+    def published(self, component: str) -> list[str]:
+        """The ids that have a manifest, oldest first."""
+
+    @abc.abstractmethod
+    def stage(self, component: str, id: str) -> contextlib.AbstractContextManager[Staging]:
+        """Begin a backup. Raises UsageError when the id exists, published or not."""
+
+    @abc.abstractmethod
+    def files(self, component: str, id: str) -> dict[str, int]:
+        """Name -> size in bytes of all that is there, expected or not, save the manifest and the records.
+
+        Links and other oddities are listed too, so that a verification sees them; open() refuses to read them.
+        """
+
+    @abc.abstractmethod
+    def local_path(self, component: str, id: str) -> Optional[Path]:
+        """The backup's directory where it can be read in place, else None. Never write into it."""
+
+    @abc.abstractmethod
+    def materialise(self, component: str, id: str) -> contextlib.AbstractContextManager[Path]:
+        """A directory with the backup in it: in place where possible, else fetched and removed afterwards."""
+
+    @abc.abstractmethod
+    def delete(self, component: str, id: str) -> list[str]:
+        """Unpublish, then remove. Interrupted, it leaves no backup, only leftovers for sweep().
+
+        Returns what the store keeps all the same, and why: versions that are locked or not ours to delete.
+        """
+
+    @abc.abstractmethod
+    def sweep(self, older_than: timedelta, now: datetime, dry_run: bool = False) -> list[str]:
+        """Remove what killed runs left behind, if untouched for `older_than`; returns the locations, sorted.
+
+        That is stagings, deletions and uploads never finished, and backups without a manifest.
+        """
+
+    @abc.abstractmethod
+    def check(self, writable: bool = False) -> None:
+        """Raise the error that any use would meet: not there, not permitted, not writable, not reachable."""
+
+    @abc.abstractmethod
+    def free_bytes(self) -> Optional[int]:
+        """Bytes free where stage() writes; None when unknown."""
+
+    @abc.abstractmethod
+    def _open(self, parts: tuple[str, ...]) -> BinaryIO: ...
+
+    @abc.abstractmethod
+    def _write(self, parts: tuple[str, ...], data: bytes) -> None: ...
+
+    @abc.abstractmethod
+    def _names(self, folder: str) -> list[str]: ...
+
+    @abc.abstractmethod
+    def _remove(self, parts: tuple[str, ...]) -> None: ...
+
+    # What they share.
+
+    def open(self, component: str, id: str, name: str) -> BinaryIO:
+        """Read one file as a stream, in bounded memory. Raises NotFoundError; IntegrityError for a link or a device."""
+        return self._open((*self._backup(component, id), *plain_name(name).split("/")))
+
+    def fetch(self, component: str, id: str, directory: Path) -> None:
+        """Copy the artefacts and the manifest into `directory`, made if missing; a file in the way is an error."""
+        names = [*self.files(component, id), MANIFEST]
+        with explained("fetch the backup", f"{self.location(component, id)} to {directory}"):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+        def copy(name: str) -> None:
+            with explained("fetch the backup", f"{self.location(component, id)}: {name}"):
+                target = directory / plain_name(name)
+                target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with self.open(component, id, name) as source, filesystem.create(target) as sink:
+                    shutil.copyfileobj(source, sink, filesystem.CHUNK)
+
+        filesystem.parallel(copy, names)
+
+    def manifest(self, component: str, id: str) -> bytes:
+        """The manifest's bytes. Raises NotFoundError when there is none: then it is not a backup."""
+        data = self._read((*self._backup(component, id), MANIFEST))
+        if data is None:
+            raise NotFoundError(
+                "read the manifest", self.location(component, id), "there is no such backup",
+                "`lifeboat list` shows those there are.",
+            )  # fmt: skip
+        return data
+
+    def read_record(self, component: str, id: str, name: str) -> Optional[bytes]:
+        """One of RECORDS, or None when it was never written."""
+        return self._read((*self._backup(component, id), _record(name)))
+
+    def write_record(self, component: str, id: str, name: str, data: bytes) -> None:
+        """Write one of RECORDS beside the manifest, atomically, over an older one."""
+        _record(name)
+        self.manifest(component, id)
+        self._write((*self._backup(component, id), name), data)
+
+    def remove_record(self, component: str, id: str, name: str) -> None:
+        """Remove one of RECORDS; nothing happens when it is not there."""
+        self._remove((*self._backup(component, id), _record(name)))
+
+    def points(self) -> list[str]:
+        """The ids of the recovery points, oldest first."""
+        names = (name[: -len(".json")] for name in self._names(POINTS) if name.endswith(".json"))
+        return sorted(name for name in names if _POINT.fullmatch(name))
+
+    def read_point(self, id: str) -> bytes:
+        data = self._read(_point(id))
+        if data is None:
+            raise NotFoundError("read the recovery point", id, "there is none of that name", "Choose another.")
+        return data
+
+    def write_point(self, id: str, data: bytes) -> None:
+        """Write a recovery point, once: what it ties together never changes."""
+        if self._read(_point(id)) is not None:
+            raise UsageError("write the recovery point", id, "it exists already", "Take a new one a second later.")
+        self._write(_point(id), data)
+
+    def delete_point(self, id: str) -> list[str]:
+        """Returns what the store keeps all the same, as delete() does."""
+        self._remove(_point(id))
+        return []
+
+    def read_escrow(self, stack: str) -> Optional[bytes]:
+        """When the escrowed key last opened a recovery point of the stack; None where it never did."""
+        return self._read(_escrow(stack))
+
+    def write_escrow(self, stack: str, data: bytes) -> None:
+        """Beside the points, not beside what it opened: it must outlive that."""
+        self._write(_escrow(stack), data)
+
+    def _read(self, parts: tuple[str, ...]) -> Optional[bytes]:
+        try:
+            stream = self._open(parts)
+        except NotFoundError:
+            return None
+        with stream, explained("read", "/".join(parts)):
+            return stream.read()
+
+    def _folder(self, component: str) -> str:
+        if component not in self.folders:
+            raise UsageError(
+                "find the component's folder", component, "there is no such component",
+                f"Use one of {', '.join(self.folders)}.",
+            )  # fmt: skip
+        return self.folders[component]
+
+    def _backup(self, component: str, id: str) -> tuple[str, str]:
+        if not ID.fullmatch(id):
+            raise UsageError(
+                "find the backup", repr(id), "that is not a backup id", "Write it like db_backup_20261124_020000."
+            )
+        return self._folder(component), id
+
+
+def exists(location: str) -> UsageError:
+    return UsageError("publish the backup", location, "a backup of that id exists", "Take a new one a second later.")
+
+
+def refuse_reserved(directory: Path) -> None:
+    """The repository's own names are not for artefacts."""
+    for name in (MANIFEST, *RECORDS):
+        if os.path.lexists(directory / name):
+            raise UsageError("publish the backup", name, "that name is the repository's own", "Rename the artefact.")
+
+
+def leftovers(folder: Path) -> Iterator[Path]:
+    """What killed runs may have left directly in `folder`."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        unfinished = ID.fullmatch(path.name) and not path.is_symlink() and not os.path.lexists(path / MANIFEST)
+        if path.name.startswith((PARTIAL, DELETING)) or unfinished:
+            yield path
+
+
+def _record(name: str) -> str:
+    if name not in RECORDS:
+        raise UsageError("use the record", repr(name), f"a record is one of {', '.join(RECORDS)}", "Use one of them.")
+    return name
+
+
+def _point(id: str) -> tuple[str, str]:
+    if not _POINT.fullmatch(id):
+        raise UsageError("find the recovery point", repr(id), "that is not its id", "Write it like 20261124_033000.")
+    return POINTS, f"{id}.json"
+
+
+def _escrow(stack: str) -> tuple[str, str]:
+    return POINTS, f"escrow-{plain_name(stack)}.json"
+
+
+def bad_setting(name: str, value: object, cause: str) -> UsageError:
+    return UsageError(
+        "open the repository", f"{name}: {value!r}", cause, "Correct the repository's settings and deploy again."
+    )

@@ -1,0 +1,213 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a repository holds, read once: backups with their manifests, what was proved of each, and which to use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Optional
+
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS
+from ..base.clock import format_time, parse_time
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
+from ..settings.config import LEVELS
+from . import retention
+from .base import Repository
+from .manifest import ID, Manifest, backup_id, parse
+
+RECORD = "verification.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One published backup. `problem`: why it cannot be used, empty when it can. `proof`: what verifications left.
+
+    `place`: `repository`, or `vault` where this is the copy there.
+    """
+
+    id: str
+    manifest: Optional[Manifest] = None
+    problem: str = ""
+    proof: Mapping[str, Any] = field(default_factory=dict)
+    component: str = "database"
+    place: str = "repository"
+
+    @property
+    def good(self) -> bool:
+        """Fit to recover from, as far as a look at it tells and no verification has said otherwise."""
+        return self.manifest is not None and not self.problem
+
+    @property
+    def proven_at(self) -> Optional[datetime]:
+        """When a restore last proved it."""
+        result = self.proof.get("restore")
+        return parse_time(result["finished_at"]) if result and result["verdict"] == PASS and self.good else None
+
+    @property
+    def proof_words(self) -> str:
+        if not self.proof:
+            return "not verified"
+        level = max(self.proof, key=LEVELS.index)
+        return f"{self.proof[level]['verdict']} at level {level}"
+
+    def as_dict(self, now: datetime) -> dict[str, Any]:
+        """For JSON and modules: times ISO 8601 UTC, sizes in bytes, age in seconds."""
+        one = self.manifest
+        return {
+            "id": self.id,
+            "component": self.component,
+            "place": self.place,
+            "good": self.good,
+            "problem": self.problem,
+            "proven": self.proven_at is not None,
+            "proven_at": format_time(self.proven_at) if self.proven_at else None,
+            "verification": {level: result["verdict"] for level, result in self.proof.items()},
+            "taken_at": format_time(one.taken_at) if one else None,
+            "age_seconds": int((now - one.taken_at).total_seconds()) if one else None,
+            "size": one.size if one else None,
+            "stack": one.stack if one else None,
+            "details": dict(one.details) if one else {},
+        }
+
+
+def entry(repo: Repository, component: str, identity: str) -> Entry:
+    """Read one published backup, and see that every artefact is there with its size. Reads no artefact's content."""
+    try:
+        manifest = parse(repo.manifest(component, identity), component=component, expected_id=identity)
+        files = repo.files(component, identity)
+    except LifeboatError as exc:
+        return Entry(identity, problem=exc.cause, component=component)
+    wanted = {one.name: one.size for one in manifest.artefacts}
+    problems = [f"{name} is missing" for name in wanted if name not in files]
+    problems += [
+        f"{name} has {files[name]} bytes instead of {size}"
+        for name, size in wanted.items()
+        if name in files and files[name] != size
+    ]
+    problems += [f"{name} does not belong to it" for name in files if name not in wanted]
+    proof = read_proof(repo, component, manifest)
+    problems += [f"verification at level {level} failed" for level, one in proof.items() if one["verdict"] == FAIL]
+    return Entry(identity, manifest, "; ".join(problems[:4]), proof, component)
+
+
+def read_proof(repo: Repository, component: str, manifest: Manifest) -> dict[str, Any]:
+    """The verifications on record, by level; those of another manifest (an edited or swapped backup) do not count."""
+    raw = repo.read_record(component, manifest.id, RECORD)
+    try:
+        record = json.loads(raw or b"{}")
+        if record.get("seal") != manifest.seal:
+            return {}
+        levels = record["levels"]
+        return {level: levels[level] for level in LEVELS if level in levels and _counts(levels[level])}
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
+        return {}
+
+
+def _counts(result: Any) -> bool:
+    """Is this a verdict as keep() writes one? The record has no seal of its own, and a pass without a time is none."""
+    if not isinstance(result, dict) or result.get("verdict") not in (PASS, FAIL, COULD_NOT_VERIFY):
+        return False
+    try:
+        return bool(parse_time(str(result.get("finished_at"))))
+    except UsageError:
+        return str(result["verdict"]) != PASS
+
+
+def entries(repo: Repository, component: str, stack: str) -> list[Entry]:
+    """Every published backup of the stack, oldest first: ids carry the time, so their order is the order of time.
+
+    Another stack's backup in the same repository is not ours to judge; one whose manifest cannot be read may be ours.
+    """
+    found = (entry(repo, component, identity) for identity in sorted(repo.published(component)))
+    return [one for one in found if one.manifest is None or one.manifest.stack == stack]
+
+
+def choose(
+    found: Sequence[Entry], stack: str, *, identity: str = "latest", before: Optional[datetime] = None
+) -> tuple[Entry, list[Entry]]:
+    """The backup to recover from, and newer ones passed over because they cannot be used.
+
+    identity: an id, or `latest`. before: the newest taken at or before that time. Raises NotFoundError when there is
+    none, IntegrityError when the named one cannot be used, UsageError when it is another stack's.
+    """
+    attempted = "choose a backup"
+    if identity not in ("", "latest"):
+        named = next((one for one in found if one.id == identity), None)
+        if named is None:
+            near = ", ".join(one.id for one in found[-5:]) or "none at all"
+            raise NotFoundError(attempted, identity, f"the repository has {near}", "`lifeboat list` shows all.")
+        if not named.good or named.manifest is None:
+            raise IntegrityError(attempted, identity, named.problem, "Choose another (`lifeboat list`).")
+        if named.manifest.stack != stack:
+            raise UsageError(attempted, identity, f"it is of the stack {named.manifest.stack}, not {stack}")
+        return named, []
+    fit = [one for one in found if one.manifest is None or one.manifest.stack == stack]
+    if before is not None:
+        early = [one for one in fit if one.manifest and one.manifest.taken_at <= before]
+        if fit and not early:
+            first = next((one.manifest.taken_at for one in fit if one.manifest), None)
+            raise NotFoundError(
+                attempted,
+                f"taken at or before {format_time(before)}",
+                f"the first is of {format_time(first)}" if first else "no manifest can be read",
+                "Ask for a later recovery_time.",
+            )
+        fit = early
+    good = [one for one in fit if one.good]
+    if not good:
+        cause = "; ".join(f"{one.id}: {one.problem}" for one in fit[-3:]) or "the repository holds no backup"
+        raise NotFoundError(attempted, stack, cause, "Take one (lifeboat.dr.backup), or name another repository.")
+    return good[-1], fit[fit.index(good[-1]) + 1 :]
+
+
+def free_id(repo: Repository, component: str, moment: datetime) -> str:
+    """An id nobody has: ids have one-second steps, and two backups may start within one."""
+    taken = set(repo.ids(component))
+    while backup_id(component, moment) in taken:
+        moment += timedelta(seconds=1)
+    return backup_id(component, moment)
+
+
+def for_retention(found: Sequence[Entry]) -> list[retention.Backup]:
+    """What the retention plan needs. A backup whose manifest cannot be read takes its time from its id."""
+    plain = []
+    for one in found:
+        if one.manifest is not None:
+            taken_at = one.manifest.taken_at
+        else:
+            match = ID.fullmatch(one.id)
+            if match is None:
+                continue
+            taken_at = parse_time(datetime.strptime(match.group(2), "%Y%m%d_%H%M%S").isoformat())
+        plain.append(
+            retention.Backup(one.id, taken_at, good=one.good, verified=one.proven_at is not None, needs=_needs(one))
+        )
+    return plain
+
+
+def _needs(one: Entry) -> tuple[str, ...]:
+    """The backups that hold parts of this one, as config_parts.py writes them."""
+    parts = one.manifest.details.get("parts") if one.manifest else None
+    found = {str(part.get("backup")) for part in parts.values()} if isinstance(parts, Mapping) else set()
+    return tuple(sorted(found - {one.id}))
+
+
+def shrunk(found: Sequence[Entry], identity: str) -> tuple[str, str]:
+    """Does a backup hold far less than one of the seven before it? An emptied database backs up without an error.
+
+    Far less: under half of the tables or of the rows. Returns (what to say, the id of the larger one), or ("", "").
+    """
+    good = [one.manifest for one in found if one.good and one.manifest]
+    index = next((n for n, one in enumerate(good) if one.id == identity), 0)
+    after = good[index].details.get("fingerprint", {}) if good else {}
+    for before in reversed(good[max(0, index - 7) : index]):
+        summary = before.details.get("fingerprint", {})
+        for what in ("tables", "rows"):
+            if 2 * int(after.get(what, 0)) < int(summary.get(what, 0)):
+                return f"{identity} holds {after.get(what)} {what}, {before.id} {summary.get(what)}", before.id
+    return "", ""

@@ -1,0 +1,45 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A backup's artefacts at rest: their sizes and checksums."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from ..base import pipeline
+from ..base.checks import Check, compared
+from .base import Repository
+from .manifest import Artefact, Manifest
+
+
+def checksums(repo: Repository, manifest: Manifest, folder: Path) -> Check:
+    """Every artefact's size and SHA-256, and nothing there that the manifest does not name."""
+    files = repo.files(manifest.component, manifest.id)
+    wanted = {one.name: one for one in manifest.artefacts}
+    differences = [f"{name} does not belong to the backup" for name in files if name not in wanted]
+    for name, artefact in wanted.items():
+        path = folder / name
+        if name not in files or path.is_symlink() or not path.is_file():
+            differences.append(f"{name} is missing")
+            continue
+        had = measure(path, name)
+        if had.size != artefact.size:
+            differences.append(f"{name} has {had.size} bytes instead of {artefact.size}")
+        elif had.sha256 != artefact.sha256:
+            differences.append(f"{name} has another SHA-256 than when it was written")
+    return compared("checksums", sorted(differences), f"{len(wanted)} artefacts, {manifest.size} bytes")
+
+
+def measure(path: Path, name: str) -> Artefact:
+    """Size and SHA-256 of a file, in bounded memory."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while True:
+            data = file.read(pipeline.CHUNK)
+            if not data:
+                return Artefact(name, size, digest.hexdigest())
+            digest.update(data)
+            size += len(data)

@@ -1,0 +1,224 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The copies of the repository in the vault: made after every backup, and what is missing there is made up for.
+
+A vault that is away costs no backup: that is good where it is, the copy is what failed, and the next run sends it.
+The vault's repository lies below `vault.prefix`, or where that is empty below the stack's name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
+from ..base.clock import format_time
+from ..base.errors import CopyError, IntegrityError, LifeboatError, UsageError
+from ..base.text import human
+from ..settings.config import Config
+from . import points, repositories
+from .base import COPIES, VERIFICATION, Repository
+from .catalog import Entry
+from .manifest import Manifest
+from .s3 import STAGING, S3Repository
+
+Log = Callable[[str], None]
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """place: where copies are kept, empty where none are. held: backup id -> places, of all that is there now."""
+
+    place: str = ""
+    copied: tuple[str, ...] = ()
+    held: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    failed: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"place": self.place, "copied": list(self.copied), "held": len(self.held), "failed": list(self.failed)}
+
+
+def vault(config: Config) -> Optional[S3Repository]:
+    """The repository in the vault; None where none is kept, or where the repository itself is that bucket."""
+    one = config.vault
+    own = config.repository
+    same = own.get("type") == "s3" and (own.get("bucket"), str(own.get("endpoint_url", "")).rstrip("/")) == (
+        one.repository_bucket,
+        one.endpoint_url.rstrip("/"),
+    )
+    if not one.repository_bucket or same:
+        return None
+    keys = [config.secrets.get(name, "") for name in ("vault_access_key", "vault_secret_key")]
+    if not all(keys):
+        raise UsageError(
+            "reach the vault", config.stack, "vault_access_key or vault_secret_key is not set",
+            "Set them in lifeboat_secrets (vaulted) and deploy.",
+        )  # fmt: skip
+    return S3Repository(
+        bucket=one.repository_bucket,
+        prefix=one.prefix or config.stack,
+        endpoint_url=one.endpoint_url,
+        region=one.region,
+        access_key=keys[0],
+        secret_key=keys[1],
+        ca_bundle=one.ca_bundle,
+        folders=own.get("folders", {}),
+        staging_root=Path(own.get("staging_root") or STAGING),
+    )
+
+
+def place(config: Config) -> str:
+    """For people and records: where the copies are."""
+    one = config.vault
+    return f"s3://{one.repository_bucket}/{one.prefix or config.stack} at {one.endpoint_url or 'Amazon S3'}"
+
+
+def catch_up(config: Config, *, log: Log) -> Outcome:
+    """Send what the vault lacks, newest first, and say what is there. Never raises for a vault that fails.
+
+    Only what looks good here is sent, and only what its manifest says arrives. The caller holds the stack's lock.
+    """
+    try:
+        store = vault(config)
+    except LifeboatError as exc:
+        return Outcome(place(config), failed=(str(exc),))
+    if store is None:
+        return Outcome()
+    where = place(config)
+    repo = repositories.from_settings(config.repository, config.secrets)
+    found = [one for some in points.backups(repo, config.stack).values() for one in some if one.good and one.manifest]
+    held: dict[str, list[str]] = {}
+    copied, failed = [], []
+    try:
+        there = {component: set(store.published(component)) for component in {one.component for one in found}}
+    except LifeboatError as exc:
+        return Outcome(where, failed=(f"{where}: {exc}",))
+    for one in sorted(found, key=lambda one: one.id.rpartition("backup_")[2], reverse=True):
+        assert one.manifest is not None
+        try:
+            record = read(repo, one.manifest)
+            if one.id not in there[one.component] or record is None:
+                copied += _send(repo, store, one.manifest, where, log)
+            _send_proof(repo, store, one.manifest)
+            held[one.id] = [where]
+        except IntegrityError as exc:  # of this one: damaged here, or another's there
+            failed.append(str(exc))
+        except LifeboatError as exc:  # of the vault: the next would fail likewise
+            failed.append(str(exc))
+            break
+    for line in failed:
+        log(f"not copied: {line}")
+    return Outcome(where, tuple(copied), held, tuple(failed))
+
+
+def _send(repo: Repository, store: S3Repository, manifest: Manifest, where: str, log: Log) -> list[str]:
+    """Returns the id where it had to be sent; a copy that was all there is only put on record."""
+    component, identity = manifest.component, manifest.id
+    before = datetime.now(timezone.utc)
+    with repo.materialise(component, identity) as folder:
+        sent = store.receive(
+            component, identity, folder, {one.name: one.sha256 for one in manifest.artefacts}, manifest.to_bytes()
+        )
+    now = datetime.now(timezone.utc)
+    _write(repo, manifest, {"place": where, "at": format_time(now), "bytes": manifest.size, "proof": ""})
+    if sent:
+        log(f"{identity}: copied to {where}, {human(sent)} in {(now - before).total_seconds():.1f} s")
+    return [identity] if sent else []
+
+
+def _send_proof(repo: Repository, store: S3Repository, manifest: Manifest) -> None:
+    """What a restore proved of these bytes holds for their copy: it must be known where the repository is gone."""
+    raw = repo.read_record(manifest.component, manifest.id, VERIFICATION)
+    record = read(repo, manifest)
+    digest = hashlib.sha256(raw).hexdigest() if raw else ""
+    if raw and record and record.get("proof") != digest:
+        store.write_record(manifest.component, manifest.id, VERIFICATION, raw)
+        _write(repo, manifest, {**record, "proof": digest})
+
+
+def read(repo: Repository, manifest: Manifest) -> Optional[dict[str, Any]]:
+    """The copy on record of this very backup: {place, at, bytes, proof}; None where none was made."""
+    raw = repo.read_record(manifest.component, manifest.id, COPIES)
+    try:
+        body = json.loads(raw or b"{}")
+        return dict(body["copy"]) if body.get("seal") == manifest.seal else None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _write(repo: Repository, manifest: Manifest, copy: Mapping[str, Any]) -> None:
+    body = {
+        "schema": "lifeboat.dr/copies",
+        "version": [1, 0],
+        "id": manifest.id,
+        "seal": manifest.seal,
+        "copy": dict(copy),
+    }
+    data = (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode()
+    repo.write_record(manifest.component, manifest.id, COPIES, data)
+
+
+def send_points(config: Config, *, log: Log) -> tuple[str, ...]:
+    """Put the recovery points into the vault too; returns what failed. They are small, and useless on one side only."""
+    try:
+        store = vault(config)
+        if store is None:
+            return ()
+        repo = repositories.from_settings(config.repository, config.secrets)
+        there = set(store.points())
+        for identity in repo.points():
+            if identity in there:
+                continue
+            data = repo.read_point(identity)
+            try:
+                ours = points.parse(data, expected_id=identity).stack == config.stack
+            except LifeboatError:
+                continue  # broken, or of a newer schema: `lifeboat list` says so
+            if ours:
+                store.write_point(identity, data)
+                log(f"{identity}: recovery point copied to {place(config)}")
+    except LifeboatError as exc:
+        log(f"recovery points not copied: {exc}")
+        return (str(exc),)
+    return ()
+
+
+def problem(what: str, failed: Sequence[str]) -> Optional[CopyError]:
+    """The error where something failed: what was backed up is good, and that is not all that was promised."""
+    if not failed:
+        return None
+    return CopyError(
+        "bring the vault up to date", what, "; ".join(failed[:3]),
+        "Nothing is lost: the backups in the repository are good, and the next backup sends what is missing.",
+    )  # fmt: skip
+
+
+def checks(config: Config, found: Mapping[str, Sequence[Entry]], tied: Sequence[points.PointEntry]) -> list[Check]:
+    """Whether the vault has what the repository has, by asking the vault; none where no copies are kept."""
+    try:
+        store = vault(config)
+        if store is None:
+            return []
+        there = {one for component, some in found.items() if some for one in store.published(component)}
+        there |= set(store.points())
+    except LifeboatError as exc:
+        return [Check("copies", COULD_NOT_VERIFY, f"{place(config)}: {exc.cause}")]
+    backups = [one.id for some in found.values() for one in some if one.good]
+    tied_ids = [one.id for one in tied if one.good]
+    missing = [one for one in [*backups, *tied_ids] if one not in there]
+    if missing:
+        shown = ", ".join(missing[-_SHOWN:]) + (" …" if len(missing) > _SHOWN else "")
+        return [Check("copies", FAIL, f"{len(missing)} are not in {place(config)}: {shown}")]
+    if not backups:
+        return [Check("copies", COULD_NOT_VERIFY, f"there is no good backup to be in {place(config)}")]
+    return [
+        Check("copies", PASS, f"{len(backups)} backups, {len(tied_ids)} recovery points are in {place(config)} too")
+    ]

@@ -1,0 +1,185 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A repository in a directory of this host."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets as token
+import shutil
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO, Optional
+
+from ..base import filesystem
+from ..base.errors import IntegrityError, NotFoundError, UsageError
+from ..base.filesystem import explained
+from .base import (
+    DELETING,
+    FOLDERS,
+    ID,
+    MANIFEST,
+    PARTIAL,
+    POINTS,
+    RECORDS,
+    Repository,
+    Staging,
+    bad_setting,
+    exists,
+    leftovers,
+    refuse_reserved,
+)
+
+
+class LocalRepository(Repository):
+    """Backups in a directory of this host, which must exist: a repository on an unmounted disk is not made anew."""
+
+    def __init__(self, root: Path, folders: Mapping[str, str] = FOLDERS) -> None:
+        super().__init__(folders)
+        if not root.is_absolute() or ".." in root.parts or root == Path("/"):
+            raise bad_setting("path", str(root), "it must be an absolute path of a directory")
+        self.root = root
+
+    def location(self, component: str, id: str) -> str:
+        return str(self.root.joinpath(*self._backup(component, id)))
+
+    def ids(self, component: str) -> list[str]:
+        return [name for name in self._names(self._folder(component), directories=True) if ID.fullmatch(name)]
+
+    def published(self, component: str) -> list[str]:
+        folder = self.root / self._folder(component)
+        with explained("list the backups", folder):
+            return [id for id in self.ids(component) if os.path.lexists(folder / id / MANIFEST)]
+
+    @contextlib.contextmanager
+    def stage(self, component: str, id: str) -> Iterator[Staging]:
+        target = self.root.joinpath(*self._backup(component, id))
+        with explained("begin the backup", target):
+            self._refuse_existing(target)
+            folder = self._make_folder(target.parent.name)
+            path = folder / f"{PARTIAL}{id}-{token.token_hex(4)}"
+            path.mkdir(mode=0o700)
+        try:
+            yield Staging(path, lambda path, manifest: self._publish(path, target, manifest))
+        finally:
+            shutil.rmtree(path, ignore_errors=True)  # once published nothing is there any more
+
+    def _publish(self, path: Path, target: Path, manifest: bytes) -> None:
+        with explained("publish the backup", target):
+            refuse_reserved(path)
+            filesystem.seal(path)
+            filesystem.write(path / MANIFEST, manifest, path / (PARTIAL + MANIFEST))
+            self._refuse_existing(target)
+            path.rename(target)
+            filesystem.sync(target.parent)
+
+    def files(self, component: str, id: str) -> dict[str, int]:
+        path = self._directory(component, id)
+        with explained("list the backup's files", path):
+            found = filesystem.relative_files(path)
+        return {name: status.st_size for name, status in found.items() if name not in (MANIFEST, *RECORDS)}
+
+    def local_path(self, component: str, id: str) -> Optional[Path]:
+        return self._directory(component, id)
+
+    @contextlib.contextmanager
+    def materialise(self, component: str, id: str) -> Iterator[Path]:
+        yield self._directory(component, id)
+
+    def delete(self, component: str, id: str) -> list[str]:
+        path = self._directory(component, id)
+        doomed = path.parent / f"{DELETING}{id}-{token.token_hex(4)}"
+        with explained("delete the backup", path):
+            path.rename(doomed)
+            filesystem.sync(path.parent)
+            shutil.rmtree(doomed)  # follows no link
+        return []
+
+    def sweep(self, older_than: timedelta, now: datetime, dry_run: bool = False) -> list[str]:
+        stale = []
+        for folder in [self.root, *(self.root / name for name in [*self.folders.values(), POINTS])]:
+            with explained("sweep the repository", folder):
+                stale += [path for path in leftovers(folder) if filesystem.untouched(path, older_than, now)]
+        for path in [] if dry_run else stale:
+            with explained("sweep the repository", path):
+                filesystem.remove(path)
+        return sorted(map(str, stale))
+
+    def check(self, writable: bool = False) -> None:
+        self._names("")  # raises where the root is missing or closed to us
+        for folder in ["", *self.folders.values()]:
+            directory = self.root / folder
+            if writable and (not folder or directory.exists()):
+                with explained("write to the repository", directory):
+                    probe = directory / f"{PARTIAL}check-{token.token_hex(4)}"
+                    filesystem.write(probe, b"x" * 4096, probe.with_name(probe.name + "x"))
+                    probe.unlink()
+
+    def free_bytes(self) -> Optional[int]:
+        self._require_root()
+        with explained("measure the free space", self.root):
+            status = os.statvfs(self.root)
+        return status.f_bavail * status.f_frsize
+
+    def _open(self, parts: tuple[str, ...]) -> BinaryIO:
+        self._require_root()
+        path = self.root.joinpath(*parts)
+        with explained("read", path):
+            return filesystem.open_below(self.root / parts[0], parts[1:])
+
+    def _write(self, parts: tuple[str, ...], data: bytes) -> None:
+        path = self.root.joinpath(*parts)
+        with explained("write", path):
+            folder = self._make_folder(parts[0])
+            # Beside the backup, not in it: a leftover there would be an unexpected file of the backup.
+            filesystem.write(path, data, folder / f"{PARTIAL}{path.name}-{token.token_hex(4)}")
+
+    def _names(self, folder: str, directories: bool = False) -> list[str]:
+        self._require_root()
+        path = self.root / folder
+        with explained("list the repository", path):
+            if not path.exists():
+                return []
+            with os.scandir(path) as entries:
+                return sorted(one.name for one in entries if one.is_dir(follow_symlinks=False) is directories)
+
+    def _require_root(self) -> None:
+        if not self.root.is_dir():
+            raise UsageError(
+                "open the repository", str(self.root), "there is no such directory",
+                "Mount it, or run lifeboat.dr.deploy to make it, then try again.",
+            )  # fmt: skip
+
+    def _remove(self, parts: tuple[str, ...]) -> None:
+        path = self.root.joinpath(*parts)
+        with explained("remove", path):
+            path.unlink(missing_ok=True)
+
+    def _make_folder(self, name: str) -> Path:
+        self._names(name)
+        folder = self.root / name
+        if not folder.exists():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            filesystem.sync(self.root)
+        return folder
+
+    def _directory(self, component: str, id: str) -> Path:
+        """The backup's own directory, never a link to another."""
+        path = self.root.joinpath(*self._backup(component, id))
+        if id not in self._names(path.parent.name, directories=True):
+            if path.is_symlink() or path.exists():
+                raise IntegrityError(
+                    "find the backup", str(path), "it is not a directory",
+                    "Find out who put it there and remove it.",
+                )  # fmt: skip
+            raise NotFoundError("find the backup", str(path), "it is not there", "Choose another (lifeboat list).")
+        return path
+
+    @staticmethod
+    def _refuse_existing(target: Path) -> None:
+        if os.path.lexists(target):
+            raise exists(str(target))

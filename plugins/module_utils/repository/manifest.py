@@ -1,0 +1,153 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The manifest: what a backup is made of. Written last; no manifest, no backup."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from ..base.clock import format_time, parse_time
+from ..base.errors import IntegrityError, UsageError
+
+SCHEMA = "lifeboat.dr/backup"
+VERSION = (1, 0)
+ID = re.compile(r"(db|objects|config)_backup_(\d{8}_\d{6})")
+_PREFIX = {"database": "db", "objects": "objects", "config": "config"}
+COMPONENTS = tuple(_PREFIX)
+
+
+def backup_id(component: str, moment: datetime) -> str:
+    """The seed's name for a backup, `db_backup_YYYYMMDD_HHMMSS`, in UTC so that no clock change repeats one."""
+    return f"{_PREFIX[component]}_backup_{moment.astimezone(timezone.utc):%Y%m%d_%H%M%S}"
+
+
+def component_of(identity: str) -> str:
+    """The component that a backup's id names. UsageError when it is no backup's id."""
+    match = ID.fullmatch(identity)
+    if match is None:
+        raise UsageError(
+            "find the backup", repr(identity), "that is not a backup id", "Write it like db_backup_20261124_020000."
+        )
+    return next(component for component, prefix in _PREFIX.items() if prefix == match.group(1))
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One file of a backup: name relative to the backup's folder, size in bytes, SHA-256 in hex."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One backup of one component.
+
+    taken_at: the instant the data is of (the snapshot's), UTC. details: what only this component knows.
+    """
+
+    id: str
+    component: str
+    stack: str
+    taken_at: datetime
+    finished_at: datetime
+    artefacts: tuple[Artefact, ...]
+    tool: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        return sum(one.size for one in self.artefacts)
+
+    def _body(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "version": list(VERSION),
+            **dataclasses.asdict(self),
+            "taken_at": format_time(self.taken_at),
+            "finished_at": format_time(self.finished_at),
+        }
+
+    @property
+    def seal(self) -> str:
+        return seal(self._body())
+
+    def to_bytes(self) -> bytes:
+        return sealed(self._body())
+
+
+def sealed(body: Mapping[str, Any]) -> bytes:
+    """The bytes to keep of `body`, its seal in them."""
+    return _render({**body, "seal": seal(body)})
+
+
+def _render(body: Mapping[str, Any]) -> bytes:
+    return (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def seal(body: Mapping[str, Any]) -> str:
+    """SHA-256 over the canonical JSON of everything but the seal: an edited manifest no longer matches itself."""
+    unsealed = {key: value for key, value in body.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(unsealed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def unseal(data: bytes, schema: str, *, attempted: str, subject: str, remedy: str) -> dict[str, Any]:
+    """The body of what sealed() wrote. IntegrityError when it is broken or edited, UsageError when it is too new."""
+    try:
+        body: dict[str, Any] = json.loads(data)
+        major = int(body["version"][0])
+        known = body["schema"] == schema
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as exc:
+        what = schema.rpartition("/")[2].replace("-", " ").replace("backup", "manifest")
+        raise IntegrityError(attempted, subject, f"it is not a {what}: {exc!r}", remedy) from exc
+    if not known:
+        raise IntegrityError(attempted, subject, f"its schema is {body['schema']!r}, not {schema!r}", remedy)
+    if major != VERSION[0]:
+        raise UsageError(
+            attempted,
+            subject,
+            f"its schema has version {major}; this Lifeboat reads version {VERSION[0]}",
+            "Upgrade Lifeboat on this host (lifeboat.dr.deploy), then try again.",
+        )
+    if _render(body) != data:  # a byte more or less outside the values would not break the seal
+        raise IntegrityError(attempted, subject, "its bytes are not as they were written", remedy)
+    if body.get("seal") != seal(body):
+        raise IntegrityError(attempted, subject, "it was edited: its seal does not match its content", remedy)
+    return body
+
+
+def parse(data: bytes, *, component: str, expected_id: str) -> Manifest:
+    """Read a manifest that lies in the folder `expected_id`.
+
+    Raises IntegrityError when it is broken, edited or another backup's; UsageError when its schema is newer than ours.
+    """
+    attempted, remedy = "read the manifest", "Choose another backup (lifeboat list) and keep this one for inquiry."
+    body = unseal(data, SCHEMA, attempted=attempted, subject=expected_id, remedy=remedy)
+    try:
+        manifest = Manifest(
+            id=body["id"],
+            component=body["component"],
+            stack=body["stack"],
+            taken_at=parse_time(body["taken_at"]),
+            finished_at=parse_time(body["finished_at"]),
+            artefacts=tuple(Artefact(one["name"], int(one["size"]), one["sha256"]) for one in body["artefacts"]),
+            tool=dict(body["tool"].items()),
+            details=dict(body["details"].items()),
+        )
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, UsageError) as exc:
+        raise IntegrityError(attempted, expected_id, f"a field is missing or wrong: {exc!r}", remedy) from exc
+    if manifest.id != expected_id or manifest.component != component:
+        raise IntegrityError(
+            attempted, expected_id, f"it is the manifest of {manifest.component} {manifest.id}", remedy
+        )
+    return manifest

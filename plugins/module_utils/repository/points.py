@@ -1,0 +1,371 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The recovery point: one backup of each component, of one instant where that can be, tied by one sealed file.
+
+    <repository>/recovery-points/<YYYYMMDD_HHMMSS>.json
+
+It never changes once written. It is good while every backup that it names is there, good, and still the very one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from types import MappingProxyType
+from typing import Any, Callable, Optional
+
+from ..base.clock import format_time, parse_time
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
+from ..settings.config import Config
+from ..stack import runtime
+from . import catalog, retention
+from .base import Repository
+from .catalog import Entry
+from .manifest import COMPONENTS, VERSION, Manifest, component_of, sealed, unseal
+from .manifest import seal as seal_of
+
+Log = Callable[[str], None]
+SCHEMA = "lifeboat.dr/recovery-point"
+SNAPSHOT = "snapshot"  # every part is of one instant
+EVENTUAL = "eventual"  # the objects are of another instant than the rows
+ID = re.compile(r"\d{8}_\d{6}")
+_ATTEMPTED = "read the recovery point"
+_REMEDY = "Choose another (lifeboat list) and keep this one for inquiry."
+
+
+@dataclass(frozen=True)
+class Part:
+    """A backup, by name and by the seal of its manifest: another of the same name is not the one."""
+
+    id: str
+    seal: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """components: by name; None is a component that has no backup yet, named so that nobody takes it for there.
+
+    taken_at: the instant that the rows are of. images: service -> image by digest. copies: where else the parts were
+    when this was sealed (and the point itself right after). notes: what an operator must know of it, in words.
+    """
+
+    id: str
+    stack: str
+    sealed_at: datetime
+    taken_at: datetime
+    consistency: str
+    components: Mapping[str, Optional[Part]]
+    images: Mapping[str, str] = field(default_factory=dict)
+    copies: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def _body(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "version": list(VERSION),
+            **dataclasses.asdict(self),
+            "sealed_at": format_time(self.sealed_at),
+            "taken_at": format_time(self.taken_at),
+        }
+
+    @property
+    def seal(self) -> str:
+        return seal_of(self._body())
+
+    def to_bytes(self) -> bytes:
+        return sealed(self._body())
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The components that it has a backup of."""
+        return {name: part for name, part in self.components.items() if part is not None}
+
+
+def is_id(text: str) -> bool:
+    return ID.fullmatch(text) is not None
+
+
+def parse(data: bytes, *, expected_id: str) -> Point:
+    """Raises IntegrityError when it is broken, edited or another's; UsageError when its schema is newer than ours."""
+    body = unseal(data, SCHEMA, attempted=_ATTEMPTED, subject=expected_id, remedy=_REMEDY)
+    try:
+        point = Point(
+            id=body["id"],
+            stack=body["stack"],
+            sealed_at=parse_time(body["sealed_at"]),
+            taken_at=parse_time(body["taken_at"]),
+            consistency=body["consistency"],
+            components={name: _part(name, one) for name, one in body["components"].items()},
+            images={str(service): str(image) for service, image in body["images"].items()},
+            copies=tuple(str(one) for one in body["copies"]),
+            notes=tuple(str(one) for one in body["notes"]),
+        )
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, UsageError) as exc:
+        raise IntegrityError(_ATTEMPTED, expected_id, f"a field is missing or wrong: {exc!r}", _REMEDY) from exc
+    if point.id != expected_id:
+        raise IntegrityError(_ATTEMPTED, expected_id, f"it is the recovery point {point.id}", _REMEDY)
+    if point.consistency not in (SNAPSHOT, EVENTUAL) or not point.components.get("database"):
+        raise IntegrityError(_ATTEMPTED, expected_id, "its consistency or its database is missing or wrong", _REMEDY)
+    return point
+
+
+def _part(name: str, one: Any) -> Optional[Part]:
+    if name not in COMPONENTS:
+        raise ValueError(f"no component is called {name}")
+    if one is None:
+        return None
+    part = Part(str(one["id"]), str(one["seal"]))
+    if component_of(part.id) != name:
+        raise ValueError(f"{part.id} is no backup of {name}")
+    return part
+
+
+@dataclass(frozen=True)
+class PointEntry:
+    """One recovery point of a repository. `problem`: why it cannot be used, empty when it can."""
+
+    id: str
+    point: Optional[Point] = None
+    problem: str = ""
+    proven_at: Optional[datetime] = None
+
+    @property
+    def good(self) -> bool:
+        return self.point is not None and not self.problem
+
+    def as_dict(self, now: datetime) -> dict[str, Any]:
+        """As catalog.Entry.as_dict(), so that one list can hold both."""
+        one = self.point
+        return {
+            "id": self.id,
+            "component": "point",
+            "good": self.good,
+            "problem": self.problem,
+            "proven": self.proven_at is not None,
+            "proven_at": format_time(self.proven_at) if self.proven_at else None,
+            "taken_at": format_time(one.taken_at) if one else None,
+            "sealed_at": format_time(one.sealed_at) if one else None,
+            "age_seconds": int((now - one.taken_at).total_seconds()) if one else None,
+            "stack": one.stack if one else None,
+            "consistency": one.consistency if one else None,
+            "components": {name: part.id if part else None for name, part in one.components.items()} if one else {},
+            "images": dict(one.images) if one else {},
+            "copies": list(one.copies) if one else [],
+            "notes": list(one.notes) if one else [],
+        }
+
+
+def backups(repo: Repository, stack: str) -> dict[str, list[Entry]]:
+    """Every published backup of the stack, by component, oldest first."""
+    return {component: catalog.entries(repo, component, stack) for component in COMPONENTS}
+
+
+def entry(repo: Repository, identity: str, found: Mapping[str, Entry]) -> PointEntry:
+    """Read one recovery point and hold it against the backups that are there, by id."""
+    try:
+        point = parse(repo.read_point(identity), expected_id=identity)
+    except LifeboatError as exc:
+        return PointEntry(identity, problem=exc.cause)
+    problems, proofs = [], []
+    for part in point.parts.values():
+        one = found.get(part.id)
+        if one is None:
+            problems.append(f"{part.id} is missing")
+        elif not one.good or one.manifest is None:
+            problems.append(f"{part.id}: {one.problem}")
+        elif one.manifest.seal != part.seal:
+            problems.append(f"{part.id} is another than the one that was sealed")
+        else:
+            proofs.append(one.proven_at)
+    proven = None if problems or None in proofs else min(filter(None, proofs), default=None)
+    return PointEntry(identity, point, "; ".join(problems[:4]), proven)
+
+
+def entries(repo: Repository, stack: str, found: Mapping[str, Sequence[Entry]]) -> list[PointEntry]:
+    """The stack's recovery points, oldest first. One that cannot be read may be ours, so it is shown."""
+    by_id = {one.id: one for some in found.values() for one in some}
+    read = (entry(repo, identity, by_id) for identity in repo.points())
+    return [one for one in read if one.point is None or one.point.stack == stack]
+
+
+def listing(
+    tied: Sequence[PointEntry], found: Mapping[str, Sequence[Entry]], now: datetime, component: str = ""
+) -> list[dict[str, Any]]:
+    """Recovery points, then backups, each oldest first, for JSON and tables; `component` (or `point`): only those.
+
+    The database's come last: whoever takes the last good one of the list has what a database recovery would take.
+    """
+    shown = [one.as_dict(now) for one in tied if component in ("", "point")]
+    for name in reversed(COMPONENTS):
+        shown += [one.as_dict(now) for one in found.get(name, ()) if component in ("", name)]
+    return shown
+
+
+def choose(
+    found: Sequence[PointEntry], stack: str, *, identity: str = "latest", before: Optional[datetime] = None
+) -> tuple[PointEntry, list[PointEntry]]:
+    """The recovery point to use, and newer ones passed over because they cannot be used; errors as catalog.choose()."""
+    attempted, remedy = "choose a recovery point", "`lifeboat list` shows all."
+    if identity not in ("", "latest"):
+        named = next((one for one in found if one.id == identity), None)
+        if named is None:
+            near = ", ".join(one.id for one in found[-5:]) or "none at all"
+            raise NotFoundError(attempted, identity, f"the repository has {near}", remedy)
+        if not named.good:
+            raise IntegrityError(attempted, identity, named.problem, f"Choose another: {remedy}")
+        return named, []
+    fit = list(found)
+    if before is not None:
+        fit = [one for one in found if one.point and one.point.taken_at <= before]
+        if found and not fit:
+            first = next((one.point.taken_at for one in found if one.point), None)
+            raise NotFoundError(
+                attempted,
+                f"taken at or before {format_time(before)}",
+                f"the first is of {format_time(first)}" if first else "none can be read",
+                "Ask for a later recovery_time.",
+            )
+    good = [one for one in fit if one.good]
+    if not good:
+        cause = "; ".join(f"{one.id}: {one.problem}" for one in fit[-3:]) or "the repository holds no recovery point"
+        raise NotFoundError(attempted, stack, cause, "Take one (lifeboat.dr.backup), or name another repository.")
+    return good[-1], fit[fit.index(good[-1]) + 1 :]
+
+
+def part_of(repo: Repository, stack: str, identity: str, component: str) -> str:
+    """What an operator typed as recovery_point, as the id of a backup of `component`, or `latest`.
+
+    A recovery point's id stands for the backup that it names, and that must be the very one that was sealed.
+    """
+    if not is_id(identity):
+        return identity
+    attempted = "use the recovery point"
+    point = parse(repo.read_point(identity), expected_id=identity)
+    if point.stack != stack:
+        raise UsageError(attempted, identity, f"it is of the stack {point.stack}, not {stack}")
+    part = point.components.get(component)
+    if part is None:
+        raise NotFoundError(
+            attempted, identity, f"it has no backup of {component}", "Choose another (`lifeboat list`)."
+        )
+    one = catalog.entry(repo, component, part.id)
+    if one.manifest is not None and one.manifest.seal != part.seal:
+        raise IntegrityError(
+            attempted,
+            identity,
+            f"{part.id} is another than the one that was sealed",
+            "Choose another (`lifeboat list`).",
+        )
+    return part.id
+
+
+def seal(
+    config: Config,
+    repo: Repository,
+    *,
+    now: datetime,
+    copies: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    log: Log,
+) -> tuple[Point, bool]:
+    """Tie the newest good backups together and publish the recovery point; the caller holds the stack's lock.
+
+    Returns it and whether it is new: the same backups are tied once. copies: backup id -> where else it is.
+    Raises NotFoundError where a component of the stack has no good backup: half a point is none.
+    """
+    found = backups(repo, config.stack)
+    database = _newest(config, found["database"], "database")
+    notes: list[str] = []
+    consistency = SNAPSHOT
+    parts: dict[str, Optional[Part]] = {"database": Part(database.id, database.seal), "objects": None, "config": None}
+    if config.config.enabled:
+        config_ = next((one.manifest for one in reversed(found["config"]) if one.good and one.manifest), None)
+        parts["config"] = Part(config_.id, config_.seal) if config_ else None
+        notes += _notes_of_config(config_)
+    else:
+        notes.append("config: no backup of it is wanted")
+    if config.objects.bucket:
+        same = [
+            one for one in found["objects"] if one.good and one.manifest and _of_one_instant(one.manifest, database)
+        ]
+        objects = same[-1].manifest if same else _newest(config, found["objects"], "objects")
+        assert objects is not None
+        parts["objects"] = Part(objects.id, objects.seal)
+        if not same:
+            consistency = EVENTUAL
+            apart = abs((objects.taken_at - database.taken_at).total_seconds())
+            notes.append(f"objects: of another instant than the rows, {apart:.0f} s apart; reconcile after a recovery")
+        unheld = int(objects.details.get("unheld_count") or len(objects.details.get("unheld") or ()))
+        if unheld:
+            notes.append(f"objects: {unheld} keys could not be held by the vault and are in no backup")
+    else:
+        notes.append("objects: the stack has no bucket")
+    names = [part.id for part in parts.values() if part]
+    for one in reversed(entries(repo, config.stack, found)):
+        if one.good and one.point and one.point.components == parts and one.point.consistency == consistency:
+            return one.point, False
+    try:
+        images = runtime.connect(config).images()
+    except LifeboatError as exc:
+        images = {}
+        notes.append(f"images: not known, {exc.cause}")
+    point = Point(
+        id=_free_id(repo, now),
+        stack=config.stack,
+        sealed_at=now,
+        taken_at=database.taken_at,
+        consistency=consistency,
+        components=parts,
+        images=images,
+        copies=tuple(sorted(set.intersection(*(set(copies.get(name, ())) for name in names)))),
+        notes=tuple(notes),
+    )
+    repo.write_point(point.id, point.to_bytes())
+    log(f"{point.id}: recovery point of {', '.join(names)}, consistency {consistency}")
+    return point, True
+
+
+def _notes_of_config(manifest: Optional[Manifest]) -> list[str]:
+    if manifest is None:
+        return ["config: no backup of it exists yet"]
+    left = manifest.details.get("left_out") or ()
+    return [f"config: {len(left)} secret files are not in it, as no recipient was configured"] if left else []
+
+
+def _newest(config: Config, found: Sequence[Entry], component: str) -> Manifest:
+    good = [one.manifest for one in found if one.good and one.manifest]
+    if not good:
+        raise NotFoundError(
+            "seal a recovery point", config.stack, f"there is no good backup of {component}",
+            f"Take one: lifeboat backup {component}.",
+        )  # fmt: skip
+    return good[-1]
+
+
+def _of_one_instant(objects: Manifest, database: Manifest) -> bool:
+    details = objects.details
+    return details.get("consistency") == SNAPSHOT and details.get("database_backup") == database.id
+
+
+def _free_id(repo: Repository, moment: datetime) -> str:
+    """Ids have one-second steps, and two points may be sealed within one."""
+    taken = set(repo.points())
+    while (identity := f"{moment.astimezone(timezone.utc):%Y%m%d_%H%M%S}") in taken:
+        moment += timedelta(seconds=1)
+    return identity
+
+
+def for_retention(found: Sequence[PointEntry]) -> list[retention.Point]:
+    """What the retention plan needs. One that cannot be read takes its time from its id and holds nothing."""
+    plain = []
+    for one in found:
+        taken_at = (
+            one.point.taken_at if one.point else datetime.strptime(one.id, "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
+        )
+        holds = tuple(part.id for part in one.point.parts.values()) if one.point else ()
+        plain.append(retention.Point(one.id, taken_at, one.good, one.proven_at is not None, holds=holds))
+    return plain

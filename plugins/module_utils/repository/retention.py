@@ -1,0 +1,293 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which backups to keep, which to delete, and why. Pure: no clock, no files, same input, same answer.
+
+The promises, from the seed: every backup 30 days, Sunday's 3 months, that of the 1st 1 year.
+
+* A **week** runs from its anchor day (Sunday) to the day before the next; a **month** likewise from its anchor (the
+  1st; the 29th to 31st mean the last day of a shorter month). A period is represented by the first day in it that has
+  a good backup: the anchor, or the next good day promoted in its place. Because a period *starts* with its anchor, its
+  representative is always older than what it outlives: no backup still to come can make today's deletion a mistake.
+* Several good backups on that day: a verified one before an unverified one, then the earliest. The earliest is the
+  scheduled one; later ones the same day are by hand, often the last-chance backup of damaged data.
+* Age is counted in local dates against the **newest good backup**, not against the clock on the wall. While backups
+  fail the window stands still, so a streak of failures, or a host clock that jumped to 2099, deletes nothing.
+* A **recovery point** is judged as a backup is; while it stays, so do the backups that it names. When it goes, they
+  are loose: what the rules say of them alone then decides, from the same run on.
+* A backup that another one **needs** stays while that one does, by a rule or by a point. Needs are one step deep.
+* Floors: the newest verified and the newest `minimum` good backups always stay. Pinned ones too. Backups dated after
+  `now` are kept and never count as a reason to delete anything.
+
+Local dates make daylight saving harmless: no hour is ever added or subtracted.
+"""
+
+from __future__ import annotations
+
+import calendar
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import date, datetime, timedelta, timezone, tzinfo
+from typing import Any, Optional
+
+from ..base.errors import UsageError
+
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+
+def _zone(name: str) -> tzinfo:
+    if name.upper() == "UTC":
+        return timezone.utc  # works on hosts without a time zone database
+    # Imported here so that UTC, the default, needs neither the module nor the database.
+    from zoneinfo import ZoneInfo  # noqa: PLC0415
+
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise UsageError(
+            "read the retention policy",
+            f"timezone {name!r}",
+            f"no such time zone on this host ({error})",
+            "Use a name such as UTC or Asia/Tokyo, or install the tzdata package.",
+        ) from error
+
+
+@dataclass(frozen=True)
+class Backup:
+    """One backup as retention sees it. `good`: published and not known to be damaged. `needs`: ids of backups of the
+    same component that hold a part of it."""
+
+    id: str
+    taken_at: datetime
+    good: bool
+    verified: bool = False
+    pinned: bool = False
+    needs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.taken_at.tzinfo is None:
+            raise UsageError(
+                "plan retention",
+                f"backup {self.id}",
+                f"its time {self.taken_at.isoformat()} has no time zone",
+                "Give taken_at in UTC.",
+            )
+
+
+@dataclass(frozen=True)
+class Point(Backup):
+    """A recovery point; `holds`: the ids of the backups that it names."""
+
+    holds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is promised. Days and months of 0 switch that rule off; the floors cannot be switched off."""
+
+    daily_days: int = 30
+    weekly_months: int = 3
+    monthly_months: int = 12
+    weekly_day: str = "sunday"
+    monthly_day: int = 1
+    minimum: int = 3
+    timezone: str = "UTC"
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("daily_days", 0, 36500),
+            ("weekly_months", 0, 1200),
+            ("monthly_months", 0, 1200),
+            ("monthly_day", 1, 31),
+            ("minimum", 1, 100000),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+                raise _bad(name, value, f"a whole number from {low} to {high}")
+        if not isinstance(self.weekly_day, str) or self.weekly_day.lower() not in WEEKDAYS:
+            raise _bad("weekly_day", self.weekly_day, "one of " + ", ".join(WEEKDAYS))
+        if not isinstance(self.timezone, str) or not self.timezone:
+            raise _bad("timezone", self.timezone, "a name such as UTC or Asia/Tokyo")
+        _zone(self.timezone)
+
+    @classmethod
+    def from_mapping(cls, settings: Mapping[str, Any]) -> Policy:
+        """Build from plain data; an unknown key is an error, because a misspelt promise is no promise."""
+        known = {item.name for item in fields(cls)}
+        for name in settings:
+            if name not in known:
+                raise _bad(name, settings[name], "one of the settings " + ", ".join(sorted(known)))
+        return cls(**settings)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`keep`: id -> reasons, `delete`: ids; both oldest first. Together they are every backup given, once."""
+
+    keep: dict[str, list[str]] = field(default_factory=dict)
+    delete: list[str] = field(default_factory=list)
+
+
+def plan(backups: Sequence[Backup], policy: Policy, now: datetime) -> Plan:
+    """Decide which backups to keep and why. `now` must be aware; order and time zone of the input do not matter."""
+    if now.tzinfo is None:
+        raise UsageError("plan retention", "the time now", "it has no time zone", "Give now in UTC.")
+    ordered = sorted(backups, key=lambda backup: (backup.taken_at, backup.id))
+    _refuse_duplicates(ordered)
+
+    good = [backup for backup in ordered if backup.good and backup.taken_at <= now]
+    zone = _zone(policy.timezone)
+    days = {backup.id: backup.taken_at.astimezone(zone).date() for backup in ordered if backup.taken_at <= now}
+    today = now.astimezone(zone).date()
+    newest = good[-1] if good else None
+    clock = days[newest.id] if newest else today
+
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for backup in ordered:
+        if backup.pinned:
+            reasons[backup.id].append("pinned")
+        if backup.taken_at > now:
+            reasons[backup.id].append("future: taken after now")
+        elif not backup.good:
+            reason = _not_good(backup, days[backup.id], newest, clock, policy)
+            if reason:
+                reasons[backup.id].append(reason)
+    rules = _daily(good, days, policy, clock, today) + _weekly(good, days, policy) + _monthly(good, days, policy)
+    for id_, reason, until in rules:
+        if clock <= until:
+            held = f" (held: no good backup since {clock})" if until < today else ""
+            reasons[id_].append(reason + held)
+    for id_, reason in _floors(good, policy):
+        reasons[id_].append(reason)
+    return Plan(
+        keep={backup.id: reasons[backup.id] for backup in ordered if backup.id in reasons},
+        delete=[backup.id for backup in ordered if backup.id not in reasons],
+    )
+
+
+def plan_all(points: Sequence[Point], backups: Sequence[Sequence[Backup]], policy: Policy, now: datetime) -> Plan:
+    """One plan over recovery points and the backups of each component. Points come first: none outlives its parts."""
+    whole = plan(points, policy, now)
+    holders: dict[str, list[str]] = defaultdict(list)
+    for point in sorted(points, key=lambda one: one.taken_at):
+        for id_ in point.holds if point.id in whole.keep else ():
+            holders[id_].append(point.id)
+    keep, delete = dict(whole.keep), list(whole.delete)
+    for component in backups:
+        own = plan(component, policy, now)
+        needed: dict[str, list[str]] = defaultdict(list)
+        for one in component:
+            for id_ in one.needs if one.id in own.keep or one.id in holders else ():
+                needed[id_].append(one.id)
+        for one in sorted(component, key=lambda backup: (backup.taken_at, backup.id)):
+            held = [f"part of {', '.join(holders[one.id][-3:])}"] if one.id in holders else []
+            held += [f"holds a part of {', '.join(needed[one.id][-3:])}"] if one.id in needed else []
+            if one.id in own.keep or held:
+                keep[one.id] = [*own.keep.get(one.id, []), *held]
+            else:
+                delete.append(one.id)
+    return Plan(keep, delete)
+
+
+# A rule yields (id, reason, last local day on which the reason holds).
+_Rule = list[tuple[str, str, date]]
+
+
+def _daily(good: Sequence[Backup], days: Mapping[str, date], policy: Policy, clock: date, today: date) -> _Rule:
+    window = timedelta(days=policy.daily_days)
+    found: _Rule = []
+    for backup in reversed(good):
+        day = days[backup.id]
+        if day + window < clock:  # so is every older one
+            break
+        found.append((backup.id, f"daily: {(today - day).days} days old, kept {policy.daily_days}", day + window))
+    return found
+
+
+def _weekly(good: Sequence[Backup], days: Mapping[str, date], policy: Policy) -> _Rule:
+    if not policy.weekly_months:
+        return []
+    name = policy.weekly_day.lower()
+    anchor = WEEKDAYS.index(name)
+    starts = {day: day - timedelta(days=(day.weekday() - anchor) % 7) for day in set(days.values())}
+    return _periods(f"weekly: {name.capitalize()}", good, days, starts, policy.weekly_months)
+
+
+def _monthly(good: Sequence[Backup], days: Mapping[str, date], policy: Policy) -> _Rule:
+    if not policy.monthly_months:
+        return []
+    starts = {day: _month_start(day, policy.monthly_day) for day in set(days.values())}
+    return _periods("monthly:", good, days, starts, policy.monthly_months)
+
+
+def _periods(
+    label: str, good: Sequence[Backup], days: Mapping[str, date], starts: Mapping[date, date], months: int
+) -> _Rule:
+    """One representative for each period. `good` is oldest first, so the first seen is the first day."""
+    chosen: dict[date, Backup] = {}
+    for backup in good:
+        day = days[backup.id]
+        rival = chosen.setdefault(starts[day], backup)
+        if days[rival.id] == day and backup.verified and not rival.verified:
+            chosen[starts[day]] = backup
+    found: _Rule = []
+    for start, backup in chosen.items():
+        day = days[backup.id]
+        until = _months_later(day, months)
+        promoted = "" if day == start else f", promoted from {day} (that day has no good backup)"
+        found.append((backup.id, f"{label} {start}{promoted}, kept until {until}", until))
+    return found
+
+
+def _floors(good: Sequence[Backup], policy: Policy) -> list[tuple[str, str]]:
+    floors = [(backup.id, f"floor: newest {policy.minimum}") for backup in good[-policy.minimum :]]
+    verified = [backup for backup in good if backup.verified]
+    if verified:
+        floors.append((verified[-1].id, "floor: newest verified"))
+    return floors
+
+
+def _not_good(backup: Backup, day: date, newest: Optional[Backup], clock: date, policy: Policy) -> str:
+    """A bad backup proves nothing but may be all there is, or the only clue: it goes last."""
+    if newest is None or backup.taken_at >= newest.taken_at:
+        return "not good: kept until a newer good backup exists"
+    if (clock - day).days <= policy.daily_days:
+        return f"not good: kept {policy.daily_days} days for inspection"
+    return ""
+
+
+def _month_start(day: date, anchor: int) -> date:
+    """The latest monthly anchor on or before `day`; an anchor beyond the month's end means its last day."""
+    start = day.replace(day=min(anchor, _length(day.year, day.month)))
+    if start <= day:
+        return start
+    before = day.replace(day=1) - timedelta(days=1)
+    return before.replace(day=min(anchor, before.day))
+
+
+def _months_later(day: date, months: int) -> date:
+    """The last date from which `months` calendar months back, clamped to the month's end, still reaches `day`.
+
+    28 February + 3 months is 31 May, for 3 months before 29, 30 and 31 May is 28 February: never less than promised.
+    """
+    year, month = divmod(day.year * 12 + day.month - 1 + months, 12)
+    length = _length(year, month + 1)
+    at_end = day.day == _length(day.year, day.month)
+    return date(year, month + 1, length if at_end else min(day.day, length))
+
+
+def _length(year: int, month: int) -> int:
+    return calendar.monthrange(year, month)[1]
+
+
+def _refuse_duplicates(ordered: Sequence[Backup]) -> None:
+    seen: set[str] = set()
+    for backup in ordered:
+        if backup.id in seen:
+            raise UsageError("plan retention", f"backup {backup.id}", "it was given twice", "Give each backup once.")
+        seen.add(backup.id)
+
+
+def _bad(name: str, value: object, wanted: str) -> UsageError:
+    return UsageError("read the retention policy", f"{name}: {value!r}", f"it must be {wanted}", f"Correct {name}.")

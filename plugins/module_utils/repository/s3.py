@@ -1,0 +1,388 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A repository in an S3 bucket, on any server that speaks S3.
+
+S3 cannot rename, so artefacts go straight to their final keys; without the manifest, sent last, they are not a backup.
+An upload counts when the server gives back the size sent and an ETag that is the MD5 of the parts sent. Servers that
+make other ETags (encryption, gateways) are believed only after the object was read back and its SHA-256 is right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import secrets as token
+import shutil
+import threading
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, BinaryIO, Callable, NamedTuple, Optional
+
+from ..base import filesystem
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError
+from ..base.filesystem import explained, plain_name
+from ..s3 import versions
+from ..s3.client import Client, connect, open_object, spoken
+from .base import (  # fmt: skip
+    FOLDERS,
+    ID,
+    MANIFEST,
+    PARTIAL,
+    POINTS,
+    RECORDS,
+    Repository,
+    Staging,
+    bad_setting,
+    exists,
+    leftovers,
+    refuse_reserved,
+)
+
+STAGING = Path("/var/lib/lifeboat/staging")
+_PART = 16 << 20  # bytes; four are on their way at once, so this bounds the memory used
+_PARTS = 9000  # S3 allows 10,000 parts of up to 5 GiB
+
+
+class S3Repository(Repository):
+    """Backups under `prefix` of a bucket, which must exist. `staging_root` needs room for one backup."""
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str = "",
+        endpoint_url: str = "",
+        region: str = "",
+        access_key: str = "",
+        secret_key: str = "",
+        ca_bundle: str = "",
+        folders: Mapping[str, str] = FOLDERS,
+        staging_root: Path = STAGING,
+    ) -> None:
+        super().__init__(folders)
+        self.bucket = bucket
+        self.prefix = prefix.strip("/")
+        if not bucket or "/" in bucket:
+            raise bad_setting("bucket", bucket, "it must be the name of a bucket")
+        if self.prefix:
+            plain_name(self.prefix)
+        if not staging_root.is_absolute():
+            raise bad_setting("staging_root", str(staging_root), "it must be an absolute path")
+        if not access_key or not secret_key:
+            raise bad_setting("s3_access_key, s3_secret_key", "", "the secrets lack one of them")
+        self.staging_root = staging_root
+        self._connect: Callable[[], Client] = lambda: connect(endpoint_url, region, access_key, secret_key, ca_bundle)
+        self._client: Optional[Client] = None
+        self._lock = threading.Lock()
+
+    @property
+    def client(self) -> Client:
+        with self._lock:  # making one takes 0.3 s and is not thread-safe; using one is
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
+
+    def location(self, component: str, id: str) -> str:
+        return self._url(self._key(*self._backup(component, id)))
+
+    def ids(self, component: str) -> list[str]:
+        # Servers that keep objects in a file system (SeaweedFS) go on listing a prefix after its last object is gone.
+        return self._those(component, lambda key: next(self._objects(key + "/"), None))
+
+    def published(self, component: str) -> list[str]:
+        return self._those(component, lambda key: self._head(f"{key}/{MANIFEST}"))
+
+    def _those(self, component: str, ask: Callable[[str], object]) -> list[str]:
+        """The ids of which `ask`, given the key, finds something."""
+        folder, found = self._folder(component), []
+
+        def look(id: str) -> None:
+            if ask(self._key(folder, id)) is not None:
+                found.append(id)
+
+        filesystem.parallel(look, filter(ID.fullmatch, self._names(folder, directories=True)), workers=8)
+        return sorted(found)
+
+    @contextlib.contextmanager
+    def stage(self, component: str, id: str) -> Iterator[Staging]:
+        self._refuse_existing(component, id)
+        path = self.staging_root / f"{PARTIAL}{id}-{token.token_hex(4)}"
+        with explained("begin the backup", path):
+            path.mkdir(mode=0o700, parents=True)
+        try:
+            yield Staging(path, lambda path, manifest: self._publish(path, component, id, manifest))
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _publish(self, path: Path, component: str, id: str, manifest: bytes) -> None:
+        with explained("publish the backup", path):
+            refuse_reserved(path)
+            filesystem.seal(path)
+            names = filesystem.relative_files(path)
+        self._refuse_existing(component, id)
+        key = self._key(*self._backup(component, id))
+        try:
+            filesystem.parallel(lambda name: self._upload(path / name, f"{key}/{name}"), names)
+            self._put(f"{key}/{MANIFEST}", manifest)
+        except LifeboatError:
+            # The manifest first: perhaps it arrived and only the answer was lost.
+            with contextlib.suppress(LifeboatError):
+                self._erase(key)
+            raise
+
+    def files(self, component: str, id: str) -> dict[str, int]:
+        key = self._key(*self._backup(component, id)) + "/"
+        found = {one["Key"][len(key) :]: int(one["Size"]) for one in self._objects(key)}
+        if not found:
+            raise self._missing(component, id)
+        return {name: size for name, size in found.items() if name not in (MANIFEST, *RECORDS)}
+
+    def local_path(self, component: str, id: str) -> Optional[Path]:
+        return None
+
+    @contextlib.contextmanager
+    def materialise(self, component: str, id: str) -> Iterator[Path]:
+        path = self.staging_root / f"{PARTIAL}{id}-{token.token_hex(4)}"
+        try:
+            self.fetch(component, id, path)
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def delete(self, component: str, id: str) -> list[str]:
+        self.files(component, id)  # raises where there is nothing
+        return self._erase(self._key(*self._backup(component, id)))
+
+    def delete_point(self, id: str) -> list[str]:
+        super().delete_point(id)
+        return versions.purge(self.client, self.bucket, self._key(POINTS, f"{id}.json"))
+
+    def _erase(self, key: str) -> list[str]:
+        self._drop(f"{key}/{MANIFEST}")
+        filesystem.parallel(self._drop, [one["Key"] for one in self._objects(key + "/")], workers=8)
+        return versions.purge(self.client, self.bucket, key + "/")
+
+    def receive(self, component: str, id: str, folder: Path, artefacts: Mapping[str, str], manifest: bytes) -> int:
+        """Take a copy of a backup whose artefacts, name -> SHA-256, lie in `folder`. Returns the bytes sent.
+
+        What a killed copy left is gone on with: what arrived whole is not sent again. The manifest comes last.
+        """
+        key = self._key(*self._backup(component, id))
+        there = {one["Key"][len(key) + 1 :] for one in self._objects(key + "/")}
+        if MANIFEST in there and self.manifest(component, id) != manifest:
+            raise IntegrityError(
+                "copy the backup", self._url(key), "another backup of that id is there",
+                "Two stacks with one place? Set lifeboat_vault.prefix to a name of its own for each.",
+            )  # fmt: skip
+        filesystem.parallel(self._drop, [f"{key}/{one}" for one in there - {*artefacts, MANIFEST, *RECORDS}], workers=8)
+        sent: list[int] = []
+
+        def send(name: str) -> None:
+            facts = self._facts(folder / name)
+            if facts.sha256 != artefacts[name]:
+                raise IntegrityError(
+                    "copy the backup", str(folder / name), "it has another SHA-256 than when it was written",
+                    f"It is damaged: lifeboat verify {id} --level checksum.",
+                )  # fmt: skip
+            if name not in there or not self._holds(f"{key}/{name}", facts):
+                self._send(folder / name, f"{key}/{name}", facts)
+                sent.append(facts.size)
+
+        filesystem.parallel(send, artefacts)
+        if MANIFEST not in there:
+            self._put(f"{key}/{MANIFEST}", manifest)
+        return sum(sent)
+
+    def sweep(self, older_than: timedelta, now: datetime, dry_run: bool = False) -> list[str]:
+        """As everywhere, and uploads of parts that nobody finished: they cost money and show in no listing."""
+        with explained("sweep the staging directory", self.staging_root):
+            local = [path for path in leftovers(self.staging_root) if filesystem.untouched(path, older_than, now)]
+        stale: list[str] = []
+        for component in self.folders:
+            for id in sorted(set(self.ids(component)) - set(self.published(component))):
+                key = self._key(*self._backup(component, id))
+                dates = [one["LastModified"] for one in self._objects(key + "/")]
+                if dates and now - max(dates) > older_than:
+                    stale.append(key)
+        uploads = [one for one in self._uploads() if now - one["Initiated"] > older_than]
+        if not dry_run:
+            for path in local:
+                with explained("sweep the staging directory", path):
+                    filesystem.remove(path)
+            for key in stale:
+                self._erase(key)
+            for one in uploads:
+                with spoken("sweep an unfinished upload", self._url(one["Key"])):
+                    self.client.abort_multipart_upload(Bucket=self.bucket, Key=one["Key"], UploadId=one["UploadId"])
+        return sorted([*map(str, local), *map(self._url, stale), *(self._url(one["Key"]) for one in uploads)])
+
+    def check(self, writable: bool = False) -> None:
+        with spoken("reach the repository", self._url(self.prefix)):
+            self.client.list_objects_v2(Bucket=self.bucket, Prefix=self._key(""), MaxKeys=1)
+        if not writable:
+            return
+        with explained("use the staging directory", self.staging_root):
+            self.staging_root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            probe = self.staging_root / f"{PARTIAL}check-{token.token_hex(4)}"
+            filesystem.write(probe, b"x" * 4096, probe.with_name(probe.name + "x"))
+            probe.unlink()
+        key = self._key(f".check-{token.token_hex(4)}")
+        self._put(key, b"x")
+        self._drop(key)
+
+    def free_bytes(self) -> Optional[int]:
+        """Of the staging directory: a bucket has no end that it would tell."""
+        at = next(path for path in [self.staging_root, *self.staging_root.parents] if path.exists())
+        with explained("measure the free space", at):
+            return shutil.disk_usage(at).free
+
+    # Objects.
+
+    def _key(self, *parts: str) -> str:
+        return "/".join([self.prefix, *parts] if self.prefix else parts)
+
+    def _url(self, key: str) -> str:
+        return f"s3://{self.bucket}/{key}"
+
+    def _missing(self, component: str, id: str) -> NotFoundError:
+        return NotFoundError(
+            "find the backup", self.location(component, id), "it is not there", "Choose another (lifeboat list)."
+        )
+
+    def _refuse_existing(self, component: str, id: str) -> None:
+        key = self._key(*self._backup(component, id))
+        if next(self._objects(key + "/"), None) is not None:
+            raise exists(self._url(key))
+
+    def _objects(self, prefix: str) -> Iterator[Mapping[str, Any]]:
+        """The objects below; a key that ends in / is how consoles draw an empty folder, not a file."""
+        with spoken("list the repository", self._url(prefix)):
+            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+                for one in page.get("Contents", ()):
+                    if not one["Key"].endswith("/"):
+                        yield one
+
+    def _names(self, folder: str, directories: bool = False) -> list[str]:
+        prefix = self._key(folder) + "/"
+        with spoken("list the repository", self._url(prefix)):
+            pages = list(
+                self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/")
+            )
+        if directories:
+            keys = [one["Prefix"].rstrip("/") for page in pages for one in page.get("CommonPrefixes", ())]
+        else:
+            keys = [one["Key"] for page in pages for one in page.get("Contents", ())]
+        return sorted(key[len(prefix) :] for key in keys)
+
+    def _uploads(self) -> list[Mapping[str, Any]]:
+        found: list[Mapping[str, Any]] = []
+        with spoken("list unfinished uploads", self._url(self.prefix)):
+            for folder in self.folders.values():
+                prefix = self._key(folder) + "/"
+                pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=prefix)
+                found += [one for page in pages for one in page.get("Uploads", ()) if one["Key"].startswith(prefix)]
+        return found
+
+    def _head(self, key: str) -> Optional[Mapping[str, Any]]:
+        try:
+            with spoken("look at", self._url(key)):
+                head: Mapping[str, Any] = self.client.head_object(Bucket=self.bucket, Key=key)
+                return head
+        except NotFoundError:
+            return None
+
+    def _write(self, parts: tuple[str, ...], data: bytes) -> None:
+        self._put(self._key(*parts), data)
+
+    def _put(self, key: str, data: bytes) -> None:
+        facts = _measure(io.BytesIO(data), len(data) + 1)
+        with spoken("write", self._url(key)):
+            self.client.put_object(Bucket=self.bucket, Key=key, Body=data, Metadata={"sha256": facts.sha256})
+        self._confirm(key, facts)
+
+    def _upload(self, path: Path, key: str) -> None:
+        self._send(path, key, self._facts(path))
+
+    def _facts(self, path: Path) -> _Facts:
+        with explained("upload", path), path.open("rb") as file:
+            return _measure(file, _part(path))
+
+    def _send(self, path: Path, key: str, facts: _Facts) -> None:
+        from boto3.s3.transfer import TransferConfig  # noqa: PLC0415
+
+        part = _part(path)
+        transfer = TransferConfig(multipart_threshold=part, multipart_chunksize=part, max_concurrency=4)
+        with spoken("upload", self._url(key)), explained("upload", path):
+            self.client.upload_file(
+                str(path), self.bucket, key, ExtraArgs={"Metadata": {"sha256": facts.sha256}}, Config=transfer
+            )
+        self._confirm(key, facts)
+
+    def _holds(self, key: str, facts: _Facts) -> bool:
+        try:
+            self._confirm(key, facts)
+        except IntegrityError:
+            return False
+        return True
+
+    def _confirm(self, key: str, facts: _Facts) -> None:
+        """The bytes the server holds are the bytes we measured, or IntegrityError."""
+        head = self._head(key) or {}
+        same = head.get("ContentLength") == facts.size
+        if same and head.get("ETag", "").strip('"').lower() != facts.etag:
+            digest = hashlib.sha256()
+            with self._read_key(key) as stream:
+                for data in iter(lambda: stream.read(filesystem.CHUNK), b""):
+                    digest.update(data)
+            same = digest.hexdigest() == facts.sha256
+        if not same:
+            raise IntegrityError(
+                "upload", self._url(key),
+                f"sent {facts.size} bytes, the server holds {head.get('ContentLength', 0)}, and they are not the same",
+                "Run it again; if it repeats, check the network and the server's disks.",
+            )  # fmt: skip
+
+    def _open(self, parts: tuple[str, ...]) -> BinaryIO:
+        return self._read_key(self._key(*parts))
+
+    def _read_key(self, key: str) -> BinaryIO:
+        return open_object(self.client, self.bucket, key)
+
+    def _remove(self, parts: tuple[str, ...]) -> None:
+        self._drop(self._key(*parts))
+
+    def _drop(self, key: str) -> None:
+        with spoken("delete", self._url(key)):
+            self.client.delete_object(Bucket=self.bucket, Key=key)
+
+
+class _Facts(NamedTuple):
+    size: int
+    sha256: str
+    etag: str  # what S3 makes of the parts: one MD5, or the MD5 of their MD5s and their number
+
+
+def _part(path: Path) -> int:
+    return max(_PART, -(-path.stat().st_size // _PARTS))
+
+
+def _measure(file: BinaryIO, part: int) -> _Facts:
+    """Read a file once, in parts of `part` bytes as the upload will; from one full part on it is a multipart upload."""
+    whole, size = hashlib.sha256(), 0
+    sums: list[Any] = []
+    while True:
+        data = file.read(part)
+        if not data and sums:
+            break
+        whole.update(data)
+        sums.append(hashlib.new("md5", data, usedforsecurity=False))
+        size += len(data)
+        if len(data) < part:
+            break
+    if size < part:
+        return _Facts(size, whole.hexdigest(), sums[0].hexdigest())
+    parts = hashlib.new("md5", b"".join(one.digest() for one in sums), usedforsecurity=False)
+    return _Facts(size, whole.hexdigest(), f"{parts.hexdigest()}-{len(sums)}")

@@ -1,0 +1,193 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The backups of one component wherever they are whole: in the repository, or else as copies in the vault.
+
+The vault is asked only where the repository does not do: it cannot be read, is empty, holds a broken backup, or lacks
+the one that was named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Optional
+
+from ..base.errors import LifeboatError, NotFoundError, UsageError
+from ..settings.config import Config
+from . import catalog, copies, points, repositories
+from .base import Repository
+from .catalog import Entry
+from .points import PointEntry
+
+REPOSITORY, VAULT = "repository", "vault"
+PLACES = (REPOSITORY, VAULT)
+
+
+def open_place(config: Config, place: str) -> Repository:
+    """The repository of that place. Raises UsageError where there is no vault with copies."""
+    if place == REPOSITORY:
+        return repositories.from_settings(config.repository, config.secrets)
+    store = copies.vault(config)
+    if store is None:
+        raise UsageError(
+            "open the vault's repository", config.stack, "no copies are kept there",
+            "Set lifeboat_vault.repository_bucket and deploy.",
+        )  # fmt: skip
+    return store
+
+
+class Sources:
+    """`found`: the backups, oldest first, each once, with the `place` to take it from. `notes`: what did not do.
+
+    `identity`: what was asked for; a recovery point's id has become that of its backup. `point`: the recovery point
+    that was named, or is the newest at `before`; of the latter `tied` is the backup.
+    """
+
+    def __init__(
+        self, config: Config, component: str, identity: str = "latest", before: Optional[datetime] = None
+    ) -> None:
+        self._config, self._component = config, component
+        self.found: list[Entry] = []
+        self.notes: list[str] = []
+        self._copies: Optional[dict[str, Entry]] = None
+        self._repos: dict[str, Repository] = {}
+        problem = self._read()
+        if problem or not self.found or not all(one.good for one in self.found):
+            self._add_copies()
+        if problem and not self.found:
+            raise problem
+        self.identity = self._resolved(identity)
+        if self.identity not in ("", "latest", *(one.id for one in self.found)):
+            self._add_copies()
+        self.point = identity if points.is_id(identity) else ""
+        self.tied = ""
+        if before is not None and identity in ("", "latest"):
+            self._tie(before)
+
+    def untie(self, problem: str) -> None:
+        """The backup of the recovery point at that time cannot be used: another one has to do, and that is said."""
+        self.notes.append(
+            f"{self.tied} of recovery point {self.point} cannot be used ({problem}): what is taken in its place may be"
+            " of another instant than the other components"
+        )
+        self.point = self.tied = ""
+
+    def repo(self, one: Entry) -> Repository:
+        """The repository that holds it."""
+        return self._repo(one.place)
+
+    def copy_of(self, one: Entry) -> Optional[Entry]:
+        """The very same backup in the vault, where this one is the repository's and turned out damaged."""
+        if one.place == VAULT or one.manifest is None:
+            return None
+        copy = self._vault().get(one.id)
+        return copy if copy and copy.good and copy.manifest and copy.manifest.seal == one.manifest.seal else None
+
+    def where(self, one: Entry) -> str:
+        return copies.place(self._config) if one.place == VAULT else self.repo(one).location(self._component, one.id)
+
+    def _repo(self, place: str) -> Repository:
+        if place not in self._repos:
+            self._repos[place] = open_place(self._config, place)
+        return self._repos[place]
+
+    def _read(self) -> Optional[LifeboatError]:
+        try:
+            repo = self._repo(REPOSITORY)
+            repo.check(writable=False)
+            self.found = catalog.entries(repo, self._component, self._config.stack)
+        except LifeboatError as exc:
+            self.notes.append(f"the repository cannot be used: {exc.cause}")
+            return exc
+        return None
+
+    def _vault(self) -> dict[str, Entry]:
+        """The copies by id; none where none are kept, or where they cannot be read, which is then noted."""
+        if self._copies is None:
+            self._copies = {}
+            try:
+                if copies.vault(self._config) is not None:
+                    read = catalog.entries(self._repo(VAULT), self._component, self._config.stack)
+                    self._copies = {one.id: replace(one, place=VAULT) for one in read}
+            except LifeboatError as exc:
+                self.notes.append(f"the copies in the vault cannot be used: {exc.cause}")
+        return self._copies
+
+    def _add_copies(self) -> None:
+        """A good copy stands in for what is broken or not there."""
+        own = {one.id: one for one in self.found}
+        if not own and self._vault() and not self.notes:
+            self.notes.append("the repository holds no backup")
+        for identity, copy in self._vault().items():
+            if identity in own and copy.good and not own[identity].good:
+                self.notes.append(
+                    f"{identity} in the repository: {own[identity].problem}; its copy in the vault is good"
+                )
+                own[identity] = copy
+            own.setdefault(identity, copy)
+        self.found = [own[identity] for identity in sorted(own)]
+
+    def _tie(self, before: datetime) -> None:
+        """Choose a recovery point, so that rows and objects that are asked for by one time are of one instant."""
+        component = self._component
+        try:
+            chosen, passed = points.choose(self._points(before), self._config.stack, before=before)
+        except NotFoundError as exc:
+            self.notes.append(
+                f"no recovery point is of that time ({exc.cause}): the {component} are taken by themselves"
+            )
+            return
+        assert chosen.point is not None
+        part = chosen.point.components.get(component)
+        if part is None:
+            self.notes.append(f"recovery point {chosen.id} has no {component}: they are taken by themselves")
+            return
+        self.point, self.tied = chosen.id, part.id
+        if part.id not in (one.id for one in self.found):
+            self._add_copies()
+        self.notes += [f"recovery point {one.id} is passed over: {one.problem}" for one in passed]
+        at = chosen.point.taken_at
+        later = [
+            one.id
+            for one in self.found
+            if one.good and one.manifest and one.id != part.id and at < one.manifest.taken_at <= before
+        ]
+        if later:
+            self.notes.append(
+                f"{later[-1]} is of a later time before the one asked for, and in no recovery point that can be used;"
+                f" to take it: -e recovery_point={later[-1]}"
+            )
+
+    def _points(self, before: datetime) -> list[PointEntry]:
+        """The repository's; where those of that time do not do, what is good in the vault stands in for them."""
+        found = {one.id: one for one in self._points_of(REPOSITORY)}
+        fit = [one for one in found.values() if one.point is None or one.point.taken_at <= before]
+        if not fit or not all(one.good for one in fit):
+            for one in self._points_of(VAULT):
+                if one.good or one.id not in found:
+                    found[one.id] = one
+        return [found[identity] for identity in sorted(found)]
+
+    def _points_of(self, place: str) -> list[PointEntry]:
+        try:
+            if place == VAULT and copies.vault(self._config) is None:
+                return []
+            repo, stack = self._repo(place), self._config.stack
+            return points.entries(repo, stack, points.backups(repo, stack))
+        except LifeboatError as exc:
+            self.notes.append(f"the recovery points in the {place} cannot be read: {exc.cause}")
+            return []
+
+    def _resolved(self, identity: str) -> str:
+        """What an operator typed: a recovery point's id stands for its backup of this component."""
+        if not points.is_id(identity):
+            return identity
+        stack = self._config.stack
+        try:
+            return points.part_of(self._repo(REPOSITORY), stack, identity, self._component)
+        except LifeboatError:
+            if copies.vault(self._config) is None:
+                raise
+            return points.part_of(self._repo(VAULT), stack, identity, self._component)

@@ -1,0 +1,249 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reach an S3 endpoint, and say what its refusals mean. The only place that sees botocore."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import io
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
+
+Client = Any  # boto3 makes its clients at run time; they have no type
+CONNECT_TIMEOUT = 5  # seconds
+READ_TIMEOUT = 60
+ATTEMPTS = 3
+RESUMED = 3  # times a download is taken up again where it broke
+
+_MAKING = threading.Lock()
+_KEYS = (
+    UsageError,
+    "the endpoint refuses the key",
+    "Correct s3_access_key and s3_secret_key (of the stack's bucket: objects_…, of the vault: vault_…) in "
+    "lifeboat_secrets and deploy again.",
+)
+_BUCKET = (UsageError, "there is no such bucket", "Make it (with versions), or correct the bucket's name.")
+_OBJECT = (NotFoundError, "there is no such object", "Choose another backup (lifeboat list).")
+_DENIED = (UsageError, "access denied", "Give the key leave to list, get, put and delete there.")
+_REGION = (UsageError, "the bucket is in another region", "Correct region and endpoint_url.")
+_CLOCK = (UsageError, "this host's clock is wrong", "Set it (timedatectl), then try again.")
+_FULL = (SpaceError, "the server's storage is full", "Free space there or run lifeboat.dr.prune, then try again.")
+_CODES: dict[str, tuple[type[LifeboatError], str, str]] = {
+    "InvalidAccessKeyId": _KEYS, "SignatureDoesNotMatch": _KEYS, "InvalidToken": _KEYS, "401": _KEYS,
+    "ExpiredToken": _KEYS, "TokenRefreshRequired": _KEYS,
+    "NoSuchBucket": _BUCKET, "NoSuchKey": _OBJECT, "404": _OBJECT, "NotFound": _OBJECT,
+    "AccessDenied": _DENIED, "403": _DENIED, "AllAccessDisabled": _DENIED, "MethodNotAllowed": _DENIED,
+    "PermanentRedirect": _REGION, "AuthorizationHeaderMalformed": _REGION, "301": _REGION,
+    "RequestTimeTooSkewed": _CLOCK,
+    "QuotaExceeded": _FULL, "XMinioStorageFull": _FULL, "InsufficientStorage": _FULL, "507": _FULL,
+}  # fmt: skip
+
+
+def connect(
+    endpoint_url: str,
+    region: str,
+    access_key: str,
+    secret_key: str,
+    ca_bundle: str = "",
+    *,
+    patience: float = READ_TIMEOUT,
+    attempts: int = ATTEMPTS,
+) -> Client:
+    """A client with bounded patience: connect 5 s, silence 60 s, 3 attempts. Sends nothing yet. Thread-safe in use."""
+    where = endpoint_url or "Amazon S3"
+    # botocore asks `Expect: 100-continue` even for an empty body; some servers (SeaweedFS) then hang the connection.
+    os.environ.setdefault("BOTO_EXPERIMENTAL__NO_EMPTY_CONTINUE", "true")
+    if ca_bundle and not Path(ca_bundle).is_file():
+        raise UsageError("connect to S3", where, f"there is no file {ca_bundle}", "Correct ca_bundle.")
+    try:
+        with warnings.catch_warnings():  # boto3 warns of an old Python in every cron mail
+            warnings.simplefilter("ignore")
+            import boto3  # noqa: PLC0415
+            from botocore.config import Config  # noqa: PLC0415
+    except ImportError as exc:
+        raise UsageError(
+            "connect to S3", where, f"the Python package boto3 is missing ({exc})", "Install python3-boto3."
+        ) from exc
+    options: dict[str, Any] = {
+        "connect_timeout": CONNECT_TIMEOUT,
+        "read_timeout": patience,
+        "retries": {"total_max_attempts": attempts, "mode": "standard"},
+        "max_pool_connections": 32,
+        "signature_version": "s3v4",
+        # Servers other than Amazon's seldom have a DNS name for each bucket.
+        "s3": {"addressing_style": "path" if endpoint_url else "auto"},
+    }
+    try:
+        # botocore 1.36 began to send CRC trailers unasked, which older servers reject; before it, no such options.
+        config = Config(
+            **options, request_checksum_calculation="when_required", response_checksum_validation="when_required"
+        )
+    except TypeError:
+        config = Config(**options)
+    with spoken("connect to S3", where), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with _MAKING:
+                return _session(boto3).client(
+                    "s3",
+                    endpoint_url=endpoint_url or None,
+                    region_name=region or "us-east-1",
+                    aws_access_key_id=access_key,
+                    aws_secret_access_key=secret_key,
+                    verify=ca_bundle or None,
+                    config=config,
+                )
+        except ValueError as exc:  # botocore: Invalid endpoint
+            raise UsageError("connect to S3", where, str(exc), "Correct endpoint_url.") from exc
+
+
+@functools.lru_cache(maxsize=1)
+def _session(boto3: Any) -> Any:
+    """One for all clients: the description of S3 takes 0.2 s to read. Making a client of it is not thread-safe."""
+    return boto3.session.Session()
+
+
+@contextlib.contextmanager
+def spoken(attempted: str, subject: str) -> Iterator[None]:
+    """Turn whatever boto3 raises into a LifeboatError; nothing else is touched."""
+    try:
+        yield
+    except LifeboatError:
+        raise
+    except Exception as exc:
+        error = translate(exc, attempted, subject)
+        if error is None:
+            raise
+        raise error from exc
+
+
+def translate(exc: BaseException, attempted: str, subject: str) -> LifeboatError | None:
+    """What an exception of boto3 means to an operator; None when it is not one of boto3's."""
+    from botocore import exceptions as known  # noqa: PLC0415
+
+    # What was never loaded raised nothing; loading it takes longer than many a request.
+    of_boto3 = _loaded("boto3.exceptions", "Boto3Error")
+    of_a_parser = _loaded("botocore.parsers", "ResponseParserError")
+    if isinstance(exc, of_boto3) and exc.__context__ is not None:  # upload_file hides the server's own answer
+        exc = exc.__context__
+    if isinstance(exc, known.ClientError):
+        answer = exc.response.get("Error", {})
+        code = str(answer.get("Code", ""))
+        status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        said = f"{code}: {answer.get('Message', '')}".strip(": ")
+        kind, cause, remedy = _CODES.get(code) or _CODES.get(str(status)) or (LifeboatError, "", "")
+        if not remedy:
+            busy = "The server is busy or failing: look at its log, then try again."
+            remedy = busy if status >= 500 else "Look up that answer in the server's manual."
+        return kind(attempted, subject, f"{cause} ({said})" if cause else said, remedy)
+    if isinstance(exc, of_a_parser):
+        cause = "the server answered what is not S3's: " + " ".join(str(exc).split())[:200]
+        return LifeboatError(attempted, subject, cause, "Is that an S3 endpoint? Correct endpoint_url and port.")
+    if isinstance(exc, known.SSLError):
+        return UsageError(
+            attempted,
+            subject,
+            str(exc),
+            "Set ca_bundle to the CA that signed its certificate, or correct the scheme of endpoint_url.",
+        )
+    if isinstance(exc, known.ParamValidationError):
+        return UsageError(attempted, subject, str(exc), "Correct the bucket's name or the prefix.")
+    if isinstance(exc, (known.HTTPClientError, known.ConnectionError, known.IncompleteReadError)):
+        remedy = "Check endpoint_url, the route and the firewall, and that the server runs; then try again."
+        return LifeboatError(attempted, subject, str(exc), remedy)
+    if isinstance(exc, (known.BotoCoreError, *of_boto3)):
+        return LifeboatError(attempted, subject, str(exc), "Correct the repository's settings, then try again.")
+    return None
+
+
+def _loaded(module: str, name: str) -> tuple[type[BaseException], ...]:
+    found = sys.modules.get(module)
+    return (getattr(found, name),) if found else ()
+
+
+def code(error: LifeboatError) -> str:
+    """The code with which the server answered, where `error` is such an answer: NoSuchBucket, 404; else nothing."""
+    answer = getattr(error.__cause__, "response", None) or {}
+    return str(answer.get("Error", {}).get("Code", ""))
+
+
+def open_object(client: Client, bucket: str, key: str) -> BinaryIO:
+    """Read an object as a stream. NotFoundError comes now, IntegrityError at the end, if the bytes are wrong."""
+    return io.BufferedReader(_Reader(client, bucket, key), 1 << 20)
+
+
+class _Reader(io.RawIOBase):
+    """An object as a stream. A broken connection is taken up where it broke, if the object is still the same one.
+
+    At the end, size and the SHA-256 that was stored with the object must be right, or IntegrityError.
+    """
+
+    def __init__(self, client: Client, bucket: str, key: str) -> None:
+        super().__init__()
+        self._client, self._bucket, self._key, self._url = client, bucket, key, f"s3://{bucket}/{key}"
+        self._at = 0
+        self._tries = RESUMED
+        self._digest = hashlib.sha256()
+        with spoken("read", self._url):
+            first = client.get_object(Bucket=bucket, Key=key)
+        self._body = first["Body"]
+        self._size = int(first["ContentLength"])
+        self._etag = first["ETag"]
+        self._expected = first.get("Metadata", {}).get("sha256", "")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._receive(len(buffer))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        self._digest.update(data)
+        if not data and self._expected and self._digest.hexdigest() != self._expected:
+            raise IntegrityError(
+                "read", self._url, "its bytes are not those that were uploaded (SHA-256 differs)",
+                "Choose another backup, and keep this one for inquiry.",
+            )  # fmt: skip
+        return len(data)
+
+    def _receive(self, wanted: int) -> bytes:
+        while self._at < self._size:
+            try:
+                with spoken("read", self._url):
+                    data: bytes = self._body.read(wanted)
+                if data:
+                    return data
+                cause = LifeboatError(
+                    "read", self._url, f"the connection ended after {self._at} of {self._size} bytes",
+                    "Check the network and the server, then try again.",
+                )  # fmt: skip
+            except (NotFoundError, UsageError):
+                raise
+            except LifeboatError as exc:
+                cause = exc
+            if not self._tries:
+                raise cause
+            self._tries -= 1
+            self._body.close()
+            with spoken("read", self._url):
+                again = self._client.get_object(
+                    Bucket=self._bucket, Key=self._key, Range=f"bytes={self._at}-", IfMatch=self._etag
+                )
+            self._body = again["Body"]
+        return b""
+
+    def close(self) -> None:
+        if not self.closed and hasattr(self, "_body"):  # none where even the first request failed
+            self._body.close()
+        super().close()

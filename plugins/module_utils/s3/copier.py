@@ -1,0 +1,394 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Copy objects from one bucket to another, exactly: the bytes of one version, its headers, user metadata and tags.
+
+Every byte passes through SHA-256 on its way and is held against the ETags of both sides. Memory is bounded by a budget
+that all copies share. An upload that is cut leaves no half object: S3 has none.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import hashlib
+import re
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Optional
+from urllib.parse import urlencode
+from xml.sax.saxutils import escape
+
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
+from ..base.throttle import Budget, Rate
+from . import client, signed
+from .bucket import NULL, Bucket
+from .signed import Answer
+
+PART = 8 << 20  # larger objects travel in parts of this size
+BUDGET = 32 << 20  # bytes held at once by all copies together
+_PARTS = 10_000  # S3 takes no more in one upload
+_PART_WORKERS = 8
+_AHEAD = 3
+_CHANGED_TRIES = 3
+_MD5 = re.compile(r"[0-9a-f]{32}")
+KEPT = ("content-type", "cache-control", "content-disposition", "content-encoding", "content-language", "expires",
+        "x-amz-website-redirect-location")  # fmt: skip
+_META = "x-amz-meta-"
+_TAGGED = "x-amz-tagging-count"
+_TELL_TAGS = ("AmazonS3", "MinIO", "SeaweedFS")  # who sends that count with an object; of others the tags are asked
+READ = "read the object"  # what an error says was attempted, and so on which side it happened
+WRITE = "write the object"
+EMPTY = {"content-md5": "1B2M2Y8AsgTpgAmY7PhCfg=="}  # with an empty body; see _content_md5()
+OVERWRITTEN = "it was overwritten each time while being read"
+_NO_TAGS = ("NotImplemented", "XNotImplemented", "MethodNotAllowed", "NoSuchTagSet", "501", "405")
+
+
+@dataclass(frozen=True)
+class Copied:
+    """One object as it now is at the target. size, etag, version: what was read, as the source says.
+
+    doubtful: its bytes do not have the MD5 that the source's ETag seems to be.
+    """
+
+    key: str
+    size: int
+    etag: str
+    sha256: str
+    target_version: str
+    target_etag: str
+    version: str = ""
+    proved: bool = False
+    doubtful: bool = False
+
+
+class Copier:
+    """Copies from `source` to `target`. Use it with `with`; copy() may be called from many threads."""
+
+    def __init__(self, source: Bucket, target: Bucket, *, rate: float = 0.0) -> None:
+        self.source, self.target = source, target
+        self._rate, self._budget = Rate(rate), Budget(BUDGET)
+        self._pool = ThreadPoolExecutor(_PART_WORKERS)
+        self._no_tags = False
+
+    def __enter__(self) -> Copier:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def copy(self, key: str, size: int, etag: str, version: str = "", sha256: str = "") -> Copied:
+        """Copy one object, listed with that size and ETag. `version` empty: what is current, also where it changes.
+
+        sha256: what its bytes must have, or nothing is written and IntegrityError says so.
+        """
+        subject = f"{key!r} from {self.source.url} to {self.target.url}"
+        for again in range(_CHANGED_TRIES):
+            try:
+                if size <= PART:
+                    return self._copy_whole(key, size, etag, version, sha256, subject)
+                return self._copy_parts(key, size, etag, version, sha256, subject)
+            except _ChangedError as exc:
+                if again == _CHANGED_TRIES - 1:
+                    raise LifeboatError(READ, subject, OVERWRITTEN, "Try again later.") from exc
+                size = self._ask("HEAD", self.source, key, self._query(version), subject=subject).size
+        raise AssertionError("the last attempt returns or raises")
+
+    def _query(self, version: str) -> dict[str, str]:
+        return {"versionId": version} if version else {}
+
+    def _ask(
+        self,
+        method: str,
+        bucket: Bucket,
+        key: str,
+        query: Mapping[str, str],
+        headers: Optional[Mapping[str, str]] = None,
+        body: bytes = b"",
+        *,
+        subject: str,
+    ) -> _Sized:
+        side = READ if bucket is self.source else WRITE
+        answer = bucket.requests.call(method, bucket.name, key, query, headers, body, attempted=side, subject=subject)
+        return _Sized(answer.status, answer.headers, answer.body)
+
+    def _copy_whole(self, key: str, size: int, etag: str, version: str, wanted: str, subject: str) -> Copied:
+        held = self._budget.take(size)
+        try:
+            self._rate.take(size)
+            answer = self._ask("GET", self.source, key, self._query(version), subject=subject)
+            if len(answer.body) > max(2 * PART, 2 * size):
+                raise _ChangedError
+            headers = self._headers(answer, key, version, subject)
+            data = answer.body
+            md5, sha256 = _md5(data).hexdigest(), hashlib.sha256(data).hexdigest()
+            _require(wanted, sha256, subject)
+            put = self._ask("PUT", self.target, key, {}, {**headers, **_content_md5(md5)}, data, subject=subject)
+            put_etag = put.etag
+            if put_etag != md5:
+                self._read_back(key, put.version, sha256, len(data), subject)
+        finally:
+            self._budget.give(held)
+        return _copied(key, len(data), etag, answer, md5, sha256, put.version, put_etag)
+
+    def _copy_parts(self, key: str, size: int, listed: str, version: str, wanted: str, subject: str) -> Copied:
+        part = max(PART, -(-size // _PARTS))
+        ranges = [(start, min(start + part, size)) for start in range(0, size, part)]
+        first = self._ask("HEAD", self.source, key, self._query(version), subject=subject)
+        if first.size != size:
+            raise _ChangedError
+        headers = self._headers(first, key, version, subject)
+        begun = self._ask("POST", self.target, key, {"uploads": ""}, headers, subject=subject)
+        upload = _text(begun.body, "UploadId", subject)
+        try:
+            sums, md5, sha256 = self._move(key, ranges, version, first.etag, upload, subject)
+            _require(wanted, sha256, subject)
+            done = self._complete(key, upload, sums, subject)
+        except BaseException:
+            with contextlib.suppress(LifeboatError):
+                self._ask("DELETE", self.target, key, {"uploadId": upload}, subject=subject)
+            raise
+        etag = _text(done.body, "ETag", subject).strip('"')
+        joined = _md5(b"".join(bytes.fromhex(one) for one, _ in sums)).hexdigest()
+        target_version = done.version
+        if etag != f"{joined}-{len(sums)}":
+            self._read_back(key, target_version, sha256, size, subject)
+        return _copied(key, size, listed, first, md5, sha256, target_version, etag)
+
+    def _move(
+        self, key: str, ranges: list[tuple[int, int]], version: str, etag: str, upload: str, subject: str
+    ) -> tuple[list[tuple[str, str]], str, str]:
+        """Fetch some parts ahead, hash them in their order, put each as soon as it is hashed."""
+        md5, sha256 = _md5(b""), hashlib.sha256()
+        waiting: deque[tuple[int, Future[bytes]]] = deque()
+        puts: list[Future[tuple[str, str]]] = []
+        asked = 0
+        try:
+            while len(puts) < len(ranges):
+                while asked < len(ranges) and len(waiting) < _AHEAD:
+                    start, end = ranges[asked]
+                    # Who holds parts that are not on their way yet must not wait for others to let go of theirs.
+                    held = self._budget.take(end - start, wait=not waiting)
+                    if not held:
+                        break
+                    waiting.append((held, self._pool.submit(self._fetch, key, start, end, version, etag, subject)))
+                    asked += 1
+                held, fetched = waiting.popleft()
+                try:
+                    data = fetched.result()
+                    md5.update(data)
+                    sha256.update(data)
+                except BaseException:
+                    self._budget.give(held)
+                    raise
+                puts.append(self._pool.submit(self._put_part, key, len(puts) + 1, data, upload, held, subject))
+                del data
+            return [one.result() for one in puts], md5.hexdigest(), sha256.hexdigest()
+        finally:
+            for held, fetched in waiting:
+                fetched.cancel()
+                self._budget.give(held)
+            for one in puts:  # an upload that is aborted while parts arrive keeps them
+                with contextlib.suppress(Exception):
+                    one.result()
+
+    def _fetch(self, key: str, start: int, end: int, version: str, etag: str, subject: str) -> bytes:
+        self._rate.take(end - start)
+        headers = {"range": f"bytes={start}-{end - 1}", "if-match": f'"{etag}"'}
+        try:
+            answer = self._ask("GET", self.source, key, self._query(version), headers, subject=subject)
+        except LifeboatError as exc:
+            if client.code(exc) in ("PreconditionFailed", "412", "InvalidRange", "416"):
+                raise _ChangedError from exc
+            raise
+        if len(answer.body) != end - start:
+            raise _ChangedError
+        return answer.body
+
+    def _put_part(self, key: str, number: int, data: bytes, upload: str, held: int, subject: str) -> tuple[str, str]:
+        """(MD5 of the part, its ETag)"""
+        try:
+            query = {"partNumber": str(number), "uploadId": upload}
+            md5 = _md5(data).hexdigest()
+            return md5, self._ask("PUT", self.target, key, query, _content_md5(md5), data, subject=subject).etag
+        finally:
+            self._budget.give(held)
+
+    def _complete(self, key: str, upload: str, sums: list[tuple[str, str]], subject: str) -> _Sized:
+        parts = "".join(
+            f"<Part><PartNumber>{n}</PartNumber><ETag>&quot;{escape(etag)}&quot;</ETag></Part>"
+            for n, (_, etag) in enumerate(sums, 1)
+        )
+        body = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
+        return self._ask(
+            "POST", self.target, key, {"uploadId": upload}, {"content-type": "application/xml"}, body, subject=subject
+        )
+
+    def _read_back(self, key: str, version: str, sha256: str, size: int, subject: str) -> None:
+        """For servers whose ETags are not the usual sums: the bytes they hold are the bytes they were sent."""
+        if digest(self.target, key, size, version)[0] != sha256:
+            raise IntegrityError(
+                WRITE, subject, "what the target holds is not what it was sent",
+                "Run it again; if it repeats, check the network and the target's disks.",
+            )  # fmt: skip
+
+    def _headers(self, answer: _Sized, key: str, version: str, subject: str) -> dict[str, str]:
+        """The headers with which the copy is written, the tags among them."""
+        found = kept(answer.headers)
+        tags = self._tags(answer, key, version, subject)
+        return {**found, "x-amz-tagging": urlencode(tags)} if tags else found
+
+    def _tags(self, answer: Answer, key: str, version: str, subject: str) -> list[tuple[str, str]]:
+        if self._no_tags or not may_have_tags(answer):
+            return []
+        try:
+            return tags(self.source, key, version)
+        except LifeboatError as exc:
+            if client.code(exc) not in _NO_TAGS:
+                raise
+            self._no_tags = True
+            return []
+
+
+class Facts(NamedTuple):
+    headers: dict[str, str]
+    tags: list[tuple[str, str]]
+    size: int
+
+
+class _ChangedError(Exception):
+    """The object is not the one any more whose first part was read."""
+
+
+class _Sized(Answer):
+    @property
+    def etag(self) -> str:
+        return self.headers.get("etag", "").strip('"')
+
+    @property
+    def version(self) -> str:
+        return self.headers.get("x-amz-version-id") or NULL
+
+    @property
+    def size(self) -> int:
+        return int(self.headers.get("content-length") or 0)
+
+
+def _require(wanted: str, sha256: str, subject: str) -> None:
+    if wanted and wanted != sha256:
+        raise IntegrityError(
+            READ, subject, "its bytes are not those that were mirrored (SHA-256 differs)",
+            "Choose another backup, and keep this one for inquiry.",
+        )  # fmt: skip
+
+
+def _copied(
+    key: str, size: int, listed: str, source: Answer, md5: str, sha256: str, version: str, target_etag: str
+) -> Copied:
+    headers = source.headers
+    etag = headers.get("etag", "").strip('"')
+    # Encrypted with a key of the customer's, an ETag is no MD5 though it looks like one.
+    own_key = headers.get("x-amz-server-side-encryption", "").startswith("aws:kms") or any(
+        name.startswith("x-amz-server-side-encryption-customer") for name in headers
+    )
+    told = {one for one in (etag, listed) if _MD5.fullmatch(one) and not own_key}
+    return Copied(
+        key, size, etag, sha256, version, target_etag, headers.get("x-amz-version-id", ""),
+        proved=md5 in told, doubtful=bool(told) and md5 not in told,
+    )  # fmt: skip
+
+
+def _md5(data: bytes) -> Any:
+    return hashlib.new("md5", data, usedforsecurity=False)
+
+
+def _content_md5(md5: str) -> dict[str, str]:
+    """A bucket with object lock takes nothing without it."""
+    return {"content-md5": base64.b64encode(bytes.fromhex(md5)).decode()}
+
+
+def _text(body: bytes, name: str, subject: str) -> str:
+    root = signed.xml(body, WRITE, subject)
+    return next((one.text or "" for one in root.iter() if one.tag.rpartition("}")[2] == name), "")
+
+
+def kept(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those headers of an object that are part of it and not of the answer."""
+    return {name: value for name, value in headers.items() if name in KEPT or name.startswith(_META)}
+
+
+def tags(bucket: Bucket, key: str, version: str = "") -> list[tuple[str, str]]:
+    """An object's tags, sorted by name."""
+    query = {"tagging": "", **({"versionId": version} if version else {})}
+    subject = f"{key!r} in {bucket.url}"
+    answer = bucket.requests.call("GET", bucket.name, key, query, attempted="read the tags", subject=subject)
+    found: list[tuple[str, str]] = []
+    for one in signed.xml(answer.body, "read the tags", subject).iter():
+        if one.tag.rpartition("}")[2] == "Tag":
+            said = {child.tag.rpartition("}")[2]: child.text or "" for child in one}
+            found.append((said.get("Key", ""), said.get("Value", "")))
+    return sorted(found)
+
+
+def facts(bucket: Bucket, key: str, version: str = "") -> Facts:
+    """What an object is beside its bytes: its headers and user metadata, its tags, its size."""
+    query = {"versionId": version} if version and version != NULL else {}
+    answer = bucket.requests.call("HEAD", bucket.name, key, query, attempted=READ, subject=f"{key!r} in {bucket.url}")
+    found: list[tuple[str, str]] = []
+    if may_have_tags(answer):
+        try:
+            found = tags(bucket, key, version if query else "")
+        except LifeboatError as exc:
+            if client.code(exc) not in _NO_TAGS:
+                raise
+    return Facts(kept(answer.headers), found, int(answer.headers.get("content-length") or 0))
+
+
+def may_have_tags(answer: Answer) -> bool:
+    """Some servers tell with an object how many tags it has, and tell nothing where it has none."""
+    told = answer.headers.get(_TAGGED)
+    return told not in ("0", None) or (told is None and not answer.headers.get("server", "").startswith(_TELL_TAGS))
+
+
+def digest(bucket: Bucket, key: str, size: int, version: str = "") -> tuple[str, str, Mapping[str, str]]:
+    """Read an object's bytes: (SHA-256, MD5, its headers). Raises IntegrityError where there are not `size` of them."""
+    query = {"versionId": version} if version and version != NULL else {}
+    subject = f"{key!r} in {bucket.url}"
+    ask = functools.partial(bucket.requests.call, attempted=READ, subject=subject)
+    sha256, md5, count = hashlib.sha256(), _md5(b""), 0
+    headers: Mapping[str, str] = {}
+    for start in range(0, max(size, 1), PART):
+        part = {"range": f"bytes={start}-{min(start + PART, size) - 1}"} if size > PART else {}
+        answer = ask("GET", bucket.name, key, query, part)
+        sha256.update(answer.body)
+        md5.update(answer.body)
+        count += len(answer.body)
+        headers = headers or answer.headers
+    if count != size:
+        raise IntegrityError(READ, subject, f"it has {count} bytes instead of {size}")
+    return sha256.hexdigest(), md5.hexdigest(), headers
+
+
+def refused(exc: LifeboatError) -> bool:
+    """Does the server refuse the object itself, its name say, and would take another?"""
+    if isinstance(exc, (UsageError, SpaceError, NotFoundError)):
+        return False
+    answer = getattr(exc.__cause__, "response", None) or {}
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return 400 <= status < 500 and status not in (408, 429)
+
+
+def refusal(exc: LifeboatError) -> str:
+    """Why this one object cannot be copied while others can; empty where the error is not of this object."""
+    reading = exc.attempted == READ
+    if reading and isinstance(exc, NotFoundError):
+        return "it is listed and not there"
+    if isinstance(exc, IntegrityError) or exc.cause == OVERWRITTEN:
+        return exc.cause
+    if reading and client.code(exc) in ("AccessDenied", "403"):
+        return "it may not be read (access denied)"
+    return f"{'it cannot be read' if reading else 'it is not taken'}: {exc.cause}" if refused(exc) else ""

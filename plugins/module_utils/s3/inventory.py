@@ -1,0 +1,151 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Tables of object keys to be held against one another, by the million, in bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ..base.clock import parse_time
+from ..base.errors import LifeboatError
+
+UNKNOWN = -1  # a size that nobody told
+_BATCH = 5000
+_CACHE_KIB = 32 << 10
+# rows: what the database knows. live: what the bucket holds. point: what it should hold, `version` being the vault's.
+# held: the versions that the vault has. settled: what was found out of a key in which they differ.
+_TABLES = {
+    "rows": "key TEXT, size INT, sha256 TEXT, at REAL, PRIMARY KEY (key, size, sha256)",
+    "live": "key TEXT PRIMARY KEY, size INT, etag TEXT, sha256 TEXT, modified REAL",
+    "point": "key TEXT PRIMARY KEY, size INT, etag TEXT, sha256 TEXT, modified REAL, version TEXT, entry TEXT",
+    "held": "key TEXT, version TEXT, size INT, etag TEXT, modified REAL, PRIMARY KEY (key, version)",
+    "settled": "key TEXT PRIMARY KEY, how TEXT",
+}
+
+
+def text(key: str) -> str:
+    """A key as SQLite takes it: what is not UTF-8 (a server may hold it) is written with backslashes."""
+    return key.encode("utf-8", "backslashreplace").decode()
+
+
+class Inventory:
+    """A private SQLite database on disk that is gone when it is closed, or its process is. Use it with `with`.
+
+    Keys compare by their UTF-8 bytes, whatever a server's own order is.
+    """
+
+    def __init__(self, tables: Mapping[str, str] = _TABLES) -> None:
+        self._writing = threading.Lock()
+        # An empty name is a temporary file that SQLite unlinks at once: https://www.sqlite.org/inmemorydb.html
+        with _explained():
+            self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+            for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
+                self._base.execute(f"PRAGMA {pragma}")
+            for name, columns in tables.items():
+                self._base.execute(f"CREATE TABLE {name} ({columns}) WITHOUT ROWID")
+
+    def __enter__(self) -> Inventory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._base.close()
+
+    def add(self, table: str, rows: Iterable[tuple[Any, ...]], newest: bool = False) -> int:
+        """Add rows as they come; a key that is repeated keeps what was said of it last. Returns how many came.
+
+        newest: it keeps the row whose `modified` is the latest; of two with the same, the one that came first.
+        Several threads may add at once.
+        """
+        count = 0
+        with _explained():
+            names = [one[0] for one in self._base.execute(f"SELECT * FROM {table} LIMIT 0").description]
+        values = f"INTO {table} VALUES ({', '.join('?' * len(names))})"
+        statement = f"INSERT OR REPLACE {values}"
+        if newest:
+            kept = ", ".join(f"{name} = excluded.{name}" for name in names)
+            later = f"WHERE excluded.modified > {table}.modified"
+            statement = f"INSERT {values} ON CONFLICT (key) DO UPDATE SET {kept} {later}"
+        several = iter(rows)
+        while True:
+            batch = list(itertools.islice(several, _BATCH))
+            if not batch:
+                return count
+            with _explained(), self._writing:
+                self._base.execute("BEGIN")
+                self._base.executemany(statement, batch)
+                self._base.execute("COMMIT")
+            count += len(batch)
+
+    def drop(self, table: str, names: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
+        """Remove the rows whose columns `names` are those of one of `rows`, which may be millions."""
+        statement = f"DELETE FROM {table} WHERE {' AND '.join(f'{name} = ?' for name in names)}"
+        several = iter(rows)
+        while batch := list(itertools.islice(several, _BATCH)):
+            with _explained(), self._writing:
+                self._base.execute("BEGIN")
+                self._base.executemany(statement, batch)
+                self._base.execute("COMMIT")
+
+    def add_listing(self, table: str, entries: Iterable[Mapping[str, Any]]) -> int:
+        """Add the lines of an objects backup's listing, as `live` or as `point`."""
+
+        def columns(one: Mapping[str, Any]) -> tuple[Any, ...]:
+            told = one.get("modified")
+            modified = parse_time(str(told)).timestamp() if told else 0.0
+            row = (text(one["key"]), int(one["size"]), one.get("etag") or "", one.get("sha256") or "", modified)
+            return row if table == "live" else (*row, one.get("vault_version") or "", json.dumps(one))
+
+        return self.add(table, map(columns, entries))
+
+    def count(self, table: str) -> int:
+        return int(self.value(f"SELECT count(*) FROM {table}"))
+
+    def value(self, sql: str, *values: Any) -> Any:
+        with _explained():
+            return self._base.execute(sql, values).fetchone()[0]
+
+    def each(self, sql: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query, as they are asked for."""
+        with _explained():
+            cursor = self._base.execute(sql, values)
+        while True:
+            with _explained():
+                batch = cursor.fetchmany(_BATCH)
+            if not batch:
+                return
+            yield from batch
+
+    def change(self, sql: str, *values: Any) -> int:
+        """Run a statement that changes rows; returns how many."""
+        with _explained():
+            return self._base.execute(sql, values).rowcount
+
+    def counted(self, source: str, *values: Any, shown: int = 20, order: str = "key") -> tuple[int, list[str]]:
+        """How many keys there are in `source` (what follows FROM), and the first few."""
+        total = int(self.value(f"SELECT count(DISTINCT key) FROM {source}", *values))
+        few = f"SELECT DISTINCT key FROM {source} ORDER BY {order} LIMIT {shown}"
+        return total, [str(row[0]) for row in self.each(few, *values)] if total else []
+
+    def entries(self, source: str, *values: Any) -> Iterator[dict[str, Any]]:
+        """The point's listing lines whose rows are in `source` (what follows FROM), in the order of their keys."""
+        for (line,) in self.each(f"SELECT entry FROM {source} ORDER BY key", *values):
+            yield json.loads(line)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as exc:
+        raise LifeboatError(
+            "compare lists of keys", "a temporary SQLite file", str(exc),
+            "Free space in /var/tmp, or set SQLITE_TMPDIR, then try again.",
+        ) from exc  # fmt: skip

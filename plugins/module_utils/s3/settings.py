@@ -1,0 +1,142 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a bucket is told beside its objects: versioning, lifecycle, policy, CORS. Read, compared, and set again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Callable, Optional, Protocol
+
+from ..base.errors import LifeboatError
+from . import client as s3_client
+from .signed import Requests, xml
+
+VERSIONING = "versioning"
+_NONE = ("NoSuchLifecycleConfiguration", "NoSuchBucketPolicy", "NoSuchCORSConfiguration")
+# Servers that do not know a request say so in many ways; a key without the right to ask is told AccessDenied.
+_UNTOLD = ("NotImplemented", "XNotImplemented", "MethodNotAllowed", "501", "405", "AccessDenied", "403", "Unsupported")
+
+
+class HasBucket(Protocol):
+    """What is needed of a bucket.Bucket."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def client(self) -> Any: ...
+
+
+def read(bucket: HasBucket, requests: Optional[Requests] = None) -> dict[str, Any]:
+    """{versioning, lifecycle, policy, cors}. None: nothing is set. A key is missing where the server does not tell.
+
+    versioning: Enabled, Suspended, or None where it never was. requests: to ask with first, for where nothing is set,
+    as mostly, boto3 need not be loaded, which takes longer than all that is asked.
+    """
+    name = bucket.name
+    asked: dict[str, Callable[[], Any]] = {
+        VERSIONING: lambda: bucket.client.get_bucket_versioning(Bucket=name).get("Status"),
+        "lifecycle": lambda: bucket.client.get_bucket_lifecycle_configuration(Bucket=name).get("Rules"),
+        "policy": lambda: json.loads(bucket.client.get_bucket_policy(Bucket=name)["Policy"]),
+        "cors": lambda: bucket.client.get_bucket_cors(Bucket=name).get("CORSRules"),
+    }
+    found: dict[str, Any] = {}
+    for setting, ask in asked.items():
+        attempted = f"read the bucket's {setting}"
+        try:
+            if requests is not None:
+                told = requests.get(name, {setting: ""}, attempted, bucket.url)
+                if setting == VERSIONING:
+                    said = {one.tag.rpartition("}")[2]: one.text for one in xml(told, attempted, bucket.url)}
+                    found[setting] = said.get("Status") or None
+                    continue
+            with s3_client.spoken(attempted, bucket.url):
+                found[setting] = ask() or None
+        except LifeboatError as exc:
+            code = s3_client.code(exc)
+            if code in _NONE:
+                found[setting] = None
+            elif code not in _UNTOLD:
+                raise
+    return found
+
+
+def lost(wanted: Mapping[str, Any], have: Mapping[str, Any]) -> list[str]:
+    """The settings that were made and are gone: versioning switched off, or no rule left at all."""
+    gone = []
+    for setting, value in wanted.items():
+        if not value or setting not in have:
+            continue
+        switched_off = value == "Enabled" and have[setting] != "Enabled"
+        if switched_off if setting == VERSIONING else not have[setting]:
+            gone.append(setting)
+    return gone
+
+
+def changed(wanted: Mapping[str, Any], have: Mapping[str, Any]) -> list[str]:
+    """The settings that are made otherwise than they were: perhaps rightly so, hence told and left alone."""
+    return [
+        setting
+        for setting in wanted
+        if setting != VERSIONING and wanted[setting] and have.get(setting) and have[setting] != wanted[setting]
+    ]
+
+
+def describe(setting: str, have: Mapping[str, Any]) -> str:
+    """One finding, in words."""
+    if setting == VERSIONING:
+        return f"versioning is {have.get(setting) or 'off'}, it was Enabled"
+    return f"the bucket's {setting} is gone"
+
+
+def apply(bucket: HasBucket, wanted: Mapping[str, Any]) -> list[str]:
+    """Set what is lost again; returns the names of what was set."""
+    client, name = bucket.client, bucket.name
+    gone = lost(wanted, read(bucket))
+    for setting in gone:
+        value = wanted[setting]
+        with s3_client.spoken(f"set the bucket's {setting}", bucket.url):
+            if setting == VERSIONING:
+                client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+            elif setting == "lifecycle":
+                client.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": value})
+            elif setting == "policy":
+                client.put_bucket_policy(Bucket=name, Policy=value if isinstance(value, str) else json.dumps(value))
+            else:
+                client.put_bucket_cors(Bucket=name, CORSConfiguration={"CORSRules": value})
+    return gone
+
+
+def exists(bucket: HasBucket) -> bool:
+    """Is the bucket there? Raises what keeps us from knowing: no answer, or no access."""
+    try:
+        with s3_client.spoken("look for the bucket", bucket.url):
+            bucket.client.head_bucket(Bucket=bucket.name)
+    except LifeboatError as exc:
+        if s3_client.code(exc) not in ("NoSuchBucket", "404"):
+            raise
+        return False
+    return True
+
+
+def make(bucket: HasBucket) -> bool:
+    """Make the bucket where it is missing; returns whether it was."""
+    if exists(bucket):
+        return False
+    create(bucket)
+    return True
+
+
+def create(bucket: HasBucket, *, lock: bool = False) -> None:
+    """Make the bucket; `lock`: so that objects in it can be locked, which can be chosen only now."""
+    options: dict[str, Any] = {"ObjectLockEnabledForBucket": True} if lock else {}
+    meta = bucket.client.meta
+    # Amazon takes no word for the default region and wants one for any other; other servers have their own.
+    if "amazonaws.com" in str(getattr(meta, "endpoint_url", "")) and meta.region_name != "us-east-1":
+        options["CreateBucketConfiguration"] = {"LocationConstraint": meta.region_name}
+    with s3_client.spoken("make the bucket", bucket.url):
+        bucket.client.create_bucket(Bucket=bucket.name, **options)

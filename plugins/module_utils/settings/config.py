@@ -1,0 +1,397 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The configuration of one stack: what cron, the modules and the playbooks all read.
+
+On a host it is two files: `/etc/lifeboat/<stack>.json` (no secret in it, so that a diff may be shown) and
+`/etc/lifeboat/<stack>.secrets.json`. A module may pass the same two mappings inline.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional, TypeVar, Union
+
+from ..base.errors import NotFoundError, UsageError
+from ..tools import age
+from . import drill, frontend
+from .drill import DrillSettings
+from .frontend import FrontendSettings
+
+DIRECTORY = Path("/etc/lifeboat")
+STATE_DIRECTORY = Path("/var/lib/lifeboat")
+FORMATS = ("directory", "custom", "plain")
+FINGERPRINTS = ("content", "rows")
+LEVELS = ("checksum", "archive", "restore")
+ENGINES = ("lifeboat", "mc")
+LOCKS = ("", "GOVERNANCE", "COMPLIANCE")
+IMAGES = ("digests", "archive")
+_STACK = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_URL = re.compile(r"https?://[^\s/@]+/\S*|ssh://([^\s/:@]+@)?[^\s/@]+/\S*|[\w.-]+@[\w.-]+:[^\s-]\S*")
+_COMPRESSION = re.compile(r"(none|(gzip|lz4|zstd)(:\d{1,2})?)")
+
+
+@dataclass(frozen=True)
+class RuntimeSettings:
+    """How the stack's services are reached. compose: a project; host: systemd units on the machine itself."""
+
+    type: str = "compose"
+    project_directory: str = ""
+    project: str = ""
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DatabaseSettings:
+    """One database. `service` is a Compose service, or a systemd unit where the runtime is `host`.
+
+    `user` empty: the server image's POSTGRES_USER, else `postgres`. `host` empty: the local socket.
+    `os_user` empty: the container's own user (compose) or `postgres` (host).
+    `data_directory` empty: the image's PGDATA (compose), or Debian's place for the unit's cluster (host).
+    `backup_user`: who takes backups, where that is not `user`; without superuser's rights it cannot read the roles'
+    passwords nor, before PostgreSQL 18, other roles' large objects.
+    """
+
+    service: str = "db"
+    name: str = ""
+    user: str = ""
+    host: str = ""
+    port: int = 5432
+    os_user: str = ""
+    backup_user: str = ""
+    data_directory: str = ""
+    format: str = "directory"
+    compression: str = "zstd:1"
+    jobs: int = 2
+    fingerprint: str = "content"
+    verify_image: str = ""
+
+
+@dataclass(frozen=True)
+class ObjectsSettings:
+    """The bucket of the stack's own object store. `bucket` empty: the stack has none.
+
+    `service`: the Compose service or systemd unit that serves it; empty where it is not ours to start and stop.
+    `endpoint_url` empty: the service's own address and `port`. `data_directory`: where it keeps its data, inside the
+    container. `change_limit`: percent of the bucket that one mirror may remove or overwrite unasked.
+    `bandwidth`: bytes a second at most, such as 10M. `keys_query`: SQL that returns the object keys that the database
+    knows (columns key, and where known size in bytes, sha256 in hex). Secrets: objects_access_key, objects_secret_key.
+    """
+
+    service: str = ""
+    endpoint_url: str = ""
+    port: int = 9000
+    region: str = ""
+    ca_bundle: str = ""
+    bucket: str = ""
+    data_directory: str = ""
+    engine: str = "lifeboat"
+    transfers: int = 32
+    bandwidth: str = ""
+    change_limit: int = 30
+    keys_query: str = ""
+
+
+@dataclass(frozen=True)
+class VaultSettings:
+    """The S3 endpoint that does not burn with the host. `objects_bucket` empty: there is no vault.
+
+    `objects_bucket`: the mirror of the stack's bucket, versioned. `repository_bucket`: copies of the repository, under
+    `prefix` (empty: the stack's name); empty: none are kept. `noncurrent_days`: how long replaced and removed objects
+    can be gone back to.
+    `object_lock`: GOVERNANCE or COMPLIANCE for `lock_days`, chosen when the bucket is made.
+    Secrets: vault_access_key, vault_secret_key.
+    """
+
+    endpoint_url: str = ""
+    region: str = ""
+    ca_bundle: str = ""
+    objects_bucket: str = ""
+    repository_bucket: str = ""
+    prefix: str = ""
+    noncurrent_days: int = 30
+    object_lock: str = ""
+    lock_days: int = 0
+
+
+@dataclass(frozen=True)
+class GitRepository:
+    """A git repository to keep a mirror of: `url` (https, ssh), or `path` where it lies on this host.
+
+    A private https one is read as `user` with the secret git_token_<name>.
+    """
+
+    name: str = ""
+    url: str = ""
+    path: str = ""
+    user: str = "x-access-token"
+
+
+@dataclass(frozen=True)
+class ConfigSettings:
+    """What rebuilds the stack where nothing is left but the vault. `recipients` empty: secrets are left out.
+
+    `recipients`: age recipients or ssh public keys; their secret keys never come to this host. `files`: files and
+    directories besides those that Lifeboat finds; `secret_files`: those that are only kept encrypted. `images`:
+    digests, or archive to keep the images themselves. `site_directory`: the built frontend; `site_commit` or the first
+    word of `site_commit_file`: what it was built of. `limit_mb`: more than that in one archive is a mistake.
+    Secrets: git_token_<name of a repository>.
+    """
+
+    enabled: bool = True
+    recipients: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    secret_files: tuple[str, ...] = ()
+    images: str = "digests"
+    repositories: tuple[GitRepository, ...] = ()
+    site_directory: str = ""
+    site_commit: str = ""
+    site_commit_file: str = ""
+    limit_mb: int = 1024
+
+
+@dataclass(frozen=True)
+class EndpointCheck:
+    """One request that proves the application works: expected status, and JSON fields that must equal."""
+
+    url: str = ""
+    method: str = "GET"
+    status: int = 200
+    json: Mapping[str, Any] = field(default_factory=dict)
+    body: Optional[Mapping[str, Any]] = None
+
+
+@dataclass(frozen=True)
+class ApplicationSettings:
+    """Who writes to the stores, and how to see that the application serves again.
+
+    `writers` empty: every service of the project that depends on the database. `services`: what scenario 3 recovers;
+    empty: every service of the project but the database's and the object store's.
+    `timeout`: seconds that services and endpoints have to become well.
+    """
+
+    writers: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+    checks: tuple[EndpointCheck, ...] = ()
+    timeout: int = 180
+
+
+@dataclass(frozen=True)
+class AlarmSettings:
+    """When `status` turns red: hours since the last good backup, days since the last restore-level proof, days
+    since the escrowed key last opened a backup. `drill_age_days`: when the report calls a drill overdue, a quarter."""
+
+    backup_age_hours: int = 26
+    proof_age_days: int = 8
+    escrow_age_days: int = 100
+    recovery_target_seconds: int = 4 * 3600
+    objects_target_seconds: int = 2 * 3600
+    backend_target_seconds: int = 3600
+    frontend_target_seconds: int = 1800
+    site_target_seconds: int = 8 * 3600
+    drill_age_days: int = 92
+
+
+@dataclass(frozen=True)
+class EvidenceSettings:
+    """How records are signed, and what they are extrapolated to.
+
+    `signing_key`: a private key on the host, for `ssh-keygen -Y sign`; empty: records are not signed.
+    `production_database_bytes`, `production_objects_bytes`: the sizes for which a time is estimated; 0: none is.
+    """
+
+    signing_key: str = ""
+    production_database_bytes: int = 0
+    production_objects_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything Lifeboat knows of one stack. `secrets` never leaves this object by repr, log or JSON."""
+
+    stack: str
+    timezone: str = "UTC"
+    timeout: int = 4 * 3600
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    repository: Mapping[str, Any] = field(default_factory=lambda: {"type": "local", "path": "/backup"})
+    retention: Mapping[str, Any] = field(default_factory=dict)
+    objects: ObjectsSettings = field(default_factory=ObjectsSettings)
+    vault: VaultSettings = field(default_factory=VaultSettings)
+    config: ConfigSettings = field(default_factory=ConfigSettings)
+    application: ApplicationSettings = field(default_factory=ApplicationSettings)
+    frontend: FrontendSettings = field(default_factory=FrontendSettings)
+    alarms: AlarmSettings = field(default_factory=AlarmSettings)
+    evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
+    environment: str = drill.PRODUCTION
+    drill: DrillSettings = field(default_factory=DrillSettings)
+    state_directory: str = ""
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def state(self) -> Path:
+        """Where this host keeps what it remembers of the stack: recoveries, evidence."""
+        return Path(self.state_directory) if self.state_directory else STATE_DIRECTORY / self.stack
+
+
+T = TypeVar("T")
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    """Check one value against its annotation; tuples and nested settings are built, nothing else is coerced."""
+    origin = typing.get_origin(kind)
+    if origin is Union:
+        inner = next(one for one in typing.get_args(kind) if one is not type(None))
+        return None if value is None else _convert(inner, value, where)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _build(kind, value, where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise _wrong(where, f"wants a list, has {value!r}")
+        return tuple(_convert(typing.get_args(kind)[0], one, f"{where}[{n}]") for n, one in enumerate(value))
+    if origin is not None:  # Mapping[...]
+        if not isinstance(value, Mapping):
+            raise _wrong(where, f"wants a mapping, has {value!r}")
+        return dict(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise _wrong(where, f"wants {kind.__name__}, has {value!r}")
+    return value
+
+
+def _build(kind: type[T], data: Any, where: str) -> T:
+    if not isinstance(data, Mapping):
+        raise _wrong(where, f"wants a mapping, has {data!r}")
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(data) - set(hints))
+    if unknown:
+        raise _wrong(where, f"does not know {', '.join(unknown)}; it knows {', '.join(sorted(hints))}")
+    return kind(**{name: _convert(hints[name], value, f"{where}.{name}") for name, value in data.items()})
+
+
+def _wrong(where: str, cause: str) -> UsageError:
+    return UsageError("read the configuration", where, cause, "Correct the inventory and run lifeboat.dr.deploy again.")
+
+
+def from_mapping(
+    data: Mapping[str, Any], secrets: Optional[Mapping[str, str]] = None, where: str = "settings"
+) -> Config:
+    """Build and check a Config. Raises UsageError naming the setting, what it wants and what it has."""
+    if isinstance(data, Mapping) and "secrets" in data:
+        raise _wrong(where, "secrets do not belong here")
+    if secrets and (
+        not isinstance(secrets, Mapping) or not all(isinstance(one, str) for pair in secrets.items() for one in pair)
+    ):
+        raise _wrong(f"{where}, secrets", "wants a mapping of text to text")  # and what it has is not for showing
+    config = dataclasses.replace(_build(Config, data, where), secrets=dict(secrets or {}))
+    if not _STACK.fullmatch(config.stack):
+        raise _wrong(f"{where}.stack", f"{config.stack!r} is not a plain lower-case name")
+    checks = (
+        ("runtime.type", config.runtime.type, ("compose", "host")),
+        ("database.format", config.database.format, FORMATS),
+        ("database.fingerprint", config.database.fingerprint, FINGERPRINTS),
+        ("objects.engine", config.objects.engine, ENGINES),
+        ("vault.object_lock", config.vault.object_lock, LOCKS),
+        ("config.images", config.config.images, IMAGES),
+    )
+    for name, value, allowed in checks:
+        if value not in allowed:
+            raise _wrong(f"{where}.{name}", f"{value!r} is not one of {', '.join(allowed)}")
+    if not _COMPRESSION.fullmatch(config.database.compression):
+        raise _wrong(f"{where}.database.compression", f"{config.database.compression!r} is not none or method:level")
+    if config.database.jobs < 1 or config.timeout < 1:
+        raise _wrong(where, "jobs and timeout must be at least 1")
+    _check_objects(config, where)
+    _check_config(config.config, f"{where}.config")
+    for name, cause in frontend.problems(config.frontend):
+        raise _wrong(f"{where}.frontend{name}", cause)
+    for name, cause in drill.problems(config.drill):
+        raise _wrong(f"{where}.drill{name}", cause)
+    if config.runtime.type == "compose" and not config.runtime.project_directory and not config.runtime.project:
+        raise _wrong(f"{where}.runtime", "neither project_directory nor project is given")
+    return config
+
+
+def _check_objects(config: Config, where: str) -> None:
+    objects, vault = config.objects, config.vault
+    if objects.bucket and not objects.endpoint_url and not objects.service:
+        raise _wrong(f"{where}.objects", "neither endpoint_url nor service says where the bucket is")
+    if objects.bucket and not vault.objects_bucket:
+        raise _wrong(f"{where}.vault", "there is a bucket to protect and no objects_bucket to mirror it to")
+    if vault.objects_bucket and vault.objects_bucket == vault.repository_bucket:
+        raise _wrong(f"{where}.vault", "objects_bucket and repository_bucket must be two buckets")
+    if bool(vault.object_lock) != (vault.lock_days > 0):
+        raise _wrong(f"{where}.vault", "object_lock and lock_days go together")
+    if not 0 <= objects.change_limit <= 100 or objects.transfers < 1 or vault.noncurrent_days < 1:
+        raise _wrong(where, "change_limit is a percentage; transfers and noncurrent_days must be at least 1")
+
+
+def _check_config(config: ConfigSettings, where: str) -> None:
+    for number, recipient in enumerate(config.recipients):
+        problem = age.recipient_problem(recipient)
+        if problem:
+            raise _wrong(f"{where}.recipients[{number}]", problem)
+    paths = [*config.files, *config.secret_files, *(one.path for one in config.repositories if one.path)]
+    for path in [*paths, config.site_directory or "/", config.site_commit_file or "/"]:
+        if not path.startswith("/") or "\0" in path:
+            raise _wrong(where, f"{path!r} is not an absolute path")
+    names = [one.name for one in config.repositories]
+    for one in config.repositories:
+        if not _NAME.fullmatch(one.name) or names.count(one.name) > 1:
+            raise _wrong(f"{where}.repositories", f"{one.name!r}: a name is plain, and used once")
+        if bool(one.url) == bool(one.path):
+            raise _wrong(f"{where}.repositories.{one.name}", "wants either url or path")
+        if one.url and not _URL.fullmatch(one.url):  # not shown: there may be a password in it
+            raise _wrong(
+                f"{where}.repositories.{one.name}.url",
+                f"wants https:// or ssh:// without a password in it; a token is the secret git_token_{one.name}",
+            )
+    if config.limit_mb < 1:
+        raise _wrong(f"{where}.limit_mb", "must be at least 1")
+
+
+def _read(path: Path) -> Any:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError as exc:
+        raise NotFoundError(
+            "read the configuration", str(path), "there is no such file", "Run lifeboat.dr.deploy on this host first."
+        ) from exc
+    except PermissionError as exc:
+        raise UsageError("read the configuration", str(path), "permission denied", "Run as root.") from exc
+    except (OSError, ValueError) as exc:
+        raise UsageError("read the configuration", str(path), str(exc), "Run lifeboat.dr.deploy again.") from exc
+
+
+def stacks(directory: Path = DIRECTORY) -> list[str]:
+    """The stacks configured on this host."""
+    return sorted(path.stem for path in directory.glob("*.json") if not path.name.endswith(".secrets.json"))
+
+
+def load(stack: str = "", directory: Path = DIRECTORY) -> Config:
+    """Read one stack's configuration; with no name, the only one there is."""
+    if not stack:
+        known = stacks(directory)
+        if len(known) != 1:
+            cause = f"{len(known)} stacks are configured: {', '.join(known)}" if known else "no stack is configured"
+            raise UsageError(
+                "choose the stack",
+                str(directory),
+                cause,
+                "Name one with --stack." if known else "Run lifeboat.dr.deploy on this host first.",
+            )
+        stack = known[0]
+    path = directory / f"{stack}.json"
+    data = _read(path)
+    secrets_path = directory / f"{stack}.secrets.json"
+    secrets = _read(secrets_path) if os.path.lexists(secrets_path) else {}
+    return from_mapping(data, secrets, str(path))

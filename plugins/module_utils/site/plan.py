@@ -1,0 +1,386 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Plan the recovery of a whole site on a machine: read only, decided once, printed before anything is built.
+
+Everything comes from the vault. What is to be used of it is read to its last byte first: a site must not be half built
+when it turns out that its backup is damaged, or that the key does not open it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Callable, Optional
+
+from ..base.checks import FAIL, PASS, Check, compared
+from ..base.clock import format_time
+from ..base.errors import IntegrityError, NotFoundError, SpaceError, UsageError
+from ..base.pipeline import HashingWriter
+from ..base.text import human
+from ..configuration import parts as configuration_parts
+from ..configuration import proof as configuration_proof
+from ..configuration import restore as configuration_restore
+from ..frontend import site as frontend_site
+from ..objects import choose as objects_choose
+from ..objects import proof as objects_proof
+from ..repository import catalog, copies, points, repositories
+from ..repository.base import Repository
+from ..repository.catalog import Entry
+from ..repository.manifest import Manifest
+from ..repository.points import Point, PointEntry
+from ..repository.sources import REPOSITORY, VAULT
+from ..settings.config import Config
+from . import scope as site_scope
+from . import show, state
+
+Log = Callable[[str], None]
+LATEST = ("", "latest")
+_ATTEMPTED = "plan the recovery of the site"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the operator asked for. rehearsal: beside a living site; no backup is taken and nobody is sent here.
+
+    key: the escrowed age identity, which opens the configuration. cutover: the operator's hook, by its path.
+    """
+
+    identity: str = "latest"
+    before: Optional[datetime] = None
+    rehearsal: bool = False
+    key: str = ""
+    cutover: str = ""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The recovery point, its backups by component, what was checked of them in the vault, and what was passed over."""
+
+    point: Point
+    parts: Mapping[str, Manifest]
+    checks: tuple[Check, ...]
+    passed: tuple[PointEntry, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def needs(self) -> int:
+        """The bytes that the site will take on the machine's disk."""
+        database, objects = self.parts["database"], self.parts.get("objects")
+        need = int(database.details.get("database_size") or 0) + sum(one.size for one in self.parts.values())
+        return need + (int(objects.details.get("bytes") or 0) if objects else 0)
+
+
+def make(
+    config: Config, request: Request, here: Mapping[str, Any], others: Mapping[str, Any], *, log: Log
+) -> dict[str, Any]:
+    """The plan. Raises LifeboatError when the site cannot, or must not, be recovered on this machine.
+
+    here: site_scope.look() of this machine. others: the same of the stack's other machines by name; {"failed": why} of
+    one that answered and could not be looked at; or, as text, why one was not reached. Returns {needed, ready, why,
+    condition, findings, unchecked, warnings, passed_over, backup, parts, place, images, checks, done, fresh, lacking,
+    steps, rehearsal, target_seconds}. ready: false where the vault could not be read yet, for the machine lacks what
+    that takes. lacking: what must be given before anything is done.
+    """
+    refuse_living(config, request, here, others)
+    last = here["recovery"]
+    scope = [line for name, seen in others.items() for line in _scope(name, seen)] + _frontend(config)
+    unsure = [name for name, seen in others.items() if not isinstance(seen, Mapping)]
+    made: dict[str, Any] = {
+        "needed": True, "ready": False, "why": "the site is to be recovered here", "condition": _condition(others),
+        "findings": scope, "unchecked": [], "warnings": _off(unsure), "passed_over": [], "backup": None, "parts": {},
+        "place": "", "images": {}, "checks": [], "done": [], "lacking": "",
+        "fresh": not (here["running"] or here["stopped"]), "rehearsal": request.rehearsal, "cutover": request.cutover,
+        "machine": here["machine"], "target_seconds": config.alarms.site_target_seconds,
+    }  # fmt: skip
+    if here["machine"]["missing"]:
+        missing = " and ".join(here["machine"]["missing"])
+        made["unchecked"].append(
+            f"the vault was not read, so neither the recovery point nor the key is known to be good: {missing} are not"
+            " on this machine. With the confirmation they are installed, and the vault is read, before anything else"
+        )
+        return {**made, "steps": show.steps(config, made)}
+    if state.unfinished(last) and request.identity in LATEST and request.before is None:
+        log(f"an earlier run has begun to recover to {last['point']} and did not end: going on with it")
+        request = Request(last["point"], None, request.rehearsal, request.key, request.cutover)
+        made["why"] = f"an earlier recovery to {last['point']} has not ended; this goes on from where it stopped"
+    ended = last if last and last["finished_at"] and not (last["rehearsal"] and not request.rehearsal) else None
+    store, place = open_store(config)
+    if ended and _same(ended, request, store, config):
+        _require_well(config, here, ended)
+        why = f"the site was recovered to {ended['point']} here at {ended['finished_at']}, and all of it runs"
+        return {**made, "needed": False, "ready": True, "why": why, "backup": {"id": ended["point"]}, "steps": []}
+    if ended and not ended["rehearsal"]:
+        raise UsageError(
+            _ATTEMPTED, request.identity, f"the site was recovered to {ended['point']} here and lives on this machine",
+            "For another state of it: lifeboat.dr.recover_database and lifeboat.dr.recover_object_storage with"
+            f" -e recovery_point={request.identity}.",
+        )  # fmt: skip
+    chosen = choose(config, store, request, log=log)
+    _require_room(here["machine"], chosen.needs)
+    now = datetime.now(timezone.utc)
+    point = chosen.point
+    made.update(
+        ready=True,
+        warnings=[*made["warnings"], *chosen.warnings, *_warnings(here, chosen)],
+        passed_over=[{"id": one.id, "problem": one.problem} for one in chosen.passed],
+        parts={name: one.id for name, one in chosen.parts.items()},
+        place=place,
+        images=dict(point.images),
+        recovery_point=request.identity if request.identity not in LATEST else "",
+        location=copies.place(config) if place == VAULT else store.location("database", chosen.parts["database"].id),
+        checks=[one.as_dict() for one in chosen.checks],
+        done=state.done(last, point.id),
+        backup={
+            "id": point.id,
+            "taken_at": format_time(point.taken_at),
+            "size": sum(one.size for one in chosen.parts.values()),
+            "age_seconds": int((now - point.taken_at).total_seconds()),
+            "consistency": point.consistency,
+            "details": {"server_version_num": chosen.parts["database"].details.get("server_version_num")},
+        },
+    )
+    if "config" in chosen.parts and locked(chosen.parts["config"], request):
+        made["lacking"] = (
+            f"the key that opens the secrets of {chosen.parts['config'].id}: -e identity_file=<a file here>"
+        )
+        made["unchecked"].append(f"whether the key opens the configuration: none was given ({made['lacking']})")
+    return {**made, "steps": show.steps(config, made)}
+
+
+def refuse_living(
+    config: Config, request: Request, here: Mapping[str, Any], others: Mapping[str, Any]
+) -> None:  # fmt: skip
+    """Two living sites are worse than none: each takes writes that the other never sees, and both fill one vault."""
+    for name, seen in others.items():
+        if request.rehearsal:
+            break
+        doubt = site_scope.doubt(seen)
+        if doubt:
+            raise UsageError(
+                _ATTEMPTED, config.stack,
+                f"{name} answers, and what runs there could not be seen ({doubt}): the site may live there",
+                "Mend that, so that it can be looked at. Or, to leave it for good, switch it off or cut it off from"
+                " everybody, so that this does not reach it either. To rehearse beside it: -e rehearsal=true, which"
+                " takes no backups and does not cut over.",
+            )  # fmt: skip
+        if isinstance(seen, Mapping) and seen["running"]:
+            raise UsageError(
+                _ATTEMPTED, config.stack, f"the site still lives on {name}: {', '.join(seen['running'])} run there."
+                f" {_told(seen)}",
+                "Recover it where it is; or, to leave it for good, stop it there first (docker compose stop) and keep"
+                " it stopped. To rehearse beside it: -e rehearsal=true, which takes no backups and does not cut over.",
+            )  # fmt: skip
+    last = here["recovery"]
+    if here["running"] and last is None:
+        raise UsageError(
+            _ATTEMPTED, here["host"], f"the stack runs on this machine: {', '.join(here['running'])}",
+            "This is the living site, or another one. Name an empty machine: -e target=<host> -e confirm=<host>.",
+        )  # fmt: skip
+    taken = here["machine"]["taken"]
+    if taken and not here["running"]:
+        raise UsageError(
+            _ATTEMPTED, here["host"],
+            f"something that is not of the stack answers on port {', '.join(map(str, taken))}",
+            "Stop it (ss -ltnp shows what it is), or name another machine.",
+        )  # fmt: skip
+
+
+def _off(unsure: Sequence[str]) -> list[str]:
+    """From here a machine that is off and one that is only cut off look the same."""
+    return [
+        f"{name} was not reached, which does not prove that it is off. If its users still reach it, two sites will"
+        " live: see that it is off, or cut off from everybody, before you confirm"
+        for name in unsure
+    ]
+
+
+def _told(seen: Mapping[str, Any]) -> str:
+    """What each component there needs, in one line."""
+    told = [
+        f"{one['name']} is {one['condition']}" + (f" ({one['scenario']})" if one["scenario"] else "")
+        for one in seen["components"]
+    ]
+    return ", ".join(told)
+
+
+def _scope(name: str, seen: Any) -> list[str]:
+    return site_scope.described(
+        name, seen if isinstance(seen, dict) else None, "" if isinstance(seen, dict) else str(seen)
+    )
+
+
+def _frontend(config: Config) -> list[str]:
+    """It is on no machine of ours: it is only asked whether it answers."""
+    if not config.frontend.url:
+        return []
+    seen = frontend_site.look(
+        config.frontend.url, config.frontend.marker, ca_bundle=config.frontend.ca_bundle, timeout=5
+    )
+    how = "answers" if seen.up else f"does not answer as it should ({seen.problem}) -> lifeboat.dr.recover_frontend"
+    return [f"the frontend {config.frontend.url} {how}"]
+
+
+def _condition(others: Mapping[str, Any]) -> str:
+    lost = [name for name, seen in others.items() if not isinstance(seen, Mapping)]
+    if lost:
+        return f"lost with {', '.join(lost)}"
+    if any(site_scope.doubt(seen) for seen in others.values()):
+        return "unknown elsewhere"
+    return "not running anywhere" if not any(seen["running"] for seen in others.values()) else "alive elsewhere"
+
+
+def _same(ended: Mapping[str, Any], request: Request, store: Repository, config: Config) -> bool:
+    """Idempotent by identity: is what was asked for what is here already?"""
+    if request.before is not None:
+        found = points.backups(store, config.stack)
+        tied = points.entries(store, config.stack, found)
+        return points.choose(tied, config.stack, before=request.before)[0].id == str(ended["point"])
+    return request.identity in (*LATEST, ended["point"])
+
+
+def _require_well(config: Config, here: Mapping[str, Any], ended: Mapping[str, Any]) -> None:
+    ill = [one for one in here["components"] if one["condition"] != "healthy"]
+    if here["stopped"] or ill or not here["running"]:
+        told = [f"{one['name']} is {one['condition']}" for one in ill] or [
+            f"{', '.join(here['stopped']) or 'all'} stopped"
+        ]
+        remedy = next((one["scenario"] for one in ill if one["scenario"]), site_scope.SCENARIOS["application"])
+        raise UsageError(
+            _ATTEMPTED, here["host"],
+            f"the site was recovered to {ended['point']} here, and now {'; '.join(told)}",
+            f"That is a matter for {remedy}.",
+        )  # fmt: skip
+
+
+def open_store(config: Config) -> tuple[Repository, str]:
+    """The place that did not burn: the vault's copies, or a repository that is a bucket itself."""
+    store = copies.vault(config)
+    if store is not None:
+        return store, VAULT
+    if config.repository.get("type") != "s3":
+        raise UsageError(
+            _ATTEMPTED, config.stack,
+            "no copies are kept in a vault, and the repository is a directory of the lost machine",
+            "If that disk is at hand, mount it here and recover the database from it. docs/vault.md keeps this from"
+            " happening.",
+        )  # fmt: skip
+    return repositories.from_settings(config.repository, config.secrets), REPOSITORY
+
+
+def choose(config: Config, store: Repository, request: Request, *, log: Log) -> Chosen:
+    """The recovery point, every artefact of it read. A damaged newest one is passed over, and said so."""
+    store.check(writable=False)
+    found = points.backups(store, config.stack)
+    tied = points.entries(store, config.stack, found)
+    passed: list[PointEntry] = []
+    named = request.identity not in LATEST
+    while True:
+        entry, newer = points.choose(tied, config.stack, identity=request.identity, before=request.before)
+        passed += newer
+        point = entry.point
+        assert point is not None
+        if point.stack != config.stack:
+            raise UsageError(_ATTEMPTED, point.id, f"it is of the stack {point.stack}, not {config.stack}")
+        by_id = {one.id: one for some in found.values() for one in some}
+        parts = {name: by_id[part.id].manifest for name, part in point.parts.items()}
+        if not named:
+            _refuse_shrunk(config, found, point)
+        log(f"reading every artefact of {point.id} in the vault")
+        checks = [check for one in parts.values() if one for check in prove(config, store, one, log=log)]
+        bad = [f"{one.name}: {one.detail}" for one in checks if one.result == FAIL]
+        if not bad:
+            good = {name: one for name, one in parts.items() if one}
+            if "config" in good and not locked(good["config"], request):
+                checks.append(_opened(store, good["config"], request.key))
+            return Chosen(point, good, tuple(checks), tuple(passed), tuple(point.notes))
+        if named:
+            raise IntegrityError(
+                _ATTEMPTED, point.id, f"{'; '.join(bad)}. Nothing was built",
+                "Choose another recovery point (`lifeboat list`).",
+            )  # fmt: skip
+        passed.append(PointEntry(point.id, point, "; ".join(bad)))
+        tied = [one for one in tied if one.id < point.id]
+        if not tied:
+            raise NotFoundError(
+                _ATTEMPTED, config.stack, "; ".join(f"{one.id}: {one.problem}" for one in passed[:3]),
+                "No recovery point in the vault is whole. Nothing was built.",
+            )  # fmt: skip
+
+
+def prove(config: Config, store: Repository, manifest: Manifest, *, log: Log) -> list[Check]:
+    """Every artefact's SHA-256, read where it lies; of objects also that the vault still has every version, of the
+    configuration also the parts that an earlier backup keeps for it."""
+    differences = []
+    for artefact in manifest.artefacts:
+        writer = HashingWriter()
+        try:
+            with store.open(manifest.component, manifest.id, artefact.name) as file:
+                for data in iter(lambda: file.read(1 << 20), b""):
+                    writer.write(data)
+        except NotFoundError:
+            differences.append(f"{artefact.name} is missing")
+            continue
+        if (writer.size, writer.sha256) != (artefact.size, artefact.sha256):
+            differences.append(f"{artefact.name} has another SHA-256 than when it was written")
+    same = f"{len(manifest.artefacts)} artefacts, {human(manifest.size)}: every byte in the vault is the one written"
+    checks = [compared(f"{manifest.id} in the vault", differences, same)]
+    if manifest.component == "objects" and not differences:
+        checks += [
+            Check(f"{manifest.id} in the vault, {one.name}", one.result, one.detail)
+            for one in objects_proof.levels(config, store, manifest, "archive", 0, log)
+        ]
+    if manifest.component == "config":
+        for part in configuration_parts.of(manifest).values():
+            if part.backup != manifest.id:
+                one = configuration_proof.held_elsewhere(store, part)
+                checks.append(Check(f"{manifest.id} in the vault, {one.name}", one.result, one.detail))
+    return checks
+
+
+def locked(manifest: Manifest, request: Request) -> bool:
+    """Whether the configuration has sealed secrets and no key was given to open them."""
+    return configuration_restore.SECRETS in {one.name for one in manifest.artefacts} and not request.key
+
+
+def _opened(store: Repository, manifest: Manifest, key: str) -> Check:
+    """That the key opens the secrets, to their end. Another's key is an error: no other recovery point will help."""
+    if configuration_restore.SECRETS not in {one.name for one in manifest.artefacts}:
+        return Check(f"{manifest.id}, secrets", PASS, "none are sealed in it")
+    opened = configuration_restore.open_secrets(store, manifest, key)
+    return Check(f"{manifest.id}, secrets", PASS, f"the key opens {len(opened.entries)} files")
+
+
+def _refuse_shrunk(config: Config, found: Mapping[str, Sequence[Entry]], point: Point) -> None:
+    """An emptied database and a wiped bucket back up without an error; which point is right is not ours to say."""
+    for name, smaller in (("database", catalog.shrunk), ("objects", objects_choose.shrunk)):
+        part = point.parts.get(name)
+        less, _ = smaller(list(found[name]), part.id) if part else ("", "")
+        if less:
+            raise UsageError(
+                _ATTEMPTED, point.id, f"{less}: which of them is right is not ours to guess",
+                f"Name the one that you want: -e recovery_point={point.id}, or an older one (`lifeboat list`).",
+            )  # fmt: skip
+
+
+def _require_room(machine: Mapping[str, Any], need: int) -> None:
+    if machine["free_bytes"] < need * 1.2:
+        raise SpaceError(
+            _ATTEMPTED, machine["free_at"],
+            f"{human(machine['free_bytes'])} free, about {human(int(need * 1.2))} needed",
+            "Give the machine a larger disk there: nothing was changed yet.",
+        )  # fmt: skip
+
+
+def _warnings(here: Mapping[str, Any], chosen: Chosen) -> list[str]:
+    lines = []
+    database = chosen.parts["database"]
+    if not database.details.get("role_passwords"):
+        lines.append("the backup has no role passwords: the application cannot log in until you set them")
+    if "config" not in chosen.parts:
+        lines.append("the point has no backup of the configuration: put the compose files and .env here yourself first")
+    if here["stopped"]:
+        lines.append(f"{', '.join(here['stopped'])} are on this machine and stopped: their data is put aside, not used")
+    return lines

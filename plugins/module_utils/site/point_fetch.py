@@ -1,0 +1,87 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Bring a recovery point out of the vault into this machine's own repository, whole.
+
+A new machine then recovers from its own disk, and the backups that it takes from now on stand in one row with that
+point: what has not changed (images, above all) is not saved and sent again.
+"""
+
+from __future__ import annotations
+
+from typing import Callable
+
+from ..base import filesystem
+from ..base.errors import IntegrityError
+from ..base.filesystem import explained
+from ..base.pipeline import HashingWriter
+from ..base.text import human
+from ..configuration import parts as configuration_parts
+from ..repository import points, repositories
+from ..repository.base import VERIFICATION, Repository
+from ..repository.manifest import Manifest, component_of, parse
+from ..settings.config import Config
+from .plan import open_store
+
+Log = Callable[[str], None]
+_ATTEMPTED = "fetch the recovery point"
+
+
+def fetch(config: Config, identity: str, *, check: bool = False, log: Log) -> list[str]:
+    """Returns the ids that were not here. What is here already must be the very same. Raises IntegrityError."""
+    store, _ = open_store(config)
+    repo = repositories.from_settings(config.repository, config.secrets)
+    repo.check(writable=not check)
+    sealed = store.read_point(identity)
+    point = points.parse(sealed, expected_id=identity)
+    wanted = [part.id for part in point.parts.values()]
+    if "config" in point.parts:
+        own = point.parts["config"].id
+        parts = configuration_parts.of(parse(store.manifest("config", own), component="config", expected_id=own))
+        wanted = [*sorted({part.backup for part in parts.values()} - {own}), *wanted]
+    done = [one for one in wanted if _bring(store, repo, one, check, log)]
+    if identity not in repo.points():
+        done.append(identity)
+        if not check:
+            repo.write_point(identity, sealed)
+    return done
+
+
+def _bring(store: Repository, repo: Repository, identity: str, check: bool, log: Log) -> bool:
+    component = component_of(identity)
+    raw = store.manifest(component, identity)
+    if identity in repo.published(component):
+        if repo.manifest(component, identity) != raw:
+            raise IntegrityError(
+                _ATTEMPTED, identity, "another backup of that id is in this machine's repository",
+                f"Move {repo.location(component, identity)} aside, then run the same command again.",
+            )  # fmt: skip
+        return False
+    if check:
+        return True
+    manifest = parse(raw, component=component, expected_id=identity)
+    with repo.stage(component, identity) as staging:
+        for one in manifest.artefacts:
+            path = staging.path / one.name
+            with explained(_ATTEMPTED, path):
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with store.open(component, identity, one.name) as source, filesystem.create(path) as sink:
+                    writer = HashingWriter(sink)
+                    for data in iter(lambda: source.read(filesystem.CHUNK), b""):
+                        writer.write(data)
+            if (writer.size, writer.sha256) != (one.size, one.sha256):
+                raise _damaged(manifest, one.name)
+        staging.publish(raw)
+    proof = store.read_record(component, identity, VERIFICATION)
+    if proof:
+        repo.write_record(component, identity, VERIFICATION, proof)
+    log(f"{identity}: fetched from the vault, {human(manifest.size)}")
+    return True
+
+
+def _damaged(manifest: Manifest, name: str) -> IntegrityError:
+    return IntegrityError(
+        _ATTEMPTED, manifest.id, f"{name} has another SHA-256 than when it was written",
+        "Choose another recovery point: -e recovery_point=<id>.",
+    )  # fmt: skip

@@ -1,0 +1,79 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The plan of a site's recovery as an operator reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..base.show import cautions
+from ..base.text import human
+from ..settings.config import Config
+from . import scope
+
+
+def steps(config: Config, made: Mapping[str, Any]) -> list[str]:
+    """What will be done, in the words of the runbook and the order of the seed, one line a step."""
+    machine, parts, rehearsal = made["machine"], made["parts"], made["rehearsal"]
+    from_ = f" from {parts['config']}" if parts.get("config") else ""
+    engine = (
+        f"Docker Engine {machine['engine']} and Compose {machine['compose']} are here already"
+        if machine["engine"] and machine["compose"]
+        else "install Docker Engine and Compose from the distribution, start and enable them"
+    )
+    checked = f"done: {len(made['checks'])} checks" if made["ready"] else "first, as soon as it can be read"
+    found = [
+        "scope: what is lost and what lives: done, see above",
+        f"verify the backups: every artefact in the vault, by its SHA-256, and the key: {checked}",
+        *([f"build: {engine}"] if config.runtime.type == "compose" else []),
+        f"configure: compose files, .env and secrets{from_}, what is in the way put aside; then Lifeboat's own",
+        "fetch: the recovery point out of the vault into this machine's repository",
+        f"images: {len(made['images']) or 'all'} services, from the backup's archive, else pulled",
+        f"database: a fresh {config.database.service}, roles, {parts.get('database', 'the dump')}; proved before use",
+    ]
+    if config.objects.bucket:
+        what = f"every object of {parts.get('objects', 'the backup')}"
+        found.append(f"objects: a fresh bucket {config.objects.bucket}, {what}, compared with its listing")
+    found.append("verify: start all services, wait for their health, ask the endpoints, rows against objects")
+    if rehearsal:
+        return [*found, "record: evidence; a rehearsal does not cut over and takes no backup"]
+    cutover = (
+        f"run {made['cutover']}"
+        if made["cutover"]
+        else "no hook is set (site_recovery_cutover): send your users here yourself"
+    )
+    return [
+        *found,
+        f"cutover, only after every check passed: {cutover}",
+        "backups: install them and their schedule here, take the first recovery point",
+        "record: evidence with the time of each phase",
+    ]
+
+
+def text(made: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """The plan for a terminal, as an operator reads it before typing the confirmation."""
+    machine, backup = made["machine"], made["backup"]
+    lines = [f"the site is {made['condition']}", *(f"  {one}" for one in made["findings"])]
+    engine = (
+        f"engine {machine['engine']}, Compose {machine['compose'] or 'missing'}" if machine["engine"] else "no engine"
+    )
+    lines.append(
+        f"target {here['host']}: {machine['system']}, {machine['cpus']} CPUs, {human(machine['free_bytes'])} free at"
+        f" {machine['free_at']}, {engine}"
+    )
+    lines += [f"  {one}" for one in scope.described("it", dict(here))]
+    lines += [f"  not checked: {one}" for one in made["unchecked"]]
+    lines.append(f"{'to do' if made['needed'] else 'nothing to do'}: {made['why']}")
+    if backup and made["parts"]:
+        lines.append(
+            f"recovery point: {backup['id']}, the rows of {backup['taken_at']}, {backup['age_seconds'] // 60} minutes"
+            f" old, consistency {backup['consistency']}; what was written later is lost"
+        )
+        lines += [f"  {name}: {identity}" for name, identity in made["parts"].items()]
+    lines += [f"  {one['result']}  {one['name']}: {one['detail']}" for one in made["checks"]]
+    lines += cautions(made)
+    lines += [f"  done by an earlier run: {', '.join(made['done'])}"] if made["done"] else []
+    return lines + [f"  {number}. {step}" for number, step in enumerate(made["steps"], 1)]

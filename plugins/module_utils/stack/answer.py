@@ -1,0 +1,60 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Ask an application's endpoints."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+
+from ..base import pipeline
+from ..base.checks import FAIL, PASS, Check
+from ..settings.config import EndpointCheck
+
+
+def endpoint(check: EndpointCheck, deadline: float) -> Check:
+    """Ask until the answer is right or the time is up."""
+    name = f"{check.method} {check.url}"
+    while True:
+        problem = ask(check)
+        if not problem:
+            return Check(name, PASS, f"status {check.status}" + ("".join(f", {k}={v}" for k, v in check.json.items())))
+        if time.monotonic() >= deadline:
+            return Check(name, FAIL, problem)
+        time.sleep(0.5)
+
+
+def ask(check: EndpointCheck) -> str:
+    """One request; what is wrong with the answer, or nothing."""
+    if not check.url.startswith(("http://", "https://")):
+        return f"{check.url!r} is not an http or https address"
+    data = None if check.body is None else json.dumps(check.body).encode()
+    try:
+        request = urllib.request.Request(  # noqa: S310 - the scheme was looked at above
+            check.url, data=data, method=check.method, headers={"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+            status, body = answer.status, answer.read(1 << 20)
+    except urllib.error.HTTPError as exc:
+        status, body = exc.code, exc.read(1 << 16)
+    except (OSError, ValueError, http.client.HTTPException) as exc:
+        return str(exc) or repr(exc)
+    if status != check.status:
+        return f"status {status} instead of {check.status}: {pipeline.one_line(body)}"
+    if not check.json:
+        return ""
+    try:
+        got = json.loads(body)
+        wrong = [
+            f"{key} is {got.get(key)!r} instead of {value!r}"
+            for key, value in check.json.items()
+            if got.get(key) != value
+        ]
+    except (ValueError, AttributeError):
+        return "the answer is not a JSON object"
+    return "; ".join(wrong)

@@ -1,0 +1,71 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The stack's own bucket and the vault's, from a stack's configuration."""
+
+from __future__ import annotations
+
+import json
+
+from ..base import pipeline
+from ..base.errors import NotFoundError, UsageError
+from ..base.pipeline import Command
+from ..s3.bucket import Bucket
+from ..settings.config import Config
+from . import runtime
+
+
+def source(config: Config) -> Bucket:
+    """The stack's own bucket; where no endpoint_url is set, at the address its service has right now."""
+    one = config.objects
+    if not one.bucket:
+        raise UsageError(
+            "find the stack's bucket", config.stack, "the stack has none", "Set lifeboat_objects.bucket and deploy."
+        )
+    endpoint = one.endpoint_url or f"http://{_address(config)}:{one.port}"
+    return _bucket(config, one.bucket, endpoint, one.region, one.ca_bundle, "objects")
+
+
+def vault(config: Config) -> Bucket:
+    """The mirror of the stack's bucket, in the vault."""
+    one = config.vault
+    if not one.objects_bucket:
+        raise UsageError(
+            "find the vault", config.stack, "the stack has none", "Set lifeboat_vault.objects_bucket and deploy."
+        )
+    return _bucket(config, one.objects_bucket, one.endpoint_url, one.region, one.ca_bundle, "vault")
+
+
+def _bucket(config: Config, name: str, endpoint: str, region: str, ca_bundle: str, whose: str) -> Bucket:
+    names = (f"{whose}_access_key", f"{whose}_secret_key")
+    keys = [config.secrets.get(one, "") for one in names]
+    if not all(keys):
+        raise UsageError(
+            "find the bucket's keys", f"{config.stack}, bucket {name}", f"{' or '.join(names)} is not set",
+            "Set them in lifeboat_secrets (vaulted) and deploy.",
+        )  # fmt: skip
+    return Bucket(name, endpoint, region, ca_bundle, *keys)
+
+
+def _address(config: Config) -> str:
+    """Where the service that serves the bucket is reached from this host. A container's address does not last."""
+    if config.runtime.type == "host":
+        return "127.0.0.1"
+    service = config.objects.service
+    found = runtime.connect(config).state(service)
+    attempted = "find the object store's address"
+    if found.running:
+        text = pipeline.output(Command(["docker", "inspect", found.id]), attempted=attempted, subject=service)
+        inspected = json.loads(text)[0]
+        if inspected.get("HostConfig", {}).get("NetworkMode") == "host":
+            return "127.0.0.1"
+        networks = (inspected.get("NetworkSettings", {}).get("Networks") or {}).values()
+        addresses = [str(one["IPAddress"]) for one in networks if one.get("IPAddress")]
+        if addresses:
+            return addresses[0]
+    raise NotFoundError(
+        attempted, service, f"its container is {found.describe()}" if not found.running else "it has no network",
+        f"Start it (docker compose up -d {service}), recover it with lifeboat.dr.recover_object_storage,"
+        " or set lifeboat_objects.endpoint_url.",
+    )  # fmt: skip

@@ -1,0 +1,150 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which files a Compose project is made of, and which of them are secret. Asked of Compose itself where it tells.
+
+Compose does not name the files that others include or extend: those are found in the text. What is missed all the same
+shows when a backup is proved, because Compose then reads it from the backup alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..base import pipeline
+from ..base.pipeline import Command
+from ..settings.config import Config
+from .compose import ComposeRuntime
+
+NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+OVERRIDES = (
+    "compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml",
+)  # fmt: skip
+EXAMPLES = (".env.example", ".env.sample", ".env.template", ".env.dist")
+_FRAGMENT = re.compile(r"""[^\s"'\[\]{},:]+\.ya?ml""")
+_VARIABLE = re.compile(r"\$\{(\w+)(?::?-([^}]*))?\}|\$(\w+)")
+_TEXT = 1 << 20
+
+
+@dataclass
+class ProjectFiles:
+    """compose: the Compose files, in order. plain, secret: what they use. data: directories that were not taken."""
+
+    compose: list[str] = field(default_factory=list)
+    plain: list[str] = field(default_factory=list)
+    secret: list[str] = field(default_factory=list)
+    data: list[str] = field(default_factory=list)
+
+
+def find(config: Config, runtime: ComposeRuntime) -> ProjectFiles:
+    """Raises LifeboatError where Compose cannot read the project: a broken one must not become the newest backup."""
+    model = runtime.model
+    directory = (
+        os.path.normpath(runtime.directory)
+        if runtime.directory
+        else str(Path(next(iter(_labelled(runtime, "config_files")), "/x")).parent)
+    )
+    found = ProjectFiles(compose=_compose_files(config, runtime, directory))
+    secret = _secret(runtime, directory, model)
+    found.plain = [one for name in EXAMPLES if Path(one := os.path.join(directory, name)).is_file()]
+    found.plain += [str(one["file"]) for one in (model.get("configs") or {}).values() if one.get("file")]
+    found.plain += _fragments(found.compose, directory, set(secret))
+    for service in (model.get("services") or {}).values():
+        for mount in service.get("volumes") or []:
+            source = str(mount.get("source") or "")
+            if mount.get("type") != "bind" or not source.startswith("/"):
+                continue
+            own = os.path.commonpath([directory, os.path.normpath(source)]) == directory != "/"
+            # A key or a certificate is mounted like any file: encrypted unless the operator names it as plain.
+            if own and (Path(source).is_file() or (mount.get("read_only") and Path(source).is_dir())):
+                secret.append(source)
+            elif not mount.get("read_only") or own:
+                found.data.append(source)
+    plain = {*found.compose, *found.plain, *config.config.files}
+    found.secret = [one for one in dict.fromkeys(secret) if one not in plain]
+    found.plain = list(dict.fromkeys(found.plain))
+    found.data = sorted(set(found.data))
+    return found
+
+
+def _labelled(runtime: ComposeRuntime, label: str) -> list[str]:
+    """What the containers there are were made from, as Compose wrote it on them."""
+    shown = f'{{{{.Label "com.docker.compose.project.{label}"}}}}'
+    wanted = f"label=com.docker.compose.project={runtime.project}"
+    _, out, _ = pipeline.probe(Command(["docker", "ps", "--all", "--filter", wanted, "--format", shown]))
+    paths = [path for line in out.splitlines() for path in line.split(",") if path.startswith("/")]
+    return [path for path in dict.fromkeys(paths) if Path(path).is_file()]
+
+
+def _compose_files(config: Config, runtime: ComposeRuntime, directory: str) -> list[str]:
+    named = [os.path.join(directory, one) for one in config.runtime.files]
+    if not named:
+        named = [one for name in NAMES if Path(one := os.path.join(directory, name)).is_file()][:1]
+        named += [one for name in OVERRIDES if Path(one := os.path.join(directory, name)).is_file()]
+    return list(dict.fromkeys([*named, *_labelled(runtime, "config_files")]))
+
+
+def _secret(runtime: ComposeRuntime, directory: str, model: dict[str, Any]) -> list[str]:
+    own = os.path.join(directory, ".env")
+    found = [own] if os.path.lexists(own) else []
+    found += _labelled(runtime, "environment_file")
+    found += [str(one["file"]) for one in (model.get("secrets") or {}).values() if one.get("file")]
+    # Only without interpolation does Compose still know of env_file; it has resolved the paths all the same.
+    raw = json.loads(
+        pipeline.output(
+            runtime.compose("--profile", "*", "config", "--no-interpolate", "--format", "json"),
+            attempted="read the Compose project",
+            subject=directory,
+            timeout=60,
+        )
+    )
+    values = _values(own)
+    for service in (raw.get("services") or {}).values():
+        entries = service.get("env_file") or []
+        for one in [entries] if isinstance(entries, str) else entries:
+            path = os.path.join(directory, _expanded(str(one["path"] if isinstance(one, dict) else one), values))
+            required = one.get("required", True) if isinstance(one, dict) else True
+            if required or os.path.lexists(path):
+                found.append(path)
+    return found
+
+
+def _values(path: str) -> dict[str, str]:
+    """What of `.env` can stand in a path: plain assignments."""
+    try:
+        lines = Path(path).read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return {}
+    pairs = (line.partition("=") for line in lines if "=" in line and not line.lstrip().startswith("#"))
+    return {name.strip(): value.strip().strip("'\"") for name, _, value in pairs}
+
+
+def _expanded(path: str, values: Mapping[str, str]) -> str:
+    """As Compose interpolates. What stays unknown stays as it is: the archive then names it as not there."""
+    return _VARIABLE.sub(lambda one: values.get(one[1] or one[3]) or one[2] or one[0], path)
+
+
+def _fragments(compose: list[str], directory: str, secret: set[str]) -> list[str]:
+    """YAML files that the Compose files name and that are there: included, extended."""
+    seen, waiting = set(compose), list(compose)
+    while waiting:
+        path = Path(waiting.pop())
+        try:
+            text = path.read_text("utf-8", "replace")[:_TEXT]
+        except OSError:
+            continue  # the archive names it as skipped
+        for name in _FRAGMENT.findall(re.sub(r"(?m)(^|\s)#.*$", "", text)):
+            for base in (str(path.parent), directory):
+                one = os.path.normpath(os.path.join(base, name))
+                if one not in seen and one not in secret and Path(one).is_file():
+                    seen.add(one)
+                    waiting.append(one)
+                    break
+    return sorted(seen - set(compose))

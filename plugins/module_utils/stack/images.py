@@ -1,0 +1,124 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Provide the images of a Compose project on a new machine: the very ones that were recorded, or the nearest there is.
+
+For each service in turn: the recorded image that is here already; the backup's archive; a registry, asked for the
+recorded digest; a registry, asked for the name; whatever is here under that name. The last two are another build, which
+is said: a newer minor of a database or another C library is what the recovery itself can deal with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Callable
+
+from ..base import pipeline
+from ..base.checks import FAIL, PASS, Check
+from ..base.errors import LifeboatError, NotFoundError
+from ..base.pipeline import Command
+from .compose import ComposeRuntime
+
+Log = Callable[[str], None]
+PULL_SECONDS = 1800
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """name: as the Compose file has it. recorded: name@digest when the recovery point was sealed; empty: unknown."""
+
+    service: str
+    name: str
+    recorded: str
+
+    @property
+    def digest(self) -> str:
+        return self.recorded.rpartition("@")[2] if "@" in self.recorded else ""
+
+
+def wanted(runtime: ComposeRuntime, recorded: Mapping[str, str]) -> list[Wanted]:
+    """The image of each service, by the project's own definition; one that is built is known by Compose's name."""
+    services = runtime.model.get("services") or {}
+    return [
+        Wanted(service, str(one.get("image") or f"{runtime.project}-{service}"), recorded.get(service, ""))
+        for service, one in sorted(services.items())
+    ]
+
+
+def provide(
+    runtime: ComposeRuntime, recorded: Mapping[str, str], load: Callable[[], object], *, check: bool, log: Log
+) -> tuple[list[Check], list[str]]:
+    """See that every service has its image. Returns the checks, and what was or would be brought here.
+
+    load: puts the backup's archive into the engine; raises NotFoundError where there is none. Raises NotFoundError
+    that names every image that is to be had from nowhere, and where it was looked for.
+    """
+    wants = wanted(runtime, recorded)
+    lacking = [one for one in wants if not _right(one)]
+    if check or not lacking:
+        return [_said(one) for one in wants if one not in lacking], [one.service for one in lacking]
+    tried: dict[str, list[str]] = {one.service: [] for one in lacking}
+    try:
+        load()
+    except LifeboatError as exc:
+        log(f"no images from the backup's archive: {exc.cause}")
+        for told in tried.values():
+            told.append(f"the backup's archive: {exc.cause}")
+    for one in [one for one in lacking if not _right(one)]:
+        _pull(one, tried[one.service], log)
+    gone = [one for one in wants if not _ids(one.name)]
+    if gone:
+        said = {one.recorded or one.name: ", ".join(tried.get(one.service) or ["not tried"]) for one in gone}
+        raise NotFoundError(
+            "provide the images", ", ".join(one.service for one in gone),
+            "; ".join(f"{image}: {told}" for image, told in said.items()),
+            "Bring them here (docker load, docker login and docker pull, or docker compose build where the source is),"
+            " then run the same command again; lifeboat_config.images=archive keeps them in the backup.",
+        )  # fmt: skip
+    return [_said(one) for one in wants], [one.service for one in lacking]
+
+
+def _right(one: Wanted) -> bool:
+    """Is the recorded image here under the name that the Compose file uses?"""
+    ids = _ids(one.name)
+    return bool(ids) and (not one.digest or one.digest in ids)
+
+
+def _ids(reference: str) -> set[str]:
+    """The id and the registry digests of an image that is here; none where it is not."""
+    shown = '{"id": {{json .Id}}, "digests": {{json .RepoDigests}}}'
+    status, out, _ = pipeline.probe(Command(["docker", "image", "inspect", "--format", shown, reference]))
+    if status:
+        return set()
+    found: dict[str, Any] = json.loads(out)
+    return {str(found["id"]), *(str(one).rpartition("@")[2] for one in found["digests"] or ())}
+
+
+def _pull(one: Wanted, tried: list[str], log: Log) -> None:
+    """The recorded digest first; a registry that no longer has it may have the name."""
+    for reference in dict.fromkeys([one.recorded, one.name] if one.digest else [one.name]):
+        log(f"{one.service}: pulling {reference}")
+        argv = ["docker", "pull", "--quiet", reference]
+        status, _, err = pipeline.probe(Command(argv), timeout=PULL_SECONDS)
+        if status:
+            tried.append(f"docker pull {reference}: {' '.join(err.split())[:200] or f'exit {status}'}")
+            continue
+        if reference != one.name and "@" not in one.name:
+            pipeline.run(
+                [Command(["docker", "tag", reference, one.name])], attempted="name the image", subject=one.name
+            )
+        return
+
+
+def _said(one: Wanted) -> Check:
+    ids = _ids(one.name)
+    if not ids:
+        return Check(f"image {one.service}", FAIL, f"{one.name} is not here")
+    if one.digest and one.digest not in ids:
+        return Check(f"image {one.service}", PASS, f"{one.name}: another build than was recorded ({one.digest[:19]}…)")
+    return Check(
+        f"image {one.service}", PASS, f"{one.name}, as recorded" if one.digest else f"{one.name}, none recorded"
+    )

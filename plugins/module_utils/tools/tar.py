@@ -1,0 +1,417 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Files of a host into a tar and back: as they are, following no link, with a listing to hold them against.
+
+GNU tar's format, absolute paths without their first slash: by hand it is `tar -xzpf config.tar.gz -C /`, no more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import io
+import os
+import stat
+import tarfile
+import tempfile
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any, Callable, Optional
+
+from ..base import filesystem
+from ..base.errors import IntegrityError, SpaceError
+
+FILE, DIRECTORY, LINK = "file", "directory", "link"
+DEPTH = 100
+MEMBERS = 200_000
+IN_MEMORY = 8 << 20
+TRIES = 3
+_ELSEWHERE = ("/proc", "/sys", "/dev", "/run")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a listing. path: absolute. size, sha256: of a plain file. target: of a link. archive: where it is."""
+
+    path: str
+    type: str
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    size: int = 0
+    sha256: str = ""
+    target: str = ""
+    archive: str = ""
+    secret: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "mode": f"{self.mode:04o}"}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Entry:
+        return cls(**{**data, "mode": int(data["mode"], 8)})
+
+    @property
+    def same(self) -> tuple[Any, ...]:
+        """What must be equal for two to be one file."""
+        return (self.path, self.type, self.mode, self.uid, self.gid, self.mtime, self.size, self.sha256, self.target)
+
+
+@dataclass
+class Packed:
+    """What became of the files that were named. skipped: path -> why. torn: changed whenever they were read.
+
+    withheld: paths that `keep_out` refused.
+    """
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    torn: list[str] = field(default_factory=list)
+    withheld: list[str] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return sum(one.size for one in self.entries.values())
+
+
+KeepOut = Callable[[str, IO[bytes]], bool]
+
+
+class Packer:
+    """Writes a gzipped tar. limit: bytes of content at most. in_memory: no content may touch a disk in the clear.
+
+    exclude: paths that are not entered. known: paths that another archive has; directories of them are entered all the
+    same. keep_out: asked of each plain file's path and content.
+    """
+
+    def __init__(
+        self,
+        sink: IO[bytes],
+        *,
+        limit: int,
+        in_memory: bool = False,
+        exclude: Iterable[str] = (),
+        known: Container[str] = (),
+        keep_out: Optional[KeepOut] = None,
+    ) -> None:
+        self.packed = Packed()
+        self._limit = limit
+        self._in_memory = in_memory
+        self._exclude = {*exclude, *_ELSEWHERE}
+        self._known = known
+        self._keep_out = keep_out
+        self._total = 0
+        self._named = self._real = ""
+        self._gzip = gzip.GzipFile("", "wb", 6, sink, mtime=0)
+        self._tar = tarfile.open(fileobj=self._gzip, mode="w|", format=tarfile.GNU_FORMAT)
+
+    def __enter__(self) -> Packer:
+        return self
+
+    def __exit__(self, failed: Optional[type[BaseException]], *_: object) -> None:
+        # Closed also on a failure: a tar that is thrown away open writes its end to a file that is gone.
+        with contextlib.suppress(Exception) if failed else contextlib.nullcontext():
+            self._tar.close()
+            self._gzip.close()
+
+    def add(self, path: str, *, content: bool = True) -> None:
+        """A named file or directory, with all that is below it; content: a directory's own."""
+        real, links, problem = followed(path)
+        self._named, self._real = path, real
+        for link in links:
+            self._link(link)
+        if problem:
+            self.packed.skipped[path] = problem
+            return
+        try:
+            above, name = os.path.split(real)
+            at = _descend(above)
+        except OSError as exc:
+            self.packed.skipped[path] = exc.strerror or str(exc)
+            return
+        try:
+            self._one(at, name, real, 0 if content else DEPTH + 1)
+        finally:
+            os.close(at)
+
+    def _link(self, path: str) -> None:
+        with contextlib.suppress(OSError):
+            self._record(path, os.lstat(path), target=str(Path(path).readlink()))
+
+    def _one(self, at: int, name: str, path: str, depth: int) -> None:
+        if path in self.packed.entries or path in self._exclude:
+            return
+        try:
+            status = os.stat(name or "/", dir_fd=at, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                self._directory(at, name, path, status, depth)
+            elif stat.S_ISLNK(status.st_mode):
+                self._record(path, status, target=os.readlink(name, dir_fd=at))
+            elif not stat.S_ISREG(status.st_mode):
+                if path != self._real:
+                    return  # below a named directory: they hold nothing
+                self.packed.skipped[path] = "it is a socket, a pipe or a device"
+            elif path not in self._known:
+                self._file(at, name, path)
+        except OSError as exc:
+            self.packed.skipped[path] = exc.strerror or str(exc)
+
+    def _directory(self, at: int, name: str, path: str, status: os.stat_result, depth: int) -> None:
+        self._record(path, status)
+        if depth > DEPTH:  # also: only the directory itself was asked for
+            return
+        if depth == DEPTH:
+            self.packed.skipped[path] = f"more than {DEPTH} directories deep"
+            return
+        below = os.open(name or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+        try:
+            for one in sorted(os.listdir(below)):  # noqa: PTH208 - of a handle, which nobody can swap
+                self._one(below, one, os.path.join(path, one), depth + 1)
+        finally:
+            os.close(below)
+
+    def _file(self, at: int, name: str, path: str) -> None:
+        # O_NONBLOCK: a pipe put there in the meantime must not hang us.
+        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+        with os.fdopen(handle, "rb") as file, self._spool() as spool:
+            for _ in range(TRIES):
+                before = os.fstat(handle)
+                if not stat.S_ISREG(before.st_mode):
+                    self.packed.skipped[path] = "it is no plain file any more"
+                    return
+                size, digest = self._read(file, spool, path)
+                after = os.fstat(handle)
+                if (before.st_size, before.st_mtime_ns, size) == (after.st_size, after.st_mtime_ns, after.st_size):
+                    break
+            else:
+                self.packed.torn.append(path)
+            spool.seek(0)
+            if self._keep_out is not None and self._keep_out(path, spool):
+                self.packed.withheld.append(path)
+                return
+            spool.seek(0)
+            self._total += size
+            self._record(path, after, size=size, sha256=digest, content=spool)
+
+    def _spool(self) -> IO[bytes]:
+        return io.BytesIO() if self._in_memory else tempfile.SpooledTemporaryFile(IN_MEMORY)
+
+    def _read(self, file: IO[bytes], spool: IO[bytes], path: str) -> tuple[int, str]:
+        file.seek(0)
+        spool.seek(0)
+        spool.truncate()
+        digest, size = hashlib.sha256(), 0
+        while data := file.read(filesystem.CHUNK):
+            size += len(data)
+            if self._total + size > self._limit:
+                raise SpaceError(
+                    "back up the configuration", self._named,
+                    f"it holds more than {self._limit >> 20} MiB (at {shown(path)})",
+                    "Name less of it, or raise lifeboat_config.limit_mb.",
+                )  # fmt: skip
+            digest.update(data)
+            spool.write(data)
+        return size, digest.hexdigest()
+
+    def _record(
+        self, path: str, status: os.stat_result, *, size: int = 0, sha256: str = "", target: str = "",
+        content: Optional[IO[bytes]] = None,
+    ) -> None:  # fmt: skip
+        if path in self.packed.entries or path in self._known:
+            return
+        if len(self.packed.entries) >= MEMBERS:
+            raise SpaceError(
+                "back up the configuration", self._named, f"there are more than {MEMBERS} files", "Name less of it."
+            )
+        kind = LINK if stat.S_ISLNK(status.st_mode) else DIRECTORY if stat.S_ISDIR(status.st_mode) else FILE
+        entry = Entry(
+            path, kind, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, int(status.st_mtime),
+            size, sha256, target,
+        )  # fmt: skip
+        member = tarfile.TarInfo(path.lstrip("/") or ".")
+        member.type = {FILE: tarfile.REGTYPE, DIRECTORY: tarfile.DIRTYPE, LINK: tarfile.SYMTYPE}[kind]
+        member.mode, member.uid, member.gid = entry.mode, entry.uid, entry.gid
+        member.mtime, member.size, member.linkname = entry.mtime, size, target
+        self._tar.addfile(member, content)
+        self.packed.entries[path] = entry
+
+
+def shown(path: str) -> str:
+    """A path for people and JSON: what is no text, or no one line of it, escaped."""
+    return path if path.isprintable() else repr(path)[1:-1]
+
+
+def followed(path: str) -> tuple[str, list[str], str]:
+    """Where a named path really is, the links on the way, and why it cannot be used; empty where it can.
+
+    A link is followed where it is root's, or its owner's own file is behind it (as Linux's protected_symlinks has it):
+    else whoever may write a directory could have any file of the host put into the backup.
+    """
+    links: list[str] = []
+    done, rest = "/", [one for one in os.path.normpath(path).split("/") if one]
+    while rest:
+        step = os.path.join(done, rest.pop(0))
+        try:
+            status = os.lstat(step)
+            if not stat.S_ISLNK(status.st_mode):
+                done = step
+                continue
+            links.append(step)
+            if len(links) > 40:
+                return path, links, "too many links"
+            if status.st_uid not in (0, Path(step).stat().st_uid):
+                return path, links, f"{step} is a link of another owner than what it points to; name that file itself"
+            target = os.path.normpath(os.path.join(done, Path(step).readlink()))
+        except FileNotFoundError:
+            return path, links, "there is no such file"
+        except OSError as exc:
+            return path, links, exc.strerror or str(exc)
+        done, rest = "/", [one for one in target.split("/") if one] + rest
+    return done, links, ""
+
+
+def _descend(directory: str) -> int:
+    """A handle of the directory, reached without a link, whoever races us."""
+    at = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    for part in [one for one in directory.split("/") if one]:
+        try:
+            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+        finally:
+            os.close(at)
+        at = below
+    return at
+
+
+def members(stream: IO[bytes], subject: str) -> Iterator[tuple[Entry, Optional[IO[bytes]]]]:
+    """Every member of a gzipped tar, to its very end, with the content of plain files; hashes are for who reads it.
+
+    Raises IntegrityError for what is no whole archive, and for a member that could leave the place it is unpacked to.
+    """
+    try:
+        with gzip.GzipFile(fileobj=stream, mode="rb") as plain:
+            with tarfile.open(fileobj=plain, mode="r|") as archive:
+                for member in archive:
+                    yield _entry(member, subject), archive.extractfile(member) if member.isreg() else None
+            while plain.read(filesystem.CHUNK):  # gzip's own checksum is at its end
+                pass
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, ValueError, _zlib_error()) as exc:
+        raise IntegrityError("read the archive", subject, f"it is cut or damaged: {exc}") from exc
+
+
+def _zlib_error() -> type[Exception]:
+    import zlib  # noqa: PLC0415
+
+    return zlib.error
+
+
+def _entry(member: tarfile.TarInfo, subject: str) -> Entry:
+    kind = FILE if member.isreg() else DIRECTORY if member.isdir() else LINK if member.issym() else ""
+    name = member.name.rstrip("/")
+    if not kind:
+        raise IntegrityError("read the archive", subject, f"{name!r} is no plain file, directory or symbolic link")
+    if name != "." and (any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name):
+        raise IntegrityError("read the archive", subject, f"{name!r} would leave the place it is unpacked to")
+    return Entry(
+        "/" if name == "." else f"/{name}", kind, member.mode & 0o7777, member.uid, member.gid, int(member.mtime),
+        member.size if kind == FILE else 0, "", member.linkname if kind == LINK else "",
+    )  # fmt: skip
+
+
+def read(stream: IO[bytes], subject: str) -> dict[str, Entry]:
+    """Read an archive to its end, hashing all of it; a name that comes twice is an error."""
+    found: dict[str, Entry] = {}
+    for entry, content in members(stream, subject):
+        if entry.path in found:
+            raise IntegrityError("read the archive", subject, f"{entry.path!r} is in it twice")
+        found[entry.path] = _hashed(entry, content, None, subject)
+    return found
+
+
+def unpack(stream: IO[bytes], target: Path, wanted: Mapping[str, Entry], subject: str) -> list[str]:
+    """Unpack below `target` what `wanted` lists, all of it and nothing else. Returns the paths.
+
+    Owner and group are set where we are root. Nothing is written through a link, and nothing that is there replaced.
+    """
+    done: list[Entry] = []
+    for entry, content in members(stream, subject):
+        listed = wanted.get(entry.path)
+        if listed is None:
+            raise IntegrityError("unpack", subject, f"{entry.path!r} is in it and not in the listing")
+        with filesystem.explained("unpack", str(target) + entry.path):
+            had = _place(entry, content, target, subject)
+        if had.same != listed.same:
+            raise IntegrityError("unpack", subject, f"{entry.path!r} is not as the listing has it")
+        done.append(entry)
+    missing = sorted(set(wanted) - {one.path for one in done})
+    if missing:
+        raise IntegrityError("unpack", subject, f"{missing[0]!r} is in the listing and not in it")
+    for one in reversed(done):  # last, and the deepest first: a closed directory could not be filled
+        if one.type == DIRECTORY:
+            with filesystem.explained("unpack", str(target) + one.path):
+                Path(f"{target}{one.path}").chmod(one.mode)
+                os.utime(f"{target}{one.path}", (one.mtime, one.mtime))
+    return [one.path for one in done]
+
+
+def _place(entry: Entry, content: Optional[IO[bytes]], target: Path, subject: str) -> Entry:
+    above, name = os.path.split(entry.path)
+    at = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in [one for one in above.split("/") if one]:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, 0o755, dir_fd=at)
+            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+            os.close(at)
+            at = below
+        root = os.geteuid() == 0
+        if entry.type == LINK:
+            os.symlink(entry.target, name, dir_fd=at)
+            if root:
+                os.chown(name, entry.uid, entry.gid, dir_fd=at, follow_symlinks=False)
+            return entry
+        if entry.type == DIRECTORY:
+            if name:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, 0o700, dir_fd=at)
+                if root:
+                    os.chown(name, entry.uid, entry.gid, dir_fd=at, follow_symlinks=False)
+            return entry
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=at)
+        with os.fdopen(handle, "wb") as file:
+            found = _hashed(entry, content, file, subject)
+            file.flush()
+            if root:
+                os.fchown(handle, entry.uid, entry.gid)
+            os.fchmod(handle, entry.mode)
+            os.utime(handle, (entry.mtime, entry.mtime))
+        return found
+    finally:
+        os.close(at)
+
+
+def _hashed(entry: Entry, content: Optional[IO[bytes]], sink: Optional[IO[bytes]], subject: str) -> Entry:
+    if content is None:
+        return entry
+    digest, size = hashlib.sha256(), 0
+    while data := content.read(filesystem.CHUNK):
+        digest.update(data)
+        size += len(data)
+        if sink is not None:
+            sink.write(data)
+    if size != entry.size:
+        raise IntegrityError("read the archive", subject, f"{entry.path!r} is cut")
+    return replace(entry, sha256=digest.hexdigest())
+
+
+def differences(found: Mapping[str, Entry], listed: Mapping[str, Entry], name: str) -> list[str]:
+    """What an archive and its listing do not agree on, in words."""
+    wrong = [f"{name}: {path!r} is missing" for path in listed if path not in found]
+    wrong += [f"{name}: {path!r} is not in the listing" for path in found if path not in listed]
+    both = (path for path in listed if path in found)
+    wrong += [f"{name}: {path!r} is not as listed" for path in both if found[path].same != listed[path].same]
+    return wrong

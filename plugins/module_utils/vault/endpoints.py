@@ -1,0 +1,141 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the stack's two S3 endpoints can do, remembered for a day, and what status and preflight say of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime, timedelta
+from typing import Callable, Optional
+
+from ..base import filesystem
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
+from ..base.errors import LifeboatError
+from ..s3 import bucket as s3_bucket
+from ..s3.bucket import Bucket
+from ..settings.config import Config
+from ..stack import buckets
+from . import probe
+from .apart import apart
+from .probe import Report
+
+FRESH = timedelta(days=1)
+SKEW = 30.0  # seconds
+REFUSED = 15 * 60.0  # from here on S3 refuses: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+SOURCE, VAULT = "source", "vault"
+_OF_THE_VAULT = ("lifecycle", "object_lock")  # what nobody needs of a source
+_PLACES: dict[str, Callable[[Config], Bucket]] = {SOURCE: buckets.source, VAULT: buckets.vault}
+
+
+def configured(config: Config) -> list[str]:
+    """Which of the two the stack has."""
+    has = {SOURCE: config.objects.bucket, VAULT: config.vault.objects_bucket}
+    return [place for place, bucket in has.items() if bucket]
+
+
+def report(config: Config, place: str, *, now: datetime, fresh: bool = False) -> Report:
+    """What the endpoint can do: as remembered, or tried now where that is older than a day or `fresh` is asked for."""
+    found = None if fresh else remembered(config, place, now=now)
+    if found is None:
+        found = probe.probe(_PLACES[place](config), mode=config.vault.object_lock if place == VAULT else "", now=now)
+        _remember(config, place, found)
+    return found
+
+
+def remembered(config: Config, place: str, *, now: datetime) -> Optional[Report]:
+    """The last report, if it is of this endpoint and key and of the last day. Whatever cannot be read is forgotten."""
+    try:
+        said = json.loads((config.state / f"endpoint-{place}.json").read_text(encoding="utf-8"))
+        if said["of"] != _of(config, place):
+            return None
+        found = probe.from_dict(said["report"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, LifeboatError):
+        return None
+    return found if timedelta() <= now - found.probed_at < FRESH else None
+
+
+def _remember(config: Config, place: str, found: Report) -> None:
+    path = config.state / f"endpoint-{place}.json"
+    data = json.dumps({"of": _of(config, place), "report": found.as_dict()}, indent=1).encode()
+    with filesystem.explained("remember what the endpoint can do", path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        filesystem.write(path, data, path.with_name(f".{path.name}.{hashlib.sha256(data).hexdigest()[:8]}"))
+
+
+def _of(config: Config, place: str) -> str:
+    """Changes with the endpoint, the key and the lock that is asked for; tells none of them."""
+    one = config.vault if place == VAULT else config.objects
+    what = [
+        one.endpoint_url,
+        one.region,
+        config.secrets.get(f"{'vault' if place == VAULT else 'objects'}_access_key", ""),
+    ]
+    what += [config.vault.object_lock] if place == VAULT else [config.objects.service, str(config.objects.port)]
+    return hashlib.sha256("\0".join(what).encode()).hexdigest()
+
+
+def lacking(place: str, found: Report) -> list[str]:
+    """What is missing there and what it costs, for people."""
+    return [f"no {one.name}: {one.cost}" for one in found.lacking() if place == VAULT or one.name not in _OF_THE_VAULT]
+
+
+def checks(config: Config, *, now: datetime, fresh: bool = False) -> list[Check]:
+    """For status, preflight and checklist: one line an endpoint, and one on whether the vault is apart."""
+    found: list[Check] = []
+    for place in configured(config):
+        try:
+            found.append(check(config, place, report(config, place, now=now, fresh=fresh)))
+        except LifeboatError as exc:
+            found.append(Check(f"{place} endpoint", FAIL, str(exc)))
+    if configured(config) == [SOURCE, VAULT]:
+        together = apart(config)
+        found.append(Check("vault apart", FAIL if together else PASS, " ".join(together) or "not where the source is"))
+    return found
+
+
+def ready(config: Config, *, now: datetime) -> Check:
+    """For preflight: can a recovery read what it needs from the vault? Three requests, nothing is made or written."""
+    name, vault = f"{VAULT} endpoint", buckets.vault(config)
+    try:
+        skew = vault.requests.skew(vault.name, vault.url)
+        if skew is not None and abs(skew) > REFUSED:
+            cause = f"{vault.url}: its clock is {skew:+.0f} s from this host's; set the wrong one (timedatectl)"
+            return Check(name, FAIL, cause)
+        state = s3_bucket.versioning(vault)
+        next(s3_bucket.versions(vault), None)
+    except LifeboatError as exc:
+        return Check(name, FAIL, str(exc))
+    if not state:
+        return Check(
+            name, FAIL, f"{vault.url}: it keeps no versions, so it is of no instant that could be gone back to; correct"
+            " lifeboat_vault, or name the vault that the mirror was made in"
+        )  # fmt: skip
+    words = [f"{vault.url} answers"]
+    words += ["its versioning is suspended: what is mirrored now replaces what was"] if state != "Enabled" else []
+    known = remembered(config, VAULT, now=now)
+    return Check(name, PASS, "; ".join([*words, *(lacking(VAULT, known) if known else [])]))
+
+
+def check(config: Config, place: str, found: Report) -> Check:
+    """Whether the endpoint can do what the stack needs of it."""
+    name = f"{place} endpoint"
+    needed = ["versioning"] if place == VAULT else []
+    needed += ["object_lock"] if place == VAULT and config.vault.object_lock else []
+    unknown = [
+        one.name
+        for one in found.features
+        if one.state == probe.UNKNOWN and (place == VAULT or one.name not in _OF_THE_VAULT)
+    ]
+    words = [f"{found.server or found.endpoint}", *lacking(place, found)]
+    if found.skew is not None and abs(found.skew) > SKEW:
+        return Check(name, FAIL, f"its clock is {found.skew:+.0f} s from this host's; set the wrong one (timedatectl)")
+    if any(found.feature(one).state == probe.MISSING for one in needed):
+        return Check(name, FAIL, "; ".join(words))
+    if unknown:
+        words.append(f"{', '.join(unknown)} {found.feature(unknown[0]).detail}")
+    if any(one in unknown for one in needed):
+        return Check(name, COULD_NOT_VERIFY, "; ".join(words))
+    return Check(name, PASS, "; ".join(words))

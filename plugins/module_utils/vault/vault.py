@@ -1,0 +1,340 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The vault's buckets as they must be: there, ours, versioned, locked as configured, expiring only what is not live.
+
+One list of changes is made, shown by check mode, empty the second time. What is somebody else's is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, Callable, Optional
+
+from ..base.errors import LifeboatError, UsageError
+from ..s3 import bucket as s3_bucket
+from ..s3 import client as s3_client
+from ..s3 import lifecycle
+from ..s3 import settings as s3_settings
+from ..s3.bucket import Bucket
+from ..settings.config import Config
+from ..stack import buckets
+from .apart import apart, same_endpoint
+
+TAG = "lifeboat"  # the bucket's tag that says whose it is: <stack>/<objects or repository>
+OBJECTS, REPOSITORY = "objects", "repository"
+_ATTEMPTED = "prepare the vault"
+_DENIED = ("AccessDenied", "403", "AllAccessDisabled")
+_BY_ADMIN = (
+    "Run lifeboat.dr.vault once with an administrator's keys (admin_access_key, admin_secret_key), or make it so there "
+    "yourself (docs/vault.md)."
+)
+Warn = Callable[[str], None]
+
+
+def ensure(
+    config: Config,
+    check: bool = False,
+    *,
+    adopt: bool = False,
+    access_key: str = "",
+    secret_key: str = "",
+    warn: Warn = lambda text: None,
+) -> list[str]:
+    """Bring the vault's buckets to what is configured; returns the changes made, or with `check` those to be made.
+
+    `access_key`, `secret_key`: an administrator's, where the vault's own may only write. `adopt`: take over a bucket
+    that holds objects and is not marked as ours. `warn` is told what cannot be had there and what it costs.
+    """
+    changes: list[str] = []
+    keys = {"access_key": access_key, "secret_key": secret_key} if access_key else {}
+    for kind, found in _buckets(config).items():
+        bucket = dataclasses.replace(found, **keys)
+        changes += _Ensuring(config, kind, bucket, check, adopt, warn).changes()
+    for text in apart(config):
+        warn(text)
+    return changes
+
+
+def _buckets(config: Config) -> dict[str, Bucket]:
+    """The vault's buckets that are configured; none: there is no vault."""
+    found: dict[str, Bucket] = {}
+    if config.vault.objects_bucket:
+        found[OBJECTS] = buckets.vault(config)
+    if config.vault.repository_bucket:
+        named = dataclasses.replace(config.vault, objects_bucket=config.vault.repository_bucket)
+        found[REPOSITORY] = buckets.vault(dataclasses.replace(config, vault=named))
+    own = config.objects.bucket
+    if own and own in (one.name for one in found.values()) and same_endpoint(config):
+        raise UsageError(
+            _ATTEMPTED, f"s3://{own} at {config.vault.endpoint_url}", "it is the stack's own bucket: a mirror of "
+            "itself protects nothing", "Name another bucket, at another endpoint, in lifeboat_vault.",
+        )  # fmt: skip
+    return found
+
+
+class _Ensuring:
+    """One bucket on its way to what it should be."""
+
+    def __init__(self, config: Config, kind: str, bucket: Bucket, check: bool, adopt: bool, warn: Warn) -> None:
+        self._config, self._kind, self._bucket = config, kind, bucket
+        self._check, self._adopt, self._warn = check, adopt, warn
+        self._mark = f"{config.stack}/{kind}"
+        self._changes: list[str] = []
+        self._made = False
+
+    def changes(self) -> list[str]:
+        vault, bucket = self._config.vault, self._bucket
+        there = self._there()
+        prefix = f"{vault.prefix.strip('/')}/" if self._kind == REPOSITORY and vault.prefix.strip("/") else ""
+        wanted = lifecycle.rule(f"lifeboat-{self._config.stack}", vault.noncurrent_days, prefix)
+        if not there:
+            locked = f", objects in it can be locked ({vault.object_lock})" if vault.object_lock else ""
+            self._change(f"make the bucket{locked}", self._create)
+        new = not there and self._check
+        rules = [] if new else self._asked("read the bucket's lifecycle", lambda: lifecycle.read(bucket))
+        self._own(new, rules, wanted)
+        self._version(new)
+        self._lock(new)
+        self._expire(new, rules, wanted)
+        return self._changes
+
+    def _change(self, text: str, work: Callable[[], object]) -> None:
+        self._changes.append(f"{self._bucket.url}: {text}")
+        if not self._check:
+            with self._allowed(text):
+                work()
+
+    @contextlib.contextmanager
+    def _allowed(self, what: str) -> Iterator[None]:
+        """A refusal for want of rights says who has them."""
+        try:
+            with s3_client.spoken(what, self._bucket.url):
+                yield
+        except LifeboatError as exc:
+            if s3_client.code(exc) in _DENIED:
+                raise UsageError(what, self._bucket.url, exc.cause, _BY_ADMIN) from exc
+            raise
+
+    def _asked(self, what: str, ask: Callable[[], Any]) -> Any:
+        with self._allowed(what):
+            return ask()
+
+    # Is it there, and ours?
+
+    def _there(self) -> bool:
+        """HEAD has no body and so no reason: what it refuses is asked again by a listing, which says why."""
+        bucket = self._bucket
+        try:
+            return s3_settings.exists(bucket)
+        except LifeboatError as exc:
+            if s3_client.code(exc) not in _DENIED:
+                raise
+        try:
+            with s3_client.spoken("look into the bucket", bucket.url):
+                bucket.client.list_objects_v2(Bucket=bucket.name, MaxKeys=1)
+        except LifeboatError as exc:
+            if s3_client.code(exc) in _DENIED:
+                raise UsageError(
+                    "look into the bucket", bucket.url,
+                    f"it belongs to somebody else, or the key has no right to it ({exc.cause})",
+                    f"Choose another name in lifeboat_vault. If it is yours or yet to be made: {_BY_ADMIN}",
+                ) from exc  # fmt: skip
+            raise
+        return True
+
+    def _create(self) -> None:
+        try:
+            s3_settings.create(self._bucket, lock=bool(self._config.vault.object_lock))
+            self._made = True
+        except LifeboatError as exc:
+            if s3_client.code(exc) == "BucketAlreadyExists":
+                raise UsageError(
+                    "make the bucket", self._bucket.url, "the name is taken by somebody else",
+                    "Choose another name in lifeboat_vault.",
+                ) from exc  # fmt: skip
+            if s3_client.code(exc) != "BucketAlreadyOwnedByYou":  # made by another run of ours in this moment
+                raise
+
+    def _own(self, new: bool, rules: Optional[list[dict[str, Any]]], wanted: Mapping[str, Any]) -> None:
+        """See that the bucket is this stack's, and mark it so."""
+        tags = {} if new else self._tags()
+        mark = "" if tags is None else tags.get(TAG, "")
+        if mark == self._mark:
+            return
+        shared = self._kind == REPOSITORY and bool(self._config.vault.prefix.strip("/"))
+        if mark and not (shared and mark.endswith(f"/{REPOSITORY}")):
+            raise UsageError(
+                _ATTEMPTED, self._bucket.url, f"the bucket is marked as that of {mark}, this is {self._mark}",
+                "Choose another bucket; or, if that stack is no more, remove the bucket's tag "
+                f"'{TAG}' with the S3 API and run this again with adopt.",
+            )  # fmt: skip
+        if mark:
+            return  # several stacks, each below its own prefix: the first one's mark stays
+        ruled = any(one.get("ID") == wanted["ID"] for one in rules or ())
+        if not new and not self._adopt and not (tags is None and ruled) and self._holds_objects():
+            raise UsageError(
+                _ATTEMPTED, self._bucket.url, "it holds objects and is not marked as ours; a mirror would remove them",
+                "Choose another bucket. To take it over with what is in it, run lifeboat.dr.vault once with "
+                "adopt: true, or the role with object_storage_backup_adopt.",
+            )  # fmt: skip
+        if tags is None:
+            self._warn(
+                f"{self._bucket.url}: the server keeps no tags of buckets, so the lifecycle rule marks it as ours"
+            )
+            return
+        marked = [{"Key": key, "Value": value} for key, value in {**tags, TAG: self._mark}.items()]
+        client, name = self._bucket.client, self._bucket.name
+        self._change(
+            f"mark it as that of {self._mark}",
+            lambda: client.put_bucket_tagging(Bucket=name, Tagging={"TagSet": marked}),
+        )
+
+    def _tags(self) -> Optional[dict[str, str]]:
+        """The bucket's own tags; None where the server knows none."""
+        try:
+            found = self._asked(
+                "read the bucket's tags", lambda: self._bucket.client.get_bucket_tagging(Bucket=self._bucket.name)
+            )
+        except LifeboatError as exc:
+            if s3_client.code(exc) in ("NoSuchTagSet", "NoSuchTagSetError"):
+                return {}
+            if s3_client.code(exc) in lifecycle.UNKNOWN:
+                return None
+            raise
+        return {one["Key"]: one["Value"] for one in found["TagSet"]}
+
+    def _holds_objects(self) -> bool:
+        """Old versions and delete markers count: they are somebody's past."""
+        with self._allowed("look into the bucket"):
+            for _ in s3_bucket.versions(self._bucket):
+                return True
+        return False
+
+    # Is it as configured?
+
+    def _version(self, new: bool) -> None:
+        client, name = self._bucket.client, self._bucket.name
+        implied = "Enabled" if self._config.vault.object_lock else ""  # a bucket made for locks has versions
+        state = implied if new else self._versioning()
+        if state == "Enabled":
+            return
+        if state is not None:
+            self._change(
+                "switch versioning on",
+                lambda: client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"}),
+            )
+            if self._check or self._versioning() == "Enabled":
+                return
+            self._changes.pop()  # it was taken, and did nothing
+        if self._kind == OBJECTS:
+            if self._made and not self._holds_objects():  # SeaweedFS removes a bucket with all that is in it
+                with contextlib.suppress(LifeboatError), s3_client.spoken("remove the bucket", self._bucket.url):
+                    client.delete_bucket(Bucket=name)
+            raise UsageError(
+                _ATTEMPTED, self._bucket.url, "the server has no versioning: the mirror could be gone back to its "
+                "newest state only, and one bad night would overwrite the last good copy",
+                "Put the vault on a server with versioning (SeaweedFS, MinIO, Ceph, Amazon S3).",
+            )  # fmt: skip
+        self._warn(
+            f"{self._bucket.url}: the server has no versioning: whoever has the writer's key can destroy these copies, "
+            "and what retention removes is gone at once"
+        )
+
+    def _versioning(self) -> Optional[str]:
+        """Enabled, Suspended, nothing; None where the server knows no versioning."""
+        try:
+            with self._allowed("read the bucket's versioning"):
+                return str(self._bucket.client.get_bucket_versioning(Bucket=self._bucket.name).get("Status", ""))
+        except LifeboatError as exc:
+            if s3_client.code(exc) in lifecycle.UNKNOWN:
+                return None
+            raise
+
+    def _lock(self, new: bool) -> None:
+        vault, client, name = self._config.vault, self._bucket.client, self._bucket.name
+        want = {"Mode": vault.object_lock, "Days": vault.lock_days} if vault.object_lock else None
+        lockable, have = (bool(want), None) if new else self._locked()
+        if have == want:
+            return
+        if want and not lockable:
+            raise UsageError(
+                _ATTEMPTED, self._bucket.url, f"object_lock is {vault.object_lock} and this bucket has none; it is "
+                "chosen when a bucket is made (lifeboat.dr.endpoint_info says whether the server has it at all)",
+                "Name another bucket and let this make it, or remove object_lock and lock_days.",
+            )  # fmt: skip
+        if have and have.get("Mode") != vault.object_lock:
+            raise UsageError(
+                _ATTEMPTED, self._bucket.url,
+                f"it locks every object in mode {have.get('Mode')}, configured is {vault.object_lock or 'no lock'}",
+                "Set lifeboat_vault.object_lock and lock_days to what the bucket does, or name another bucket.",
+            )  # fmt: skip
+        rule = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": want}}
+        self._change(
+            f"lock every new object for {vault.lock_days} days in {vault.object_lock}",
+            lambda: client.put_object_lock_configuration(Bucket=name, ObjectLockConfiguration=rule),
+        )
+
+    def _locked(self) -> tuple[bool, Optional[dict[str, Any]]]:
+        """Whether objects can be locked, and the lock that every new one gets."""
+        try:
+            with s3_client.spoken("read the bucket's object lock", self._bucket.url):
+                found = self._bucket.client.get_object_lock_configuration(Bucket=self._bucket.name)
+        except LifeboatError as exc:
+            code = s3_client.code(exc)
+            if code == "ObjectLockConfigurationNotFoundError" or code in lifecycle.UNKNOWN:
+                return False, None
+            if code in _DENIED and not self._config.vault.object_lock:
+                self._warn(f"{self._bucket.url}: the key may not see whether the bucket locks its objects")
+                return False, None
+            if code in _DENIED:
+                raise UsageError("read the bucket's object lock", self._bucket.url, exc.cause, _BY_ADMIN) from exc
+            raise
+        said = found.get("ObjectLockConfiguration", {})
+        return said.get("ObjectLockEnabled") == "Enabled", said.get("Rule", {}).get("DefaultRetention")
+
+    def _expire(self, new: bool, rules: Optional[list[dict[str, Any]]], wanted: dict[str, Any]) -> None:
+        bucket, days = self._bucket, self._config.vault.noncurrent_days
+        if rules is None:
+            self._warn(_grows(bucket, "the server knows no lifecycle rules"))
+            return
+        for one in rules:
+            if lifecycle.expires_live(one):
+                raise UsageError(
+                    _ATTEMPTED, bucket.url, f"its lifecycle rule {one.get('ID') or 'without a name'} removes objects "
+                    "by age: the only copy of what nobody changed would go", "Remove that rule from the bucket.",
+                )  # fmt: skip
+            if one.get("ID") != wanted["ID"] and lifecycle.shorter(one, days):
+                self._warn(f"{bucket.url}: its rule {one.get('ID')} removes old versions sooner than after {days} days")
+        if lifecycle.right(rules, wanted):
+            after = rules
+        else:
+            found: list[list[dict[str, Any]]] = []
+            try:
+                self._change(
+                    f"expire replaced and removed objects after {days} days",
+                    lambda: found.append(lifecycle.put(bucket, rules, wanted)),
+                )
+            except LifeboatError as exc:
+                if s3_client.code(exc) not in lifecycle.UNKNOWN:
+                    raise
+                self._changes.pop()
+                self._warn(_grows(bucket, "the server takes no lifecycle rules"))
+                return
+            if new or not found:
+                return
+            after = found[0]
+            if not lifecycle.right(after, wanted):
+                self._changes.pop()
+                self._warn(_grows(bucket, "the server took the lifecycle rule and did not keep it"))
+                return
+        lost = lifecycle.dropped(after, wanted)
+        if lost:
+            self._warn(f"{bucket.url}: the server does not clean up {' and '.join(lost)}")
+
+
+def _grows(bucket: Bucket, why: str) -> str:
+    return f"{bucket.url}: {why}: replaced and removed objects go only where retention may delete versions"
