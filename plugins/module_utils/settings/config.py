@@ -14,12 +14,12 @@ import dataclasses
 import json
 import os
 import re
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional, TypeVar, Union
+from typing import Any, Optional
 
+from ..base import typed
 from ..base.errors import NotFoundError, UsageError
 from ..tools import age
 from . import drill, frontend
@@ -243,40 +243,6 @@ class Config:
         return Path(self.state_directory) if self.state_directory else STATE_DIRECTORY / self.stack
 
 
-T = TypeVar("T")
-
-
-def _convert(kind: Any, value: Any, where: str) -> Any:
-    """Check one value against its annotation; tuples and nested settings are built, nothing else is coerced."""
-    origin = typing.get_origin(kind)
-    if origin is Union:
-        inner = next(one for one in typing.get_args(kind) if one is not type(None))
-        return None if value is None else _convert(inner, value, where)
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _build(kind, value, where)
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise _wrong(where, f"wants a list, has {value!r}")
-        return tuple(_convert(typing.get_args(kind)[0], one, f"{where}[{n}]") for n, one in enumerate(value))
-    if origin is not None:  # Mapping[...]
-        if not isinstance(value, Mapping):
-            raise _wrong(where, f"wants a mapping, has {value!r}")
-        return dict(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise _wrong(where, f"wants {kind.__name__}, has {value!r}")
-    return value
-
-
-def _build(kind: type[T], data: Any, where: str) -> T:
-    if not isinstance(data, Mapping):
-        raise _wrong(where, f"wants a mapping, has {data!r}")
-    hints = typing.get_type_hints(kind)
-    unknown = sorted(set(data) - set(hints))
-    if unknown:
-        raise _wrong(where, f"does not know {', '.join(unknown)}; it knows {', '.join(sorted(hints))}")
-    return kind(**{name: _convert(hints[name], value, f"{where}.{name}") for name, value in data.items()})
-
-
 def _wrong(where: str, cause: str) -> UsageError:
     return UsageError("read the configuration", where, cause, "Correct the inventory and run lifeboat.dr.deploy again.")
 
@@ -291,7 +257,7 @@ def from_mapping(
         not isinstance(secrets, Mapping) or not all(isinstance(one, str) for pair in secrets.items() for one in pair)
     ):
         raise _wrong(f"{where}, secrets", "wants a mapping of text to text")  # and what it has is not for showing
-    config = dataclasses.replace(_build(Config, data, where), secrets=dict(secrets or {}))
+    config = dataclasses.replace(typed.build(Config, data, _wrong, where), secrets=dict(secrets or {}))
     if not _STACK.fullmatch(config.stack):
         raise _wrong(f"{where}.stack", f"{config.stack!r} is not a plain lower-case name")
     checks = (

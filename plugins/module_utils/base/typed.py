@@ -1,0 +1,212 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Frozen dataclasses from JSON and back, every type, range and field checked: what stands at a border is typed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import typing
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Callable, Literal, NoReturn, Optional, TypeVar, Union
+
+from .clock import format_time, parse_time
+from .errors import LifeboatError
+
+T = TypeVar("T")
+# Says which field is wrong and why; the caller knows what was attempted and what to do next.
+Wrong = Callable[[str, str], LifeboatError]
+
+MOST = 10**18  # beyond every size in bytes and every time in seconds that we write
+DEPTH = 40  # levels of nesting; what we write has fewer than ten
+YEARS = (2000, 2200)
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The bounds of a number, both included: `Annotated[int, Range(0, 100)]`."""
+
+    least: float = -MOST
+    most: float = MOST
+
+
+def load(data: Union[bytes, str], wrong: Wrong) -> Any:
+    """Parse JSON that somebody else may have written. NaN, Infinity, a key given twice and deep nesting are refused."""
+    try:
+        value = json.loads(data, parse_constant=_no_number, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as exc:
+        raise wrong("", f"it is not JSON that can be read: {_first_line(exc)}") from exc
+    if _deeper(value, DEPTH):
+        raise wrong("", f"it is nested more than {DEPTH} levels deep")
+    return value
+
+
+def build(
+    kind: type[T], data: object, wrong: Wrong, where: str = "", *, unknown: Literal["refuse", "ignore"] = "refuse"
+) -> T:
+    """The dataclass that `data` describes. Coerced are lists to tuples and text to times only.
+
+    `unknown`: what to do with a field that the dataclass does not have; a file of a newer minor version may have some.
+    Raises what `wrong(field, cause)` makes; `field` is a path like `checks[3].detail`.
+    """
+    return typing.cast(T, _Reader(wrong, unknown).dataclass(kind, data, where))
+
+
+def plain(value: Any) -> Any:
+    """JSON of a dataclass: times as text, tuples as lists. A field that is None is left out."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        found = {key(field): getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {name: plain(inner) for name, inner in found.items() if inner is not None}
+    if isinstance(value, datetime):
+        return format_time(value)
+    if isinstance(value, Mapping):
+        return {str(name): plain(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def key(field: dataclasses.Field[Any]) -> str:
+    """A field's name in JSON: its own, or `metadata={"json": "from"}` where Python keeps that word for itself."""
+    return str(field.metadata.get("json", field.name))
+
+
+@functools.cache
+def hints(kind: type[Any]) -> Mapping[str, Any]:
+    return typing.get_type_hints(kind, include_extras=True)
+
+
+class _Reader:
+    def __init__(self, wrong: Wrong, unknown: str) -> None:
+        self._error = wrong
+        self._unknown = unknown
+
+    def _wrong(self, where: str, cause: str) -> NoReturn:
+        raise self._error(where, cause)
+
+    def dataclass(self, kind: type[Any], data: Any, where: str) -> Any:
+        if not isinstance(data, Mapping):
+            self._wrong(where, f"wants a mapping, has {shown(data)}")
+        known = {key(field): field for field in dataclasses.fields(kind) if field.init}
+        strange = sorted(str(name) for name in data if name not in known)
+        if strange and self._unknown == "refuse":
+            self._wrong(where, f"does not know {', '.join(strange)}; it knows {', '.join(sorted(known))}")
+        missing = [name for name, field in known.items() if name not in data and _required(field)]
+        if missing:
+            self._wrong(where, f"lacks {', '.join(missing)}")
+        types = typing.get_type_hints(kind, include_extras=True)
+        given = {
+            field.name: self.value(types[field.name], data[name], f"{where}.{name}" if where else name)
+            for name, field in known.items()
+            if name in data
+        }
+        return kind(**given)
+
+    def value(self, kind: Any, data: Any, where: str) -> Any:
+        origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+        if kind is Any or kind is object:  # JSON of somebody else's making
+            return data
+        if origin is typing.Annotated:
+            return self._bounded(self.value(arguments[0], data, where), arguments[1:], where)
+        if origin is Union:
+            inner = [argument for argument in arguments if argument is not type(None)]
+            return None if data is None and len(inner) < len(arguments) else self._first_that_fits(inner, data, where)
+        if origin is Literal:
+            if data not in arguments or isinstance(data, bool) is not isinstance(arguments[0], bool):
+                self._wrong(where, f"{shown(data)} is not one of {', '.join(map(str, arguments))}")
+            return data
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            return self.dataclass(kind, data, where)
+        if origin is tuple:
+            if not isinstance(data, (list, tuple)):
+                self._wrong(where, f"wants a list, has {shown(data)}")
+            return tuple(self.value(arguments[0], inner, f"{where}[{number}]") for number, inner in enumerate(data))
+        if origin is not None:  # Mapping[str, ...]
+            if not isinstance(data, Mapping) or not all(isinstance(name, str) for name in data):
+                self._wrong(where, f"wants a mapping, has {shown(data)}")
+            return {name: self.value(arguments[1], inner, f"{where}.{name}") for name, inner in data.items()}
+        return self._scalar(kind, data, where)
+
+    def _scalar(self, kind: Any, data: Any, where: str) -> Any:
+        if kind is datetime:
+            return self._time(data, where)
+        if kind is float and isinstance(data, int) and not isinstance(data, bool):
+            kind = int
+        if not isinstance(data, kind) or (kind is not bool and isinstance(data, bool)):
+            self._wrong(where, f"wants {kind.__name__}, has {shown(data)}")
+        if isinstance(data, float) and not math.isfinite(data):
+            self._wrong(where, "is not a number")
+        if kind in (int, float) and abs(data) > MOST:
+            self._wrong(where, f"has a number beyond {MOST:.0e}")
+        return data
+
+    def _time(self, data: Any, where: str) -> datetime:
+        if isinstance(data, datetime):
+            return data
+        try:
+            moment = parse_time(data) if isinstance(data, str) else None
+        except (LifeboatError, ValueError, OverflowError):
+            moment = None
+        if moment is None:
+            self._wrong(where, f"wants a time like 2026-11-24T02:00:00+00:00, has {shown(data)}")
+        if not YEARS[0] <= moment.year <= YEARS[1]:
+            self._wrong(where, f"has the year {moment.year}, which no clock showed")
+        return moment
+
+    def _bounded(self, value: Any, bounds: Sequence[Any], where: str) -> Any:
+        for bound in bounds:
+            if isinstance(bound, Range) and value is not None and not bound.least <= value <= bound.most:
+                self._wrong(where, f"{value} is not between {bound.least:g} and {bound.most:g}")
+        return value
+
+    def _first_that_fits(self, kinds: Sequence[Any], data: Any, where: str) -> Any:
+        for kind in kinds[:-1]:
+            try:
+                return self.value(kind, data, where)
+            except LifeboatError:
+                continue
+        return self.value(kinds[-1], data, where)
+
+
+def shown(value: Any) -> str:
+    """A value in an error, short: who can write a file decides what stands in it."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number")
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is given twice")
+    return found
+
+
+def _first_line(exc: BaseException) -> str:
+    return (str(exc).splitlines() or [type(exc).__name__])[0][:200]
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether it is nested deeper than that, found without recursion of our own."""
+    layer: Optional[list[Any]] = [value]
+    for _ in range(levels + 1):
+        layer = [
+            inner
+            for outer in layer or ()
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not layer:
+            return False
+    return True
