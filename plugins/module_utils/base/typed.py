@@ -75,11 +75,6 @@ def key(field: dataclasses.Field[Any]) -> str:
     return str(field.metadata.get("json", field.name))
 
 
-@functools.cache
-def hints(kind: type[Any]) -> Mapping[str, Any]:
-    return typing.get_type_hints(kind, include_extras=True)
-
-
 class _Reader:
     def __init__(self, wrong: Wrong, unknown: str) -> None:
         self._error = wrong
