@@ -12,7 +12,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_LOCALHOST_WARNING := False
 export ANSIBLE_INVENTORY_UNPARSED_WARNING := False
 
-.PHONY: help setup demo test lint unit browser objects awx integration molecule engine lab lab-down drill docs bench clean
+.PHONY: help setup demo test lint unit browser objects awx integration molecule engine lab lab-down drill docs bench ids clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -76,6 +76,10 @@ docs: setup ## Write docs/modules.md, docs/playbooks and AWX's job templates fro
 
 lab-down: setup ## Remove the lab; its images stay
 	@ansible-playbook molecule/shared/destroy.yml
+
+ids: setup ## Write tests/ids/now.txt: the tests that are here
+	python tests/ids/check.py --list > tests/ids/.now
+	mv tests/ids/.now tests/ids/now.txt
 
 bench: engine ## Measure against the seed's own script lines, side by side
 	python tests/bench/bench.py $(BENCH)
