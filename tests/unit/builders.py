@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -178,6 +179,14 @@ def folder(root: Path, one: Manifest) -> Path:
 
 Answer = Union[str, tuple[int, str, str]]
 Run = Callable[..., dict[str, Any]]  # the fixture `run`: a module's name and arguments, its result
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for another process or thread: as long as a busy machine may need, not for a fixed time."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 class Runner:

@@ -20,7 +20,7 @@ from pathlib import Path
 import pseudo_terminal
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import pipeline, terminal
-from builders import folder, prove, publish, settings
+from builders import folder, prove, publish, settings, until
 
 COLLECTIONS = next(one for one in sys.path if one.endswith(".ansible/collections"))
 RUN = "import sys; from ansible_collections.lifeboat.dr.plugins.module_utils.command.cli import main; sys.exit(main())"
@@ -124,13 +124,6 @@ class Screen(io.StringIO):
 def progress(screen: Screen, monkeypatch: pytest.MonkeyPatch, moved: Callable[[], int]) -> terminal.Progress:
     monkeypatch.setattr(terminal, "_PATIENCE", 0.0)
     return terminal.Progress(screen, moved=moved, every=0.02)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert condition()
 
 
 def test_long_work_shows_that_it_lives_and_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
