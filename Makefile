@@ -12,7 +12,8 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_LOCALHOST_WARNING := False
 export ANSIBLE_INVENTORY_UNPARSED_WARNING := False
 
-.PHONY: help setup demo test lint unit browser objects awx integration molecule engine lab lab-down drill docs bench ids clean
+.PHONY: help setup demo quick test release style lint unit browser objects awx integration molecule ids ids-write engine lab \
+	lab-down drill docs bench clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,12 +27,21 @@ $(VENV)/.ready: requirements.txt tests/lab/setup.sh
 demo: lab ## Lose a database and get it back, on the lab, from nothing
 	@tests/lab/demo.sh
 
-test: lint unit browser objects awx molecule ## Everything CI runs
+quick: setup ## Before every commit: style, types and the unit tests, in a minute and a half
+	@tests/suites.sh style,unit
 
-lint: setup ## Style, types, and every rule of ansible-lint's production profile
+test: setup ## Everything CI runs
+	@tests/suites.sh lint,unit awx+browser+objects,molecule
+
+release: setup ## Everything there is, however long: make test, the integration tests, and that no test was lost
+	@tests/suites.sh lint,unit+ids awx+browser+objects,molecule integration
+
+style: setup
 	ruff check .
 	ruff format --check .
 	mypy plugins/module_utils
+
+lint: style ## Style, types, and every rule of ansible-lint's production profile
 	yamllint --strict .
 	ansible-lint --offline -q
 	antsibull-changelog lint
@@ -41,7 +51,7 @@ lint: setup ## Style, types, and every rule of ansible-lint's production profile
 	@echo "lint: no warning"
 
 unit: setup ## Fast tests of the core and the modules
-	pytest tests/unit
+	pytest -n auto --dist loadgroup tests/unit
 
 browser: setup ## The report in a real browser, on a phone and a desk; installs Chromium where it may
 	tests/browser/setup.sh
@@ -53,8 +63,15 @@ objects: setup ## The core against real S3 servers, as plain processes: two minu
 awx: setup ## The AWX role and the real modules against a stand-in of AWX's API: half a minute
 	pytest tests/awx
 
-integration: engine ## The core against real PostgreSQL servers in containers (long; not part of make test yet)
+integration: engine ## The core against real PostgreSQL servers in containers (six minutes; part of make release)
 	pytest tests/integration
+
+ids: setup ## Each test that was here at an earlier commit is still here, or replaced by others (tests/ids)
+	python tests/ids/check.py
+
+ids-write: setup ## Write tests/ids/now.txt: the tests that are here
+	python tests/ids/check.py --list > tests/ids/.now
+	mv tests/ids/.now tests/ids/now.txt
 
 molecule: engine ## The playbooks against whole hosts
 	tests/molecule.sh
@@ -76,10 +93,6 @@ docs: setup ## Write docs/modules.md, docs/playbooks and AWX's job templates fro
 
 lab-down: setup ## Remove the lab; its images stay
 	@ansible-playbook molecule/shared/destroy.yml
-
-ids: setup ## Write tests/ids/now.txt: the tests that are here
-	python tests/ids/check.py --list > tests/ids/.now
-	mv tests/ids/.now tests/ids/now.txt
 
 bench: engine ## Measure against the seed's own script lines, side by side
 	python tests/bench/bench.py $(BENCH)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Nothing that was tested may go untested: compare the tests that are here with those of an earlier commit.
 
-72b9fc2.txt holds the tests of that commit, now.txt those of today (`make ids` writes it). Each test that went is named
-in replaced.txt, with the tests that replace it. Usage: check.py [--list [CHECKOUT]]
+72b9fc2.txt holds the tests of that commit, now.txt those of today (`make ids-write` writes it). Each test that went is
+named in replaced.txt, with the tests that replace it. Usage: check.py [--list [CHECKOUT]]
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def main() -> int:
     now, listed = collect(HERE.parents[1]), set((HERE / "now.txt").read_text(encoding="utf-8").splitlines())
     replaced = replacements((HERE / "replaced.txt").read_text(encoding="utf-8"))
     found = problems(set((HERE / "72b9fc2.txt").read_text(encoding="utf-8").splitlines()), now, replaced)
-    found += [f"not as now.txt says (`make ids`): {test}" for test in sorted(now ^ listed)]
+    found += [f"not as now.txt says (`make ids-write`): {test}" for test in sorted(now ^ listed)]
     print("\n".join(found) or f"ids: {len(now)} tests; each that went is replaced")
     return bool(found)
 

@@ -40,6 +40,7 @@ ID = "db_backup_20261124_020000"
 OTHER = "db_backup_20261125_020000"
 KEYS = {"s3_access_key": "lifeboat", "s3_secret_key": "very-secret"}
 DAY = timedelta(days=1)
+pytestmark = pytest.mark.xdist_group("s3")  # one server for all of them
 
 
 def free_port(*taken: int) -> int:
