@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.module_utils import _internal
 from ansible.module_utils.common import warnings
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, pipeline
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import parse_time
 from builders import Run, Runner, settings
+
+yaml.SafeLoader = yaml.CSafeLoader  # safe_load's: libyaml reads the same, ten times as fast
 
 
 @pytest.fixture

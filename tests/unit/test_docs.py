@@ -139,6 +139,7 @@ NOT_OURS = ("no password supplied", "password authentication failed", "No space 
             "Could not connect to the endpoint URL")  # fmt: skip
 
 
+@functools.cache
 def literals() -> str:
     """Every string that the code may say: literals with those beside them joined, their insertions as …; no comment."""
     found = []

@@ -64,7 +64,7 @@ def started(where: Path, *, store: str, filer: str) -> Iterator[subprocess.Popen
     running = subprocess.Popen([ENTRYPOINT], env=environment, start_new_session=True)
     try:
         yield running
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while alive(running.pid):
             assert time.monotonic() < deadline, "a part of it outlives it"
             time.sleep(0.05)
@@ -74,7 +74,7 @@ def started(where: Path, *, store: str, filer: str) -> Iterator[subprocess.Popen
 
 
 def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 50
     while not path.exists():
         assert time.monotonic() < deadline, f"there is no {path.name}"
         time.sleep(0.05)
@@ -84,14 +84,14 @@ def test_a_store_that_heeds_no_term_is_killed(tmp_path: Path) -> None:
     with started(tmp_path, store="starting", filer="dies") as running:
         wait_for(tmp_path / "open")
         began = time.monotonic()
-        assert running.wait(20) == 3, "the exit status of the part that ended"
-        assert 2.5 < time.monotonic() - began < 10  # three, on an idle machine
+        assert running.wait(50) == 3, "the exit status of the part that ended"
+        assert 2.5 < time.monotonic() - began < 50  # three, on an idle machine; by itself it ends after sixty
     assert not (tmp_path / "closed").exists()
 
 
 def test_a_running_store_closes_its_volumes_when_its_filer_dies(tmp_path: Path) -> None:
     with started(tmp_path, store="well", filer="dies") as running:
-        assert running.wait(20) == 3
+        assert running.wait(50) == 3
     assert (tmp_path / "closed").exists()
 
 
@@ -99,7 +99,7 @@ def test_asked_to_stop_it_closes_its_volumes(tmp_path: Path) -> None:
     with started(tmp_path, store="well", filer="well") as running:
         wait_for(tmp_path / "in time")
         running.send_signal(signal.SIGTERM)
-        assert running.wait(20) == 0
+        assert running.wait(50) == 0
     assert (tmp_path / "closed").exists()
     assert not (tmp_path / "too early").exists()
 
@@ -108,4 +108,4 @@ def test_asked_to_stop_before_its_filer_started_it_stops(tmp_path: Path) -> None
     with started(tmp_path, store="well", filer="well") as running:
         time.sleep(0.2)
         running.send_signal(signal.SIGTERM)
-        assert running.wait(20) == 0
+        assert running.wait(50) == 0
