@@ -1,0 +1,76 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A vault that an earlier commit filled: its mirror is verified, a bucket comes back, copies are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import written
+from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from s3_servers import SeaweedFS
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[SeaweedFS]:
+    """The vault's server on the data that the other commit left, and the stack's settings pointed at it."""
+    settings = written.unpack(tmp_path)
+    server = SeaweedFS(tmp_path / "server")
+    server.data.rmdir()
+    (tmp_path / "vault").rename(server.data)
+    server.start()
+    settings["vault"]["endpoint_url"] = settings["objects"]["endpoint_url"] = server.url
+    settings["objects"]["keys_query"] = ""
+    keys = {
+        f"{whose}_{kind}_key": getattr(server, f"{kind}_key")
+        for whose in ("objects", "vault")
+        for kind in ("access", "secret")
+    }
+    written.write(tmp_path, settings, keys)
+    yield server
+    server.kill()
+
+
+@pytest.mark.parametrize("identity", written.OBJECTS.values())
+def test_its_mirror_is_verified(
+    vault: SeaweedFS, tmp_path: Path, capsys: pytest.CaptureFixture[str], identity: str
+) -> None:
+    code = cli.main(["verify", identity, "--level", "restore", "--config-directory", str(tmp_path / "etc")])
+    said = capsys.readouterr().out
+    assert code == 0, said
+    assert "PASS" in said
+    assert "FAIL" not in said
+
+
+def bodies(client: Any, bucket: str) -> dict[str, bytes]:
+    listed = client.list_objects_v2(Bucket=bucket)["Contents"]
+    return {entry["Key"]: client.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read() for entry in listed}
+
+
+def test_a_bucket_comes_back_from_it(vault: SeaweedFS, tmp_path: Path) -> None:
+    """Both points, the older one over the newer: what the bucket held then, to the byte."""
+    loaded = config.load("shop", tmp_path / "etc")
+    before = {f"photos/{number:03} ü.jpg": f"photo {number} ".encode() * 50 for number in range(20)}
+    after = {**before, "photos/003 ü.jpg": b"changed", "new.txt": b"new"}
+    del after["photos/004 ü.jpg"]
+    for stamp, (point, expected) in enumerate(((written.NEWER, after), (written.OLDER, before))):
+        done = objects_recovery.restore_objects(
+            loaded, written.OBJECTS[point], place="vault", stamp=f"2026112600000{stamp}", exact=True, log=print
+        )
+        found = {check["name"]: check["result"] for check in done["checks"]}
+        assert found.pop("rows and objects") == "COULD_NOT_VERIFY", "there are no rows here"
+        assert set(found.values()) == {"PASS"}, done["checks"]
+        assert bodies(vault.client, "uploads") == expected
+
+
+def test_its_copies_are_read_in_the_vault(vault: SeaweedFS, tmp_path: Path) -> None:
+    copies = sources.open_place(config.load("shop", tmp_path / "etc"), "vault")
+    assert sorted(copies.ids("database")) == sorted(written.DATABASE.values())
+    assert sorted(copies.ids("config")) == sorted(written.CONFIG.values())

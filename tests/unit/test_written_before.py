@@ -1,0 +1,75 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A repository and an evidence folder of an earlier commit still read: list, verify, status and report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import written
+from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
+
+
+def lifeboat(root: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:
+    code = cli.main([*words, "--json", "--config-directory", str(root / "etc")])
+    return code, json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    written.unpack(tmp_path)
+    return tmp_path
+
+
+def test_its_backups_are_listed_as_good(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = lifeboat(root, capsys, "list")
+    assert code == 0
+    names = {entry["id"]: (entry["good"], entry["problem"]) for entry in found}
+    expected = [
+        *written.DATABASE.values(),
+        *written.OBJECTS.values(),
+        *written.CONFIG.values(),
+        written.OLDER,
+        written.NEWER,
+    ]
+    assert names == dict.fromkeys(expected, (True, ""))
+    proven = {entry["id"] for entry in found if entry["proven"]}
+    assert {written.DATABASE[written.NEWER], written.OBJECTS[written.NEWER]} <= proven
+
+
+@pytest.mark.parametrize("identity", [*written.DATABASE.values(), *written.CONFIG.values()])
+def test_its_backups_are_verified(root: Path, capsys: pytest.CaptureFixture[str], identity: str) -> None:
+    code, said = lifeboat(root, capsys, "verify", identity, "--level", "checksum")
+    assert (code, said["verdict"]) == (0, "PASS"), said["checks"]
+
+
+def test_a_changed_byte_of_it_is_found(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = root / "backup/postgresql" / written.DATABASE[written.NEWER] / "fingerprint.json"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    code, said = lifeboat(root, capsys, "verify", written.DATABASE[written.NEWER], "--level", "checksum")
+    assert (code, said["verdict"]) == (6, "FAIL"), said["checks"]
+
+
+def test_its_evidence_is_reported(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = lifeboat(root, capsys, "report")
+    records = sorted((root / "state/evidence").glob("*.json"))
+    assert code == 0
+    assert {record["id"]: record["problem"] for record in said["records"]} == {path.stem: "" for path in records}
+    verdicts = {record["verdict"] for record in said["records"]}
+    assert verdicts == {"PASS", "FAIL", "ABORTED", "COULD_NOT_VERIFY"}
+
+
+@pytest.mark.parametrize("form", ["html", "markdown", "junit", "metrics"])
+def test_each_record_has_its_faces(root: Path, capsys: pytest.CaptureFixture[str], form: str) -> None:
+    for path in sorted((root / "state/evidence").glob("*.json")):
+        code = cli.main(["report", path.stem, "--format", form, "--config-directory", str(root / "etc")])
+        shown = capsys.readouterr().out
+        assert code == 0, shown
+        assert shown.strip(), path.stem
