@@ -15,8 +15,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 COLLECT = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-o", "addopts=", "--collect-only", "-q"]
-# The interpreters that a machine has are its own: all of them are one test.
-_INTERPRETER = re.compile(r"\[(/[^]\s]*/)python[0-9.]*\]$")
+# What an id has from elsewhere: which interpreters a machine has (all of them are one test), where a class is defined.
+UNSTABLE = ((re.compile(r"\[/[^]\s]*/python[0-9.]*\]$"), "[python]"), (re.compile(r"<class '(?:\w+\.)*(\w+)'>"), r"\1"))
 
 
 def collect(root: Path) -> set[str]:
@@ -31,7 +31,13 @@ def _collect(root: Path, folder: Path) -> set[str]:
     done = subprocess.run([*COLLECT, *files], cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"ids: {folder} cannot be collected:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-    return {_INTERPRETER.sub("[python]", line) for line in done.stdout.splitlines() if "::" in line}
+    return {_stable(line) for line in done.stdout.splitlines() if "::" in line}
+
+
+def _stable(test: str) -> str:
+    for pattern, text in UNSTABLE:
+        test = pattern.sub(text, test)
+    return test
 
 
 def replacements(text: str) -> dict[str, list[str]]:
@@ -51,6 +57,7 @@ def problems(before: set[str], now: set[str], replaced: dict[str, list[str]]) ->
     """What went without a replacement, and what replaced.txt says that is not so.
 
     A name is a whole id or its beginning up to `::` or `[`: what follows may then be kept, as when a file was renamed.
+    A replacement that ends with `[*]` has other parameters, and at least as many: one for each file, say.
     """
     found, used = [], set()
     for test in sorted(before - now):
@@ -61,9 +68,14 @@ def problems(before: set[str], now: set[str], replaced: dict[str, list[str]]) ->
         stem = max(stems, key=len)
         used.add(stem)
         for new in replaced[stem] or [""]:
-            if new not in now and new + test[len(stem) :] not in now:
+            whole = new.endswith("[*]") and _count(now, new[:-3]) >= _count(before, stem)
+            if not whole and new not in now and new + test[len(stem) :] not in now:
                 found.append(f"went, and its replacement is not there: {test} -> {new or 'none is named'}")
     return found + [f"replaced.txt names what did not go: {stem}" for stem in replaced if stem not in used]
+
+
+def _count(tests: set[str], name: str) -> int:
+    return sum(test.startswith(f"{name}[") for test in tests)
 
 
 def main() -> int:

@@ -40,6 +40,12 @@ CASES = {
     "a name is not cut in a word": (
         {"t/a.py::one[x]", "t/a.py::one[y]"}, "t/a.py::tw\n  t/a.py::one[x]\n", ["went", "did not go"],
     ),
+    "other parameters, as many": (
+        {"t/a.py::one[p]", "t/a.py::one[q]", "t/a.py::two"}, "t/a.py::one\n  t/a.py::one[*]\n", [],
+    ),
+    "other parameters, fewer": (
+        {"t/a.py::one[p]", "t/a.py::two"}, "t/a.py::one\n  t/a.py::one[*]\n", ["one[x] -> ", "one[y] -> "],
+    ),
     "what did not go": (BEFORE, "t/a.py::two\n  t/a.py::one[x]\n", ["names what did not go: t/a.py::two"]),
 }  # fmt: skip
 
@@ -56,9 +62,9 @@ def test_the_ids_of_a_checkout(tmp_path: Path) -> None:
     top, two = tmp_path / "tests/test_top.py", tmp_path / "tests/two/test_two.py"
     two.parent.mkdir(parents=True)
     top.write_text("def test_top() -> None: ...\n", encoding="utf-8")
-    values = "@pytest.mark.parametrize('p', ['/opt/x/bin/python3.9', '/usr/bin/python3', 'a'])"
+    values = "@pytest.mark.parametrize('p', ['/opt/x/bin/python3.9', '/usr/bin/python3', 'a', OSError])"
     two.write_text(f"import pytest\n{values}\ndef test_p(p): ...\n", encoding="utf-8")
-    names = {"two/test_two.py::test_p[python]", "two/test_two.py::test_p[a]", "test_top.py::test_top"}
+    names = {*(f"two/test_two.py::test_p[{word}]" for word in ("python", "a", "OSError")), "test_top.py::test_top"}
     assert check.collect(tmp_path) == {f"tests/{name}" for name in names}
     two.write_text("import nothing_of_this_name\n", encoding="utf-8")
     with pytest.raises(SystemExit, match=r"tests/two cannot be collected"):
