@@ -30,11 +30,12 @@ demo: lab ## Lose a database and get it back, on the lab, from nothing
 quick: setup ## Before every commit: style, types and the unit tests, in a minute and a half
 	@tests/suites.sh style,unit
 
+# Whatever apt may have to install for the engine is there before the browser's and the objects' tests ask apt as well.
 test: setup ## Everything CI runs
-	@tests/suites.sh lint,unit awx+browser+objects,molecule
+	@tests/suites.sh engine,lint,unit awx+browser+objects,molecule
 
 release: setup ## Everything there is, however long: make test, the integration tests, and that no test was lost
-	@tests/suites.sh lint,unit+ids awx+browser+objects,molecule integration
+	@tests/suites.sh engine,lint,unit+ids awx+browser+objects,molecule integration
 
 style: setup
 	ruff check .
