@@ -4,6 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
+DOCS_VENV := .cache/docs-venv
 PYTHON ?= python3
 SCENARIO ?= database
 export PATH := $(BIN):$(PATH)
@@ -13,7 +14,7 @@ export ANSIBLE_LOCALHOST_WARNING := False
 export ANSIBLE_INVENTORY_UNPARSED_WARNING := False
 
 .PHONY: help setup demo quick test release style lint unit browser objects awx integration molecule ids ids-write engine lab \
-	lab-down drill docs bench clean
+	lab-down drill docs site bench clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,7 +55,7 @@ lint: style ## Style, types, and every rule of ansible-lint's production profile
 unit: setup ## Fast tests of the core and the modules
 	pytest -n auto --dist loadgroup tests/unit
 
-browser: setup ## The report in a real browser, on a phone and a desk; installs Chromium where it may
+browser: setup site ## The report and the docs in a real browser, on a phone and a desk; installs Chromium where it may
 	tests/browser/setup.sh
 	pytest tests/browser
 
@@ -87,10 +88,21 @@ lab: setup ## Boot the lab: app1, vault1, spare1
 drill: lab ## Break the lab for real, recover, measure, prove: SCENARIO=database|...|all, FAULT=, SEED= (docs/drills.md)
 	@tests/lab/drill.sh $(SCENARIO)
 
-docs: setup ## Write docs/modules.md, docs/playbooks and AWX's job templates from the modules, playbooks and roles
+docs: setup ## Write the pages that say what the code says, and AWX's job templates; build the site below .cache/site
 	python docs/generate.py
 	python docs/generate_awx.py
 	python docs/generate_site.py
+	@$(MAKE) --no-print-directory site
+	@echo "docs: python3 -m http.server --directory .cache/site 8000, then http://127.0.0.1:8000"
+
+# A broken link, to a page or to a heading, fails; with --quiet mkdocs would count no warning.
+site: $(DOCS_VENV)/.ready
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict
+
+$(DOCS_VENV)/.ready: docs/requirements.txt
+	"$(PYTHON)" -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check --requirement docs/requirements.txt
+	@touch $@
 
 lab-down: setup ## Remove the lab; its images stay
 	@ansible-playbook molecule/shared/destroy.yml

@@ -21,6 +21,11 @@ from typing import Any, Optional
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 60.0
+# What sticks out of the page to the right.
+WIDE = """(() => [...document.querySelectorAll("body *")]
+  .filter((e) => !e.closest("svg"))
+  .filter((e) => { const box = e.getBoundingClientRect(); return box.right > innerWidth + 0.5 && box.width > 1; })
+  .map((e) => `${e.tagName} ${e.textContent.slice(0, 40)}`))()"""
 
 
 def found() -> Optional[str]:
@@ -104,17 +109,19 @@ class Chromium:
                 result: dict[str, Any] = answer["result"]
                 return result
 
-    def open(self, page: Path, *, width: int, dark: bool) -> None:
+    def open(self, page: Path | str, *, width: int, dark: bool) -> None:
+        """A file, or a URL."""
+        url = page.as_uri() if isinstance(page, Path) else page
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
         )
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", media="screen", features=scheme)
-        self.call("Page.navigate", url=page.as_uri())
+        self.call("Page.navigate", url=url)
         deadline = time.monotonic() + PATIENCE
-        while self.value("document.readyState + location.href") != f"complete{page.as_uri()}":
+        while self.value("document.readyState + location.href") != f"complete{url}":
             if time.monotonic() > deadline:
-                raise TimeoutError(str(page))
+                raise TimeoutError(url)
             time.sleep(0.02)
 
     def value(self, expression: str) -> Any:

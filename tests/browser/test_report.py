@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import report
 from ansible_collections.lifeboat.dr.plugins.module_utils.faces import site as faces_site
 from builders import NOW
-from chromium import Chromium, found
+from chromium import WIDE, Chromium
 from evidence_world import HOSTILE, history, hostile, kept
 
 # Every text against the background behind it, as WCAG 2.2 counts: https://www.w3.org/TR/WCAG22/#contrast-minimum
@@ -40,11 +39,6 @@ CONTRAST = """(() => {
   }
   return {seen, bad};
 })()"""
-# What sticks out of the page to the right.
-WIDE = """(() => [...document.querySelectorAll("body *")]
-  .filter((e) => !e.closest("svg"))
-  .filter((e) => { const box = e.getBoundingClientRect(); return box.right > innerWidth + 0.5 && box.width > 1; })
-  .map((e) => `${e.tagName} ${e.textContent.slice(0, 40)}`))()"""
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +51,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     report.write(folder, files)
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    program = found()
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("there is no Chromium here: make browser installs it")
-        pytest.skip("NOT CHECKED in a browser: there is no Chromium, and none is installed without root and apt")
-    with Chromium(program, tmp_path_factory.mktemp("profile")) as one:
-        yield one
 
 
 def pages(site: Path) -> list[Path]:

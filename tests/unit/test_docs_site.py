@@ -151,6 +151,30 @@ def test_links_out_of_the_site_lead_to_the_repository(text: str, page: str, expe
     assert site_hooks.outward(text, page, "https://x/") == expected
 
 
+LANGUAGES = [
+    ("vault.md", ("vault.html", "ja/index.html")),
+    ("drills.md", ("drills.html", "ja/drills.html")),
+    ("ja/drills.md", ("drills.html", "ja/drills.html")),
+    ("ja/alone.md", ("index.html", "ja/alone.html")),
+]
+
+
+@pytest.mark.parametrize(("page", "expected"), LANGUAGES)
+def test_a_page_knows_its_twin_in_the_other_language(page: str, expected: tuple[str, str]) -> None:
+    pages = {"index.md", "vault.md", "drills.md", "ja/index.md", "ja/drills.md", "ja/alone.md"}
+    found = site_hooks.languages(page, pages)
+    assert [choice["lang"] for choice in found] == ["en", "ja"]
+    assert tuple(choice["link"] for choice in found) == expected
+
+
+def test_each_cell_has_its_columns_heading() -> None:
+    head = "<table>\n<thead>\n<tr>\n<th><code>a</code></th>\n<th></th>\n</tr>\n</thead>\n"
+    made = site_hooks.labelled(f"{head}<tbody>\n<tr>\n<td>1</td>\n<td style='x'>2</td>\n</tr>\n</tbody>\n</table> <td>")
+    assert '<td data-label="a">1</td>' in made
+    assert "<td data-label=\"\" style='x'>2</td>" in made
+    assert made.endswith(" <td>"), "outside a table nothing is changed"
+
+
 def yaml_blocks(page: Path) -> list[Any]:
     found = re.findall(r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     return [yaml.safe_load(one) for one in found]

@@ -243,11 +243,11 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "docs/example"
 
 
 def test_the_example_in_the_docs_is_a_record_and_its_pages_are_of_today() -> None:
-    """A face that changed: write docs/example/drill-site.html and .md anew, with evidence_site.face()."""
+    """A face that changed: write docs/example/drill-site-page.html and drill-site.md again, with site.face()."""
     one = json.loads((EXAMPLE / "drill-site.json").read_text(encoding="utf-8"))
     assert (problems(one), schema.problem(one)) == ([], "")
-    for name, ending in (("html", "html"), ("markdown", "md")):
-        assert (EXAMPLE / f"drill-site.{ending}").read_text(encoding="utf-8") == faces_site.face(name, one)
+    for name, file in (("html", "drill-site-page.html"), ("markdown", "drill-site.md")):
+        assert (EXAMPLE / file).read_text(encoding="utf-8") == faces_site.face(name, one)
 
 
 def test_what_was_tried_is_shown(tmp_path: Path) -> None:
