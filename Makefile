@@ -50,6 +50,7 @@ lint: style ## Style, types, and every rule of ansible-lint's production profile
 	python docs/generate.py --check
 	python docs/generate_awx.py --check
 	python docs/generate_site.py --check
+	python docs/generate_architecture.py --check
 	@echo "lint: no warning"
 
 unit: setup ## Fast tests of the core and the modules
@@ -92,6 +93,7 @@ docs: setup ## Write the pages that say what the code says, and AWX's job templa
 	python docs/generate.py
 	python docs/generate_awx.py
 	python docs/generate_site.py
+	python docs/generate_architecture.py
 	@$(MAKE) --no-print-directory site
 	@echo "docs: python3 -m http.server --directory .cache/site 8000, then http://127.0.0.1:8000"
 

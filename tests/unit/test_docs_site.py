@@ -18,6 +18,7 @@ import yaml
 from test_docs import DOCS, ROOT, anchors, prose
 
 sys.path.insert(0, str(DOCS))
+import generate_architecture
 import generate_site
 import site_hooks
 
@@ -223,3 +224,39 @@ def test_every_decision_has_a_number_of_its_own() -> None:
         "0999-moved.md",
         "0001",
     ]
+
+
+SENTENCES = [
+    ('"""One thing. Another."""', "One thing."),
+    (
+        '"""Wrapped\nover lines, e.g.a | b: all of it.\n\nMore. And more."""',
+        "Wrapped over lines, e.g.a \\| b: all of it.",
+    ),
+    ('"""Is it? It is."""', "Is it?"),
+    ('"""No full stop"""', "No full stop"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), SENTENCES)
+def test_a_file_of_the_core_is_told_by_its_first_sentence(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "file.py"
+    path.write_text(text, encoding="utf-8")
+    assert generate_architecture.first_sentence(path) == expected
+
+
+def test_every_file_of_the_core_is_in_the_architecture_page_once() -> None:
+    """In the page as it would be written; `make lint` checks that it was written."""
+    rows = re.findall(r"^### \d+\. `(\w+)`|^\| `([\w/]+)` \| \S", generate_architecture.page(), re.MULTILINE)
+    found, package = [], ""
+    for heading, file in rows:
+        package = heading or package
+        found += [f"{package}/{file}.py"] if file else []
+    core = ROOT / "plugins" / "module_utils"
+    assert sorted(found) == sorted(path.relative_to(core).as_posix() for path in core.rglob("*.py"))
+
+
+def test_a_file_that_does_not_say_what_it_is_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate_architecture, "ROOT", tmp_path)
+    (tmp_path / "mute.py").write_text("x = 1\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"mute\.py has no docstring"):
+        generate_architecture.first_sentence(tmp_path / "mute.py")
