@@ -231,6 +231,55 @@ def test_rows_are_never_quoted() -> None:
     assert "4111" not in str(error.value)
 
 
+# What psql prints with VERBOSITY=verbose, what is shown of it, and the code that errors carry.
+VERBOSE = [
+    (
+        "psql:<stdin>:2: ERROR:  57014: canceling statement due to statement timeout\nLOCATION:  F, postgres.c:3400",
+        "psql:<stdin>:2: ERROR:  canceling statement due to statement timeout",
+        "57014",
+    ),
+    (
+        "WARNING:  01000: mind\nLOCATION:  exec, pl_exec.c:1\nERROR:  23505: duplicate key\nDETAIL:  Key (a)=(4111) is."
+        "\nSCHEMA NAME:  public\nTABLE NAME:  t\nCONSTRAINT NAME:  t_pkey\nLOCATION:  _bt_check, nbtinsert.c:664",
+        "WARNING:  mind / ERROR:  duplicate key",
+        "23505",
+    ),
+    ("エラー:  42P01: ない\nLINE 1: x\n場所:  parserOpenTable, parse.c:14", "エラー:  ない / LINE 1: x", "42P01"),
+    ("ERROR:  P0001: x\nERROR:  40P01: said by x\nLOCATION:  f, a.c:1", "ERROR:  x / ERROR:  said by x", "P0001"),
+    ('psql: error: FATAL:  role "a" does not exist', 'psql: error: FATAL:  role "a" does not exist', ""),
+    ("tool: ERROR: 57014: it is not psql", "tool: ERROR: 57014: it is not psql", ""),
+]
+
+
+@pytest.mark.parametrize(("said", "shown", "code"), VERBOSE)
+def test_errors_carry_the_code_and_show_the_words(said: str, shown: str, code: str) -> None:
+    with pytest.raises(LifeboatError) as error:
+        pipeline.run([sh('printf "%s\n" "$SAID" >&2; exit 3', SAID=said)], attempted="try", subject="it")
+    assert (error.value.cause, error.value.sqlstate, error.value.exit_status) == (f"sh: {shown} (exit 3)", code, 3)
+
+
+# A command that could not be run at all: on standard output, and only then, docker exec says why.
+NOT_RUN = [
+    ("echo no such tool; exit 127", "sh: no such tool (exit 127)", 127),
+    ("echo no right; exit 126", "sh: no right (exit 126)", 126),
+    ("echo answer; echo why >&2; exit 127", "sh: why (exit 127)", 127),
+    ("echo answer; exit 125", "sh ended with exit 125", 125),
+]
+
+
+@pytest.mark.parametrize(("script", "cause", "status"), NOT_RUN)
+def test_what_could_not_be_run_says_why(script: str, cause: str, status: int) -> None:
+    with pytest.raises(LifeboatError) as error:
+        pipeline.output(sh(script), attempted="try", subject="it")
+    assert (error.value.cause, error.value.exit_status) == (cause, status)
+
+
+def test_a_command_that_is_not_there_has_the_status_that_shells_give_it() -> None:
+    with pytest.raises(LifeboatError, match="No such file") as error:
+        pipeline.output(Command(["lifeboat-no-such-tool"]), attempted="try", subject="it")
+    assert error.value.exit_status == 127
+
+
 def test_secrets_travel_in_the_environment_and_the_locale_is_plain() -> None:
     command = Command(["sh", "-c", 'echo "$LC_ALL $PGPASSWORD"'], {"PGPASSWORD": "x y'\"$\\"})
     assert pipeline.output(command, attempted="try", subject="it") == "C.UTF-8 x y'\"$\\\n"

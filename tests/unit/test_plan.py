@@ -161,7 +161,7 @@ class Server:
         self.read.append(name)
         rows = self.tables[name]
         if isinstance(rows, str):
-            raise LifeboatError(attempted, "shop", rows)
+            raise LifeboatError(attempted, "shop", rows, sqlstate=rows if len(rows) == 5 else "")
         return [rows]
 
 
@@ -187,8 +187,10 @@ ASSESSMENTS: list[tuple[str, Server, str, list[str], list[str]]] = [
     ("emptied, unlogged", Server({**WHOLE, "public.t": 0}, roles=["postgres", "app"], unlogged=["public.t"]), HEALTHY, [], []),
     ("a damaged page", Server({**WHOLE, "public.t": "invalid page in block 7"}, roles=["postgres", "app"]), DAMAGED,
      ["the table public.t cannot be read: invalid page in block 7"], []),
-    ("too large to read", Server({**WHOLE, "public.t": "canceling statement due to statement timeout"},
+    ("too large to read", Server({**WHOLE, "public.t": "57014"},
      roles=["postgres", "app"]), HEALTHY, [], ["public.t was not read to its end in 120 s"]),
+    ("not the code of a timeout", Server({**WHOLE, "public.t": "XX001"}, roles=["postgres", "app"]), DAMAGED,
+     ["the table public.t cannot be read: XX001"], []),
     ("a damaged catalogue", Server(WHOLE, catalogue="could not open file"), DAMAGED,
      ["the database shop cannot be read: could not open file"], []),
     ("dropped", Server(names=["postgres"]), DAMAGED, ["the database shop is missing"], []),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
@@ -302,38 +302,47 @@ def test_create_sql(changes: dict[str, Any], end: str) -> None:
 
 
 class Parallel:
-    """A server whose parallel pg_restore ends with `said`, as often as it has more than one job."""
+    """A server whose pg_restore fails, and that counted so many deadlocks, or cannot be asked for them."""
 
     timeout = 60
 
-    def __init__(self) -> None:
+    def __init__(self, deadlocks: Optional[int]) -> None:
+        self.deadlocks = deadlocks
         self.done: list[str] = []
 
     def execute(self, sql: str, **_: Any) -> list[Any]:
+        if "to_json(deadlocks)" in sql:
+            assert sql.index("pg_terminate_backend") < sql.index("to_json(deadlocks)"), "sessions count when they end"
+            assert sql.count("datname = 'new'") == 2
+            if self.deadlocks is None:
+                raise LifeboatError("ask", "it", "the server is gone")
+            return [2, self.deadlocks]
         self.done.append(" ".join(sql.split()[:2]))
         return []
 
     def tool(self, name: str, *words: str, database: str) -> Any:
         return words[0]
 
-    def reap(self) -> None:
-        self.done.append("reap")
 
-
-DEADLOCK = "pg_restore: error: could not execute query: ERROR:  deadlock detected"
 BEGUN = ["CREATE DATABASE", "--jobs=4"]
-ONCE_MORE = [*BEGUN, "reap", "DROP DATABASE", "CREATE DATABASE", "--jobs=1"]
+ONCE_MORE = [*BEGUN, "DROP DATABASE", "CREATE DATABASE", "--jobs=1"]
 
 
 @pytest.mark.parametrize(
-    ("said", "jobs", "done", "fails"),
-    [("", 4, BEGUN, False), (DEADLOCK, 4, ONCE_MORE, False), ("ERROR:  no space", 4, BEGUN, True),
-     (DEADLOCK, 1, ["CREATE DATABASE", "--jobs=1"], True)],
+    ("said", "deadlocks", "jobs", "done", "fails"),
+    [("", 0, 4, BEGUN, False), ("it failed", 1, 4, ONCE_MORE, False), ("deadlock detected", 0, 4, BEGUN, True),
+     ("it failed", 1, 1, ["CREATE DATABASE", "--jobs=1"], True), ("the server is gone", None, 4, BEGUN, True)],
 )  # fmt: skip
 def test_jobs_that_lock_each_other_out_are_followed_by_one(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str, jobs: int, done: list[str], fails: bool
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    said: str,
+    deadlocks: Optional[int],
+    jobs: int,
+    done: list[str],
+    fails: bool,
 ) -> None:
-    server = Parallel()
+    server = Parallel(deadlocks)
 
     def run(chain: list[str], **_: Any) -> None:
         server.done.append(chain[0])
@@ -346,7 +355,7 @@ def test_jobs_that_lock_each_other_out_are_followed_by_one(
     )
     monkeypatch.setattr(database_restore, "_properties_sql", lambda facts, name: "ALTER DATABASE x")
     manifest = Manifest("db_backup_20261124_020000", "database", "shop", NOW, NOW, (), details={"format": "directory"})
-    with pytest.raises(LifeboatError) if fails else contextlib.nullcontext():
+    with pytest.raises(LifeboatError, match=said) if fails else contextlib.nullcontext():
         database_restore.database(server, manifest, tmp_path, {"facts": facts()}, "new", jobs=jobs, log=print)  # type: ignore[arg-type]
     assert server.done == done + ([] if fails else ["ALTER DATABASE"])
 

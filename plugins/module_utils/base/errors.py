@@ -6,21 +6,38 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 
 class LifeboatError(Exception):
     """Every failure the core raises on purpose. Anything else that escapes is a bug.
 
     attempted: verb phrase, "read the manifest". subject: what it was done to. cause: why it failed, in the words of
     whoever failed. remedy: the next thing to do, a command where there is one.
+
+    Decisions are made on data, not on the words of `cause`. exit_status: of the process that failed (negative: killed
+    by that signal; 127: not installed, 126: cannot be run). sqlstate: PostgreSQL's code, where psql reported an error.
+    https://www.postgresql.org/docs/current/errcodes-appendix.html
     """
 
     exit_code = 1
 
-    def __init__(self, attempted: str, subject: str, cause: str, remedy: str = "") -> None:
+    def __init__(
+        self,
+        attempted: str,
+        subject: str,
+        cause: str,
+        remedy: str = "",
+        *,
+        exit_status: Optional[int] = None,
+        sqlstate: str = "",
+    ) -> None:
         self.attempted = attempted
         self.subject = subject
         self.cause = cause.strip()
         self.remedy = remedy
+        self.exit_status = exit_status
+        self.sqlstate = sqlstate
         super().__init__(str(self))
 
     def __str__(self) -> str:

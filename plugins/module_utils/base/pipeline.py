@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any, Callable, Optional, Protocol
 
 from .errors import LifeboatError
@@ -38,6 +38,9 @@ _SECRET_IN_URL = re.compile(r"(://[^\s/:@]*:)[^\s/]+@")
 
 # PostgreSQL quotes rows, keys and whole statements there; errors and evidence must hold none.
 _ROWS = re.compile(r"^\S*\s*(CONTEXT|STATEMENT|QUERY):|Failing row contains|DETAIL:\s+Key |^COPY |^\d+\t")
+# What psql's VERBOSITY=verbose adds: the SQLSTATE before the message, names, and the line of PostgreSQL's own source.
+_SQLSTATE = re.compile(r"^((?:psql:\S+ )?[^\s:]+:  )([0-9A-Z]{5}): ")
+_VERBOSE = re.compile(r"^((SCHEMA|TABLE|COLUMN|DATATYPE|CONSTRAINT) NAME|LOCATION):  |^[^\s:]+:  \w+, \S+:\d+$")
 
 
 def moved() -> int:
@@ -114,7 +117,7 @@ def without_rows(lines: Sequence[str]) -> list[str]:
     return [line for line in lines if not _ROWS.search(line)]
 
 
-def _tail(stream: IO[bytes]) -> str:
+def tail(stream: IO[bytes]) -> str:
     stream.seek(0, os.SEEK_END)
     stream.seek(max(0, stream.tell() - STDERR_KEPT))
     return scrub(stream.read().decode("utf-8", "replace")).strip()
@@ -194,7 +197,8 @@ def run(
                 upstream = process.stdout
         except OSError as exc:
             _end(processes)
-            raise LifeboatError(attempted, subject, f"{command.name}: {exc.strerror or exc}", remedy) from exc
+            cause = f"{command.name}: {exc.strerror or exc}"
+            raise LifeboatError(attempted, subject, cause, remedy, exit_status=_not_run(exc)) from exc
 
         feeder = _Feeder(source, processes[0]) if source is not None else None
         try:
@@ -207,7 +211,7 @@ def run(
 
             def fine(index: int, status: int) -> bool:
                 # A process killed by SIGPIPE is a consequence: its reader is about to end with the reason.
-                return status == -signal.SIGPIPE or ok(Finished(commands[index], status, _tail(errors[index])))
+                return status == -signal.SIGPIPE or ok(Finished(commands[index], status, tail(errors[index])))
 
             ended = _wait(processes, deadline, fine)
             if ended is None:
@@ -217,20 +221,29 @@ def run(
             if feeder is not None:
                 feeder.join()
 
-        finished = [Finished(commands[n], status, _tail(errors[n])) for n, status in sorted(ended.items())]
+        finished = [Finished(commands[n], status, tail(errors[n])) for n, status in sorted(ended.items())]
         bad = [one for one in finished if not ok(one)]
         if bad:
             culprit = next((one for one in bad if one.status != -signal.SIGPIPE), bad[0])
-            raise LifeboatError(attempted, subject, describe(culprit), remedy)
+            raise failed(attempted, subject, culprit, remedy)
         if feeder is not None and feeder.error is not None and not isinstance(feeder.error, BrokenPipeError):
             raise LifeboatError(attempted, subject, f"reading its input: {feeder.error}", remedy)
         return finished
+
+
+def failed(attempted: str, subject: str, finished: Finished, remedy: str = "") -> LifeboatError:
+    """The error of a process that ended badly."""
+    codes = [found.group(2) for found in map(_SQLSTATE.match, finished.stderr.splitlines()) if found]
+    # Warnings have codes as well: classes 00 to 02. The first error is psql's own, later lines may be a message's text.
+    code = next((code for code in codes if code[:2] not in ("00", "01", "02")), "")
+    return LifeboatError(attempted, subject, describe(finished), remedy, exit_status=finished.status, sqlstate=code)
 
 
 def describe(finished: Finished) -> str:
     """One line on why a process failed, its own words first."""
     how = f"signal {-finished.status}" if finished.status < 0 else f"exit {finished.status}"
     lines = without_rows([line.strip() for line in finished.stderr.splitlines() if line.strip()])
+    lines = [_SQLSTATE.sub(r"\1", line) for line in lines if not _VERBOSE.search(line)]
     words = " / ".join(lines[-6:])
     return f"{finished.command.name}: {words} ({how})" if words else f"{finished.command.name} ended with {how}"
 
@@ -298,24 +311,31 @@ def output(
 ) -> str:
     """Run one command and return what it printed."""
     collected = _Collector(limit)
-    try:
-        run(
-            [command],
-            attempted=attempted,
-            subject=subject,
-            source=source,
-            sink=collected,
-            timeout=timeout,
-            remedy=remedy,
-        )
-    except LifeboatError as exc:
-        said = scrub(collected.data[-STDERR_KEPT:].decode("utf-8", "replace"))
-        if exc.cause.endswith(("with exit 126", "with exit 127")) and said.strip():
-            # `docker exec` tells on standard output why it could not run a command at all.
-            status = int(exc.cause[-3:])
-            raise LifeboatError(attempted, subject, describe(Finished(command, status, said)), remedy) from exc
-        raise
+    (finished,) = run(
+        [command],
+        attempted=attempted,
+        subject=subject,
+        source=source,
+        sink=collected,
+        timeout=timeout,
+        remedy=remedy,
+        ok=lambda _: True,
+    )
+    if finished.status:
+        raise failed(attempted, subject, with_output(finished, bytes(collected.data)), remedy)
     return collected.data.decode("utf-8")
+
+
+def with_output(finished: Finished, printed: bytes) -> Finished:
+    """`docker exec` tells on standard output why it could not run a command at all."""
+    if finished.status not in (126, 127) or finished.stderr:
+        return finished
+    return replace(finished, stderr=scrub(printed[-STDERR_KEPT:].decode("utf-8", "replace")))
+
+
+def _not_run(exc: OSError) -> int:
+    """The status that shells give a command that could not be started."""
+    return 127 if isinstance(exc, FileNotFoundError) else 126
 
 
 def probe(command: Command, *, timeout: float = 60) -> tuple[int, str, str]:
@@ -333,7 +353,7 @@ def probe(command: Command, *, timeout: float = 60) -> tuple[int, str, str]:
             env=command.environment(),
         )
     except OSError as exc:
-        return (127 if isinstance(exc, FileNotFoundError) else 126), "", str(exc)
+        return _not_run(exc), "", str(exc)
     except subprocess.TimeoutExpired:
         return 124, "", f"no answer after {timeout:.0f} s"
     return done.returncode, done.stdout.decode("utf-8", "replace"), scrub(done.stderr.decode("utf-8", "replace"))

@@ -239,7 +239,7 @@ def bundle_heads(path: Path, *, timeout: float = 600) -> str:
             git_("-C", empty, "bundle", "unbundle", str(path))
             return heads(git_("-C", empty, "bundle", "list-heads", str(path)))
         except LifeboatError as exc:
-            if exc.cause.startswith("git: No such file"):
+            if exc.exit_status == 127:
                 raise UnverifiedError(exc.attempted, exc.subject, "git is not installed", "Install git.") from exc
             raise IntegrityError(exc.attempted, exc.subject, exc.cause, "Choose another backup.") from exc
 

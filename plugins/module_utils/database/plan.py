@@ -37,6 +37,7 @@ Log = Callable[[str], None]
 # A table that lost every one of at least this many rows is damage; a short queue that ran empty is not.
 EMPTIED = 100
 READ_SECONDS = 120
+QUERY_CANCELED = "57014"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def _look_at_data(server: Server, database: str, reference: Mapping[str, Any]) -
         except LifeboatError as exc:
             if not name:  # not even the session opened
                 return [*findings, f"the database {database} cannot be read: {exc.cause}"], unchecked
-            if "statement timeout" in exc.cause:
+            if exc.sqlstate == QUERY_CANCELED:
                 unchecked.append(f"{name} was not read to its end in {READ_SECONDS} s")
             else:
                 findings.append(f"the table {name} cannot be read: {exc.cause}")

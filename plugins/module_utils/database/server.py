@@ -58,6 +58,8 @@ _UNHINDERED = " ".join(
         "idle_in_transaction_session_timeout",
     )
 )
+# verbose: errors come with their SQLSTATE, which pipeline.failed() takes out of the words again.
+_STRICT = ("-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose")
 SCRATCH = "/var/tmp"  # noqa: S108 - in the file system of the tools; every name below it is made unique
 
 
@@ -141,8 +143,7 @@ class Server:
         return self._execute(argv, env=self._env, stdin=stdin)
 
     def _psql(self, database: str) -> Command:
-        argv = ["psql", "-XAtqw", "-v", "ON_ERROR_STOP=1", "-d", conninfo(dbname=database)]
-        return self._execute(argv, env=self._env, stdin=True)
+        return self._execute(["psql", "-XAtqw", *_STRICT, "-d", conninfo(dbname=database)], env=self._env, stdin=True)
 
     def execute(self, sql: str, *, database: str, attempted: str, timeout: Optional[float] = None) -> list[Any]:
         """Run SQL; every row must be one JSON value in one column. Returns them."""
@@ -170,7 +171,7 @@ class Server:
 
     def psql_script(self, database: str) -> Command:
         """psql that runs its stdin in one transaction, stopping at the first error."""
-        argv = ["psql", "-Xqw", "--single-transaction", "-v", "ON_ERROR_STOP=1", "-d", conninfo(dbname=database)]
+        argv = ["psql", "-Xqw", "--single-transaction", *_STRICT, "-d", conninfo(dbname=database)]
         return self._execute([*argv, "-f", "-"], env=self._env, stdin=True)
 
     def script(self, sql: bytes, *, database: str, attempted: str, remedy: str = "") -> None:
@@ -330,12 +331,8 @@ class Session:
             if line == end:
                 return [json.loads(one) for one in lines if one]
             lines.append(line)
-        status, words = self._process.wait(), pipeline._tail(self._errors)
-        if status in (126, 127):  # docker could not start it, and says why on standard output
-            words = words or pipeline.scrub("\n".join(lines))
-        raise LifeboatError(
-            attempted, self._subject, pipeline.describe(pipeline.Finished(Command(["psql"]), status, words))
-        )
+        ended = pipeline.Finished(Command(["psql"]), self._process.wait(), pipeline.tail(self._errors))
+        raise pipeline.failed(attempted, self._subject, pipeline.with_output(ended, "\n".join(lines).encode()))
 
     def __exit__(
         self, kind: Optional[type[BaseException]], value: Optional[BaseException], trace: Optional[TracebackType]
