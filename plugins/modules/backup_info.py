@@ -65,6 +65,11 @@ table:
   returned: success
   type: list
   elements: str
+text:
+  description: The checks for people.
+  returned: success
+  type: list
+  elements: str
 log:
   description: What was done, line by line, as also written to the journal.
   returned: always
@@ -79,6 +84,7 @@ phase:
 from typing import Any
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import show as base_show
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status
 
@@ -90,6 +96,7 @@ def work(task: Task) -> dict[str, Any]:
         "backups": found["backups"],
         "status": {key: found[key] for key in ("stack", "verdict", "checks")},
         "table": base_show.table([*found["points"], *found["backups"]]),
+        "text": base_show.checks([Check(**check) for check in found["checks"]]),
     }
 
 

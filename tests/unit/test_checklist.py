@@ -98,7 +98,7 @@ def test_what_status_says_is_on_one_list_and_on_one_only(tmp_path: Path, monkeyp
     """Nothing that status judges is lost, whatever it learns to judge; the lists have no opinion of their own on it."""
     config = stuff(tmp_path)
     names = [*operations_checklist._BELONGS, "newest backup", "copies", "broken backups", "something new"]
-    said = [{"name": name, "result": FAIL, "detail": f"{name}, limit 1 h"} for name in names]
+    said = [{"name": name, "result": FAIL, "detail": name, "measured": 2, "limit": 1, "unit": "h"} for name in names]
     monkeypatch.setattr(status, "status", lambda config, **_: {"checks": said, "backups": []})
     monkeypatch.setattr(schedule, "checks", lambda config, now: [])
     found = [
@@ -113,9 +113,11 @@ def test_what_status_says_is_on_one_list_and_on_one_only(tmp_path: Path, monkeyp
 
 def test_a_figure_and_its_limit_are_told_apart() -> None:
     line = operations_checklist._line(
-        "box", Check("recovery point", PASS, "x, 2.0 h old, limit 26 h, consistency snapshot")
+        "box", Check("recovery point", PASS, "x, 2.0 h old, limit 9 h, consistency snapshot", 2.0, 26, "h")
     )
-    assert (line.seen, line.limit) == ("x, 2.0 h old, consistency snapshot", "at most 26 h")
+    assert (line.seen, line.limit) == ("x, 2.0 h old, limit 9 h, consistency snapshot", "at most 26 h"), (
+        "a sentence decides nothing"
+    )
 
 
 def test_rows_against_objects_are_of_the_weekly_list() -> None:
@@ -145,7 +147,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     ]
 
     def said(config: Any, **_: Any) -> Any:
-        told = [{"name": one, "result": PASS, "detail": "x, limit 1 day"} for one in found["checks"]]
+        told = [
+            {"name": one, "result": PASS, "detail": "x", "measured": 0.5, "limit": 1, "unit": "days"}
+            for one in found["checks"]
+        ]
         return {"checks": told, "backups": found["backups"]}
 
     monkeypatch.setattr(status, "status", said)

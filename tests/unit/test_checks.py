@@ -37,6 +37,17 @@ def test_compared_shows_a_few_and_counts_the_rest() -> None:
     assert Check("a", PASS, "b").as_dict() == {"name": "a", "result": PASS, "detail": "b"}
 
 
+def test_a_figure_and_its_limit() -> None:
+    """The sentence names the limit, the data carry it: nobody needs to take one apart for the other."""
+    good, bad = (checks.at_most("age", hours, 26, "h", "some hours old") for hours in (26.0, 26.0004))
+    assert (good.result, good.words) == (PASS, "some hours old, limit 26 h")
+    assert (bad.result, bad.most) == (FAIL, "26 h")
+    assert good.as_dict() == {
+        "name": "age", "result": PASS, "detail": "some hours old", "measured": 26.0, "limit": 26, "unit": "h"
+    }  # fmt: skip
+    assert (Check("a", PASS, "b").words, Check("a", PASS).as_dict()["detail"]) == ("b", "")
+
+
 SENTENCES = [
     (("dump", "shop", "it broke", "Mend it."), "Could not dump (shop): it broke. Mend it."),
     (("dump", "shop", " it broke.\n", ""), "Could not dump (shop): it broke."),

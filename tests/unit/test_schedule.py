@@ -76,7 +76,7 @@ def test_green(host: Path) -> None:
     assert {one.result for one in found.values()} == {PASS}, found
     assert list(found) == ["schedule", "cron", "command", "last runs"]
     assert "backup database 0 2 * * *, backup objects 0 3 * * *, verify 30 4 * * 0" in found["schedule"].detail
-    assert found["last runs"].detail == "2 in 31 days, 0 failed, the last 9.8 h ago, limit 26 h"
+    assert found["last runs"].words == "2 in 31 days, 0 failed, the last 9.8 h ago, limit 26 h"
 
 
 def edit(old: str, new: str) -> Callable[[Path], None]:

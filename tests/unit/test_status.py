@@ -66,7 +66,7 @@ def test_green(tmp_path: Path, said: dict[str, list[Check]]) -> None:
         "newest backup", "proof", "newest objects backup", "objects proof", "recovery point", "space",
         "copies", "endpoints", "reconcile",
     ]  # fmt: skip
-    assert found["recovery point"][1] == "20261124_130000, 2.0 h old, limit 26 h, consistency snapshot"
+    assert found["recovery point"][1] == "20261124_130000, 2.0 h old, consistency snapshot"
     assert "reconcile" not in look(tmp_path), "no query, nothing to say"
 
 

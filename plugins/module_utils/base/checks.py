@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Optional
 
 PASS = "PASS"
 FAIL = "FAIL"
@@ -19,14 +20,38 @@ SHOWN = 8
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at: its result and, in a few words, what was expected and found."""
+    """One thing that was looked at: its result and, in a few words, what was expected and found.
+
+    measured and limit: the figure that decided, and the most that it may be, both in `unit`; None where none did.
+    """
 
     name: str
     result: str
     detail: str = ""
+    measured: Optional[float] = None
+    limit: Optional[float] = None
+    unit: str = ""
 
-    def as_dict(self) -> dict[str, str]:
-        return dataclasses.asdict(self)
+    def as_dict(self) -> dict[str, Any]:
+        """Without the fields that say nothing, but for the detail, which every reader may count on."""
+        return {
+            key: value for key, value in dataclasses.asdict(self).items() if key == "detail" or value not in (None, "")
+        }
+
+    @property
+    def most(self) -> str:
+        """The limit in words, empty where there is none: 26 h."""
+        return "" if self.limit is None else f"{self.limit:g} {self.unit}"
+
+    @property
+    def words(self) -> str:
+        """The detail and the limit, for people."""
+        return f"{self.detail}, limit {self.most}" if self.most else self.detail
+
+
+def at_most(name: str, measured: float, limit: float, unit: str, detail: str) -> Check:
+    """A check of a figure that passes up to its limit."""
+    return Check(name, PASS if measured <= limit else FAIL, detail, round(measured, 3), limit, unit)
 
 
 def verdict(checks: Iterable[Check]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
+from .checks import Check
 from .text import human
 
 Row = tuple[str, ...]
@@ -76,8 +77,8 @@ def _aligned(rows: Sequence[Row]) -> list[str]:
     return ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[-1]]) for row in rows]
 
 
-def checks(found: Sequence[Mapping[str, str]]) -> list[str]:
-    return [f"{one['result']:<16} {one['name']}: {one['detail']}" for one in found]
+def checks(found: Sequence[Check]) -> list[str]:
+    return [f"{check.result:<16} {check.name}: {check.words}" for check in found]
 
 
 def age(seconds: Optional[int]) -> str:

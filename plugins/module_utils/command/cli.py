@@ -20,7 +20,7 @@ from typing import Any, Optional
 
 from ..base import lock, terminal
 from ..base import show as base_show
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ..base.errors import IntegrityError, LifeboatError
 from ..base.version import VERSION
 from ..operations import backup as operations_backup
@@ -211,7 +211,7 @@ def _with_vault(
 
 def _verify(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
     result = operations_verify.verify(loaded, arguments.id, arguments.level, sample=arguments.sample, log=log)
-    shown = base_show.checks([one.as_dict() for one in result.checks])
+    shown = base_show.checks(result.checks)
     return _VERDICT_CODES[result.verdict], result.as_dict(), [*shown, f"{result.verdict}  {result.id}  {result.level}"]
 
 
@@ -242,14 +242,18 @@ def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> t
         return 0, kit, json.dumps(kit, indent=1, ensure_ascii=False).splitlines()
     key = escrow_kit.identity(arguments.identity)
     result = escrow.prove(loaded, key, point=arguments.point, record=not arguments.no_record, log=log)
-    shown = base_show.checks([one.as_dict() for one in result.checks])
+    shown = base_show.checks(result.checks)
     return _VERDICT_CODES[result.verdict], result.as_dict(), [*shown, f"{result.verdict}  {result.id}  {result.level}"]
 
 
 def _status(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
     del arguments, log
     result = status.status(loaded, now=datetime.now(timezone.utc))
-    shown = [*base_show.table(status.newest(result)), "", *base_show.checks(result["checks"])]
+    shown = [
+        *base_show.table(status.newest(result)),
+        "",
+        *base_show.checks([Check(**check) for check in result["checks"]]),
+    ]
     return _VERDICT_CODES[result["verdict"]], result, [*shown, f"{result['verdict']}  {loaded.stack}"]
 
 

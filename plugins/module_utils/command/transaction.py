@@ -66,5 +66,5 @@ def run(loaded: Config, arguments: argparse.Namespace, log: Any) -> tuple[int, A
         gone, there = ledger.remove(loaded, arguments.remove)
         return 0, {"removed": gone, "writes": there}, [f"{gone} of {there} writes removed"]
     checks = transaction_once(loaded)
-    shown = base_show.checks([one.as_dict() for one in checks])
+    shown = base_show.checks(checks)
     return _CODES[verdict(checks)], {"checks": [one.as_dict() for one in checks]}, [*shown, verdict(checks)]

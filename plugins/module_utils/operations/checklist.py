@@ -119,10 +119,7 @@ def _lines(config: Config, period: str, now: datetime, present: datetime) -> Ite
 
 
 def _line(box: str, one: Check) -> Line:
-    seen, _, rest = one.detail.partition(", limit ")
-    limit, _, more = rest.partition(", ")
-    seen += f", {more}" if more else ""
-    return Line(box, one.name, one.result, seen, f"at most {limit}" if limit else "")
+    return Line(box, one.name, one.result, one.detail, f"at most {one.most}" if one.most else "")
 
 
 def _components(config: Config) -> list[str]:

@@ -19,7 +19,7 @@ from datetime import datetime, timezone
 from typing import Any, Callable
 
 from ..base import filesystem
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, compared
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UnverifiedError, UsageError
 from ..base.version import VERSION
@@ -226,8 +226,8 @@ def checks(config: Config, found: Sequence[Entry], now: datetime) -> list[Check]
         return [Check(name, COULD_NOT_VERIFY, f"last proved for other recipients than are configured; {ask}")]
     days = (now - parse_time(body["at"])).total_seconds() / 86400
     limit = config.alarms.escrow_age_days
-    words = f"the key opened {body['point']} {days:.1f} days ago, limit {limit} days"
-    return [Check(name, PASS, words) if days <= limit else Check(name, FAIL, f"{words}; {ask}")]
+    words = f"the key opened {body['point']} {days:.1f} days ago{'' if days <= limit else f'; {ask}'}"
+    return [at_most(name, days, limit, "days", words)]
 
 
 def _read(raw: Any, stack: str) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from ..base import pipeline
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most
 from ..base.pipeline import Command
 from ..base.version import VERSION
 from ..settings.config import Config
@@ -109,7 +109,7 @@ def _agent(text: str) -> Check:
 
 def _runs(config: Config, now: datetime) -> Check:
     """By what the runs themselves wrote. One that never began wrote nothing: its absence is judged."""
-    name, limit = "last runs", config.alarms.backup_age_hours
+    name = "last runs"
     found = sorted((one for one in runs(config) if now - MONTH <= one.at <= now), key=lambda one: one.at)
     if not found:
         return Check(name, COULD_NOT_VERIFY, f"{LOGS / config.stack}.log tells of no run in the last 31 days")
@@ -119,7 +119,7 @@ def _runs(config: Config, now: datetime) -> Check:
     if found[-1].problem:
         return Check(name, FAIL, f"{words}, and it failed: {found[-1].problem}")
     words += f"; {failed[-1].at:%Y-%m-%d}: {failed[-1].problem}" if failed else ""
-    return Check(name, PASS if age <= limit else FAIL, f"{words}, limit {limit} h")
+    return at_most(name, age, config.alarms.backup_age_hours, "h", words)
 
 
 def runs(config: Config) -> list[Run]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Optional
 
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, verdict
 from ..base.clock import format_time
 from ..base.text import human
 from ..configuration import parts
@@ -84,8 +84,7 @@ def _newest(config: Config, found: Sequence[Entry], now: datetime, name: str = "
     if not good:
         return Check(name, FAIL, "there is no good backup")
     age = (now - good[-1].taken_at).total_seconds() / 3600
-    limit = config.alarms.backup_age_hours
-    return Check(name, PASS if age <= limit else FAIL, f"{good[-1].id}, {age:.1f} h old, limit {limit} h")
+    return at_most(name, age, config.alarms.backup_age_hours, "h", f"{good[-1].id}, {age:.1f} h old")
 
 
 def _proof(config: Config, found: Sequence[Entry], now: datetime, name: str = "proof") -> Check:
@@ -95,8 +94,7 @@ def _proof(config: Config, found: Sequence[Entry], now: datetime, name: str = "p
     last = max(proven, key=lambda one: one.proven_at or now)
     assert last.proven_at is not None
     days = (now - last.proven_at).total_seconds() / 86400
-    limit = config.alarms.proof_age_days
-    return Check(name, PASS if days <= limit else FAIL, f"{last.id} restored {days:.1f} days ago, limit {limit} days")
+    return at_most(name, days, config.alarms.proof_age_days, "days", f"{last.id} restored {days:.1f} days ago")
 
 
 def _objects(config: Config, found: Sequence[Entry], now: datetime) -> list[Check]:
@@ -146,13 +144,13 @@ def _config(config: Config, repo: repository_base.Repository, found: Sequence[En
 
 def _point(config: Config, tied: Sequence[PointEntry], now: datetime) -> Check:
     """A point is as old as its rows."""
-    name, limit = "recovery point", config.alarms.backup_age_hours
+    name = "recovery point"
     good = [one.point for one in tied if one.good and one.point]
     if not good:
         return Check(name, FAIL, "there is none that can be used; take one: lifeboat backup")
     age = (now - good[-1].taken_at).total_seconds() / 3600
-    words = f"{good[-1].id}, {age:.1f} h old, limit {limit} h, consistency {good[-1].consistency}"
-    return Check(name, PASS if age <= limit else FAIL, words)
+    words = f"{good[-1].id}, {age:.1f} h old, consistency {good[-1].consistency}"
+    return at_most(name, age, config.alarms.backup_age_hours, "h", words)
 
 
 def _space(repo: repository_base.Repository, found: Sequence[Entry]) -> Check:
