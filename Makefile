@@ -49,6 +49,7 @@ lint: style ## Style, types, and every rule of ansible-lint's production profile
 	antsibull-changelog lint
 	python docs/generate.py --check
 	python docs/generate_awx.py --check
+	python docs/generate_evidence.py --check
 	python docs/generate_site.py --check
 	python docs/generate_architecture.py --check
 	@echo "lint: no warning"
@@ -92,6 +93,7 @@ drill: lab ## Break the lab for real, recover, measure, prove: SCENARIO=database
 docs: setup ## Write the pages that say what the code says, and AWX's job templates; build the site below .cache/site
 	python docs/generate.py
 	python docs/generate_awx.py
+	python docs/generate_evidence.py
 	python docs/generate_site.py
 	python docs/generate_architecture.py
 	@$(MAKE) --no-print-directory site

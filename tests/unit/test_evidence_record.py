@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -31,6 +32,7 @@ from test_evidence import GOOD, PHASES, PLAN, build, phase
 DETAILS = {"details": {"database_size": 300_000_000, "server_version_num": 170002}}
 SIZED = {**PLAN, "backup": {**PLAN["backup"], **DETAILS}}
 BOOT = {"boot": "b"}
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def at_production(tmp_path: Path, **changes: Any) -> dict[str, Any]:
@@ -228,7 +230,33 @@ def test_a_record_of_version_1_0_is_still_one(tmp_path: Path) -> None:
             del one[key]
     old["version"] = [1, 0]
     assert problems(old) == []
-    assert schema.problem(old) == ""
+    assert schema.read(old)[1] == ""
+
+
+def test_the_schema_is_what_the_types_say() -> None:
+    made = subprocess.run(
+        [sys.executable, "docs/generate_evidence.py", "--check"], cwd=ROOT, capture_output=True, check=False
+    )
+    assert (made.returncode, made.stderr) == (0, b"")
+
+
+def test_a_check_keeps_its_figure_and_limit(tmp_path: Path) -> None:
+    figure = {"name": "lag", "result": "PASS", "detail": "1.5 s behind", "measured": 1.5, "limit": 5, "unit": "s"}
+    record = build(tmp_path, results=[*GOOD, figure])
+    assert figure in record["checks"]
+    assert record["checks"][-1]["limit"] == PLAN["target_seconds"]
+    assert problems(record) == []
+    body = json.loads(json.dumps(record))
+    body["checks"][0]["limit"] = "much"
+    assert schema.read(body) == (None, "checks[0].limit: wants float, has 'much'")
+
+
+def test_nesting_in_a_field_that_nobody_knows_is_no_traceback(tmp_path: Path) -> None:
+    deep: Any = []
+    for _ in range(5000):
+        deep = [deep]
+    assert schema.read(build(tmp_path))[1] == ""
+    assert "levels deep" in schema.read({**build(tmp_path), "later": deep})[1]
 
 
 Change = Callable[[dict[str, Any]], Any]
@@ -409,13 +437,19 @@ EDITS: dict[str, tuple[Change, str]] = {
     "the seal": (lambda one: one.update(seal="0" * 64), "it was edited"),
     "no seal": (lambda one: one.pop("seal"), "it was edited"),
     "another's name": (lambda one: one.update(id="database_20200101_000000"), "under another's name"),
-    "not a verdict": (lambda one: one.update(verdict="GREEN"), "its verdict is 'GREEN'"),
+    "not a verdict": (
+        lambda one: one.update(verdict="GREEN"),
+        "verdict: 'GREEN' is not one of PASS, FAIL, COULD_NOT_VERIFY, ABORTED",
+    ),
     "a later major": (lambda one: one.update(version=[2, 0]), "its version is [2, 0]"),
-    "no list": (lambda one: one.update(checks={}), "checks is missing or of the wrong kind"),
-    "a phase that is none": (lambda one: one["phases"].append("x"), "phases has an entry that is not one"),
-    "an infinite time": (lambda one: one.update(seconds=float("inf")), "seconds is missing or of the wrong kind"),
-    "not a number": (lambda one: one["phases"][0].update(seconds=float("nan")), "phases has an entry"),
-    "a time that is none": (lambda one: one.update(recorded_at="soon"), "a time in it cannot be read"),
+    "no list": (lambda one: one.update(checks={}), "checks: wants a list, has {}"),
+    "a phase that is none": (lambda one: one["phases"].append("x"), "phases[4]: wants a mapping, has 'x'"),
+    "an infinite time": (lambda one: one.update(seconds=float("inf")), "Infinity is not a number"),
+    "not a number": (lambda one: one["phases"][0].update(seconds=float("nan")), "NaN is not a number"),
+    "a time that is none": (
+        lambda one: one.update(recorded_at="soon"),
+        "recorded_at: wants a time like 2026-11-24T02:00:00+00:00, has 'soon'",
+    ),
 }
 
 
@@ -434,7 +468,7 @@ def test_what_people_add_does_not_break_the_seal(tmp_path: Path) -> None:
     record = build(tmp_path)
     record["findings"].append({"what": "x", "owner": "me", "due": "2026-12-01"})
     record["sign_off"] = {"by": "me", "at": format_time(NOW), "note": ""}
-    assert schema.problem(record) == ""
+    assert schema.read(record)[1] == ""
     assert problems(record) == []
 
 

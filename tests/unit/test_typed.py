@@ -114,6 +114,14 @@ def test_a_field_of_a_newer_version_is_ignored_where_asked() -> None:
     assert typed.build(Whole, data, wrong, unknown="ignore") == read(INTACT)
 
 
+def test_what_is_only_published_is_not_insisted_on() -> None:
+    @dataclass(frozen=True)
+    class Said:
+        size: Annotated[int, typed.Says("Bytes.", {"minimum": 0})]
+
+    assert typed.build(Said, {"size": -1}, wrong).size == -1
+
+
 TEXTS = [
     b"", b"{", b"\xff\xfe", b'{"a": NaN}', b'{"a": Infinity}', b'{"a": 1, "a": 2}', b"[" * 100_000,
     b'{"a":' * 60 + b"1" + b"}" * 60,

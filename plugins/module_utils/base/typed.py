@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import typing
@@ -34,15 +35,28 @@ class Range:
     most: float = MOST
 
 
+@dataclasses.dataclass(frozen=True)
+class Says:
+    """What a published JSON Schema says of a field beyond its type; build() does not insist on it."""
+
+    words: str
+    keywords: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+
 def load(data: Union[bytes, str], wrong: Wrong) -> Any:
     """Parse JSON that somebody else may have written. NaN, Infinity, a key given twice and deep nesting are refused."""
     try:
         value = json.loads(data, parse_constant=_no_number, object_pairs_hook=_once)
     except (ValueError, RecursionError) as exc:
         raise wrong("", f"it is not JSON that can be read: {_first_line(exc)}") from exc
+    refuse_deep(value, wrong)
+    return value
+
+
+def refuse_deep(value: Any, wrong: Wrong) -> None:
+    """Nesting that no recursion of ours could follow. For what load() did not read."""
     if _deeper(value, DEPTH):
         raise wrong("", f"it is nested more than {DEPTH} levels deep")
-    return value
 
 
 def build(
@@ -83,7 +97,7 @@ class _Reader:
     def _wrong(self, where: str, cause: str) -> NoReturn:
         raise self._error(where, cause)
 
-    def dataclass(self, kind: type[Any], data: Any, where: str) -> Any:
+    def dataclass(self, kind: Any, data: Any, where: str) -> Any:
         if not isinstance(data, Mapping):
             self._wrong(where, f"wants a mapping, has {shown(data)}")
         known = {key(field): field for field in dataclasses.fields(kind) if field.init}
@@ -93,7 +107,7 @@ class _Reader:
         missing = [name for name, field in known.items() if name not in data and _required(field)]
         if missing:
             self._wrong(where, f"lacks {', '.join(missing)}")
-        types = typing.get_type_hints(kind, include_extras=True)
+        types = hints(kind)
         given = {
             field.name: self.value(types[field.name], data[name], f"{where}.{name}" if where else name)
             for name, field in known.items()
@@ -165,6 +179,12 @@ class _Reader:
             except LifeboatError:
                 continue
         return self.value(kinds[-1], data, where)
+
+
+@functools.cache
+def hints(kind: Any) -> Mapping[str, Any]:
+    """The types of a dataclass's fields. Text is evaluated for each of them: once is enough."""
+    return typing.get_type_hints(kind, include_extras=True)
 
 
 def shown(value: Any) -> str:

@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Optional
 
-from ..base import clock, pipeline
-from ..base.checks import ABORTED, COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
+from ..base import clock, pipeline, typed
+from ..base.checks import ABORTED, COULD_NOT_VERIFY, FAIL, Check, at_most, verdict
 from ..base.clock import format_time, parse_time
+from ..base.errors import UsageError
 from ..base.version import VERSION
 from ..repository import manifest
 from ..settings.config import Config
@@ -26,7 +27,7 @@ from . import phases as evidence_phases
 from .drill import drilled
 
 SCHEMA = "lifeboat.dr/evidence"
-SCHEMA_VERSION = (1, 1)
+SCHEMA_VERSION = (1, 2)
 RECOVERY, VERIFICATION, DRILL = "recovery", "verification", "drill"
 KINDS = (RECOVERY, VERIFICATION, DRILL)
 # By scenario, the checks of which at least one must have been made, or nothing is proved: that data was compared with
@@ -61,7 +62,7 @@ def build(
     ABORTED before; FAIL also when the recovery took longer than its target. versions, commit: where known. untested:
     [{what, why}] beside what is known to be left out.
     """
-    checks = [Check(one["name"], one["result"], one.get("detail", "")) for one in results]
+    checks = [_check(one) for one in results]
     wall, monotonic = clock.elapsed(phases)
     seconds = wall if monotonic is None else monotonic
     target = int(planned["target_seconds"])
@@ -71,9 +72,7 @@ def build(
     backup = planned.get("backup")
     counted = "from the first phase's start to the last one's end"
     if not error:
-        checks.append(
-            Check("recovery time", PASS if seconds <= target else FAIL, f"{seconds:.0f} s, target {target} s")
-        )
+        checks.append(at_most("recovery time", seconds, target, "s", f"{seconds:.0f} s, target {target} s"))
     touched = any(one["name"] not in ("assess", "plan", "confirm") for one in phases)
     timeline, at_size = evidence_phases.timeline(config, scenario, phases, backup)
     left_out = limits.untested(scenario, planned["unchecked"], checks, extrapolated=at_size is not None, more=untested)
@@ -145,12 +144,10 @@ def of_drill(
     restored = recovery["backup"] if scenario not in ("backend", "frontend") else None
     until = restored["taken_at"] if restored else drill.get("injected_at")
     fault, found, seconds, rpo = drilled({"kept_until": until, **drill})
-    checks = [Check(one["name"], one["result"], one["detail"]) for one in recovery["checks"]]
+    checks = [_check(one) for one in recovery["checks"]]
     checks = [one for one in checks if one.name != "recovery time"] + found
     if seconds is not None:  # else it did not end with a transaction, which drilled() has said
-        checks.append(
-            Check("recovery time", PASS if seconds <= target else FAIL, f"{seconds:.0f} s, target {target} s")
-        )
+        checks.append(at_most("recovery time", seconds, target, "s", f"{seconds:.0f} s, target {target} s"))
     counted = "from the fault to the first verified business transaction"
     broken = bool(drill.get("injected_at"))
     outcome = verdict(checks) if not error else FAIL if broken else ABORTED
@@ -274,6 +271,13 @@ def _finished(config: Config, facts: Mapping[str, Any], phases: Sequence[Mapping
         "logs": evidence_phases.hashes(evidence_phases.log(phases, config.secrets)),
     }
     return sealed(record)
+
+
+def _check(given: Mapping[str, Any]) -> Check:
+    """A check as a module returned it."""
+    return typed.build(
+        Check, given, lambda field, cause: UsageError("record the checks", field, cause), "checks", unknown="ignore"
+    )
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:

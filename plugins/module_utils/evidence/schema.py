@@ -2,161 +2,282 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Is this a record? What the faces rely on, checked before they do; docs/schema/evidence-1.json says all of it.
+"""A record as data with types, and whether something that was read is one. docs/schema/evidence-1.json is made of it.
 
-The core has no JSON Schema validator and must read records that an older version wrote, that somebody edited, or that
-somebody made up: a report that a broken record can stop, or worse, can colour, is no report.
+Records come from an older version, from somebody who edited one, or from somebody who made one up: a report that a
+broken record can stop, or worse, can colour, is no report. What a reader need not insist on is only published: a later
+minor version may add a scenario.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, ClassVar, Literal, Optional
 
-from ..base.checks import ABORTED, COULD_NOT_VERIFY, FAIL, PASS
-from ..base.clock import parse_time
-from ..base.errors import LifeboatError
+from ..base import checks, typed
+from ..base.errors import IntegrityError, LifeboatError
+from ..base.typed import Says
 from . import record as evidence_record
 
-VERDICTS = (PASS, FAIL, COULD_NOT_VERIFY, ABORTED)
-_NUMBER = (int, float)
-_MOST = 1e18
-_YEARS = (2000, 2200)
-# Since version 1.0.
-_FIELDS: Mapping[str, Any] = {
-    "id": str,
-    "scenario": str,
-    "stack": str,
-    "host": str,
-    "operator": str,
-    "reason": str,
-    "tool": str,
-    "recorded_at": str,
-    "verdict": str,
-    "error": str,
-    "found": Mapping,
-    "passed_over": list,
-    "phases": list,
-    "seconds": _NUMBER,
-    "target_seconds": _NUMBER,
-    "checks": list,
-}
-# Since 1.1; None where it does not apply.
-_LATER: Mapping[str, Any] = {
-    "kind": str,
-    "versions": Mapping,
-    "commit": str,
-    "backup": Mapping,
-    "chosen": Mapping,
-    "clock": str,
-    "rto": Mapping,
-    "rpo": Mapping,
-    "production": Mapping,
-    "untested": list,
-    "verification": Mapping,
-    "drill": Mapping,
-    "findings": list,
-    "sign_off": Mapping,
-    "logs": list,
-    "seal": str,
-    "started_at": str,
-}
-_ITEMS: Mapping[str, Mapping[str, Any]] = {
-    "phases": {"name": str, "started_at": str, "finished_at": str, "seconds": _NUMBER},
-    "checks": {"name": str, "result": str, "detail": str},
-    "passed_over": {"id": str, "problem": str},
-    "untested": {"what": str, "why": str},
-    "findings": {"what": str, "owner": str, "due": str},
-    "logs": {"name": str, "sha256": str},
-}
-# Numbers, or null where they are not known.
-_KNOWN: Mapping[str, tuple[str, ...]] = {
-    "phases": ("bytes", "mb_per_second"),
-    "rpo": ("seconds", "target_seconds"),
-}
-_PARTS: Mapping[str, Mapping[str, Any]] = {
-    "found": {"condition": str, "findings": list, "unchecked": list},
-    "backup": {"id": str, "taken_at": str},
-    "chosen": {"how": str, "recovery_point": str, "location": str},
-    "rpo": {"how": str},
-    "production": {"bytes": _NUMBER, "seconds": _NUMBER, "how": str},
-    "sign_off": {"by": str, "at": str, "note": str},
-    "drill": {"fault": str, "proof": str, "seed": str, "steady_state": str},
-    "verification": {"id": str, "level": str},
-}
+_VERDICTS = (checks.PASS, checks.FAIL, checks.COULD_NOT_VERIFY, checks.ABORTED)
+_SHA256 = {"pattern": "^[0-9a-f]{64}$"}
+_NOT_NEGATIVE = {"minimum": 0}
+_SOMETHING = {"minLength": 1}
+_SCENARIOS = (*evidence_record.SCENARIOS, evidence_record.VERIFICATION)
+
+Verdict = Literal["PASS", "FAIL", "COULD_NOT_VERIFY", "ABORTED"]
+Count = Annotated[int, Says("", _NOT_NEGATIVE)]
+Seconds = Annotated[float, Says("", _NOT_NEGATIVE)]
+Unknown = Annotated[Optional[float], Says("", _NOT_NEGATIVE)]
 
 
-def problem(record: Any, *, expected_id: str = "") -> str:
-    """Why this is no record, in words; empty when it is one and nobody edited what the machine saw."""
-    if not isinstance(record, Mapping):
-        return "it is not a JSON object"
-    if record.get("schema") != evidence_record.SCHEMA:
-        return f"its schema is {record.get('schema')!r}, not {evidence_record.SCHEMA!r}"
-    version = record.get("version")
-    if not isinstance(version, list) or len(version) != 2 or version[0] != evidence_record.SCHEMA_VERSION[0]:
-        return f"its version is {version!r}; this Lifeboat reads version {evidence_record.SCHEMA_VERSION[0]}"
-    wrong = _wrong(record)
-    if wrong:
-        return wrong
-    if expected_id and record["id"] != expected_id:
-        return f"it is the record {record['id']}, under another's name"
-    if version[1] >= 1:
-        body = {key: value for key, value in record.items() if key != "seal"}
-        if record.get("seal") != evidence_record.seal(body):
-            return "it was edited: its seal does not match its content"
-    return ""
+@dataclass(frozen=True)
+class Versions:
+    lifeboat: str
+    images: Annotated[Mapping[str, str], Says("Service: its image, with its digest where a registry knows one.")]
+    python: Annotated[str, Says("Of the host.")] = ""
+    ansible: Annotated[str, Says("Of the controller.")] = ""
+    postgresql: Annotated[str, Says("Of the server that the backup is of.")] = ""
+    SAYS: ClassVar[Mapping[str, object]] = {"additionalProperties": {"type": "string"}}
 
 
-def shown(record: Any) -> bool:
-    """Whether the faces can show it, whoever wrote it."""
-    return isinstance(record, Mapping) and not _wrong(record)
+@dataclass(frozen=True)
+class Found:
+    condition: Annotated[str, Says("healthy, damaged, down; empty in a verification.")]
+    findings: Annotated[tuple[str, ...], Says("What was wrong.")]
+    unchecked: Annotated[tuple[str, ...], Says("What could not be looked at.")]
 
 
-def _wrong(record: Mapping[str, Any]) -> str:
-    for name, kind in _FIELDS.items():
-        if not _is(record.get(name), kind):
-            return f"{name} is missing or of the wrong kind"
-    for name, kind in _LATER.items():
-        if record.get(name) is not None and not _is(record[name], kind):
-            return f"{name} is of the wrong kind"
-    for name, fields in _ITEMS.items():
-        for one in record.get(name) or ():
-            if not isinstance(one, Mapping) or not all(_is(one.get(key), kind) for key, kind in fields.items()):
-                return f"{name} has an entry that is not one"
-    for name, fields in _PARTS.items():
-        part = record.get(name)
-        if part is not None and not all(_is(part.get(key), kind) for key, kind in fields.items()):
-            return f"{name} lacks a field, or has one of the wrong kind"
-    for name, keys in _KNOWN.items():
-        for one in record[name] if name in _ITEMS else [record.get(name) or {}]:
-            if not all(one.get(key) is None or _is(one[key], _NUMBER) for key in keys):
-                return f"{name} has a number that is none"
-    ledger = (record.get("drill") or {}).get("ledger")
-    if ledger is not None and not isinstance(ledger, Mapping):
-        return "drill has a ledger that is none"
-    if record["verdict"] not in VERDICTS:
-        return f"its verdict is {record['verdict']!r}"
-    for moment in _moments(record):
-        try:
-            fine = isinstance(moment, str) and _YEARS[0] <= parse_time(moment).year <= _YEARS[1]
-        except LifeboatError:
-            fine = False
-        if not fine:
-            return f"a time in it cannot be read: {moment!r}"
-    return ""
+@dataclass(frozen=True)
+class Backup:
+    id: str
+    taken_at: Annotated[datetime, Says("The instant its data is of.")]
+    age_seconds: Optional[int]
+    size: Annotated[Optional[int], Says("Bytes.")]
 
 
-def _moments(record: Mapping[str, Any]) -> list[Any]:
-    """Every time that a face shows."""
-    found = [record["recorded_at"], record.get("started_at")]
-    found += [one[key] for one in record["phases"] for key in ("started_at", "finished_at")]
-    found += [(record.get("drill") or {}).get(key) for key in ("injected_at", "transaction_at")]
-    found += [(record.get("backup") or {}).get("taken_at"), (record.get("sign_off") or {}).get("at")]
-    return [one for one in found if one is not None]
+@dataclass(frozen=True)
+class Chosen:
+    how: str
+    recovery_point: Annotated[str, Says("Its id, where one was named.")]
+    location: Annotated[str, Says("Where it was read from.")]
 
 
-def _is(value: Any, kind: Any) -> bool:
-    """NaN, infinity and numbers that no clock shows are JSON to Python, and would be the end of a chart."""
-    if kind is _NUMBER:
-        return isinstance(value, kind) and not isinstance(value, bool) and abs(value) < _MOST
-    return isinstance(value, kind)
+@dataclass(frozen=True)
+class PassedOver:
+    id: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class Phase:
+    name: str
+    started_at: datetime
+    finished_at: datetime
+    seconds: Annotated[Seconds, Says("By the monotonic clock where known, else by the wall's.")]
+    monotonic_seconds: Annotated[Unknown, Says("Since 1.1.")] = None
+    bytes: Annotated[Optional[int], Says("Since 1.1. What the phase moved.", _NOT_NEGATIVE)] = None
+    mb_per_second: Annotated[Unknown, Says("Since 1.1. 1 MB is 1,000,000 bytes.")] = None
+    production_seconds: Annotated[Unknown, Says("Since 1.1. In proportion to the production size.")] = None
+    quarantine: Annotated[str, Says("Where the old data directory is kept.")] = ""
+    quarantined_database: Annotated[str, Says("The old database's name.")] = ""
+    quarantine_bucket: Annotated[str, Says("Where replaced objects are kept.")] = ""
+    way_back: Annotated[tuple[str, ...], Says("Commands back to the old data.")] = ()
+    stopped: Annotated[tuple[str, ...], Says("Services that were stopped.")] = ()
+    reindexed: tuple[str, ...] = ()
+    mode: Annotated[str, Says("Which way was taken.")] = ""
+    seconds_of: Annotated[Mapping[str, Seconds], Says("The phase's own steps.")] = field(default_factory=dict)
+    copied: Annotated[Mapping[str, object], Says("What was copied back.")] = field(default_factory=dict)
+    settings: Annotated[tuple[str, ...], Says("The bucket's settings that were set as they were.")] = ()
+    reconciled: Annotated[Mapping[str, object], Says("Rows against objects.")] = field(default_factory=dict)
+    tried: Annotated[tuple[object, ...], Says("Steps of a ladder, with what came of each.")] = ()
+    logs: Annotated[object, Says("Last words: by service, or of what failed.", {"type": ["object", "array"]})] = ()
+    notes: tuple[object, ...] = ()
+    commit: Annotated[str, Says("What is served now.")] = ""
+    recovery_point: str = ""
+
+
+@dataclass(frozen=True)
+class Rto:
+    seconds: Seconds
+    target_seconds: Seconds
+    counted: Annotated[str, Says("From what to what.")]
+
+
+@dataclass(frozen=True)
+class Rpo:
+    seconds: Annotated[Unknown, Says("null: not known, or nothing was restored.")]
+    target_seconds: Unknown
+    how: str
+
+
+@dataclass(frozen=True)
+class Production:
+    bytes: Annotated[int, Says("", {"minimum": 1})]
+    seconds: Seconds
+    how: str
+
+
+@dataclass(frozen=True)
+class Check(checks.Check):
+    """A check as a record holds it: always with its detail. Any word may be its result, and only PASS is a pass."""
+
+    result: Annotated[str, Says("PASS, FAIL or COULD_NOT_VERIFY; any other word is no pass.")]
+    detail: Annotated[str, Says("What was expected and found.")] = field()
+    measured: Annotated[Optional[float], Says("Since 1.2. The figure that decided, where one did.")] = None
+    limit: Annotated[Optional[float], Says("Since 1.2. The most that it may be.")] = None
+    unit: Annotated[str, Says("Since 1.2. Of both.")] = ""
+
+
+@dataclass(frozen=True)
+class Untested:
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Verified:
+    id: str
+    verdict: Annotated[str, Says("", {"enum": list(_VERDICTS)})]
+    taken_at: str
+    size: Count
+
+
+@dataclass(frozen=True)
+class Verification:
+    id: str
+    level: Annotated[str, Says("", {"enum": ["checksum", "archive", "restore"]})]
+    backups: tuple[Verified, ...] = field()
+
+
+@dataclass(frozen=True)
+class Ledger:
+    acknowledged: Count
+    present: Count
+    lost: Count
+    unexpected: Count
+
+
+@dataclass(frozen=True)
+class Drill:
+    fault: str
+    proof: Annotated[str, Says("How one saw that it took.")]
+    seed: Annotated[str, Says("Of a fault drawn by lot.")]
+    steady_state: Annotated[str, Says("What held before the fault.")]
+    injected_at: Optional[datetime]
+    transaction_at: Annotated[Optional[datetime], Says("Of the first business transaction that was verified.")]
+    ledger: Annotated[Optional[Ledger], Says("The writer's ledger.")]
+    evidence: Annotated[tuple[str, ...], Says("Ids of the recoveries' own records.")]
+
+
+@dataclass(frozen=True)
+class Finding:
+    what: Annotated[str, Says("", _SOMETHING)]
+    owner: Annotated[str, Says("", _SOMETHING)]
+    due: Annotated[str, Says("YYYY-MM-DD", {"format": "date", "pattern": r"^\d{4}-\d{2}-\d{2}$"})]
+
+
+@dataclass(frozen=True)
+class SignOff:
+    by: Annotated[str, Says("", _SOMETHING)]
+    at: datetime
+    note: str
+
+
+@dataclass(frozen=True)
+class Log:
+    name: str
+    bytes: Count
+    sha256: Annotated[str, Says("", _SHA256)]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a recovery, a verification or a drill leaves. A field with a default is there since version 1.1."""
+
+    schema: Literal["lifeboat.dr/evidence"]
+    version: Annotated[
+        tuple[int, ...],
+        Says("[major, minor]", {"prefixItems": [{"const": 1}, {"type": "integer", "minimum": 0}],
+                                "minItems": 2, "maxItems": 2, "items": False}),
+    ]  # fmt: skip
+    id: Annotated[
+        str,
+        Says("Scenario and time of the record, UTC; the file's name.",
+             {"pattern": r"^[a-z][a-z_]*_\d{8}_\d{6}(_\d{1,4})?$"}),
+    ]  # fmt: skip
+    scenario: Annotated[str, Says("", {"enum": list(_SCENARIOS)})]
+    stack: Annotated[str, Says("The stack's name.")]
+    host: Annotated[str, Says("The host's own name.")]
+    operator: Annotated[str, Says("Who gave the command; empty where unknown.")]
+    reason: Annotated[str, Says("Why, in the operator's words.")]
+    tool: Annotated[str, Says("Lifeboat's version.")]
+    recorded_at: datetime
+    verdict: Annotated[
+        Verdict,
+        Says("PASS: every check was made and passed. FAIL: something is wrong, or took longer than its target. "
+             "COULD_NOT_VERIFY: something could not be checked. ABORTED: stopped before anything was changed."),
+    ]  # fmt: skip
+    error: Annotated[str, Says("What stopped it; empty when nothing did.")]
+    found: Annotated[Found, Says("The assessment.")]
+    backup: Annotated[Optional[Backup], Says("The backup that was used.")]
+    passed_over: Annotated[tuple[PassedOver, ...], Says("Newer backups that could not be used.")]
+    phases: Annotated[tuple[Phase, ...], Says("In order.")]
+    seconds: Annotated[Seconds, Says("The whole.")]
+    target_seconds: Annotated[Seconds, Says("What is allowed; 0 where there is no target.")]
+    checks: Annotated[tuple[Check, ...], Says("Everything that was looked at.")]
+    kind: Annotated[str, Says("A record without it is of a recovery.", {"enum": list(evidence_record.KINDS)})] = (
+        "recovery"
+    )
+    versions: Annotated[Versions, Says("What ran, where known.")] = Versions("", {})
+    commit: Annotated[str, Says("Of the playbooks or the application; empty where unknown.")] = ""
+    started_at: Annotated[Optional[datetime], Says("Of the first phase.")] = None
+    finished_at: Annotated[Optional[datetime], Says("Of the last phase.")] = None
+    chosen: Annotated[Optional[Chosen], Says("How it was chosen.")] = None
+    clock: Annotated[str, Says("Which clock `seconds` is of.", {"enum": ["monotonic", "wall"]})] = ""
+    rto: Annotated[Optional[Rto], Says("The recovery time against its objective.")] = None
+    rpo: Annotated[Optional[Rpo], Says("How much time of writing was lost, at most.")] = None
+    production: Annotated[Optional[Production], Says("The time at production size: an estimate.")] = None
+    untested: Annotated[tuple[Untested, ...], Says("What is not proved, and why.")] = ()
+    verification: Annotated[Optional[Verification], Says("What was verified.")] = None
+    drill: Annotated[Optional[Drill], Says("What only a drill knows.")] = None
+    findings: Annotated[
+        tuple[Finding, ...], Says("What is to be improved; people add these (`lifeboat review`).")
+    ] = ()  # fmt: skip
+    sign_off: Annotated[Optional[SignOff], Says("Who read and accepted the record.")] = None
+    logs: Annotated[tuple[Log, ...], Says("What lies beside the record, under its id.")] = ()
+    seal: Annotated[
+        str,
+        Says("SHA-256 of the canonical JSON (sorted keys, no blanks, ASCII) of everything but seal, findings and "
+             "sign_off.", _SHA256),
+    ] = ""  # fmt: skip
+
+
+def read(body: object, *, expected_id: str = "") -> tuple[Optional[Record], str]:
+    """The record, None where no face could show it; and why it is no evidence, empty where it is some.
+
+    The seal is of the JSON as it was written, whatever this version knows of it.
+    """
+    if not isinstance(body, Mapping):
+        return None, "it is not a JSON object"
+    version, major = body.get("version"), evidence_record.SCHEMA_VERSION[0]
+    if not isinstance(version, list) or len(version) != 2 or version[0] != major:
+        return None, f"its version is {version!r}; this Lifeboat reads version {major}"
+    try:
+        typed.refuse_deep(body, _wrong)
+        record = typed.build(Record, body, _wrong, unknown="ignore")
+    except LifeboatError as exc:
+        return None, f"{exc.subject}: {exc.cause}" if exc.subject else exc.cause
+    if expected_id and record.id != expected_id:
+        return record, f"it is the record {record.id}, under another's name"
+    if record.version[1] >= 1:
+        sealed = {key: value for key, value in body.items() if key != "seal"}
+        if record.seal != evidence_record.seal(sealed):
+            return record, "it was edited: its seal does not match its content"
+    return record, ""
+
+
+def _wrong(where: str, cause: str) -> LifeboatError:
+    return IntegrityError("read the evidence", where, cause)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
-from ..base import filesystem
-from ..base.errors import LifeboatError, NotFoundError, UsageError
+from ..base import filesystem, typed
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from ..base.filesystem import explained
 from ..settings.config import Config
 from ..tools import signature
@@ -159,23 +159,23 @@ def _read(path: Path) -> Kept:
     if len(data) > LARGEST:
         return Kept(path.stem, {}, f"it has more than {LARGEST} bytes", sha256=digest)
     try:
-        record = json.loads(data)
-    except (ValueError, RecursionError) as exc:
-        return Kept(path.stem, {}, f"it is not JSON: {exc}", sha256=digest)
-    problem = schema.problem(record, expected_id=path.stem)
-    if problem and not schema.shown(record):
+        body = typed.load(data, lambda _, cause: IntegrityError("read the evidence", str(path), cause))
+    except IntegrityError as exc:
+        return Kept(path.stem, {}, exc.cause, sha256=digest)
+    record, problem = schema.read(body, expected_id=path.stem)
+    if record is None:
         return Kept(path.stem, {}, problem, sha256=digest)
     signed = signature.PRESENT if path.with_suffix(".json.sig").exists() else signature.NONE
-    return Kept(path.stem, record, problem or _log_problem(path, record), signed, digest)
+    return Kept(path.stem, body, problem or _log_problem(path, record), signed, digest)
 
 
-def _log_problem(path: Path, record: Mapping[str, Any]) -> str:
+def _log_problem(path: Path, record: schema.Record) -> str:
     """The log beside a record is the one that the record was made with, or the record says more than is there."""
-    for one in record.get("logs") or ():
+    for log in record.logs:
         try:
             data = path.with_suffix(LOG).read_bytes()
         except OSError as exc:
             return f"its log cannot be read: {exc.strerror or exc}"
-        if hashlib.sha256(data).hexdigest() != one["sha256"]:
+        if hashlib.sha256(data).hexdigest() != log.sha256:
             return "its log is not the one that the record was made with"
     return ""

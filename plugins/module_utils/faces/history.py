@@ -96,9 +96,15 @@ def judge(given: Mapping[str, Any], now: datetime) -> Stack:
 
 def _record(given: Mapping[str, Any]) -> Record:
     body = given["record"]
-    problem = str(given.get("problem") or "") or schema.problem(body, expected_id=str(given["id"]))
-    kept = body if schema.shown(body) else {}
-    return Record(str(given["id"]), kept, problem, str(given.get("signature") or ""), str(given.get("sha256") or ""))
+    record, problem = schema.read(body, expected_id=str(given["id"]))
+    problem = str(given.get("problem") or "") or problem
+    return Record(
+        str(given["id"]),
+        {} if record is None else body,
+        problem,
+        str(given.get("signature") or ""),
+        str(given.get("sha256") or ""),
+    )
 
 
 def _order(one: Record) -> tuple[float, str]:
