@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Callable
 
 from ...base.errors import LifeboatError, UsageError
@@ -20,6 +21,7 @@ from .service import did_not_take
 
 Log = Callable[[str], None]
 _AT_ONCE = 1000
+_PATIENCE = 60.0
 
 
 def _service(config: Config) -> str:
@@ -106,7 +108,8 @@ def delete_bucket(config: Config, lot: random.Random, log: Log) -> str:
     del lot, log
     source = buckets.source(config)
     count = 0
-    for _ in range(5):  # somebody writes meanwhile
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:  # somebody writes meanwhile, and a server may make the bucket again for a write
         found = [{"Key": one.key, "VersionId": one.version} for one in bucket.versions(source)]
         for first in range(0, len(found), _AT_ONCE):
             with client.spoken("delete versions", source.url):
@@ -117,15 +120,15 @@ def delete_bucket(config: Config, lot: random.Random, log: Log) -> str:
         try:
             with client.spoken("delete the bucket", source.url):
                 source.client.delete_bucket(Bucket=source.name)
-            break
         except LifeboatError as exc:
             if client.code(exc) != "BucketNotEmpty":
                 raise
-    try:
-        with client.spoken("look for the bucket", source.url):
-            source.client.head_bucket(Bucket=source.name)
-    except LifeboatError as exc:
-        return f"{count} versions and the bucket {source.url} deleted: {exc.cause}"
+            continue
+        try:
+            with client.spoken("look for the bucket", source.url):
+                source.client.head_bucket(Bucket=source.name)
+        except LifeboatError as exc:
+            return f"{count} versions and the bucket {source.url} deleted: {exc.cause}"
     raise did_not_take(source.url, "the bucket is still there")
 
 
