@@ -1,60 +1,126 @@
 #!/usr/bin/env bash
-# Run every Molecule scenario on one set of hosts, made once and removed at the end. Usage: molecule.sh [SCENARIO...]
+# Run the Molecule scenarios in two lanes side by side, each with hosts of its own, made once and removed at the end.
+# Usage: molecule.sh [--long] [SCENARIO...]      --long: with what takes longest (both test_choices.py) too
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-scenarios=("$@")
-# recover_site destroys the stack's host, and so does drill, which begins with hosts of its own.
-[ $# -gt 0 ] || scenarios=(
-    default corrupt_backup recover_database foreign_stack recovery_point recover_object_storage recover_backend
-    recover_frontend recover_site drill
+# A converge that deploys with its schedules comes before those that deploy without; what destroys the stack's host is last.
+plans=(
+    "a default foreign_stack corrupt_backup recover_database recovery_point recover_site"
+    "b recover_object_storage recover_backend recover_frontend drill"
 )
+long=
+if [ "${1:-}" = --long ]; then
+    long=1
+    shift
+fi
+wanted=" $* "
+for one in "$@"; do
+    [[ " ${plans[*]} " == *" $one "* ]] || { echo "molecule: there is no scenario $one in ${plans[*]}" >&2; exit 2; }
+done
+exec 8>"${TMPDIR:-/tmp}/lifeboat-molecule.$UID.lock"
+flock --nonblock 8 || { echo "molecule: the lanes' hosts belong to another run of this script" >&2; exit 2; }
+work=$(mktemp -d)
+touch "$work/times" "$work/failed"
 began=$SECONDS
-trap 'molecule destroy --scenario-name default >/dev/null 2>&1 || echo "molecule: the hosts could not be removed: molecule destroy" >&2' EXIT
 
-run() {
-    [ "$1" != drill ] || molecule destroy --scenario-name default || return
-    molecule converge --scenario-name "$1" || return
-    [ "$1" != default ] || molecule idempotence --scenario-name "$1" || return
-    # The refusals and half-way failures (test_choices.py) of these two take longer than all the rest: run them with
-    # `molecule verify --scenario-name recover_database`, recover_object_storage.
-    local only=
-    [[ $1 != recover_database && $1 != recover_object_storage ]] || only="-k test_fault_is_recovered"
-    PYTEST_ADDOPTS="-vv --durations=5 $only" molecule verify --scenario-name "$1"
+in_lane() { # LANE COMMAND...: Molecule's own state is apart for each lane, as its hosts are
+    LIFEBOAT_LANE=$1 MOLECULE_EPHEMERAL_DIRECTORY="$work/state.$1" "${@:2}"
 }
 
-# A scenario that fails is run once more, on fresh hosts: an engine inside a container on a small machine loses a process now
-# and then (runc's init killed, a listing empty). One that passes then is told as FLAKY with what it said the first time, as it
-# may be ours. What fails twice fails; so does what fails when there is no time left for a second try in CI's 90 minutes.
-said=$(mktemp -d)
-attempt() { # SCENARIO NUMBER
-    local start=$SECONDS word=passed
-    printf '\n==> molecule %s\n' "$1"
-    run "$1" 2>&1 | tee "$said/$1.$2" || word=failed
-    printf '==> molecule %s: %s in %d s\n' "$1" "$word" $((SECONDS - start))
-    [ $word = passed ]
-}
-told() { # SCENARIO NUMBER: in short, as the end of a log is what is read
-    printf '\n--- %s\n' "$1"
-    sed 's/\x1b\[[0-9;]*m//g' "$said/$1.$2" | grep -E '(FAILED|ERROR|fatal:|\bE  )' | cut -c1-160 | tail -n 12 || true
+timed() { # LANE SCENARIO STEP COMMAND...
+    local start=$SECONDS code=0
+    printf '\n==> %s: %s\n' "$2" "$3"
+    in_lane "$1" "${@:4}" || code=$?
+    echo "$1 $2 $3 $((SECONDS - start))" >>"$work/times"
+    return $code
 }
 
-failed=() flaky=() lost=()
-for scenario in "${scenarios[@]}"; do
-    attempt "$scenario" 1 || failed+=("$scenario")
-done
-for scenario in "${failed[@]}"; do
-    if [ $((SECONDS - began)) -lt 3300 ] && molecule destroy --scenario-name default && attempt "$scenario" 2; then
-        flaky+=("$scenario")
-    else
-        lost+=("$scenario")
+scenario() { # LANE SCENARIO
+    # The scenarios without a converge.yml of their own share one deployment without schedules.
+    local deployment=shared only=
+    [ ! -e "molecule/$2/converge.yml" ] || deployment=$2
+    if [ "$deployment" != "$deployed" ]; then
+        timed "$1" "$2" converge molecule converge --no-command-borders --scenario-name "$2" || return
+        deployed=$deployment
     fi
+    [ "$2" != default ] || timed "$1" "$2" idempotence molecule idempotence --no-command-borders --scenario-name "$2" || return
+    [[ -n $long || ($2 != recover_database && $2 != recover_object_storage) ]] || only="-k test_fault_is_recovered"
+    PYTEST_ADDOPTS="-vv --durations=10 $only" timed "$1" "$2" verify molecule verify --no-command-borders --scenario-name "$2"
+}
+
+hosts() { # LANE: whatever an earlier run left of the lane goes first
+    in_lane "$1" molecule destroy --scenario-name default &&
+        timed "$1" hosts create molecule create --no-command-borders --scenario-name default # and prepare, which it includes
+}
+
+told() { # LANE NAME COMMAND...: the log of a lane is printed when a step has ended, whole, so that two lanes can be read
+    local start=$SECONDS word=passed
+    printf '==> lane %s: %s\n' "$1" "$2"
+    "${@:3}" >"$work/log.$1" 2>&1 || word=failed
+    {
+        flock 9
+        sed "s/^/$1 | /" "$work/log.$1"
+        printf '==> lane %s: %s %s in %d s\n' "$1" "$2" "$word" $((SECONDS - start))
+    } 9>"$work/lock"
+    [ $word = passed ] && return
+    {
+        printf '\n--- lane %s: %s\n' "$1" "$2" # in short, as the end of a log is what is read
+        sed 's/\x1b\[[0-9;]*m//g' "$work/log.$1" | grep -E '(FAILED|ERROR|fatal:|\bE  )' | cut -c1-160 | tail -n 12 || true
+    } >>"$work/failed"
+    return 1
+}
+
+lane() { # LANE SCENARIO...
+    local deployed='' standing=''
+    for name in "${@:2}"; do
+        if [ -z "$standing" ] && ! told "$1" hosts hosts "$1"; then
+            break
+        fi
+        standing=1
+        # What follows a failure begins on fresh hosts, so that it fails for reasons of its own.
+        told "$1" "$name" scenario "$1" "$name" || deployed='' standing=''
+    done
+    in_lane "$1" molecule destroy --scenario-name default >/dev/null 2>&1
+}
+
+running=() lanes=() count=0
+finish() {
+    local code=$?
+    trap '' INT TERM
+    for pid in "${running[@]}"; do kill -TERM -- "-$pid" 2>/dev/null || true; done
+    wait
+    for name in "${lanes[@]}"; do
+        in_lane "$name" molecule destroy --scenario-name default >/dev/null 2>&1 ||
+            echo "molecule: the hosts could not be removed: LIFEBOAT_LANE=$name molecule destroy" >&2
+    done
+    rm -rf "$work"
+    exit $code
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+set -m # each lane is a process group, to be ended whole
+for plan in "${plans[@]}"; do
+    read -r name list <<<"$plan"
+    chosen=()
+    for one in $list; do
+        [[ $# -eq 0 || $wanted == *" $one "* ]] && chosen+=("$one")
+    done
+    [ ${#chosen[@]} -gt 0 ] || continue
+    count=$((count + ${#chosen[@]}))
+    lanes+=("$name")
+    lane "$name" "${chosen[@]}" </dev/null &
+    running+=($!)
 done
-for scenario in "${failed[@]}"; do told "$scenario" 1; done
-for scenario in "${lost[@]}"; do [ ! -e "$said/$scenario.2" ] || told "$scenario" 2; done
-[ ${#flaky[@]} -eq 0 ] || printf '\nmolecule: FLAKY, failed first and passed on fresh hosts: %s\n' "${flaky[*]}"
-if [ ${#lost[@]} -gt 0 ]; then
-    printf '\nmolecule: failed after %d s: %s\n' $((SECONDS - began)) "${lost[*]}" >&2
+for pid in "${running[@]}"; do wait "$pid" || echo "lane $pid did not end" >>"$work/failed"; done
+running=()
+
+printf '\n| lane | scenario | step | s |\n|---|---|---|--:|\n'
+sort --stable --key=1,1 "$work/times" | awk '{ printf "| %s | %s | %s | %s |\n", $1, $2, $3, $4 }'
+cat "$work/failed"
+if [ -s "$work/failed" ]; then
+    printf '\nmolecule: failed after %d s\n' $((SECONDS - began)) >&2
     exit 1
 fi
-printf '\nmolecule: %d scenarios passed in %d s\n' "${#scenarios[@]}" $((SECONDS - began))
+printf '\nmolecule: %d scenarios passed in %d s\n' "$count" $((SECONDS - began))

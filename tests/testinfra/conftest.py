@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from support import Host, Stack
+from support import APP, Host, Stack
 
 
 @pytest.fixture(scope="session")
 def app1() -> Host:
-    return Host("test-app1")
+    return Host(APP)
 
 
 @pytest.fixture(scope="session")

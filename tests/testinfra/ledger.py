@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,19 @@ def writing(host: Host) -> Iterator[None]:
         finally:
             host.run("sh", "-c", f"kill $(cat {WRITER}.pid)")
             process.wait(60)
+
+
+def wait_for_writes(host: Host, more: int) -> None:
+    """Until the application has acknowledged so many more, whatever else the machine is busy with."""
+    wanted = acknowledged(host) + more
+    deadline = time.monotonic() + 60
+    while acknowledged(host) < wanted:
+        assert time.monotonic() < deadline, f"the application acknowledged fewer than {more} writes in a minute"
+        time.sleep(0.5)
+
+
+def acknowledged(host: Host) -> int:
+    return int(host.probe("grep", "--count", "sha256", LEDGER).stdout or 0)
 
 
 def left(host: Host, before: str) -> dict[str, Any]:

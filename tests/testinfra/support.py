@@ -16,12 +16,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+# The set of hosts that the tests run on: molecule/inventory/hosts.py names them so.
+LANE = os.environ.get("LIFEBOAT_LANE", "test")
+LAB = f"lifeboat-{LANE}"
+APP, SPARE, VAULT, FORGE, LEDGER = (f"{LANE}-{name}1" for name in ("app", "spare", "vault", "forge", "ledger"))
+IDENTITY = ROOT / ".lab" / LAB / "age.key"
 PORTRAIT = (Path(__file__).parent / "portrait.sql").read_text(encoding="utf-8")
 
 
 def identity() -> str:
     """The key that the lab's secrets are sealed for. It is on the controller alone."""
-    return (ROOT / ".lab" / "lifeboat-test" / "age.key").read_text(encoding="utf-8")
+    return IDENTITY.read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -215,6 +220,11 @@ class Stack:
         expected = self.compose("config", "--services").split()
         bad = [line for line in shown if not re.search(r" running (healthy|none)$", line)]
         return bad + ([f"{len(shown)} containers of {len(expected)} services"] if len(shown) != len(expected) else [])
+
+    def files(self) -> list[str]:
+        """The project's files with their modes and sums."""
+        script = "find . -type f -exec stat -c '%a %U %n' {} + -exec sha256sum {} + | sort"
+        return self.host.run("sh", "-ec", f'cd "$0" && {script}', self.directory).splitlines()
 
     def data_directory(self, volume: str = "") -> str:
         """Where the database's files lie on the host."""

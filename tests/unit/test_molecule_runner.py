@@ -1,51 +1,138 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""tests/molecule.sh over a shim of Molecule: passing at the second try is green and said, failing twice is red."""
+"""tests/molecule.sh over a shim of Molecule: two lanes, any failure is red, no host is left, and the times are told."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 RUNNER = Path(__file__).resolve().parents[1] / "molecule.sh"
 SHIM = """#!/bin/sh
-echo "$*" >> "$SHIM/log"
-case "$1 $3" in
-"verify once") [ -e "$SHIM/tried" ] || { touch "$SHIM/tried"; echo "FAILED test_of_once"; exit 1; } ;;
-"verify never") echo "FAILED test_of_never"; exit 1 ;;
-esac
+set -- "$1" $(echo "$*" | sed 's/.*--scenario-name //')
+echo "$LIFEBOAT_LANE $1 $2" >> "$SHIM/log"
+echo "$PYTEST_ADDOPTS" >> "$SHIM/options"
+echo "output of $1 $2 in $LIFEBOAT_LANE with $MOLECULE_EPHEMERAL_DIRECTORY"
+case " $FAILING " in *" $1:$2 "*) echo "FAILED test_of_$2"; exit 1 ;; esac
+case " $HANGING " in *" $1:$2 "*) touch "$SHIM/hangs.$LIFEBOAT_LANE"; exec sleep 60 ;; esac
 """
-# (scenarios, exit code, what is said, what is not)
-CASES = [
-    (["good"], 0, ["1 scenarios passed"], ["FLAKY", "failed"]),
-    (["good", "once"], 0, ["FLAKY, failed first and passed on fresh hosts", "FAILED test_of_once"], ["failed after"]),
-    (["never", "good"], 1, ["failed after", "FAILED test_of_never"], ["FLAKY", "scenarios passed"]),
-    (["once", "never"], 1, ["FLAKY", "failed after"], ["scenarios passed"]),
-]  # fmt: skip
+LANE_A = ["default", "foreign_stack", "corrupt_backup", "recover_database", "recovery_point", "recover_site"]
+LANE_B = ["recover_object_storage", "recover_backend", "recover_frontend", "drill"]
 
 
-@pytest.mark.parametrize(("scenarios", "code", "said", "unsaid"), CASES, ids=[" ".join(case[0]) for case in CASES])
-def test_a_second_try_is_said_and_a_second_failure_is_red(
-    tmp_path: Path, scenarios: list[str], code: int, said: list[str], unsaid: list[str]
-) -> None:
+def start(tmp_path: Path, *arguments: str, failing: str = "", hanging: str = "") -> subprocess.Popen[str]:
     shim = tmp_path / "molecule"
     shim.write_text(SHIM, encoding="utf-8")
     shim.chmod(0o755)
-    path = f"{tmp_path}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "SHIM": str(tmp_path), "TMPDIR": str(tmp_path)}
-    done = subprocess.run(
-        [str(RUNNER), *scenarios], env=environment, capture_output=True, text=True, timeout=60, check=False
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SHIM": str(tmp_path),
+        "TMPDIR": str(tmp_path),
+        "FAILING": failing,
+        "HANGING": hanging,
+    }
+    return subprocess.Popen(
+        [str(RUNNER), *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    words = done.stdout + done.stderr
-    assert done.returncode == code, words
-    assert all(one in words for one in said), words
-    assert not any(one in words.replace(": failed in", "") for one in unsaid), words
-    # fresh hosts before the second try, and none left at the end
-    ran = (tmp_path / "log").read_text(encoding="utf-8").splitlines()
-    again = [index for index, one in enumerate(ran) if one == f"converge --scenario-name {scenarios[-1]}"][1:]
-    assert all(ran[index - 1] == "destroy --scenario-name default" for index in again)
-    assert ran[-1] == "destroy --scenario-name default"
+
+
+def run(tmp_path: Path, *arguments: str, failing: str = "") -> tuple[int, str]:
+    with start(tmp_path, *arguments, failing=failing) as process:
+        words = process.communicate(timeout=60)[0]
+    return process.returncode, words
+
+
+def steps(tmp_path: Path, lane: str) -> list[str]:
+    """What Molecule was asked in that lane, in order: `verify drill`."""
+    lines = (tmp_path / "log").read_text(encoding="utf-8").splitlines()
+    return [line.partition(" ")[2] for line in lines if line.startswith(f"{lane} ")]
+
+
+def test_each_lane_has_hosts_of_its_own_and_one_deployment_for_what_differs_in_nothing(tmp_path: Path) -> None:
+    code, words = run(tmp_path)
+    assert code == 0, words
+    made = ["destroy default", "create default"]
+    assert steps(tmp_path, "a")[:-1] == [
+        *made,
+        "converge default",
+        "idempotence default",
+        "verify default",
+        "converge foreign_stack",
+        "verify foreign_stack",
+        "converge corrupt_backup",
+        *(f"verify {name}" for name in LANE_A[2:]),
+        "destroy default",
+    ]
+    assert steps(tmp_path, "b")[:-1] == [
+        *made,
+        "converge recover_object_storage",
+        *(f"verify {name}" for name in LANE_B),
+        "destroy default",
+    ]
+    for lane in ("a", "b"):
+        assert steps(tmp_path, lane)[-1] == "destroy default"
+    assert "10 scenarios passed" in words
+    assert "| b | drill | verify | 0 |" in words
+    # A step's output stands together, and says whose it is.
+    assert "a | output of verify recover_site in a with" in words
+    assert words.index("b | ==> drill: verify") + 1 < words.index("b | output of verify drill in b")
+    assert words.count("state.a\n") and words.count("state.b\n")
+
+
+# (arguments, what fails, exit code, what is said, what is not)
+CASES = [
+    (["default"], "", 0, ["1 scenarios passed"], ["lane b"]),
+    (["drill", "recover_site"], "verify:drill", 1, ["FAILED test_of_drill", "drill failed"], ["scenarios passed"]),
+    (["default"], "create:default", 1, ["hosts failed", "failed after"], ["default passed"]),
+    (["default", "drill"], "idempotence:default", 1, ["default failed", "drill passed"], ["scenarios passed"]),
+    (["nothing"], "", 2, ["there is no scenario nothing"], ["passed"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "failing", "code", "said", "unsaid"), CASES)
+def test_any_failure_is_red(
+    tmp_path: Path, arguments: list[str], failing: str, code: int, said: list[str], unsaid: list[str]
+) -> None:
+    returned, words = run(tmp_path, *arguments, failing=failing)
+    assert returned == code, words
+    assert [text for text in said if text not in words] == [], words
+    assert [text for text in unsaid if text in words] == [], words
+    assert not list(tmp_path.glob("tmp.*")), "nothing of its own is left"
+
+
+def test_what_follows_a_failure_begins_on_fresh_hosts(tmp_path: Path) -> None:
+    code, words = run(tmp_path, "recover_backend", "recover_frontend", failing="verify:recover_backend")
+    assert code == 1
+    ran = steps(tmp_path, "b")
+    between = ran[ran.index("verify recover_backend") + 1 : ran.index("verify recover_frontend")]
+    assert between == ["destroy default", "create default", "converge recover_frontend"]
+    assert "recover_frontend passed" in words
+
+
+@pytest.mark.parametrize(("arguments", "everything"), [((), False), (("--long",), True)])
+def test_the_longest_tests_run_when_they_are_asked_for(
+    tmp_path: Path, arguments: tuple[str, ...], everything: bool
+) -> None:
+    assert run(tmp_path, *arguments, "recover_database")[0] == 0
+    options = (tmp_path / "options").read_text(encoding="utf-8")
+    assert ("-k test_fault_is_recovered" not in options) is everything
+
+
+def test_an_interrupted_run_leaves_no_host(tmp_path: Path) -> None:
+    with start(tmp_path, hanging="verify:default verify:recover_object_storage") as process:
+        deadline = time.monotonic() + 30
+        while len(list(tmp_path.glob("hangs.*"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        words = process.communicate(timeout=20)[0]
+    assert process.returncode == 130, words
+    for lane in ("a", "b"):
+        assert steps(tmp_path, lane)[-1] == "destroy default"
+    assert "passed in" not in words.replace("hosts passed in", "")

@@ -10,7 +10,7 @@ from typing import Any
 
 import ansible_runner
 import pytest
-from support import ROOT, Stack
+from support import APP, ROOT, Stack
 
 SURVEY = next(
     one["survey"]
@@ -46,7 +46,7 @@ def backed_up(shop: Stack) -> str:
         ((), {}, False),
         ((), {"recovery_point": "", "recovery_time": "", "reason": ""}, False),
         ((), {"force": "true"}, True),
-        (("--check",), {"force": "true", "confirm": "test-app1"}, True),
+        (("--check",), {"force": "true", "confirm": APP}, True),
     ],
     ids=["defaults", "empty", "plan", "dry run"],
 )

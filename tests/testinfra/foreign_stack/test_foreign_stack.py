@@ -6,10 +6,9 @@ import string
 from collections.abc import Iterator
 
 import pytest
-from support import Host, Stack, playbook
+from support import APP, Host, Stack, playbook
 
 INVENTORIES = ("molecule/inventory", "molecule/foreign_stack/inventory")
-HERE = "test-app1"
 FILES = (
     "'/srv/zweite app' /etc/lifeboat/zweite.* /etc/cron.d/lifeboat-zweite* /var/lib/lifeboat/zweite"
     " /var/log/lifeboat/zweite.log* /backup/zweite"
@@ -59,12 +58,12 @@ def test_it_is_recovered_when_its_volume_is_gone(stack: Stack) -> None:
     plan = playbook("lifeboat.dr.recover_database", inventories=INVENTORIES)
     assert (plan.status, plan.changed) == (0, 0), plan.said
     assert "stop the writers (web)" in plan.said
-    recovery = playbook("lifeboat.dr.recover_database", inventories=INVENTORIES, confirm=HERE)
+    recovery = playbook("lifeboat.dr.recover_database", inventories=INVENTORIES, confirm=APP)
     assert recovery.status == 0, recovery.said
     assert stack.portrait() == expected
     assert not stack.ill()
     assert web(stack) == (200, {"rows": 5000})
-    again = playbook("lifeboat.dr.recover_database", inventories=INVENTORIES, confirm=HERE)
+    again = playbook("lifeboat.dr.recover_database", inventories=INVENTORIES, confirm=APP)
     assert (again.status, again.changed) == (0, 0), again.said
 
 

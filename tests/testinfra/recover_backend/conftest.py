@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from recovery import project
 from support import Stack
 
 
@@ -15,5 +14,5 @@ def backed_up(shop: Stack) -> Sequence[str]:
     shop.wait_until_well(60)
     code, taken = shop.host.lifeboat("backup")
     assert code == 0, taken
-    shop.marks["files"] = project(shop)
+    shop.marks["files"] = shop.files()
     return shop.portrait()

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from support import Stack
 
 BACKEND = "shop-backend-1"
-IMAGE = "lifeboat-lab/backend:1"
 CONTAINERS = "/var/lib/docker/containers"
 
 
@@ -38,18 +37,6 @@ def shell(stack: Stack, script: str, *argv: str) -> str:
 
 def kill(stack: Stack) -> None:
     stack.host.run("docker", "kill", BACKEND)
-
-
-def deploy_a_bad_image(stack: Stack) -> None:
-    """The tag now means an image that cannot start, as after a bad deployment."""
-    crash = 'CMD ["python3", "-c", "import sys; sys.exit(\\"ImportError: cannot import name app\\")"]'
-    stack.host.run("docker", "commit", "--change", crash, BACKEND, IMAGE)
-    stack.compose("up", "--detach", "--no-deps", "backend")
-    wait_for(stack, "docker inspect --format '{{.RestartCount}}' shop-backend-1", lambda said: int(said) >= 3)
-
-
-def forget_the_bad_image(stack: Stack) -> None:
-    shell(stack, 'docker image rm --force $(docker image ls --quiet "lifeboat-quarantine/*") >/dev/null')
 
 
 def spoil_the_environment(stack: Stack) -> None:
@@ -114,11 +101,9 @@ def stop_the_engine(stack: Stack) -> None:
     stack.host.run("systemctl", "stop", "docker.socket", "docker.service")
 
 
+# An image that cannot start is the drills' own: drill/test_drill.py.
 FAULTS = (
     Fault("process killed", kill, "it was killed (SIGKILL)", "restart"),
-    Fault(
-        "bad image", deploy_a_bad_image, "crashes in a loop", "image", undo=forget_the_bad_image,
-    ),
     Fault("bad env", spoil_the_environment, "password authentication failed", "redeploy"),
     Fault("variable lost", lose_a_variable, ".env lacks SHOP_APP_PASSWORD", "redeploy"),
     Fault("compose file broken", break_the_compose_file, "Compose cannot read the project", "redeploy"),

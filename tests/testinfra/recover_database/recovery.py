@@ -7,7 +7,6 @@ from typing import Any
 from support import Run, Stack
 
 RECOVER = "lifeboat.dr.recover_database"
-HERE = "test-app1"
 
 
 def write_a_row(stack: Stack) -> int:

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from recovery import HERE, RECOVER, phase_facts, serves, write_a_row
-from support import ROOT, Host, Stack, playbook
+from recovery import RECOVER, phase_facts, serves, write_a_row
+from support import APP, ROOT, Host, Stack, playbook
 
 
 def test_confirming_another_host_changes_nothing(shop: Stack, backed_up: list[str]) -> None:
@@ -24,7 +24,7 @@ def test_confirming_another_host_changes_nothing(shop: Stack, backed_up: list[st
 
 def test_a_time_before_the_first_backup_is_an_error(shop: Stack, backed_up: list[str]) -> None:
     before = shop.host.world()
-    run = playbook(RECOVER, confirm=HERE, recovery_time="2020-02-29T00:00:00+09:00")
+    run = playbook(RECOVER, confirm=APP, recovery_time="2020-02-29T00:00:00+09:00")
     assert run.status != 0
     first = shop.host.lifeboat("list", "--component", "database")[1][0]["taken_at"]
     assert f"taken at or before 2020-02-28T15:00:00.000Z): the first is of {first}" in run.said
@@ -33,7 +33,7 @@ def test_a_time_before_the_first_backup_is_an_error(shop: Stack, backed_up: list
 
 def test_an_unknown_recovery_point_is_an_error(shop: Stack, backed_up: list[str]) -> None:
     before = shop.host.world()
-    run = playbook(RECOVER, confirm=HERE, recovery_point="db_backup_20200101_000000")
+    run = playbook(RECOVER, confirm=APP, recovery_point="db_backup_20200101_000000")
     assert run.status != 0
     known = shop.host.lifeboat("list", "--component", "database")[1]
     assert f"the repository has {', '.join(one['id'] for one in known[-5:])}" in run.said
@@ -46,7 +46,7 @@ def test_a_login_that_is_refused_is_not_a_lost_database(shop: Stack, backed_up: 
         settings["database"]["user"] = "mallory"
         save(shop.host, "/etc/lifeboat/shop.json", settings)
         before = shop.host.world()
-        run = playbook(RECOVER, confirm=HERE)
+        run = playbook(RECOVER, confirm=APP)
         assert run.status != 0
         assert 'role "mallory" does not exist' in run.said
         assert "Correct lifeboat_database" in run.said
@@ -87,7 +87,7 @@ def test_a_broken_newest_backup_is_passed_over(shop: Stack, backed_up: list[str]
         assert (plan.status, plan.changed) == (0, 0), plan.said
         assert f"backup: {shop.marks['older']}" in plan.said
         assert f"passed over {shop.marks['newer']}: fingerprint.json has another SHA-256" in plan.said
-        named = playbook(RECOVER, confirm=HERE, recovery_point=shop.marks["newer"])
+        named = playbook(RECOVER, confirm=APP, recovery_point=shop.marks["newer"])
         assert named.status != 0
         assert "fingerprint.json has another SHA-256" in named.said
     assert shop.portrait() == backed_up
@@ -101,7 +101,7 @@ def test_the_copy_in_the_vault_stands_in_for_a_broken_one(shop: Stack, backed_up
         assert f"backup: {shop.marks['newer']}" in plan.said
         assert "in the repository; the vault has a copy" in plan.said
         assert "it is taken from the vault: s3://shop-repository/shop at http" in plan.said
-        run = playbook(RECOVER, confirm=HERE, force=True)
+        run = playbook(RECOVER, confirm=APP, force=True)
         assert run.status == 0, run.said
     assert shop.portrait() == backed_up
     shop.forget_quarantine()
@@ -114,10 +114,10 @@ def test_an_older_state_and_back_again(shop: Stack, backed_up: list[str]) -> Non
         ({"recovery_point": shop.marks["older"]}, shop.marks["older portrait"]),
         ({"recovery_time": newer["taken_at"]}, backed_up),
     ):
-        run = playbook(RECOVER, confirm=HERE, **choice)
+        run = playbook(RECOVER, confirm=APP, **choice)
         assert run.status == 0, run.said
         assert shop.portrait() == expected
-        again = playbook(RECOVER, confirm=HERE, **choice)
+        again = playbook(RECOVER, confirm=APP, **choice)
         assert (again.status, again.changed) == (0, 0), again.said
     assert serves(shop)
     shop.forget_quarantine()
@@ -129,7 +129,7 @@ def test_a_full_disk_in_the_middle_leaves_the_live_database(shop: Stack, backed_
     inside = ("nsenter", "--target", pid, "--mount")
     shop.host.run(*inside, "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "/var/tmp")
     try:
-        run = playbook(RECOVER, confirm=HERE, force=True)
+        run = playbook(RECOVER, confirm=APP, force=True)
     finally:
         shop.host.run(*inside, "umount", "/var/tmp")
     assert run.status != 0
@@ -141,7 +141,7 @@ def test_a_backup_that_does_not_restore_to_itself_is_never_swapped_in(shop: Stac
     """Its checksums are right; its fingerprint says a row more than its dump has."""
     forged = shop.host.python(FORGE, folder_of(shop, "newer")).strip()
     try:
-        run = playbook(RECOVER, confirm=HERE, recovery_point=forged.rpartition("/")[2])
+        run = playbook(RECOVER, confirm=APP, recovery_point=forged.rpartition("/")[2])
     finally:
         shop.host.run("rm", "-r", forged)
     assert run.status != 0
@@ -162,7 +162,7 @@ def test_backups_are_refused_while_the_server_may_be_an_empty_one(shop: Stack, b
     assert (code, refused["error"]["cause"].partition(" (")[0]) == (4, "a recovery has begun and not ended")
     assert [one["id"] for one in shop.host.lifeboat("list")[1]] == [one["id"] for one in known]
 
-    recovery = playbook(RECOVER, confirm=HERE)
+    recovery = playbook(RECOVER, confirm=APP)
     assert recovery.status == 0, recovery.said
     assert shop.portrait() == backed_up
     assert serves(shop)
@@ -175,7 +175,7 @@ def test_a_recovery_killed_in_the_middle_is_ended_by_the_next(shop: Stack, backe
     row = write_a_row(shop)
     shop.sql("DROP TABLE app.files CASCADE;")
     with subprocess.Popen(
-        ["ansible-playbook", RECOVER, "-i", "molecule/inventory", "-e", f"confirm={HERE}"],
+        ["ansible-playbook", RECOVER, "-i", "molecule/inventory", "-e", f"confirm={APP}"],
         cwd=ROOT, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}, stdout=subprocess.DEVNULL,
     ) as operator:  # fmt: skip
         deadline = time.monotonic() + 120
@@ -189,7 +189,7 @@ def test_a_recovery_killed_in_the_middle_is_ended_by_the_next(shop: Stack, backe
     assert half_restored(shop)
     assert shop.sql(f"SELECT id FROM app.items WHERE id = {row};") == [str(row)], "the live database was touched"
 
-    recovery = playbook(RECOVER, confirm=HERE)
+    recovery = playbook(RECOVER, confirm=APP)
     assert recovery.status == 0, recovery.said
     assert shop.portrait() == backed_up
     assert serves(shop)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from faults import FAULTS, Fault
-from recovery import HERE, RECOVER, has_row, phase_facts, serves, write_a_row
-from support import Stack, playbook
+from recovery import RECOVER, has_row, phase_facts, serves, write_a_row
+from support import APP, Stack, playbook
 
 MD5_OF_NOTHING = "d41d8cd98f00b204e9800998ecf8427e"
 
@@ -31,7 +31,7 @@ def test_fault_is_recovered(shop: Stack, backed_up: list[str], fault: Fault) -> 
     if fault in THOROUGH.values():
         the_plan_alone_changes_nothing(shop, fault)
 
-    recovery = playbook(RECOVER, confirm=HERE, reason=f"test: {fault.name}")
+    recovery = playbook(RECOVER, confirm=APP, reason=f"test: {fault.name}")
     assert recovery.status == 0, recovery.said
     assert f"the database is {fault.condition}" in recovery.said
     assert fault.finding in recovery.said
@@ -66,7 +66,7 @@ def test_fault_is_recovered(shop: Stack, backed_up: list[str], fault: Fault) -> 
         assert set(containers) <= set(without_pids(shop.host.world())["containers"])
 
     if fault in THOROUGH.values():
-        again = playbook(RECOVER, confirm=HERE)
+        again = playbook(RECOVER, confirm=APP)
         assert (again.status, again.changed) == (0, 0), again.said
         assert "nothing to do" in again.said
 
@@ -77,7 +77,7 @@ def the_plan_alone_changes_nothing(shop: Stack, fault: Fault) -> None:
     assert (plan.status, plan.changed) == (0, 0), plan.said
     assert f"the database is {fault.condition}" in plan.said
     assert fault.finding in plan.said
-    assert f"run the same command again with -e confirm={HERE}" in plan.said
+    assert f"run the same command again with -e confirm={APP}" in plan.said
     assert without_pids(shop.host.world()) == without_pids(before)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from forge import Forge
-from support import Host
+from support import FORGE, Host
 
 
 @pytest.fixture(scope="session")
-def forge(app1: Host) -> Forge:
-    return Forge(Host(app1.name.replace("app1", "forge1")), app1)
+def forge(app1: Host) -> Iterator[Forge]:
+    found = Forge(Host(FORGE), app1)
+    yield found
+    found.well()  # a drill, which may be next on these hosts, begins with a site that is served
 
 
 @pytest.fixture

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 from faults import FAULTS, Fault, delete_site
 from forge import FALLBACK, Forge
-from support import Host, Run, playbook
+from support import APP, Host, Run, playbook
 
 RECOVER = "lifeboat.dr.recover_frontend"
-HERE = "test-app1"
 SECRETS = "/etc/lifeboat/shop.secrets.json"
 # Planned without a confirmation before, too.
 THOROUGH = (FAULTS[0], FAULTS[-1])
@@ -37,10 +36,10 @@ def test_fault_is_recovered(forge: Forge, served: str, fault: Fault) -> None:
     if fault in THOROUGH:
         plan = playbook(RECOVER, method=fault.method)
         assert (plan.status, plan.changed) == (0, 0), plan.said
-        assert f"run the same command again with -e confirm={HERE}" in plan.said
+        assert f"run the same command again with -e confirm={APP}" in plan.said
         assert forge.world() == before
 
-    recovery = playbook(RECOVER, confirm=HERE, reason=f"test: {fault.name}", method=fault.method)
+    recovery = playbook(RECOVER, confirm=APP, reason=f"test: {fault.name}", method=fault.method)
     assert recovery.status == 0, recovery.said
     assert f"the site http://www.shop.test/ is {fault.condition}: {fault.cause}" in recovery.said
     assert fault.finding in recovery.said
@@ -56,7 +55,7 @@ def test_fault_is_recovered(forge: Forge, served: str, fault: Fault) -> None:
     assert forge.served() == wanted == done["commit"]
     assert (forge.state()["pages"] or {})["cname"] == "www.shop.test"
 
-    again = playbook(RECOVER, confirm=HERE)
+    again = playbook(RECOVER, confirm=APP)
     assert (again.status, again.changed) == (0, 0), again.said
     assert "nothing to do" in again.said
 
@@ -97,7 +96,7 @@ def test_fault_is_recovered_elsewhere(
     delete_site(forge)
     mend = inject(forge)
     try:
-        run = playbook(RECOVER, confirm=HERE, reason=f"test: {name}")
+        run = playbook(RECOVER, confirm=APP, reason=f"test: {name}")
         assert run.status != 0
         assert said in run.said
         if git:
@@ -105,14 +104,14 @@ def test_fault_is_recovered_elsewhere(
             assert forge.served(FALLBACK) == served
             kept = run.result("(follow it on the host with journalctl -f)")["quarantine"]
             assert forge.app.run("cat", f"{kept}/note.txt") == "mine\n", "nothing is lost"
-            again = playbook(RECOVER, confirm=HERE)
+            again = playbook(RECOVER, confirm=APP)
             assert (again.status != 0, again.changed) == (True, 0), again.said
         else:
             assert "Mend that, then run it again" in run.said
             assert forge.app.run("ls", "/srv/fallback").split() == ["note.txt"]
     finally:
         mend()
-    last = playbook(RECOVER, confirm=HERE)
+    last = playbook(RECOVER, confirm=APP)
     assert last.status == 0, last.said
     assert record(last)["verdict"] == "PASS"
     assert forge.served() == served
@@ -122,14 +121,14 @@ def test_fault_is_recovered_while_github_asks_for_patience(forge: Forge, served:
     """A secondary rate limit with Retry-After is waited for."""
     delete_site(forge)
     forge.control("control", retry_after=2)
-    run = playbook(RECOVER, confirm=HERE)
+    run = playbook(RECOVER, confirm=APP)
     assert run.status == 0, run.said
     assert forge.served() == served
 
 
 def test_healthy_is_left_alone(forge: Forge, served: str) -> None:
     before = forge.world()
-    run = playbook(RECOVER, confirm=HERE)
+    run = playbook(RECOVER, confirm=APP)
     assert (run.status, run.changed) == (0, 0), run.said
     assert "is healthy" in run.said and f"serves {served[:12]}" in run.said
     assert forge.world() == before
@@ -138,7 +137,7 @@ def test_healthy_is_left_alone(forge: Forge, served: str) -> None:
 def test_check_mode_and_another_hosts_name_change_nothing(forge: Forge, served: str) -> None:
     delete_site(forge)
     before = forge.world()
-    assert playbook(RECOVER, confirm=HERE, check=True).status == 0
+    assert playbook(RECOVER, confirm=APP, check=True).status == 0
     other = playbook(RECOVER, confirm="test-app2")
     assert other.status != 0 and "names no host of this play" in other.said
     assert forge.world() == before

@@ -7,7 +7,6 @@ from typing import Any
 from support import Run, Stack
 
 RECOVER = "lifeboat.dr.recover_object_storage"
-HERE = "test-app1"
 URL = "http://127.0.0.1:8000"
 
 

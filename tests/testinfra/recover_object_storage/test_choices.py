@@ -10,8 +10,8 @@ import time
 from typing import Any
 
 import store
-from recovery import HERE, RECOVER, forget_quarantine, has_file, serves, write_a_file
-from support import ROOT, Stack, playbook
+from recovery import RECOVER, forget_quarantine, has_file, serves, write_a_file
+from support import APP, ROOT, VAULT, Stack, playbook
 
 
 def test_confirming_another_host_changes_nothing(shop: Stack, backed_up: dict[str, Any]) -> None:
@@ -30,7 +30,7 @@ def test_an_unknown_point_and_a_time_before_the_first_are_errors(shop: Stack, ba
         ({"recovery_time": "2020-02-29T00:00:00+09:00"}, "taken at or before 2020-02-28T15:00:00.000Z"),
         ({"prefix": "no/such/"}, "no object below 'no/such/'"),
     ):
-        run = playbook(RECOVER, confirm=HERE, force=True, **choice)
+        run = playbook(RECOVER, confirm=APP, force=True, **choice)
         assert run.status != 0
         assert words in run.said
     assert (shop.host.world(), store.portrait(shop.host)) == (before, backed_up)
@@ -41,21 +41,21 @@ def test_a_prefix_alone_comes_back_and_the_rest_stays(shop: Stack, backed_up: di
     folders = ("seed/2025/", "seed/写真/")
     for folder in folders:
         store.act(shop.host, store.OVERWRITE_PREFIX, folder)
-    run = playbook(RECOVER, confirm=HERE, prefix=folders[1], recovery_point=shop.marks["point"])
+    run = playbook(RECOVER, confirm=APP, prefix=folders[1], recovery_point=shop.marks["point"])
     assert run.status == 0, run.said
     found = store.objects_of(shop.host)
     for key, one in backed_up["objects"].items():
         assert (found[key] == one) is not key.startswith(folders[0])
-    rest = playbook(RECOVER, confirm=HERE)
+    rest = playbook(RECOVER, confirm=APP)
     assert rest.status == 0, rest.said
     assert store.portrait(shop.host) == backed_up
 
 
 def test_the_recovery_point_by_its_id_twice(shop: Stack, backed_up: dict[str, Any]) -> None:
     write_a_file(shop)
-    first = playbook(RECOVER, confirm=HERE, recovery_point=shop.marks["point"], exact=True)
+    first = playbook(RECOVER, confirm=APP, recovery_point=shop.marks["point"], exact=True)
     assert first.status == 0, first.said
-    again = playbook(RECOVER, confirm=HERE, recovery_point=shop.marks["point"])
+    again = playbook(RECOVER, confirm=APP, recovery_point=shop.marks["point"])
     assert (again.status, again.changed) == (0, 0), again.said
     assert store.portrait(shop.host) == backed_up
     shop.sql("DELETE FROM app.files WHERE name = 'later.json';")
@@ -68,7 +68,7 @@ def test_a_key_that_is_refused_is_not_a_lost_bucket(shop: Stack, backed_up: dict
     shop.host.run("sh", "-c", f"cat > {path}", stdin=json.dumps(wrong))
     try:
         before = shop.host.world()
-        run = playbook(RECOVER, confirm=HERE)
+        run = playbook(RECOVER, confirm=APP)
         assert run.status != 0
         assert "Correct lifeboat_objects or lifeboat_secrets" in run.said
         assert shop.host.world() == before
@@ -80,14 +80,14 @@ def test_a_key_that_is_refused_is_not_a_lost_bucket(shop: Stack, backed_up: dict
 def test_a_vault_that_does_not_answer_stops_it_before_anything_is_touched(
     shop: Stack, backed_up: dict[str, Any]
 ) -> None:
-    subprocess.run(["docker", "exec", "test-vault1", "systemctl", "stop", "lifeboat-vault"], check=True)
+    subprocess.run(["docker", "exec", VAULT, "systemctl", "stop", "lifeboat-vault"], check=True)
     try:
         before = shop.host.world()
-        run = playbook(RECOVER, confirm=HERE, force=True)
+        run = playbook(RECOVER, confirm=APP, force=True)
         assert run.status != 0
         assert (shop.host.world(), store.portrait(shop.host)) == (before, backed_up)
     finally:
-        subprocess.run(["docker", "exec", "test-vault1", "systemctl", "start", "lifeboat-vault"], check=True)
+        subprocess.run(["docker", "exec", VAULT, "systemctl", "start", "lifeboat-vault"], check=True)
 
 
 def test_mirrors_are_refused_while_the_bucket_may_be_an_empty_one(shop: Stack, backed_up: dict[str, Any]) -> None:
@@ -96,7 +96,7 @@ def test_mirrors_are_refused_while_the_bucket_may_be_an_empty_one(shop: Stack, b
     assert run.status == 0, run.said
     code, refused = shop.host.lifeboat("backup", "objects")
     assert (code, refused["error"]["cause"].partition(" (")[0]) == (4, "a recovery has begun and not ended")
-    recovery = playbook(RECOVER, confirm=HERE)
+    recovery = playbook(RECOVER, confirm=APP)
     assert recovery.status == 0, recovery.said
     assert store.portrait(shop.host) == backed_up
     assert serves(shop)
@@ -110,7 +110,7 @@ def test_a_recovery_killed_in_the_middle_is_ended_by_the_next(shop: Stack, backe
     whole = store.portrait(shop.host)
     store.act(shop.host, store.DELETE_BUCKET)
     with subprocess.Popen(
-        ["ansible-playbook", RECOVER, "-i", "molecule/inventory", "-e", f"confirm={HERE}"],
+        ["ansible-playbook", RECOVER, "-i", "molecule/inventory", "-e", f"confirm={APP}"],
         cwd=ROOT, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}, stdout=subprocess.DEVNULL,
     ) as operator:  # fmt: skip
         deadline = time.monotonic() + 180
@@ -123,7 +123,7 @@ def test_a_recovery_killed_in_the_middle_is_ended_by_the_next(shop: Stack, backe
         operator.send_signal(signal.SIGKILL)
         shop.host.run("kill", "-KILL", str(holder["pid"]))
     assert holder["purpose"] == "restore objects"
-    recovery = playbook(RECOVER, confirm=HERE)
+    recovery = playbook(RECOVER, confirm=APP)
     assert recovery.status == 0, recovery.said
     assert store.portrait(shop.host) == whole
     copied = recovery.result("restore | Copy back from the vault, prove (follow it on the host with journalctl -f)")
@@ -146,11 +146,11 @@ def test_what_expired_in_the_vault_is_said_first_and_partial_brings_the_rest(
     store.act(shop.host, store.EXPIRE, file["key"])
     store.act(shop.host, store.DELETE_PREFIX, "files/")
     before = shop.host.world()
-    refused = playbook(RECOVER, confirm=HERE)
+    refused = playbook(RECOVER, confirm=APP)
     assert refused.status != 0
     assert "the vault no longer has 1" in refused.said and file["key"] in refused.said
     assert shop.host.world() == before
-    run = playbook(RECOVER, confirm=HERE, partial=True)
+    run = playbook(RECOVER, confirm=APP, partial=True)
     assert run.status != 0, "not all of it came back, and that is no PASS"
     checks = {one["name"]: one for one in run.result("record | Record the evidence")["record"]["checks"]}
     assert checks["held by the vault"]["result"] == "FAIL"

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import store
 from faults import FAULTS, Fault
-from recovery import HERE, RECOVER, forget_quarantine, has_file, phase_facts, serves, write_a_file
-from support import Stack, playbook
+from recovery import RECOVER, forget_quarantine, has_file, phase_facts, serves, write_a_file
+from support import APP, Stack, playbook
 
 # The first of each way to recover is also planned without a confirmation before, and asked for again afterwards.
 THOROUGH = {fault.mode: fault for fault in reversed(FAULTS)}
@@ -27,7 +27,7 @@ def test_fault_is_recovered(shop: Stack, backed_up: dict[str, Any], fault: Fault
     if fault in THOROUGH.values():
         the_plan_alone_changes_nothing(shop, fault)
 
-    recovery = playbook(RECOVER, confirm=HERE, reason=f"test: {fault.name}")
+    recovery = playbook(RECOVER, confirm=APP, reason=f"test: {fault.name}")
     assert recovery.status == 0, recovery.said
     assert f"the bucket uploads is {fault.condition}" in recovery.said
     assert fault.finding in recovery.said
@@ -57,7 +57,7 @@ def test_fault_is_recovered(shop: Stack, backed_up: dict[str, Any], fault: Fault
         assert f"way back: mv {inside}" in recovery.said
 
     if fault in THOROUGH.values():
-        again = playbook(RECOVER, confirm=HERE)
+        again = playbook(RECOVER, confirm=APP)
         assert (again.status, again.changed) == (0, 0), again.said
         assert "nothing to do" in again.said
     leave_no_orphans(shop, backed_up)
@@ -69,7 +69,7 @@ def the_plan_alone_changes_nothing(shop: Stack, fault: Fault) -> None:
     assert (plan.status, plan.changed) == (0, 0), plan.said
     assert f"the bucket uploads is {fault.condition}" in plan.said
     assert fault.finding in plan.said
-    assert f"run the same command again with -e confirm={HERE}" in plan.said
+    assert f"run the same command again with -e confirm={APP}" in plan.said
     assert without_pids(shop.host.world()) == without_pids(before)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import store
-from ledger import LEDGER, writing
-from support import Host, Stack
+from ledger import LEDGER, wait_for_writes, writing
+from support import SPARE, Host, Stack
 
 # Without the superuser's: the image sets that one from .env, the same password with a salt of its own.
 PASSWORDS = "SELECT rolname, rolpassword FROM pg_authid WHERE rolcanlogin AND NOT rolsuper ORDER BY 1;"
@@ -32,7 +31,7 @@ class Site:
 
 @pytest.fixture(scope="session")
 def spare1() -> Host:
-    return Host("test-spare1")
+    return Host(SPARE)
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +48,7 @@ def site(shop: Stack) -> Site:
     shop.wait_until_well(60)
     assert shop.host.lifeboat("backup", "--stack", "shop")[0] == 0
     with writing(shop.host):
-        time.sleep(4)
+        wait_for_writes(shop.host, 30)
     code, said = shop.host.lifeboat("backup", "--stack", "shop")
     assert code == 0, said
     points = shop.host.lifeboat("list", "--stack", "shop", "--component", "point")[1]

@@ -19,11 +19,9 @@ import pytest
 import store
 from conftest import PASSWORDS, Site  # type: ignore[attr-defined]
 from ledger import carry, left
-from support import ROOT, Host, Run, Stack, playbook
+from support import ROOT, SPARE, VAULT, Host, Run, Stack, playbook
 
 RECOVER = "lifeboat.dr.recover_site"
-SPARE = "test-spare1"
-VAULT = "test-vault1"
 INVENTORY = "molecule/inventory"
 HOOK = str(ROOT / "tests/testinfra/recover_site/cutover.yml")
 URL = "http://127.0.0.1:8000"

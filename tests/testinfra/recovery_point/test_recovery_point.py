@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
-from ledger import left, writing
-from support import Stack, playbook
-
-HERE = "test-app1"
+from ledger import left, wait_for_writes, writing
+from support import APP, Stack, playbook
 
 
 @pytest.fixture(scope="module")
@@ -17,10 +14,10 @@ def point(shop: Stack) -> dict[str, Any]:
     """The recovery point, taken by the playbook in the middle of the writing."""
     shop.wait_until_well(60)
     with writing(shop.host):
-        time.sleep(8)
+        wait_for_writes(shop.host, 60)
         run = playbook("lifeboat.dr.backup")
         assert run.status == 0, run.said
-        time.sleep(8)
+        wait_for_writes(shop.host, 60)
     taken = run.result("Take a recovery point")
     listed = shop.host.lifeboat("list", "--component", "point")[1]
     found: dict[str, Any] = next(one for one in listed if one["id"] == taken["id"])
@@ -66,9 +63,9 @@ def test_both_come_back_as_of_that_instant(shop: Stack, point: dict[str, Any]) -
     assert had["after"]["acknowledged"] > 50
     for name in ("lifeboat.dr.recover_database", "lifeboat.dr.recover_object_storage"):
         exact = {"exact": True} if "object" in name else {}
-        run = playbook(name, confirm=HERE, recovery_point=point["id"], **exact)
+        run = playbook(name, confirm=APP, recovery_point=point["id"], **exact)
         assert run.status == 0, run.said
-        again = playbook(name, confirm=HERE, recovery_point=point["id"], **exact)
+        again = playbook(name, confirm=APP, recovery_point=point["id"], **exact)
         assert (again.status, again.changed) == (0, 0), again.said
     shop.wait_until_well()
     now = left(shop.host, point["taken_at"])

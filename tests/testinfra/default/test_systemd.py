@@ -1,4 +1,7 @@
-"""A stack without containers: PostgreSQL and the application are systemd's, broken for real and recovered."""
+"""A stack without containers: PostgreSQL and the application are systemd's, broken for real and recovered.
+
+Meanwhile cron's clock runs on the other stack's host, which none of this touches: its jobs are looked at last.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support import ROOT, Host, Run, playbook
+import test_default
+from support import LAB, LEDGER, ROOT, Host, Run, Stack, playbook
 
+DEPLOY = "lifeboat.dr.deploy"
 INVENTORIES = ("molecule/foreign_stack/systemd",)
-HERE = "test-ledger1"
 UNIT = """
 [Service]
 User=postgres
@@ -37,16 +42,31 @@ systemctl enable --quiet --now ledger
 
 
 @pytest.fixture(scope="module")
-def ledger() -> Iterator[Host]:
+def clock(app1: Host, shop: Stack) -> Iterator[dict[str, Any]]:
+    """Both jobs of the sample stack every minute for once. The backup that was there before, so that the proof finds
+    something in the first minute."""
+    shop.wait_until_well()
+    code, typed = app1.lifeboat("backup", "database")
+    assert code == 0, typed
+    assert not any(backup["proven"] for backup in app1.lifeboat("list")[1] if backup["id"] == typed["id"])
+    every = "* * * * *"
+    assert playbook(DEPLOY, lifeboat_backup_schedule=every, lifeboat_verify_schedule=every).status == 0
+    yield dict(typed)
+    assert playbook(DEPLOY).status == 0
+    test_default.test_the_schedule_is_the_strategy(app1)
+
+
+@pytest.fixture(scope="module")
+def ledger(clock: object) -> Iterator[Host]:
     """A machine of its own, so that the empty one of the scenarios that follow stays empty."""
-    subprocess.run(["docker", "rm", "--force", "--volumes", HERE], capture_output=True, check=False)
+    subprocess.run(["docker", "rm", "--force", "--volumes", LEDGER], capture_output=True, check=False)
     subprocess.run(
-        ["docker", "run", "--detach", "--name", HERE, "--hostname", HERE, "--privileged", "--cgroupns", "private",
-         "--label", "lifeboat.lab=lifeboat-test", "--tmpfs", "/run", "--tmpfs", "/run/lock",
+        ["docker", "run", "--detach", "--name", LEDGER, "--hostname", LEDGER, "--privileged", "--cgroupns", "private",
+         "--label", f"lifeboat.lab={LAB}", "--tmpfs", "/run", "--tmpfs", "/run/lock",
          "lifeboat-lab/spare:trixie"],
         capture_output=True, check=True,
     )  # fmt: skip
-    host = Host(HERE)
+    host = Host(LEDGER)
     deadline = time.monotonic() + 60
     while host.probe("systemctl", "is-system-running").stdout.strip() not in ("running", "degraded"):
         assert time.monotonic() < deadline, "systemd has not started"
@@ -56,10 +76,10 @@ def ledger() -> Iterator[Host]:
     host.run("sh", "-c", "cat > /etc/systemd/system/ledger.service", stdin=UNIT)
     host.run("sh", "-s", stdin=SCRIPT)
     psql(host, ROWS)
-    deployed = playbook("lifeboat.dr.deploy", inventories=INVENTORIES)
+    deployed = playbook(DEPLOY, inventories=INVENTORIES)
     assert deployed.status == 0, deployed.said
     yield host
-    subprocess.run(["docker", "rm", "--force", "--volumes", HERE], capture_output=True, check=False)
+    subprocess.run(["docker", "rm", "--force", "--volumes", LEDGER], capture_output=True, check=False)
 
 
 def psql(host: Host, sql: str) -> str:
@@ -69,7 +89,7 @@ def psql(host: Host, sql: str) -> str:
 
 def drill(tmp_path: Path, fault: str) -> Run:
     return playbook(
-        "lifeboat.dr.drill", inventories=INVENTORIES, scenario="database", fault=fault, confirm=HERE, write_seconds=1,
+        "lifeboat.dr.drill", inventories=INVENTORIES, scenario="database", fault=fault, confirm=LEDGER, write_seconds=1,
         report_directory=str(tmp_path),
     )  # fmt: skip
 
@@ -83,7 +103,7 @@ def test_a_database_under_systemd_is_recovered(ledger: Host, tmp_path: Path, fau
     assert psql(ledger, portrait) == before
     assert ledger.http("GET", "http://127.0.0.1:8080/health") == (200, {"orders": 20000})
     assert "quarantine" not in ledger.run("ls", "/var/lib/postgresql/17"), "the drill cleans up after itself"
-    again = playbook("lifeboat.dr.recover_database", inventories=INVENTORIES, confirm=HERE)
+    again = playbook("lifeboat.dr.recover_database", inventories=INVENTORIES, confirm=LEDGER)
     assert (again.status, again.changed) == (0, 0), again.said
 
 
@@ -91,3 +111,21 @@ def test_without_docker_nothing_is_called_proved(ledger: Host) -> None:
     code, _ = ledger.lifeboat("verify")
     assert code == 3
     assert "there is no docker command on this machine" in ledger.probe("lifeboat", "verify").stdout
+
+
+def test_cron_really_fires(app1: Host, clock: dict[str, Any]) -> None:
+    """A backup that nobody typed and a proof that nobody typed, in log and journal."""
+    taken: list[dict[str, Any]] = []
+    proven: list[dict[str, Any]] = []
+    deadline = time.monotonic() + 150
+    while not (taken and proven) and time.monotonic() < deadline:
+        listed = app1.lifeboat("list", "--component", "database")[1]
+        taken = [backup for backup in listed if backup["id"] > clock["id"]]
+        proven = [backup for backup in listed if backup["proven"] and backup["id"] >= clock["id"]]
+        time.sleep(1)
+    assert taken, "cron took no backup: " + app1.run("journalctl", "-q", "-n", "20", "-u", "cron")
+    assert proven, "cron proved no backup: " + app1.run("journalctl", "-q", "-n", "20", "-u", "cron")
+    assert taken[0]["good"]
+    for said in (f"{taken[0]['id']}: published", f"{proven[0]['id']}: PASS at level restore"):
+        assert said in app1.run("cat", "/var/log/lifeboat/shop.log")
+        assert said in app1.run("journalctl", "-q")
