@@ -81,7 +81,6 @@ import re
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Optional
 
@@ -138,15 +137,18 @@ def source_of(name: str) -> Optional[str]:
     return spec.loader.get_source(name)
 
 
-def imported(name: str, source: str) -> Iterator[str]:
+@functools.cache
+def imported(name: str, source: str) -> tuple[str, ...]:
     """The modules of the core that one of them imports, lazily too."""
+    found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.level:
             parent = ".".join([*name.split(".")[: -node.level], *filter(None, [node.module])])
             if source_of(parent) is not None:
-                yield parent
+                found.append(parent)
             else:
-                yield from (f"{parent}.{alias.name}" for alias in node.names)
+                found += [f"{parent}.{alias.name}" for alias in node.names]
+    return tuple(found)
 
 
 def sources() -> dict[str, bytes]:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -29,8 +30,14 @@ def graph(core: Path = CORE) -> Graph:
     return {name: frozenset(_imports(name, text, set(files))) for name, text in files.items()}
 
 
+@functools.cache
+def _nodes(text: str) -> tuple[ast.AST, ...]:
+    """The imports and calls of a source, which many tests ask for."""
+    return tuple(node for node in ast.walk(ast.parse(text)) if isinstance(node, (ast.ImportFrom, ast.Call)))
+
+
 def _imports(name: str, text: str, files: set[str]) -> Iterator[str]:
-    for node in ast.walk(ast.parse(text)):
+    for node in _nodes(text):
         if isinstance(node, ast.ImportFrom) and node.level:
             folder = PurePosixPath(name, *[".."] * node.level, *(node.module or "").split("."))
             target = _flat(folder)
@@ -61,7 +68,7 @@ def used_by(path: Path, found: Graph) -> set[str]:
     """The core's files that a module imports itself."""
     prefix = "ansible_collections.lifeboat.dr.plugins.module_utils"
     used = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _nodes(path.read_text(encoding="utf-8")):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(prefix):
             target = (node.module or "")[len(prefix) + 1 :].replace(".", "/")
             used |= {target} if target in found else {f"{target}/{alias.name}" for alias in node.names}
@@ -91,7 +98,7 @@ def offences(core: Path = CORE) -> list[str]:
 
 def _by_name(path: Path) -> bool:
     """importlib finds modules that no import statement shows; its find_spec only asks whether one is there."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _nodes(path.read_text(encoding="utf-8")):
         if isinstance(node, ast.Call):
             called = getattr(node.func, "attr", getattr(node.func, "id", ""))
             if called in ("import_module", "__import__", "exec_module", "run_module", "run_path"):

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import io
 import os
@@ -25,6 +26,9 @@ CORE = sorted(layers.CORE.rglob("*.py"))
 MODULES = sorted((ROOT / "plugins/modules").glob("*.py"))
 
 
+built = functools.cache(agent.build)  # of what lies here; what a test changes it builds itself
+
+
 def members(content: bytes) -> dict[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
@@ -36,7 +40,7 @@ def carried() -> set[str]:
 
 
 def test_it_holds_what_the_command_imports_as_it_is() -> None:
-    inside = members(agent.build(sys.executable))
+    inside = members(built(sys.executable))
     expected = {name: (layers.CORE / name[len("lifeboat/") :]).read_bytes() for name in carried()}
     markers = {f"lifeboat/{layers.package(name[len('lifeboat/') :])}/__init__.py": b"" for name in expected}
     expected.update({**markers, "lifeboat/__init__.py": b"", "__main__.py": agent.MAIN})
@@ -60,14 +64,14 @@ def test_no_fault_goes_to_a_host_with_the_command(monkeypatch: pytest.MonkeyPatc
 
 
 def test_each_file_is_compiled_for_its_interpreter_and_asks_for_no_check() -> None:
-    inside = members(agent.build(sys.executable))
+    inside = members(built(sys.executable))
     for name in [one for one in inside if one.endswith(".py")]:
         hashed = importlib.util.source_hash(inside[name])
         assert inside[f"{name}c"][:16] == importlib.util.MAGIC_NUMBER + b"\x01\0\0\0" + hashed, name
 
 
 def test_it_begins_with_its_interpreter_and_tells_what_it_is_made_of() -> None:
-    content = agent.build(sys.executable)
+    content = built(sys.executable)
     assert content.startswith(f"#!{sys.executable}\n".encode())
     assert agent.made_of(content) == agent.made_of(agent.build(sys.executable)) != ""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -79,7 +83,7 @@ def test_its_inputs_are_the_sources_the_interpreter_and_its_version() -> None:
     files, magic = agent.sources(), agent.version_of(sys.executable)
     assert magic == importlib.util.MAGIC_NUMBER.hex()
     asked = agent.inputs(files, sys.executable, magic)
-    assert asked == agent.made_of(agent.build(sys.executable))
+    assert asked == agent.made_of(built(sys.executable))
     others = [
         agent.inputs(files, "/opt/python", magic),
         agent.inputs(files, sys.executable, "610d0d0a"),
@@ -93,10 +97,10 @@ def test_its_inputs_are_the_sources_the_interpreter_and_its_version() -> None:
 
 @pytest.mark.parametrize("place", [0, 1000, -1000, -200, -100, -1], ids=lambda place: f"byte {place}")
 def test_one_bit_of_it_changed_is_not_what_was_built(place: int) -> None:
-    content = bytearray(agent.build(sys.executable))
+    content = bytearray(built(sys.executable))
     assert agent.made_of(bytes(content)) != ""
     content[place] ^= 1
-    assert agent.made_of(bytes(content)) != agent.made_of(agent.build(sys.executable))
+    assert agent.made_of(bytes(content)) != agent.made_of(built(sys.executable))
     assert agent.made_of(bytes(content[:-1])) == ""
 
 
@@ -123,7 +127,7 @@ VERBS = ["--help", "--version", *(f"{verb} --help" for verb in ("backup", "verif
 @pytest.mark.parametrize("python", INTERPRETERS)
 def test_it_runs(tmp_path: Path, python: str) -> None:
     path = tmp_path / "lifeboat"
-    path.write_bytes(agent.build(python))
+    path.write_bytes(built(python))
     path.chmod(0o755)
     for words in VERBS:
         done = subprocess.run([str(path), *words.split()], capture_output=True, text=True, cwd="/", check=False)
@@ -154,7 +158,7 @@ def with_sources(content: bytes, source: bytes) -> bytes:
 
 def test_it_runs_what_is_compiled(tmp_path: Path) -> None:
     path = tmp_path / "lifeboat"
-    path.write_bytes(with_sources(agent.build(sys.executable), b"raise SystemExit('the source was run')"))
+    path.write_bytes(with_sources(built(sys.executable), b"raise SystemExit('the source was run')"))
     done = subprocess.run([sys.executable, path, "--version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -162,7 +166,7 @@ def test_it_runs_what_is_compiled(tmp_path: Path) -> None:
 @pytest.mark.skipif(not old_python(), reason="NOT CHECKED with another Python: there is no python3.9")
 def test_another_python_runs_the_sources(tmp_path: Path) -> None:
     path = tmp_path / "lifeboat"
-    content = agent.build(sys.executable)
+    content = built(sys.executable)
     path.write_bytes(content)
     argv = [*old_python(), str(path), "--version"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
@@ -177,7 +181,7 @@ def test_another_version_of_python_means_sources(tmp_path: Path) -> None:
     """As above where there is no second Python: what is compiled says that it is of another version."""
     made, path = io.BytesIO(), tmp_path / "lifeboat"
     with zipfile.ZipFile(made, "w") as archive:
-        for name, held in members(agent.build(sys.executable)).items():
+        for name, held in members(built(sys.executable)).items():
             archive.writestr(name, b"\x61\x0d\x0d\x0a" + held[4:] if name.endswith(".pyc") else held)
     path.write_bytes(made.getvalue())
     done = subprocess.run([sys.executable, path, "--version"], capture_output=True, text=True, check=False)

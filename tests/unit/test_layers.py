@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from pathlib import Path
 
@@ -49,9 +50,12 @@ def test_what_is_planted_is_found(tmp_path: Path, planted: str) -> None:
     assert said in "\n".join(layers.offences(core))
 
 
+core = functools.cache(layers.graph)
+
+
 def payload(path: Path) -> set[str]:
     """The core's files that Ansible sends along with a module."""
-    found = layers.graph()
+    found = core()
     return layers.closure(found, *layers.used_by(path, found))
 
 
