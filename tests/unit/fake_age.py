@@ -24,7 +24,7 @@ def install() -> None:
         return
     folder = Path(tempfile.mkdtemp(prefix="fake-age-"))
     for name in ("age", "age-keygen"):
-        (folder / name).write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).resolve()} {name} "$@"\n')
+        (folder / name).write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {Path(__file__).resolve()} {name} "$@"\n')
         (folder / name).chmod(0o755)
     os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
 

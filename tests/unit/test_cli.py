@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -435,13 +436,16 @@ def test_age(seconds: Any, shown: str) -> None:
 # --- as a process ---
 
 
+built = functools.cache(agent.build)
+
+
 @pytest.fixture
 def command(tmp_path: Path) -> list[str]:
     """The zipapp, and a repository."""
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "shop.json").write_text(json.dumps(settings(tmp_path)))
     path = tmp_path / "lifeboat"
-    path.write_bytes(agent.build(sys.executable))
+    path.write_bytes(built(sys.executable))
     return [sys.executable, str(path), "list", "--config-directory", str(tmp_path / "etc")]
 
 
