@@ -287,7 +287,7 @@ def test_no_ledger_is_no_pass(tmp_path: Path, app: Application) -> None:
 
 
 @pytest.fixture
-def agent(tmp_path: Path) -> str:
+def agent(tmp_path: Path) -> Iterator[str]:
     """The command as the host has it, on this test's own configuration."""
     path = tmp_path / "lifeboat"
     path.write_text(
@@ -296,7 +296,8 @@ def agent(tmp_path: Path) -> str:
         f"sys.exit(cli.main([*sys.argv[1:], '--config-directory', {str(tmp_path / 'etc')!r}]))\n"
     )
     path.chmod(0o755)
-    return str(path)
+    yield str(path)
+    ledger.stop(make_config(tmp_path))  # of a test that failed: it would write for hours
 
 
 def deployed(root: Path, held: Config) -> None:
