@@ -35,8 +35,8 @@ quick: setup ## Before every commit: style, types and the unit tests, in a minut
 test: setup ## Everything CI runs
 	@tests/suites.sh engine,lint,unit awx+browser+objects,molecule
 
-release: setup ## Everything there is, however long: make test, the integration tests, and that no test was lost
-	@tests/suites.sh engine,lint,unit+ids awx+browser+objects,molecule integration
+release: setup ## Everything there is, however long: make test, the longest scenarios, integration, no test lost
+	@LONG=1 tests/suites.sh engine,lint,unit+ids awx+browser+objects,molecule integration
 
 style: setup
 	ruff check .
@@ -78,7 +78,7 @@ ids-write: setup ## Write tests/ids/now.txt: the tests that are here
 	mv tests/ids/.now tests/ids/now.txt
 
 molecule: engine ## The playbooks against whole hosts
-	tests/molecule.sh
+	tests/molecule.sh $(if $(LONG),--long)
 
 engine: setup
 	@ansible-playbook molecule/shared/create.yml --tags engine,images

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import store
 from faults import FAULTS, Fault
-from recovery import RECOVER, forget_quarantine, has_file, phase_facts, serves, write_a_file
+from recovery import RECOVER, forget_quarantine, has_file, leave_no_orphans, phase_facts, serves, write_a_file
 from support import APP, Stack, playbook
 
 # The first of each way to recover is also planned without a confirmation before, and asked for again afterwards.
@@ -71,14 +71,6 @@ def the_plan_alone_changes_nothing(shop: Stack, fault: Fault) -> None:
     assert fault.finding in plan.said
     assert f"run the same command again with -e confirm={APP}" in plan.said
     assert without_pids(shop.host.world()) == without_pids(before)
-
-
-def leave_no_orphans(shop: Stack, backed_up: dict[str, Any]) -> None:
-    """The next case starts from the recovery point again: the files that this one wrote go, with their rows."""
-    shop.sql("DELETE FROM app.files WHERE name = 'later.json';")
-    for key in store.objects_of(shop.host):
-        if key not in backed_up["objects"]:
-            store.act(shop.host, store.DELETE_PREFIX, key)
 
 
 def without_pids(world: dict[str, Any]) -> dict[str, Any]:
