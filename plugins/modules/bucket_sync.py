@@ -69,6 +69,7 @@ from typing import Any
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import WAIT, Task, added, run
 
 
@@ -80,16 +81,17 @@ def work(task: Task) -> dict[str, Any]:
         return {"changed": True, "details": planned, "diff": added([after])}
     with lock.held(task.config.stack, "backup objects", wait=task.params["wait"]):
         manifest = take.take(task.config, log=task.log, override=override)
-    details = dict(manifest.details)
-    if details["unheld_count"]:
+    details = manifest.detailed(ObjectsDetails)
+    if details.unheld_count:
+        first = details.unheld[0]
         task.module.warn(
-            f"the vault does not hold {details['unheld_count']} objects of {details['bucket']}, the first is"
-            f" {details['unheld'][0]['key']!r}: {details['unheld'][0]['why']}"
+            f"the vault does not hold {details.unheld_count} objects of {details.bucket}, the first is"
+            f" {first.key!r}: {first.why}"
         )
     return {
         "changed": True,
         "id": manifest.id,
-        "details": details,
+        "details": dict(manifest.details),
         "diff": added([manifest.id]),
     }
 

@@ -29,9 +29,10 @@ sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "tests" / "integration"),
 
 import many_keys  # noqa: E402
 import measure  # noqa: E402
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import throttle  # noqa: E402
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import throttle, typed  # noqa: E402
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import listing  # noqa: E402
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import checksums, manifest, repositories  # noqa: E402
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails  # noqa: E402
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket  # noqa: E402
 from ansible_collections.lifeboat.dr.plugins.modules import agent  # noqa: E402
 from measure import Sample  # noqa: E402
@@ -136,7 +137,8 @@ class Bench:
         moment = datetime.now(timezone.utc)
         repo = repositories.from_settings(self._settings(name)["repository"], {})
         identity = manifest.backup_id("database", moment)
-        made = manifest.Manifest(identity, "database", name, moment, moment, (), {}, {"fingerprint": {}})
+        of = DatabaseDetails("shop", "custom", 170000, "postgres", "", role_passwords=True, database_size=0)
+        made = manifest.Manifest(identity, "database", name, moment, moment, (), {}, typed.plain(of))
         with repo.stage("database", identity) as staging:
             staging.publish(made.to_bytes())
 

@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import fingerprint
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.fingerprint import settled
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import Content
 
 # As PostgreSQL 17 prints an expression when it was made, and after one dump and restore.
 SETTLED = [
@@ -245,13 +246,7 @@ def test_the_fingerprint_of_another_lifeboat_is_compared_as_far_as_it_goes() -> 
 
 
 def test_summary() -> None:
-    assert fingerprint.summary(facts()) == {
-        "level": "content",
-        "tables": 2,
-        "rows": 5,
-        "large_objects": 2,
-        "objects": 2,
-    }
+    assert fingerprint.summary(facts()) == Content("content", tables=2, rows=5, large_objects=2, objects=2)
 
 
 class Answers:

@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import Content, DatabaseDetails
 from builders import NOW, make_manifest
 
 TOKYO = timezone(timedelta(hours=9))
@@ -107,9 +108,18 @@ RESEALED: list[tuple[str, Edit, type[LifeboatError], str]] = [
     ("a time that is none", lambda one: one.update(taken_at="noon"), IntegrityError, "a field is missing or wrong"),
     ("time as a number", lambda one: one.update(taken_at=5), IntegrityError, "a field is missing or wrong"),
     ("details as a list", lambda one: one.update(details=[]), IntegrityError, "a field is missing or wrong"),
+    ("no format", lambda one: one["details"].pop("format"), IntegrityError, "manifest.json: details lacks format"),
+    ("a size that is text", lambda one: one["details"].update(database_size="1"), IntegrityError,
+     "manifest.json: details.database_size wants int, has '1'"),
+    ("fewer than no rows", lambda one: one["details"]["fingerprint"].update(rows=-1), IntegrityError,
+     "manifest.json: details.fingerprint.rows -1 is not between 0 and"),
+    ("more rows than there can be", lambda one: one["details"]["fingerprint"].update(rows=10**400), IntegrityError,
+     "manifest.json: details.fingerprint.rows has a number beyond"),
+    ("passwords as text", lambda one: one["details"].update(role_passwords="no"), IntegrityError,
+     "manifest.json: details.role_passwords wants bool"),
     ("another's id", lambda one: one.update(id="db_backup_20200101_000000"), IntegrityError, "it is the manifest of"),
     ("another component", lambda one: one.update(component="config"), IntegrityError, "it is the manifest of config"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("edit", "error", "words"), [one[1:] for one in RESEALED], ids=[one[0] for one in RESEALED])
@@ -120,6 +130,14 @@ def test_an_edit_sealed_anew(edit: Edit, error: type[LifeboatError], words: str)
     with pytest.raises(error) as raised:
         parse(manifest._render({**body, "seal": manifest.seal(body)}))
     assert words in raised.value.cause
+
+
+def test_details_of_a_newer_minor_version_are_read_and_stay_sealed() -> None:
+    newer = make_manifest(details={"new": {"a": [1]}, "fingerprint": {"rows": 5, "pages": 7}})
+    read = parse(newer.to_bytes())
+    assert (read.details, read.seal) == (newer.details, newer.seal)
+    found = read.detailed(DatabaseDetails)
+    assert (found.fingerprint, found.role_passwords, found.compression) == (Content(rows=5), True, "")
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b"5", b'"x"', b"\xff\xfe", b"{" * 5000, b"[" * 100000])

@@ -15,8 +15,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Lif
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.restore import keep_globals, statements
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import identifier, literal
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
-from builders import NOW
+from builders import NOW, make_manifest
 
 GLOBALS = r"""--
 -- PostgreSQL database cluster dump
@@ -354,7 +353,7 @@ def test_jobs_that_lock_each_other_out_are_followed_by_one(
         database_restore, "_dump_where_the_tools_are", lambda server, directory: contextlib.nullcontext("/dump")
     )
     monkeypatch.setattr(database_restore, "_properties_sql", lambda facts, name: "ALTER DATABASE x")
-    manifest = Manifest("db_backup_20261124_020000", "database", "shop", NOW, NOW, (), details={"format": "directory"})
+    manifest = make_manifest(NOW, details={"format": "directory"})
     with pytest.raises(LifeboatError, match=said) if fails else contextlib.nullcontext():
         database_restore.database(server, manifest, tmp_path, {"facts": facts()}, "new", jobs=jobs, log=print)  # type: ignore[arg-type]
     assert server.done == done + ([] if fails else ["ALTER DATABASE"])

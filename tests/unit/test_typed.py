@@ -67,6 +67,8 @@ def test_there_and_back() -> None:
     assert typed.plain(Whole(whole.at)) == {
         "at": "2026-11-24T02:00:00.000Z", "size": 0, "kind": "a", "done": False, "parts": [], "counts": {}, "either": 0
     }  # fmt: skip
+    nulls = {"note": None, "from": None, "free": None}
+    assert typed.plain([Whole(whole.at)], nulls=True) == [{**typed.plain(Whole(whole.at)), **nulls}]
 
 
 BROKEN: list[tuple[dict[str, Any], str]] = [

@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 import written
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import KINDS
 
 
 def lifeboat(root: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:
@@ -40,6 +43,16 @@ def test_its_backups_are_listed_as_good(root: Path, capsys: pytest.CaptureFixtur
     assert names == dict.fromkeys(expected, (True, ""))
     proven = {entry["id"] for entry in found if entry["proven"]}
     assert {written.DATABASE[written.NEWER], written.OBJECTS[written.NEWER]} <= proven
+
+
+def test_its_manifests_have_the_form_that_is_written_today(root: Path) -> None:
+    """Every key has its field, and the other way round: nothing is passed over, and nothing else would be written."""
+    found = sorted((root / "backup").glob("*/*_backup_*/manifest.json"))
+    assert len(found) == len([*written.DATABASE, *written.OBJECTS, *written.CONFIG])
+    for path in found:
+        body = json.loads(path.read_bytes())
+        read = manifest.parse(path.read_bytes(), component=body["component"], expected_id=path.parent.name)
+        assert typed.plain(read.detailed(KINDS[read.component]), nulls=True) == body["details"]
 
 
 @pytest.mark.parametrize("identity", [*written.DATABASE.values(), *written.CONFIG.values()])

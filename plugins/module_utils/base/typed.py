@@ -70,17 +70,17 @@ def build(
     return typing.cast(T, _Reader(wrong, unknown).dataclass(kind, data, where))
 
 
-def plain(value: Any) -> Any:
-    """JSON of a dataclass: times as text, tuples as lists. A field that is None is left out."""
+def plain(value: Any, *, nulls: bool = False) -> Any:
+    """JSON of a dataclass: times as text, tuples as lists. A field that is None is left out, or null with `nulls`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         found = {key(field): getattr(value, field.name) for field in dataclasses.fields(value)}
-        return {name: plain(inner) for name, inner in found.items() if inner is not None}
+        return {name: plain(inner, nulls=nulls) for name, inner in found.items() if nulls or inner is not None}
     if isinstance(value, datetime):
         return format_time(value)
     if isinstance(value, Mapping):
-        return {str(name): plain(inner) for name, inner in value.items()}
+        return {str(name): plain(inner, nulls=nulls) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(inner) for inner in value]
+        return [plain(inner, nulls=nulls) for inner in value]
     return value
 
 

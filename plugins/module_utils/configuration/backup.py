@@ -27,7 +27,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any, Callable
 
-from ..base import filesystem, pipeline
+from ..base import filesystem, pipeline, typed
 from ..base.errors import LifeboatError, LockedError, NotFoundError
 from ..base.text import human
 from ..base.version import VERSION
@@ -35,6 +35,7 @@ from ..database.dump import STALE
 from ..repository import catalog, repositories
 from ..repository.base import Repository
 from ..repository.checksums import measure
+from ..repository.details import ConfigDetails, ImageInUse, Part
 from ..repository.manifest import VERSION as SCHEMA_VERSION
 from ..repository.manifest import Artefact, Manifest
 from ..settings import config as configuration
@@ -45,7 +46,7 @@ from ..stack.compose import ComposeRuntime
 from ..tools import age, tar
 from ..tools.tar import Entry, Packer, shown
 from . import parts
-from .parts import GIT, IMAGES, SITE, Part
+from .parts import GIT, IMAGES, SITE
 from .restore import LISTING, PLAIN, SCHEMA, SECRET_LIST, SECRETS, SECRETS_LIMIT
 
 Log = Callable[[str], None]
@@ -94,12 +95,18 @@ def take(config: Config, *, log: Log, directory: Path = configuration.DIRECTORY)
     identity = catalog.free_id(repo, "config", taken_at)
     with repo.stage("config", identity) as staging, filesystem.explained("write the backup", staging.path):
         work = _Work(config, repo, earlier, identity, staging.path, log)
-        details = work.files(wanted)
-        details["images"] = work.images(stack)
+        details = replace(work.files(wanted), images=work.images(stack))
         for one in config.config.repositories:
             work.git(one)
         work.site()
         work.listing()
+        details = replace(
+            details,
+            site=work.site_facts,
+            parts=work.parts,
+            notes=tuple(wanted.notes),
+            seconds=round(time.monotonic() - started, 2),
+        )
         manifest = Manifest(
             id=identity,
             component="config",
@@ -108,17 +115,10 @@ def take(config: Config, *, log: Log, directory: Path = configuration.DIRECTORY)
             finished_at=datetime.now(timezone.utc),
             artefacts=tuple(sorted(work.artefacts, key=lambda one: one.name)),
             tool={"lifeboat": VERSION},
-            details={
-                "host": socket.gethostname(),
-                **details,
-                "site": work.site_facts,
-                "parts": {name: part.as_dict() for name, part in work.parts.items()},
-                "notes": wanted.notes,
-                "seconds": round(time.monotonic() - started, 2),
-            },
+            details=typed.plain(details),
         )
         staging.publish(manifest.to_bytes())
-    log(f"{identity}: published, {human(manifest.size)} in {manifest.details['seconds']} s")
+    log(f"{identity}: published, {human(manifest.size)} in {details.seconds} s")
     return manifest
 
 
@@ -158,7 +158,7 @@ class _Work:
         self._never = {str(config.state), *([str(config.repository["path"])] if "path" in config.repository else [])}
         self._never = {os.path.realpath(one) for one in self._never}
 
-    def files(self, wanted: _Wanted) -> dict[str, Any]:
+    def files(self, wanted: _Wanted) -> ConfigDetails:
         """Pack the plain and the secret files. A named secret below a named directory is taken for a secret only."""
         config = self._config.config
         limit = config.limit_mb << 20
@@ -183,16 +183,17 @@ class _Work:
             packed, left = self._secrets(list(found)), []
         elif left:
             self._log(f"{self._identity}: no recipient is configured: {len(left)} secret files are left out")
-        return {
-            "files": len(plain.packed.entries),
-            "bytes": plain.packed.size,
-            "secrets": 0 if left else sum(one.secret and one.type == tar.FILE for one in self._entries.values()),
-            "recipients": list(config.recipients),
-            "left_out": sorted(map(shown, left)),
-            "skipped": {shown(path): why for path, why in {**plain.packed.skipped, **packed.skipped}.items()},
-            "torn": sorted(map(shown, {*plain.packed.torn, *packed.torn})),
-            "compose_files": wanted.compose,
-        }
+        return ConfigDetails(
+            host=socket.gethostname(),
+            files=len(plain.packed.entries),
+            bytes=plain.packed.size,
+            secrets=0 if left else sum(one.secret and one.type == tar.FILE for one in self._entries.values()),
+            recipients=tuple(config.recipients),
+            left_out=tuple(sorted(map(shown, left))),
+            skipped={shown(path): why for path, why in {**plain.packed.skipped, **packed.skipped}.items()},
+            torn=tuple(sorted(map(shown, {*plain.packed.torn, *packed.torn}))),
+            compose_files=tuple(wanted.compose),
+        )
 
     def _secrets(self, paths: Sequence[str]) -> tar.Packed:
         """Packed in memory and sealed on its way to the disk."""
@@ -231,7 +232,7 @@ class _Work:
 
         return judge
 
-    def images(self, stack: runtime.Runtime) -> dict[str, dict[str, str]]:
+    def images(self, stack: runtime.Runtime) -> dict[str, ImageInUse]:
         used = parts.images_in_use(stack)
         if self._config.config.images == "archive" and used:
             target = self._folder / parts.NAMES[IMAGES]

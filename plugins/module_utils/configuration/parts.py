@@ -16,16 +16,16 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any, Callable, Optional
+from typing import IO, Callable, Optional
 
 from ..base import filesystem, pipeline
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UnverifiedError
 from ..base.pipeline import Command
 from ..repository import catalog
 from ..repository.base import Repository
+from ..repository.details import ConfigDetails, ImageInUse, Part
 from ..repository.manifest import Artefact, Manifest
 from ..settings.config import Config, GitRepository
 from ..stack.service import Runtime
@@ -35,27 +35,13 @@ IMAGES, SITE, GIT = "images", "site", "git/"
 NAMES = {IMAGES: "images.tar.gz", SITE: "site.tar.gz"}
 
 
-@dataclass(frozen=True)
-class Part:
-    """backup: the config backup that holds the artefact. size, sha256: the artefact's own."""
-
-    backup: str
-    artefact: str
-    key: str
-    size: int
-    sha256: str
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
 def artefact_name(part: str) -> str:
     return NAMES.get(part) or f"{part}.bundle"
 
 
-def of(manifest: Manifest) -> dict[str, Part]:
+def of(manifest: Manifest) -> Mapping[str, Part]:
     """The parts that a backup has, its own and those that it refers to."""
-    return {str(name): Part(**one) for name, one in (manifest.details.get("parts") or {}).items()}
+    return manifest.detailed(ConfigDetails).parts
 
 
 def holder(found: Sequence[catalog.Entry], name: str, key: str) -> Optional[Part]:
@@ -110,31 +96,29 @@ def fetch(repo: Repository, manifest: Manifest, name: str, target: Path) -> None
 # Images.
 
 
-def images_in_use(runtime: Runtime) -> dict[str, dict[str, str]]:
-    """Service -> {reference, id, digest}: by which name it was started, and what that was."""
+def images_in_use(runtime: Runtime) -> dict[str, ImageInUse]:
+    """By service."""
     found = {}
     for service, digest in runtime.images().items():
         state = runtime.state(service)
-        found[service] = {"reference": state.image, "id": state.image_id, "digest": digest}
+        found[service] = ImageInUse(state.image, state.image_id, digest)
     return found
 
 
-def images_nowhere(used: Mapping[str, Mapping[str, str]]) -> list[str]:
+def images_nowhere(used: Mapping[str, ImageInUse]) -> list[str]:
     """Services whose image no registry is known to have: runtime.images() then falls back on the engine's own id."""
-    return sorted(
-        name for name, one in used.items() if one["digest"] == f"{one['reference'].partition('@')[0]}@{one['id']}"
-    )
+    return sorted(name for name, one in used.items() if one.digest == f"{one.reference.partition('@')[0]}@{one.id}")
 
 
-def images_key(used: Mapping[str, Mapping[str, str]]) -> str:
-    named = sorted({(one["id"], one["reference"]) for one in used.values()})
+def images_key(used: Mapping[str, ImageInUse]) -> str:
+    named = sorted({(image.id, image.reference) for image in used.values()})
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
-def save_images(used: Mapping[str, Mapping[str, str]], target: Path, timeout: float) -> Artefact:
+def save_images(used: Mapping[str, ImageInUse], target: Path, timeout: float) -> Artefact:
     """`docker save`, compressed on the way. By name where the name still means that image: a load brings it back."""
     wanted = []
-    for reference, identity in sorted({(one["reference"], one["id"]) for one in used.values()}):
+    for reference, identity in sorted({(image.reference, image.id) for image in used.values()}):
         status, out, _ = pipeline.probe(Command(["docker", "image", "inspect", "--format", "{{.Id}}", reference]))
         wanted.append(reference if status == 0 and out.strip() == identity and "@" not in reference else identity)
     with filesystem.create(target) as file:

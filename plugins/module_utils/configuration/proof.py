@@ -23,13 +23,14 @@ from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
 from ..base.errors import LifeboatError
 from ..base.pipeline import Command
 from ..repository.base import Repository
+from ..repository.details import ConfigDetails, Part
 from ..repository.manifest import Manifest
 from ..settings.config import Config
 from ..tools import age, tar
 from ..tools.tar import Entry
 from . import parts as configuration_parts
 from . import restore
-from .parts import GIT, IMAGES, NAMES, SITE, Part
+from .parts import GIT, IMAGES, NAMES, SITE
 from .restore import PLAIN, SECRET_LIST, SECRETS, Extracted
 
 Log = Callable[[str], None]
@@ -107,11 +108,10 @@ def _bundle(repo: Repository, manifest: Manifest, name: str, part: Part) -> Chec
 
 def _sealed(repo: Repository, manifest: Manifest) -> Check:
     """Only what can be known without the key."""
-    details = manifest.details
-    left = details.get("left_out") or ()
+    details = manifest.detailed(ConfigDetails)
+    left, recipients = details.left_out, details.recipients
     if left:
         return Check("secrets", COULD_NOT_VERIFY, f"left out, as no recipient was configured: {', '.join(left[:4])}")
-    recipients = list(details.get("recipients") or ())
     if not recipients:
         return Check("secrets", PASS, "there are none to keep")
     wrong = []
@@ -136,7 +136,7 @@ def _restored(config: Config, repo: Repository, manifest: Manifest, log: Log) ->
         for name in configuration_parts.of(manifest):
             if name.startswith(GIT):
                 yield _cloned(config, repo, manifest, name, Path(scratch))
-        if manifest.details.get("compose_files"):
+        if manifest.detailed(ConfigDetails).compose_files:
             yield _parsed(config, manifest, out)
 
 
@@ -168,7 +168,7 @@ def _parsed(config: Config, manifest: Manifest, out: Extracted) -> Check:
         if not place.exists() and not path.endswith("/"):
             place.parent.mkdir(parents=True, exist_ok=True)
             place.touch()
-    files = [str(one) for one in manifest.details["compose_files"]]
+    files = manifest.detailed(ConfigDetails).compose_files
     directory = config.runtime.project_directory or str(Path(files[0]).parent)
     words = ["docker", "compose", "--project-directory", str(out.where(directory))]
     for one in files:

@@ -23,6 +23,7 @@ from ..base import filesystem, pipeline
 from ..base.errors import IntegrityError, LifeboatError, UsageError
 from ..base.pipeline import Command
 from ..repository.base import Repository
+from ..repository.details import ConfigDetails, ImageInUse
 from ..repository.manifest import VERSION, Manifest, parse
 from ..tools import age, tar
 from ..tools.tar import Entry
@@ -125,7 +126,7 @@ def extract(repo: Repository, identity: str, target: Path, *, key: str = "", sit
         with parts.opened(repo, manifest, parts.SITE) as stream:
             tar.unpack(stream, target, built, f"{identity}/{parts.NAMES[parts.SITE]}")
     log(f"{identity}: unpacked into {target}")
-    left = [str(one) for one in manifest.details.get("left_out") or ()]
+    left = list(manifest.detailed(ConfigDetails).left_out)
     missing = left + ([] if key or not sealed else [path for path, one in entries.items() if one.secret])
     return Extracted(manifest, target, entries, tuple(sorted(set(missing))))
 
@@ -140,7 +141,7 @@ class Opened:
 
 def open_secrets(repo: Repository, manifest: Manifest, key: str) -> Opened:
     """Decrypt both secret artefacts to their end."""
-    recipients = [str(one) for one in manifest.details.get("recipients") or ()]
+    recipients = manifest.detailed(ConfigDetails).recipients
     with TemporaryDirectory(prefix="lifeboat-sealed-") as folder:  # age reads a file; what lies there is sealed
         for name in (SECRET_LIST, SECRETS):
             with repo.open("config", manifest.id, name) as source, filesystem.create(Path(folder) / name) as sink:
@@ -170,7 +171,7 @@ def load_images(repo: Repository, identity: str, *, log: Log, timeout: float = 3
     A reference by digest (name@sha256:…) cannot be given to a loaded image: a registry must serve it.
     """
     manifest = read_manifest(repo, identity)
-    used = {str(name): dict(one) for name, one in (manifest.details.get("images") or {}).items()}
+    used = manifest.detailed(ConfigDetails).images
     if _absent(used):
         with parts.opened(repo, manifest, parts.IMAGES) as stream:
             log(f"{identity}: loading images")
@@ -182,21 +183,19 @@ def load_images(repo: Repository, identity: str, *, log: Log, timeout: float = 3
                 timeout=timeout,
                 remedy="Is the Docker Engine running, and is there space below /var/lib/docker?",
             )
-    lost = sorted({one["id"] for one in used.values() if not _image_id(one["id"])})
+    lost = sorted({image.id for image in used.values() if not _image_id(image.id)})
     if lost:
         raise IntegrityError("load the images", identity, f"they do not hold {', '.join(lost)}", "Choose another.")
     for reference, image in _absent(used).items():
         pipeline.output(Command(["docker", "tag", image, reference]), attempted="name the image", subject=reference)
-    return {name: one["id"] for name, one in used.items()}
+    return {name: image.id for name, image in used.items()}
 
 
-def _absent(used: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+def _absent(used: Mapping[str, ImageInUse]) -> dict[str, str]:
     """reference -> image id, of those that the engine does not have under that name."""
-    named = {one["reference"]: one["id"] for one in used.values() if "@" not in one["reference"]}
+    named = {one.reference: one.id for one in used.values() if "@" not in one.reference}
     lacking = {reference: image for reference, image in named.items() if _image_id(reference) != image}
-    lacking.update(
-        {one["id"]: one["id"] for one in used.values() if "@" in one["reference"] and not _image_id(one["id"])}
-    )
+    lacking.update({one.id: one.id for one in used.values() if "@" in one.reference and not _image_id(one.id)})
     return lacking
 
 

@@ -23,11 +23,13 @@ from ..base import pipeline
 from ..base.clock import parse_time
 from ..base.errors import LifeboatError, LockedError, NotFoundError, SpaceError
 from ..base.text import human
+from ..base.typed import plain
 from ..base.version import VERSION
 from ..recovery.state import RECOVERING
 from ..repository import base as repository_base
 from ..repository import catalog, repositories
 from ..repository.checksums import measure
+from ..repository.details import DatabaseDetails
 from ..repository.manifest import Artefact, Manifest
 from ..settings.config import Config
 from ..stack import runtime
@@ -94,6 +96,20 @@ def take(config: Config, *, log: Log) -> Manifest:
         swept.result()
         with repo.stage("database", identity) as staging, _named_errors(config):
             artefacts, facts = _fill(pool, config, server, session, head, identity, staging.path, log)
+            details = DatabaseDetails(
+                database=database,
+                format=config.database.format,
+                compression=compression(config, facts["facts"]["server_version_num"]),
+                host=socket.gethostname(),
+                image=image.result(),
+                server_version_num=facts["facts"]["server_version_num"],
+                superuser=facts["facts"]["superuser"],
+                preload=facts["facts"]["preload"] or "",
+                role_passwords=bool(facts["facts"]["is_superuser"]),
+                database_size=head["size"],
+                fingerprint=fingerprint.summary(facts),
+                seconds=round(time.monotonic() - started, 2),
+            )
             manifest = Manifest(
                 id=identity,
                 component="database",
@@ -102,23 +118,10 @@ def take(config: Config, *, log: Log) -> Manifest:
                 finished_at=datetime.now(timezone.utc),
                 artefacts=tuple(artefacts),
                 tool={"lifeboat": VERSION, "pg_dump": facts["facts"]["server_version"]},
-                details={
-                    "database": database,
-                    "format": config.database.format,
-                    "compression": compression(config, facts["facts"]["server_version_num"]),
-                    "host": socket.gethostname(),
-                    "image": image.result(),
-                    "server_version_num": facts["facts"]["server_version_num"],
-                    "superuser": facts["facts"]["superuser"],
-                    "preload": facts["facts"]["preload"] or "",
-                    "role_passwords": bool(facts["facts"]["is_superuser"]),
-                    "database_size": head["size"],
-                    "fingerprint": fingerprint.summary(facts),
-                    "seconds": round(time.monotonic() - started, 2),
-                },
+                details=plain(details),
             )
             staging.publish(manifest.to_bytes())
-    log(f"{identity}: published, {human(manifest.size)} in {manifest.details['seconds']} s")
+    log(f"{identity}: published, {human(manifest.size)} in {details.seconds} s")
     return manifest
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from ..base.checks import COULD_NOT_VERIFY, Check, compared
 from ..base.errors import UsageError
+from ..repository.details import Content
 from .server import Session, literal
 
 # Raised whenever the queries below describe a definition or a role otherwise than before: then those of an older backup
@@ -417,15 +418,15 @@ def large_objects(session: Session) -> dict[str, Any]:
     return dict(session.rows(_LARGE_OBJECTS, attempted=_ATTEMPT)[0])
 
 
-def summary(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+def summary(fingerprint: Mapping[str, Any]) -> Content:
     """The few figures a manifest and a list show."""
-    return {
-        "level": fingerprint["level"],
-        "tables": len(fingerprint["tables"]),
-        "rows": sum(int(one["rows"]) for one in fingerprint["tables"].values()),
-        "large_objects": int(fingerprint["large_objects"]["count"]),
-        "objects": len(fingerprint["schema"]),
-    }
+    return Content(
+        level=fingerprint["level"],
+        tables=len(fingerprint["tables"]),
+        rows=sum(int(table["rows"]) for table in fingerprint["tables"].values()),
+        large_objects=int(fingerprint["large_objects"]["count"]),
+        objects=len(fingerprint["schema"]),
+    )
 
 
 def compare(expected: Mapping[str, Any], found: Mapping[str, Any], *, roles: str = "exact") -> list[Check]:

@@ -23,6 +23,7 @@ from ..base.text import human
 from ..recovery.state import DAMAGED, DOWN, HEALTHY, recovered, stopped
 from ..repository import catalog, checksums
 from ..repository.catalog import Entry
+from ..repository.details import DatabaseDetails
 from ..repository.manifest import Artefact
 from ..repository.sources import VAULT, Sources
 from ..settings.config import Config
@@ -137,7 +138,7 @@ def _look_at_data(server: Server, database: str, reference: Mapping[str, Any]) -
 def _warnings(found: list[Entry], chosen: Entry) -> list[str]:
     less, fuller = catalog.shrunk(found, chosen.id)
     lines = [f"{less}; to use that one: -e recovery_point={fuller}"] if less else []
-    if chosen.manifest and not chosen.manifest.details["role_passwords"]:
+    if chosen.manifest and not chosen.manifest.detailed(DatabaseDetails).role_passwords:
         lines.append("the backup has no role passwords: a role that must be made anew has none until you set it")
     return lines
 
@@ -198,10 +199,10 @@ def make(
             )
     writers = list(config.application.writers) or stack.dependants(config.database.service)
     stamp = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S")
-    manifest = chosen.manifest
-    assert manifest is not None
+    assert chosen.manifest is not None
+    details = chosen.manifest.detailed(DatabaseDetails)
     if mode not in ("none", "reopen"):
-        _require_space(config, stack, seen, int(manifest.details["database_size"]))
+        _require_space(config, stack, seen, details.database_size)
     return {
         "needed": needed,
         "condition": seen.condition,
@@ -219,7 +220,7 @@ def make(
         "writers": writers,
         "stamp": stamp,
         "steps": _steps(config, chosen, writers, mode) if needed else [],
-        "target": config.database.name or str(manifest.details["database"]),
+        "target": config.database.name or details.database,
         "target_seconds": config.alarms.recovery_target_seconds,
     }
 
@@ -298,7 +299,7 @@ def _choose(
 def _require_major(config: Config, stack: Runtime, chosen: Entry, folder: Path) -> None:
     """A dump restores into its own major or a newer one, never into an older."""
     assert chosen.manifest is not None
-    needed = int(chosen.manifest.details["server_version_num"]) // 10000
+    needed = chosen.manifest.detailed(DatabaseDetails).server_version_num // 10000
     try:
         have = database_server.connect(config, stack).major()
     except LifeboatError:

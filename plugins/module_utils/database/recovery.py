@@ -21,6 +21,7 @@ from ..recovery import state as recovery_state
 from ..recovery.state import keep
 from ..recovery.wait import wait_for_answer
 from ..repository import checksums
+from ..repository.details import DatabaseDetails
 from ..repository.manifest import parse
 from ..repository.sources import REPOSITORY, Sources, open_place
 from ..settings.config import Config
@@ -137,7 +138,7 @@ def restore_database(
     manifest = parse(repo.manifest("database", identity), component="database", expected_id=identity)
     server = database_server.connect(config, runtime.connect(config))
     server.reap()
-    live = config.database.name or str(manifest.details["database"])
+    live = config.database.name or manifest.detailed(DatabaseDetails).database
     beside = database_server.fit_name(live, f"_restore_{stamp}")
     for left in server.databases():  # a killed run's half-made database; ours by name, and we hold the lock
         if re.fullmatch(re.escape(database_server.fit_name(live, "_restore_" + "0" * 15)[:-15]) + r"\d{8}_\d{6}", left):

@@ -17,6 +17,7 @@ from ..base import pipeline
 from ..base.checks import Check
 from ..base.errors import LifeboatError
 from ..base.pipeline import Command
+from ..repository.details import DatabaseDetails
 from ..repository.manifest import Manifest
 from . import fingerprint
 from .dump import DUMP, GLOBALS
@@ -136,7 +137,7 @@ def database(
     create = _create_sql(facts["facts"], name)
     server.execute(create, database="template1", attempted=f"create the database {name}")
     log(f"restoring {manifest.id} into {name}")
-    if manifest.details["format"] == "plain":
+    if manifest.detailed(DatabaseDetails).format == "plain":
         _plain(server, manifest, directory, name)
     else:
         with _dump_where_the_tools_are(server, directory) as path:

@@ -12,6 +12,7 @@ from typing import Callable
 from ..base.errors import LifeboatError, NotFoundError
 from ..configuration import parts
 from ..configuration import restore as configuration_restore
+from ..repository.details import ConfigDetails
 from ..repository.sources import Sources
 from ..settings.config import Config
 from ..tools import tar
@@ -44,7 +45,7 @@ def last_site(config: Config, folder: Path, *, log: Log) -> Built:
         except LifeboatError as exc:
             problems.append(f"{entry.id}: {exc.cause}")
             continue
-        directory = target / str(manifest.details["site"]["directory"]).lstrip("/")
+        directory = target / str(manifest.detailed(ConfigDetails).site["directory"]).lstrip("/")
         commit = site.commit_in(directory, config.frontend.marker)
         if commit:
             log(f"{entry.id} holds the site of {commit[:12]}")

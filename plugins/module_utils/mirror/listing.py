@@ -26,6 +26,7 @@ from ..base.errors import IntegrityError
 from ..base.filesystem import create
 from ..base.pipeline import HashingWriter
 from ..repository.base import Repository
+from ..repository.details import ObjectsDetails
 from ..repository.manifest import Manifest
 
 NAME = "listing.jsonl.gz"
@@ -97,7 +98,7 @@ class Point:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        return dict(self.manifest.details.get("settings") or {})
+        return dict(self.manifest.detailed(ObjectsDetails).settings)
 
     def problem(self) -> str:
         """Why its listing cannot be used; empty when every byte is the one that was written."""

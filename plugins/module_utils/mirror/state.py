@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Optional
 
 from ..base.clock import format_time, parse_time
 from ..base.filesystem import explained
+from ..repository.details import Unheld
 from ..s3.bucket import Version
 from ..s3.inventory import Inventory
 
@@ -213,9 +214,9 @@ class State:
         why = "CASE WHEN v.key IS NULL THEN 'the vault does not list it' ELSE 'the vault lists another object' END"
         return self._tables.change(f"INSERT INTO unheld SELECT s.key, {why} FROM {wrong}")
 
-    def unheld_rows(self, limit: int) -> tuple[int, list[dict[str, str]]]:
+    def unheld_rows(self, limit: int) -> tuple[int, list[Unheld]]:
         rows = self._tables.each(f"SELECT key, why FROM unheld ORDER BY key LIMIT {limit}")
-        return self._tables.count("unheld"), [{"key": key, "why": why} for key, why in rows]
+        return self._tables.count("unheld"), [Unheld(key, why) for key, why in rows]
 
     def listing(self) -> Iterator[dict[str, Any]]:
         """What the vault holds of the source, in the order of the keys."""

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any, Callable, Optional
 
-from ..base import throttle
+from ..base import throttle, typed
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, LockedError, NotFoundError
 from ..base.filesystem import explained
@@ -32,6 +32,7 @@ from ..database import dump
 from ..recovery import state as recovery_state
 from ..repository import base as repository_base
 from ..repository import catalog, checksums, repositories
+from ..repository.details import ObjectsDetails
 from ..repository.manifest import Manifest
 from ..s3 import bucket, copier
 from ..s3 import settings as s3_settings
@@ -101,9 +102,33 @@ def take(config: Config, *, log: Log, override: bool = False) -> Manifest:
             summary = listing.write(staging.path / listing.NAME, state.listing())
             if count and not summary.objects:
                 raise LifeboatError(
-                    "mirror the bucket", vault.url, f"it holds none of {count} objects; the first: {unheld[0]['why']}",
+                    "mirror the bucket", vault.url, f"it holds none of {count} objects; the first: {unheld[0].why}",
                     "Look at the vault's log, and at what its key may do.",
                 )  # fmt: skip
+            details = ObjectsDetails(
+                bucket=source.name,
+                endpoint=source.endpoint_url,
+                host=socket.gethostname(),
+                versioned=instant.at is not None,
+                consistency=instant.consistency,
+                why=instant.why,
+                database_backup=instant.database_backup,
+                objects=summary.objects,
+                bytes=summary.bytes,
+                digest=summary.digest,
+                copied=work.copied,
+                copied_bytes=work.bytes,
+                removed=work.removed,
+                unheld=tuple(unheld),
+                unheld_count=count,
+                ambiguous=ambiguous,
+                clock_skew=instant.skew,
+                engine=config.objects.engine,
+                weaknesses=tuple(mc.WEAKNESSES) if config.objects.engine == "mc" else (),
+                settings=work.settings,
+                vault={"endpoint": vault.endpoint_url, "bucket": vault.name},
+                seconds=round(time.monotonic() - started, 2),
+            )
             manifest = Manifest(
                 id=identity,
                 component="objects",
@@ -112,39 +137,16 @@ def take(config: Config, *, log: Log, override: bool = False) -> Manifest:
                 finished_at=datetime.now(timezone.utc),
                 artefacts=(checksums.measure(staging.path / listing.NAME, listing.NAME),),
                 tool={"lifeboat": VERSION},
-                details={
-                    "bucket": source.name,
-                    "endpoint": source.endpoint_url,
-                    "host": socket.gethostname(),
-                    "versioned": instant.at is not None,
-                    "consistency": instant.consistency,
-                    "why": instant.why,
-                    "database_backup": instant.database_backup,
-                    "objects": summary.objects,
-                    "bytes": summary.bytes,
-                    "digest": summary.digest,
-                    "copied": work.copied,
-                    "copied_bytes": work.bytes,
-                    "removed": work.removed,
-                    "unheld": unheld,
-                    "unheld_count": count,
-                    "ambiguous": ambiguous,
-                    "clock_skew": instant.skew,
-                    "engine": config.objects.engine,
-                    "weaknesses": list(mc.WEAKNESSES) if config.objects.engine == "mc" else [],
-                    "settings": work.settings,
-                    "vault": {"endpoint": vault.endpoint_url, "bucket": vault.name},
-                    "seconds": round(time.monotonic() - started, 2),
-                },
+                details=typed.plain(details, nulls=True),
             )
             staging.publish(manifest.to_bytes())
         state.published()
     log(
         f"{identity}: published, {summary.objects} objects, {human(summary.bytes)}; {work.copied} copied,"
-        f" {work.removed} removed in {manifest.details['seconds']} s"
+        f" {work.removed} removed in {details.seconds} s"
     )
     if count:
-        log(f"WARNING: the vault does not hold {count} objects, the first is {unheld[0]['key']!r}: {unheld[0]['why']}")
+        log(f"WARNING: the vault does not hold {count} objects, the first is {unheld[0].key!r}: {unheld[0].why}")
     return manifest
 
 

@@ -15,6 +15,7 @@ from ..base.errors import IntegrityError, NotFoundError, UsageError
 from ..mirror.listing import Point
 from ..repository import catalog
 from ..repository.catalog import Entry
+from ..repository.details import ObjectsDetails
 from ..repository.sources import Sources
 from ..settings.config import Config
 
@@ -55,7 +56,7 @@ def shrunk(found: list[Entry], identity: str) -> tuple[str, str]:
     good = [one.manifest for one in found if one.good and one.manifest]
     index = next((n for n, one in enumerate(good) if one.id == identity), 0)
     for before in reversed(good[max(0, index - 7) : index]):
-        had, has = (int(one.details.get("objects") or 0) for one in (before, good[index]))
+        had, has = (manifest.detailed(ObjectsDetails).objects for manifest in (before, good[index]))
         if 2 * has < had:
             return f"{identity} holds {has} objects, {before.id} {had}", before.id
     return "", ""

@@ -21,6 +21,7 @@ from ..mirror.listing import Point
 from ..recovery import state as recovery_state
 from ..recovery.state import DOWN, HEALTHY, RECOVERING_OBJECTS
 from ..repository.catalog import Entry
+from ..repository.details import ObjectsDetails
 from ..repository.sources import VAULT, Sources
 from ..s3.inventory import Inventory
 from ..settings.config import Config
@@ -248,11 +249,12 @@ def _warnings(config: Config, found: list[Entry], chosen: Entry, counts: Counts)
         lines.append(f"the vault no longer has {counts.lacking}: they stay lost (partial=true)")
     if same_server(config):
         lines.append("the vault is at the stack's own endpoint: what burns one burns both")
-    details = chosen.manifest.details if chosen.manifest else {}
-    if details.get("consistency") == "eventual":
+    assert chosen.manifest is not None
+    details = chosen.manifest.detailed(ObjectsDetails)
+    if details.consistency == "eventual":
         lines.append("the backup is not of one instant with the database: see what reconciling says")
-    unheld = details.get("unheld") or ()
-    return lines + ([f"{len(unheld)} objects were never in the vault and cannot come back"] if unheld else [])
+    unheld = details.in_no_backup
+    return lines + ([f"{unheld} objects were never in the vault and cannot come back"] if unheld else [])
 
 
 def _steps(made: Mapping[str, Any], config: Config) -> list[str]:

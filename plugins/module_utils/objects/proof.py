@@ -28,6 +28,7 @@ from ..mirror import back
 from ..mirror import verify as mirror_verify
 from ..mirror.listing import Point
 from ..repository.base import Repository
+from ..repository.details import ObjectsDetails
 from ..repository.manifest import Manifest
 from ..s3 import bucket, client
 from ..s3.bucket import Bucket
@@ -58,7 +59,8 @@ def levels(config: Config, repo: Repository, manifest: Manifest, level: str, sam
 
 def _archive(config: Config, inventory: Inventory, manifest: Manifest, vault: Bucket) -> Iterator[Check]:
     has = (inventory.count("point"), int(inventory.value("SELECT coalesce(sum(size), 0) FROM point")))
-    told = (int(manifest.details["objects"]), int(manifest.details["bytes"]))
+    details = manifest.detailed(ObjectsDetails)
+    told = (details.objects, details.bytes)
     yield compared(
         "listing",
         [] if has == told else [f"it has {has[0]} objects, {has[1]} bytes; the manifest says {told[0]}, {told[1]}"],

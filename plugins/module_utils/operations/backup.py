@@ -17,6 +17,7 @@ from ..database import dump
 from ..mirror import take as mirror_take
 from ..repository import copies, points, repositories
 from ..repository.copies import Outcome
+from ..repository.details import ConfigDetails, DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..repository.points import Point
 from ..settings.config import Config
@@ -44,7 +45,11 @@ class Taken:
     @property
     def unheld(self) -> int:
         """Objects that the vault could not hold: they are in no backup."""
-        return sum(int(one.details.get("unheld_count") or 0) for one in self.manifests)
+        return sum(
+            manifest.detailed(ObjectsDetails).in_no_backup
+            for manifest in self.manifests
+            if manifest.component == "objects"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         taken = [{"id": one.id, "size": one.size, **one.details} for one in self.manifests]
@@ -79,19 +84,20 @@ class Taken:
 
 
 def _line(one: Manifest) -> str:
-    details = one.details
     if one.component == "database":
-        summary = details["fingerprint"]
-        what = f"{human(one.size)}  {details['seconds']} s  {summary['tables']} tables, {summary['rows']} rows"
+        of = one.detailed(DatabaseDetails)
+        what = f"{human(one.size)}  {of.seconds} s  {of.fingerprint.tables} tables, {of.fingerprint.rows} rows"
     elif one.component == "config":
-        secrets, left = f"{details['secrets']} secrets sealed", len(details["left_out"])
+        config = one.detailed(ConfigDetails)
+        secrets, left = f"{config.secrets} secrets sealed", len(config.left_out)
         secrets = f"{left} secrets LEFT OUT: no recipient is configured" if left else secrets
-        what = f"{human(one.size)}  {details['seconds']} s  {details['files']} files, {secrets}"
-        if details["skipped"]:
-            what += f", {len(details['skipped'])} could not be read"
+        what = f"{human(one.size)}  {config.seconds} s  {config.files} files, {secrets}"
+        if config.skipped:
+            what += f", {len(config.skipped)} could not be read"
     else:
-        size, done = human(details["bytes"]), f"{details['copied']} copied, {details['removed']} removed"
-        what = f"{details['objects']} objects, {size}  {details['seconds']} s  {details['consistency']}, {done}"
+        objects = one.detailed(ObjectsDetails)
+        size, done = human(objects.bytes), f"{objects.copied} copied, {objects.removed} removed"
+        what = f"{objects.objects} objects, {size}  {objects.seconds} s  {objects.consistency}, {done}"
     return f"{one.id}  {what}"
 
 

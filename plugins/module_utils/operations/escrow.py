@@ -31,6 +31,7 @@ from ..objects import proof as objects_proof
 from ..repository import copies, points, repositories
 from ..repository.base import Repository
 from ..repository.catalog import Entry
+from ..repository.details import ConfigDetails
 from ..repository.manifest import Manifest, parse
 from ..repository.points import Point
 from ..settings.config import Config
@@ -170,7 +171,7 @@ def _config(vault: Repository, manifest: Manifest, key: str) -> Iterator[Check]:
         if part.backup != manifest.id:
             held = configuration_proof.held_elsewhere(vault, part)
             yield Check(f"config: {held.name}", held.result, held.detail)
-    left = list(manifest.details.get("left_out") or ())
+    left = manifest.detailed(ConfigDetails).left_out
     if left:
         yield Check(
             "config: secrets", FAIL, f"{len(left)} were left out when there was no recipient: {', '.join(left[:3])}"
@@ -198,7 +199,7 @@ def _record(config: Config, vault: Repository, point: Point, identity: str, at: 
         "point": point.id,
         "backup": part.id,
         "seal": part.seal,
-        "recipients": list(manifest.details.get("recipients") or ()),
+        "recipients": list(manifest.detailed(ConfigDetails).recipients),
         "opened_by": tools_age.recipients_of(identity),
         "at": format_time(at),
         "tool": f"lifeboat {VERSION}",

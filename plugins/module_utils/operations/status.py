@@ -18,6 +18,7 @@ from ..objects import reconcile
 from ..repository import base as repository_base
 from ..repository import catalog, copies, points, repositories
 from ..repository.catalog import Entry
+from ..repository.details import ConfigDetails, ObjectsDetails
 from ..repository.points import PointEntry
 from ..s3 import bucket
 from ..settings.config import Config
@@ -100,11 +101,11 @@ def _proof(config: Config, found: Sequence[Entry], now: datetime, name: str = "p
 def _objects(config: Config, found: Sequence[Entry], now: datetime) -> list[Check]:
     checks = [_newest(config, found, now, "newest objects backup"), _proof(config, found, now, "objects proof")]
     last = next((one.manifest for one in reversed(found) if one.good and one.manifest), None)
-    unheld = list(last.details.get("unheld") or ()) if last else []
-    if last and unheld:
-        count = int(last.details.get("unheld_count") or len(unheld))
-        named = ", ".join(repr(one.get("key")) for one in unheld[:3])
-        checks.append(Check("objects in no backup", FAIL, f"the vault could not hold {count}: {named}"))
+    details = last.detailed(ObjectsDetails) if last else None
+    if details and details.unheld:
+        named = ", ".join(repr(unheld.key) for unheld in details.unheld[:3])
+        words = f"the vault could not hold {details.in_no_backup}: {named}"
+        checks.append(Check("objects in no backup", FAIL, words))
     return checks
 
 
@@ -113,8 +114,8 @@ def _config(config: Config, repo: repository_base.Repository, found: Sequence[En
     last = next((one.manifest for one in reversed(found) if one.good and one.manifest), None)
     if last is None:
         return checks
-    details = last.details
-    left, sealed = list(details.get("left_out") or ()), sorted(details.get("recipients") or ())
+    details = last.detailed(ConfigDetails)
+    left, sealed = details.left_out, sorted(details.recipients)
     wanted = sorted(config.config.recipients)
     if left:
         words = f"{len(left)} files are in no backup, as there was no recipient: {', '.join(left[:3])}"
@@ -123,15 +124,14 @@ def _config(config: Config, repo: repository_base.Repository, found: Sequence[En
         words = f"{last.id} is sealed for other recipients than are configured; take a new one: lifeboat backup config"
         checks.append(Check("config secrets", FAIL, words))
     elif wanted:
-        checks.append(
-            Check("config secrets", PASS, f"{details.get('secrets')} files, sealed for {len(wanted)} recipients")
-        )
-    skipped = [f"{path}: {why}" for path, why in (details.get("skipped") or {}).items()]
+        checks.append(Check("config secrets", PASS, f"{details.secrets} files, sealed for {len(wanted)} recipients"))
+    skipped = [f"{path}: {why}" for path, why in details.skipped.items()]
     if skipped:
         checks.append(Check("config files", FAIL, f"not in the backup: {'; '.join(skipped[:3])}"))
-    elif torn := list(details.get("torn") or ()):
-        checks.append(Check("config files", COULD_NOT_VERIFY, f"changed while they were read: {', '.join(torn[:3])}"))
-    nowhere = parts.images_nowhere(details.get("images") or {})
+    elif details.torn:
+        words = f"changed while they were read: {', '.join(details.torn[:3])}"
+        checks.append(Check("config files", COULD_NOT_VERIFY, words))
+    nowhere = parts.images_nowhere(details.images)
     if nowhere and parts.IMAGES not in parts.of(last):
         words = f"of {', '.join(nowhere)} they are in no backup and, as far as is known, in no registry; "
         words += "lifeboat_config.images: archive keeps them"

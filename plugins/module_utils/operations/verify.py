@@ -39,6 +39,7 @@ from ..objects import proof as objects_proof
 from ..repository import catalog, points, repositories
 from ..repository.base import Repository
 from ..repository.checksums import checksums
+from ..repository.details import DatabaseDetails
 from ..repository.manifest import COMPONENTS, Manifest, component_of, parse
 from ..settings.config import LEVELS, Config
 from ..stack.runtime import exec_command
@@ -217,7 +218,7 @@ def _levels(config: Config, repo: Repository, manifest: Manifest, level: str, sa
         if manifest.component == "config":
             yield from configuration_proof.levels(config, repo, manifest, level, log)
             return
-        image = config.database.verify_image or str(manifest.details.get("image") or "")
+        image = config.database.verify_image or manifest.detailed(DatabaseDetails).image
         if not image:
             raise UnverifiedError(
                 "verify a backup",
@@ -239,6 +240,7 @@ def _levels(config: Config, repo: Repository, manifest: Manifest, level: str, sa
 
 
 def _archive(config: Config, manifest: Manifest, folder: Path, name: str) -> Iterator[Check]:
+    details = manifest.detailed(DatabaseDetails)
     try:
         facts = facts_of(folder)
         with gzip.open(folder / GLOBALS, "rb") as file:
@@ -249,9 +251,9 @@ def _archive(config: Config, manifest: Manifest, folder: Path, name: str) -> Ite
     yield compared(
         "globals",
         [] if roles == len(facts["roles"]) else [f"{roles} roles, the fingerprint has {len(facts['roles'])}"],
-        f"{roles} roles" + ("" if manifest.details["role_passwords"] else ", without passwords"),
+        f"{roles} roles" + ("" if details.role_passwords else ", without passwords"),
     )
-    if manifest.details["format"] == "plain":
+    if details.format == "plain":
         yield _plain_archive(manifest, folder)
         return
     status, _, err = pipeline.probe(
@@ -289,19 +291,17 @@ def _plain_archive(manifest: Manifest, folder: Path) -> Check:
 def _restored(config: Config, manifest: Manifest, folder: Path, name: str, log: Log) -> Iterator[Check]:
     """Restore into the container's own server and hold it against the fingerprint."""
     facts = facts_of(folder)
-    details = manifest.details
+    details = manifest.detailed(DatabaseDetails)
     have = scratch.image_major(name)
-    if have < details["server_version_num"] // 10000:
+    if have < details.server_version_num // 10000:
         raise UnverifiedError(
             "verify a backup",
             manifest.id,
-            f"it is of PostgreSQL {details['server_version_num'] // 10000}, the image has {have}",
+            f"it is of PostgreSQL {details.server_version_num // 10000}, the image has {have}",
             "Name an image of that major in lifeboat_database.verify_image.",
         )
     database = "lifeboat_verify"
-    with scratch.server(
-        name, superuser=details["superuser"], preload=details["preload"], timeout=config.timeout
-    ) as server:
+    with scratch.server(name, superuser=details.superuser, preload=details.preload, timeout=config.timeout) as server:
         try:
             database_restore.roles(server, folder, facts, fresh=True)
             database_restore.database(server, manifest, folder, facts, database, jobs=config.database.jobs, log=log)

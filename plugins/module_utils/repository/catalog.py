@@ -18,6 +18,7 @@ from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageErr
 from ..settings.config import LEVELS
 from . import retention
 from .base import Repository
+from .details import ConfigDetails, DatabaseDetails
 from .manifest import ID, Manifest, backup_id, parse
 
 RECORD = "verification.json"
@@ -192,9 +193,9 @@ def for_retention(found: Sequence[Entry]) -> list[retention.Backup]:
 
 def _needs(one: Entry) -> tuple[str, ...]:
     """The backups that hold parts of this one, as config_parts.py writes them."""
-    parts = one.manifest.details.get("parts") if one.manifest else None
-    found = {str(part.get("backup")) for part in parts.values()} if isinstance(parts, Mapping) else set()
-    return tuple(sorted(found - {one.id}))
+    if one.manifest is None or one.component != "config":
+        return ()
+    return tuple(sorted({part.backup for part in one.manifest.detailed(ConfigDetails).parts.values()} - {one.id}))
 
 
 def shrunk(found: Sequence[Entry], identity: str) -> tuple[str, str]:
@@ -204,10 +205,9 @@ def shrunk(found: Sequence[Entry], identity: str) -> tuple[str, str]:
     """
     good = [one.manifest for one in found if one.good and one.manifest]
     index = next((n for n, one in enumerate(good) if one.id == identity), 0)
-    after = good[index].details.get("fingerprint", {}) if good else {}
     for before in reversed(good[max(0, index - 7) : index]):
-        summary = before.details.get("fingerprint", {})
-        for what in ("tables", "rows"):
-            if 2 * int(after.get(what, 0)) < int(summary.get(what, 0)):
-                return f"{identity} holds {after.get(what)} {what}, {before.id} {summary.get(what)}", before.id
+        has, had = (manifest.detailed(DatabaseDetails).fingerprint for manifest in (good[index], before))
+        for what, fewer, more in (("tables", has.tables, had.tables), ("rows", has.rows, had.rows)):
+            if 2 * fewer < more:
+                return f"{identity} holds {fewer} {what}, {before.id} {more}", before.id
     return "", ""

@@ -13,16 +13,21 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TypeVar
 
+from ..base import typed
 from ..base.clock import format_time, parse_time
-from ..base.errors import IntegrityError, UsageError
+from ..base.errors import IntegrityError, LifeboatError, UsageError
+from .details import KINDS
 
 SCHEMA = "lifeboat.dr/backup"
 VERSION = (1, 0)
 ID = re.compile(r"(db|objects|config)_backup_(\d{8}_\d{6})")
 _PREFIX = {"database": "db", "objects": "objects", "config": "config"}
 COMPONENTS = tuple(_PREFIX)
+_READ = "read the manifest"
+_REMEDY = "Choose another backup (lifeboat list) and keep this one for inquiry."
+D = TypeVar("D")
 
 
 def backup_id(component: str, moment: datetime) -> str:
@@ -53,7 +58,8 @@ class Artefact:
 class Manifest:
     """One backup of one component.
 
-    taken_at: the instant the data is of (the snapshot's), UTC. details: what only this component knows.
+    taken_at: the instant the data is of (the snapshot's), UTC. details: what only this component knows, as it is
+    written and sealed; code reads detailed().
     """
 
     id: str
@@ -68,6 +74,14 @@ class Manifest:
     @property
     def size(self) -> int:
         return sum(one.size for one in self.artefacts)
+
+    def detailed(self, kind: type[D]) -> D:
+        """Its details as the dataclass of its component; fields that a newer Lifeboat added are passed over."""
+
+        def wrong(field: str, cause: str) -> LifeboatError:
+            return IntegrityError(_READ, self.id, f"manifest.json: {field} {cause}", _REMEDY)
+
+        return typed.build(kind, self.details, wrong, "details", unknown="ignore")
 
     def _body(self) -> dict[str, Any]:
         return {
@@ -131,8 +145,7 @@ def parse(data: bytes, *, component: str, expected_id: str) -> Manifest:
 
     Raises IntegrityError when it is broken, edited or another backup's; UsageError when its schema is newer than ours.
     """
-    attempted, remedy = "read the manifest", "Choose another backup (lifeboat list) and keep this one for inquiry."
-    body = unseal(data, SCHEMA, attempted=attempted, subject=expected_id, remedy=remedy)
+    body = unseal(data, SCHEMA, attempted=_READ, subject=expected_id, remedy=_REMEDY)
     try:
         manifest = Manifest(
             id=body["id"],
@@ -145,9 +158,9 @@ def parse(data: bytes, *, component: str, expected_id: str) -> Manifest:
             details=dict(body["details"].items()),
         )
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, UsageError) as exc:
-        raise IntegrityError(attempted, expected_id, f"a field is missing or wrong: {exc!r}", remedy) from exc
+        raise IntegrityError(_READ, expected_id, f"a field is missing or wrong: {exc!r}", _REMEDY) from exc
     if manifest.id != expected_id or manifest.component != component:
-        raise IntegrityError(
-            attempted, expected_id, f"it is the manifest of {manifest.component} {manifest.id}", remedy
-        )
+        raise IntegrityError(_READ, expected_id, f"it is the manifest of {manifest.component} {manifest.id}", _REMEDY)
+    if component in KINDS:
+        manifest.detailed(KINDS[component])
     return manifest

@@ -26,6 +26,7 @@ from ..stack import runtime
 from . import catalog, retention
 from .base import Repository
 from .catalog import Entry
+from .details import ConfigDetails, ObjectsDetails
 from .manifest import COMPONENTS, VERSION, Manifest, component_of, sealed, unseal
 from .manifest import seal as seal_of
 
@@ -299,7 +300,7 @@ def seal(
             consistency = EVENTUAL
             apart = abs((objects.taken_at - database.taken_at).total_seconds())
             notes.append(f"objects: of another instant than the rows, {apart:.0f} s apart; reconcile after a recovery")
-        unheld = int(objects.details.get("unheld_count") or len(objects.details.get("unheld") or ()))
+        unheld = objects.detailed(ObjectsDetails).in_no_backup
         if unheld:
             notes.append(f"objects: {unheld} keys could not be held by the vault and are in no backup")
     else:
@@ -332,7 +333,7 @@ def seal(
 def _notes_of_config(manifest: Optional[Manifest]) -> list[str]:
     if manifest is None:
         return ["config: no backup of it exists yet"]
-    left = manifest.details.get("left_out") or ()
+    left = manifest.detailed(ConfigDetails).left_out
     return [f"config: {len(left)} secret files are not in it, as no recipient was configured"] if left else []
 
 
@@ -347,8 +348,8 @@ def _newest(config: Config, found: Sequence[Entry], component: str) -> Manifest:
 
 
 def _of_one_instant(objects: Manifest, database: Manifest) -> bool:
-    details = objects.details
-    return details.get("consistency") == SNAPSHOT and details.get("database_backup") == database.id
+    details = objects.detailed(ObjectsDetails)
+    return details.consistency == SNAPSHOT and details.database_backup == database.id
 
 
 def _free_id(repo: Repository, moment: datetime) -> str:

@@ -29,6 +29,7 @@ from ..objects import proof as objects_proof
 from ..repository import catalog, copies, points, repositories
 from ..repository.base import Repository
 from ..repository.catalog import Entry
+from ..repository.details import DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..repository.points import Point, PointEntry
 from ..repository.sources import REPOSITORY, VAULT
@@ -69,8 +70,8 @@ class Chosen:
     def needs(self) -> int:
         """The bytes that the site will take on the machine's disk."""
         database, objects = self.parts["database"], self.parts.get("objects")
-        need = int(database.details.get("database_size") or 0) + sum(one.size for one in self.parts.values())
-        return need + (int(objects.details.get("bytes") or 0) if objects else 0)
+        need = database.detailed(DatabaseDetails).database_size + sum(one.size for one in self.parts.values())
+        return need + (objects.detailed(ObjectsDetails).bytes if objects else 0)
 
 
 def make(
@@ -139,7 +140,7 @@ def make(
             "size": sum(one.size for one in chosen.parts.values()),
             "age_seconds": int((now - point.taken_at).total_seconds()),
             "consistency": point.consistency,
-            "details": {"server_version_num": chosen.parts["database"].details.get("server_version_num")},
+            "details": {"server_version_num": chosen.parts["database"].detailed(DatabaseDetails).server_version_num},
         },
     )
     if "config" in chosen.parts and locked(chosen.parts["config"], request):
@@ -377,7 +378,7 @@ def _require_room(machine: Mapping[str, Any], need: int) -> None:
 def _warnings(here: Mapping[str, Any], chosen: Chosen) -> list[str]:
     lines = []
     database = chosen.parts["database"]
-    if not database.details.get("role_passwords"):
+    if not database.detailed(DatabaseDetails).role_passwords:
         lines.append("the backup has no role passwords: the application cannot log in until you set them")
     if "config" not in chosen.parts:
         lines.append("the point has no backup of the configuration: put the compose files and .env here yourself first")

@@ -1,0 +1,133 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a manifest says of its backup beyond its artefacts: one dataclass for each component.
+
+A field with a default may be missing: a reader then sees what the field means when there is nothing to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Optional
+
+from ..base.typed import Range
+
+Count = Annotated[int, Range(0)]
+
+
+@dataclass(frozen=True)
+class Content:
+    """The few figures of a fingerprint that a manifest and a list show."""
+
+    level: str = ""
+    tables: Count = 0
+    rows: Count = 0
+    large_objects: Count = 0
+    objects: Count = 0
+
+
+@dataclass(frozen=True)
+class DatabaseDetails:
+    """database_size: bytes that it takes in the server. superuser, preload: what a server to restore into needs."""
+
+    database: str
+    format: str
+    server_version_num: Count  # as PostgreSQL counts it: 170012 is 17.12
+    superuser: str
+    preload: str
+    role_passwords: bool
+    database_size: Count
+    compression: str = ""
+    host: str = ""
+    image: str = ""
+    fingerprint: Content = Content()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Unheld:
+    """An object that the vault could not hold, and why."""
+
+    key: str
+    why: str
+
+
+@dataclass(frozen=True)
+class ObjectsDetails:
+    """consistency: `snapshot` (of the instant of `database_backup`) or `eventual`, for the reason `why`.
+
+    unheld: the first few objects that the vault could not hold, of `unheld_count`.
+    """
+
+    objects: Count
+    bytes: Count
+    bucket: str = ""
+    endpoint: str = ""
+    host: str = ""
+    versioned: bool = False
+    consistency: str = ""
+    why: str = ""
+    database_backup: str = ""
+    digest: str = ""
+    copied: Count = 0
+    copied_bytes: Count = 0
+    removed: Count = 0
+    unheld: tuple[Unheld, ...] = ()
+    unheld_count: Count = 0
+    ambiguous: Count = 0
+    clock_skew: Optional[float] = None
+    engine: str = ""
+    weaknesses: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    vault: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def in_no_backup(self) -> int:
+        return self.unheld_count or len(self.unheld)
+
+
+@dataclass(frozen=True)
+class Part:
+    """backup: the config backup that holds the artefact. size, sha256: the artefact's own."""
+
+    backup: str
+    artefact: str
+    key: str
+    size: Count
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ImageInUse:
+    """By which name a service's image was started, and what that was."""
+
+    reference: str
+    id: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class ConfigDetails:
+    """left_out: secret files that are not in it, as no recipient was configured. torn: files that changed meanwhile."""
+
+    files: Count
+    bytes: Count
+    secrets: Count
+    host: str = ""
+    recipients: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    torn: tuple[str, ...] = ()
+    compose_files: tuple[str, ...] = ()
+    images: Mapping[str, ImageInUse] = field(default_factory=dict)
+    site: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+KINDS: Mapping[str, type[Any]] = {"database": DatabaseDetails, "objects": ObjectsDetails, "config": ConfigDetails}
