@@ -72,21 +72,27 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.plan import Plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
 
 
+def _wrong(field: str, cause: str) -> UsageError:
+    return UsageError("read the plan", field, cause, "Give what lifeboat.dr.recovery_plan returned as plan.")
+
+
 def work(task: Task) -> dict[str, Any]:
-    planned = task.params["plan"]
+    planned = typed.build(Plan, task.params["plan"], _wrong)
     if task.check:
         return {
             "changed": True,
-            "mode": planned["mode"],
-            "fresh": planned["mode"] == "rebuild",
+            "mode": planned.mode,
+            "fresh": planned.mode == "rebuild",
             "quarantine": "",
             "way_back": [],
-            "stopped": planned["writers"],
+            "stopped": list(planned.writers),
         }
     with lock.held(task.config.stack, "recover database", wait=60):
         return {"changed": True, **database_recovery.protect(task.config, planned, log=task.log)}

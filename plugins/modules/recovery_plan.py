@@ -68,6 +68,7 @@ phase:
 
 from typing import Any
 
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.typed import plain
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import TARGET, Task, run
 
@@ -81,7 +82,7 @@ def work(task: Task) -> dict[str, Any]:
         method=task.params["method"],
         log=task.log,
     )
-    return {"plan": made, "needed": made["needed"], "text": database_plan.text(made)}
+    return {"plan": plain(made), "needed": made.needed, "text": database_plan.text(made)}
 
 
 def main() -> None:

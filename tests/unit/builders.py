@@ -18,6 +18,7 @@ from typing import Any, Callable, Optional, Union
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, pipeline
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command, Finished
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base as repository_base
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, manifest, repositories
@@ -38,6 +39,14 @@ DETAILS: dict[str, Any] = {
     "seconds": 1.5,
     "fingerprint": {"level": "content", "tables": 2, "rows": 500, "large_objects": 0, "objects": 3},
 }
+
+
+PLAN = database_plan.Plan(
+    needed=True, condition="damaged", findings=(), unchecked=(), warnings=(), why="the database is damaged",
+    asked=False, state="", mode="swap", backup={"id": "db_backup_20261124_120000", "place": "repository"},
+    location="/backup", recovery_point="", passed_over=(), writers=("backend", "worker"), stamp="S", steps=(),
+    target="shop", target_seconds=14400,
+)  # fmt: skip
 
 
 def settings(root: Path, **changes: Any) -> dict[str, Any]:

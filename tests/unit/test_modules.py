@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, lock, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import format_time
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
@@ -32,7 +33,20 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copi
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import ServiceState
 from ansible_collections.lifeboat.dr.plugins.modules import agent
-from builders import BUCKET, NOW, Run, entries, folder, make_config, prove, publish, publish_objects, settings, store
+from builders import (
+    BUCKET,
+    NOW,
+    PLAN,
+    Run,
+    entries,
+    folder,
+    make_config,
+    prove,
+    publish,
+    publish_objects,
+    settings,
+    store,
+)
 
 MODULES = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "plugins/modules").glob("*.py"))
 
@@ -454,7 +468,8 @@ def test_database_info_fails(run: Run, server: Any, problem: str, there: tuple[s
 
 # --- database_protect ---
 
-PLANNED: dict[str, Any] = {"mode": "rebuild", "writers": ["backend"], "stamp": "S", "asked": False, "unchecked": []}
+REBUILD = dataclasses.replace(PLAN, mode="rebuild", writers=("backend",))
+PLANNED: dict[str, Any] = typed.plain(REBUILD)
 
 
 def test_database_protect_changes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -468,7 +483,7 @@ def test_database_protect_changes(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     planned = run("database_protect", check=True, plan=PLANNED)
     assert (planned["changed"], planned["mode"], planned["fresh"], seen) == (True, "rebuild", True, [])
     done = run("database_protect", plan=PLANNED)
-    assert (done["changed"], done["quarantine"], done["way_back"], seen) == (True, "/old", ["mv"], [PLANNED])
+    assert (done["changed"], done["quarantine"], done["way_back"], seen) == (True, "/old", ["mv"], [REBUILD])
 
 
 def test_database_protect_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -480,6 +495,17 @@ def test_database_protect_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     result = run("database_protect", plan=PLANNED)
     assert result["failed"]
     assert (result["cause"], result["log"]) == ("the engine is gone", ["stopping the writers"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"mode": "other"}, "mode): 'other' is not one of"), ({"writers": "backend"}, "writers): wants a list"),
+     ({"more": 1}, "does not know more"), ({"passed_over": [{"id": 5, "problem": ""}]}, "[0].id): wants str")],
+)  # fmt: skip
+def test_database_protect_takes_a_whole_plan_only(run: Run, changes: dict[str, Any], words: str) -> None:
+    result = run("database_protect", plan={**PLANNED, **changes})
+    assert result["failed"]
+    assert words in result["msg"]
 
 
 def test_database_protect_fails_without_a_plan(run: Run) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
@@ -253,7 +253,11 @@ def test_down_and_why(
     assert (found.condition, list(found.findings), found.refused) == (DOWN, findings, refused)
 
 
-def make(tmp_path: Path, **asked: Any) -> dict[str, Any]:
+def wrong(field: str, cause: str) -> UsageError:
+    return UsageError("read the plan", field, cause)
+
+
+def make(tmp_path: Path, **asked: Any) -> database_plan.Plan:
     return database_plan.make(make_config(tmp_path), log=lambda _: None, **asked)
 
 
@@ -281,10 +285,12 @@ def test_mode(
     world.update(changes)
     monkeypatch.setattr(database_plan, "_require_major", lambda *_: None)
     made = make(tmp_path, **asked)
-    assert (made["needed"], made["mode"], made["backup"]["id"]) == (needed, mode, one.id)
-    assert made["writers"] == ["backend", "worker"]
-    assert bool(made["steps"]) is needed
-    assert json.loads(json.dumps(made)) == made
+    assert (made.needed, made.mode, made.backup["id"]) == (needed, mode, one.id)
+    assert made.writers == ("backend", "worker")
+    assert bool(made.steps) is needed
+    shown = json.loads(json.dumps(typed.plain(made)))
+    assert typed.build(database_plan.Plan, shown, wrong) == made
+    assert {"needed", "backup", "passed_over", "state", "target_seconds"} <= set(shown)
     text = "\n".join(database_plan.text(made))
     assert ("\nto do: " in text) is needed
     assert ("quarantine" in text) is (mode in ("rebuild", "start"))
@@ -297,11 +303,11 @@ def test_an_earlier_recovery_that_left_the_writers_stopped_is_finished(tmp_path:
     settings.state.mkdir()
     (settings.state / recovery_state.STOPPED).write_text('["backend"]')
     made = make(tmp_path)
-    assert (made["needed"], made["mode"]) == (True, "reopen")
-    assert "backend" in made["why"]
-    assert [one.partition(":")[0] for one in made["steps"]] == ["reopen", "record"]
+    assert (made.needed, made.mode) == (True, "reopen")
+    assert "backend" in made.why
+    assert [one.partition(":")[0] for one in made.steps] == ["reopen", "record"]
     assert "will be missing" not in "\n".join(database_plan.text(made)), "nothing is restored"
-    assert make(tmp_path, force=True)["mode"] == "swap"
+    assert make(tmp_path, force=True).mode == "swap"
 
 
 REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], type[LifeboatError], str]] = [
@@ -341,13 +347,13 @@ def test_no_space_for_a_second_copy_is_said_before_anything_is_touched(
     publish(tmp_path, details={"database_size": 10**18})
     with pytest.raises(SpaceError, match="nothing was changed yet"):
         make(tmp_path, force=True)
-    assert make(tmp_path)["mode"] == "none", "a healthy one needs none"
+    assert make(tmp_path).mode == "none", "a healthy one needs none"
 
     def gone(*_: Any) -> DataMount:
         raise NotFoundError("find the data volume", "db", "it is gone")
 
     monkeypatch.setattr(Stack, "data_mount", gone)
-    assert make(tmp_path, force=True)["needed"], "a volume that is gone: the fresh one is the engine's matter"
+    assert make(tmp_path, force=True).needed, "a volume that is gone: the fresh one is the engine's matter"
 
 
 def test_a_backup_whose_bytes_are_wrong_is_passed_over_and_said_so(tmp_path: Path, world: dict[str, Any]) -> None:
@@ -355,10 +361,10 @@ def test_a_backup_whose_bytes_are_wrong_is_passed_over_and_said_so(tmp_path: Pat
     (folder(tmp_path, newer) / "database.dump").write_bytes(b"DUMP")
     assert all(one.good for one in entries(tmp_path)), "as long, so a look at it does not tell"
     made = make(tmp_path, force=True)
-    assert made["backup"]["id"] == older.id
-    assert made["passed_over"] == [
-        {"id": newer.id, "problem": "database.dump has another SHA-256 than when it was written"}
-    ]
+    assert made.backup["id"] == older.id
+    assert made.passed_over == (
+        database_plan.PassedOver(newer.id, "database.dump has another SHA-256 than when it was written"),
+    )
     with pytest.raises(IntegrityError, match="another SHA-256"):
         make(tmp_path, identity=newer.id)
     (folder(tmp_path, older) / "database.dump").write_bytes(b"DUMP")
@@ -374,10 +380,10 @@ def test_a_backup_that_shrank_is_never_recovered_to_unasked(tmp_path: Path, worl
     assert database_plan.assess(make_config(tmp_path), FACTS).condition == DAMAGED, "held against the fuller one"
     with pytest.raises(UsageError, match=f"-e recovery_point={full.id}"):
         make(tmp_path)
-    assert make(tmp_path, identity=full.id)["backup"]["id"] == full.id
+    assert make(tmp_path, identity=full.id).backup["id"] == full.id
     made = make(tmp_path, identity=empty.id)
-    assert made["backup"]["id"] == empty.id
-    assert "holds 0 tables" in made["warnings"][0]
+    assert made.backup["id"] == empty.id
+    assert "holds 0 tables" in made.warnings[0]
     assert "WARNING" in "\n".join(database_plan.text(made))
 
 
@@ -393,14 +399,14 @@ def test_the_reference_is_the_newest_good_one_whose_fingerprint_is_whole(tmp_pat
 
 def test_a_backup_without_role_passwords_is_warned_of(tmp_path: Path, world: dict[str, Any]) -> None:
     publish(tmp_path, details={"role_passwords": False})
-    assert "no role passwords" in make(tmp_path)["warnings"][0]
+    assert "no role passwords" in make(tmp_path).warnings[0]
 
 
 def test_configured_writers_win(tmp_path: Path, world: dict[str, Any]) -> None:
     publish(tmp_path)
     made = database_plan.make(make_config(tmp_path, application={"writers": ["queue"]}), force=True, log=lambda _: None)
-    assert made["writers"] == ["queue"]
-    assert "stop the writers (queue)" in made["steps"][0]
+    assert made.writers == ("queue",)
+    assert "stop the writers (queue)" in made.steps[0]
 
 
 def test_a_recovery_point_stands_for_its_database(tmp_path: Path, world: dict[str, Any]) -> None:
@@ -412,10 +418,10 @@ def test_a_recovery_point_stands_for_its_database(tmp_path: Path, world: dict[st
     )
     store(tmp_path).write_point(point.id, point.to_bytes())
     made = make(tmp_path, identity=point.id)
-    assert (made["backup"]["id"], made["recovery_point"], made["why"]) == (one.id, point.id, f"{one.id} was asked for")
+    assert (made.backup["id"], made.recovery_point, made.why) == (one.id, point.id, f"{one.id} was asked for")
     assert f"  it is the database of recovery point {point.id}" in database_plan.text(made)
     database_recovery.remember(settings, {"id": one.id, "at": "2026-11-24T03:00:00.000Z"})
-    assert not make(tmp_path, identity=point.id)["needed"], "the same state, by whichever name"
+    assert not make(tmp_path, identity=point.id).needed, "the same state, by whichever name"
     with pytest.raises(NotFoundError, match="none of that name"):
         make(tmp_path, identity="20200101_000000")
 
@@ -430,16 +436,16 @@ def test_a_time_takes_the_recovery_point_of_that_time(tmp_path: Path, world: dic
     store(tmp_path).write_point(point.id, point.to_bytes())
     asked = {"before": NOW + DAY}
     made = make(tmp_path, **asked)
-    assert (made["backup"]["id"], made["recovery_point"]) == (one.id, point.id)
-    assert f"-e recovery_point={loose.id}" in made["warnings"][0]
+    assert (made.backup["id"], made.recovery_point) == (one.id, point.id)
+    assert f"-e recovery_point={loose.id}" in made.warnings[0]
     database_recovery.remember(make_config(tmp_path), {"id": one.id, "at": "x", "asked": clock.format_time(NOW + DAY)})
-    assert not make(tmp_path, **asked)["needed"]
-    loose_id = make(tmp_path, before=NOW + DAY, identity=loose.id)["backup"]["id"]
+    assert not make(tmp_path, **asked).needed
+    loose_id = make(tmp_path, before=NOW + DAY, identity=loose.id).backup["id"]
     assert loose_id == loose.id, "a name is stronger than a time"
     (folder(tmp_path, one) / "database.dump").write_bytes(b"DUMP")
     made = make(tmp_path, force=True, **asked)
-    assert (made["backup"]["id"], made["recovery_point"]) == (old.id, "")
-    assert f"{one.id} of recovery point {point.id} cannot be used" in "".join(made["warnings"])
+    assert (made.backup["id"], made.recovery_point) == (old.id, "")
+    assert f"{one.id} of recovery point {point.id} cannot be used" in "".join(made.warnings)
 
 
 def test_the_plan_says_when_it_takes_from_the_vault(
@@ -456,10 +462,10 @@ def test_the_plan_says_when_it_takes_from_the_vault(
     monkeypatch.setattr(copies, "vault", lambda config: vault)
     for identity in ("latest", one.id):
         made = make(tmp_path, identity=identity, force=True)
-        assert (made["backup"]["id"], made["backup"]["place"]) == (one.id, "vault")
-        assert "in the repository; the vault has a copy" in made["passed_over"][0]["problem"]
+        assert (made.backup["id"], made.backup["place"]) == (one.id, "vault")
+        assert "in the repository; the vault has a copy" in made.passed_over[0].problem
         assert "  it is taken from the vault: s3:///shop at Amazon S3" in database_plan.text(made)
     shutil.rmtree(tmp_path / "backup")
     made = make(tmp_path, force=True)
-    assert made["backup"]["place"] == "vault"
-    assert made["warnings"][0] == "the repository holds no backup"
+    assert made.backup["place"] == "vault"
+    assert made.warnings[0] == "the repository holds no backup"

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -35,7 +36,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer as stack_answer
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, ServiceState
-from builders import FACTS, Runner, folder, make_config, publish
+from builders import FACTS, PLAN, Runner, folder, make_config, publish
 
 UP = ServiceState(exists=True, running=True, status="running")
 CRASHED = ServiceState(exists=True, status="exited", exit_code=1)
@@ -101,17 +102,8 @@ def world(monkeypatch: pytest.MonkeyPatch, data: Path) -> Stack:
     return stack
 
 
-PLANNED: dict[str, Any] = {
-    "mode": "swap",
-    "writers": ["backend", "worker"],
-    "stamp": "S",
-    "asked": False,
-    "unchecked": [],
-}
-
-
 def protect(tmp_path: Path, **changes: Any) -> dict[str, Any]:
-    return database_recovery.protect(make_config(tmp_path), {**PLANNED, **changes}, log=lambda _: None)
+    return database_recovery.protect(make_config(tmp_path), replace(PLAN, **changes), log=lambda _: None)
 
 
 def assess_as(monkeypatch: pytest.MonkeyPatch, condition: str, unchecked: tuple[str, ...] = ()) -> None:
@@ -247,7 +239,7 @@ def test_a_recovery_that_only_has_to_reopen_touches_nothing(tmp_path: Path, worl
     done = protect(tmp_path, mode="reopen")
     assert (done["mode"], world.diary) == ("started", [])
     assert done["checks"][0]["result"] == checks.PASS
-    assert protect(tmp_path, mode="reopen", unchecked=["x"])["checks"][0]["result"] == checks.COULD_NOT_VERIFY
+    assert protect(tmp_path, mode="reopen", unchecked=("x",))["checks"][0]["result"] == checks.COULD_NOT_VERIFY
 
 
 # --- restore beside, prove, swap ---

@@ -14,12 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Literal, Optional
 
 from ..base.clock import format_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
 from ..base.show import assessed, cautions
 from ..base.text import human
+from ..base.typed import plain
 from ..recovery.state import DAMAGED, DOWN, HEALTHY, recovered, stopped
 from ..repository import catalog, checksums
 from ..repository.catalog import Entry
@@ -50,6 +51,48 @@ class Assessment:
     service: str
     unchecked: tuple[str, ...] = ()
     refused: str = ""  # the server lives and does not let us in: this is what it said
+
+
+Mode = Literal["none", "swap", "start", "rebuild", "reopen"]
+_ASKED: Mapping[str, Mode] = {"swap": "swap", "rebuild": "rebuild"}
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """A newer backup that was not chosen, and why."""
+
+    id: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is wrong and what will be done. Roles see it as JSON, with these names.
+
+    mode: none, swap (the server lives: restore beside, swap by name), start (it is down: start it and look; if it does
+    not come up, or wrong, rebuild), rebuild (quarantine the data directory, fresh server), reopen (a recovery was
+    killed when the data was back and the writers were not). asked: a state was named, so a healthy server will not do;
+    state: that name, an identity or a time. backup: as a listing has it. target: the database's name.
+    """
+
+    needed: bool
+    condition: str
+    findings: tuple[str, ...]
+    unchecked: tuple[str, ...]
+    warnings: tuple[str, ...]
+    why: str
+    asked: bool
+    state: str
+    mode: Mode
+    backup: Mapping[str, Any]
+    location: str
+    recovery_point: str
+    passed_over: tuple[PassedOver, ...]
+    writers: tuple[str, ...]
+    stamp: str
+    steps: tuple[str, ...]
+    target: str
+    target_seconds: int
 
 
 def assess(config: Config, reference: Optional[Mapping[str, Any]]) -> Assessment:
@@ -165,14 +208,10 @@ def make(
     force: bool = False,
     method: str = "auto",
     log: Log,
-) -> dict[str, Any]:
+) -> Plan:
     """The plan of a database recovery. Reads only. Raises LifeboatError when no recovery is possible.
 
-    Returns {needed, condition, findings, unchecked, warnings, mode, backup, location, recovery_point, passed_over, why,
-    writers, steps, stamp, target, target_seconds}. identity: of a backup or a recovery point, or `latest`.
-    mode: none, swap (the server lives: restore beside, swap by name), start (it is down: start it and look; if it does
-    not come up, or wrong, rebuild), rebuild (quarantine the data directory, fresh server), reopen (a recovery was
-    killed when the data was back and the writers were not). asked: a state was named, so a healthy server will not do.
+    identity: of a backup or a recovery point, or `latest`.
     """
     sources = Sources(config, "database", identity, before)
     identity = sources.identity
@@ -183,7 +222,7 @@ def make(
         raise refusal(config, seen.refused)
     needed, why = _needed(config, seen, identity, before, force)
     chosen, passed_over = _choose(config, sources, stack, identity, before, needed, log)
-    mode = "none"
+    mode: Mode = "none"
     left = stopped(config)
     if not needed and left:
         needed, mode, why = (
@@ -192,7 +231,7 @@ def make(
             f"an earlier recovery stopped {', '.join(left)} and did not start them again",
         )
     elif needed:
-        mode = {"swap": "swap", "rebuild": "rebuild"}.get(method) or ("start" if seen.condition == DOWN else "swap")
+        mode = _ASKED.get(method) or ("start" if seen.condition == DOWN else "swap")
         if mode == "swap" and seen.condition == DOWN:
             raise UsageError(
                 "plan the recovery", config.stack, "method=swap needs a server that answers", "Leave method at auto."
@@ -203,26 +242,26 @@ def make(
     details = chosen.manifest.detailed(DatabaseDetails)
     if mode not in ("none", "reopen"):
         _require_space(config, stack, seen, details.database_size)
-    return {
-        "needed": needed,
-        "condition": seen.condition,
-        "findings": list(seen.findings),
-        "unchecked": list(seen.unchecked),
-        "warnings": [*sources.notes, *_warnings(sources.found, chosen)],
-        "why": why,
-        "asked": force or identity not in ("", "latest") or before is not None,
-        "state": identity if identity not in ("", "latest") else format_time(before) if before else "",
-        "mode": mode,
-        "backup": chosen.as_dict(datetime.now(timezone.utc)),
-        "location": sources.where(chosen),
-        "recovery_point": sources.point,
-        "passed_over": [{"id": one.id, "problem": one.problem} for one in passed_over],
-        "writers": writers,
-        "stamp": stamp,
-        "steps": _steps(config, chosen, writers, mode) if needed else [],
-        "target": config.database.name or details.database,
-        "target_seconds": config.alarms.recovery_target_seconds,
-    }
+    return Plan(
+        needed=needed,
+        condition=seen.condition,
+        findings=seen.findings,
+        unchecked=seen.unchecked,
+        warnings=(*sources.notes, *_warnings(sources.found, chosen)),
+        why=why,
+        asked=force or identity not in ("", "latest") or before is not None,
+        state=identity if identity not in ("", "latest") else format_time(before) if before else "",
+        mode=mode,
+        backup=chosen.as_dict(datetime.now(timezone.utc)),
+        location=sources.where(chosen),
+        recovery_point=sources.point,
+        passed_over=tuple(PassedOver(entry.id, entry.problem) for entry in passed_over),
+        writers=tuple(writers),
+        stamp=stamp,
+        steps=tuple(_steps(config, chosen, writers, mode)) if needed else (),
+        target=config.database.name or details.database,
+        target_seconds=config.alarms.recovery_target_seconds,
+    )
 
 
 def _needed(
@@ -370,18 +409,18 @@ def _steps(config: Config, chosen: Entry, writers: list[str], mode: str) -> list
     ]
 
 
-def text(made: Mapping[str, Any]) -> list[str]:
+def text(made: Plan) -> list[str]:
     """The plan for a terminal, as an operator reads it before typing the confirmation."""
-    backup = made["backup"]
+    backup, shown = made.backup, plain(made)
     summary = backup["details"]["fingerprint"]
-    lines = assessed("the database", made)
+    lines = assessed("the database", shown)
     lines.append(
         f"backup: {backup['id']} taken {backup['taken_at']}, {human(backup['size'])}, {summary['tables']} tables,"
         f" {summary['rows']} rows, {'proven ' + backup['proven_at'] if backup['proven'] else 'NOT proven by a restore'}"
     )
-    lines += [f"  it is the database of recovery point {made['recovery_point']}"] if made["recovery_point"] else []
-    lines += [f"  it is taken from the vault: {made['location']}"] if backup["place"] == VAULT else []
-    lines += cautions(made)
-    if made["mode"] in ("swap", "start", "rebuild"):
-        lines.append(f"data written after {backup['taken_at']} will be missing from {made['target']}; it is kept aside")
-    return lines + [f"  {number}. {step}" for number, step in enumerate(made["steps"], 1)]
+    lines += [f"  it is the database of recovery point {made.recovery_point}"] if made.recovery_point else []
+    lines += [f"  it is taken from the vault: {made.location}"] if backup["place"] == VAULT else []
+    lines += cautions(shown)
+    if made.mode in ("swap", "start", "rebuild"):
+        lines.append(f"data written after {backup['taken_at']} will be missing from {made.target}; it is kept aside")
+    return lines + [f"  {number}. {step}" for number, step in enumerate(made.steps, 1)]

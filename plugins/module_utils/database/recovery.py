@@ -34,32 +34,32 @@ from . import server as database_server
 Log = Callable[[str], None]
 
 
-def protect(config: Config, planned: Mapping[str, Any], *, log: Log) -> dict[str, Any]:
+def protect(config: Config, planned: plan.Plan, *, log: Log) -> dict[str, Any]:
     """Stop the writers; where the server is down, start it, or put its data aside and start a fresh one.
 
     Returns {mode, fresh, quarantine, way_back, stopped}. mode `started`: it came up healthy, no restore is needed.
     """
     stack = runtime.connect(config)
-    writers = list(planned["writers"])
-    if planned["mode"] == "reopen":
-        result = Check("data", COULD_NOT_VERIFY if planned["unchecked"] else PASS, "the assessment read every table")
+    writers = list(planned.writers)
+    if planned.mode == "reopen":
+        result = Check("data", COULD_NOT_VERIFY if planned.unchecked else PASS, "the assessment read every table")
         return {"mode": "started", "fresh": False, "quarantine": "", "way_back": [], "checks": [result.as_dict()]}
     keep(config, recovery_state.STOPPED, json.dumps(writers))
     log(f"stopping the writers: {', '.join(writers) or 'none known'}")
     stack.stop(writers, timeout=120)
     done: dict[str, Any] = {
-        "mode": planned["mode"],
+        "mode": planned.mode,
         "fresh": False,
         "quarantine": "",
         "way_back": [],
         "stopped": writers,
     }
-    if planned["mode"] in ("start", "rebuild"):
+    if planned.mode in ("start", "rebuild"):
         _mark(config)
-    if planned["mode"] == "start":
-        done["mode"], done["checks"] = _start_and_look(config, stack, bool(planned["asked"]), log)
+    if planned.mode == "start":
+        done["mode"], done["checks"] = _start_and_look(config, stack, planned.asked, log)
     if done["mode"] == "rebuild":
-        done.update(_rebuild(config, stack, str(planned["stamp"]), log), fresh=True)
+        done.update(_rebuild(config, stack, planned.stamp, log), fresh=True)
     return done
 
 
