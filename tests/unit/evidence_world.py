@@ -14,6 +14,7 @@ from typing import Any
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import PASS, Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import format_time
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema
 from builders import NOW, make_config
 
 HOSTILE = "</style></script><script>alert(1)</script><img src=x onerror=alert(1)>\"'`|](javascript:x) ![i](//x) @all $(x) \x1b[2J\u202eevil\u200b\nnew line\t日本語 " + "w" * 90  # fmt: skip
@@ -87,6 +88,13 @@ def proof(root: Path, days: float, result: str = PASS, level: str = "restore") -
         make_config(root), identity=part["id"], level=level, results=[Check("tables", result, "20 tables")], parts=[part],
         started=end - timedelta(seconds=30), finished=end,
     )  # fmt: skip
+
+
+def typed(one: dict[str, Any]) -> schema.Record:
+    """What the faces take."""
+    found, _ = schema.read(one)
+    assert found is not None
+    return found
 
 
 def kept(one: dict[str, Any], **changes: Any) -> dict[str, Any]:

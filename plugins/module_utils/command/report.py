@@ -16,7 +16,7 @@ from typing import Any
 from ..base import filesystem
 from ..base.errors import IntegrityError
 from ..base.filesystem import explained
-from ..evidence import record, store
+from ..evidence import record, schema, store
 from ..evidence import review as evidence_review
 from ..evidence.store import Kept
 from ..faces import site as faces_site
@@ -110,7 +110,10 @@ def _one(kept: Kept, form: str) -> Answer:
     known = {"problem": kept.problem, "signature": kept.signature, "sha256": kept.sha256}
     code = IntegrityError.exit_code if kept.problem else 0
     if form != "text":
-        return code, kept.record, [faces_site.face(form, kept.record, **known).rstrip("\n")]
+        seen, _ = schema.read(kept.record)
+        assert seen is not None, "store.load() leaves out what no face can show"
+        page = faces_site.as_json(kept.record) if form == "json" else faces_site.face(form, seen, **known)
+        return code, kept.record, [page.rstrip("\n")]
     shown = [words.terminal(one) for one in record.lines(kept.record)]
     shown += [f"signature: {kept.signature}"]
     return code, kept.record, [*shown, f"NO EVIDENCE: {kept.problem}"] if kept.problem else shown
@@ -124,16 +127,16 @@ def _summary(kept: Kept) -> dict[str, Any]:
 
 def _lines(judged: Stack) -> list[str]:
     shown = []
-    for one in judged.records:
-        if not one.shown:
-            shown.append(f"NO EVIDENCE       {one.id}: {one.problem}")
+    for held in judged.records:
+        seen = held.seen
+        if seen is None:
+            shown.append(f"NO EVIDENCE       {held.id}: {held.problem}")
             continue
-        body = one.body
-        verdict = body["verdict"] if one.good else "NO EVIDENCE"
-        allowed = f" of {words.duration(body['target_seconds'])}" if body["target_seconds"] else ""
-        tail = f"  {one.problem}" if one.problem else ""
-        took = f"{words.duration(body['seconds'])}{allowed}"
-        shown.append(f"{verdict:<16}  {one.id}  {words.kind(body)}  {took}  {one.signature}{tail}")
+        verdict = seen.verdict if held.good else "NO EVIDENCE"
+        allowed = f" of {words.duration(seen.target_seconds)}" if seen.target_seconds else ""
+        tail = f"  {held.problem}" if held.problem else ""
+        took = f"{words.duration(seen.seconds)}{allowed}"
+        shown.append(f"{verdict:<16}  {held.id}  {seen.kind}  {took}  {held.signature}{tail}")
     for duty in judged.duties:
         when = f"last passed {duty.last:%Y-%m-%d}" if duty.last else "never passed"
         shown.append(f"{'due' if duty.state == OK else duty.state:<16}  {duty.name}: {when}, every {duty.days} days")

@@ -7,13 +7,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from ..base.checks import PASS
-from ..base.clock import parse_time
+from ..evidence.schema import Record
 from .words import Markup, duration, line, tag
 
 _ROW = 38
@@ -34,17 +33,12 @@ class Point:
     link: str = ""
 
 
-def timeline(record: Mapping[str, Any]) -> Markup:
+def timeline(record: Record) -> Markup:
     """A bar for each phase, a mark for each event of a drill, from the first start to the last end."""
-    rows = [
-        (one["name"], parse_time(one["started_at"]), parse_time(one["finished_at"]), duration(one["seconds"]))
-        for one in record["phases"]
-    ]
-    drill = record.get("drill") or {}
-    for key, name in (("injected_at", "the fault"), ("transaction_at", "the first transaction")):
-        if drill.get(key):
-            when = parse_time(str(drill[key]))
-            rows.append((name, when, when, f"{when:%H:%M:%S}"))
+    rows = [(phase.name, phase.started_at, phase.finished_at, duration(phase.seconds)) for phase in record.phases]
+    drill = record.drill
+    events = ((drill.injected_at, "the fault"), (drill.transaction_at, "the first transaction")) if drill else ()
+    rows += [(name, when, when, f"{when:%H:%M:%S}") for when, name in events if when]
     if not rows:
         return Markup("")
     first = min(start for _, start, _, _ in rows)

@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Any, Optional
 
 from ..base.checks import PASS
-from ..base.clock import parse_time
-from ..evidence import record, schema
+from ..evidence import record as evidence_record
+from ..evidence import schema
 from ..evidence.store import Kept
 from ..settings.config import Config
 from . import words
@@ -25,21 +25,22 @@ OK, OVERDUE, NEVER = "in time", "OVERDUE", "NEVER DONE"
 
 @dataclass(frozen=True)
 class Record:
-    """One record as a host gave it. `problem`: why it is no evidence, found there or here."""
+    """One record as a host gave it. `problem`: why it is no evidence, found there or here.
+
+    body: its JSON as it was written, which the seal is of; seen: what that says, None where no face can show it.
+    """
 
     id: str
-    body: Mapping[str, Any]
+    body: Mapping[str, object]
+    seen: Optional[schema.Record]
     problem: str
     signature: str
     sha256: str
 
     @property
-    def shown(self) -> bool:
-        return bool(self.body)
-
-    @property
-    def good(self) -> bool:
-        return self.shown and not self.problem
+    def good(self) -> Optional[schema.Record]:
+        """The record where it is evidence."""
+        return None if self.problem else self.seen
 
 
 @dataclass(frozen=True)
@@ -83,15 +84,17 @@ def judge(given: Mapping[str, Any], now: datetime) -> Stack:
         scenarios = [str(one) for one in given["scenarios"]]
     except (LookupError, TypeError, ValueError) as exc:
         return Stack(host, stack, f"its answer cannot be read: {exc!r}")
-    good = [one.body for one in records if one.good]
-    drills = [one for one in good if words.kind(one) == "drill"]
+    good = [record for held in records if (record := held.good)]
+    drills = [record for record in good if record.kind == "drill"]
     duties = [
-        _duty(f"drill of the {one.replace('_', ' ')}", [each for each in drills if each["scenario"] == one], days, now)
-        for one in scenarios
+        _duty(
+            f"drill of the {name.replace('_', ' ')}", [drill for drill in drills if drill.scenario == name], days, now
+        )
+        for name in scenarios
     ]
-    proofs = [one for one in good if (one.get("verification") or {}).get("level") == "restore"]
+    proofs = [record for record in good if record.verification and record.verification.level == "restore"]
     duties.append(_duty("proof of the backups by a restore", proofs, proof, now))
-    return Stack(host, stack, "", tuple(duties), records, _trends(records))
+    return Stack(host, stack, "", tuple(duties), records, _trends(good))
 
 
 def _record(given: Mapping[str, Any]) -> Record:
@@ -100,48 +103,48 @@ def _record(given: Mapping[str, Any]) -> Record:
     problem = str(given.get("problem") or "") or problem
     return Record(
         str(given["id"]),
-        {} if record is None else body,
+        body if record else {},
+        record,
         problem,
         str(given.get("signature") or ""),
         str(given.get("sha256") or ""),
     )
 
 
-def _order(one: Record) -> tuple[float, str]:
-    return (parse_time(one.body["recorded_at"]).timestamp() if one.shown else 0.0, one.id)
+def _order(held: Record) -> tuple[float, str]:
+    return (held.seen.recorded_at.timestamp() if held.seen else 0.0, held.id)
 
 
-def _duty(name: str, records: Sequence[Mapping[str, Any]], days: int, now: datetime) -> Duty:
+def _duty(name: str, records: Sequence[schema.Record], days: int, now: datetime) -> Duty:
     """Only what passed counts. A record from the future does not: somebody's clock is wrong, or somebody."""
-    past = [one for one in records if parse_time(one["recorded_at"]) <= now]
-    passed = [parse_time(one["recorded_at"]) for one in past if one["verdict"] == PASS]
+    past = [record for record in records if record.recorded_at <= now]
+    passed = [record.recorded_at for record in past if record.verdict == PASS]
     last = passed[-1] if passed else None
-    failed = past[-1]["verdict"] if past and past[-1]["verdict"] != PASS else ""
+    failed = past[-1].verdict if past and past[-1].verdict != PASS else ""
     if last is None:
         return Duty(name, days, None, NEVER, failed)
     late = (now - last).total_seconds() > days * DAY
     return Duty(name, days, last, OVERDUE if late else OK, failed)
 
 
-def _trends(records: Sequence[Record]) -> dict[str, tuple[tuple[Point, ...], float]]:
+def _trends(records: Sequence[schema.Record]) -> dict[str, tuple[tuple[Point, ...], float]]:
     """By scenario: recoveries and drills, and the target of the newest one."""
     found: dict[str, list[Point]] = {}
     targets: dict[str, float] = {}
-    for one in records:
-        if not one.good or words.kind(one.body) == "verification" or not one.body["phases"]:
+    for record in records:
+        if record.kind == "verification" or not record.phases:
             continue
-        scenario, when = one.body["scenario"], parse_time(one.body["recorded_at"])
-        label = f"{when:%Y-%m-%d} {words.kind(one.body)}: {words.duration(one.body['seconds'])}, {one.body['verdict']}"
-        point = Point(when, float(one.body["seconds"]), one.body["verdict"], label)
-        found.setdefault(scenario, []).append(point)
-        targets[scenario] = float(one.body["target_seconds"])
+        when = record.recorded_at
+        label = f"{when:%Y-%m-%d} {record.kind}: {words.duration(record.seconds)}, {record.verdict}"
+        found.setdefault(record.scenario, []).append(Point(when, record.seconds, record.verdict, label))
+        targets[record.scenario] = record.target_seconds
     return {name: (tuple(points), targets[name]) for name, points in found.items()}
 
 
 def scenarios(config: Config) -> list[str]:
     """What can be lost of this stack, and so must be drilled."""
     has = {"object_storage": bool(config.objects.bucket), "frontend": bool(config.frontend.url)}
-    return [one for one in record.SCENARIOS if has.get(one, True)]
+    return [one for one in evidence_record.SCENARIOS if has.get(one, True)]
 
 
 def answer(config: Config, records: list[Kept]) -> dict[str, Any]:

@@ -6,39 +6,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from ..evidence.phases import steps
+from ..evidence.schema import Check, Record
 from . import charts, words
 from .page import badge, bullets, facts, page, pairs, section, table
 from .words import Markup, tag
 
 
-def html(record: Mapping[str, Any], *, problem: str = "", signature: str = "", sha256: str = "") -> str:
+def html(record: Record, *, problem: str = "", signature: str = "", sha256: str = "") -> str:
     """The record's page. problem: why it is no evidence; then the page says that before anything else."""
-    found = record["found"]
-    condition = found["condition"]
+    found = record.found
     title = words.title(record)
     body = [
-        tag("h1", badge(record["verdict"]), " ", title),
-        tag("p", f"{record['host']}, {words.moment(record.get('started_at') or record['recorded_at'])}", class_="soft"),
+        tag("h1", badge(record.verdict), " ", title),
+        tag("p", f"{record.host}, {words.moment(record.started_at or record.recorded_at)}", class_="soft"),
         tag("p", badge("FAIL"), " ", tag("strong", f"This is no evidence: {problem}.")) if problem else None,
         facts(words.facts(record)),
-        section("Error", tag("pre", record["error"])) if record["error"] else None,
+        section("Error", tag("pre", record.error)) if record.error else None,
         section("Timeline", _timeline(record)),
-        section("Drill", pairs(words.drill(record))) if record.get("drill") else None,
+        section("Drill", pairs(words.drill(record))) if record.drill else None,
         section(
             "Found",
-            tag("p", "The assessment said: ", tag("strong", condition)) if condition else None,
-            bullets(found["findings"]) if found["findings"] else None,
+            tag("p", "The assessment said: ", tag("strong", found.condition)) if found.condition else None,
+            bullets(found.findings) if found.findings else None,
         ),
         section("Tried and noted", bullets(words.tried(record)) if words.tried(record) else None),
-        section("Checks", table(("Result", "Check", "Seen"), [_check(one) for one in record["checks"]])),
+        section("Checks", table(("Result", "Check", "Seen"), [_check(check) for check in record.checks])),
         section(
             "Not tested",
-            table(("What", "Why"), [(one["what"], one["why"]) for one in record["untested"]])
-            if record.get("untested")
+            table(("What", "Why"), [(gap.what, gap.why) for gap in record.untested])
+            if record.untested
             else tag("p", "The record does not say: it is of an older version."),
         ),
         section("Passed over", _passed_over(record)),
@@ -49,45 +45,43 @@ def html(record: Mapping[str, Any], *, problem: str = "", signature: str = "", s
     return page(title, body, footer=_footer(record, signature, sha256))
 
 
-def _timeline(record: Mapping[str, Any]) -> list[Markup]:
-    if not record["phases"]:
+def _timeline(record: Record) -> list[Markup]:
+    if not record.phases:
         return []
     rows = []
-    for one in record["phases"]:
-        parts = ", ".join(f"{name} {words.duration(seconds)}" for name, seconds in steps(one))
-        speed = one.get("mb_per_second")
-        moved = words.size(one["bytes"]) if isinstance(one.get("bytes"), int) else ""
-        moved += f", {speed:g} MB/s" if moved and isinstance(speed, (int, float)) else ""
-        rows.append((one["name"], f"{words.moment(one['started_at'])}", words.duration(one["seconds"]), moved, parts))
+    for phase in record.phases:
+        parts = ", ".join(f"{name} {words.duration(seconds)}" for name, seconds in phase.seconds_of.items())
+        took = words.duration(phase.seconds)
+        rows.append((phase.name, words.moment(phase.started_at), took, words.moved(phase), parts))
     return [charts.timeline(record), table(("Phase", "Started", "Took", "Moved", "Steps"), rows)]
 
 
-def _check(one: Mapping[str, Any]) -> tuple[object, ...]:
-    return badge(one["result"]), one["name"], one["detail"]
+def _check(check: Check) -> tuple[object, ...]:
+    return badge(check.result), check.name, check.detail
 
 
-def _passed_over(record: Mapping[str, Any]) -> object:
-    found = [(one["id"], one["problem"]) for one in record["passed_over"]]
+def _passed_over(record: Record) -> object:
+    found = [(backup.id, backup.problem) for backup in record.passed_over]
     return table(("Backup", "Why it could not be used"), found) if found else None
 
 
-def _people(record: Mapping[str, Any]) -> list[object]:
-    found = [(one["what"], one["owner"], one["due"]) for one in record.get("findings") or ()]
-    signed = record.get("sign_off")
-    note = f" {signed['note']}" if signed and signed["note"] else ""
+def _people(record: Record) -> list[object]:
+    found = [(finding.what, finding.owner, finding.due) for finding in record.findings]
+    signed = record.sign_off
+    note = f" {signed.note}" if signed and signed.note else ""
     return [
         table(("To improve", "Owner", "Due"), found) if found else tag("p", "No finding was written down."),
-        tag("p", f"Signed off by {signed['by']}, {words.moment(signed['at'])}.{note}")
+        tag("p", f"Signed off by {signed.by}, {words.moment(signed.at)}.{note}")
         if signed
         else tag("p", "Nobody has signed it off."),
     ]
 
 
-def _footer(record: Mapping[str, Any], signature: str, sha256: str) -> list[object]:
+def _footer(record: Record, signature: str, sha256: str) -> list[object]:
     lines = [
-        f"Record {record['id']}, schema {record['schema']} {'.'.join(str(one) for one in record['version'])}",
+        f"Record {record.id}, schema {record.schema} {'.'.join(map(str, record.version))}",
         f"signature: {signature}" if signature else "",
         f"SHA-256 of the record: {sha256}" if sha256 else "",
-        *(f"SHA-256 of {one['name']}: {one['sha256']}" for one in record.get("logs") or ()),
+        *(f"SHA-256 of {log.name}: {log.sha256}" for log in record.logs),
     ]
     return [tag("p", one) for one in lines if one]

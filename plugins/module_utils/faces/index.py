@@ -22,15 +22,15 @@ def index(stacks: Sequence[Stack], now: datetime, links: Mapping[tuple[str, str,
     """links: (host, stack, record's id) -> address of the record's own page."""
     overdue = sum(len(one.overdue) for one in stacks)
     silent = [one for one in stacks if one.problem]
-    broken = sum(not record.good for one in stacks for record in one.records)
-    records = [record for one in stacks for record in one.records]
+    broken = sum(not held.good for one in stacks for held in one.records)
+    records = [held for one in stacks for held in one.records]
     body = [
         tag("h1", TITLE),
         tag("p", f"As of {now:%Y-%m-%d}, UTC", class_="soft"),
         facts(
             [
                 ("Records", str(len(records))),
-                ("Passed", str(sum(one.good and one.body["verdict"] == PASS for one in records))),
+                ("Passed", str(sum(bool((good := held.good) and good.verdict == PASS) for held in records))),
                 ("Overdue", str(overdue)),
                 ("No evidence", str(broken)),
                 ("Not reached", str(len(silent))),
@@ -69,19 +69,17 @@ def _duty(one: Duty, now: datetime) -> tuple[object, ...]:
 
 
 def _row(one: Record, link: str) -> tuple[object, ...]:
-    if not one.shown:
+    record = one.seen
+    if record is None:
         return one.id, badge("NO EVIDENCE"), one.problem, "", "", ""
-    body = one.body
-    name = f"{words.kind(body)}, {str(body['scenario']).replace('_', ' ')}"
-    name = name if words.kind(body) != body["scenario"] else words.kind(body)
-    rpo = body.get("rpo") or {}
-    loss = words.duration(rpo["seconds"]) if isinstance(rpo.get("seconds"), (int, float)) else ""
-    verdict = badge(body["verdict"]) if one.good else [badge("NO EVIDENCE"), f" {one.problem}"]
+    name = record.kind if record.kind == record.scenario else f"{record.kind}, {record.scenario.replace('_', ' ')}"
+    loss = words.duration(record.rpo.seconds) if record.rpo and record.rpo.seconds is not None else ""
+    verdict = badge(record.verdict) if one.good else [badge("NO EVIDENCE"), f" {one.problem}"]
     return (
         tag("a", name, href=link) if link else name,
         verdict,
-        words.moment(body["recorded_at"]),
-        words.duration(body["seconds"]),
-        words.duration(body["target_seconds"]) if body["target_seconds"] else "",
+        words.moment(record.recorded_at),
+        words.duration(record.seconds),
+        words.duration(record.target_seconds) if record.target_seconds else "",
         loss,
     )

@@ -6,32 +6,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 from ..base.checks import FAIL, PASS
+from ..evidence.schema import Record
 from . import words
 
 
-def junit(record: Mapping[str, Any], *, problem: str = "", signature: str = "", sha256: str = "") -> str:
+def junit(record: Record, *, problem: str = "", signature: str = "", sha256: str = "") -> str:
     """A suite of the record, a case of each check. What is not tested by design is skipped, and decides nothing."""
-    cases = [_case(record, one["name"], _outcome(one["result"], one["detail"])) for one in record["checks"]]
-    failures = sum(one["result"] == FAIL for one in record["checks"])
-    errors = sum(one["result"] not in (PASS, FAIL) for one in record["checks"])
+    cases = [_case(record, check.name, _outcome(check.result, check.detail)) for check in record.checks]
+    failures = sum(check.result == FAIL for check in record.checks)
+    errors = sum(check.result not in (PASS, FAIL) for check in record.checks)
     # The verdict has a case of its own: an error, an edited record or a record without a check leaves no check red.
-    red = problem or ("" if record["verdict"] == PASS else record["error"] or f"the verdict is {record['verdict']}")
-    cases.insert(0, _case(record, "verdict", _element("error", red) if red else "", record["seconds"]))
-    skipped = record.get("untested") or ()
-    cases += [_case(record, f"not tested: {one['what']}", _element("skipped", one["why"])) for one in skipped]
+    red = problem or ("" if record.verdict == PASS else record.error or f"the verdict is {record.verdict}")
+    cases.insert(0, _case(record, "verdict", _element("error", red) if red else "", record.seconds))
+    cases += [_case(record, f"not tested: {gap.what}", _element("skipped", gap.why)) for gap in record.untested]
     properties = [*words.origin(record), *words.facts(record), ("Signature", signature), ("SHA-256", sha256)]
     kept = "".join(f"<property{_attributes(name=name, value=value)}/>" for name, value in properties if value)
     counts = {"tests": len(cases), "failures": failures, "errors": errors + bool(red)}
     suite = _attributes(
-        name=words.title(record), **counts, skipped=len(skipped), time=_seconds(record["seconds"]),
-        timestamp=words.moment(record["recorded_at"])[:19].replace(" ", "T"), hostname=record["host"], id=record["id"],
+        name=words.title(record), **counts, skipped=len(record.untested), time=_seconds(record.seconds),
+        timestamp=words.moment(record.recorded_at)[:19].replace(" ", "T"), hostname=record.host, id=record.id,
     )  # fmt: skip
-    whole = _attributes(name="lifeboat", **counts, time=_seconds(record["seconds"]))
+    whole = _attributes(name="lifeboat", **counts, time=_seconds(record.seconds))
     body = "\n".join(cases)
     return (
         f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuites{whole}>\n<testsuite{suite}>\n'
@@ -53,8 +51,8 @@ def _element(name: str, message: str) -> str:
     return f"<{name}{_attributes(message=words.line(message), type=name)}>{escape(words.plain(message))}</{name}>"
 
 
-def _case(record: Mapping[str, Any], name: str, inner: str, seconds: float = 0.0) -> str:
-    where = f"lifeboat.{record['stack']}.{record['scenario']}"
+def _case(record: Record, name: str, inner: str, seconds: float = 0.0) -> str:
+    where = f"lifeboat.{record.stack}.{record.scenario}"
     return f"<testcase{_attributes(name=name, classname=where, time=_seconds(seconds))}>{inner}</testcase>"
 
 

@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from ..evidence.schema import Record
 from . import words
 
 _SPECIAL = re.compile(r"[\\`*\[\]<>&|~!$#@{}]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])|:(?=//)|(?<=www)\.")
@@ -20,52 +20,46 @@ def text(value: object) -> str:
     return _SPECIAL.sub(lambda found: f"\\{found.group()}", words.line(value))
 
 
-def markdown(record: Mapping[str, Any], *, problem: str = "", signature: str = "", sha256: str = "") -> str:
-    found = record["found"]
+def markdown(record: Record, *, problem: str = "", signature: str = "", sha256: str = "") -> str:
+    found = record.found
     lines = [
-        f"# {text(record['verdict'])}: {text(words.title(record))}",
+        f"# {text(record.verdict)}: {text(words.title(record))}",
         "",
-        f"{text(record['host'])}, {text(words.moment(record.get('started_at') or record['recorded_at']))}",
+        f"{text(record.host)}, {text(words.moment(record.started_at or record.recorded_at))}",
         "",
     ]
     if problem:
         lines += [f"**This is no evidence: {text(problem)}.**", ""]
     lines += [f"* {text(name)}: **{text(value)}**" for name, value in words.facts(record)]
-    if record["error"]:
-        lines += ["", "## Error", "", text(record["error"])]
+    if record.error:
+        lines += ["", "## Error", "", text(record.error)]
     phases = [
-        (one["name"], words.moment(one["started_at"]), words.duration(one["seconds"]), _moved(one))
-        for one in record["phases"]
+        (phase.name, words.moment(phase.started_at), words.duration(phase.seconds), words.moved(phase))
+        for phase in record.phases
     ]
     lines += _table("Timeline", ("Phase", "Started", "Took", "Moved"), phases)
     lines += _table("Drill", ("", ""), words.drill(record))
-    if found["condition"]:
-        lines += ["", "## Found", "", f"The assessment said: **{text(found['condition'])}**", ""]
-        lines += [f"* {text(one)}" for one in found["findings"]]
+    if found.condition:
+        lines += ["", "## Found", "", f"The assessment said: **{text(found.condition)}**", ""]
+        lines += [f"* {text(finding)}" for finding in found.findings]
     tried = words.tried(record)
     lines += ["", "## Tried and noted", "", *(f"* {text(one)}" for one in tried)] if tried else []
-    checks = [(one["result"], one["name"], one["detail"]) for one in record["checks"]]
+    checks = [(check.result, check.name, check.detail) for check in record.checks]
     lines += _table("Checks", ("Result", "Check", "Seen"), checks)
-    lines += _table("Not tested", ("What", "Why"), [(one["what"], one["why"]) for one in record.get("untested") or ()])
-    lines += _table("Passed over", ("Backup", "Why"), [(one["id"], one["problem"]) for one in record["passed_over"]])
+    lines += _table("Not tested", ("What", "Why"), [(gap.what, gap.why) for gap in record.untested])
+    lines += _table("Passed over", ("Backup", "Why"), [(backup.id, backup.problem) for backup in record.passed_over])
     lines += ["", "## Kept", "", *(f"* {text(one)}" for one in words.kept(record))] if words.kept(record) else []
     lines += _table("Who, where, with what", ("", ""), words.origin(record))
-    findings = [(one["what"], one["owner"], one["due"]) for one in record.get("findings") or ()]
+    findings = [(finding.what, finding.owner, finding.due) for finding in record.findings]
     lines += _table("Findings", ("To improve", "Owner", "Due"), findings)
-    signed = record.get("sign_off")
-    by = [signed["by"], ", ", words.moment(signed["at"]), ". ", signed["note"]] if signed else []
-    said = f"Signed off by {text(''.join(by))}" if signed else "Nobody has signed it off."
+    signed = record.sign_off
+    by = f"{signed.by}, {words.moment(signed.at)}. {signed.note}" if signed else ""
+    said = f"Signed off by {text(by)}" if signed else "Nobody has signed it off."
     lines += ["", "## Sign-off", "", said]
-    lines += ["", f"Record `{record['id']}`" if re.fullmatch(r"\w+", record["id"]) else f"Record {text(record['id'])}"]
+    lines += ["", f"Record `{record.id}`" if re.fullmatch(r"\w+", record.id) else f"Record {text(record.id)}"]
     lines += [f"Signature: {text(signature)}"] if signature else []
     lines += [f"SHA-256 of the record: {sha256}"] if sha256 else []
     return "\n".join(lines) + "\n"
-
-
-def _moved(one: Mapping[str, Any]) -> str:
-    speed = one.get("mb_per_second")
-    moved = words.size(one["bytes"]) if isinstance(one.get("bytes"), int) else ""
-    return f"{moved}, {speed:g} MB/s" if moved and isinstance(speed, (int, float)) else moved
 
 
 def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:

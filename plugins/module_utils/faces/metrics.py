@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from ..base.checks import PASS
-from ..base.clock import parse_time
+from ..evidence.schema import Record
 from . import words
 
 _HELP = (
@@ -21,27 +20,25 @@ _HELP = (
 )
 
 
-def metrics(records: Sequence[Mapping[str, Any]]) -> str:
+def metrics(records: Sequence[Record]) -> str:
     """records: oldest first, good ones only. A record that is no evidence must not look fresh here."""
-    newest: dict[tuple[str, str, str, str], Mapping[str, Any]] = {}
-    for one in records:
-        newest[(one["stack"], one["host"], words.kind(one), one["scenario"])] = one
+    newest = {(record.stack, record.host, record.kind, record.scenario): record for record in records}
     lines = []
     for name, text in _HELP:
         lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge"]
-        for (stack, host, kind, scenario), one in sorted(newest.items()):
+        for (stack, host, kind, scenario), record in sorted(newest.items(), key=lambda item: item[0]):
             labels = {"stack": stack, "host": host, "kind": kind, "scenario": scenario}
             joined = ",".join(f'{key}="{_label(value)}"' for key, value in labels.items())
-            lines.append(f"{name}{{{joined}}} {_value(name, one):.15g}")
+            lines.append(f"{name}{{{joined}}} {_value(name, record):.15g}")
     return "\n".join(lines) + "\n"
 
 
-def _value(name: str, one: Mapping[str, Any]) -> float:
+def _value(name: str, record: Record) -> float:
     if name.endswith("timestamp_seconds"):
-        return parse_time(one["recorded_at"]).timestamp()
+        return record.recorded_at.timestamp()
     if name.endswith("passed"):
-        return float(one["verdict"] == PASS)
-    return float(one["seconds"] if name.endswith("duration_seconds") else one["target_seconds"])
+        return float(record.verdict == PASS)
+    return record.seconds if name.endswith("duration_seconds") else record.target_seconds
 
 
 def _label(value: object) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Callable
 
-from ..evidence import store
+from ..evidence import schema, store
 from .history import Record, Stack, judge
 from .html import html
 from .index import index
@@ -24,13 +24,16 @@ Face = Callable[..., str]
 FACES: Mapping[str, tuple[str, Face]] = {"html": ("html", html), "markdown": ("md", markdown), "junit": ("xml", junit)}
 
 
-def face(name: str, record: Mapping[str, Any], **known: str) -> str:
+def face(name: str, record: schema.Record, **known: str) -> str:
     """One record in one format."""
-    if name == "json":
-        return json.dumps(record, indent=1, ensure_ascii=False) + "\n"
     if name == "metrics":
         return metrics([] if known.get("problem") else [record])
     return FACES[name][1](record, **known)
+
+
+def as_json(body: Mapping[str, object]) -> str:
+    """The record as it was written: its seal is of that."""
+    return json.dumps(body, indent=1, ensure_ascii=False) + "\n"
 
 
 def site(given: Sequence[Mapping[str, Any]], now: datetime) -> tuple[list[Stack], dict[str, bytes]]:
@@ -41,21 +44,22 @@ def site(given: Sequence[Mapping[str, Any]], now: datetime) -> tuple[list[Stack]
     for stack in stacks:
         folder = _folder(f"{stack.host}/{stack.stack}", files)
         for one in stack.records:
-            if one.shown and store.ID.fullmatch(one.id):
-                files.update(_faces(f"{folder}/{one.id}", one))
+            if one.seen and store.ID.fullmatch(one.id):
+                files.update(_faces(f"{folder}/{one.id}", one, one.seen))
                 links[(stack.host, stack.stack, one.id)] = f"{folder}/{one.id}.html"
     files["index.html"] = _bytes(index(stacks, now, links))
     good = sorted(
-        (one.body for stack in stacks for one in stack.records if one.good), key=lambda one: str(one["recorded_at"])
+        (record for stack in stacks for held in stack.records if (record := held.good)),
+        key=lambda record: record.recorded_at,
     )
     files["lifeboat.prom"] = _bytes(metrics(good))
     return stacks, files
 
 
-def _faces(path: str, one: Record) -> dict[str, bytes]:
-    known = {"problem": one.problem, "signature": one.signature, "sha256": one.sha256}
-    found = {f"{path}.{ending}": _bytes(make(one.body, **known)) for ending, make in FACES.values()}
-    return {**found, f"{path}.json": _bytes(face("json", one.body))}
+def _faces(path: str, held: Record, record: schema.Record) -> dict[str, bytes]:
+    known = {"problem": held.problem, "signature": held.signature, "sha256": held.sha256}
+    found = {f"{path}.{ending}": _bytes(make(record, **known)) for ending, make in FACES.values()}
+    return {**found, f"{path}.json": _bytes(as_json(held.body))}
 
 
 def _folder(name: str, files: Mapping[str, bytes]) -> str:

@@ -12,11 +12,11 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping
-from datetime import timezone
-from typing import Any, Optional
+from datetime import datetime, timezone
+from typing import Optional
 
-from ..base.clock import parse_time
 from ..base.text import human
+from ..evidence.schema import Phase, Record, Rpo
 
 # Control characters but the line break and the tab, what XML forbids, what turns the direction of text or has no width.
 _UNSEEN = re.compile(
@@ -94,119 +94,117 @@ def size(count: Optional[float]) -> str:
     return "unknown" if count is None else human(count)
 
 
-def moment(text: object) -> str:
+def moment(when: Optional[datetime]) -> str:
     """2026-11-24 02:00:00 UTC."""
-    return f"{parse_time(str(text)).astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC" if text else "unknown"
+    return f"{when.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC" if when else "unknown"
 
 
-def kind(record: Mapping[str, Any]) -> str:
-    """Records of version 1.0 are of recoveries."""
-    return str(record.get("kind") or "recovery")
+def title(record: Record) -> str:
+    what = "" if record.kind == record.scenario else f" of the {record.scenario.replace('_', ' ')}"
+    return f"{record.kind.capitalize()}{what}: {record.stack}"
 
 
-def title(record: Mapping[str, Any]) -> str:
-    what = "" if kind(record) == record["scenario"] else f" of the {str(record['scenario']).replace('_', ' ')}"
-    return f"{kind(record).capitalize()}{what}: {record['stack']}"
-
-
-def facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+def facts(record: Record) -> list[tuple[str, str]]:
     """The few numbers that everybody asks for: (name, words)."""
     found = []
-    target = record["target_seconds"]
-    name = "Recovery time" if kind(record) != "verification" else "Time taken"
-    found.append((name, duration(record["seconds"]) + (f" of {duration(target)} allowed" if target else "")))
-    rpo = record.get("rpo")
-    if rpo:
-        found.append(("Data loss, at most", _loss(rpo)))
-    production = record.get("production")
-    if production:
-        found.append((f"Estimate at {size(production['bytes'])}", duration(production["seconds"])))
-    moved = sum(one["bytes"] for one in record["phases"] if isinstance(one.get("bytes"), int))
+    target = record.target_seconds
+    name = "Recovery time" if record.kind != "verification" else "Time taken"
+    found.append((name, duration(record.seconds) + (f" of {duration(target)} allowed" if target else "")))
+    if record.rpo:
+        found.append(("Data loss, at most", _loss(record.rpo)))
+    if record.production:
+        found.append((f"Estimate at {size(record.production.bytes)}", duration(record.production.seconds)))
+    moved = sum(phase.bytes for phase in record.phases if phase.bytes is not None)
     if moved:
         found.append(("Data moved", size(moved)))
     return found
 
 
-def _loss(rpo: Mapping[str, Any]) -> str:
-    seconds, target = rpo.get("seconds"), rpo.get("target_seconds")
-    if not isinstance(seconds, (int, float)):
-        return str(rpo["how"])
-    return duration(seconds) + (f" of {duration(target)} allowed" if isinstance(target, (int, float)) else "")
+def _loss(rpo: Rpo) -> str:
+    if rpo.seconds is None:
+        return rpo.how
+    allowed = "" if rpo.target_seconds is None else f" of {duration(rpo.target_seconds)} allowed"
+    return duration(rpo.seconds) + allowed
 
 
-def origin(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+def moved(phase: Phase) -> str:
+    """How much a phase moved, and how fast."""
+    if phase.bytes is None:
+        return ""
+    return size(phase.bytes) + (f", {phase.mb_per_second:g} MB/s" if phase.mb_per_second is not None else "")
+
+
+def origin(record: Record) -> list[tuple[str, str]]:
     """Who, why, where, with what: (name, words)."""
-    versions = record.get("versions") or {}
-    images = versions.get("images")
-    chosen, backup = record.get("chosen"), record.get("backup")
-    verified = record.get("verification")
+    versions, chosen, backup, verified = record.versions, record.chosen, record.backup, record.verification
     found = [
-        ("Stack", record["stack"]),
-        ("Host", record["host"]),
-        ("Operator", record["operator"] or "unknown"),
-        ("Reason", record["reason"] or "none given"),
-        ("Recorded", moment(record["recorded_at"])),
-        ("Backup", f"{backup['id']}, taken {moment(backup['taken_at'])}" if backup else ""),
-        ("Chosen", chosen["how"] if chosen else ""),
-        ("Read from", chosen["location"] if chosen else ""),
-        ("Verified", f"{verified['id']} at level {verified['level']}" if verified else ""),
-        ("Clock", f"durations by the {record['clock']} clock" if record.get("clock") else ""),
-        ("Tool", record["tool"]),
-        *((name.capitalize(), versions.get(name)) for name in ("ansible", "postgresql", "python")),
-        ("Commit", record.get("commit")),
-        *((f"Image of {name}", one) for name, one in (images.items() if isinstance(images, Mapping) else ())),
+        ("Stack", record.stack),
+        ("Host", record.host),
+        ("Operator", record.operator or "unknown"),
+        ("Reason", record.reason or "none given"),
+        ("Recorded", moment(record.recorded_at)),
+        ("Backup", f"{backup.id}, taken {moment(backup.taken_at)}" if backup else ""),
+        ("Chosen", chosen.how if chosen else ""),
+        ("Read from", chosen.location if chosen else ""),
+        ("Verified", f"{verified.id} at level {verified.level}" if verified else ""),
+        ("Clock", f"durations by the {record.clock} clock" if record.clock else ""),
+        ("Tool", record.tool),
+        ("Ansible", versions.ansible),
+        ("Postgresql", versions.postgresql),
+        ("Python", versions.python),
+        ("Commit", record.commit),
+        *((f"Image of {service}", image) for service, image in versions.images.items()),
     ]
-    return [(str(name), str(words)) for name, words in found if words]
+    return [(name, words) for name, words in found if words]
 
 
-def drill(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+def drill(record: Record) -> list[tuple[str, str]]:
     """What only a drill has."""
-    given = record.get("drill")
+    given = record.drill
     if not given:
         return []
-    ledger = given.get("ledger")
+    counted = given.ledger
     found = [
-        ("Fault", given["fault"]),
-        ("It took", given["proof"]),
-        ("Seed", given["seed"]),
-        ("Before", given["steady_state"]),
-        ("Injected", moment(given.get("injected_at"))),
-        ("First transaction", moment(given.get("transaction_at"))),
+        ("Fault", given.fault),
+        ("It took", given.proof),
+        ("Seed", given.seed),
+        ("Before", given.steady_state),
+        ("Injected", moment(given.injected_at)),
+        ("First transaction", moment(given.transaction_at)),
         (
             "Ledger",
-            ", ".join(f"{one} {name}" for name, one in ledger.items()) if ledger else "none was kept",
+            f"{counted.acknowledged} acknowledged, {counted.present} present, {counted.lost} lost,"
+            f" {counted.unexpected} unexpected"
+            if counted
+            else "none was kept",
         ),
     ]
-    return [(str(name), str(words)) for name, words in found if words]
+    return [(name, words) for name, words in found if words]
 
 
-def tried(record: Mapping[str, Any]) -> list[str]:
+def tried(record: Record) -> list[str]:
     """The steps of a ladder, each with what came of it, and what a phase noted."""
     found = []
-    for one in record["phases"]:
-        for key in ("tried", "notes"):
-            given = one.get(key)
-            for each in given if isinstance(given, list) else []:
-                words = (
-                    (f"{name} {value}" for name, value in each.items() if value != "")
-                    if isinstance(each, Mapping)
-                    else [each]
-                )
-                found.append(f"{one['name']}: {', '.join(str(word) for word in words)}")
+    for phase in record.phases:
+        for step in (*phase.tried, *phase.notes):
+            words = (
+                [f"{name} {value}" for name, value in step.items() if value != ""]
+                if isinstance(step, Mapping)
+                else [str(step)]
+            )
+            found.append(f"{phase.name}: {', '.join(words)}")
     return found
 
 
-def kept(record: Mapping[str, Any]) -> list[str]:
+def kept(record: Record) -> list[str]:
     """What was moved aside instead of deleted, and the way back to it."""
     found = []
-    for one in record["phases"]:
-        for key, words in (
-            ("quarantine", "the old data"),
-            ("quarantined_database", "the old database"),
-            ("quarantine_bucket", "the objects that were replaced, in the bucket"),
-        ):
-            if one.get(key):
-                found.append(f"{words}: {one[key]}")
-        way = one.get("way_back")
-        found += [f"way back: {step}" for step in way] if isinstance(way, list) else []
+    for phase in record.phases:
+        aside = (
+            ("the old data", phase.quarantine),
+            ("the old database", phase.quarantined_database),
+            ("the objects that were replaced, in the bucket", phase.quarantine_bucket),
+        )
+        found += [f"{words}: {where}" for words, where in aside if where]
+        found += [f"way back: {step}" for step in phase.way_back]
     return found
