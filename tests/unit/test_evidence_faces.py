@@ -344,6 +344,14 @@ def test_a_host_that_answers_rubbish_is_not_reached(given: dict[str, Any]) -> No
     assert judge({"host": "x", **given}, NOW).problem
 
 
+def test_a_record_that_is_none_does_not_silence_the_others(tmp_path: Path) -> None:
+    good, bad = kept(record(tmp_path)), kept(record(tmp_path), record=[1])
+    known = {"host": "app1", "stack": "shop", "scenarios": [], "drill_age_days": 92, "proof_age_days": 8}
+    assert [held.problem for held in judge({**known, "records": [good, bad]}, NOW).records] == [
+        "it is not a JSON object", ""
+    ]  # fmt: skip
+
+
 def test_a_lying_host_is_looked_at_again(tmp_path: Path) -> None:
     """It says problem: none of a record that was edited, and names a path for an id."""
     edited = {**record(tmp_path), "verdict": "FAIL"}

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Optional
+from typing import Optional
 
+from ..base import typed
 from ..base.checks import PASS
+from ..base.errors import LifeboatError, UnverifiedError
 from ..evidence import record as evidence_record
 from ..evidence import schema
 from ..evidence.store import Kept
@@ -44,6 +46,27 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Given:
+    """A record as answer() tells of it."""
+
+    id: str
+    record: object
+    problem: str = ""
+    signature: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What answer() says of a host's records and duties."""
+
+    scenarios: tuple[str, ...]
+    drill_age_days: int
+    proof_age_days: int
+    records: tuple[Given, ...]
+
+
+@dataclass(frozen=True)
 class Duty:
     """Something to be done every so often. `last`: when it last passed; `failed`: the verdict of a later try."""
 
@@ -70,7 +93,7 @@ class Stack:
         return [one for one in self.duties if one.state != OK]
 
 
-def judge(given: Mapping[str, Any], now: datetime) -> Stack:
+def judge(given: Mapping[str, object], now: datetime) -> Stack:
     """given: {host, stack, problem, scenarios, drill_age_days, proof_age_days, records: [Kept.as_dict()]}.
 
     What a host says of its records is looked at again: a host that was broken into says what it likes.
@@ -79,36 +102,34 @@ def judge(given: Mapping[str, Any], now: datetime) -> Stack:
     if given.get("problem"):
         return Stack(host, stack, str(given["problem"]))
     try:
-        records = tuple(sorted((_record(one) for one in given["records"]), key=_order))
-        days, proof = int(given["drill_age_days"]), int(given["proof_age_days"])
-        scenarios = [str(one) for one in given["scenarios"]]
-    except (LookupError, TypeError, ValueError) as exc:
-        return Stack(host, stack, f"its answer cannot be read: {exc!r}")
+        said = typed.build(Answer, given, _wrong, unknown="ignore")
+    except LifeboatError as exc:
+        return Stack(host, stack, f"its answer cannot be read: {exc.subject}: {exc.cause}")
+    records = tuple(sorted((_record(kept) for kept in said.records), key=_order))
     good = [record for held in records if (record := held.good)]
     drills = [record for record in good if record.kind == "drill"]
     duties = [
         _duty(
-            f"drill of the {name.replace('_', ' ')}", [drill for drill in drills if drill.scenario == name], days, now
+            f"drill of the {name.replace('_', ' ')}",
+            [drill for drill in drills if drill.scenario == name],
+            said.drill_age_days,
+            now,
         )
-        for name in scenarios
+        for name in said.scenarios
     ]
     proofs = [record for record in good if record.verification and record.verification.level == "restore"]
-    duties.append(_duty("proof of the backups by a restore", proofs, proof, now))
+    duties.append(_duty("proof of the backups by a restore", proofs, said.proof_age_days, now))
     return Stack(host, stack, "", tuple(duties), records, _trends(good))
 
 
-def _record(given: Mapping[str, Any]) -> Record:
-    body = given["record"]
-    record, problem = schema.read(body, expected_id=str(given["id"]))
-    problem = str(given.get("problem") or "") or problem
-    return Record(
-        str(given["id"]),
-        body if record else {},
-        record,
-        problem,
-        str(given.get("signature") or ""),
-        str(given.get("sha256") or ""),
-    )
+def _wrong(where: str, cause: str) -> LifeboatError:
+    return UnverifiedError("read what the host says", where, cause)
+
+
+def _record(given: Given) -> Record:
+    record, problem = schema.read(given.record, expected_id=given.id)
+    kept = given.record if record and isinstance(given.record, Mapping) else {}
+    return Record(given.id, kept, record, given.problem or problem, given.signature, given.sha256)
 
 
 def _order(held: Record) -> tuple[float, str]:
@@ -147,7 +168,7 @@ def scenarios(config: Config) -> list[str]:
     return [one for one in evidence_record.SCENARIOS if has.get(one, True)]
 
 
-def answer(config: Config, records: list[Kept]) -> dict[str, Any]:
+def answer(config: Config, records: list[Kept]) -> dict[str, object]:
     """What this host has to say, as evidence_history.judge() takes it."""
     return {
         "stack": config.stack,

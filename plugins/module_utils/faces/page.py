@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ..base.checks import ABORTED, COULD_NOT_VERIFY, FAIL, PASS
 from .words import Markup, joined, tag
@@ -111,7 +110,7 @@ def facts(found: Sequence[tuple[str, object]]) -> Markup:
     return tag("dl", [tag("div", tag("dt", name), tag("dd", words)) for name, words in found], class_="facts")
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> Markup:
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Markup:
     """A table that a phone shows as one block a row. The first cell of a row is its name and needs none itself."""
     lines = [
         tag(

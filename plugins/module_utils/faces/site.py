@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Callable
+from typing import Protocol
 
 from ..evidence import schema, store
 from .history import Record, Stack, judge
@@ -20,7 +20,13 @@ from .junit import junit
 from .markdown import markdown
 from .metrics import metrics
 
-Face = Callable[..., str]
+
+class Face(Protocol):
+    def __call__(
+        self, record: schema.Record, /, *, problem: str = "", signature: str = "", sha256: str = ""
+    ) -> str: ...
+
+
 FACES: Mapping[str, tuple[str, Face]] = {"html": ("html", html), "markdown": ("md", markdown), "junit": ("xml", junit)}
 
 
@@ -36,7 +42,7 @@ def as_json(body: Mapping[str, object]) -> str:
     return json.dumps(body, indent=1, ensure_ascii=False) + "\n"
 
 
-def site(given: Sequence[Mapping[str, Any]], now: datetime) -> tuple[list[Stack], dict[str, bytes]]:
+def site(given: Sequence[Mapping[str, object]], now: datetime) -> tuple[list[Stack], dict[str, bytes]]:
     """(what was judged, {path: content}). Paths are made here, of nothing that could lead elsewhere."""
     stacks = [judge(one, now) for one in given]
     files: dict[str, bytes] = {}
