@@ -10,13 +10,13 @@ module: database_protect
 short_description: Stop the writers and put damaged data aside
 version_added: 0.1.0
 description:
-  - The protect phase of a database recovery, as planned by M(lifeboat.dr.recovery_plan).
+  - The protect phase of a database recovery, as planned by M(lifeboat.dr.database_plan).
   - "A server that is down is started first: if it comes up with its data, nothing needs to be restored. Otherwise its data directory is moved aside, never deleted, and a fresh server is started."
 extends_documentation_fragment:
   - lifeboat.dr.stack
 options:
   plan:
-    description: What M(lifeboat.dr.recovery_plan) returned as RV(lifeboat.dr.recovery_plan#module:plan).
+    description: What M(lifeboat.dr.database_plan) returned as RV(lifeboat.dr.database_plan#module:plan).
     type: dict
     required: true
 attributes:

@@ -20,7 +20,7 @@ options:
     type: str
     required: true
   plan:
-    description: What M(lifeboat.dr.recovery_plan) returned.
+    description: What M(lifeboat.dr.database_plan) returned.
     type: dict
     required: true
   phases:

@@ -92,7 +92,7 @@ def test_every_module_fails_clearly_on_bad_settings(run: Run, tmp_path: Path, na
 
 
 @pytest.mark.parametrize(
-    "name", ["backup_info", "backup_prune", "backup_verify", "database_backup", "database_restore", "recovery_plan"]
+    "name", ["backup_info", "backup_prune", "backup_verify", "database_backup", "database_plan", "database_restore"]
 )
 def test_every_module_that_reads_the_repository_says_when_it_is_not_there(run: Run, tmp_path: Path, name: str) -> None:
     result = run(name, settings={**settings(tmp_path), "repository": {"type": "local", "path": "/nowhere"}})
@@ -590,7 +590,7 @@ def test_evidence_fails_clearly_where_it_cannot_be_kept(run: Run, tmp_path: Path
     assert (result["attempted"], "Not a directory" in result["cause"]) == ("keep the evidence", True)
 
 
-# --- recovery_plan ---
+# --- database_plan ---
 
 
 @pytest.fixture
@@ -617,21 +617,21 @@ def test_recovery_plan_never_changes(run: Run, tmp_path: Path, seen: Any) -> Non
     old, new = publish(tmp_path, NOW - timedelta(days=1)), publish(tmp_path)
     seen(recovery_state.HEALTHY)
     for check in (True, False):
-        result = run("recovery_plan", check=check)
+        result = run("database_plan", check=check)
         assert (result["changed"], result["needed"], result["plan"]["mode"]) == (False, False, "none")
     seen(recovery_state.DAMAGED)
-    result = run("recovery_plan")
+    result = run("database_plan")
     assert (result["changed"], result["needed"], result["plan"]["backup"]["id"]) == (False, True, new.id)
     assert result["text"][0] == "the database is damaged"
-    earlier = run("recovery_plan", recovery_time="2026-11-24T20:59:59+09:00")
+    earlier = run("database_plan", recovery_time="2026-11-24T20:59:59+09:00")
     assert earlier["plan"]["backup"]["id"] == old.id
-    assert run("recovery_plan", recovery_point=old.id)["plan"]["backup"]["id"] == old.id
-    assert run("recovery_plan", method="rebuild")["plan"]["mode"] == "rebuild"
+    assert run("database_plan", recovery_point=old.id)["plan"]["backup"]["id"] == old.id
+    assert run("database_plan", method="rebuild")["plan"]["mode"] == "rebuild"
 
 
 def test_recovery_plan_fails(run: Run, tmp_path: Path, seen: Any) -> None:
     seen(recovery_state.DAMAGED)
-    assert "the repository holds no backup" in run("recovery_plan")["msg"]
+    assert "the repository holds no backup" in run("database_plan")["msg"]
     publish(tmp_path)
     for asked, words in (
         ({"recovery_time": "yesterday"}, "it is not ISO 8601"),
@@ -639,7 +639,7 @@ def test_recovery_plan_fails(run: Run, tmp_path: Path, seen: Any) -> None:
         ({"recovery_point": "db_backup_20200101_000000"}, "the repository has"),
         ({"method": "magic"}, "must be one of: auto, swap, rebuild"),
     ):
-        result = run("recovery_plan", plain="method" in asked, **asked)
+        result = run("database_plan", plain="method" in asked, **asked)
         assert result["failed"]
         assert words in result["msg"]
 

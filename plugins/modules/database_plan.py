@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: recovery_plan
+module: database_plan
 short_description: Assess a stack's database and plan its recovery
 version_added: 0.1.0
 description:
@@ -32,7 +32,7 @@ options:
 
 EXAMPLES = r"""
 - name: Plan
-  lifeboat.dr.recovery_plan:
+  lifeboat.dr.database_plan:
     stack: shop
   register: plan
 
