@@ -28,7 +28,8 @@ FULL: dict[str, Any] = {
         "checks": [{"url": "http://x/", "json": {"ok": True}}, {"url": "http://y/", "body": {"a": 1}, "status": 201}],
         "timeout": 5,
     },
-    "alarms": {"backup_age_hours": 2, "proof_age_days": 1, "recovery_target_seconds": 60},
+    "alarms": {"backup_age_hours": 2, "proof_age_days": 1},
+    "targets": {"database": 60, "object_storage": 61},
     "state_directory": "/var/lib/x",
 }
 
@@ -42,6 +43,7 @@ def test_plain_settings_get_every_default() -> None:
     )
     assert one.repository == {"type": "local", "path": "/backup"}
     assert (one.timezone, one.timeout, one.alarms.backup_age_hours) == ("UTC", 14400, 26)
+    assert dataclasses.astuple(one.targets) == (14400, 7200, 3600, 1800, 28800)
     assert one.state == Path("/var/lib/lifeboat/shop")
     assert one.application.checks == ()
 
@@ -53,6 +55,7 @@ def test_full_settings_are_built_to_the_last() -> None:
     assert one.application.checks[0].body is None
     assert (one.application.checks[1].body, one.application.checks[1].status) == ({"a": 1}, 201)
     assert one.state == Path("/var/lib/x")
+    assert (one.targets.database, one.targets.object_storage, one.targets.site) == (60, 61, 28800)
     assert one.database.name == "日本"
 
 
@@ -66,6 +69,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"stack": "x" * 64}, "not a plain lower-case name"),
     ({"stack": None}, "settings.stack): wants str, has None"),
     ({"stcak": "x"}, "does not know stcak; it knows alarms, application"),
+    ({"alarms": {"site_target_seconds": 1}}, "settings.alarms): does not know site_target_seconds"),
+    ({"targets": {"objects": 1}}, "settings.targets): does not know objects; it knows backend, database, frontend"),
     ({"timeout": "60"}, "settings.timeout): wants int, has '60'"),
     ({"timeout": True}, "settings.timeout): wants int, has True"),
     ({"timeout": 0}, "jobs and timeout must be at least 1"),

@@ -83,7 +83,7 @@ def test_every_key_of_the_configuration_is_described() -> None:
     text = (DOCS / "variables.md").read_text(encoding="utf-8")
     hints = get_type_hints(config.Config)
     expected = {"": keys(config.Config, ("secrets",))}
-    for key in ("runtime", "database", "application", "alarms"):
+    for key in ("runtime", "database", "application", "alarms", "targets"):
         expected[f"lifeboat_{key}"] = keys(hints[key])
     expected["lifeboat_application"] += keys(config.EndpointCheck)
     expected["lifeboat_retention"] = keys(retention.Policy, ("timezone",))

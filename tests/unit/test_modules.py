@@ -613,7 +613,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return use
 
 
-def test_recovery_plan_never_changes(run: Run, tmp_path: Path, seen: Any) -> None:
+def test_database_plan_never_changes(run: Run, tmp_path: Path, seen: Any) -> None:
     old, new = publish(tmp_path, NOW - timedelta(days=1)), publish(tmp_path)
     seen(recovery_state.HEALTHY)
     for check in (True, False):
@@ -629,7 +629,7 @@ def test_recovery_plan_never_changes(run: Run, tmp_path: Path, seen: Any) -> Non
     assert run("database_plan", method="rebuild")["plan"]["mode"] == "rebuild"
 
 
-def test_recovery_plan_fails(run: Run, tmp_path: Path, seen: Any) -> None:
+def test_database_plan_fails(run: Run, tmp_path: Path, seen: Any) -> None:
     seen(recovery_state.DAMAGED)
     assert "the repository holds no backup" in run("database_plan")["msg"]
     publish(tmp_path)

@@ -1,7 +1,7 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The module bucket_sync, by its real main(); the buckets are a table. tests/objects has real ones."""
+"""The module objects_mirror, by its real main(); the buckets are a table. tests/objects has real ones."""
 
 from __future__ import annotations
 
@@ -88,37 +88,37 @@ def published(root: Path) -> list[str]:
     return repositories.from_settings({"type": "local", "path": str(root / "backup")}, {}).published("objects")
 
 
-def test_bucket_sync_changes(run: Run, tmp_path: Path, world: World) -> None:
-    planned = run("bucket_sync", check=True, **given(tmp_path))
+def test_objects_mirror_changes(run: Run, tmp_path: Path, world: World) -> None:
+    planned = run("objects_mirror", check=True, **given(tmp_path))
     assert (planned["changed"], planned["details"]["copy"], planned["details"]["consistency"]) == (True, 3, "eventual")
     assert planned["diff"]["after"] == "3 objects to copy, 0 to compare, 0 to remove\n"
     assert (world.written, published(tmp_path)) == (0, [])
-    done = run("bucket_sync", **given(tmp_path))
+    done = run("objects_mirror", **given(tmp_path))
     assert (done["changed"], done["details"]["copied"], done["details"]["objects"]) == (True, 3, 3)
     assert published(tmp_path) == [done["id"]]
     assert world.held["mirror"] == world.held["uploads"]
     assert "warnings" not in done
-    again = run("bucket_sync", **given(tmp_path))
+    again = run("objects_mirror", **given(tmp_path))
     assert (again["details"]["copied"], again["details"]["removed"], world.written) == (0, 0, 3)
     assert len(published(tmp_path)) == 2
 
 
-def test_bucket_sync_changes_though_it_cannot_sweep(
+def test_objects_mirror_changes_though_it_cannot_sweep(
     run: Run, tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:
         raise LifeboatError("list unfinished uploads", "s3://mirror", "NotImplemented")
 
     monkeypatch.setattr(guard, "sweep", refuse)
-    done = run("bucket_sync", **given(tmp_path))
+    done = run("objects_mirror", **given(tmp_path))
     assert done["details"]["copied"] == 3
     assert any("were not swept" in line for line in done["log"])
 
 
-def test_bucket_sync_warns_of_what_the_vault_does_not_hold(run: Run, tmp_path: Path, world: World) -> None:
+def test_objects_mirror_warns_of_what_the_vault_does_not_hold(run: Run, tmp_path: Path, world: World) -> None:
     why = LifeboatError("read the object", "b", "it was overwritten each time while being read")
     world.refuses["b"] = why
-    done = run("bucket_sync", **given(tmp_path))
+    done = run("objects_mirror", **given(tmp_path))
     assert done["details"]["unheld"] == [{"key": "b", "why": why.cause}]
     assert any("does not hold 1 objects of uploads, the first is 'b'" in str(one) for one in done["warnings"])
 
@@ -131,17 +131,17 @@ def test_bucket_sync_warns_of_what_the_vault_does_not_hold(run: Run, tmp_path: P
     ],
 )
 @pytest.mark.parametrize("check", [True, False])
-def test_bucket_sync_fails_before_a_great_change(
+def test_objects_mirror_fails_before_a_great_change(
     run: Run, tmp_path: Path, world: World, held: dict[str, str], said: str, check: bool
 ) -> None:
-    run("bucket_sync", **given(tmp_path))
+    run("objects_mirror", **given(tmp_path))
     world.held["uploads"] = held
-    refused = run("bucket_sync", check=check, **given(tmp_path))
+    refused = run("objects_mirror", check=check, **given(tmp_path))
     assert refused["failed"]
     assert said in refused["msg"]
     assert "override=true" in refused["remedy"]
     assert (len(world.held["mirror"]), len(published(tmp_path))) == (3, 1)
-    assert run("bucket_sync", check=check, **given(tmp_path, override=True))["changed"]
+    assert run("objects_mirror", check=check, **given(tmp_path, override=True))["changed"]
     assert world.held["mirror"] == (held if not check else {"a": "1", "b": "2", "c": "3"})
 
 
@@ -152,17 +152,17 @@ def test_bucket_sync_fails_before_a_great_change(
         (None, "hold"),
     ],
 )
-def test_bucket_sync_fails_and_publishes_nothing(
+def test_objects_mirror_fails_and_publishes_nothing(
     run: Run, tmp_path: Path, world: World, raised: Optional[LifeboatError], said: str
 ) -> None:
     if raised is not None:
         world.refuses["b"] = raised
-        failed = run("bucket_sync", **given(tmp_path))
+        failed = run("objects_mirror", **given(tmp_path))
     else:
         with lock.held("shop", "another run"):
-            failed = run("bucket_sync", **given(tmp_path))
+            failed = run("objects_mirror", **given(tmp_path))
     assert failed["failed"]
     assert said in failed["msg"]
     assert published(tmp_path) == []
     world.refuses.clear()
-    assert run("bucket_sync", **given(tmp_path))["details"]["objects"] == 3
+    assert run("objects_mirror", **given(tmp_path))["details"]["objects"] == 3

@@ -78,7 +78,7 @@ def make(
         "stamp": datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S"),
         "host": host,
         "passed_over": [],
-        "target_seconds": config.alarms.backend_target_seconds,
+        "target_seconds": config.targets.backend,
     }
 
 

@@ -260,7 +260,7 @@ def make(
         stamp=stamp,
         steps=tuple(_steps(config, chosen, writers, mode)) if needed else (),
         target=config.database.name or details.database,
-        target_seconds=config.alarms.recovery_target_seconds,
+        target_seconds=config.targets.database,
     )
 
 

@@ -35,14 +35,8 @@ _AGAIN = 0.5
 
 def target(config: Config, scenario: str) -> int:
     """Seconds that the strategy gives this scenario."""
-    alarms = config.alarms
-    return {
-        "database": alarms.recovery_target_seconds,
-        "object_storage": alarms.objects_target_seconds,
-        "backend": alarms.backend_target_seconds,
-        "frontend": alarms.frontend_target_seconds,
-        "site": alarms.site_target_seconds,
-    }[scenario]
+    seconds: int = getattr(config.targets, scenario)
+    return seconds
 
 
 def begin(config: Config, scenario: str, command: str, *, log: Log) -> str:

@@ -182,7 +182,7 @@ def make(config: Config, token: str, *, force: bool = False, method: str = "auto
         "github": seen.github,
         "passed_over": [],
         "stamp": now.strftime("%Y%m%d_%H%M%S"),
-        "target_seconds": config.alarms.frontend_target_seconds,
+        "target_seconds": config.targets.frontend,
     }
 
 

@@ -108,7 +108,7 @@ def make(config: Config, request: Request, *, log: Log) -> dict[str, Any]:
         "writers": writers,
         "stamp": now.strftime("%Y%m%d_%H%M%S"),
         "target": config.objects.bucket,
-        "target_seconds": config.alarms.objects_target_seconds,
+        "target_seconds": config.targets.object_storage,
         "prefix": request.prefix,
         "exact": request.exact,
         "partial": request.partial,

@@ -94,7 +94,7 @@ def make(
         "findings": scope, "unchecked": [], "warnings": _off(unsure), "passed_over": [], "backup": None, "parts": {},
         "place": "", "images": {}, "checks": [], "done": [], "lacking": "",
         "fresh": not (here["running"] or here["stopped"]), "rehearsal": request.rehearsal, "cutover": request.cutover,
-        "machine": here["machine"], "target_seconds": config.alarms.site_target_seconds,
+        "machine": here["machine"], "target_seconds": config.targets.site,
     }  # fmt: skip
     if here["machine"]["missing"]:
         missing = " and ".join(here["machine"]["missing"])

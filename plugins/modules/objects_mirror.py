@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: bucket_sync
+module: objects_mirror
 short_description: Mirror a stack's bucket to the vault now
 version_added: 0.1.0
 description:
@@ -33,12 +33,12 @@ attributes:
 
 EXAMPLES = r"""
 - name: Mirror the bucket
-  lifeboat.dr.bucket_sync:
+  lifeboat.dr.objects_mirror:
     stack: shop
   register: mirrored
 
 - name: Mirror it after a great change that was meant
-  lifeboat.dr.bucket_sync:
+  lifeboat.dr.objects_mirror:
     stack: shop
     override: true
 """
