@@ -251,6 +251,56 @@ def test_every_task_file_of_a_role_is_included() -> None:
             assert path.name == "main.yml" or path.name in text, f"{name}: {path.name} is included by nobody"
 
 
+def private_reads(texts: dict[str, str], roles: list[str]) -> list[str]:
+    """`<file>: <name>` of every private variable of another role, or whose name is put together at run time."""
+    found = []
+    for path, text in texts.items():
+        own = f"__{path.split('/')[1]}_" if path.startswith("roles/") else ""
+        names = set(re.findall(r"(?<!\w)__[a-z]\w*", text))
+        of_roles = tuple(f"__{role}_" for role in roles)
+        foreign = (
+            (name for name in names if not name.startswith(own))
+            if own
+            else (name for name in names if name.startswith(of_roles))
+        )
+        found += [f"{path}: {name}" for name in sorted(foreign)]
+        found += [f"{path}: {part}" for part in re.findall(r"""(?:'__'|"__")\s*~.*|__\w*\{\{.*""", text)]
+    return found
+
+
+def test_no_role_reads_another_roles_private_variables() -> None:
+    """Nor does a playbook or an operator's task file: what others may use has a public name."""
+    folders = (
+        "roles/*/tasks",
+        "roles/*/vars",
+        "roles/*/defaults",
+        "roles/*/templates",
+        "playbooks",
+        "tests/testinfra/*",
+    )
+    paths = [path for folder in folders for path in ROOT.glob(f"{folder}/*") if path.suffix in (".yml", ".j2")]
+    texts = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in sorted(paths)}
+    assert {path.split("/")[1] for path in texts if path.startswith("roles/")} == set(ROLES)
+    assert private_reads(texts, ROLES) == []
+
+
+PRIVATE: list[tuple[str, str, list[str]]] = [
+    ("roles/drill/vars/main.yml", "__drill_a: '{{ __drill_b }}'", []),
+    ("roles/drill/vars/main.yml", "{{ __agent_configuration }}", ["__agent_configuration"]),
+    ("roles/drill/vars/main.yml", "{{ __database_backup_x | default(__drill_x) }}", ["__database_backup_x"]),
+    ("roles/drill/vars/main.yml", "{{ __no_role_at_all }}", ["__no_role_at_all"]),
+    ("roles/drill/vars/main.yml", "lookup('vars', '__' ~ role ~ '_evidence')", ["'__' ~ role ~ '_evidence')"]),
+    ("roles/drill/vars/main.yml", "name: __{{ role }}_evidence", ["__{{ role }}_evidence"]),
+    ("playbooks/escrow.yml", "{{ __escrow_settings }}", []),
+    ("playbooks/escrow.yml", "{{ __agent_configuration }}", ["__agent_configuration"]),
+]
+
+
+@pytest.mark.parametrize(("path", "text", "found"), PRIVATE)
+def test_reading_a_private_variable_is_found(path: str, text: str, found: list[str]) -> None:
+    assert private_reads({path: text}, ["agent", "database_backup", "drill"]) == [f"{path}: {name}" for name in found]
+
+
 def test_roles_know_no_group() -> None:
     """Who is a database server is the inventory's matter; a role that says groups['x'] works in one inventory only."""
     tables = [ROOT / "roles/awx/files/templates.json"]  # of the playbooks, which do know
