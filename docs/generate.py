@@ -38,21 +38,41 @@ def table(options: dict[str, Any]) -> list[str]:
     return lines
 
 
+def internal_to(doc: dict[str, Any]) -> str:
+    """The role whose internals this module is, or nothing."""
+    return "".join(re.findall(r"^Internal to the role C\((\w+)\)\.$", "\n".join(doc["description"]), re.MULTILINE))
+
+
 def page(modules: dict[str, Any]) -> str:
-    lines = ["# Modules", "", "Written by `make docs` from the modules themselves.", ""]
-    for full in sorted(modules):
-        doc = modules[full]["doc"]
-        name = full.rpartition(".")[2]
-        lines += [f"## {name}", "", words(doc["short_description"]) + ".", "", words(doc["description"]), ""]
-        lines += [*table(doc.get("options") or {}), ""]
-        for mode in ("check_mode", "diff_mode"):
-            attribute = doc["attributes"][mode]
-            lines.append(f"* {mode}: {attribute['support']}. {words(attribute.get('details', ''))}".rstrip())
-        lines += ["", "```yaml", modules[full]["examples"].strip(), "```", "", "Returns:", ""]
-        returned = modules[full]["return"] or {}
-        lines += [f"* `{key}` ({one['type']}): {words(one['description'])}" for key, one in returned.items()]
-        lines.append("")
+    """Those for your own playbooks first; the internals of a role in an appendix."""
+    lines = [
+        "# Modules",
+        "",
+        "Written by `make docs` from the modules themselves. The internals of single roles are in the",
+    ]
+    lines += ["[appendix](#internal-modules).", ""]
+    own = [full for full in sorted(modules) if not internal_to(modules[full]["doc"])]
+    for full in own:
+        lines += section(full, modules[full], "##")
+    lines += ["## Internal modules", "", "Each serves one role, which may change it at any time.", ""]
+    for full in sorted(set(modules) - set(own)):
+        lines += section(full, modules[full], "###")
     return "\n".join(lines)
+
+
+def section(full: str, module: dict[str, Any], heading: str) -> list[str]:
+    doc = module["doc"]
+    name = full.rpartition(".")[2]
+    lines = [f"{heading} {name}", "", words(doc["short_description"]) + ".", "", words(doc["description"]), ""]
+    lines += [*table(doc.get("options") or {}), ""]
+    for mode in ("check_mode", "diff_mode"):
+        attribute = doc["attributes"][mode]
+        lines.append(f"* {mode}: {attribute['support']}. {words(attribute.get('details', ''))}".rstrip())
+    lines += ["", "```yaml", module["examples"].strip(), "```", "", "Returns:", ""]
+    returned = module["return"] or {}
+    lines += [f"* `{key}` ({one['type']}): {words(one['description'])}" for key, one in returned.items()]
+    lines.append("")
+    return lines
 
 
 @functools.cache

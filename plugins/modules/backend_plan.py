@@ -13,6 +13,7 @@ description:
   - Reads only. Looks at the machine, the engine, every container, the Compose files, C(.env), the ports and the stores
     underneath; names the likely cause and every step with what would become of it.
   - Works with a broken compose file, without an engine, and for stacks of systemd units.
+  - Internal to the role C(backend_recovery).
 extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.stack.reads_only

@@ -15,6 +15,7 @@ description:
   - Ends with every service and every endpoint asked. No volume is removed; files, images and what containers wrote into their
     own layer are kept where a step replaces them.
   - A port that another process holds, a broken database or a broken object store are named and left alone; the module fails.
+  - Internal to the role C(backend_recovery).
 extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.options.identity

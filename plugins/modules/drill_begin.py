@@ -14,6 +14,7 @@ description:
   - Asks the endpoints of the configuration, makes each business transaction once and reads it back.
   - Then a writer makes them again and again, and keeps a ledger outside the stack of what was acknowledged, until
     M(lifeboat.dr.drill_end) or M(lifeboat.dr.drill_fault) stops it.
+  - Internal to the role C(drill).
 extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.options.scenario

@@ -14,6 +14,7 @@ description:
     it with what the backup promises, and removes it. Nothing of the stack is stopped, changed or broken.
   - Containers, volumes, databases and the project's files are looked at before and after; a difference is C(FAIL).
   - Keeps the record as one of kind C(drill).
+  - Internal to the role C(drill).
 extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.options.drill

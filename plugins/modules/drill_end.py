@@ -15,6 +15,7 @@ description:
   - Draws the verdict, removes what the recovery had put aside, and keeps the record as M(lifeboat.dr.evidence) does.
   - C(PASS) needs all of it, a fault that was seen to take, the recovery's own checks, a transaction within the target, no
     write lost from before the recovery point. What could not be found out is C(COULD_NOT_VERIFY).
+  - Internal to the role C(drill).
 extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.options.scenario

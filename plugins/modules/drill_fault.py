@@ -14,6 +14,7 @@ description:
   - Refuses a host that is not deployed with C(lifeboat_environment) C(drill), whoever asks.
   - The fault of a whole site is not this module's to do, as it would go with the machine. It then stops the writer and
     returns its ledger, so that it survives, and the clock begins.
+  - Internal to the role C(drill).
 extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.options.scenario

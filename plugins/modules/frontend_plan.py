@@ -13,6 +13,7 @@ description:
   - "Reads only. Looks at the public site and the commit it serves, its certificate and custom domain, the git remote, GitHub Pages, and the last workflow run with the end of what its failing step said."
   - "Says why the site is not served as it should be: C(transient), C(build broken), C(configuration), C(deploying), or C(GitHub cannot be asked); and every step that would be taken, smallest first."
   - Fails when nothing can be done, before anything is touched.
+  - Internal to the role C(frontend_recovery).
 extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.stack.reads_only

@@ -14,6 +14,7 @@ description:
   - After each step it waits until the public site serves the commit. The first step that heals is the last.
   - "Nothing is lost: the remote is never forced, no working copy is touched, and what lay in the fallback's directory is moved aside."
   - "A site that does not come back is a check with result C(FAIL), not an error: the caller decides."
+  - Internal to the role C(frontend_recovery).
 extends_documentation_fragment:
   - lifeboat.dr.stack
 options:

@@ -12,6 +12,7 @@ version_added: 0.1.0
 description:
   - Every backup that the point names, and what an earlier config backup keeps for it, hashed on the way, manifest last.
   - What is here already, the very same, is left alone.
+  - Internal to the role C(site_recovery).
 extends_documentation_fragment:
   - lifeboat.dr.stack
 options:

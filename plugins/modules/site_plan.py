@@ -12,6 +12,7 @@ version_added: 0.1.0
 description:
   - Reads only. Says what is lost, what this machine has, which recovery point of the vault would be used and why, that every artefact of it is whole, that the key opens it, and every step that would be taken.
   - Fails when the site cannot, or must not, be recovered here, before anything is built. So it does where the site still lives.
+  - Internal to the role C(site_recovery).
 extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.stack.reads_only

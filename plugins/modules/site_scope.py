@@ -12,6 +12,7 @@ version_added: 0.1.0
 description:
   - Reads only. Works on a machine that has nothing, and on one where the stack is half dead.
   - A machine on which the stack was deployed is looked at with its own configuration, not with O(settings).
+  - Internal to the role C(site_recovery).
 extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.stack.reads_only

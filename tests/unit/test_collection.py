@@ -284,6 +284,21 @@ def test_no_role_reads_another_roles_private_variables() -> None:
     assert private_reads(texts, ROLES) == []
 
 
+def test_a_module_that_is_internal_to_a_role_is_used_by_that_role_only() -> None:
+    files = [*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("playbooks/*.yml")]
+    said = {
+        name: re.findall(r"Internal to the role C\((\w+)\)\.", str(documentation(name)["description"]))
+        for name in MODULES
+    }
+    for name, owners in said.items():
+        used = {path for path in files if re.search(rf"\blifeboat\.dr\.{name}:", path.read_text(encoding="utf-8"))}
+        assert not owners or {path.parent.parent.name for path in used} == set(owners), name
+    page = (ROOT / "docs/modules.md").read_text(encoding="utf-8")
+    front, appendix = page.split("\n## Internal modules\n")
+    assert re.findall(r"^### (\w+)$", appendix, re.MULTILINE) == [name for name in MODULES if said[name]]
+    assert re.findall(r"^## (\w+)$", front, re.MULTILINE) == [name for name in MODULES if not said[name]]
+
+
 PRIVATE: list[tuple[str, str, list[str]]] = [
     ("roles/drill/vars/main.yml", "__drill_a: '{{ __drill_b }}'", []),
     ("roles/drill/vars/main.yml", "{{ __agent_configuration }}", ["__agent_configuration"]),
