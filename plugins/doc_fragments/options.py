@@ -84,7 +84,7 @@ options:
     type: str
     default: drill
   operator:
-    description: Who held it.
+    description: The operator.
     type: str
     default: ""
 """

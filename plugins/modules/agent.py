@@ -14,7 +14,7 @@ description:
     made by cron and one made by a playbook are one function.
   - It holds each file compiled as well, for the version of O(interpreter), so that a call starts at once. Under any other
     version the sources are used.
-  - It is written anew where the core's files, O(interpreter) or that one's version changed, or where the file is no longer
+  - It is written again where the core's files, O(interpreter) or that one's version changed, or where the file is no longer
     as it was written.
 options:
   path:

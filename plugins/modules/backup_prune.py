@@ -48,7 +48,7 @@ swept:
   type: list
   elements: str
 locked:
-  description: What a bucket with versions keeps although it was deleted, and why; a lock is no failure.
+  description: What a bucket with versions keeps although it was deleted, and why; a lock is not a failure.
   returned: success
   type: list
   elements: str

@@ -10,7 +10,7 @@ module: backup_verify
 short_description: Prove a recovery point or a backup
 version_added: 0.1.0
 description:
-  - Checks a backup at one of three levels, each including the ones before it, and leaves C(verification.json) beside it.
+  - Checks a backup at one of three levels, each including the ones before it, and leaves C(verification.json) next to it.
   - V(checksum) reads every byte of every artefact; V(archive) has the real tools read the dump to its end; V(restore) restores it into a throw-away PostgreSQL without a network and compares it with the fingerprint taken in the dump's own snapshot.
   - Of a bucket, V(archive) finds every version in the vault, and V(restore) brings objects back into a scratch bucket there and compares every byte, header and tag.
   - Of a configuration, V(archive) reads every archive and git bundle to its end, and V(restore) unpacks and compares it, clones the bundles and has Compose read the project. What is sealed stays sealed; M(lifeboat.dr.escrow) proves that the key opens it.
@@ -31,7 +31,7 @@ options:
     choices: [checksum, archive, restore]
     default: restore
   sample:
-    description: Of a bucket V(restore) brings back so many objects, drawn by lot. V(0) brings back all of them.
+    description: Of a bucket V(restore) brings back so many objects, chosen at random. V(0) brings back all of them.
     type: int
     default: 500
 attributes:

@@ -23,7 +23,7 @@ options:
     default: false
   method:
     description:
-      - V(auto) chooses. V(swap) restores beside a living server's database and renames. V(rebuild) quarantines the data
+      - V(auto) chooses. V(swap) restores next to a living server's database and renames. V(rebuild) quarantines the data
         directory and starts from an empty one.
     type: str
     choices: [auto, swap, rebuild]

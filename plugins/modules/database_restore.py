@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: database_restore
-short_description: Restore a database beside, prove it, swap it in
+short_description: Restore a database under another name, prove it, swap it in
 version_added: 0.1.0
 description:
   - Restores roles and the dump into a new database, compares it with the fingerprint of the backup, and only then puts it in the live database's place by rename. The old database is kept under a quarantine name.

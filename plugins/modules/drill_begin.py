@@ -20,7 +20,7 @@ extends_documentation_fragment:
   - lifeboat.dr.options.scenario
 options:
   fault:
-    description: What will be broken, by name; C(random) draws it by lot; empty is the scenario's first.
+    description: What will be broken, by name; C(random) chooses at random; empty is the scenario's first.
     type: str
     default: ""
   seed:

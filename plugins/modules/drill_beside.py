@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: drill_beside
-short_description: Rehearse a recovery beside production, and prove that production did not notice
+short_description: Rehearse a recovery next to production, and prove that production did not notice
 version_added: 0.1.0
 description:
   - Restores the newest backup of a component into something of its own (a throw-away PostgreSQL, a scratch bucket), compares

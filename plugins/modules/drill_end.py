@@ -34,7 +34,7 @@ options:
     type: str
     default: ""
   seed:
-    description: Of a fault drawn by lot.
+    description: Of a fault that was chosen at random.
     type: str
     default: ""
   recovery:
@@ -92,7 +92,7 @@ rows:
   type: list
   elements: dict
 removed:
-  description: What the recovery had put aside and is no more, and what was taken back.
+  description: What the recovery had put aside and was removed, and what was undone.
   returned: success
   type: list
   elements: str

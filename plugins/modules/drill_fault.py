@@ -11,7 +11,7 @@ short_description: Break something for real, and prove that it broke
 version_added: 0.1.0
 description:
   - Breaks one component of the stack as the named fault does, and looks whether that took. B(The damage is real.)
-  - Refuses a host that is not deployed with C(lifeboat_environment) C(drill), whoever asks.
+  - Refuses a host that is not deployed with C(lifeboat_environment) C(drill).
   - The fault of a whole site is not this module's to do, as it would go with the machine. It then stops the writer and
     returns its ledger, so that it survives, and the clock begins.
   - Internal to the role C(drill).
@@ -20,7 +20,7 @@ extends_documentation_fragment:
   - lifeboat.dr.options.scenario
 options:
   fault:
-    description: What is broken, by name; C(random) draws it by lot; empty is the scenario's first.
+    description: What is broken, by name; C(random) chooses at random; empty is the scenario's first.
     type: str
     default: ""
   seed:

@@ -27,7 +27,7 @@ options:
     description:
       - The phases in order, each with C(name), C(started_at), C(finished_at) and what is worth keeping of it.
       - C(monotonic) and C(boot), which modules return in C(phase), make its duration independent of the clock being set.
-        C(log) is kept in a file beside the record, which has its hash.
+        C(log) is kept in a file next to the record, which has its hash.
     type: list
     elements: dict
     required: true
@@ -41,7 +41,7 @@ options:
     type: str
     default: ""
   operator:
-    description: Who did.
+    description: The operator.
     type: str
     default: ""
   error:
@@ -53,7 +53,7 @@ options:
     type: str
     default: ""
   untested:
-    description: What was not tested, each with C(what) and C(why), beside what is known to be left out.
+    description: What was not tested, each with C(what) and C(why), in addition to what is known to be left out.
     type: list
     elements: dict
     default: []

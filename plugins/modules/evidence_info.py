@@ -28,7 +28,7 @@ RETURN = r"""
 evidence:
   description:
     - C(stack), C(scenarios) that can hit it, C(drill_age_days), C(proof_age_days), and C(records), each with C(id), the C(record)
-      itself, C(problem) where it is no evidence, C(signature) and C(sha256).
+      itself, C(problem) where it is not evidence, C(signature) and C(sha256).
   returned: success
   type: dict
 log:

@@ -13,7 +13,7 @@ description:
   - Makes the bucket where it is missing, sets its versioning, lifecycle, policy and CORS again where they are lost, and copies
     from the vault what is missing or wrong, in the very versions that the backup's listing names. What is right is not copied.
   - What is overwritten is kept, as an older version where the bucket has versions, else in a bucket of its own.
-  - "Starts the service anew before it compares, so that only what is on its disk counts."
+  - "Restarts the service before it compares, so that only what is on its disk counts."
   - "Idempotent by identity: a bucket that was already recovered to O(id) is left alone unless O(force)."
 extends_documentation_fragment:
   - lifeboat.dr.stack

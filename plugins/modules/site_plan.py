@@ -28,7 +28,7 @@ options:
   recovery_time:
     description: Recover to the newest recovery point of at or before this ISO 8601 time.
   rehearsal:
-    description: Beside a living site. No backup is taken here and nobody is sent here.
+    description: Next to a living site. No backup is taken here and nobody is sent here.
     type: bool
     default: false
   cutover:

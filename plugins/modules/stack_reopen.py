@@ -16,7 +16,7 @@ extends_documentation_fragment:
   - lifeboat.dr.stack
 options:
   services:
-    description: The services to start, beside the database itself.
+    description: The services to start, in addition to the database itself.
     type: list
     elements: str
     default: []

@@ -32,12 +32,12 @@ def drill(report: Path, scenario: str, **extra: object) -> Run:
 
 
 def row(run: Run) -> dict[str, str]:
-    found: dict[str, str] = run.result("end | Hold it against the ledger, and record")["rows"][-1]
+    found: dict[str, str] = run.result("end | Compare it with the ledger, and record")["rows"][-1]
     return found
 
 
 def record(run: Run) -> dict[str, Any]:
-    found: dict[str, Any] = run.result("end | Hold it against the ledger, and record")["record"]
+    found: dict[str, Any] = run.result("end | Compare it with the ledger, and record")["record"]
     return found
 
 
@@ -73,7 +73,7 @@ def test_a_host_that_is_deployed_as_production_is_refused_whatever_the_inventory
     assert not shop.ill()
     for one in beside:  # what breaks nothing may be done there
         assert one.status == 0, one.said
-        made = one.result("beside | Restore it beside production, and see that production did not notice")["record"]
+        made = one.result("beside | Restore it next to production, and see that production did not notice")["record"]
         assert (made["kind"], made["verdict"]) == ("drill", "PASS")
         assert "production untouched" in [check["name"] for check in made["checks"]]
 
