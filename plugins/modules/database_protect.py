@@ -80,7 +80,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Tas
 
 
 def _wrong(field: str, cause: str) -> UsageError:
-    return UsageError("read the plan", field, cause, "Give what lifeboat.dr.recovery_plan returned as plan.")
+    return UsageError("read the plan", field, cause, "Give what lifeboat.dr.database_plan returned as plan.")
 
 
 def work(task: Task) -> dict[str, Any]:
