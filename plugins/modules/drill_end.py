@@ -51,8 +51,8 @@ options:
     default: false
 attributes:
   check_mode:
-    support: none
-    details: In check mode nothing was broken, so there is nothing to end.
+    support: full
+    details: In check mode nothing was broken, so there is nothing to end. Nothing is recorded and nothing removed.
   diff_mode:
     support: none
     details: Each record is a new file.
@@ -70,7 +70,7 @@ EXAMPLES = r"""
 RETURN = r"""
 record:
   description: The record, as docs/schema/evidence-1.json describes it.
-  returned: success
+  returned: success, not in check mode
   type: dict
 verdict:
   description: C(PASS), C(FAIL), C(COULD_NOT_VERIFY) or C(ABORTED).
@@ -78,7 +78,7 @@ verdict:
   type: str
 path:
   description: Where the host keeps it.
-  returned: success
+  returned: success, not in check mode
   type: str
 text:
   description: The record for people.
@@ -131,6 +131,11 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import DRI
 
 def work(task: Task) -> dict[str, Any]:
     given, config = task.params, task.config
+    if task.check:
+        return {
+            "changed": False, "verdict": checks.COULD_NOT_VERIFY, "text": [], "rows": given["rows"], "removed": [],
+            "left": [],
+        }  # fmt: skip
     scenario, fault = given["scenario"], given["fault"]
     recovered = bool(given["recovery"]) and not given["error"]
     found = drill.end(

@@ -108,6 +108,13 @@ def test_drill_end_changes_something_always_as_it_leaves_a_record(run: Run, tmp_
     assert (kept["kind"], kept["error"], kept["checks"]) == ("drill", "it is not well", [])
 
 
+def test_drill_end_in_check_mode_records_nothing(run: Run, tmp_path: Path) -> None:
+    given = {"settings": settings(tmp_path), "scenario": "backend", "error": "it is not well", "rows": [{"rto": "-"}]}
+    said = run("drill_end", **given, check=True)
+    assert (said["changed"], said["verdict"], said["rows"]) == (False, "COULD_NOT_VERIFY", [{"rto": "-"}])
+    assert not list(tmp_path.rglob("*.json"))
+
+
 def test_drill_end_fails_a_drill_whose_recovery_did(run: Run, tmp_path: Path) -> None:
     fault_seen = {"fault": "killed", "name": "killed", "proof": "exited", "injected_at": "2026-11-24T12:00:00.000Z"}
     said = run("drill_end", settings=settings(tmp_path), scenario="backend", fault=fault_seen, error="no way")
