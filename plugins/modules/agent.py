@@ -12,10 +12,10 @@ version_added: 0.1.0
 description:
   - Writes one executable file, a Python zipapp of the very same core files that the modules run, so that a decision
     made by cron and one made by a playbook are one function.
-  - It holds each file compiled as well, for the version of O(interpreter), so that a call starts at once. Under any other
-    version the sources are used.
-  - It is written again where the core's files, O(interpreter) or that one's version changed, or where the file is no longer
-    as it was written.
+  - It holds each file compiled as well, for the version of O(interpreter), so that a call starts at once. Under any
+    other version the sources are used.
+  - It is written again where the core's files, O(interpreter) or that one's version changed, or where the file is no
+    longer as it was written.
 options:
   path:
     description: Where to install it.
@@ -65,8 +65,8 @@ path:
   returned: success
   type: str
 sha256:
-  description: SHA-256 of all that the file is made of; the sources, the interpreter and its version. Not of the file itself, as
-    Python need not compile to the same bytes twice.
+  description: SHA-256 of all that the file is made of; the sources, the interpreter and its version. Not of the file
+    itself, as Python need not compile to the same bytes twice.
   returned: success
   type: str
 """
@@ -96,7 +96,8 @@ MAIN = b"import sys\n\nfrom lifeboat.command.cli import main\n\nsys.exit(main())
 
 # Asked of the interpreter that will run the command: what it compiles to is good for its own version alone.
 VERSION_OF = "import importlib.util; print(importlib.util.MAGIC_NUMBER.hex())"
-# PEP 552: flags 1 is a hash that is not checked. A time would be one of the zip's, and the file is replaced whole or not at all.
+# PEP 552: flags 1 is a hash that is not checked. A time would be one of the zip's, and the file is replaced whole or
+# not at all.
 COMPILE = """
 import importlib.util, io, marshal, sys, zipfile
 with zipfile.ZipFile(io.BytesIO(sys.stdin.buffer.read())) as sources:
@@ -127,7 +128,7 @@ def ask(interpreter: str, script: str, given: bytes = b"") -> bytes:
 
 @functools.cache
 def source_of(name: str) -> Optional[str]:
-    """The source of one of the core's modules, from a file or from the zip that Ansible sent; None for any other name."""
+    """The source of a module of the core, from a file or from the zip that Ansible sent; None for any other name."""
     try:
         spec = importlib.util.find_spec(name)
     except ImportError:  # `name` is what a module defines, not a module
@@ -152,7 +153,7 @@ def imported(name: str, source: str) -> tuple[str, ...]:
 
 
 def sources() -> dict[str, bytes]:
-    """The command's files: `cli` and all that it imports. Ansible sends them along with this module for the same reason."""
+    """The command's files: `cli` and all that it imports. Ansible sends them with this module for the same reason."""
     files = {"__main__.py": MAIN, "lifeboat/__init__.py": b""}
     waiting, seen = [cli.__name__], {cli.__name__}
     while waiting:
@@ -179,7 +180,7 @@ def packed(files: dict[str, bytes], comment: bytes = b"") -> bytes:
 
 
 def inputs(files: dict[str, bytes], interpreter: str, magic: str) -> str:
-    """All that the command's file depends on. Its bytes do not tell: marshal may write one code object in several ways."""
+    """All that the command's file depends on. Its bytes do not tell: marshal may write code in several ways."""
     found = hashlib.sha256(f"{interpreter}\0{magic}\0{COMPILE}".encode())
     for name in sorted(files):
         found.update(f"\0{name}\0{len(files[name])}\0".encode() + files[name])

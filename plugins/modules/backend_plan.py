@@ -20,7 +20,8 @@ extends_documentation_fragment:
   - lifeboat.dr.options.identity
 options:
   recovery_point:
-    description: The configuration backup, or a recovery point's, that files would be put back from. V(latest) is the newest good one.
+    description: The configuration backup, or a recovery point's, that files would be put back from. V(latest) is the
+      newest good one.
     type: str
     default: latest
   method:
@@ -33,7 +34,8 @@ options:
     type: bool
     default: false
   identity:
-    description: The age identity that opens the secret files of the configuration backup, as text. Only whether there is one counts here.
+    description: The age identity that opens the secret files of the configuration backup, as text. Only whether there
+      is one counts here.
   host:
     description: The host's name in the inventory, for the commands that are printed.
     type: str

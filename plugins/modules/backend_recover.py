@@ -10,11 +10,13 @@ module: backend_recover
 short_description: Recover a stack's backend, smallest step first, each proved before the next
 version_added: 0.1.0
 description:
-  - "Takes the steps of a plan: start the engine, restart the services, C(docker compose down) and C(up -d), free disk, go back to
-    the image of a recovery point, put the files of the configuration backup back. Stops at the first that heals."
-  - Ends with every service and every endpoint asked. No volume is removed; files, images and what containers wrote into their
-    own layer are kept where a step replaces them.
-  - A port that another process holds, a broken database or a broken object store are named and left alone; the module fails.
+  - "Takes the steps of a plan: start the engine, restart the services, C(docker compose down) and C(up -d), free disk,
+    go back to the image of a recovery point, put the files of the configuration backup back. Stops at the first that
+    heals."
+  - Ends with every service and every endpoint asked. No volume is removed; files, images and what containers wrote into
+    their own layer are kept where a step replaces them.
+  - A port that another process holds, a broken database or a broken object store are named and left alone; the module
+    fails.
   - Internal to the role C(backend_recovery).
 extends_documentation_fragment:
   - lifeboat.dr.stack

@@ -13,7 +13,8 @@ description:
   - "Deletes the backups that no rule keeps: daily, weekly, monthly, and the floors that are never crossed."
   - Failed or unfinished backups never count as good, so a streak of failures deletes nothing.
   - Judges recovery points and the backups of every component, and deletes in the repository and in the vault alike.
-  - Of the mirror in the vault it deletes versions that were replaced or removed longer than C(noncurrent_days) before the newest mirror, where no lifecycle rule did. What a kept backup names stays.
+  - Of the mirror in the vault it deletes versions that were replaced or removed longer than C(noncurrent_days) before
+    the newest mirror, where no lifecycle rule did. What a kept backup names stays.
 extends_documentation_fragment:
   - lifeboat.dr.stack
 attributes:

@@ -10,10 +10,16 @@ module: backup_verify
 short_description: Prove a recovery point or a backup
 version_added: 0.1.0
 description:
-  - Checks a backup at one of three levels, each including the ones before it, and leaves C(verification.json) next to it.
-  - V(checksum) reads every byte of every artefact; V(archive) has the real tools read the dump to its end; V(restore) restores it into a throw-away PostgreSQL without a network and compares it with the fingerprint taken in the dump's own snapshot.
-  - Of a bucket, V(archive) finds every version in the vault, and V(restore) brings objects back into a scratch bucket there and compares every byte, header and tag.
-  - Of a configuration, V(archive) reads every archive and git bundle to its end, and V(restore) unpacks and compares it, clones the bundles and has Compose read the project. What is sealed stays sealed; M(lifeboat.dr.escrow) proves that the key opens it.
+  - Checks a backup at one of three levels, each including the ones before it, and leaves C(verification.json) next to
+    it.
+  - V(checksum) reads every byte of every artefact; V(archive) has the real tools read the dump to its end; V(restore)
+    restores it into a throw-away PostgreSQL without a network and compares it with the fingerprint taken in the dump's
+    own snapshot.
+  - Of a bucket, V(archive) finds every version in the vault, and V(restore) brings objects back into a scratch bucket
+    there and compares every byte, header and tag.
+  - Of a configuration, V(archive) reads every archive and git bundle to its end, and V(restore) unpacks and compares
+    it, clones the bundles and has Compose read the project. What is sealed stays sealed; M(lifeboat.dr.escrow) proves
+    that the key opens it.
   - Fails unless the verdict is C(PASS). C(COULD_NOT_VERIFY) is a failure too, since nothing was proved.
   - Touches nothing of the stack.
 extends_documentation_fragment:
@@ -21,8 +27,8 @@ extends_documentation_fragment:
 options:
   id:
     description:
-      - Of a recovery point, which is proved by all its backups, or of one backup. V(latest) is the newest published backup
-        of each component, whatever its state.
+      - Of a recovery point, which is proved by all its backups, or of one backup. V(latest) is the newest published
+        backup of each component, whatever its state.
     type: str
     default: latest
   level:

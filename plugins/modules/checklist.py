@@ -11,7 +11,8 @@ short_description: Work through a checklist of operation, maintenance or an inci
 version_added: 0.1.0
 description:
   - Makes every check of one list and says of each line what was seen and what it may be; changes nothing.
-  - A line that could not be checked is C(COULD_NOT_VERIFY), and one that only a person can tick is C(BY_HAND). Neither passes.
+  - A line that could not be checked is C(COULD_NOT_VERIFY), and one that only a person can tick is C(BY_HAND). Neither
+    passes.
 extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.stack.reads_only
@@ -23,8 +24,8 @@ options:
     default: daily
   ahead_days:
     description:
-      - Look at it as after so many days without a backup too. Each line is then the worse of the two, so that a look ahead can
-        turn none green.
+      - Look at it as after so many days without a backup too. Each line is then the worse of the two, so that a look
+        ahead can turn none green.
     type: float
     default: 0
 """
@@ -47,7 +48,8 @@ verdict:
   returned: success
   type: str
 lines:
-  description: Every line with C(box), the line of the operator's list it is a part of, C(name), C(result), C(seen) and C(limit).
+  description: Every line with C(box), the line of the operator's list it is a part of, C(name), C(result), C(seen) and
+    C(limit).
   returned: success
   type: list
   elements: dict

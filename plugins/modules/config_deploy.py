@@ -10,9 +10,12 @@ module: config_deploy
 short_description: Put the files of a config backup where they were
 version_added: 0.1.0
 description:
-  - Compose files, C(.env), secret files and whatever else the backup holds, with their owners and modes. Every file is compared with the backup's listing.
-  - What is in the way is moved aside, below the stack's state directory, never deleted. Files that are right already are left alone.
-  - Cron files and systemd units are put there only by O(which=schedules), so that no job runs on a site that is half recovered.
+  - Compose files, C(.env), secret files and whatever else the backup holds, with their owners and modes. Every file is
+    compared with the backup's listing.
+  - What is in the way is moved aside, below the stack's state directory, never deleted. Files that are right already
+    are left alone.
+  - Cron files and systemd units are put there only by O(which=schedules), so that no job runs on a site that is half
+    recovered.
   - Internal to the role C(site_recovery).
 extends_documentation_fragment:
   - lifeboat.dr.stack

@@ -23,8 +23,8 @@ options:
     default: false
   method:
     description:
-      - V(auto) chooses. V(swap) restores next to a living server's database and renames. V(rebuild) quarantines the data
-        directory and starts from an empty one.
+      - V(auto) chooses. V(swap) restores next to a living server's database and renames. V(rebuild) quarantines the
+        data directory and starts from an empty one.
     type: str
     choices: [auto, swap, rebuild]
     default: auto

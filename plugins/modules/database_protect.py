@@ -11,7 +11,8 @@ short_description: Stop the writers and put damaged data aside
 version_added: 0.1.0
 description:
   - The protect phase of a database recovery, as planned by M(lifeboat.dr.database_plan).
-  - "A server that is down is started first: if it comes up with its data, nothing needs to be restored. Otherwise its data directory is moved aside, never deleted, and a fresh server is started."
+  - "A server that is down is started first: if it comes up with its data, nothing needs to be restored. Otherwise its
+    data directory is moved aside, never deleted, and a fresh server is started."
 extends_documentation_fragment:
   - lifeboat.dr.stack
 options:

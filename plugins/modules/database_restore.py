@@ -10,7 +10,8 @@ module: database_restore
 short_description: Restore a database under another name, prove it, swap it in
 version_added: 0.1.0
 description:
-  - Restores roles and the dump into a new database, compares it with the fingerprint of the backup, and only then puts it in the live database's place by rename. The old database is kept under a quarantine name.
+  - Restores roles and the dump into a new database, compares it with the fingerprint of the backup, and only then puts
+    it in the live database's place by rename. The old database is kept under a quarantine name.
   - If anything differs the live database stays as it was.
   - "Idempotent by identity: a stack that was already recovered to O(id) is left alone unless O(force)."
 extends_documentation_fragment:

@@ -10,7 +10,8 @@ module: drill_begin
 short_description: See that a stack is well, and start the writer of a drill
 version_added: 0.1.0
 description:
-  - Refuses a host that is not deployed with C(lifeboat_environment) C(drill), and a fault that the scenario does not have.
+  - Refuses a host that is not deployed with C(lifeboat_environment) C(drill), and a fault that the scenario does not
+    have.
   - Asks the endpoints of the configuration, makes each business transaction once and reads it back.
   - Then a writer makes them again and again, and keeps a ledger outside the stack of what was acknowledged, until
     M(lifeboat.dr.drill_end) or M(lifeboat.dr.drill_fault) stops it.

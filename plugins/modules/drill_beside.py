@@ -10,8 +10,8 @@ module: drill_beside
 short_description: Rehearse a recovery next to production, and prove that production did not notice
 version_added: 0.1.0
 description:
-  - Restores the newest backup of a component into something of its own (a throw-away PostgreSQL, a scratch bucket), compares
-    it with what the backup promises, and removes it. Nothing of the stack is stopped, changed or broken.
+  - Restores the newest backup of a component into something of its own (a throw-away PostgreSQL, a scratch bucket),
+    compares it with what the backup promises, and removes it. Nothing of the stack is stopped, changed or broken.
   - Containers, volumes, databases and the project's files are looked at before and after; a difference is C(FAIL).
   - Keeps the record as one of kind C(drill).
   - Internal to the role C(drill).

@@ -10,11 +10,11 @@ module: drill_end
 short_description: Hold what a drill recovered against its writer's ledger, and record it
 version_added: 0.1.0
 description:
-  - Waits for the first business transaction that holds, which ends the clock that began with the fault. Stops the writer
-    and asks the application for every write that it had acknowledged.
+  - Waits for the first business transaction that holds, which ends the clock that began with the fault. Stops the
+    writer and asks the application for every write that it had acknowledged.
   - Draws the verdict, removes what the recovery had put aside, and keeps the record as M(lifeboat.dr.evidence) does.
-  - C(PASS) needs all of it, a fault that was seen to take, the recovery's own checks, a transaction within the target, no
-    write lost from before the recovery point. What could not be found out is C(COULD_NOT_VERIFY).
+  - C(PASS) needs all of it, a fault that was seen to take, the recovery's own checks, a transaction within the target,
+    no write lost from before the recovery point. What could not be found out is C(COULD_NOT_VERIFY).
   - Internal to the role C(drill).
 extends_documentation_fragment:
   - lifeboat.dr.stack
@@ -87,7 +87,8 @@ text:
   elements: str
 rows:
   description:
-    - "A table of drills, O(rows) and this one: each C(scenario), C(fault), C(rto), C(target), C(rpo), C(lost), C(verdict)."
+    - "A table of drills, O(rows) and this one: each C(scenario), C(fault), C(rto), C(target), C(rpo), C(lost),
+      C(verdict)."
   returned: success
   type: list
   elements: dict

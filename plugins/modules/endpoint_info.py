@@ -10,8 +10,10 @@ module: endpoint_info
 short_description: Say what a stack's S3 endpoints really do
 version_added: 0.1.0
 description:
-  - Tries versioning, lifecycle rules, object lock, tags, metadata and uploads in parts at the stack's own object store and at the vault. A feature is supported only where its effect was seen, such as an old version read back.
-  - Everything is tried in a bucket named C(lifeboat-probe-…), made for it and removed. No other bucket is written to. Where the key may not make buckets, the answer is C(unknown).
+  - Tries versioning, lifecycle rules, object lock, tags, metadata and uploads in parts at the stack's own object store
+    and at the vault. A feature is supported only where its effect was seen, such as an old version read back.
+  - Everything is tried in a bucket named C(lifeboat-probe-…), made for it and removed. No other bucket is written to.
+    Where the key may not make buckets, the answer is C(unknown).
   - What was found is remembered for a day on the host.
 extends_documentation_fragment:
   - lifeboat.dr.stack
@@ -26,7 +28,8 @@ options:
     type: bool
     default: false
   look:
-    description: Make nothing. Look only whether the vault answers, takes the key, and has its bucket with versions to recover from; in check mode, too.
+    description: Make nothing. Look only whether the vault answers, takes the key, and has its bucket with versions to
+      recover from; in check mode, too.
     type: bool
     default: false
 attributes:
@@ -63,7 +66,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 endpoints:
-  description: What each endpoint does, by C(source) and C(vault). None was tried and none is remembered in check mode, where a key is missing.
+  description: What each endpoint does, by C(source) and C(vault). None was tried and none is remembered in check mode,
+    where a key is missing.
   returned: success
   type: dict
   sample:

@@ -10,7 +10,8 @@ module: escrow
 short_description: Prove that the escrowed key and the vault's credentials open a recovery point
 version_added: 0.1.0
 description:
-  - Reads a recovery point in the vault alone, compares every byte of its backups with what was written, decrypts every sealed artefact to its end, and finds the objects in the mirror.
+  - Reads a recovery point in the vault alone, compares every byte of its backups with what was written, decrypts every
+    sealed artefact to its end, and finds the objects in the mirror.
   - Asks nothing of the protected host, so run it from any other machine. Give O(settings) and O(secrets) there.
   - A success is put on record in the vault; C(lifeboat status) tells how long ago that was.
   - Fails unless the verdict is C(PASS). C(COULD_NOT_VERIFY) is a failure too, since nothing was proved.

@@ -10,7 +10,8 @@ module: evidence
 short_description: Record what a recovery did and whether it is proved
 version_added: 0.1.0
 description:
-  - Puts the plan, the timeline and the checks of a recovery together, draws the verdict, and keeps the record on the host.
+  - Puts the plan, the timeline and the checks of a recovery together, draws the verdict, and keeps the record on the
+    host.
   - docs/schema/evidence-1.json describes the record. It is signed where C(lifeboat_evidence.signing_key) names a key.
 extends_documentation_fragment:
   - lifeboat.dr.stack
@@ -26,8 +27,8 @@ options:
   phases:
     description:
       - The phases in order, each with C(name), C(started_at), C(finished_at) and what is worth keeping of it.
-      - C(monotonic) and C(boot), which modules return in C(phase), make its duration independent of the clock being set.
-        C(log) is kept in a file next to the record, which has its hash.
+      - C(monotonic) and C(boot), which modules return in C(phase), make its duration independent of the clock being
+        set. C(log) is kept in a file next to the record, which has its hash.
     type: list
     elements: dict
     required: true
@@ -121,7 +122,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.tools import signature
 
 
 def versions(task: Task) -> dict[str, Any]:
-    """What ran. A record is worth having without the images' names: an engine that does not answer must not prevent it."""
+    """What ran. A record is worth having without the images' names: an engine that hangs must not prevent it."""
     try:
         images = runtime.connect(task.config).images()
     except LifeboatError as exc:

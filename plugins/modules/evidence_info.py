@@ -10,7 +10,8 @@ module: evidence_info
 short_description: Read the records of recoveries, drills and verifications
 version_added: 0.1.0
 description:
-  - Returns every record that the host keeps of a stack, what is wrong with those that are no evidence, and what must be drilled how often.
+  - Returns every record that the host keeps of a stack, what is wrong with those that are no evidence, and what must be
+    drilled how often.
   - M(lifeboat.dr.report) makes pages of it.
 extends_documentation_fragment:
   - lifeboat.dr.stack
@@ -27,8 +28,8 @@ EXAMPLES = r"""
 RETURN = r"""
 evidence:
   description:
-    - C(stack), C(scenarios) that can hit it, C(drill_age_days), C(proof_age_days), and C(records), each with C(id), the C(record)
-      itself, C(problem) where it is not evidence, C(signature) and C(sha256).
+    - C(stack), C(scenarios) that can hit it, C(drill_age_days), C(proof_age_days), and C(records), each with C(id), the
+      C(record) itself, C(problem) where it is not evidence, C(signature) and C(sha256).
   returned: success
   type: dict
 log:

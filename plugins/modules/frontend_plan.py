@@ -10,8 +10,10 @@ module: frontend_plan
 short_description: Assess a static site on GitHub Pages and plan its recovery
 version_added: 0.1.0
 description:
-  - "Reads only. Looks at the public site and the commit it serves, its certificate and custom domain, the git remote, GitHub Pages, and the last workflow run with the end of what its failing step said."
-  - "Says why the site is not served as it should be: C(transient), C(build broken), C(configuration), C(deploying), or C(GitHub cannot be asked); and every step that would be taken, smallest first."
+  - "Reads only. Looks at the public site and the commit it serves, its certificate and custom domain, the git remote,
+    GitHub Pages, and the last workflow run with the end of what its failing step said."
+  - "Says why the site is not served as it should be: C(transient), C(build broken), C(configuration), C(deploying), or
+    C(GitHub cannot be asked); and every step that would be taken, smallest first."
   - Fails when nothing can be done, before anything is touched.
   - Internal to the role C(frontend_recovery).
 extends_documentation_fragment:
@@ -19,13 +21,15 @@ extends_documentation_fragment:
   - lifeboat.dr.stack.reads_only
 options:
   token:
-    description: GitHub's token. Empty takes C(github_token) of the stack's secrets. It is sent to the API's and the git remote's host only.
+    description: GitHub's token. Empty takes C(github_token) of the stack's secrets. It is sent to the API's and the git
+      remote's host only.
     type: str
     default: ""
   method:
     description:
       - V(auto) takes the steps that the cause asks for. The others take one only, where anything is to be done.
-      - V(revert) brings the last good commit back by a commit on top of the branch, even where the workflow could be dispatched for it.
+      - V(revert) brings the last good commit back by a commit on top of the branch, even where the workflow could be
+        dispatched for it.
     type: str
     choices: [auto, rerun, redeploy, revert, fallback]
     default: auto

@@ -10,9 +10,12 @@ module: frontend_recover
 short_description: Bring a static site on GitHub Pages back, the smallest step first
 version_added: 0.1.0
 description:
-  - "Carries out what M(lifeboat.dr.frontend_plan) planned: run the failed jobs again; build in a clean clone at the newest and at the last good commit; deploy the last good commit by a dispatch or a reverting commit; switch Pages on and set the custom domain again; publish the built site to the fallback."
+  - "Carries out what M(lifeboat.dr.frontend_plan) planned: run the failed jobs again; build in a clean clone at the
+    newest and at the last good commit; deploy the last good commit by a dispatch or a reverting commit; switch Pages on
+    and set the custom domain again; publish the built site to the fallback."
   - After each step it waits until the public site serves the commit. The first step that heals is the last.
-  - "Nothing is lost: the remote is never forced, no working copy is touched, and what lay in the fallback's directory is moved aside."
+  - "Nothing is lost: the remote is never forced, no working copy is touched, and what lay in the fallback's directory
+    is moved aside."
   - "A site that does not come back is a check with result C(FAIL), not an error: the caller decides."
   - Internal to the role C(frontend_recovery).
 extends_documentation_fragment:
@@ -23,7 +26,8 @@ options:
     type: dict
     required: true
   token:
-    description: GitHub's token. Empty takes C(github_token) of the stack's secrets. It is sent to the API's and the git remote's host only.
+    description: GitHub's token. Empty takes C(github_token) of the stack's secrets. It is sent to the API's and the git
+      remote's host only.
     type: str
     default: ""
 attributes:

@@ -10,8 +10,10 @@ module: objects_mirror
 short_description: Mirror a stack's bucket to the vault now
 version_added: 0.1.0
 description:
-  - Brings the vault's bucket to what the stack's bucket was at the instant of the newest good database backup, and publishes an objects backup with a listing of every object's version in the vault.
-  - Where the stack's bucket keeps no versions, or there is no recent database backup, the bucket is taken as it is now, and RV(details) says V(eventual).
+  - Brings the vault's bucket to what the stack's bucket was at the instant of the newest good database backup, and
+    publishes an objects backup with a listing of every object's version in the vault.
+  - Where the stack's bucket keeps no versions, or there is no recent database backup, the bucket is taken as it is now,
+    and RV(details) says V(eventual).
   - Only what differs is copied. In the vault nothing is deleted but by a delete marker.
 extends_documentation_fragment:
   - lifeboat.dr.stack
@@ -19,7 +21,8 @@ extends_documentation_fragment:
 options:
   override:
     description:
-      - Mirror although more of the bucket was removed or overwritten than C(lifeboat_objects.change_limit) allows, or although it is empty.
+      - Mirror although more of the bucket was removed or overwritten than C(lifeboat_objects.change_limit) allows, or
+        although it is empty.
     type: bool
     default: false
 attributes:
@@ -50,7 +53,8 @@ id:
   type: str
 details:
   description:
-    - Its manifest's details, among them objects, bytes, copied, removed, consistency, database_backup and unheld, the keys that the vault does not hold.
+    - Its manifest's details, among them objects, bytes, copied, removed, consistency, database_backup and unheld, the
+      keys that the vault does not hold.
     - In check mode, numbers of what would be done.
   returned: success
   type: dict

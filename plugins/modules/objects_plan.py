@@ -11,7 +11,8 @@ short_description: Assess a stack's bucket and plan its recovery
 version_added: 0.1.0
 description:
   - Reads only. Says what is wrong, which backup would be used and why, and every step that would be taken.
-  - Fails when no recovery is possible, before anything is touched. So it does when the vault no longer has what is needed.
+  - Fails when no recovery is possible, before anything is touched. So it does when the vault no longer has what is
+    needed.
 extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.stack.reads_only
@@ -23,8 +24,8 @@ options:
     default: false
   method:
     description:
-      - V(auto) chooses. V(fill) copies back what is missing or wrong into a living server. V(rebuild) quarantines the data
-        directory and starts from an empty one.
+      - V(auto) chooses. V(fill) copies back what is missing or wrong into a living server. V(rebuild) quarantines the
+        data directory and starts from an empty one.
     type: str
     choices: [auto, fill, rebuild]
     default: auto

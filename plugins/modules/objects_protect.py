@@ -11,7 +11,8 @@ short_description: Stop the writers and see to a server that can be filled
 version_added: 0.1.0
 description:
   - The protect phase of a bucket's recovery, as planned by M(lifeboat.dr.objects_plan).
-  - "A server that is down is started first: if it comes up with its objects, nothing needs to be restored. Otherwise, and where it takes no objects, its data directory is moved aside, never deleted, and a fresh server is started."
+  - "A server that is down is started first: if it comes up with its objects, nothing needs to be restored. Otherwise,
+    and where it takes no objects, its data directory is moved aside, never deleted, and a fresh server is started."
 extends_documentation_fragment:
   - lifeboat.dr.stack
 options:

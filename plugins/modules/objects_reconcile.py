@@ -10,9 +10,11 @@ module: objects_reconcile
 short_description: Hold a stack's rows against its objects, and fetch what rows miss
 version_added: 0.1.0
 description:
-  - Asks the database which keys it knows (C(lifeboat_objects.keys_query)) and the bucket which it holds. Reports rows without
-    objects, objects without rows, and objects that are not what their row says. Reports keys only, nothing else of a row.
-  - Looks in the vault, older versions included, for what rows miss, and with O(fetch) copies it back. Nothing is overwritten.
+  - Asks the database which keys it knows (C(lifeboat_objects.keys_query)) and the bucket which it holds. Reports rows
+    without objects, objects without rows, and objects that are not what their row says. Reports keys only, nothing else
+    of a row.
+  - Looks in the vault, older versions included, for what rows miss, and with O(fetch) copies it back. Nothing is
+    overwritten.
 extends_documentation_fragment:
   - lifeboat.dr.stack
 options:
@@ -42,7 +44,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 verdict:
-  description: C(PASS), C(FAIL) where rows have no object or another one, or C(COULD_NOT_VERIFY) where there is no query.
+  description: C(PASS), C(FAIL) where rows have no object or another one, or C(COULD_NOT_VERIFY) where there is no
+    query.
   returned: success
   type: str
 checks:
@@ -55,7 +58,8 @@ report:
   returned: success
   type: dict
 offers:
-  description: What the vault has for rows without an object, each with C(key), C(version), C(size), C(modified) and C(why) it fits.
+  description: What the vault has for rows without an object, each with C(key), C(version), C(size), C(modified) and
+    C(why) it fits.
   returned: success
   type: list
   elements: dict

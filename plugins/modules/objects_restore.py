@@ -10,8 +10,9 @@ module: objects_restore
 short_description: Bring a bucket to a backup from the vault, and prove it
 version_added: 0.1.0
 description:
-  - Makes the bucket where it is missing, sets its versioning, lifecycle, policy and CORS again where they are lost, and copies
-    from the vault what is missing or wrong, in the very versions that the backup's listing names. What is right is not copied.
+  - Makes the bucket where it is missing, sets its versioning, lifecycle, policy and CORS again where they are lost, and
+    copies from the vault what is missing or wrong, in the very versions that the backup's listing names. What is right
+    is not copied.
   - What is overwritten is kept, as an older version where the bucket has versions, else in a bucket of its own.
   - "Restarts the service before it compares, so that only what is on its disk counts."
   - "Idempotent by identity: a bucket that was already recovered to O(id) is left alone unless O(force)."
@@ -25,7 +26,8 @@ options:
     default: latest
   place:
     description:
-      - Where to take its listing from. V(auto) takes the repository's, and the copy in the vault where that one is broken or gone.
+      - Where to take its listing from. V(auto) takes the repository's, and the copy in the vault where that one is
+        broken or gone.
   prefix:
     description: Only the objects whose keys begin so. No pattern.
     type: str
@@ -78,7 +80,8 @@ id:
   returned: success
   type: str
 checks:
-  description: The comparison with the backup's listing, the bucket's settings, and what reconciling with the database found.
+  description: The comparison with the backup's listing, the bucket's settings, and what reconciling with the database
+    found.
   returned: when restored
   type: list
   elements: dict
@@ -87,7 +90,8 @@ copied:
   returned: when restored
   type: dict
 quarantine_bucket:
-  description: The bucket in which overwritten objects are kept; empty where they are older versions, or there were none.
+  description: The bucket in which overwritten objects are kept; empty where they are older versions, or there were
+    none.
   returned: when restored
   type: str
 settings:
@@ -96,7 +100,8 @@ settings:
   type: list
   elements: str
 reconciled:
-  description: Rows without objects, objects without rows and mismatches, counted, with examples; empty when not reconciled.
+  description: Rows without objects, objects without rows and mismatches, counted, with examples; empty when not
+    reconciled.
   returned: when restored
   type: dict
 seconds:

@@ -10,8 +10,8 @@ module: recovery_point
 short_description: Take a recovery point of a stack now
 version_added: 0.1.0
 description:
-  - Backs up the database, then the bucket as it was at the dump's own instant, then the configuration, ties them and the
-    image digests into one sealed file, and brings the vault's copies up to date.
+  - Backs up the database, then the bucket as it was at the dump's own instant, then the configuration, ties them and
+    the image digests into one sealed file, and brings the vault's copies up to date.
   - Of a stack without a bucket it is a recovery point of database and configuration.
   - Whatever fails, what was published before stays. Where only the vault fails the module fails too, and says that the
     backups are good.

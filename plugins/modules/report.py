@@ -10,7 +10,8 @@ module: report
 short_description: Write the history page and the pages of all records
 version_added: 0.1.0
 description:
-  - "Writes, where it runs: C(index.html) with what is overdue, the trend of recovery times and every record; of each record its page in HTML, Markdown, JUnit XML and JSON; C(lifeboat.prom) for Prometheus."
+  - "Writes, where it runs: C(index.html) with what is overdue, the trend of recovery times and every record; of each
+    record its page in HTML, Markdown, JUnit XML and JSON; C(lifeboat.prom) for Prometheus."
   - Every page is one file that stands alone, without a script. Everything in a record is shown as text.
   - Meant for the controller, after M(lifeboat.dr.evidence_info) on the hosts.
 options:
@@ -20,7 +21,8 @@ options:
     required: true
   hosts:
     description:
-      - Of each host C(host), its name, and what M(lifeboat.dr.evidence_info) returned as C(evidence); or C(problem), why it is not known.
+      - Of each host C(host), its name, and what M(lifeboat.dr.evidence_info) returned as C(evidence); or C(problem),
+        why it is not known.
     type: list
     elements: dict
     required: true

@@ -10,7 +10,8 @@ module: site_phase
 short_description: Remember how far the recovery of a site came
 version_added: 0.1.0
 description:
-  - Ends the phase that runs, with what it found, and begins the next. A run that was killed is gone on with from there, and the clock of the evidence runs from the first of its runs.
+  - Ends the phase that runs, with what it found, and begins the next. A run that was killed is gone on with from there,
+    and the clock of the evidence runs from the first of its runs.
   - Internal to the role C(site_recovery).
 extends_documentation_fragment:
   - lifeboat.dr.stack

@@ -10,8 +10,10 @@ module: site_plan
 short_description: Plan the recovery of a whole site on this machine
 version_added: 0.1.0
 description:
-  - Reads only. Says what is lost, what this machine has, which recovery point of the vault would be used and why, that every artefact of it is whole, that the key opens it, and every step that would be taken.
-  - Fails when the site cannot, or must not, be recovered here, before anything is built. So it does where the site still lives.
+  - Reads only. Says what is lost, what this machine has, which recovery point of the vault would be used and why, that
+    every artefact of it is whole, that the key opens it, and every step that would be taken.
+  - Fails when the site cannot, or must not, be recovered here, before anything is built. So it does where the site
+    still lives.
   - Internal to the role C(site_recovery).
 extends_documentation_fragment:
   - lifeboat.dr.stack
@@ -20,7 +22,9 @@ extends_documentation_fragment:
   - lifeboat.dr.options.target
 options:
   others:
-    description: The stack's other machines, by name; what M(lifeboat.dr.site_scope) returned as RV(lifeboat.dr.site_scope#module:scope); a mapping C(failed) with the reason where it answered and could not be looked at, which counts as living; or, as text, why it was not reached.
+    description: The stack's other machines, by name; what M(lifeboat.dr.site_scope) returned as
+      RV(lifeboat.dr.site_scope#module:scope); a mapping C(failed) with the reason where it answered and could not be
+      looked at, which counts as living; or, as text, why it was not reached.
     type: dict
     default: {}
   recovery_point:
@@ -42,7 +46,8 @@ EXAMPLES = r"""
   lifeboat.dr.site_plan:
     stack: shop
     others:
-      shop1: "{{ seen.scope | default('it was not reached' if seen.unreachable | default(false) else {'failed': seen.msg}) }}"
+      shop1: >-
+        {{ seen.scope | default('it was not reached' if seen.unreachable | default(false) else {'failed': seen.msg}) }}
     identity: "{{ lookup('ansible.builtin.file', identity_file) }}"
   register: plan
 

@@ -32,8 +32,8 @@ EXAMPLES = r"""
 RETURN = r"""
 scope:
   description: >-
-    C(running) and C(stopped) services, or why they are C(unknown), C(components) with condition, findings and the scenario that mends them, the
-    C(machine), and what a C(recovery) of the site left there.
+    C(running) and C(stopped) services, or why they are C(unknown), C(components) with condition, findings and the
+    scenario that mends them, the C(machine), and what a C(recovery) of the site left there.
   returned: success
   type: dict
 text:

@@ -10,7 +10,8 @@ module: stack_images
 short_description: Provide the images of a stack's services
 version_added: 0.1.0
 description:
-  - For each service of the Compose project the very image that was recorded, from the engine, the backup's archive or a registry; else another build of the same name, which is said.
+  - For each service of the Compose project the very image that was recorded, from the engine, the backup's archive or a
+    registry; else another build of the same name, which is said.
   - Fails where an image is to be had from nowhere, and says where it was looked for.
   - Internal to the role C(site_recovery).
 extends_documentation_fragment:

@@ -10,7 +10,8 @@ module: stack_reopen
 short_description: Start a stack's services and see that it serves
 version_added: 0.1.0
 description:
-  - Starts the services, waits for their health checks, and asks the endpoints of the configuration until they answer as expected or the time is up.
+  - Starts the services, waits for their health checks, and asks the endpoints of the configuration until they answer as
+    expected or the time is up.
   - "What is wrong is a check with result C(FAIL), not an error: the caller decides."
 extends_documentation_fragment:
   - lifeboat.dr.stack

@@ -10,14 +10,18 @@ module: vault
 short_description: Make the vault's buckets and keep them as configured
 version_added: 0.1.0
 description:
-  - Sees that the buckets of C(vault) are there, marked as this stack's, versioned, locked as configured, and that replaced and removed objects expire after C(noncurrent_days) while live ones never do.
-  - A bucket that belongs to somebody else, is marked as another stack's, or holds objects and is not marked, is refused.
-  - A server without versioning is refused for the mirror, and warned of for the copies of the repository. A server without lifecycle rules is warned of.
+  - Sees that the buckets of C(vault) are there, marked as this stack's, versioned, locked as configured, and that
+    replaced and removed objects expire after C(noncurrent_days) while live ones never do.
+  - A bucket that belongs to somebody else, is marked as another stack's, or holds objects and is not marked, is
+    refused.
+  - A server without versioning is refused for the mirror, and warned of for the copies of the repository. A server
+    without lifecycle rules is warned of.
 extends_documentation_fragment:
   - lifeboat.dr.stack
 options:
   adopt:
-    description: Take over a bucket that holds objects and carries no mark. A bucket of another stack is refused all the same.
+    description: Take over a bucket that holds objects and carries no mark. A bucket of another stack is refused all the
+      same.
     type: bool
     default: false
   admin_access_key:
