@@ -87,13 +87,21 @@ def variables(text: str) -> Iterator[tuple[str, Any]]:
             yield name, MANDATORY if how == "mandatory" else literal(default)
 
 
+def of_role(name: str) -> dict[str, Any]:
+    """A role's specification. The default that is a template of a bool, a number or a map stands in defaults only."""
+    folder = ROOT / "roles" / name
+    spec: dict[str, Any] = load(folder / "meta" / "argument_specs.yml")["argument_specs"]["main"]
+    defaults = load(folder / "defaults" / "main.yml")
+    options = {option: {"default": defaults[option], **said} for option, said in spec["options"].items()}
+    return {**spec, "options": options}
+
+
 def of_roles(play: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for role in play.get("roles", []):
-        name = role["role"].rpartition(".")[2]
-        options = load(ROOT / "roles" / name / "meta" / "argument_specs.yml")["argument_specs"]["main"]["options"]
+        options = of_role(role["role"].rpartition(".")[2])["options"]
         given = {**role, **role.get("vars", {})}
         for option, spec in options.items():
-            for variable, default in variables(str(spec.get("default", ""))) if option not in given else ():
+            for variable, default in variables(str(spec["default"])) if option not in given else ():
                 yield variable, {**spec, "default": default}
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from generate import markup
-from generate_awx import MANDATORY, ROOT, changes, load, taken
+from generate_awx import MANDATORY, ROOT, changes, load, of_role, taken
 
 DOCS = ROOT / "docs"
 FOLDER = DOCS / "playbooks"
@@ -102,7 +102,7 @@ def page(path: Path) -> str:
     lines += ["```", command + first, *([command + confirmed] if confirmed else []), "```", ""]
     lines += ["## On the command line", "", "Each as `-e <variable>=<value>`.", "", *options(found), ""]
     for role in roles(play):
-        spec = load(ROOT / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"]["main"]
+        spec = of_role(role)
         lines += [
             f"## Role {role}",
             "",

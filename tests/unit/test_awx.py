@@ -168,7 +168,7 @@ def calls(path: Path) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     for role in play.get("roles", []):
         name = role["role"].rpartition(".")[2]
         spec = load(ROOT / "roles" / name / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
-        yield name, spec, {**{key: one["default"] for key, one in spec.items()}, **role.get("vars", {})}
+        yield name, spec, {**load(ROOT / "roles" / name / "defaults/main.yml"), **role.get("vars", {})}
     for task in play.get("tasks", []):
         for key, arguments in task.items():
             if key.startswith("lifeboat.dr.") and not re.search(r"__\w", json.dumps(arguments)):
