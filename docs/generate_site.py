@@ -83,7 +83,7 @@ def modules(play: dict[str, Any]) -> list[str]:
 
 def story(name: str) -> list[str]:
     page = STORIES.get(name, f"runbook-{name.removeprefix('recover_').replace('_', '-')}.md")
-    path, _, anchor = page.partition("#")
+    path, _sep, anchor = page.partition("#")
     if not (DOCS / path).is_file():
         return []
     japanese = f" ([日本語](../ja/{path}))" if not anchor and (DOCS / "ja" / path).is_file() else ""
@@ -144,7 +144,7 @@ def decisions() -> str:
 
 def site(paths: list[Path]) -> str:
     """mkdocs.yml with the playbooks' lines between the two comments."""
-    before, _, rest = SITE.read_text(encoding="utf-8").partition(BEGIN)
+    before, _sep, rest = SITE.read_text(encoding="utf-8").partition(BEGIN)
     lines = [
         "  - Playbooks:\n",
         "      - playbooks/index.md\n",

@@ -91,7 +91,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prun
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 
 CORE = cli.__name__.rpartition(".command.")[0]
-MAIN = b"import sys\n\nfrom lifeboat.command.cli import main\n\nsys.exit(main())\n"
+MAIN = b"from lifeboat.command.cli import main\n\nraise SystemExit(main())\n"
 
 
 # Asked of the interpreter that will run the command: what it compiles to is good for its own version alone.

@@ -119,7 +119,7 @@ def on_record(task: Task, ids: list[str]) -> str:
 
 def work(task: Task) -> dict[str, Any]:
     repo = repositories.from_settings(task.config.repository, task.config.secrets)
-    ids, _ = operations_verify.targets(task.config, repo, task.params["id"])
+    ids, _checks = operations_verify.targets(task.config, repo, task.params["id"])
     before = on_record(task, ids)
     result = operations_verify.verify(
         task.config,

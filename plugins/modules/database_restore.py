@@ -87,7 +87,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources imp
 
 def work(task: Task) -> dict[str, Any]:
     sources = Sources(task.config, "database", task.params["id"])
-    chosen, _ = catalog.choose(sources.found, task.config.stack, identity=sources.identity)
+    chosen, _why = catalog.choose(sources.found, task.config.stack, identity=sources.identity)
     place = chosen.place if task.params["place"] == "auto" else task.params["place"]
     last = (recovery_state.recovered(task.config) or {}).get("id", "")
     diff = {"before": f"{last}\n", "after": f"{chosen.id}\n"}

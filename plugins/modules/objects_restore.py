@@ -146,7 +146,7 @@ _OPTIONS: dict[str, Any] = {
 def work(task: Task) -> dict[str, Any]:
     given, stack = task.params, task.config.stack
     sources = Sources(task.config, "objects", given["id"])
-    chosen, _ = catalog.choose(sources.found, stack, identity=sources.identity)
+    chosen, _why = catalog.choose(sources.found, stack, identity=sources.identity)
     place = chosen.place if given["place"] == "auto" else given["place"]
     last = objects_plan.recovered(task.config) or {}
     diff = {"before": f"{last.get('id', '')}\n", "after": f"{chosen.id}\n"}

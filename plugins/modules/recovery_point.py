@@ -93,6 +93,7 @@ phase:
 from typing import Any
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import present
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import WAIT, Task, added, run
@@ -127,8 +128,7 @@ def work(task: Task) -> dict[str, Any]:
     with lock.held(task.config.stack, "recovery point", wait=task.params["wait"]):
         taken = operations_backup.take(task.config, override=task.params["override"], log=task.log)
     said = taken.as_dict()
-    point = taken.point
-    assert point is not None
+    point = present(taken.point)
     facts = {
         "changed": True,
         "id": point.id,

@@ -225,7 +225,7 @@ def _seen(config: Config, raw: Mapping[str, Any], veil: Veil, once: set[str], *,
         said=veil.line(str(last.get("Output") or "")) if health.get("Status") != "healthy" else "",
     )
     if logs and not one.well:
-        _, out, err = pipeline.probe(Command(["docker", "logs", "--tail", str(4 * LINES), one.id]))
+        _status, out, err = pipeline.probe(Command(["docker", "logs", "--tail", str(4 * LINES), one.id]))
         one = Seen(**{**vars(one), "log": veil.lines(f"{out}\n{err}", LINES)})
     return one
 
@@ -289,7 +289,7 @@ def _images_gone(found: Observations, stack: ComposeRuntime) -> dict[str, str]:
             image = stack.image(service)
         except LifeboatError:
             continue
-        status, _, err = pipeline.probe(Command(["docker", "image", "inspect", "--format", "{{.Id}}", image]))
+        status, _out, err = pipeline.probe(Command(["docker", "image", "inspect", "--format", "{{.Id}}", image]))
         if status and "no such image" in err.lower():
             gone[service] = plain(image)
     return gone
@@ -357,14 +357,14 @@ def _published(
 ) -> list[tuple[str, str, int, str, bool]]:
     """Ports that running containers hold which are none of the services' own, and whether they are of our directory."""
     mine = {one.id for one in found.seen}
-    _, out, _ = pipeline.probe(Command(["docker", "ps", "--quiet", "--no-trunc"]))
+    _status, out, _err = pipeline.probe(Command(["docker", "ps", "--quiet", "--no-trunc"]))
     ids = [one for one in out.split() if one not in mine]
     if not ids:
         return []
     raw = pipeline.output(Command(["docker", "inspect", *ids]), attempted="look at other containers", subject="engine")
     every = [((one.get("Config") or {}).get("Labels") or {}, one) for one in json.loads(raw)]
     # The whole stack may run from our directory under another project name: that is the live one, and no stray.
-    whole = {labels.get(f"{_OWN}project") for labels, _ in every if labels.get(f"{_OWN}service") in stores}
+    whole = {labels.get(f"{_OWN}project") for labels, _container in every if labels.get(f"{_OWN}service") in stores}
     result = []
     for labels, one in every:
         here = bool(stack.directory) and labels.get(f"{_OWN}project.working_dir") == stack.directory

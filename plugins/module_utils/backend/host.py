@@ -44,7 +44,7 @@ def look(paths: Iterable[str], *, engine: bool) -> Host:
 def _memory() -> dict[str, int]:
     """Bytes, by the kernel's own names."""
     lines = (PROC / "meminfo").read_text(encoding="ascii").splitlines()
-    return {name: 1024 * int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+    return {name: 1024 * int(rest.split()[0]) for name, _sep, rest in (line.partition(":") for line in lines)}
 
 
 def disks(paths: Iterable[str]) -> tuple[Disk, ...]:
@@ -72,7 +72,9 @@ def docker_root() -> str:
 
 def engine_problem(timeout: float = 20) -> str:
     """Why the engine does not answer; empty when it does."""
-    status, _, err = pipeline.probe(Command(["docker", "version", "--format", "{{.Server.Version}}"]), timeout=timeout)
+    status, _out, err = pipeline.probe(
+        Command(["docker", "version", "--format", "{{.Server.Version}}"]), timeout=timeout
+    )
     return "" if status == 0 else plain(err) or f"docker version ended with {status}"
 
 
@@ -80,7 +82,7 @@ def unit() -> tuple[str, str]:
     """The engine's systemd unit and its state; empty words where there is none."""
     for name in UNITS:
         words = ["systemctl", "show", "--property=LoadState,ActiveState,Result", name]
-        status, out, _ = pipeline.probe(Command(words))
+        status, out, _err = pipeline.probe(Command(words))
         facts = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
         if status == 0 and facts.get("LoadState") in ("loaded", "masked"):
             masked = "masked, " if facts["LoadState"] == "masked" else ""
@@ -113,7 +115,7 @@ def listeners() -> list[Listener]:
             for line in (PROC / "net" / name).read_text(encoding="ascii").splitlines()[1:]:
                 words = line.split()
                 if words[3] == (_LISTEN if name.startswith("tcp") else _UDP_OPEN):
-                    address, _, port = words[1].partition(":")
+                    address, _sep, port = words[1].partition(":")
                     found.append(Listener(name[:3], _address(address), int(port, 16), words[9]))
     return found
 

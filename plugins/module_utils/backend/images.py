@@ -62,13 +62,13 @@ def _read(config: Config, repo: Repository) -> list[points.Point]:
 
 def image_id(reference: str) -> str:
     """The image's id on this host, empty where it is not there."""
-    status, out, _ = pipeline.probe(Command(["docker", "image", "inspect", "--format", "{{.Id}}", reference]))
+    status, out, _err = pipeline.probe(Command(["docker", "image", "inspect", "--format", "{{.Id}}", reference]))
     return out.strip() if status == 0 else ""
 
 
 def local(reference: str) -> str:
     """The id of what `name@digest` stands for: a digest that a registry gave, or an image's own id."""
-    name, _, digest = reference.partition("@")
+    name, _sep, digest = reference.partition("@")
     return image_id(reference) or (image_id(digest) if name else "")
 
 
@@ -95,7 +95,7 @@ def obtain(reference: str, *, timeout: float) -> str:
     """The image on this host, pulled by its digest where it is not. Raises NotFoundError."""
     found = local(reference)
     if not found:
-        status, _, err = pipeline.probe(Command(["docker", "pull", "--quiet", reference]), timeout=timeout)
+        status, _out, err = pipeline.probe(Command(["docker", "pull", "--quiet", reference]), timeout=timeout)
         found = local(reference) if status == 0 else ""
         if not found:
             raise NotFoundError(

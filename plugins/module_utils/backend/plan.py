@@ -179,7 +179,7 @@ def _ladder(
             why = backup or f"not possible: {none}"
         elif state != "skipped" and step == SPACE:
             logs = space.logs(config, Path(backend_host.docker_root()))
-            why = f"{len(logs)} logs of {human(sum(size for _, size, _ in logs))}"
+            why = f"{len(logs)} logs of {human(sum(size for _path, size, _container in logs))}"
         rows.append({"step": step, "words": words, "state": state, "why": why})
     return rows
 

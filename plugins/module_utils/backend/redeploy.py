@@ -36,7 +36,7 @@ def candidates(config: Config, identity: str = "latest") -> tuple[Sources, list[
     Raises LifeboatError where there is none.
     """
     sources = Sources(config, "config", identity)
-    chosen, _ = catalog.choose(sources.found, config.stack, identity=sources.identity)
+    chosen, _why = catalog.choose(sources.found, config.stack, identity=sources.identity)
     if sources.identity not in ("", "latest"):
         return sources, [chosen]
     return sources, [one for one in reversed(sources.found) if one.good and one.id <= chosen.id][:BACK]

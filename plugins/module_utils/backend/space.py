@@ -85,7 +85,7 @@ def free(config: Config, full: Sequence[Disk], *, log: Log) -> list[str]:
 def _dangling(config: Config, log: Log) -> list[str]:
     """`docker image prune` would take the previous image, which a recovery point may still name, along."""
     words = ["docker", "image", "ls", "--filter", "dangling=true", "--quiet", "--no-trunc"]
-    status, out, _ = pipeline.probe(Command(words))
+    status, out, _err = pipeline.probe(Command(words))
     if status or not out.split():
         return []
     try:

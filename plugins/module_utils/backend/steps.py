@@ -222,13 +222,13 @@ def _written(container: str) -> list[str]:
     every nginx makes directories.
     """
     layer = '{{with .GraphDriver}}{{with .Data}}{{index . "UpperDir"}}{{end}}{{end}}'
-    _, out, _ = pipeline.probe(Command(["docker", "inspect", "--format", layer, container]))
+    _status, out, _err = pipeline.probe(Command(["docker", "inspect", "--format", layer, container]))
     upper = out.strip()
     if upper.startswith("/") and Path(upper).is_dir():
-        found = [os.path.join(folder, name) for folder, _, names in os.walk(upper) for name in names]
+        found = [os.path.join(folder, name) for folder, _folders, names in os.walk(upper) for name in names]
         paths = [path[len(upper) :] for path in found if _holds_bytes(path)]
     else:
-        _, out, _ = pipeline.probe(Command(["docker", "diff", container]))
+        _status, out, _err = pipeline.probe(Command(["docker", "diff", container]))
         changed = [line[2:] for line in out.splitlines() if line[:2] in ("A ", "C ")]
         above = {path.rpartition("/")[0] for path in changed}
         paths = [path for path in changed if path not in above]

@@ -6,7 +6,16 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, TypeVar
+
+T = TypeVar("T")
+
+
+def present(value: Optional[T]) -> T:
+    """The value, which the code before has made sure of. Unlike an assert this stays with `python -O`."""
+    if value is None:
+        raise AssertionError("a value that must be there is None")
+    return value
 
 
 class LifeboatError(Exception):

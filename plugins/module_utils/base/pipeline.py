@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import IO, Any, Callable, Optional, Protocol
 
-from .errors import LifeboatError
+from .errors import LifeboatError, present
 
 CHUNK = 1 << 20
 STDERR_KEPT = 64 << 10
@@ -179,7 +179,7 @@ def run(
     deadline = time.monotonic() + timeout
     processes: list[subprocess.Popen[bytes]] = []
     with contextlib.ExitStack() as stack:
-        errors = [stack.enter_context(tempfile.TemporaryFile()) for _ in commands]
+        errors = [stack.enter_context(tempfile.TemporaryFile()) for _command in commands]
         try:
             upstream: Any = subprocess.PIPE if source is not None else subprocess.DEVNULL
             for command, error in zip(commands, errors):
@@ -203,9 +203,7 @@ def run(
         feeder = _Feeder(source, processes[0]) if source is not None else None
         try:
             if sink is not None:
-                output = processes[-1].stdout
-                assert output is not None
-                for data in _read(output, deadline, attempted, subject, timeout):
+                for data in _read(present(processes[-1].stdout), deadline, attempted, subject, timeout):
                     sink.write(data)
                     _METER[0] += len(data) if source is None else 0  # what was fed in is counted there
 
@@ -257,19 +255,16 @@ class _Feeder:
         self._thread.start()
 
     def _feed(self, source: IO[bytes], process: subprocess.Popen[bytes]) -> None:
-        assert process.stdin is not None
+        stdin = present(process.stdin)
         try:
-            while True:
-                data = source.read(CHUNK)
-                if not data:
-                    break
-                process.stdin.write(data)
+            while data := source.read(CHUNK):
+                stdin.write(data)
                 _METER[0] += len(data)
         except Exception as exc:
             self.error = exc
         finally:
             with contextlib.suppress(OSError):
-                process.stdin.close()
+                stdin.close()
 
     def join(self) -> None:
         self._thread.join(timeout=10)

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from typing import Callable, TextIO
 
 from . import pipeline
+from .errors import present
 from .text import human
 
 _GREEN, _YELLOW, _RED, _BOLD, _DIM = "32", "33", "1;31", "1", "2"
@@ -104,8 +105,7 @@ class Progress(logging.Handler):
             self._erase()
 
     def _held(self) -> threading.RLock:
-        assert self.lock is not None
-        return self.lock
+        return present(self.lock)
 
     def _erase(self) -> None:
         if self._shown:

@@ -89,7 +89,7 @@ def each(work: Callable[[T], object], items: Iterable[T], workers: int) -> None:
             except BaseException as exc:
                 failed.append(exc)
 
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(workers)]
+    threads = [threading.Thread(target=run, daemon=True) for _worker in range(workers)]
     for one in threads:
         one.start()
     try:

@@ -22,6 +22,7 @@ T = TypeVar("T")
 # Says which field is wrong and why; the caller knows what was attempted and what to do next.
 Wrong = Callable[[str, str], LifeboatError]
 
+_NONE = type(None)
 MOST = 10**18  # beyond every size in bytes and every time in seconds that we write
 DEPTH = 40  # levels of nesting; what we write has fewer than ten
 YEARS = (2000, 2200)
@@ -122,7 +123,7 @@ class _Reader:
         if origin is typing.Annotated:
             return self._bounded(self.value(arguments[0], data, where), arguments[1:], where)
         if origin is Union:
-            inner = [argument for argument in arguments if argument is not type(None)]
+            inner = [argument for argument in arguments if argument is not _NONE]
             return None if data is None and len(inner) < len(arguments) else self._first_that_fits(inner, data, where)
         if origin is Literal:
             if data not in arguments or isinstance(data, bool) is not isinstance(arguments[0], bool):
@@ -215,7 +216,7 @@ def _first_line(exc: BaseException) -> str:
 def _deeper(value: Any, levels: int) -> bool:
     """Whether it is nested deeper than that, found without recursion of our own."""
     layer: Optional[list[Any]] = [value]
-    for _ in range(levels + 1):
+    for _level in range(levels + 1):
         layer = [
             inner
             for outer in layer or ()

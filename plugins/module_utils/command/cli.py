@@ -136,18 +136,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         _open_log(log, stack or "lifeboat")
         log.error("%s failed: %s", arguments.verb, exc)
         if arguments.json:
-            print(
-                json.dumps(
-                    {
-                        "error": {
-                            "attempted": exc.attempted,
-                            "subject": exc.subject,
-                            "cause": exc.cause,
-                            "remedy": exc.remedy,
-                        }
-                    }
-                )
-            )
+            parts = {name: getattr(exc, name) for name in ("attempted", "subject", "cause", "remedy")}
+            sys.stdout.write(json.dumps({"error": parts}) + "\n")
         return exc.exit_code
     except KeyboardInterrupt:
         log.error("%s interrupted", arguments.verb)
@@ -160,7 +150,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if terminal.wants_more(sys.stdout) and getattr(arguments, "format", "text") == "text":
         shown = terminal.painted(shown)
     try:
-        print(json.dumps(result, ensure_ascii=False) if arguments.json else "\n".join(shown), flush=True)
+        said = json.dumps(result, ensure_ascii=False) if arguments.json else "\n".join(shown)
+        sys.stdout.write(f"{said}\n")
+        sys.stdout.flush()
     except BrokenPipeError:  # `lifeboat list | head` is no error, nor may the flush at the end make it one
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code

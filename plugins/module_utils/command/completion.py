@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,9 +96,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     """Needs no configuration and writes no log: a tab key is no place for an error."""
     if given.known:
-        print(*known(given.known, given.stack, given.config_directory), sep="\n")
+        sys.stdout.writelines(f"{name}\n" for name in known(given.known, given.stack, given.config_directory))
     else:
-        print(script(parser, given.shell), end="")
+        sys.stdout.write(script(parser, given.shell))
     return 0
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import filesystem
-from ..base.errors import IntegrityError
+from ..base.errors import IntegrityError, present
 from ..base.filesystem import explained
 from ..evidence import record, schema, store
 from ..evidence import review as evidence_review
@@ -55,7 +55,7 @@ def report(config: Config, given: argparse.Namespace, log: Any) -> Answer:
     said = {**answer(config, records), "host": "this host"}
     now = datetime.now(timezone.utc)
     if given.output:
-        _, files = faces_site.site([said], now)
+        _stacks, files = faces_site.site([said], now)
         write(given.output, files)
     judged = judge(said, now)
     code = IntegrityError.exit_code if any(not one.good for one in judged.records) else 0
@@ -110,8 +110,7 @@ def _one(kept: Kept, form: str) -> Answer:
     known = {"problem": kept.problem, "signature": kept.signature, "sha256": kept.sha256}
     code = IntegrityError.exit_code if kept.problem else 0
     if form != "text":
-        seen, _ = schema.read(kept.record)
-        assert seen is not None, "store.load() leaves out what no face can show"
+        seen = present(schema.read(kept.record)[0])  # store.load() leaves out what no face can show
         page = faces_site.as_json(kept.record) if form == "json" else faces_site.face(form, seen, **known)
         return code, kept.record, [page.rstrip("\n")]
     shown = [words.terminal(one) for one in record.lines(kept.record)]

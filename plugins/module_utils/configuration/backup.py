@@ -284,7 +284,7 @@ class _Work:
         self._list(packer.packed.entries, name)
         commit = parts.site_commit(self._config)
         self.site_facts = {"directory": root, "commit": commit, "files": len(packer.packed.entries)}
-        plain = [one.same for _, one in sorted(packer.packed.entries.items())]
+        plain = [one.same for _name, one in sorted(packer.packed.entries.items())]
         key = hashlib.sha256(json.dumps([commit, plain]).encode()).hexdigest()
         self._part(SITE, key, lambda: Artefact(name, writer.size, writer.sha256))
         if self.parts[SITE].backup != self._identity:

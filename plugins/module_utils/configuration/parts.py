@@ -81,13 +81,15 @@ def opened(repo: Repository, manifest: Manifest, name: str) -> Iterator[IO[bytes
 
 def fetch(repo: Repository, manifest: Manifest, name: str, target: Path) -> None:
     """A part as a new file, compared with what was written."""
-    part = of(manifest).get(name)
-    with opened(repo, manifest, name) as stream, filesystem.explained("fetch", target):
-        assert part is not None
-        with filesystem.create(target) as file:
-            writer = pipeline.HashingWriter(file)
-            while data := stream.read(filesystem.CHUNK):
-                writer.write(data)
+    with (
+        opened(repo, manifest, name) as stream,
+        filesystem.explained("fetch", target),
+        filesystem.create(target) as file,
+    ):
+        writer = pipeline.HashingWriter(file)
+        while data := stream.read(filesystem.CHUNK):
+            writer.write(data)
+    part = of(manifest)[name]
     if (writer.size, writer.sha256) != (part.size, part.sha256):
         target.unlink()
         raise IntegrityError("fetch", f"{part.backup}/{part.artefact}", "it is not what was written", "Choose another.")
@@ -119,7 +121,7 @@ def save_images(used: Mapping[str, ImageInUse], target: Path, timeout: float) ->
     """`docker save`, compressed on the way. By name where the name still means that image: a load brings it back."""
     wanted = []
     for reference, identity in sorted({(image.reference, image.id) for image in used.values()}):
-        status, out, _ = pipeline.probe(Command(["docker", "image", "inspect", "--format", "{{.Id}}", reference]))
+        status, out, _err = pipeline.probe(Command(["docker", "image", "inspect", "--format", "{{.Id}}", reference]))
         wanted.append(reference if status == 0 and out.strip() == identity and "@" not in reference else identity)
     with filesystem.create(target) as file:
         writer = pipeline.HashingWriter(file)

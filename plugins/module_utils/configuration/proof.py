@@ -173,7 +173,7 @@ def _parsed(config: Config, manifest: Manifest, out: Extracted) -> Check:
     words = ["docker", "compose", "--project-directory", str(out.where(directory))]
     for one in files:
         words += ["--file", str(out.where(one))]
-    status, _, err = pipeline.probe(Command([*words, "config", "--no-interpolate", "--quiet"]))
+    status, _out, err = pipeline.probe(Command([*words, "config", "--no-interpolate", "--quiet"]))
     said = err.strip().splitlines()
     if status in (124, 126, 127) or "is not a docker command" in err:
         return Check(name, COULD_NOT_VERIFY, said[-1] if said else f"docker ended with {status}")

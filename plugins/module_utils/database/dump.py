@@ -212,7 +212,7 @@ def _dump(
         name = f"{identity}.sql" + ("" if method == "none" else ".gz") if plain else DUMP
         if plain:  # the others are restored without: tablespaces are directories of this host
             words.append("--no-tablespaces")
-        with _create(folder / name) as (_, raw):
+        with _create(folder / name) as (_path, raw):
             writer = pipeline.HashingWriter(raw)
             later = run(config.database.format, sink=writer)
         return [Artefact(name, writer.size, writer.sha256)], later
@@ -264,7 +264,7 @@ def _unpack_plain(stream: IO[bytes], folder: Path, attempted: str) -> list[Artef
             source = archive.extractfile(member) if member.isreg() else None
             if source is None:
                 raise LifeboatError(attempted, member.name, "it is not a plain file")
-            with _create(folder / name) as (_, raw):
+            with _create(folder / name) as (_path, raw):
                 writer = pipeline.HashingWriter(raw)
                 while True:
                     data = source.read(pipeline.CHUNK)

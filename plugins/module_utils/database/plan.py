@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Callable, Literal, Optional
 
 from ..base.clock import format_time
-from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError, present
 from ..base.show import assessed, cautions
 from ..base.text import human
 from ..base.typed import plain
@@ -238,8 +238,7 @@ def make(
             )
     writers = list(config.application.writers) or stack.dependants(config.database.service)
     stamp = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S")
-    assert chosen.manifest is not None
-    details = chosen.manifest.detailed(DatabaseDetails)
+    details = present(chosen.manifest).detailed(DatabaseDetails)
     if mode not in ("none", "reopen"):
         _require_space(config, stack, seen, details.database_size)
     return Plan(
@@ -299,7 +298,6 @@ def _choose(
         passed += newer
         if not needed:
             return chosen, passed
-        assert chosen.manifest is not None
         less, fuller = catalog.shrunk(candidates, chosen.id)
         if less and identity in ("", "latest"):
             raise UsageError(
@@ -311,7 +309,7 @@ def _choose(
         log(f"checking the bytes of {chosen.id}")
         repo = sources.repo(chosen)
         with repo.materialise("database", chosen.id) as folder:
-            check = checksums.checksums(repo, chosen.manifest, folder)
+            check = checksums.checksums(repo, present(chosen.manifest), folder)
             if check.result == "PASS":
                 _require_major(config, stack, chosen, folder)
                 return chosen, passed
@@ -337,8 +335,7 @@ def _choose(
 
 def _require_major(config: Config, stack: Runtime, chosen: Entry, folder: Path) -> None:
     """A dump restores into its own major or a newer one, never into an older."""
-    assert chosen.manifest is not None
-    needed = chosen.manifest.detailed(DatabaseDetails).server_version_num // 10000
+    needed = present(chosen.manifest).detailed(DatabaseDetails).server_version_num // 10000
     try:
         have = database_server.connect(config, stack).major()
     except LifeboatError:
@@ -379,8 +376,8 @@ def data_mount(config: Config, stack: Runtime) -> DataMount:
 
 def _steps(config: Config, chosen: Entry, writers: list[str], mode: str) -> list[str]:
     """What will be done, in the words of the runbook, one line a step."""
-    assert chosen.manifest is not None
     name = config.database.name or "the database"
+    taken_at = format_time(present(chosen.manifest).taken_at)
     service = config.database.service
     reopen = [
         "reopen: start the application, wait for its health, ask its endpoints",
@@ -403,7 +400,7 @@ def _steps(config: Config, chosen: Entry, writers: list[str], mode: str) -> list
     return [
         f"protect: stop the writers ({', '.join(writers) or 'none known'})",
         *(f"protect: {one}" for one in protect),
-        f"restore: roles, then {chosen.id} ({format_time(chosen.manifest.taken_at)}) into a new database beside",
+        f"restore: roles, then {chosen.id} ({taken_at}) into a new database beside",
         f"verify: rows, content, sequences, schema, settings against the backup's fingerprint; only then swap {name}",
         *reopen,
     ]

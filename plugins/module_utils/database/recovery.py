@@ -71,7 +71,7 @@ def _start_and_look(config: Config, stack: Runtime, asked: bool, log: Log) -> tu
         stack.start([service], timeout=120)
         _wait_for_answer(config, stack)
     except LifeboatError as exc:
-        _, why = database_server.reach(config, stack)
+        _server, why = database_server.reach(config, stack)
         if database_server.refused(why):
             raise plan.refusal(config, why) from exc
         log(f"it does not: {exc.cause}")

@@ -103,7 +103,7 @@ def keep_globals(found: Sequence[str], have: set[str], missing: Sequence[str], s
     """
 
     def names(candidates: Sequence[str]) -> str:
-        return "|".join(re.escape(form) for name in candidates for form in {name, identifier(name)}) or "(?!)"
+        return "|".join(re.escape(form) for name in candidates for form in (name, identifier(name))) or "(?!)"
 
     tablespace = re.compile(
         r"(CREATE|ALTER|COMMENT ON) TABLESPACE |(GRANT|REVOKE)( GRANT OPTION FOR)? (ALL|CREATE) ON TABLESPACE "
@@ -183,7 +183,7 @@ def _plain(server: Server, manifest: Manifest, directory: Path, name: str) -> No
     """psql accepts a dump cut in mid-table with exit 0; the caller's checksums and fingerprint are what notice."""
     artefact = next(one.name for one in manifest.artefacts if one.name.endswith((".sql", ".sql.gz")))
     path = directory / artefact
-    with cast("IO[bytes]", gzip.open(path) if artefact.endswith(".gz") else path.open("rb")) as source:
+    with cast(IO[bytes], gzip.open(path) if artefact.endswith(".gz") else path.open("rb")) as source:
         pipeline.run(
             [server.psql_script(name)],
             attempted="restore the plain dump",
@@ -218,7 +218,7 @@ def _properties_sql(facts: Mapping[str, Any], name: str) -> str:
     if facts["comment"]:
         lines.append(f"COMMENT ON DATABASE {target} IS {literal(facts['comment'])};")
     for one in facts["settings"]:
-        key, _, value = one["setting"].partition("=")
+        key, _sep, value = one["setting"].partition("=")
         whom = f"ROLE {identifier(one['role'])} IN DATABASE {target}" if one["role"] else f"DATABASE {target}"
         setting = ".".join(identifier(part) for part in key.split("."))
         lines.append(f"ALTER {whom} SET {setting} TO {_setting_value(key, value)};")

@@ -39,7 +39,7 @@ _FAST = {
 
 def sweep(stack: str) -> None:
     """Remove throw-away containers that a killed verification left."""
-    status, out, _ = pipeline.probe(Command(["docker", "ps", "-aq", "--filter", f"label={LABEL}={stack}"]))
+    status, out, _err = pipeline.probe(Command(["docker", "ps", "-aq", "--filter", f"label={LABEL}={stack}"]))
     if status == 0 and out.split():
         pipeline.probe(Command(["docker", "rm", "--force", "--volumes", *out.split()]), timeout=120)
 
@@ -51,7 +51,7 @@ def container(image: str, stack: str, artefacts: Path, *, timeout: float) -> Ite
     Raises UnverifiedError when the engine or the image is not to be had: then nothing was proved.
     """
     name = f"lifeboat-{stack}-{secrets.token_hex(4)}"
-    status, _, err = pipeline.probe(
+    status, _out, err = pipeline.probe(
         Command(
             [
                 "docker",

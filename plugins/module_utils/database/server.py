@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import IO, Any, Callable, Optional, Protocol
 
 from ..base import pipeline
-from ..base.errors import LifeboatError, UnverifiedError
+from ..base.errors import LifeboatError, UnverifiedError, present
 from ..base.pipeline import Command
 from ..settings.config import Config
 from ..stack.runtime import ComposeRuntime, Runtime, exec_command
@@ -318,9 +318,7 @@ class Session:
 
     def rows(self, sql: str, *, attempted: str) -> list[Any]:
         """Run SQL whose every row is one JSON value; return them."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None
-        assert stdout is not None
+        stdin, stdout = present(self._process.stdin), present(self._process.stdout)
         end = f"--{secrets.token_hex(8)}--"
         lines: list[str] = []
         with contextlib.suppress(BrokenPipeError):

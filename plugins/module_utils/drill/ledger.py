@@ -137,7 +137,7 @@ def start(config: Config, command: str) -> int:
     process.terminate()
     process.wait(timeout=30)
     words = said.read_text(encoding="utf-8", errors="replace").strip()
-    _, errors = acknowledged(path)
+    _writes, errors = acknowledged(path)
     raise LifeboatError(
         "start the writer", command, words or f"nothing was acknowledged in {_BEGIN:.0f} s; {errors} writes failed"
     )
@@ -228,7 +228,7 @@ def remove(config: Config, path: Path) -> tuple[int, int]:
     Only what is surely the writer's: it is there as written, or the application knows of it and cannot give it back,
     and no other write has its name.
     """
-    writes, _ = acknowledged(path)
+    writes, _errors = acknowledged(path)
     known = _known(config, path, writes)
     names = [(one["name"], one["id"]) for one in writes]
     states = _states(config, known, writes)

@@ -217,7 +217,7 @@ def of_verification(
         }
         for one in parts
     ]
-    timeline, _ = evidence_phases.timeline(config, VERIFICATION, phases, None)
+    timeline, _scaled = evidence_phases.timeline(config, VERIFICATION, phases, None)
     seconds = round((finished - started).total_seconds(), 2)
     return _finished(
         config,

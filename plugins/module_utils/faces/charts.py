@@ -41,8 +41,8 @@ def timeline(record: Record) -> Markup:
     rows += [(name, when, when, f"{when:%H:%M:%S}") for when, name in events if when]
     if not rows:
         return Markup("")
-    first = min(start for _, start, _, _ in rows)
-    whole = max(0.001, *((end - first).total_seconds() for _, _, end, _ in rows))
+    first = min(start for _label, start, _end, _kind in rows)
+    whole = max(0.001, *((end - first).total_seconds() for _label, _start, end, _kind in rows))
     parts = []
     for number, (name, start, end, words) in enumerate(sorted(rows, key=lambda row: row[1])):
         top = number * _ROW

@@ -50,7 +50,7 @@ def look(url: str, marker: str, *, ca_bundle: str = "", timeout: float = 15) -> 
     """One look at the site's first page and at its marker. Never raises for what the site does."""
     base = url if url.endswith("/") else f"{url}/"
     context = ssl_context(ca_bundle)
-    status, _, problem = _get(base, context, timeout)
+    status, _body, problem = _get(base, context, timeout)
     if status != 200:
         return Site(status, "", problem or f"{base} answers {status}", None)
     days, why = certificate_days(base, context, timeout)
@@ -67,7 +67,7 @@ def commit_of(marker: str, data: bytes) -> str:
     """The commit in a marker file, by its kind: JSON (the key `commit`, or that after a #), HTML (the meta tag of that
     name), else text that is nothing but the commit. Empty where there is none.
     """
-    name, _, key = marker.partition("#")
+    name, _sep, key = marker.partition("#")
     text = data.decode("utf-8", "replace")
     found: object = text.strip()
     if name.endswith(".json"):

@@ -39,7 +39,7 @@ def find() -> str:
     for name in NAMES:
         path = shutil.which(name)
         if path:
-            _, out, err = pipeline.probe(Command([path, "--version"]), timeout=20)
+            _status, out, err = pipeline.probe(Command([path, "--version"]), timeout=20)
             if "minio" in (out + err).lower() or "RELEASE." in out:
                 return path
     raise UsageError(

@@ -95,10 +95,10 @@ def _presence(tables: Inventory, total: int) -> Check:
 
 
 def _look(bucket: Bucket, vault: Optional[Bucket], row: tuple[Any, ...], found: _Found) -> None:
-    key, size, etag, vault_version, _, sha256 = row
+    key, size, etag, vault_version, _at, sha256 = row
     wrong, unknown = "", ""
     try:
-        own, md5, _ = copier.digest(bucket, key, size)
+        own, md5, _size = copier.digest(bucket, key, size)
         if sha256:
             wrong = "other bytes" if own != sha256 else ""
         elif _MD5.fullmatch(etag):

@@ -58,7 +58,7 @@ class Aside:
         several = iter(keys)
         with ThreadPoolExecutor(WORKERS) as pool:
             while batch := list(itertools.islice(several, _BATCH)):  # a pool takes all it is given into memory
-                for _ in pool.map(work, batch):
+                for _done in pool.map(work, batch):
                     pass
 
     def _copy(self, key: str) -> bool:

@@ -83,7 +83,7 @@ def _emptied(config: Config, stack: Runtime, container: str) -> str:
         return ""
     if path == Path() or not path.is_dir():
         return f"the data directory of {config.objects.service} is gone" if path != Path() else ""
-    sizes = [_size(os.path.join(folder, name)) for folder, _, files in os.walk(path) for name in files]
+    sizes = [_size(os.path.join(folder, name)) for folder, _folders, files in os.walk(path) for name in files]
     if not sizes:
         return f"the data directory of {config.objects.service} is empty ({path})"
     gone = _deleted_bytes(config.objects.data_directory or DATA_DIRECTORY, container or config.objects.service)

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Optional
 
 from ..base.clock import format_time
-from ..base.errors import IntegrityError, NotFoundError, UsageError
+from ..base.errors import IntegrityError, NotFoundError, UsageError, present
 from ..mirror.listing import Point
 from ..repository import catalog
 from ..repository.catalog import Entry
@@ -81,14 +81,13 @@ def choose(config: Config, sources: Sources, request: Request) -> tuple[Entry, P
         identity = sources.tied or request.identity
         chosen, newer = catalog.choose(candidates, config.stack, identity=identity, before=request.before)
         passed += newer
-        assert chosen.manifest is not None
         less, fuller = shrunk(candidates, chosen.id)
         if less and not named:
             raise UsageError(
                 "choose a backup", config.stack, f"{less}: which of them is right is not ours to guess",
                 f"Name the one you want: -e recovery_point={fuller} (or {chosen.id}).",
             )  # fmt: skip
-        point = Point(sources.repo(chosen), chosen.manifest)
+        point = Point(sources.repo(chosen), present(chosen.manifest))
         problem = point.problem()
         if not problem:
             return chosen, point, [{"id": one.id, "problem": one.problem} for one in passed]

@@ -144,15 +144,15 @@ def _settled(
     source: Bucket, key: str, size: int, etag: str, sha256: str, live_size: int, *, told: list[tuple[Any, ...]]
 ) -> str:
     """One object that is not as listed. told: (size, sha256) of each row that names it."""
-    if size != live_size and not any(digest for _, digest in told):
-        return RIGHT if live_size in [one for one, _ in told] else WRONG if told else DOUBT
+    if size != live_size and not any(digest for _size, digest in told):
+        return RIGHT if live_size in [one for one, _digest in told] else WRONG if told else DOUBT
     try:
         md5, own = digests(source, key)
     except LifeboatError:
         return WRONG
     if size == live_size and (own == sha256 or md5 == etag):
         return SAME
-    if own in [digest for _, digest in told]:
+    if own in [digest for _size, digest in told]:
         return RIGHT
     return WRONG if told else DOUBT
 
@@ -273,7 +273,7 @@ def sample(inventory: Inventory, source: Bucket) -> tuple[list[str], list[str], 
     bad: list[str] = []
 
     def look(one: tuple[Any, ...]) -> bool:
-        key, _, etag, sha256 = one
+        key, _size, etag, sha256 = one
         if time.monotonic() > deadline or len(bad) >= ENOUGH:
             return False
         wrong = _damage(source, key, etag, sha256)

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
 
-from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError, present
 from ..base.show import assessed, cautions
 from ..base.text import human
 from ..mirror.listing import Point
@@ -249,8 +249,7 @@ def _warnings(config: Config, found: list[Entry], chosen: Entry, counts: Counts)
         lines.append(f"the vault no longer has {counts.lacking}: they stay lost (partial=true)")
     if same_server(config):
         lines.append("the vault is at the stack's own endpoint: what burns one burns both")
-    assert chosen.manifest is not None
-    details = chosen.manifest.detailed(ObjectsDetails)
+    details = present(chosen.manifest).detailed(ObjectsDetails)
     if details.consistency == "eventual":
         lines.append("the backup is not of one instant with the database: see what reconciling says")
     unheld = details.in_no_backup

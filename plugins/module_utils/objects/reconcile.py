@@ -180,8 +180,8 @@ def compare(inventory: Inventory, at: datetime) -> Report:
 
     def group(*sources: str) -> Group:
         found = [inventory.counted(one, shown=EXAMPLES) for one in sources]
-        examples = [key for _, some in found for key in some]
-        return Group(sum(count for count, _ in found), tuple(examples[:EXAMPLES]))
+        examples = [key for _count, some in found for key in some]
+        return Group(sum(count for count, _keys in found), tuple(examples[:EXAMPLES]))
 
     # What the point has cannot be missing for its youth.
     missing, wrong = f"{_WITHOUT} AND NOT {known}", _DIFFERS

@@ -21,7 +21,7 @@ from typing import Any, Callable
 from ..base import filesystem
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, compared
 from ..base.clock import format_time, parse_time
-from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UnverifiedError, UsageError
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UnverifiedError, UsageError, present
 from ..base.version import VERSION
 from ..configuration import parts
 from ..configuration import proof as configuration_proof
@@ -111,15 +111,15 @@ def _choose(config: Config, vault: Repository, point: str, found: list[Check]) -
     except LifeboatError as exc:
         found.append(Check("recovery point", FAIL, exc.cause))
         raise _Stop from exc
-    assert one.point is not None
-    age = (datetime.now(timezone.utc) - one.point.taken_at).total_seconds() / 3600
-    words = f"{one.id}, {age:.1f} h old, consistency {one.point.consistency}"
+    opened = present(one.point)
+    age = (datetime.now(timezone.utc) - opened.taken_at).total_seconds() / 3600
+    words = f"{one.id}, {age:.1f} h old, consistency {opened.consistency}"
     if passed:
         newer = "; ".join(f"{entry.id}: {entry.problem}" for entry in passed[:3])
         found.append(Check("recovery point", FAIL, f"{words}; newer ones cannot be used: {newer}"))
     else:
         found.append(Check("recovery point", PASS, words))
-    return one.point
+    return opened
 
 
 def _guarded(component: str, checks: Iterator[Check]) -> Iterator[Check]:

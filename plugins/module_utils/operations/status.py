@@ -12,6 +12,7 @@ from typing import Any, Optional
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, verdict
 from ..base.clock import format_time
+from ..base.errors import present
 from ..base.text import human
 from ..configuration import parts
 from ..objects import reconcile
@@ -55,7 +56,7 @@ def status(config: Config, *, now: datetime, asked: Optional[datetime] = None) -
             Check("broken recovery points", FAIL, "; ".join(f"{one.id}: {one.problem}" for one in broken[:3]))
         )
     newest = next((one.id for one in reversed(found) if one.good), "")
-    less, _ = catalog.shrunk(found, newest)
+    less, _larger = catalog.shrunk(found, newest)
     if less:
         checks.append(Check("content against earlier backups", FAIL, less))
     checks.append(_space(repo, [one for some in all_.values() for one in some]))
@@ -93,8 +94,7 @@ def _proof(config: Config, found: Sequence[Entry], now: datetime, name: str = "p
     if not proven:
         return Check(name, COULD_NOT_VERIFY, "no backup has been restored to prove it; run: lifeboat verify")
     last = max(proven, key=lambda one: one.proven_at or now)
-    assert last.proven_at is not None
-    days = (now - last.proven_at).total_seconds() / 86400
+    days = (now - present(last.proven_at)).total_seconds() / 86400
     return at_most(name, days, config.alarms.proof_age_days, "days", f"{last.id} restored {days:.1f} days ago")
 
 

@@ -150,7 +150,7 @@ def _recorded(config: Config, result: Result, log: Log) -> Result:
         config, identity=result.id, level=result.level, results=result.checks, parts=parts,
         started=result.started_at, finished=result.finished_at,
     )  # fmt: skip
-    path, _ = store.write(config, kept)
+    path, _record = store.write(config, kept)
     store.sign(config, path, log)
     return result
 
@@ -256,7 +256,7 @@ def _archive(config: Config, manifest: Manifest, folder: Path, name: str) -> Ite
     if details.format == "plain":
         yield _plain_archive(manifest, folder)
         return
-    status, _, err = pipeline.probe(
+    status, _out, err = pipeline.probe(
         exec_command(name, ["pg_restore", "--file=/dev/null", f"/backup/{DUMP}"], user="0"), timeout=config.timeout
     )
     words = err.strip().splitlines()

@@ -20,7 +20,7 @@ from typing import Any, Callable, Optional
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ..base.clock import format_time
-from ..base.errors import CopyError, IntegrityError, LifeboatError, UsageError
+from ..base.errors import CopyError, IntegrityError, LifeboatError, UsageError, present
 from ..base.text import human
 from ..settings.config import Config
 from . import points, repositories
@@ -102,12 +102,12 @@ def catch_up(config: Config, *, log: Log) -> Outcome:
     except LifeboatError as exc:
         return Outcome(where, failed=(f"{where}: {exc}",))
     for one in sorted(found, key=lambda one: one.id.rpartition("backup_")[2], reverse=True):
-        assert one.manifest is not None
+        manifest = present(one.manifest)
         try:
-            record = read(repo, one.manifest)
+            record = read(repo, manifest)
             if one.id not in there[one.component] or record is None:
-                copied += _send(repo, store, one.manifest, where, log)
-            _send_proof(repo, store, one.manifest)
+                copied += _send(repo, store, manifest, where, log)
+            _send_proof(repo, store, manifest)
             held[one.id] = [where]
         except IntegrityError as exc:  # of this one: damaged here, or another's there
             failed.append(str(exc))

@@ -29,8 +29,8 @@ def slope(kept: Sequence[Kept], now: datetime) -> Optional[float]:
     some = [(one, size) for one, size in kept if one.good and now - SPAN <= one.taken_at <= now]
     if not some or some[-1][0].taken_at - some[0][0].taken_at < LEAST:
         return None
-    days = [(one.taken_at - some[0][0].taken_at).total_seconds() / 86400 for one, _ in some]
-    sizes = [float(size) for _, size in some]
+    days = [(one.taken_at - some[0][0].taken_at).total_seconds() / 86400 for one, _size in some]
+    sizes = [float(size) for _backup, size in some]
     middle, mean = sum(days) / len(days), sum(sizes) / len(sizes)
     spread = sum((day - middle) ** 2 for day in days)
     return max(0.0, sum((day - middle) * (size - mean) for day, size in zip(days, sizes)) / spread)
@@ -42,7 +42,7 @@ def days_until_full(free: int, components: Sequence[Sequence[Kept]], policy: Pol
     Each component goes on as in its last week: as many backups a day, each larger by its slope, where that is known.
     Retention is applied once a week, as if it were a little late.
     """
-    series = [_Series(some, now) for some in components if any(one.good for one, _ in some)]
+    series = [_Series(some, now) for some in components if any(one.good for one, _size in some)]
     held = sum(one.bytes() for one in series)
     for week in range(0, HORIZON, _WEEK):
         for day in range(week + 1, week + 1 + _WEEK):
@@ -63,7 +63,7 @@ class _Series:
         self._kept = list(kept)
         self._size = good[-1][1] if good else 0
         self._slope = slope(kept, now) or 0.0
-        recent = sum(one.taken_at > now - timedelta(days=_WEEK) for one, _ in good)
+        recent = sum(one.taken_at > now - timedelta(days=_WEEK) for one, _size in good)
         self._often = min(_PER_DAY, max(1, round(recent / _WEEK)))
 
     def take(self, at: datetime, day: int) -> None:
@@ -72,8 +72,8 @@ class _Series:
             self._kept.append((one, int(self._size + self._slope * day)))
 
     def bytes(self) -> int:
-        return sum(size for _, size in self._kept)
+        return sum(size for _backup, size in self._kept)
 
     def prune(self, policy: Policy, now: datetime) -> None:
-        keep = retention.plan([one for one, _ in self._kept], policy, now + LEAST).keep
+        keep = retention.plan([one for one, _size in self._kept], policy, now + LEAST).keep
         self._kept = [(one, size) for one, size in self._kept if one.id in keep]

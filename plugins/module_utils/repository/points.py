@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any, Callable, Optional
 
 from ..base.clock import format_time, parse_time
-from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError, present
 from ..settings.config import Config
 from ..stack import runtime
 from . import catalog, retention
@@ -293,8 +293,7 @@ def seal(
         same = [
             one for one in found["objects"] if one.good and one.manifest and _of_one_instant(one.manifest, database)
         ]
-        objects = same[-1].manifest if same else _newest(config, found["objects"], "objects")
-        assert objects is not None
+        objects = present(same[-1].manifest if same else _newest(config, found["objects"], "objects"))
         parts["objects"] = Part(objects.id, objects.seal)
         if not same:
             consistency = EVENTUAL

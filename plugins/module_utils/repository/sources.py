@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Optional
 
-from ..base.errors import LifeboatError, NotFoundError, UsageError
+from ..base.errors import LifeboatError, NotFoundError, UsageError, present
 from ..settings.config import Config
 from . import catalog, copies, points, repositories
 from .base import Repository
@@ -139,8 +139,8 @@ class Sources:
                 f"no recovery point is of that time ({exc.cause}): the {component} are taken by themselves"
             )
             return
-        assert chosen.point is not None
-        part = chosen.point.components.get(component)
+        point = present(chosen.point)
+        part = point.components.get(component)
         if part is None:
             self.notes.append(f"recovery point {chosen.id} has no {component}: they are taken by themselves")
             return
@@ -148,11 +148,10 @@ class Sources:
         if part.id not in (one.id for one in self.found):
             self._add_copies()
         self.notes += [f"recovery point {one.id} is passed over: {one.problem}" for one in passed]
-        at = chosen.point.taken_at
         later = [
             one.id
             for one in self.found
-            if one.good and one.manifest and one.id != part.id and at < one.manifest.taken_at <= before
+            if one.good and one.manifest and one.id != part.id and point.taken_at < one.manifest.taken_at <= before
         ]
         if later:
             self.notes.append(

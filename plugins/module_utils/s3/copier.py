@@ -153,7 +153,7 @@ class Copier:
                 self._ask("DELETE", self.target, key, {"uploadId": upload}, subject=subject)
             raise
         etag = _text(done.body, "ETag", subject).strip('"')
-        joined = _md5(b"".join(bytes.fromhex(one) for one, _ in sums)).hexdigest()
+        joined = _md5(b"".join(bytes.fromhex(one) for one, _etag in sums)).hexdigest()
         target_version = done.version
         if etag != f"{joined}-{len(sums)}":
             self._read_back(key, target_version, sha256, size, subject)
@@ -221,7 +221,7 @@ class Copier:
     def _complete(self, key: str, upload: str, sums: list[tuple[str, str]], subject: str) -> _Sized:
         parts = "".join(
             f"<Part><PartNumber>{n}</PartNumber><ETag>&quot;{escape(etag)}&quot;</ETag></Part>"
-            for n, (_, etag) in enumerate(sums, 1)
+            for n, (_md5sum, etag) in enumerate(sums, 1)
         )
         body = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
         return self._ask(

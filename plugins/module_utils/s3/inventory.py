@@ -12,6 +12,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from ..base.clock import parse_time
@@ -22,13 +23,15 @@ _BATCH = 5000
 _CACHE_KIB = 32 << 10
 # rows: what the database knows. live: what the bucket holds. point: what it should hold, `version` being the vault's.
 # held: the versions that the vault has. settled: what was found out of a key in which they differ.
-_TABLES = {
-    "rows": "key TEXT, size INT, sha256 TEXT, at REAL, PRIMARY KEY (key, size, sha256)",
-    "live": "key TEXT PRIMARY KEY, size INT, etag TEXT, sha256 TEXT, modified REAL",
-    "point": "key TEXT PRIMARY KEY, size INT, etag TEXT, sha256 TEXT, modified REAL, version TEXT, entry TEXT",
-    "held": "key TEXT, version TEXT, size INT, etag TEXT, modified REAL, PRIMARY KEY (key, version)",
-    "settled": "key TEXT PRIMARY KEY, how TEXT",
-}
+_TABLES: Mapping[str, str] = MappingProxyType(
+    {
+        "rows": "key TEXT, size INT, sha256 TEXT, at REAL, PRIMARY KEY (key, size, sha256)",
+        "live": "key TEXT PRIMARY KEY, size INT, etag TEXT, sha256 TEXT, modified REAL",
+        "point": "key TEXT PRIMARY KEY, size INT, etag TEXT, sha256 TEXT, modified REAL, version TEXT, entry TEXT",
+        "held": "key TEXT, version TEXT, size INT, etag TEXT, modified REAL, PRIMARY KEY (key, version)",
+        "settled": "key TEXT PRIMARY KEY, how TEXT",
+    }
+)
 
 
 def text(key: str) -> str:

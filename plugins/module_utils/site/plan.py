@@ -17,7 +17,7 @@ from typing import Any, Callable, Optional
 
 from ..base.checks import FAIL, PASS, Check, compared
 from ..base.clock import format_time
-from ..base.errors import IntegrityError, NotFoundError, SpaceError, UsageError
+from ..base.errors import IntegrityError, NotFoundError, SpaceError, UsageError, present
 from ..base.pipeline import HashingWriter
 from ..base.text import human
 from ..configuration import parts as configuration_parts
@@ -281,8 +281,7 @@ def choose(config: Config, store: Repository, request: Request, *, log: Log) -> 
     while True:
         entry, newer = points.choose(tied, config.stack, identity=request.identity, before=request.before)
         passed += newer
-        point = entry.point
-        assert point is not None
+        point = present(entry.point)
         if point.stack != config.stack:
             raise UsageError(_ATTEMPTED, point.id, f"it is of the stack {point.stack}, not {config.stack}")
         by_id = {one.id: one for some in found.values() for one in some}
@@ -358,7 +357,7 @@ def _refuse_shrunk(config: Config, found: Mapping[str, Sequence[Entry]], point: 
     """An emptied database and a wiped bucket back up without an error; which point is right is not ours to say."""
     for name, smaller in (("database", catalog.shrunk), ("objects", objects_choose.shrunk)):
         part = point.parts.get(name)
-        less, _ = smaller(list(found[name]), part.id) if part else ("", "")
+        less, _larger = smaller(list(found[name]), part.id) if part else ("", "")
         if less:
             raise UsageError(
                 _ATTEMPTED, point.id, f"{less}: which of them is right is not ours to guess",

@@ -30,7 +30,7 @@ _ATTEMPTED = "fetch the recovery point"
 
 def fetch(config: Config, identity: str, *, check: bool = False, log: Log) -> list[str]:
     """Returns the ids that were not here. What is here already must be the very same. Raises IntegrityError."""
-    store, _ = open_store(config)
+    store, _place = open_store(config)
     repo = repositories.from_settings(config.repository, config.secrets)
     repo.check(writable=not check)
     sealed = store.read_point(identity)

@@ -130,7 +130,7 @@ def services(config: Config) -> tuple[list[str], list[str]]:
         )
     rows = [line.split("\t", 1) for line in out.splitlines() if "\t" in line] if status == 0 else []
     running = sorted({name for state, name in rows if state in ("running", "restarting", "paused")})
-    return running, sorted({name for _, name in rows} - set(running))
+    return running, sorted({name for _state, name in rows} - set(running))
 
 
 def _database(config: Config, log: Log) -> Component:
@@ -168,8 +168,8 @@ def machine(config: Config) -> dict[str, Any]:
     """What a recovery must know of the machine: its system, its room, its engine, what is missing, what is taken."""
     root = _existing(Path("/var/lib/docker") if config.runtime.type == "compose" else Path("/var/lib"))
     room = os.statvfs(root)
-    status, engine, _ = pipeline.probe(Command(["docker", "version", "--format", "{{.Server.Version}}"]))
-    compose, version, _ = pipeline.probe(Command(["docker", "compose", "version", "--short"]))
+    status, engine, _err = pipeline.probe(Command(["docker", "version", "--format", "{{.Server.Version}}"]))
+    compose, version, _err = pipeline.probe(Command(["docker", "compose", "version", "--short"]))
     return {
         "system": _system(),
         "cpus": os.cpu_count() or 0,

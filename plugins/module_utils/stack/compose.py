@@ -93,7 +93,7 @@ class ComposeRuntime:
         filters = [word for one in labels for word in ("--filter", f"label={one}")]
         shown = '{{.Label "com.docker.compose.project"}}'
         every = [] if running else ["--all"]
-        _, out, _ = pipeline.probe(Command(["docker", "ps", *every, *filters, "--format", shown]))
+        _status, out, _err = pipeline.probe(Command(["docker", "ps", *every, *filters, "--format", shown]))
         return sorted(set(out.split()))
 
     def services(self) -> list[str]:
@@ -289,7 +289,7 @@ class ComposeRuntime:
         volumes = self.model.get("volumes") or {}
         holding = [one for one in mounts if _within(inside, one[0])]
         if holding:
-            _, kind, source = max(holding, key=lambda one: len(one[0]))
+            _target, kind, source = max(holding, key=lambda one: len(one[0]))
             if kind == "bind":
                 return DataMount("bind", source, Path(source))
             if source:
@@ -312,7 +312,9 @@ class ComposeRuntime:
         )
 
     def _volume(self, name: str) -> DataMount:
-        status, out, _ = pipeline.probe(Command(["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", name]))
+        status, out, _err = pipeline.probe(
+            Command(["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", name])
+        )
         return DataMount("volume", name, Path(out.strip()) if status == 0 else Path())
 
     def image(self, service: str) -> str:
@@ -329,8 +331,8 @@ class ComposeRuntime:
             return {}
         # An image that is gone while its container runs on fails the whole question; its id is known all the same.
         shown = '{{.Id}} {{join .RepoDigests ","}}'
-        wanted = sorted({image for _, image in used.values()})
-        _, out, _ = pipeline.probe(Command(["docker", "image", "inspect", "--format", shown, *wanted]))
+        wanted = sorted({image for _service, image in used.values()})
+        _status, out, _err = pipeline.probe(Command(["docker", "image", "inspect", "--format", shown, *wanted]))
         digests = dict(line.split(" ", 1) for line in out.splitlines() if " " in line)
         found = {}
         for service, (name, image) in sorted(used.items()):

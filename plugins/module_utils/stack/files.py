@@ -78,7 +78,7 @@ def _labelled(runtime: ComposeRuntime, label: str) -> list[str]:
     """What the containers there are were made from, as Compose wrote it on them."""
     shown = f'{{{{.Label "com.docker.compose.project.{label}"}}}}'
     wanted = f"label=com.docker.compose.project={runtime.project}"
-    _, out, _ = pipeline.probe(Command(["docker", "ps", "--all", "--filter", wanted, "--format", shown]))
+    _status, out, _err = pipeline.probe(Command(["docker", "ps", "--all", "--filter", wanted, "--format", shown]))
     paths = [path for line in out.splitlines() for path in line.split(",") if path.startswith("/")]
     return [path for path in dict.fromkeys(paths) if Path(path).is_file()]
 
@@ -123,7 +123,7 @@ def _values(path: str) -> dict[str, str]:
     except OSError:
         return {}
     pairs = (line.partition("=") for line in lines if "=" in line and not line.lstrip().startswith("#"))
-    return {name.strip(): value.strip().strip("'\"") for name, _, value in pairs}
+    return {name.strip(): value.strip().strip("'\"") for name, _sep, value in pairs}
 
 
 def _expanded(path: str, values: Mapping[str, str]) -> str:

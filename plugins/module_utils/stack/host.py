@@ -107,7 +107,9 @@ class HostRuntime:
         )
 
     def logs(self, service: str, lines: int = 30) -> str:
-        _, out, _ = pipeline.probe(Command(["journalctl", "--unit", service, "--lines", str(lines), "--no-pager"]))
+        _status, out, _err = pipeline.probe(
+            Command(["journalctl", "--unit", service, "--lines", str(lines), "--no-pager"])
+        )
         return pipeline.scrub(out)
 
     def dependants(self, service: str) -> list[str]:

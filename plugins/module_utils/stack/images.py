@@ -90,7 +90,7 @@ def _right(one: Wanted) -> bool:
 def _ids(reference: str) -> set[str]:
     """The id and the registry digests of an image that is here; none where it is not."""
     shown = '{"id": {{json .Id}}, "digests": {{json .RepoDigests}}}'
-    status, out, _ = pipeline.probe(Command(["docker", "image", "inspect", "--format", shown, reference]))
+    status, out, _err = pipeline.probe(Command(["docker", "image", "inspect", "--format", shown, reference]))
     if status:
         return set()
     found: dict[str, Any] = json.loads(out)
@@ -102,7 +102,7 @@ def _pull(one: Wanted, tried: list[str], log: Log) -> None:
     for reference in dict.fromkeys([one.recorded, one.name] if one.digest else [one.name]):
         log(f"{one.service}: pulling {reference}")
         argv = ["docker", "pull", "--quiet", reference]
-        status, _, err = pipeline.probe(Command(argv), timeout=PULL_SECONDS)
+        status, _out, err = pipeline.probe(Command(argv), timeout=PULL_SECONDS)
         if status:
             tried.append(f"docker pull {reference}: {' '.join(err.split())[:200] or f'exit {status}'}")
             continue

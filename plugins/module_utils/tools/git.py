@@ -118,8 +118,8 @@ class Clone:
                 there = self.git("ls-tree", "-r", "-z", good, "--", path)
                 lines = [line for line in there.split("\0") if line]
                 for line in lines:
-                    facts, _, name = line.partition("\t")
-                    mode, _, blob = facts.split()
+                    facts, _sep, name = line.partition("\t")
+                    mode, _type, blob = facts.split()
                     self.git("update-index", "--add", "--cacheinfo", f"{mode},{blob},{name}", env=env)
             tree = self.git("write-tree", env=env).strip()
         subject = self.git("log", "-1", "--format=%s", good).strip()

@@ -138,7 +138,7 @@ class Client:
     def job_log(self, identity: int) -> str:
         """A job's log. GitHub answers with the address of another host, which must not see the token."""
         url, attempted = f"{self._base}/actions/jobs/{identity}/logs", "read the job's log"
-        for _ in range(REDIRECTS):
+        for _redirect in range(REDIRECTS):
             answer = self._ask("GET", url, None, attempted)
             if answer.status not in (301, 302, 303, 307, 308):
                 return answer.body.decode("utf-8", "replace")

@@ -38,7 +38,7 @@ def make(path: Path, key: str) -> Path:
     command = Command(
         ["ssh-keygen", "-Y", "sign", "-f", key, "-n", NAMESPACE, str(path)], {"SSH_ASKPASS_REQUIRE": "never"}
     )
-    status, _, err = pipeline.probe(command, timeout=30)
+    status, _out, err = pipeline.probe(command, timeout=30)
     if status or not of(path).is_file():
         words = err.strip().splitlines()
         raise LifeboatError(attempted, str(path), words[-1] if words else f"ssh-keygen ended with {status}", _REMEDY)

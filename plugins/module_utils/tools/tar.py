@@ -179,7 +179,7 @@ class Packer:
         # O_NONBLOCK: a pipe put there in the meantime must not hang us.
         handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
         with os.fdopen(handle, "rb") as file, self._spool() as spool:
-            for _ in range(TRIES):
+            for _attempt in range(TRIES):
                 before = os.fstat(handle)
                 if not stat.S_ISREG(before.st_mode):
                     self.packed.skipped[path] = "it is no plain file any more"

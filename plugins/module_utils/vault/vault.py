@@ -210,7 +210,7 @@ class _Ensuring:
     def _holds_objects(self) -> bool:
         """Old versions and delete markers count: they are somebody's past."""
         with self._allowed("look into the bucket"):
-            for _ in s3_bucket.versions(self._bucket):
+            for _version in s3_bucket.versions(self._bucket):
                 return True
         return False
 

@@ -112,7 +112,7 @@ def break_compose_file(config: Config, lot: random.Random, log: Log) -> str:
     with explained("break the compose file", files[0]), files[0].open("a", encoding="utf-8") as file:
         file.write(f"\nservices: {{{service}: [\n")
     _remove_container(stack, service)
-    status, _, said = pipeline.probe(stack.compose("config", "--quiet"))
+    status, _out, said = pipeline.probe(stack.compose("config", "--quiet"))
     if status == 0:
         raise did_not_take(str(files[0]), "Compose can still read it")
     return f"{files[0]}: {pipeline.one_line(said.encode())}; {_down(config)}"

@@ -51,7 +51,7 @@ def _silent(config: Config) -> str:
     """That the server does not answer any more, in words."""
     stack, service = runtime.connect(config), config.database.service
     state = drill_service.stopped(config, service)
-    server, _ = database_server.reach(config, stack)
+    server, _why = database_server.reach(config, stack)
     if server:
         raise did_not_take(service, "the server still answers")
     return f"{service} is {state.describe()}, and the server does not answer"
@@ -95,7 +95,7 @@ def drop_table(config: Config, lot: random.Random, log: Log) -> str:
     """The server is as well as ever; a table and everything that depends on it is not there any more."""
     del lot, log
     server = _server(config)
-    name, _ = _largest(server)
+    name, _size = _largest(server)
     server.script(f"DROP TABLE {name} CASCADE;".encode(), database=server.database, attempted="drop the largest table")
     question = f"SELECT to_json(to_regclass({database_server.literal(name)}) IS NULL);"
     if server.execute(question, database=server.database, attempted="look for the table") != [True]:

@@ -97,7 +97,7 @@ def delete_objects(config: Config, lot: random.Random, log: Log) -> str:
     keys = sorted(one.key for one in bucket.objects(source))
     gone = lot.sample(keys, max(1, len(keys) // 2)) if keys else []
     _delete(source, gone)
-    left = sum(1 for _ in bucket.objects(source))
+    left = sum(1 for _key in bucket.objects(source))
     if not gone or left > len(keys) - len(gone) // 2:  # somebody writes meanwhile
         raise did_not_take(source.url, f"{len(keys)} objects before, {left} after")
     return f"{len(gone)} of {len(keys)} objects of {source.url} deleted, {left} left"
