@@ -26,10 +26,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base as repository_base
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.local import LocalRepository
+from repository_contract import DAY, FILES, ID, OTHER, Contract, publish
 
-ID = "db_backup_20261124_020000"
-OTHER = "db_backup_20261125_020000"
-DAY = timedelta(days=1)
 NOW = datetime.now(timezone.utc)
 LATER = NOW + 2 * DAY  # ctime cannot be set, so the tests move the clock
 
@@ -41,35 +39,21 @@ def repo(tmp_path: Path) -> LocalRepository:
     return LocalRepository(root)
 
 
-def publish(repo: repository_base.Repository, id: str = ID, component: str = "database") -> None:
-    with repo.stage(component, id) as staging:
-        (staging.path / "globals.sql").write_bytes(b"roles")
-        (staging.path / "dbname.dump").mkdir()
-        (staging.path / "dbname.dump" / "toc.dat").write_bytes(b"toc" * 1000)
-        staging.publish(b"{}")
-
-
 def folder(repo: LocalRepository) -> Path:
     return repo.root / "postgresql"
 
 
-def test_publish_and_read_back(repo: LocalRepository, tmp_path: Path) -> None:
+class TestContract(Contract):
+    """In a directory."""
+
+
+def test_a_backup_is_read_in_place(repo: LocalRepository) -> None:
+    with pytest.raises(NotFoundError):
+        repo.local_path("database", ID)
     publish(repo)
-    assert repo.ids("database") == repo.published("database") == [ID]
-    assert repo.ids("objects") == repo.ids("config") == []
-    assert repo.files("database", ID) == {"globals.sql": 5, "dbname.dump/toc.dat": 3000}
-    assert repo.manifest("database", ID) == b"{}"
-    with repo.open("database", ID, "dbname.dump/toc.dat") as stream:
-        assert stream.read(3) == b"toc"
     assert repo.local_path("database", ID) == folder(repo) / ID == Path(repo.location("database", ID))
     with repo.materialise("database", ID) as path:
         assert path == folder(repo) / ID
-    repo.fetch("database", ID, tmp_path / "copy")
-    assert (tmp_path / "copy/dbname.dump/toc.dat").read_bytes() == b"toc" * 1000
-    assert (tmp_path / "copy/manifest.json").read_bytes() == b"{}"
-    with pytest.raises(LifeboatError, match="File exists"):
-        repo.fetch("database", ID, tmp_path / "copy")
-    assert (repo.free_bytes() or 0) > 0
     repo.check(writable=True)
     assert [path.name for path in repo.root.iterdir()] == ["postgresql"]
 
@@ -89,19 +73,6 @@ def test_everything_is_private(repo: LocalRepository, tmp_path: Path) -> None:
             assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
-@pytest.mark.parametrize("leave", ["quietly", "with an error"])
-def test_an_unpublished_staging_leaves_nothing(repo: LocalRepository, leave: str) -> None:
-    try:
-        with repo.stage("database", ID) as staging:
-            (staging.path / "half").write_bytes(b"x")
-            if leave == "with an error":
-                raise RuntimeError("pg_dump failed")
-    except RuntimeError:
-        pass
-    assert repo.ids("database") == []
-    assert list(folder(repo).iterdir()) == []
-
-
 @pytest.mark.parametrize("present", ["published", "unpublished", "a file", "a dangling link"])
 def test_an_existing_id_is_refused(repo: LocalRepository, present: str) -> None:
     publish(repo, OTHER)
@@ -116,105 +87,6 @@ def test_an_existing_id_is_refused(repo: LocalRepository, present: str) -> None:
         target.symlink_to("/nowhere")
     with pytest.raises(UsageError, match="a backup of that id exists"), repo.stage("database", ID):
         pytest.fail("it was staged")
-
-
-def test_the_id_appears_while_staging(repo: LocalRepository) -> None:
-    with (
-        pytest.raises(UsageError, match="a backup of that id exists"),
-        repo.stage("database", ID) as first,
-    ):
-        publish(repo)
-        first.publish(b"second")
-    assert repo.manifest("database", ID) == b"{}"
-
-
-@pytest.mark.parametrize(
-    ("make", "error", "message"),
-    [
-        (lambda path: (path / "f").symlink_to("/etc/passwd"), IntegrityError, "not a plain file"),
-        (lambda path: (path / "d").symlink_to("/etc"), IntegrityError, "not a plain file"),
-        (lambda path: os.mkfifo(path / "f"), IntegrityError, "not a plain file"),
-        (lambda path: (path / "manifest.json").touch(), UsageError, "the repository's own"),
-        (lambda path: (path / "verification.json").touch(), UsageError, "the repository's own"),
-        (lambda path: (path / "a\nb").touch(), UsageError, "not a plain relative path"),
-        (lambda path: (path / "a\\b").touch(), UsageError, "not a plain relative path"),
-        (lambda path: Path(os.fsdecode(bytes(path) + b"/\xff")).touch(), UsageError, "not a plain relative path"),
-    ],
-)
-def test_what_may_not_be_published(
-    repo: LocalRepository, make: Callable[[Path], Any], error: type[LifeboatError], message: str
-) -> None:
-    with pytest.raises(error, match=message), repo.stage("database", ID) as staging:
-        make(staging.path)
-        staging.publish(b"{}")
-    assert list(folder(repo).iterdir()) == []
-
-
-BAD_IDS = ["", ".", "..", "../x", "a/b", ".partial-x", ID + "/", ID + "\n", "/" + ID, ID + "/../" + OTHER, "x" * 300]
-
-
-@pytest.mark.parametrize("id", BAD_IDS)
-def test_ids_that_are_not_plain_are_refused(repo: LocalRepository, id: str) -> None:
-    publish(repo)
-    for call in (repo.delete, repo.files, repo.manifest, repo.local_path):
-        with pytest.raises(UsageError, match="not a backup id"):
-            call("database", id)
-    with pytest.raises(UsageError, match="not a backup id"), repo.stage("database", id):
-        pytest.fail("it was staged")
-    assert repo.published("database") == [ID]
-
-
-@pytest.mark.parametrize("name", ["", ".", "..", "../x", "/etc/passwd", "a//b", "a/../b", "a/", "a\\b", "a\0b"])
-def test_names_that_are_not_plain_are_refused(repo: LocalRepository, name: str) -> None:
-    publish(repo)
-    with pytest.raises(UsageError, match="not a plain relative path"):
-        repo.open("database", ID, name)
-    with pytest.raises(UsageError, match="a record is one of"):
-        repo.write_record("database", ID, name, b"")
-
-
-def test_unknown_component_and_missing_backup(repo: LocalRepository) -> None:
-    with pytest.raises(UsageError, match="no such component"):
-        repo.ids("frontend")
-    for call in (repo.manifest, repo.files, repo.delete, repo.local_path):
-        with pytest.raises(NotFoundError):
-            call("database", ID)
-    publish(repo)
-    with pytest.raises(NotFoundError):
-        repo.open("database", ID, "globals.sql.zst")
-
-
-def test_records(repo: LocalRepository) -> None:
-    with pytest.raises(NotFoundError, match="no such backup"):
-        repo.write_record("database", ID, repository_base.VERIFICATION, b"1")
-    publish(repo)
-    assert repo.read_record("database", ID, repository_base.VERIFICATION) is None
-    for data in (b"1", b"22"):
-        repo.write_record("database", ID, repository_base.VERIFICATION, data)
-        assert repo.read_record("database", ID, repository_base.VERIFICATION) == data
-    repo.write_record("database", ID, repository_base.PINNED, b"{}")
-    assert list(repo.files("database", ID)) == ["dbname.dump/toc.dat", "globals.sql"]
-    repo.remove_record("database", ID, repository_base.PINNED)
-    repo.remove_record("database", ID, repository_base.PINNED)
-    assert repo.read_record("database", ID, repository_base.PINNED) is None
-    with pytest.raises(UsageError, match="a record is one of"):
-        repo.write_record("database", ID, "manifest.json", b"")
-
-
-def test_recovery_points(repo: LocalRepository) -> None:
-    assert repo.points() == []
-    repo.write_point("20261125_033000", b"b")
-    repo.write_point("20261124_033000", b"a")
-    (repo.root / "recovery-points/notes.json").touch()
-    assert repo.points() == ["20261124_033000", "20261125_033000"]
-    assert repo.read_point("20261124_033000") == b"a"
-    with pytest.raises(UsageError, match="exists already"):
-        repo.write_point("20261124_033000", b"other")
-    repo.delete_point("20261124_033000")
-    with pytest.raises(NotFoundError):
-        repo.read_point("20261124_033000")
-    with pytest.raises(UsageError, match="not its id"):
-        repo.read_point("../postgresql/x")
 
 
 def test_the_seeds_files_are_left_alone(repo: LocalRepository) -> None:
@@ -304,7 +176,7 @@ def test_killed_between_any_two_steps(repo: LocalRepository, action: str) -> Non
         )
         assert done.returncode in (0, 9)
         for id in repo.published("database"):
-            expected = {"a": 100, "b": 100} if id == OTHER else {"globals.sql": 5, "dbname.dump/toc.dat": 3000}
+            expected = {"a": 100, "b": 100} if id == OTHER else FILES
             assert repo.files("database", id) == expected, f"step {step} left a broken backup"
         assert repo.ids("database") == repo.published("database")
         outcomes.add(tuple(repo.published("database")))

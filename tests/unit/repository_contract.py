@@ -1,0 +1,313 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every repository promises. Each implementation's tests subclass Contract beside a fixture `repo`, an empty one.
+
+Only Repository's own methods are called, and the two primitives below them: what differs between a directory and a
+bucket is tested where they are.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
+    IntegrityError,
+    LifeboatError,
+    NotFoundError,
+    UsageError,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base as repository
+
+ID = "db_backup_20261124_020000"
+OTHER = "db_backup_20261125_020000"
+DAY = timedelta(days=1)
+ARTEFACTS = {"globals.sql": b"roles", "empty": b"", "dbname.dump/toc.dat": b"toc" * 1000}
+FILES = {name: len(data) for name, data in ARTEFACTS.items()}
+
+
+def publish(repo: repository.Repository, id: str = ID, component: str = "database", manifest: bytes = b"{}") -> None:
+    with repo.stage(component, id) as staging:
+        for name, data in ARTEFACTS.items():
+            (staging.path / name).parent.mkdir(exist_ok=True)
+            (staging.path / name).write_bytes(data)
+        staging.publish(manifest)
+
+
+def unpublish(repo: repository.Repository, id: str = ID) -> None:
+    """Take the manifest away, as a deletion that was killed leaves a backup."""
+    repo._remove(("postgresql", id, "manifest.json"))
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def calls(repo: repository.Repository, id: str) -> Iterator[Callable[[], Any]]:
+    """Every method that is asked for a backup that must be there."""
+    yield lambda: repo.manifest("database", id)
+    yield lambda: repo.files("database", id)
+    yield lambda: repo.open("database", id, "globals.sql")
+    yield lambda: repo.write_record("database", id, repository.VERIFICATION, b"{}")
+    yield lambda: repo.delete("database", id)
+
+
+class Contract:
+    # --- publishing ---
+
+    def test_publish_and_read_back(self, repo: repository.Repository, tmp_path: Path) -> None:
+        assert repo.ids("database") == repo.published("database") == []
+        publish(repo, OTHER)
+        publish(repo)
+        publish(repo, "config_backup_20261124_033000", "config")
+        assert repo.ids("database") == repo.published("database") == [ID, OTHER], "the oldest first"
+        assert repo.ids("config") == repo.published("config") == ["config_backup_20261124_033000"]
+        assert repo.ids("objects") == repo.published("objects") == []
+        assert repo.files("database", ID) == FILES
+        assert repo.manifest("database", ID) == b"{}"
+        for name, data in ARTEFACTS.items():
+            with repo.open("database", ID, name) as stream:
+                assert stream.read(4) == data[:4]
+                assert stream.read() == data[4:]
+        with repo.materialise("database", ID) as path:
+            assert contents(path) == {**ARTEFACTS, "manifest.json": b"{}"}
+            assert repo.local_path("database", ID) in (None, path)
+        repo.fetch("database", ID, tmp_path / "copy")
+        assert contents(tmp_path / "copy") == {**ARTEFACTS, "manifest.json": b"{}"}
+        with pytest.raises(LifeboatError, match="File exists"):
+            repo.fetch("database", ID, tmp_path / "copy")
+        assert repo.location("database", ID).endswith(f"/postgresql/{ID}")
+
+    def test_it_can_be_used(self, repo: repository.Repository) -> None:
+        repo.check()
+        repo.check(writable=True)
+        assert (repo.free_bytes() or 0) > 0
+        assert repo.ids("database") == repo.points() == [], "a check leaves nothing"
+
+    @pytest.mark.parametrize("name", ["a b", "ü/名前.dump", "50%2F+&=?#.sql", "-rf", "~", "x" * 200])
+    def test_artefacts_of_any_plain_name(self, repo: repository.Repository, tmp_path: Path, name: str) -> None:
+        with repo.stage("database", ID) as staging:
+            (staging.path / name).parent.mkdir(exist_ok=True)
+            (staging.path / name).write_bytes(b"here")
+            staging.publish(b"{}")
+        assert repo.files("database", ID) == {name: 4}
+        repo.fetch("database", ID, tmp_path / "copy")
+        assert (tmp_path / "copy" / name).read_bytes() == b"here"
+
+    @pytest.mark.parametrize("manifest", [b"", b"\xff\x00{", b"[" * 100_000, b"x" * (1 << 20)])
+    def test_an_unreadable_manifest_is_returned_as_it_is(self, repo: repository.Repository, manifest: bytes) -> None:
+        """Bytes and names, no schema: whoever reads them judges them."""
+        publish(repo, manifest=manifest)
+        assert repo.published("database") == [ID]
+        assert repo.manifest("database", ID) == manifest
+
+    def test_what_is_written_is_private(self, repo: repository.Repository, tmp_path: Path) -> None:
+        with repo.stage("database", ID) as staging:
+            assert stat.S_IMODE(staging.path.stat().st_mode) == 0o700
+            (staging.path / "d").mkdir(mode=0o755)
+            (staging.path / "d/f").write_bytes(b"x")
+            (staging.path / "d/f").chmod(0o644)
+            staging.publish(b"{}")
+        repo.fetch("database", ID, tmp_path / "copy")
+        with repo.materialise("database", ID) as directory:
+            for top in (directory, tmp_path / "copy"):
+                for path in [top, *top.rglob("*")]:
+                    assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+    @pytest.mark.parametrize("leave", ["quietly", "with an error"])
+    def test_an_unpublished_staging_leaves_nothing(self, repo: repository.Repository, leave: str) -> None:
+        try:
+            with repo.stage("database", ID) as staging:
+                (staging.path / "half").write_bytes(b"x")
+                assert repo.ids("database") == [], "nothing is there before it is published"
+                if leave == "with an error":
+                    raise RuntimeError("pg_dump failed")
+        except RuntimeError:
+            pass
+        assert not staging.path.exists()
+        assert repo.ids("database") == []
+        publish(repo)
+
+    @pytest.mark.parametrize("state", ["published", "unpublished"])
+    def test_an_existing_id_is_refused(self, repo: repository.Repository, state: str) -> None:
+        publish(repo)
+        if state == "unpublished":
+            unpublish(repo)
+        with pytest.raises(UsageError, match="a backup of that id exists"), repo.stage("database", ID):
+            pytest.fail("it was staged")
+        assert repo.files("database", ID) == FILES
+
+    def test_the_id_appears_while_staging(self, repo: repository.Repository) -> None:
+        with pytest.raises(UsageError, match="a backup of that id exists"), repo.stage("database", ID) as first:
+            publish(repo)
+            first.publish(b"second")
+        assert repo.manifest("database", ID) == b"{}"
+        assert repo.files("database", ID) == FILES
+
+    @pytest.mark.parametrize(
+        ("make", "error", "message"),
+        [
+            (lambda path: (path / "f").symlink_to("/etc/passwd"), IntegrityError, "not a plain file"),
+            (lambda path: (path / "d").symlink_to("/etc"), IntegrityError, "not a plain file"),
+            (lambda path: os.mkfifo(path / "f"), IntegrityError, "not a plain file"),
+            (lambda path: (path / "manifest.json").touch(), UsageError, "the repository's own"),
+            (lambda path: (path / "verification.json").touch(), UsageError, "the repository's own"),
+            (lambda path: (path / "a\nb").touch(), UsageError, "not a plain relative path"),
+            (lambda path: (path / "a\\b").touch(), UsageError, "not a plain relative path"),
+            (lambda path: Path(os.fsdecode(bytes(path) + b"/\xff")).touch(), UsageError, "not a plain relative path"),
+        ],
+        ids=["link", "link to a directory", "fifo", "manifest", "record", "newline", "backslash", "not UTF-8"],
+    )
+    def test_what_may_not_be_published(
+        self, repo: repository.Repository, make: Callable[[Path], Any], error: type[LifeboatError], message: str
+    ) -> None:
+        with pytest.raises(error, match=message), repo.stage("database", ID) as staging:
+            (staging.path / "good").write_bytes(b"x")
+            make(staging.path)
+            staging.publish(b"{}")
+        assert not staging.path.exists()
+        assert repo.ids("database") == []
+        publish(repo)
+
+    # --- names ---
+
+    @pytest.mark.parametrize(
+        "id",
+        ["", ".", "..", "../x", "a/b", ".partial-x", f"{ID}/", f"{ID}\n", f"/{ID}", f"{ID}/../{OTHER}", "x" * 300],
+    )
+    def test_ids_that_are_not_plain_are_refused(self, repo: repository.Repository, id: str) -> None:
+        publish(repo)
+        for call in calls(repo, id):
+            with pytest.raises(UsageError, match="not a backup id"):
+                call()
+        for look in (repo.local_path, repo.location):
+            with pytest.raises(UsageError, match="not a backup id"):
+                look("database", id)
+        with pytest.raises(UsageError, match="not a backup id"), repo.stage("database", id):
+            pytest.fail("it was staged")
+        assert repo.published("database") == [ID]
+
+    @pytest.mark.parametrize("name", ["", ".", "..", "../x", "/etc/passwd", "a//b", "a/../b", "a/", "a\\b", "a\0b"])
+    def test_names_that_are_not_plain_are_refused(self, repo: repository.Repository, name: str) -> None:
+        publish(repo)
+        with pytest.raises(UsageError, match="not a plain relative path"):
+            repo.open("database", ID, name)
+        for call in (repo.read_record, repo.remove_record):
+            with pytest.raises(UsageError, match="a record is one of"):
+                call("database", ID, name)
+        with pytest.raises(UsageError, match="a record is one of"):
+            repo.write_record("database", ID, name, b"")
+
+    def test_hostile_names_do_not_escape(
+        self, repo: repository.Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A store may list any name at all; none may be written outside the directory asked for."""
+        publish(repo)
+        monkeypatch.setattr(repo, "files", lambda component, id: {"../../escaped": 1})
+        with pytest.raises(UsageError, match="not a plain relative path"):
+            repo.fetch("database", ID, tmp_path / "a/b/copy")
+        assert not list(tmp_path.rglob("escaped"))
+
+    def test_unknown_component_and_missing_backup(self, repo: repository.Repository) -> None:
+        for ask in (repo.ids, repo.published):
+            with pytest.raises(UsageError, match="no such component"):
+                ask("frontend")
+        for call in calls(repo, ID):
+            with pytest.raises(NotFoundError):
+                call()
+        publish(repo)
+        with pytest.raises(NotFoundError):
+            repo.open("database", ID, "globals.sql.zst")
+
+    # --- deleting ---
+
+    def test_deleted_is_gone(self, repo: repository.Repository) -> None:
+        publish(repo)
+        publish(repo, OTHER)
+        repo.write_record("database", ID, repository.VERIFICATION, b"{}")
+        assert repo.delete("database", ID) == []
+        assert repo.ids("database") == repo.published("database") == [OTHER]
+        assert repo.files("database", OTHER) == FILES
+        for call in calls(repo, ID):
+            with pytest.raises(NotFoundError):
+                call()
+        publish(repo)
+        assert repo.read_record("database", ID, repository.VERIFICATION) is None, "it is another backup"
+
+    def test_without_a_manifest_it_is_no_backup(self, repo: repository.Repository) -> None:
+        publish(repo)
+        unpublish(repo)
+        assert repo.published("database") == []
+        assert repo.ids("database") == [ID]
+        assert repo.files("database", ID) == FILES, "a deletion that was killed can be seen"
+        with pytest.raises(NotFoundError, match="no such backup"):
+            repo.manifest("database", ID)
+        with pytest.raises(NotFoundError, match="no such backup"):
+            repo.write_record("database", ID, repository.PINNED, b"{}")
+        repo.delete("database", ID)
+        assert repo.ids("database") == []
+
+    def test_sweep(self, repo: repository.Repository) -> None:
+        now = datetime.now(timezone.utc)
+        later = now + 2 * DAY  # a time of change cannot be set, so the clock is moved
+        publish(repo)
+        publish(repo, OTHER)
+        unpublish(repo, OTHER)
+        stale = [repo.location("database", OTHER)]
+        assert repo.sweep(DAY, now) == [], "it may be on its way"
+        assert repo.sweep(DAY, later, dry_run=True) == stale
+        assert repo.ids("database") == [ID, OTHER]
+        assert repo.sweep(DAY, later) == stale
+        assert repo.sweep(DAY, later) == []
+        assert repo.ids("database") == repo.published("database") == [ID]
+        assert repo.files("database", ID) == FILES
+
+    # --- records and points ---
+
+    def test_records(self, repo: repository.Repository) -> None:
+        publish(repo)
+        for name in repository.RECORDS:
+            assert repo.read_record("database", ID, name) is None
+            for data in (b"1", b"22"):
+                repo.write_record("database", ID, name, data)
+                assert repo.read_record("database", ID, name) == data
+        assert repo.files("database", ID) == FILES, "a record is not an artefact"
+        assert repo.published("database") == [ID]
+        repo.remove_record("database", ID, repository.PINNED)
+        repo.remove_record("database", ID, repository.PINNED)
+        assert repo.read_record("database", ID, repository.PINNED) is None
+        assert repo.read_record("database", ID, repository.COPIES) == b"22"
+        with pytest.raises(UsageError, match="a record is one of"):
+            repo.write_record("database", ID, "manifest.json", b"")
+
+    def test_recovery_points(self, repo: repository.Repository) -> None:
+        assert repo.points() == []
+        repo.write_point("20261125_033000", b"b")
+        repo.write_point("20261124_033000", b"a")
+        repo.write_escrow("shop", b"{}")
+        repo._write(("recovery-points", "notes.json"), b"")
+        assert repo.points() == ["20261124_033000", "20261125_033000"]
+        assert repo.read_point("20261124_033000") == b"a"
+        with pytest.raises(UsageError, match="exists already"):
+            repo.write_point("20261124_033000", b"other")
+        assert repo.read_point("20261124_033000") == b"a"
+        assert repo.delete_point("20261124_033000") == []
+        assert repo.points() == ["20261125_033000"]
+        with pytest.raises(NotFoundError):
+            repo.read_point("20261124_033000")
+        with pytest.raises(UsageError, match="not its id"):
+            repo.read_point("../postgresql/x")
+
+    def test_escrow(self, repo: repository.Repository) -> None:
+        assert repo.read_escrow("shop") is None
+        for data in (b"1", b"22"):
+            repo.write_escrow("shop", data)
+        assert (repo.read_escrow("shop"), repo.read_escrow("wiki")) == (b"22", None)
+        with pytest.raises(UsageError, match="not a plain relative path"):
+            repo.write_escrow("../shop", b"")
