@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import IO, Any, Callable, Optional, Protocol
+from typing import IO, Any, Callable, Optional, Protocol, Union
 
 from .errors import LifeboatError, present
 
@@ -180,25 +180,15 @@ def run(
     processes: list[subprocess.Popen[bytes]] = []
     with contextlib.ExitStack() as stack:
         errors = [stack.enter_context(tempfile.TemporaryFile()) for _command in commands]
-        try:
-            upstream: Any = subprocess.PIPE if source is not None else subprocess.DEVNULL
-            for command, error in zip(commands, errors):
-                last = command is commands[-1]
-                process = subprocess.Popen(
-                    list(command.argv),
-                    stdin=upstream,
-                    stdout=subprocess.PIPE if sink is not None or not last else subprocess.DEVNULL,
-                    stderr=error,
-                    env=command.environment(),
-                )
-                processes.append(process)
-                if upstream not in (subprocess.PIPE, subprocess.DEVNULL):
-                    upstream.close()  # ours, or the writer never sees EPIPE when the reader dies
-                upstream = process.stdout
-        except OSError as exc:
-            _end(processes)
-            cause = f"{command.name}: {exc.strerror or exc}"
-            raise LifeboatError(attempted, subject, cause, remedy, exit_status=_not_run(exc)) from exc
+        fed, read = (subprocess.DEVNULL if end is None else subprocess.PIPE for end in (source, sink))
+        for command, error in zip(commands, errors):
+            try:
+                stdout = read if command is commands[-1] else subprocess.PIPE
+                processes.append(_start(command, processes[-1].stdout if processes else fed, stdout, error))
+            except OSError as exc:
+                _end(processes)
+                cause = f"{command.name}: {exc.strerror or exc}"
+                raise LifeboatError(attempted, subject, cause, remedy, exit_status=_not_run(exc)) from exc
 
         feeder = _Feeder(source, processes[0]) if source is not None else None
         try:
@@ -227,6 +217,17 @@ def run(
         if feeder is not None and feeder.error is not None and not isinstance(feeder.error, BrokenPipeError):
             raise LifeboatError(attempted, subject, f"reading its input: {feeder.error}", remedy)
         return finished
+
+
+def _start(
+    command: Command, stdin: Union[int, IO[bytes], None], stdout: int, stderr: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        list(command.argv), stdin=stdin, stdout=stdout, stderr=stderr, env=command.environment()
+    )  # fmt: skip
+    if stdin is not None and not isinstance(stdin, int):
+        stdin.close()  # ours, or the writer never sees EPIPE when the reader dies
+    return process
 
 
 def failed(attempted: str, subject: str, finished: Finished, remedy: str = "") -> LifeboatError:

@@ -17,7 +17,7 @@ from ..base.errors import UnverifiedError, UsageError
 from ..settings.config import Config
 from ..settings.frontend import FrontendSettings
 from . import assess
-from .assess import Seen
+from .assess import Run, Seen
 from .build import headline, scratch
 
 Log = Callable[[str], None]
@@ -98,6 +98,10 @@ def _cause(seen: Seen, settings: FrontendSettings) -> tuple[str, str, tuple[str,
         return CONFIGURATION, f"the workflow {settings.workflow} is {seen.workflow_state}: switch it on again", ()
     if run is None or (seen.head and run.sha != seen.head):
         return CONFIGURATION, f"the workflow {settings.workflow} did not run for {seen.head[:12]}", (START,)
+    return _cause_in_the_run(run)
+
+
+def _cause_in_the_run(run: Run) -> tuple[str, str, tuple[str, ...]]:
     name = f"run {run.number} of {run.sha[:12]}"
     if run.status != "completed":
         return DEPLOYING, f"{name} is {run.status}", (WAIT, RERUN)

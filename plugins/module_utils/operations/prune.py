@@ -61,30 +61,17 @@ def prune(config: Config, *, now: datetime, dry_run: bool, log: Log) -> dict[str
     why. versions: {deleted, bytes, waits} of the mirror's old ones. failed: what of the vault could not be done, which
     copies.problem() turns into an error.
     """
-    rules = policy(config)
-    repo = repositories.from_settings(config.repository, config.secrets)
-    repo.check(writable=False)  # a full disk is what pruning is for
-    sides, failed = [_side("repository", config, repo)], []
-    try:
-        store = copies.vault(config)
-        if store is not None:
-            store.check(writable=False)
-            sides.append(_side("vault", config, store))
-    except LifeboatError as exc:
-        failed.append(f"{copies.place(config)}: {exc}")
-    whole, own = plans(sides, rules, now)
+    sides, failed = _sides(config)
+    whole, own = plans(sides, policy(config), now)
+    doomed_of = [
+        [one for one in whole.delete if one in side.ids and one not in plan.keep] for side, plan in zip(sides, own)
+    ]
     deleted: set[str] = set()
     swept: list[str] = []
     locked: list[str] = []
-    left: dict[str, list[Point]] = {}  # every objects backup that stays, wherever it is
     # A verification that is under way reads artefacts for as long as it takes: do not pull them from under it.
     with contextlib.nullcontext() if dry_run else lock.held(f"{config.stack}.verify", "prune"):
-        for side, plan in zip(sides, own):
-            doomed = [one for one in whole.delete if one in side.ids and one not in plan.keep]
-            for entry in side.backups.get("objects", ()):
-                if entry.id not in doomed:
-                    places = left.setdefault(entry.id, [])
-                    places += [Point(side.repo, entry.manifest)] if entry.manifest else []
+        for side, doomed in zip(sides, doomed_of):
             try:
                 for identity in doomed:
                     log(f"{'would delete' if dry_run else 'deleting'} {identity}" + _in(side))
@@ -96,23 +83,54 @@ def prune(config: Config, *, now: datetime, dry_run: bool, log: Log) -> dict[str
                 if side is sides[0]:
                     raise
                 failed.append(str(exc))
-        old, waits = _old_versions(config, left, now, dry_run, failed, log)
+        old, waits = _old_versions(config, _objects_left(sides, doomed_of), now, dry_run, failed, log)
     locked += old.kept
     for line in locked:
         log(f"kept by the store: {line}")
-    keep = {one: reasons for one, reasons in whole.keep.items() if one not in deleted}
-    for side, plan in zip(sides, own):
-        for one, reasons in plan.keep.items():
-            if one not in keep and one not in deleted:
-                keep[one] = [f"{reason} (of what the {side.name} has)" for reason in reasons]
     return {
-        "keep": keep,
+        "keep": _kept(whole, sides, own, deleted),
         "delete": [one for one in whole.delete if one in deleted],
         "swept": sorted(set(swept)),
         "locked": locked,
         "versions": {"deleted": old.versions, "bytes": old.bytes, "waits": waits},
         "failed": failed,
     }
+
+
+def _sides(config: Config) -> tuple[list[Side], list[str]]:
+    """The two places, and what of the vault could not be opened."""
+    repo = repositories.from_settings(config.repository, config.secrets)
+    repo.check(writable=False)  # a full disk is what pruning is for
+    sides = [_side("repository", config, repo)]
+    try:
+        store = copies.vault(config)
+        if store is not None:
+            store.check(writable=False)
+            sides.append(_side("vault", config, store))
+    except LifeboatError as exc:
+        return sides, [f"{copies.place(config)}: {exc}"]
+    return sides, []
+
+
+def _objects_left(sides: Sequence[Side], doomed_of: Sequence[Sequence[str]]) -> dict[str, list[Point]]:
+    """Every objects backup that stays, wherever it is."""
+    left: dict[str, list[Point]] = {}
+    for side, doomed in zip(sides, doomed_of):
+        for entry in side.backups.get("objects", ()):
+            if entry.id not in doomed:
+                places = left.setdefault(entry.id, [])
+                places += [Point(side.repo, entry.manifest)] if entry.manifest else []
+    return left
+
+
+def _kept(whole: Plan, sides: Sequence[Side], own: Sequence[Plan], deleted: set[str]) -> dict[str, list[str]]:
+    """Why each that stays does, for a side's own reasons where the whole plan has none."""
+    keep = {one: list(reasons) for one, reasons in whole.keep.items() if one not in deleted}
+    for side, plan in zip(sides, own):
+        for one, reasons in plan.keep.items():
+            if one not in keep and one not in deleted:
+                keep[one] = [f"{reason} (of what the {side.name} has)" for reason in reasons]
+    return keep
 
 
 def _old_versions(
@@ -126,25 +144,13 @@ def _old_versions(
     """Old versions in the mirror; and why they have to wait, where they do. What is not known to be free stays."""
     if not (config.objects.bucket and config.vault.objects_bucket):
         return Pruned(), ""
-    waits, kept = "", []
+    kept: list[Point] = []
     if failed:
         waits = "it is not known what the vault's backups need"
     elif (config.state / RECOVERING_OBJECTS).exists():
         waits = "a recovery of the bucket has begun and not ended"
-    for identity, places in left.items() if not waits else ():
-        problems = []
-        for one in places:
-            try:
-                problem = one.problem()
-            except LifeboatError as exc:
-                problem = exc.cause
-            if not problem:
-                kept.append(one)
-                break
-            problems.append(problem)
-        else:
-            waits = f"what {identity} needs is not known: {'; '.join(problems) or 'its manifest cannot be read'}"
-            break
+    else:
+        kept, waits = _readable(left)
     newest = max((one.manifest.finished_at for one in kept if one.manifest.finished_at <= now), default=None)
     if waits or newest is None:
         if waits:
@@ -158,6 +164,26 @@ def _old_versions(
     if old.versions:
         log(f"{'would delete' if dry_run else 'deleted'} {old.versions} old versions in the mirror, {human(old.bytes)}")
     return old, ""
+
+
+def _readable(left: Mapping[str, Sequence[Point]]) -> tuple[list[Point], str]:
+    """Of each backup a copy whose listing can be read; and which has none, as what that needs is not known."""
+    kept = []
+    for identity, places in left.items():
+        problems = []
+        for one in places:
+            try:
+                problem = one.problem()
+            except LifeboatError as exc:
+                problem = exc.cause
+            if not problem:
+                kept.append(one)
+                break
+            problems.append(problem)
+        else:
+            said = "; ".join(problems) or "its manifest cannot be read"
+            return kept, f"what {identity} needs is not known: {said}"
+    return kept, ""
 
 
 def told(result: Mapping[str, Any], word: str) -> list[str]:

@@ -267,17 +267,7 @@ def from_mapping(
     config = dataclasses.replace(typed.build(Config, data, _wrong, where), secrets=dict(secrets or {}))
     if not _STACK.fullmatch(config.stack):
         raise _wrong(f"{where}.stack", f"{config.stack!r} is not a plain lower-case name")
-    checks = (
-        ("runtime.type", config.runtime.type, ("compose", "host")),
-        ("database.format", config.database.format, FORMATS),
-        ("database.fingerprint", config.database.fingerprint, FINGERPRINTS),
-        ("objects.engine", config.objects.engine, ENGINES),
-        ("vault.object_lock", config.vault.object_lock, LOCKS),
-        ("config.images", config.config.images, IMAGES),
-    )
-    for name, value, allowed in checks:
-        if value not in allowed:
-            raise _wrong(f"{where}.{name}", f"{value!r} is not one of {', '.join(allowed)}")
+    _check_choices(config, where)
     if not _COMPRESSION.fullmatch(config.database.compression):
         raise _wrong(f"{where}.database.compression", f"{config.database.compression!r} is not none or method:level")
     if config.database.jobs < 1 or config.timeout < 1:
@@ -291,6 +281,20 @@ def from_mapping(
     if config.runtime.type == "compose" and not config.runtime.project_directory and not config.runtime.project:
         raise _wrong(f"{where}.runtime", "neither project_directory nor project is given")
     return config
+
+
+def _check_choices(config: Config, where: str) -> None:
+    checks = (
+        ("runtime.type", config.runtime.type, ("compose", "host")),
+        ("database.format", config.database.format, FORMATS),
+        ("database.fingerprint", config.database.fingerprint, FINGERPRINTS),
+        ("objects.engine", config.objects.engine, ENGINES),
+        ("vault.object_lock", config.vault.object_lock, LOCKS),
+        ("config.images", config.config.images, IMAGES),
+    )
+    for name, value, allowed in checks:
+        if value not in allowed:
+            raise _wrong(f"{where}.{name}", f"{value!r} is not one of {', '.join(allowed)}")
 
 
 def _check_objects(config: Config, where: str) -> None:

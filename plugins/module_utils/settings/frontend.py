@@ -83,7 +83,10 @@ def problems(frontend: FrontendSettings) -> Iterator[tuple[str, str]]:
         yield ".build", "wants a list of commands, each a list of words"
     if min(frontend.timeout, frontend.build_timeout) < 1:
         yield "", "timeout and build_timeout must be at least 1"
-    fallback = frontend.fallback
+    yield from _fallback_problems(frontend.fallback)
+
+
+def _fallback_problems(fallback: FallbackSettings) -> Iterator[tuple[str, str]]:
     if (fallback.directory or fallback.bucket) and not fallback.url:
         yield ".fallback", "url is missing, by which it is seen that the fallback serves"
     if fallback.directory and (not fallback.directory.startswith("/") or fallback.directory.count("/") < 2):

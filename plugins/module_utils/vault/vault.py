@@ -309,31 +309,35 @@ class _Ensuring:
                 )  # fmt: skip
             if one.get("ID") != wanted["ID"] and lifecycle.shorter(one, days):
                 self._warn(f"{bucket.url}: its rule {one.get('ID')} removes old versions sooner than after {days} days")
-        if lifecycle.right(rules, wanted):
-            after = rules
-        else:
-            found: list[list[dict[str, Any]]] = []
-            try:
-                self._change(
-                    f"expire replaced and removed objects after {days} days",
-                    lambda: found.append(lifecycle.put(bucket, rules, wanted)),
-                )
-            except LifeboatError as exc:
-                if s3_client.code(exc) not in lifecycle.UNKNOWN:
-                    raise
-                self._changes.pop()
-                self._warn(_grows(bucket, "the server takes no lifecycle rules"))
-                return
-            if new or not found:
-                return
-            after = found[0]
-            if not lifecycle.right(after, wanted):
-                self._changes.pop()
-                self._warn(_grows(bucket, "the server took the lifecycle rule and did not keep it"))
-                return
-        lost = lifecycle.dropped(after, wanted)
+        after = rules if lifecycle.right(rules, wanted) else self._put_rule(new, rules, wanted)
+        lost = lifecycle.dropped(after, wanted) if after is not None else ()
         if lost:
             self._warn(f"{bucket.url}: the server does not clean up {' and '.join(lost)}")
+
+    def _put_rule(
+        self, new: bool, rules: list[dict[str, Any]], wanted: dict[str, Any]
+    ) -> Optional[list[dict[str, Any]]]:
+        """The rules that are there afterwards; None where they were not changed, or could not be."""
+        bucket = self._bucket
+        found: list[list[dict[str, Any]]] = []
+        try:
+            self._change(
+                f"expire replaced and removed objects after {self._config.vault.noncurrent_days} days",
+                lambda: found.append(lifecycle.put(bucket, rules, wanted)),
+            )
+        except LifeboatError as exc:
+            if s3_client.code(exc) not in lifecycle.UNKNOWN:
+                raise
+            self._changes.pop()
+            self._warn(_grows(bucket, "the server takes no lifecycle rules"))
+            return None
+        if new or not found:
+            return None
+        if not lifecycle.right(found[0], wanted):
+            self._changes.pop()
+            self._warn(_grows(bucket, "the server took the lifecycle rule and did not keep it"))
+            return None
+        return found[0]
 
 
 def _grows(bucket: Bucket, why: str) -> str:
