@@ -41,7 +41,7 @@ release: setup ## Everything there is, however long: make test, the longest scen
 style: setup
 	ruff check .
 	ruff format --check .
-	mypy plugins/module_utils
+	mypy
 
 lint: style ## Style, types, and every rule of ansible-lint's production profile
 	yamllint --strict .

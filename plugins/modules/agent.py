@@ -74,6 +74,7 @@ sha256:
 import ast
 import functools
 import hashlib
+import importlib.abc
 import importlib.util
 import io
 import os
@@ -82,7 +83,7 @@ import subprocess
 import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
-from typing import Optional
+from typing import Callable, Optional, cast
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import errors, version
@@ -135,7 +136,7 @@ def source_of(name: str) -> Optional[str]:
         return None
     if spec is None or spec.submodule_search_locations is not None:
         return None
-    return spec.loader.get_source(name)
+    return cast(importlib.abc.InspectLoader, spec.loader).get_source(name)
 
 
 @functools.cache
@@ -256,7 +257,9 @@ def main() -> None:
     try:
         magic = version_of(interpreter)
         digest = inputs(sources(), interpreter, magic)
-        wanted = [(path, digest, made_of, lambda: build(interpreter), 0o755)]
+        wanted: list[tuple[Path, str, Callable[[bytes], str], Callable[[], bytes], int]] = [
+            (path, digest, made_of, lambda: build(interpreter), 0o755)
+        ]
         if tab:
             script = completion.script(cli.parser()).encode()
             wanted.append((Path(tab), hashed(script), hashed, lambda: script, 0o644))

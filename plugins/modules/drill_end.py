@@ -152,7 +152,8 @@ def work(task: Task) -> dict[str, Any]:
         },
         target=target, error=given["error"], now=datetime.now(timezone.utc),
     )  # fmt: skip
-    name, removed = str(fault.get("name") or given["chosen"]), []
+    name = str(fault.get("name") or given["chosen"])
+    removed: list[str] = []
     left: list[str] = []
     if record["verdict"] == checks.PASS and not given["keep"]:
         removed, left, record = drill.clean(config, record, name, log=task.log)
