@@ -416,7 +416,11 @@ def test_ansible_runner_runs_a_playbook_of_a_checkout_with_answers_as_text(proje
         playbook="playbooks/checklist.yml",
         inventory=str(tmp_path / "hosts"),
         extravars={**given, "period": "weekly", "ahead_days": "2"},
-        envvars={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "ANSIBLE_CONFIG": ""},
+        envvars={
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "ANSIBLE_CONFIG": "",
+            "ANSIBLE_INJECT_INVOCATION": "1",  # ansible-core 2.21 returns no arguments unless it is asked to
+        },
         cmdline="--check",
         quiet=True,
     )
