@@ -13,8 +13,8 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_LOCALHOST_WARNING := False
 export ANSIBLE_INVENTORY_UNPARSED_WARNING := False
 
-.PHONY: help setup demo quick test release style lint unit browser objects awx integration molecule ids ids-write engine lab \
-	lab-down drill docs site bench clean
+.PHONY: help setup demo quick test release style lint unit browser objects awx integration molecule compat ids ids-write \
+	engine lab lab-down drill docs site bench clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -79,6 +79,9 @@ ids-write: setup ## Write tests/ids/now.txt: the tests that are here
 
 molecule: engine ## The playbooks against whole hosts
 	tests/molecule.sh $(if $(LONG),--long)
+
+compat: ## The built collection, and the oldest and the newest ansible-core; a deprecation fails
+	@tests/compat/compat.sh
 
 engine: setup
 	@ansible-playbook molecule/shared/create.yml --tags engine,images

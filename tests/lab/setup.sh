@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Make the virtual environment and the link that lets this checkout be used as the collection lifeboat.dr.
-# Usage: setup.sh PYTHON VENV
+# Usage: setup.sh PYTHON VENV [REQUIREMENTS]
 set -euo pipefail
-python=${1:-python3} venv=${2:-.venv}
+python=${1:-python3} venv=${2:-.venv} requirements=${3:-requirements.txt}
 cd "$(dirname "$0")/../.."
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
@@ -21,7 +21,7 @@ if ! "$python" -c 'import ensurepip' 2>/dev/null; then
 fi
 [ -x "$venv/bin/python" ] || { say "creating $venv"; "$python" -m venv "$venv"; }
 say "installing the pinned tools into $venv (a minute the first time)"
-"$venv/bin/pip" install --quiet --disable-pip-version-check --requirement requirements.txt \
+"$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements" \
     --requirement tests/lab/requirements.txt
 # FQCN playbooks, Molecule and pytest all find the collection through this one link.
 mkdir -p .ansible/collections/ansible_collections/lifeboat

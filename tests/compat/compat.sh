@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# Whether the collection works elsewhere: as it is built, and under the oldest and the newest ansible-core. Whatever says
+# DEPRECATION fails. All that is needed is installed into .cache/compat, from pinned requirements; .venv is not touched.
+# Usage: compat.sh [built|unit|recovery...]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+root=$PWD place=$PWD/.cache/compat
+collection=$place/collections/ansible_collections/lifeboat/dr
+export ANSIBLE_CONFIG=$root/ansible.cfg ANSIBLE_LOCALHOST_WARNING=false ANSIBLE_INVENTORY_UNPARSED_WARNING=false
+export ANSIBLE_DEPRECATION_WARNINGS=true ANSIBLE_LOG_PATH=$place/ansible.log # of every process, those of tests too
+
+say() { printf '\n\033[1m==> compat: %s\033[0m\n' "$*"; }
+give_up() { echo "compat: $*" >&2; exit 1; }
+
+python_for() { # CORE: an interpreter that runs (a shim of pyenv may not), has venv, and that the core supports
+    local name known="/usr/bin/python3 python3.14 python3.13 python3.12 python3" supported="(3, 12) <= found <= (3, 14)"
+    [ "$1" = newest ] || known="python3.11 python3.12 python3.13 python3" supported="(3, 11) <= found <= (3, 13)"
+    for name in $known; do
+        if "$name" -c "import ensurepip, sys; found = sys.version_info[:2]; sys.exit(not $supported)" 2>/dev/null; then
+            command -v "$name"
+            return
+        fi
+    done
+    give_up "the $1 ansible-core needs a Python with venv that is $supported; none of $known is"
+}
+
+environment() { # CORE: a virtual environment with that core, and the project's other tools
+    local python wanted=$place/$1.requirements
+    python=$(python_for "$1")
+    {
+        echo "# $("$python" -VV)"
+        cat "tests/compat/$1.txt"
+        grep -v '^ansible==' requirements.txt
+    } >"$wanted.new"
+    if ! cmp -s "$wanted.new" "$wanted"; then
+        say "the environment with the $1 core"
+        rm -rf "${place:?}/$1" "$wanted"
+        tests/lab/setup.sh "$python" "$place/$1" "$wanted.new"
+        mv "$wanted.new" "$wanted"
+    fi
+    export PATH=$place/$1/bin:$PATH
+}
+
+heard() { # WHAT COMMAND...: run it, and fail when any process of Ansible spoke of a deprecation
+    rm -f "$ANSIBLE_LOG_PATH"
+    "${@:2}"
+    ! grep --no-messages 'DEPRECATION' "$ANSIBLE_LOG_PATH" || give_up "$1: see the deprecations above"
+}
+
+built() ( # ansible-test sanity, antsibull-docs and galaxy-importer on what a user would install
+    environment newest
+    rm -rf "$place/dist" "$place/collections"
+    mkdir -p "$collection" "$place/.ansible/test/cache"
+    ansible-galaxy collection build --output-path "$place/dist" "$root"
+    tar -xzf "$place"/dist/*.tar.gz -C "$collection"
+    cd "$collection"
+
+    say "ansible-test sanity"
+    # It looks at what git tracks; without a repository of its own that is nothing, as this folder is ignored by the one around.
+    git init --quiet && git add --all
+    # Its environments come without pip, which it would fetch from a site of its own; ensurepip has it too.
+    cp "$root"/tests/compat/get_pip_*.py "$place/.ansible/test/cache/"
+    HOME=$place ansible-test sanity --requirements --color no --python "$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+
+    say "antsibull-docs"
+    antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs self .
+
+    say "galaxy-importer"
+    cd "$place" # it leaves a file where it runs
+    python -m galaxy_importer.main dist/*.tar.gz 2>&1 | tee importer.log
+    ! grep -E '^(WARNING|ERROR)' importer.log || give_up "galaxy-importer: see the warnings above"
+)
+
+unit() ( # CORE
+    environment "$1"
+    # The newest bundle has no awx.awx: the one of the oldest must work under the newest core too.
+    [ "$1" = oldest ] || cp -r "$place"/oldest/lib/python*/site-packages/ansible_collections/awx \
+        "$place"/newest/lib/python*/site-packages/ansible_collections/
+    say "unit tests under $(ansible --version | head -n 1), Python $(python -c 'import platform; print(platform.python_version())')"
+    heard "unit tests" pytest -n auto --dist loadgroup tests/unit
+)
+
+recovery() ( # CORE: deploy, break the database, recover it, on hosts that stay for the next core
+    environment "$1"
+    say "a recovery under $(ansible --version | head -n 1)"
+    export LIFEBOAT_LANE=compat MOLECULE_EPHEMERAL_DIRECTORY=$place/molecule
+    heard recovery converge_and_recover
+)
+
+converge_and_recover() {
+    molecule converge --no-command-borders --scenario-name recover_database
+    PYTEST_ADDOPTS="-vv -k 'test_fault_is_recovered and table_dropped'" \
+        molecule verify --no-command-borders --scenario-name recover_database
+}
+
+destroy() (
+    environment newest
+    LIFEBOAT_LANE=compat MOLECULE_EPHEMERAL_DIRECTORY=$place/molecule molecule destroy --scenario-name default >/dev/null 2>&1 ||
+        echo "compat: the hosts could not be removed: LIFEBOAT_LANE=compat molecule destroy" >&2
+)
+
+[ $# -gt 0 ] || set -- built unit recovery
+for part in "$@"; do
+    case $part in
+        built) built ;;
+        unit)
+            unit oldest
+            unit newest
+            ;;
+        recovery)
+            trap destroy EXIT
+            recovery oldest
+            recovery newest
+            ;;
+        *) give_up "there is no part $part" ;;
+    esac
+done
+say "all passed in $SECONDS s"
