@@ -211,6 +211,19 @@ def test_a_server_that_comes_up_otherwise(
     assert (tmp_path / "state" / recovery_state.RECOVERING).exists()
 
 
+def test_the_temporary_server_of_an_image_is_not_taken_for_one_that_fails(
+    tmp_path: Path, world: Stack, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An emptied directory is initialised by a server that answers, stops, and makes room for the real one."""
+    conditions = [recovery_state.DOWN, recovery_state.DAMAGED]
+    monkeypatch.setattr(
+        database_plan, "assess", lambda *_: database_plan.Assessment(conditions.pop(0), ("why",), "", ())
+    )
+    done = protect(tmp_path, mode="start")
+    assert (done["mode"], done["fresh"], conditions) == ("swap", False, [])
+    assert (data / "PG_VERSION").exists(), "nothing was put aside"
+
+
 def test_a_server_that_does_not_come_up_is_rebuilt(tmp_path: Path, world: Stack, data: Path) -> None:
     world.comes_up = False
     done = protect(tmp_path, mode="start")

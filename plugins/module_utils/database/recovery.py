@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -76,7 +77,13 @@ def _start_and_look(config: Config, stack: Runtime, asked: bool, log: Log) -> tu
             raise plan.refusal(config, why) from exc
         log(f"it does not: {exc.cause}")
         return "rebuild", []
-    seen = plan.assess(config, plan.reference_of(Sources(config, "database")))
+    reference = plan.reference_of(Sources(config, "database"))
+    seen = plan.assess(config, reference)
+    if seen.condition == recovery_state.DOWN:
+        # What answered may be the temporary server with which an image initialises an empty directory.
+        with contextlib.suppress(LifeboatError):
+            _wait_until_settled(config, stack)
+            seen = plan.assess(config, reference)
     if seen.condition == recovery_state.HEALTHY and asked:
         log("it came up whole; another state of it was asked for")
         return "swap", []
