@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import proof as database_proof
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from postgres_stack import MakeDatabase, Stack, assert_pass, back_up_and_prove, docker, entries, say, store
@@ -71,7 +72,7 @@ def test_every_format(
     if form == "plain" and compression != "none":
         assert manifest.details["compression"].startswith("gzip")
         with store(settings).materialise("database", identity) as folder, gzip.open(folder / wanted[form]) as file:
-            assert operations_verify.END_OF_DUMP in file.read()[-200:]
+            assert database_proof.END_OF_DUMP in file.read()[-200:]
     assert running.traces() == []
 
 

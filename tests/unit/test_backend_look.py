@@ -22,6 +22,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.objects import assess 
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer, runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import files as stack_files
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount
 from builders import BUCKET, Runner, make_config
 
@@ -170,14 +171,14 @@ def test_variables_that_compose_needs(
 
 def test_the_files_that_compose_would_take(tmp_path: Path) -> None:
     one = make_config(tmp_path)
-    assert backend_assess.project_files(one) == []
+    assert stack_files.project_files(one) == []
     for name in ("docker-compose.yml", "compose.yml", "compose.override.yml"):
         (tmp_path / name).write_text("")
-    assert [path.name for path in backend_assess.project_files(one)] == ["compose.yml", "compose.override.yml"]
+    assert [path.name for path in stack_files.project_files(one)] == ["compose.yml", "compose.override.yml"]
     named = make_config(
         tmp_path, runtime={"project_directory": str(tmp_path), "files": ["docker-compose.yml", "no.yml"]}
     )
-    assert [path.name for path in backend_assess.project_files(named)] == ["docker-compose.yml"]
+    assert [path.name for path in stack_files.project_files(named)] == ["docker-compose.yml"]
 
 
 @pytest.mark.parametrize(

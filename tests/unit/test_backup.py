@@ -17,6 +17,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take as 
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from builders import BUCKET, NOW, make_config, publish, publish_config, publish_objects, store
 
@@ -58,7 +59,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
     def caught_up(config: Any, log: Any) -> copies.Outcome:
         one.step("copies")
-        ids = [one for component in operations_backup.COMPONENTS for one in store(tmp_path).published(component)]
+        ids = [one for component in KINDS for one in store(tmp_path).published(component)]
         return copies.Outcome("vault", tuple(ids), {identity: ["vault"] for identity in ids}, one.failed)
 
     def sent(config: Any, log: Any) -> tuple[str, ...]:

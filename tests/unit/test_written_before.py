@@ -15,7 +15,7 @@ import written
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import manifest
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import KINDS
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
 
 
 def lifeboat(root: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:
@@ -52,7 +52,7 @@ def test_its_manifests_have_the_form_that_is_written_today(root: Path) -> None:
     for path in found:
         body = json.loads(path.read_bytes())
         read = manifest.parse(path.read_bytes(), component=body["component"], expected_id=path.parent.name)
-        assert typed.plain(read.detailed(KINDS[read.component]), nulls=True) == body["details"]
+        assert typed.plain(read.detailed(KINDS[read.component].details), nulls=True) == body["details"]
 
 
 @pytest.mark.parametrize("identity", [*written.DATABASE.values(), *written.CONFIG.values()])

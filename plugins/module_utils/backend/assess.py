@@ -24,11 +24,12 @@ from ..recovery import state as recovery_state
 from ..recovery.state import RECOVERING, RECOVERING_OBJECTS
 from ..settings.config import Config, EndpointCheck
 from ..stack import answer, runtime
+from ..stack import files as stack_files
 from ..stack.compose import ComposeRuntime
 from ..stack.runtime import Runtime
 from . import host
 from . import stores as backend_stores
-from .facts import BACKEND, DATABASE, OBJECTS, OTHER, Holder, Observations, Seen, Store
+from .facts import BACKEND, DATABASE, OBJECTS, OTHER, Holder, Observations, Seen, Store, role_of
 from .veil import Veil, assignments, plain, secrets_of
 
 Log = Callable[[str], None]
@@ -36,28 +37,6 @@ LINES = 25
 HASTY = 3.0  # seconds; an endpoint that took longer to fail has had its time
 _VARIABLE = re.compile(r"(?<!\$)(?:\$\$)*\$(?:\{([A-Za-z_]\w*)(:?[-?+])?[^}]*\}|([A-Za-z_]\w*))")
 _OWN = "com.docker.compose."
-
-
-def role_of(config: Config, service: str) -> str:
-    """Which part of the stack a service is. The operator's list, where there is one, says what the backend is."""
-    if service == config.database.service:
-        return DATABASE
-    if service and service == config.objects.service:
-        return OBJECTS
-    mine = config.application.services
-    return BACKEND if not mine or service in mine else OTHER
-
-
-def project_files(config: Config) -> list[Path]:
-    """The Compose files that Compose would take, those that are there."""
-    directory = Path(config.runtime.project_directory)
-    if config.runtime.files:
-        return [one for name in config.runtime.files if (one := directory / name).is_file()]
-    names = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
-    first = [one for name in names if (one := directory / name).is_file()][:1]
-    stems = [Path(name).stem for name in names[1:3]]
-    more = [one for stem in stems for end in ("yml", "yaml") if (one := directory / f"{stem}.override.{end}").is_file()]
-    return first + more
 
 
 def veil_of(config: Config, containers: Sequence[Mapping[str, Any]] = ()) -> Veil:
@@ -82,7 +61,7 @@ def needed_variables(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Of the variables that the Compose files name: those that Compose refuses to go without, and those left blank."""
     have = {**os.environ, **environment(config)}
     missing, blank = set(), set()
-    for path in project_files(config):
+    for path in stack_files.project_files(config):
         try:
             text = path.read_text("utf-8", "replace")[: 1 << 20]
         except OSError:

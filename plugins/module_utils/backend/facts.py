@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..base.checks import PASS, Check
+from ..settings.config import Config
 
 BACKEND, DATABASE, OBJECTS, OTHER = "backend", "database", "objects", "other"
 LOOPING = 3  # so many restarts are no accident any more
@@ -187,3 +188,13 @@ class Observations:
     def healthy(self) -> bool:
         """It serves, and could be started again."""
         return self.serves and not (self.compose or self.env_missing or self.pending)
+
+
+def role_of(config: Config, service: str) -> str:
+    """Which part of the stack a service is. The operator's list, where there is one, says what the backend is."""
+    if service == config.database.service:
+        return DATABASE
+    if service and service == config.objects.service:
+        return OBJECTS
+    mine = config.application.services
+    return BACKEND if not mine or service in mine else OTHER

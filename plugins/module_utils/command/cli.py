@@ -28,6 +28,7 @@ from ..operations import escrow, escrow_kit, status
 from ..operations import prune as operations_prune
 from ..operations import verify as operations_verify
 from ..repository import copies, points, repositories
+from ..repository.components import KINDS
 from ..settings import config
 from . import checklist, completion, report, transaction
 
@@ -74,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     taking.add_argument(
         "component",
         nargs="?",
-        choices=operations_backup.COMPONENTS,
+        choices=list(KINDS),
         help="what to back up (default: all, sealed as one point)",
     )
     taking.add_argument("--seal", action="store_true", help="tie the newest backups into a recovery point afterwards")
@@ -101,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     pruning.add_argument("--dry-run", action="store_true", help="print the plan, delete nothing")
     pruning.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait for the lock this long")
     listing = verb("list", "List the recovery points and the backups, newest last.")
-    listing.add_argument("--component", default="", choices=["point", *operations_backup.COMPONENTS], help="only these")
+    listing.add_argument("--component", default="", choices=["point", *KINDS], help="only these")
     escrow_kit.options(verb("escrow", "Prove that the escrowed key and the vault's credentials open a recovery point."))
     checklist.options(verb("checklist", "Work through the daily, weekly, monthly, quarterly or incident list."))
     report.add_report(verb("report", "List the records of recoveries, drills and verifications; show one."))

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from ..base.errors import LifeboatError
 from ..evidence import store
-from ..repository import repositories
-from ..repository.manifest import COMPONENTS
+from ..repository import components, repositories
 from ..settings import config
 
 SHELLS = ("bash", "zsh")
@@ -175,5 +174,5 @@ def _ids(kind: str, stack: str, directory: Path) -> list[str]:
     if loaded.repository.get("type") != "local":
         return []
     repo = repositories.from_settings(loaded.repository, loaded.secrets)
-    backups = [one for component in COMPONENTS for one in repo.published(component)] if kind == "backups" else []
+    backups = [one for component in components.KINDS for one in repo.published(component)] if kind == "backups" else []
     return [*backups, *repo.points()]

@@ -12,7 +12,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable
 
-from ..backend import assess as backend_assess
 from ..base import clock, pipeline
 from ..base.checks import Check, compared
 from ..base.clock import format_time, parse_time
@@ -24,6 +23,7 @@ from ..operations import verify as operations_verify
 from ..repository import repositories
 from ..repository.manifest import component_of
 from ..settings.config import Config
+from ..stack import files as stack_files
 from ..stack import runtime
 from ..stack.compose import ComposeRuntime
 from . import drill
@@ -53,7 +53,7 @@ def portrait(config: Config) -> dict[str, str]:
             timeout=60,
         )
         found.update({f"volume {name}": "there" for name in names.split()})
-        for path in (*backend_assess.project_files(config), Path(stack.directory) / ".env"):
+        for path in (*stack_files.project_files(config), Path(stack.directory) / ".env"):
             if path.is_file():
                 found[f"file {path}"] = hashlib.sha256(path.read_bytes()).hexdigest()
     else:

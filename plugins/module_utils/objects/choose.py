@@ -15,7 +15,6 @@ from ..base.errors import IntegrityError, NotFoundError, UsageError, present
 from ..mirror.listing import Point
 from ..repository import catalog
 from ..repository.catalog import Entry
-from ..repository.details import ObjectsDetails
 from ..repository.sources import Sources
 from ..settings.config import Config
 
@@ -48,24 +47,10 @@ class Request:
         return bool(self.force or self.state or self.prefix)
 
 
-def shrunk(found: list[Entry], identity: str) -> tuple[str, str]:
-    """Does a backup hold under half of the objects of one of the seven before it? A wiped bucket may be mirrored too.
-
-    Returns (what to say, the id of the fuller one), or ("", "").
-    """
-    good = [one.manifest for one in found if one.good and one.manifest]
-    index = next((n for n, one in enumerate(good) if one.id == identity), 0)
-    for before in reversed(good[max(0, index - 7) : index]):
-        had, has = (manifest.detailed(ObjectsDetails).objects for manifest in (before, good[index]))
-        if 2 * has < had:
-            return f"{identity} holds {has} objects, {before.id} {had}", before.id
-    return "", ""
-
-
 def reference_of(sources: Sources) -> Optional[Point]:
     """What should be there: the newest good backup, or the fuller one before it; its bytes are checked."""
     for one in reversed(sources.found):
-        if one.good and one.manifest and not shrunk(sources.found, one.id)[0]:
+        if one.good and one.manifest and not catalog.shrunk(sources.found, one.id)[0]:
             point = Point(sources.repo(one), one.manifest)
             if not point.problem():
                 return point
@@ -81,7 +66,7 @@ def choose(config: Config, sources: Sources, request: Request) -> tuple[Entry, P
         identity = sources.tied or request.identity
         chosen, newer = catalog.choose(candidates, config.stack, identity=identity, before=request.before)
         passed += newer
-        less, fuller = shrunk(candidates, chosen.id)
+        less, fuller = catalog.shrunk(candidates, chosen.id)
         if less and not named:
             raise UsageError(
                 "choose a backup", config.stack, f"{less}: which of them is right is not ours to guess",

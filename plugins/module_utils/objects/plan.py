@@ -20,6 +20,7 @@ from ..base.text import human
 from ..mirror.listing import Point
 from ..recovery import state as recovery_state
 from ..recovery.state import DOWN, HEALTHY, RECOVERING_OBJECTS
+from ..repository import catalog
 from ..repository.catalog import Entry
 from ..repository.details import ObjectsDetails
 from ..repository.sources import VAULT, Sources
@@ -29,7 +30,7 @@ from ..stack import buckets, runtime
 from ..stack.runtime import Runtime
 from . import assess, choose, compare
 from .assess import Assessment
-from .choose import Request, reference_of, shrunk
+from .choose import Request, reference_of
 from .compare import DIFFERS, GONE, UNHELD, UNKNOWN_TO_POINT, to_restore
 
 Log = Callable[[str], None]
@@ -243,7 +244,7 @@ def _address(url: str) -> tuple[frozenset[str], int]:
 
 
 def _warnings(config: Config, found: list[Entry], chosen: Entry, counts: Counts) -> list[str]:
-    less, fuller = shrunk(found, chosen.id)
+    less, fuller = catalog.shrunk(found, chosen.id)
     lines = [f"{less}; to use that one: -e recovery_point={fuller}"] if less else []
     if counts.lacking:
         lines.append(f"the vault no longer has {counts.lacking}: they stay lost (partial=true)")

@@ -11,20 +11,17 @@ from datetime import datetime, timezone
 from typing import Any, Callable, Optional
 
 from ..base.errors import LifeboatError, LockedError
-from ..base.text import human
-from ..configuration import backup as configuration_backup
-from ..database import dump
-from ..mirror import take as mirror_take
 from ..repository import copies, points, repositories
+from ..repository.components import OBJECTS, configured
 from ..repository.copies import Outcome
-from ..repository.details import ConfigDetails, DatabaseDetails, ObjectsDetails
+from ..repository.details import ObjectsDetails
 from ..repository.manifest import Manifest
 from ..repository.points import Point
 from ..settings.config import Config
 from . import prune
+from .components import COMPONENTS
 
 Log = Callable[[str], None]
-COMPONENTS = ("database", "objects", "config")
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class Taken:
         return sum(
             manifest.detailed(ObjectsDetails).in_no_backup
             for manifest in self.manifests
-            if manifest.component == "objects"
+            if manifest.component == OBJECTS
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -67,7 +64,7 @@ class Taken:
 
     def lines(self) -> list[str]:
         """For a terminal; the last line says what is wrong, where something is."""
-        shown = [_line(one) for one in self.manifests]
+        shown = [f"{one.id}  {COMPONENTS[one.component].line(one)}" for one in self.manifests]
         if self.point is not None:
             parts = ", ".join(self.point.parts)
             shown.append(f"{self.point.id}  recovery point of {parts}, consistency {self.point.consistency}")
@@ -81,30 +78,6 @@ class Taken:
         if self.unheld:
             shown.append(f"WARNING: {self.unheld} objects could not be held by the vault and are in no backup")
         return shown
-
-
-def _line(one: Manifest) -> str:
-    if one.component == "database":
-        of = one.detailed(DatabaseDetails)
-        what = f"{human(one.size)}  {of.seconds} s  {of.fingerprint.tables} tables, {of.fingerprint.rows} rows"
-    elif one.component == "config":
-        config = one.detailed(ConfigDetails)
-        secrets, left = f"{config.secrets} secrets sealed", len(config.left_out)
-        secrets = f"{left} secrets LEFT OUT: no recipient is configured" if left else secrets
-        what = f"{human(one.size)}  {config.seconds} s  {config.files} files, {secrets}"
-        if config.skipped:
-            what += f", {len(config.skipped)} could not be read"
-    else:
-        objects = one.detailed(ObjectsDetails)
-        size, done = human(objects.bytes), f"{objects.copied} copied, {objects.removed} removed"
-        what = f"{objects.objects} objects, {size}  {objects.seconds} s  {objects.consistency}, {done}"
-    return f"{one.id}  {what}"
-
-
-def components(config: Config) -> list[str]:
-    """What the stack has to be backed up."""
-    has = {"objects": bool(config.objects.bucket), "config": config.config.enabled}
-    return [one for one in COMPONENTS if has.get(one, True)]
 
 
 def take(
@@ -123,13 +96,8 @@ def take(
     """
     manifests: list[Manifest] = []
     try:
-        for one in [component] if component else components(config):
-            if one == "database":
-                manifests.append(dump.take(config, log=log))
-            elif one == "config":
-                manifests.append(configuration_backup.take(config, log=log))
-            else:
-                manifests.append(mirror_take.take(config, log=log, override=override))
+        for name in [component] if component else configured(config):
+            manifests.append(COMPONENTS[name].take(config, override, log))
     except LifeboatError:
         if manifests:
             copies.catch_up(config, log=log)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
@@ -23,11 +22,7 @@ from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, compared
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UnverifiedError, UsageError, present
 from ..base.version import VERSION
-from ..configuration import parts
-from ..configuration import proof as configuration_proof
 from ..configuration import restore as configuration_restore
-from ..configuration.restore import SECRET_LIST, SECRETS
-from ..objects import proof as objects_proof
 from ..repository import copies, points, repositories
 from ..repository.base import Repository
 from ..repository.catalog import Entry
@@ -36,7 +31,7 @@ from ..repository.manifest import Manifest, parse
 from ..repository.points import Point
 from ..settings.config import Config
 from ..tools import age as tools_age
-from ..tools import tar
+from .components import COMPONENTS, Proof
 from .verify import Result
 
 Log = Callable[[str], None]
@@ -137,14 +132,7 @@ def _guarded(component: str, checks: Iterator[Check]) -> Iterator[Check]:
 def _component(config: Config, vault: Repository, component: str, identity: str, key: str, log: Log) -> Iterator[Check]:
     manifest = parse(vault.manifest(component, identity), component=component, expected_id=identity)
     yield _bytes(vault, manifest)
-    if component == "config":
-        yield from _config(vault, manifest, key)
-    elif component == "objects":
-        if not config.vault.objects_bucket:
-            yield Check("objects: mirror", COULD_NOT_VERIFY, "its bucket is not named: --objects-bucket, or in the kit")
-            return
-        for check in objects_proof.levels(config, vault, manifest, "archive", 0, log):
-            yield Check(f"objects: {check.name}", check.result, check.detail)
+    yield from COMPONENTS[component].opened(Proof(config, vault, manifest, key=key, log=log))
 
 
 def _bytes(vault: Repository, manifest: Manifest) -> Check:
@@ -164,29 +152,6 @@ def _bytes(vault: Repository, manifest: Manifest) -> Check:
             wrong.append(f"{one.name} is not what was written")
     words = f"{manifest.id}, {len(manifest.artefacts)} artefacts, {manifest.size} bytes"
     return compared(f"{manifest.component}: checksums in the vault", wrong, words)
-
-
-def _config(vault: Repository, manifest: Manifest, key: str) -> Iterator[Check]:
-    for part in parts.of(manifest).values():
-        if part.backup != manifest.id:
-            held = configuration_proof.held_elsewhere(vault, part)
-            yield Check(f"config: {held.name}", held.result, held.detail)
-    left = manifest.detailed(ConfigDetails).left_out
-    if left:
-        yield Check(
-            "config: secrets", FAIL, f"{len(left)} were left out when there was no recipient: {', '.join(left[:3])}"
-        )
-        return
-    if SECRETS not in {one.name for one in manifest.artefacts}:
-        yield Check("config: secrets", COULD_NOT_VERIFY, "nothing is sealed in it, so that the key opened nothing")
-        return
-    opened = configuration_restore.open_secrets(vault, manifest, key)
-    read = tar.read(io.BytesIO(opened.data), f"{manifest.id}/{SECRETS}")
-    wanted, open_list = opened.entries, configuration_restore.listing(vault, manifest.id)
-    differ = tar.differences(read, wanted, SECRETS)
-    differ += [f"{SECRET_LIST} and files.json differ on {path!r}" for path in wanted if path not in open_list]
-    files = sum(entry.type == tar.FILE for entry in wanted.values())
-    yield compared("config: secrets", differ, f"the key opens all of it: {files} secret files, as listed")
 
 
 def _record(config: Config, vault: Repository, point: Point, identity: str, at: datetime, log: Log) -> None:

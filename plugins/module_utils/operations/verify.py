@@ -5,48 +5,35 @@
 """Prove a backup, at one of three levels, each including the ones before it; a recovery point by all its parts.
 
 checksum: every artefact is there, nothing else is, and every byte is the one that was written.
-archive:  the real tools read every byte back: pg_restore to nowhere, or gunzip to the dump's last line.
-restore:  a throw-away PostgreSQL restores it; the fingerprint must match; amcheck reads every table and index.
-What archive and restore are of a bucket, objects_proof.py says; of the configuration, config_proof.py.
+archive:  the real tools read every byte back.
+restore:  it is restored into something of its own, and compared with what was backed up.
+What archive and restore are of a component, its own proof.py says.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import json
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any, Callable, Optional
 
-from ..base import lock, pipeline
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared, verdict
 from ..base.clock import format_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UnverifiedError, UsageError
-from ..base.pipeline import Command
 from ..base.version import VERSION
-from ..configuration import proof as configuration_proof
-from ..database import restore as database_restore
-from ..database import scratch
-from ..database.dump import DUMP, GLOBALS, facts_of
-from ..database.server import conninfo
 from ..evidence import record as evidence_record
 from ..evidence import store
-from ..objects import proof as objects_proof
 from ..repository import catalog, points, repositories
 from ..repository.base import Repository
 from ..repository.checksums import checksums
-from ..repository.details import DatabaseDetails
-from ..repository.manifest import COMPONENTS, Manifest, component_of, parse
+from ..repository.components import KINDS
+from ..repository.manifest import Manifest, component_of, parse
 from ..settings.config import LEVELS, Config
-from ..stack.runtime import exec_command
+from .components import COMPONENTS, Proof
 
 Log = Callable[[str], None]
 SAMPLE = 500  # objects
-END_OF_DUMP = b"-- PostgreSQL database dump complete"
 
 
 @dataclass(frozen=True)
@@ -90,7 +77,7 @@ def targets(config: Config, repo: Repository, identity: str) -> tuple[list[str],
     """
     if identity in ("", "latest"):
         found = points.backups(repo, config.stack)
-        newest = [found[component][-1].id for component in COMPONENTS if found[component]]
+        newest = [found[component][-1].id for component in KINDS if found[component]]
         if not newest:
             raise UnverifiedError(
                 "verify the newest backup", config.stack, "the repository holds no backup",
@@ -169,8 +156,9 @@ def _one(config: Config, repo: Repository, identity: str, level: str, sample: in
     except UnverifiedError as exc:
         found.append(Check("verification", COULD_NOT_VERIFY, str(exc)))
     except LifeboatError as exc:
-        # A vault that does not answer has proved nothing of the objects in it.
-        away = component == "objects" and manifest is not None and not isinstance(exc, (IntegrityError, NotFoundError))
+        # A vault that does not answer has proved nothing of what is in it.
+        seen = manifest is None or isinstance(exc, (IntegrityError, NotFoundError))
+        away = COMPONENTS[component].elsewhere and not seen
         how = COULD_NOT_VERIFY if away else FAIL
         found.append(Check("manifest" if manifest is None else "verification", how, exc.cause))
     taken, size = (format_time(manifest.taken_at), manifest.size) if manifest else ("", 0)
@@ -209,125 +197,7 @@ def _levels(config: Config, repo: Repository, manifest: Manifest, level: str, sa
     with repo.materialise(manifest.component, manifest.id) as folder:
         check = checksums(repo, manifest, folder)
         yield check
-        if check.result != PASS or level == "checksum":
-            return
-        if manifest.component == "objects":
-            with lock.held(f"{config.stack}.verify", "verify"):
-                yield from objects_proof.levels(config, repo, manifest, level, sample, log)
-            return
-        if manifest.component == "config":
-            yield from configuration_proof.levels(config, repo, manifest, level, log)
-            return
-        image = config.database.verify_image or manifest.detailed(DatabaseDetails).image
-        if not image:
-            raise UnverifiedError(
-                "verify a backup",
-                manifest.id,
-                "no image is known to verify with",
-                "Set lifeboat_database.verify_image.",
+        if check.result == PASS and level != "checksum":
+            yield from COMPONENTS[manifest.component].levels(
+                Proof(config, repo, manifest, folder, level, sample, log),
             )
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(lock.held(f"{config.stack}.verify", "verify"))
-            scratch.sweep(config.stack)
-            name = stack.enter_context(scratch.container(image, config.stack, folder, timeout=config.timeout))
-            log(f"{manifest.id}: reading the archive back")
-            for check in _archive(config, manifest, folder, name):
-                yield check
-                if check.result != PASS:
-                    return
-            if level == "restore":
-                yield from _restored(config, manifest, folder, name, log)
-
-
-def _archive(config: Config, manifest: Manifest, folder: Path, name: str) -> Iterator[Check]:
-    details = manifest.detailed(DatabaseDetails)
-    try:
-        facts = facts_of(folder)
-        with gzip.open(folder / GLOBALS, "rb") as file:
-            roles = sum(one.startswith("CREATE ROLE ") for one in database_restore.statements(file.read().decode()))
-    except (OSError, EOFError, ValueError, zlib.error) as exc:
-        yield Check("globals and fingerprint", FAIL, str(exc))
-        return
-    yield compared(
-        "globals",
-        [] if roles == len(facts["roles"]) else [f"{roles} roles, the fingerprint has {len(facts['roles'])}"],
-        f"{roles} roles" + ("" if details.role_passwords else ", without passwords"),
-    )
-    if details.format == "plain":
-        yield _plain_archive(manifest, folder)
-        return
-    status, _out, err = pipeline.probe(
-        exec_command(name, ["pg_restore", "--file=/dev/null", f"/backup/{DUMP}"], user="0"), timeout=config.timeout
-    )
-    words = err.strip().splitlines()
-    if status in (124, 126, 127):
-        yield Check("archive", COULD_NOT_VERIFY, words[-1] if words else f"pg_restore ended with {status}")
-    else:
-        yield compared(
-            "archive", [] if status == 0 else [words[-1] if words else f"exit {status}"], "pg_restore reads every byte"
-        )
-
-
-def _plain_archive(manifest: Manifest, folder: Path) -> Check:
-    artefact = next(one.name for one in manifest.artefacts if one.name.endswith((".sql", ".sql.gz")))
-    path, tail = folder / artefact, b""
-    try:
-        with gzip.open(path) if artefact.endswith(".gz") else path.open("rb") as file:
-            while True:
-                data = file.read(pipeline.CHUNK)
-                if not data:
-                    break
-                tail = (tail + data)[-4096:]
-    except (OSError, EOFError, zlib.error) as exc:
-        return Check("archive", FAIL, f"{artefact}: {exc}")
-    ended = END_OF_DUMP in tail
-    return compared(
-        "archive",
-        [] if ended else [f"{artefact} does not end as a dump ends: it was cut"],
-        "read to pg_dump's last line",
-    )
-
-
-def _restored(config: Config, manifest: Manifest, folder: Path, name: str, log: Log) -> Iterator[Check]:
-    """Restore into the container's own server and hold it against the fingerprint."""
-    facts = facts_of(folder)
-    details = manifest.detailed(DatabaseDetails)
-    have = scratch.image_major(name)
-    if have < details.server_version_num // 10000:
-        raise UnverifiedError(
-            "verify a backup",
-            manifest.id,
-            f"it is of PostgreSQL {details.server_version_num // 10000}, the image has {have}",
-            "Name an image of that major in lifeboat_database.verify_image.",
-        )
-    database = "lifeboat_verify"
-    with scratch.server(name, superuser=details.superuser, preload=details.preload, timeout=config.timeout) as server:
-        try:
-            database_restore.roles(server, folder, facts, fresh=True)
-            database_restore.database(server, manifest, folder, facts, database, jobs=config.database.jobs, log=log)
-        except LifeboatError as exc:
-            yield Check("restore", FAIL, exc.cause)
-            return
-        yield Check("restore", PASS, "restored without an error")
-        log(f"{manifest.id}: comparing with the fingerprint")
-        yield from database_restore.compare(server, database, facts, fresh=True)
-        yield _amcheck(
-            server.tool(
-                "pg_amcheck",
-                "--heapallindexed",
-                "--install-missing",
-                "--no-password",
-                f"--jobs={config.database.jobs}",
-                conninfo(dbname=database),
-            ),
-            config.timeout,
-        )
-
-
-def _amcheck(command: Command, timeout: float) -> Check:
-    """https://www.postgresql.org/docs/current/app-pgamcheck.html: exit 2 means corruption was found."""
-    status, out, err = pipeline.probe(command, timeout=timeout)
-    words = (out.strip() or err.strip()).splitlines()
-    if status == 0:
-        return Check("amcheck", PASS, "every table and B-tree index is sound")
-    return Check("amcheck", FAIL if status == 2 else COULD_NOT_VERIFY, words[0] if words else f"exit {status}")

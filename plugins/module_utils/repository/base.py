@@ -26,13 +26,13 @@ from typing import BinaryIO, Callable, Optional
 from ..base import filesystem
 from ..base.errors import NotFoundError, UsageError
 from ..base.filesystem import explained, plain_name
+from .components import KINDS
 
 MANIFEST = "manifest.json"
 VERIFICATION = "verification.json"
 PINNED = "pinned.json"
 COPIES = "copies.json"
 RECORDS = (VERIFICATION, PINNED, COPIES)  # written after publication; not artefacts, so never in files()
-FOLDERS: Mapping[str, str] = {"database": "postgresql", "objects": "objects", "config": "config"}
 POINTS = "recovery-points"
 PARTIAL = ".partial-"
 DELETING = ".deleting-"
@@ -59,7 +59,7 @@ class Repository(abc.ABC):
     """Backups by component and id. Every failure is a LifeboatError; ids and names that are not plain are refused."""
 
     def __init__(self, folders: Mapping[str, str]) -> None:
-        self.folders = {**FOLDERS, **folders}
+        self.folders = {**{name: kind.folder for name, kind in KINDS.items()}, **folders}
         used = [*self.folders.values(), POINTS]
         for folder in used:
             if not isinstance(folder, str) or not _FOLDER.fullmatch(folder) or used.count(folder) > 1:

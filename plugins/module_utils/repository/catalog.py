@@ -18,7 +18,8 @@ from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageErr
 from ..settings.config import LEVELS
 from . import retention
 from .base import Repository
-from .details import ConfigDetails, DatabaseDetails
+from .components import CONFIG, DATABASE, KINDS
+from .details import ConfigDetails
 from .manifest import ID, Manifest, backup_id, parse
 
 RECORD = "verification.json"
@@ -35,7 +36,7 @@ class Entry:
     manifest: Optional[Manifest] = None
     problem: str = ""
     proof: Mapping[str, Any] = field(default_factory=dict)
-    component: str = "database"
+    component: str = DATABASE
     place: str = "repository"
 
     @property
@@ -193,21 +194,23 @@ def for_retention(found: Sequence[Entry]) -> list[retention.Backup]:
 
 def _needs(one: Entry) -> tuple[str, ...]:
     """The backups that hold parts of this one, as config_parts.py writes them."""
-    if one.manifest is None or one.component != "config":
+    if one.manifest is None or one.component != CONFIG:
         return ()
     return tuple(sorted({part.backup for part in one.manifest.detailed(ConfigDetails).parts.values()} - {one.id}))
 
 
 def shrunk(found: Sequence[Entry], identity: str) -> tuple[str, str]:
-    """Does a backup hold far less than one of the seven before it? An emptied database backs up without an error.
+    """Does a backup hold far less than one of the seven before it? An emptied database backs up without an error, and
+    a wiped bucket may be mirrored too.
 
-    Far less: under half of the tables or of the rows. Returns (what to say, the id of the larger one), or ("", "").
+    Far less: under half of what its component counts. Returns (what to say, the id of the larger one), or ("", "").
     """
     good = [one.manifest for one in found if one.good and one.manifest]
     index = next((n for n, one in enumerate(good) if one.id == identity), 0)
     for before in reversed(good[max(0, index - 7) : index]):
-        has, had = (manifest.detailed(DatabaseDetails).fingerprint for manifest in (good[index], before))
-        for what, fewer, more in (("tables", has.tables, had.tables), ("rows", has.rows, had.rows)):
-            if 2 * fewer < more:
-                return f"{identity} holds {fewer} {what}, {before.id} {more}", before.id
+        kind = KINDS[before.component]
+        has, had = (kind.counts(manifest.detailed(kind.details)) for manifest in (good[index], before))
+        for what, more in had.items():
+            if 2 * has[what] < more:
+                return f"{identity} holds {has[what]} {what}, {before.id} {more}", before.id
     return "", ""

@@ -128,6 +128,3 @@ class ConfigDetails:
     parts: Mapping[str, Part] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
-
-
-KINDS: Mapping[str, type[Any]] = {"database": DatabaseDetails, "objects": ObjectsDetails, "config": ConfigDetails}

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, Optional
 
 from ..base import filesystem
@@ -20,7 +21,6 @@ from ..base.errors import IntegrityError, NotFoundError, UsageError
 from ..base.filesystem import explained
 from .base import (
     DELETING,
-    FOLDERS,
     ID,
     MANIFEST,
     PARTIAL,
@@ -38,7 +38,7 @@ from .base import (
 class LocalRepository(Repository):
     """Backups in a directory of this host, which must exist: a repository on an unmounted disk is not made anew."""
 
-    def __init__(self, root: Path, folders: Mapping[str, str] = FOLDERS) -> None:
+    def __init__(self, root: Path, folders: Mapping[str, str] = MappingProxyType({})) -> None:
         super().__init__(folders)
         if not root.is_absolute() or ".." in root.parts or root == Path("/"):
             raise bad_setting("path", str(root), "it must be an absolute path of a directory")

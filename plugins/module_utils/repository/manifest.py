@@ -18,13 +18,11 @@ from typing import Any, TypeVar
 from ..base import typed
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, UsageError
-from .details import KINDS
+from .components import KINDS
 
 SCHEMA = "lifeboat.dr/backup"
 VERSION = (1, 0)
-ID = re.compile(r"(db|objects|config)_backup_(\d{8}_\d{6})")
-_PREFIX = {"database": "db", "objects": "objects", "config": "config"}
-COMPONENTS = tuple(_PREFIX)
+ID = re.compile(r"([a-z][a-z0-9]*)_backup_(\d{8}_\d{6})")
 _READ = "read the manifest"
 _REMEDY = "Choose another backup (lifeboat list) and keep this one for inquiry."
 D = TypeVar("D")
@@ -32,17 +30,18 @@ D = TypeVar("D")
 
 def backup_id(component: str, moment: datetime) -> str:
     """The seed's name for a backup, `db_backup_YYYYMMDD_HHMMSS`, in UTC so that no clock change repeats one."""
-    return f"{_PREFIX[component]}_backup_{moment.astimezone(timezone.utc):%Y%m%d_%H%M%S}"
+    return f"{KINDS[component].prefix}_backup_{moment.astimezone(timezone.utc):%Y%m%d_%H%M%S}"
 
 
 def component_of(identity: str) -> str:
     """The component that a backup's id names. UsageError when it is no backup's id."""
     match = ID.fullmatch(identity)
-    if match is None:
+    known = next((name for name, kind in KINDS.items() if match and kind.prefix == match.group(1)), "")
+    if not known:
         raise UsageError(
             "find the backup", repr(identity), "that is not a backup id", "Write it like db_backup_20261124_020000."
         )
-    return next(component for component, prefix in _PREFIX.items() if prefix == match.group(1))
+    return known
 
 
 @dataclass(frozen=True)
@@ -162,5 +161,5 @@ def parse(data: bytes, *, component: str, expected_id: str) -> Manifest:
     if manifest.id != expected_id or manifest.component != component:
         raise IntegrityError(_READ, expected_id, f"it is the manifest of {manifest.component} {manifest.id}", _REMEDY)
     if component in KINDS:
-        manifest.detailed(KINDS[component])
+        manifest.detailed(KINDS[component].details)
     return manifest

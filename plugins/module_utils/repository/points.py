@@ -20,14 +20,15 @@ from types import MappingProxyType
 from typing import Any, Callable, Optional
 
 from ..base.clock import format_time, parse_time
-from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError, present
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from ..settings.config import Config
 from ..stack import runtime
 from . import catalog, retention
 from .base import Repository
 from .catalog import Entry
-from .details import ConfigDetails, ObjectsDetails
-from .manifest import COMPONENTS, VERSION, Manifest, component_of, sealed, unseal
+from .components import DATABASE, KINDS, Kind
+from .details import ObjectsDetails
+from .manifest import VERSION, Manifest, component_of, sealed, unseal
 from .manifest import seal as seal_of
 
 Log = Callable[[str], None]
@@ -110,13 +111,13 @@ def parse(data: bytes, *, expected_id: str) -> Point:
         raise IntegrityError(_ATTEMPTED, expected_id, f"a field is missing or wrong: {exc!r}", _REMEDY) from exc
     if point.id != expected_id:
         raise IntegrityError(_ATTEMPTED, expected_id, f"it is the recovery point {point.id}", _REMEDY)
-    if point.consistency not in (SNAPSHOT, EVENTUAL) or not point.components.get("database"):
+    if point.consistency not in (SNAPSHOT, EVENTUAL) or not point.components.get(DATABASE):
         raise IntegrityError(_ATTEMPTED, expected_id, "its consistency or its database is missing or wrong", _REMEDY)
     return point
 
 
 def _part(name: str, one: Any) -> Optional[Part]:
-    if name not in COMPONENTS:
+    if name not in KINDS:
         raise ValueError(f"no component is called {name}")
     if one is None:
         return None
@@ -163,7 +164,7 @@ class PointEntry:
 
 def backups(repo: Repository, stack: str) -> dict[str, list[Entry]]:
     """Every published backup of the stack, by component, oldest first."""
-    return {component: catalog.entries(repo, component, stack) for component in COMPONENTS}
+    return {component: catalog.entries(repo, component, stack) for component in KINDS}
 
 
 def entry(repo: Repository, identity: str, found: Mapping[str, Entry]) -> PointEntry:
@@ -202,7 +203,7 @@ def listing(
     The database's come last: whoever takes the last good one of the list has what a database recovery would take.
     """
     shown = [one.as_dict(now) for one in tied if component in ("", "point")]
-    for name in reversed(COMPONENTS):
+    for name in reversed(tuple(KINDS)):
         shown += [one.as_dict(now) for one in found.get(name, ()) if component in ("", name)]
     return shown
 
@@ -279,31 +280,21 @@ def seal(
     Raises NotFoundError where a component of the stack has no good backup: half a point is none.
     """
     found = backups(repo, config.stack)
-    database = _newest(config, found["database"], "database")
+    database = _newest(config, found[DATABASE], DATABASE)
     notes: list[str] = []
     consistency = SNAPSHOT
-    parts: dict[str, Optional[Part]] = {"database": Part(database.id, database.seal), "objects": None, "config": None}
-    if config.config.enabled:
-        config_ = next((one.manifest for one in reversed(found["config"]) if one.good and one.manifest), None)
-        parts["config"] = Part(config_.id, config_.seal) if config_ else None
-        notes += _notes_of_config(config_)
-    else:
-        notes.append("config: no backup of it is wanted")
-    if config.objects.bucket:
-        same = [
-            one for one in found["objects"] if one.good and one.manifest and _of_one_instant(one.manifest, database)
-        ]
-        objects = present(same[-1].manifest if same else _newest(config, found["objects"], "objects"))
-        parts["objects"] = Part(objects.id, objects.seal)
-        if not same:
+    parts: dict[str, Optional[Part]] = {}
+    for name, kind in KINDS.items():
+        said: list[str] = []
+        chosen = _chosen(config, kind, found[name], database)
+        parts[name] = Part(chosen.id, chosen.seal) if chosen else None
+        if chosen and kind.tied and not _of_one_instant(chosen, database):
             consistency = EVENTUAL
-            apart = abs((objects.taken_at - database.taken_at).total_seconds())
-            notes.append(f"objects: of another instant than the rows, {apart:.0f} s apart; reconcile after a recovery")
-        unheld = objects.detailed(ObjectsDetails).in_no_backup
-        if unheld:
-            notes.append(f"objects: {unheld} keys could not be held by the vault and are in no backup")
-    else:
-        notes.append("objects: the stack has no bucket")
+            apart = abs((chosen.taken_at - database.taken_at).total_seconds())
+            said.append(f"of another instant than the rows, {apart:.0f} s apart; reconcile after a recovery")
+        missing = "no backup of it exists yet" if kind.configured(config) else kind.absent
+        said += kind.notes(chosen.detailed(kind.details)) if chosen else [missing]
+        notes[:0] = [f"{name}: {note}" for note in said]
     names = [part.id for part in parts.values() if part]
     for one in reversed(entries(repo, config.stack, found)):
         if one.good and one.point and one.point.components == parts and one.point.consistency == consistency:
@@ -329,11 +320,16 @@ def seal(
     return point, True
 
 
-def _notes_of_config(manifest: Optional[Manifest]) -> list[str]:
-    if manifest is None:
-        return ["config: no backup of it exists yet"]
-    left = manifest.detailed(ConfigDetails).left_out
-    return [f"config: {len(left)} secret files are not in it, as no recipient was configured"] if left else []
+def _chosen(config: Config, kind: Kind[Any], found: Sequence[Entry], database: Manifest) -> Optional[Manifest]:
+    """The newest good backup; of a component that is tied to the rows, the newest one of their instant."""
+    if not kind.configured(config):
+        return None
+    good = [one.manifest for one in found if one.good and one.manifest]
+    if kind.tied:
+        good = [one for one in good if _of_one_instant(one, database)] or good
+    if not good:
+        return _newest(config, found, kind.name) if kind.needed else None
+    return good[-1]
 
 
 def _newest(config: Config, found: Sequence[Entry], component: str) -> Manifest:

@@ -20,6 +20,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, Callable, NamedTuple, Optional
 
 from ..base import filesystem
@@ -28,7 +29,6 @@ from ..base.filesystem import explained, plain_name
 from ..s3 import versions
 from ..s3.client import Client, connect, open_object, spoken
 from .base import (  # fmt: skip
-    FOLDERS,
     ID,
     MANIFEST,
     PARTIAL,
@@ -59,7 +59,7 @@ class S3Repository(Repository):
         access_key: str = "",
         secret_key: str = "",
         ca_bundle: str = "",
-        folders: Mapping[str, str] = FOLDERS,
+        folders: Mapping[str, str] = MappingProxyType({}),
         staging_root: Path = STAGING,
     ) -> None:
         super().__init__(folders)

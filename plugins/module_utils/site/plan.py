@@ -24,18 +24,18 @@ from ..configuration import parts as configuration_parts
 from ..configuration import proof as configuration_proof
 from ..configuration import restore as configuration_restore
 from ..frontend import site as frontend_site
-from ..objects import choose as objects_choose
 from ..objects import proof as objects_proof
-from ..repository import catalog, copies, points, repositories
+from ..repository import catalog, copies, points
 from ..repository.base import Repository
 from ..repository.catalog import Entry
 from ..repository.details import DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..repository.points import Point, PointEntry
-from ..repository.sources import REPOSITORY, VAULT
+from ..repository.sources import VAULT
 from ..settings.config import Config
 from . import scope as site_scope
 from . import show, state
+from .store import open_store
 
 Log = Callable[[str], None]
 LATEST = ("", "latest")
@@ -256,21 +256,6 @@ def _require_well(config: Config, here: Mapping[str, Any], ended: Mapping[str, A
         )  # fmt: skip
 
 
-def open_store(config: Config) -> tuple[Repository, str]:
-    """The place that did not burn: the vault's copies, or a repository that is a bucket itself."""
-    store = copies.vault(config)
-    if store is not None:
-        return store, VAULT
-    if config.repository.get("type") != "s3":
-        raise UsageError(
-            _ATTEMPTED, config.stack,
-            "no copies are kept in a vault, and the repository is a directory of the lost machine",
-            "If that disk is at hand, mount it here and recover the database from it. docs/vault.md keeps this from"
-            " happening.",
-        )  # fmt: skip
-    return repositories.from_settings(config.repository, config.secrets), REPOSITORY
-
-
 def choose(config: Config, store: Repository, request: Request, *, log: Log) -> Chosen:
     """The recovery point, every artefact of it read. A damaged newest one is passed over, and said so."""
     store.check(writable=False)
@@ -355,9 +340,8 @@ def _opened(store: Repository, manifest: Manifest, key: str) -> Check:
 
 def _refuse_shrunk(config: Config, found: Mapping[str, Sequence[Entry]], point: Point) -> None:
     """An emptied database and a wiped bucket back up without an error; which point is right is not ours to say."""
-    for name, smaller in (("database", catalog.shrunk), ("objects", objects_choose.shrunk)):
-        part = point.parts.get(name)
-        less, _larger = smaller(list(found[name]), part.id) if part else ("", "")
+    for name, part in point.parts.items():
+        less, _larger = catalog.shrunk(found[name], part.id)
         if less:
             raise UsageError(
                 _ATTEMPTED, point.id, f"{less}: which of them is right is not ours to guess",

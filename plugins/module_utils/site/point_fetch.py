@@ -22,7 +22,7 @@ from ..repository import points, repositories
 from ..repository.base import VERIFICATION, Repository
 from ..repository.manifest import Manifest, component_of, parse
 from ..settings.config import Config
-from .plan import open_store
+from .store import open_store
 
 Log = Callable[[str], None]
 _ATTEMPTED = "fetch the recovery point"

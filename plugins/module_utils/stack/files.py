@@ -85,10 +85,21 @@ def _labelled(runtime: ComposeRuntime, label: str) -> list[str]:
 
 def _compose_files(config: Config, runtime: ComposeRuntime, directory: str) -> list[str]:
     named = [os.path.join(directory, one) for one in config.runtime.files]
-    if not named:
-        named = [one for name in NAMES if Path(one := os.path.join(directory, name)).is_file()][:1]
-        named += [one for name in OVERRIDES if Path(one := os.path.join(directory, name)).is_file()]
+    named = named or [str(path) for path in _usual(Path(directory))]
     return list(dict.fromkeys([*named, *_labelled(runtime, "config_files")]))
+
+
+def _usual(directory: Path) -> list[Path]:
+    """What Compose takes where no file is named."""
+    first = [path for name in NAMES if (path := directory / name).is_file()][:1]
+    return first + [path for name in OVERRIDES if (path := directory / name).is_file()]
+
+
+def project_files(config: Config) -> list[Path]:
+    """The Compose files that Compose would take, those that are there; it is not asked."""
+    directory = Path(config.runtime.project_directory)
+    named = [directory / name for name in config.runtime.files]
+    return [path for path in named if path.is_file()] if named else _usual(directory)
 
 
 def _secret(runtime: ComposeRuntime, directory: str, model: dict[str, Any]) -> list[str]:

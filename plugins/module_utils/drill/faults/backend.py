@@ -11,14 +11,14 @@ import time
 from pathlib import Path
 from typing import Callable
 
-from ...backend import assess as backend_assess
-from ...backend.facts import BACKEND
+from ...backend.facts import BACKEND, role_of
 from ...base import pipeline
 from ...base.errors import UsageError
 from ...base.filesystem import explained
 from ...base.pipeline import Command
 from ...settings.config import Config
 from ...stack import answer, runtime
+from ...stack import files as stack_files
 from ...stack.compose import ComposeRuntime
 from . import service as drill_service
 from .service import did_not_take
@@ -34,7 +34,7 @@ def _service(config: Config) -> str:
     named = [*config.application.writers, *stack.dependants(config.database.service), *config.application.services]
     if isinstance(stack, ComposeRuntime):
         named += stack.services()
-    found = [one for one in named if backend_assess.role_of(config, one) == BACKEND]
+    found = [one for one in named if role_of(config, one) == BACKEND]
     if not found:
         raise UsageError("choose a service to break", config.stack, "it has none but its stores")
     return found[0]
@@ -106,7 +106,7 @@ def break_compose_file(config: Config, lot: random.Random, log: Log) -> str:
     """Somebody's edit of the night before; it is noticed when the container is gone."""
     del lot, log
     stack, service = _compose(config), _service(config)
-    files = [one for one in backend_assess.project_files(config) if one.suffix in (".yml", ".yaml") and one.is_file()]
+    files = [one for one in stack_files.project_files(config) if one.suffix in (".yml", ".yaml") and one.is_file()]
     if not files:
         raise UsageError("break the compose file", stack.label, "it is not where it can be seen")
     with explained("break the compose file", files[0]), files[0].open("a", encoding="utf-8") as file:

@@ -1,0 +1,151 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Prove a backup of the database.
+
+archive: pg_restore reads every byte to nowhere, or gunzip to the dump's last line.
+restore: a throw-away PostgreSQL restores it; the fingerprint must match; amcheck reads every table and index.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Callable
+
+from ..base import lock, pipeline
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
+from ..base.errors import LifeboatError, UnverifiedError
+from ..base.pipeline import Command
+from ..repository.details import DatabaseDetails
+from ..repository.manifest import Manifest
+from ..settings.config import Config
+from ..stack.runtime import exec_command
+from . import restore as database_restore
+from . import scratch
+from .dump import DUMP, GLOBALS, facts_of
+from .server import conninfo
+
+Log = Callable[[str], None]
+END_OF_DUMP = b"-- PostgreSQL database dump complete"
+
+
+def levels(config: Config, manifest: Manifest, folder: Path, level: str, log: Log) -> Iterator[Check]:
+    """The checks of archive, and of restore where that is asked for; the checksums were compared before."""
+    image = config.database.verify_image or manifest.detailed(DatabaseDetails).image
+    if not image:
+        raise UnverifiedError(
+            "verify a backup",
+            manifest.id,
+            "no image is known to verify with",
+            "Set lifeboat_database.verify_image.",
+        )
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(lock.held(f"{config.stack}.verify", "verify"))
+        scratch.sweep(config.stack)
+        name = stack.enter_context(scratch.container(image, config.stack, folder, timeout=config.timeout))
+        log(f"{manifest.id}: reading the archive back")
+        for check in _archive(config, manifest, folder, name):
+            yield check
+            if check.result != PASS:
+                return
+        if level == "restore":
+            yield from _restored(config, manifest, folder, name, log)
+
+
+def _archive(config: Config, manifest: Manifest, folder: Path, name: str) -> Iterator[Check]:
+    details = manifest.detailed(DatabaseDetails)
+    try:
+        facts = facts_of(folder)
+        with gzip.open(folder / GLOBALS, "rb") as file:
+            roles = sum(one.startswith("CREATE ROLE ") for one in database_restore.statements(file.read().decode()))
+    except (OSError, EOFError, ValueError, zlib.error) as exc:
+        yield Check("globals and fingerprint", FAIL, str(exc))
+        return
+    yield compared(
+        "globals",
+        [] if roles == len(facts["roles"]) else [f"{roles} roles, the fingerprint has {len(facts['roles'])}"],
+        f"{roles} roles" + ("" if details.role_passwords else ", without passwords"),
+    )
+    if details.format == "plain":
+        yield _plain_archive(manifest, folder)
+        return
+    status, _out, err = pipeline.probe(
+        exec_command(name, ["pg_restore", "--file=/dev/null", f"/backup/{DUMP}"], user="0"), timeout=config.timeout
+    )
+    words = err.strip().splitlines()
+    if status in (124, 126, 127):
+        yield Check("archive", COULD_NOT_VERIFY, words[-1] if words else f"pg_restore ended with {status}")
+    else:
+        yield compared(
+            "archive", [] if status == 0 else [words[-1] if words else f"exit {status}"], "pg_restore reads every byte"
+        )
+
+
+def _plain_archive(manifest: Manifest, folder: Path) -> Check:
+    artefact = next(one.name for one in manifest.artefacts if one.name.endswith((".sql", ".sql.gz")))
+    path, tail = folder / artefact, b""
+    try:
+        with gzip.open(path) if artefact.endswith(".gz") else path.open("rb") as file:
+            while True:
+                data = file.read(pipeline.CHUNK)
+                if not data:
+                    break
+                tail = (tail + data)[-4096:]
+    except (OSError, EOFError, zlib.error) as exc:
+        return Check("archive", FAIL, f"{artefact}: {exc}")
+    ended = END_OF_DUMP in tail
+    return compared(
+        "archive",
+        [] if ended else [f"{artefact} does not end as a dump ends: it was cut"],
+        "read to pg_dump's last line",
+    )
+
+
+def _restored(config: Config, manifest: Manifest, folder: Path, name: str, log: Log) -> Iterator[Check]:
+    """Restore into the container's own server and hold it against the fingerprint."""
+    facts = facts_of(folder)
+    details = manifest.detailed(DatabaseDetails)
+    have = scratch.image_major(name)
+    if have < details.server_version_num // 10000:
+        raise UnverifiedError(
+            "verify a backup",
+            manifest.id,
+            f"it is of PostgreSQL {details.server_version_num // 10000}, the image has {have}",
+            "Name an image of that major in lifeboat_database.verify_image.",
+        )
+    database = "lifeboat_verify"
+    with scratch.server(name, superuser=details.superuser, preload=details.preload, timeout=config.timeout) as server:
+        try:
+            database_restore.roles(server, folder, facts, fresh=True)
+            database_restore.database(server, manifest, folder, facts, database, jobs=config.database.jobs, log=log)
+        except LifeboatError as exc:
+            yield Check("restore", FAIL, exc.cause)
+            return
+        yield Check("restore", PASS, "restored without an error")
+        log(f"{manifest.id}: comparing with the fingerprint")
+        yield from database_restore.compare(server, database, facts, fresh=True)
+        yield _amcheck(
+            server.tool(
+                "pg_amcheck",
+                "--heapallindexed",
+                "--install-missing",
+                "--no-password",
+                f"--jobs={config.database.jobs}",
+                conninfo(dbname=database),
+            ),
+            config.timeout,
+        )
+
+
+def _amcheck(command: Command, timeout: float) -> Check:
+    """https://www.postgresql.org/docs/current/app-pgamcheck.html: exit 2 means corruption was found."""
+    status, out, err = pipeline.probe(command, timeout=timeout)
+    words = (out.strip() or err.strip()).splitlines()
+    if status == 0:
+        return Check("amcheck", PASS, "every table and B-tree index is sound")
+    return Check("amcheck", FAIL if status == 2 else COULD_NOT_VERIFY, words[0] if words else f"exit {status}")

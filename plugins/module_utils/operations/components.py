@@ -1,0 +1,145 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is done with each component of a stack: how it is taken, told, proved, judged and opened in the vault.
+
+The only list of them besides repository/components.py, which holds what their backups are called and where they lie.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+from ..base import lock
+from ..base.checks import COULD_NOT_VERIFY, FAIL, Check, compared
+from ..base.text import human
+from ..configuration import backup as configuration_backup
+from ..configuration import parts
+from ..configuration import proof as configuration_proof
+from ..configuration import restore as configuration_restore
+from ..configuration.restore import SECRET_LIST, SECRETS
+from ..database import dump
+from ..database import proof as database_proof
+from ..mirror import take as mirror_take
+from ..objects import proof as objects_proof
+from ..repository.base import Repository
+from ..repository.components import CONFIG, DATABASE, OBJECTS
+from ..repository.details import ConfigDetails, DatabaseDetails, ObjectsDetails
+from ..repository.manifest import Manifest
+from ..settings.config import Config
+from ..tools import tar
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A backup to be proved. folder: where its artefacts lie; level, sample: how far to go; key: what opens secrets."""
+
+    config: Config
+    repo: Repository
+    manifest: Manifest
+    folder: Path = Path()
+    level: str = ""
+    sample: int = 0
+    log: Log = lambda line: None
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Component:
+    """take: makes a backup; its second argument overrides the guard against mass deletions. line: it, for a terminal.
+
+    levels: the checks above checksums. elsewhere: what it stands for lies in the vault, so an error while it is proved
+    says nothing of it. opened: the checks that it can be used with the escrowed key alone, besides its checksums.
+    """
+
+    take: Callable[[Config, bool, Log], Manifest]
+    line: Callable[[Manifest], str]
+    levels: Callable[[Proof], Iterator[Check]]
+    elsewhere: bool = False
+    opened: Callable[[Proof], Iterator[Check]] = lambda proof: iter(())
+
+
+def _database_line(one: Manifest) -> str:
+    details = one.detailed(DatabaseDetails)
+    held = details.fingerprint
+    return f"{human(one.size)}  {details.seconds} s  {held.tables} tables, {held.rows} rows"
+
+
+def _objects_line(one: Manifest) -> str:
+    details = one.detailed(ObjectsDetails)
+    size, done = human(details.bytes), f"{details.copied} copied, {details.removed} removed"
+    return f"{details.objects} objects, {size}  {details.seconds} s  {details.consistency}, {done}"
+
+
+def _objects_levels(proof: Proof) -> Iterator[Check]:
+    with lock.held(f"{proof.config.stack}.verify", "verify"):
+        yield from objects_proof.levels(proof.config, proof.repo, proof.manifest, proof.level, proof.sample, proof.log)
+
+
+def _objects_opened(proof: Proof) -> Iterator[Check]:
+    if not proof.config.vault.objects_bucket:
+        yield Check("objects: mirror", COULD_NOT_VERIFY, "its bucket is not named: --objects-bucket, or in the kit")
+        return
+    for check in objects_proof.levels(proof.config, proof.repo, proof.manifest, "archive", 0, proof.log):
+        yield Check(f"objects: {check.name}", check.result, check.detail)
+
+
+def _config_line(one: Manifest) -> str:
+    details = one.detailed(ConfigDetails)
+    secrets, left = f"{details.secrets} secrets sealed", len(details.left_out)
+    secrets = f"{left} secrets LEFT OUT: no recipient is configured" if left else secrets
+    skipped = f", {len(details.skipped)} could not be read" if details.skipped else ""
+    return f"{human(one.size)}  {details.seconds} s  {details.files} files, {secrets}{skipped}"
+
+
+def _config_opened(proof: Proof) -> Iterator[Check]:
+    vault, manifest = proof.repo, proof.manifest
+    for part in parts.of(manifest).values():
+        if part.backup != manifest.id:
+            held = configuration_proof.held_elsewhere(vault, part)
+            yield Check(f"config: {held.name}", held.result, held.detail)
+    left = manifest.detailed(ConfigDetails).left_out
+    if left:
+        yield Check(
+            "config: secrets", FAIL, f"{len(left)} were left out when there was no recipient: {', '.join(left[:3])}"
+        )
+        return
+    if SECRETS not in {one.name for one in manifest.artefacts}:
+        yield Check("config: secrets", COULD_NOT_VERIFY, "nothing is sealed in it, so that the key opened nothing")
+        return
+    opened = configuration_restore.open_secrets(vault, manifest, proof.key)
+    read = tar.read(io.BytesIO(opened.data), f"{manifest.id}/{SECRETS}")
+    wanted, open_list = opened.entries, configuration_restore.listing(vault, manifest.id)
+    differ = tar.differences(read, wanted, SECRETS)
+    differ += [f"{SECRET_LIST} and files.json differ on {path!r}" for path in wanted if path not in open_list]
+    files = sum(entry.type == tar.FILE for entry in wanted.values())
+    yield compared("config: secrets", differ, f"the key opens all of it: {files} secret files, as listed")
+
+
+COMPONENTS: dict[str, Component] = {
+    DATABASE: Component(
+        lambda config, override, log: dump.take(config, log=log),
+        _database_line,
+        lambda one: database_proof.levels(one.config, one.manifest, one.folder, one.level, one.log),
+    ),
+    OBJECTS: Component(
+        lambda config, override, log: mirror_take.take(config, log=log, override=override),
+        _objects_line,
+        _objects_levels,
+        elsewhere=True,
+        opened=_objects_opened,
+    ),
+    CONFIG: Component(
+        lambda config, override, log: configuration_backup.take(config, log=log),
+        _config_line,
+        lambda one: configuration_proof.levels(one.config, one.repo, one.manifest, one.level, one.log),
+        opened=_config_opened,
+    ),
+}

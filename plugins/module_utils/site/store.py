@@ -1,0 +1,28 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The repository that did not burn with the machine."""
+
+from __future__ import annotations
+
+from ..base.errors import UsageError
+from ..repository import copies, repositories
+from ..repository.base import Repository
+from ..repository.sources import REPOSITORY, VAULT
+from ..settings.config import Config
+
+
+def open_store(config: Config) -> tuple[Repository, str]:
+    """The place that did not burn: the vault's copies, or a repository that is a bucket itself."""
+    store = copies.vault(config)
+    if store is not None:
+        return store, VAULT
+    if config.repository.get("type") != "s3":
+        raise UsageError(
+            "plan the recovery of the site", config.stack,
+            "no copies are kept in a vault, and the repository is a directory of the lost machine",
+            "If that disk is at hand, mount it here and recover the database from it. docs/vault.md keeps this from"
+            " happening.",
+        )  # fmt: skip
+    return repositories.from_settings(config.repository, config.secrets), REPOSITORY
