@@ -91,8 +91,8 @@ def work(task: Task) -> dict[str, Any]:
         **result,
         "changed": bool(result["delete"] or result["swept"] or old),
         "diff": {
-            "before": "".join(f"{one}\n" for one in [*sorted([*kept, *result["delete"]]), *versions]),
-            "after": "".join(f"{one}\n" for one in sorted(kept)),
+            "before": "".join(f"{item}\n" for item in [*sorted([*kept, *result["delete"]]), *versions]),
+            "after": "".join(f"{item}\n" for item in sorted(kept)),
         },
     }
     problem = copies.problem(task.config.stack, result["failed"])

@@ -130,8 +130,8 @@ def work(task: Task) -> dict[str, Any]:
         record=not task.check,
     )
     if task.check:
-        proved = {one.id: one.verdict for one in result.parts or (result,)}
-        after = "".join(f"{one} {result.level}: {proved.get(one, 'none')}\n" for one in ids)
+        proved = {part.id: part.verdict for part in result.parts or (result,)}
+        after = "".join(f"{name} {result.level}: {proved.get(name, 'none')}\n" for name in ids)
     else:
         after = on_record(task, ids)
     facts = {
@@ -140,7 +140,7 @@ def work(task: Task) -> dict[str, Any]:
         "diff": {"before": before, "after": after},
     }
     if result.verdict != checks.PASS:
-        bad = [f"{one.name}: {one.detail}" for one in result.checks if one.result != checks.PASS]
+        bad = [f"{check.name}: {check.detail}" for check in result.checks if check.result != checks.PASS]
         task.fail(f"{result.verdict}: {result.id} at level {result.level}: {'; '.join(bad)}", **facts)
     return facts
 

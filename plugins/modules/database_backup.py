@@ -84,7 +84,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 def work(task: Task) -> dict[str, Any]:
     repo = repositories.from_settings(task.config.repository, task.config.secrets)
     repo.check(writable=not task.check)
-    good = [one for one in catalog.entries(repo, "database", task.config.stack) if one.good and one.manifest]
+    good = [entry for entry in catalog.entries(repo, "database", task.config.stack) if entry.good and entry.manifest]
     if good and good[-1].manifest and task.params["max_age"]:
         age = (task.now - good[-1].manifest.taken_at).total_seconds()
         if age <= task.params["max_age"]:

@@ -89,7 +89,7 @@ def work(task: Task) -> dict[str, Any]:
     chosen = fault.choose(scenario, task.params["fault"], task.params["seed"])
     fault.refuse_elsewhere(task.config)
     if task.check:
-        words = "; ".join(f"{one.name}: {one.detail}" for one in drill.steady(task.config, scenario))
+        words = "; ".join(f"{check.name}: {check.detail}" for check in drill.steady(task.config, scenario))
     else:
         words = drill.begin(task.config, scenario, task.params["agent_path"], log=task.log)
     return {

@@ -164,7 +164,7 @@ def work(task: Task) -> dict[str, Any]:
         "record": record,
         "verdict": record["verdict"],
         "path": str(path),
-        "text": [*evidence_record.lines(record), *(f"not cleaned up: {one}" for one in left)],
+        "text": [*evidence_record.lines(record), *(f"not cleaned up: {text}" for text in left)],
         "rows": [*given["rows"], {**evidence_drill.row(record, name), "left": left}],
         "removed": removed,
         "left": left,

@@ -90,7 +90,7 @@ def work(task: Task) -> dict[str, Any]:
     result = escrow.prove(task.config, identity, point=point, record=not task.check, log=task.log)
     facts = {**result.as_dict(), "changed": False}
     if result.verdict != checks.PASS:
-        bad = [f"{one.name}: {one.detail}" for one in result.checks if one.result != checks.PASS]
+        bad = [f"{check.name}: {check.detail}" for check in result.checks if check.result != checks.PASS]
         task.fail(f"{result.verdict}: {result.id}: {'; '.join(bad)}", **facts)
     return facts
 

@@ -108,7 +108,7 @@ def young(task: Task, repo: repository_base.Repository) -> str:
     if not task.params["max_age"]:
         return ""
     stack = task.config.stack
-    good = [one for one in points.entries(repo, stack, points.backups(repo, stack)) if one.good and one.point]
+    good = [entry for entry in points.entries(repo, stack, points.backups(repo, stack)) if entry.good and entry.point]
     if not good or good[-1].point is None:
         return ""
     age = (task.now - good[-1].point.taken_at).total_seconds()
@@ -135,7 +135,7 @@ def work(task: Task) -> dict[str, Any]:
         "consistency": point.consistency,
         "components": {name: part.id if part else None for name, part in point.components.items()},
         "notes": list(point.notes),
-        "backups": [{"id": one.id, "size": one.size, **one.details} for one in taken.manifests],
+        "backups": [{"id": manifest.id, "size": manifest.size, **manifest.details} for manifest in taken.manifests],
         "unheld": taken.unheld,
         **({"copies": said["copies"]} if "copies" in said else {}),
         "diff": added([point.id]),

@@ -109,10 +109,10 @@ def main() -> None:
     os.umask(0o077)
     started = clock.start()
     folder = Path(module.params["directory"])
-    given = [{**(one.get("evidence") or {}), **one} for one in module.params["hosts"]]
-    for one in given:
-        if not one.get("problem") and not one.get("evidence"):
-            one["problem"] = "nothing was read"
+    given = [{**(host.get("evidence") or {}), **host} for host in module.params["hosts"]]
+    for item in given:
+        if not item.get("problem") and not item.get("evidence"):
+            item["problem"] = "nothing was read"
     try:
         stacks, files = faces_site.site(given, started.started_at)
         touch = report.differing if module.check_mode else report.write
@@ -124,17 +124,17 @@ def main() -> None:
         index=str(folder / "index.html"),
         files=changed,
         overdue=[
-            {"host": one.host, "stack": one.stack, "duty": duty.name, "state": duty.state}
-            for one in stacks
-            for duty in one.overdue
+            {"host": stack.host, "stack": stack.stack, "duty": duty.name, "state": duty.state}
+            for stack in stacks
+            for duty in stack.overdue
         ],
         broken=[
-            {"host": one.host, "stack": one.stack, "id": record.id, "problem": record.problem}
-            for one in stacks
-            for record in one.records
+            {"host": stack.host, "stack": stack.stack, "id": record.id, "problem": record.problem}
+            for stack in stacks
+            for record in stack.records
             if not record.good
         ],
-        silent=[{"host": one.host, "problem": one.problem} for one in stacks if one.problem],
+        silent=[{"host": stack.host, "problem": stack.problem} for stack in stacks if stack.problem],
         log=[],
         phase=started.phase(),
     )

@@ -105,7 +105,7 @@ def work(task: Task) -> dict[str, Any]:
         checks=given["checks"],
         now=task.now,
     )
-    ended = [one for one in found["phases"] if one["finished_at"]]
+    ended = [phase for phase in found["phases"] if phase["finished_at"]]
     return {"changed": True, "phases": ended, "checks": site_state.checks_of(found)}
 
 

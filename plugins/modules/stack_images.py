@@ -100,7 +100,7 @@ def work(task: Task) -> dict[str, Any]:
         "changed": bool(brought),
         "services": sorted(stack.model.get("services") or {}),
         "brought": brought,
-        "checks": [one.as_dict() for one in found],
+        "checks": [check.as_dict() for check in found],
     }
 
 

@@ -70,11 +70,11 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 def work(task: Task) -> dict[str, Any]:
     names = task.params["services"]
     stack = runtime.connect(task.config)
-    asleep = [one for one in [task.config.database.service, *names] if not stack.state(one).running]
+    asleep = [item for item in [task.config.database.service, *names] if not stack.state(item).running]
     if task.check:
         return {"changed": bool(asleep), "verdict": checks.COULD_NOT_VERIFY, "checks": []}
     found = database_recovery.reopen(task.config, names, log=task.log)
-    return {"changed": bool(asleep), "verdict": checks.verdict(found), "checks": [one.as_dict() for one in found]}
+    return {"changed": bool(asleep), "verdict": checks.verdict(found), "checks": [check.as_dict() for check in found]}
 
 
 def main() -> None:

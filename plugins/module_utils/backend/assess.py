@@ -43,8 +43,8 @@ def veil_of(config: Config, containers: Sequence[Mapping[str, Any]] = ()) -> Vei
     """Knows the stack's secrets: of the configuration, of `.env`, of the environments that containers were given."""
     veil = Veil(config.secrets.values())
     veil.learn(secrets_of(environment(config)))
-    for one in containers:
-        veil.learn(secrets_of(assignments("\n".join((one.get("Config") or {}).get("Env") or []))))
+    for item in containers:
+        veil.learn(secrets_of(assignments("\n".join((item.get("Config") or {}).get("Env") or []))))
     return veil
 
 
@@ -94,17 +94,17 @@ def glance(config: Config, *, logs: bool = False) -> Observations:
     veil = veil_of(config, raw)
     services = [] if problem else stack.services()
     once = set() if problem else _run_once(stack)
-    seen = tuple(_seen(config, one, veil, once, logs=logs) for one in raw)
-    there = {one.service for one in seen}
+    seen = tuple(_seen(config, item, veil, once, logs=logs) for item in raw)
+    there = {service.service for service in seen}
     mine = tuple(name for name in services if role_of(config, name) != OTHER)
-    backend = mine or tuple(sorted({one.service for one in seen if one.role != OTHER}))
+    backend = mine or tuple(sorted({service.service for service in seen if service.role != OTHER}))
     return Observations(
         host=host.look(_places(config), engine=True),
         compose=problem,
         services=tuple(name for name in backend if role_of(config, name) == BACKEND),
-        seen=tuple(one for one in seen if not mine or one.service in services or one.role != BACKEND),
+        seen=tuple(service for service in seen if not mine or service.service in services or service.role != BACKEND),
         absent=tuple(name for name in mine if name not in there),
-        endpoints=tuple(_answer(one, veil) for one in config.application.checks),
+        endpoints=tuple(_answer(check, veil) for check in config.application.checks),
     )
 
 
@@ -130,7 +130,7 @@ def observe(config: Config, *, changed: Callable[[Observations], Mapping[str, st
         )
     stores, unsure = backend_stores.look(config, stack, found, log=log)
     veil = veil_of(config)
-    told = tuple(Store(one.role, one.service, veil.line(one.broken)) for one in stores)
+    told = tuple(Store(store.role, store.service, veil.line(store.broken)) for store in stores)
     return _with(found, stores=told, not_looked=(*found.not_looked, *unsure))
 
 
@@ -138,8 +138,8 @@ def _elsewhere(found: Observations, stack: ComposeRuntime, stores: Collection[st
     """Other projects of our directory that have a store which ours has not, or run one which ours does not."""
     names: set[str] = set()
     for service in filter(None, stores):
-        ours = [one for one in found.seen if one.service == service]
-        if any(one.status in ("running", "paused", "restarting") for one in ours):
+        ours = [item for item in found.seen if item.service == service]
+        if any(item.status in ("running", "paused", "restarting") for item in ours):
             continue
         try:
             names.update(stack.elsewhere(service, running=bool(ours)))
@@ -171,8 +171,8 @@ def _compose_problem(stack: ComposeRuntime, veil: Veil) -> str:
 def _run_once(stack: ComposeRuntime) -> set[str]:
     """Services that others wait for to complete: a migration, a bucket's maker."""
     found = set()
-    for one in (stack.model.get("services") or {}).values():
-        for name, how in (one.get("depends_on") or {}).items():
+    for service in (stack.model.get("services") or {}).values():
+        for name, how in (service.get("depends_on") or {}).items():
             if isinstance(how, dict) and how.get("condition") == "service_completed_successfully":
                 found.add(name)
     return found
@@ -235,7 +235,7 @@ def _of_units(config: Config, stack: Runtime, *, logs: bool) -> Observations:
         host=host.look(_places(config), engine=False),
         services=tuple(backend),
         seen=tuple(seen),
-        endpoints=tuple(_answer(one, veil) for one in config.application.checks),
+        endpoints=tuple(_answer(check, veil) for check in config.application.checks),
     )
 
 
@@ -261,7 +261,7 @@ def _pending(config: Config) -> str:
 
 def _images_gone(found: Observations, stack: ComposeRuntime) -> dict[str, str]:
     """Images that a service which does not run would need and the engine does not have."""
-    down = {one.service for one in found.ill if one.status != "running"} | set(found.absent)
+    down = {item.service for item in found.ill if item.status != "running"} | set(found.absent)
     gone = {}
     for service in sorted(down):
         try:
@@ -276,9 +276,9 @@ def _images_gone(found: Observations, stack: ComposeRuntime) -> dict[str, str]:
 
 def _ports(found: Observations, stack: ComposeRuntime, stores: Collection[str]) -> tuple[Holder, ...]:
     """Who holds the ports of services that do not run. One that is paused, or on its way up again, holds its own."""
-    running = {one.service for one in found.seen if one.status in ("running", "paused", "restarting")}
+    running = {item.service for item in found.seen if item.status in ("running", "paused", "restarting")}
     wanted = _wanted(found, stack)
-    wanted = [one for one in wanted if one[0] not in running]
+    wanted = [item for item in wanted if item[0] not in running]
     if not wanted:
         return ()
     sockets = host.listeners()
@@ -293,7 +293,7 @@ def _ports(found: Observations, stack: ComposeRuntime, stores: Collection[str]) 
                 holders.append(Holder(name, service, container=container, ours=ours))
                 break
         else:
-            listening = next((one for one in sockets if one.clashes(protocol, address, port)), None)
+            listening = next((listener for listener in sockets if listener.clashes(protocol, address, port)), None)
             if listening:
                 pid, command, unit = host.owner(listening.inode)
                 holders.append(Holder(name, service, pid, command, unit))
@@ -303,15 +303,20 @@ def _ports(found: Observations, stack: ComposeRuntime, stores: Collection[str]) 
 def _wanted(found: Observations, stack: ComposeRuntime) -> list[tuple[str, str, int, str]]:
     """(service, address, port, protocol) that services want of the host, by the project or else by their containers."""
     wanted = []
-    for service in sorted({*found.services, *(one.service for one in found.seen), *found.absent}):
+    for service in sorted({*found.services, *(seen.service for seen in found.seen), *found.absent}):
         try:
             ports = stack.definition(service).get("ports") or []
         except LifeboatError:
             ports = []
-        for one in ports:
-            if str(one.get("published") or "").isdigit():
+        for item in ports:
+            if str(item.get("published") or "").isdigit():
                 wanted.append(
-                    (service, str(one.get("host_ip") or ""), int(one["published"]), str(one.get("protocol") or "tcp"))
+                    (
+                        service,
+                        str(item.get("host_ip") or ""),
+                        int(item["published"]),
+                        str(item.get("protocol") or "tcp"),
+                    )
                 )
     if not found.compose:
         return wanted
@@ -335,19 +340,19 @@ def _published(
     found: Observations, stack: ComposeRuntime, stores: Collection[str]
 ) -> list[tuple[str, str, int, str, bool]]:
     """Ports that running containers hold which are none of the services' own, and whether they are of our directory."""
-    mine = {one.id for one in found.seen}
+    mine = {service.id for service in found.seen}
     _status, out, _err = pipeline.probe(Command(["docker", "ps", "--quiet", "--no-trunc"]))
-    ids = [one for one in out.split() if one not in mine]
+    ids = [part for part in out.split() if part not in mine]
     if not ids:
         return []
     raw = pipeline.output(Command(["docker", "inspect", *ids]), attempted="look at other containers", subject="engine")
-    every = [((one.get("Config") or {}).get("Labels") or {}, one) for one in json.loads(raw)]
+    every = [((load.get("Config") or {}).get("Labels") or {}, load) for load in json.loads(raw)]
     # The whole stack may run from our directory under another project name: that is the live one, and no stray.
     whole = {labels.get(f"{_OWN}project") for labels, _container in every if labels.get(f"{_OWN}service") in stores}
     result = []
-    for labels, one in every:
+    for labels, item in every:
         here = bool(stack.directory) and labels.get(f"{_OWN}project.working_dir") == stack.directory
         ours = here and labels.get(f"{_OWN}project") not in whole
-        name = plain(str(one.get("Name", "")).lstrip("/"))
-        result += [(protocol, address, port, name, ours) for protocol, address, port in _bindings(one)]
+        name = plain(str(item.get("Name", "")).lstrip("/"))
+        result += [(protocol, address, port, name, ours) for protocol, address, port in _bindings(item)]
     return result

@@ -83,7 +83,9 @@ def _cause(kind: str, words: str, seen: Observations, next: str = "") -> Cause:
     if kind == "disk" and seen.host.engine:
         useful = (SPACE, ENGINE, *useful[1:])
     why = dict(useless)
-    if kind in ("compose", "env") and any(one.status in ("exited", "paused") and not one.looping for one in seen.ill):
+    if kind in ("compose", "env") and any(
+        service.status in ("exited", "paused") and not service.looping for service in seen.ill
+    ):
         useful = (RESTART, *useful)  # a container that is there is started without any file, as it was made
         why.pop(RESTART, None)
     if ENGINE not in useful:
@@ -111,12 +113,12 @@ def classify(seen: Observations, host: str = "<host>") -> Cause:
         )  # fmt: skip
     full = seen.host.full
     if full and not seen.healthy:
-        where = "; ".join(f"{one.path} has no {one.full} left" for one in full)
+        where = "; ".join(f"{disk.path} has no {disk.full} left" for disk in full)
         return _cause("disk", f"the disk is full: {where}", seen)
     if seen.host.engine:
         unit = f" (its unit is {seen.host.unit})" if seen.host.unit else ""
         return _cause("engine", f"the Docker Engine does not answer{unit}: {seen.host.engine}", seen)
-    for store in sorted(seen.stores, key=lambda one: one.role != DATABASE):
+    for store in sorted(seen.stores, key=lambda item: item.role != DATABASE):
         if store.broken:
             below = "database" if store.role == DATABASE else "object store"
             playbook = _PLAYBOOKS[store.role]
@@ -124,13 +126,16 @@ def classify(seen: Observations, host: str = "<host>") -> Cause:
                 store.role, f"the {below} underneath is broken: {store.broken}", seen,
                 f"ansible-playbook lifeboat.dr.{playbook} -e confirm={host}",
             )  # fmt: skip
-    foreign = [one for one in seen.ports if not one.ours]
+    foreign = [holder for holder in seen.ports if not holder.ours]
     if foreign:
-        words = "; ".join(f"port {one.port}, which {one.service} needs, is held by {one.describe()}" for one in foreign)
-        return _cause("port", words, seen, "; ".join(one.stop for one in foreign))
+        words = "; ".join(
+            f"port {holder.port}, which {holder.service} needs, is held by {holder.describe()}" for holder in foreign
+        )
+        return _cause("port", words, seen, "; ".join(holder.stop for holder in foreign))
     if seen.ports:
         words = "; ".join(
-            f"{one.describe()} of the same project holds port {one.port} of {one.service}" for one in seen.ports
+            f"{holder.describe()} of the same project holds port {holder.port} of {holder.service}"
+            for holder in seen.ports
         )
         return _cause("stray", words, seen)
     if seen.env_missing:
@@ -150,65 +155,69 @@ def _of_the_services(seen: Observations) -> Cause:
     """Host, stores, ports and files are right: what remains is the services themselves."""
     ill = seen.ill_backend
     if seen.images_gone:
-        words = ", ".join(f"{image} of {service}" for service, image in sorted(seen.images_gone.items()))
+        words = ", ".join(f"{image} of {name}" for name, image in sorted(seen.images_gone.items()))
         return _cause("image gone", f"the image is not on this host: {words}", seen)
-    for one in ill:
-        line = _telling(one, _REFUSED)
+    for service in ill:
+        line = _telling(service, _REFUSED)
         if line:
-            return _cause("refused", f"{one.service} is refused by what it depends on: {line}", seen)
-    looping = [one for one in ill if one.looping or (one.status in ("exited", "created") and _cannot_run(one))]
-    for one in looping:
-        if one.service in seen.images_changed:
-            point = seen.images_changed[one.service]
-            words = (
-                f"{one.service} crashes in a loop ({one.describe()}) with another image than in recovery point {point}"
-            )
-            return _cause("image", _with_last_words(words, one), seen)
-    for one in looping:
-        line = _telling(one, _UNSET)
+            return _cause("refused", f"{service.service} is refused by what it depends on: {line}", seen)
+    looping = [
+        service
+        for service in ill
+        if service.looping or (service.status in ("exited", "created") and _cannot_run(service))
+    ]
+    for service in looping:
+        if service.service in seen.images_changed:
+            other = f"with another image than in recovery point {seen.images_changed[service.service]}"
+            words = f"{service.service} crashes in a loop ({service.describe()}) {other}"
+            return _cause("image", _with_last_words(words, service), seen)
+    for service in looping:
+        line = _telling(service, _UNSET)
         if seen.env_blank and line:
-            return _cause("unset", f".env lacks {', '.join(seen.env_blank)}; {one.service} says: {line}", seen)
+            return _cause("unset", f".env lacks {', '.join(seen.env_blank)}; {service.service} says: {line}", seen)
     if looping:
         return _cause(
             "loop",
             _with_last_words(f"{looping[0].service} crashes in a loop ({looping[0].describe()})", looping[0]),
             seen,
         )
-    for one in seen.ill:
-        if one.oom:
-            return _cause("memory", f"{one.service} was killed because memory ran out", seen)
-    stopped = [one for one in seen.ill if one.status != "running"]
+    for service in seen.ill:
+        if service.oom:
+            return _cause("memory", f"{service.service} was killed because memory ran out", seen)
+    stopped = [service for service in seen.ill if service.status != "running"]
     if stopped or seen.absent:
-        told = [f"{one.service} is {one.describe()}{_signal(one)}" for one in stopped]
+        told = [f"{service.service} is {service.describe()}{_signal(service)}" for service in stopped]
         told += [f"{name} has no container" for name in seen.absent]
         return _cause("stopped", "; ".join(told), seen)
     if seen.ill:
-        one = seen.ill[0]
-        said = f"; its check says: {one.said}" if one.said else ""
-        return _cause("unhealthy", f"{one.service} runs and is not well ({one.describe()}){said}", seen)
+        service = seen.ill[0]
+        said = f"; its check says: {service.said}" if service.said else ""
+        return _cause("unhealthy", f"{service.service} runs and is not well ({service.describe()}){said}", seen)
     if seen.unanswered:
         one_check = seen.unanswered[0]
         return _cause("silent", f"every service runs, but {one_check.name}: {one_check.detail}", seen)
     return _cause("healthy", "every service is well and every endpoint answers", seen)
 
 
-def _cannot_run(one: Seen) -> bool:
+def _cannot_run(service: Seen) -> bool:
     """Not a crash: the image has no such program, or one of another machine's kind."""
-    return one.exit_code in (126, 127) or bool(re.search(r"exec format error|executable file not found", one.error))
+    return service.exit_code in (126, 127) or bool(
+        re.search(r"exec format error|executable file not found", service.error)
+    )
 
 
-def _telling(one: Seen, pattern: re.Pattern[str]) -> str:
+def _telling(service: Seen, pattern: re.Pattern[str]) -> str:
     """The last line of its log, or of its health check, that matches."""
-    return next((line for line in (*reversed(one.log), one.said, one.error) if pattern.search(line)), "")
+    return next((line for line in (*reversed(service.log), service.said, service.error) if pattern.search(line)), "")
 
 
-def _with_last_words(words: str, one: Seen) -> str:
-    last = one.error or (one.log[-1] if one.log else "")
+def _with_last_words(words: str, service: Seen) -> str:
+    last = service.error or (service.log[-1] if service.log else "")
     return f"{words}; it last said: {last}" if last else words
 
 
-def _signal(one: Seen) -> str:
-    return f": {_SIGNALS[one.exit_code]}" if one.exit_code in _SIGNALS and not one.oom else ""
+def _signal(service: Seen) -> str:
+    return f": {_SIGNALS[service.exit_code]}" if service.exit_code in _SIGNALS and not service.oom else ""
 
 
 def next_step(cause: Cause, tried: Collection[str], *, method: str = "auto") -> str:

@@ -51,7 +51,7 @@ class Host:
 
     @property
     def full(self) -> list[Disk]:
-        return [one for one in self.disks if one.full]
+        return [disk for disk in self.disks if disk.full]
 
 
 @dataclass(frozen=True)
@@ -169,15 +169,15 @@ class Observations:
 
     @property
     def ill(self) -> list[Seen]:
-        return [one for one in self.seen if one.role != OTHER and not one.well]
+        return [item for item in self.seen if item.role != OTHER and not item.well]
 
     @property
     def ill_backend(self) -> list[Seen]:
-        return [one for one in self.ill if one.role == BACKEND]
+        return [item for item in self.ill if item.role == BACKEND]
 
     @property
     def unanswered(self) -> list[Check]:
-        return [one for one in self.endpoints if one.result != PASS]
+        return [check for check in self.endpoints if check.result != PASS]
 
     @property
     def serves(self) -> bool:

@@ -134,7 +134,7 @@ def owner(inode: str) -> tuple[int, str, str]:
     wanted = f"socket:[{inode}]"
     for process in PROC.glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if any(os.readlink(one) == wanted for one in (process / "fd").iterdir()):  # noqa: PTH115 - not a path
+            if any(os.readlink(path) == wanted for path in (process / "fd").iterdir()):  # noqa: PTH115 - not a path
                 words = (process / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
                 command = plain(pipeline.scrub(" ".join(words))) or (process / "comm").read_text().strip()
                 return int(process.name), command, _unit_of(process)

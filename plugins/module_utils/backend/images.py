@@ -75,12 +75,12 @@ def local(reference: str) -> str:
 def changed(config: Config, seen: Observations) -> dict[str, str]:
     """Service -> the newest recovery point in which it ran another image than it does now."""
     found = candidates(config, seen)
-    return {service: one.point for service, one in found.items()}
+    return {service: known.point for service, known in found.items()}
 
 
 def candidates(config: Config, seen: Observations) -> dict[str, Known]:
     """For each ill service the newest image that differs from the one it runs now, or would run."""
-    ill = {one.service: one.made_from for one in seen.ill_backend}
+    ill = {item.service: item.made_from for item in seen.ill_backend}
     ill.update(dict.fromkeys([name for name in seen.absent if name in seen.services], ""))
     found: dict[str, Known] = {}
     for point in recorded(config) if ill else []:
@@ -147,4 +147,4 @@ def _tag(image: str, name: str) -> None:
 
 def needed_ids(config: Config) -> set[str]:
     """Images that recovery points name: never tidied away."""
-    return {found for point in recorded(config) for one in point.images.values() if (found := local(one))}
+    return {found for point in recorded(config) for image in point.images.values() if (found := local(image))}

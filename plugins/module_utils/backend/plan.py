@@ -71,7 +71,7 @@ def make(
         "begin": begin,
         "blocked": blocked,
         "next": _next(cause, config, host) if blocked else "",
-        "logs": {one.name: list(one.log) for one in seen.ill if one.log},
+        "logs": {service.name: list(service.log) for service in seen.ill if service.log},
         "method": method,
         "asked": asked,
         "identity": identity,
@@ -85,21 +85,21 @@ def make(
 def _condition(seen: Observations) -> str:
     if seen.healthy:
         return HEALTHY
-    down = seen.host.engine or seen.absent or any(one.status != "running" for one in seen.ill)
+    down = seen.host.engine or seen.absent or any(service.status != "running" for service in seen.ill)
     return DOWN if down else DAMAGED
 
 
 def findings(seen: Observations) -> list[str]:
     """What was seen that is not as it should be, most telling first."""
-    found = [f"{one.service} is {one.describe()}" for one in seen.ill]
+    found = [f"{service.service} is {service.describe()}" for service in seen.ill]
     found += [f"{name} has no container" for name in seen.absent]
-    found += [f"{one.name}: {one.detail}" for one in seen.unanswered]
+    found += [f"{check.name}: {check.detail}" for check in seen.unanswered]
     found += [f"Compose cannot read the project: {seen.compose}"] if seen.compose else []
     found += [f".env lacks {', '.join(seen.env_missing)}"] if seen.env_missing else []
-    found += [f"{one.service} last said: {one.log[-1]}" for one in seen.ill if one.log]
-    found += [f"the health check of {one.service} says: {one.said}" for one in seen.ill if one.said]
-    found += [f"port {one.port} of {one.service} is held by {one.describe()}" for one in seen.ports]
-    return found + [f"{one.path} has no {one.full} left" for one in seen.host.full]
+    found += [f"{service.service} last said: {service.log[-1]}" for service in seen.ill if service.log]
+    found += [f"the health check of {service.service} says: {service.said}" for service in seen.ill if service.said]
+    found += [f"port {holder.port} of {holder.service} is held by {holder.describe()}" for holder in seen.ports]
+    return found + [f"{disk.path} has no {disk.full} left" for disk in seen.host.full]
 
 
 def machine(seen: Observations) -> list[str]:
@@ -108,9 +108,9 @@ def machine(seen: Observations) -> list[str]:
     return [
         f"load {host.load} on {host.cpus} processors; memory {human(host.memory_free)} free of {human(host.memory)}",
         *(
-            f"disk {one.path}: {human(one.free)} free of {human(one.size)}"
-            + (f", {one.free_inodes} inodes free of {one.inodes}" if one.inodes else "")
-            for one in host.disks
+            f"disk {disk.path}: {human(disk.free)} free of {human(disk.size)}"
+            + (f", {disk.free_inodes} inodes free of {disk.inodes}" if disk.inodes else "")
+            for disk in host.disks
         ),
     ]
 
@@ -127,7 +127,7 @@ def _warnings(config: Config, seen: Observations, cause: Cause, key: str, backup
     if seen.host.load > 4 * seen.host.cpus:
         found.append(f"the machine is overloaded: load {seen.host.load} on {seen.host.cpus} processors")
     if seen.healthy:
-        found += [f"{one.path} has no {one.full} left" for one in seen.host.full]
+        found += [f"{disk.path} has no {disk.full} left" for disk in seen.host.full]
     if REDEPLOY in cause.useful and backup and not key:
         found.append("no -e identity_file=…: where files are put back, .env and other secret files stay as they are")
     return found
@@ -165,7 +165,7 @@ def _ladder(
 ) -> list[dict[str, str]]:
     """Every step with what becomes of it: begin, then (in case), or skipped and why."""
     rows = []
-    order = [begin, *(one for one in cause.useful if one != begin)]
+    order = [begin, *(name for name in cause.useful if name != begin)]
     for step, words in LADDER.items():
         why = ""
         state = "begin" if step == begin else "then" if step in order else "skipped"
@@ -174,7 +174,7 @@ def _ladder(
         if state == "then" and step == IMAGE and not known:
             why = "if a recovery point names another image than the present one"
         elif state != "skipped" and step == IMAGE:
-            why = ", ".join(f"{service}: that of {one.point}" for service, one in sorted(known.items()))
+            why = ", ".join(f"{service}: that of {item.point}" for service, item in sorted(known.items()))
         elif state != "skipped" and step == REDEPLOY:
             why = backup or f"not possible: {none}"
         elif state != "skipped" and step == SPACE:
@@ -187,22 +187,22 @@ def _ladder(
 def text(made: Mapping[str, Any]) -> list[str]:
     """The plan for a terminal, as an operator reads it before typing the confirmation."""
     lines = [f"the backend is {made['condition']}"]
-    lines += [f"  {one}" for one in made["machine"]]
-    lines += [f"  found: {one}" for one in made["findings"]]
-    lines += [f"  not checked: {one}" for one in made["unchecked"]]
-    lines += [f"  WARNING: {one}" for one in made["warnings"]]
+    lines += [f"  {item}" for item in made["machine"]]
+    lines += [f"  found: {finding}" for finding in made["findings"]]
+    lines += [f"  not checked: {item}" for item in made["unchecked"]]
+    lines += [f"  WARNING: {warning}" for warning in made["warnings"]]
     if not made["needed"]:
         return [*lines, f"nothing to do: {made['why']}"]
     for name, said in made["logs"].items():
-        lines += [f"  log of {name}: {one}" for one in said[-6:]]
+        lines += [f"  log of {name}: {item}" for item in said[-6:]]
     lines.append(f"to do: {made['why']}")
     if made["blocked"]:
         lines += [f"BLOCKED: {made['blocked']}", f"next: {made['next']}"]
     marks = {"begin": "BEGIN HERE", "then": "if that does not heal", "skipped": "skipped"}
     if not made["blocked"]:
-        for number, one in enumerate(made["ladder"], 1):
-            why = f" ({one['why']})" if one["why"] else ""
-            lines.append(f"  {number}. {one['step']}: {one['words']} - {marks[one['state']]}{why}")
+        for number, item in enumerate(made["ladder"], 1):
+            why = f" ({item['why']})" if item["why"] else ""
+            lines.append(f"  {number}. {item['step']}: {item['words']} - {marks[item['state']]}{why}")
         lines.append(
             "after each step: every service well and every endpoint answers, or the next step; never more than needed"
         )

@@ -43,7 +43,7 @@ def recover(config: Config, planned: Mapping[str, Any], *, key: str = "", log: L
     while asked or not seen.healthy:
         asked = False
         cause = classify(seen, host)
-        name = next_step(cause, [one["step"] for one in tried], method=method if not tried else "auto")
+        name = next_step(cause, [item["step"] for item in tried], method=method if not tried else "auto")
         if not name:
             return _result(work, tried, [], str(_given_up(config, cause, tried)))
         tried.append(_try(name, cause, work))
@@ -58,11 +58,11 @@ def _result(work: Work, tried: list[dict[str, Any]], checks: list[Check], error:
     return {
         "mode": tried[-1]["step"] if tried and not error else "",
         "tried": tried,
-        "checks": [one.as_dict() for one in checks],
+        "checks": [check.as_dict() for check in checks],
         "quarantine": "; ".join(work.kept),
         "way_back": work.way_back,
         "notes": work.notes,
-        "seconds": {one["step"]: one["seconds"] for one in tried},
+        "seconds": {item["step"]: item["seconds"] for item in tried},
         "error": error,
     }
 
@@ -99,19 +99,19 @@ def settle(config: Config) -> bool:
         seen = assess.glance(config)
         if seen.host.engine:
             return False
-        before = before or {one.id: one.restarts for one in seen.seen}
+        before = before or {service.id: service.restarts for service in seen.seen}
         if seen.serves:
             well_since = well_since or now
-            certain = all(one.health == "healthy" or one.once for one in seen.seen if one.role != OTHER)
+            certain = all(service.health == "healthy" or service.once for service in seen.seen if service.role != OTHER)
             if certain or now - well_since >= CALM:
                 return True
             time.sleep(CALM / 2)
             continue
         well_since = 0.0
-        falls = max((one.restarts - before.get(one.id, 0) for one in seen.ill), default=0)
-        down = [one for one in seen.ill if one.status not in ("running", "restarting")] or seen.absent
+        falls = max((service.restarts - before.get(service.id, 0) for service in seen.ill), default=0)
+        down = [service for service in seen.ill if service.status not in ("running", "restarting")] or seen.absent
         fallen_since = (fallen_since or now) if down else 0.0
-        unhealthy = any(one.health == "unhealthy" for one in seen.ill)
+        unhealthy = any(service.health == "unhealthy" for service in seen.ill)
         unhealthy_since = (unhealthy_since or now) if unhealthy else 0.0
         if (
             falls >= FALLS
@@ -126,9 +126,7 @@ def settle(config: Config) -> bool:
 def _given_up(config: Config, cause: Cause, tried: list[dict[str, Any]]) -> LifeboatError:
     words = cause.words
     if tried:
-        words += (
-            f" (tried: {'; '.join(one['step'] + (': ' + one['problem'] if one['problem'] else '') for one in tried)})"
-        )
+        words += f" (tried: {'; '.join(step['step'] + (step['problem'] and ': ' + step['problem']) for step in tried)})"
     if cause.next:
         remedy = f"Next: {cause.next}, then run the same command again."
     else:
@@ -142,14 +140,14 @@ def prove(config: Config, *, log: Log) -> list[Check]:
     seen = assess.glance(config)
     veil = assess.veil_of(config)
     checks = [
-        Check(f"service {one.service}", PASS if one.well else FAIL, one.describe())
-        for one in seen.seen
-        if one.role != OTHER
+        Check(f"service {service.service}", PASS if service.well else FAIL, service.describe())
+        for service in seen.seen
+        if service.role != OTHER
     ]
     checks += [Check(f"service {name}", FAIL, "it has no container") for name in seen.absent]
     deadline = time.monotonic() + min(config.application.timeout, 60)
-    endpoints = [answer.endpoint(one, deadline) for one in config.application.checks]
-    checks += [Check(veil.line(one.name), one.result, veil.line(one.detail)) for one in endpoints]
+    endpoints = [answer.endpoint(check, deadline) for check in config.application.checks]
+    checks += [Check(veil.line(check.name), check.result, veil.line(check.detail)) for check in endpoints]
     if seen.compose:
         checks.append(Check("compose files", FAIL, seen.compose))
     if not checks:
@@ -157,9 +155,9 @@ def prove(config: Config, *, log: Log) -> list[Check]:
     if not endpoints:
         nobody = "no endpoint is configured (lifeboat_application.checks), so nobody has seen it answer"
         return [*checks, Check("application", FAIL if verdict(checks) == FAIL else COULD_NOT_VERIFY, nobody)]
-    bad = [one for one in checks if one.result != PASS]
+    bad = [check for check in checks if check.result != PASS]
     words = f"{len(seen.seen)} services are well, {len(endpoints)} endpoints answer as expected"
     return [
         *checks,
-        Check("application", verdict(checks), "; ".join(f"{one.name}: {one.detail}" for one in bad) or words),
+        Check("application", verdict(checks), "; ".join(f"{check.name}: {check.detail}" for check in bad) or words),
     ]

@@ -39,7 +39,7 @@ def candidates(config: Config, identity: str = "latest") -> tuple[Sources, list[
     chosen, _why = catalog.choose(sources.found, config.stack, identity=sources.identity)
     if sources.identity not in ("", "latest"):
         return sources, [chosen]
-    return sources, [one for one in reversed(sources.found) if one.good and one.id <= chosen.id][:BACK]
+    return sources, [entry for entry in reversed(sources.found) if entry.good and entry.id <= chosen.id][:BACK]
 
 
 def redeploy(config: Config, *, identity: str, key: str, stamp: str, log: Log) -> dict[str, Any]:
@@ -55,12 +55,12 @@ def redeploy(config: Config, *, identity: str, key: str, stamp: str, log: Log) -
         with tempfile.TemporaryDirectory(prefix="lifeboat-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
             target = Path(folder) / "files"
             got = configuration_restore.extract(sources.repo(chosen), chosen.id, target, key=key, site=False, log=log)
-            missing = missing or tuple(one for one in got.missing if _ours(config, one))
+            missing = missing or tuple(name for name in got.missing if _ours(config, name))
             done = _bring(config, got, config.state / QUARANTINE / stamp, stamp, log)
         if done["replaced"] or done["made"] or done["aside"]:
             return {"backup": chosen.id, "missing": list(missing), **done}
     raise NotFoundError(
-        "redeploy the configuration", ", ".join(one.id for one in found[:3]),
+        "redeploy the configuration", ", ".join(entry.id for entry in found[:3]),
         "the files are those of the backup already" + _sealed(missing),
         "Mend them by hand, or name an older backup: -e recovery_point=…",
     )  # fmt: skip
@@ -95,7 +95,7 @@ def _bring(config: Config, got: Extracted, kept: Path, stamp: str, log: Log) -> 
 
 
 def _sealed(missing: Iterable[str]) -> str:
-    names = ", ".join(Path(one).name for one in missing)
+    names = ", ".join(Path(name).name for name in missing)
     return f"; {names} stayed sealed: give -e identity_file=<the age identity's file>" if names else ""
 
 
@@ -159,7 +159,7 @@ def _make_directories(path: Path) -> None:
 
 def _set_aside(config: Config, wanted: set[str], kept: Path, log: Log) -> list[str]:
     """Compose files that the backup does not know and that Compose would read before or over its own."""
-    if config.runtime.files or not any(Path(one).name in (*NAMES, *OVERRIDES) for one in wanted):
+    if config.runtime.files or not any(Path(text).name in (*NAMES, *OVERRIDES) for text in wanted):
         return []
     aside = []
     for name in (*NAMES, *OVERRIDES):

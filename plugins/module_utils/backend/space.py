@@ -70,11 +70,11 @@ def free(config: Config, full: Sequence[Disk], *, log: Log) -> list[str]:
         done.append(f"{'rotated log' if rotated else 'log'} {path.parent.name[:12]}: {human(size)}")
     if not host.engine_problem():
         done += _dangling(config, log) + _cache(log)
-    for one in done:
-        log(f"freed {one}")
-    still = [one for one in host.disks([disk.path for disk in full]) if one.full]
+    for name in done:
+        log(f"freed {name}")
+    still = [item for item in host.disks([disk.path for disk in full]) if item.full]
     if still:
-        where = ", ".join(f"{one.path} ({one.full})" for one in still)
+        where = ", ".join(f"{item.path} ({item.full})" for item in still)
         raise SpaceError(
             "free disk", where, f"freed {'; '.join(done) or 'nothing: there was nothing that is safe to remove'}",
             f"Look at what fills it: du -xh --max-depth 2 {still[0].path} | sort -h | tail. Volumes were not touched.",

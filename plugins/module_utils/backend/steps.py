@@ -95,12 +95,12 @@ def engine(work: Work) -> None:
 def restart(work: Work) -> None:
     """Start what is stopped, restart what runs and is not well. Needs no compose file but for what has no container."""
     stack = runtime.connect(work.config)
-    stores = [one for one in work.seen.ill if one.role in (DATABASE, OBJECTS)]
+    stores = [service for service in work.seen.ill if service.role in (DATABASE, OBJECTS)]
     ill = work.seen.ill_backend
     if not (stores or ill or work.seen.absent):
-        ill = [one for one in work.seen.seen if one.role == BACKEND and not one.once]
+        ill = [service for service in work.seen.seen if service.role == BACKEND and not service.once]
     if not isinstance(stack, ComposeRuntime):
-        _units([one.service for one in (*stores, *ill)], work)
+        _units([service.service for service in (*stores, *ill)], work)
         return
     for holder in work.seen.ports:
         if holder.ours and holder.container:
@@ -110,9 +110,9 @@ def restart(work: Work) -> None:
     for group in (stores, ill):
         _wake(group, work)
     absent_stores = [
-        one for one in work.seen.absent if one in (work.config.database.service, work.config.objects.service)
+        name for name in work.seen.absent if name in (work.config.database.service, work.config.objects.service)
     ]
-    for names in (absent_stores, [one for one in work.seen.absent if one not in absent_stores]):
+    for names in (absent_stores, [name for name in work.seen.absent if name not in absent_stores]):
         if names:
             work.log(f"starting {', '.join(names)}")
             stack.start(names, timeout=work.patience)
@@ -129,18 +129,18 @@ def _units(names: Sequence[str], work: Work) -> None:
 
 
 def _wake(group: Sequence[Seen], work: Work) -> None:
-    paused = [one.id for one in group if one.status == "paused"]
+    paused = [service.id for service in group if service.status == "paused"]
     if paused:
         _docker("unpause", paused, work)
     if group:
-        work.log(f"restarting {', '.join(one.name for one in group)}")
-        _docker("restart", [one.id for one in group], work)
+        work.log(f"restarting {', '.join(service.name for service in group)}")
+        _docker("restart", [service.id for service in group], work)
 
 
 def _docker(verb: str, names: Sequence[str], work: Work) -> None:
     pipeline.run(
         [Command(["docker", verb, *names])], attempted=f"{verb} the container",
-        subject=", ".join(one[:40] for one in names), timeout=work.patience,
+        subject=", ".join(name[:40] for name in names), timeout=work.patience,
         remedy="docker ps --all, and the container's log.",
     )  # fmt: skip
 
@@ -166,7 +166,9 @@ def recreate(work: Work) -> None:
 
 
 def _backend(work: Work) -> list[str]:
-    return sorted(work.seen.services) or sorted({one.service for one in work.seen.seen if one.role == BACKEND})
+    return sorted(work.seen.services) or sorted(
+        {service.service for service in work.seen.seen if service.role == BACKEND}
+    )
 
 
 def _up(stack: ComposeRuntime, work: Work, words: Sequence[str]) -> None:
@@ -181,37 +183,42 @@ def unmovable(config: Config, stack: ComposeRuntime, seen: Observations) -> list
     """Why `down` would lose data: volumes without a name stay behind, and a container's own layer is gone with it."""
     reasons = []
     for raw in stack.containers():
-        for one in raw.get("Mounts") or []:
-            if one.get("Type") == "volume" and _ANONYMOUS.fullmatch(str(one.get("Name"))):
+        for mount in raw.get("Mounts") or []:
+            if mount.get("Type") == "volume" and _ANONYMOUS.fullmatch(str(mount.get("Name"))):
                 reasons.append(f"{plain(str(raw.get('Name', '')).lstrip('/'))} has a volume without a name")
                 break
-    for one in seen.seen:
-        if one.role not in (DATABASE, OBJECTS):
+    for item in seen.seen:
+        if item.role not in (DATABASE, OBJECTS):
             continue
         try:
-            database_plan.data_mount(config, stack) if one.role == DATABASE else objects_assess.data_mount(
+            database_plan.data_mount(config, stack) if item.role == DATABASE else objects_assess.data_mount(
                 config, stack
             )
         except LifeboatError as exc:
-            reasons.append(f"{one.service}: {exc.cause}")
+            reasons.append(f"{item.service}: {exc.cause}")
     return reasons
 
 
 def keep_layers(work: Work, services: Optional[Collection[str]] = None) -> None:
     """Files that a container of the backend wrote into its own layer go with it: keep them as an image."""
-    for one in work.seen.seen:
-        if one.role in (DATABASE, OBJECTS) or not one.id or (services is not None and one.service not in services):
+    for service in work.seen.seen:
+        if (
+            service.role in (DATABASE, OBJECTS)
+            or not service.id
+            or (services is not None and service.service not in services)
+        ):
             continue
-        if not _written(one.id):
+        if not _written(service.id):
             continue
-        plainly = re.sub(r"[^a-z0-9]+", "-", one.name.lower()).strip("-")
+        plainly = re.sub(r"[^a-z0-9]+", "-", service.name.lower()).strip("-")
         name = f"lifeboat-quarantine/{plainly}-files:{work.stamp}"
         pipeline.output(
-            Command(["docker", "commit", "--pause=false", one.id, name]), attempted="keep the container's own files",
-            subject=one.name, timeout=600, remedy="docker cp takes them out of the container by hand.",
+            Command(["docker", "commit", "--pause=false", service.id, name]),
+            attempted="keep the container's own files",
+            subject=service.name, timeout=600, remedy="docker cp takes them out of the container by hand.",
         )  # fmt: skip
         if f"image {name}" not in work.kept:
-            work.log(f"{one.name} holds files of its own: kept as the image {name}")
+            work.log(f"{service.name} holds files of its own: kept as the image {name}")
             work.kept.append(f"image {name}")
 
 
@@ -248,11 +255,11 @@ def space(work: Work) -> None:
     """Free disk, then start what could not start; an engine that does not run is the next step."""
     backend_space.free(work.config, work.seen.host.full, log=work.log)
     if work.config.runtime.type != "compose":
-        _units([one.service for one in work.seen.ill_backend], work)
+        _units([service.service for service in work.seen.ill_backend], work)
     elif not work.seen.host.engine:
-        stopped = [one for one in work.seen.ill if one.status != "running"]
-        _wake([one for one in stopped if one.role != BACKEND], work)
-        _wake([one for one in work.seen.ill if one.role == BACKEND], work)
+        stopped = [service for service in work.seen.ill if service.status != "running"]
+        _wake([service for service in stopped if service.role != BACKEND], work)
+        _wake([service for service in work.seen.ill if service.role == BACKEND], work)
 
 
 def image(work: Work) -> None:
@@ -266,8 +273,8 @@ def image(work: Work) -> None:
             "no recovery point names another image than the present one",
         )
     keep_layers(work, known)
-    for service, one in known.items():
-        work.pinned[service] = images.pin(work.config, stack, service, one, work.stamp, log=work.log)
+    for service, item in known.items():
+        work.pinned[service] = images.pin(work.config, stack, service, item, work.stamp, log=work.log)
         reference, kept = work.pinned[service]
         if kept:
             work.kept.append(f"image {kept}, which was {reference}")
@@ -290,7 +297,11 @@ def redeploy(work: Work) -> None:
     stack = work.compose()
     stack.model  # noqa: B018 - a project that Compose still cannot read is not started
     if unmovable(work.config, stack, work.seen):
-        _up(stack, work, ["--no-deps", "--force-recreate", *[one for one in stack.services() if one in _backend(work)]])
+        _up(
+            stack,
+            work,
+            ["--no-deps", "--force-recreate", *[service for service in stack.services() if service in _backend(work)]],
+        )
     else:
         _up(stack, work, [])
 

@@ -31,7 +31,7 @@ def look(config: Config, stack: Runtime, found: Observations, *, log: Log) -> tu
     for role, service in places.items():
         if not service or (role == OBJECTS and not config.objects.bucket):
             continue
-        seen = next((one for one in found.seen if one.role == role), None)
+        seen = next((item for item in found.seen if item.role == role), None)
         try:
             broken = _broken(config, stack, found, role, service, seen, log)
         except LifeboatError as exc:

@@ -38,13 +38,13 @@ class Veil:
     def learn(self, values: Iterable[str]) -> None:
         for value in values:
             # A key of several lines is told line by line.
-            for one in {value.strip(), *(line.strip() for line in value.splitlines() if len(line.strip()) > 15)}:
-                if len(one) >= _SHORTEST:
-                    self._known |= {one, urllib.parse.quote(one, safe=""), urllib.parse.quote_plus(one)}
-                    self._known |= {json.dumps(one)[1:-1], base64.b64encode(one.encode()).decode().rstrip("=")}
+            for name in {value.strip(), *(line.strip() for line in value.splitlines() if len(line.strip()) > 15)}:
+                if len(name) >= _SHORTEST:
+                    self._known |= {name, urllib.parse.quote(name, safe=""), urllib.parse.quote_plus(name)}
+                    self._known |= {json.dumps(name)[1:-1], base64.b64encode(name.encode()).decode().rstrip("=")}
         if self._known:
             longest_first = sorted(self._known, key=len, reverse=True)
-            self._pattern = re.compile("|".join(re.escape(one) for one in longest_first))
+            self._pattern = re.compile("|".join(re.escape(name) for name in longest_first))
 
     def __call__(self, text: str) -> str:
         return pipeline.scrub(self._pattern.sub(BLANK, text))
@@ -53,7 +53,7 @@ class Veil:
         """The last lines of a log, fit for a terminal and the evidence: no secret, no row, no control character."""
         veiled = self(_CONTROL.sub("", text.replace("\r", "\n")))
         kept: list[tuple[str, int]] = []
-        for line in (one.strip()[:width] for one in veiled.split("\n")):
+        for line in (part.strip()[:width] for part in veiled.split("\n")):
             if line and not _ROWS.search(line):
                 again = bool(kept) and kept[-1][0] == line
                 kept[-1:] = [(line, kept[-1][1] + 1)] if again else [*kept[-1:], (line, 1)]

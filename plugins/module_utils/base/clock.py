@@ -53,7 +53,7 @@ def elapsed(phases: Sequence[Mapping[str, Any]]) -> tuple[float, Optional[float]
         parse_time(str(phases[-1]["finished_at"])) - parse_time(str(phases[0]["started_at"]))
     ).total_seconds()  # fmt: skip
     first, last = _pair(phases[0]), _pair(phases[-1])
-    boots = {str(one.get("boot") or "") for one in phases}
+    boots = {str(item.get("boot") or "") for item in phases}
     if not first or not last or len(boots) != 1 or boots == {""} or last[1] < first[0]:
         return round(wall, 2), None
     return round(wall, 2), round(last[1] - first[0], 2)

@@ -138,7 +138,7 @@ def open_below(directory: Path, parts: tuple[str, ...]) -> BinaryIO:
 def untouched(path: Path, older_than: timedelta, now: datetime) -> bool:
     """Whether nothing in the tree changed for so long. By ctime: tools that unpack set mtime back."""
     try:
-        newest = max(one.lstat().st_ctime for one in [path, *(walk(path) if is_directory(path) else [])])
+        newest = max(item.lstat().st_ctime for item in [path, *(walk(path) if is_directory(path) else [])])
     except FileNotFoundError:  # somebody is at work in it
         return False
     return now.timestamp() - newest > older_than.total_seconds()

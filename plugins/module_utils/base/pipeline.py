@@ -210,9 +210,9 @@ def run(
                 feeder.join()
 
         finished = [Finished(commands[n], status, tail(errors[n])) for n, status in sorted(ended.items())]
-        bad = [one for one in finished if not ok(one)]
+        bad = [item for item in finished if not ok(item)]
         if bad:
-            culprit = next((one for one in bad if one.status != -signal.SIGPIPE), bad[0])
+            culprit = next((item for item in bad if item.status != -signal.SIGPIPE), bad[0])
             raise failed(attempted, subject, culprit, remedy)
         if feeder is not None and feeder.error is not None and not isinstance(feeder.error, BrokenPipeError):
             raise LifeboatError(attempted, subject, f"reading its input: {feeder.error}", remedy)

@@ -17,8 +17,8 @@ Row = tuple[str, ...]
 
 def table(found: Sequence[Mapping[str, Any]]) -> list[str]:
     """Recovery points, where there are any, then backups: age, size, content, and whether a restore proved it."""
-    points = [one for one in found if one["component"] == "point"]
-    backups = [one for one in found if one["component"] != "point"]
+    points = [item for item in found if item["component"] == "point"]
+    backups = [item for item in found if item["component"] != "point"]
     lines = [*_points(points), ""] if points else []
     return [*lines, *_backups(backups)] if backups or not points else lines[:-1]
 
@@ -27,8 +27,8 @@ def assessed(what: str, made: Mapping[str, Any]) -> list[str]:
     """How the text of a plan begins: what was seen, and whether anything is to be done."""
     return [
         f"{what} is {made['condition']}",
-        *(f"  found: {one}" for one in made["findings"]),
-        *(f"  not checked: {one}" for one in made["unchecked"]),
+        *(f"  found: {finding}" for finding in made["findings"]),
+        *(f"  not checked: {item}" for item in made["unchecked"]),
         f"{'to do' if made['needed'] else 'nothing to do'}: {made['why']}",
     ]
 
@@ -36,40 +36,40 @@ def assessed(what: str, made: Mapping[str, Any]) -> list[str]:
 def cautions(made: Mapping[str, Any]) -> list[str]:
     """What an operator must know of a plan's choice before agreeing to it."""
     return [
-        *(f"  WARNING: {one}" for one in made["warnings"]),
-        *(f"  passed over {one['id']}: {one['problem']}" for one in made["passed_over"]),
+        *(f"  WARNING: {warning}" for warning in made["warnings"]),
+        *(f"  passed over {item['id']}: {item['problem']}" for item in made["passed_over"]),
     ]
 
 
 def _points(found: Sequence[Mapping[str, Any]]) -> list[str]:
     rows: list[Row] = [("RECOVERY POINT", "AGE", "CONSISTENCY", "COMPONENTS", "COPIES", "PROVEN")]
-    for one in found:
-        parts = ", ".join(name for name, part in one["components"].items() if part) or "-"
-        cells = (one["id"], age(one["age_seconds"]), one["consistency"] or "-", parts, str(len(one["copies"])))
-        rows.append((*cells, _proven(one)))
+    for item in found:
+        parts = ", ".join(name for name, part in item["components"].items() if part) or "-"
+        cells = (item["id"], age(item["age_seconds"]), item["consistency"] or "-", parts, str(len(item["copies"])))
+        rows.append((*cells, _proven(item)))
     return _aligned(rows)
 
 
 def _backups(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    buckets = any(one["component"] == "objects" for one in found)
+    buckets = any(item["component"] == "objects" for item in found)
     head = ("ID", "AGE", "SIZE", "TABLES", "ROWS", *(("OBJECTS",) if buckets else ()), "PROVEN")
     rows: list[Row] = [head]
-    for one in found:
-        details = one["details"]
+    for item in found:
+        details = item["details"]
         summary = details.get("fingerprint", {})
         # The bytes of objects lie in the vault's bucket; the backup itself is but their listing.
-        size = details.get("bytes") if one["component"] == "objects" else one["size"]
-        cells = [one["id"], age(one["age_seconds"]), human(size) if size else "-"]
+        size = details.get("bytes") if item["component"] == "objects" else item["size"]
+        cells = [item["id"], age(item["age_seconds"]), human(size) if size else "-"]
         cells += [str(summary.get(what, "-")) for what in ("tables", "rows")]
         cells += [str(details.get("objects", "-"))] if buckets else []
-        rows.append((*cells, _proven(one)))
+        rows.append((*cells, _proven(item)))
     return _aligned(rows)
 
 
-def _proven(one: Mapping[str, Any]) -> str:
-    if one["proven"]:
-        return f"yes, {one['proven_at'][:10]}"
-    return "no" if one["good"] else f"BROKEN: {one['problem']}"
+def _proven(item: Mapping[str, Any]) -> str:
+    if item["proven"]:
+        return f"yes, {item['proven_at'][:10]}"
+    return "no" if item["good"] else f"BROKEN: {item['problem']}"
 
 
 def _aligned(rows: Sequence[Row]) -> list[str]:

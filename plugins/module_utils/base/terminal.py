@@ -43,7 +43,7 @@ def wants_more(stream: TextIO) -> bool:
 
 def painted(lines: Iterable[str]) -> list[str]:
     """The same lines with their verdicts and tables in colour. The last column of a table has no padding to upset."""
-    return [_line(one) for one in lines]
+    return [_line(line) for line in lines]
 
 
 def _in(colour: str, words: str) -> str:
@@ -130,6 +130,6 @@ class Progress(logging.Handler):
 
 
 def rest(log: logging.Logger) -> None:
-    for one in log.handlers:
-        if isinstance(one, Progress):
-            one.rest()
+    for item in log.handlers:
+        if isinstance(item, Progress):
+            item.rest()

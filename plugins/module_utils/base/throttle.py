@@ -90,11 +90,11 @@ def each(work: Callable[[T], object], items: Iterable[T], workers: int) -> None:
                 failed.append(exc)
 
     threads = [threading.Thread(target=run, daemon=True) for _worker in range(workers)]
-    for one in threads:
-        one.start()
+    for thread in threads:
+        thread.start()
     try:
-        for one in threads:
-            one.join()
+        for thread in threads:
+            thread.join()
     except BaseException as exc:  # Ctrl-C
         failed.append(exc)
         raise

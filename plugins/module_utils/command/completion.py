@@ -104,10 +104,10 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
 def script(parser: argparse.ArgumentParser, shell: str = "bash") -> str:
     """The same bytes for the same parser."""
     cases, taking = [_case("", "-", _flags(parser)), _case("", "0", list(_verbs(parser)))], []
-    for verb, one in _verbs(parser).items():
-        cases.append(_case(verb, "-", _flags(one)))
+    for verb, item in _verbs(parser).items():
+        cases.append(_case(verb, "-", _flags(item)))
         place = 0
-        for action in _shown(one):
+        for action in _shown(item):
             if action.nargs == 0:
                 continue
             if not action.option_strings:
@@ -116,7 +116,7 @@ def script(parser: argparse.ArgumentParser, shell: str = "bash") -> str:
             for name in action.option_strings:
                 taking.append(f"{verb}:{name}")
                 cases.append(_case(verb, name, _values(verb, action)))
-    lines = "\n".join(one for one in cases if one)
+    lines = "\n".join(case for case in cases if case)
     text = _FUNCTION.replace("@TAKING@", " | ".join(taking)).replace("@CASES@", lines)
     return _ZSH + text if shell == "zsh" else text
 
@@ -144,7 +144,7 @@ def _values(verb: str, action: argparse.Action) -> list[str] | str:
     if known:
         return known
     if action.choices:
-        return [str(one) for one in action.choices]
+        return [str(choice) for choice in action.choices]
     return "<files>" if action.metavar in ("FILE", "DIRECTORY") or action.dest == "ca_bundle" else []
 
 
@@ -160,7 +160,7 @@ def _case(verb: str, place: str, offered: list[str] | str) -> str:
 def known(kind: str, stack: str, directory: Path) -> list[str]:
     """What the host knows without asking the network. Only plain words: the shell expands what it is offered."""
     try:
-        return [one for one in _ids(kind, stack, directory) if _PLAIN.fullmatch(one)][-_MOST:]
+        return [name for name in _ids(kind, stack, directory) if _PLAIN.fullmatch(name)][-_MOST:]
     except (LifeboatError, OSError):
         return []
 
@@ -174,5 +174,7 @@ def _ids(kind: str, stack: str, directory: Path) -> list[str]:
     if loaded.repository.get("type") != "local":
         return []
     repo = repositories.from_settings(loaded.repository, loaded.secrets)
-    backups = [one for component in components.KINDS for one in repo.published(component)] if kind == "backups" else []
+    backups = (
+        [name for component in components.KINDS for name in repo.published(component)] if kind == "backups" else []
+    )
     return [*backups, *repo.points()]

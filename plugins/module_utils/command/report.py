@@ -51,15 +51,15 @@ def report(config: Config, given: argparse.Namespace, log: Any) -> Answer:
     if given.id:
         kept = _checked(config, store.load(config, given.id), given.allowed_signers)
         return _one(kept, given.format)
-    records = [_checked(config, one, given.allowed_signers) for one in store.everything(config)]
+    records = [_checked(config, item, given.allowed_signers) for item in store.everything(config)]
     said = {**answer(config, records), "host": "this host"}
     now = datetime.now(timezone.utc)
     if given.output:
         _stacks, files = faces_site.site([said], now)
         write(given.output, files)
     judged = judge(said, now)
-    code = IntegrityError.exit_code if any(not one.good for one in judged.records) else 0
-    result = {"overdue": [one.name for one in judged.overdue], "records": [_summary(one) for one in records]}
+    code = IntegrityError.exit_code if any(not item.good for item in judged.records) else 0
+    result = {"overdue": [duty.name for duty in judged.overdue], "records": [_summary(item) for item in records]}
     shown = _lines(judged)
     return code, result, [*shown, f"written to {given.output}"] if given.output else shown
 
@@ -70,10 +70,12 @@ def review(config: Config, given: argparse.Namespace, log: Any) -> Answer:
         now=datetime.now(timezone.utc),
     )  # fmt: skip
     log(f"{given.id}: {'signed off by ' + given.sign_off if given.sign_off else 'a finding was added'}")
-    findings = [f"finding  {one['what']} ({one['owner']}, {one['due']})" for one in kept.record["findings"]]
+    findings = [
+        f"finding  {finding['what']} ({finding['owner']}, {finding['due']})" for finding in kept.record["findings"]
+    ]
     signed = kept.record["sign_off"]
     shown = [*findings, f"signed off by {signed['by']}" if signed else "not signed off yet"]
-    return 0, kept.record, [words.terminal(one) for one in shown]
+    return 0, kept.record, [words.terminal(name) for name in shown]
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> list[str]:
@@ -113,7 +115,7 @@ def _one(kept: Kept, form: str) -> Answer:
         seen = present(schema.read(kept.record)[0])  # store.load() leaves out what no face can show
         page = faces_site.as_json(kept.record) if form == "json" else faces_site.face(form, seen, **known)
         return code, kept.record, [page.rstrip("\n")]
-    shown = [words.terminal(one) for one in record.lines(kept.record)]
+    shown = [words.terminal(line) for line in record.lines(kept.record)]
     shown += [f"signature: {kept.signature}"]
     return code, kept.record, [*shown, f"NO EVIDENCE: {kept.problem}"] if kept.problem else shown
 
@@ -139,4 +141,4 @@ def _lines(judged: Stack) -> list[str]:
     for duty in judged.duties:
         when = f"last passed {duty.last:%Y-%m-%d}" if duty.last else "never passed"
         shown.append(f"{'due' if duty.state == OK else duty.state:<16}  {duty.name}: {when}, every {duty.days} days")
-    return [words.terminal(one) for one in shown] or ["there is no record"]
+    return [words.terminal(name) for name in shown] or ["there is no record"]

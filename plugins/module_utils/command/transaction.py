@@ -34,17 +34,19 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def transaction_once(config: Config) -> list[Check]:
     found = []
-    for one in config.drill.transactions:
+    for transaction in config.drill.transactions:
         token = drill_transaction.new_token()
         try:
-            state = drill_transaction.read(config, one, token, drill_transaction.write(config, one, token))
+            state = drill_transaction.read(
+                config, transaction, token, drill_transaction.write(config, transaction, token)
+            )
             good = state == drill_transaction.PRESENT
             words = "written and read back" if good else f"written, and {state} when it was read"
-            found.append(Check(one.name, PASS if good else FAIL, words))
+            found.append(Check(transaction.name, PASS if good else FAIL, words))
         except UnverifiedError as exc:
-            found.append(Check(one.name, COULD_NOT_VERIFY, str(exc)))
+            found.append(Check(transaction.name, COULD_NOT_VERIFY, str(exc)))
         except LifeboatError as exc:
-            found.append(Check(one.name, FAIL, str(exc)))
+            found.append(Check(transaction.name, FAIL, str(exc)))
     return found
 
 
@@ -67,4 +69,4 @@ def run(loaded: Config, arguments: argparse.Namespace, log: Any) -> tuple[int, A
         return 0, {"removed": gone, "writes": there}, [f"{gone} of {there} writes removed"]
     checks = transaction_once(loaded)
     shown = base_show.checks(checks)
-    return _CODES[verdict(checks)], {"checks": [one.as_dict() for one in checks]}, [*shown, verdict(checks)]
+    return _CODES[verdict(checks)], {"checks": [check.as_dict() for check in checks]}, [*shown, verdict(checks)]

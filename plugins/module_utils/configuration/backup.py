@@ -96,8 +96,8 @@ def take(config: Config, *, log: Log, directory: Path = configuration.DIRECTORY)
     with repo.stage("config", identity) as staging, filesystem.explained("write the backup", staging.path):
         work = _Work(config, repo, earlier, identity, staging.path, log)
         details = replace(work.files(wanted), images=work.images(stack))
-        for one in config.config.repositories:
-            work.git(one)
+        for repository in config.config.repositories:
+            work.git(repository)
         work.site()
         work.listing()
         details = replace(
@@ -113,7 +113,7 @@ def take(config: Config, *, log: Log, directory: Path = configuration.DIRECTORY)
             stack=config.stack,
             taken_at=taken_at,
             finished_at=datetime.now(timezone.utc),
-            artefacts=tuple(sorted(work.artefacts, key=lambda one: one.name)),
+            artefacts=tuple(sorted(work.artefacts, key=lambda artefact: artefact.name)),
             tool={"lifeboat": VERSION},
             details=typed.plain(details),
         )
@@ -130,11 +130,11 @@ def _wanted(config: Config, stack: runtime.Runtime, directory: Path) -> _Wanted:
         found.compose = project.compose
         found.plain += [*project.compose, *project.plain]
         found.secret += project.secret
-        found.bare += sorted({str(Path(one).parent) for one in project.compose})
-        found.notes += [f"{shown(one)} is mounted and not in this backup" for one in project.data]
+        found.bare += sorted({str(Path(name).parent) for name in project.compose})
+        found.notes += [f"{shown(name)} is mounted and not in this backup" for name in project.data]
     own = directory / f"{config.stack}.json"
     cron = Path(CRON) / f"lifeboat-{config.stack.replace('.', '_')}"
-    found.plain += [str(one) for one in (own, cron) if one.exists()]
+    found.plain += [str(path) for path in (own, cron) if path.exists()]
     secrets = directory / f"{config.stack}.secrets.json"
     found.secret += [str(secrets)] if secrets.exists() else []
     found.plain += config.config.files
@@ -156,23 +156,23 @@ class _Work:
         self._identity, self._folder, self._log = identity, folder, log
         # What a backup must not swallow: the backups.
         self._never = {str(config.state), *([str(config.repository["path"])] if "path" in config.repository else [])}
-        self._never = {os.path.realpath(one) for one in self._never}
+        self._never = {os.path.realpath(name) for name in self._never}
 
     def files(self, wanted: _Wanted) -> ConfigDetails:
         """Pack the plain and the secret files. A named secret below a named directory is taken for a secret only."""
         config = self._config.config
         limit = config.limit_mb << 20
-        secret_paths = {tar.followed(one)[0] for one in wanted.secret}
+        secret_paths = {tar.followed(name)[0] for name in wanted.secret}
         with filesystem.create(self._folder / PLAIN) as raw:
             writer = pipeline.HashingWriter(raw)
             with Packer(
                 writer,  # type: ignore[arg-type]
                 limit=limit, exclude={*self._never, *secret_paths}, keep_out=self._looks_secret(wanted),
             ) as plain:  # fmt: skip
-                for one in wanted.bare:
-                    plain.add(one, content=False)
-                for one in dict.fromkeys(wanted.plain):
-                    plain.add(one)
+                for name in wanted.bare:
+                    plain.add(name, content=False)
+                for fromkey in dict.fromkeys(wanted.plain):
+                    plain.add(fromkey)
         self._kept(PLAIN, writer)
         self._list(plain.packed.entries, PLAIN)
         found = dict.fromkeys([*wanted.secret, *plain.packed.withheld])
@@ -187,7 +187,7 @@ class _Work:
             host=socket.gethostname(),
             files=len(plain.packed.entries),
             bytes=plain.packed.size,
-            secrets=0 if left else sum(one.secret and one.type == tar.FILE for one in self._entries.values()),
+            secrets=0 if left else sum(entry.secret and entry.type == tar.FILE for entry in self._entries.values()),
             recipients=tuple(config.recipients),
             left_out=tuple(sorted(map(shown, left))),
             skipped={shown(path): why for path, why in {**plain.packed.skipped, **packed.skipped}.items()},
@@ -201,8 +201,8 @@ class _Work:
         with Packer(
             buffer, limit=SECRETS_LIMIT, in_memory=True, exclude=self._never, known=self._entries
         ) as packer:  # fmt: skip
-            for one in paths:
-                packer.add(one)
+            for path in paths:
+                packer.add(path)
         self._list(packer.packed.entries, SECRETS, secret=True)
         listed = _listing(entry for entry in self._entries.values() if entry.archive == SECRETS)
         for name, data in ((SECRETS, buffer.getvalue()), (SECRET_LIST, listed)):
@@ -216,7 +216,7 @@ class _Work:
 
     def _looks_secret(self, wanted: _Wanted) -> tar.KeepOut:
         """Is a file a secret that nobody named as one? Compose files are what the operator wrote them to be."""
-        plainly = {tar.followed(one)[0] for one in wanted.plain if one.endswith((".yml", ".yaml"))}
+        plainly = {tar.followed(text)[0] for text in wanted.plain if text.endswith((".yml", ".yaml"))}
         # Access keys are names, not secrets: `lifeboat` is one that many files hold.
         ours = [value for name, value in self._config.secrets.items() if not name.endswith("_access_key")]
         planted = [value.encode() for value in ours if len(value) >= _SHORT]
@@ -225,10 +225,10 @@ class _Work:
             name = os.path.basename(path)
             if path in plainly or name.endswith((".example", ".sample", ".template", ".dist")):
                 return False
-            if any(fnmatch.fnmatch(name, one) for one in _SECRET_NAMES) and not name.endswith(".pub"):
+            if any(fnmatch.fnmatch(name, text) for text in _SECRET_NAMES) and not name.endswith(".pub"):
                 return True
             head = content.read(_SNIFFED)
-            return any(one in head for one in (*_SECRET_WORDS, *planted))
+            return any(secret in head for secret in (*_SECRET_WORDS, *planted))
 
         return judge
 
@@ -244,12 +244,12 @@ class _Work:
             self._part(IMAGES, parts.images_key(used), make)
         return used
 
-    def git(self, one: configuration.GitRepository) -> None:
-        name = f"{GIT}{one.name}"
-        refs = parts.git_heads(one, self._config)
+    def git(self, repository: configuration.GitRepository) -> None:
+        name = f"{GIT}{repository.name}"
+        refs = parts.git_heads(repository, self._config)
         if not refs:
             raise NotFoundError(
-                "bundle the git repository", one.name, "it has no commit yet",
+                "bundle the git repository", repository.name, "it has no commit yet",
                 "Take it out of lifeboat_config.repositories until it has.",
             )  # fmt: skip
         target = self._folder / parts.artefact_name(name)
@@ -257,7 +257,7 @@ class _Work:
         def make() -> Artefact:
             target.parent.mkdir(mode=0o700, exist_ok=True)
             with TemporaryDirectory(prefix="lifeboat-git-") as scratch:
-                made = parts.bundle(one, self._config, target, Path(scratch))
+                made = parts.bundle(repository, self._config, target, Path(scratch))
             parts.bundle_heads(target)
             return made
 
@@ -277,21 +277,21 @@ class _Work:
                 limit=self._config.config.limit_mb << 20, exclude=self._never, known=self._entries,
             ) as packer:  # fmt: skip
                 packer.add(root)
-        if not any(one.type == tar.FILE for one in packer.packed.entries.values()) or packer.packed.skipped:
+        if not any(entry.type == tar.FILE for entry in packer.packed.entries.values()) or packer.packed.skipped:
             why = "; ".join(f"{shown(path)}: {words}" for path, words in packer.packed.skipped.items())
             why = why or "there is no file"
             raise LifeboatError("back up the built site", root, why, "Correct lifeboat_config.site_directory.")
         self._list(packer.packed.entries, name)
         commit = parts.site_commit(self._config)
         self.site_facts = {"directory": root, "commit": commit, "files": len(packer.packed.entries)}
-        plain = [one.same for _name, one in sorted(packer.packed.entries.items())]
+        plain = [entry.same for _name, entry in sorted(packer.packed.entries.items())]
         key = hashlib.sha256(json.dumps([commit, plain]).encode()).hexdigest()
         self._part(SITE, key, lambda: Artefact(name, writer.size, writer.sha256))
         if self.parts[SITE].backup != self._identity:
             target.unlink()
 
     def listing(self) -> None:
-        open_ = [replace(one, sha256="") if one.secret else one for one in self._entries.values()]
+        open_ = [replace(entry, sha256="") if entry.secret else entry for entry in self._entries.values()]
         with filesystem.create(self._folder / LISTING) as raw:
             raw.write(_listing(open_))
         self.artefacts.append(measure(self._folder / LISTING, LISTING))
@@ -307,13 +307,13 @@ class _Work:
         self.parts[name] = held
 
     def _list(self, entries: dict[str, Entry], name: str, *, secret: bool = False) -> None:
-        self._entries.update({path: replace(one, archive=name, secret=secret) for path, one in entries.items()})
+        self._entries.update({path: replace(entry, archive=name, secret=secret) for path, entry in entries.items()})
 
     def _kept(self, name: str, writer: pipeline.HashingWriter) -> None:
         self.artefacts.append(Artefact(name, writer.size, writer.sha256))
 
 
 def _listing(entries: Iterable[Entry]) -> bytes:
-    files = [one.as_dict() for one in sorted(entries, key=lambda one: one.path)]
+    files = [entry.as_dict() for entry in sorted(entries, key=lambda item: item.path)]
     body = {"schema": SCHEMA, "version": list(SCHEMA_VERSION), "files": files}
     return (json.dumps(body, indent=1) + "\n").encode()  # in ASCII: a name need not be UTF-8

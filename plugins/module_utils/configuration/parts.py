@@ -46,10 +46,10 @@ def of(manifest: Manifest) -> Mapping[str, Part]:
 
 def holder(found: Sequence[catalog.Entry], name: str, key: str) -> Optional[Part]:
     """The newest good backup's own part of that name, if it is of the same key."""
-    for one in reversed(found):
-        if one.good and one.manifest:
-            part = of(one.manifest).get(name)
-            if part and part.backup == one.id:
+    for entry in reversed(found):
+        if entry.good and entry.manifest:
+            part = of(entry.manifest).get(name)
+            if part and part.backup == entry.id:
                 return part if part.key == key else None
     return None
 
@@ -109,7 +109,9 @@ def images_in_use(runtime: Runtime) -> dict[str, ImageInUse]:
 
 def images_nowhere(used: Mapping[str, ImageInUse]) -> list[str]:
     """Services whose image no registry is known to have: runtime.images() then falls back on the engine's own id."""
-    return sorted(name for name, one in used.items() if one.digest == f"{one.reference.partition('@')[0]}@{one.id}")
+    return sorted(
+        name for name, image in used.items() if image.digest == f"{image.reference.partition('@')[0]}@{image.id}"
+    )
 
 
 def images_key(used: Mapping[str, ImageInUse]) -> str:
@@ -139,37 +141,37 @@ def save_images(used: Mapping[str, ImageInUse], target: Path, timeout: float) ->
 # Git repositories.
 
 
-def git(one: GitRepository, config: Config, *words: str) -> Command:
+def git(repository: GitRepository, config: Config, *words: str) -> Command:
     """git that asks nobody. A token goes by the environment, to that one host only; a local repository is read with
     its owner's rights, because its own configuration can run programs."""
     env = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes", "GIT_CONFIG_NOSYSTEM": "1"}
-    token = config.secrets.get(f"git_token_{one.name}", "")
-    if token and one.url.startswith("https://"):
-        host = "/".join(one.url.split("/")[:3])
-        basic = base64.b64encode(f"{one.user}:{token}".encode()).decode()
+    token = config.secrets.get(f"git_token_{repository.name}", "")
+    if token and repository.url.startswith("https://"):
+        host = "/".join(repository.url.split("/")[:3])
+        basic = base64.b64encode(f"{repository.user}:{token}".encode()).decode()
         env |= {
             "GIT_CONFIG_COUNT": "1",
             "GIT_CONFIG_KEY_0": f"http.{host}/.extraHeader",
             "GIT_CONFIG_VALUE_0": f"Authorization: Basic {basic}",
         }
     argv = ["git", *words]
-    if one.path and os.geteuid() == 0:
-        with filesystem.explained("read the git repository", one.path):
-            owner = Path(one.path).stat()
+    if repository.path and os.geteuid() == 0:
+        with filesystem.explained("read the git repository", repository.path):
+            owner = Path(repository.path).stat()
         if owner.st_uid:
             env["HOME"] = "/nonexistent"
             argv = ["setpriv", f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups", "--", *argv]
     return Command(argv, env)
 
 
-def git_heads(one: GitRepository, config: Config) -> str:
+def git_heads(repository: GitRepository, config: Config) -> str:
     """Every ref and what it points to, as the repository says now; empty where there is none yet."""
     text = pipeline.output(
-        git(one, config, "ls-remote", "--", one.url or one.path),
+        git(repository, config, "ls-remote", "--", repository.url or repository.path),
         attempted="ask the git repository",
-        subject=one.name,
+        subject=repository.name,
         timeout=120,
-        remedy=f"Set the secret git_token_{one.name} where it is private, and see that this host reaches it.",
+        remedy=f"Set the secret git_token_{repository.name} where it is private, and see that this host reaches it.",
     )
     return heads(text)
 
@@ -177,30 +179,30 @@ def git_heads(one: GitRepository, config: Config) -> str:
 def heads(text: str) -> str:
     """`ls-remote` and `bundle list-heads` in one form. Peeled tags are the former's only."""
     lines = (line.split() for line in text.splitlines())
-    return "\n".join(sorted(f"{one[0]} {one[1]}" for one in lines if len(one) == 2 and not one[1].endswith("^{}")))
+    return "\n".join(sorted(f"{item[0]} {item[1]}" for item in lines if len(item) == 2 and not item[1].endswith("^{}")))
 
 
 def git_key(heads_: str) -> str:
     return hashlib.sha256(heads_.encode()).hexdigest()
 
 
-def bundle(one: GitRepository, config: Config, target: Path, scratch: Path) -> Artefact:
+def bundle(repository: GitRepository, config: Config, target: Path, scratch: Path) -> Artefact:
     """All refs of a repository in one file that git clones from. A remote one by way of a mirror clone."""
-    place = one.path
-    if one.url:
+    place = repository.path
+    if repository.url:
         place = str(scratch / "mirror.git")
         pipeline.run(
-            [git(one, config, "clone", "--quiet", "--mirror", "--", one.url, place)],
+            [git(repository, config, "clone", "--quiet", "--mirror", "--", repository.url, place)],
             attempted="mirror the git repository",
-            subject=one.name,
+            subject=repository.name,
             timeout=config.timeout,
         )
     with filesystem.create(target) as file:
         writer = pipeline.HashingWriter(file)
         pipeline.run(
-            [git(one, config, "-C", place, "bundle", "create", "--quiet", "-", "--all")],
+            [git(repository, config, "-C", place, "bundle", "create", "--quiet", "-", "--all")],
             attempted="bundle the git repository",
-            subject=one.name,
+            subject=repository.name,
             sink=writer,
             timeout=config.timeout,
         )

@@ -43,7 +43,7 @@ def levels(config: Config, repo: Repository, manifest: Manifest, level: str, log
     for check in _archive(repo, manifest):
         yield check
         found.append(check)
-    if level == "restore" and all(one.result == PASS for one in found):
+    if level == "restore" and all(item.result == PASS for item in found):
         yield from _restored(config, repo, manifest, log)
 
 
@@ -171,8 +171,8 @@ def _parsed(config: Config, manifest: Manifest, out: Extracted) -> Check:
     files = manifest.detailed(ConfigDetails).compose_files
     directory = config.runtime.project_directory or str(Path(files[0]).parent)
     words = ["docker", "compose", "--project-directory", str(out.where(directory))]
-    for one in files:
-        words += ["--file", str(out.where(one))]
+    for file in files:
+        words += ["--file", str(out.where(file))]
     status, _out, err = pipeline.probe(Command([*words, "config", "--no-interpolate", "--quiet"]))
     said = err.strip().splitlines()
     if status in (124, 126, 127) or "is not a docker command" in err:

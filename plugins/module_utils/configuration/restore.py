@@ -51,7 +51,7 @@ class Extracted:
 
     def where(self, path: str) -> Path:
         """Where a file of the lost host lies now; links are followed as they would be there, never out of `root`."""
-        done, rest, links = Path("/"), [one for one in path.split("/") if one], 0
+        done, rest, links = Path("/"), [part for part in path.split("/") if part], 0
         while rest:
             step = Path(os.path.normpath(done / rest.pop(0)))
             here = self.root / str(step).lstrip("/")
@@ -87,7 +87,7 @@ def parse_listing(raw: bytes, subject: str) -> dict[str, Entry]:
     try:
         body = json.loads(raw)
         known = (body["schema"], body["version"][0]) == (SCHEMA, VERSION[0])
-        found = {str(one["path"]): Entry.from_dict(one) for one in body["files"]}
+        found = {str(file["path"]): Entry.from_dict(file) for file in body["files"]}
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as exc:
         raise IntegrityError(attempted, subject, f"a field is missing or wrong: {exc!r}", remedy) from exc
     if not known:
@@ -104,7 +104,9 @@ def extract(repo: Repository, identity: str, target: Path, *, key: str = "", sit
     """
     manifest = read_manifest(repo, identity)
     entries = listing(repo, identity)
-    wanted = {one: {path: entry for path, entry in entries.items() if entry.archive == one} for one in (PLAIN, SECRETS)}
+    wanted = {
+        name: {path: entry for path, entry in entries.items() if entry.archive == name} for name in (PLAIN, SECRETS)
+    }
     built = {path: entry for path, entry in entries.items() if entry.archive == parts.NAMES[parts.SITE]}
     with filesystem.explained("unpack the config backup", target):
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -112,11 +114,11 @@ def extract(repo: Repository, identity: str, target: Path, *, key: str = "", sit
             raise UsageError("unpack the config backup", str(target), "it is not empty", "Name another directory.")
     with repo.open("config", identity, PLAIN) as stream:
         tar.unpack(stream, target, wanted[PLAIN], f"{identity}/{PLAIN}")
-    sealed = SECRETS in {one.name for one in manifest.artefacts}
+    sealed = SECRETS in {artefact.name for artefact in manifest.artefacts}
     if sealed and key:
         opened = open_secrets(repo, manifest, key)
-        if {path: _told(one) for path, one in opened.entries.items()} != {
-            path: _told(one) for path, one in wanted[SECRETS].items()
+        if {path: _told(item) for path, item in opened.entries.items()} != {
+            path: _told(item) for path, item in wanted[SECRETS].items()
         }:
             raise IntegrityError("unpack the config backup", identity, "the two listings of its secrets differ")
         tar.unpack(io.BytesIO(opened.data), target, opened.entries, f"{identity}/{SECRETS}")
@@ -127,7 +129,7 @@ def extract(repo: Repository, identity: str, target: Path, *, key: str = "", sit
             tar.unpack(stream, target, built, f"{identity}/{parts.NAMES[parts.SITE]}")
     log(f"{identity}: unpacked into {target}")
     left = list(manifest.detailed(ConfigDetails).left_out)
-    missing = left + ([] if key or not sealed else [path for path, one in entries.items() if one.secret])
+    missing = left + ([] if key or not sealed else [path for path, item in entries.items() if item.secret])
     return Extracted(manifest, target, entries, tuple(sorted(set(missing))))
 
 
@@ -193,9 +195,9 @@ def load_images(repo: Repository, identity: str, *, log: Log, timeout: float = 3
 
 def _absent(used: Mapping[str, ImageInUse]) -> dict[str, str]:
     """reference -> image id, of those that the engine does not have under that name."""
-    named = {one.reference: one.id for one in used.values() if "@" not in one.reference}
+    named = {item.reference: item.id for item in used.values() if "@" not in item.reference}
     lacking = {reference: image for reference, image in named.items() if _image_id(reference) != image}
-    lacking.update({one.id: one.id for one in used.values() if "@" in one.reference and not _image_id(one.id)})
+    lacking.update({item.id: item.id for item in used.values() if "@" in item.reference and not _image_id(item.id)})
     return lacking
 
 

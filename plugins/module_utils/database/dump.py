@@ -274,7 +274,7 @@ def _unpack_plain(stream: IO[bytes], folder: Path, attempted: str) -> list[Artef
             artefacts.append(Artefact(f"{folder.name}/{name}", writer.size, writer.sha256))
         while stream.read(pipeline.CHUNK):  # tar pads its end; a writer cut short would call that a failure
             pass
-    return sorted(artefacts, key=lambda one: one.name)
+    return sorted(artefacts, key=lambda artefact: artefact.name)
 
 
 @contextlib.contextmanager
@@ -290,7 +290,7 @@ def _require_space(config: Config, repo: repository_base.Repository, database_si
     if free is None:
         return
     last = next(
-        (one.manifest for one in reversed(catalog.entries(repo, "database", config.stack)) if one.manifest), None
+        (entry.manifest for entry in reversed(catalog.entries(repo, "database", config.stack)) if entry.manifest), None
     )
     needed = int(last.size * 1.5) if last else database_size // 3
     if free < needed:

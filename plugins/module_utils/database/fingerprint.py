@@ -339,7 +339,7 @@ def settled(text: str) -> str:
 
 
 def _printed(parts: list[Any]) -> str:
-    return "".join(one if isinstance(one, str) else one.text for one in parts)
+    return "".join(part if isinstance(part, str) else part.text for part in parts)
 
 
 def _pushed_down(parts: list[Any]) -> list[Any]:
@@ -350,7 +350,9 @@ def _pushed_down(parts: list[Any]) -> list[Any]:
         part = parts[at]
         at += 1
         if isinstance(part, _Group) and part.parts[:2] == ["(", "ARRAY"] and len(part.parts) == 4:
-            end = next((n for n, one in enumerate(parts[at:], at) if isinstance(one, _Group) and one.text == "[]"), at)
+            end = next(
+                (n for n, item in enumerate(parts[at:], at) if isinstance(item, _Group) and item.text == "[]"), at
+            )
             cast = _printed(parts[at:end])
             if _CAST.fullmatch(cast):
                 done += ["ARRAY", _cast_each(part.parts[2], cast)]
@@ -383,7 +385,7 @@ def _flattened(parts: list[Any]) -> list[Any]:
     left, then = parts[1], parts[2] if len(parts) > 2 else ""
     if parts[0] == "(" and isinstance(left, _Group) and left.parts[0] == "(" and isinstance(then, str):
         word = re.match(r" (AND|OR) ", then)
-        bare = " () ".join(one for one in left.parts[1:-1] if isinstance(one, str) and one[0] not in "'\"")
+        bare = " () ".join(part for part in left.parts[1:-1] if isinstance(part, str) and part[0] not in "'\"")
         if word and re.search(rf"\b{word[1]}\b", bare) and not re.search(r"\b(SELECT|CASE|BETWEEN)\b", bare):
             return ["(", *left.parts[1:-1], *parts[2:]]
     return parts
@@ -478,17 +480,17 @@ def _tables_check(expected: Mapping[str, Any], found: Mapping[str, Any]) -> Chec
     wanted, had = expected["tables"], found["tables"]
     differences = [f"{name} is missing" for name in wanted if name not in had]
     differences += [f"{name} was not in the backup" for name in had if name not in wanted]
-    for name, one in wanted.items():
+    for name, item in wanted.items():
         other = had.get(name)
         if other is None:
             continue
-        if one["rows"] != other["rows"]:
-            differences.append(f"{name} has {other['rows']} rows, the backup {one['rows']}")
-        elif one.get("hash") != other.get("hash"):
+        if item["rows"] != other["rows"]:
+            differences.append(f"{name} has {other['rows']} rows, the backup {item['rows']}")
+        elif item.get("hash") != other.get("hash"):
             differences.append(
-                f"{name} has other content (content hash {other.get('hash')}, the backup {one.get('hash')})"
+                f"{name} has other content (content hash {other.get('hash')}, the backup {item.get('hash')})"
             )
-    rows = sum(int(one["rows"]) for one in wanted.values())
+    rows = sum(int(item["rows"]) for item in wanted.values())
     how = "rows and content" if expected["level"] == "content" else "row counts"
     return compared("tables", sorted(differences), f"{len(wanted)} tables, {rows} rows: {how} equal")
 
@@ -498,15 +500,15 @@ def _sequences_check(expected: Mapping[str, Any], found: Mapping[str, Any]) -> C
     before, after = expected["before"], expected["after"]
     differences = [f"{name} is missing" for name in before if name not in found and name in after]
     differences += [f"{name} was not in the backup" for name in found if name not in after and name not in before]
-    for name, one in found.items():
+    for name, item in found.items():
         low, high = before.get(name), after.get(name)
-        if low is None or high is None or one["cycle"]:
+        if low is None or high is None or item["cycle"]:
             continue
-        if not one["up"]:
+        if not item["up"]:
             low, high = high, low
-        value = _position(one["last"], one["up"])
-        if not _position(low["last"], one["up"]) <= value <= _position(high["last"], one["up"]):
-            differences.append(f"{name} stands at {one['last']}, the backup between {low['last']} and {high['last']}")
+        value = _position(item["last"], item["up"])
+        if not _position(low["last"], item["up"]) <= value <= _position(high["last"], item["up"]):
+            differences.append(f"{name} stands at {item['last']}, the backup between {low['last']} and {high['last']}")
     return compared("sequences", sorted(differences), f"{len(found)} stand where they stood")
 
 

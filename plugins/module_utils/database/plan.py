@@ -191,11 +191,11 @@ def reference_of(sources: Sources) -> Optional[Mapping[str, Any]]:
 
     Its bytes are checked first: a damaged one would make a healthy database look damaged, or a damaged one healthy.
     """
-    for one in reversed(sources.found):
-        if one.good and one.manifest and not catalog.shrunk(sources.found, one.id)[0]:
-            with sources.repo(one).open("database", one.id, FINGERPRINT) as file:
+    for entry in reversed(sources.found):
+        if entry.good and entry.manifest and not catalog.shrunk(sources.found, entry.id)[0]:
+            with sources.repo(entry).open("database", entry.id, FINGERPRINT) as file:
                 data = file.read()
-            if Artefact(FINGERPRINT, len(data), hashlib.sha256(data).hexdigest()) in one.manifest.artefacts:
+            if Artefact(FINGERPRINT, len(data), hashlib.sha256(data).hexdigest()) in entry.manifest.artefacts:
                 return dict(json.loads(data))
     return None
 
@@ -316,19 +316,19 @@ def _choose(
         copy = sources.copy_of(chosen)
         if copy:
             passed.append(replace(chosen, problem=f"{check.detail} in the repository; the vault has a copy"))
-            candidates = [copy if one is chosen else one for one in candidates]
+            candidates = [copy if entry is chosen else entry for entry in candidates]
             continue
         if identity not in ("", "latest"):
             raise IntegrityError("use the backup", chosen.id, check.detail, "Choose another (`lifeboat list`).")
         passed.append(replace(chosen, problem=check.detail))
         if sources.tied:
             sources.untie(check.detail)
-        candidates = [one for one in candidates if one.id < chosen.id]
+        candidates = [entry for entry in candidates if entry.id < chosen.id]
         if not candidates:
             raise NotFoundError(
                 "choose a backup",
                 config.stack,
-                "; ".join(f"{one.id}: {one.problem}" for one in passed[:3]),
+                "; ".join(f"{entry.id}: {entry.problem}" for entry in passed[:3]),
                 "No backup passes its checksums; look in the vault.",
             )
 
@@ -393,13 +393,13 @@ def _steps(config: Config, chosen: Entry, writers: list[str], mode: str) -> list
         "swap": [],
         "start": [
             f"start {service} and look again; if it comes up whole and nothing else was asked for, nothing is restored",
-            *(f"otherwise {one}" for one in rebuild),
+            *(f"otherwise {word}" for word in rebuild),
         ],
         "rebuild": rebuild,
     }[mode]
     return [
         f"protect: stop the writers ({', '.join(writers) or 'none known'})",
-        *(f"protect: {one}" for one in protect),
+        *(f"protect: {word}" for word in protect),
         f"restore: roles, then {chosen.id} ({taken_at}) into a new database beside",
         f"verify: rows, content, sequences, schema, settings against the backup's fingerprint; only then swap {name}",
         *reopen,

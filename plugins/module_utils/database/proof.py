@@ -62,7 +62,9 @@ def _archive(config: Config, manifest: Manifest, folder: Path, name: str) -> Ite
     try:
         facts = facts_of(folder)
         with gzip.open(folder / GLOBALS, "rb") as file:
-            roles = sum(one.startswith("CREATE ROLE ") for one in database_restore.statements(file.read().decode()))
+            roles = sum(
+                statement.startswith("CREATE ROLE ") for statement in database_restore.statements(file.read().decode())
+            )
     except (OSError, EOFError, ValueError, zlib.error) as exc:
         yield Check("globals and fingerprint", FAIL, str(exc))
         return
@@ -87,7 +89,7 @@ def _archive(config: Config, manifest: Manifest, folder: Path, name: str) -> Ite
 
 
 def _plain_archive(manifest: Manifest, folder: Path) -> Check:
-    artefact = next(one.name for one in manifest.artefacts if one.name.endswith((".sql", ".sql.gz")))
+    artefact = next(item.name for item in manifest.artefacts if item.name.endswith((".sql", ".sql.gz")))
     path, tail = folder / artefact, b""
     try:
         with gzip.open(path) if artefact.endswith(".gz") else path.open("rb") as file:

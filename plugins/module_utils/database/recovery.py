@@ -163,7 +163,7 @@ def restore_database(
             log("comparing with the backup's fingerprint")
             checks = [check, *restore.compare(server, beside, facts, fresh=fresh)]
             if verdict(checks) == FAIL:
-                bad = "; ".join(f"{one.name}: {one.detail}" for one in checks if one.result == FAIL)
+                bad = "; ".join(f"{item.name}: {item.detail}" for item in checks if item.result == FAIL)
                 raise IntegrityError(
                     "prove the restored database",
                     identity,
@@ -186,7 +186,7 @@ def restore_database(
     remember(config, {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": when})
     return {
         "id": identity,
-        "checks": [one.as_dict() for one in checks],
+        "checks": [item.as_dict() for item in checks],
         "quarantined_database": kept,
         "roles": made,
         "reindexed": reindexed,
@@ -233,7 +233,7 @@ def reopen(config: Config, services: Sequence[str], *, log: Log) -> list[Check]:
     except LifeboatError as exc:
         checks.append(Check("services", FAIL, exc.cause))
     deadline = time.monotonic() + config.application.timeout
-    checks += [endpoint(one, deadline) for one in config.application.checks]
+    checks += [endpoint(check, deadline) for check in config.application.checks]
     if verdict(checks) != FAIL:
         (config.state / recovery_state.STOPPED).unlink(missing_ok=True)
     return checks

@@ -116,9 +116,9 @@ def keep_globals(found: Sequence[str], have: set[str], missing: Sequence[str], s
         re.DOTALL,
     )
     kept = []
-    for one in found:
-        own = alter_self.match(one)  # the rest of it, a limit or an expiry, is restored
-        statement = own.group() + re.sub(r" PASSWORD '(?:[^']|'')*'", "", one[own.end() :]) if own else one
+    for text in found:
+        own = alter_self.match(text)  # the rest of it, a limit or an expiry, is restored
+        statement = own.group() + re.sub(r" PASSWORD '(?:[^']|'')*'", "", text[own.end() :]) if own else text
         if statement.startswith("\\connect") or tablespace.match(statement) or create_existing.fullmatch(statement):
             continue
         if fresh or of_missing.match(statement) or statement.startswith(("SET ", "\\restrict", "\\unrestrict")):
@@ -181,7 +181,7 @@ def _archive(server: Server, manifest: Manifest, path: str, name: str, jobs: int
 
 def _plain(server: Server, manifest: Manifest, directory: Path, name: str) -> None:
     """psql accepts a dump cut in mid-table with exit 0; the caller's checksums and fingerprint are what notice."""
-    artefact = next(one.name for one in manifest.artefacts if one.name.endswith((".sql", ".sql.gz")))
+    artefact = next(item.name for item in manifest.artefacts if item.name.endswith((".sql", ".sql.gz")))
     path = directory / artefact
     with cast(IO[bytes], gzip.open(path) if artefact.endswith(".gz") else path.open("rb")) as source:
         pipeline.run(
@@ -217,19 +217,19 @@ def _properties_sql(facts: Mapping[str, Any], name: str) -> str:
         lines.append(f"ALTER DATABASE {target} CONNECTION LIMIT {int(facts['row']['datconnlimit'])};")
     if facts["comment"]:
         lines.append(f"COMMENT ON DATABASE {target} IS {literal(facts['comment'])};")
-    for one in facts["settings"]:
-        key, _sep, value = one["setting"].partition("=")
-        whom = f"ROLE {identifier(one['role'])} IN DATABASE {target}" if one["role"] else f"DATABASE {target}"
+    for item in facts["settings"]:
+        key, _sep, value = item["setting"].partition("=")
+        whom = f"ROLE {identifier(item['role'])} IN DATABASE {target}" if item["role"] else f"DATABASE {target}"
         setting = ".".join(identifier(part) for part in key.split("."))
         lines.append(f"ALTER {whom} SET {setting} TO {_setting_value(key, value)};")
     untouched = facts.get("acl_is_default", False)  # then there is nothing to say, and saying it would be a difference
     if not untouched:
         lines.append(f"REVOKE ALL ON DATABASE {target} FROM PUBLIC;")
         lines.append(f"REVOKE ALL ON DATABASE {target} FROM {identifier(facts['owner'])};")
-    for one in [] if untouched else facts["acl"] or []:
-        grantee = identifier(one["grantee"]) if one["grantee"] else "PUBLIC"
-        option = " WITH GRANT OPTION" if one["grantable"] else ""
-        lines.append(f"GRANT {one['privilege']} ON DATABASE {target} TO {grantee}{option};")
+    for item in [] if untouched else facts["acl"] or []:
+        grantee = identifier(item["grantee"]) if item["grantee"] else "PUBLIC"
+        option = " WITH GRANT OPTION" if item["grantable"] else ""
+        lines.append(f"GRANT {item['privilege']} ON DATABASE {target} TO {grantee}{option};")
     return "BEGIN;\n" + "\n".join(lines) + "\nCOMMIT;"
 
 

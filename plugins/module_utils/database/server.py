@@ -327,7 +327,7 @@ class Session:
         for raw in stdout:
             line = raw.decode("utf-8").rstrip("\n")
             if line == end:
-                return [json.loads(one) for one in lines if one]
+                return [json.loads(name) for name in lines if name]
             lines.append(line)
         ended = pipeline.Finished(Command(["psql"]), self._process.wait(), pipeline.tail(self._errors))
         raise pipeline.failed(attempted, self._subject, pipeline.with_output(ended, "\n".join(lines).encode()))

@@ -41,11 +41,10 @@ def portrait(config: Config) -> dict[str, str]:
     stack = runtime.connect(config)
     found: dict[str, str] = {}
     if isinstance(stack, ComposeRuntime):
-        for one in stack.containers():
-            state = one["State"]
-            found[f"container {one['Name'].lstrip('/')}"] = (
-                f"{one['Id'][:12]} {state['Status']} since {state['StartedAt']}, restarted {one['RestartCount']} times"
-            )
+        for item in stack.containers():
+            state = item["State"]
+            words = f"{state['Status']} since {state['StartedAt']}, restarted {item['RestartCount']} times"
+            found[f"container {item['Name'].lstrip('/')}"] = f"{item['Id'][:12]} {words}"
         names = pipeline.output(
             Command(["docker", "volume", "ls", "--quiet"]),
             attempted="list the volumes",
@@ -83,10 +82,12 @@ def rehearse(config: Config, scenario: str, *, reason: str, operator: str, targe
             f"Beside production one can rehearse {', '.join(COMPONENTS)}. For a whole site:"
             " lifeboat.dr.recover_site -e rehearsal=true; for the rest a drill on a host that may be lost.",
         )  # fmt: skip
-    steady = "; ".join(f"{one.name}: {one.detail}" for one in drill.steady(config, scenario))
+    steady = "; ".join(f"{check.name}: {check.detail}" for check in drill.steady(config, scenario))
     repo = repositories.from_settings(config.repository, config.secrets)
     ids = [
-        one for one in operations_verify.targets(config, repo, "latest")[0] if component_of(one) == COMPONENTS[scenario]
+        name
+        for name in operations_verify.targets(config, repo, "latest")[0]
+        if component_of(name) == COMPONENTS[scenario]
     ]
     if not ids:
         raise NotFoundError("restore beside production", COMPONENTS[scenario], "there is no backup of it", "Take one.")
@@ -106,7 +107,7 @@ def rehearse(config: Config, scenario: str, *, reason: str, operator: str, targe
                 "age_seconds": int((now - parse_time(taken)).total_seconds()),
             },
         },
-        results=[one.as_dict() for one in checks], now=now,
+        results=[check.as_dict() for check in checks], now=now,
         untested=[{"what": "the application on the restored data", "why": "it was restored beside production"}],
     )  # fmt: skip
     return record.beside(made, steady)

@@ -51,12 +51,12 @@ def begin(config: Config, scenario: str, command: str, *, log: Log) -> str:
             "lifeboat_drill.transactions is empty: nobody could tell what a user would have lost",
             "Name at least one thing that a user writes and reads back, and deploy. Nothing was touched.",
         )  # fmt: skip
-    words = [f"{one.name}: {one.detail}" for one in steady(config, scenario)]
+    words = [f"{check.name}: {check.detail}" for check in steady(config, scenario)]
     count = ledger.start(config, command)
     path = ledger.path_of(config)
-    for one in config.drill.transactions:
-        ledger.hold(config, one, path)
-        words.append(f"transaction {one.name}: written and read back")
+    for transaction in config.drill.transactions:
+        ledger.hold(config, transaction, path)
+        words.append(f"transaction {transaction.name}: written and read back")
     log(f"the writer runs; {count} writes are acknowledged")
     return "; ".join(words)
 
@@ -64,10 +64,10 @@ def begin(config: Config, scenario: str, command: str, *, log: Log) -> str:
 def steady(config: Config, scenario: str) -> list[Check]:
     """The endpoints' checks, and the site's where the drill is about that. Raises LifeboatError where one fails."""
     deadline = time.monotonic() + _STEADY
-    found = [answer.endpoint(one, deadline) for one in config.application.checks]
+    found = [answer.endpoint(check, deadline) for check in config.application.checks]
     if scenario == "frontend":
         found.append(site(config))
-    bad = [f"{one.name}: {one.detail}" for one in found if one.result != PASS]
+    bad = [f"{check.name}: {check.detail}" for check in found if check.result != PASS]
     if bad:
         raise LifeboatError(
             "see the steady state", config.stack, "; ".join(bad),
@@ -92,8 +92,8 @@ def serve_again(config: Config, scenario: str, *, seconds: float, log: Log) -> s
     deadline = time.monotonic() + seconds
     while True:
         try:
-            for one in config.drill.transactions:
-                ledger.hold(config, one, path)
+            for transaction in config.drill.transactions:
+                ledger.hold(config, transaction, path)
             looked = site(config) if scenario == "frontend" else Check("", PASS)
             if looked.result != PASS:
                 raise LifeboatError("look at the site", looked.name, looked.detail)
@@ -177,11 +177,11 @@ def clean(
         where, database = str(phase.get("quarantine") or ""), str(phase.get("quarantined_database") or "")
         gone = [tried(functools.partial(_remove, where)), tried(functools.partial(_drop, config, database))]
         left_out = ("quarantine", "quarantined_database", "way_back") if any(gone) else ()
-        phases.append({key: one for key, one in phase.items() if key not in left_out})
-    for one in removed:
-        log(f"cleaned up: {one}")
-    for one in left:
-        log(f"not cleaned up: {one}")
+        phases.append({key: item for key, item in phase.items() if key not in left_out})
+    for name in removed:
+        log(f"cleaned up: {name}")
+    for name in left:
+        log(f"not cleaned up: {name}")
     return removed, left, evidence_record.sealed({**record, "phases": phases})
 
 

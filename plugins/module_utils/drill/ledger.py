@@ -209,8 +209,8 @@ def compare(config: Config, path: Path) -> dict[str, Any]:
     """
     writes, errors = acknowledged(path)
     found = _states(config, _known(config, path, writes), writes)
-    lost = [one["time"] for one, state in zip(writes, found) if state != transaction.PRESENT]
-    kept = [one["time"] for one, state in zip(writes, found) if state == transaction.PRESENT]
+    lost = [item["time"] for item, state in zip(writes, found) if state != transaction.PRESENT]
+    kept = [item["time"] for item, state in zip(writes, found) if state == transaction.PRESENT]
     return {
         "acknowledged": len(writes),
         "present": len(kept),
@@ -230,17 +230,17 @@ def remove(config: Config, path: Path) -> tuple[int, int]:
     """
     writes, _errors = acknowledged(path)
     known = _known(config, path, writes)
-    names = [(one["name"], one["id"]) for one in writes]
+    names = [(item["name"], item["id"]) for item in writes]
     states = _states(config, known, writes)
     ours = [
-        one
-        for one, name, state in zip(writes, names, states)
-        if known[one["name"]].remove.url
+        item
+        for item, name, state in zip(writes, names, states)
+        if known[item["name"]].remove.url
         and (state == transaction.PRESENT or (state == transaction.BROKEN and names.count(name) == 1))
     ]
     with ThreadPoolExecutor(_READERS) as pool:
         gone = pool.map(
-            lambda one: transaction.remove(config, known[one["name"]], str(one["token"]), str(one["id"])), ours
+            lambda item: transaction.remove(config, known[item["name"]], str(item["token"]), str(item["id"])), ours
         )
         return sum(gone), len(writes)
 
@@ -249,8 +249,8 @@ def _known(config: Config, path: Path, writes: Sequence[Mapping[str, Any]]) -> d
     """The transactions by name. Raises UnverifiedError where there is no ledger, or one of something else."""
     if not writes:
         raise UnverifiedError("read the ledger", str(path), "it holds no acknowledged write")
-    known = {one.name: one for one in config.drill.transactions}
-    strange = sorted({str(one["name"]) for one in writes} - set(known))
+    known = {item.name: item for item in config.drill.transactions}
+    strange = sorted({str(item["name"]) for item in writes} - set(known))
     if strange:
         raise UnverifiedError("read the ledger", str(path), f"nobody knows how to read back {', '.join(strange)}")
     return known
@@ -307,9 +307,9 @@ def _taken_over(
     config: Config, asked: TransactionSettings, line: Mapping[str, Any], writes: Sequence[Mapping[str, Any]]
 ) -> str:
     """After a recovery the application counts on from where the backup was: a later write may have an old name."""
-    later = [one for one in writes if (one["name"], one["id"]) == (line["name"], line["id"]) and one is not line]
-    for one in later:
-        if transaction.read(config, asked, str(one["token"]), str(one["id"])) == transaction.PRESENT:
+    later = [item for item in writes if (item["name"], item["id"]) == (line["name"], line["id"]) and item is not line]
+    for item in later:
+        if transaction.read(config, asked, str(item["token"]), str(item["id"])) == transaction.PRESENT:
             return transaction.LOST
     return transaction.OTHER
 

@@ -37,40 +37,42 @@ def content(token: str, size: int) -> bytes:
     return hashlib.shake_128(token.encode()).digest(size)
 
 
-def write(config: Config, one: TransactionSettings, token: str) -> str:
+def write(config: Config, transaction: TransactionSettings, token: str) -> str:
     """Do it, and return what the application calls it. Raises LifeboatError where it was not acknowledged."""
-    status, body = _send(config, one.write, token, "")
-    if not _expected(one.write, status):
-        raise _failed("write", one, f"status {status}: {pipeline.one_line(body)}")
-    if "{id}" not in one.read.url:
+    status, body = _send(config, transaction.write, token, "")
+    if not _expected(transaction.write, status):
+        raise _failed("write", transaction, f"status {status}: {pipeline.one_line(body)}")
+    if "{id}" not in transaction.read.url:
         return ""
     try:
-        return str(json.loads(body)[one.id])
+        return str(json.loads(body)[transaction.id])
     except (ValueError, LookupError, TypeError) as exc:
-        raise _failed("write", one, f"the answer has no field {one.id}: {pipeline.one_line(body)}") from exc
+        raise _failed(
+            "write", transaction, f"the answer has no field {transaction.id}: {pipeline.one_line(body)}"
+        ) from exc
 
 
-def read(config: Config, one: TransactionSettings, token: str, identity: str) -> str:
+def read(config: Config, transaction: TransactionSettings, token: str, identity: str) -> str:
     """PRESENT; LOST, where the application says that it has none; OTHER, where it has something else under that name.
 
     Raises LifeboatError where it says neither, UnverifiedError where it says nothing.
     """
-    status, body = _send(config, one.read, token, identity)
+    status, body = _send(config, transaction.read, token, identity)
     if status in (404, 410):
         return LOST
-    if not _expected(one.read, status):
-        raise _failed("read", one, f"status {status}: {pipeline.one_line(body)}")
-    whole = body == content(token, one.write.size) if one.write.size else token.encode() in body
+    if not _expected(transaction.read, status):
+        raise _failed("read", transaction, f"status {status}: {pipeline.one_line(body)}")
+    whole = body == content(token, transaction.write.size) if transaction.write.size else token.encode() in body
     return PRESENT if whole else OTHER
 
 
-def remove(config: Config, one: TransactionSettings, token: str, identity: str) -> bool:
+def remove(config: Config, transaction: TransactionSettings, token: str, identity: str) -> bool:
     """Take it away again; whether the application did. One that is gone already is no error."""
-    status, body = _send(config, one.remove, token, identity)
+    status, body = _send(config, transaction.remove, token, identity)
     if status in (404, 410):
         return False
-    if not _expected(one.remove, status):
-        raise _failed("remove", one, f"status {status}: {pipeline.one_line(body)}")
+    if not _expected(transaction.remove, status):
+        raise _failed("remove", transaction, f"status {status}: {pipeline.one_line(body)}")
     return True
 
 
@@ -105,9 +107,9 @@ def _filled(value: Any, token: str, identity: str) -> Any:
     if isinstance(value, str):
         return value.replace("{token}", token).replace("{id}", identity)
     if isinstance(value, Mapping):
-        return {key: _filled(one, token, identity) for key, one in value.items()}
+        return {key: _filled(item, token, identity) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_filled(one, token, identity) for one in value]
+        return [_filled(item, token, identity) for item in value]
     return value
 
 
@@ -115,7 +117,10 @@ def _expected(asked: RequestSettings, status: int) -> bool:
     return status == asked.status if asked.status else 200 <= status < 300
 
 
-def _failed(verb: str, one: TransactionSettings, cause: str) -> LifeboatError:
+def _failed(verb: str, transaction: TransactionSettings, cause: str) -> LifeboatError:
     return LifeboatError(
-        f"{verb} a business transaction", one.name, cause, f"Look at lifeboat_drill.transactions, {one.name}."
+        f"{verb} a business transaction",
+        transaction.name,
+        cause,
+        f"Look at lifeboat_drill.transactions, {transaction.name}.",
     )

@@ -30,7 +30,7 @@ def drilled(given: Mapping[str, Any]) -> Drilled:
     seconds = given.get("seconds")
     if seconds is None and injected and served:
         seconds = (parse_time(str(served)) - parse_time(str(injected))).total_seconds()
-    why = [str(one) for one in given.get("problems") or ()]
+    why = [str(problem) for problem in given.get("problems") or ()]
     checks = [
         Check("fault", PASS, str(given["proof"]))
         if given.get("proof")
@@ -58,7 +58,7 @@ def drilled(given: Mapping[str, Any]) -> Drilled:
         "injected_at": injected or None,
         "transaction_at": served or None,
         "ledger": {key: int(ledger[key]) for key in LEDGER} if ledger else None,
-        "evidence": [str(one) for one in given.get("evidence") or ()],
+        "evidence": [str(item) for item in given.get("evidence") or ()],
     }
     return facts, checks, None if seconds is None else round(float(seconds), 2), rpo
 

@@ -40,7 +40,7 @@ def untested(
     more: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, str]]:
     """[{what, why}] of a recovery."""
-    found = [(one, "the assessment could not look at it") for one in unchecked]
+    found = [(name, "the assessment could not look at it") for name in unchecked]
     found += _unmade(checks)
     found += _STANDING.get(scenario, ())
     found.append((f"{UNNOTICED} and decided", "the clock starts with the operator's command"))
@@ -49,17 +49,17 @@ def untested(
             ("the time at production size", "no size is configured, or no bytes were moved (lifeboat_evidence)")
         )
     return [{"what": what, "why": why} for what, why in found] + [
-        {"what": str(one["what"]), "why": str(one.get("why") or "not said")} for one in more
+        {"what": str(item["what"]), "why": str(item.get("why") or "not said")} for item in more
     ]
 
 
 def unproved(level: str, checks: Sequence[Check]) -> list[dict[str, str]]:
     """Of a verification: the checks that could not be made, and the levels above the one that was asked for."""
     found = _unmade(checks)
-    found += [_SKIPPED[one] for one in LEVELS[LEVELS.index(level) + 1 :]]
+    found += [_SKIPPED[name] for name in LEVELS[LEVELS.index(level) + 1 :]]
     found.append(("whether the data made sense when it was backed up", "a wrong value is faithfully kept"))
     return [{"what": what, "why": why} for what, why in found]
 
 
 def _unmade(checks: Sequence[Check]) -> list[tuple[str, str]]:
-    return [(one.name, one.detail or "not said") for one in checks if one.result not in (PASS, FAIL)]
+    return [(check.name, check.detail or "not said") for check in checks if check.result not in (PASS, FAIL)]

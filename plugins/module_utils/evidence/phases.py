@@ -34,15 +34,15 @@ def timeline(
 ) -> tuple[list[dict[str, Any]], Optional[dict[str, Any]]]:
     """The phases for the record, and the time at production size: {bytes, seconds, how}, or None where unknown."""
     wanted = _production_bytes(config, scenario)
-    found = [_phase(one, backup, wanted) for one in phases]
-    scaled = [one for one in found if one["production_seconds"] is not None]
+    found = [_phase(item, backup, wanted) for item in phases]
+    scaled = [item for item in found if item["production_seconds"] is not None]
     if not scaled:
         return found, None
     wall, monotonic = clock.elapsed(phases)
     total = (wall if monotonic is None else monotonic) + sum(
-        one["production_seconds"] - one["seconds"] for one in scaled
+        item["production_seconds"] - item["seconds"] for item in scaled
     )
-    names = ", ".join(one["name"] for one in scaled)
+    names = ", ".join(item["name"] for item in scaled)
     return found, {
         "bytes": wanted,
         "seconds": round(total, 2),
@@ -58,32 +58,32 @@ def _production_bytes(config: Config, scenario: str) -> int:
     }.get(scenario, 0)
 
 
-def _phase(one: Mapping[str, Any], backup: Optional[Mapping[str, Any]], wanted: int) -> dict[str, Any]:
-    wall, monotonic = clock.elapsed([one])
+def _phase(item: Mapping[str, Any], backup: Optional[Mapping[str, Any]], wanted: int) -> dict[str, Any]:
+    wall, monotonic = clock.elapsed([item])
     seconds = wall if monotonic is None else monotonic
-    moved = _bytes(one, backup)
+    moved = _bytes(item, backup)
     return {
-        "name": one["name"],
-        "started_at": one["started_at"],
-        "finished_at": one["finished_at"],
+        "name": item["name"],
+        "started_at": item["started_at"],
+        "finished_at": item["finished_at"],
         "seconds": seconds,
         "monotonic_seconds": monotonic,
         "bytes": moved,
         "mb_per_second": round(moved / 1e6 / seconds, 2) if moved and seconds > 0 else None,
         "production_seconds": round(seconds * wanted / moved, 2) if moved and wanted else None,
-        **{key: one[key] for key in KEPT if one.get(key)},
+        **{key: item[key] for key in KEPT if item.get(key)},
     }
 
 
-def _bytes(one: Mapping[str, Any], backup: Optional[Mapping[str, Any]]) -> Optional[int]:
+def _bytes(item: Mapping[str, Any], backup: Optional[Mapping[str, Any]]) -> Optional[int]:
     """What the phase moved: as it says itself, the objects it copied, or the database that it restored."""
-    if one.get("bytes"):
-        return int(one["bytes"])
-    copied = one.get("copied")
+    if item.get("bytes"):
+        return int(item["bytes"])
+    copied = item.get("copied")
     if isinstance(copied, Mapping) and copied.get("copied_bytes"):
         return int(copied["copied_bytes"])
     size = ((backup or {}).get("details") or {}).get("database_size")
-    return int(size) if size and one["name"] == "restore" else None
+    return int(size) if size and item["name"] == "restore" else None
 
 
 def steps(phase: Mapping[str, Any]) -> list[tuple[str, float]]:
@@ -91,15 +91,15 @@ def steps(phase: Mapping[str, Any]) -> list[tuple[str, float]]:
     detail = phase.get("seconds_of")
     if not isinstance(detail, Mapping):
         return []
-    return [(str(name), float(one)) for name, one in detail.items() if isinstance(one, (int, float))]
+    return [(str(name), float(item)) for name, item in detail.items() if isinstance(item, (int, float))]
 
 
 def rpo(backup: Optional[Mapping[str, Any]], phases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """How much time may be lost: from the backup's instant to when the writers were stopped. seconds: None unknown."""
-    restored = any(one["name"] in ("restore", "database") for one in phases)  # a site's phases are its components
+    restored = any(item["name"] in ("restore", "database") for item in phases)  # a site's phases are its components
     if not backup or not restored:
         return {"seconds": None, "target_seconds": None, "how": "no data was restored from a backup"}
-    stopped = next((one["finished_at"] for one in phases if one["name"] == "protect"), phases[0]["started_at"])
+    stopped = next((item["finished_at"] for item in phases if item["name"] == "protect"), phases[0]["started_at"])
     seconds = (parse_time(str(stopped)) - parse_time(str(backup["taken_at"]))).total_seconds()
     how = "at most: from the backup's instant to when writing was stopped; what was written in between is in no backup"
     return {"seconds": round(max(0.0, seconds), 2), "target_seconds": None, "how": how}
@@ -130,7 +130,7 @@ def versions(
     found: dict[str, Any] = {"lifeboat": VERSION, "python": platform.python_version(), "images": {}}
     if number:
         found["postgresql"] = f"{number // 10000}.{number % 10000}"
-    for more in (*(one.get("versions") or {} for one in phases), given or {}):
+    for more in (*(item.get("versions") or {} for item in phases), given or {}):
         found["images"].update(more.get("images") or {})
         found.update({key: str(value) for key, value in more.items() if key != "images" and value})
     return found
@@ -139,9 +139,9 @@ def versions(
 def log(phases: Sequence[Mapping[str, Any]], secrets: Mapping[str, str]) -> str:
     """What the phases said while they ran, without secrets and rows: kept beside the record, which has its hash."""
     said = [
-        f"{one['name']}: {line}"
-        for one in phases
-        for line in pipeline.without_rows([part for said in one.get("log") or () for part in str(said).splitlines()])
+        f"{item['name']}: {line}"
+        for item in phases
+        for line in pipeline.without_rows([part for said in item.get("log") or () for part in str(said).splitlines()])
     ]
     return "".join(f"{cleaned(line, secrets)}\n" for line in said)
 
@@ -166,7 +166,7 @@ def cleaned(value: Any, secrets: Mapping[str, str]) -> Any:
                 value = value.replace(secret, BLANK)
         return pipeline.scrub(value)
     if isinstance(value, Mapping):
-        return {key: one if key in OUR_OWN else cleaned(one, secrets) for key, one in value.items()}
+        return {key: item if key in OUR_OWN else cleaned(item, secrets) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [cleaned(one, secrets) for one in value]
+        return [cleaned(item, secrets) for item in value]
     return value

@@ -62,18 +62,18 @@ def build(
     ABORTED before; FAIL also when the recovery took longer than its target. versions, commit: where known. untested:
     [{what, why}] beside what is known to be left out.
     """
-    checks = [_check(one) for one in results]
+    checks = [_check(item) for item in results]
     wall, monotonic = clock.elapsed(phases)
     seconds = wall if monotonic is None else monotonic
     target = int(planned["target_seconds"])
     proofs = PROOFS.get(scenario, _DATA)
-    if not error and not any(one.name in proofs for one in checks):
+    if not error and not any(check.name in proofs for check in checks):
         checks.append(Check(proofs[-1], COULD_NOT_VERIFY, f"the {proofs[-1]} was compared with nothing"))
     backup = planned.get("backup")
     counted = "from the first phase's start to the last one's end"
     if not error:
         checks.append(at_most("recovery time", seconds, target, "s", f"{seconds:.0f} s, target {target} s"))
-    touched = any(one["name"] not in ("assess", "plan", "confirm") for one in phases)
+    touched = any(item["name"] not in ("assess", "plan", "confirm") for item in phases)
     timeline, at_size = evidence_phases.timeline(config, scenario, phases, backup)
     left_out = limits.untested(scenario, planned["unchecked"], checks, extrapolated=at_size is not None, more=untested)
     return _finished(
@@ -85,7 +85,7 @@ def build(
             "operator": operator,
             "reason": reason,
             "versions": evidence_phases.versions(backup, phases, versions),
-            "commit": commit or next((str(one["commit"]) for one in reversed(phases) if one.get("commit")), ""),
+            "commit": commit or next((str(phase["commit"]) for phase in reversed(phases) if phase.get("commit")), ""),
             "recorded_at": format_time(now),
             "started_at": str(phases[0]["started_at"]) if phases else None,
             "finished_at": str(phases[-1]["finished_at"]) if phases else None,
@@ -102,7 +102,7 @@ def build(
             "rto": {"seconds": seconds, "target_seconds": target, "counted": counted},
             "rpo": evidence_phases.rpo(backup, phases),
             "production": at_size,
-            "checks": [one.as_dict() for one in checks],
+            "checks": [check.as_dict() for check in checks],
             "untested": left_out,
             "verification": None,
             "drill": None,
@@ -144,18 +144,18 @@ def of_drill(
     restored = recovery["backup"] if scenario not in ("backend", "frontend") else None
     until = restored["taken_at"] if restored else drill.get("injected_at")
     fault, found, seconds, rpo = drilled({"kept_until": until, **drill})
-    checks = [_check(one) for one in recovery["checks"]]
-    checks = [one for one in checks if one.name != "recovery time"] + found
+    checks = [_check(check) for check in recovery["checks"]]
+    checks = [check for check in checks if check.name != "recovery time"] + found
     if seconds is not None:  # else it did not end with a transaction, which drilled() has said
         checks.append(at_most("recovery time", seconds, target, "s", f"{seconds:.0f} s, target {target} s"))
     counted = "from the fault to the first verified business transaction"
     broken = bool(drill.get("injected_at"))
     outcome = verdict(checks) if not error else FAIL if broken else ABORTED
-    left_out = [one for one in recovery["untested"] if not one["what"].startswith(limits.UNNOTICED)]
+    left_out = [item for item in recovery["untested"] if not item["what"].startswith(limits.UNNOTICED)]
     return _finished(
         config,
         {
-            **{key: one for key, one in recovery.items() if key not in (*BY_PEOPLE, "seal")},
+            **{key: item for key, item in recovery.items() if key not in (*BY_PEOPLE, "seal")},
             "id": f"drill_{scenario}_{now.astimezone(timezone.utc):%Y%m%d_%H%M%S}",
             "kind": DRILL,
             "recorded_at": format_time(now),
@@ -167,7 +167,7 @@ def of_drill(
             "target_seconds": target,
             "rto": None if seconds is None else {"seconds": seconds, "target_seconds": target, "counted": counted},
             "rpo": rpo,
-            "checks": [one.as_dict() for one in checks] if broken else [],
+            "checks": [check.as_dict() for check in checks] if broken else [],
             "untested": left_out,
             "drill": fault,
         },
@@ -210,12 +210,12 @@ def of_verification(
     """
     phases = [
         {
-            "name": f"verify {one['id']}",
-            "started_at": one["started_at"],
-            "finished_at": one["finished_at"],
-            "bytes": one["size"],
+            "name": f"verify {item['id']}",
+            "started_at": item["started_at"],
+            "finished_at": item["finished_at"],
+            "bytes": item["size"],
         }
-        for one in parts
+        for item in parts
     ]
     timeline, _scaled = evidence_phases.timeline(config, VERIFICATION, phases, None)
     seconds = round((finished - started).total_seconds(), 2)
@@ -245,12 +245,12 @@ def of_verification(
             "rto": None,
             "rpo": None,
             "production": None,
-            "checks": [one.as_dict() for one in results],
+            "checks": [check.as_dict() for check in results],
             "untested": limits.unproved(level, results),
             "verification": {
                 "id": identity,
                 "level": level,
-                "backups": [{key: one[key] for key in ("id", "verdict", "taken_at", "size")} for one in parts],
+                "backups": [{key: item[key] for key in ("id", "verdict", "taken_at", "size")} for item in parts],
             },
             "drill": None,
         },
@@ -295,27 +295,27 @@ def lines(record: Mapping[str, Any]) -> list[str]:
     """The record for a terminal."""
     shown = [f"{record['scenario']} of {record['stack']} on {record['host']}: {record['verdict']}"]
     if record["found"]["condition"]:
-        found = "".join(f"; {one}" for one in record["found"]["findings"][:4])
+        found = "".join(f"; {finding}" for finding in record["found"]["findings"][:4])
         shown.append(f"found:    {record['found']['condition']}{found}")
     if record["backup"]:
         shown.append(f"backup:   {record['backup']['id']} taken {record['backup']['taken_at']}")
-    shown += [f"          passed over {one['id']}: {one['problem']}" for one in record["passed_over"]]
-    for one in record["phases"]:
-        parts = "".join(f"  {name} {seconds:.1f} s" for name, seconds in evidence_phases.steps(one))
-        shown.append(f"phase:    {one['name']:<8} {one['seconds']:8.1f} s{parts}")
+    shown += [f"          passed over {item['id']}: {item['problem']}" for item in record["passed_over"]]
+    for phase in record["phases"]:
+        parts = "".join(f"  {name} {seconds:.1f} s" for name, seconds in evidence_phases.steps(phase))
+        shown.append(f"phase:    {phase['name']:<8} {phase['seconds']:8.1f} s{parts}")
     allowed = f" of {record['target_seconds']} s allowed" if record["target_seconds"] else ""
     shown.append(f"total:    {record['seconds']:.1f} s{allowed}")
-    for one in record["checks"]:
-        shown.append(f"{one['result']:<9} {one['name']}: {one['detail']}")
-    shown += [f"not tested: {one['what']} ({one['why']})" for one in record.get("untested", [])]
-    for one in record["phases"]:
-        if one.get("quarantine"):
-            shown.append(f"kept:     the old data as {one['quarantine']}")
-        if one.get("quarantined_database"):
-            shown.append(f"kept:     the old database as {one['quarantined_database']}")
-        if one.get("quarantine_bucket"):
-            shown.append(f"kept:     the objects that were replaced in the bucket {one['quarantine_bucket']}")
-        shown += [f"way back: {step}" for step in one.get("way_back", [])]
+    for check in record["checks"]:
+        shown.append(f"{check['result']:<9} {check['name']}: {check['detail']}")
+    shown += [f"not tested: {item['what']} ({item['why']})" for item in record.get("untested", [])]
+    for phase in record["phases"]:
+        if phase.get("quarantine"):
+            shown.append(f"kept:     the old data as {phase['quarantine']}")
+        if phase.get("quarantined_database"):
+            shown.append(f"kept:     the old database as {phase['quarantined_database']}")
+        if phase.get("quarantine_bucket"):
+            shown.append(f"kept:     the objects that were replaced in the bucket {phase['quarantine_bucket']}")
+        shown += [f"way back: {step}" for step in phase.get("way_back", [])]
     if record["error"]:
         shown.append(f"error:    {record['error']}")
     return shown

@@ -142,7 +142,7 @@ def ids(config: Config) -> list[str]:
         if not folder(config).exists():
             return []
         found = [path.stem for path in folder(config).iterdir() if path.suffix == ".json" and ID.fullmatch(path.stem)]
-    return sorted(found, key=lambda one: (re.findall(r"\d{8}_\d{6}", one)[0], one))
+    return sorted(found, key=lambda name: (re.findall(r"\d{8}_\d{6}", name)[0], name))
 
 
 def _order(kept: Kept) -> tuple[str, str]:

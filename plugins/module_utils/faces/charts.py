@@ -65,15 +65,15 @@ def trend(points: Sequence[Point], target: float) -> Markup:
     """Recovery times on a logarithmic scale, and the time that is allowed."""
     if not points:
         return Markup("")
-    most = max(0.2, target, *(one.seconds for one in points))
-    least = max(0.1, min(one.seconds for one in points))
+    most = max(0.2, target, *(point.seconds for point in points))
+    least = max(0.1, min(point.seconds for point in points))
     low, high = math.log10(least / 1.6), math.log10(most * 1.6)
 
     def height(seconds: float) -> float:
         share = (math.log10(max(seconds, 0.1)) - low) / (high - low)
         return round(_HEIGHT - 24 - _within(share, 0, 1) * (_HEIGHT - 44), 1)
 
-    ordered = sorted(points, key=lambda one: one.when)
+    ordered = sorted(points, key=lambda point: point.when)
     first, span = ordered[0].when, (ordered[-1].when - ordered[0].when).total_seconds()
 
     def across(when: datetime) -> float:
@@ -91,31 +91,33 @@ def trend(points: Sequence[Point], target: float) -> Markup:
         at = height(target)
         parts.append(tag("line", x1=f"{_LEFT - 2}%", x2="100%", y1=at, y2=at, class_="target"))
         parts.append(tag("text", f"target {_tick(target)}", x="100%", y=at - 5, text_anchor="end", class_="value"))
-    for one, after in zip(ordered, ordered[1:]):
+    for point, after in zip(ordered, ordered[1:]):
         parts.append(
             tag(
-                "line", x1=f"{across(one.when)}%", y1=height(one.seconds), x2=f"{across(after.when)}%",
+                "line", x1=f"{across(point.when)}%", y1=height(point.seconds), x2=f"{across(after.when)}%",
                 y2=height(after.seconds), class_="path",
             )
         )  # fmt: skip
-    parts += [_mark(one, across(one.when), height(one.seconds)) for one in ordered]
-    for one, anchor, left in ((ordered[0], "start", "0"), (ordered[-1], "end", "100%")):
+    parts += [_mark(point, across(point.when), height(point.seconds)) for point in ordered]
+    for point, anchor, left in ((ordered[0], "start", "0"), (ordered[-1], "end", "100%")):
         if span or anchor == "end":
-            parts.append(tag("text", f"{one.when:%Y-%m-%d}", x=left, y=_HEIGHT - 4, text_anchor=anchor, class_="value"))
-    passed = sum(one.verdict == PASS for one in ordered)
+            parts.append(
+                tag("text", f"{point.when:%Y-%m-%d}", x=left, y=_HEIGHT - 4, text_anchor=anchor, class_="value")
+            )
+    passed = sum(point.verdict == PASS for point in ordered)
     label = f"{len(ordered)} recovery times, {passed} passed, the last {duration(ordered[-1].seconds)}"
     return tag("svg", parts, role="img", aria_label=label, width="100%", height=_HEIGHT, class_="chart")
 
 
-def _mark(one: Point, across: float, down: float) -> Markup:
+def _mark(point: Point, across: float, down: float) -> Markup:
     """A circle for PASS, a cross for everything else: colour alone tells too few people."""
-    said = tag("title", one.label)
+    said = tag("title", point.label)
     shape = (
         tag("circle", said, r=5, class_="dot pass")
-        if one.verdict == PASS
+        if point.verdict == PASS
         else tag("path", said, d="M-5 -5L5 5M-5 5L5 -5", class_="dot cross")
     )
-    inner = tag("a", shape, href=one.link) if one.link else shape
+    inner = tag("a", shape, href=point.link) if point.link else shape
     return tag("svg", inner, x=f"{across}%", y=down, overflow="visible", width=1, height=1)
 
 

@@ -90,7 +90,7 @@ class Stack:
 
     @property
     def overdue(self) -> list[Duty]:
-        return [one for one in self.duties if one.state != OK]
+        return [duty for duty in self.duties if duty.state != OK]
 
 
 def judge(given: Mapping[str, object], now: datetime) -> Stack:
@@ -165,7 +165,7 @@ def _trends(records: Sequence[schema.Record]) -> dict[str, tuple[tuple[Point, ..
 def scenarios(config: Config) -> list[str]:
     """What can be lost of this stack, and so must be drilled."""
     has = {"object_storage": bool(config.objects.bucket), "frontend": bool(config.frontend.url)}
-    return [one for one in evidence_record.SCENARIOS if has.get(one, True)]
+    return [scenario for scenario in evidence_record.SCENARIOS if has.get(scenario, True)]
 
 
 def answer(config: Config, records: list[Kept]) -> dict[str, object]:
@@ -175,5 +175,5 @@ def answer(config: Config, records: list[Kept]) -> dict[str, object]:
         "scenarios": scenarios(config),
         "drill_age_days": config.alarms.drill_age_days,
         "proof_age_days": config.alarms.proof_age_days,
-        "records": [one.as_dict() for one in records],
+        "records": [kept.as_dict() for kept in records],
     }

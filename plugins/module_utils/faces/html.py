@@ -38,7 +38,7 @@ def html(record: Record, *, problem: str = "", signature: str = "", sha256: str 
             else tag("p", "The record does not say: it is of an older version."),
         ),
         section("Passed over", _passed_over(record)),
-        section("Kept", bullets([tag("code", one) for one in words.kept(record)]) if words.kept(record) else None),
+        section("Kept", bullets([tag("code", name) for name in words.kept(record)]) if words.kept(record) else None),
         section("Who, where, with what", pairs(words.origin(record))),
         section("Findings and sign-off", _people(record)),
     ]
@@ -84,4 +84,4 @@ def _footer(record: Record, signature: str, sha256: str) -> list[object]:
         f"SHA-256 of the record: {sha256}" if sha256 else "",
         *(f"SHA-256 of {log.name}: {log.sha256}" for log in record.logs),
     ]
-    return [tag("p", one) for one in lines if one]
+    return [tag("p", line) for line in lines if line]

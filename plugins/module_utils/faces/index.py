@@ -20,10 +20,10 @@ TITLE = "Recoveries, drills and verifications"
 
 def index(stacks: Sequence[Stack], now: datetime, links: Mapping[tuple[str, str, str], str]) -> str:
     """links: (host, stack, record's id) -> address of the record's own page."""
-    overdue = sum(len(one.overdue) for one in stacks)
-    silent = [one for one in stacks if one.problem]
-    broken = sum(not held.good for one in stacks for held in one.records)
-    records = [held for one in stacks for held in one.records]
+    overdue = sum(len(stack.overdue) for stack in stacks)
+    silent = [stack for stack in stacks if stack.problem]
+    broken = sum(not held.good for stack in stacks for held in stack.records)
+    records = [held for stack in stacks for held in stack.records]
     body = [
         tag("h1", TITLE),
         tag("p", f"As of {now:%Y-%m-%d}, UTC", class_="soft"),
@@ -36,8 +36,10 @@ def index(stacks: Sequence[Stack], now: datetime, links: Mapping[tuple[str, str,
                 ("Not reached", str(len(silent))),
             ]
         ),
-        section("Not reached", table(("Host", "Why"), [(one.host, one.problem) for one in silent]) if silent else None),
-        [_stack(one, now, links) for one in stacks if not one.problem],
+        section(
+            "Not reached", table(("Host", "Why"), [(stack.host, stack.problem) for stack in silent]) if silent else None
+        ),
+        [_stack(stack, now, links) for stack in stacks if not stack.problem],
         tag("p", "No host was asked.") if not stacks else None,
     ]
     return page(TITLE, body, footer="Lifeboat. A drill counts for its quarter when its verdict is PASS.")
@@ -48,10 +50,10 @@ def _stack(stack: Stack, now: datetime, links: Mapping[tuple[str, str, str], str
         [tag("h3", f"Recovery time: {scenario.replace('_', ' ')}"), charts.trend(points, target)]
         for scenario, (points, target) in stack.trends.items()
     ]
-    rows = [_row(one, links.get((stack.host, stack.stack, one.id), "")) for one in reversed(stack.records)]
+    rows = [_row(record, links.get((stack.host, stack.stack, record.id), "")) for record in reversed(stack.records)]
     return section(
         f"{stack.stack} on {stack.host}",
-        table(("Duty", "State", "Last passed", "Every"), [_duty(one, now) for one in stack.duties]),
+        table(("Duty", "State", "Last passed", "Every"), [_duty(duty, now) for duty in stack.duties]),
         trends,
         tag("h3", "Every record, newest first"),
         table(("Record", "Verdict", "When", "Took", "Allowed", "Data loss, at most"), rows)
@@ -60,12 +62,12 @@ def _stack(stack: Stack, now: datetime, links: Mapping[tuple[str, str, str], str
     )
 
 
-def _duty(one: Duty, now: datetime) -> tuple[object, ...]:
-    days = "" if one.last is None else f", {(now - one.last).days} days ago"
-    state = badge(PASS if one.state == OK else FAIL, one.state)
-    since = f"; the last try: {one.failed}" if one.failed else ""
-    last = f"{one.last:%Y-%m-%d}{days}" if one.last else "never"
-    return one.name, state, last + since, f"{one.days} days"
+def _duty(duty: Duty, now: datetime) -> tuple[object, ...]:
+    days = "" if duty.last is None else f", {(now - duty.last).days} days ago"
+    state = badge(PASS if duty.state == OK else FAIL, duty.state)
+    since = f"; the last try: {duty.failed}" if duty.failed else ""
+    last = f"{duty.last:%Y-%m-%d}{days}" if duty.last else "never"
+    return duty.name, state, last + since, f"{duty.days} days"
 
 
 def _row(one: Record, link: str) -> tuple[object, ...]:

@@ -43,12 +43,12 @@ def markdown(record: Record, *, problem: str = "", signature: str = "", sha256: 
         lines += ["", "## Found", "", f"The assessment said: **{text(found.condition)}**", ""]
         lines += [f"* {text(finding)}" for finding in found.findings]
     tried = words.tried(record)
-    lines += ["", "## Tried and noted", "", *(f"* {text(one)}" for one in tried)] if tried else []
+    lines += ["", "## Tried and noted", "", *(f"* {text(word)}" for word in tried)] if tried else []
     checks = [(check.result, check.name, check.detail) for check in record.checks]
     lines += _table("Checks", ("Result", "Check", "Seen"), checks)
     lines += _table("Not tested", ("What", "Why"), [(gap.what, gap.why) for gap in record.untested])
     lines += _table("Passed over", ("Backup", "Why"), [(backup.id, backup.problem) for backup in record.passed_over])
-    lines += ["", "## Kept", "", *(f"* {text(one)}" for one in words.kept(record))] if words.kept(record) else []
+    lines += ["", "## Kept", "", *(f"* {text(word)}" for word in words.kept(record))] if words.kept(record) else []
     lines += _table("Who, where, with what", ("", ""), words.origin(record))
     findings = [(finding.what, finding.owner, finding.due) for finding in record.findings]
     lines += _table("Findings", ("To improve", "Owner", "Due"), findings)

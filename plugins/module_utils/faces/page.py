@@ -128,7 +128,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Markup:
 
 
 def bullets(found: Sequence[object]) -> Markup:
-    return tag("ul", [tag("li", one) for one in found])
+    return tag("ul", [tag("li", item) for item in found])
 
 
 def section(title: str, *content: object) -> Markup:

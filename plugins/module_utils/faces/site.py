@@ -44,15 +44,15 @@ def as_json(body: Mapping[str, object]) -> str:
 
 def site(given: Sequence[Mapping[str, object]], now: datetime) -> tuple[list[Stack], dict[str, bytes]]:
     """(what was judged, {path: content}). Paths are made here, of nothing that could lead elsewhere."""
-    stacks = [judge(one, now) for one in given]
+    stacks = [judge(item, now) for item in given]
     files: dict[str, bytes] = {}
     links: dict[tuple[str, str, str], str] = {}
     for stack in stacks:
         folder = _folder(f"{stack.host}/{stack.stack}", files)
-        for one in stack.records:
-            if one.seen and store.ID.fullmatch(one.id):
-                files.update(_faces(f"{folder}/{one.id}", one, one.seen))
-                links[(stack.host, stack.stack, one.id)] = f"{folder}/{one.id}.html"
+        for held in stack.records:
+            if held.seen and store.ID.fullmatch(held.id):
+                files.update(_faces(f"{folder}/{held.id}", held, held.seen))
+                links[(stack.host, stack.stack, held.id)] = f"{folder}/{held.id}.html"
     files["index.html"] = _bytes(index(stacks, now, links))
     good = sorted(
         (record for stack in stacks for held in stack.records if (record := held.good)),

@@ -63,7 +63,9 @@ def tag(element: str, /, *children: object, **attributes: object) -> Markup:
     Attributes: class_ is class, an underscore is a hyphen.
     """
     words = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escaped(one)}"' for key, one in attributes.items() if one is not None
+        f' {key.rstrip("_").replace("_", "-")}="{escaped(attribute)}"'
+        for key, attribute in attributes.items()
+        if attribute is not None
     )
     if element in _VOID:
         return Markup(f"<{element}{words}>")
@@ -72,7 +74,7 @@ def tag(element: str, /, *children: object, **attributes: object) -> Markup:
 
 def joined(children: object) -> Markup:
     if isinstance(children, (list, tuple)):
-        return Markup("".join(joined(one) for one in children))
+        return Markup("".join(joined(item) for item in children))
     return Markup("") if children is None else escaped(children)
 
 

@@ -142,9 +142,9 @@ def _ask_github(settings: FrontendSettings, token: str, head: str) -> dict[str, 
             "github_said": f"{settings.repository} has no workflow {settings.workflow}, or the token may not see it",
         }
     found = client.runs(settings.workflow, settings.branch, RUNS)
-    of_head = [one for one in found if one["head_sha"] == head]
+    of_head = [item for item in found if item["head_sha"] == head]
     newest = (of_head or found)[:1]
-    done = [one["head_sha"] for one in found if one["conclusion"] == "success" and one["event"] == "push"]
+    done = [item["head_sha"] for item in found if item["conclusion"] == "success" and item["event"] == "push"]
     return {
         "pages": client.pages(),
         "workflow_state": str(workflow["state"]),
@@ -165,7 +165,7 @@ def run_of(client: Client, run: Mapping[str, Any]) -> Run:
     if not failed:
         return made
     job = failed[0]
-    steps = [one["name"] for one in job.get("steps") or () if one["conclusion"] not in ("success", "skipped", None)]
+    steps = [item["name"] for item in job.get("steps") or () if item["conclusion"] not in ("success", "skipped", None)]
     try:
         lines = failing_lines(client.job_log(int(job["id"])))
     except GithubError as exc:
@@ -191,4 +191,4 @@ def failing_lines(text: str, count: int = LINES) -> list[str]:
 
 
 def commits(candidates: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(one for one in candidates if one))
+    return list(dict.fromkeys(candidate for candidate in candidates if candidate))

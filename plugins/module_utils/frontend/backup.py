@@ -29,7 +29,7 @@ def last_site(config: Config, folder: Path, *, log: Log) -> Built:
     """
     attempted, problems = "find a built site in the config backups", []
     sources = Sources(config, "config")
-    for entry in reversed([one for one in sources.found if one.good and one.manifest]):
+    for entry in reversed([item for item in sources.found if item.good and item.manifest]):
         manifest = entry.manifest
         if manifest is None or parts.SITE not in parts.of(manifest):
             continue
@@ -37,7 +37,9 @@ def last_site(config: Config, folder: Path, *, log: Log) -> Built:
         name = parts.NAMES[parts.SITE]
         try:
             listed = {
-                path: one for path, one in configuration_restore.listing(repo, entry.id).items() if one.archive == name
+                path: item
+                for path, item in configuration_restore.listing(repo, entry.id).items()
+                if item.archive == name
             }
             target.mkdir(mode=0o700)
             with parts.opened(repo, manifest, parts.SITE) as stream:

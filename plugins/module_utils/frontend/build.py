@@ -99,7 +99,7 @@ def telling(text: str, count: int = TAIL) -> list[str]:
     """The lines that tell why a build failed: from the first that speaks of an error, else the last; without colours,
     secrets, frames and the way through Node's own files."""
     plain = [_MARKUP.sub("", line).strip() for line in pipeline.scrub(text).splitlines()]
-    lines = [line[:300] for line in plain if any(one.isalnum() for one in line) and not _TRACE.match(line)]
+    lines = [line[:300] for line in plain if any(name.isalnum() for name in line) and not _TRACE.match(line)]
     first = next((index for index, line in enumerate(lines) if _ERROR.search(line)), 0)
     return lines[first:][:count] if first else lines[-count:]
 
@@ -152,7 +152,7 @@ def _command(
             "--workdir", str(inside / settings.directory), "--cap-drop=ALL", "--security-opt=no-new-privileges",
             *given, settings.builder_image, *words,
         ])  # fmt: skip
-    path = ":".join(one for one in (settings.builder_path, "/usr/local/bin:/usr/bin:/bin") if one)
+    path = ":".join(text for text in (settings.builder_path, "/usr/local/bin:/usr/bin:/bin") if text)
     rights = (
         ["setpriv", f"--reuid={owner[0]}", f"--regid={owner[1]}", "--clear-groups", "--no-new-privs"]
         if os.geteuid() == 0
@@ -185,7 +185,7 @@ def publish(config: Config, made: Path, stamp: str, *, log: Log) -> str:
             with open_below(made, tuple(name.split("/"))) as source, path.open("xb") as copy:
                 shutil.copyfileobj(source, copy)
             path.chmod(0o644)
-        for folder in [fresh, *(one for one in fresh.rglob("*") if one.is_dir())]:
+        for folder in [fresh, *(item for item in fresh.rglob("*") if item.is_dir())]:
             folder.chmod(0o755)
         old = sorted(target.iterdir())
         if old:
@@ -218,7 +218,7 @@ def _publish_to_bucket(config: Config, made: Path, files: list[str], log: Log) -
     )  # fmt: skip
     log(f"publishing {len(files)} files in the bucket {fallback.bucket}")
     with s3_client.spoken("publish the site", fallback.bucket):
-        for name in sorted(files, key=lambda one: (one.endswith(".html"), one)):
+        for name in sorted(files, key=lambda text: (text.endswith(".html"), text)):
             kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
             with open_below(made, tuple(name.split("/"))) as source:
                 client.put_object(Bucket=fallback.bucket, Key=name, Body=source, ContentType=kind)

@@ -158,7 +158,7 @@ def make(config: Config, token: str, *, force: bool = False, method: str = "auto
     diagnosis = _asked(classify(seen, settings), force, method)
     steps = list(diagnosis.steps)
     if not (settings.fallback.directory or settings.fallback.bucket):
-        steps = [one for one in steps if one != FALLBACK]
+        steps = [step for step in steps if step != FALLBACK]
         if steps == [BUILD]:
             raise UnverifiedError(
                 "recover the frontend", settings.url,
@@ -250,12 +250,12 @@ def text(made: Mapping[str, Any], settings: FrontendSettings) -> list[str]:
     lines = [
         f"the site {made['target']} is {made['condition']}" + (f": {made['cause']}" if made["cause"] != NONE else "")
     ]
-    lines += [f"  found: {one}" for one in made["findings"]]
-    lines += [f"  not checked: {one}" for one in made["unchecked"]]
-    lines += [f"  WARNING: {one}" for one in made["warnings"]]
+    lines += [f"  found: {finding}" for finding in made["findings"]]
+    lines += [f"  not checked: {item}" for item in made["unchecked"]]
+    lines += [f"  WARNING: {warning}" for warning in made["warnings"]]
     if made["run"] and made["run"]["lines"]:
         lines.append(f"the build log of run {made['run']['number']}, {made['run']['job']}: {made['run']['step']}")
-        lines += [f"  | {one}" for one in made["run"]["lines"]]
+        lines += [f"  | {line}" for line in made["run"]["lines"]]
     lines.append(f"{'to do' if made['needed'] else 'nothing to do'}: {made['why']}")
     if not made["needed"]:
         return lines

@@ -73,18 +73,18 @@ class Recovery:
 
     def _serving(self) -> bool:
         site = assess.look(self.settings)
-        return any(site.serves(one) for one in self.accepted)
+        return any(site.serves(name) for name in self.accepted)
 
     def _await_site(self) -> None:
         """A deployment is done: the site may take a while to show it, and its caches longer."""
 
         def missing() -> Optional[str]:
             site = assess.look(self.settings)
-            if any(site.serves(one) for one in self.accepted):
+            if any(site.serves(name) for name in self.accepted):
                 return None
             return site.problem or f"it serves {site.commit[:12]}"
 
-        wanted = " or ".join(sorted(one[:12] for one in self.accepted))
+        wanted = " or ".join(sorted(name[:12] for name in self.accepted))
         if not frontend_site.wait_until(
             missing,
             self.settings.timeout,
@@ -137,11 +137,11 @@ class Recovery:
 
     def _dispatch(self, inputs: Mapping[str, str], commit: str) -> str:
         settings = self.settings
-        known = {one["id"] for one in self.client.runs(settings.workflow, settings.branch, assess.RUNS)}
+        known = {item["id"] for item in self.client.runs(settings.workflow, settings.branch, assess.RUNS)}
         self.changed = True
         self.client.dispatch(settings.workflow, settings.branch, inputs)
         self.accepted = {commit}
-        new = self._appear(lambda one: one["id"] not in known and one["event"] == "workflow_dispatch")
+        new = self._appear(lambda item: item["id"] not in known and item["event"] == "workflow_dispatch")
         return f"{self._await_run(new, 1)} for {commit[:12]}"
 
     def _appear(self, ours: Callable[[Mapping[str, Any]], bool]) -> int:
@@ -149,7 +149,7 @@ class Recovery:
 
         def missing() -> Optional[str]:
             listed = self.client.runs(self.settings.workflow, self.settings.branch, assess.RUNS)
-            found.extend(int(one["id"]) for one in listed if ours(one))
+            found.extend(int(item["id"]) for item in listed if ours(item))
             return None if found else "it is not listed yet"
 
         if not frontend_site.wait_until(
@@ -179,9 +179,9 @@ class Recovery:
 
     def _candidates(self, clone: Clone) -> list[str]:
         """Commits that were good once, as far as anybody knows: of runs that succeeded, else the branch's history."""
-        known = [clone.full(one) for one in self.planned["good"]]
-        found = [one for one in known if one and one != self.head and clone.has(one)]
-        found += [one for one in clone.history(self.settings.directory, 2 * CANDIDATES) if one != self.head]
+        known = [clone.full(item) for item in self.planned["good"]]
+        found = [name for name in known if name and name != self.head and clone.has(name)]
+        found += [name for name in clone.history(self.settings.directory, 2 * CANDIDATES) if name != self.head]
         return assess.commits(found)[:CANDIDATES]
 
     def _target(self) -> str:
@@ -190,8 +190,8 @@ class Recovery:
         if good:
             return good[0]
         clone = self.clone()
-        known = {clone.full(one) for one in self.planned["good"]}
-        built = [one for one in self._candidates(clone) if one in known]
+        known = {clone.full(item) for item in self.planned["good"]}
+        built = [candidate for candidate in self._candidates(clone) if candidate in known]
         if not built:
             raise StepError("no commit is known that builds")
         return built[0]
@@ -201,7 +201,7 @@ class Recovery:
         target = self._target()
         if target == self.head and self.planned["method"] != "revert":
             self.accepted = {self.head}
-            tried = any(one["step"] in (plan.RERUN, plan.START) for one in self.tried)
+            tried = any(item["step"] in (plan.RERUN, plan.START) for item in self.tried)
             if self.planned["run"] and not tried:
                 return self._rerun()
             return self._deploy_head()
@@ -231,7 +231,7 @@ class Recovery:
         self.remote.push(self.clone(), commit)
         self.log(f"pushed {commit[:12]}, {what}")
         self.head, self.accepted = commit, {commit}
-        new = self._appear(lambda one: one["head_sha"] == commit)
+        new = self._appear(lambda item: item["head_sha"] == commit)
         return f"{self._await_run(new, 1)} for {commit[:12]}, {what}"
 
     # --- settings and fallback ----------------------------------------------------------------------------------------
@@ -271,7 +271,7 @@ class Recovery:
     def _fallback(self) -> str:
         """Publish what was just built, else the last site of the config backups; nothing where it is served already."""
         fallback = self.settings.fallback
-        good = [one for one in self.built.values() if one.directory]
+        good = [built for built in self.built.values() if built.directory]
         made = good[0] if good else backup.last_site(self.config, self.folder, log=self.log)
         target = made.commit
         self.published = target
@@ -293,14 +293,14 @@ class Recovery:
     def checks(self) -> tuple[str, list[Check]]:
         """(the commit that the site serves as it should, what was looked at at the end)."""
         settings, site = self.settings, assess.look(self.settings)
-        served = next((one for one in self.accepted if site.serves(one)), "")
+        served = next((name for name in self.accepted if site.serves(name)), "")
         found = []
         if served:
             found.append(Check("site", PASS, f"{settings.url} serves {served[:12]}"))
         elif site.up and not self.accepted:
             found.append(Check("site", COULD_NOT_VERIFY, f"{settings.url} answers; which commit is right is not known"))
         else:
-            wanted = " or ".join(sorted(one[:12] for one in self.accepted)) or "any commit"
+            wanted = " or ".join(sorted(name[:12] for name in self.accepted)) or "any commit"
             what = site.problem or f"it serves {site.commit[:12]}"
             found.append(Check("site", FAIL, f"{settings.url} does not serve {wanted}: {what}"))
         if self.published:

@@ -50,13 +50,13 @@ def copy_back(
                     f"copied {done['copied']} objects back, {human(done['copied_bytes'])}; {done['skipped']} were right"
                 )
 
-    def bring(one: Mapping[str, Any]) -> None:
+    def bring(item: Mapping[str, Any]) -> None:
         count(objects=1)
-        if compare and is_right(vault, target, one):
+        if compare and is_right(vault, target, item):
             count(skipped=1)
             return
         try:
-            moving.copy(one["key"], one["size"], one["vault_etag"], one["vault_version"], one.get("sha256") or "")
+            moving.copy(item["key"], item["size"], item["vault_etag"], item["vault_version"], item.get("sha256") or "")
         except LifeboatError as exc:
             why = copier.refusal(exc)
             if not why:
@@ -64,9 +64,9 @@ def copy_back(
             with lock:
                 done["failed_count"] += 1
                 if len(failed) < SHOWN:
-                    failed.append({"key": one["key"], "why": why})
+                    failed.append({"key": item["key"], "why": why})
             return
-        count(copied=1, copied_bytes=one["size"])
+        count(copied=1, copied_bytes=item["size"])
 
     with Copier(vault, target) as moving:
         throttle.each(bring, entries, config.objects.transfers)
@@ -76,18 +76,18 @@ def copy_back(
     )
     if failed:
         log(f"WARNING: {done['failed_count']} objects could not be had, first {failed[0]['key']!r}: {failed[0]['why']}")
-    return {**done, "failed": sorted(failed, key=lambda one: one["key"])}
+    return {**done, "failed": sorted(failed, key=lambda item: item["key"])}
 
 
-def is_right(vault: Bucket, target: Bucket, one: Mapping[str, Any]) -> bool:
+def is_right(vault: Bucket, target: Bucket, item: Mapping[str, Any]) -> bool:
     """Is the object there with the bytes, the headers and the tags that the vault has of it? Bytes by ETag and size."""
     with contextlib.suppress(NotFoundError):
         head = target.requests.call(
-            "HEAD", target.name, one["key"], attempted=copier.WRITE, subject=f"{one['key']!r} in {target.url}"
+            "HEAD", target.name, item["key"], attempted=copier.WRITE, subject=f"{item['key']!r} in {target.url}"
         )
         etag = head.headers.get("etag", "").strip('"')
-        if etag not in (one["etag"], one["vault_etag"]) or not etag:
+        if etag not in (item["etag"], item["vault_etag"]) or not etag:
             return False
-        ours, theirs = copier.facts(target, one["key"]), copier.facts(vault, one["key"], one["vault_version"])
-        return ours == theirs and ours.size == one["size"]
+        ours, theirs = copier.facts(target, item["key"]), copier.facts(vault, item["key"], item["vault_version"])
+        return ours == theirs and ours.size == item["size"]
     return False

@@ -58,7 +58,9 @@ def choose_instant(
             "mirror the bucket", source.url, f"its clock is {skew:+.0f} s off this host's",
             "Set both clocks (timedatectl), then try again: objects cannot be held against rows by such times.",
         )  # fmt: skip
-    good = [one.manifest for one in catalog.entries(repo, "database", config.stack) if one.good and one.manifest]
+    good = [
+        entry.manifest for entry in catalog.entries(repo, "database", config.stack) if entry.good and entry.manifest
+    ]
     oldest = now - timedelta(hours=config.alarms.backup_age_hours)
     why = ""
     if config.objects.engine == "mc":

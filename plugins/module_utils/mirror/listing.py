@@ -102,7 +102,7 @@ class Point:
 
     def problem(self) -> str:
         """Why its listing cannot be used; empty when every byte is the one that was written."""
-        wanted = next((one for one in self.manifest.artefacts if one.name == NAME), None)
+        wanted = next((artefact for artefact in self.manifest.artefacts if artefact.name == NAME), None)
         if wanted is None:
             return f"it has no {NAME}"
         writer = HashingWriter()
@@ -115,6 +115,6 @@ class Point:
     def entries(self, prefix: str = "") -> Iterator[dict[str, Any]]:
         """The listing's lines below `prefix`, in the order of their keys."""
         with self.repo.open("objects", self.id, NAME) as file:
-            for one in read(file, self.id):
-                if one["key"].startswith(prefix):
-                    yield one
+            for item in read(file, self.id):
+                if item["key"].startswith(prefix):
+                    yield item

@@ -51,9 +51,9 @@ def find() -> str:
 def run(config: Config, source: Bucket, vault: Bucket, *, log: Callable[[str], None]) -> None:
     """Copy what is new and changed. Keys travel in the environment; mc's own configuration is a directory that goes."""
     path = find()
-    for one in WEAKNESSES:
-        log(f"engine mc: {one}")
-    env = {f"MC_HOST_{alias}": _host(one) for alias, one in zip(_ALIASES, (source, vault))}
+    for weakness in WEAKNESSES:
+        log(f"engine mc: {weakness}")
+    env = {f"MC_HOST_{alias}": _host(bucket) for alias, bucket in zip(_ALIASES, (source, vault))}
     limit = parse_rate(config.objects.bandwidth)
     with tempfile.TemporaryDirectory(prefix="lifeboat-mc-") as home:
         trusted = Path(home, "certs", "CAs")
@@ -71,9 +71,9 @@ def run(config: Config, source: Bucket, vault: Bucket, *, log: Callable[[str], N
         )
 
 
-def _host(one: Bucket) -> str:
+def _host(bucket: Bucket) -> str:
     """mc takes an endpoint and its keys as one URL."""
-    if not one.endpoint_url:
-        raise LifeboatError("mirror the bucket with mc", one.url, "mc needs an endpoint_url", "Set it and deploy.")
-    parts = urlsplit(one.endpoint_url)
-    return f"{parts.scheme}://{quote(one.access_key, safe='')}:{quote(one.secret_key, safe='')}@{parts.netloc}"
+    if not bucket.endpoint_url:
+        raise LifeboatError("mirror the bucket with mc", bucket.url, "mc needs an endpoint_url", "Set it and deploy.")
+    parts = urlsplit(bucket.endpoint_url)
+    return f"{parts.scheme}://{quote(bucket.access_key, safe='')}:{quote(bucket.secret_key, safe='')}@{parts.netloc}"

@@ -77,8 +77,15 @@ def prune(config: Config, kept: Iterable[Point], newest: datetime, *, dry_run: b
     before = (newest - timedelta(days=config.vault.noncurrent_days)).timestamp()
     with Inventory(_TABLES) as inventory:
         rows = (
-            (text(one.key), one.modified.timestamp(), one.version, one.size, int(one.latest), int(one.deleted))
-            for one in bucket.versions(vault)
+            (
+                text(version.key),
+                version.modified.timestamp(),
+                version.version,
+                version.size,
+                int(version.latest),
+                int(version.deleted),
+            )
+            for version in bucket.versions(vault)
         )
         inventory.add("versions", rows)
         inventory.change(_OLD, before)
@@ -96,7 +103,7 @@ def prune(config: Config, kept: Iterable[Point], newest: datetime, *, dry_run: b
 
 
 def _named(point: Point) -> Iterator[tuple[str, str]]:
-    return ((text(one["key"]), one.get("vault_version") or "") for one in point.entries())
+    return ((text(item["key"]), item.get("vault_version") or "") for item in point.entries())
 
 
 class _Removal:
@@ -127,26 +134,26 @@ class _Removal:
         if self.refused:
             return
         sizes = {(str(key), str(version)): int(size) for key, version, size in rows}
-        plain = [one for one in sizes if not _UNSPEAKABLE.search(one[0])]
+        plain = [item for item in sizes if not _UNSPEAKABLE.search(item[0])]
         left: dict[tuple[str, str], str] = {}
         if plain:
             try:
                 left = self._ask(plain)
             except LifeboatError as exc:
                 if client.code(exc) in lifecycle.UNKNOWN:
-                    left = {one: why for one in plain if (why := self._single(*one))}
+                    left = {item: why for item in plain if (why := self._single(*item))}
                 elif client.code(exc) in _DENIED:
                     left = dict.fromkeys(plain, client.code(exc))
                 else:
                     raise
-        left |= {one: why for one in sizes if one not in plain and (why := self._single(*one))}
+        left |= {item: why for item in sizes if item not in plain and (why := self._single(*item))}
         self._inventory.add("stay", left)
         with self._lock:
-            for one, why in left.items():
-                self._first.setdefault(why, one)
+            for item, why in left.items():
+                self._first.setdefault(why, item)
                 self._stay[why] += 1
             self.count += len(sizes) - len(left)
-            self.bytes += sum(size for one, size in sizes.items() if one not in left)
+            self.bytes += sum(size for item, size in sizes.items() if item not in left)
             # A key without the right will not get it with the next thousand; a lock may be one object's.
             denied = len(left) == len(sizes) and set(left.values()) <= set(_DENIED)
         if denied and not self._locked(*next(iter(left))):
@@ -167,7 +174,7 @@ class _Removal:
         root = signed.xml(answer.body, DELETE, self._vault.url)
         left = dict.fromkeys(several, "the server did not say that it deleted it")
         for child in root:
-            said = {one.tag.rpartition("}")[2]: one.text or "" for one in child}
+            said = {element.tag.rpartition("}")[2]: element.text or "" for element in child}
             # Of a marker some servers name only this.
             named = (said.get("Key", ""), said.get("VersionId") or said.get("DeleteMarkerVersionId", ""))
             if child.tag.endswith("Deleted"):
@@ -197,7 +204,10 @@ class _Removal:
             answer = self._vault.requests.call(
                 "GET", self._vault.name, key, query, attempted=attempted, subject=subject
             )
-            said = {one.tag.rpartition("}")[2]: one.text or "" for one in signed.xml(answer.body, attempted, subject)}
+            said = {
+                element.tag.rpartition("}")[2]: element.text or ""
+                for element in signed.xml(answer.body, attempted, subject)
+            }
             return f"locked until {said['RetainUntilDate']} ({said['Mode']})"
         except (LifeboatError, LookupError):
             return ""

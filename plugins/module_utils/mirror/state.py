@@ -112,18 +112,18 @@ class State:
         unsure: set[str] = set()
 
         def rows() -> Iterator[tuple[Any, ...]]:
-            for one in versions:
+            for item in versions:
                 if at is None:
-                    if one.latest and not one.deleted:
-                        yield _row(one)
+                    if item.latest and not item.deleted:
+                        yield _row(item)
                     continue
-                if one.modified > at:
+                if item.modified > at:
                     continue
-                if one.modified.microsecond == 0 and at < one.modified + timedelta(seconds=1):
-                    unsure.add(one.key)
-                    if one.deleted:
+                if item.modified.microsecond == 0 and at < item.modified + timedelta(seconds=1):
+                    unsure.add(item.key)
+                    if item.deleted:
                         continue
-                yield _row(one)
+                yield _row(item)
 
         self._tables.add("source", rows(), newest=True)
         self._tables.change("DELETE FROM source WHERE deleted")
@@ -131,7 +131,7 @@ class State:
 
     def read_vault(self, versions: Iterable[Version]) -> None:
         self._tables.change("DELETE FROM vault")
-        self._tables.add("vault", (_row(one) for one in versions if one.latest and not one.deleted))
+        self._tables.add("vault", (_row(item) for item in versions if item.latest and not item.deleted))
 
     def put_vault(self, versions: Iterable[Version]) -> None:
         """What is now known of some keys of the vault."""
@@ -180,8 +180,8 @@ class State:
 
     # Telling it what was done.
 
-    def copied(self, one: Object, vault_version: str, vault_etag: str, sha256: Optional[str]) -> None:
-        row = (*one, vault_version, vault_etag, sha256 or "")
+    def copied(self, item: Object, vault_version: str, vault_etag: str, sha256: Optional[str]) -> None:
+        row = (*item, vault_version, vault_etag, sha256 or "")
         self._journal.add(row)
         with self._lock:
             self._done.append(row)

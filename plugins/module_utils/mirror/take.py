@@ -211,7 +211,7 @@ class _Mirror:
 
     def _before(self, repo: repository_base.Repository) -> Iterator[dict[str, Any]]:
         entries = catalog.entries(repo, "objects", self._config.stack)
-        last = next((one for one in reversed(entries) if one.good), None)
+        last = next((entry for entry in reversed(entries) if entry.good), None)
         if last is None:
             return
         try:
@@ -227,8 +227,8 @@ class _Mirror:
         self._few = max(_FEWEST, numbers.source // _FEW)
         if numbers.copy or numbers.alike:
             with Copier(self._source, self._vault, rate=rate) as moving:
-                for one in list(self._odd()):
-                    self._state.unheld(*one)
+                for item in list(self._odd()):
+                    self._state.unheld(*item)
                 if self._config.objects.engine == "mc":
                     self._by_mc()
                 throttle.each(lambda one: self._compare(*one), self._state.alike(), workers)
@@ -248,14 +248,14 @@ class _Mirror:
     def _odd(self) -> Iterator[tuple[str, str]]:
         """Keys that the vault would store under another name, perhaps over another object: found out by trying."""
         known: dict[str, bool] = {}
-        for one in self._state.to_copy():
+        for item in self._state.to_copy():
             for kind, pattern in _ODD.items():
-                if not pattern.search(one.key):
+                if not pattern.search(item.key):
                     continue
                 if kind not in known:
                     known[kind] = self._holds(_EXAMPLES[kind].format(_PROBE + token.token_hex(6)))
                 if not known[kind]:
-                    yield one.key, f"the vault does not keep a name with {kind}"
+                    yield item.key, f"the vault does not keep a name with {kind}"
                     break
 
     def _holds(self, key: str) -> bool:
@@ -268,7 +268,7 @@ class _Mirror:
                 return False
             raise
         try:
-            return any(one.key == key for one in bucket.versions(self._vault, key))
+            return any(version.key == key for version in bucket.versions(self._vault, key))
         finally:
             # The version, and where the key may not delete versions, as it should not, at least a marker on it.
             for query in ({"versionId": put.headers.get("x-amz-version-id") or NULL}, {}):
@@ -276,52 +276,52 @@ class _Mirror:
                     ask("DELETE", self._vault.name, key, query, attempted=copier.WRITE, subject=subject)
                     break
 
-    def _compare(self, one: Object, vault_version: str, vault_etag: str, sha256: Optional[str]) -> None:
+    def _compare(self, item: Object, vault_version: str, vault_etag: str, sha256: Optional[str]) -> None:
         """Its bytes are right: are its headers and tags? They can be changed without the bytes."""
         try:
-            same = copier.facts(self._source, one.key, self._version(one)) == copier.facts(
-                self._vault, one.key, vault_version
+            same = copier.facts(self._source, item.key, self._version(item)) == copier.facts(
+                self._vault, item.key, vault_version
             )
         except NotFoundError:
             same = False
         if same:
-            self._state.copied(one, vault_version, vault_etag, sha256)
+            self._state.copied(item, vault_version, vault_etag, sha256)
         else:
-            self._state.unlike(one.key)
+            self._state.unlike(item.key)
 
-    def _version(self, one: Object) -> str:
-        return one.version if self._exact or one.version != NULL else ""
+    def _version(self, item: Object) -> str:
+        return item.version if self._exact or item.version != NULL else ""
 
-    def _copy(self, moving: Copier, one: Object, total: int) -> None:
+    def _copy(self, moving: Copier, item: Object, total: int) -> None:
         try:
-            done = moving.copy(one.key, one.size, one.etag, self._version(one))
+            done = moving.copy(item.key, item.size, item.etag, self._version(item))
         except LifeboatError as exc:
             if isinstance(exc, NotFoundError) and exc.attempted == copier.READ and not self._exact:
-                self._state.vanished(one.key)  # deleted since it was listed
+                self._state.vanished(item.key)  # deleted since it was listed
                 return
             why = copier.refusal(exc)
             if not why:
                 raise
-            self._state.unheld(one.key, why)
+            self._state.unheld(item.key, why)
             return
-        self._note(one, done, total)
+        self._note(item, done, total)
 
-    def _note(self, one: Object, done: Copied, total: int) -> None:
-        if self._exact and (one.size != done.size or done.version not in ("", one.version)):
-            self._state.unheld(one.key, "the source gives another object than the version it lists")
+    def _note(self, item: Object, done: Copied, total: int) -> None:
+        if self._exact and (item.size != done.size or done.version not in ("", item.version)):
+            self._state.unheld(item.key, "the source gives another object than the version it lists")
             return
-        if not self._exact and (one.size, one.etag) != (done.size, done.etag):  # overwritten since it was listed
-            self._state.changed(one.key, done.size, done.etag)
-            one = one._replace(size=done.size, etag=done.etag)
-        self._state.copied(one, done.target_version, done.target_etag, done.sha256)
+        if not self._exact and (item.size, item.etag) != (done.size, done.etag):  # overwritten since it was listed
+            self._state.changed(item.key, done.size, done.etag)
+            item = item._replace(size=done.size, etag=done.etag)
+        self._state.copied(item, done.target_version, done.target_etag, done.sha256)
         with self._lock:
             self.copied += 1
             self.bytes += done.size
             self._proved += done.proved
             if done.doubtful:
-                self._doubtful.append(one.key)
+                self._doubtful.append(item.key)
             if len(self._touched) <= self._few:
-                self._touched.append(one.key)
+                self._touched.append(item.key)
             if time.monotonic() - self._told > _PROGRESS:
                 self._told = time.monotonic()
                 self._log(f"copied {self.copied} of {total} objects, {human(self.bytes)}")
@@ -346,7 +346,10 @@ class _Mirror:
 
     def _see(self, key: str) -> None:
         if any(pattern.search(key) for pattern in _ODD.values()):
-            found = next((one for one in bucket.versions(self._vault, key) if one.key == key and one.latest), None)
+            found = next(
+                (version for version in bucket.versions(self._vault, key) if version.key == key and version.latest),
+                None,
+            )
         else:
             answer = self._vault.requests.call(
                 "HEAD", self._vault.name, key, attempted=copier.READ, subject=f"{key!r} in {self._vault.url}"

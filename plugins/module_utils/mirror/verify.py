@@ -64,8 +64,8 @@ def verify_objects(
     """
     with Inventory(_TABLES) as tables:
         names = ("key", "size", "etag", "vault_version", "vault_etag", "sha256")
-        total = tables.add("wanted", (tuple(one[name] for name in names) for one in listing))
-        tables.add("have", ((one.key, one.size, one.etag) for one in s3_bucket.objects(bucket)))
+        total = tables.add("wanted", (tuple(item[name] for name in names) for item in listing))
+        tables.add("have", ((version.key, version.size, version.etag) for version in s3_bucket.objects(bucket)))
         checks = [_presence(tables, total)]
         order = "w.size DESC" if sample is None else f"random() LIMIT {sample}"
         found = _Found()

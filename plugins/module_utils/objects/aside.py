@@ -75,7 +75,7 @@ class Aside:
                 if head["ContentLength"] <= _WHOLE:
                     client.copy_object(Bucket=self.name, Key=key, CopySource=source)
                 else:  # a copy in parts takes its headers from us
-                    headers = {one: head[one] for one in _HEADERS if head.get(one)}
+                    headers = {header: head[header] for header in _HEADERS if head.get(header)}
                     client.copy(source, self.name, key, ExtraArgs=headers)
         except NotFoundError:
             return True
@@ -102,10 +102,10 @@ class Aside:
 class _Named:
     """Another bucket at the same endpoint."""
 
-    def __init__(self, one: Bucket, name: str) -> None:
+    def __init__(self, bucket: Bucket, name: str) -> None:
         self.name = name
-        self.client = one.client
-        self.url = f"s3://{name} at {one.endpoint_url or 'Amazon S3'}"
+        self.client = bucket.client
+        self.url = f"s3://{name} at {bucket.endpoint_url or 'Amazon S3'}"
 
 
 def quarantine_name(bucket: str, stamp: str) -> str:

@@ -109,9 +109,9 @@ def _deleted_bytes(inside: str, owner: str) -> int:
         try:
             if owner not in (process / "cgroup").read_text():
                 continue
-            for one in (process / "fd").iterdir():
-                if os.readlink(one).startswith(f"{inside}/"):  # noqa: PTH115 - Path.readlink() tidies the path up
-                    info = one.stat()
+            for path in (process / "fd").iterdir():
+                if os.readlink(path).startswith(f"{inside}/"):  # noqa: PTH115 - Path.readlink() tidies the path up
+                    info = path.stat()
                     if not info.st_nlink:
                         found[info.st_dev, info.st_ino] = info.st_size
         except OSError:  # it ended meanwhile
@@ -126,10 +126,10 @@ def data_mount(config: Config, stack: Runtime) -> DataMount:
 
 def _look_inside(config: Config, source: Bucket, reference: Point, words: str, log: Log) -> Assessment:
     have = s3_settings.read(source)
-    findings = [s3_settings.describe(one, have) for one in s3_settings.lost(reference.settings, have)]
+    findings = [s3_settings.describe(name, have) for name in s3_settings.lost(reference.settings, have)]
     warnings = [
-        f"the bucket's {one} is not what it was; it is left as it is"
-        for one in s3_settings.changed(reference.settings, have)
+        f"the bucket's {name} is not what it was; it is left as it is"
+        for name in s3_settings.changed(reference.settings, have)
     ]
     with Inventory() as inventory:
         unknown = compare.load(config, inventory, source, reference, log=log)

@@ -49,9 +49,9 @@ class Request:
 
 def reference_of(sources: Sources) -> Optional[Point]:
     """What should be there: the newest good backup, or the fuller one before it; its bytes are checked."""
-    for one in reversed(sources.found):
-        if one.good and one.manifest and not catalog.shrunk(sources.found, one.id)[0]:
-            point = Point(sources.repo(one), one.manifest)
+    for entry in reversed(sources.found):
+        if entry.good and entry.manifest and not catalog.shrunk(sources.found, entry.id)[0]:
+            point = Point(sources.repo(entry), entry.manifest)
             if not point.problem():
                 return point
     return None
@@ -75,20 +75,20 @@ def choose(config: Config, sources: Sources, request: Request) -> tuple[Entry, P
         point = Point(sources.repo(chosen), present(chosen.manifest))
         problem = point.problem()
         if not problem:
-            return chosen, point, [{"id": one.id, "problem": one.problem} for one in passed]
+            return chosen, point, [{"id": entry.id, "problem": entry.problem} for entry in passed]
         copy = sources.copy_of(chosen)
         if copy:
             passed.append(replace(chosen, problem=f"{problem} in the repository; the vault has a copy"))
-            candidates = [copy if one is chosen else one for one in candidates]
+            candidates = [copy if entry is chosen else entry for entry in candidates]
             continue
         if named:
             raise IntegrityError("use the backup", chosen.id, problem, "Choose another (`lifeboat list`).")
         passed.append(replace(chosen, problem=problem))
         if sources.tied:
             sources.untie(problem)
-        candidates = [one for one in candidates if one.id < chosen.id]
+        candidates = [entry for entry in candidates if entry.id < chosen.id]
         if not candidates:
             raise NotFoundError(
-                "choose a backup", config.stack, "; ".join(f"{one.id}: {one.problem}" for one in passed[:3]),
+                "choose a backup", config.stack, "; ".join(f"{entry.id}: {entry.problem}" for entry in passed[:3]),
                 "No backup's listing is whole; look in the vault's repository.",
             )  # fmt: skip

@@ -74,7 +74,9 @@ def add_held(config: Config, inventory: Inventory, prefix: str) -> None:
     """Fill `held` with every version in the vault."""
     several = bucket.versions(buckets.vault(config), prefix)
     rows = (
-        (text(one.key), one.version, one.size, one.etag, one.modified.timestamp()) for one in several if not one.deleted
+        (text(version.key), version.version, version.size, version.etag, version.modified.timestamp())
+        for version in several
+        if not version.deleted
     )
     inventory.add("held", rows)
 
@@ -111,8 +113,8 @@ def load(config: Config, inventory: Inventory, source: Bucket, point: Point, *, 
 
 def live_rows(source: Bucket, prefix: str = "") -> Iterator[tuple[Any, ...]]:
     """The bucket's current objects, as the table `live` has them."""
-    for one in bucket.objects(source, prefix):
-        yield text(one.key), one.size, one.etag, "", one.modified.timestamp()
+    for version in bucket.objects(source, prefix):
+        yield text(version.key), version.size, version.etag, "", version.modified.timestamp()
 
 
 def settle(inventory: Inventory, source: Bucket, *, known: bool) -> None:
@@ -126,7 +128,7 @@ def settle(inventory: Inventory, source: Bucket, *, known: bool) -> None:
     columns = "key, p.size, p.etag, p.sha256, l.size"
     differing = list(inventory.each(f"SELECT {columns} FROM {DIFFERS} ORDER BY key LIMIT {READ_MOST}"))
     told = {
-        one[0]: list(inventory.each("SELECT size, sha256 FROM rows WHERE key = ?", one[0])) for one in differing
+        item[0]: list(inventory.each("SELECT size, sha256 FROM rows WHERE key = ?", item[0])) for item in differing
     }  # a connection to SQLite is not for several threads
     deadline = time.monotonic() + READ_SECONDS
 
@@ -145,7 +147,7 @@ def _settled(
 ) -> str:
     """One object that is not as listed. told: (size, sha256) of each row that names it."""
     if size != live_size and not any(digest for _size, digest in told):
-        return RIGHT if live_size in [one for one, _digest in told] else WRONG if told else DOUBT
+        return RIGHT if live_size in [item for item, _digest in told] else WRONG if told else DOUBT
     try:
         md5, own = digests(source, key)
     except LifeboatError:
@@ -264,10 +266,10 @@ def sample(inventory: Inventory, source: Bucket) -> tuple[list[str], list[str], 
     drawn = list(inventory.each(f"SELECT {columns} FROM {same} ORDER BY random() LIMIT {SAMPLE}"))
     random.shuffle(drawn)
     chosen, bytes_left = [], SAMPLE_BYTES
-    for one in drawn:
-        if one[1] <= bytes_left:
-            bytes_left -= one[1]
-            chosen.append(one)
+    for item in drawn:
+        if item[1] <= bytes_left:
+            bytes_left -= item[1]
+            chosen.append(item)
     deadline = time.monotonic() + READ_SECONDS
 
     bad: list[str] = []

@@ -237,7 +237,7 @@ def _address(url: str) -> tuple[frozenset[str], int]:
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
-        found = {str(one[4][0]) for one in socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)}
+        found = {str(item[4][0]) for item in socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)}
     except OSError:
         found = {str(parts.hostname)}
     return frozenset(found), port
@@ -274,7 +274,7 @@ def _steps(made: Mapping[str, Any], config: Config) -> list[str]:
         "fill": [f"start {service} anew, to see what is really on its disk"] if made["unreadable"] and service else [],
         "start": [
             f"start {service} and look again; if it comes up whole and nothing else was asked for, nothing is restored",
-            *(f"otherwise {one}" for one in rebuild),
+            *(f"otherwise {name}" for name in rebuild),
         ],
         "rebuild": rebuild,
     }[mode]
@@ -283,7 +283,7 @@ def _steps(made: Mapping[str, Any], config: Config) -> list[str]:
     what = copied if mode == "fill" else f"every object{where} that is missing or wrong"
     return [
         f"protect: stop the writers ({', '.join(made['writers']) or 'none known'})",
-        *(f"protect: {one}" for one in protect),
+        *(f"protect: {name}" for name in protect),
         f"restore: the bucket's settings, then {what}, from {config.vault.objects_bucket} in the vault",
         *([f"restore: put {counts['extra']} objects that the point does not know aside"] if made["exact"] else []),
         *([f"verify: start {service} anew, so that only what is on its disk counts"] if service else []),

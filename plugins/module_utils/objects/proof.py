@@ -53,7 +53,7 @@ def levels(config: Config, repo: Repository, manifest: Manifest, level: str, sam
         log(f"{manifest.id}: looking for {inventory.count('point')} versions in {vault.url}")
         archive = list(_archive(config, inventory, manifest, vault))
         yield from archive
-        if level == "restore" and all(one.result == PASS for one in archive):
+        if level == "restore" and all(check.result == PASS for check in archive):
             yield from _restored(config, inventory, vault, sample, log)
 
 
@@ -92,7 +92,7 @@ def _restored(config: Config, inventory: Inventory, vault: Bucket, sample: int, 
     with _scratch(config, vault, log) as scratch:
         log(f"restoring {which} into {scratch.url}")
         done = back.copy_back(config, inventory.entries(chosen), scratch, log=log, compare=False)
-        failed = [f"{one['key']!r}: {one['why']}" for one in done["failed"]]
+        failed = [f"{item['key']!r}: {item['why']}" for item in done["failed"]]
         yield compared("restore", failed, f"{which}, into a bucket of their own")
         if not failed:
             yield from mirror_verify.verify_objects(config, inventory.entries(chosen), scratch)
@@ -130,11 +130,11 @@ def _where(vault: Bucket) -> dict[str, Any]:
 def _abandoned(vault: Bucket, prefix: str, now: datetime) -> list[str]:
     found = []
     with contextlib.suppress(LifeboatError), client.spoken("list the buckets", vault.url):
-        for one in vault.client.list_buckets().get("Buckets", ()):
-            match = _MADE.fullmatch(one["Name"])
-            if match and one["Name"].startswith(prefix):
+        for item in vault.client.list_buckets().get("Buckets", ()):
+            match = _MADE.fullmatch(item["Name"])
+            if match and item["Name"].startswith(prefix):
                 made = datetime.strptime(match.group(1), "%Y%m%d%H%M%S").replace(tzinfo=timezone.utc)
-                found += [one["Name"]] if now - made > ABANDONED else []
+                found += [item["Name"]] if now - made > ABANDONED else []
     return found
 
 
@@ -146,6 +146,6 @@ def _remove(vault: Bucket, name: str) -> None:
         with client.spoken("empty the scratch bucket", f"{key!r} in {scratch.url}"):
             vault.client.delete_object(Bucket=name, Key=key)
 
-    filesystem.parallel(drop, (one.key for one in bucket.objects(scratch)), workers=8)
+    filesystem.parallel(drop, (version.key for version in bucket.objects(scratch)), workers=8)
     with client.spoken("remove the scratch bucket", scratch.url):
         vault.client.delete_bucket(Bucket=name)

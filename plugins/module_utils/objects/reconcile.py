@@ -88,7 +88,7 @@ class Report:
             "clean": self.clean,
             "verdict": verdict(self.checks()),
             **{name: getattr(self, name) for name in ("rows", "objects", "sizes", "hashes")},
-            **{name: {"count": one.count, "examples": list(one.examples)} for name, one in groups.items()},
+            **{name: {"count": group.count, "examples": list(group.examples)} for name, group in groups.items()},
         }
 
     def checks(self) -> list[Check]:
@@ -179,7 +179,7 @@ def compare(inventory: Inventory, at: datetime) -> Report:
     undated = f"(r.at IS NULL AND {int(pointed)})"
 
     def group(*sources: str) -> Group:
-        found = [inventory.counted(one, shown=EXAMPLES) for one in sources]
+        found = [inventory.counted(source, shown=EXAMPLES) for source in sources]
         examples = [key for _count, some in found for key in some]
         return Group(sum(count for count, _keys in found), tuple(examples[:EXAMPLES]))
 

@@ -204,8 +204,8 @@ def restore_objects(
     if made:
         log(f"made {source.url}")
     settings = s3_settings.apply(source, point.settings)
-    for one in settings:
-        log(f"set the bucket's {one} as it was")
+    for text in settings:
+        log(f"set the bucket's {text} as it was")
     with Inventory() as inventory:
         compare.hold(config, inventory, point, prefix=prefix, log=log)
         # In a bucket that lost everything nothing was the application's own doing.
@@ -234,7 +234,7 @@ def restore_objects(
     recovery_state.keep(config, plan.RECOVERED, json.dumps(found))
     return {
         "id": identity,
-        "checks": [one.as_dict() for one in [*checks, *reconciled]],
+        "checks": [check.as_dict() for check in [*checks, *reconciled]],
         "copied": {**copied, "failed": copied["failed"][:20]},
         "quarantine_bucket": aside.bucket,
         "settings": settings,
@@ -250,15 +250,15 @@ def _prove(
     log("comparing with the backup's listing")
     checks = _verified(config, inventory, expected, sample)
     if verdict(checks) == FAIL:
-        log(f"not yet: {'; '.join(one.detail for one in checks if one.result == FAIL)}")
+        log(f"not yet: {'; '.join(check.detail for check in checks if check.result == FAIL)}")
         source = buckets.source(config)
         bad = compare.damaged(inventory, source, buckets.vault(config), expected)
         again = inventory.entries(f"point p WHERE {bad}")
         copied = back.copy_back(config, again, source, log=log, compare=False)
         checks = _verified(config, inventory, expected, sample)
     if verdict(checks) == FAIL:
-        wrong = [f"{one.name}: {one.detail}" for one in checks if one.result == FAIL]
-        wrong += [f"{one['key']}: {one['why']}" for one in copied["failed"][:3]]
+        wrong = [f"{check.name}: {check.detail}" for check in checks if check.result == FAIL]
+        wrong += [f"{item['key']}: {item['why']}" for item in copied["failed"][:3]]
         raise IntegrityError(
             "prove the restored objects", config.objects.bucket, "; ".join(wrong),
             "Run the same command again; where the server is to blame, with -e method=rebuild, into an empty one.",
@@ -278,11 +278,11 @@ def _verified(config: Config, inventory: Inventory, expected: str, sample: int) 
 
 def _settings_check(source: Bucket, point: Point) -> Check:
     have = s3_settings.read(source)
-    gone = [s3_settings.describe(one, have) for one in s3_settings.lost(point.settings, have)]
-    untold = [one for one, value in point.settings.items() if value and one not in have]
+    gone = [s3_settings.describe(name, have) for name in s3_settings.lost(point.settings, have)]
+    untold = [name for name, value in point.settings.items() if value and name not in have]
     if untold and not gone:
         return Check("bucket settings", COULD_NOT_VERIFY, f"the server does not tell its {', '.join(untold)}")
-    made = [one for one, value in point.settings.items() if value]
+    made = [name for name, value in point.settings.items() if value]
     return compared("bucket settings", gone, f"{', '.join(made) or 'none'} as on record")
 
 

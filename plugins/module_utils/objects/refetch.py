@@ -53,7 +53,7 @@ def live(config: Config, *, fetch: bool = False, log: Log) -> dict[str, Any]:
     if not config.objects.keys_query:
         checks = [reconcile.unconfigured()]
         return {
-            "verdict": verdict(checks), "checks": [one.as_dict() for one in checks], "report": {}, "offers": [],
+            "verdict": verdict(checks), "checks": [check.as_dict() for check in checks], "report": {}, "offers": [],
             "unfit": 0, "fetched": 0,
         }  # fmt: skip
     with Inventory() as inventory:
@@ -63,16 +63,16 @@ def live(config: Config, *, fetch: bool = False, log: Log) -> dict[str, Any]:
         fetched = 0
         if fetch and offers:
             log(f"fetching {len(offers)} objects from the vault")
-            copied = back.copy_back(config, (one.entry() for one in offers), buckets.source(config), log=log)
+            copied = back.copy_back(config, (offer.entry() for offer in offers), buckets.source(config), log=log)
             fetched = int(copied["copied"])
             report = _reconcile(config, inventory, log)
     checks = report.checks()
     return {
         "verdict": verdict(checks),
-        "checks": [one.as_dict() for one in checks],
+        "checks": [check.as_dict() for check in checks],
         "report": report.as_dict(),
-        "offers": [{key: value for key, value in asdict(one).items() if key != "etag"} for one in offers],
-        "unfit": missing - len({one.key for one in offers}),
+        "offers": [{key: value for key, value in asdict(offer).items() if key != "etag"} for offer in offers],
+        "unfit": missing - len({offer.key for offer in offers}),
         "fetched": fetched,
     }
 
@@ -97,10 +97,10 @@ def _offers(config: Config, inventory: Inventory, missing: int) -> Iterator[Offe
         compare.add_held(config, inventory, prefix)
     for key, size, sha256 in inventory.each(f"SELECT r.key, r.size, r.sha256 FROM {wanted} ORDER BY r.key"):
         held = "SELECT version, size, etag, modified FROM held WHERE key = ? ORDER BY modified DESC"
-        fit = [one for one in inventory.each(held, key) if size in (UNKNOWN, one[1])]
+        fit = [item for item in inventory.each(held, key) if size in (UNKNOWN, item[1])]
         why = "the newest that the vault has" if size == UNKNOWN else "its size is the row's"
         if sha256:
-            fit = [one for one in fit if compare.digests(vault, key, one[0])[1] == sha256][:1]
+            fit = [item for item in fit if compare.digests(vault, key, item[0])[1] == sha256][:1]
             why = "its SHA-256 is the row's"
         if fit:
             version, length, etag, modified = fit[0]
@@ -110,10 +110,10 @@ def _offers(config: Config, inventory: Inventory, missing: int) -> Iterator[Offe
 
 def text(found: dict[str, Any]) -> list[str]:
     """For a terminal."""
-    lines = [f"{one['result']:<16} {one['name']}: {one['detail']}" for one in found["checks"]]
+    lines = [f"{check['result']:<16} {check['name']}: {check['detail']}" for check in found["checks"]]
     offers: Iterable[dict[str, Any]] = found["offers"][:SHOWN]
     told = "fetched" if found["fetched"] else "the vault has"
-    lines += [f"{told}: {one['key']}, version of {one['modified']}: {one['why']}" for one in offers]
+    lines += [f"{told}: {item['key']}, version of {item['modified']}: {item['why']}" for item in offers]
     more = len(found["offers"]) - SHOWN
     lines += [f"{told}: {more} more"] if more > 0 else []
     return lines + ([f"the vault has nothing for {found['unfit']} of them"] if found["unfit"] else [])

@@ -49,7 +49,7 @@ class Taken:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        taken = [{"id": one.id, "size": one.size, **one.details} for one in self.manifests]
+        taken = [{"id": manifest.id, "size": manifest.size, **manifest.details} for manifest in self.manifests]
         found: dict[str, Any] = dict(taken[0]) if len(taken) == 1 else {}
         if self.point is not None:
             parts = {name: part.id if part else None for name, part in self.point.components.items()}
@@ -64,7 +64,7 @@ class Taken:
 
     def lines(self) -> list[str]:
         """For a terminal; the last line says what is wrong, where something is."""
-        shown = [f"{one.id}  {COMPONENTS[one.component].line(one)}" for one in self.manifests]
+        shown = [f"{manifest.id}  {COMPONENTS[manifest.component].line(manifest)}" for manifest in self.manifests]
         if self.point is not None:
             parts = ", ".join(self.point.parts)
             shown.append(f"{self.point.id}  recovery point of {parts}, consistency {self.point.consistency}")
@@ -113,7 +113,7 @@ def take(
     if prune_after:
         try:
             pruned = prune.prune(config, now=datetime.now(timezone.utc), dry_run=False, log=log)
-            failed += [one for one in pruned["failed"] if not failed]
+            failed += [item for item in pruned["failed"] if not failed]
         except LockedError as exc:  # the backup is good; retention can wait for tomorrow
             waits = exc.cause
             log(f"not pruned: {waits}")

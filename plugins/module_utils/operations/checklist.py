@@ -56,7 +56,7 @@ class Checklist:
     @property
     def verdict(self) -> str:
         """What is for people to tick neither passes nor fails it."""
-        return verdict(Check(one.name, one.result) for one in self.lines if one.result != BY_HAND)
+        return verdict(Check(line.name, line.result) for line in self.lines if line.result != BY_HAND)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -65,7 +65,7 @@ class Checklist:
             "at": format_time(self.at),
             "ahead_days": self.ahead / timedelta(days=1),
             "verdict": self.verdict,
-            "lines": [dataclasses.asdict(one) for one in self.lines],
+            "lines": [dataclasses.asdict(line) for line in self.lines],
         }
 
 
@@ -83,10 +83,10 @@ def work_through(config: Config, period: str, *, now: datetime, ahead: timedelta
 def _worse(today: Sequence[Line], later: Sequence[Line]) -> list[Line]:
     """A look into the future may turn a line red, and none green."""
     order = (BY_HAND, PASS, COULD_NOT_VERIFY, FAIL)
-    found = {(one.box, one.name): one for one in today}
-    for one in later:
-        before = found.get((one.box, one.name), one)
-        found[one.box, one.name] = one if order.index(one.result) >= order.index(before.result) else before
+    found = {(line.box, line.name): line for line in today}
+    for line in later:
+        before = found.get((line.box, line.name), line)
+        found[line.box, line.name] = line if order.index(line.result) >= order.index(before.result) else before
     return list(found.values())
 
 
@@ -99,27 +99,27 @@ def _lines(config: Config, period: str, now: datetime, present: datetime) -> Ite
     except LifeboatError as exc:
         yield Line(RAN if period == "daily" else period, "repository", COULD_NOT_VERIFY, str(exc))
         found = {"checks": [], "backups": []}
-    judged = [Check(**one) for one in found["checks"]]
-    mine = [one for one in judged if _BELONGS.get(one.name, "daily") == period]
+    judged = [Check(**check) for check in found["checks"]]
+    mine = [check for check in judged if _BELONGS.get(check.name, "daily") == period]
     if period == "daily":
-        yield from (_line(RAN, one) for one in mine)
+        yield from (_line(RAN, check) for check in mine)
     elif period == "weekly":
         yield from (_trend(component, found["backups"]) for component in _components(config))
-        yield from (_line(SIZE, one) for one in mine if one.name != "space")
-        if not any(one.name == "content against earlier backups" for one in mine):
+        yield from (_line(SIZE, check) for check in mine if check.name != "space")
+        if not any(check.name == "content against earlier backups" for check in mine):
             yield _content(found["backups"])
-        yield from (_line(SPACE, one) for one in mine if one.name == "space")
+        yield from (_line(SPACE, check) for check in mine if check.name == "space")
         yield _days_until_full(config, found["backups"], now)
     elif period == "monthly":
         yield _overdue(config, now)
-        yield from (_line(SCRIPTS, one) for one in schedule.checks(config, now))
+        yield from (_line(SCRIPTS, check) for check in schedule.checks(config, now))
     else:
         yield from _drills(config, now)
-        yield from (_line(DRILLS, one) for one in mine)
+        yield from (_line(DRILLS, check) for check in mine)
 
 
-def _line(box: str, one: Check) -> Line:
-    return Line(box, one.name, one.result, one.detail, f"at most {one.most}" if one.most else "")
+def _line(box: str, check: Check) -> Line:
+    return Line(box, check.name, check.result, check.detail, f"at most {check.most}" if check.most else "")
 
 
 def _components(config: Config) -> list[str]:
@@ -128,17 +128,17 @@ def _components(config: Config) -> list[str]:
 
 
 def _good(backups: Sequence[Mapping[str, Any]], component: str) -> list[Mapping[str, Any]]:
-    return [one for one in backups if one["component"] == component and one["good"]]
+    return [item for item in backups if item["component"] == component and item["good"]]
 
 
-def _bytes(one: Mapping[str, Any]) -> int:
+def _bytes(item: Mapping[str, Any]) -> int:
     """What it stands for: of objects the bucket's bytes, of a configuration also what earlier ones hold of it."""
-    details = one["details"]
-    if one["component"] == "objects":
+    details = item["details"]
+    if item["component"] == "objects":
         return int(details.get("bytes") or 0)
-    parts = details.get("parts") if one["component"] == "config" else None
-    held = sum(int(part["size"]) for part in (parts or {}).values() if part["backup"] != one["id"])
-    return int(one["size"]) + held
+    parts = details.get("parts") if item["component"] == "config" else None
+    held = sum(int(part["size"]) for part in (parts or {}).values() if part["backup"] != item["id"])
+    return int(item["size"]) + held
 
 
 def _trend(component: str, backups: Sequence[Mapping[str, Any]]) -> Line:
@@ -148,7 +148,7 @@ def _trend(component: str, backups: Sequence[Mapping[str, Any]]) -> Line:
         words = f"{some[0]['id']} has {human(_bytes(some[0]))}" if some else "there is no good backup"
         return Line(SIZE, name, COULD_NOT_VERIFY, f"{words}: no earlier one to hold it against", limit)
     size = _bytes(some[-1])
-    median = statistics.median(_bytes(one) for one in some[-1 - _BEFORE : -1])
+    median = statistics.median(_bytes(item) for item in some[-1 - _BEFORE : -1])
     wrong = 2 * size < median or (size > 3 * median and size - median > _SMALL)
     words = f"{some[-1]['id']} has {human(size)}, the median before is {human(median)}"
     return Line(SIZE, name, FAIL if wrong else PASS, words, limit)
@@ -180,11 +180,11 @@ def _days_until_full(config: Config, backups: Sequence[Mapping[str, Any]], now: 
     days = growth.days_until_full(free, list(kept.values()), rules, now)
     told = f"full in {days} days" if days is not None else f"not full within {growth.HORIZON} days"
     slopes = {component: growth.slope(some, now) for component, some in kept.items() if some}
-    grows = ", ".join(f"{one} grows by {human(more)} a day" for one, more in slopes.items() if more is not None)
+    grows = ", ".join(f"{slope} grows by {human(more)} a day" for slope, more in slopes.items() if more is not None)
     words = f"{human(free)} free, {told}{'; ' + grows if grows else ''}"
     if days is not None and days < DAYS_TO_ACT:
         return Line(SPACE, name, FAIL, words, limit)
-    unknown = [one for one, more in slopes.items() if more is None]
+    unknown = [slope for slope, more in slopes.items() if more is None]
     if unknown:
         words += f"; how much {', '.join(unknown)} grows is not known before there are backups of two days"
         return Line(SPACE, name, COULD_NOT_VERIFY, words, limit)
@@ -193,7 +193,7 @@ def _days_until_full(config: Config, backups: Sequence[Mapping[str, Any]], now: 
 
 def _kept(some: Sequence[Mapping[str, Any]]) -> list[growth.Kept]:
     """Bytes on this disk, which for objects is the listing alone."""
-    return [(retention.Backup(one["id"], parse_time(one["taken_at"]), True), int(one["size"])) for one in some]
+    return [(retention.Backup(item["id"], parse_time(item["taken_at"]), True), int(item["size"])) for item in some]
 
 
 def _overdue(config: Config, now: datetime) -> Line:
@@ -232,7 +232,7 @@ def _drills(config: Config, now: datetime) -> Iterator[Line]:
         words += f"; a later one ended with {duty.failed}" if duty.failed else ""
         good = duty.state == history.OK and not duty.failed
         yield Line(DRILLS, duty.name, PASS if good else FAIL, words if good else f"{words}; hold one", limit)
-    bad = [one for one in kept if one.problem]
+    bad = [item for item in kept if item.problem]
     if bad:
-        words = "; ".join(f"{one.id}: {one.problem}" for one in bad[:3])
+        words = "; ".join(f"{item.id}: {item.problem}" for item in bad[:3])
         yield Line(DRILLS, "records", FAIL, f"{len(bad)} are no evidence: {words}", "all can be read")

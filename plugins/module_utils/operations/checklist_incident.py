@@ -59,10 +59,10 @@ def lines(config: Config, now: datetime) -> Iterator[Line]:
     parts.append(_looked("application", "recover_backend", "runbook-backend", lambda: _application(config)))
     if config.frontend.url:
         parts.append(_looked("frontend", "recover_frontend", "runbook-frontend", lambda: _frontend(config)))
-    broken = [one for one in parts if one.condition not in (HEALTHY, "")]
+    broken = [part for part in parts if part.condition not in (HEALTHY, "")]
     yield from _runbooks(parts, broken)
-    for one in parts:
-        yield _line(one, broken, point)
+    for part in parts:
+        yield _line(part, broken, point)
     yield from _endpoints(config)
     yield Line(VERIFY, "by a person", BY_HAND, "log in, read, write, upload and download as a customer does")
     yield from _after(config, now)
@@ -80,7 +80,7 @@ def _latest(config: Config, now: datetime) -> tuple[Line, str]:
         except LifeboatError as exc:
             said.append(f"{place}: {exc.cause}")
             continue
-        usable = [one for one in tied if one.good and one.point]
+        usable = [entry for entry in tied if entry.good and entry.point]
         if usable and usable[-1].point:
             one = usable[-1].point
             words = f"{one.id} in the {place}, {_age(one.taken_at, now)}, consistency {one.consistency}"
@@ -92,12 +92,12 @@ def _latest(config: Config, now: datetime) -> tuple[Line, str]:
         if alone:
             return Line(LATEST, "backup of the database", PASS, alone, "one that is whole"), ""
         said.append(f"{place}: none that can be used")
-    result = FAIL if any("none that" in one for one in said) else COULD_NOT_VERIFY
+    result = FAIL if any("none that" in text for text in said) else COULD_NOT_VERIFY
     return Line(LATEST, name, result, "; ".join(said), "one whose every part is there and whole"), ""
 
 
 def _alone(found: Sequence[Entry], place: str, now: datetime) -> str:
-    one = next((one for one in reversed(found) if one.good and one.manifest), None)
+    one = next((entry for entry in reversed(found) if entry.good and entry.manifest), None)
     if one is None or one.manifest is None:
         return ""
     proven = "proven by a restore" if one.proven_at else "NOT proven by a restore"
@@ -159,13 +159,13 @@ def _frontend(config: Config) -> tuple[str, str, str]:
 
 def _runbooks(parts: Sequence[Part], broken: Sequence[Part]) -> Iterator[Line]:
     read = "read docs/{0}.md (docs/ja/{0}.md) before you type"
-    data = [one for one in parts if one.playbook in _DATA]
-    here = [one for one in parts if one.playbook != "recover_frontend"]
-    if all(one in broken for one in here):
+    data = [part for part in parts if part.playbook in _DATA]
+    here = [part for part in parts if part.playbook != "recover_frontend"]
+    if all(part in broken for part in here):
         words = "all of it is broken. Where the machine itself is lost: " + read.format("runbook-site")
         yield Line(RUNBOOK, "site", BY_HAND, f"{words}, then lifeboat.dr.recover_site")
-    for one in broken or data:
-        yield Line(RUNBOOK, one.name, BY_HAND, read.format(one.runbook))
+    for part in broken or data:
+        yield Line(RUNBOOK, part.name, BY_HAND, read.format(part.runbook))
 
 
 def _line(one: Part, broken: Sequence[Part], point: str) -> Line:
@@ -187,17 +187,18 @@ def _line(one: Part, broken: Sequence[Part], point: str) -> Line:
 def _endpoints(config: Config) -> Iterator[Line]:
     if not config.application.checks:
         yield Line(VERIFY, "endpoints", COULD_NOT_VERIFY, "none is named in lifeboat_application.checks")
-    for one in config.application.checks:
-        check = answer.endpoint(one, time.monotonic())
-        yield Line(VERIFY, check.name, check.result, check.detail, f"status {one.status}")
+    for item in config.application.checks:
+        check = answer.endpoint(item, time.monotonic())
+        yield Line(VERIFY, check.name, check.result, check.detail, f"status {item.status}")
 
 
 def _after(config: Config, now: datetime) -> Iterator[Line]:
     try:
         recent = [
-            one.id
-            for one in store.everything(config)
-            if one.record.get("kind") == "recovery" and str(one.record.get("recorded_at")) >= format_time(now - _RECENT)
+            kept.id
+            for kept in store.everything(config)
+            if kept.record.get("kind") == "recovery"
+            and str(kept.record.get("recorded_at")) >= format_time(now - _RECENT)
         ]
         words = (
             f"the recoveries of the last 7 days: {', '.join(recent)}" if recent else "no recovery in the last 7 days"

@@ -32,8 +32,8 @@ class Line:
 
 def _boxes(lines: Sequence[Mapping[str, str]]) -> dict[str, list[Mapping[str, str]]]:
     found: dict[str, list[Mapping[str, str]]] = {}
-    for one in lines:
-        found.setdefault(one["box"], []).append(one)
+    for item in lines:
+        found.setdefault(item["box"], []).append(item)
     return found
 
 
@@ -46,11 +46,11 @@ def text(made: Mapping[str, Any]) -> list[str]:
     shown = [_title(made)]
     for box, lines in _boxes(made["lines"]).items():
         shown += ["", box]
-        for one in lines:
-            limit = f"  ({one['limit']})" if one["limit"] else ""
-            words = f"{one['name']}: {one['seen']}{limit}"
-            shown.append(f"  {one['result'].replace('_', ' '):<16}  {terminal(words)}")
-    wrong = [terminal(one["name"]) for one in made["lines"] if one["result"] not in ("PASS", BY_HAND)]
+        for item in lines:
+            limit = f"  ({item['limit']})" if item["limit"] else ""
+            words = f"{item['name']}: {item['seen']}{limit}"
+            shown.append(f"  {item['result'].replace('_', ' '):<16}  {terminal(words)}")
+    wrong = [terminal(line["name"]) for line in made["lines"] if line["result"] not in ("PASS", BY_HAND)]
     return [*shown, "", f"{made['verdict']}  {made['stack']}{': ' if wrong else ''}{', '.join(wrong)}"]
 
 
@@ -58,10 +58,10 @@ def markdown(made: Mapping[str, Any]) -> str:
     shown = [f"# {marked(_title(made))}", "", f"**{marked(made['verdict'])}**"]
     for box, lines in _boxes(made["lines"]).items():
         shown += ["", f"## {marked(box)}", ""]
-        for one in lines:
-            limit = f" ({marked(one['limit'])})" if one["limit"] else ""
-            words = f"**{marked(one['result'])}** {marked(one['name'])}: {marked(one['seen'])}{limit}"
-            shown.append(f"- [{_BOXES.get(one['result'], ' ')}] {words}")
+        for item in lines:
+            limit = f" ({marked(item['limit'])})" if item["limit"] else ""
+            words = f"**{marked(item['result'])}** {marked(item['name'])}: {marked(item['seen'])}{limit}"
+            shown.append(f"- [{_BOXES.get(item['result'], ' ')}] {words}")
     return "\n".join([*shown, ""])
 
 
@@ -71,7 +71,7 @@ def page(made: Mapping[str, Any]) -> str:
             box,
             table(
                 ("Verdict", "Check", "Seen", "Allowed"),
-                [(badge(one["result"]), one["name"], one["seen"], one["limit"]) for one in lines],
+                [(badge(item["result"]), item["name"], item["seen"], item["limit"]) for item in lines],
             ),
         )
         for box, lines in _boxes(made["lines"]).items()

@@ -111,7 +111,7 @@ def _config_opened(proof: Proof) -> Iterator[Check]:
             "config: secrets", FAIL, f"{len(left)} were left out when there was no recipient: {', '.join(left[:3])}"
         )
         return
-    if SECRETS not in {one.name for one in manifest.artefacts}:
+    if SECRETS not in {artefact.name for artefact in manifest.artefacts}:
         yield Check("config: secrets", COULD_NOT_VERIFY, "nothing is sealed in it, so that the key opened nothing")
         return
     opened = configuration_restore.open_secrets(vault, manifest, proof.key)
@@ -127,7 +127,7 @@ COMPONENTS: dict[str, Component] = {
     DATABASE: Component(
         lambda config, override, log: dump.take(config, log=log),
         _database_line,
-        lambda one: database_proof.levels(one.config, one.manifest, one.folder, one.level, one.log),
+        lambda item: database_proof.levels(item.config, item.manifest, item.folder, item.level, item.log),
     ),
     OBJECTS: Component(
         lambda config, override, log: mirror_take.take(config, log=log, override=override),
@@ -139,7 +139,7 @@ COMPONENTS: dict[str, Component] = {
     CONFIG: Component(
         lambda config, override, log: configuration_backup.take(config, log=log),
         _config_line,
-        lambda one: configuration_proof.levels(one.config, one.repo, one.manifest, one.level, one.log),
+        lambda item: configuration_proof.levels(item.config, item.repo, item.manifest, item.level, item.log),
         opened=_config_opened,
     ),
 }

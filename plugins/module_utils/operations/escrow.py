@@ -138,18 +138,22 @@ def _component(config: Config, vault: Repository, component: str, identity: str,
 def _bytes(vault: Repository, manifest: Manifest) -> Check:
     """Every artefact, read from the vault to its end and hashed; nothing is written to this machine's disk."""
     files = vault.files(manifest.component, manifest.id)
-    wrong = [f"{name} does not belong to it" for name in files if name not in {one.name for one in manifest.artefacts}]
-    for one in manifest.artefacts:
-        if one.name not in files:
-            wrong.append(f"{one.name} is missing")
+    wrong = [
+        f"{name} does not belong to it"
+        for name in files
+        if name not in {artefact.name for artefact in manifest.artefacts}
+    ]
+    for artefact in manifest.artefacts:
+        if artefact.name not in files:
+            wrong.append(f"{artefact.name} is missing")
             continue
         digest, size = hashlib.sha256(), 0
-        with vault.open(manifest.component, manifest.id, one.name) as stream:
+        with vault.open(manifest.component, manifest.id, artefact.name) as stream:
             while data := stream.read(filesystem.CHUNK):
                 digest.update(data)
                 size += len(data)
-        if (size, digest.hexdigest()) != (one.size, one.sha256):
-            wrong.append(f"{one.name} is not what was written")
+        if (size, digest.hexdigest()) != (artefact.size, artefact.sha256):
+            wrong.append(f"{artefact.name} is not what was written")
     words = f"{manifest.id}, {len(manifest.artefacts)} artefacts, {manifest.size} bytes"
     return compared(f"{manifest.component}: checksums in the vault", wrong, words)
 

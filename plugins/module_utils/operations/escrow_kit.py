@@ -93,7 +93,7 @@ def credentials(path: str) -> dict[str, str]:
         found = {name: str(body.get(name) or "") for name in _ENVIRONMENT}
     else:
         found = {
-            name: next((os.environ[one] for one in names if os.environ.get(one)), "")
+            name: next((os.environ[text] for text in names if os.environ.get(text)), "")
             for name, names in _ENVIRONMENT.items()
         }
     lacking = [name for name, value in found.items() if not value]

@@ -46,8 +46,8 @@ class Side:
 
     @property
     def ids(self) -> set[str]:
-        found = {one.id for some in self.backups.values() for one in some}
-        return found | {one.id for one in self.points}
+        found = {entry.id for some in self.backups.values() for entry in some}
+        return found | {entry.id for entry in self.points}
 
 
 def policy(config: Config) -> retention.Policy:
@@ -64,7 +64,7 @@ def prune(config: Config, *, now: datetime, dry_run: bool, log: Log) -> dict[str
     sides, failed = _sides(config)
     whole, own = plans(sides, policy(config), now)
     doomed_of = [
-        [one for one in whole.delete if one in side.ids and one not in plan.keep] for side, plan in zip(sides, own)
+        [text for text in whole.delete if text in side.ids and text not in plan.keep] for side, plan in zip(sides, own)
     ]
     deleted: set[str] = set()
     swept: list[str] = []
@@ -89,7 +89,7 @@ def prune(config: Config, *, now: datetime, dry_run: bool, log: Log) -> dict[str
         log(f"kept by the store: {line}")
     return {
         "keep": _kept(whole, sides, own, deleted),
-        "delete": [one for one in whole.delete if one in deleted],
+        "delete": [text for text in whole.delete if text in deleted],
         "swept": sorted(set(swept)),
         "locked": locked,
         "versions": {"deleted": old.versions, "bytes": old.bytes, "waits": waits},
@@ -125,11 +125,11 @@ def _objects_left(sides: Sequence[Side], doomed_of: Sequence[Sequence[str]]) -> 
 
 def _kept(whole: Plan, sides: Sequence[Side], own: Sequence[Plan], deleted: set[str]) -> dict[str, list[str]]:
     """Why each that stays does, for a side's own reasons where the whole plan has none."""
-    keep = {one: list(reasons) for one, reasons in whole.keep.items() if one not in deleted}
+    keep = {text: list(reasons) for text, reasons in whole.keep.items() if text not in deleted}
     for side, plan in zip(sides, own):
-        for one, reasons in plan.keep.items():
-            if one not in keep and one not in deleted:
-                keep[one] = [f"{reason} (of what the {side.name} has)" for reason in reasons]
+        for text, reasons in plan.keep.items():
+            if text not in keep and text not in deleted:
+                keep[text] = [f"{reason} (of what the {side.name} has)" for reason in reasons]
     return keep
 
 
@@ -151,7 +151,7 @@ def _old_versions(
         waits = "a recovery of the bucket has begun and not ended"
     else:
         kept, waits = _readable(left)
-    newest = max((one.manifest.finished_at for one in kept if one.manifest.finished_at <= now), default=None)
+    newest = max((point.manifest.finished_at for point in kept if point.manifest.finished_at <= now), default=None)
     if waits or newest is None:
         if waits:
             log(f"old versions in the mirror were not looked at: {waits}")
@@ -171,13 +171,13 @@ def _readable(left: Mapping[str, Sequence[Point]]) -> tuple[list[Point], str]:
     kept = []
     for identity, places in left.items():
         problems = []
-        for one in places:
+        for point in places:
             try:
-                problem = one.problem()
+                problem = point.problem()
             except LifeboatError as exc:
                 problem = exc.cause
             if not problem:
-                kept.append(one)
+                kept.append(point)
                 break
             problems.append(problem)
         else:
@@ -218,8 +218,8 @@ def _plan(
 def _merged(sides: Sequence[Sequence[Any]], better: Callable[[Any, Any], Any]) -> list[Any]:
     found: dict[str, Any] = {}
     for some in sides:
-        for one in some:
-            found[one.id] = better(found[one.id], one) if one.id in found else one
+        for item in some:
+            found[item.id] = better(found[item.id], item) if item.id in found else item
     return [found[identity] for identity in sorted(found)]
 
 

@@ -50,7 +50,7 @@ def wanted(config: Config) -> dict[str, str]:
     """What has to be scheduled: its name, and the words that its command has."""
     components = ["database", *(["objects"] if config.objects.bucket else [])]
     components += ["config"] if config.config.enabled else []
-    return {**{f"backup {one}": rf"backup(?: {one})?" for one in components}, "verify": "verify"}
+    return {**{f"backup {component}": rf"backup(?: {component})?" for component in components}, "verify": "verify"}
 
 
 def _file(config: Config) -> tuple[str, Check]:
@@ -66,12 +66,12 @@ def _file(config: Config) -> tuple[str, Check]:
         # cron(8): such a file is not read
         return text, Check(name, FAIL, f"{path} is not root's alone to write, so that cron does not read it; {ask}")
     jobs = [one for line in text.splitlines() if (one := _JOB.fullmatch(line.strip()))]
-    commands = [one["command"] for one in jobs if one["user"] == "root"]
+    commands = [match["command"] for match in jobs if match["user"] == "root"]
     stack = rf"(?=--).*--stack {re.escape(config.stack)}(?:\s|$)"
     missing = [
         what
         for what, words in wanted(config).items()
-        if not any(re.search(rf"\blifeboat {words} {stack}", one) for one in commands)
+        if not any(re.search(rf"\blifeboat {words} {stack}", command) for command in commands)
     ]
     if missing:
         return text, Check(name, FAIL, f"{path} has no job for {', '.join(missing)}; {ask}")
@@ -80,7 +80,7 @@ def _file(config: Config) -> tuple[str, Check]:
 
 
 def _when(jobs: list[re.Match[str]], words: str, stack: str) -> str:
-    found = (one["when"] for one in jobs if re.search(rf"\blifeboat {words} {stack}", one["command"]))
+    found = (match["when"] for match in jobs if re.search(rf"\blifeboat {words} {stack}", match["command"]))
     return " ".join(next(found, "").split())
 
 
@@ -110,10 +110,10 @@ def _agent(text: str) -> Check:
 def _runs(config: Config, now: datetime) -> Check:
     """By what the runs themselves wrote. One that never began wrote nothing: its absence is judged."""
     name = "last runs"
-    found = sorted((one for one in runs(config) if now - MONTH <= one.at <= now), key=lambda one: one.at)
+    found = sorted((run for run in runs(config) if now - MONTH <= run.at <= now), key=lambda run: run.at)
     if not found:
         return Check(name, COULD_NOT_VERIFY, f"{LOGS / config.stack}.log tells of no run in the last 31 days")
-    failed = [one for one in found if one.problem]
+    failed = [run for run in found if run.problem]
     age = (now - found[-1].at).total_seconds() / 3600
     words = f"{len(found)} in 31 days, {len(failed)} failed, the last {age:.1f} h ago"
     if found[-1].problem:

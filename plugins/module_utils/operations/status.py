@@ -47,19 +47,19 @@ def status(config: Config, *, now: datetime, asked: Optional[datetime] = None) -
         checks.append(_point(config, tied, now))
     if config.config.enabled:
         checks += _config(config, repo, all_["config"], now)
-    bad = [one for some in all_.values() for one in some if not one.good]
+    bad = [entry for some in all_.values() for entry in some if not entry.good]
     if bad:
-        checks.append(Check("broken backups", FAIL, "; ".join(f"{one.id}: {one.problem}" for one in bad[:3])))
-    broken = [one for one in tied if not one.good]
+        checks.append(Check("broken backups", FAIL, "; ".join(f"{entry.id}: {entry.problem}" for entry in bad[:3])))
+    broken = [entry for entry in tied if not entry.good]
     if broken:
         checks.append(
-            Check("broken recovery points", FAIL, "; ".join(f"{one.id}: {one.problem}" for one in broken[:3]))
+            Check("broken recovery points", FAIL, "; ".join(f"{entry.id}: {entry.problem}" for entry in broken[:3]))
         )
-    newest = next((one.id for one in reversed(found) if one.good), "")
+    newest = next((entry.id for entry in reversed(found) if entry.good), "")
     less, _larger = catalog.shrunk(found, newest)
     if less:
         checks.append(Check("content against earlier backups", FAIL, less))
-    checks.append(_space(repo, [one for some in all_.values() for one in some]))
+    checks.append(_space(repo, [entry for some in all_.values() for entry in some]))
     checks += copies.checks(config, all_, tied)
     if config.config.enabled:
         checks += escrow.checks(config, all_["config"], now)
@@ -69,7 +69,7 @@ def status(config: Config, *, now: datetime, asked: Optional[datetime] = None) -
     return {
         "stack": config.stack,
         "verdict": verdict(checks),
-        "checks": [one.as_dict() for one in checks],
+        "checks": [check.as_dict() for check in checks],
         "points": points.listing(tied, {}, now),
         "backups": points.listing([], all_, now),
     }
@@ -78,11 +78,15 @@ def status(config: Config, *, now: datetime, asked: Optional[datetime] = None) -
 def newest(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
     """The last few of each kind, for a terminal."""
     every = [*found["points"], *found["backups"]]
-    return [one for kind, most in _SHOWN.items() for one in [one for one in every if one["component"] == kind][-most:]]
+    return [
+        item
+        for kind, most in _SHOWN.items()
+        for item in [entry for entry in every if entry["component"] == kind][-most:]
+    ]
 
 
 def _newest(config: Config, found: Sequence[Entry], now: datetime, name: str = "newest backup") -> Check:
-    good = [one.manifest for one in found if one.good and one.manifest]
+    good = [entry.manifest for entry in found if entry.good and entry.manifest]
     if not good:
         return Check(name, FAIL, "there is no good backup")
     age = (now - good[-1].taken_at).total_seconds() / 3600
@@ -90,17 +94,17 @@ def _newest(config: Config, found: Sequence[Entry], now: datetime, name: str = "
 
 
 def _proof(config: Config, found: Sequence[Entry], now: datetime, name: str = "proof") -> Check:
-    proven = [one for one in found if one.proven_at]
+    proven = [entry for entry in found if entry.proven_at]
     if not proven:
         return Check(name, COULD_NOT_VERIFY, "no backup has been restored to prove it; run: lifeboat verify")
-    last = max(proven, key=lambda one: one.proven_at or now)
+    last = max(proven, key=lambda entry: entry.proven_at or now)
     days = (now - present(last.proven_at)).total_seconds() / 86400
     return at_most(name, days, config.alarms.proof_age_days, "days", f"{last.id} restored {days:.1f} days ago")
 
 
 def _objects(config: Config, found: Sequence[Entry], now: datetime) -> list[Check]:
     checks = [_newest(config, found, now, "newest objects backup"), _proof(config, found, now, "objects proof")]
-    last = next((one.manifest for one in reversed(found) if one.good and one.manifest), None)
+    last = next((entry.manifest for entry in reversed(found) if entry.good and entry.manifest), None)
     details = last.detailed(ObjectsDetails) if last else None
     if details and details.unheld:
         named = ", ".join(repr(unheld.key) for unheld in details.unheld[:3])
@@ -111,7 +115,7 @@ def _objects(config: Config, found: Sequence[Entry], now: datetime) -> list[Chec
 
 def _config(config: Config, repo: repository_base.Repository, found: Sequence[Entry], now: datetime) -> list[Check]:
     checks = [_newest(config, found, now, "newest config backup"), _proof(config, found, now, "config proof")]
-    last = next((one.manifest for one in reversed(found) if one.good and one.manifest), None)
+    last = next((entry.manifest for entry in reversed(found) if entry.good and entry.manifest), None)
     if last is None:
         return checks
     details = last.detailed(ConfigDetails)
@@ -145,7 +149,7 @@ def _config(config: Config, repo: repository_base.Repository, found: Sequence[En
 def _point(config: Config, tied: Sequence[PointEntry], now: datetime) -> Check:
     """A point is as old as its rows."""
     name = "recovery point"
-    good = [one.point for one in tied if one.good and one.point]
+    good = [entry.point for entry in tied if entry.good and entry.point]
     if not good:
         return Check(name, FAIL, "there is none that can be used; take one: lifeboat backup")
     age = (now - good[-1].taken_at).total_seconds() / 3600
@@ -155,7 +159,7 @@ def _point(config: Config, tied: Sequence[PointEntry], now: datetime) -> Check:
 
 def _space(repo: repository_base.Repository, found: Sequence[Entry]) -> Check:
     free = repo.free_bytes()
-    sizes = [one.manifest.size for one in found if one.manifest]
+    sizes = [entry.manifest.size for entry in found if entry.manifest]
     if free is None or not sizes:
         words = "a repository without a limit" if sizes else "no backup to judge by"
         return Check("space", PASS if sizes else COULD_NOT_VERIFY, words)
@@ -167,7 +171,7 @@ def _space(repo: repository_base.Repository, found: Sequence[Entry]) -> Check:
 def _reconciled(config: Config) -> reconcile.Report:
     source = buckets.source(config)
     live = (
-        {"key": one.key, "size": one.size, "etag": one.etag, "modified": format_time(one.modified)}
-        for one in bucket.objects(source)
+        {"key": version.key, "size": version.size, "etag": version.etag, "modified": format_time(version.modified)}
+        for version in bucket.objects(source)
     )
     return reconcile.database_with(config, live)

@@ -65,7 +65,7 @@ class Result:
             "finished_at": format_time(self.finished_at),
             "tool": f"lifeboat {VERSION}",
             "checks": [check.as_dict() for check in self.checks],
-            **({"parts": [one.as_dict() for one in self.parts]} if self.parts else {}),
+            **({"parts": [result.as_dict() for result in self.parts]} if self.parts else {}),
         }
 
 
@@ -120,7 +120,7 @@ def verify(config: Config, identity: str, level: str, *, sample: int = SAMPLE, l
     repo = repositories.from_settings(config.repository, config.secrets)
     started = datetime.now(timezone.utc)
     ids, checks = targets(config, repo, identity)
-    parts = [_one(config, repo, one, level, sample, log, record) for one in ids]
+    parts = [_one(config, repo, text, level, sample, log, record) for text in ids]
     if len(parts) == 1 and not checks:
         return _recorded(config, parts[0], log) if record else parts[0]
     found = [replace(check, name=f"{component_of(part.id)}: {check.name}") for part in parts for check in part.checks]
@@ -132,7 +132,7 @@ def verify(config: Config, identity: str, level: str, *, sample: int = SAMPLE, l
 
 
 def _recorded(config: Config, result: Result, log: Log) -> Result:
-    parts = [{**one.as_dict(), "taken_at": one.taken_at, "size": one.size} for one in result.parts or (result,)]
+    parts = [{**part.as_dict(), "taken_at": part.taken_at, "size": part.size} for part in result.parts or (result,)]
     kept = evidence_record.of_verification(
         config, identity=result.id, level=result.level, results=result.checks, parts=parts,
         started=result.started_at, finished=result.finished_at,

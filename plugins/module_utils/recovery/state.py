@@ -25,7 +25,7 @@ RECOVERED = "recovered.json"
 def stopped(config: Config) -> list[str]:
     """Writers that a recovery stopped and that no reopening has started since: it was killed in between."""
     try:
-        return [str(one) for one in json.loads((config.state / STOPPED).read_text(encoding="utf-8"))]
+        return [str(load) for load in json.loads((config.state / STOPPED).read_text(encoding="utf-8"))]
     except (FileNotFoundError, ValueError, TypeError):
         return []
 

@@ -84,7 +84,7 @@ def entry(repo: Repository, component: str, identity: str) -> Entry:
         files = repo.files(component, identity)
     except LifeboatError as exc:
         return Entry(identity, problem=exc.cause, component=component)
-    wanted = {one.name: one.size for one in manifest.artefacts}
+    wanted = {artefact.name: artefact.size for artefact in manifest.artefacts}
     problems = [f"{name} is missing" for name in wanted if name not in files]
     problems += [
         f"{name} has {files[name]} bytes instead of {size}"
@@ -93,7 +93,7 @@ def entry(repo: Repository, component: str, identity: str) -> Entry:
     ]
     problems += [f"{name} does not belong to it" for name in files if name not in wanted]
     proof = read_proof(repo, component, manifest)
-    problems += [f"verification at level {level} failed" for level, one in proof.items() if one["verdict"] == FAIL]
+    problems += [f"verification at level {level} failed" for level, item in proof.items() if item["verdict"] == FAIL]
     return Entry(identity, manifest, "; ".join(problems[:4]), proof, component)
 
 
@@ -126,7 +126,7 @@ def entries(repo: Repository, component: str, stack: str) -> list[Entry]:
     Another stack's backup in the same repository is not ours to judge; one whose manifest cannot be read may be ours.
     """
     found = (entry(repo, component, identity) for identity in sorted(repo.published(component)))
-    return [one for one in found if one.manifest is None or one.manifest.stack == stack]
+    return [item for item in found if item.manifest is None or item.manifest.stack == stack]
 
 
 def choose(
@@ -139,20 +139,20 @@ def choose(
     """
     attempted = "choose a backup"
     if identity not in ("", "latest"):
-        named = next((one for one in found if one.id == identity), None)
+        named = next((item for item in found if item.id == identity), None)
         if named is None:
-            near = ", ".join(one.id for one in found[-5:]) or "none at all"
+            near = ", ".join(item.id for item in found[-5:]) or "none at all"
             raise NotFoundError(attempted, identity, f"the repository has {near}", "`lifeboat list` shows all.")
         if not named.good or named.manifest is None:
             raise IntegrityError(attempted, identity, named.problem, "Choose another (`lifeboat list`).")
         if named.manifest.stack != stack:
             raise UsageError(attempted, identity, f"it is of the stack {named.manifest.stack}, not {stack}")
         return named, []
-    fit = [one for one in found if one.manifest is None or one.manifest.stack == stack]
+    fit = [item for item in found if item.manifest is None or item.manifest.stack == stack]
     if before is not None:
-        early = [one for one in fit if one.manifest and one.manifest.taken_at <= before]
+        early = [item for item in fit if item.manifest and item.manifest.taken_at <= before]
         if fit and not early:
-            first = next((one.manifest.taken_at for one in fit if one.manifest), None)
+            first = next((item.manifest.taken_at for item in fit if item.manifest), None)
             raise NotFoundError(
                 attempted,
                 f"taken at or before {format_time(before)}",
@@ -160,9 +160,9 @@ def choose(
                 "Ask for a later recovery_time.",
             )
         fit = early
-    good = [one for one in fit if one.good]
+    good = [item for item in fit if item.good]
     if not good:
-        cause = "; ".join(f"{one.id}: {one.problem}" for one in fit[-3:]) or "the repository holds no backup"
+        cause = "; ".join(f"{item.id}: {item.problem}" for item in fit[-3:]) or "the repository holds no backup"
         raise NotFoundError(attempted, stack, cause, "Take one (lifeboat.dr.backup), or name another repository.")
     return good[-1], fit[fit.index(good[-1]) + 1 :]
 
@@ -178,16 +178,16 @@ def free_id(repo: Repository, component: str, moment: datetime) -> str:
 def for_retention(found: Sequence[Entry]) -> list[retention.Backup]:
     """What the retention plan needs. A backup whose manifest cannot be read takes its time from its id."""
     plain = []
-    for one in found:
-        if one.manifest is not None:
-            taken_at = one.manifest.taken_at
+    for item in found:
+        if item.manifest is not None:
+            taken_at = item.manifest.taken_at
         else:
-            match = ID.fullmatch(one.id)
+            match = ID.fullmatch(item.id)
             if match is None:
                 continue
             taken_at = parse_time(datetime.strptime(match.group(2), "%Y%m%d_%H%M%S").isoformat())
         plain.append(
-            retention.Backup(one.id, taken_at, good=one.good, verified=one.proven_at is not None, needs=_needs(one))
+            retention.Backup(item.id, taken_at, good=item.good, verified=item.proven_at is not None, needs=_needs(item))
         )
     return plain
 
@@ -205,8 +205,8 @@ def shrunk(found: Sequence[Entry], identity: str) -> tuple[str, str]:
 
     Far less: under half of what its component counts. Returns (what to say, the id of the larger one), or ("", "").
     """
-    good = [one.manifest for one in found if one.good and one.manifest]
-    index = next((n for n, one in enumerate(good) if one.id == identity), 0)
+    good = [item.manifest for item in found if item.good and item.manifest]
+    index = next((n for n, item in enumerate(good) if item.id == identity), 0)
     for before in reversed(good[max(0, index - 7) : index]):
         kind = KINDS[before.component]
         has, had = (kind.counts(manifest.detailed(kind.details)) for manifest in (good[index], before))

@@ -18,7 +18,7 @@ from .manifest import Artefact, Manifest
 def checksums(repo: Repository, manifest: Manifest, folder: Path) -> Check:
     """Every artefact's size and SHA-256, and nothing there that the manifest does not name."""
     files = repo.files(manifest.component, manifest.id)
-    wanted = {one.name: one for one in manifest.artefacts}
+    wanted = {item.name: item for item in manifest.artefacts}
     differences = [f"{name} does not belong to the backup" for name in files if name not in wanted]
     for name, artefact in wanted.items():
         path = folder / name

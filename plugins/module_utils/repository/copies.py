@@ -94,21 +94,23 @@ def catch_up(config: Config, *, log: Log) -> Outcome:
         return Outcome()
     where = place(config)
     repo = repositories.from_settings(config.repository, config.secrets)
-    found = [one for some in points.backups(repo, config.stack).values() for one in some if one.good and one.manifest]
+    found = [
+        entry for some in points.backups(repo, config.stack).values() for entry in some if entry.good and entry.manifest
+    ]
     held: dict[str, list[str]] = {}
     copied, failed = [], []
     try:
-        there = {component: set(store.published(component)) for component in {one.component for one in found}}
+        there = {component: set(store.published(component)) for component in {entry.component for entry in found}}
     except LifeboatError as exc:
         return Outcome(where, failed=(f"{where}: {exc}",))
-    for one in sorted(found, key=lambda one: one.id.rpartition("backup_")[2], reverse=True):
-        manifest = present(one.manifest)
+    for entry in sorted(found, key=lambda item: item.id.rpartition("backup_")[2], reverse=True):
+        manifest = present(entry.manifest)
         try:
             record = read(repo, manifest)
-            if one.id not in there[one.component] or record is None:
+            if entry.id not in there[entry.component] or record is None:
                 copied += _send(repo, store, manifest, where, log)
             _send_proof(repo, store, manifest)
-            held[one.id] = [where]
+            held[entry.id] = [where]
         except IntegrityError as exc:  # of this one: damaged here, or another's there
             failed.append(str(exc))
         except LifeboatError as exc:  # of the vault: the next would fail likewise
@@ -125,7 +127,11 @@ def _send(repo: Repository, store: S3Repository, manifest: Manifest, where: str,
     before = datetime.now(timezone.utc)
     with repo.materialise(component, identity) as folder:
         sent = store.receive(
-            component, identity, folder, {one.name: one.sha256 for one in manifest.artefacts}, manifest.to_bytes()
+            component,
+            identity,
+            folder,
+            {artefact.name: artefact.sha256 for artefact in manifest.artefacts},
+            manifest.to_bytes(),
         )
     now = datetime.now(timezone.utc)
     _write(repo, manifest, {"place": where, "at": format_time(now), "bytes": manifest.size, "proof": ""})
@@ -207,13 +213,13 @@ def checks(config: Config, found: Mapping[str, Sequence[Entry]], tied: Sequence[
         store = vault(config)
         if store is None:
             return []
-        there = {one for component, some in found.items() if some for one in store.published(component)}
+        there = {name for component, some in found.items() if some for name in store.published(component)}
         there |= set(store.points())
     except LifeboatError as exc:
         return [Check("copies", COULD_NOT_VERIFY, f"{place(config)}: {exc.cause}")]
-    backups = [one.id for some in found.values() for one in some if one.good]
-    tied_ids = [one.id for one in tied if one.good]
-    missing = [one for one in [*backups, *tied_ids] if one not in there]
+    backups = [entry.id for some in found.values() for entry in some if entry.good]
+    tied_ids = [entry.id for entry in tied if entry.good]
+    missing = [name for name in [*backups, *tied_ids] if name not in there]
     if missing:
         shown = ", ".join(missing[-_SHOWN:]) + (" …" if len(missing) > _SHOWN else "")
         return [Check("copies", FAIL, f"{len(missing)} are not in {place(config)}: {shown}")]

@@ -26,10 +26,10 @@ def slope(kept: Sequence[Kept], now: datetime) -> Optional[float]:
 
     Never below zero: a stack that shrank a little does not make room.
     """
-    some = [(one, size) for one, size in kept if one.good and now - SPAN <= one.taken_at <= now]
+    some = [(backup, size) for backup, size in kept if backup.good and now - SPAN <= backup.taken_at <= now]
     if not some or some[-1][0].taken_at - some[0][0].taken_at < LEAST:
         return None
-    days = [(one.taken_at - some[0][0].taken_at).total_seconds() / 86400 for one, _size in some]
+    days = [(backup.taken_at - some[0][0].taken_at).total_seconds() / 86400 for backup, _size in some]
     sizes = [float(size) for _backup, size in some]
     middle, mean = sum(days) / len(days), sum(sizes) / len(sizes)
     spread = sum((day - middle) ** 2 for day in days)
@@ -42,16 +42,16 @@ def days_until_full(free: int, components: Sequence[Sequence[Kept]], policy: Pol
     Each component goes on as in its last week: as many backups a day, each larger by its slope, where that is known.
     Retention is applied once a week, as if it were a little late.
     """
-    series = [_Series(some, now) for some in components if any(one.good for one, _size in some)]
-    held = sum(one.bytes() for one in series)
+    series = [_Series(some, now) for some in components if any(backup.good for backup, _size in some)]
+    held = sum(item.bytes() for item in series)
     for week in range(0, HORIZON, _WEEK):
         for day in range(week + 1, week + 1 + _WEEK):
-            for one in series:
-                one.take(now + timedelta(days=day), day)
-            if sum(one.bytes() for one in series) - held > free:
+            for item in series:
+                item.take(now + timedelta(days=day), day)
+            if sum(item.bytes() for item in series) - held > free:
                 return day
-        for one in series:
-            one.prune(policy, now + timedelta(days=week + _WEEK))
+        for item in series:
+            item.prune(policy, now + timedelta(days=week + _WEEK))
     return None
 
 
@@ -59,11 +59,11 @@ class _Series:
     """One component's backups, as they are and as they will be."""
 
     def __init__(self, kept: Sequence[Kept], now: datetime) -> None:
-        good = [(one, size) for one, size in kept if one.good and one.taken_at <= now]
+        good = [(backup, size) for backup, size in kept if backup.good and backup.taken_at <= now]
         self._kept = list(kept)
         self._size = good[-1][1] if good else 0
         self._slope = slope(kept, now) or 0.0
-        recent = sum(one.taken_at > now - timedelta(days=_WEEK) for one, _size in good)
+        recent = sum(backup.taken_at > now - timedelta(days=_WEEK) for backup, _size in good)
         self._often = min(_PER_DAY, max(1, round(recent / _WEEK)))
 
     def take(self, at: datetime, day: int) -> None:
@@ -75,5 +75,5 @@ class _Series:
         return sum(size for _backup, size in self._kept)
 
     def prune(self, policy: Policy, now: datetime) -> None:
-        keep = retention.plan([one for one, _size in self._kept], policy, now + LEAST).keep
-        self._kept = [(one, size) for one, size in self._kept if one.id in keep]
+        keep = retention.plan([backup for backup, _size in self._kept], policy, now + LEAST).keep
+        self._kept = [(backup, size) for backup, size in self._kept if backup.id in keep]

@@ -145,7 +145,7 @@ class LocalRepository(Repository):
             if not path.exists():
                 return []
             with os.scandir(path) as entries:
-                return sorted(one.name for one in entries if one.is_dir(follow_symlinks=False) is directories)
+                return sorted(item.name for item in entries if item.is_dir(follow_symlinks=False) is directories)
 
     def _require_root(self) -> None:
         if not self.root.is_dir():

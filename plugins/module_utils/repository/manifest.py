@@ -72,7 +72,7 @@ class Manifest:
 
     @property
     def size(self) -> int:
-        return sum(one.size for one in self.artefacts)
+        return sum(artefact.size for artefact in self.artefacts)
 
     def detailed(self, kind: type[D]) -> D:
         """Its details as the dataclass of its component; fields that a newer Lifeboat added are passed over."""
@@ -152,7 +152,9 @@ def parse(data: bytes, *, component: str, expected_id: str) -> Manifest:
             stack=body["stack"],
             taken_at=parse_time(body["taken_at"]),
             finished_at=parse_time(body["finished_at"]),
-            artefacts=tuple(Artefact(one["name"], int(one["size"]), one["sha256"]) for one in body["artefacts"]),
+            artefacts=tuple(
+                Artefact(artefact["name"], int(artefact["size"]), artefact["sha256"]) for artefact in body["artefacts"]
+            ),
             tool=dict(body["tool"].items()),
             details=dict(body["details"].items()),
         )

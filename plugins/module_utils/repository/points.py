@@ -102,10 +102,10 @@ def parse(data: bytes, *, expected_id: str) -> Point:
             sealed_at=parse_time(body["sealed_at"]),
             taken_at=parse_time(body["taken_at"]),
             consistency=body["consistency"],
-            components={name: _part(name, one) for name, one in body["components"].items()},
+            components={name: _part(name, component) for name, component in body["components"].items()},
             images={str(service): str(image) for service, image in body["images"].items()},
-            copies=tuple(str(one) for one in body["copies"]),
-            notes=tuple(str(one) for one in body["notes"]),
+            copies=tuple(str(copy) for copy in body["copies"]),
+            notes=tuple(str(note) for note in body["notes"]),
         )
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, UsageError) as exc:
         raise IntegrityError(_ATTEMPTED, expected_id, f"a field is missing or wrong: {exc!r}", _REMEDY) from exc
@@ -190,9 +190,9 @@ def entry(repo: Repository, identity: str, found: Mapping[str, Entry]) -> PointE
 
 def entries(repo: Repository, stack: str, found: Mapping[str, Sequence[Entry]]) -> list[PointEntry]:
     """The stack's recovery points, oldest first. One that cannot be read may be ours, so it is shown."""
-    by_id = {one.id: one for some in found.values() for one in some}
+    by_id = {item.id: item for some in found.values() for item in some}
     read = (entry(repo, identity, by_id) for identity in repo.points())
-    return [one for one in read if one.point is None or one.point.stack == stack]
+    return [item for item in read if item.point is None or item.point.stack == stack]
 
 
 def listing(
@@ -202,9 +202,9 @@ def listing(
 
     The database's come last: whoever takes the last good one of the list has what a database recovery would take.
     """
-    shown = [one.as_dict(now) for one in tied if component in ("", "point")]
+    shown = [item.as_dict(now) for item in tied if component in ("", "point")]
     for name in reversed(tuple(KINDS)):
-        shown += [one.as_dict(now) for one in found.get(name, ()) if component in ("", name)]
+        shown += [item.as_dict(now) for item in found.get(name, ()) if component in ("", name)]
     return shown
 
 
@@ -214,27 +214,27 @@ def choose(
     """The recovery point to use, and newer ones passed over because they cannot be used; errors as catalog.choose()."""
     attempted, remedy = "choose a recovery point", "`lifeboat list` shows all."
     if identity not in ("", "latest"):
-        named = next((one for one in found if one.id == identity), None)
+        named = next((item for item in found if item.id == identity), None)
         if named is None:
-            near = ", ".join(one.id for one in found[-5:]) or "none at all"
+            near = ", ".join(item.id for item in found[-5:]) or "none at all"
             raise NotFoundError(attempted, identity, f"the repository has {near}", remedy)
         if not named.good:
             raise IntegrityError(attempted, identity, named.problem, f"Choose another: {remedy}")
         return named, []
     fit = list(found)
     if before is not None:
-        fit = [one for one in found if one.point and one.point.taken_at <= before]
+        fit = [item for item in found if item.point and item.point.taken_at <= before]
         if found and not fit:
-            first = next((one.point.taken_at for one in found if one.point), None)
+            first = next((item.point.taken_at for item in found if item.point), None)
             raise NotFoundError(
                 attempted,
                 f"taken at or before {format_time(before)}",
                 f"the first is of {format_time(first)}" if first else "none can be read",
                 "Ask for a later recovery_time.",
             )
-    good = [one for one in fit if one.good]
+    good = [item for item in fit if item.good]
     if not good:
-        cause = "; ".join(f"{one.id}: {one.problem}" for one in fit[-3:]) or "the repository holds no recovery point"
+        cause = "; ".join(f"{item.id}: {item.problem}" for item in fit[-3:]) or "the repository holds no recovery point"
         raise NotFoundError(attempted, stack, cause, "Take one (lifeboat.dr.backup), or name another repository.")
     return good[-1], fit[fit.index(good[-1]) + 1 :]
 
@@ -296,9 +296,9 @@ def seal(
         said += kind.notes(chosen.detailed(kind.details)) if chosen else [missing]
         notes[:0] = [f"{name}: {note}" for note in said]
     names = [part.id for part in parts.values() if part]
-    for one in reversed(entries(repo, config.stack, found)):
-        if one.good and one.point and one.point.components == parts and one.point.consistency == consistency:
-            return one.point, False
+    for item in reversed(entries(repo, config.stack, found)):
+        if item.good and item.point and item.point.components == parts and item.point.consistency == consistency:
+            return item.point, False
     try:
         images = runtime.connect(config).images()
     except LifeboatError as exc:
@@ -324,16 +324,16 @@ def _chosen(config: Config, kind: Kind[Any], found: Sequence[Entry], database: M
     """The newest good backup; of a component that is tied to the rows, the newest one of their instant."""
     if not kind.configured(config):
         return None
-    good = [one.manifest for one in found if one.good and one.manifest]
+    good = [item.manifest for item in found if item.good and item.manifest]
     if kind.tied:
-        good = [one for one in good if _of_one_instant(one, database)] or good
+        good = [manifest for manifest in good if _of_one_instant(manifest, database)] or good
     if not good:
         return _newest(config, found, kind.name) if kind.needed else None
     return good[-1]
 
 
 def _newest(config: Config, found: Sequence[Entry], component: str) -> Manifest:
-    good = [one.manifest for one in found if one.good and one.manifest]
+    good = [item.manifest for item in found if item.good and item.manifest]
     if not good:
         raise NotFoundError(
             "seal a recovery point", config.stack, f"there is no good backup of {component}",
@@ -358,10 +358,12 @@ def _free_id(repo: Repository, moment: datetime) -> str:
 def for_retention(found: Sequence[PointEntry]) -> list[retention.Point]:
     """What the retention plan needs. One that cannot be read takes its time from its id and holds nothing."""
     plain = []
-    for one in found:
+    for item in found:
         taken_at = (
-            one.point.taken_at if one.point else datetime.strptime(one.id, "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
+            item.point.taken_at
+            if item.point
+            else datetime.strptime(item.id, "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
         )
-        holds = tuple(part.id for part in one.point.parts.values()) if one.point else ()
-        plain.append(retention.Point(one.id, taken_at, one.good, one.proven_at is not None, holds=holds))
+        holds = tuple(part.id for part in item.point.parts.values()) if item.point else ()
+        plain.append(retention.Point(item.id, taken_at, item.good, item.proven_at is not None, holds=holds))
     return plain

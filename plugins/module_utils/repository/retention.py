@@ -177,16 +177,16 @@ def plan_all(points: Sequence[Point], backups: Sequence[Sequence[Backup]], polic
     for component in backups:
         own = plan(component, policy, now)
         needed: dict[str, list[str]] = defaultdict(list)
-        for one in component:
-            for id_ in one.needs if one.id in own.keep or one.id in holders else ():
-                needed[id_].append(one.id)
-        for one in sorted(component, key=lambda backup: (backup.taken_at, backup.id)):
-            held = [f"part of {', '.join(holders[one.id][-3:])}"] if one.id in holders else []
-            held += [f"holds a part of {', '.join(needed[one.id][-3:])}"] if one.id in needed else []
-            if one.id in own.keep or held:
-                keep[one.id] = [*own.keep.get(one.id, []), *held]
+        for item in component:
+            for id_ in item.needs if item.id in own.keep or item.id in holders else ():
+                needed[id_].append(item.id)
+        for item in sorted(component, key=lambda backup: (backup.taken_at, backup.id)):
+            held = [f"part of {', '.join(holders[item.id][-3:])}"] if item.id in holders else []
+            held += [f"holds a part of {', '.join(needed[item.id][-3:])}"] if item.id in needed else []
+            if item.id in own.keep or held:
+                keep[item.id] = [*own.keep.get(item.id, []), *held]
             else:
-                delete.append(one.id)
+                delete.append(item.id)
     return Plan(keep, delete)
 
 

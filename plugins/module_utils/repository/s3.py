@@ -135,7 +135,7 @@ class S3Repository(Repository):
 
     def files(self, component: str, id: str) -> dict[str, int]:
         key = self._key(*self._backup(component, id)) + "/"
-        found = {one["Key"][len(key) :]: int(one["Size"]) for one in self._objects(key)}
+        found = {item["Key"][len(key) :]: int(item["Size"]) for item in self._objects(key)}
         if not found:
             raise self._missing(component, id)
         return {name: size for name, size in found.items() if name not in (MANIFEST, *RECORDS)}
@@ -163,7 +163,7 @@ class S3Repository(Repository):
 
     def _erase(self, key: str) -> list[str]:
         self._drop(f"{key}/{MANIFEST}")
-        filesystem.parallel(self._drop, [one["Key"] for one in self._objects(key + "/")], workers=8)
+        filesystem.parallel(self._drop, [item["Key"] for item in self._objects(key + "/")], workers=8)
         return versions.purge(self.client, self.bucket, key + "/")
 
     def receive(self, component: str, id: str, folder: Path, artefacts: Mapping[str, str], manifest: bytes) -> int:
@@ -172,13 +172,15 @@ class S3Repository(Repository):
         What a killed copy left is gone on with: what arrived whole is not sent again. The manifest comes last.
         """
         key = self._key(*self._backup(component, id))
-        there = {one["Key"][len(key) + 1 :] for one in self._objects(key + "/")}
+        there = {item["Key"][len(key) + 1 :] for item in self._objects(key + "/")}
         if MANIFEST in there and self.manifest(component, id) != manifest:
             raise IntegrityError(
                 "copy the backup", self._url(key), "another backup of that id is there",
                 "Two stacks with one place? Set lifeboat_vault.prefix to a name of its own for each.",
             )  # fmt: skip
-        filesystem.parallel(self._drop, [f"{key}/{one}" for one in there - {*artefacts, MANIFEST, *RECORDS}], workers=8)
+        filesystem.parallel(
+            self._drop, [f"{key}/{item}" for item in there - {*artefacts, MANIFEST, *RECORDS}], workers=8
+        )
         sent: list[int] = []
 
         def send(name: str) -> None:
@@ -205,20 +207,20 @@ class S3Repository(Repository):
         for component in self.folders:
             for id in sorted(set(self.ids(component)) - set(self.published(component))):
                 key = self._key(*self._backup(component, id))
-                dates = [one["LastModified"] for one in self._objects(key + "/")]
+                dates = [item["LastModified"] for item in self._objects(key + "/")]
                 if dates and now - max(dates) > older_than:
                     stale.append(key)
-        uploads = [one for one in self._uploads() if now - one["Initiated"] > older_than]
+        uploads = [item for item in self._uploads() if now - item["Initiated"] > older_than]
         if not dry_run:
             for path in local:
                 with explained("sweep the staging directory", path):
                     filesystem.remove(path)
             for key in stale:
                 self._erase(key)
-            for one in uploads:
-                with spoken("sweep an unfinished upload", self._url(one["Key"])):
-                    self.client.abort_multipart_upload(Bucket=self.bucket, Key=one["Key"], UploadId=one["UploadId"])
-        return sorted([*map(str, local), *map(self._url, stale), *(self._url(one["Key"]) for one in uploads)])
+            for item in uploads:
+                with spoken("sweep an unfinished upload", self._url(item["Key"])):
+                    self.client.abort_multipart_upload(Bucket=self.bucket, Key=item["Key"], UploadId=item["UploadId"])
+        return sorted([*map(str, local), *map(self._url, stale), *(self._url(item["Key"]) for item in uploads)])
 
     def check(self, writable: bool = False) -> None:
         with spoken("reach the repository", self._url(self.prefix)):
@@ -262,9 +264,9 @@ class S3Repository(Repository):
         """The objects below; a key that ends in / is how consoles draw an empty folder, not a file."""
         with spoken("list the repository", self._url(prefix)):
             for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
-                for one in page.get("Contents", ()):
-                    if not one["Key"].endswith("/"):
-                        yield one
+                for content in page.get("Contents", ()):
+                    if not content["Key"].endswith("/"):
+                        yield content
 
     def _names(self, folder: str, directories: bool = False) -> list[str]:
         prefix = self._key(folder) + "/"
@@ -273,9 +275,11 @@ class S3Repository(Repository):
                 self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/")
             )
         if directories:
-            keys = [one["Prefix"].rstrip("/") for page in pages for one in page.get("CommonPrefixes", ())]
+            keys = [
+                commonprefix["Prefix"].rstrip("/") for page in pages for commonprefix in page.get("CommonPrefixes", ())
+            ]
         else:
-            keys = [one["Key"] for page in pages for one in page.get("Contents", ())]
+            keys = [content["Key"] for page in pages for content in page.get("Contents", ())]
         return sorted(key[len(prefix) :] for key in keys)
 
     def _uploads(self) -> list[Mapping[str, Any]]:
@@ -284,7 +288,9 @@ class S3Repository(Repository):
             for folder in self.folders.values():
                 prefix = self._key(folder) + "/"
                 pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=prefix)
-                found += [one for page in pages for one in page.get("Uploads", ()) if one["Key"].startswith(prefix)]
+                found += [
+                    upload for page in pages for upload in page.get("Uploads", ()) if upload["Key"].startswith(prefix)
+                ]
         return found
 
     def _head(self, key: str) -> Optional[Mapping[str, Any]]:
@@ -385,5 +391,5 @@ def _measure(file: BinaryIO, part: int) -> _Facts:
             break
     if size < part:
         return _Facts(size, whole.hexdigest(), sums[0].hexdigest())
-    parts = hashlib.new("md5", b"".join(one.digest() for one in sums), usedforsecurity=False)
+    parts = hashlib.new("md5", b"".join(item.digest() for item in sums), usedforsecurity=False)
     return _Facts(size, whole.hexdigest(), f"{parts.hexdigest()}-{len(sums)}")

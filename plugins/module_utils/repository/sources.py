@@ -54,12 +54,12 @@ class Sources:
         self._copies: Optional[dict[str, Entry]] = None
         self._repos: dict[str, Repository] = {}
         problem = self._read()
-        if problem or not self.found or not all(one.good for one in self.found):
+        if problem or not self.found or not all(entry.good for entry in self.found):
             self._add_copies()
         if problem and not self.found:
             raise problem
         self.identity = self._resolved(identity)
-        if self.identity not in ("", "latest", *(one.id for one in self.found)):
+        if self.identity not in ("", "latest", *(entry.id for entry in self.found)):
             self._add_copies()
         self.point = identity if points.is_id(identity) else ""
         self.tied = ""
@@ -74,19 +74,21 @@ class Sources:
         )
         self.point = self.tied = ""
 
-    def repo(self, one: Entry) -> Repository:
+    def repo(self, entry: Entry) -> Repository:
         """The repository that holds it."""
-        return self._repo(one.place)
+        return self._repo(entry.place)
 
-    def copy_of(self, one: Entry) -> Optional[Entry]:
+    def copy_of(self, entry: Entry) -> Optional[Entry]:
         """The very same backup in the vault, where this one is the repository's and turned out damaged."""
-        if one.place == VAULT or one.manifest is None:
+        if entry.place == VAULT or entry.manifest is None:
             return None
-        copy = self._vault().get(one.id)
-        return copy if copy and copy.good and copy.manifest and copy.manifest.seal == one.manifest.seal else None
+        copy = self._vault().get(entry.id)
+        return copy if copy and copy.good and copy.manifest and copy.manifest.seal == entry.manifest.seal else None
 
-    def where(self, one: Entry) -> str:
-        return copies.place(self._config) if one.place == VAULT else self.repo(one).location(self._component, one.id)
+    def where(self, entry: Entry) -> str:
+        return (
+            copies.place(self._config) if entry.place == VAULT else self.repo(entry).location(self._component, entry.id)
+        )
 
     def _repo(self, place: str) -> Repository:
         if place not in self._repos:
@@ -110,14 +112,14 @@ class Sources:
             try:
                 if copies.vault(self._config) is not None:
                     read = catalog.entries(self._repo(VAULT), self._component, self._config.stack)
-                    self._copies = {one.id: replace(one, place=VAULT) for one in read}
+                    self._copies = {entry.id: replace(entry, place=VAULT) for entry in read}
             except LifeboatError as exc:
                 self.notes.append(f"the copies in the vault cannot be used: {exc.cause}")
         return self._copies
 
     def _add_copies(self) -> None:
         """A good copy stands in for what is broken or not there."""
-        own = {one.id: one for one in self.found}
+        own = {entry.id: entry for entry in self.found}
         if not own and self._vault() and not self.notes:
             self.notes.append("the repository holds no backup")
         for identity, copy in self._vault().items():
@@ -145,13 +147,16 @@ class Sources:
             self.notes.append(f"recovery point {chosen.id} has no {component}: they are taken by themselves")
             return
         self.point, self.tied = chosen.id, part.id
-        if part.id not in (one.id for one in self.found):
+        if part.id not in (entry.id for entry in self.found):
             self._add_copies()
-        self.notes += [f"recovery point {one.id} is passed over: {one.problem}" for one in passed]
+        self.notes += [f"recovery point {entry.id} is passed over: {entry.problem}" for entry in passed]
         later = [
-            one.id
-            for one in self.found
-            if one.good and one.manifest and one.id != part.id and point.taken_at < one.manifest.taken_at <= before
+            entry.id
+            for entry in self.found
+            if entry.good
+            and entry.manifest
+            and entry.id != part.id
+            and point.taken_at < entry.manifest.taken_at <= before
         ]
         if later:
             self.notes.append(
@@ -161,12 +166,12 @@ class Sources:
 
     def _points(self, before: datetime) -> list[PointEntry]:
         """The repository's; where those of that time do not do, what is good in the vault stands in for them."""
-        found = {one.id: one for one in self._points_of(REPOSITORY)}
-        fit = [one for one in found.values() if one.point is None or one.point.taken_at <= before]
-        if not fit or not all(one.good for one in fit):
-            for one in self._points_of(VAULT):
-                if one.good or one.id not in found:
-                    found[one.id] = one
+        found = {entry.id: entry for entry in self._points_of(REPOSITORY)}
+        fit = [entry for entry in found.values() if entry.point is None or entry.point.taken_at <= before]
+        if not fit or not all(entry.good for entry in fit):
+            for entry in self._points_of(VAULT):
+                if entry.good or entry.id not in found:
+                    found[entry.id] = entry
         return [found[identity] for identity in sorted(found)]
 
     def _points_of(self, place: str) -> list[PointEntry]:

@@ -93,11 +93,11 @@ def versions(bucket: Bucket, prefix: str = "") -> Iterator[Version]:
     """Every version of every object below `prefix`, in whatever order; without versions: objects(), as `null`."""
     garbled: set[str] = set()
     try:
-        for one in _pages(bucket, {"versions": "", "prefix": prefix}, _version_marks):
-            if _GARBLED in one.key:
-                garbled.add(one.key)
+        for page in _pages(bucket, {"versions": "", "prefix": prefix}, _version_marks):
+            if _GARBLED in page.key:
+                garbled.add(page.key)
             else:
-                yield one
+                yield page
     except LifeboatError as exc:
         if client.code(exc) not in _UNVERSIONED:
             raise
@@ -109,12 +109,12 @@ def _restored(bucket: Bucket, garbled: set[str]) -> Iterator[Version]:
     """XML has no control characters, and SeaweedFS does not encode the keys where it lists versions: ask for each such
     key by the name that it has where the server does encode. What is deleted has no such name, and is left out."""
     for start in sorted({key.partition(_GARBLED)[0] for key in garbled}):
-        for known in [one.key for one in objects(bucket, start)]:
+        for known in [item.key for item in objects(bucket, start)]:
             shown = _UNSPEAKABLE.sub(_GARBLED, known)
             if shown in garbled:
-                for one in _pages(bucket, {"versions": "", "prefix": known}, _version_marks):
-                    if one.key == shown:
-                        yield dataclasses.replace(one, key=known)
+                for page in _pages(bucket, {"versions": "", "prefix": known}, _version_marks):
+                    if page.key == shown:
+                        yield dataclasses.replace(page, key=known)
 
 
 def objects(bucket: Bucket, prefix: str = "") -> Iterator[Version]:
@@ -166,7 +166,7 @@ def uploads(bucket: Bucket) -> Iterator[tuple[str, str, datetime]]:
         for child in _ask(bucket, {**more, "encoding-type": "url"}, attempted):
             head[_plain(child.tag)] = child.text or ""
             if _plain(child.tag) == "Upload":
-                said = {_plain(one.tag): one.text or "" for one in child}
+                said = {_plain(item.tag): item.text or "" for item in child}
                 key = unquote_plus(said["Key"]) if head.get("EncodingType") == "url" else said["Key"]
                 yield key, said["UploadId"], _moment(said["Initiated"])
         if head.get("IsTruncated", "").lower() != "true":
@@ -190,7 +190,7 @@ def _version(child: Any, decode: Callable[[str], str]) -> Optional[Version]:
     kind = _plain(child.tag)
     if kind not in ("Contents", "Version", "DeleteMarker"):  # CommonPrefixes
         return None
-    said = {_plain(one.tag): one.text or "" for one in child}
+    said = {_plain(item.tag): item.text or "" for item in child}
     return Version(
         key=decode(said["Key"]),
         size=int(said.get("Size") or 0),

@@ -153,7 +153,7 @@ class Copier:
                 self._ask("DELETE", self.target, key, {"uploadId": upload}, subject=subject)
             raise
         etag = _text(done.body, "ETag", subject).strip('"')
-        joined = _md5(b"".join(bytes.fromhex(one) for one, _etag in sums)).hexdigest()
+        joined = _md5(b"".join(bytes.fromhex(name) for name, _etag in sums)).hexdigest()
         target_version = done.version
         if etag != f"{joined}-{len(sums)}":
             self._read_back(key, target_version, sha256, size, subject)
@@ -187,14 +187,14 @@ class Copier:
                     raise
                 puts.append(self._pool.submit(self._put_part, key, len(puts) + 1, data, upload, held, subject))
                 del data
-            return [one.result() for one in puts], md5.hexdigest(), sha256.hexdigest()
+            return [future.result() for future in puts], md5.hexdigest(), sha256.hexdigest()
         finally:
             for held, fetched in waiting:
                 fetched.cancel()
                 self._budget.give(held)
-            for one in puts:  # an upload that is aborted while parts arrive keeps them
+            for future in puts:  # an upload that is aborted while parts arrive keeps them
                 with contextlib.suppress(Exception):
-                    one.result()
+                    future.result()
 
     def _fetch(self, key: str, start: int, end: int, version: str, etag: str, subject: str) -> bytes:
         self._rate.take(end - start)
@@ -295,7 +295,7 @@ def _copied(
     own_key = headers.get("x-amz-server-side-encryption", "").startswith("aws:kms") or any(
         name.startswith("x-amz-server-side-encryption-customer") for name in headers
     )
-    told = {one for one in (etag, listed) if _MD5.fullmatch(one) and not own_key}
+    told = {text for text in (etag, listed) if _MD5.fullmatch(text) and not own_key}
     return Copied(
         key, size, etag, sha256, version, target_etag, headers.get("x-amz-version-id", ""),
         proved=md5 in told, doubtful=bool(told) and md5 not in told,
@@ -313,7 +313,7 @@ def _content_md5(md5: str) -> dict[str, str]:
 
 def _text(body: bytes, name: str, subject: str) -> str:
     root = signed.xml(body, WRITE, subject)
-    return next((one.text or "" for one in root.iter() if one.tag.rpartition("}")[2] == name), "")
+    return next((element.text or "" for element in root.iter() if element.tag.rpartition("}")[2] == name), "")
 
 
 def kept(headers: Mapping[str, str]) -> dict[str, str]:
@@ -327,9 +327,9 @@ def tags(bucket: Bucket, key: str, version: str = "") -> list[tuple[str, str]]:
     subject = f"{key!r} in {bucket.url}"
     answer = bucket.requests.call("GET", bucket.name, key, query, attempted="read the tags", subject=subject)
     found: list[tuple[str, str]] = []
-    for one in signed.xml(answer.body, "read the tags", subject).iter():
-        if one.tag.rpartition("}")[2] == "Tag":
-            said = {child.tag.rpartition("}")[2]: child.text or "" for child in one}
+    for element in signed.xml(answer.body, "read the tags", subject).iter():
+        if element.tag.rpartition("}")[2] == "Tag":
+            said = {child.tag.rpartition("}")[2]: child.text or "" for child in element}
             found.append((said.get("Key", ""), said.get("Value", "")))
     return sorted(found)
 

@@ -69,7 +69,7 @@ class Inventory:
         """
         count = 0
         with _explained():
-            names = [one[0] for one in self._base.execute(f"SELECT * FROM {table} LIMIT 0").description]
+            names = [item[0] for item in self._base.execute(f"SELECT * FROM {table} LIMIT 0").description]
         values = f"INTO {table} VALUES ({', '.join('?' * len(names))})"
         statement = f"INSERT OR REPLACE {values}"
         if newest:
@@ -100,11 +100,11 @@ class Inventory:
     def add_listing(self, table: str, entries: Iterable[Mapping[str, Any]]) -> int:
         """Add the lines of an objects backup's listing, as `live` or as `point`."""
 
-        def columns(one: Mapping[str, Any]) -> tuple[Any, ...]:
-            told = one.get("modified")
+        def columns(item: Mapping[str, Any]) -> tuple[Any, ...]:
+            told = item.get("modified")
             modified = parse_time(str(told)).timestamp() if told else 0.0
-            row = (text(one["key"]), int(one["size"]), one.get("etag") or "", one.get("sha256") or "", modified)
-            return row if table == "live" else (*row, one.get("vault_version") or "", json.dumps(one))
+            row = (text(item["key"]), int(item["size"]), item.get("etag") or "", item.get("sha256") or "", modified)
+            return row if table == "live" else (*row, item.get("vault_version") or "", json.dumps(item))
 
         return self.add(table, map(columns, entries))
 

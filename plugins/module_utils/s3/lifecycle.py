@@ -71,21 +71,21 @@ def dropped(have: Sequence[dict[str, Any]], wanted: dict[str, Any]) -> list[str]
     return found
 
 
-def expires_live(one: dict[str, Any]) -> bool:
+def expires_live(item: dict[str, Any]) -> bool:
     """Whether a rule removes objects because they are old, although nobody replaced or removed them."""
-    expiration = one.get("Expiration", {})
-    return one.get("Status") == "Enabled" and ("Days" in expiration or "Date" in expiration)
+    expiration = item.get("Expiration", {})
+    return item.get("Status") == "Enabled" and ("Days" in expiration or "Date" in expiration)
 
 
-def shorter(one: dict[str, Any], days: int) -> bool:
+def shorter(item: dict[str, Any], days: int) -> bool:
     """Whether a rule removes replaced objects sooner than after `days`."""
-    said = one.get("NoncurrentVersionExpiration", {})
-    return one.get("Status") == "Enabled" and "NoncurrentDays" in said and said["NoncurrentDays"] < days
+    said = item.get("NoncurrentVersionExpiration", {})
+    return item.get("Status") == "Enabled" and "NoncurrentDays" in said and said["NoncurrentDays"] < days
 
 
 def put(bucket: HasBucket, have: Sequence[dict[str, Any]], wanted: dict[str, Any]) -> list[dict[str, Any]]:
     """Set our rule beside those of others, in the fullest form that the server takes; returns what it then says."""
-    others = [one for one in have if one.get("ID") != wanted["ID"]]
+    others = [item for item in have if item.get("ID") != wanted["ID"]]
     forms = list(_forms(wanted))
     for form in forms:
         try:
@@ -110,15 +110,15 @@ def _forms(wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _mine(have: Sequence[dict[str, Any]], wanted: dict[str, Any]) -> Optional[dict[str, Any]]:
-    return next((one for one in have if one.get("ID") == wanted["ID"]), None)
+    return next((item for item in have if item.get("ID") == wanted["ID"]), None)
 
 
-def _days(one: dict[str, Any]) -> int:
-    days: int = one["NoncurrentVersionExpiration"]["NoncurrentDays"]
+def _days(item: dict[str, Any]) -> int:
+    days: int = item["NoncurrentVersionExpiration"]["NoncurrentDays"]
     return days
 
 
-def _whole(one: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+def _whole(item: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     """What a rule is about: its prefix, and whatever else narrows it. Old servers say Prefix outside of Filter."""
-    about = one.get("Filter") or {}
-    return about.get("Prefix", one.get("Prefix", "")) or "", tuple(sorted(set(about) - {"Prefix"}))
+    about = item.get("Filter") or {}
+    return about.get("Prefix", item.get("Prefix", "")) or "", tuple(sorted(set(about) - {"Prefix"}))

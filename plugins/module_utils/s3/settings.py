@@ -51,7 +51,9 @@ def read(bucket: HasBucket, requests: Optional[Requests] = None) -> dict[str, An
             if requests is not None:
                 told = requests.get(name, {setting: ""}, attempted, bucket.url)
                 if setting == VERSIONING:
-                    said = {one.tag.rpartition("}")[2]: one.text for one in xml(told, attempted, bucket.url)}
+                    said = {
+                        element.tag.rpartition("}")[2]: element.text for element in xml(told, attempted, bucket.url)
+                    }
                     found[setting] = said.get("Status") or None
                     continue
             with s3_client.spoken(attempted, bucket.url):

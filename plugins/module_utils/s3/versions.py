@@ -31,10 +31,10 @@ def purge(client: Client, bucket: str, prefix: str) -> list[str]:
     try:
         with spoken("list the versions", url):
             for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
-                for one in page.get("Versions", ()):
-                    hidden[one["Key"]].append(one["VersionId"])
-                for one in page.get("DeleteMarkers", ()):
-                    markers[one["Key"]].append(one["VersionId"])
+                for item in page.get("Versions", ()):
+                    hidden[item["Key"]].append(item["VersionId"])
+                for deletemarker in page.get("DeleteMarkers", ()):
+                    markers[deletemarker["Key"]].append(deletemarker["VersionId"])
     except LifeboatError as exc:
         if any(code in exc.cause for code in _WITHOUT):
             return []

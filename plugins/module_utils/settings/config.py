@@ -261,7 +261,7 @@ def from_mapping(
     if isinstance(data, Mapping) and "secrets" in data:
         raise _wrong(where, "secrets do not belong here")
     if secrets and (
-        not isinstance(secrets, Mapping) or not all(isinstance(one, str) for pair in secrets.items() for one in pair)
+        not isinstance(secrets, Mapping) or not all(isinstance(text, str) for pair in secrets.items() for text in pair)
     ):
         raise _wrong(f"{where}, secrets", "wants a mapping of text to text")  # and what it has is not for showing
     config = dataclasses.replace(typed.build(Config, data, _wrong, where), secrets=dict(secrets or {}))
@@ -316,20 +316,20 @@ def _check_config(config: ConfigSettings, where: str) -> None:
         problem = age.recipient_problem(recipient)
         if problem:
             raise _wrong(f"{where}.recipients[{number}]", problem)
-    paths = [*config.files, *config.secret_files, *(one.path for one in config.repositories if one.path)]
+    paths = [*config.files, *config.secret_files, *(item.path for item in config.repositories if item.path)]
     for path in [*paths, config.site_directory or "/", config.site_commit_file or "/"]:
         if not path.startswith("/") or "\0" in path:
             raise _wrong(where, f"{path!r} is not an absolute path")
-    names = [one.name for one in config.repositories]
-    for one in config.repositories:
-        if not _NAME.fullmatch(one.name) or names.count(one.name) > 1:
-            raise _wrong(f"{where}.repositories", f"{one.name!r}: a name is plain, and used once")
-        if bool(one.url) == bool(one.path):
-            raise _wrong(f"{where}.repositories.{one.name}", "wants either url or path")
-        if one.url and not _URL.fullmatch(one.url):  # not shown: there may be a password in it
+    names = [item.name for item in config.repositories]
+    for item in config.repositories:
+        if not _NAME.fullmatch(item.name) or names.count(item.name) > 1:
+            raise _wrong(f"{where}.repositories", f"{item.name!r}: a name is plain, and used once")
+        if bool(item.url) == bool(item.path):
+            raise _wrong(f"{where}.repositories.{item.name}", "wants either url or path")
+        if item.url and not _URL.fullmatch(item.url):  # not shown: there may be a password in it
             raise _wrong(
-                f"{where}.repositories.{one.name}.url",
-                f"wants https:// or ssh:// without a password in it; a token is the secret git_token_{one.name}",
+                f"{where}.repositories.{item.name}.url",
+                f"wants https:// or ssh:// without a password in it; a token is the secret git_token_{item.name}",
             )
     if config.limit_mb < 1:
         raise _wrong(f"{where}.limit_mb", "must be at least 1")

@@ -60,12 +60,16 @@ class DrillSettings:
 
 def problems(drill: DrillSettings) -> Iterator[tuple[str, str]]:
     """(the setting's name with a dot before it, what is wrong with its value)."""
-    names = [one.name for one in drill.transactions]
-    for number, one in enumerate(drill.transactions):
+    names = [transaction.name for transaction in drill.transactions]
+    for number, transaction in enumerate(drill.transactions):
         where = f".transactions[{number}]"
-        if not one.name or names.count(one.name) > 1:
-            yield f"{where}.name", f"{one.name!r}: a name is not empty, and used once"
-        parts = {"write": one.write, "read": one.read, **({"remove": one.remove} if one.remove.url else {})}
+        if not transaction.name or names.count(transaction.name) > 1:
+            yield f"{where}.name", f"{transaction.name!r}: a name is not empty, and used once"
+        parts = {
+            "write": transaction.write,
+            "read": transaction.read,
+            **({"remove": transaction.remove} if transaction.remove.url else {}),
+        }
         for which, asked in parts.items():
             if not asked.url.startswith(("http://", "https://")) or "@" in asked.url.split("?")[0]:
                 yield f"{where}.{which}.url", "wants an http or https address without a password in it"
@@ -73,7 +77,7 @@ def problems(drill: DrillSettings) -> Iterator[tuple[str, str]]:
                 yield f"{where}.{which}.method", f"{asked.method!r} is not one of {', '.join(METHODS)}"
             if asked.json is not None and asked.size:
                 yield f"{where}.{which}", "has a body of json or of size bytes, not both"
-        if one.write.json is None and not one.write.size and "{token}" not in one.write.url:
+        if transaction.write.json is None and not transaction.write.size and "{token}" not in transaction.write.url:
             yield f"{where}.write", "{token} is nowhere in it: nobody could tell afterwards what it wrote"
     if not 1 <= drill.rate <= 100 or drill.rpo_target_seconds < 1:
         yield "", "rate is 1 to 100 writes a second, and rpo_target_seconds at least 1"

@@ -67,7 +67,7 @@ def problems(frontend: FrontendSettings) -> Iterator[tuple[str, str]]:
     if not frontend.url:
         return
     addresses = (frontend.url, frontend.api_url, frontend.fallback.url or frontend.url)
-    if not all(one.startswith(("https://", "http://")) and "@" not in one for one in addresses):
+    if not all(address.startswith(("https://", "http://")) and "@" not in address for address in addresses):
         yield "", "url, api_url and fallback.url are http or https addresses, without a password in them"
     if not _REPOSITORY.fullmatch(frontend.repository):
         yield ".repository", f"{frontend.repository!r} is not owner/name"

@@ -78,7 +78,7 @@ def place(
             if os.path.lexists(new):
                 with explained(_ATTEMPTED, path):
                     _one(config, entry, new, Path(path), placed, stamp, check)
-    if placed.written and which == SCHEDULES and not check and any(one.startswith(UNITS) for one in placed.written):
+    if placed.written and which == SCHEDULES and not check and any(name.startswith(UNITS) for name in placed.written):
         pipeline.run([Command(["systemctl", "daemon-reload"])], attempted="read the units", subject="systemd")
     if not check:
         marker.unlink(missing_ok=True)

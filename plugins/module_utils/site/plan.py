@@ -70,7 +70,7 @@ class Chosen:
     def needs(self) -> int:
         """The bytes that the site will take on the machine's disk."""
         database, objects = self.parts["database"], self.parts.get("objects")
-        need = database.detailed(DatabaseDetails).database_size + sum(one.size for one in self.parts.values())
+        need = database.detailed(DatabaseDetails).database_size + sum(manifest.size for manifest in self.parts.values())
         return need + (objects.detailed(ObjectsDetails).bytes if objects else 0)
 
 
@@ -126,18 +126,18 @@ def make(
     made.update(
         ready=True,
         warnings=[*made["warnings"], *chosen.warnings, *_warnings(here, chosen)],
-        passed_over=[{"id": one.id, "problem": one.problem} for one in chosen.passed],
-        parts={name: one.id for name, one in chosen.parts.items()},
+        passed_over=[{"id": entry.id, "problem": entry.problem} for entry in chosen.passed],
+        parts={name: manifest.id for name, manifest in chosen.parts.items()},
         place=place,
         images=dict(point.images),
         recovery_point=request.identity if request.identity not in LATEST else "",
         location=copies.place(config) if place == VAULT else store.location("database", chosen.parts["database"].id),
-        checks=[one.as_dict() for one in chosen.checks],
+        checks=[check.as_dict() for check in chosen.checks],
         done=state.done(last, point.id),
         backup={
             "id": point.id,
             "taken_at": format_time(point.taken_at),
-            "size": sum(one.size for one in chosen.parts.values()),
+            "size": sum(manifest.size for manifest in chosen.parts.values()),
             "age_seconds": int((now - point.taken_at).total_seconds()),
             "consistency": point.consistency,
             "details": {"server_version_num": chosen.parts["database"].detailed(DatabaseDetails).server_version_num},
@@ -201,8 +201,9 @@ def _off(unsure: Sequence[str]) -> list[str]:
 def _told(seen: Mapping[str, Any]) -> str:
     """What each component there needs, in one line."""
     told = [
-        f"{one['name']} is {one['condition']}" + (f" ({one['scenario']})" if one["scenario"] else "")
-        for one in seen["components"]
+        f"{component['name']} is {component['condition']}"
+        + (f" ({component['scenario']})" if component["scenario"] else "")
+        for component in seen["components"]
     ]
     return ", ".join(told)
 
@@ -243,12 +244,12 @@ def _same(ended: Mapping[str, Any], request: Request, store: Repository, config:
 
 
 def _require_well(config: Config, here: Mapping[str, Any], ended: Mapping[str, Any]) -> None:
-    ill = [one for one in here["components"] if one["condition"] != "healthy"]
+    ill = [component for component in here["components"] if component["condition"] != "healthy"]
     if here["stopped"] or ill or not here["running"]:
-        told = [f"{one['name']} is {one['condition']}" for one in ill] or [
+        told = [f"{item['name']} is {item['condition']}" for item in ill] or [
             f"{', '.join(here['stopped']) or 'all'} stopped"
         ]
-        remedy = next((one["scenario"] for one in ill if one["scenario"]), site_scope.SCENARIOS["application"])
+        remedy = next((item["scenario"] for item in ill if item["scenario"]), site_scope.SCENARIOS["application"])
         raise UsageError(
             _ATTEMPTED, here["host"],
             f"the site was recovered to {ended['point']} here, and now {'; '.join(told)}",
@@ -269,15 +270,15 @@ def choose(config: Config, store: Repository, request: Request, *, log: Log) -> 
         point = present(entry.point)
         if point.stack != config.stack:
             raise UsageError(_ATTEMPTED, point.id, f"it is of the stack {point.stack}, not {config.stack}")
-        by_id = {one.id: one for some in found.values() for one in some}
+        by_id = {item.id: item for some in found.values() for item in some}
         parts = {name: by_id[part.id].manifest for name, part in point.parts.items()}
         if not named:
             _refuse_shrunk(config, found, point)
         log(f"reading every artefact of {point.id} in the vault")
-        checks = [check for one in parts.values() if one for check in prove(config, store, one, log=log)]
-        bad = [f"{one.name}: {one.detail}" for one in checks if one.result == FAIL]
+        checks = [check for manifest in parts.values() if manifest for check in prove(config, store, manifest, log=log)]
+        bad = [f"{item.name}: {item.detail}" for item in checks if item.result == FAIL]
         if not bad:
-            good = {name: one for name, one in parts.items() if one}
+            good = {name: manifest for name, manifest in parts.items() if manifest}
             if "config" in good and not locked(good["config"], request):
                 checks.append(_opened(store, good["config"], request.key))
             return Chosen(point, good, tuple(checks), tuple(passed), tuple(point.notes))
@@ -287,10 +288,10 @@ def choose(config: Config, store: Repository, request: Request, *, log: Log) -> 
                 "Choose another recovery point (`lifeboat list`).",
             )  # fmt: skip
         passed.append(PointEntry(point.id, point, "; ".join(bad)))
-        tied = [one for one in tied if one.id < point.id]
+        tied = [item for item in tied if item.id < point.id]
         if not tied:
             raise NotFoundError(
-                _ATTEMPTED, config.stack, "; ".join(f"{one.id}: {one.problem}" for one in passed[:3]),
+                _ATTEMPTED, config.stack, "; ".join(f"{item.id}: {item.problem}" for item in passed[:3]),
                 "No recovery point in the vault is whole. Nothing was built.",
             )  # fmt: skip
 
@@ -314,8 +315,8 @@ def prove(config: Config, store: Repository, manifest: Manifest, *, log: Log) ->
     checks = [compared(f"{manifest.id} in the vault", differences, same)]
     if manifest.component == "objects" and not differences:
         checks += [
-            Check(f"{manifest.id} in the vault, {one.name}", one.result, one.detail)
-            for one in objects_proof.levels(config, store, manifest, "archive", 0, log)
+            Check(f"{manifest.id} in the vault, {check.name}", check.result, check.detail)
+            for check in objects_proof.levels(config, store, manifest, "archive", 0, log)
         ]
     if manifest.component == "config":
         for part in configuration_parts.of(manifest).values():
@@ -327,12 +328,12 @@ def prove(config: Config, store: Repository, manifest: Manifest, *, log: Log) ->
 
 def locked(manifest: Manifest, request: Request) -> bool:
     """Whether the configuration has sealed secrets and no key was given to open them."""
-    return configuration_restore.SECRETS in {one.name for one in manifest.artefacts} and not request.key
+    return configuration_restore.SECRETS in {artefact.name for artefact in manifest.artefacts} and not request.key
 
 
 def _opened(store: Repository, manifest: Manifest, key: str) -> Check:
     """That the key opens the secrets, to their end. Another's key is an error: no other recovery point will help."""
-    if configuration_restore.SECRETS not in {one.name for one in manifest.artefacts}:
+    if configuration_restore.SECRETS not in {artefact.name for artefact in manifest.artefacts}:
         return Check(f"{manifest.id}, secrets", PASS, "none are sealed in it")
     opened = configuration_restore.open_secrets(store, manifest, key)
     return Check(f"{manifest.id}, secrets", PASS, f"the key opens {len(opened.entries)} files")

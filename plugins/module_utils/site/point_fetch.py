@@ -40,7 +40,7 @@ def fetch(config: Config, identity: str, *, check: bool = False, log: Log) -> li
         own = point.parts["config"].id
         parts = configuration_parts.of(parse(store.manifest("config", own), component="config", expected_id=own))
         wanted = [*sorted({part.backup for part in parts.values()} - {own}), *wanted]
-    done = [one for one in wanted if _bring(store, repo, one, check, log)]
+    done = [name for name in wanted if _bring(store, repo, name, check, log)]
     if identity not in repo.points():
         done.append(identity)
         if not check:
@@ -62,16 +62,16 @@ def _bring(store: Repository, repo: Repository, identity: str, check: bool, log:
         return True
     manifest = parse(raw, component=component, expected_id=identity)
     with repo.stage(component, identity) as staging:
-        for one in manifest.artefacts:
-            path = staging.path / one.name
+        for artefact in manifest.artefacts:
+            path = staging.path / artefact.name
             with explained(_ATTEMPTED, path):
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                with store.open(component, identity, one.name) as source, filesystem.create(path) as sink:
+                with store.open(component, identity, artefact.name) as source, filesystem.create(path) as sink:
                     writer = HashingWriter(sink)
                     for data in iter(lambda: source.read(filesystem.CHUNK), b""):
                         writer.write(data)
-            if (writer.size, writer.sha256) != (one.size, one.sha256):
-                raise _damaged(manifest, one.name)
+            if (writer.size, writer.sha256) != (artefact.size, artefact.sha256):
+                raise _damaged(manifest, artefact.name)
         staging.publish(raw)
     proof = store.read_record(component, identity, VERIFICATION)
     if proof:

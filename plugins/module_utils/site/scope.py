@@ -85,7 +85,7 @@ def look(config: Config, *, deep: bool, log: Log) -> dict[str, Any]:
         "running": running,
         "stopped": stopped,
         "unknown": unknown,
-        "components": [one.as_dict() for one in components],
+        "components": [component.as_dict() for component in components],
         "machine": machine(config),
         "recovery": site_state.read(config),
     }
@@ -114,8 +114,8 @@ def services(config: Config) -> tuple[list[str], list[str]]:
         stack = runtime.connect(config)
         states = {unit: stack.state(unit) for unit in [*units, *config.application.writers]}
         here = {unit: state for unit, state in states.items() if state.exists}
-        return [one for one, state in here.items() if state.running], [
-            one for one, state in here.items() if not state.running
+        return [text for text, state in here.items() if state.running], [
+            text for text, state in here.items() if not state.running
         ]
     label = f"{_PROJECT}={config.runtime.project}"
     if not config.runtime.project:
@@ -155,10 +155,10 @@ def _application(config: Config, running: list[str], stopped: list[str]) -> Comp
     stack = runtime.connect(config)
     stores = {config.database.service, config.objects.service}
     try:
-        states = {one: stack.state(one) for one in [*running, *stopped] if one not in stores}
+        states = {text: stack.state(text) for text in [*running, *stopped] if text not in stores}
     except LifeboatError as exc:
         return Component(APPLICATION, UNKNOWN, (exc.cause,))
-    ill = [f"{one} is {state.describe()}" for one, state in states.items() if not state.well]
+    ill = [f"{text} is {state.describe()}" for text, state in states.items() if not state.well]
     if not ill:
         return Component(APPLICATION, recovery_state.HEALTHY if states else ABSENT)
     return Component(APPLICATION, recovery_state.DAMAGED if len(ill) < len(states) else recovery_state.DOWN, tuple(ill))
@@ -190,9 +190,9 @@ def missing_tools() -> list[str]:
 
 def ports(config: Config) -> list[int]:
     """The ports of this machine on which the stack will answer, as far as the configuration tells."""
-    urls = [one.url for one in config.application.checks] + [config.objects.endpoint_url]
+    urls = [check.url for check in config.application.checks] + [config.objects.endpoint_url]
     local = [urlsplit(url) for url in urls if urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")]
-    return sorted({one.port or (443 if one.scheme == "https" else 80) for one in local})
+    return sorted({split_result.port or (443 if split_result.scheme == "https" else 80) for split_result in local})
 
 
 def _answers(port: int) -> bool:
@@ -224,9 +224,10 @@ def described(where: str, seen: Optional[dict[str, Any]], why: str = "") -> list
     if not seen["running"] and not seen["stopped"]:
         return [f"{where}: nothing of the stack is on it"]
     lines = [f"{where}: {len(seen['running'])} services run, {len(seen['stopped'])} do not"]
-    for one in seen["components"]:
-        told = "".join(f"; {finding}" for finding in one["findings"][:3])
+    for component in seen["components"]:
+        told = "".join(f"; {finding}" for finding in component["findings"][:3])
         lines.append(
-            f"  {one['name']}: {one['condition']}{told}" + (f" -> {one['scenario']}" if one["scenario"] else "")
+            f"  {component['name']}: {component['condition']}{told}"
+            + (f" -> {component['scenario']}" if component["scenario"] else "")
         )
     return lines

@@ -56,7 +56,7 @@ def steps(config: Config, made: Mapping[str, Any]) -> list[str]:
 def text(made: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """The plan for a terminal, as an operator reads it before typing the confirmation."""
     machine, backup = made["machine"], made["backup"]
-    lines = [f"the site is {made['condition']}", *(f"  {one}" for one in made["findings"])]
+    lines = [f"the site is {made['condition']}", *(f"  {finding}" for finding in made["findings"])]
     engine = (
         f"engine {machine['engine']}, Compose {machine['compose'] or 'missing'}" if machine["engine"] else "no engine"
     )
@@ -64,8 +64,8 @@ def text(made: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
         f"target {here['host']}: {machine['system']}, {machine['cpus']} CPUs, {human(machine['free_bytes'])} free at"
         f" {machine['free_at']}, {engine}"
     )
-    lines += [f"  {one}" for one in scope.described("it", dict(here))]
-    lines += [f"  not checked: {one}" for one in made["unchecked"]]
+    lines += [f"  {word}" for word in scope.described("it", dict(here))]
+    lines += [f"  not checked: {item}" for item in made["unchecked"]]
     lines.append(f"{'to do' if made['needed'] else 'nothing to do'}: {made['why']}")
     if backup and made["parts"]:
         lines.append(
@@ -73,7 +73,7 @@ def text(made: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
             f" old, consistency {backup['consistency']}; what was written later is lost"
         )
         lines += [f"  {name}: {identity}" for name, identity in made["parts"].items()]
-    lines += [f"  {one['result']}  {one['name']}: {one['detail']}" for one in made["checks"]]
+    lines += [f"  {check['result']}  {check['name']}: {check['detail']}" for check in made["checks"]]
     lines += cautions(made)
     lines += [f"  done by an earlier run: {', '.join(made['done'])}"] if made["done"] else []
     return lines + [f"  {number}. {step}" for number, step in enumerate(made["steps"], 1)]

@@ -40,7 +40,7 @@ def unfinished(found: Optional[Mapping[str, Any]], point: str = "") -> bool:
 
 def done(found: Optional[Mapping[str, Any]], point: str) -> list[str]:
     """The phases of an unfinished recovery to that point that need not be done again: their checks are on record."""
-    return [one["name"] for one in found["phases"] if one["checks"]] if found and unfinished(found, point) else []
+    return [phase["name"] for phase in found["phases"] if phase["checks"]] if found and unfinished(found, point) else []
 
 
 def begin(
@@ -60,7 +60,7 @@ def begin(
         }  # fmt: skip
     phases: list[dict[str, Any]] = found["phases"]
     if phases and not phases[-1]["finished_at"]:
-        phases[-1].update(facts or {}, finished_at=stamp, checks=[dict(one) for one in checks])
+        phases[-1].update(facts or {}, finished_at=stamp, checks=[dict(item) for item in checks])
     if phase:
         phases.append({"name": phase, "started_at": stamp, "finished_at": "", "checks": []})
     if finished:
@@ -71,5 +71,5 @@ def begin(
 
 def checks_of(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What was checked, phase by phase; of a phase that was done twice, what it checked the last time."""
-    last = {one["name"]: one["checks"] for one in found["phases"] if one["checks"]}
+    last = {phase["name"]: phase["checks"] for phase in found["phases"] if phase["checks"]}
     return [check for checks in last.values() for check in checks]

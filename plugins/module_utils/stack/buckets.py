@@ -39,7 +39,7 @@ def vault(config: Config) -> Bucket:
 
 def _bucket(config: Config, name: str, endpoint: str, region: str, ca_bundle: str, whose: str) -> Bucket:
     names = (f"{whose}_access_key", f"{whose}_secret_key")
-    keys = [config.secrets.get(one, "") for one in names]
+    keys = [config.secrets.get(text, "") for text in names]
     if not all(keys):
         raise UsageError(
             "find the bucket's keys", f"{config.stack}, bucket {name}", f"{' or '.join(names)} is not set",
@@ -61,7 +61,7 @@ def _address(config: Config) -> str:
         if inspected.get("HostConfig", {}).get("NetworkMode") == "host":
             return "127.0.0.1"
         networks = (inspected.get("NetworkSettings", {}).get("Networks") or {}).values()
-        addresses = [str(one["IPAddress"]) for one in networks if one.get("IPAddress")]
+        addresses = [str(network["IPAddress"]) for network in networks if network.get("IPAddress")]
         if addresses:
             return addresses[0]
     raise NotFoundError(

@@ -90,7 +90,7 @@ class ComposeRuntime:
         if not self._directory:
             return []
         labels = [f"com.docker.compose.project.working_dir={self._directory}", *more]
-        filters = [word for one in labels for word in ("--filter", f"label={one}")]
+        filters = [word for label in labels for word in ("--filter", f"label={label}")]
         shown = '{{.Label "com.docker.compose.project"}}'
         every = [] if running else ["--all"]
         _status, out, _err = pipeline.probe(Command(["docker", "ps", *every, *filters, "--format", shown]))
@@ -101,8 +101,8 @@ class ComposeRuntime:
         found = self.model.get("services") or {}
         return sorted(
             name
-            for name, one in found.items()
-            if 0 not in (one.get("scale"), (one.get("deploy") or {}).get("replicas"))
+            for name, item in found.items()
+            if 0 not in (item.get("scale"), (item.get("deploy") or {}).get("replicas"))
         )
 
     def containers(self) -> list[dict[str, Any]]:
@@ -115,7 +115,7 @@ class ComposeRuntime:
         if not ids:
             return []
         raw = pipeline.output(Command(["docker", "inspect", *ids]), attempted=attempted, subject=subject, timeout=60)
-        return [dict(one) for one in json.loads(raw)]
+        return [dict(load) for load in json.loads(raw)]
 
     def definition(self, service: str) -> dict[str, Any]:
         """The service as Compose resolves it. Holds secrets."""
@@ -158,8 +158,8 @@ class ComposeRuntime:
         inspected = pipeline.output(
             Command(["docker", "inspect", *ids]), attempted="inspect the service", subject=service, timeout=60
         )
-        containers = [_container_state(one) for one in json.loads(inspected)]
-        return next((one for one in containers if one.running), containers[0])
+        containers = [_container_state(load) for load in json.loads(inspected)]
+        return next((container for container in containers if container.running), containers[0])
 
     def _refuse_other_project(self, service: str) -> None:
         """The same directory may run under another project name: starting ours would make a second, empty database."""
@@ -273,8 +273,8 @@ class ComposeRuntime:
         while grew:
             more = {
                 name
-                for name, one in services.items()
-                if name not in found and ({service} | found) & set(one.get("depends_on") or {})
+                for name, item in services.items()
+                if name not in found and ({service} | found) & set(item.get("depends_on") or {})
             }
             found |= more
             grew = bool(more)
@@ -283,11 +283,11 @@ class ComposeRuntime:
     def data_mount(self, service: str, inside: str) -> DataMount:
         """The mount that holds the path `inside` the container, by the project's definition, else the container's."""
         mounts = [
-            (str(one.get("target")), str(one.get("type")), str(one.get("source") or ""))
-            for one in self.definition(service).get("volumes") or []
+            (str(volume.get("target")), str(volume.get("type")), str(volume.get("source") or ""))
+            for volume in self.definition(service).get("volumes") or []
         ]
         volumes = self.model.get("volumes") or {}
-        holding = [one for one in mounts if _within(inside, one[0])]
+        holding = [mount for mount in mounts if _within(inside, mount[0])]
         if holding:
             _target, kind, source = max(holding, key=lambda one: len(one[0]))
             if kind == "bind":
@@ -301,9 +301,9 @@ class ComposeRuntime:
                     Command(["docker", "inspect", found.id]), attempted="inspect the service", subject=service
                 )
             )[0]
-            for one in raw.get("Mounts") or []:
-                if one.get("Type") == "volume" and _within(inside, str(one.get("Destination"))):
-                    return self._volume(str(one["Name"]))
+            for item in raw.get("Mounts") or []:
+                if item.get("Type") == "volume" and _within(inside, str(item.get("Destination"))):
+                    return self._volume(str(item["Name"]))
         raise NotFoundError(
             "find the data volume",
             f"{service}:{inside}",
@@ -324,9 +324,9 @@ class ComposeRuntime:
     def images(self) -> dict[str, str]:
         """Service -> what its container was made from: name@digest as a registry knows it, else name@image id."""
         used: dict[str, tuple[str, str]] = {}
-        for one in self.containers():
-            service = str((one["Config"].get("Labels") or {}).get("com.docker.compose.service", ""))
-            used[service] = (str(one["Config"].get("Image")), str(one.get("Image")))
+        for item in self.containers():
+            service = str((item["Config"].get("Labels") or {}).get("com.docker.compose.service", ""))
+            used[service] = (str(item["Config"].get("Image")), str(item.get("Image")))
         if not used:
             return {}
         # An image that is gone while its container runs on fails the whole question; its id is known all the same.
@@ -336,16 +336,16 @@ class ComposeRuntime:
         digests = dict(line.split(" ", 1) for line in out.splitlines() if " " in line)
         found = {}
         for service, (name, image) in sorted(used.items()):
-            known = [one for one in digests.get(image, "").split(",") if one]
+            known = [part for part in digests.get(image, "").split(",") if part]
             repository = name.partition("@")[0].rpartition(":")[0] or name
-            found[service] = next((one for one in known if one.startswith(f"{repository}@")), "".join(known[:1]))
+            found[service] = next((text for text in known if text.startswith(f"{repository}@")), "".join(known[:1]))
             found[service] = found[service] or f"{name.partition('@')[0]}@{image}"
         return found
 
 
 def _container_state(raw: Mapping[str, Any]) -> ServiceState:
     state = raw["State"]
-    environment = dict(one.split("=", 1) for one in raw["Config"].get("Env") or [] if "=" in one)
+    environment = dict(item.split("=", 1) for item in raw["Config"].get("Env") or [] if "=" in item)
     return ServiceState(
         exists=True,
         running=bool(state.get("Running")) and not state.get("Restarting") and not state.get("Paused"),

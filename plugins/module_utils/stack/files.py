@@ -54,7 +54,7 @@ def find(config: Config, runtime: ComposeRuntime) -> ProjectFiles:
     found = ProjectFiles(compose=_compose_files(config, runtime, directory))
     secret = _secret(runtime, directory, model)
     found.plain = [one for name in EXAMPLES if Path(one := os.path.join(directory, name)).is_file()]
-    found.plain += [str(one["file"]) for one in (model.get("configs") or {}).values() if one.get("file")]
+    found.plain += [str(item["file"]) for item in (model.get("configs") or {}).values() if item.get("file")]
     found.plain += _fragments(found.compose, directory, set(secret))
     for service in (model.get("services") or {}).values():
         for mount in service.get("volumes") or []:
@@ -68,7 +68,7 @@ def find(config: Config, runtime: ComposeRuntime) -> ProjectFiles:
             elif not mount.get("read_only") or own:
                 found.data.append(source)
     plain = {*found.compose, *found.plain, *config.config.files}
-    found.secret = [one for one in dict.fromkeys(secret) if one not in plain]
+    found.secret = [fromkey for fromkey in dict.fromkeys(secret) if fromkey not in plain]
     found.plain = list(dict.fromkeys(found.plain))
     found.data = sorted(set(found.data))
     return found
@@ -84,7 +84,7 @@ def _labelled(runtime: ComposeRuntime, label: str) -> list[str]:
 
 
 def _compose_files(config: Config, runtime: ComposeRuntime, directory: str) -> list[str]:
-    named = [os.path.join(directory, one) for one in config.runtime.files]
+    named = [os.path.join(directory, file) for file in config.runtime.files]
     named = named or [str(path) for path in _usual(Path(directory))]
     return list(dict.fromkeys([*named, *_labelled(runtime, "config_files")]))
 
@@ -106,7 +106,7 @@ def _secret(runtime: ComposeRuntime, directory: str, model: dict[str, Any]) -> l
     own = os.path.join(directory, ".env")
     found = [own] if os.path.lexists(own) else []
     found += _labelled(runtime, "environment_file")
-    found += [str(one["file"]) for one in (model.get("secrets") or {}).values() if one.get("file")]
+    found += [str(item["file"]) for item in (model.get("secrets") or {}).values() if item.get("file")]
     # Only without interpolation does Compose still know of env_file; it has resolved the paths all the same.
     raw = json.loads(
         pipeline.output(
@@ -119,9 +119,9 @@ def _secret(runtime: ComposeRuntime, directory: str, model: dict[str, Any]) -> l
     values = _values(own)
     for service in (raw.get("services") or {}).values():
         entries = service.get("env_file") or []
-        for one in [entries] if isinstance(entries, str) else entries:
-            path = os.path.join(directory, _expanded(str(one["path"] if isinstance(one, dict) else one), values))
-            required = one.get("required", True) if isinstance(one, dict) else True
+        for named in [entries] if isinstance(entries, str) else entries:
+            path = os.path.join(directory, _expanded(str(named["path"] if isinstance(named, dict) else named), values))
+            required = named.get("required", True) if isinstance(named, dict) else True
             if required or os.path.lexists(path):
                 found.append(path)
     return found
@@ -139,7 +139,7 @@ def _values(path: str) -> dict[str, str]:
 
 def _expanded(path: str, values: Mapping[str, str]) -> str:
     """As Compose interpolates. What stays unknown stays as it is: the archive then names it as not there."""
-    return _VARIABLE.sub(lambda one: values.get(one[1] or one[3]) or one[2] or one[0], path)
+    return _VARIABLE.sub(lambda match: values.get(match[1] or match[3]) or match[2] or match[0], path)
 
 
 def _fragments(compose: list[str], directory: str, secret: set[str]) -> list[str]:

@@ -96,7 +96,7 @@ class HostRuntime:
             Path("/usr").glob("pgsql-*/bin/initdb")
         )
         major = re.search(r"\d+", path.replace("postgresql", "")) or re.search(r"\d+", service)
-        fitting = [one for one in found if major and major.group() in one.parts[-3]] or found
+        fitting = [item for item in found if major and major.group() in item.parts[-3]] or found
         argv = [str(fitting[-1]) if fitting else "initdb", "-D", path, "-U", superuser, "--data-checksums"]
         pipeline.run(
             [self.command(service, [*argv, "--auth-local=peer", "--auth-host=scram-sha-256"])],

@@ -43,8 +43,8 @@ def wanted(runtime: ComposeRuntime, recorded: Mapping[str, str]) -> list[Wanted]
     """The image of each service, by the project's own definition; one that is built is known by Compose's name."""
     services = runtime.model.get("services") or {}
     return [
-        Wanted(service, str(one.get("image") or f"{runtime.project}-{service}"), recorded.get(service, ""))
-        for service, one in sorted(services.items())
+        Wanted(service, str(item.get("image") or f"{runtime.project}-{service}"), recorded.get(service, ""))
+        for service, item in sorted(services.items())
     ]
 
 
@@ -57,34 +57,34 @@ def provide(
     that names every image that is to be had from nowhere, and where it was looked for.
     """
     wants = wanted(runtime, recorded)
-    lacking = [one for one in wants if not _right(one)]
+    lacking = [item for item in wants if not _right(item)]
     if check or not lacking:
-        return [_said(one) for one in wants if one not in lacking], [one.service for one in lacking]
-    tried: dict[str, list[str]] = {one.service: [] for one in lacking}
+        return [_said(item) for item in wants if item not in lacking], [item.service for item in lacking]
+    tried: dict[str, list[str]] = {item.service: [] for item in lacking}
     try:
         load()
     except LifeboatError as exc:
         log(f"no images from the backup's archive: {exc.cause}")
         for told in tried.values():
             told.append(f"the backup's archive: {exc.cause}")
-    for one in [one for one in lacking if not _right(one)]:
-        _pull(one, tried[one.service], log)
-    gone = [one for one in wants if not _ids(one.name)]
+    for item in [image for image in lacking if not _right(image)]:
+        _pull(item, tried[item.service], log)
+    gone = [item for item in wants if not _ids(item.name)]
     if gone:
-        said = {one.recorded or one.name: ", ".join(tried.get(one.service) or ["not tried"]) for one in gone}
+        said = {item.recorded or item.name: ", ".join(tried.get(item.service) or ["not tried"]) for item in gone}
         raise NotFoundError(
-            "provide the images", ", ".join(one.service for one in gone),
+            "provide the images", ", ".join(item.service for item in gone),
             "; ".join(f"{image}: {told}" for image, told in said.items()),
             "Bring them here (docker load, docker login and docker pull, or docker compose build where the source is),"
             " then run the same command again; lifeboat_config.images=archive keeps them in the backup.",
         )  # fmt: skip
-    return [_said(one) for one in wants], [one.service for one in lacking]
+    return [_said(item) for item in wants], [item.service for item in lacking]
 
 
-def _right(one: Wanted) -> bool:
+def _right(image: Wanted) -> bool:
     """Is the recorded image here under the name that the Compose file uses?"""
-    ids = _ids(one.name)
-    return bool(ids) and (not one.digest or one.digest in ids)
+    ids = _ids(image.name)
+    return bool(ids) and (not image.digest or image.digest in ids)
 
 
 def _ids(reference: str) -> set[str]:
@@ -94,31 +94,33 @@ def _ids(reference: str) -> set[str]:
     if status:
         return set()
     found: dict[str, Any] = json.loads(out)
-    return {str(found["id"]), *(str(one).rpartition("@")[2] for one in found["digests"] or ())}
+    return {str(found["id"]), *(str(digest).rpartition("@")[2] for digest in found["digests"] or ())}
 
 
-def _pull(one: Wanted, tried: list[str], log: Log) -> None:
+def _pull(image: Wanted, tried: list[str], log: Log) -> None:
     """The recorded digest first; a registry that no longer has it may have the name."""
-    for reference in dict.fromkeys([one.recorded, one.name] if one.digest else [one.name]):
-        log(f"{one.service}: pulling {reference}")
+    for reference in dict.fromkeys([image.recorded, image.name] if image.digest else [image.name]):
+        log(f"{image.service}: pulling {reference}")
         argv = ["docker", "pull", "--quiet", reference]
         status, _out, err = pipeline.probe(Command(argv), timeout=PULL_SECONDS)
         if status:
             tried.append(f"docker pull {reference}: {' '.join(err.split())[:200] or f'exit {status}'}")
             continue
-        if reference != one.name and "@" not in one.name:
+        if reference != image.name and "@" not in image.name:
             pipeline.run(
-                [Command(["docker", "tag", reference, one.name])], attempted="name the image", subject=one.name
+                [Command(["docker", "tag", reference, image.name])], attempted="name the image", subject=image.name
             )
         return
 
 
-def _said(one: Wanted) -> Check:
-    ids = _ids(one.name)
+def _said(image: Wanted) -> Check:
+    ids = _ids(image.name)
     if not ids:
-        return Check(f"image {one.service}", FAIL, f"{one.name} is not here")
-    if one.digest and one.digest not in ids:
-        return Check(f"image {one.service}", PASS, f"{one.name}: another build than was recorded ({one.digest[:19]}…)")
+        return Check(f"image {image.service}", FAIL, f"{image.name} is not here")
+    if image.digest and image.digest not in ids:
+        return Check(
+            f"image {image.service}", PASS, f"{image.name}: another build than was recorded ({image.digest[:19]}…)"
+        )
     return Check(
-        f"image {one.service}", PASS, f"{one.name}, as recorded" if one.digest else f"{one.name}, none recorded"
+        f"image {image.service}", PASS, f"{image.name}, as recorded" if image.digest else f"{image.name}, none recorded"
     )

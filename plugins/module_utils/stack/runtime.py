@@ -39,7 +39,7 @@ def wait_until_well(runtime: Runtime, services: Sequence[str], *, timeout: float
                 "wait for services to be well",
                 ", ".join(ill),
                 f"after {timeout:.0f} s: "
-                + "; ".join(f"{one} is {states[one].describe()}" for one in ill)
+                + "; ".join(f"{name} is {states[name].describe()}" for name in ill)
                 + (f"; it last said: {said}" if said else ""),
                 "Look at their logs: docker compose logs --tail 50 " + " ".join(ill),
             )

@@ -43,7 +43,7 @@ def recipient_problem(text: str) -> str:
 def encrypt(source: IO[bytes], recipients: Sequence[str], sink: Sink, *, subject: str, timeout: float = 600) -> None:
     """Encrypt a stream to all the recipients; each of them alone can read it."""
     _require("age", "encrypt", subject)
-    words = [word for one in recipients for word in ("--recipient", one)]
+    words = [word for recipient in recipients for word in ("--recipient", recipient)]
     try:
         pipeline.run(
             [Command(["age", "--encrypt", *words])],
@@ -185,7 +185,7 @@ def stanzas(stream: IO[bytes], subject: str) -> tuple[str, ...]:
     mac = _MAC.search(data)
     if not data.startswith(_INTRO) or mac is None:
         raise IntegrityError("read the age header", subject, "it is no age file, or its header is cut or damaged")
-    kinds = tuple(one.decode("ascii", "replace") for one in _STANZA.findall(data[: mac.start()]))
+    kinds = tuple(item.decode("ascii", "replace") for item in _STANZA.findall(data[: mac.start()]))
     if not kinds or len(data) <= mac.end():
         raise IntegrityError("read the age header", subject, "it names no recipient or ends after its header")
     return kinds
@@ -201,7 +201,7 @@ def _count(path: Path) -> int:
 
 def _plain(cause: str) -> str:
     """age's own words without the invitation to report them."""
-    words = [one for one in cause.split(" / ") if _NOISE not in one]
+    words = [part for part in cause.split(" / ") if _NOISE not in part]
     return re.sub(r"\bage: error: ", "", " / ".join(words)).strip() or cause
 
 

@@ -84,10 +84,10 @@ class Clone:
         words = ["git", "-C", str(self.path), "merge-base", "--is-ancestor", commit, "HEAD"]
         return pipeline.probe(Command(words))[0] == 0
 
-    def same(self, one: str, other: str, paths: Sequence[str]) -> bool:
+    def same(self, name: str, other: str, paths: Sequence[str]) -> bool:
         """Whether two commits hold the same below these paths."""
         return (
-            pipeline.probe(Command(["git", "-C", str(self.path), "diff", "--quiet", one, other, "--", *paths]))[0] == 0
+            pipeline.probe(Command(["git", "-C", str(self.path), "diff", "--quiet", name, other, "--", *paths]))[0] == 0
         )
 
     def history(self, path: str, count: int) -> list[str]:

@@ -76,7 +76,7 @@ class Packed:
 
     @property
     def size(self) -> int:
-        return sum(one.size for one in self.entries.values())
+        return sum(entry.size for entry in self.entries.values())
 
 
 KeepOut = Callable[[str, IO[bytes]], bool]
@@ -170,8 +170,8 @@ class Packer:
             return
         below = os.open(name or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
         try:
-            for one in sorted(os.listdir(below)):  # noqa: PTH208 - of a handle, which nobody can swap
-                self._one(below, one, os.path.join(path, one), depth + 1)
+            for text in sorted(os.listdir(below)):  # noqa: PTH208 - of a handle, which nobody can swap
+                self._one(below, text, os.path.join(path, text), depth + 1)
         finally:
             os.close(below)
 
@@ -253,7 +253,7 @@ def followed(path: str) -> tuple[str, list[str], str]:
     else whoever may write a directory could have any file of the host put into the backup.
     """
     links: list[str] = []
-    done, rest = "/", [one for one in os.path.normpath(path).split("/") if one]
+    done, rest = "/", [part for part in os.path.normpath(path).split("/") if part]
     while rest:
         step = os.path.join(done, rest.pop(0))
         try:
@@ -271,14 +271,14 @@ def followed(path: str) -> tuple[str, list[str], str]:
             return path, links, "there is no such file"
         except OSError as exc:
             return path, links, exc.strerror or str(exc)
-        done, rest = "/", [one for one in target.split("/") if one] + rest
+        done, rest = "/", [part for part in target.split("/") if part] + rest
     return done, links, ""
 
 
 def _descend(directory: str) -> int:
     """A handle of the directory, reached without a link, whoever races us."""
     at = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
-    for part in [one for one in directory.split("/") if one]:
+    for part in [name for name in directory.split("/") if name]:
         try:
             below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
         finally:
@@ -347,22 +347,22 @@ def unpack(stream: IO[bytes], target: Path, wanted: Mapping[str, Entry], subject
         if had.same != listed.same:
             raise IntegrityError("unpack", subject, f"{entry.path!r} is not as the listing has it")
         done.append(entry)
-    missing = sorted(set(wanted) - {one.path for one in done})
+    missing = sorted(set(wanted) - {item.path for item in done})
     if missing:
         raise IntegrityError("unpack", subject, f"{missing[0]!r} is in the listing and not in it")
-    for one in reversed(done):  # last, and the deepest first: a closed directory could not be filled
-        if one.type == DIRECTORY:
-            with filesystem.explained("unpack", str(target) + one.path):
-                Path(f"{target}{one.path}").chmod(one.mode)
-                os.utime(f"{target}{one.path}", (one.mtime, one.mtime))
-    return [one.path for one in done]
+    for item in reversed(done):  # last, and the deepest first: a closed directory could not be filled
+        if item.type == DIRECTORY:
+            with filesystem.explained("unpack", str(target) + item.path):
+                Path(f"{target}{item.path}").chmod(item.mode)
+                os.utime(f"{target}{item.path}", (item.mtime, item.mtime))
+    return [item.path for item in done]
 
 
 def _place(entry: Entry, content: Optional[IO[bytes]], target: Path, subject: str) -> Entry:
     above, name = os.path.split(entry.path)
     at = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        for part in [one for one in above.split("/") if one]:
+        for part in [text for text in above.split("/") if text]:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(part, 0o755, dir_fd=at)
             below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)

@@ -25,7 +25,7 @@ def apart(config: Config) -> list[str]:
     there = _addresses(theirs)
     if there is None:
         return [f"THE VAULT MAY NOT BE APART: {theirs} has no address, so it could not be compared with the source's"]
-    if any(_is_here(one) for one in there):
+    if any(_is_here(text) for text in there):
         return [
             f"THE VAULT IS ON THIS VERY HOST ({name}): what takes the host or its disk, and whoever is root on it, "
             "takes the backups too. Put lifeboat_vault on another machine, at another site."

@@ -79,7 +79,11 @@ def _of(config: Config, place: str) -> str:
 
 def lacking(place: str, found: Report) -> list[str]:
     """What is missing there and what it costs, for people."""
-    return [f"no {one.name}: {one.cost}" for one in found.lacking() if place == VAULT or one.name not in _OF_THE_VAULT]
+    return [
+        f"no {feature.name}: {feature.cost}"
+        for feature in found.lacking()
+        if place == VAULT or feature.name not in _OF_THE_VAULT
+    ]
 
 
 def checks(config: Config, *, now: datetime, fresh: bool = False) -> list[Check]:
@@ -125,17 +129,17 @@ def check(config: Config, place: str, found: Report) -> Check:
     needed = ["versioning"] if place == VAULT else []
     needed += ["object_lock"] if place == VAULT and config.vault.object_lock else []
     unknown = [
-        one.name
-        for one in found.features
-        if one.state == probe.UNKNOWN and (place == VAULT or one.name not in _OF_THE_VAULT)
+        feature.name
+        for feature in found.features
+        if feature.state == probe.UNKNOWN and (place == VAULT or feature.name not in _OF_THE_VAULT)
     ]
     words = [f"{found.server or found.endpoint}", *lacking(place, found)]
     if found.skew is not None and abs(found.skew) > SKEW:
         return Check(name, FAIL, f"its clock is {found.skew:+.0f} s from this host's; set the wrong one (timedatectl)")
-    if any(found.feature(one).state == probe.MISSING for one in needed):
+    if any(found.feature(text).state == probe.MISSING for text in needed):
         return Check(name, FAIL, "; ".join(words))
     if unknown:
         words.append(f"{', '.join(unknown)} {found.feature(unknown[0]).detail}")
-    if any(one in unknown for one in needed):
+    if any(text in unknown for text in needed):
         return Check(name, COULD_NOT_VERIFY, "; ".join(words))
     return Check(name, PASS, "; ".join(words))

@@ -75,10 +75,10 @@ class Report:
     left: tuple[str, ...] = ()
 
     def feature(self, name: str) -> Feature:
-        return next(one for one in self.features if one.name == name)
+        return next(item for item in self.features if item.name == name)
 
     def lacking(self) -> list[Feature]:
-        return [one for one in self.features if one.state == MISSING]
+        return [feature for feature in self.features if feature.state == MISSING]
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -86,15 +86,18 @@ class Report:
             "server": self.server,
             "probed_at": format_time(self.probed_at),
             "clock_skew": self.skew,
-            "features": {one.name: one.as_dict() for one in self.features},
+            "features": {feature.name: feature.as_dict() for feature in self.features},
             "left": list(self.left),
         }
 
 
 def from_dict(said: Mapping[str, Any]) -> Report:
     """The reverse of as_dict. Raises LookupError, TypeError or ValueError where it is none."""
-    features = tuple(Feature(name, one["state"], one["detail"], one["cost"]) for name, one in said["features"].items())
-    if {one.name for one in features} != set(COSTS):
+    features = tuple(
+        Feature(name, feature["state"], feature["detail"], feature["cost"])
+        for name, feature in said["features"].items()
+    )
+    if {feature.name for feature in features} != set(COSTS):
         raise ValueError("features of another release")
     skew = None if said["clock_skew"] is None else float(said["clock_skew"])
     return Report(
@@ -138,7 +141,7 @@ def probe(bucket: Bucket, *, mode: str = "", now: Optional[datetime] = None) -> 
             raise
         features, server = _untried(bucket, client, exc), ""
     finally:
-        left += [one.url for one in made if not _remove(one)]
+        left += [item.url for item in made if not _remove(item)]
     return Report(where, server, now, bucket.requests.skew(bucket.name, where), features, tuple(left))
 
 
@@ -239,7 +242,7 @@ def _versioning(scratch: _Scratch) -> Feature:
         if (_read(scratch, "versioned", VersionId=old), _read(scratch, "versioned", VersionId=new)) != (b"old", b"new"):
             return _missing(name, "an old version was not what it had been")
         page = client.list_object_versions(Bucket=scratch.name, Prefix="versioned")
-    listed = {one["VersionId"] for one in page.get("Versions", ())}
+    listed = {version["VersionId"] for version in page.get("Versions", ())}
     if not {old, new} <= listed or not page.get("DeleteMarkers"):
         return _missing(name, "old versions can be read and do not show in the list of versions")
     return Feature(name, SUPPORTED, "an overwritten and deleted object was read back")
@@ -327,7 +330,7 @@ def _sweep(client: s3_client.Client, where: str, now: datetime) -> list[str]:
     """Remove what a probe that died has left; the urls of what stays. A key that may not list could leave nothing."""
     try:
         with s3_client.spoken("look for earlier probes", where):
-            names = [str(one["Name"]) for one in client.list_buckets().get("Buckets", ())]
+            names = [str(bucket["Name"]) for bucket in client.list_buckets().get("Buckets", ())]
     except LifeboatError as exc:
         if s3_client.code(exc) in (*_DENIED, *lifecycle.UNKNOWN):
             return []
@@ -339,7 +342,7 @@ def _sweep(client: s3_client.Client, where: str, now: datetime) -> list[str]:
         raise
     old = [name for name in names if (match := _NAME.fullmatch(name)) and now - _made(match.group(1)) > ABANDONED]
     abandoned = [_Scratch(name, f"s3://{name} at {where}", client) for name in old]
-    return [one.url for one in abandoned if not _remove(one)]
+    return [scratch.url for scratch in abandoned if not _remove(scratch)]
 
 
 def _made(digits: str) -> datetime:
@@ -402,5 +405,5 @@ def _contents(scratch: _Scratch) -> Iterator[tuple[str, str]]:
     if not versions:  # to delete both would leave a marker behind
         with s3_client.spoken("list the probe's bucket", scratch.url):
             versions = scratch.client.list_objects_v2(Bucket=scratch.name).get("Contents", [])
-    for one in versions:
-        yield str(one["Key"]), str(one.get("VersionId", ""))
+    for item in versions:
+        yield str(item["Key"]), str(item.get("VersionId", ""))

@@ -68,7 +68,7 @@ def _buckets(config: Config) -> dict[str, Bucket]:
         named = dataclasses.replace(config.vault, objects_bucket=config.vault.repository_bucket)
         found[REPOSITORY] = buckets.vault(dataclasses.replace(config, vault=named))
     own = config.objects.bucket
-    if own and own in (one.name for one in found.values()) and same_endpoint(config):
+    if own and own in (bucket.name for bucket in found.values()) and same_endpoint(config):
         raise UsageError(
             _ATTEMPTED, f"s3://{own} at {config.vault.endpoint_url}", "it is the stack's own bucket: a mirror of "
             "itself protects nothing", "Name another bucket, at another endpoint, in lifeboat_vault.",
@@ -174,7 +174,7 @@ class _Ensuring:
             )  # fmt: skip
         if mark:
             return  # several stacks, each below its own prefix: the first one's mark stays
-        ruled = any(one.get("ID") == wanted["ID"] for one in rules or ())
+        ruled = any(item.get("ID") == wanted["ID"] for item in rules or ())
         if not new and not self._adopt and not (tags is None and ruled) and self._holds_objects():
             raise UsageError(
                 _ATTEMPTED, self._bucket.url, "it holds objects and is not marked as ours; a mirror would remove them",
@@ -205,7 +205,7 @@ class _Ensuring:
             if s3_client.code(exc) in lifecycle.UNKNOWN:
                 return None
             raise
-        return {one["Key"]: one["Value"] for one in found["TagSet"]}
+        return {item["Key"]: item["Value"] for item in found["TagSet"]}
 
     def _holds_objects(self) -> bool:
         """Old versions and delete markers count: they are somebody's past."""
@@ -301,14 +301,16 @@ class _Ensuring:
         if rules is None:
             self._warn(_grows(bucket, "the server knows no lifecycle rules"))
             return
-        for one in rules:
-            if lifecycle.expires_live(one):
+        for item in rules:
+            if lifecycle.expires_live(item):
                 raise UsageError(
-                    _ATTEMPTED, bucket.url, f"its lifecycle rule {one.get('ID') or 'without a name'} removes objects "
+                    _ATTEMPTED, bucket.url, f"its lifecycle rule {item.get('ID') or 'without a name'} removes objects "
                     "by age: the only copy of what nobody changed would go", "Remove that rule from the bucket.",
                 )  # fmt: skip
-            if one.get("ID") != wanted["ID"] and lifecycle.shorter(one, days):
-                self._warn(f"{bucket.url}: its rule {one.get('ID')} removes old versions sooner than after {days} days")
+            if item.get("ID") != wanted["ID"] and lifecycle.shorter(item, days):
+                self._warn(
+                    f"{bucket.url}: its rule {item.get('ID')} removes old versions sooner than after {days} days"
+                )
         after = rules if lifecycle.right(rules, wanted) else self._put_rule(new, rules, wanted)
         lost = lifecycle.dropped(after, wanted) if after is not None else ()
         if lost:

@@ -34,7 +34,7 @@ def _service(config: Config) -> str:
     named = [*config.application.writers, *stack.dependants(config.database.service), *config.application.services]
     if isinstance(stack, ComposeRuntime):
         named += stack.services()
-    found = [one for one in named if role_of(config, one) == BACKEND]
+    found = [name for name in named if role_of(config, name) == BACKEND]
     if not found:
         raise UsageError("choose a service to break", config.stack, "it has none but its stores")
     return found[0]
@@ -56,10 +56,10 @@ def _down(config: Config) -> str:
         )  # fmt: skip
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
-        for one in config.application.checks:
-            problem = answer.ask(one)
+        for check in config.application.checks:
+            problem = answer.ask(check)
             if problem:
-                return f"{one.method} {one.url}: {problem}"
+                return f"{check.method} {check.url}: {problem}"
         time.sleep(0.5)
     raise did_not_take("the application", f"it still answers all that it should, after {_PATIENCE:.0f} s")
 
@@ -106,7 +106,7 @@ def break_compose_file(config: Config, lot: random.Random, log: Log) -> str:
     """Somebody's edit of the night before; it is noticed when the container is gone."""
     del lot, log
     stack, service = _compose(config), _service(config)
-    files = [one for one in stack_files.project_files(config) if one.suffix in (".yml", ".yaml") and one.is_file()]
+    files = [path for path in stack_files.project_files(config) if path.suffix in (".yml", ".yaml") and path.is_file()]
     if not files:
         raise UsageError("break the compose file", stack.label, "it is not where it can be seen")
     with explained("break the compose file", files[0]), files[0].open("a", encoding="utf-8") as file:

@@ -34,7 +34,7 @@ class Fault:
 
 
 def _table(found: Sequence[tuple[str, str, Break]]) -> tuple[Fault, ...]:
-    return tuple(Fault(*one) for one in found)
+    return tuple(Fault(*item) for item in found)
 
 
 # By scenario; the first is the one that happens where none is named.
@@ -54,9 +54,9 @@ def choose(scenario: str, name: str = "", seed: str = "") -> Fault:
     known = FAULTS[scenario]
     if name == RANDOM:
         return random.Random(f"{scenario} {seed}").choice(known)  # noqa: S311 - a lot, no secret
-    found = [one for one in known if one.name == (name or known[0].name)]
+    found = [fault for fault in known if fault.name == (name or known[0].name)]
     if not found:
-        names = ", ".join(one.name for one in known)
+        names = ", ".join(fault.name for fault in known)
         raise UsageError("choose the fault", f"{name} of {scenario}", f"it has {names}, and {RANDOM}")
     return found[0]
 

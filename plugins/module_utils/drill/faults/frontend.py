@@ -62,7 +62,7 @@ def _conclusion(config: Config, client: Client, commit: str, log: Log) -> str:
 
     def missing() -> Optional[str]:
         listed = client.runs(settings.workflow, settings.branch, frontend_assess.RUNS)
-        seen.update(next((one for one in listed if one["head_sha"] == commit), {}))
+        seen.update(next((item for item in listed if item["head_sha"] == commit), {}))
         return None if seen.get("status") == "completed" else str(seen.get("status") or "it is not listed yet")
 
     ended = frontend_site.wait_until(

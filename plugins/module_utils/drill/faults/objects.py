@@ -52,7 +52,7 @@ def empty(config: Config, lot: random.Random, log: Log) -> str:
     """Everything is gone, and a file lies where the server wants a directory: it cannot even begin anew."""
     del lot, log
     data, service = _data(config), _service(config)
-    names = sorted(one.name for one in data.path.iterdir() if one.is_dir())
+    names = sorted(path.name for path in data.path.iterdir() if path.is_dir())
     drill_service.kill(config, service)
     count = drill_service.empty(data.path)
     for name in names[:1]:
@@ -65,11 +65,13 @@ def noise(config: Config, lot: random.Random, log: Log) -> str:
     """Noise in the middle of every large file, as of a dying disk."""
     data, service = _data(config), _service(config)
     drill_service.kill(config, service)
-    files = [one for one in data.path.rglob("*") if one.is_file() and not one.is_symlink() and one.stat().st_size > 1]
+    files = [
+        path for path in data.path.rglob("*") if path.is_file() and not path.is_symlink() and path.stat().st_size > 1
+    ]
     changed = 0
-    for one in files:
-        size = one.stat().st_size
-        changed += drill_service.noise(one, lot, offset=size // 4, size=max(1, size // 2))
+    for file in files:
+        size = file.stat().st_size
+        changed += drill_service.noise(file, lot, offset=size // 4, size=max(1, size // 2))
     if not files:
         raise did_not_take(str(data.path), "there is no file that could be overwritten")
     log(f"{changed} bytes in {len(files)} files are noise now")
@@ -94,7 +96,7 @@ def delete_objects(config: Config, lot: random.Random, log: Log) -> str:
     """A client with a bug: half of the objects, here and there."""
     del log
     source = buckets.source(config)
-    keys = sorted(one.key for one in bucket.objects(source))
+    keys = sorted(version.key for version in bucket.objects(source))
     gone = lot.sample(keys, max(1, len(keys) // 2)) if keys else []
     _delete(source, gone)
     left = sum(1 for _key in bucket.objects(source))
@@ -110,7 +112,7 @@ def delete_bucket(config: Config, lot: random.Random, log: Log) -> str:
     count = 0
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:  # somebody writes meanwhile, and a server may make the bucket again for a write
-        found = [{"Key": one.key, "VersionId": one.version} for one in bucket.versions(source)]
+        found = [{"Key": version.key, "VersionId": version.version} for version in bucket.versions(source)]
         for first in range(0, len(found), _AT_ONCE):
             with client.spoken("delete versions", source.url):
                 source.client.delete_objects(

@@ -60,8 +60,8 @@ def empty(directory: Path) -> int:
     """Delete all that is in the directory; returns how many entries that were. There must be some, and none be left."""
     with explained("empty the data directory", directory):
         entries = list(directory.iterdir())
-        for one in entries:
-            remove(one)
+        for entry in entries:
+            remove(entry)
         left = len(list(directory.iterdir()))
     if not entries or left:
         raise did_not_take(str(directory), f"{len(entries)} entries before, {left} after")
@@ -92,7 +92,7 @@ def noise(path: Path, lot: random.Random, *, offset: int = 0, size: int = 32768)
         after = lot.randbytes(len(before))
         file.seek(offset)
         file.write(after)
-    changed = sum(one != other for one, other in zip(before, after))
+    changed = sum(old != new for old, new in zip(before, after))
     if not changed:
         raise did_not_take(str(path), "it holds nothing that could be overwritten")
     return changed
