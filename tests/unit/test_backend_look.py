@@ -116,11 +116,19 @@ def test_a_broken_compose_file_hides_nothing_that_is_there(stack: config.Config,
     assert [one.describe() for one in found.ill] == ["exited, exit code 1"]
 
 
-def test_what_compose_quotes_of_env_is_cut_away(stack: config.Config, runner: Runner) -> None:
-    said = f'failed to read /srv/shop/.env: line 1: unexpected character "+" in variable name near "PASS+{SECRET}\\nOTHER=hunter22"'
-    tell(runner, [], (15, "", said))
+QUOTES = {
+    "the rest of the file": f'unexpected character "+" in variable name near "PASS+{SECRET}\\nOTHER=\\"hunter22\\"\\n"',
+    "its line": f'unexpected character "+" in variable name "PASS+{SECRET}"',
+    "a value that does not end": 'unterminated quoted value "hunter22"',
+}
+
+
+@pytest.mark.parametrize("quoted", QUOTES)
+def test_what_compose_quotes_of_env_is_cut_away(stack: config.Config, runner: Runner, quoted: str) -> None:
+    Path(stack.runtime.project_directory, ".env").write_text(f'export PASS+{SECRET}\nOTHER="hunter22"\n')
+    tell(runner, [], (15, "", f"failed to read /srv/shop/.env: line 1: {QUOTES[quoted]}"))
     found = backend_assess.glance(stack)
-    assert "line 1: unexpected character" in found.compose
+    assert f"line 1: {QUOTES[quoted].split(' ')[0]}" in found.compose
     assert SECRET not in str(found)
     assert "hunter22" not in str(found)
 
@@ -339,8 +347,9 @@ def test_when_the_database_underneath_is_broken(
     if data == "full":
         (tmp_path / "data/PG_VERSION").write_text("17")
     mount = DataMount("volume", "shop_pgdata", Path() if data == "gone" else tmp_path / "data")
-    said = {"yes": "", "no": "no answer", "refused": 'FATAL:  password authentication failed for user "x"'}[answers]
-    monkeypatch.setattr(server, "reach", lambda *_: (None if said else object(), said))
+    found_server: Any = object() if answers == "yes" else None
+    reached = server.Reached(found_server, "no answer", answers == "refused")
+    monkeypatch.setattr(server, "reach", lambda *_: reached)
     found = Observations(seen=(one,) if one else ())
     stores, unsure = backend_stores.look(make_config(tmp_path), Below(mount), found, log=lambda _: None)  # type: ignore[arg-type]
     assert (len(stores), unsure) == (1, [])
@@ -351,7 +360,7 @@ def test_when_the_database_underneath_is_broken(
 def test_data_that_is_damaged_is_found_only_where_the_backend_is_ill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "reach", lambda *_: (object(), ""))
+    monkeypatch.setattr(server, "reach", lambda *_: server.Reached(object()))  # type: ignore[arg-type]
     lost = database_plan.Assessment(recovery_state.DAMAGED, ("the table app.items is missing",), "running")
     monkeypatch.setattr(database_plan, "assess", lambda *_: lost)
     here = make_config(tmp_path)

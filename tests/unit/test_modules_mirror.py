@@ -19,7 +19,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repo
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import settings as s3_settings
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket, Version
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3.copier import Copied, Copier
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.copier import ChangedError, Copied, Copier
 from builders import Run, settings
 
 AT = datetime(2026, 11, 24, 2, 0, 0, tzinfo=timezone.utc)
@@ -117,6 +117,7 @@ def test_objects_mirror_changes_though_it_cannot_sweep(
 
 def test_objects_mirror_warns_of_what_the_vault_does_not_hold(run: Run, tmp_path: Path, world: World) -> None:
     why = LifeboatError("read the object", "b", "it was overwritten each time while being read")
+    why.__cause__ = ChangedError()
     world.refuses["b"] = why
     done = run("objects_mirror", **given(tmp_path))
     assert done["details"]["unheld"] == [{"key": "b", "why": why.cause}]

@@ -168,9 +168,13 @@ class Server:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The stack and the server that the core meets; a test changes them."""
-    found: dict[str, Any] = {"stack": Stack(), "server": Server(), "why": ""}
+    found: dict[str, Any] = {"stack": Stack(), "server": Server(), "why": "", "refused": False}
     monkeypatch.setattr(runtime, "connect", lambda config: found["stack"])
-    monkeypatch.setattr(database_server, "reach", lambda config, stack: (found["server"], found["why"]))
+    monkeypatch.setattr(
+        database_server,
+        "reach",
+        lambda config, stack: database_server.Reached(found["server"], found["why"], found["refused"]),
+    )
     monkeypatch.setattr(database_server, "connect", lambda config, stack, backup=False: found["server"])
     return found
 
@@ -248,7 +252,7 @@ DOWNS = [
 def test_down_and_why(
     tmp_path: Path, world: dict[str, Any], stack: Stack, server: None, why: str, findings: list[str], refused: str
 ) -> None:
-    world.update(stack=stack, server=server, why=why)
+    world.update(stack=stack, server=server, why=why, refused=bool(refused))
     found = database_plan.assess(make_config(tmp_path), REFERENCE)
     assert (found.condition, list(found.findings), found.refused) == (DOWN, findings, refused)
 
@@ -270,7 +274,13 @@ MODES: list[tuple[str, dict[str, Any], dict[str, Any], bool, str]] = [
     ("damaged, rebuild", {"server": DAMAGED_SERVER}, {"method": "rebuild"}, True, "rebuild"),
     ("down", {"stack": Stack(STOPPED), "server": None}, {}, True, "start"),
     ("down, rebuild", {"stack": Stack(STOPPED), "server": None}, {"method": "rebuild"}, True, "rebuild"),
-    ("refused, rebuild", {"server": None, "why": 'role "x" does not exist'}, {"method": "rebuild"}, True, "rebuild"),
+    (
+        "refused, rebuild",
+        {"server": None, "why": 'role "x" does not exist', "refused": True},
+        {"method": "rebuild"},
+        True,
+        "rebuild",
+    ),
 ]
 
 
@@ -318,7 +328,13 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], type[LifeboatError], st
         UsageError,
         "needs a server that",
     ),
-    ("refused", {"server": None, "why": "password authentication failed"}, {}, UsageError, "password authentication"),
+    (
+        "refused",
+        {"server": None, "why": "password authentication failed", "refused": True},
+        {},
+        UsageError,
+        "password authentication",
+    ),
     ("an older server", {"server": Server({}, major=16)}, {}, UsageError, "it is of PostgreSQL 17, the server is 16"),
     ("an unknown id", {}, {"identity": ID}, NotFoundError, "the repository has"),
     ("before the first", {}, {"before": NOW - DAY}, NotFoundError, "the first is of"),

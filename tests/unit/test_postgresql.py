@@ -20,6 +20,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     LifeboatError,
     NotFoundError,
     UnverifiedError,
+    present,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
@@ -203,7 +204,7 @@ def test_failures_name_what_was_attempted_in_the_servers_words(fake: Path, monke
     server = Server(execute, user="u")
     with pytest.raises(LifeboatError, match=r"Could not count \(database d\): psql: psql: ERROR:  it broke \(exit 1\)"):
         server.execute("SELECT 1;", database="d", attempted="count")
-    assert server.answers() == (False, "psql: psql: ERROR:  it broke (exit 1)")
+    assert present(server.problem()).cause == "psql: psql: ERROR:  it broke (exit 1)"
     with server.session("d") as session, pytest.raises(LifeboatError, match=r"Could not count.*it broke"):
         session.rows("SELECT 1;", attempted="count")
     with pytest.raises(LifeboatError, match=r"Could not count.*it broke"):
@@ -221,7 +222,7 @@ def test_no_psql_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LifeboatError, match="Could not start psql"):
         Server(execute, user="u").session("d")
-    assert Server(execute, user="u").answers()[0] is False
+    assert Server(execute, user="u").problem() is not None
 
 
 def test_everything_that_changes_how_values_print_is_pinned(fake: Path) -> None:
@@ -261,24 +262,45 @@ def test_major_where_debian_keeps_postgres_off_the_path() -> None:
     assert Server(say, user="u").major() == 16
 
 
-REASONS = [
-    ('FATAL:  password authentication failed for user "app"', True),
-    ("fe_sendauth: no password supplied", True),
-    ('FATAL:  role "app" does not exist', True),
-    ('FATAL:  no pg_hba.conf entry for host "1.2.3.4"', True),
-    ('FATAL:  role "app" is not permitted to log in', True),
-    ("FATAL:  the database system is starting up", False),
-    ('FATAL:  database "template1" does not exist', False),
-    ("Connection refused", False),
-    ("FATAL:  could not open file", False),
-    ("", False),
-]
+# (how psql ends in template1, in shop, pg_isready, the look for the catalogue's map) -> refused
+REASONS: dict[str, tuple[tuple[int, int, int, int], bool]] = {
+    "no session in any database of a server that answers": ((2, 2, 0, 0), True),
+    "the tools cannot look for its files": ((2, 2, 0, 126), True),
+    "it starts up": ((2, 2, 1, 0), False),
+    "it is silent": ((2, 2, 2, 0), False),
+    "it cannot be asked": ((2, 2, 3, 0), False),
+    "its data is gone below it": ((2, 2, 0, 1), False),
+    "only template1 is gone": ((2, 0, 0, 0), False),
+    "another database fails otherwise": ((2, 1, 0, 0), False),
+    "the question fails, not the session": ((1, 2, 0, 0), False),
+    "psql cannot be run": ((127, 127, 0, 0), False),
+}
 
 
-@pytest.mark.parametrize(("why", "refused"), REASONS)
-def test_refused_is_told_from_broken(why: str, refused: bool) -> None:
-    """A server that lives and will not let us in is not to be moved aside."""
-    assert database_server.refused(why) is refused
+@pytest.mark.parametrize("name", REASONS)
+def test_refused_is_told_from_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A server that lives and will not let us in is not to be moved aside, whatever language it says so in."""
+    (template, shop, ready, there), refused = REASONS[name]
+
+    def say(argv: Sequence[str], *, env: Mapping[str, str], stdin: bool) -> Command:
+        statuses = {"psql": template if "template1" in argv[-1] else shop, "pg_isready": ready, "test": there}
+        assert argv[0] != "test" or argv[2] == "/data/global/pg_filenode.map"
+        return Command(["sh", "-c", f"echo 'FATAL:  ロール' >&2; exit {statuses[argv[0]]}"])
+
+    monkeypatch.setattr(database_server, "connect", lambda config, stack: Server(say, user="app", database="shop"))
+    monkeypatch.setattr(ComposeRuntime, "data_path", lambda self, service: "/data")
+    settings = make_config(tmp_path)
+    found = database_server.reach(settings, ComposeRuntime(settings))
+    assert (found.server, found.refused) == (None, refused)
+    assert "ロール" in found.why
+
+
+def test_a_server_that_answers_is_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(lambda argv, *, env, stdin: Command(["cat"]), user="app")
+    monkeypatch.setattr(server, "problem", lambda: None)
+    monkeypatch.setattr(database_server, "connect", lambda config, stack: server)
+    settings = make_config(tmp_path)
+    assert database_server.reach(settings, ComposeRuntime(settings)) == (server, "", False)
 
 
 class Compose(ComposeRuntime):
@@ -326,7 +348,7 @@ def test_connect_to_what_does_not_run(tmp_path: Path, monkeypatch: pytest.Monkey
     settings = make_config(tmp_path)
     with pytest.raises(NotFoundError, match="its container is exited"):
         database_server.connect(settings, stack)
-    assert database_server.reach(settings, stack) == (None, "its container is exited")
+    assert database_server.reach(settings, stack) == (None, "its container is exited", False)
 
 
 def test_connect_on_the_host_itself(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan a
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Reached
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import wait
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import EndpointCheck
@@ -38,6 +39,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, ServiceState
 from builders import FACTS, PLAN, Runner, folder, make_config, publish
 
+SERVER: Any = object()
 UP = ServiceState(exists=True, running=True, status="running")
 CRASHED = ServiceState(exists=True, status="exited", exit_code=1)
 
@@ -95,7 +97,7 @@ def world(monkeypatch: pytest.MonkeyPatch, data: Path) -> Stack:
     stack = Stack(DataMount("bind", str(data), data))
     monkeypatch.setattr(runtime, "connect", lambda config: stack)
     monkeypatch.setattr(
-        database_server, "reach", lambda config, one: (object(), "") if stack.up else (None, "it is down")
+        database_server, "reach", lambda config, one: Reached(SERVER if stack.up else None, "it is down")
     )
     monkeypatch.setattr(wait, "PATIENCE_WHEN_EXITED", -1.0)
     monkeypatch.setattr(database_recovery.time, "sleep", lambda _: None)
@@ -235,7 +237,7 @@ def test_a_server_that_only_refuses_us_is_never_rebuilt(
     tmp_path: Path, world: Stack, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.comes_up = False
-    monkeypatch.setattr(database_server, "reach", lambda config, one: (None, 'role "app" does not exist'))
+    monkeypatch.setattr(database_server, "reach", lambda *_: Reached(None, 'role "app" does not exist', True))
     with pytest.raises(UsageError, match=r'role "app" does not exist.*method=rebuild'):
         protect(tmp_path, mode="start")
     assert (data / "PG_VERSION").exists()

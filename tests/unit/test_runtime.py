@@ -341,32 +341,12 @@ def test_a_unit_nobody_knows(runner: Runner, tmp_path: Path) -> None:
         host.state("x")
 
 
-@pytest.mark.parametrize(
-    ("failures", "said", "calls"),
-    [(1, "OCI runtime create failed", 2), (2, "OCI runtime create failed", 2), (1, "no such image", 1)],
-)
-def test_a_start_that_the_engine_lost_is_tried_once_more(
-    runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, said: str, calls: int
-) -> None:
-    left = [failures]
-
-    def answer(command: Any) -> tuple[int, str, str]:
-        runner.ran.append(" ".join(command.argv))
-        left[0] -= 1
-        return (
-            (0, "", "")
-            if left[0] < 0
-            else (1, "", f"Error response from daemon: failed to create shim task: {said}: runc")
-        )
-
-    monkeypatch.setattr(runner, "answer", answer)
-    one = ComposeRuntime(make_config(tmp_path))
-    if failures < calls:
-        one.start(["web"], timeout=5)
-    else:
-        with pytest.raises(LifeboatError, match=said):
-            one.start(["web"], timeout=5)
-    assert len(runner.ran) == calls
+def test_a_start_that_fails_is_not_tried_again(runner: Runner, tmp_path: Path) -> None:
+    """500 containers were started on a machine under load, and none was lost: a second try would hide a failure."""
+    runner.expect(" up ", (1, "", "Error response from daemon: OCI runtime create failed: runc"))
+    with pytest.raises(LifeboatError, match="OCI runtime create failed"):
+        ComposeRuntime(make_config(tmp_path)).start(["web"], timeout=5)
+    assert len(runner.ran) == 1
 
 
 def test_the_host_runtime_controls_units(runner: Runner, tmp_path: Path) -> None:

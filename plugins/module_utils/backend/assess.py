@@ -50,11 +50,15 @@ def veil_of(config: Config, containers: Sequence[Mapping[str, Any]] = ()) -> Vei
 
 def environment(config: Config) -> dict[str, str]:
     """What `.env` says; nothing where it is not there or cannot be read."""
+    return assignments(_env(config))
+
+
+def _env(config: Config) -> str:
     directory = config.runtime.project_directory
     try:
-        return assignments((Path(directory) / ".env").read_text("utf-8", "replace")) if directory else {}
+        return (Path(directory) / ".env").read_text("utf-8", "replace") if directory else ""
     except OSError:
-        return {}
+        return ""
 
 
 def needed_variables(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -83,7 +87,7 @@ def glance(config: Config, *, logs: bool = False) -> Observations:
     stack = runtime.connect(config)
     if not isinstance(stack, ComposeRuntime):
         return _of_units(config, stack, logs=logs)
-    problem = _compose_problem(stack, veil_of(config))
+    problem = _compose_problem(stack, config)
     try:
         raw = stack.containers()
     except LifeboatError as exc:
@@ -159,12 +163,15 @@ def _places(config: Config) -> list[str]:
     return [*engine[:1], "/", *engine[1:], config.runtime.project_directory or "/", "/var"]
 
 
-def _compose_problem(stack: ComposeRuntime, veil: Veil) -> str:
-    """Why Compose cannot read the project. Compose quotes the rest of `.env` after "near": that is cut away."""
+def _compose_problem(stack: ComposeRuntime, config: Config) -> str:
+    """Why Compose cannot read the project. It quotes the lines of `.env` that it cannot read: none is to be seen."""
     try:
         stack.model  # noqa: B018 - read for its error
     except LifeboatError as exc:
-        return veil.line(re.split(r"\bnear\b", exc.cause)[0].removeprefix("docker: "))
+        veil = veil_of(config)
+        for line in _env(config).splitlines():
+            veil.learn((line, line.strip().removeprefix("export "), line.partition("=")[2]))
+        return veil.line(exc.cause.removeprefix("docker: "))
     return ""
 
 

@@ -59,9 +59,9 @@ def _broken(
     if role == OBJECTS:
         state = objects_assess.assess(config, None, log=log)
         return "" if state.condition == recovery_state.HEALTHY or state.refused else "; ".join(state.findings[:3])
-    server, why = database_server.reach(config, stack)
-    if server is None:
-        return "" if database_server.refused(why) else f"{service} runs and does not answer: {why}"
+    reached = database_server.reach(config, stack)
+    if reached.server is None:
+        return "" if reached.refused else f"{service} runs and does not answer: {reached.why}"
     if not (found.ill_backend or found.unanswered):
         return ""
     state_of_data = database_plan.assess(config, _reference(config, log))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Optional, TypeVar
 
 T = TypeVar("T")
+NOT_INSTALLED = 127  # the status that shells give a command that is not there; a Python package that is missing too
 
 
 def present(value: Optional[T]) -> T:

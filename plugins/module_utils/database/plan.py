@@ -100,7 +100,7 @@ def assess(config: Config, reference: Optional[Mapping[str, Any]]) -> Assessment
     stack = runtime.connect(config)
     service = config.database.service
     state = stack.state(service)
-    server, why = database_server.reach(config, stack) if state.running else (None, "")
+    server, why, refused = database_server.reach(config, stack) if state.running else database_server.Reached(None)
     if server is None:
         said = runtime.last_words(stack.logs(service))
         words = [f"{service} is {state.describe()}" + (f" and does not answer: {why}" if why else "")]
@@ -108,7 +108,7 @@ def assess(config: Config, reference: Optional[Mapping[str, Any]]) -> Assessment
             DOWN,
             (*words, *([f"it last said: {said}"] if said else [])),
             state.describe(),
-            refused=why if database_server.refused(why) else "",
+            refused=why if refused else "",
         )
     name = server.database
     if name not in server.databases():

@@ -72,9 +72,9 @@ def _start_and_look(config: Config, stack: Runtime, asked: bool, log: Log) -> tu
         stack.start([service], timeout=120)
         _wait_for_answer(config, stack)
     except LifeboatError as exc:
-        _server, why = database_server.reach(config, stack)
-        if database_server.refused(why):
-            raise plan.refusal(config, why) from exc
+        found = database_server.reach(config, stack)
+        if found.refused:
+            raise plan.refusal(config, found.why) from exc
         log(f"it does not: {exc.cause}")
         return "rebuild", []
     reference = plan.reference_of(Sources(config, "database"))
@@ -99,8 +99,8 @@ def _start_and_look(config: Config, stack: Runtime, asked: bool, log: Log) -> tu
 
 def _wait_for_answer(config: Config, stack: Runtime) -> None:
     def ask(state: ServiceState) -> Optional[str]:
-        server, why = database_server.reach(config, stack) if state.running else (None, "")
-        return None if server else why
+        found = database_server.reach(config, stack) if state.running else database_server.Reached(None)
+        return None if found.server else found.why
 
     wait_for_answer(config, stack, config.database.service, ask, attempted="start PostgreSQL")
 
@@ -126,7 +126,7 @@ def _wait_until_settled(config: Config, stack: Runtime) -> None:
         if time.monotonic() > deadline:
             raise LifeboatError("start PostgreSQL", config.database.service, "it does not stay up")
         state = stack.state(config.database.service)
-        up = state.running and state.health != "starting" and database_server.reach(config, stack)[0] is not None
+        up = state.running and state.health != "starting" and database_server.reach(config, stack).server is not None
         calm = calm + 1 if up else 0
         time.sleep(0.5)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..base import pipeline
-from ..base.errors import LifeboatError, NotFoundError, UnverifiedError
+from ..base.errors import NOT_INSTALLED, LifeboatError, NotFoundError, UnverifiedError
 from ..base.pipeline import Command
 from ..stack.runtime import exec_command
 from .server import Server
@@ -81,7 +81,7 @@ def container(image: str, stack: str, artefacts: Path, *, timeout: float) -> Ite
         if status:
             cause = err.strip().splitlines()[0] if err.strip() else f"exit {status}"
             remedy = "Name an image of the same PostgreSQL major in lifeboat_database.verify_image."
-            if "'docker'" in cause and not shutil.which("docker"):
+            if status == NOT_INSTALLED and not shutil.which("docker"):
                 cause = "there is no docker command on this machine"
                 remedy = "Install Docker here, or prove the backup on another machine (docs/verification.md)."
             raise UnverifiedError("start a throw-away container", image, cause, remedy)

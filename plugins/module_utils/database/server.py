@@ -20,7 +20,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import IO, Any, Callable, Optional, Protocol
+from typing import IO, Any, Callable, NamedTuple, Optional, Protocol
 
 from ..base import pipeline
 from ..base.errors import LifeboatError, UnverifiedError, present
@@ -60,6 +60,7 @@ _UNHINDERED = " ".join(
 )
 # verbose: errors come with their SQLSTATE, which pipeline.failed() takes out of the words again.
 _STRICT = ("-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose")
+BAD_CONNECTION = 2  # psql's status where it got no session
 SCRATCH = "/var/tmp"  # noqa: S108 - in the file system of the tools; every name below it is made unique
 
 
@@ -193,13 +194,13 @@ class Server:
         sql = "SELECT to_json(datname) FROM pg_catalog.pg_database WHERE datallowconn ORDER BY datname;"
         return [str(row) for row in self.execute(sql, database="template1", attempted=attempted, timeout=60)]
 
-    def answers(self) -> tuple[bool, str]:
-        """Does the server accept a query? (yes or no, why not)."""
+    def problem(self, database: str = "template1") -> Optional[LifeboatError]:
+        """Why the server does not accept a query; None where it does."""
         try:
-            self.execute("SELECT 1;", database="template1", attempted="reach PostgreSQL", timeout=30)
+            self.execute("SELECT 1;", database=database, attempted="reach PostgreSQL", timeout=30)
         except LifeboatError as exc:
-            return False, exc.cause
-        return True, ""
+            return exc
+        return None
 
     def major(self) -> int:
         """The major version of the server's own tools: known even when the server does not run."""
@@ -353,18 +354,15 @@ def _pins() -> str:
     return "".join(f"SET {name} = {literal(value)};\n" for name, value in PINNED.items())
 
 
-# What a server says that lives and does not let us in, in English and in Japanese. psql shows no SQLSTATE for it.
-_REFUSED = re.compile(
-    r"password|authentication|pg_hba\.conf|role \".*\" does not exist|not permitted to log in|パスワード|認証|ロール"
-)
+class Reached(NamedTuple):
+    """A server that answers, or why it does not. refused: it lives and does not let us in, so its data may be whole."""
+
+    server: Optional[Server]
+    why: str = ""
+    refused: bool = False
 
 
-def refused(why: str) -> bool:
-    """Is this reason for not answering one of access? Then the data may be whole, and is not ours to move aside."""
-    return bool(_REFUSED.search(why))
-
-
-def reach(config: Config, runtime: Runtime) -> tuple[Optional[Server], str]:
+def reach(config: Config, runtime: Runtime) -> Reached:
     """The stack's server, if it answers a query now, else why it does not.
 
     One that dies and is started again by the engine runs at one look and is gone at the next: that is no error here.
@@ -372,9 +370,28 @@ def reach(config: Config, runtime: Runtime) -> tuple[Optional[Server], str]:
     try:
         server = connect(config, runtime)
     except LifeboatError as exc:
-        return None, exc.cause
-    answers, why = server.answers()
-    return (server if answers else None), why
+        return Reached(None, exc.cause)
+    problem = server.problem()
+    if problem is None:
+        return Reached(server)
+    return Reached(None, problem.cause, _refused(server, problem, runtime.data_path(config.database.service)))
+
+
+def _refused(server: Server, problem: LifeboatError, data: str) -> bool:
+    """Does the server take connections, have its catalogue, and end ours? Decided on statuses: before a session begins
+    psql tells no SQLSTATE, and its words are in the server's language.
+
+    pg_isready ends with 0 where the server answers, even with an error, with 1 while it starts, 2 where it is silent.
+    https://www.postgresql.org/docs/current/app-pg-isready.html
+    """
+    if problem.exit_status != BAD_CONNECTION:
+        return False
+    if pipeline.probe(server.tool("pg_isready", database="template1"))[0] != 0:
+        return False
+    if pipeline.probe(server.run_command(["test", "-s", f"{data}/global/pg_filenode.map"]))[0] == 1:
+        return False  # no session can begin without it: the data was removed below a server that runs
+    other = server.problem(server.database)  # template1's own directory may be what is gone
+    return other is not None and other.exit_status == BAD_CONNECTION
 
 
 def connect(config: Config, runtime: Runtime, *, backup: bool = False) -> Server:

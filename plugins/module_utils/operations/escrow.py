@@ -20,7 +20,15 @@ from typing import Any, Callable
 from ..base import filesystem
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, compared
 from ..base.clock import format_time, parse_time
-from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UnverifiedError, UsageError, present
+from ..base.errors import (
+    NOT_INSTALLED,
+    IntegrityError,
+    LifeboatError,
+    NotFoundError,
+    UnverifiedError,
+    UsageError,
+    present,
+)
 from ..base.version import VERSION
 from ..configuration import restore as configuration_restore
 from ..repository import copies, points, repositories
@@ -98,7 +106,7 @@ def _choose(config: Config, vault: Repository, point: str, found: list[Check]) -
             )
         )
     except LifeboatError as exc:
-        refused = isinstance(exc, (UsageError, NotFoundError)) and "boto3" not in exc.cause
+        refused = isinstance(exc, (UsageError, NotFoundError)) and exc.exit_status != NOT_INSTALLED
         found.append(Check("vault credentials", FAIL if refused else COULD_NOT_VERIFY, str(exc)))
         raise _Stop from exc
     try:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
+from ..base.errors import NOT_INSTALLED, IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
 
 Client = Any  # boto3 makes its clients at run time; they have no type
 CONNECT_TIMEOUT = 5  # seconds
@@ -73,8 +73,9 @@ def connect(
             from botocore.config import Config  # noqa: PLC0415
     except ImportError as exc:
         raise UsageError(
-            "connect to S3", where, f"the Python package boto3 is missing ({exc})", "Install python3-boto3."
-        ) from exc
+            "connect to S3", where, f"the Python package boto3 is missing ({exc})", "Install python3-boto3.",
+            exit_status=NOT_INSTALLED,
+        ) from exc  # fmt: skip
     options: dict[str, Any] = {
         "connect_timeout": CONNECT_TIMEOUT,
         "read_timeout": patience,

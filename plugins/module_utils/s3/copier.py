@@ -44,7 +44,6 @@ _TELL_TAGS = ("AmazonS3", "MinIO", "SeaweedFS")  # who sends that count with an 
 READ = "read the object"  # what an error says was attempted, and so on which side it happened
 WRITE = "write the object"
 EMPTY = {"content-md5": "1B2M2Y8AsgTpgAmY7PhCfg=="}  # with an empty body; see _content_md5()
-OVERWRITTEN = "it was overwritten each time while being read"
 _NO_TAGS = ("NotImplemented", "XNotImplemented", "MethodNotAllowed", "NoSuchTagSet", "501", "405")
 
 
@@ -92,9 +91,11 @@ class Copier:
                 if size <= PART:
                     return self._copy_whole(key, size, etag, version, sha256, subject)
                 return self._copy_parts(key, size, etag, version, sha256, subject)
-            except _ChangedError as exc:
+            except ChangedError as exc:
                 if again == _CHANGED_TRIES - 1:
-                    raise LifeboatError(READ, subject, OVERWRITTEN, "Try again later.") from exc
+                    raise LifeboatError(
+                        READ, subject, "it was overwritten each time while being read", "Try again later."
+                    ) from exc
                 size = self._ask("HEAD", self.source, key, self._query(version), subject=subject).size
         raise AssertionError("the last attempt returns or raises")
 
@@ -122,7 +123,7 @@ class Copier:
             self._rate.take(size)
             answer = self._ask("GET", self.source, key, self._query(version), subject=subject)
             if len(answer.body) > max(2 * PART, 2 * size):
-                raise _ChangedError
+                raise ChangedError
             headers = self._headers(answer, key, version, subject)
             data = answer.body
             md5, sha256 = _md5(data).hexdigest(), hashlib.sha256(data).hexdigest()
@@ -140,7 +141,7 @@ class Copier:
         ranges = [(start, min(start + part, size)) for start in range(0, size, part)]
         first = self._ask("HEAD", self.source, key, self._query(version), subject=subject)
         if first.size != size:
-            raise _ChangedError
+            raise ChangedError
         headers = self._headers(first, key, version, subject)
         begun = self._ask("POST", self.target, key, {"uploads": ""}, headers, subject=subject)
         upload = _text(begun.body, "UploadId", subject)
@@ -203,10 +204,10 @@ class Copier:
             answer = self._ask("GET", self.source, key, self._query(version), headers, subject=subject)
         except LifeboatError as exc:
             if client.code(exc) in ("PreconditionFailed", "412", "InvalidRange", "416"):
-                raise _ChangedError from exc
+                raise ChangedError from exc
             raise
         if len(answer.body) != end - start:
-            raise _ChangedError
+            raise ChangedError
         return answer.body
 
     def _put_part(self, key: str, number: int, data: bytes, upload: str, held: int, subject: str) -> tuple[str, str]:
@@ -260,7 +261,7 @@ class Facts(NamedTuple):
     size: int
 
 
-class _ChangedError(Exception):
+class ChangedError(Exception):
     """The object is not the one any more whose first part was read."""
 
 
@@ -387,7 +388,7 @@ def refusal(exc: LifeboatError) -> str:
     reading = exc.attempted == READ
     if reading and isinstance(exc, NotFoundError):
         return "it is listed and not there"
-    if isinstance(exc, IntegrityError) or exc.cause == OVERWRITTEN:
+    if isinstance(exc, IntegrityError) or isinstance(exc.__cause__, ChangedError):
         return exc.cause
     if reading and client.code(exc) in ("AccessDenied", "403"):
         return "it may not be read (access denied)"

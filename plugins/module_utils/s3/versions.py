@@ -14,7 +14,7 @@ from typing import Any
 from ..base import filesystem
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, UsageError
-from .client import Client, spoken
+from .client import Client, code, spoken
 
 _WITHOUT = ("NotImplemented", "MethodNotAllowed")  # how servers without versions answer
 
@@ -36,7 +36,7 @@ def purge(client: Client, bucket: str, prefix: str) -> list[str]:
                 for deletemarker in page.get("DeleteMarkers", ()):
                     markers[deletemarker["Key"]].append(deletemarker["VersionId"])
     except LifeboatError as exc:
-        if any(code in exc.cause for code in _WITHOUT):
+        if code(exc) in _WITHOUT:
             return []
         return [f"{url}: its versions could not be listed: {exc.cause}"]
     kept: dict[str, str] = {}

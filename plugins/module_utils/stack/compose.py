@@ -19,8 +19,6 @@ from ..base.pipeline import Command
 from ..settings.config import Config
 from .service import DataMount, ServiceState
 
-_LOST = "OCI runtime create failed"
-
 
 class ComposeRuntime:
     """A Compose project, by its directory. Containers are found by Compose's own labels, so a broken compose file or
@@ -208,21 +206,10 @@ class ComposeRuntime:
             )  # fmt: skip
 
     def up(self, *words: str, attempted: str, subject: str, timeout: float, remedy: str) -> None:
-        """`docker compose up`, and once more where the engine lost the process that starts a container.
-
-        runc's init is killed now and then on a machine under load ("waiting for init preliminary setup: connection
-        reset by peer"); what is wrong for good fails a second time.
-        """
-        for again in (True, False):
-            try:
-                pipeline.run(
-                    [self.compose("up", "--detach", *words)], attempted=attempted, subject=subject, timeout=timeout,
-                    remedy=remedy,
-                )  # fmt: skip
-                return
-            except LifeboatError as exc:
-                if not again or _LOST not in exc.cause:
-                    raise
+        pipeline.run(
+            [self.compose("up", "--detach", *words)], attempted=attempted, subject=subject, timeout=timeout,
+            remedy=remedy,
+        )  # fmt: skip
 
     def stop(self, services: Sequence[str], *, timeout: float) -> None:
         if services:

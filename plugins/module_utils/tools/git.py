@@ -15,7 +15,7 @@ from typing import Optional
 from urllib.parse import urlsplit
 
 from ..base import pipeline
-from ..base.errors import LifeboatError
+from ..base.errors import NOT_INSTALLED, LifeboatError
 from ..base.pipeline import Command
 
 AUTHOR = {
@@ -165,6 +165,6 @@ def _git(
             timeout=timeout, remedy=remedy,
         )  # fmt: skip
     except LifeboatError as exc:
-        if exc.cause.startswith("git: No such file"):
+        if exc.exit_status == NOT_INSTALLED:
             raise LifeboatError(attempted, subject, "git is not installed on this host", "Install git.") from exc
         raise

@@ -51,7 +51,7 @@ def _silent(config: Config) -> str:
     """That the server does not answer any more, in words."""
     stack, service = runtime.connect(config), config.database.service
     state = drill_service.stopped(config, service)
-    server, _why = database_server.reach(config, stack)
+    server = database_server.reach(config, stack).server
     if server:
         raise did_not_take(service, "the server still answers")
     return f"{service} is {state.describe()}, and the server does not answer"
