@@ -84,19 +84,20 @@ phase:
 from typing import Any
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import show as base_show
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import show
 
 
 def work(task: Task) -> dict[str, Any]:
-    found = status.status(task.config, now=task.now)
+    seen = status.status(task.config, now=task.now)
+    found = seen.as_dict()
     return {
         "points": found["points"],
         "backups": found["backups"],
         "status": {key: found[key] for key in ("stack", "verdict", "checks")},
-        "table": base_show.table([*found["points"], *found["backups"]]),
-        "text": base_show.checks([Check(**check) for check in found["checks"]]),
+        "table": show.table(seen.points, seen.backups, task.now),
+        "text": base_show.checks(seen.checks),
     }
 
 

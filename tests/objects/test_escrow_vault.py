@@ -52,14 +52,14 @@ def test_the_escrow_opens_the_vault(
 
     wrong = prove(mine, keys(tmp_path)[0])
     assert (wrong.verdict, "no identity matched" in str(wrong.checks)) == (FAIL, True)
-    assert escrow.checks(mine, [], now)[0].result == COULD_NOT_VERIFY
+    assert escrow.checks(mine, now)[0].result == COULD_NOT_VERIFY
     refused = prove(settings(world, weed, bucket, vault_secret_key="wrong"))
     assert [(one.name, one.result) for one in refused.checks] == [("vault credentials", FAIL)]
     away = prove(dataclasses.replace(mine, vault=dataclasses.replace(mine.vault, endpoint_url="http://127.0.0.1:9")))
     assert away.verdict == COULD_NOT_VERIFY
     right = prove(mine)
     assert (right.verdict, right.id) == (PASS, point.id), right.checks
-    assert escrow.checks(mine, [], now)[0].result == PASS
+    assert escrow.checks(mine, now)[0].result == PASS
     store = escrow.store(mine)
     assert store.points() == [point.id]
     key = f"shop/config/{point.parts['config'].id}/secrets.tar.gz.age"

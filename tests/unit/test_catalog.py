@@ -339,7 +339,7 @@ def test_the_stacks_time_zone_judges(tmp_path: Path) -> None:
 
 
 def checked(tmp_path: Path, now: datetime = NOW + HOUR, **changes: Any) -> dict[str, str]:
-    result = status.status(make_config(tmp_path, **changes), now=now)
+    result = status.status(make_config(tmp_path, **changes), now=now).as_dict()
     found = {one["name"]: one["result"] for one in result["checks"]}
     return {**found, "verdict": result["verdict"]}
 

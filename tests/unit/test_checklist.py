@@ -13,7 +13,6 @@ from typing import Any
 import evidence_world
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import format_time
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import store
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import reconcile
@@ -22,7 +21,10 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import chec
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.checklist_line import BY_HAND, Line
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import local
-from builders import BUCKET, NOW, folder, make_config, prove, publish
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.catalog import Entry
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
+from builders import BUCKET, CONFIG, DETAILS, NOW, OBJECTS, folder, make_config, prove, publish
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 GB = 10**9
@@ -87,7 +89,7 @@ def test_a_look_ahead_asks_the_endpoints_in_the_present(tmp_path: Path, monkeypa
 
     def said(config: Any, *, now: datetime, asked: datetime) -> Any:
         seen.append((now, asked))
-        return {"checks": [], "backups": []}
+        return status.Status("shop", now, (), (), {})
 
     monkeypatch.setattr(status, "status", said)
     operations_checklist.work_through(stuff(tmp_path), "daily", now=NOW, ahead=2 * DAY)
@@ -97,9 +99,9 @@ def test_a_look_ahead_asks_the_endpoints_in_the_present(tmp_path: Path, monkeypa
 def test_what_status_says_is_on_one_list_and_on_one_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that status judges is lost, whatever it learns to judge; the lists have no opinion of their own on it."""
     config = stuff(tmp_path)
-    names = [*operations_checklist._BELONGS, "newest backup", "copies", "broken backups", "something new"]
-    said = [{"name": name, "result": FAIL, "detail": name, "measured": 2, "limit": 1, "unit": "h"} for name in names]
-    monkeypatch.setattr(status, "status", lambda config, **_: {"checks": said, "backups": []})
+    names = [*operations_checklist._BELONGS, "proof", "newest backup", "copies", "broken backups", "something new"]
+    said = status.Status("shop", NOW, tuple(Check(name, FAIL, name, 2, 1, "h") for name in names), (), {})
+    monkeypatch.setattr(status, "status", lambda config, **_: said)
     monkeypatch.setattr(schedule, "checks", lambda config, now: [])
     found = [
         line
@@ -130,28 +132,26 @@ def test_rows_against_objects_are_of_the_weekly_list() -> None:
 # --- weekly ---
 
 
-def backup(number: int, component: str = "database", **changes: Any) -> dict[str, Any]:
+def backup(number: int, component: str = "database", size: int = GB, **details: Any) -> Entry:
     at = NOW - number * DAY
-    return {
-        "id": f"{component}-{number}", "component": component, "good": True, "size": GB, "taken_at": format_time(at),
-        "details": {"bytes": GB, "fingerprint": {"tables": 20, "rows": 1000}, "parts": {}}, **changes,
-    }  # fmt: skip
+    known = {"database": DETAILS, "objects": {**OBJECTS, "bytes": GB}, "config": CONFIG}[component]
+    identity = f"{component}-{number}"
+    artefacts = (Artefact("all", size, "0" * 64),)
+    return Entry(
+        identity, Manifest(identity, component, "shop", at, at, artefacts, details={**known, **details}),
+        component=component,
+    )  # fmt: skip
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """A stack with everything, as status tells of it, all of it well."""
     found: World = {"free": 500 * GB, "checks": ["proof", "space"]}
-    found["backups"] = [
-        backup(number, component) for component in ("objects", "config", "database") for number in range(9, -1, -1)
-    ]
+    found["backups"] = {name: [backup(number, name) for number in range(9, -1, -1)] for name in KINDS}
 
     def said(config: Any, **_: Any) -> Any:
-        told = [
-            {"name": one, "result": PASS, "detail": "x", "measured": 0.5, "limit": 1, "unit": "days"}
-            for one in found["checks"]
-        ]
-        return {"checks": told, "backups": found["backups"]}
+        told = tuple(Check(name, PASS, "x", 0.5, 1, "days") for name in found["checks"])
+        return status.Status("shop", NOW, told, (), found["backups"])
 
     monkeypatch.setattr(status, "status", said)
     monkeypatch.setattr(local.LocalRepository, "free_bytes", lambda self: found["free"])
@@ -169,19 +169,18 @@ def test_the_weekly_list_is_green(world: World) -> None:
 
 
 def change(world: World, component: str, number: int, **more: Any) -> None:
-    for one in world["backups"]:
-        if one["id"] == f"{component}-{number}":
-            one.update(more)
+    world["backups"][component][-1 - number] = backup(number, component, **more)
 
 
 def only(world: World, number: int) -> None:
-    world["backups"] = [one for one in world["backups"] if int(one["id"].rpartition("-")[2]) < number]
+    for name, entries in world["backups"].items():
+        world["backups"][name] = entries[len(entries) - number :]
 
 
 WEEKLY: list[tuple[str, Callable[[World], None], str, str, str]] = [
     ("a small dump", lambda w: change(w, "database", 0, size=GB // 3), "database size", FAIL, "before is 1.0 GB"),
     ("a huge dump", lambda w: change(w, "database", 0, size=4 * GB), "database size", FAIL, "4.0 GB"),
-    ("half the bucket", lambda w: change(w, "objects", 0, details={"bytes": GB // 3}), "objects size", FAIL, "333 MB"),
+    ("half the bucket", lambda w: change(w, "objects", 0, bytes=GB // 3), "objects size", FAIL, "333 MB"),
     ("a small config", lambda w: change(w, "config", 0, size=1), "config size", FAIL, "1 B"),
     ("one backup", lambda w: only(w, 1), "database size", COULD_NOT_VERIFY, "no earlier one"),
     ("one backup", lambda w: only(w, 1), "content against earlier backups", COULD_NOT_VERIFY, "no two good"),
@@ -205,7 +204,8 @@ def test_each_weekly_line_turns_red(
 
 def test_parts_that_an_earlier_config_backup_holds_are_counted(world: World) -> None:
     """The newest one is small because nothing changed: it refers to what another holds."""
-    change(world, "config", 0, size=1000, details={"parts": {"site": {"backup": "config-9", "size": GB}}})
+    part = {"backup": "config-9", "artefact": "site.tar.gz", "key": "k", "size": GB, "sha256": "0" * 64}
+    change(world, "config", 0, size=1000, parts={"site": part})
     assert lines(world["config"], "weekly")["config size"].result == PASS
 
 

@@ -19,14 +19,13 @@ from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, errors, lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import show as base_show
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.version import VERSION
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points, show
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.modules import agent
 from builders import BUCKET, NOW, folder, make_config, make_manifest, prove, publish, publish_objects, settings, store
@@ -430,7 +429,7 @@ AGES = [(None, "-"), (0, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "119 min
 
 @pytest.mark.parametrize(("seconds", "shown"), AGES)
 def test_age(seconds: Any, shown: str) -> None:
-    assert base_show.age(seconds) == shown
+    assert show.age(seconds) == shown
 
 
 # --- as a process ---

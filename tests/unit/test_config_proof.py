@@ -17,8 +17,8 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import COMPONENTS
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
@@ -199,13 +199,9 @@ def test_without_recipients_it_could_not_be_verified(world: World) -> None:
 
 
 def judged(world: World, **changes: Any) -> dict[str, tuple[str, str]]:
-    settings = world.configured(**changes)
-    found = status._config(settings, world.repo, catalog.entries(world.repo, "config", "shop"), _now(world))
-    return {one.name: (one.result, one.detail) for one in found}
-
-
-def _now(world: World) -> Any:
-    return configuration_restore.read_manifest(world.repo, world.repo.ids("config")[-1]).finished_at
+    last = configuration_restore.read_manifest(world.repo, world.repo.ids("config")[-1])
+    found = COMPONENTS["config"].judged(world.configured(**changes), world.repo, last)
+    return {check.name: (check.result, check.detail) for check in found}
 
 
 def test_status_asks_for_images_that_are_nowhere(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ def test_the_key_opens_everything_and_that_is_put_on_record(world: World) -> Non
     point = sealed(world)
     now = datetime.now(timezone.utc)
     settings = world.configured()
-    (before,) = escrow.checks(settings, [], now)
+    (before,) = escrow.checks(settings, now)
     assert (before.result, "nobody has shown" in before.detail) == (COULD_NOT_VERIFY, True)
     found = prove(world)
     assert found["verdict"] == (PASS, point.id)
@@ -65,11 +65,11 @@ def test_the_key_opens_everything_and_that_is_put_on_record(world: World) -> Non
     record = json.loads(world.repo.read_escrow("shop") or b"")
     assert (record["point"], record["opened_by"]) == (point.id, [world.recipient])
     assert world.key.split()[-1] not in json.dumps(record) + "".join(world.lines)
-    assert escrow.checks(settings, [], now + timedelta(days=99))[0].result == PASS
-    assert escrow.checks(settings, [], now + timedelta(days=101))[0].result == FAIL
-    assert escrow.checks(world.configured(recipients=[]), [], now) == []
+    assert escrow.checks(settings, now + timedelta(days=99))[0].result == PASS
+    assert escrow.checks(settings, now + timedelta(days=101))[0].result == FAIL
+    assert escrow.checks(world.configured(recipients=[]), now) == []
     changed = world.configured(recipients=[world.recipient, "age1" + "q" * 58])
-    assert escrow.checks(changed, [], now)[0].result == COULD_NOT_VERIFY
+    assert escrow.checks(changed, now)[0].result == COULD_NOT_VERIFY
     assert world.repo.points() == [point.id], "the record is no recovery point"
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import show as base_show
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import reconcile
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow, status
@@ -53,7 +52,7 @@ def configured(root: Path, query: str = "") -> Any:
 
 
 def look(root: Path, hours: float = 2, query: str = "") -> dict[str, tuple[str, str]]:
-    found = status.status(configured(root, query), now=NOW + hours * HOUR)
+    found = status.status(configured(root, query), now=NOW + hours * HOUR).as_dict()
     assert found["verdict"] == checks.verdict([Check(**one) for one in found["checks"]])
     return {one["name"]: (one["result"], one["detail"]) for one in found["checks"]}
 
@@ -133,7 +132,7 @@ def test_what_others_say_counts(tmp_path: Path, said: dict[str, list[Check]], na
     green(tmp_path)
     said[name] = [Check(name, COULD_NOT_VERIFY, "nobody answered")]
     found = status.status(configured(tmp_path, "SELECT 1"), now=NOW + 2 * HOUR)
-    assert found["verdict"] == COULD_NOT_VERIFY
+    assert found.verdict == COULD_NOT_VERIFY
 
 
 def test_the_terminal_has_the_last_few_of_each(tmp_path: Path, said: dict[str, list[Check]]) -> None:
@@ -142,7 +141,7 @@ def test_the_terminal_has_the_last_few_of_each(tmp_path: Path, said: dict[str, l
         publish_objects(tmp_path, NOW + hour * HOUR, of=database)
         points.seal(configured(tmp_path), store(tmp_path), now=NOW + hour * HOUR, log=lambda _: None)
     (folder(tmp_path, database) / "database.dump").unlink()
-    lines = base_show.table(status.newest(status.status(configured(tmp_path), now=NOW + 9 * HOUR)))
+    lines = status.newest(status.status(configured(tmp_path), now=NOW + 9 * HOUR))
     assert [line.split()[0] for line in lines if line[:1].isdigit()] == [
         f"20261124_{hour}0000" for hour in (17, 18, 19)
     ]
@@ -157,7 +156,7 @@ def test_a_configuration_that_is_wanted_counts(tmp_path: Path, said: Any, monkey
     settings = make_config(tmp_path, **wanted)
 
     def results() -> dict[str, str]:
-        found = status.status(settings, now=NOW + 2 * HOUR)
+        found = status.status(settings, now=NOW + 2 * HOUR).as_dict()
         return {one["name"]: one["result"] for one in found["checks"]} | {"verdict": found["verdict"]}
 
     assert (results()["newest config backup"], results()["verdict"]) == (FAIL, FAIL)
@@ -165,5 +164,5 @@ def test_a_configuration_that_is_wanted_counts(tmp_path: Path, said: Any, monkey
     assert (results()["config proof"], results()["escrow"]) == (COULD_NOT_VERIFY, COULD_NOT_VERIFY)
     prove(tmp_path, one, at=NOW + HOUR)
     assert results()["verdict"] == COULD_NOT_VERIFY, "nobody has shown that the key opens it"
-    monkeypatch.setattr(escrow, "checks", lambda config, found, now: [Check("escrow", PASS, "")])
+    monkeypatch.setattr(escrow, "checks", lambda config, now: [Check("escrow", PASS, "")])
     assert results()["verdict"] == PASS

@@ -20,7 +20,7 @@ from typing import Any, Optional
 
 from ..base import lock, terminal
 from ..base import show as base_show
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ..base.errors import IntegrityError, LifeboatError
 from ..base.version import VERSION
 from ..operations import backup as operations_backup
@@ -28,6 +28,7 @@ from ..operations import escrow, escrow_kit, status
 from ..operations import prune as operations_prune
 from ..operations import verify as operations_verify
 from ..repository import copies, points, repositories
+from ..repository import show as repository_show
 from ..repository.components import KINDS
 from ..settings import config
 from . import checklist, completion, report, transaction
@@ -225,8 +226,11 @@ def _list(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tup
     repo.check(writable=False)
     found = points.backups(repo, loaded.stack)
     tied = points.entries(repo, loaded.stack, found)
-    shown = points.listing(tied, found, datetime.now(timezone.utc), arguments.component)
-    return 0, shown, base_show.table(shown)
+    if arguments.component:
+        found = {name: entries for name, entries in found.items() if name == arguments.component}
+        tied = tied if arguments.component == "point" else []
+    now = datetime.now(timezone.utc)
+    return 0, points.listing(tied, found, now), repository_show.table(tied, found, now)
 
 
 def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
@@ -241,13 +245,9 @@ def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> t
 
 def _status(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
     del arguments, log
-    result = status.status(loaded, now=datetime.now(timezone.utc))
-    shown = [
-        *base_show.table(status.newest(result)),
-        "",
-        *base_show.checks([Check(**check) for check in result["checks"]]),
-    ]
-    return _VERDICT_CODES[result["verdict"]], result, [*shown, f"{result['verdict']}  {loaded.stack}"]
+    seen = status.status(loaded, now=datetime.now(timezone.utc))
+    shown = [*status.newest(seen), "", *base_show.checks(seen.checks), f"{seen.verdict}  {loaded.stack}"]
+    return _VERDICT_CODES[seen.verdict], seen.as_dict(), shown
 
 
 _VERBS = {

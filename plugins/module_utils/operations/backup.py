@@ -96,7 +96,7 @@ def take(
     """
     manifests: list[Manifest] = []
     try:
-        for name in [component] if component else configured(config):
+        for name in [component] if component else [kind.name for kind in configured(config)]:
             manifests.append(COMPONENTS[name].take(config, override, log))
     except LifeboatError:
         if manifests:

@@ -18,12 +18,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
-from ..base.clock import format_time, parse_time
-from ..base.errors import LifeboatError
+from ..base.clock import format_time
+from ..base.errors import LifeboatError, present
 from ..base.text import human
 from ..evidence import store
 from ..faces import history
-from ..repository import growth, repositories, retention
+from ..repository import catalog, growth, repositories, retention
+from ..repository.catalog import Entry
+from ..repository.components import KINDS, Kind, configured
 from ..settings.config import Config
 from . import checklist_incident, prune, schedule, status
 from .checklist_line import BY_HAND, Line
@@ -37,8 +39,7 @@ _BEFORE = 7  # a backup is held against so many before it
 _SMALL = 10_000_000  # more by less than this is no news, whatever the ratio
 # Where a check of status belongs; every other one is of the daily list.
 _BELONGS = {
-    "proof": "weekly", "objects proof": "weekly", "config proof": "weekly", "content against earlier backups": "weekly",
-    "config parts": "weekly", "rows and objects": "weekly", "rows without objects": "weekly",
+    status.CONTENT: "weekly", "config parts": "weekly", "rows and objects": "weekly", "rows without objects": "weekly",
     "rows and objects agree": "weekly", "objects without rows": "weekly", "space": "weekly", "escrow": "quarterly",
 }  # fmt: skip
 
@@ -98,18 +99,20 @@ def _lines(config: Config, period: str, now: datetime, present: datetime) -> Ite
         found = status.status(config, now=now, asked=present)
     except LifeboatError as exc:
         yield Line(RAN if period == "daily" else period, "repository", COULD_NOT_VERIFY, str(exc))
-        found = {"checks": [], "backups": []}
-    judged = [Check(**check) for check in found["checks"]]
-    mine = [check for check in judged if _BELONGS.get(check.name, "daily") == period]
+        found = status.Status(config.stack, now, (), (), {})
+    kinds = configured(config)
+    belongs = {**_BELONGS, **{status.proof_of(kind): "weekly" for kind in kinds}}
+    mine = [check for check in found.checks if belongs.get(check.name, "daily") == period]
     if period == "daily":
         yield from (_line(RAN, check) for check in mine)
     elif period == "weekly":
-        yield from (_trend(component, found["backups"]) for component in _components(config))
+        good = {kind.name: [entry for entry in found.backups.get(kind.name, ()) if entry.good] for kind in kinds}
+        yield from (_trend(component, some) for component, some in good.items())
         yield from (_line(SIZE, check) for check in mine if check.name != "space")
-        if not any(check.name == "content against earlier backups" for check in mine):
-            yield _content(found["backups"])
+        if not any(check.name == status.CONTENT for check in mine):
+            yield _content({kind: good[kind.name] for kind in kinds if kind.counts and not kind.guarded})
         yield from (_line(SPACE, check) for check in mine if check.name == "space")
-        yield _days_until_full(config, found["backups"], now)
+        yield _days_until_full(config, good, now)
     elif period == "monthly":
         yield _overdue(config, now)
         yield from (_line(SCRIPTS, check) for check in schedule.checks(config, now))
@@ -122,50 +125,38 @@ def _line(box: str, check: Check) -> Line:
     return Line(box, check.name, check.result, check.detail, f"at most {check.most}" if check.most else "")
 
 
-def _components(config: Config) -> list[str]:
-    found = ["database", *(["objects"] if config.objects.bucket else [])]
-    return [*found, "config"] if config.config.enabled else found
-
-
-def _good(backups: Sequence[Mapping[str, Any]], component: str) -> list[Mapping[str, Any]]:
-    return [item for item in backups if item["component"] == component and item["good"]]
-
-
-def _bytes(item: Mapping[str, Any]) -> int:
+def _bytes(entry: Entry) -> int:
     """What it stands for: of objects the bucket's bytes, of a configuration also what earlier ones hold of it."""
-    details = item["details"]
-    if item["component"] == "objects":
-        return int(details.get("bytes") or 0)
-    parts = details.get("parts") if item["component"] == "config" else None
-    held = sum(int(part["size"]) for part in (parts or {}).values() if part["backup"] != item["id"])
-    return int(item["size"]) + held
+    kind, manifest = KINDS[entry.component], present(entry.manifest)
+    size = kind.bytes(manifest.detailed(kind.details))
+    return manifest.size + sum(catalog.held_of(entry).values()) if size is None else size
 
 
-def _trend(component: str, backups: Sequence[Mapping[str, Any]]) -> Line:
+def _trend(component: str, good: Sequence[Entry]) -> Line:
     name, limit = f"{component} size", f"half to three times the median of the {_BEFORE} before"
-    some = _good(backups, component)
-    if len(some) < 2:
-        words = f"{some[0]['id']} has {human(_bytes(some[0]))}" if some else "there is no good backup"
+    if len(good) < 2:
+        words = f"{good[0].id} has {human(_bytes(good[0]))}" if good else "there is no good backup"
         return Line(SIZE, name, COULD_NOT_VERIFY, f"{words}: no earlier one to hold it against", limit)
-    size = _bytes(some[-1])
-    median = statistics.median(_bytes(item) for item in some[-1 - _BEFORE : -1])
+    size = _bytes(good[-1])
+    median = statistics.median(_bytes(entry) for entry in good[-1 - _BEFORE : -1])
     wrong = 2 * size < median or (size > 3 * median and size - median > _SMALL)
-    words = f"{some[-1]['id']} has {human(size)}, the median before is {human(median)}"
+    words = f"{good[-1].id} has {human(size)}, the median before is {human(median)}"
     return Line(SIZE, name, FAIL if wrong else PASS, words, limit)
 
 
-def _content(backups: Sequence[Mapping[str, Any]]) -> Line:
+def _content(found: Mapping[Kind[Any], Sequence[Entry]]) -> Line:
     """Status speaks of it only where it is wrong."""
-    name, limit = "content against earlier backups", "half of the tables and rows of the seven before"
-    some = _good(backups, "database")
-    if len(some) < 2:
-        return Line(SIZE, name, COULD_NOT_VERIFY, "there are no two good backups to compare", limit)
-    summary = some[-1]["details"].get("fingerprint", {})
-    words = f"{some[-1]['id']} holds {summary.get('tables')} tables, {summary.get('rows')} rows"
-    return Line(SIZE, name, PASS, words, limit)
+    limit = f"half of the {' and '.join(what for kind in found for what in kind.counts)} of the seven before"
+    if any(len(good) < 2 for good in found.values()):
+        return Line(SIZE, status.CONTENT, COULD_NOT_VERIFY, "there are no two good backups to compare", limit)
+    told = []
+    for kind, good in found.items():
+        counted = kind.counted(present(good[-1].manifest).detailed(kind.details))
+        told.append(f"{good[-1].id} holds {', '.join(f'{count} {what}' for what, count in counted.items())}")
+    return Line(SIZE, status.CONTENT, PASS, "; ".join(told), limit)
 
 
-def _days_until_full(config: Config, backups: Sequence[Mapping[str, Any]], now: datetime) -> Line:
+def _days_until_full(config: Config, good: Mapping[str, Sequence[Entry]], now: datetime) -> Line:
     name, limit = "days until full", f"at least {DAYS_TO_ACT} days"
     try:
         free = repositories.from_settings(config.repository, config.secrets).free_bytes()
@@ -174,7 +165,7 @@ def _days_until_full(config: Config, backups: Sequence[Mapping[str, Any]], now: 
         return Line(SPACE, name, COULD_NOT_VERIFY, str(exc), limit)
     if free is None:
         return Line(SPACE, name, PASS, "a repository without a limit", limit)
-    kept = {component: _kept(_good(backups, component)) for component in _components(config)}
+    kept = {component: _kept(some) for component, some in good.items()}
     if not any(kept.values()):
         return Line(SPACE, name, COULD_NOT_VERIFY, "there is no backup to measure by", limit)
     days = growth.days_until_full(free, list(kept.values()), rules, now)
@@ -191,9 +182,10 @@ def _days_until_full(config: Config, backups: Sequence[Mapping[str, Any]], now: 
     return Line(SPACE, name, PASS, words, limit)
 
 
-def _kept(some: Sequence[Mapping[str, Any]]) -> list[growth.Kept]:
+def _kept(good: Sequence[Entry]) -> list[growth.Kept]:
     """Bytes on this disk, which for objects is the listing alone."""
-    return [(retention.Backup(item["id"], parse_time(item["taken_at"]), True), int(item["size"])) for item in some]
+    found = (present(entry.manifest) for entry in good)
+    return [(retention.Backup(manifest.id, manifest.taken_at, True), manifest.size) for manifest in found]
 
 
 def _overdue(config: Config, now: datetime) -> Line:

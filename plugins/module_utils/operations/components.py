@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Callable
 
 from ..base import lock
-from ..base.checks import COULD_NOT_VERIFY, FAIL, Check, compared
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
 from ..base.text import human
 from ..configuration import backup as configuration_backup
 from ..configuration import parts
@@ -57,6 +57,7 @@ class Component:
 
     levels: the checks above checksums. elsewhere: what it stands for lies in the vault, so an error while it is proved
     says nothing of it. opened: the checks that it can be used with the escrowed key alone, besides its checksums.
+    judged: what status says of its newest good backup besides its age and proof.
     """
 
     take: Callable[[Config, bool, Log], Manifest]
@@ -64,6 +65,7 @@ class Component:
     levels: Callable[[Proof], Iterator[Check]]
     elsewhere: bool = False
     opened: Callable[[Proof], Iterator[Check]] = lambda proof: iter(())
+    judged: Callable[[Config, Repository, Manifest], Iterator[Check]] = lambda config, repo, manifest: iter(())
 
 
 def _database_line(one: Manifest) -> str:
@@ -89,6 +91,13 @@ def _objects_opened(proof: Proof) -> Iterator[Check]:
         return
     for check in objects_proof.levels(proof.config, proof.repo, proof.manifest, "archive", 0, proof.log):
         yield Check(f"objects: {check.name}", check.result, check.detail)
+
+
+def _objects_judged(config: Config, repo: Repository, manifest: Manifest) -> Iterator[Check]:
+    details = manifest.detailed(ObjectsDetails)
+    if details.unheld:
+        named = ", ".join(repr(unheld.key) for unheld in details.unheld[:3])
+        yield Check("objects in no backup", FAIL, f"the vault could not hold {details.in_no_backup}: {named}")
 
 
 def _config_line(one: Manifest) -> str:
@@ -123,6 +132,33 @@ def _config_opened(proof: Proof) -> Iterator[Check]:
     yield compared("config: secrets", differ, f"the key opens all of it: {files} secret files, as listed")
 
 
+def _config_judged(config: Config, repo: Repository, manifest: Manifest) -> Iterator[Check]:
+    details = manifest.detailed(ConfigDetails)
+    wanted = sorted(config.config.recipients)
+    if details.left_out:
+        named = f"{len(details.left_out)} files are in no backup, as there was no recipient: "
+        result = FAIL if wanted else COULD_NOT_VERIFY
+        yield Check("config secrets", result, named + ", ".join(details.left_out[:3]))
+    elif sorted(details.recipients) != wanted:
+        words = f"{manifest.id} is sealed for other recipients than are configured; take a new one: "
+        yield Check("config secrets", FAIL, words + "lifeboat backup config")
+    elif wanted:
+        yield Check("config secrets", PASS, f"{details.secrets} files, sealed for {len(wanted)} recipients")
+    skipped = [f"{path}: {why}" for path, why in details.skipped.items()]
+    if skipped:
+        yield Check("config files", FAIL, f"not in the backup: {'; '.join(skipped[:3])}")
+    elif details.torn:
+        words = f"changed while they were read: {', '.join(details.torn[:3])}"
+        yield Check("config files", COULD_NOT_VERIFY, words)
+    nowhere = parts.images_nowhere(details.images)
+    if nowhere and parts.IMAGES not in details.parts:
+        words = f"of {', '.join(nowhere)} they are in no backup and, as far as is known, in no registry; "
+        yield Check("config images", COULD_NOT_VERIFY, words + "lifeboat_config.images: archive keeps them")
+    wrong = [words for part in details.parts.values() if (words := parts.problem(repo, part))]
+    if wrong:
+        yield Check("config parts", FAIL, f"{'; '.join(wrong[:3])}; the next backup makes them anew")
+
+
 COMPONENTS: dict[str, Component] = {
     DATABASE: Component(
         lambda config, override, log: dump.take(config, log=log),
@@ -135,11 +171,13 @@ COMPONENTS: dict[str, Component] = {
         _objects_levels,
         elsewhere=True,
         opened=_objects_opened,
+        judged=_objects_judged,
     ),
     CONFIG: Component(
         lambda config, override, log: configuration_backup.take(config, log=log),
         _config_line,
         lambda item: configuration_proof.levels(item.config, item.repo, item.manifest, item.level, item.log),
         opened=_config_opened,
+        judged=_config_judged,
     ),
 }

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any, Callable
 
@@ -33,7 +33,7 @@ from ..base.version import VERSION
 from ..configuration import restore as configuration_restore
 from ..repository import copies, points, repositories
 from ..repository.base import Repository
-from ..repository.catalog import Entry
+from ..repository.components import CONFIG
 from ..repository.details import ConfigDetails
 from ..repository.manifest import Manifest, parse
 from ..repository.points import Point
@@ -76,10 +76,9 @@ def prove(config: Config, identity: str, *, point: str = "latest", record: bool 
         for component, part in chosen.parts.items():
             log(f"{name}: reading {part.id} in the vault")
             found += _guarded(component, _component(config, vault, component, part.id, identity, log))
-        if "config" not in chosen.parts:
-            found.append(
-                Check("config", FAIL, "the recovery point has no config backup: nothing says how to run the stack")
-            )
+        if CONFIG not in chosen.parts:
+            words = "the recovery point has no config backup: nothing says how to run the stack"
+            found.append(Check(CONFIG, FAIL, words))
     except _Stop:
         pass
     result = Result(name, LEVEL, tuple(found), started, datetime.now(timezone.utc))
@@ -167,7 +166,7 @@ def _bytes(vault: Repository, manifest: Manifest) -> Check:
 
 
 def _record(config: Config, vault: Repository, point: Point, identity: str, at: datetime, log: Log) -> None:
-    part = point.parts["config"]
+    part = point.parts[CONFIG]
     manifest = configuration_restore.read_manifest(vault, part.id)
     body = {
         "schema": SCHEMA,
@@ -188,9 +187,9 @@ def _record(config: Config, vault: Repository, point: Point, identity: str, at: 
         log(f"not put on record, so that `lifeboat status` will not know of it: {exc.cause}")
 
 
-def checks(config: Config, found: Sequence[Entry], now: datetime) -> list[Check]:
+def checks(config: Config, now: datetime) -> list[Check]:
     """When the escrow was last proved; nothing where no recipient is configured, as there is nothing to open then."""
-    if not config.config.recipients:
+    if not (config.config.enabled and config.config.recipients):
         return []
     name, ask = "escrow", "prove it: lifeboat escrow, with the key from where it is kept"
     try:

@@ -18,6 +18,8 @@ from ..base import pipeline
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most
 from ..base.pipeline import Command
 from ..base.version import VERSION
+from ..repository.components import configured
+from ..repository.manifest import ID
 from ..settings.config import Config
 
 CRON = Path("/etc/cron.d")
@@ -30,7 +32,7 @@ _LINE = re.compile(
     r"(?P<at>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}) \S+\[(?P<pid>\d+)\] (?P<level>[A-Z]+) (?P<text>.*)"
 )
 # What a backup, a verification or a pruning says; `lifeboat status` and its like are no scheduled work.
-_WORK = re.compile(r"(backup|verify|prune)( failed| interrupted|:)|(db|objects|config)_backup_\d{8}_\d{6}")
+_WORK = re.compile(r"(backup|verify|prune)( failed| interrupted|:)|" + ID.pattern)
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,8 @@ def checks(config: Config, now: datetime) -> list[Check]:
 
 def wanted(config: Config) -> dict[str, str]:
     """What has to be scheduled: its name, and the words that its command has."""
-    components = ["database", *(["objects"] if config.objects.bucket else [])]
-    components += ["config"] if config.config.enabled else []
-    return {**{f"backup {component}": rf"backup(?: {component})?" for component in components}, "verify": "verify"}
+    backups = {f"backup {kind.name}": rf"backup(?: {kind.name})?" for kind in configured(config)}
+    return {**backups, "verify": "verify"}
 
 
 def _file(config: Config) -> tuple[str, Check]:

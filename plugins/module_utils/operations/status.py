@@ -7,85 +7,102 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Optional
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, verdict
 from ..base.clock import format_time
-from ..base.errors import present
 from ..base.text import human
-from ..configuration import parts
 from ..objects import reconcile
 from ..repository import base as repository_base
-from ..repository import catalog, copies, points, repositories
+from ..repository import catalog, copies, points, repositories, show
 from ..repository.catalog import Entry
-from ..repository.details import ConfigDetails, ObjectsDetails
+from ..repository.components import DATABASE, Kind, configured
 from ..repository.points import PointEntry
 from ..s3 import bucket
 from ..settings.config import Config
 from ..stack import buckets
 from ..vault import endpoints
 from . import escrow
+from .components import COMPONENTS
 
-_SHOWN = {"point": 3, "objects": 3, "config": 3, "database": 5}
+CONTENT = "content against earlier backups"
 
 
-def status(config: Config, *, now: datetime, asked: Optional[datetime] = None) -> dict[str, Any]:
-    """{stack, verdict, checks, points, backups}. Reads manifests, not artefacts; a backup nobody proved never passes.
+@dataclass(frozen=True)
+class Status:
+    """How a stack is protected at a time: what was checked, and what it has to recover from."""
+
+    stack: str
+    at: datetime
+    checks: tuple[Check, ...]
+    points: Sequence[PointEntry]
+    backups: Mapping[str, Sequence[Entry]]
+
+    @property
+    def verdict(self) -> str:
+        return verdict(self.checks)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "stack": self.stack,
+            "verdict": self.verdict,
+            "checks": [check.as_dict() for check in self.checks],
+            "points": points.listing(self.points, {}, self.at),
+            "backups": points.listing([], self.backups, self.at),
+        }
+
+
+def status(config: Config, *, now: datetime, asked: Optional[datetime] = None) -> Status:
+    """Reads manifests, not artefacts; a backup nobody proved never passes.
 
     Of a stack with a bucket it also asks the two endpoints, and the database where keys_query is set. asked: the time
     that it is, where `now` is a day to come: what an endpoint said is remembered as of then.
     """
     repo = repositories.from_settings(config.repository, config.secrets)
     repo.check(writable=False)
-    all_ = points.backups(repo, config.stack)
-    tied = points.entries(repo, config.stack, all_)
-    found = all_["database"]
-    checks = [_newest(config, found, now), _proof(config, found, now)]
-    if config.objects.bucket:
-        checks += _objects(config, all_["objects"], now)
+    backups = points.backups(repo, config.stack)
+    tied = points.entries(repo, config.stack, backups)
+    every = [entry for entries in backups.values() for entry in entries]
+    checks: list[Check] = []
+    kinds = configured(config)
+    for kind in kinds:
+        found = backups[kind.name]
+        checks += [_newest(config, kind, found, now), _proof(config, kind, found, now)]
+        last = next((entry.manifest for entry in reversed(found) if entry.good and entry.manifest), None)
+        checks += COMPONENTS[kind.name].judged(config, repo, last) if last else ()
+    if any(kind.tied for kind in kinds):
         checks.append(_point(config, tied, now))
-    if config.config.enabled:
-        checks += _config(config, repo, all_["config"], now)
-    bad = [entry for some in all_.values() for entry in some if not entry.good]
-    if bad:
-        checks.append(Check("broken backups", FAIL, "; ".join(f"{entry.id}: {entry.problem}" for entry in bad[:3])))
-    broken = [entry for entry in tied if not entry.good]
-    if broken:
-        checks.append(
-            Check("broken recovery points", FAIL, "; ".join(f"{entry.id}: {entry.problem}" for entry in broken[:3]))
-        )
-    newest = next((entry.id for entry in reversed(found) if entry.good), "")
-    less, _larger = catalog.shrunk(found, newest)
-    if less:
-        checks.append(Check("content against earlier backups", FAIL, less))
-    checks.append(_space(repo, [entry for some in all_.values() for entry in some]))
-    checks += copies.checks(config, all_, tied)
-    if config.config.enabled:
-        checks += escrow.checks(config, all_["config"], now)
+    for what, entries in (("backups", every), ("recovery points", tied)):
+        bad = [f"{entry.id}: {entry.problem}" for entry in entries if not entry.good]
+        if bad:
+            checks.append(Check(f"broken {what}", FAIL, "; ".join(bad[:3])))
+    less = [catalog.shrunk(backups[kind.name])[0] for kind in kinds if not kind.guarded]
+    if any(less):
+        checks.append(Check(CONTENT, FAIL, "; ".join(filter(None, less))))
+    checks.append(_space(repo, every))
+    checks += copies.checks(config, backups, tied)
+    checks += escrow.checks(config, now)
     checks += endpoints.checks(config, now=asked or now)
     if config.objects.bucket and config.objects.keys_query:
         checks += reconcile.checked(config, lambda: _reconciled(config))[0]
-    return {
-        "stack": config.stack,
-        "verdict": verdict(checks),
-        "checks": [check.as_dict() for check in checks],
-        "points": points.listing(tied, {}, now),
-        "backups": points.listing([], all_, now),
-    }
+    return Status(config.stack, now, tuple(checks), tied, backups)
 
 
-def newest(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
+def newest(seen: Status) -> list[str]:
     """The last few of each kind, for a terminal."""
-    every = [*found["points"], *found["backups"]]
-    return [
-        item
-        for kind, most in _SHOWN.items()
-        for item in [entry for entry in every if entry["component"] == kind][-most:]
-    ]
+    last = {name: entries[-5 if name == DATABASE else -3 :] for name, entries in seen.backups.items()}
+    return show.table(seen.points[-3:], last, seen.at)
 
 
-def _newest(config: Config, found: Sequence[Entry], now: datetime, name: str = "newest backup") -> Check:
+def proof_of(kind: Kind[Any]) -> str:
+    """What the check of its last proof is called."""
+    return f"{kind.word}proof"
+
+
+def _newest(config: Config, kind: Kind[Any], found: Sequence[Entry], now: datetime) -> Check:
+    name = f"newest {kind.word}backup"
     good = [entry.manifest for entry in found if entry.good and entry.manifest]
     if not good:
         return Check(name, FAIL, "there is no good backup")
@@ -93,57 +110,14 @@ def _newest(config: Config, found: Sequence[Entry], now: datetime, name: str = "
     return at_most(name, age, config.alarms.backup_age_hours, "h", f"{good[-1].id}, {age:.1f} h old")
 
 
-def _proof(config: Config, found: Sequence[Entry], now: datetime, name: str = "proof") -> Check:
-    proven = [entry for entry in found if entry.proven_at]
+def _proof(config: Config, kind: Kind[Any], found: Sequence[Entry], now: datetime) -> Check:
+    proven = [(entry.proven_at, entry.id) for entry in found if entry.proven_at]
     if not proven:
-        return Check(name, COULD_NOT_VERIFY, "no backup has been restored to prove it; run: lifeboat verify")
-    last = max(proven, key=lambda entry: entry.proven_at or now)
-    days = (now - present(last.proven_at)).total_seconds() / 86400
-    return at_most(name, days, config.alarms.proof_age_days, "days", f"{last.id} restored {days:.1f} days ago")
-
-
-def _objects(config: Config, found: Sequence[Entry], now: datetime) -> list[Check]:
-    checks = [_newest(config, found, now, "newest objects backup"), _proof(config, found, now, "objects proof")]
-    last = next((entry.manifest for entry in reversed(found) if entry.good and entry.manifest), None)
-    details = last.detailed(ObjectsDetails) if last else None
-    if details and details.unheld:
-        named = ", ".join(repr(unheld.key) for unheld in details.unheld[:3])
-        words = f"the vault could not hold {details.in_no_backup}: {named}"
-        checks.append(Check("objects in no backup", FAIL, words))
-    return checks
-
-
-def _config(config: Config, repo: repository_base.Repository, found: Sequence[Entry], now: datetime) -> list[Check]:
-    checks = [_newest(config, found, now, "newest config backup"), _proof(config, found, now, "config proof")]
-    last = next((entry.manifest for entry in reversed(found) if entry.good and entry.manifest), None)
-    if last is None:
-        return checks
-    details = last.detailed(ConfigDetails)
-    left, sealed = details.left_out, sorted(details.recipients)
-    wanted = sorted(config.config.recipients)
-    if left:
-        words = f"{len(left)} files are in no backup, as there was no recipient: {', '.join(left[:3])}"
-        checks.append(Check("config secrets", FAIL if wanted else COULD_NOT_VERIFY, words))
-    elif sealed != wanted:
-        words = f"{last.id} is sealed for other recipients than are configured; take a new one: lifeboat backup config"
-        checks.append(Check("config secrets", FAIL, words))
-    elif wanted:
-        checks.append(Check("config secrets", PASS, f"{details.secrets} files, sealed for {len(wanted)} recipients"))
-    skipped = [f"{path}: {why}" for path, why in details.skipped.items()]
-    if skipped:
-        checks.append(Check("config files", FAIL, f"not in the backup: {'; '.join(skipped[:3])}"))
-    elif details.torn:
-        words = f"changed while they were read: {', '.join(details.torn[:3])}"
-        checks.append(Check("config files", COULD_NOT_VERIFY, words))
-    nowhere = parts.images_nowhere(details.images)
-    if nowhere and parts.IMAGES not in parts.of(last):
-        words = f"of {', '.join(nowhere)} they are in no backup and, as far as is known, in no registry; "
-        words += "lifeboat_config.images: archive keeps them"
-        checks.append(Check("config images", COULD_NOT_VERIFY, words))
-    wrong = [words for part in parts.of(last).values() if (words := parts.problem(repo, part))]
-    if wrong:
-        checks.append(Check("config parts", FAIL, f"{'; '.join(wrong[:3])}; the next backup makes them anew"))
-    return checks
+        return Check(proof_of(kind), COULD_NOT_VERIFY, "no backup has been restored to prove it; run: lifeboat verify")
+    at, identity = max(proven)
+    days = (now - at).total_seconds() / 86400
+    words = f"{identity} restored {days:.1f} days ago"
+    return at_most(proof_of(kind), days, config.alarms.proof_age_days, "days", words)
 
 
 def _point(config: Config, tied: Sequence[PointEntry], now: datetime) -> Check:

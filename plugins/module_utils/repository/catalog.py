@@ -18,8 +18,7 @@ from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageErr
 from ..settings.config import LEVELS
 from . import retention
 from .base import Repository
-from .components import CONFIG, DATABASE, KINDS
-from .details import ConfigDetails
+from .components import DATABASE, KINDS
 from .manifest import ID, Manifest, backup_id, parse
 
 RECORD = "verification.json"
@@ -186,31 +185,35 @@ def for_retention(found: Sequence[Entry]) -> list[retention.Backup]:
             if match is None:
                 continue
             taken_at = parse_time(datetime.strptime(match.group(2), "%Y%m%d_%H%M%S").isoformat())
+        needs = tuple(sorted(held_of(item)))
         plain.append(
-            retention.Backup(item.id, taken_at, good=item.good, verified=item.proven_at is not None, needs=_needs(item))
+            retention.Backup(item.id, taken_at, good=item.good, verified=item.proven_at is not None, needs=needs)
         )
     return plain
 
 
-def _needs(one: Entry) -> tuple[str, ...]:
-    """The backups that hold parts of this one, as config_parts.py writes them."""
-    if one.manifest is None or one.component != CONFIG:
-        return ()
-    return tuple(sorted({part.backup for part in one.manifest.detailed(ConfigDetails).parts.values()} - {one.id}))
+def held_of(one: Entry) -> dict[str, int]:
+    """The earlier backups that hold parts of this one, and how many bytes of it."""
+    if one.manifest is None:
+        return {}
+    kind = KINDS[one.component]
+    held = kind.held(one.manifest.detailed(kind.details))
+    return {identity: size for identity, size in held.items() if identity != one.id}
 
 
-def shrunk(found: Sequence[Entry], identity: str) -> tuple[str, str]:
-    """Does a backup hold far less than one of the seven before it? An emptied database backs up without an error, and
-    a wiped bucket may be mirrored too.
+def shrunk(found: Sequence[Entry], identity: str = "") -> tuple[str, str]:
+    """Does a backup (the newest good one, where none is named) hold far less than one of the seven before it?
+
+    An emptied database backs up without an error, and a wiped bucket may be mirrored too.
 
     Far less: under half of what its component counts. Returns (what to say, the id of the larger one), or ("", "").
     """
-    good = [item.manifest for item in found if item.good and item.manifest]
-    index = next((n for n, item in enumerate(good) if item.id == identity), 0)
+    good = [entry.manifest for entry in found if entry.good and entry.manifest]
+    index = next((n for n, manifest in enumerate(good) if manifest.id == identity), 0) if identity else len(good) - 1
     for before in reversed(good[max(0, index - 7) : index]):
         kind = KINDS[before.component]
-        has, had = (kind.counts(manifest.detailed(kind.details)) for manifest in (good[index], before))
+        has, had = (kind.counted(manifest.detailed(kind.details)) for manifest in (good[index], before))
         for what, more in had.items():
             if 2 * has[what] < more:
-                return f"{identity} holds {has[what]} {what}, {before.id} {more}", before.id
+                return f"{good[index].id} holds {has[what]} {what}, {before.id} {more}", before.id
     return "", ""

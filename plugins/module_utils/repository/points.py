@@ -195,17 +195,13 @@ def entries(repo: Repository, stack: str, found: Mapping[str, Sequence[Entry]]) 
     return [item for item in read if item.point is None or item.point.stack == stack]
 
 
-def listing(
-    tied: Sequence[PointEntry], found: Mapping[str, Sequence[Entry]], now: datetime, component: str = ""
-) -> list[dict[str, Any]]:
-    """Recovery points, then backups, each oldest first, for JSON and tables; `component` (or `point`): only those.
+def listing(tied: Sequence[PointEntry], found: Mapping[str, Sequence[Entry]], now: datetime) -> list[dict[str, Any]]:
+    """Recovery points, then backups, each oldest first, for JSON.
 
     The database's come last: whoever takes the last good one of the list has what a database recovery would take.
     """
-    shown = [item.as_dict(now) for item in tied if component in ("", "point")]
-    for name in reversed(tuple(KINDS)):
-        shown += [item.as_dict(now) for item in found.get(name, ()) if component in ("", name)]
-    return shown
+    shown = [entry.as_dict(now) for entry in tied]
+    return shown + [entry.as_dict(now) for name in reversed(tuple(KINDS)) for entry in found.get(name, ())]
 
 
 def choose(
