@@ -73,7 +73,6 @@ phase:
 from typing import Any
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import WAIT, Task, added, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
@@ -91,7 +90,7 @@ def work(task: Task) -> dict[str, Any]:
             return {"id": good[-1].id}
     if task.check:
         server = database_server.connect(task.config, runtime.connect(task.config), backup=True)
-        dump.require_database(server, server.database)
+        database_server.require_database(server, server.database)
         return {"changed": True, "diff": added(["a new backup"])}
     with lock.held(task.config.stack, "backup database", wait=task.params["wait"]):
         taken = operations_backup.take(task.config, "database", log=task.log)

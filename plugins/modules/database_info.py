@@ -43,7 +43,6 @@ phase:
 
 from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
@@ -54,7 +53,7 @@ SAFE_MINORS = {17: 170011, 16: 160015, 15: 150019}
 
 def work(task: Task) -> dict[str, Any]:
     server = database_server.connect(task.config, runtime.connect(task.config), backup=True)
-    size = dump.require_database(server, server.database)
+    size = database_server.require_database(server, server.database)
     with server.session(server.database):  # the account may see the database and yet not be let in
         pass
     version = server.version_num

@@ -97,7 +97,7 @@ def work(task: Task) -> dict[str, Any]:
         "scenario": scenario,
         "fault": {"name": chosen.name, "words": chosen.words},
         "steady_state": words,
-        "target_seconds": drill.target(task.config, scenario),
+        "target_seconds": task.config.target(scenario),
     }
 
 

@@ -76,7 +76,7 @@ phase:
 from typing import Any
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
-from ansible_collections.lifeboat.dr.plugins.module_utils.drill import beside, drill
+from ansible_collections.lifeboat.dr.plugins.module_utils.drill import beside
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import (
     drill as evidence_drill,
 )
@@ -96,7 +96,7 @@ def work(task: Task) -> dict[str, Any]:
         return {"changed": False, "verdict": checks.COULD_NOT_VERIFY, "text": [], "rows": rows}
     record = beside.rehearse(
         config, scenario, reason=given["reason"], operator=given["operator"],
-        target=given["target_seconds"] or drill.target(config, scenario), log=task.log,
+        target=given["target_seconds"] or config.target(scenario), log=task.log,
     )  # fmt: skip
     path, record = store.write(config, record)
     store.sign(config, path, task.log)

@@ -142,7 +142,7 @@ def work(task: Task) -> dict[str, Any]:
     found = drill.end(
         config, scenario, fault, recovered=recovered, brought=str(fault.get("ledger") or ""), log=task.log
     )
-    target = given["target_seconds"] or drill.target(config, scenario)
+    target = given["target_seconds"] or config.target(scenario)
     record = evidence_record.of_drill(
         config, given["recovery"], scenario=scenario, reason=given["reason"], operator=given["operator"],
         drill={

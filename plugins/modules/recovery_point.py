@@ -94,7 +94,6 @@ from typing import Any
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import present
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import WAIT, Task, added, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
@@ -123,7 +122,7 @@ def work(task: Task) -> dict[str, Any]:
         return {"id": found}
     if task.check:
         server = database_server.connect(task.config, runtime.connect(task.config), backup=True)
-        dump.require_database(server, server.database)
+        database_server.require_database(server, server.database)
         return {"changed": True, "diff": added(["a new recovery point"])}
     with lock.held(task.config.stack, "recovery point", wait=task.params["wait"]):
         taken = operations_backup.take(task.config, override=task.params["override"], log=task.log)

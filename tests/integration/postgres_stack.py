@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump, server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump, fingerprint, server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import identifier
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
@@ -149,7 +149,7 @@ def restore_beside(stack: Stack, settings: config.Config, name: str) -> dict[str
     newest = entries(settings)[-1]
     assert newest.manifest
     with store(settings).materialise("database", newest.id) as folder:
-        facts = dump.facts_of(folder)
+        facts = fingerprint.facts_of(folder)
         database_restore.database(stack.server(settings), newest.manifest, folder, facts, name, jobs=2, log=say)
     return facts
 

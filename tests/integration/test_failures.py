@@ -26,12 +26,12 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     UnverifiedError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump, fingerprint
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, checksums, manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, checksums, sealing
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from postgres_stack import (
     PASSWORD,
@@ -216,7 +216,7 @@ def reseal(settings: config.Config, identity: str, **changes: Any) -> None:
     for key, value in changes.items():
         body[key] = {**body[key], **value} if isinstance(value, dict) else value
     body.pop("seal")
-    path.write_bytes(manifest._render({**body, "seal": manifest.seal(body)}))
+    path.write_bytes(sealing._render({**body, "seal": sealing.seal(body)}))
 
 
 def test_a_backup_of_a_newer_major(stack: Stack, settings: config.Config) -> None:
@@ -249,12 +249,13 @@ def test_bytes_that_match_their_checksums_and_are_wrong(stack: Stack, settings: 
     """One row changed in an uncompressed dump and the manifest sealed anew: only the fingerprint can tell."""
     newest = entries(settings)[-1]
     assert newest.manifest
-    path = Path(store(settings).location("database", newest.id)) / dump.DUMP
+    path = Path(store(settings).location("database", newest.id)) / fingerprint.DUMP
     whole = path.read_bytes()
     assert whole.count(b"row 77\n") == 1
     path.write_bytes(whole.replace(b"row 77\n", b"row 76\n"))
     changed = [
-        checksums.measure(path, dump.DUMP) if one.name == dump.DUMP else one for one in newest.manifest.artefacts
+        checksums.measure(path, fingerprint.DUMP) if one.name == fingerprint.DUMP else one
+        for one in newest.manifest.artefacts
     ]
     original = Path(store(settings).location("database", newest.id), "manifest.json").read_bytes()
     reseal(settings, newest.id, artefacts=[dataclasses.asdict(one) for one in changed])

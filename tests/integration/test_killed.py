@@ -26,6 +26,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import STALE
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from postgres_stack import STACK, SUPERUSER, Agent, Stack, docker, entries, say, store
 
@@ -108,7 +109,7 @@ def assert_a_normal_run_succeeds(stack: Stack, settings: config.Config, agent: A
     root = Path(settings.repository["path"])
     left = sorted(str(path) for path in root.rglob(".*"))
     tomorrow = datetime.now(timezone.utc) + timedelta(hours=25)
-    assert store(settings).sweep(older_than=dump.STALE, now=tomorrow) == left
+    assert store(settings).sweep(older_than=STALE, now=tomorrow) == left
     assert not list(root.rglob(".*"))
     assert len(entries(settings)) == 2
 

@@ -23,7 +23,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, manifest, sealing
 from builders import NOW, entries, folder, make_config, make_manifest, prove, publish, store
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -68,7 +68,7 @@ PROBLEMS: list[tuple[str, Damage, str]] = [
 def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     body = json.loads((path / "manifest.json").read_bytes())
     change(body)
-    (path / "manifest.json").write_bytes(manifest._render(body))
+    (path / "manifest.json").write_bytes(sealing._render(body))
 
 
 def prove_at(path: Path, verdict: str) -> None:

@@ -13,6 +13,12 @@ from typing import Any
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.scenarios import (
+    DATABASE,
+    OBJECT_STORAGE,
+    SCENARIOS,
+    SITE,
+)
 
 PLAIN: dict[str, Any] = {"stack": "shop", "runtime": {"project_directory": "/srv/shop"}}
 FULL: dict[str, Any] = {
@@ -43,7 +49,7 @@ def test_plain_settings_get_every_default() -> None:
     )
     assert one.repository == {"type": "local", "path": "/backup"}
     assert (one.timezone, one.timeout, one.alarms.backup_age_hours) == ("UTC", 14400, 26)
-    assert dataclasses.astuple(one.targets) == (14400, 7200, 3600, 1800, 28800)
+    assert [one.target(name) for name in SCENARIOS] == [14400, 7200, 3600, 1800, 28800]
     assert one.state == Path("/var/lib/lifeboat/shop")
     assert one.application.checks == ()
 
@@ -55,7 +61,7 @@ def test_full_settings_are_built_to_the_last() -> None:
     assert one.application.checks[0].body is None
     assert (one.application.checks[1].body, one.application.checks[1].status) == ({"a": 1}, 201)
     assert one.state == Path("/var/lib/x")
-    assert (one.targets.database, one.targets.object_storage, one.targets.site) == (60, 61, 28800)
+    assert [one.target(name) for name in (DATABASE, OBJECT_STORAGE, SITE)] == [60, 61, 28800]
     assert one.database.name == "日本"
 
 

@@ -20,6 +20,7 @@ import yaml
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories, retention
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.scenarios import SCENARIOS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -83,8 +84,9 @@ def test_every_key_of_the_configuration_is_described() -> None:
     text = (DOCS / "variables.md").read_text(encoding="utf-8")
     hints = get_type_hints(config.Config)
     expected = {"": keys(config.Config, ("secrets",))}
-    for key in ("runtime", "database", "application", "alarms", "targets"):
+    for key in ("runtime", "database", "application", "alarms"):
         expected[f"lifeboat_{key}"] = keys(hints[key])
+    expected["lifeboat_targets"] = list(SCENARIOS)
     expected["lifeboat_application"] += keys(config.EndpointCheck)
     expected["lifeboat_retention"] = keys(retention.Policy, ("timezone",))
     s3, local = (dict.fromkeys(re.findall(r"\w+", one)) for one in known_repository_keys())

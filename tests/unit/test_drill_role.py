@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config, from_mapping
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.scenarios import SCENARIOS
 from jinja2 import Environment
 from test_awx import render, trusted
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles" / "drill"
-SCENARIOS = tuple(fault.FAULTS)
 
 
 def load(path: Path) -> Any:
@@ -68,7 +69,7 @@ def test_every_scenario_and_every_fault_is_offered_and_described() -> None:
             assert f"`{one.name}`" in text, one.name
 
 
-ALL = ["database", "object_storage", "backend", "frontend", "site"]
+ALL = list(SCENARIOS)
 WANTED: list[tuple[str, str, bool, list[str]]] = [
     ("all", "break", False, ["database", "object_storage", "backend", "frontend"]),
     ("all", "break", True, ["site"]),
@@ -101,6 +102,19 @@ def test_what_is_rehearsed_on_which_host(scenario: str, mode: str, spare: bool, 
 )
 def test_all_is_what_can_hit_the_stack(variables: dict[str, Any], wanted: list[str]) -> None:
     assert render(load(ROLE / "defaults/main.yml")["drill_scenarios"], variables) == wanted
+    assert [scenario.name for scenario in stack_of(variables).scenarios] == wanted
+
+
+def stack_of(variables: dict[str, Any]) -> Config:
+    """What the core makes of the same inventory."""
+    bucket = (variables.get("lifeboat_objects") or {}).get("bucket", "")
+    more = {"objects": {"bucket": bucket, "service": "store"}, "vault": {"objects_bucket": "mirror"}} if bucket else {}
+    frontend = (
+        {"frontend": {**variables["lifeboat_frontend"], "repository": "us/site"}}
+        if "lifeboat_frontend" in variables
+        else {}
+    )
+    return from_mapping({"stack": "shop", "runtime": {"project": "shop"}, **more, **frontend})
 
 
 def play(tmp_path: Path, hosts: str, **given: Any) -> subprocess.CompletedProcess[str]:

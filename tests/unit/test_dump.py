@@ -27,7 +27,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
-from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Server, require_database
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, checksums
 from builders import NOW, make_config, publish, store
@@ -220,9 +220,9 @@ class Databases:
 
 
 def test_a_database_that_is_not_there() -> None:
-    assert dump.require_database(Databases([5]), "it's") == 5  # type: ignore[arg-type]
+    assert require_database(Databases([5]), "it's") == 5  # type: ignore[arg-type]
     with pytest.raises(NotFoundError, match="the server has a, b"):
-        dump.require_database(Databases([]), "it's")  # type: ignore[arg-type]
+        require_database(Databases([]), "it's")  # type: ignore[arg-type]
 
 
 SIZES = [

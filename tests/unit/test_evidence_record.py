@@ -24,6 +24,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import phases
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema, store
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.scenarios import SCENARIOS
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import signature
 from builders import NOW, Run, make_config, publish
 from evidence_schema_check import problems, published
@@ -148,7 +149,7 @@ def test_what_was_not_tested_is_said(tmp_path: Path) -> None:
         "data written after the backup",
         "the time until somebody noticed and decided",
     } <= set(said)
-    for scenario in evidence_record.SCENARIOS:
+    for scenario in SCENARIOS:
         assert build(tmp_path, scenario=scenario)["untested"], scenario
 
 

@@ -13,7 +13,7 @@ from typing import Any, Callable
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError, UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import manifest, sealing
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import Content, DatabaseDetails
 from builders import NOW, make_manifest
 
@@ -66,7 +66,7 @@ def test_every_edit_breaks_the_seal(edit: Edit) -> None:
     body = json.loads(make_manifest().to_bytes())
     edit(body)
     with pytest.raises(IntegrityError, match="it was edited: its seal does not match"):
-        parse(manifest._render(body))
+        parse(sealing._render(body))
 
 
 def test_every_single_bit_counts() -> None:
@@ -128,7 +128,7 @@ def test_an_edit_sealed_anew(edit: Edit, error: type[LifeboatError], words: str)
     edit(body)
     body.pop("seal")
     with pytest.raises(error) as raised:
-        parse(manifest._render({**body, "seal": manifest.seal(body)}))
+        parse(sealing._render({**body, "seal": sealing.seal(body)}))
     assert words in raised.value.cause
 
 

@@ -18,7 +18,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     NotFoundError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import manifest, points
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import manifest, points, sealing
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import Point, PointEntry
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
@@ -149,7 +149,7 @@ def edited(change: Callable[[dict[str, Any]], object], sealed_anew: bool) -> Cal
     def edit(data: bytes) -> bytes:
         body = json.loads(data)
         change(body)
-        return manifest.sealed(body) if sealed_anew else manifest._render(body)
+        return sealing.sealed(body) if sealed_anew else sealing._render(body)
 
     return edit
 

@@ -25,7 +25,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     NotFoundError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import fingerprint
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import restore as database_restore
@@ -403,7 +403,7 @@ def test_a_backup_that_was_damaged_meanwhile_is_not_used(tmp_path: Path, server:
         database_recovery.restore_database(
             make_config(tmp_path), one.id, fresh=False, stamp="S", asked="noon", log=print
         )
-    assert dump.facts_of(folder(tmp_path, one)) == FACTS
+    assert fingerprint.facts_of(folder(tmp_path, one)) == FACTS
 
 
 # --- reopen ---

@@ -10,7 +10,8 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from .facts import DATABASE, Observations, Seen
+from ..settings.scenarios import of_component
+from .facts import DATABASE, OBJECTS, Observations, Seen
 
 ENGINE, RESTART, RECREATE, SPACE, IMAGE, REDEPLOY = "engine", "restart", "recreate", "space", "image", "redeploy"
 LADDER: Mapping[str, str] = {
@@ -75,7 +76,6 @@ _STEPS: Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
 }  # fmt: skip
 KINDS = tuple(_STEPS)
 _SIGNALS = {137: "it was killed (SIGKILL)", 139: "it crashed (SIGSEGV)", 143: "it was told to end (SIGTERM)"}
-_PLAYBOOKS = {"database": "recover_database", "objects": "recover_object_storage"}
 
 
 def _cause(kind: str, words: str, seen: Observations, next: str = "") -> Cause:
@@ -121,7 +121,7 @@ def classify(seen: Observations, host: str = "<host>") -> Cause:
     for store in sorted(seen.stores, key=lambda item: item.role != DATABASE):
         if store.broken:
             below = "database" if store.role == DATABASE else "object store"
-            playbook = _PLAYBOOKS[store.role]
+            playbook = of_component(store.role).playbook
             return _cause(
                 store.role, f"the {below} underneath is broken: {store.broken}", seen,
                 f"ansible-playbook lifeboat.dr.{playbook} -e confirm={host}",
@@ -148,7 +148,7 @@ def classify(seen: Observations, host: str = "<host>") -> Cause:
 
 
 def _pending(seen: Observations) -> str:
-    return _PLAYBOOKS["objects"] if "object" in seen.pending else _PLAYBOOKS["database"]
+    return of_component(OBJECTS if "object" in seen.pending else DATABASE).playbook
 
 
 def _of_the_services(seen: Observations) -> Cause:

@@ -15,6 +15,7 @@ from ..base.errors import UsageError
 from ..base.text import human
 from ..recovery.state import DAMAGED, DOWN, HEALTHY
 from ..settings.config import Config
+from ..settings.scenarios import BACKEND
 from . import host as backend_host
 from . import images, recovery, redeploy, space
 from .cause import IMAGE, LADDER, REDEPLOY, SPACE, Cause, classify, next_step
@@ -78,7 +79,7 @@ def make(
         "stamp": datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S"),
         "host": host,
         "passed_over": [],
-        "target_seconds": config.targets.backend,
+        "target_seconds": config.target(BACKEND),
     }
 
 

@@ -31,13 +31,12 @@ from ..base import filesystem, pipeline, typed
 from ..base.errors import LifeboatError, LockedError, NotFoundError
 from ..base.text import human
 from ..base.version import VERSION
-from ..database.dump import STALE
 from ..repository import catalog, repositories
-from ..repository.base import Repository
+from ..repository.base import STALE, Repository
 from ..repository.checksums import measure
 from ..repository.details import ConfigDetails, ImageInUse, Part
-from ..repository.manifest import VERSION as SCHEMA_VERSION
 from ..repository.manifest import Artefact, Manifest
+from ..repository.sealing import VERSION as SCHEMA_VERSION
 from ..settings import config as configuration
 from ..settings.config import Config
 from ..stack import files as stack_files

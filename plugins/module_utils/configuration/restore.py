@@ -24,7 +24,8 @@ from ..base.errors import IntegrityError, LifeboatError, UsageError
 from ..base.pipeline import Command
 from ..repository.base import Repository
 from ..repository.details import ConfigDetails, ImageInUse
-from ..repository.manifest import VERSION, Manifest, parse
+from ..repository.manifest import Manifest, parse
+from ..repository.sealing import VERSION
 from ..tools import age, tar
 from ..tools.tar import Entry
 from . import parts

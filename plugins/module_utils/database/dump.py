@@ -15,19 +15,20 @@ import tarfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any, Callable, Optional
 
 from ..base import pipeline
 from ..base.clock import parse_time
-from ..base.errors import LifeboatError, LockedError, NotFoundError, SpaceError
+from ..base.errors import LifeboatError, LockedError, SpaceError
 from ..base.text import human
 from ..base.typed import plain
 from ..base.version import VERSION
 from ..recovery.state import RECOVERING
 from ..repository import base as repository_base
 from ..repository import catalog, repositories
+from ..repository.base import STALE
 from ..repository.checksums import measure
 from ..repository.details import DatabaseDetails
 from ..repository.manifest import Artefact, Manifest
@@ -35,28 +36,10 @@ from ..settings.config import Config
 from ..stack import runtime
 from . import fingerprint
 from . import server as database_server
-from .server import Server, Session, literal
+from .fingerprint import DUMP, FINGERPRINT, GLOBALS
+from .server import Server, Session, require_database
 
 Log = Callable[[str], None]
-DUMP = "database.dump"
-GLOBALS = "globals.sql.gz"
-FINGERPRINT = "fingerprint.json"
-STALE = timedelta(hours=24)
-
-
-def require_database(server: Server, name: str) -> int:
-    """The database's size in bytes. Raises NotFoundError naming those there are."""
-    rows = server.execute(
-        f"SELECT to_json(pg_database_size(oid)) FROM pg_database WHERE datname = {literal(name)};",
-        database="template1",
-        attempted="find the database",
-        timeout=300,
-    )
-    if rows:
-        return int(rows[0])
-    raise NotFoundError(
-        "find the database", name, f"the server has {', '.join(server.databases())}", "Correct lifeboat_database.name."
-    )
 
 
 def take(config: Config, *, log: Log) -> Manifest:
@@ -314,8 +297,3 @@ def _named_errors(config: Config) -> Iterator[None]:
             exc.strerror or str(exc),
             "The unfinished backup was removed; earlier ones are untouched. Free space, then run it again.",
         ) from exc
-
-
-def facts_of(folder: Path) -> dict[str, Any]:
-    """The fingerprint that lies among the artefacts."""
-    return dict(json.loads((folder / FINGERPRINT).read_bytes()))

@@ -11,8 +11,10 @@ two equal rows must not cancel out). Beside it sequences, large objects, the sch
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..base.checks import COULD_NOT_VERIFY, Check, compared
@@ -20,6 +22,7 @@ from ..base.errors import UsageError
 from ..repository.details import Content
 from .server import Session, literal
 
+DUMP, GLOBALS, FINGERPRINT = "database.dump", "globals.sql.gz", "fingerprint.json"  # a backup's artefacts
 # Raised whenever the queries below describe a definition or a role otherwise than before: then those of an older backup
 # cannot be compared with ours, and a difference says nothing.
 SCHEME = 2
@@ -131,6 +134,11 @@ SELECT jsonb_build_object('name', r.rolname, 'facts', md5(concat_ws('|', r.rolsu
     FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid))))
 FROM pg_roles r WHERE r.rolname !~ '^pg_' ORDER BY 1;
 """
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """The fingerprint that lies among the artefacts."""
+    return dict(json.loads((folder / FINGERPRINT).read_bytes()))
 
 
 def _acl(kind: str, acl: str, owner: str) -> str:

@@ -28,11 +28,12 @@ from ..repository.details import DatabaseDetails
 from ..repository.manifest import Artefact
 from ..repository.sources import VAULT, Sources
 from ..settings.config import Config
+from ..settings.scenarios import DATABASE
 from ..stack import runtime
 from ..stack.runtime import DataMount, Runtime
 from . import scratch
 from . import server as database_server
-from .dump import FINGERPRINT
+from .fingerprint import FINGERPRINT
 from .server import Server
 
 Log = Callable[[str], None]
@@ -259,7 +260,7 @@ def make(
         stamp=stamp,
         steps=tuple(_steps(config, chosen, writers, mode)) if needed else (),
         target=config.database.name or details.database,
-        target_seconds=config.targets.database,
+        target_seconds=config.target(DATABASE),
     )
 
 

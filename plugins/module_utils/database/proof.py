@@ -27,7 +27,7 @@ from ..settings.config import Config
 from ..stack.runtime import exec_command
 from . import restore as database_restore
 from . import scratch
-from .dump import DUMP, GLOBALS, facts_of
+from .fingerprint import DUMP, GLOBALS, facts_of
 from .server import conninfo
 
 Log = Callable[[str], None]

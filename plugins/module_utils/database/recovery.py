@@ -29,7 +29,7 @@ from ..settings.config import Config
 from ..stack import quarantine, runtime
 from ..stack.answer import endpoint
 from ..stack.runtime import Runtime, ServiceState
-from . import dump, plan, restore
+from . import fingerprint, plan, restore
 from . import server as database_server
 
 Log = Callable[[str], None]
@@ -155,7 +155,7 @@ def restore_database(
         check = checksums.checksums(repo, manifest, folder)
         if check.result != PASS:
             raise IntegrityError("restore the backup", identity, check.detail, "Choose another (`lifeboat list`).")
-        facts = dump.facts_of(folder)
+        facts = fingerprint.facts_of(folder)
         made = restore.roles(server, folder, facts, fresh=fresh)
         try:
             restore.database(server, manifest, folder, facts, beside, jobs=config.database.jobs, log=log)

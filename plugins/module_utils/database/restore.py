@@ -20,7 +20,7 @@ from ..base.pipeline import Command
 from ..repository.details import DatabaseDetails
 from ..repository.manifest import Manifest
 from . import fingerprint
-from .dump import DUMP, GLOBALS
+from .fingerprint import DUMP, GLOBALS
 from .server import Server, fit_name, identifier, literal
 
 Log = Callable[[str], None]

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import IO, Any, Callable, NamedTuple, Optional, Protocol
 
 from ..base import pipeline
-from ..base.errors import LifeboatError, UnverifiedError, present
+from ..base.errors import LifeboatError, NotFoundError, UnverifiedError, present
 from ..base.pipeline import Command
 from ..settings.config import Config
 from ..stack.runtime import ComposeRuntime, Runtime, exec_command
@@ -426,4 +426,19 @@ def connect(config: Config, runtime: Runtime, *, backup: bool = False) -> Server
         port=settings.port,
         application=f"lifeboat-{config.stack}",
         timeout=config.timeout,
+    )
+
+
+def require_database(server: Server, name: str) -> int:
+    """The database's size in bytes. Raises NotFoundError naming those there are."""
+    rows = server.execute(
+        f"SELECT to_json(pg_database_size(oid)) FROM pg_database WHERE datname = {literal(name)};",
+        database="template1",
+        attempted="find the database",
+        timeout=300,
+    )
+    if rows:
+        return int(rows[0])
+    raise NotFoundError(
+        "find the database", name, f"the server has {', '.join(server.databases())}", "Correct lifeboat_database.name."
     )

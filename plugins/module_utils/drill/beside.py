@@ -23,14 +23,13 @@ from ..operations import verify as operations_verify
 from ..repository import repositories
 from ..repository.manifest import component_of
 from ..settings.config import Config
+from ..settings.scenarios import SCENARIOS
 from ..stack import files as stack_files
 from ..stack import runtime
 from ..stack.compose import ComposeRuntime
 from . import drill
 
 Log = Callable[[str], None]
-# By scenario, the component that can be restored without anything else going away for it.
-COMPONENTS: Mapping[str, str] = {"database": "database", "object_storage": "objects"}
 
 
 def portrait(config: Config) -> dict[str, str]:
@@ -76,21 +75,19 @@ def untouched(before: Mapping[str, str], after: Mapping[str, str]) -> Check:
 
 def rehearse(config: Config, scenario: str, *, reason: str, operator: str, target: int, log: Log) -> dict[str, Any]:
     """Restore the scenario's newest backup into something of its own, compare it, remove it. Returns the record."""
-    if scenario not in COMPONENTS:
+    component = SCENARIOS[scenario].component
+    if not component:
+        known = ", ".join(name for name, other in SCENARIOS.items() if other.component)
         raise UsageError(
             "restore beside production", scenario, "nothing of it could be restored without breaking something first",
-            f"Beside production one can rehearse {', '.join(COMPONENTS)}. For a whole site:"
+            f"Beside production one can rehearse {known}. For a whole site:"
             " lifeboat.dr.recover_site -e rehearsal=true; for the rest a drill on a host that may be lost.",
         )  # fmt: skip
     steady = "; ".join(f"{check.name}: {check.detail}" for check in drill.steady(config, scenario))
     repo = repositories.from_settings(config.repository, config.secrets)
-    ids = [
-        name
-        for name in operations_verify.targets(config, repo, "latest")[0]
-        if component_of(name) == COMPONENTS[scenario]
-    ]
+    ids = [name for name in operations_verify.targets(config, repo, "latest")[0] if component_of(name) == component]
     if not ids:
-        raise NotFoundError("restore beside production", COMPONENTS[scenario], "there is no backup of it", "Take one.")
+        raise NotFoundError("restore beside production", component, "there is no backup of it", "Take one.")
     before = portrait(config)
     began = clock.start()
     result = operations_verify.verify(config, ids[0], "restore", log=log, record=False)

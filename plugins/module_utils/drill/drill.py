@@ -24,6 +24,7 @@ from ..database import server as database_server
 from ..evidence import record as evidence_record
 from ..frontend import assess as frontend_assess
 from ..settings.config import Config
+from ..settings.scenarios import FRONTEND
 from ..stack import answer, runtime
 from . import ledger
 from .faults import frontend
@@ -31,12 +32,6 @@ from .faults import frontend
 Log = Callable[[str], None]
 _STEADY = 15.0
 _AGAIN = 0.5
-
-
-def target(config: Config, scenario: str) -> int:
-    """Seconds that the strategy gives this scenario."""
-    seconds: int = getattr(config.targets, scenario)
-    return seconds
 
 
 def begin(config: Config, scenario: str, command: str, *, log: Log) -> str:
@@ -65,7 +60,7 @@ def steady(config: Config, scenario: str) -> list[Check]:
     """The endpoints' checks, and the site's where the drill is about that. Raises LifeboatError where one fails."""
     deadline = time.monotonic() + _STEADY
     found = [answer.endpoint(check, deadline) for check in config.application.checks]
-    if scenario == "frontend":
+    if scenario == FRONTEND:
         found.append(site(config))
     bad = [f"{check.name}: {check.detail}" for check in found if check.result != PASS]
     if bad:
@@ -94,7 +89,7 @@ def serve_again(config: Config, scenario: str, *, seconds: float, log: Log) -> s
         try:
             for transaction in config.drill.transactions:
                 ledger.hold(config, transaction, path)
-            looked = site(config) if scenario == "frontend" else Check("", PASS)
+            looked = site(config) if scenario == FRONTEND else Check("", PASS)
             if looked.result != PASS:
                 raise LifeboatError("look at the site", looked.name, looked.detail)
         except LifeboatError as exc:
@@ -170,7 +165,7 @@ def clean(
         return f"{gone} of {every} writes" if gone else ""
 
     tried(writes)
-    if (record["scenario"], fault) == ("frontend", "build_broken"):
+    if (record["scenario"], fault) == (FRONTEND, "build_broken"):
         tried(lambda: frontend.mend_build(config, log))
     phases = []
     for phase in record["phases"]:

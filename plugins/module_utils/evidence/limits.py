@@ -11,20 +11,9 @@ from typing import Any
 
 from ..base.checks import FAIL, PASS, Check
 from ..settings.config import LEVELS
+from ..settings.scenarios import SCENARIOS
 
 UNNOTICED = "the time until somebody noticed"
-_ROWS = ("the database's rows", "this scenario does not restore them")
-_OBJECTS = ("the bucket's objects", "this scenario does not restore them")
-_STANDING: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "database": (("data written after the backup", "it is in no backup; rpo says how much time that is"), _OBJECTS),
-    "object_storage": (
-        ("objects written after the mirror", "they are in no backup; rpo says how much time that is"),
-        _ROWS,
-    ),
-    "backend": (_ROWS, _OBJECTS),
-    "frontend": (_ROWS, _OBJECTS, ("caches and DNS of visitors", "the site was asked from this machine only")),
-    "site": (("data written after the recovery point", "it is in no backup; rpo says how much time that is"),),
-}
 _SKIPPED = {
     "archive": ("whether the real tools can read the backup", "that is checked at level archive"),
     "restore": ("whether the backup can be restored", "that is checked at level restore"),
@@ -42,7 +31,7 @@ def untested(
     """[{what, why}] of a recovery."""
     found = [(name, "the assessment could not look at it") for name in unchecked]
     found += _unmade(checks)
-    found += _STANDING.get(scenario, ())
+    found += SCENARIOS[scenario].untested
     found.append((f"{UNNOTICED} and decided", "the clock starts with the operator's command"))
     if not extrapolated:
         found.append(

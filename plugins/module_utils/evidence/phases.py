@@ -15,6 +15,7 @@ from ..base import clock, pipeline
 from ..base.clock import parse_time
 from ..base.version import VERSION
 from ..settings.config import Config
+from ..settings.scenarios import SCENARIOS
 
 # What is worth keeping of a phase; anything else that a module returned stays out of the record. Each of these is
 # described in docs/schema/evidence-1.json; a test holds the two together.
@@ -51,11 +52,8 @@ def timeline(
 
 
 def _production_bytes(config: Config, scenario: str) -> int:
-    settings = config.evidence
-    return {
-        "database": settings.production_database_bytes,
-        "object_storage": settings.production_objects_bytes,
-    }.get(scenario, 0)
+    component = SCENARIOS[scenario].component if scenario in SCENARIOS else ""
+    return int(getattr(config.evidence, f"production_{component}_bytes", 0))
 
 
 def _phase(item: Mapping[str, Any], backup: Optional[Mapping[str, Any]], wanted: int) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from ..base.checks import ABORTED, COULD_NOT_VERIFY, FAIL, Check, at_most, verdi
 from ..base.clock import format_time, parse_time
 from ..base.errors import UsageError
 from ..base.version import VERSION
-from ..repository import manifest
+from ..repository.sealing import seal as seal_of
 from ..settings.config import Config
+from ..settings.scenarios import SCENARIOS
 from . import limits
 from . import phases as evidence_phases
 from .drill import drilled
@@ -30,11 +31,6 @@ SCHEMA = "lifeboat.dr/evidence"
 SCHEMA_VERSION = (1, 2)
 RECOVERY, VERIFICATION, DRILL = "recovery", "verification", "drill"
 KINDS = (RECOVERY, VERIFICATION, DRILL)
-# By scenario, the checks of which at least one must have been made, or nothing is proved: that data was compared with
-# what it should be, that the application answered, that the public site serves the expected commit.
-_DATA = ("tables", "objects", "data")
-PROOFS = {"database": _DATA, "object_storage": _DATA, "backend": ("application",), "frontend": ("site",), "site": _DATA}
-SCENARIOS = tuple(PROOFS)
 # People add these when the machine is done; the seal covers everything else.
 BY_PEOPLE = ("findings", "sign_off")
 
@@ -66,7 +62,7 @@ def build(
     wall, monotonic = clock.elapsed(phases)
     seconds = wall if monotonic is None else monotonic
     target = int(planned["target_seconds"])
-    proofs = PROOFS.get(scenario, _DATA)
+    proofs = SCENARIOS[scenario].proofs
     if not error and not any(check.name in proofs for check in checks):
         checks.append(Check(proofs[-1], COULD_NOT_VERIFY, f"the {proofs[-1]} was compared with nothing"))
     backup = planned.get("backup")
@@ -141,7 +137,7 @@ def of_drill(
     else:
         drill = {"evidence": [recovery["id"]], **drill}
         error = error or recovery["error"]
-    restored = recovery["backup"] if scenario not in ("backend", "frontend") else None
+    restored = recovery["backup"] if SCENARIOS[scenario].data else None
     until = restored["taken_at"] if restored else drill.get("injected_at")
     fault, found, seconds, rpo = drilled({"kept_until": until, **drill})
     checks = [_check(check) for check in recovery["checks"]]
@@ -288,7 +284,7 @@ def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def seal(record: Mapping[str, Any]) -> str:
     """SHA-256 over all that the machine saw: what people add later does not break it, an edit does."""
-    return manifest.seal({key: value for key, value in record.items() if key not in BY_PEOPLE})
+    return seal_of({key: value for key, value in record.items() if key not in BY_PEOPLE})
 
 
 def lines(record: Mapping[str, Any]) -> list[str]:

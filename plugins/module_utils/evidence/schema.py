@@ -19,13 +19,14 @@ from typing import Annotated, ClassVar, Literal, Optional
 from ..base import checks, typed
 from ..base.errors import IntegrityError, LifeboatError
 from ..base.typed import Says
+from ..settings.scenarios import SCENARIOS
 from . import record as evidence_record
 
 _VERDICTS = (checks.PASS, checks.FAIL, checks.COULD_NOT_VERIFY, checks.ABORTED)
 _SHA256 = {"pattern": "^[0-9a-f]{64}$"}
 _NOT_NEGATIVE = {"minimum": 0}
 _SOMETHING = {"minLength": 1}
-_SCENARIOS = (*evidence_record.SCENARIOS, evidence_record.VERIFICATION)
+_SCENARIOS = (*SCENARIOS, evidence_record.VERIFICATION)
 
 Verdict = Literal["PASS", "FAIL", "COULD_NOT_VERIFY", "ABORTED"]
 Count = Annotated[int, Says("", _NOT_NEGATIVE)]

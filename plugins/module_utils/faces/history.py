@@ -14,7 +14,6 @@ from typing import Optional
 from ..base import typed
 from ..base.checks import PASS
 from ..base.errors import LifeboatError, UnverifiedError
-from ..evidence import record as evidence_record
 from ..evidence import schema
 from ..evidence.store import Kept
 from ..settings.config import Config
@@ -162,17 +161,11 @@ def _trends(records: Sequence[schema.Record]) -> dict[str, tuple[tuple[Point, ..
     return {name: (tuple(points), targets[name]) for name, points in found.items()}
 
 
-def scenarios(config: Config) -> list[str]:
-    """What can be lost of this stack, and so must be drilled."""
-    has = {"object_storage": bool(config.objects.bucket), "frontend": bool(config.frontend.url)}
-    return [scenario for scenario in evidence_record.SCENARIOS if has.get(scenario, True)]
-
-
 def answer(config: Config, records: list[Kept]) -> dict[str, object]:
     """What this host has to say, as evidence_history.judge() takes it."""
     return {
         "stack": config.stack,
-        "scenarios": scenarios(config),
+        "scenarios": [scenario.name for scenario in config.scenarios],
         "drill_age_days": config.alarms.drill_age_days,
         "proof_age_days": config.alarms.proof_age_days,
         "records": [kept.as_dict() for kept in records],

@@ -16,6 +16,7 @@ from typing import Any, Callable
 from ..base.errors import UnverifiedError, UsageError
 from ..settings.config import Config
 from ..settings.frontend import FrontendSettings
+from ..settings.scenarios import FRONTEND
 from . import assess
 from .assess import Run, Seen
 from .build import headline, scratch
@@ -186,7 +187,7 @@ def make(config: Config, token: str, *, force: bool = False, method: str = "auto
         "github": seen.github,
         "passed_over": [],
         "stamp": now.strftime("%Y%m%d_%H%M%S"),
-        "target_seconds": config.targets.frontend,
+        "target_seconds": config.target(FRONTEND),
     }
 
 

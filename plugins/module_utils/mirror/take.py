@@ -28,10 +28,10 @@ from ..base.errors import LifeboatError, LockedError, NotFoundError
 from ..base.filesystem import explained
 from ..base.text import human
 from ..base.version import VERSION
-from ..database import dump
 from ..recovery import state as recovery_state
 from ..repository import base as repository_base
 from ..repository import catalog, checksums, repositories
+from ..repository.base import STALE
 from ..repository.details import ObjectsDetails
 from ..repository.manifest import Manifest
 from ..s3 import bucket, copier
@@ -77,11 +77,11 @@ def take(config: Config, *, log: Log, override: bool = False) -> Manifest:
     """
     started, now = time.monotonic(), datetime.now(timezone.utc)
     repo = _open(config, writable=True)
-    repo.sweep(older_than=dump.STALE, now=now)
+    repo.sweep(older_than=STALE, now=now)
     source, vault = buckets.source(config), buckets.vault(config)
     guard.require_vault(source, vault)
     try:
-        guard.sweep(vault, dump.STALE, now)
+        guard.sweep(vault, STALE, now)
     except LifeboatError as exc:  # they cost a little; a mirror not taken costs more
         log(f"unfinished uploads in the vault were not swept: {exc}")
     instant = guard.choose_instant(config, repo, source, now, log)

@@ -17,6 +17,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..base import clock, pipeline
 from ..base.errors import LifeboatError
 from ..settings import config
+from ..settings.scenarios import SCENARIOS
 
 _COMMON: Mapping[str, Any] = {
     "stack": {"type": "str", "default": ""},
@@ -35,13 +36,7 @@ RESTORE: Spec = {
     "force": {"type": "bool", "default": False},
     "stamp": {"type": "str", "default": ""},
 }
-SCENARIO: Spec = {
-    "scenario": {
-        "type": "str",
-        "choices": ["database", "object_storage", "backend", "frontend", "site"],
-        "required": True,
-    }
-}
+SCENARIO: Spec = {"scenario": {"type": "str", "choices": list(SCENARIOS), "required": True}}
 DRILL: Spec = {
     "target_seconds": {"type": "int", "default": 0},
     "rows": {"type": "list", "elements": "dict", "default": []},

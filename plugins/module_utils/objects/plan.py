@@ -26,6 +26,7 @@ from ..repository.details import ObjectsDetails
 from ..repository.sources import VAULT, Sources
 from ..s3.inventory import Inventory
 from ..settings.config import Config
+from ..settings.scenarios import OBJECT_STORAGE
 from ..stack import buckets, runtime
 from ..stack.runtime import Runtime
 from . import assess, choose, compare
@@ -109,7 +110,7 @@ def make(config: Config, request: Request, *, log: Log) -> dict[str, Any]:
         "writers": writers,
         "stamp": now.strftime("%Y%m%d_%H%M%S"),
         "target": config.objects.bucket,
-        "target_seconds": config.targets.object_storage,
+        "target_seconds": config.target(OBJECT_STORAGE),
         "prefix": request.prefix,
         "exact": request.exact,
         "partial": request.partial,

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Callable, Optional
@@ -19,46 +19,44 @@ from ..database import plan as database_plan
 from ..evidence import store
 from ..frontend import assess as frontend_assess
 from ..frontend import plan as frontend_plan
-from ..objects import assess as objects_assess
-from ..objects import choose
 from ..recovery import state as recovery_state
 from ..recovery.state import HEALTHY
 from ..repository import points, sources
 from ..repository.catalog import Entry
+from ..repository.components import DATABASE
 from ..repository.sources import PLACES, Sources
 from ..settings.config import Config
+from ..settings.scenarios import BACKEND, FRONTEND, SCENARIOS, SITE, Scenario
+from ..site import scope
 from ..stack import answer, runtime
 from .checklist_line import BY_HAND, Line
 
 LATEST, RUNBOOK, RECOVER = "the latest backup that can be used", "the runbook", "the recovery"
 VERIFY, AFTER = "the system was seen to work", "cause and prevention"
-_DATA = ("recover_database", "recover_object_storage")
+Seen = tuple[str, str, str]  # condition, words, what was not checked
 _RECENT = timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class Part:
-    """A component that can be recovered by itself. condition: as its own assessment says, empty where it failed."""
+    """What can be recovered by itself. condition: as its own assessment says, empty where it failed."""
 
-    name: str
-    playbook: str
-    runbook: str
+    scenario: Scenario
     condition: str = ""
     words: str = ""
     unchecked: str = ""
+
+    @property
+    def name(self) -> str:
+        return scope.APPLICATION if self.scenario.name == BACKEND else self.scenario.name.replace("_", " ")
 
 
 def lines(config: Config, now: datetime) -> Iterator[Line]:
     latest, point = _latest(config, now)
     yield latest
-    parts = [_looked("database", "recover_database", "runbook-database", lambda: _database(config))]
-    if config.objects.bucket:
-        parts.append(
-            _looked("object storage", "recover_object_storage", "runbook-object-storage", lambda: _objects(config))
-        )
-    parts.append(_looked("application", "recover_backend", "runbook-backend", lambda: _application(config)))
-    if config.frontend.url:
-        parts.append(_looked("frontend", "recover_frontend", "runbook-frontend", lambda: _frontend(config)))
+    parts = [
+        _looked(config, scenario) for scenario in config.scenarios if scenario.component or scenario.name in _LOOKS
+    ]
     broken = [part for part in parts if part.condition not in (HEALTHY, "")]
     yield from _runbooks(parts, broken)
     for part in parts:
@@ -88,7 +86,7 @@ def _latest(config: Config, now: datetime) -> tuple[Line, str]:
             passed = tied[tied.index(usable[-1]) + 1 :]
             words += "".join(f"; newer, and of no use: {other.id}: {other.problem}" for other in passed[:3])
             return Line(LATEST, name, PASS, words, "one whose every part is there and whole"), one.id
-        alone = _alone(found["database"], place, now)
+        alone = _alone(found[DATABASE], place, now)
         if alone:
             return Line(LATEST, "backup of the database", PASS, alone, "one that is whole"), ""
         said.append(f"{place}: none that can be used")
@@ -108,11 +106,12 @@ def _age(taken_at: datetime, now: datetime) -> str:
     return f"taken {format_time(taken_at)}, {(now - taken_at).total_seconds() / 3600:.1f} h ago"
 
 
-def _looked(name: str, playbook: str, runbook: str, look: Callable[[], tuple[str, str, str]]) -> Part:
+def _looked(config: Config, scenario: Scenario) -> Part:
     try:
-        return Part(name, playbook, runbook, *look())
+        seen = _component(config, scenario.component) if scenario.component else _LOOKS[scenario.name](config)
+        return Part(scenario, *seen)
     except LifeboatError as exc:
-        return Part(name, playbook, runbook, "", str(exc))
+        return Part(scenario, "", str(exc))
 
 
 def _sources(config: Config, component: str) -> Optional[Sources]:
@@ -123,24 +122,15 @@ def _sources(config: Config, component: str) -> Optional[Sources]:
         return None
 
 
-def _database(config: Config) -> tuple[str, str, str]:
-    found = _sources(config, "database")
-    seen = database_plan.assess(config, database_plan.reference_of(found) if found else None)
+def _component(config: Config, name: str) -> Seen:
+    seen = scope.ASSESS[name](config, _sources(config, name), lambda _: None)
     if seen.refused:
-        raise database_plan.refusal(config, seen.refused)
+        refusal = str(database_plan.refusal(config, seen.refused)) if name == DATABASE else seen.refused
+        return "", refusal, ""
     return seen.condition, "; ".join(seen.findings) or seen.service, "; ".join(seen.unchecked)
 
 
-def _objects(config: Config) -> tuple[str, str, str]:
-    found = _sources(config, "objects")
-    reference = choose.reference_of(found) if found else None
-    seen = objects_assess.assess(config, reference, log=lambda _: None)
-    if seen.refused:
-        return "", seen.refused, ""
-    return seen.condition, "; ".join(seen.findings) or seen.service, "; ".join(seen.unchecked)
-
-
-def _application(config: Config) -> tuple[str, str, str]:
+def _application(config: Config) -> Seen:
     """Whether the services that need the data run. Why they do not is for the recovery's own plan to find out."""
     stack = runtime.connect(config)
     names = list(config.application.writers) or stack.dependants(config.database.service)
@@ -152,20 +142,25 @@ def _application(config: Config) -> tuple[str, str, str]:
     return HEALTHY, ", ".join(f"{name} {state.describe()}" for name, state in states.items()), unchecked
 
 
-def _frontend(config: Config) -> tuple[str, str, str]:
+def _frontend(config: Config) -> Seen:
     made = frontend_plan.make(config, frontend_assess.token_of(config, ""), log=lambda _: None)
     return made["condition"], "; ".join(made["findings"]) or made["why"], "; ".join(made["unchecked"])
 
 
+# Besides the components, which have an assessment of their own.
+_LOOKS: Mapping[str, Callable[[Config], Seen]] = {BACKEND: _application, FRONTEND: _frontend}
+
+
 def _runbooks(parts: Sequence[Part], broken: Sequence[Part]) -> Iterator[Line]:
     read = "read docs/{0}.md (docs/ja/{0}.md) before you type"
-    data = [part for part in parts if part.playbook in _DATA]
-    here = [part for part in parts if part.playbook != "recover_frontend"]
+    data = [part for part in parts if part.scenario.component]
+    here = [part for part in parts if part.scenario.name != FRONTEND]
     if all(part in broken for part in here):
-        words = "all of it is broken. Where the machine itself is lost: " + read.format("runbook-site")
-        yield Line(RUNBOOK, "site", BY_HAND, f"{words}, then lifeboat.dr.recover_site")
+        site = SCENARIOS[SITE]
+        words = f"all of it is broken. Where the machine itself is lost: {read.format(site.runbook)}"
+        yield Line(RUNBOOK, site.name, BY_HAND, f"{words}, then lifeboat.dr.{site.playbook}")
     for part in broken or data:
-        yield Line(RUNBOOK, part.name, BY_HAND, read.format(part.runbook))
+        yield Line(RUNBOOK, part.name, BY_HAND, read.format(part.scenario.runbook))
 
 
 def _line(one: Part, broken: Sequence[Part], point: str) -> Line:
@@ -174,9 +169,9 @@ def _line(one: Part, broken: Sequence[Part], point: str) -> Line:
         return Line(RECOVER, one.name, COULD_NOT_VERIFY, one.words, limit)
     if one.condition != HEALTHY:
         # Two of them recovered to two instants would not fit one another.
-        both = sum(part.playbook in _DATA for part in broken) > 1
-        same = f" -e recovery_point={point}" if point and both and one.playbook in _DATA else ""
-        command = f"ansible-playbook -i <inventory> lifeboat.dr.{one.playbook} -e target=<host>{same}"
+        both = sum(bool(part.scenario.component) for part in broken) > 1
+        same = f" -e recovery_point={point}" if point and both and one.scenario.component else ""
+        command = f"ansible-playbook -i <inventory> lifeboat.dr.{one.scenario.playbook} -e target=<host>{same}"
         words = f"{one.condition}: {one.words}; run: {command}, read its plan, then add -e confirm=<host>"
         return Line(RECOVER, one.name, FAIL, words, limit)
     if one.unchecked:

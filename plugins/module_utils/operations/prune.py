@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Callable
 
 from ..base import lock
@@ -24,7 +24,7 @@ from ..mirror.listing import Point
 from ..mirror.prune import Pruned
 from ..recovery.state import RECOVERING_OBJECTS
 from ..repository import catalog, copies, points, repositories, retention
-from ..repository.base import Repository
+from ..repository.base import STALE, Repository
 from ..repository.catalog import Entry
 from ..repository.manifest import component_of
 from ..repository.points import PointEntry
@@ -32,7 +32,6 @@ from ..repository.retention import Plan
 from ..settings.config import Config
 
 Log = Callable[[str], None]
-LEFTOVER_AGE = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def prune(config: Config, *, now: datetime, dry_run: bool, log: Log) -> dict[str
                     if not dry_run:
                         locked += _delete(side.repo, identity)
                     deleted.add(identity)
-                swept += side.repo.sweep(older_than=LEFTOVER_AGE, now=now, dry_run=dry_run)
+                swept += side.repo.sweep(older_than=STALE, now=now, dry_run=dry_run)
             except LifeboatError as exc:
                 if side is sides[0]:
                     raise

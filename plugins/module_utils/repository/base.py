@@ -29,6 +29,7 @@ from ..base.filesystem import explained, plain_name
 from .components import KINDS
 
 MANIFEST = "manifest.json"
+STALE = timedelta(hours=24)  # what a run that died has left is swept after this
 VERIFICATION = "verification.json"
 PINNED = "pinned.json"
 COPIES = "copies.json"

@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,9 +17,9 @@ from ..base import typed
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, UsageError
 from .components import KINDS
+from .sealing import VERSION, seal, sealed, unseal
 
 SCHEMA = "lifeboat.dr/backup"
-VERSION = (1, 0)
 ID = re.compile(r"([a-z][a-z0-9]*)_backup_(\d{8}_\d{6})")
 _READ = "read the manifest"
 _REMEDY = "Choose another backup (lifeboat list) and keep this one for inquiry."
@@ -97,46 +95,6 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         return sealed(self._body())
-
-
-def sealed(body: Mapping[str, Any]) -> bytes:
-    """The bytes to keep of `body`, its seal in them."""
-    return _render({**body, "seal": seal(body)})
-
-
-def _render(body: Mapping[str, Any]) -> bytes:
-    return (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def seal(body: Mapping[str, Any]) -> str:
-    """SHA-256 over the canonical JSON of everything but the seal: an edited manifest no longer matches itself."""
-    unsealed = {key: value for key, value in body.items() if key != "seal"}
-    return hashlib.sha256(json.dumps(unsealed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def unseal(data: bytes, schema: str, *, attempted: str, subject: str, remedy: str) -> dict[str, Any]:
-    """The body of what sealed() wrote. IntegrityError when it is broken or edited, UsageError when it is too new."""
-    try:
-        body: dict[str, Any] = json.loads(data)
-        major = int(body["version"][0])
-        known = body["schema"] == schema
-    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as exc:
-        what = schema.rpartition("/")[2].replace("-", " ").replace("backup", "manifest")
-        raise IntegrityError(attempted, subject, f"it is not a {what}: {exc!r}", remedy) from exc
-    if not known:
-        raise IntegrityError(attempted, subject, f"its schema is {body['schema']!r}, not {schema!r}", remedy)
-    if major != VERSION[0]:
-        raise UsageError(
-            attempted,
-            subject,
-            f"its schema has version {major}; this Lifeboat reads version {VERSION[0]}",
-            "Upgrade Lifeboat on this host (lifeboat.dr.deploy), then try again.",
-        )
-    if _render(body) != data:  # a byte more or less outside the values would not break the seal
-        raise IntegrityError(attempted, subject, "its bytes are not as they were written", remedy)
-    if body.get("seal") != seal(body):
-        raise IntegrityError(attempted, subject, "it was edited: its seal does not match its content", remedy)
-    return body
 
 
 def parse(data: bytes, *, component: str, expected_id: str) -> Manifest:

@@ -28,8 +28,9 @@ from .base import Repository
 from .catalog import Entry
 from .components import DATABASE, KINDS, Kind
 from .details import ObjectsDetails
-from .manifest import VERSION, Manifest, component_of, sealed, unseal
-from .manifest import seal as seal_of
+from .manifest import Manifest, component_of
+from .sealing import VERSION, sealed, unseal
+from .sealing import seal as seal_of
 
 Log = Callable[[str], None]
 SCHEMA = "lifeboat.dr/recovery-point"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import operator
 import os
 import re
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from ..tools import age
 from . import drill, frontend
 from .drill import DrillSettings
 from .frontend import FrontendSettings
+from .scenarios import SCENARIOS, Scenario
 
 DIRECTORY = Path("/etc/lifeboat")
 STATE_DIRECTORY = Path("/var/lib/lifeboat")
@@ -197,17 +199,6 @@ class AlarmSettings:
 
 
 @dataclass(frozen=True)
-class TargetSettings:
-    """Seconds that a recovery may take, by scenario. A slower one has the verdict FAIL."""
-
-    database: int = 4 * 3600
-    object_storage: int = 2 * 3600
-    backend: int = 3600
-    frontend: int = 1800
-    site: int = 8 * 3600
-
-
-@dataclass(frozen=True)
 class EvidenceSettings:
     """How records are signed, and what they are extrapolated to.
 
@@ -237,7 +228,7 @@ class Config:
     application: ApplicationSettings = field(default_factory=ApplicationSettings)
     frontend: FrontendSettings = field(default_factory=FrontendSettings)
     alarms: AlarmSettings = field(default_factory=AlarmSettings)
-    targets: TargetSettings = field(default_factory=TargetSettings)
+    targets: Mapping[str, int] = field(default_factory=dict)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     environment: str = drill.PRODUCTION
     drill: DrillSettings = field(default_factory=DrillSettings)
@@ -248,6 +239,15 @@ class Config:
     def state(self) -> Path:
         """Where this host keeps what it remembers of the stack: recoveries, evidence."""
         return Path(self.state_directory) if self.state_directory else STATE_DIRECTORY / self.stack
+
+    @property
+    def scenarios(self) -> list[Scenario]:
+        """What can be lost of this stack, and so must be drilled."""
+        return [scenario for scenario in SCENARIOS.values() if operator.attrgetter(scenario.setting)(self)]
+
+    def target(self, scenario: str) -> int:
+        """Seconds that a recovery may take. A slower one has the verdict FAIL."""
+        return self.targets.get(scenario, SCENARIOS[scenario].target)
 
 
 def _wrong(where: str, cause: str) -> UsageError:
@@ -292,6 +292,10 @@ def _check_choices(config: Config, where: str) -> None:
         ("vault.object_lock", config.vault.object_lock, LOCKS),
         ("config.images", config.config.images, IMAGES),
     )
+    strange = sorted(set(config.targets) - set(SCENARIOS))
+    if strange:
+        known = ", ".join(sorted(SCENARIOS))
+        raise _wrong(f"{where}.targets", f"does not know {', '.join(strange)}; it knows {known}")
     for name, value, allowed in checks:
         if value not in allowed:
             raise _wrong(f"{where}.{name}", f"{value!r} is not one of {', '.join(allowed)}")

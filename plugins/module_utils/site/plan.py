@@ -33,6 +33,7 @@ from ..repository.manifest import Manifest
 from ..repository.points import Point, PointEntry
 from ..repository.sources import VAULT
 from ..settings.config import Config
+from ..settings.scenarios import BACKEND, SCENARIOS, SITE
 from . import scope as site_scope
 from . import show, state
 from .store import open_store
@@ -94,7 +95,7 @@ def make(
         "findings": scope, "unchecked": [], "warnings": _off(unsure), "passed_over": [], "backup": None, "parts": {},
         "place": "", "images": {}, "checks": [], "done": [], "lacking": "",
         "fresh": not (here["running"] or here["stopped"]), "rehearsal": request.rehearsal, "cutover": request.cutover,
-        "machine": here["machine"], "target_seconds": config.targets.site,
+        "machine": here["machine"], "target_seconds": config.target(SITE),
     }  # fmt: skip
     if here["machine"]["missing"]:
         missing = " and ".join(here["machine"]["missing"])
@@ -249,7 +250,8 @@ def _require_well(config: Config, here: Mapping[str, Any], ended: Mapping[str, A
         told = [f"{item['name']} is {item['condition']}" for item in ill] or [
             f"{', '.join(here['stopped']) or 'all'} stopped"
         ]
-        remedy = next((item["scenario"] for item in ill if item["scenario"]), site_scope.SCENARIOS["application"])
+        backend = f"lifeboat.dr.{SCENARIOS[BACKEND].playbook}"
+        remedy = next((part["scenario"] for part in ill if part["scenario"]), backend)
         raise UsageError(
             _ATTEMPTED, here["host"],
             f"the site was recovered to {ended['point']} here, and now {'; '.join(told)}",

@@ -17,7 +17,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 from urllib.parse import urlsplit
 
 from ..base import pipeline
@@ -27,19 +27,17 @@ from ..database import plan as database_plan
 from ..objects import assess as objects_assess
 from ..objects import choose
 from ..recovery import state as recovery_state
+from ..repository.components import DATABASE, OBJECTS, configured
 from ..repository.sources import Sources
 from ..settings.config import Config
+from ..settings.scenarios import BACKEND, SCENARIOS, of_component
 from ..stack import runtime
 from . import state as site_state
 
 Log = Callable[[str], None]
+Assessment = Union[database_plan.Assessment, objects_assess.Assessment]
 ABSENT, UNKNOWN = "absent", "unknown"
 APPLICATION = "application"
-SCENARIOS = {
-    "database": "lifeboat.dr.recover_database",
-    "objects": "lifeboat.dr.recover_object_storage",
-    APPLICATION: "lifeboat.dr.recover_backend",
-}
 _PROJECT = "com.docker.compose.project"
 
 
@@ -54,7 +52,10 @@ class Component:
     @property
     def scenario(self) -> str:
         """The recovery that mends it where it is."""
-        return SCENARIOS[self.name] if self.condition in (recovery_state.DAMAGED, recovery_state.DOWN) else ""
+        if self.condition not in (recovery_state.DAMAGED, recovery_state.DOWN):
+            return ""
+        scenario = SCENARIOS[BACKEND] if self.name == APPLICATION else of_component(self.name)
+        return f"lifeboat.dr.{scenario.playbook}"
 
     def as_dict(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "findings": list(self.findings), "scenario": self.scenario}
@@ -78,7 +79,7 @@ def look(config: Config, *, deep: bool, log: Log) -> dict[str, Any]:
     components: list[Component] = []
     if deep and (running or stopped):
         log("assessing the components")
-        components = [_database(config, log), *([_objects(config, log)] if config.objects.bucket else [])]
+        components = [_assessed(config, kind.name, log) for kind in configured(config) if kind.name in ASSESS]
         components.append(_application(config, running, stopped))
     return {
         "host": socket.gethostname(),
@@ -133,22 +134,28 @@ def services(config: Config) -> tuple[list[str], list[str]]:
     return running, sorted({name for _state, name in rows} - set(running))
 
 
-def _database(config: Config, log: Log) -> Component:
-    try:
-        seen = database_plan.assess(config, database_plan.reference_of(Sources(config, "database")))
-        return Component("database", seen.condition, seen.findings)
-    except LifeboatError as exc:
-        log(f"the database could not be assessed: {exc.cause}")
-        return Component("database", UNKNOWN, (exc.cause,))
+def _of_database(config: Config, sources: Optional[Sources], log: Log) -> Assessment:
+    return database_plan.assess(config, database_plan.reference_of(sources) if sources else None)
 
 
-def _objects(config: Config, log: Log) -> Component:
+def _of_objects(config: Config, sources: Optional[Sources], log: Log) -> Assessment:
+    return objects_assess.assess(config, choose.reference_of(sources) if sources else None, log=log)
+
+
+# How a component is looked at that can be broken and recovered by itself.
+ASSESS: Mapping[str, Callable[[Config, Optional[Sources], Log], Assessment]] = {
+    DATABASE: _of_database,
+    OBJECTS: _of_objects,
+}
+
+
+def _assessed(config: Config, name: str, log: Log) -> Component:
     try:
-        seen = objects_assess.assess(config, choose.reference_of(Sources(config, "objects")), log=log)
-        return Component("objects", seen.condition, seen.findings)
+        seen = ASSESS[name](config, Sources(config, name), log)
+        return Component(name, seen.condition, seen.findings)
     except LifeboatError as exc:
-        log(f"the bucket could not be assessed: {exc.cause}")
-        return Component("objects", UNKNOWN, (exc.cause,))
+        log(f"{name} could not be assessed: {exc.cause}")
+        return Component(name, UNKNOWN, (exc.cause,))
 
 
 def _application(config: Config, running: list[str], stopped: list[str]) -> Component:

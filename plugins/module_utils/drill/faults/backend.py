@@ -16,6 +16,7 @@ from ...base import pipeline
 from ...base.errors import UsageError
 from ...base.filesystem import explained
 from ...base.pipeline import Command
+from ...settings import scenarios
 from ...settings.config import Config
 from ...stack import answer, runtime
 from ...stack import files as stack_files
@@ -132,6 +133,7 @@ def lose_environment(config: Config, lot: random.Random, log: Log) -> str:
     return f"{path} had {size} bytes and has {path.stat().st_size}; {_down(config)}"
 
 
+SCENARIO = scenarios.BACKEND
 FAULTS = (
     ("bad_image", "a bad deployment: the image's name means one that crashes when it starts", bad_image),
     ("killed", "the backend is killed", kill),

@@ -12,6 +12,7 @@ from typing import Callable
 from ...base.errors import LifeboatError
 from ...database import server as database_server
 from ...database.server import Server
+from ...settings import scenarios
 from ...settings.config import Config
 from ...stack import runtime
 from ...stack.service import DataMount
@@ -119,6 +120,7 @@ def drop_database(config: Config, lot: random.Random, log: Log) -> str:
     return f"DROP DATABASE {name}; it is gone"
 
 
+SCENARIO = scenarios.DATABASE
 FAULTS = (
     ("corrupted", "the server is killed, its largest table overwritten with noise, its control file emptied", corrupt),
     ("killed", "the server is killed", kill),

@@ -7,17 +7,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Callable, Optional
 
 from ...base.errors import UsageError
 from ...settings.config import Config
 from ...settings.drill import REHEARSED
+from ...settings.scenarios import SCENARIOS, Scenario
 from . import backend, database, frontend, objects
 
 RANDOM = "random"
-POWER_OFF = "power_off"
 Log = Callable[[str], None]
 Break = Callable[[Config, random.Random, Log], str]
 
@@ -33,18 +33,18 @@ class Fault:
     inject: Optional[Break] = None
 
 
-def _table(found: Sequence[tuple[str, str, Break]]) -> tuple[Fault, ...]:
-    return tuple(Fault(*item) for item in found)
+_POWER_OFF = (("power_off", "the machine is switched off and does not come back", None),)
 
 
+def _faults(scenario: Scenario) -> tuple[Fault, ...]:
+    breaks = next((module.FAULTS for module in _MODULES if scenario.name == module.SCENARIO), _POWER_OFF)
+    known = {name: Fault(name, words, inject) for name, words, inject in breaks}
+    return tuple(known[name] for name in scenario.faults)
+
+
+_MODULES = (database, objects, backend, frontend)
 # By scenario; the first is the one that happens where none is named.
-FAULTS: Mapping[str, tuple[Fault, ...]] = {
-    "database": _table(database.FAULTS),
-    "object_storage": _table(objects.FAULTS),
-    "backend": _table(backend.FAULTS),
-    "frontend": _table(frontend.FAULTS),
-    "site": (Fault(POWER_OFF, "the machine is switched off and does not come back"),),
-}
+FAULTS: Mapping[str, tuple[Fault, ...]] = {name: _faults(scenario) for name, scenario in SCENARIOS.items()}
 
 
 def choose(scenario: str, name: str = "", seed: str = "") -> Fault:

@@ -14,6 +14,7 @@ from typing import Any, Callable, Optional
 from ...base.errors import UsageError
 from ...frontend import assess as frontend_assess
 from ...frontend import site as frontend_site
+from ...settings import scenarios
 from ...settings.config import Config
 from ...tools.github import Client
 from .service import did_not_take
@@ -109,6 +110,7 @@ def change_domain(config: Config, lot: random.Random, log: Log) -> str:
     return f"the custom domain is {now} instead of {settings.domain}"
 
 
+SCENARIO = scenarios.FRONTEND
 FAULTS = (
     ("build_broken", "a commit is pushed that does not build", break_build),
     ("domain_changed", "the custom domain is set to another name", change_domain),

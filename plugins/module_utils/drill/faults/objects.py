@@ -13,6 +13,7 @@ from typing import Callable
 from ...base.errors import LifeboatError, UsageError
 from ...s3 import bucket, client
 from ...s3.bucket import Bucket
+from ...settings import scenarios
 from ...settings.config import Config
 from ...stack import buckets
 from ...stack.service import DataMount
@@ -134,6 +135,7 @@ def delete_bucket(config: Config, lot: random.Random, log: Log) -> str:
     raise did_not_take(source.url, "the bucket is still there")
 
 
+SCENARIO = scenarios.OBJECT_STORAGE
 FAULTS = (
     (
         "data_directory_emptied", "the store is killed and its data directory emptied, a file left where its index was",
