@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +56,70 @@ def test_the_words_of_the_specifications_are_those_of_the_registries() -> None:
     assert described in targets["description"]
     recover = load("roles/drill/tasks/recover.yml")[1]["vars"]
     assert list(recover) == [f"{name}_recovery_{what}" for name in SCENARIOS for what in ("confirm", "reason")]
+
+
+# --- no other code lists them ---
+
+NAMES = {"DATABASE": "database", "OBJECTS": "objects", "CONFIG": "config"}
+NAMES |= {"OBJECT_STORAGE": "object_storage", "BACKEND": "backend", "FRONTEND": "frontend", "SITE": "site"}
+REGISTRIES = ("repository/components.py", "operations/components.py", "settings/scenarios.py")
+# What has two components or three scenarios in one literal, and why that is no list of them.
+SERVICES = "the role of a service, of which two are stores: what lies below a backend is no list of what is backed up"
+EXCEPTIONS = {
+    **dict.fromkeys(("backend/cause.py", "backend/facts.py", "backend/steps.py", "backend/stores.py"), SERVICES),
+    "site/scope.py": "ASSESS is of the two that can be broken by themselves; a test compares it with the scenarios",
+}
+
+
+def restated(path: Path) -> list[str]:
+    """The literals of a file that name two components or three scenarios, by line."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        members: list[ast.expr | None] = []
+        if isinstance(node, (ast.Tuple, ast.List, ast.Set)):
+            members = [*node.elts]
+        elif isinstance(node, ast.Dict):
+            members = node.keys
+        words = {word(member) for member in members}
+        if len(words & set(KINDS)) > 1 or len(words & set(SCENARIOS)) > 2:
+            found.append(f"line {getattr(node, 'lineno', 0)}: {', '.join(sorted(filter(None, words)))}")
+    return found
+
+
+def word(node: ast.expr | None) -> str:
+    """What a member of a literal says: its text, or the constant that stands for one."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    return NAMES.get(getattr(node, "id", getattr(node, "attr", "")), "")
+
+
+def sources(root: Path) -> dict[str, Path]:
+    paths = [*(root / "plugins/module_utils").rglob("*.py"), *(root / "plugins/modules").glob("*.py")]
+    names = {path.relative_to(root / "plugins").as_posix().removeprefix("module_utils/"): path for path in paths}
+    return {name: path for name, path in sorted(names.items()) if name not in REGISTRIES}
+
+
+def test_no_other_code_lists_components_or_scenarios() -> None:
+    found = {name: said for name, path in sources(ROOT).items() if (said := restated(path))}
+    assert set(found) == set(EXCEPTIONS), found
+
+
+PLANTED = {
+    "a tuple of components": ('ALL = ("database", "objects")', "line 1: database, objects"),
+    "a set": ('ALL = {"config", "database"}', "line 1: config, database"),
+    "keys of a mapping": ('ALL = {"database": 1, "config": 2}', "line 1: config, database"),
+    "by their constants": ("ALL = [DATABASE, components.OBJECTS]", "line 1: database, objects"),
+    "three scenarios": ('def late():\n    return ["site", "backend", FRONTEND]', "line 2: backend, frontend, site"),
+}
+FINE = (
+    'A = ("database", "x")\nB = ["backend", "frontend"]\nC = {"x": "database", "y": "objects"}\nd = config, objects\n'
+)
+
+
+@pytest.mark.parametrize(("planted", "said"), PLANTED.values(), ids=list(PLANTED))
+def test_a_planted_list_is_found(tmp_path: Path, planted: str, said: str) -> None:
+    path = tmp_path / "planted.py"
+    path.write_text(FINE, encoding="utf-8")
+    assert restated(path) == []
+    path.write_text(planted, encoding="utf-8")
+    assert restated(path) == [said]
