@@ -133,7 +133,7 @@ def decisions() -> str:
     lines = [
         "# Decisions",
         "",
-        "What was decided against something that looks as good, and why. Listed by `make docs`.",
+        "Decisions between alternatives that look equally good, with the reasons. `make docs` writes this list.",
         "",
     ]
     for path in sorted((DOCS / "decisions").glob("[0-9]*.md")):
