@@ -29,12 +29,12 @@ def words(value: Any) -> str:
 
 def table(options: dict[str, Any]) -> list[str]:
     lines = ["| option | type | default | |", "|---|---|---|---|"]
-    for name, one in options.items():
+    for name, spec in options.items():
         default = (
-            "**required**" if one.get("required") else f"`{json.dumps(one['default'])}`" if "default" in one else ""
+            "**required**" if spec.get("required") else f"`{json.dumps(spec['default'])}`" if "default" in spec else ""
         )
-        choices = f" One of {', '.join(f'`{choice}`' for choice in one['choices'])}." if one.get("choices") else ""
-        lines.append(f"| `{name}` | {one.get('type', 'str')} | {default} | {words(one['description'])}{choices} |")
+        choices = f" One of {', '.join(f'`{choice}`' for choice in spec['choices'])}." if spec.get("choices") else ""
+        lines.append(f"| `{name}` | {spec.get('type', 'str')} | {default} | {words(spec['description'])}{choices} |")
     return lines
 
 
@@ -70,7 +70,7 @@ def section(full: str, module: dict[str, Any], heading: str) -> list[str]:
         lines.append(f"* {mode}: {attribute['support']}. {words(attribute.get('details', ''))}".rstrip())
     lines += ["", "```yaml", module["examples"].strip(), "```", "", "Returns:", ""]
     returned = module["return"] or {}
-    lines += [f"* `{key}` ({one['type']}): {words(one['description'])}" for key, one in returned.items()]
+    lines += [f"* `{key}` ({spec['type']}): {words(spec['description'])}" for key, spec in returned.items()]
     lines.append("")
     return lines
 

@@ -77,8 +77,8 @@ def strings(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, (dict, list)):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from strings(one)
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from strings(part)
 
 
 def variables(text: str) -> Iterator[tuple[str, Any]]:
@@ -137,7 +137,7 @@ def question(name: str, spec: dict[str, Any]) -> dict[str, Any]:
     if kind == "bool":
         asked.update(type="multiplechoice", choices=["false", "true"], default=str(bool(default)).lower())
     elif spec.get("choices"):
-        asked.update(type="multiplechoice", choices=[str(one) for one in spec["choices"]], default=str(default))
+        asked.update(type="multiplechoice", choices=[str(choice) for choice in spec["choices"]], default=str(default))
     elif kind in ("int", "float"):
         asked.update(type={"int": "integer", "float": "float"}[kind], default=default or 0, min=0, max=2**31 - 1)
     else:
@@ -165,13 +165,15 @@ def changes(name: str, found: Container[str]) -> str:
 def template(path: Path) -> dict[str, Any]:
     (play,) = load(path)
     found = taken(play)
-    asked = sorted((one for one in found if one not in NOT_ASKED), key=lambda one: (one != "target", one == "confirm"))
+    asked = sorted(
+        (name for name in found if name not in NOT_ASKED), key=lambda name: (name != "target", name == "confirm")
+    )
     return {
         "name": f"lifeboat {path.stem}",
         "playbook": f"playbooks/{path.name}",
         "description": play["name"],
         "changes": changes(path.stem, found),
-        "not_asked": sorted(one for one in found if one in NOT_ASKED),
+        "not_asked": sorted(name for name in found if name in NOT_ASKED),
         "survey": [question(name, found[name]) for name in asked],
     }
 

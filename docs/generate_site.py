@@ -66,7 +66,7 @@ def value(given: Any) -> str:
 def options(found: dict[str, dict[str, Any]]) -> list[str]:
     lines = ["| variable | type | default | |", "|---|---|---|---|"]
     for name, spec in found.items():
-        choices = f" One of {', '.join(f'`{one}`' for one in spec['choices'])}." if spec.get("choices") else ""
+        choices = f" One of {', '.join(f'`{choice}`' for choice in spec['choices'])}." if spec.get("choices") else ""
         said = f"{cell(spec.get('description', ''))}{choices}".strip()
         lines.append(f"| `{name}` | {spec.get('type', 'str')} | {value(spec.get('default'))} | {said} |")
     return lines
@@ -78,7 +78,7 @@ def roles(play: dict[str, Any]) -> list[str]:
 
 def modules(play: dict[str, Any]) -> list[str]:
     used = [key for task in play.get("tasks", []) for key in task if key.startswith("lifeboat.dr.")]
-    return [one.rpartition(".")[2] for one in dict.fromkeys(used)]
+    return [key.rpartition(".")[2] for key in dict.fromkeys(used)]
 
 
 def story(name: str) -> list[str]:
@@ -110,7 +110,7 @@ def page(path: Path) -> str:
         ]
         lines += [f"[README](../../roles/{role}/README.md)", "", *options(spec["options"]), ""]
     if modules(play):
-        links = ", ".join(f"[`lifeboat.dr.{one}`](../modules.md#{one})" for one in modules(play))
+        links = ", ".join(f"[`lifeboat.dr.{module}`](../modules.md#{module})" for module in modules(play))
         lines += ["## Modules", "", f"It calls {links}.", ""]
     return "\n".join(lines)
 
@@ -148,7 +148,7 @@ def site(paths: list[Path]) -> str:
     lines = [
         "  - Playbooks:\n",
         "      - playbooks/index.md\n",
-        *(f"      - playbooks/{one.stem}.md\n" for one in paths),
+        *(f"      - playbooks/{path.stem}.md\n" for path in paths),
     ]
     return before + BEGIN + "".join(lines) + END + rest.partition(END)[2]
 

@@ -80,7 +80,7 @@ def on_page_context(context: dict[str, Any], *, page: Any, config: Any, nav: Any
     here = page.file.src_uri
     japanese = here.startswith("ja/")
     config["theme"]["language"] = "ja" if japanese else "en"
-    config["extra"]["alternate"] = languages(here, {one.file.src_uri for one in nav.pages} | {here})
+    config["extra"]["alternate"] = languages(here, {known.file.src_uri for known in nav.pages} | {here})
     config["extra"]["homepage"] = "ja/index.html" if japanese else "index.html"
     context["nav"] = copy.copy(nav)
     other = [item for item in nav.items if item.title == JAPANESE]

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-NOTIFICATIONS = tuple(f"notification_templates_{one}" for one in ("error", "success", "started"))
+NOTIFICATIONS = tuple(f"notification_templates_{event}" for event in ("error", "success", "started"))
 RELATED = {
     "job_templates": ("labels", "credentials", "survey_spec", "instance_groups", *NOTIFICATIONS),
     "workflow_job_templates": (
@@ -44,28 +44,28 @@ class Awx:
         more = {"scm_revision": "c0ffee", "status": "successful"} if endpoint == "projects" else {}
         return self.objects.setdefault(endpoint, {}).setdefault(number, {**body, **more, "id": number})
 
-    def shown(self, endpoint: str, one: dict[str, Any]) -> dict[str, Any]:
-        url = f"/api/v2/{endpoint}/{one['id']}/"
+    def shown(self, endpoint: str, thing: dict[str, Any]) -> dict[str, Any]:
+        url = f"/api/v2/{endpoint}/{thing['id']}/"
         related = {name: f"{url}{name}/" for name in RELATED.get(endpoint, ())}
         if endpoint == "workflow_job_template_nodes":
             related["create_approval_template"] = f"{url}create_approval_template/"
-            if one.get("unified_job_template"):
-                related["unified_job_template"] = f"/api/v2/unified_job_templates/{one['unified_job_template']}/"
-        return {**one, "url": url, "type": endpoint.rstrip("s"), "related": related, "summary_fields": {}}
+            if thing.get("unified_job_template"):
+                related["unified_job_template"] = f"/api/v2/unified_job_templates/{thing['unified_job_template']}/"
+        return {**thing, "url": url, "type": endpoint.rstrip("s"), "related": related, "summary_fields": {}}
 
     def answer(self, method: str, path: str, query: dict[str, str], body: dict[str, Any]) -> tuple[int, Any]:
-        parts = [one for one in path.split("/") if one][2:]
+        parts = [part for part in path.split("/") if part][2:]
         if not parts or parts[0] in ("ping", "me", "config"):
             return 200, {"version": "24.6.1", **_page([])}
         endpoint = parts[0]
         kinds = UNIFIED if endpoint == "unified_job_templates" else (endpoint,)
-        every = [self.shown(kind, one) for kind in kinds for one in self.objects.get(kind, {}).values()]
+        every = [self.shown(kind, thing) for kind in kinds for thing in self.objects.get(kind, {}).values()]
         if len(parts) == 1 and method == "GET":
-            return 200, _page([one for one in every if _fits(one, query)])
+            return 200, _page([thing for thing in every if _fits(thing, query)])
         if len(parts) == 1:
             problem = _refused(endpoint, body)
             return (400, {"detail": problem}) if problem else (201, self.shown(endpoint, self.new(endpoint, body)))
-        shown = next((one for one in every if str(one["id"]) == parts[1]), None)
+        shown = next((thing for thing in every if str(thing["id"]) == parts[1]), None)
         if shown is None:
             return 404, {"detail": "Not found."}
         if len(parts) == 2:
@@ -87,18 +87,18 @@ class Awx:
         if method == "POST":
             (linked.remove if body.get("disassociate") else linked.append)(body["id"])
             return 204, {}
-        return 200, _page([{"id": one} for one in linked])
+        return 200, _page([{"id": identity} for identity in linked])
 
 
 def _page(found: list[Any]) -> dict[str, Any]:
     return {"count": len(found), "next": None, "previous": None, "results": found}
 
 
-def _fits(one: dict[str, Any], query: dict[str, str]) -> bool:
+def _fits(thing: dict[str, Any], query: dict[str, str]) -> bool:
     if "or__id" in query or "or__name" in query:
-        return str(one["id"]) == query.get("or__id") or one.get("name") == query.get("or__name")
+        return str(thing["id"]) == query.get("or__id") or thing.get("name") == query.get("or__name")
     plain = {key: value for key, value in query.items() if "__" not in key and key not in ("page_size", "order_by")}
-    return all(str(one.get(key)) == value for key, value in plain.items())
+    return all(str(thing.get(key)) == value for key, value in plain.items())
 
 
 def _refused(endpoint: str, body: dict[str, Any]) -> str:

@@ -51,7 +51,7 @@ def awx() -> Iterator[tuple[Awx, list[str]]]:
 
 
 def by_name(state: Awx, endpoint: str) -> dict[str, dict[str, Any]]:
-    return {one["name"]: one for one in state.objects[endpoint].values()}
+    return {entry["name"]: entry for entry in state.objects[endpoint].values()}
 
 
 def test_the_second_run_changes_nothing(awx: tuple[Awx, list[str]]) -> None:
@@ -63,7 +63,7 @@ def test_the_second_run_changes_nothing(awx: tuple[Awx, list[str]]) -> None:
 def test_every_playbook_can_be_launched(awx: tuple[Awx, list[str]]) -> None:
     state, _ = awx
     made = by_name(state, "job_templates")
-    assert list(made) == [one["name"] for one in TEMPLATES]
+    assert list(made) == [template["name"] for template in TEMPLATES]
     machines = by_name(state, "credentials")["machines"]["id"]
     slack = by_name(state, "notification_templates")["lifeboat slack"]["id"]
     for template in TEMPLATES:
@@ -84,7 +84,7 @@ def test_what_awx_renders_arrived_as_it_is(awx: tuple[Awx, list[str]]) -> None:
 
 def test_the_workflow_waits_for_a_person(awx: tuple[Awx, list[str]]) -> None:
     state, _ = awx
-    nodes = {one["identifier"]: one for one in state.objects["workflow_job_template_nodes"].values()}
+    nodes = {node["identifier"]: node for node in state.objects["workflow_job_template_nodes"].values()}
     assert nodes["plan"]["job_type"] == "check"
     (approval,) = state.objects["approvals"].values()
     assert nodes["approve"]["unified_job_template"] == approval["id"]
@@ -97,7 +97,7 @@ def test_the_workflow_waits_for_a_person(awx: tuple[Awx, list[str]]) -> None:
 
 def test_the_schedules_of_which_cron_is_the_master_are_off(awx: tuple[Awx, list[str]]) -> None:
     state, _ = awx
-    enabled = {name: one["enabled"] for name, one in by_name(state, "schedules").items()}
+    enabled = {name: schedule["enabled"] for name, schedule in by_name(state, "schedules").items()}
     assert enabled.pop("lifeboat backup, every night") is False
     assert enabled.pop("lifeboat verify, every Sunday") is False
     assert enabled.pop("lifeboat drill, every quarter") is False, "no host was named that may be broken"

@@ -83,16 +83,16 @@ class Run:
         return sample
 
     def seconds(self, name: str) -> float:
-        return statistics.median(one.seconds for one in self.samples[name])
+        return statistics.median(sample.seconds for sample in self.samples[name])
 
     def best(self, name: str) -> float:
-        return min(one.seconds for one in self.samples[name])
+        return min(sample.seconds for sample in self.samples[name])
 
     def size(self, name: str) -> int:
-        return max(one.size for one in self.samples[name])
+        return max(sample.size for sample in self.samples[name])
 
     def peak(self, name: str) -> int:
-        return max(one.own_peak for one in self.samples[name])
+        return max(sample.own_peak for sample in self.samples[name])
 
 
 def prepare(run: Run) -> None:
@@ -231,7 +231,7 @@ def targets(run: Run) -> list[dict[str, Any]]:
         ("backup, full content: times as fast as the seed", seed / run.seconds(CONTENT), 2.0, True),
         ("backup: size as a share of the seed's", run.size(ROWS) / seed_size, 0.6, False),
         ("restore of data: times as fast as the seed", run.seconds(SEED_RESTORE) / run.seconds(RESTORE), 1.3, True),
-        ("peak memory of our own processes, MB", max(run.peak(one) for one in ours) / MEGABYTE, 100, False),
+        ("peak memory of our own processes, MB", max(run.peak(name) for name in ours) / MEGABYTE, 100, False),
         ("retention plan over 100,000 backups, seconds", run.seconds(RETENTION), 1.0, False),
     )
     return [
@@ -251,14 +251,14 @@ def table(run: Run, found: list[dict[str, Any]]) -> str:
         base = SEED_RESTORE if name in (SEED_RESTORE, RESTORE, RECOVER) else SEED
         backup = name in (SEED, FLOOR, TOOL, ROWS, CONTENT)
         ratio = f"{run.seconds(base) / run.seconds(name):.2f}x" if backup or base is SEED_RESTORE else ""
-        cpu = statistics.median(one.cpu_seconds for one in samples)
+        cpu = statistics.median(sample.cpu_seconds for sample in samples)
         size = f"{run.size(name) / MEGABYTE:.1f} MB" if run.size(name) else ""
         peak = f"{run.peak(name) / MEGABYTE:.0f} MB" if run.peak(name) else ""
         lines.append(f"{name:50}{run.seconds(name):9.2f}{run.best(name):9.2f}{cpu:8.1f}{size:>10}{peak:>9}{ratio:>9}")
     lines.append("")
-    for one in found:
-        verdict = "met" if one["met"] else "MISSED"
-        lines.append(f"{verdict:8}{one['target']:52}{one['measured']:8.2f}   wanted {one['wanted']}")
+    for target in found:
+        verdict = "met" if target["met"] else "MISSED"
+        lines.append(f"{verdict:8}{target['target']:52}{target['measured']:8.2f}   wanted {target['wanted']}")
     return "\n".join(lines)
 
 
@@ -266,11 +266,11 @@ def sizes_by_table(run: Run) -> list[dict[str, Any]]:
     """How much of the ratio is the data's: each table through gzip and through zstd. Not timed."""
     method = str(core_default("compression")).partition(":")
     found = []
-    for one in run.stack.tables():
-        dump = f"pg_dump -U {USER} -d {DATABASE} --data-only -t {one['table']}"
+    for table in run.stack.tables():
+        dump = f"pg_dump -U {USER} -d {DATABASE} --data-only -t {table['table']}"
         script = f"{dump} | tee >(gzip | wc -c >&2) | {method[0]} -{method[2]} | wc -c"
         done = subprocess.run(run.stack.exec("bash", "-c", script), capture_output=True, text=True, check=True)
-        found.append({**one, "gzip": int(done.stderr), "zstd": int(done.stdout)})
+        found.append({**table, "gzip": int(done.stderr), "zstd": int(done.stdout)})
     return found
 
 
@@ -306,7 +306,7 @@ def results(run: Run, size: int, speed: float) -> dict[str, Any]:
         "disk_write_bytes_a_second": round(speed),
         "targets": targets(run),
         "median_seconds": {name: round(run.seconds(name), 3) for name in run.samples},
-        "samples": {name: [one.as_dict() for one in samples] for name, samples in run.samples.items()},
+        "samples": {name: [sample.as_dict() for sample in samples] for name, samples in run.samples.items()},
     }
 
 

@@ -25,13 +25,13 @@ STYLE = """
 def svg(found: dict[str, Any]) -> str:
     """`found`: what bench.py writes to results.json."""
     seconds = found["median_seconds"]
-    sizes = {name: max(one.get("size", 0) for one in samples) / 1e6 for name, samples in found["samples"].items()}
+    sizes = {name: max(sample.get("size", 0) for sample in samples) / 1e6 for name, samples in found["samples"].items()}
     backups = [name for name in seconds if sizes[name] or name.startswith("floor")]
     restores = [name for name in seconds if "restore" in name or "psql" in name]
     restores = [name for name in restores if "verify" not in name]
     panels = [
         ("Backup, seconds", backups, {name: seconds[name] for name in backups}, "s"),
-        ("Backup, size in MB", [one for one in backups if sizes[one]], sizes, "MB"),
+        ("Backup, size in MB", [backup for backup in backups if sizes[backup]], sizes, "MB"),
         ("Restore, seconds", restores, {name: seconds[name] for name in restores}, "s"),
     ]
     body: list[str] = []

@@ -97,9 +97,9 @@ def prune(directory: str, days: str) -> dict[str, Any]:
 
     loaded = config.load("", Path(directory))
     repo = repositories.from_settings(loaded.repository, loaded.secrets)
-    kept = [one.manifest for one in catalog.entries(repo, "objects", loaded.stack) if one.manifest]
+    kept = [entry.manifest for entry in catalog.entries(repo, "objects", loaded.stack) if entry.manifest]
     newest = datetime.now(timezone.utc) + timedelta(days=int(days))
-    points = [mirror_listing.Point(repo, one) for one in kept]
+    points = [mirror_listing.Point(repo, identity) for identity in kept]
     done = mirror_prune.prune(loaded, points, newest, dry_run=False)
     return {"versions": done.versions, "bytes": done.bytes, "kept": list(done.kept), "backups": len(points)}
 

@@ -36,12 +36,12 @@ class Sample:
 
     def as_dict(self) -> dict[str, Any]:
         found = {key: value for key, value in asdict(self).items() if value and key not in ("output", "extra")}
-        return {**{key: round(one, 3) for key, one in found.items()}, **self.extra}
+        return {**{key: round(value, 3) for key, value in found.items()}, **self.extra}
 
 
 def busy() -> float:
     """Processor seconds the machine has worked since it started."""
-    user, nice, system, _, _, irq, soft = (int(one) for one in Path("/proc/stat").read_text().split()[1:8])
+    user, nice, system, _, _, irq, soft = (int(part) for part in Path("/proc/stat").read_text().split()[1:8])
     return (user + nice + system + irq + soft) / TICK
 
 

@@ -247,7 +247,7 @@ def targets(samples: dict[str, dict[str, Sample]]) -> list[tuple[str, float, flo
     if MC in idle:
         found.append(("nothing to do, against mc mirror", idle[OURS].seconds / idle[MC].seconds, 1.0))
     ours = (OURS, NOW, MANY, PRUNE)
-    peak = max(one.own_peak for table in samples.values() for name, one in table.items() if name in ours)
+    peak = max(sample.own_peak for table in samples.values() for name, sample in table.items() if name in ours)
     return [*found, ("peak memory of mirror and prune, MB", peak / 1e6, 200)]
 
 
@@ -283,11 +283,11 @@ def main() -> None:
     for name in (OURS, NOW, RCLONE, MC, FLOOR):
         seconds = [bench.samples[phase].get(name) for phase in PHASES]
         if any(seconds):
-            peak = max(one.own_peak for one in seconds if one) / 1e6
-            print(f"{name:<28}" + "".join(f"{one.seconds:>14.2f} s" if one else f"{'':>16}" for one in seconds)
+            peak = max(second.own_peak for second in seconds if second) / 1e6
+            print(f"{name:<28}" + "".join(f"{second.seconds:>14.2f} s" if second else f"{'':>16}" for second in seconds)
                   + f"{peak:>9.0f} MB")  # fmt: skip
-    for name, one in bench.samples[MORE].items():
-        print(f"{name:<28}{one.seconds:>14.2f} s{'':32}{one.own_peak / 1e6:>9.0f} MB")
+    for name, sample in bench.samples[MORE].items():
+        print(f"{name:<28}{sample.seconds:>14.2f} s{'':32}{sample.own_peak / 1e6:>9.0f} MB")
     print()
     found = targets(bench.samples)
     for what, value, limit in found:
@@ -301,7 +301,7 @@ def main() -> None:
         "prune": asked.prune,
         "targets": [{"what": what, "value": round(value, 3), "at_most": limit} for what, value, limit in found],
         "samples": {
-            phase: {name: one.as_dict() for name, one in table.items()} for phase, table in bench.samples.items()
+            phase: {name: sample.as_dict() for name, sample in table.items()} for phase, table in bench.samples.items()
         },
     }
     (asked.output / "objects.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -114,12 +114,12 @@ class Stack:
         part("catalogue")
         with ThreadPoolExecutor(2) as pool:
             running = [pool.submit(part, name) for name in ("sales", "traffic")]
-            while not all(one.done() for one in running):
+            while not all(future.done() for future in running):
                 time.sleep(5)
-                if not all(one.done() for one in running):
+                if not all(future.done() for future in running):
                     self.say(f"  {self.size() / 1e9:.2f} GB")
-            for one in running:
-                one.result()
+            for future in running:
+                future.result()
         self.sql("VACUUM (ANALYZE);")
 
     def size(self) -> int:

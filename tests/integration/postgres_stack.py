@@ -108,10 +108,10 @@ class Stack:
         # By name: a `postgres` that was swapped in is not the one that initdb made.
         kept = "('postgres', 'template0', 'template1')"
         found = self.psql(f"SELECT to_json(datname) FROM pg_database WHERE datname NOT IN {kept};", "template1")
-        for one in found:
-            self.psql(f"DROP DATABASE {identifier(json.loads(one))} WITH (FORCE);", "template1")
+        for name in found:
+            self.psql(f"DROP DATABASE {identifier(json.loads(name))} WITH (FORCE);", "template1")
         found = self.psql("SELECT to_json(rolname) FROM pg_roles WHERE oid >= 16384;", "template1")
-        names = ", ".join(identifier(json.loads(one)) for one in found)
+        names = ", ".join(identifier(json.loads(name)) for name in found)
         if names:
             self.psql(f"DROP OWNED BY {names}; DROP ROLE {names};")
 
@@ -130,9 +130,9 @@ def entries(settings: config.Config) -> list[catalog.Entry]:
 
 
 def assert_pass(found: Sequence[checks.Check], *, at_least: int) -> None:
-    bad = [f"{one.result} {one.name}: {one.detail}" for one in found if one.result != checks.PASS]
+    bad = [f"{check.result} {check.name}: {check.detail}" for check in found if check.result != checks.PASS]
     assert not bad, "\n".join(bad)
-    assert len(found) >= at_least, f"only {[one.name for one in found]} were checked"
+    assert len(found) >= at_least, f"only {[name.name for name in found]} were checked"
 
 
 def back_up_and_prove(settings: config.Config) -> str:

@@ -60,8 +60,8 @@ def free_port(taken: Sequence[int] = (), twin: int = 0) -> int:
             continue
         with contextlib.ExitStack() as stack:
             try:
-                for one in wanted:
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", one))
+                for number in wanted:
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", number))
             except OSError:
                 continue
             return port
@@ -144,7 +144,7 @@ class SeaweedFS(Server):
         super().__init__(directory)
         ports: list[int] = []
         for _ in range(4):
-            ports.append(free_port([*ports, *(one + 10000 for one in ports)], twin=10000))
+            ports.append(free_port([*ports, *(port + 10000 for port in ports)], twin=10000))
         self._master, self._volume, self._filer, self.port = ports
         root = {
             "name": "root", "access_key": self.access_key, "secret_key": self.secret_key,
@@ -152,15 +152,17 @@ class SeaweedFS(Server):
         }  # fmt: skip
         known = [
             {
-                "name": one["name"],
-                "credentials": [{"accessKey": one["access_key"], "secretKey": one["secret_key"]}],
-                "actions": one.get("actions", []),
-                "policyNames": [one["name"]] if "policy" in one else [],
+                "name": identity["name"],
+                "credentials": [{"accessKey": identity["access_key"], "secretKey": identity["secret_key"]}],
+                "actions": identity.get("actions", []),
+                "policyNames": [identity["name"]] if "policy" in identity else [],
             }
-            for one in [root, *identities]
+            for identity in [root, *identities]
         ]
         policies = [
-            {"name": one["name"], "content": json.dumps(one["policy"])} for one in identities if "policy" in one
+            {"name": identity["name"], "content": json.dumps(identity["policy"])}
+            for identity in identities
+            if "policy" in identity
         ]
         self._config = directory / "s3.json"
         self._config.touch(0o600)
@@ -253,17 +255,17 @@ def wipe(client: Any, bucket: str) -> None:
         return
     with contextlib.suppress(client.exceptions.ClientError):  # a server without versions
         for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
-            for one in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:
+            for version in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:
                 client.delete_object(
-                    Bucket=bucket, Key=one["Key"], VersionId=one["VersionId"], BypassGovernanceRetention=True
+                    Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"], BypassGovernanceRetention=True
                 )
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-        for one in page.get("Contents", ()):
-            client.delete_object(Bucket=bucket, Key=one["Key"])
+        for content in page.get("Contents", ()):
+            client.delete_object(Bucket=bucket, Key=content["Key"])
     with contextlib.suppress(client.exceptions.ClientError):
         for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
-            for one in page.get("Uploads", ()):
-                client.abort_multipart_upload(Bucket=bucket, Key=one["Key"], UploadId=one["UploadId"])
+            for upload in page.get("Uploads", ()):
+                client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
     client.delete_bucket(Bucket=bucket)
 
 

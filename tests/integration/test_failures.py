@@ -206,7 +206,7 @@ def test_a_second_run_while_one_holds_the_lock(stack: Stack, settings: config.Co
     assert len(entries(settings)) == 1
     code, said, _ = agent.run("backup", "database")
     assert code == 0
-    assert [one.id for one in entries(settings)][1] == said["id"]
+    assert [entry.id for entry in entries(settings)][1] == said["id"]
 
 
 def reseal(settings: config.Config, identity: str, **changes: Any) -> None:
@@ -240,7 +240,7 @@ def test_a_manifest_of_a_newer_schema(settings: config.Config) -> None:
     assert operations_verify.verify(settings, newest, "checksum", log=say).verdict == checks.COULD_NOT_VERIFY
     made = database_plan.make(settings, force=True, log=say)
     assert made["backup"]["id"] == first, "an older one that can be read is used"
-    assert [one["id"] for one in made["passed_over"]] == [newest], "and the plan says so"
+    assert [backup["id"] for backup in made["passed_over"]] == [newest], "and the plan says so"
     with pytest.raises(IntegrityError, match="this Lifeboat reads version 1"):
         database_plan.make(settings, identity=newest, log=say)
 
@@ -254,14 +254,14 @@ def test_bytes_that_match_their_checksums_and_are_wrong(stack: Stack, settings: 
     assert whole.count(b"row 77\n") == 1
     path.write_bytes(whole.replace(b"row 77\n", b"row 76\n"))
     changed = [
-        checksums.measure(path, fingerprint.DUMP) if one.name == fingerprint.DUMP else one
-        for one in newest.manifest.artefacts
+        checksums.measure(path, fingerprint.DUMP) if artefact.name == fingerprint.DUMP else artefact
+        for artefact in newest.manifest.artefacts
     ]
     original = Path(store(settings).location("database", newest.id), "manifest.json").read_bytes()
-    reseal(settings, newest.id, artefacts=[dataclasses.asdict(one) for one in changed])
+    reseal(settings, newest.id, artefacts=[dataclasses.asdict(artefact) for artefact in changed])
     assert operations_verify.verify(settings, newest.id, "archive", log=say, record=False).verdict == checks.PASS
     result = operations_verify.verify(settings, newest.id, "restore", log=say, record=False)
-    assert {one.name for one in result.checks if one.result == checks.FAIL} == {"tables"}
+    assert {check.name for check in result.checks if check.result == checks.FAIL} == {"tables"}
     databases = stack.psql("SELECT datname FROM pg_database ORDER BY 1;")
     with pytest.raises(IntegrityError, match=r"public.t has other content.*shop is untouched"):
         database_recovery.restore_database(settings, newest.id, fresh=False, stamp="20261124_020000", log=say)

@@ -94,9 +94,9 @@ def test_every_hostile_name_survives(stack: Stack, make_database: MakeDatabase, 
     stack.wipe()
     newest = entries(settings)[-1]
     database_recovery.restore_database(settings, newest.id, fresh=False, stamp="20261124_020000", log=say)
-    without_oid = [{**json.loads(one), "oid": 0} for one in before]
+    without_oid = [{**json.loads(row), "oid": 0} for row in before]
     after = stack.psql("SELECT to_json(a) FROM pg_authid a WHERE oid >= 16384 ORDER BY rolname;", "template1")
-    assert [{**json.loads(one), "oid": 0} for one in after] == without_oid
+    assert [{**json.loads(row), "oid": 0} for row in after] == without_oid
 
 
 DATABASES = [
@@ -129,7 +129,7 @@ def test_a_database_of_any_name_is_swapped_in(
         kept = done["quarantined_database"]
         assert stack.psql("SELECT * FROM t ORDER BY 1;", kept) == ["1", "2"]
         assert len(kept.encode()) <= 63
-        assert {one["result"] for one in done["checks"]} == {"PASS"}
+        assert {check["result"] for check in done["checks"]} == {"PASS"}
         if name != DATABASES[1]:
             return
         # The next second, another one: the first quarantine stays, nothing is in the way.

@@ -59,7 +59,7 @@ def test_every_format(
     identity = back_up_and_prove(settings)
     manifest = entries(settings)[-1].manifest
     assert manifest
-    names = {one.name for one in manifest.artefacts}
+    names = {artefact.name for artefact in manifest.artefacts}
     assert {"globals.sql.gz", "fingerprint.json"} < names
     # A plain dump needs nothing but gunzip and psql; zstd would need one tool more.
     wanted = {
@@ -145,7 +145,7 @@ def test_databases_of_every_shape(
     assert {key: summary[key] for key in wanted} == wanted
     # And into the living server, through everything that a recovery does there.
     done = database_recovery.restore_database(settings, identity, fresh=False, stamp="20261124_020000", log=say)
-    assert {one["result"] for one in done["checks"]} == {checks.PASS}
+    assert {check["result"] for check in done["checks"]} == {checks.PASS}
 
 
 LOCALES: list[tuple[str, str]] = [
@@ -158,7 +158,7 @@ LOCALES: list[tuple[str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "options"), LOCALES, ids=[one[0] for one in LOCALES])
+@pytest.mark.parametrize(("name", "options"), LOCALES, ids=[locale[0] for locale in LOCALES])
 def test_encodings_and_locales(
     stack: Stack, make_database: MakeDatabase, tmp_path: Path, name: str, options: str
 ) -> None:
@@ -205,8 +205,8 @@ def test_a_backup_is_of_one_instant_however_busy_the_database(
                 return
 
     writers = [threading.Thread(target=write, args=(number,)) for number in range(2)]
-    for one in writers:
-        one.start()
+    for writer in writers:
+        writer.start()
     try:
         settings = stack.config(tmp_path, database={"name": name, "jobs": 4})
         while stack.psql("SELECT count(*) > 100 FROM log;", name) != ["t"]:
@@ -217,8 +217,8 @@ def test_a_backup_is_of_one_instant_however_busy_the_database(
             pass
     finally:
         busy.set()
-        for one in writers:
-            one.join()
+        for writer in writers:
+            writer.join()
     assert not failures
     assert_pass(operations_verify.verify(settings, taken.id, "restore", log=say).checks, at_least=13)
 

@@ -97,12 +97,12 @@ def settings(stack: Stack, tmp_path: Path) -> config.Config:
 
 
 def assert_a_normal_run_succeeds(stack: Stack, settings: config.Config, agent: Agent) -> None:
-    first = [one.id for one in entries(settings)]
+    first = [entry.id for entry in entries(settings)]
     assert len(first) == 1, "the killed one was published"
     assert operations_verify.verify(settings, first[0], "checksum", log=say).verdict == checks.PASS
     code, said, err = agent.run("backup", "database", "--prune")
     assert code == 0, err
-    assert [one.id for one in entries(settings)] == [*first, said["id"]]
+    assert [entry.id for entry in entries(settings)] == [*first, said["id"]]
     assert operations_verify.verify(settings, said["id"], "archive", log=say).verdict == checks.PASS
     assert stack.traces() == []
     # What lies in the repository is no backup to anybody, and goes when it is a day old: another host may be writing.
@@ -205,7 +205,7 @@ def test_a_killed_restore(stack: Stack, settings: config.Config, tmp_path: Path,
     identity = entries(settings)[0].id
     stack.psql("INSERT INTO t VALUES (0, 'newer than the backup');", "shop")
     environment, reached = stop_at(tmp_path, pattern, action)
-    environment["PYTHONPATH"] = next(one for one in sys.path if one.endswith(".ansible/collections"))
+    environment["PYTHONPATH"] = next(path for path in sys.path if path.endswith(".ansible/collections"))
     words = [json.dumps(stack.settings(tmp_path, database={"name": "shop"})), identity]
     with started([sys.executable, "-c", RESTORE, *words], environment) as process:
         wait_for(process, reached)

@@ -166,14 +166,14 @@ def test_every_change_is_found_and_named(copy: Copy, change: tuple[str, ...]) ->
         found = compare(copy, session)
         session.rows(f"ROLLBACK; {undo[0] if undo else ''};", attempted="undo")
     assert checks.verdict(found) == checks.FAIL
-    failed = {one.name: one.detail for one in found if one.result == checks.FAIL}
+    failed = {check.name: check.detail for check in found if check.result == checks.FAIL}
     assert words in failed.get(name, ""), failed
 
 
 def test_a_role_that_is_gone_is_named(copy: Copy) -> None:
     facts = {**copy.facts, "roles": {**copy.facts["roles"], "gone": "y"}}
     found = database_restore.compare(copy.server, copy.name, facts, fresh=False)
-    assert {one.name: one.detail for one in found if one.result != checks.PASS} == {"roles": "gone is missing"}
+    assert {check.name: check.detail for check in found if check.result != checks.PASS} == {"roles": "gone is missing"}
 
 
 def test_row_counts_alone_miss_a_changed_row_but_no_missing_one(copy: Copy, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_row_counts_alone_miss_a_changed_row_but_no_missing_one(copy: Copy, tmp_
     settings = stack.config(tmp_path, database={"name": "sens", "fingerprint": "rows"})
     dump.take(settings, log=say)
     facts = restore_beside(stack, settings, "counted")
-    assert all("hash" not in one for one in facts["tables"].values())
+    assert all("hash" not in table for table in facts["tables"].values())
     stack.psql("UPDATE shop.item SET price = 3.01 WHERE id = 3;", "counted")
     found = database_restore.compare(copy.server, "counted", facts, fresh=True)
     assert_pass(found, at_least=7)

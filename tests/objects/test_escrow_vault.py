@@ -54,7 +54,7 @@ def test_the_escrow_opens_the_vault(
     assert (wrong.verdict, "no identity matched" in str(wrong.checks)) == (FAIL, True)
     assert escrow.checks(mine, now)[0].result == COULD_NOT_VERIFY
     refused = prove(settings(world, weed, bucket, vault_secret_key="wrong"))
-    assert [(one.name, one.result) for one in refused.checks] == [("vault credentials", FAIL)]
+    assert [(check.name, check.result) for check in refused.checks] == [("vault credentials", FAIL)]
     away = prove(dataclasses.replace(mine, vault=dataclasses.replace(mine.vault, endpoint_url="http://127.0.0.1:9")))
     assert away.verdict == COULD_NOT_VERIFY
     right = prove(mine)

@@ -82,28 +82,30 @@ VAULT: list[tuple[str, Fault, type[LifeboatError], str, str, str]] = [
     ("fault", "kind", "subject", "cause", "remedy"), [row[1:] for row in VAULT], ids=[row[0] for row in VAULT]
 )
 def test_a_vault_that_fails(
-    one: World, weed: SeaweedFS, fault: Fault, kind: type[LifeboatError], subject: str, cause: str, remedy: str
+    world: World, weed: SeaweedFS, fault: Fault, kind: type[LifeboatError], subject: str, cause: str, remedy: str
 ) -> None:
     with faulty(weed, fault) as proxy:
-        config = dataclasses.replace(one.config, vault=dataclasses.replace(one.config.vault, endpoint_url=proxy.url))
+        config = dataclasses.replace(
+            world.config, vault=dataclasses.replace(world.config.vault, endpoint_url=proxy.url)
+        )
         with pytest.raises(kind) as caught:
-            take.take(config, log=one.lines.append)
+            take.take(config, log=world.lines.append)
         said = caught.value
         assert subject in said.subject, said
         assert (cause in said.cause, remedy in said.remedy, bool(said.attempted)) == (True, True, True), said
-        for value in one.secrets.values():
+        for value in world.secrets.values():
             assert value not in str(said)
         assert repositories.from_settings(config.repository, {}).published("objects") == [], "half a backup is none"
-        there = len(list(bucket.objects(one.vault)))
+        there = len(list(bucket.objects(world.vault)))
         proxy.fault = lambda call: None
-        manifest = take.take(config, log=one.lines.append)
+        manifest = take.take(config, log=world.lines.append)
     assert (manifest.details["objects"], manifest.details["copied"]) == (12, 12 - there), "gone on with, not begun anew"
-    assert {key: one.held(row) for key, row in one.listing(manifest).items()} == {
+    assert {key: world.held(row) for key, row in world.listing(manifest).items()} == {
         f"key {number}": b"%d" % number for number in range(12)
     }
 
 
-def test_a_server_that_is_tired_for_a_moment_costs_no_backup(one: World, weed: SeaweedFS) -> None:
+def test_a_server_that_is_tired_for_a_moment_costs_no_backup(world: World, weed: SeaweedFS) -> None:
     """Every request is refused the first time it comes."""
     known: set[tuple[str, str]] = set()
     lock = threading.Lock()
@@ -115,48 +117,52 @@ def test_a_server_that_is_tired_for_a_moment_costs_no_backup(one: World, weed: S
         return error(503, "SlowDown") if new and call.method != "HEAD" else None
 
     with faulty(weed, tired) as proxy:
-        config = dataclasses.replace(one.config, vault=dataclasses.replace(one.config.vault, endpoint_url=proxy.url))
-        assert take.take(config, log=one.lines.append).details["copied"] == 12
+        config = dataclasses.replace(
+            world.config, vault=dataclasses.replace(world.config.vault, endpoint_url=proxy.url)
+        )
+        assert take.take(config, log=world.lines.append).details["copied"] == 12
     assert sum(method == "PUT" for method, _ in known) == 12
 
 
-def test_a_200_that_kept_nothing_is_found_out(one: World, weed: SeaweedFS) -> None:
+def test_a_200_that_kept_nothing_is_found_out(world: World, weed: SeaweedFS) -> None:
     """What the server said is not believed: the vault is asked what it holds."""
     with faulty(weed, lambda call: Reply() if call.method == "PUT" and "%203" in call.path else None) as proxy:
-        config = dataclasses.replace(one.config, vault=dataclasses.replace(one.config.vault, endpoint_url=proxy.url))
+        config = dataclasses.replace(
+            world.config, vault=dataclasses.replace(world.config.vault, endpoint_url=proxy.url)
+        )
         try:
-            manifest = take.take(config, log=one.lines.append)
+            manifest = take.take(config, log=world.lines.append)
         except LifeboatError as exc:
             assert "key 3" in str(exc)
         else:
             assert [row["key"] for row in manifest.details["unheld"]] == ["key 3"]
-            assert "key 3" not in one.listing(manifest)
-    assert one.take().details["objects"] == 12
+            assert "key 3" not in world.listing(manifest)
+    assert world.take().details["objects"] == 12
 
 
-def test_a_source_whose_clock_is_off(one: World, weed: SeaweedFS) -> None:
+def test_a_source_whose_clock_is_off(world: World, weed: SeaweedFS) -> None:
     """Objects are held against rows by times: told before anything is read."""
     with faulty(weed, lambda call: Reply(clock=-1200.0)) as proxy:
-        objects = dataclasses.replace(one.config.objects, endpoint_url=proxy.url)
+        objects = dataclasses.replace(world.config.objects, endpoint_url=proxy.url)
         with pytest.raises(UsageError, match=r"its clock is -1[12]\d\d s off this host's.*timedatectl"):
-            take.take(dataclasses.replace(one.config, objects=objects), log=one.lines.append)
+            take.take(dataclasses.replace(world.config, objects=objects), log=world.lines.append)
 
 
-def test_a_source_that_breaks_off_in_the_middle_of_an_object(one: World, weed: SeaweedFS) -> None:
+def test_a_source_that_breaks_off_in_the_middle_of_an_object(world: World, weed: SeaweedFS) -> None:
     """Its end is missing: never taken for an object."""
     short = Reply(body="1", kind="application/octet-stream")
     with faulty(weed, when(lambda call: "key%2011" in call.path and "tagging" not in call.path, short)) as proxy:
-        objects = dataclasses.replace(one.config.objects, endpoint_url=proxy.url)
-        manifest = take.take(dataclasses.replace(one.config, objects=objects), log=one.lines.append)
+        objects = dataclasses.replace(world.config.objects, endpoint_url=proxy.url)
+        manifest = take.take(dataclasses.replace(world.config, objects=objects), log=world.lines.append)
     assert [row["key"] for row in manifest.details["unheld"]] == ["key 11"]
-    assert "key 11" not in one.listing(manifest)
+    assert "key 11" not in world.listing(manifest)
 
 
-def test_a_web_page_in_place_of_tags(one: World, weed: SeaweedFS) -> None:
+def test_a_web_page_in_place_of_tags(world: World, weed: SeaweedFS) -> None:
     with faulty(weed, when(lambda call: "tagging" in call.path, Reply(body="<p>sign in<br>"))) as proxy:
-        objects = dataclasses.replace(one.config.objects, endpoint_url=proxy.url)
+        objects = dataclasses.replace(world.config.objects, endpoint_url=proxy.url)
         with pytest.raises(LifeboatError, match=r"read the tags \('key .*the server answered what is not S3's: no XML"):
-            take.take(dataclasses.replace(one.config, objects=objects), log=one.lines.append)
+            take.take(dataclasses.replace(world.config, objects=objects), log=world.lines.append)
 
 
 # --- preflight ---
@@ -169,10 +175,10 @@ def seen(world: World, **vault: str) -> tuple[str, str]:
 
 
 def test_preflight_looks_and_touches_nothing(
-    one: World, weed: SeaweedFS, gateway: JuiceFS, make_bucket: MakeBucket
+    world: World, weed: SeaweedFS, gateway: JuiceFS, make_bucket: MakeBucket
 ) -> None:
     with faulty(weed, lambda call: None) as proxy:
-        assert seen(one, endpoint_url=proxy.url)[0] == PASS
+        assert seen(world, endpoint_url=proxy.url)[0] == PASS
         assert {call.method for call in proxy.calls} == {"GET", "HEAD"}
         assert len(proxy.calls) == 3
         for fault, words in (
@@ -182,14 +188,14 @@ def test_preflight_looks_and_touches_nothing(
             (lambda call: Reply(pause=1.5), "Read timeout"),
         ):
             proxy.fault = fault
-            result, detail = seen(one, endpoint_url=proxy.url)
+            result, detail = seen(world, endpoint_url=proxy.url)
             assert (result, words in detail) == (FAIL, True), detail
-    assert "no such bucket" in seen(one, objects_bucket="not-there")[1]
-    assert "it keeps no versions, so it is of no instant" in seen(one, objects_bucket=make_bucket(weed))[1]
-    weed.client.put_bucket_versioning(Bucket=one.vault.name, VersioningConfiguration={"Status": "Suspended"})
-    result, detail = seen(one)
+    assert "no such bucket" in seen(world, objects_bucket="not-there")[1]
+    assert "it keeps no versions, so it is of no instant" in seen(world, objects_bucket=make_bucket(weed))[1]
+    weed.client.put_bucket_versioning(Bucket=world.vault.name, VersioningConfiguration={"Status": "Suspended"})
+    result, detail = seen(world)
     assert (result, "its versioning is suspended" in detail) == (PASS, True), "what it holds can be recovered"
     keys = {"vault_access_key": gateway.access_key, "vault_secret_key": gateway.secret_key}
-    one.config = dataclasses.replace(one.config, secrets={**one.config.secrets, **keys})
-    found = seen(one, endpoint_url=gateway.url, objects_bucket=make_bucket(gateway))
+    world.config = dataclasses.replace(world.config, secrets={**world.config.secrets, **keys})
+    found = seen(world, endpoint_url=gateway.url, objects_bucket=make_bucket(gateway))
     assert (found[0], "it keeps no versions" in found[1]) == (FAIL, True), found

@@ -66,8 +66,8 @@ class World:
             vault={"objects_bucket": names[1], "endpoint_url": vault.url},
         )
         keys = {"objects": source, "vault": vault}
-        self.secrets = {f"{whose}_access_key": one.access_key for whose, one in keys.items()}
-        self.secrets |= {f"{whose}_secret_key": one.secret_key for whose, one in keys.items()}
+        self.secrets = {f"{whose}_access_key": key.access_key for whose, key in keys.items()}
+        self.secrets |= {f"{whose}_secret_key": key.secret_key for whose, key in keys.items()}
         self.config: Config = dataclasses.replace(made, secrets=self.secrets)
         self.lines: list[str] = []
         self.source, self.vault = buckets.source(self.config), buckets.vault(self.config)
@@ -81,7 +81,7 @@ class World:
     def listing(self, manifest: Manifest) -> dict[str, dict[str, Any]]:
         repo = repositories.from_settings(self.config.repository, {})
         with repo.open("objects", manifest.id, listing.NAME) as file:
-            return {one["key"]: one for one in listing.read(file, manifest.id)}
+            return {row["key"]: row for row in listing.read(file, manifest.id)}
 
     def put(self, key: str, body: bytes = b"x", headers: dict[str, str] | None = None) -> None:
         self.source.requests.call(
@@ -148,7 +148,7 @@ def test_hostile_keys_there_and_back(
     assert (done["copied"], done["failed"]) == (len(known), [])
     for key in known:
         assert body_of(target, key) == body_of(one.source, key), key
-    assert [one.result for one in take.verify_objects(one.config, known.values(), target)] == [PASS] * 3
+    assert [check.result for check in take.verify_objects(one.config, known.values(), target)] == [PASS] * 3
 
 
 def test_what_an_object_is_beside_its_bytes(

@@ -74,40 +74,40 @@ def history(world: World) -> list[Manifest]:
     return taken
 
 
-def test_what_was_replaced_goes_and_what_is_live_or_needed_stays(one: World) -> None:
-    taken = history(one)
-    whole = versions(one)
+def test_what_was_replaced_goes_and_what_is_live_or_needed_stays(world: World) -> None:
+    taken = history(world)
+    whole = versions(world)
     assert whole["new"] == ["object"] * 3
     assert whole["gone"] == ["marker", "object"]
     assert whole["back"] == ["object", "marker", "object"]
 
-    assert run(one, taken[2:], after=29 * DAY) == Pruned(), "too young"
-    assert versions(one) == whole
+    assert run(world, taken[2:], after=29 * DAY) == Pruned(), "too young"
+    assert versions(world) == whole
 
-    planned = run(one, taken[1:], dry_run=True)
-    assert versions(one) == whole
+    planned = run(world, taken[1:], dry_run=True)
+    assert versions(world) == whole
     # The first `new` and `back`, the marker on it, `gone` and the odd ones, each with its marker.
     assert planned.versions == 3 + 2 + 2 * len(ODD)
-    done = run(one, taken[1:])
+    done = run(world, taken[1:])
     assert (done.versions, done.bytes, done.kept) == (planned.versions, planned.bytes, ())
-    assert versions(one) == {"stays": ["object"], "new": ["object"] * 2, "back": ["object"]}
+    assert versions(world) == {"stays": ["object"], "new": ["object"] * 2, "back": ["object"]}
     for taken_then in taken[1:]:  # every kept backup can be restored to the last byte
-        for key, row in one.listing(taken_then).items():
-            assert one.held(row) == {"stays": b"stays", "back": b"again"}.get(key, one.held(row))
-    assert one.held(one.listing(taken[1])["new"]) == b"1"
+        for key, row in world.listing(taken_then).items():
+            assert world.held(row) == {"stays": b"stays", "back": b"again"}.get(key, world.held(row))
+    assert world.held(world.listing(taken[1])["new"]) == b"1"
 
-    assert run(one, taken[1:]) == Pruned(), "a second run finds nothing"
-    assert run(one, taken[2:]).versions == 1, "the backup that needed it is no more"
-    assert versions(one) == {"stays": ["object"], "new": ["object"], "back": ["object"]}
+    assert run(world, taken[1:]) == Pruned(), "a second run finds nothing"
+    assert run(world, taken[2:]).versions == 1, "the backup that needed it is no more"
+    assert versions(world) == {"stays": ["object"], "new": ["object"], "back": ["object"]}
 
 
-def test_a_marker_stays_while_it_hides_what_a_backup_needs(one: World) -> None:
+def test_a_marker_stays_while_it_hides_what_a_backup_needs(world: World) -> None:
     """Else what was deleted would be the bucket's newest again."""
-    taken = history(one)
-    run(one, [taken[0], taken[2]])
-    assert versions(one)["gone"] == ["marker", "object"]
-    assert one.held(one.listing(taken[0])["gone"]) == b"gone"
-    assert "gone" not in {each.key for each in bucket.objects(one.vault)}
+    taken = history(world)
+    run(world, [taken[0], taken[2]])
+    assert versions(world)["gone"] == ["marker", "object"]
+    assert world.held(world.listing(taken[0])["gone"]) == b"gone"
+    assert "gone" not in {each.key for each in bucket.objects(world.vault)}
 
 
 @pytest.fixture
@@ -122,7 +122,9 @@ def locked(tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket, request: py
     return World(tmp_path, weed, weed, (make_bucket(weed), name))
 
 
-@pytest.mark.parametrize(("locked", "mode"), [(one, one) for one in ("GOVERNANCE", "COMPLIANCE")], indirect=["locked"])
+@pytest.mark.parametrize(
+    ("locked", "mode"), [(mode, mode) for mode in ("GOVERNANCE", "COMPLIANCE")], indirect=["locked"]
+)
 def test_locked_versions_are_reported_and_no_failure(locked: World, mode: str) -> None:
     taken = history(locked)
     whole = versions(locked)
@@ -157,17 +159,17 @@ def test_a_key_that_may_not_delete_versions(tmp_path: Path, weed: SeaweedFS, mak
         conftest.s3_servers.wipe(weed.client, name)
 
 
-def test_retention_does_it_and_only_where_it_knows_what_is_needed(one: World) -> None:
-    history(one)
+def test_retention_does_it_and_only_where_it_knows_what_is_needed(world: World) -> None:
+    history(world)
     late = datetime.now(timezone.utc) + 40 * DAY
-    store = repositories.from_settings(one.config.repository, {})
+    store = repositories.from_settings(world.config.repository, {})
 
     def retain(dry_run: bool = False) -> dict[str, Any]:
-        return operations_prune.prune(one.config, now=late, dry_run=dry_run, log=one.lines.append)
+        return operations_prune.prune(world.config, now=late, dry_run=dry_run, log=world.lines.append)
 
-    whole = versions(one)
+    whole = versions(world)
     assert retain()["versions"] == {"deleted": 0, "bytes": 0, "waits": ""}, "no mirror since: the window stands still"
-    manifest = one.take()
+    manifest = world.take()
     moved = dataclasses.replace(
         manifest, id=f"objects_backup_{late - DAY:%Y%m%d_%H%M%S}", taken_at=late - DAY, finished_at=late - DAY
     )
@@ -177,14 +179,14 @@ def test_retention_does_it_and_only_where_it_knows_what_is_needed(one: World) ->
         staging.publish(moved.to_bytes())
     # The second backup goes; the first stays for its week and its month, and the newest three always.
     first, second = sorted(store.published("objects"))[:2]
-    needed = one.listing(dataclasses.replace(manifest, id=first))
+    needed = world.listing(dataclasses.replace(manifest, id=first))
     done = retain()
     assert done["delete"] == [second]
     assert done["versions"]["deleted"] == 2, "what only the second one named, and the marker that `back` got over"
-    assert (versions(one)["new"], one.held(needed["new"])) == (["object"] * 2, b"0")
-    assert versions(one)["gone"] == whole["gone"]
+    assert (versions(world)["new"], world.held(needed["new"])) == (["object"] * 2, b"0")
+    assert versions(world)["gone"] == whole["gone"]
 
-    listing = next((one.root / "backup").glob(f"*/{first}/listing*"))
+    listing = next((world.root / "backup").glob(f"*/{first}/listing*"))
     listing.chmod(0o600)
     listing.write_bytes(listing.read_bytes()[:-1] + b"x")
     said = retain()
@@ -192,4 +194,4 @@ def test_retention_does_it_and_only_where_it_knows_what_is_needed(one: World) ->
         "deleted": 0, "bytes": 0,
         "waits": f"what {first} needs is not known: listing.jsonl.gz has another SHA-256 than when it was written",
     }  # fmt: skip
-    assert versions(one)["gone"] == whole["gone"]
+    assert versions(world)["gone"] == whole["gone"]

@@ -70,14 +70,16 @@ def prove(settings: Config, level: str = "restore", **more: Any) -> operations_v
 
 def left(weed: SeaweedFS) -> list[str]:
     return [
-        one["Name"] for one in weed.client.list_buckets()["Buckets"] if one["Name"].startswith(objects_proof.PREFIX)
+        bucket["Name"]
+        for bucket in weed.client.list_buckets()["Buckets"]
+        if bucket["Name"].startswith(objects_proof.PREFIX)
     ]
 
 
 def test_an_intact_one_passes_and_nothing_stays(weed: SeaweedFS, settings: Config, taken: Manifest) -> None:
     result = prove(settings)
     assert (result.id, result.verdict) == (taken.id, checks.PASS), result.checks
-    said = {one.name: one.detail for one in result.checks}
+    said = {check.name: check.detail for check in result.checks}
     assert list(said) == [
         "manifest", "checksums", "listing", "versions", "sizes and tags", "restore", "objects", "bytes",
         "metadata and tags",
@@ -86,14 +88,14 @@ def test_an_intact_one_passes_and_nothing_stays(weed: SeaweedFS, settings: Confi
     assert left(weed) == []
     sampled = prove(settings, sample=2)
     assert sampled.verdict == checks.PASS
-    assert "2 of 4 objects, drawn by lot, into a bucket of their own" in [one.detail for one in sampled.checks]
+    assert "2 of 4 objects, drawn by lot, into a bucket of their own" in [check.detail for check in sampled.checks]
     repo = repositories.from_settings(settings.repository, {})
     (found,) = operations_verify.catalog.entries(repo, "objects", "shop")
     assert found.proven_at
 
 
 def versions(settings: Config, key: str) -> list[bucket.Version]:
-    return [one for one in bucket.versions(buckets.vault(settings), key) if not one.deleted]
+    return [version for version in bucket.versions(buckets.vault(settings), key) if not version.deleted]
 
 
 def lose_version(weed: SeaweedFS, settings: Config) -> None:
@@ -103,8 +105,8 @@ def lose_version(weed: SeaweedFS, settings: Config) -> None:
 
 def lose_all(weed: SeaweedFS, settings: Config) -> None:
     for key in OBJECTS:
-        for one in versions(settings, key):
-            weed.client.delete_object(Bucket=settings.vault.objects_bucket, Key=key, VersionId=one.version)
+        for version in versions(settings, key):
+            weed.client.delete_object(Bucket=settings.vault.objects_bucket, Key=key, VersionId=version.version)
 
 
 def cut_listing(weed: SeaweedFS, settings: Config) -> None:
@@ -119,7 +121,9 @@ BROKEN: list[tuple[str, Callable[[SeaweedFS, Config], None], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("break_it", "check", "words"), [one[1:] for one in BROKEN], ids=[one[0] for one in BROKEN])
+@pytest.mark.parametrize(
+    ("break_it", "check", "words"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN]
+)
 def test_what_is_broken_is_named(
     weed: SeaweedFS,
     settings: Config,
@@ -132,8 +136,8 @@ def test_what_is_broken_is_named(
     break_it(weed, settings)
     result = prove(settings)
     assert result.verdict == checks.FAIL
-    bad = [one for one in result.checks if one.result != checks.PASS]
-    assert [one.name for one in bad] == [check]
+    bad = [found for found in result.checks if found.result != checks.PASS]
+    assert [found.name for found in bad] == [check]
     assert words in bad[0].detail
     assert left(weed) == []
 

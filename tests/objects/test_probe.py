@@ -24,12 +24,13 @@ def of(server: Server, name: str = "nothing-there") -> Bucket:
 
 
 def names(server: Server) -> set[str]:
-    return {one["Name"] for one in server.client.list_buckets()["Buckets"]}
+    return {bucket["Name"] for bucket in server.client.list_buckets()["Buckets"]}
 
 
 def states(report: probe.Report) -> dict[str, set[str]]:
     return {
-        state: {one.name for one in report.features if one.state == state} for state in (SUPPORTED, MISSING, UNKNOWN)
+        state: {feature.name for feature in report.features if feature.state == state}
+        for state in (SUPPORTED, MISSING, UNKNOWN)
     }
 
 
@@ -47,7 +48,7 @@ def test_seaweedfs_has_all(
     assert (report.skew, report.left, report.lacking()) == (0.0, (), [])
     assert "SeaweedFS" in report.server
     assert names(weed) == before
-    assert [one["Key"] for one in weed.client.list_objects_v2(Bucket=kept)["Contents"]] == ["mine"]
+    assert [content["Key"] for content in weed.client.list_objects_v2(Bucket=kept)["Contents"]] == ["mine"]
     assert weed.client.get_bucket_versioning(Bucket=kept).get("Status") is None
 
 
@@ -56,7 +57,7 @@ def test_juicefs_lacks_versions_lifecycle_and_lock(gateway: JuiceFS) -> None:
     report = probe.probe(of(gateway))
     lacks = {"versioning", "lifecycle", "object_lock"}
     assert states(report) == {SUPPORTED: ALL - lacks, MISSING: lacks, UNKNOWN: set()}
-    assert {one.name: bool(one.cost) for one in report.features} == {name: name in lacks for name in ALL}
+    assert {feature.name: bool(feature.cost) for feature in report.features} == {name: name in lacks for name in ALL}
     assert "NotImplemented" in report.feature("versioning").detail
     assert names(gateway) == before
     assert probe.from_dict(report.as_dict()).as_dict() == report.as_dict()
@@ -77,7 +78,7 @@ def test_what_a_dead_probe_left_is_removed_and_nothing_else(weed: SeaweedFS) -> 
     try:
         report = probe.probe(of(weed), now=now)
         assert {dead, busy, foreign, used} & names(weed) == {busy, foreign, used}
-        assert [one.split()[0] for one in report.left] == [f"s3://{used}"]
+        assert [line.split()[0] for line in report.left] == [f"s3://{used}"]
         assert weed.client.get_object(Bucket=used, Key="somebody's")["Body"].read() == b"kept"
     finally:
         for name in {busy, foreign, used} & names(weed):

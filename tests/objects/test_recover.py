@@ -32,13 +32,13 @@ def portrait(client: Any, bucket: str) -> dict[str, Any]:
     """Everything of every current object, read now."""
     found: dict[str, Any] = {}
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-        for one in page.get("Contents", ()):
-            answer = client.get_object(Bucket=bucket, Key=one["Key"])
-            tags = client.get_object_tagging(Bucket=bucket, Key=one["Key"])["TagSet"]
-            found[one["Key"]] = (
+        for content in page.get("Contents", ()):
+            answer = client.get_object(Bucket=bucket, Key=content["Key"])
+            tags = client.get_object_tagging(Bucket=bucket, Key=content["Key"])["TagSet"]
+            found[content["Key"]] = (
                 hashlib.sha256(answer["Body"].read()).hexdigest(), answer["ContentType"], answer.get("CacheControl"),
                 answer.get("ContentDisposition"), answer["Metadata"],
-                sorted((one["Key"], one["Value"]) for one in tags),
+                sorted((tag["Key"], tag["Value"]) for tag in tags),
             )  # fmt: skip
     return found
 
@@ -166,7 +166,7 @@ def make(
 
 def bad(found: dict[str, Any]) -> list[Any]:
     """The checks that did not pass; what the database says was not asked here."""
-    return [one for one in found["checks"] if one["result"] != "PASS" and one["name"] != "rows and objects"]
+    return [check for check in found["checks"] if check["result"] != "PASS" and check["name"] != "rows and objects"]
 
 
 def delete_prefix(case: Case) -> None:
@@ -203,11 +203,11 @@ def test_what_is_missing_or_wrong_comes_back_exactly(make: Callable[..., Case], 
     if fault is overwrite_all and server.kind == "JuiceFS":
         kept = portrait(case.client, found["quarantine_bucket"])
         assert set(kept) == {*KEYS, "big"}
-        assert {one[0] for one in kept.values()} == {hashlib.sha256(b"encrypted by somebody").hexdigest()}
+        assert {copy[0] for copy in kept.values()} == {hashlib.sha256(b"encrypted by somebody").hexdigest()}
         wipe(case.client, found["quarantine_bucket"])
     if fault is overwrite_all and server.kind == "SeaweedFS":
         versions = case.client.list_object_versions(Bucket=case.bucket, Prefix="root")["Versions"]
-        assert next(one["Size"] for one in versions if not one["IsLatest"]) == len(b"encrypted by somebody")
+        assert next(version["Size"] for version in versions if not version["IsLatest"]) == len(b"encrypted by somebody")
 
 
 @pytest.fixture
@@ -261,7 +261,7 @@ def test_what_expired_in_the_vault_is_said_first(versioned: Case) -> None:
     with pytest.raises(IntegrityError, match=r"the vault no longer has 1 \(img/2.png\) of 7 objects"):
         versioned.plan()
     found = versioned.recover(partial=True)
-    assert [(one["name"], one["result"]) for one in bad(found)] == [("held by the vault", "FAIL")]
+    assert [(check["name"], check["result"]) for check in bad(found)] == [("held by the vault", "FAIL")]
     assert versioned.portrait() == {key: value for key, value in expected.items() if key != "img/2.png"}
 
 
@@ -294,8 +294,8 @@ def ours(make: Callable[..., Case]) -> Iterator[Case]:
 
 
 def empty(directory: Path) -> None:
-    for one in directory.iterdir():
-        shutil.rmtree(one) if one.is_dir() else one.unlink()
+    for path in directory.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def emptied_while_it_runs(case: Case) -> str:
@@ -320,7 +320,7 @@ def test_a_data_directory_is_lost(ours: Case, fault: Callable[[Case], str]) -> N
     mode = fault(ours)
     found = ours.recover()
     assert found["mode"] == mode
-    assert [one for one in bad(found) if one["name"] != "data"] == []
+    assert [check for check in bad(found) if check["name"] != "data"] == []
     assert ours.portrait() == expected
     if mode != "started":
         rules = ours.client.get_bucket_lifecycle_configuration(Bucket=ours.bucket)["Rules"]

@@ -117,7 +117,7 @@ def test_a_night_and_the_day_the_host_burns(host: Host) -> None:
     point, objects = said["recovery_point"], said["id"]
 
     code, listed = host.lifeboat("list")
-    assert [(one["component"], one["id"], one["good"]) for one in listed] == [
+    assert [(entry["component"], entry["id"], entry["good"]) for entry in listed] == [
         ("point", point, True), ("objects", objects, True), ("database", database, True),
     ]  # fmt: skip
     assert (listed[0]["consistency"], listed[0]["copies"]) == ("snapshot", [copies.place(host.config)])
@@ -127,12 +127,12 @@ def test_a_night_and_the_day_the_host_burns(host: Host) -> None:
 
     code, proved = host.lifeboat("verify", point, "--level", "archive")
     assert proved["parts"][1]["verdict"] == "PASS", proved
-    checks = {one["name"]: one["result"] for one in proved["checks"]}
+    checks = {check["name"]: check["result"] for check in proved["checks"]}
     assert checks["recovery point"] == "PASS"
     assert checks["database: archive" if "database: archive" in checks else "database: checksums"] == "PASS"
 
     code, status = host.lifeboat("status")
-    results = {one["name"]: one["result"] for one in status["checks"]}
+    results = {check["name"]: check["result"] for check in status["checks"]}
     assert results["copies"] == results["recovery point"] == results["newest objects backup"] == "PASS"
     assert results["vault endpoint"] == "PASS", status["checks"]
     assert results["vault apart"] == "FAIL", "both servers of this test are on this host"
@@ -141,7 +141,7 @@ def test_a_night_and_the_day_the_host_burns(host: Host) -> None:
     for component, identity in (("database", database), ("objects", objects)):
         sources = Sources(host.config, component, point)
         assert sources.identity == identity
-        one = next(one for one in sources.found if one.id == identity)
+        one = next(entry for entry in sources.found if entry.id == identity)
         assert (one.place, one.good) == ("vault", True)
     with sources.repo(one).materialise("objects", objects) as folder:
         assert (folder / "listing.jsonl.gz").stat().st_size
@@ -157,16 +157,16 @@ def test_a_vault_that_is_away_at_night_is_made_up_for(host: Host) -> None:
     assert "no such bucket" in said["copies"]["failed"][0]
     assert said["recovery_point"], "the recovery point is there all the same"
     code, status = host.lifeboat("status")
-    assert {one["name"]: one["result"] for one in status["checks"]}["copies"] == "COULD_NOT_VERIFY"
+    assert {check["name"]: check["result"] for check in status["checks"]}["copies"] == "COULD_NOT_VERIFY"
     host.configure()
     code, status = host.lifeboat("status")
-    (copied,) = [one for one in status["checks"] if one["name"] == "copies"]
+    (copied,) = [check for check in status["checks"] if check["name"] == "copies"]
     assert copied["result"] == "FAIL"
     assert said["id"] in copied["detail"]
     code, said = host.lifeboat("backup", "objects", "--seal")
     assert (code, len(said["copies"]["copied"])) == (0, 3), "the two that were missed, and this one"
     code, status = host.lifeboat("status")
-    assert {one["name"]: one["result"] for one in status["checks"]}["copies"] == "PASS"
+    assert {check["name"]: check["result"] for check in status["checks"]}["copies"] == "PASS"
 
 
 def test_retention_removes_every_version_in_the_vault(host: Host) -> None:
@@ -189,8 +189,8 @@ def test_retention_removes_every_version_in_the_vault(host: Host) -> None:
     assert store.published("objects") == [said["id"]]
     assert store.points() == [said["recovery_point"]]
     versions = host.vault.client.list_object_versions(Bucket=host.buckets["copies"])
-    kept = {one["Key"] for kind in ("Versions", "DeleteMarkers") for one in versions.get(kind, ())}
+    kept = {version["Key"] for kind in ("Versions", "DeleteMarkers") for version in versions.get(kind, ())}
     assert kept
     assert not [key for key in kept for identity in gone if identity in key], "not even a hidden version"
     tied = points.entries(store, "shop", points.backups(store, "shop"))
-    assert [one.good for one in tied] == [True]
+    assert [entry.good for entry in tied] == [True]

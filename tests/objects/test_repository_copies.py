@@ -47,12 +47,12 @@ def repository(server: Server, bucket: str, tmp_path: Path, **keys: str) -> S3Re
 
 
 def names(server: Server, bucket: str) -> list[str]:
-    return sorted(one["Key"] for one in server.client.list_objects_v2(Bucket=bucket).get("Contents", ()))
+    return sorted(content["Key"] for content in server.client.list_objects_v2(Bucket=bucket).get("Contents", ()))
 
 
 def versions(server: Server, bucket: str) -> list[str]:
     answer = server.client.list_object_versions(Bucket=bucket)
-    return sorted(one["Key"] for kind in ("Versions", "DeleteMarkers") for one in answer.get(kind, ()))
+    return sorted(version["Key"] for kind in ("Versions", "DeleteMarkers") for version in answer.get(kind, ()))
 
 
 def test_a_copy_is_whole_and_made_once(

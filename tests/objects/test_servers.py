@@ -13,7 +13,7 @@ from s3_servers import ALIAS, JuiceFS, Server
 def test_mc_sees_what_was_put(server: Server, make_bucket: MakeBucket, witness: None) -> None:
     bucket = make_bucket(server)
     server.client.put_object(Bucket=bucket, Key="a b/ü", Body=b"four", Metadata={"owner": "me"}, Tagging="kind=test")
-    assert [(one["key"], one["size"]) for one in s3_servers.mc(server, "ls", "-r", f"{ALIAS}/{bucket}")] == [
+    assert [(row["key"], row["size"]) for row in s3_servers.mc(server, "ls", "-r", f"{ALIAS}/{bucket}")] == [
         ("a b/ü", 4)
     ]
     stat = s3_servers.mc(server, "stat", f"{ALIAS}/{bucket}/a b/ü")[0]

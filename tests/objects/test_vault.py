@@ -49,9 +49,9 @@ def no_vault_left(request: pytest.FixtureRequest) -> Iterator[None]:
     for name in ("weed", "gateway"):
         if name in request.fixturenames:
             client = request.getfixturevalue(name).client
-            for one in client.list_buckets()["Buckets"]:
-                if one["Name"] in (*BUCKETS, "locked-backup"):
-                    s3_servers.wipe(client, one["Name"])
+            for bucket in client.list_buckets()["Buckets"]:
+                if bucket["Name"] in (*BUCKETS, "locked-backup"):
+                    s3_servers.wipe(client, bucket["Name"])
 
 
 def rules(server: Server, bucket: str = OBJECTS) -> list[dict[str, Any]]:
@@ -60,7 +60,7 @@ def rules(server: Server, bucket: str = OBJECTS) -> list[dict[str, Any]]:
 
 
 def short(changes: list[str]) -> list[str]:
-    return [f"{one.split()[0][5:]}: {one.partition(': ')[2]}" for one in changes]
+    return [f"{change.split()[0][5:]}: {change.partition(': ')[2]}" for change in changes]
 
 
 MADE = [
@@ -128,10 +128,10 @@ def test_rules_and_tags_of_others_stay(weed: SeaweedFS) -> None:
     weed.client.put_bucket_lifecycle_configuration(Bucket=OBJECTS, LifecycleConfiguration={"Rules": [theirs]})
     told: list[str] = []
     vault.ensure(make(weed, repository_bucket="", noncurrent_days=9), warn=told.append)
-    assert {one["ID"] for one in rules(weed)} == {"theirs", "lifeboat-shop"}
-    tags = {one["Key"]: one["Value"] for one in weed.client.get_bucket_tagging(Bucket=OBJECTS)["TagSet"]}
+    assert {rule["ID"] for rule in rules(weed)} == {"theirs", "lifeboat-shop"}
+    tags = {tag["Key"]: tag["Value"] for tag in weed.client.get_bucket_tagging(Bucket=OBJECTS)["TagSet"]}
     assert tags == {"cost": "7", "lifeboat": "shop/objects"}
-    assert any("rule theirs removes old versions sooner than after 9 days" in one for one in told)
+    assert any("rule theirs removes old versions sooner than after 9 days" in line for line in told)
     assert short(vault.ensure(make(weed, repository_bucket="", noncurrent_days=40))) == [
         f"{OBJECTS}: expire replaced and removed objects after 40 days"
     ]
@@ -143,7 +143,7 @@ def test_a_rule_that_removes_what_is_live_is_refused(weed: SeaweedFS) -> None:
     weed.client.put_bucket_lifecycle_configuration(Bucket=OBJECTS, LifecycleConfiguration={"Rules": [seeds]})
     with pytest.raises(UsageError, match="lifecycle rule seed removes objects by age"):
         vault.ensure(make(weed, repository_bucket=""))
-    assert [one["ID"] for one in rules(weed)] == ["seed"]
+    assert [rule["ID"] for rule in rules(weed)] == ["seed"]
 
 
 def test_foreign_objects_are_not_taken_over_unasked(weed: SeaweedFS) -> None:
@@ -170,7 +170,7 @@ def test_another_stacks_bucket_is_refused_whatever_is_asked(weed: SeaweedFS) -> 
     apart = make(weed, objects_bucket="", prefix="shop", noncurrent_days=5)
     assert short(vault.ensure(apart)) == [f"{REPOSITORY}: expire replaced and removed objects after 5 days"]
     assert vault.ensure(apart) == []
-    assert {one["ID"]: one["Filter"]["Prefix"] for one in rules(weed, REPOSITORY)} == {
+    assert {rule["ID"]: rule["Filter"]["Prefix"] for rule in rules(weed, REPOSITORY)} == {
         "lifeboat-blog": "", "lifeboat-shop": "shop/"
     }  # fmt: skip
     with pytest.raises(UsageError, match="marked as that of blog/repository"):
@@ -206,14 +206,14 @@ def test_object_lock_is_chosen_when_the_bucket_is_made(weed: SeaweedFS) -> None:
 def test_a_server_without_versions_holds_copies_and_no_mirror(gateway: JuiceFS) -> None:
     with pytest.raises(UsageError, match="the server has no versioning"):
         vault.ensure(make(gateway, repository_bucket=""))
-    assert OBJECTS not in [one["Name"] for one in gateway.client.list_buckets()["Buckets"]]
+    assert OBJECTS not in [bucket["Name"] for bucket in gateway.client.list_buckets()["Buckets"]]
     told: list[str] = []
     copies = make(gateway, objects_bucket="")
     assert short(vault.ensure(copies, warn=told.append)) == [
         f"{REPOSITORY}: make the bucket",
         f"{REPOSITORY}: mark it as that of shop/repository",
     ]
-    assert ["no versioning" in one or "knows no lifecycle rules" in one for one in told] == [True, True]
+    assert ["no versioning" in line or "knows no lifecycle rules" in line for line in told] == [True, True]
     assert vault.ensure(copies) == []
     gateway.client.create_bucket(Bucket=OBJECTS)
     for check in (True, False):
@@ -251,7 +251,7 @@ def writes(client: Any) -> None:
     client.put_object_tagging(Bucket=OBJECTS, Key="a", Tagging={"TagSet": [{"Key": "c", "Value": "d"}]})
     assert client.get_object_tagging(Bucket=OBJECTS, Key="a")["TagSet"] == [{"Key": "c", "Value": "d"}]
     listed = client.list_object_versions(Bucket=OBJECTS)["Versions"]
-    old = next(one["VersionId"] for one in listed if not one["IsLatest"])
+    old = next(version["VersionId"] for version in listed if not version["IsLatest"])
     assert client.get_object(Bucket=OBJECTS, Key="a", VersionId=old)["Body"].read() == b"1"
     upload = client.create_multipart_upload(Bucket=OBJECTS, Key="parts")["UploadId"]
     client.upload_part(Bucket=OBJECTS, Key="parts", UploadId=upload, PartNumber=1, Body=b"x")
@@ -280,12 +280,14 @@ def test_the_writer_can_write_and_cannot_destroy(weed: SeaweedFS) -> None:
     writer = weed.connect(WRITER["access_key"], WRITER["secret_key"])
     writes(writer)
     held = weed.client.list_object_versions(Bucket=OBJECTS)
-    for one in [*held["Versions"], *held["DeleteMarkers"]]:
+    for version in [*held["Versions"], *held["DeleteMarkers"]]:
         with pytest.raises(ClientError, match="AccessDenied"):
-            writer.delete_object(Bucket=OBJECTS, Key=one["Key"], VersionId=one["VersionId"])
+            writer.delete_object(Bucket=OBJECTS, Key=version["Key"], VersionId=version["VersionId"])
     first = held["Versions"][0]
     batch = {"Objects": [{"Key": first["Key"], "VersionId": first["VersionId"]}]}
-    assert [one["Code"] for one in writer.delete_objects(Bucket=OBJECTS, Delete=batch)["Errors"]] == ["AccessDenied"]
+    assert [error["Code"] for error in writer.delete_objects(Bucket=OBJECTS, Delete=batch)["Errors"]] == [
+        "AccessDenied"
+    ]
     for call, arguments in DESTROYS.items():
         with pytest.raises(ClientError, match="AccessDenied"):
             getattr(writer, call)(Bucket=OBJECTS, **arguments)

@@ -32,7 +32,7 @@ def vault():
 
 def keys(s3, bucket, prefix=""):
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    return [one["Key"] for page in pages for one in page.get("Contents", ())]
+    return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
 """
 
 _PORTRAIT = """
@@ -78,16 +78,16 @@ SUSPEND = "store().put_bucket_versioning(Bucket='uploads', VersioningConfigurati
 DELETE_BUCKET = """
 s3 = store()
 for page in s3.get_paginator("list_object_versions").paginate(Bucket="uploads"):
-    for one in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:
-        s3.delete_object(Bucket="uploads", Key=one["Key"], VersionId=one["VersionId"])
+    for version in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:
+        s3.delete_object(Bucket="uploads", Key=version["Key"], VersionId=version["VersionId"])
 s3.delete_bucket(Bucket="uploads")
 """
 # A version that the vault's lifecycle has taken away.
 EXPIRE = """
 s3 = vault()
 found = s3.list_object_versions(Bucket="uploads-backup", Prefix=sys.argv[1])
-for one in found.get("Versions", ()):
-    s3.delete_object(Bucket="uploads-backup", Key=one["Key"], VersionId=one["VersionId"])
+for version in found.get("Versions", ()):
+    s3.delete_object(Bucket="uploads-backup", Key=version["Key"], VersionId=version["VersionId"])
 """
 MANY = """
 from concurrent.futures import ThreadPoolExecutor

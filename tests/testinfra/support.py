@@ -54,8 +54,8 @@ class Run:
 def playbook(name: str, *, inventories: Sequence[str] = (), check: bool = False, **extra: object) -> Run:
     """Run one playbook; a failure is for the caller to judge. `extra` are variables, as with -e."""
     argv = ["ansible-playbook", name, "-e", json.dumps(extra)]
-    for one in inventories or ("molecule/inventory",):
-        argv += ["-i", one]
+    for inventory in inventories or ("molecule/inventory",):
+        argv += ["-i", inventory]
     environment = {
         **os.environ,
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
@@ -76,7 +76,7 @@ def playbook(name: str, *, inventories: Sequence[str] = (), check: bool = False,
             results[task["task"]["name"]] = result
             if result.get("changed"):
                 changed.append(task["task"]["name"])
-    total = sum(one["changed"] for one in report["stats"].values())
+    total = sum(stat["changed"] for stat in report["stats"].values())
     return Run(done.returncode, total, tuple(changed), results, done.stderr)
 
 

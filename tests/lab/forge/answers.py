@@ -82,55 +82,56 @@ def repository(api: str, owner: str, name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def workflow(base: str, one: dict[str, Any]) -> dict[str, Any]:
-    url = f"{base}/actions/workflows/{one['id']}"
+def workflow(base: str, definition: dict[str, Any]) -> dict[str, Any]:
+    url = f"{base}/actions/workflows/{definition['id']}"
     return {
-        **one,
-        "node_id": node_id("Workflow", one["id"]),
+        **definition,
+        "node_id": node_id("Workflow", definition["id"]),
         "url": url,
         "html_url": url,
         "badge_url": f"{url}/badge.svg",
     }
 
 
-def run(api: str, owner: str, name: str, workflow_id: int, one: dict[str, Any]) -> dict[str, Any]:
+def run(api: str, owner: str, name: str, workflow_id: int, facts: dict[str, Any]) -> dict[str, Any]:
     base = f"{api}/repos/{owner}/{name}"
-    url = f"{base}/actions/runs/{one['id']}"
+    url = f"{base}/actions/runs/{facts['id']}"
     whole = repository(api, owner, name)
     return {
-        "id": one["id"], "node_id": node_id("WorkflowRun", one["id"]), "name": one["name"], "head_branch": one["ref"],
-        "head_sha": one["head_sha"], "path": one["path"], "display_title": one["title"], "run_number": one["number"],
-        "event": one["event"], "status": one["status"], "conclusion": one["conclusion"], "workflow_id": workflow_id,
-        "check_suite_id": one["id"], "check_suite_node_id": node_id("CheckSuite", one["id"]), "url": url,
+        "id": facts["id"], "node_id": node_id("WorkflowRun", facts["id"]), "name": facts["name"],
+        "head_branch": facts["ref"], "head_sha": facts["head_sha"], "path": facts["path"],
+        "display_title": facts["title"], "run_number": facts["number"], "event": facts["event"],
+        "status": facts["status"], "conclusion": facts["conclusion"], "workflow_id": workflow_id,
+        "check_suite_id": facts["id"], "check_suite_node_id": node_id("CheckSuite", facts["id"]), "url": url,
         "html_url": url,
-        "pull_requests": [], "created_at": one["created_at"], "updated_at": one["updated_at"],
-        "run_started_at": one["started_at"], "run_attempt": one["attempt"], "jobs_url": f"{url}/jobs",
-        "logs_url": f"{url}/logs", "check_suite_url": f"{base}/check-suites/{one['id']}",
+        "pull_requests": [], "created_at": facts["created_at"], "updated_at": facts["updated_at"],
+        "run_started_at": facts["started_at"], "run_attempt": facts["attempt"], "jobs_url": f"{url}/jobs",
+        "logs_url": f"{url}/logs", "check_suite_url": f"{base}/check-suites/{facts['id']}",
         "artifacts_url": f"{url}/artifacts", "cancel_url": f"{url}/cancel", "rerun_url": f"{url}/rerun",
         "previous_attempt_url": None, "workflow_url": f"{base}/actions/workflows/{workflow_id}",
         "head_commit": None, "repository": whole, "head_repository": whole,
     }  # fmt: skip
 
 
-def job(api: str, owner: str, name: str, of: dict[str, Any], one: dict[str, Any]) -> dict[str, Any]:
+def job(api: str, owner: str, name: str, of: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     base = f"{api}/repos/{owner}/{name}"
-    url = f"{base}/actions/jobs/{one['id']}"
+    url = f"{base}/actions/jobs/{facts['id']}"
     return {
-        "id": one["id"], "run_id": of["id"], "workflow_name": of["name"], "head_branch": of["ref"],
+        "id": facts["id"], "run_id": of["id"], "workflow_name": of["name"], "head_branch": of["ref"],
         "run_url": f"{base}/actions/runs/{of['id']}", "run_attempt": of["attempt"],
-        "node_id": node_id("Job", one["id"]),
-        "head_sha": of["head_sha"], "url": url, "html_url": url, "status": one["status"],
-        "conclusion": one["conclusion"], "created_at": of["created_at"], "started_at": one["started_at"],
-        "completed_at": one["completed_at"], "name": one["name"], "steps": one["steps"],
-        "check_run_url": f"{base}/check-runs/{one['id']}", "labels": ["ubuntu-latest"], "runner_id": 1,
+        "node_id": node_id("Job", facts["id"]),
+        "head_sha": of["head_sha"], "url": url, "html_url": url, "status": facts["status"],
+        "conclusion": facts["conclusion"], "created_at": of["created_at"], "started_at": facts["started_at"],
+        "completed_at": facts["completed_at"], "name": facts["name"], "steps": facts["steps"],
+        "check_run_url": f"{base}/check-runs/{facts['id']}", "labels": ["ubuntu-latest"], "runner_id": 1,
         "runner_name": "stand-in", "runner_group_id": 1, "runner_group_name": "lab",
     }  # fmt: skip
 
 
-def page(api: str, owner: str, name: str, one: dict[str, Any], default_url: str) -> dict[str, Any]:
+def page(api: str, owner: str, name: str, site: dict[str, Any], default_url: str) -> dict[str, Any]:
     return {
-        "url": f"{api}/repos/{owner}/{name}/pages", "status": one["status"], "cname": one["cname"],
-        "custom_404": False, "html_url": f"http://{one['cname']}/" if one["cname"] else default_url,
-        "build_type": one["build_type"], "source": {"branch": "main", "path": "/"}, "public": True,
+        "url": f"{api}/repos/{owner}/{name}/pages", "status": site["status"], "cname": site["cname"],
+        "custom_404": False, "html_url": f"http://{site['cname']}/" if site["cname"] else default_url,
+        "build_type": site["build_type"], "source": {"branch": "main", "path": "/"}, "public": True,
         "protected_domain_state": None, "pending_domain_unverified_at": None, "https_enforced": False,
     }  # fmt: skip

@@ -64,9 +64,9 @@ class Forge:
             (root / name).mkdir(parents=True, exist_ok=True)
         if (root / "state.json").exists():
             self.state = json.loads((root / "state.json").read_text(encoding="utf-8"))
-            for one in self.state["runs"]:
-                if one["status"] != "completed":  # its runner died with the process
-                    one.update(status="completed", conclusion="cancelled")
+            for run in self.state["runs"]:
+                if run["status"] != "completed":  # its runner died with the process
+                    run.update(status="completed", conclusion="cancelled")
         threading.Thread(target=self._work, daemon=True).start()
 
     def save(self) -> None:
@@ -85,35 +85,35 @@ class Forge:
     def begin(self, event: str, ref: str, sha: str, inputs: dict[str, Any]) -> dict[str, Any]:
         with self.lock:
             number = len(self.state["runs"]) + 1
-            one = {
+            run = {
                 "id": self._id(), "number": number, "attempt": 1, "event": event, "ref": ref, "head_sha": sha,
                 "inputs": inputs, "path": WORKFLOW, "name": "pages", "title": self.git("log", "-1", "--format=%s", sha),
                 "status": "queued", "conclusion": None, "created_at": now(), "updated_at": now(), "started_at": now(),
                 "jobs": [],
             }  # fmt: skip
-            self.state["runs"].insert(0, one)
+            self.state["runs"].insert(0, run)
             self.save()
-        self.waiting.put((one["id"], []))
-        return one
+        self.waiting.put((run["id"], []))
+        return run
 
-    def again(self, one: dict[str, Any], failed_only: bool) -> None:
+    def again(self, run: dict[str, Any], failed_only: bool) -> None:
         with self.lock:
-            if one["status"] != "completed":
+            if run["status"] != "completed":
                 raise Refused(403, "The workflow run is already running")
-            failed = [job["key"] for job in one["jobs"] if job["conclusion"] != "success"]
+            failed = [job["key"] for job in run["jobs"] if job["conclusion"] != "success"]
             if failed_only and not failed:
                 raise Refused(403, "This workflow run cannot be retried")
-            keep = [job["key"] for job in one["jobs"] if failed_only and job["conclusion"] == "success"]
-            one.update(status="queued", conclusion=None, attempt=one["attempt"] + 1, started_at=now(), updated_at=now())
+            keep = [job["key"] for job in run["jobs"] if failed_only and job["conclusion"] == "success"]
+            run.update(status="queued", conclusion=None, attempt=run["attempt"] + 1, started_at=now(), updated_at=now())
             self.save()
-        self.waiting.put((one["id"], keep))
+        self.waiting.put((run["id"], keep))
 
     def _id(self) -> int:
         self.state["next"] += 1
         return int(self.state["next"])
 
     def find(self, identity: int) -> dict[str, Any]:
-        found: list[dict[str, Any]] = [one for one in self.state["runs"] if one["id"] == identity]
+        found: list[dict[str, Any]] = [run for run in self.state["runs"] if run["id"] == identity]
         if not found:
             raise Refused(404, "Not Found")
         return found[0]
@@ -121,22 +121,22 @@ class Forge:
     def _work(self) -> None:
         while True:
             identity, keep = self.waiting.get()
-            one = next(one for one in self.state["runs"] if one["id"] == identity)
-            one.update(status="in_progress", updated_at=now())
+            run = next(run for run in self.state["runs"] if run["id"] == identity)
+            run.update(status="in_progress", updated_at=now())
             try:
-                conclusion = self._jobs(one, keep)
+                conclusion = self._jobs(run, keep)
             except (OSError, ValueError, KeyError, Refused, runner.yaml.YAMLError) as exc:
                 (self.root / "logs" / f"run-{identity}.txt").write_text(f"{exc}\n", encoding="utf-8")
                 conclusion = "failure"
             with self.lock:
-                one.update(status="completed", conclusion=conclusion, updated_at=now())
+                run.update(status="completed", conclusion=conclusion, updated_at=now())
                 self.save()
 
-    def _jobs(self, one: dict[str, Any], keep: list[str]) -> str:
-        workflow = runner.read(self.git("show", f"{one['head_sha']}:{WORKFLOW}"))
-        one["jobs"] = [job for job in one["jobs"] if job["key"] in keep]
+    def _jobs(self, run: dict[str, Any], keep: list[str]) -> str:
+        workflow = runner.read(self.git("show", f"{run['head_sha']}:{WORKFLOW}"))
+        run["jobs"] = [job for job in run["jobs"] if job["key"] in keep]
         env, self.control["env_once"] = self.control["env_once"], {}
-        done = {job["key"]: "success" for job in one["jobs"]}
+        done = {job["key"]: "success" for job in run["jobs"]}
         for key, definition in workflow["jobs"].items():
             if key in done:
                 continue
@@ -144,11 +144,11 @@ class Forge:
             ready = all(done.get(other) == "success" for other in ([needs] if isinstance(needs, str) else needs))
             facts = {"id": self._id(), "key": key, "name": key, "status": "in_progress", "conclusion": None,
                      "started_at": now(), "completed_at": None, "steps": []}  # fmt: skip
-            one["jobs"].append(facts)
+            run["jobs"].append(facts)
             if ready:
                 facts["conclusion"] = runner.Job(
-                    one, facts, definition, workspace=self.root / "work" / str(one["id"]) / key,
-                    artefacts=self.root / "artefacts" / str(one["id"]), repository=self.repository,
+                    run, facts, definition, workspace=self.root / "work" / str(run["id"]) / key,
+                    artefacts=self.root / "artefacts" / str(run["id"]), repository=self.repository,
                     log=self.root / "logs" / f"{facts['id']}.txt", env=env, deploy=self.deploy,
                 ).work()  # fmt: skip
             facts.update(conclusion=facts["conclusion"] or "skipped", status="completed", completed_at=now())
@@ -195,8 +195,8 @@ class Api:
             ("GET", rf"{base}/actions/workflows/([\w.-]+)/runs", self.runs),
             ("POST", rf"{base}/actions/workflows/([\w.-]+)/dispatches", self.dispatch),
             ("GET", rf"{base}/actions/runs/(\d+)", self.run), ("GET", rf"{base}/actions/runs/(\d+)/jobs", self.jobs),
-            ("POST", rf"{base}/actions/runs/(\d+)/rerun", lambda _, one: self.rerun(one, False)),
-            ("POST", rf"{base}/actions/runs/(\d+)/rerun-failed-jobs", lambda _, one: self.rerun(one, True)),
+            ("POST", rf"{base}/actions/runs/(\d+)/rerun", lambda _, run: self.rerun(run, False)),
+            ("POST", rf"{base}/actions/runs/(\d+)/rerun-failed-jobs", lambda _, run: self.rerun(run, True)),
             ("GET", rf"{base}/actions/jobs/(\d+)/logs", self.log),
         ]  # fmt: skip
 
@@ -231,20 +231,20 @@ class Api:
 
     def workflow(self, _: Any, name: str) -> Answer:
         self._known(name)
-        one = {"id": WORKFLOW_ID, "name": "pages", "path": WORKFLOW, "state": "active",
+        workflow = {"id": WORKFLOW_ID, "name": "pages", "path": WORKFLOW, "state": "active",
                "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}  # fmt: skip
-        return 200, answers.workflow(f"{self.url}/repos/{OWNER}/{NAME}", one), {}
+        return 200, answers.workflow(f"{self.url}/repos/{OWNER}/{NAME}", workflow), {}
 
-    def _run(self, one: dict[str, Any]) -> dict[str, Any]:
-        return answers.run(self.url, OWNER, NAME, WORKFLOW_ID, one)
+    def _run(self, run: dict[str, Any]) -> dict[str, Any]:
+        return answers.run(self.url, OWNER, NAME, WORKFLOW_ID, run)
 
     def runs(self, asked: Any, name: str) -> Answer:
         self._known(name)
         query = {key: values[0] for key, values in asked["query"].items()}
         found = [
-            one for one in self.forge.state["runs"]
-            if query.get("branch", one["ref"]) == one["ref"]
-            and query.get("status", "") in ("", one["status"], one["conclusion"])
+            run for run in self.forge.state["runs"]
+            if query.get("branch", run["ref"]) == run["ref"]
+            and query.get("status", "") in ("", run["status"], run["conclusion"])
         ]  # fmt: skip
         size, page = int(query.get("per_page", 30)), int(query.get("page", 1))
         more = {}
@@ -252,15 +252,15 @@ class Api:
             kept = "&".join(f"{key}={value}" for key, value in query.items() if key != "page")
             address = f"{self.url}/repos/{OWNER}/{NAME}/actions/workflows/{name}/runs?{kept}&page={page + 1}"
             more["Link"] = f'<{address}>; rel="next"'
-        shown = [self._run(one) for one in found[size * (page - 1) : size * page]]
+        shown = [self._run(run) for run in found[size * (page - 1) : size * page]]
         return 200, {"total_count": len(found), "workflow_runs": shown}, more
 
     def run(self, _: Any, identity: str) -> Answer:
         return 200, self._run(self.forge.find(int(identity))), {}
 
     def jobs(self, _: Any, identity: str) -> Answer:
-        one = self.forge.find(int(identity))
-        shown = [answers.job(self.url, OWNER, NAME, one, job) for job in one["jobs"]]
+        run = self.forge.find(int(identity))
+        shown = [answers.job(self.url, OWNER, NAME, run, job) for job in run["jobs"]]
         return 200, {"total_count": len(shown), "jobs": shown}, {}
 
     def rerun(self, identity: str, failed_only: bool) -> Answer:

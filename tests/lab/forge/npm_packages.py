@@ -20,10 +20,10 @@ ATTEMPTS = 3
 
 def wanted(lock: Mapping[str, Any], cpu: str) -> Iterator[tuple[str, str]]:
     """(address, integrity) of every package that npm would install on Linux with glibc."""
-    for one in lock["packages"].values():
+    for package in lock["packages"].values():
         fits = (("os", "linux"), ("cpu", cpu), ("libc", "glibc"))
-        if one.get("resolved") and all(mine in one.get(key, [mine]) for key, mine in fits):
-            yield one["resolved"], one["integrity"]
+        if package.get("resolved") and all(mine in package.get(key, [mine]) for key, mine in fits):
+            yield package["resolved"], package["integrity"]
 
 
 def fetch(address: str, integrity: str, folder: Path) -> Path:
@@ -48,4 +48,4 @@ def fetch_all(lockfile: Path, cpu: str, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = json.loads(lockfile.read_text(encoding="utf-8"))
     with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(lambda one: fetch(*one, folder), wanted(lock, cpu)))
+        return list(pool.map(lambda package: fetch(*package, folder), wanted(lock, cpu)))

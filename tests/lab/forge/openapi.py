@@ -52,13 +52,13 @@ def published(version: str) -> dict[str, Any]:
 def bare(value: Any, names: bool = False) -> Any:
     """Without prose. `names`: the keys of this mapping are names of properties or schemas, none of them is prose."""
     if isinstance(value, list):
-        return [bare(one) for one in value]
+        return [bare(child) for child in value]
     if not isinstance(value, dict):
         return value
     inside = {"properties", "schemas", "responses", "parameters", "headers", "paths"}
     return {
-        key: bare(one, names=not names and key in inside and isinstance(one, dict))
-        for key, one in value.items()
+        key: bare(child, names=not names and key in inside and isinstance(child, dict))
+        for key, child in value.items()
         if names or key not in PROSE
     }
 
@@ -66,8 +66,8 @@ def bare(value: Any, names: bool = False) -> Any:
 def references(value: Any) -> set[str]:
     if isinstance(value, dict):
         own = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()
-        return own.union(*(references(one) for one in value.values()))
-    return set().union(*(references(one) for one in value)) if isinstance(value, list) else set()
+        return own.union(*(references(child) for child in value.values()))
+    return set().union(*(references(child) for child in value)) if isinstance(value, list) else set()
 
 
 def cut(whole: dict[str, Any], version: str) -> dict[str, Any]:

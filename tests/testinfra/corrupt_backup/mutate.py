@@ -19,8 +19,8 @@ def seal(body):
 
 def find(folder, target):
     if target == "data":  # the biggest table's file, or the whole dump where it is one file
-        files = [one for one in folder.rglob("*") if one.suffix in (".zst", ".gz", ".dump") and one.is_file()]
-        return max((one for one in files if "globals" not in one.name), key=lambda one: one.stat().st_size)
+        files = [path for path in folder.rglob("*") if path.suffix in (".zst", ".gz", ".dump") and path.is_file()]
+        return max((file for file in files if "globals" not in file.name), key=lambda path: path.stat().st_size)
     return next(folder.rglob(target))
 
 
@@ -38,10 +38,10 @@ def reseal(folder, changed=None, **fields):
     path = folder / "manifest.json"
     body = json.loads(path.read_bytes())
     body.update(fields)
-    for one in body["artefacts"]:
-        if changed is not None and folder / one["name"] == changed:
+    for artefact in body["artefacts"]:
+        if changed is not None and folder / artefact["name"] == changed:
             data = changed.read_bytes()
-            one.update(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+            artefact.update(size=len(data), sha256=hashlib.sha256(data).hexdigest())
     body["seal"] = seal(body)
     replace(path, (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode())
 
@@ -83,7 +83,7 @@ def main():
         reseal(folder, path)
     elif mutation == "fewer rows and reseal":
         body = json.loads(data)
-        name = next(one for one, facts in body["tables"].items() if facts["rows"])
+        name = next(table for table, facts in body["tables"].items() if facts["rows"])
         body["tables"][name]["rows"] -= 1
         replace(path, json.dumps(body, indent=1, ensure_ascii=False).encode())
         reseal(folder, path)

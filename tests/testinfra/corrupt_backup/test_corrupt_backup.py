@@ -126,7 +126,7 @@ def targets(form: str) -> list[str]:
 def test_the_intact_backup_passes(repository: Repository, level: str) -> None:
     code, result = repository.verify(f"{ROOM}/intact", level)
     assert (code, result["verdict"]) == (0, "PASS"), result
-    assert {one["result"] for one in result["checks"]} == {"PASS"}
+    assert {check["result"] for check in result["checks"]} == {"PASS"}
 
 
 @pytest.mark.parametrize("mutation", BYTES)
@@ -134,7 +134,7 @@ def test_a_broken_artefact_is_found(repository: Repository, mutation: str) -> No
     for target in targets(repository.format):
         code, result, name = repository.broken(target, mutation)
         assert (code, result["verdict"]) == (6, "FAIL"), (target, mutation, result)
-        words = [one["detail"] for one in result["checks"] if one["name"] == "checksums"]
+        words = [check["detail"] for check in result["checks"] if check["name"] == "checksums"]
         assert re.search(FOUND[mutation], words[0]), (target, mutation, words)
         assert name in words[0], (target, mutation, words)
 
@@ -159,7 +159,7 @@ def test_a_forgery_that_agrees_with_itself_is_found(repository: Repository, targ
     assert (code, result["verdict"]) == (0, "PASS"), "the forgery is not consistent, so it proves nothing here"
     code, result, _ = repository.broken(target, mutation, "restore")
     assert (code, result["verdict"]) == (6, "FAIL"), result
-    failed = [one["name"] for one in result["checks"] if one["result"] == "FAIL"]
+    failed = [check["name"] for check in result["checks"] if check["result"] == "FAIL"]
     assert re.search(FORGED[target, mutation], " ".join(failed)), result
 
 
@@ -168,6 +168,9 @@ def test_a_broken_backup_is_never_chosen(repository: Repository) -> None:
     repository.broken("fingerprint.json", "truncate half")
     code, listed = repository.host.lifeboat("list", "--config-directory", f"{ROOM}/broken")
     assert code == 0
-    assert [(one["id"], one["good"]) for one in listed] == [(repository.older, True), (repository.newer, False)]
+    assert [(backup["id"], backup["good"]) for backup in listed] == [
+        (repository.older, True),
+        (repository.newer, False),
+    ]
     code, result = repository.host.lifeboat("verify", "--level", "checksum", "--config-directory", f"{ROOM}/broken")
     assert (code, result["id"], result["verdict"]) == (6, repository.newer, "FAIL")

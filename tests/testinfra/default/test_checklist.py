@@ -16,7 +16,7 @@ def backed_up(shop: Stack) -> str:
 
 
 def line(run: Run, name: str) -> dict[str, str]:
-    return next(one for one in run.result("Make its checks")["lines"] if one["name"] == name)
+    return next(line for line in run.result("Make its checks")["lines"] if line["name"] == name)
 
 
 def test_two_days_without_a_backup(shop: Stack, backed_up: str) -> None:
@@ -37,7 +37,9 @@ def test_the_schedule_is_there(shop: Stack, backed_up: str) -> None:
     for name in ("schedule", "cron", "command", "last runs"):
         assert line(run, name)["result"] == "PASS", run.said
     code, made = shop.host.lifeboat("checklist", "--period", "monthly")
-    assert [one["result"] for one in made["lines"]] == [one["result"] for one in run.result("Make its checks")["lines"]]
+    assert [line["result"] for line in made["lines"]] == [
+        line["result"] for line in run.result("Make its checks")["lines"]
+    ]
     assert (code == 0) == (run.status == 0)
 
 
@@ -45,7 +47,9 @@ def test_an_incident(shop: Stack, backed_up: str) -> None:
     well = playbook(CHECKLIST, period="incident")
     assert backed_up in line(well, "recovery point")["seen"]
     for name in ("object storage", "application"):
-        assert [one for one in well.result("Make its checks")["lines"] if one["name"] == name][-1]["result"] == "PASS"
+        assert [line for line in well.result("Make its checks")["lines"] if line["name"] == name][-1][
+            "result"
+        ] == "PASS"
     shop.host.run("docker", "stop", "--time", "10", shop.container)
     try:
         broken = playbook(CHECKLIST, period="incident")
@@ -53,6 +57,6 @@ def test_an_incident(shop: Stack, backed_up: str) -> None:
         shop.host.run("docker", "start", shop.container)
         shop.wait_until_well()
     assert broken.status != 0
-    found = [one for one in broken.result("Make its checks")["lines"] if one["name"] == "database"][-1]
+    found = [line for line in broken.result("Make its checks")["lines"] if line["name"] == "database"][-1]
     assert found["result"] == "FAIL"
     assert "lifeboat.dr.recover_database" in found["seen"]

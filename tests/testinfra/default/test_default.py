@@ -52,7 +52,7 @@ def test_no_secret_lies_in_the_open(app1: Host) -> None:
     written = app1.run(
         "sh", "-c", "cat /etc/lifeboat/shop.json /etc/cron.d/lifeboat* /var/log/lifeboat/*.log; journalctl -q"
     )
-    assert not [one for one in secrets if one and one in written]
+    assert not [secret for secret in secrets if secret and secret in written]
 
 
 def test_a_dry_run_tells_the_truth(app1: Host) -> None:
@@ -97,8 +97,8 @@ def test_a_person_reads_the_same_on_the_host(app1: Host) -> None:
     listed = app1.lifeboat(*only)[1]
     lines = app1.run("lifeboat", *only).splitlines()
     assert lines[0].split() == ["ID", "AGE", "SIZE", "TABLES", "ROWS", "PROVEN"]
-    assert [line.split()[0] for line in lines[1:]] == [one["id"] for one in listed]
-    assert [" yes, " in line for line in lines[1:]] == [one["proven"] for one in listed]
+    assert [line.split()[0] for line in lines[1:]] == [backup["id"] for backup in listed]
+    assert [" yes, " in line for line in lines[1:]] == [backup["proven"] for backup in listed]
     app1.run("lifeboat", "backup")
     app1.run("lifeboat", "verify")
     app1.run("lifeboat", "escrow", "--identity", "-", stdin=identity())
@@ -148,9 +148,9 @@ def test_a_second_run_waits_for_the_lock(app1: Host) -> None:
 def test_retention_plans_and_deletes_nothing_young(app1: Host) -> None:
     plan = playbook("lifeboat.dr.prune", check=True)
     assert (plan.status, plan.changed) == (0, 0), plan.said
-    known = [one["id"] for one in app1.lifeboat("list")[1]]
+    known = [backup["id"] for backup in app1.lifeboat("list")[1]]
     assert playbook("lifeboat.dr.prune").changed == 0
-    assert [one["id"] for one in app1.lifeboat("list")[1]] == known
+    assert [backup["id"] for backup in app1.lifeboat("list")[1]] == known
 
 
 def test_a_dry_run_on_a_fresh_host_tells_the_truth(app1: Host) -> None:

@@ -13,14 +13,14 @@ import pytest
 from support import APP, ROOT, Stack
 
 SURVEY = next(
-    one["survey"]
-    for one in json.loads((ROOT / "roles/awx/files/templates.json").read_text(encoding="utf-8"))
-    if one["playbook"] == "playbooks/recover_database.yml"
+    load["survey"]
+    for load in json.loads((ROOT / "roles/awx/files/templates.json").read_text(encoding="utf-8"))
+    if load["playbook"] == "playbooks/recover_database.yml"
 )
 
 
 def launch(folder: Path, *words: str, **answers: str) -> Any:
-    given = {one["variable"]: str(one["default"]) for one in SURVEY}
+    given = {question["variable"]: str(question["default"]) for question in SURVEY}
     return ansible_runner.run(
         private_data_dir=str(folder),
         project_dir=str(ROOT),
@@ -55,9 +55,9 @@ def test_a_recovery_is_planned(
 ) -> None:
     before = (shop.host.world(), shop.portrait())
     ran = launch(tmp_path, *words, **answers)
-    events = [one["event_data"] for one in ran.events if one["event"] == "runner_on_ok"]
-    said = "".join(one["stdout"] for one in ran.events)
+    events = [event["event_data"] for event in ran.events if event["event"] == "runner_on_ok"]
+    said = "".join(event["stdout"] for event in ran.events)
     assert ran.status == "successful", said
-    plans = [one["res"]["plan"] for one in events if "plan" in one.get("res", {})]
+    plans = [event["res"]["plan"] for event in events if "plan" in event.get("res", {})]
     assert [(plan["needed"], plan["backup"]["id"]) for plan in plans[:1]] == [(needed, backed_up)], said
     assert (shop.host.world(), shop.portrait()) == before

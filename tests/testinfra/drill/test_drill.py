@@ -64,16 +64,16 @@ def test_a_host_that_is_deployed_as_production_is_refused_whatever_the_inventory
     app1.run("sh", "-c", f"cat > {CONFIGURATION}", stdin=json.dumps({**deployed, "environment": "production"}))
     try:
         run = drill(report, "database", confirm=APP)
-        beside = [drill(report, one, mode="beside") for one in ("database", "object_storage")]
+        beside = [drill(report, scenario, mode="beside") for scenario in ("database", "object_storage")]
     finally:
         app1.run("sh", "-c", f"cat > {CONFIGURATION}", stdin=json.dumps(deployed))
     assert run.status != 0
     assert "this host is deployed as production, not as drill; nothing was touched" in run.said
     assert row(run)["verdict"] == "ABORTED"
     assert not shop.ill()
-    for one in beside:  # what breaks nothing may be done there
-        assert one.status == 0, one.said
-        made = one.result("beside | Restore it next to production, and see that production did not notice")["record"]
+    for safe in beside:  # what breaks nothing may be done there
+        assert safe.status == 0, safe.said
+        made = safe.result("beside | Restore it next to production, and see that production did not notice")["record"]
         assert (made["kind"], made["verdict"]) == ("drill", "PASS")
         assert "production untouched" in [check["name"] for check in made["checks"]]
 
@@ -143,7 +143,7 @@ def test_a_recovery_without_its_work_turns_the_drill_red(
 )
 def test_a_drill_passes(shop: Stack, report: Path, scenario: str, fault: str) -> None:
     contents = content(shop)
-    quarantine = [one for one in shop.host.volumes() if "quarantine" in one]
+    quarantine = [volume for volume in shop.host.volumes() if "quarantine" in volume]
     databases = shop.sql("SELECT datname FROM pg_database ORDER BY 1;")
     run = drill(report, scenario, confirm=APP, fault=fault)
     assert run.status == 0, run.said
@@ -155,7 +155,9 @@ def test_a_drill_passes(shop: Stack, report: Path, scenario: str, fault: str) ->
         assert made["drill"]["ledger"]["lost"] == 0
     assert made["rto"]["seconds"] < made["target_seconds"]
     assert not shop.ill()
-    assert [one for one in shop.host.volumes() if "quarantine" in one] == quarantine, "it cleans up after itself"
+    assert [volume for volume in shop.host.volumes() if "quarantine" in volume] == quarantine, (
+        "it cleans up after itself"
+    )
     assert shop.sql("SELECT datname FROM pg_database ORDER BY 1;") == databases
     if fault == "bad_image":  # the scenario recover_backend leaves this fault to us
         assert "crashes in a loop" in run.said
@@ -201,4 +203,4 @@ def test_the_loss_of_the_whole_site(shop: Stack, report: Path) -> None:
     )  # fmt: skip
     assert recovered.sql(passwords) == before
     pages = [path.name for path in report.rglob("*.html")]
-    assert any("drill_site" in one for one in pages), pages
+    assert any("drill_site" in page for page in pages), pages

@@ -93,4 +93,4 @@ def test_two_stacks_on_one_host_must_be_named(app1: Host, stack: Stack) -> None:
     for name in ("shop", "zweite"):
         code, listed = app1.lifeboat("list", "--stack", name)
         assert code == 0
-        assert {one["stack"] for one in listed} <= {name}
+        assert {backup["stack"] for backup in listed} <= {name}

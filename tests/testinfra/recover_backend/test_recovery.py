@@ -31,7 +31,7 @@ def test_fault_is_recovered(shop: Stack, backed_up: Sequence[str], fault: Fault)
         assert [taken["step"] for taken in done["tried"]] == list(fault.tried or (fault.step,))
         record = recovery.result("record | Record the evidence")["record"]
         assert (record["verdict"], record["reason"]) == ("PASS", f"test: {fault.name}")
-        assert {one["name"]: one["result"] for one in record["checks"]}["application"] == "PASS"
+        assert {check["name"]: check["result"] for check in record["checks"]}["application"] == "PASS"
         assert serves(shop)
         assert shop.portrait() == backed_up
         assert shop.files() == shop.marks["files"], "the files are what they were"

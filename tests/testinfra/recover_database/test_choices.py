@@ -36,7 +36,7 @@ def test_an_unknown_recovery_point_is_an_error(shop: Stack, backed_up: list[str]
     run = playbook(RECOVER, confirm=APP, recovery_point="db_backup_20200101_000000")
     assert run.status != 0
     known = shop.host.lifeboat("list", "--component", "database")[1]
-    assert f"the repository has {', '.join(one['id'] for one in known[-5:])}" in run.said
+    assert f"the repository has {', '.join(backup['id'] for backup in known[-5:])}" in run.said
     assert (shop.host.world(), shop.portrait()) == (before, backed_up)
 
 
@@ -109,7 +109,7 @@ def test_the_copy_in_the_vault_stands_in_for_a_broken_one(shop: Stack, backed_up
 
 def test_an_older_state_and_back_again(shop: Stack, backed_up: list[str]) -> None:
     """By id to the older backup, by time to the newer one; each a second time, which changes nothing."""
-    newer = next(one for one in shop.host.lifeboat("list")[1] if one["id"] == shop.marks["newer"])
+    newer = next(backup for backup in shop.host.lifeboat("list")[1] if backup["id"] == shop.marks["newer"])
     for choice, expected in (
         ({"recovery_point": shop.marks["older"]}, shop.marks["older portrait"]),
         ({"recovery_time": newer["taken_at"]}, backed_up),
@@ -160,7 +160,7 @@ def test_backups_are_refused_while_the_server_may_be_an_empty_one(shop: Stack, b
 
     code, refused = shop.host.lifeboat("backup", "database")
     assert (code, refused["error"]["cause"].partition(" (")[0]) == (4, "a recovery has begun and not ended")
-    assert [one["id"] for one in shop.host.lifeboat("list")[1]] == [one["id"] for one in known]
+    assert [backup["id"] for backup in shop.host.lifeboat("list")[1]] == [backup["id"] for backup in known]
 
     recovery = playbook(RECOVER, confirm=APP)
     assert recovery.status == 0, recovery.said
@@ -194,7 +194,7 @@ def test_a_recovery_killed_in_the_middle_is_ended_by_the_next(shop: Stack, backe
     assert shop.portrait() == backed_up
     assert serves(shop)
     kept = phase_facts(recovery)["quarantined_database"]
-    assert [one for one in shop.databases() if one not in ("postgres", "shop")] == [kept]
+    assert [database for database in shop.databases() if database not in ("postgres", "shop")] == [kept]
     shop.forget_quarantine()
 
 
@@ -244,9 +244,9 @@ data = json.dumps(facts, ensure_ascii=False).encode()
 (copy / "fingerprint.json").write_bytes(data)
 body = json.loads((copy / "manifest.json").read_text())
 body["id"] = copy.name
-for one in body["artefacts"]:
-    if one["name"] == "fingerprint.json":
-        one.update(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+for artefact in body["artefacts"]:
+    if artefact["name"] == "fingerprint.json":
+        artefact.update(size=len(data), sha256=hashlib.sha256(data).hexdigest())
 unsealed = {key: value for key, value in body.items() if key != "seal"}
 body["seal"] = hashlib.sha256(json.dumps(unsealed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 (copy / "manifest.json").write_bytes((json.dumps(body, indent=1, ensure_ascii=False) + "\\n").encode())

@@ -79,5 +79,5 @@ class Forge:
     def world(self) -> list[Any]:
         """What a plan leaves the same."""
         files = self.app.run("sh", "-c", "find /srv/fallback /var/lib/lifeboat -type f -exec sha256sum {} + | sort")
-        runs = [(one["id"], one["attempt"]) for one in self.state()["runs"]]
+        runs = [(run["id"], run["attempt"]) for run in self.state()["runs"]]
         return [self.history(), runs, self.state()["pages"], self.served(), files]

@@ -25,7 +25,7 @@ def record(run: Run) -> Any:
 
 
 def checks(run: Run) -> dict[str, str]:
-    return {one["name"]: one["result"] for one in record(run)["checks"]}
+    return {check["name"]: check["result"] for check in record(run)["checks"]}
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
@@ -86,7 +86,7 @@ CANNOT_ASK = (
 
 
 @pytest.mark.parametrize(
-    ("name", "inject", "said", "git"), CANNOT_ASK, ids=[one[0].replace(" ", "-") for one in CANNOT_ASK]
+    ("name", "inject", "said", "git"), CANNOT_ASK, ids=[case[0].replace(" ", "-") for case in CANNOT_ASK]
 )
 def test_fault_is_recovered_elsewhere(
     forge: Forge, served: str, name: str, inject: Callable[[Forge], Callable[[], object]], said: str, git: bool

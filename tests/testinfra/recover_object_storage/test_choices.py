@@ -44,8 +44,8 @@ def test_a_prefix_alone_comes_back_and_the_rest_stays(shop: Stack, backed_up: di
     run = playbook(RECOVER, confirm=APP, prefix=folders[1], recovery_point=shop.marks["point"])
     assert run.status == 0, run.said
     found = store.objects_of(shop.host)
-    for key, one in backed_up["objects"].items():
-        assert (found[key] == one) is not key.startswith(folders[0])
+    for key, facts in backed_up["objects"].items():
+        assert (found[key] == facts) is not key.startswith(folders[0])
     rest = playbook(RECOVER, confirm=APP)
     assert rest.status == 0, rest.said
     assert store.portrait(shop.host) == backed_up
@@ -148,7 +148,7 @@ def test_what_expired_in_the_vault_is_said_first_and_partial_brings_the_rest(
     assert shop.host.world() == before
     run = playbook(RECOVER, confirm=APP, partial=True)
     assert run.status != 0, "not all of it came back, and that is no PASS"
-    checks = {one["name"]: one for one in run.result("record | Record the evidence")["record"]["checks"]}
+    checks = {check["name"]: check for check in run.result("record | Record the evidence")["record"]["checks"]}
     assert checks["held by the vault"]["result"] == "FAIL"
     assert file["key"] in checks["held by the vault"]["detail"]
     assert not has_file(shop, file)

@@ -45,7 +45,7 @@ def test_fault_is_recovered(shop: Stack, backed_up: dict[str, Any], fault: Fault
     assert has_file(shop, file) is not fault.loses
     assert has_file(shop, write_a_file(shop)), "the application may write again"
     if fault.mode != "started":
-        said = {one["name"]: one for one in record["checks"]}
+        said = {check["name"]: check for check in record["checks"]}
         assert said["rows without objects"]["result"] == "PASS"
         assert (file["key"] in said["rows without objects"]["detail"]) is fault.loses, "what is lost is told"
 

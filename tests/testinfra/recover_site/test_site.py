@@ -154,10 +154,10 @@ def test_a_killed_and_a_failed_recovery_are_ended_by_the_next_with_the_same_poin
         "test: the machine burned",
     )
     assert "done by an earlier run: " in run.said
-    assert not [one for one in run.changed_tasks if "database | Restore" in one or "objects | Copy" in one]
-    names = [one["name"] for one in record["phases"]]
+    assert not [task for task in run.changed_tasks if "database | Restore" in task or "objects | Copy" in task]
+    names = [phase["name"] for phase in record["phases"]]
     assert names[:2] == ["assess", "build"] and names.count("build") == 3, "the clock runs from the first run"
-    checks = {one["name"]: one["result"] for one in record["checks"]}
+    checks = {check["name"]: check["result"] for check in record["checks"]}
     assert {
         "tables",
         "roles",
@@ -193,14 +193,14 @@ def test_the_application_takes_writes_and_the_new_machine_is_protected(
     status, file = recovered.host.http("PUT", f"{URL}/files/later.json", {"written": "on the new machine"})
     assert status == 201, file
     points = recovered.host.lifeboat("list", "--component", "point")[1]
-    assert [one["id"] for one in points if one["good"]][-2] == burned.point
+    assert [point["id"] for point in points if point["good"]][-2] == burned.point
     assert points[-1]["id"] > burned.point
     assert points[-1]["consistency"] == "snapshot"
 
 
 def test_the_users_are_sent_here_after_every_check_passed(run: Run, spare1: Host) -> None:
     assert spare1.run("cat", "/var/tmp/cutover") == f"PASS on {SPARE}\n"
-    names = [one["name"] for one in run.result("record | Record the evidence")["record"]["phases"]]
+    names = [phase["name"] for phase in run.result("record | Record the evidence")["record"]["phases"]]
     assert names.index("verify") < names.index("cutover") < names.index("backups")
 
 

@@ -39,7 +39,7 @@ def test_the_stacks_secrets_are_nowhere_in_the_clear(app1: Host, backup: dict[st
     secrets = [line.partition("=")[2] for line in app1.run("grep", "-E", "PASSWORD|SECRET", "/srv/shop/.env").split()]
     assert len(secrets) >= 3
     clear = app1.run("sh", "-c", f"cat {here}/*.json; tar -xzOf {here}/config.tar.gz; journalctl -q")
-    assert not [one for one in secrets if one in clear]
+    assert not [secret for secret in secrets if secret in clear]
 
 
 def test_it_comes_back_by_hand(app1: Host, backup: dict[str, Any], key: str) -> None:
@@ -59,7 +59,7 @@ def test_the_escrowed_key_opens_it_and_another_does_not(app1: Host, shop: Stack,
     assert wrong.returncode == 6
     assert "no identity matched any of the recipients: the key given is that of age1" in wrong.stdout
     assert app1.run("lifeboat", "escrow", "--identity", "-", stdin=identity()).splitlines()[-1].startswith("PASS")
-    results = {one["name"]: one["result"] for one in shop.host.lifeboat("status")[1]["checks"]}
+    results = {check["name"]: check["result"] for check in shop.host.lifeboat("status")[1]["checks"]}
     assert (results["escrow"], results["config secrets"]) == ("PASS", "PASS")
 
 

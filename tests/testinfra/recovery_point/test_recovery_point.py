@@ -20,7 +20,7 @@ def point(shop: Stack) -> dict[str, Any]:
         wait_for_writes(shop.host, 60)
     taken = run.result("Take a recovery point")
     listed = shop.host.lifeboat("list", "--component", "point")[1]
-    found: dict[str, Any] = next(one for one in listed if one["id"] == taken["id"])
+    found: dict[str, Any] = next(entry for entry in listed if entry["id"] == taken["id"])
     return found
 
 
@@ -44,13 +44,13 @@ def test_a_young_one_is_enough(point: dict[str, Any]) -> None:
 def test_it_is_proved_by_its_parts(shop: Stack, point: dict[str, Any]) -> None:
     run = playbook("lifeboat.dr.verify", recovery_point=point["id"])
     assert run.status == 0, run.said
-    checks = {one["name"]: one["result"] for one in run.result("Prove the backup")["checks"]}
+    checks = {check["name"]: check["result"] for check in run.result("Prove the backup")["checks"]}
     assert {"recovery point", "database: tables", "objects: bytes", "objects: metadata and tags"} <= set(checks)
     assert set(checks.values()) == {"PASS"}
     listed = shop.host.lifeboat("list", "--component", "point")[1]
-    assert next(one["proven"] for one in listed if one["id"] == point["id"])
+    assert next(entry["proven"] for entry in listed if entry["id"] == point["id"])
     status = shop.host.lifeboat("status")[1]
-    results = {one["name"]: one["result"] for one in status["checks"]}
+    results = {check["name"]: check["result"] for check in status["checks"]}
     for name in ("recovery point", "copies", "proof", "objects proof", "newest objects backup", "config proof"):
         assert results[name] == "PASS", status["checks"]
 
