@@ -56,8 +56,8 @@ class World:
         self.saved: list[list[str]] = []
         self.lines: list[str] = []
         self.etc = root / "etc-lifeboat"
-        for one in (self.stack, self.etc, root / "backup"):
-            one.mkdir()
+        for folder in (self.stack, self.etc, root / "backup"):
+            folder.mkdir()
         (self.stack / "compose.yml").write_text(COMPOSE)
         (self.stack / ".env").write_text(f"PASSWORD={PLANTED}\n")
         (self.stack / "web.env").write_text(f"TOKEN={PLANTED}\n")
@@ -93,11 +93,11 @@ class World:
     def repo(self) -> Repository:
         return store(self.root)
 
-    def folder(self, one: Manifest) -> Path:
-        return self.root / "backup" / "config" / one.id
+    def folder(self, manifest: Manifest) -> Path:
+        return self.root / "backup" / "config" / manifest.id
 
-    def extract(self, one: Manifest, name: str = "out", key: str = "") -> configuration_restore.Extracted:
-        return configuration_restore.extract(self.repo, one.id, self.root / name, key=key, log=self.lines.append)
+    def extract(self, manifest: Manifest, name: str = "out", key: str = "") -> configuration_restore.Extracted:
+        return configuration_restore.extract(self.repo, manifest.id, self.root / name, key=key, log=self.lines.append)
 
     # The engine.
 
@@ -108,7 +108,7 @@ class World:
     def _docker(self, words: list[str]) -> tuple[int, str, str]:
         if "config" in words and "--quiet" in words:
             files = [words[n + 1] for n, word in enumerate(words) if word == "--file"]
-            lacking = [one for one in (*files, str(Path(files[0]).parent / "web.env")) if not Path(one).is_file()]
+            lacking = [file for file in (*files, str(Path(files[0]).parent / "web.env")) if not Path(file).is_file()]
             return (1, "", f"open {lacking[0]}: no such file or directory") if lacking else (0, "", "")
         if "config" in words:
             service: dict[str, Any] = {"image": "web:1"}

@@ -24,10 +24,10 @@ def published() -> dict[str, Any]:
 def closed(part: Any) -> Any:
     """The same schema, where an object may have no field that the schema does not describe."""
     if isinstance(part, list):
-        return [closed(one) for one in part]
+        return [closed(child) for child in part]
     if not isinstance(part, dict):
         return part
-    made = {key: closed(one) for key, one in part.items()}
+    made = {key: closed(child) for key, child in part.items()}
     if "properties" in part and "type" in part and "additionalProperties" not in part:
         made["additionalProperties"] = False
     return made
@@ -42,4 +42,4 @@ def validator(*, strict: bool) -> Any:
 
 
 def problems(record: Any, *, strict: bool = True) -> list[str]:
-    return [f"{one.json_path}: {one.message}" for one in validator(strict=strict).iter_errors(record)]
+    return [f"{error.json_path}: {error.message}" for error in validator(strict=strict).iter_errors(record)]

@@ -39,8 +39,8 @@ def fail(words: str) -> None:
 
 def keygen(words: list[str]) -> None:
     if "-y" in words:
-        lines = [one for one in sys.stdin.read().splitlines() if one.startswith("AGE-SECRET-KEY-1")]
-        print("\n".join(recipient(one) for one in lines))
+        lines = [line for line in sys.stdin.read().splitlines() if line.startswith("AGE-SECRET-KEY-1")]
+        print("\n".join(recipient(line) for line in lines))
         return
     key = f"AGE-SECRET-KEY-1{secrets.token_hex(29).upper()}"
     print(f"# public key: {recipient(key)}\n{key}")
@@ -53,17 +53,17 @@ def b64(data: bytes) -> str:
 def age(words: list[str]) -> None:
     if "--encrypt" in words:
         given = [words[n + 1] for n, word in enumerate(words) if word == "--recipient"]
-        header = "".join(f"-> X25519 {b64(one.encode())}\n{b64(b'x' * 32)}\n" for one in given).encode()
+        header = "".join(f"-> X25519 {b64(recipient.encode())}\n{b64(b'x' * 32)}\n" for recipient in given).encode()
         body = sys.stdin.buffer.read()
         mac = b64(hashlib.sha256(header).digest()).encode()
         sys.stdout.buffer.write(INTRO + header + b"--- " + mac + b"\n" + hashlib.sha256(body).digest() + body)
         return
-    lines = [one for one in sys.stdin.read().splitlines() if one.startswith("AGE-SECRET-KEY-1")]
+    lines = [line for line in sys.stdin.read().splitlines() if line.startswith("AGE-SECRET-KEY-1")]
     data = Path(words[-1]).read_bytes()
     header, found, rest = data.removeprefix(INTRO).partition(b"--- ")
     if not data.startswith(INTRO) or not found or len(rest) < 44:
         fail("failed to read header: parsing age header: unexpected intro")
-    names = {b64(recipient(one).encode()).encode() for one in lines}
+    names = {b64(recipient(line).encode()).encode() for line in lines}
     if not any(name in header for name in names):
         fail("no identity matched any of the recipients")
     if rest[:43] != b64(hashlib.sha256(header).digest()).encode():

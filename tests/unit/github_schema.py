@@ -20,10 +20,10 @@ WHOLE: dict[str, Any] = json.loads((FORGE / "github.openapi.json").read_text(enc
 def schema(value: Any) -> Any:
     """OpenAPI 3.0 says `nullable` where JSON Schema says null."""
     if isinstance(value, list):
-        return [schema(one) for one in value]
+        return [schema(child) for child in value]
     if not isinstance(value, dict):
         return value
-    found = {key: schema(one) for key, one in value.items() if key != "nullable"}
+    found = {key: schema(child) for key, child in value.items() if key != "nullable"}
     return {"anyOf": [found, {"type": "null"}]} if value.get("nullable") is True else found
 
 
@@ -54,7 +54,11 @@ def check(value: Any, wanted: Any) -> None:
 def judge_request(method: str, target: str, body: Any) -> None:
     parts = urlsplit(target)
     found = operation(method, parts.path)
-    known = {one["name"]: one for one in map(resolved, found.get("parameters", [])) if one["in"] == "query"}
+    known = {
+        parameter["name"]: parameter
+        for parameter in map(resolved, found.get("parameters", []))
+        if parameter["in"] == "query"
+    }
     for name, value in parse_qsl(parts.query):
         assert name in known, f"{method} {parts.path} knows no {name}"
         kind = known[name]["schema"]

@@ -169,21 +169,21 @@ class World:
         monkeypatch.setattr(buckets, "source", lambda config: self.live)
         monkeypatch.setattr(buckets, "vault", lambda config: self.vault)
         monkeypatch.setattr(bucket, "objects", self.listed)
-        monkeypatch.setattr(compare, "_impatient", lambda one: one.client)
+        monkeypatch.setattr(compare, "_impatient", lambda opened: opened.client)
         # Headers and tags: those of the vault are the key's own, unless a test says that somebody changed them.
         self.retagged: set[str] = set()
         monkeypatch.setattr(compare.copier, "facts", self.facts)
-        monkeypatch.setattr(bucket, "versions", lambda one, prefix="": iter(one.held))
-        monkeypatch.setattr(bucket, "versioning", lambda one: one.settings.get("versioning") or "")
+        monkeypatch.setattr(bucket, "versions", lambda opened, prefix="": iter(opened.held))
+        monkeypatch.setattr(bucket, "versioning", lambda opened: opened.settings.get("versioning") or "")
 
-    def facts(self, one: FakeBucket, key: str, version: str = "") -> Any:
-        changed = one is self.live and key in self.retagged
+    def facts(self, fake_bucket: FakeBucket, key: str, version: str = "") -> Any:
+        changed = fake_bucket is self.live and key in self.retagged
         return SimpleNamespace(headers={"content-type": "text/plain"}, tags=["other"] if changed else [])
 
-    def listed(self, one: FakeBucket, prefix: str = "") -> Iterator[Version]:
-        if one.missing:
-            raise UsageError("list the bucket", one.url, "there is no such bucket")
-        for key, each in list(one.objects.items()):
+    def listed(self, fake_bucket: FakeBucket, prefix: str = "") -> Iterator[Version]:
+        if fake_bucket.missing:
+            raise UsageError("list the bucket", fake_bucket.url, "there is no such bucket")
+        for key, each in list(fake_bucket.objects.items()):
             if key.startswith(prefix):
                 yield Version(key, len(each.body), each.tag, each.modified)
 
@@ -214,7 +214,7 @@ def publish_objects(
         finished_at=taken_at + timedelta(seconds=2),
         artefacts=(Artefact(LISTING, len(data), hashlib.sha256(data).hexdigest()),),
         details={
-            "bucket": "uploads", "objects": len(objects), "bytes": sum(len(one.body) for one in objects.values()),
+            "bucket": "uploads", "objects": len(objects), "bytes": sum(len(held.body) for held in objects.values()),
             "consistency": "snapshot", "unheld": [], "settings": {"versioning": "Enabled", "lifecycle": None},
             **details,
         },

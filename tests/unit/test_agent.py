@@ -65,7 +65,7 @@ def test_no_fault_goes_to_a_host_with_the_command(monkeypatch: pytest.MonkeyPatc
 
 def test_each_file_is_compiled_for_its_interpreter_and_asks_for_no_check() -> None:
     inside = members(built(sys.executable))
-    for name in [one for one in inside if one.endswith(".py")]:
+    for name in [item for item in inside if item.endswith(".py")]:
         hashed = importlib.util.source_hash(inside[name])
         assert inside[f"{name}c"][:16] == importlib.util.MAGIC_NUMBER + b"\x01\0\0\0" + hashed, name
 
@@ -75,7 +75,7 @@ def test_it_begins_with_its_interpreter_and_tells_what_it_is_made_of() -> None:
     assert content.startswith(f"#!{sys.executable}\n".encode())
     assert agent.made_of(content) == agent.made_of(agent.build(sys.executable)) != ""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        assert {one.date_time for one in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert archive.testzip() is None
 
 
@@ -192,7 +192,7 @@ def test_another_version_of_python_means_sources(tmp_path: Path) -> None:
 def test_boto3_is_needed_only_where_s3_is_spoken() -> None:
     """On a host with a local repository nobody installs it."""
     script = "import sys; sys.modules['boto3'] = sys.modules['botocore'] = None\nimport ansible_collections.lifeboat.dr.plugins.module_utils.command.cli"
-    path = next(one for one in sys.path if one.endswith(".ansible/collections"))
+    path = next(item for item in sys.path if item.endswith(".ansible/collections"))
     subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": path}, check=True)
 
 
@@ -219,10 +219,12 @@ def newer(tree: ast.Module) -> list[str]:
         if name in NEWER_NAMES:
             found.append(name)
         if isinstance(node, (ast.Import, ast.ImportFrom)):
-            found += [one.name for one in node.names if one.name in NEWER_NAMES]
+            found += [alias.name for alias in node.names if alias.name in NEWER_NAMES]
         if isinstance(node, ast.Call):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            found += [f"{called}({one.arg}=)" for one in node.keywords if (called, one.arg) in NEWER_ARGUMENTS]
+            found += [
+                f"{called}({keyword.arg}=)" for keyword in node.keywords if (called, keyword.arg) in NEWER_ARGUMENTS
+            ]
             if called in ("isinstance", "issubclass") and len(node.args) > 1 and isinstance(node.args[1], ast.BinOp):
                 found.append(f"{called}(x, A | B)")
     return found
@@ -268,4 +270,4 @@ def test_install_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(OSError, match="No space left"):
         agent.install(path, b"second")
     assert path.read_bytes() == b"first"
-    assert [one.name for one in tmp_path.iterdir()] == ["lifeboat"], "no half of it beside"
+    assert [path.name for path in tmp_path.iterdir()] == ["lifeboat"], "no half of it beside"

@@ -47,8 +47,8 @@ def trusted(value: Any) -> Any:
     if isinstance(value, str):
         return trust_as_template(value)
     if isinstance(value, dict):
-        return {key: trusted(one) for key, one in value.items()}
-    return [trusted(one) for one in value] if isinstance(value, list) else value
+        return {key: trusted(child) for key, child in value.items()}
+    return [trusted(child) for child in value] if isinstance(value, list) else value
 
 
 def render(value: Any, variables: dict[str, Any]) -> Any:
@@ -66,8 +66,8 @@ def test_the_data_is_what_the_playbooks_say() -> None:
 
 
 def test_every_playbook_has_one_template_and_every_template_a_playbook() -> None:
-    assert [one["playbook"] for one in TEMPLATES] == [f"playbooks/{path.name}" for path in PLAYBOOKS]
-    assert len({one["name"] for one in TEMPLATES}) == len(TEMPLATES)
+    assert [template["playbook"] for template in TEMPLATES] == [f"playbooks/{path.name}" for path in PLAYBOOKS]
+    assert len({template["name"] for template in TEMPLATES}) == len(TEMPLATES)
 
 
 def taken(path: Path) -> set[str]:
@@ -78,16 +78,16 @@ def taken(path: Path) -> set[str]:
         name = role["role"].rpartition(".")[2]
         given = {**role, **role.get("vars", {})}
         defaults = load(ROOT / "roles" / name / "defaults/main.yml")
-        text += json.dumps({key: one for key, one in defaults.items() if key not in given})
+        text += json.dumps({key: default for key, default in defaults.items() if key not in given})
     found = set(re.findall(r"(?<![.\w])([a-z]\w*) ?\| ?(?:default|mandatory)\b", text))
     roles = tuple(f"{path.name}_" for path in (ROOT / "roles").iterdir())
-    return {one for one in found if not one.startswith(("lifeboat_", "ansible_", "item", *roles))}
+    return {name for name in found if not name.startswith(("lifeboat_", "ansible_", "item", *roles))}
 
 
 @pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.stem)
 def test_a_survey_asks_for_what_its_playbook_takes_and_for_nothing_else(path: Path) -> None:
     template = BY_PLAYBOOK[path.stem]
-    asked = [one["variable"] for one in template["survey"]]
+    asked = [question["variable"] for question in template["survey"]]
     assert set(asked) | set(template["not_asked"]) == taken(path)
     assert not set(asked) & set(template["not_asked"])
     assert len(asked) == len(set(asked))
@@ -98,8 +98,8 @@ def test_a_survey_asks_for_what_its_playbook_takes_and_for_nothing_else(path: Pa
 
 def test_a_survey_that_a_person_wrote_down() -> None:
     """The generator is not its own witness."""
-    asked = {one["variable"]: one for one in BY_PLAYBOOK["recover_database"]["survey"]}
-    assert {name: (one["type"], one["choices"], one["default"]) for name, one in asked.items()} == {
+    asked = {question["variable"]: question for question in BY_PLAYBOOK["recover_database"]["survey"]}
+    assert {name: (question["type"], question["choices"], question["default"]) for name, question in asked.items()} == {
         "target": ("text", [], "lifeboat_stacks"),
         "recovery_point": ("text", [], "latest"),
         "recovery_time": ("text", [], ""),
@@ -122,29 +122,29 @@ def assert_survey(spec: dict[str, Any]) -> None:
     """What AWX 24 refuses otherwise: api/views/__init__.py, JobTemplateSurveySpec._validate_spec_data."""
     assert all(isinstance(spec[key], str) for key in ("name", "description"))
     assert spec["spec"]
-    for one in spec["spec"]:
-        assert set(one) == QUESTION
-        assert one["type"] in ("text", "textarea", "password", "integer", "float", "multiplechoice", "multiselect")
-        assert isinstance(one["required"], bool)
-        assert one["question_name"] and one["variable"].isidentifier()
-        default = one["default"]
-        if one["type"] == "multiplechoice":
-            assert one["choices"] and all(isinstance(each, str) and each for each in one["choices"])
-            assert default in one["choices"]
-        elif one["type"] in ("integer", "float"):
+    for question in spec["spec"]:
+        assert set(question) == QUESTION
+        assert question["type"] in ("text", "textarea", "password", "integer", "float", "multiplechoice", "multiselect")
+        assert isinstance(question["required"], bool)
+        assert question["question_name"] and question["variable"].isidentifier()
+        default = question["default"]
+        if question["type"] == "multiplechoice":
+            assert question["choices"] and all(isinstance(each, str) and each for each in question["choices"])
+            assert default in question["choices"]
+        elif question["type"] in ("integer", "float"):
             assert isinstance(default, (int, float)) and not isinstance(default, bool)
-            assert one["min"] <= default <= one["max"]
+            assert question["min"] <= default <= question["max"]
         else:
-            assert isinstance(default, str) and len(default) <= one["max"]
-            assert one["min"] <= len(default) or not one["default"]
-            assert not one["required"] or one["min"] > 0 or default
+            assert isinstance(default, str) and len(default) <= question["max"]
+            assert question["min"] <= len(default) or not question["default"]
+            assert not question["required"] or question["min"] > 0 or default
 
 
-@pytest.mark.parametrize("template", TEMPLATES, ids=lambda one: one["name"])
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda case: case["name"])
 def test_surveys_are_as_awx_takes_them(template: dict[str, Any]) -> None:
     assert_survey({"name": "x", "description": "x", "spec": template["survey"]})
-    for one in template["survey"]:
-        assert not re.search(r"\b[A-Z]\(", one["question_description"]), "markup of ansible-doc"
+    for question in template["survey"]:
+        assert not re.search(r"\b[A-Z]\(", question["question_description"]), "markup of ansible-doc"
 
 
 # --- answers arrive as text ---
@@ -152,14 +152,14 @@ def test_surveys_are_as_awx_takes_them(template: dict[str, Any]) -> None:
 
 def answers(template: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """What AWX passes on: every default; every choice; numbers as text, as its API brings them; optional ones empty."""
-    plain = {one["variable"]: one["default"] for one in template["survey"]}
+    plain = {question["variable"]: question["default"] for question in template["survey"]}
     yield "defaults", plain
     yield "all text", {name: str(value) for name, value in plain.items()}
-    for one in template["survey"]:
-        for choice in one["choices"]:
-            yield f"{one['variable']}={choice}", {**plain, one["variable"]: choice}
-        if not one["required"]:
-            yield f"no {one['variable']}", {**plain, one["variable"]: ""}
+    for question in template["survey"]:
+        for choice in question["choices"]:
+            yield f"{question['variable']}={choice}", {**plain, question["variable"]: choice}
+        if not question["required"]:
+            yield f"no {question['variable']}", {**plain, question["variable"]: ""}
 
 
 def calls(path: Path) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
@@ -188,8 +188,12 @@ def test_every_answer_is_taken(path: Path) -> None:
             }
             kept = {key: value for key, value in rendered.items() if value is not None}
             plain = {
-                key: {name: one[name] for name in ("type", "choices", "elements", "default", "no_log") if name in one}
-                for key, one in spec.items()
+                key: {
+                    name: option[name]
+                    for name in ("type", "choices", "elements", "default", "no_log")
+                    if name in option
+                }
+                for key, option in spec.items()
             }
             result = ArgumentSpecValidator(plain).validate(kept)
             assert not result.error_messages, f"{case}: {who}"
@@ -202,7 +206,7 @@ def test_a_truth_that_arrives_as_text_is_read_as_one(path: Path) -> None:
     for role in play.get("roles", []):
         folder = ROOT / "roles" / role["role"].rpartition(".")[2]
         spec = load(folder / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
-        for name in [key for key, one in spec.items() if one["type"] == "bool"]:
+        for name in [key for key, option in spec.items() if option["type"] == "bool"]:
             for file in [*folder.glob("tasks/*.yml"), *folder.glob("vars/*.yml")]:
                 for line in file.read_text(encoding="utf-8").splitlines():
                     tested = re.search(rf"\bwhen:.*\b{name}\b|\bif {name}\b|\b(and|or|not) {name}\b", line)
@@ -264,7 +268,7 @@ def sent(**settings: Any) -> list[tuple[str, dict[str, Any]]]:
                 if "when" in task and render("{{ (" + task["when"] + ") | string }}", here) in (False, "False"):
                     continue
                 arguments = render(task[key], here)
-                kept = {name: one for name, one in arguments.items() if one != "<omit>"}
+                kept = {name: argument for name, argument in arguments.items() if argument != "<omit>"}
                 found.append((key.removeprefix("awx.awx."), kept))
     return found
 
@@ -277,18 +281,22 @@ def test_the_modules_of_awx_take_all_that_is_sent(settings: dict[str, Any]) -> N
 
 
 def test_job_templates() -> None:
-    made = {one["name"]: one for module, one in sent(**SETTINGS) if module == "job_template"}
-    assert list(made) == [one["name"] for one in TEMPLATES]
-    for one in made.values():
-        assert one["allow_simultaneous"] is False
-        assert one["ask_job_type_on_launch"] is True, "the dry run"
-        assert one["survey_enabled"] is True
-        assert (ROOT / one["playbook"]).is_file()
-        assert one["credentials"] == SETTINGS["awx_credentials"]
-        assert sorted(one["notification_templates_error"]) == ["lifeboat email", "lifeboat pagerduty", "lifeboat slack"]
-        assert_survey(one["survey_spec"])
-    asks = {name for name, one in made.items() if one["ask_credential_on_launch"]}
-    assert {one["name"] for one in TEMPLATES if "identity_file" in one["not_asked"]} <= asks
+    made = {arguments["name"]: arguments for module, arguments in sent(**SETTINGS) if module == "job_template"}
+    assert list(made) == [template["name"] for template in TEMPLATES]
+    for arguments in made.values():
+        assert arguments["allow_simultaneous"] is False
+        assert arguments["ask_job_type_on_launch"] is True, "the dry run"
+        assert arguments["survey_enabled"] is True
+        assert (ROOT / arguments["playbook"]).is_file()
+        assert arguments["credentials"] == SETTINGS["awx_credentials"]
+        assert sorted(arguments["notification_templates_error"]) == [
+            "lifeboat email",
+            "lifeboat pagerduty",
+            "lifeboat slack",
+        ]
+        assert_survey(arguments["survey_spec"])
+    asks = {name for name, arguments in made.items() if arguments["ask_credential_on_launch"]}
+    assert {template["name"] for template in TEMPLATES if "identity_file" in template["not_asked"]} <= asks
 
 
 def test_without_notifications_none_are_made() -> None:
@@ -299,41 +307,45 @@ def test_without_notifications_none_are_made() -> None:
 
 def test_secrets_are_not_logged_and_are_in_no_data() -> None:
     tasks = load(ROLE / "tasks/notifications.yml")
-    assert [one["no_log"] for one in tasks] == [True]
-    types = {one["name"]: one for module, one in sent() if module == "credential_type"}
+    assert [task["no_log"] for task in tasks] == [True]
+    types = {kind["name"]: kind for module, kind in sent() if module == "credential_type"}
     assert len(types) == 3
-    for one in types.values():
-        fields = {field["id"]: field.get("secret", False) for field in one["inputs"]["fields"]}
-        assert set(one["inputs"]["required"]) <= set(fields)
-        used = set(re.findall(r"{{ (\w+) }}", json.dumps(one["injectors"])))
+    for kind in types.values():
+        fields = {field["id"]: field.get("secret", False) for field in kind["inputs"]["fields"]}
+        assert set(kind["inputs"]["required"]) <= set(fields)
+        used = set(re.findall(r"{{ (\w+) }}", json.dumps(kind["injectors"])))
         assert used == set(fields), "AWX renders these, not Ansible"
         assert any(fields.values())
 
 
 def test_schedules() -> None:
-    made = {one["name"]: one for module, one in sent(**SETTINGS) if module == "schedule"}
-    surveys = {one["name"]: {each["variable"]: each for each in one["survey"]} for one in TEMPLATES}
-    for one in made.values():
-        start, rule = one["rrule"].split(" ")
+    made = {schedule["name"]: schedule for module, schedule in sent(**SETTINGS) if module == "schedule"}
+    surveys = {template["name"]: {each["variable"]: each for each in template["survey"]} for template in TEMPLATES}
+    for schedule in made.values():
+        start, rule = schedule["rrule"].split(" ")
         assert start.startswith("DTSTART;TZID=Asia/Tokyo:")
         assert re.search(r"\bINTERVAL=\d+", rule), "AWX refuses a rule without one"
         moment = datetime.strptime(start.rpartition(":")[2], "%Y%m%dT%H%M%S").replace(tzinfo=timezone.utc)
         runs = rrule.rrulestr(f"DTSTART:{moment:%Y%m%dT%H%M%SZ}\n{rule}")
         year = runs.between(moment - timedelta(days=1), moment + timedelta(days=365))
-        assert len(year) in (365, 52, 12, 4), one["name"]
-        for name, value in one["extra_data"].items():
-            asked = surveys[one["unified_job_template"]].get(name)
-            assert asked, f"{one['name']}: nobody asks for {name}; correct __awx_schedules in roles/awx/vars/main.yml"
+        assert len(year) in (365, 52, 12, 4), schedule["name"]
+        for name, value in schedule["extra_data"].items():
+            asked = surveys[schedule["unified_job_template"]].get(name)
+            assert asked, (
+                f"{schedule['name']}: nobody asks for {name}; correct __awx_schedules in roles/awx/vars/main.yml"
+            )
             assert not asked["choices"] or value in asked["choices"]
     assert made["lifeboat checklist, every day"]["enabled"] is True
     for name in ("lifeboat backup, every night", "lifeboat verify, every Sunday"):
         assert made[name]["enabled"] is False, "the hosts' cron is the master"
-        again = {one["name"]: one for module, one in sent(awx_schedule_backups="true") if module == "schedule"}
+        again = {
+            schedule["name"]: schedule for module, schedule in sent(awx_schedule_backups="true") if module == "schedule"
+        }
         assert again[name]["enabled"] is True
 
 
 def test_a_drill_is_scheduled_where_a_host_for_it_is_named() -> None:
-    drills = [one for one in load(ROLE / "vars/main.yml")["__awx_schedules"] if "drill" in one["name"]]
+    drills = [schedule for schedule in load(ROLE / "vars/main.yml")["__awx_schedules"] if "drill" in schedule["name"]]
     assert len(drills) == 1
     variables = trusted(load(ROLE / "defaults/main.yml"))
     assert render(drills[0]["enabled"], variables) is False
@@ -341,8 +353,8 @@ def test_a_drill_is_scheduled_where_a_host_for_it_is_named() -> None:
 
 
 def test_the_workflow_of_scenario_5() -> None:
-    (made,) = [one for module, one in sent(**SETTINGS) if module == "workflow_job_template"]
-    nodes = {one["identifier"]: one for one in made["workflow_nodes"]}
+    (made,) = [arguments for module, arguments in sent(**SETTINGS) if module == "workflow_job_template"]
+    nodes = {node["identifier"]: node for node in made["workflow_nodes"]}
     order, at = ["plan"], "plan"
     while following := nodes[at].get("related", {}).get("success_nodes"):
         (one,) = following
@@ -352,12 +364,12 @@ def test_the_workflow_of_scenario_5() -> None:
     assert nodes["plan"]["job_type"] == "check", "the confirmation reaches it too, and nobody has approved"
     assert nodes["approve"]["unified_job_template"]["type"] == "workflow_approval"
     assert "job_type" not in nodes["recover"]
-    names = {one["name"] for one in TEMPLATES}
+    names = {template["name"] for template in TEMPLATES}
     for one in nodes.values():
         template = one["unified_job_template"]
         assert template["type"] == "workflow_approval" or template["name"] in names
-    asked = {one["variable"] for one in made["survey_spec"]["spec"]}
-    site = {one["variable"] for one in BY_PLAYBOOK["recover_site"]["survey"]}
+    asked = {question["variable"] for question in made["survey_spec"]["spec"]}
+    site = {question["variable"] for question in BY_PLAYBOOK["recover_site"]["survey"]}
     assert {"target", "confirm"} <= asked <= site
     assert_survey(made["survey_spec"])
     assert made["notification_templates_approvals"]
@@ -385,7 +397,9 @@ def test_the_execution_environment_has_what_the_modules_need() -> None:
         named = whole["dependencies"][kind]
         assert (ROOT / "execution-environment" / named).resolve() == ROOT / meta["dependencies"][kind]
     galaxy = load(ROOT / "galaxy.yml")["dependencies"]
-    bundled = [one["name"] for one in load(ROOT / "execution-environment/requirements.yml")["collections"]]
+    bundled = [
+        collection["name"] for collection in load(ROOT / "execution-environment/requirements.yml")["collections"]
+    ]
     assert set(bundled) == {*galaxy, "awx.awx"}
     pins = dict(re.findall(r"^(\S+)==(\S+)$", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE))
     assert whole["dependencies"]["ansible_runner"]["package_pip"] == f"ansible-runner=={pins['ansible-runner']}"
@@ -396,7 +410,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What AWX has of this repository: the files that git knows, and nothing that `make setup` made."""
     target = tmp_path_factory.mktemp("project")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in [one for one in listed.split("\0") if one and (ROOT / one).exists()]:
+    for name in [part for part in listed.split("\0") if part and (ROOT / part).exists()]:
         if name.startswith(("playbooks/", "plugins/", "roles/", "meta/", "collections/", "ansible.cfg", "galaxy.yml")):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name, follow_symlinks=False)
@@ -409,7 +423,7 @@ def test_ansible_runner_runs_a_playbook_of_a_checkout_with_answers_as_text(proje
         "[lifeboat_stacks]\nhere ansible_connection=local ansible_become=false"
         f" ansible_python_interpreter={sys.executable} lifeboat_stack=no-such-stack\n"
     )
-    given = {one["variable"]: str(one["default"]) for one in BY_PLAYBOOK["checklist"]["survey"]}
+    given = {question["variable"]: str(question["default"]) for question in BY_PLAYBOOK["checklist"]["survey"]}
     ran = ansible_runner.run(
         private_data_dir=str(tmp_path),
         project_dir=str(project),
@@ -424,9 +438,9 @@ def test_ansible_runner_runs_a_playbook_of_a_checkout_with_answers_as_text(proje
         cmdline="--check",
         quiet=True,
     )
-    failed = [one["event_data"] for one in ran.events if one["event"] == "runner_on_failed"]
-    said = "".join(one["stdout"] for one in ran.events)
-    assert (ran.status, [one["task"] for one in failed]) == ("failed", ["Make its checks"]), said
+    failed = [event["event_data"] for event in ran.events if event["event"] == "runner_on_failed"]
+    said = "".join(event["stdout"] for event in ran.events)
+    assert (ran.status, [task["task"] for task in failed]) == ("failed", ["Make its checks"]), said
     result = failed[0]["res"]
     assert "/etc/lifeboat/no-such-stack.json" in result["msg"]
     assert result["remedy"] == "Run lifeboat.dr.deploy on this host first."

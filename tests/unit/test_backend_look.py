@@ -66,7 +66,7 @@ def stack(tmp_path: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> co
 def tell(runner: Runner, containers: list[dict[str, Any]], model: Any = MODEL, log: str = "") -> None:
     runner.expect("docker compose .*config", json.dumps(model) if isinstance(model, dict) else model)
     runner.expect(r"^docker ps --all --filter .*format", "shop\n")
-    runner.expect("^docker ps --all --quiet", " ".join(one["Id"] for one in containers))
+    runner.expect("^docker ps --all --quiet", " ".join(container["Id"] for container in containers))
     runner.expect("^docker inspect id-", json.dumps(containers))
     runner.expect("^docker logs", log)
 
@@ -75,7 +75,7 @@ def test_services_are_seen_with_their_roles(stack: config.Config, runner: Runner
     done = container("migrate", Status="exited", ExitCode=0)
     tell(runner, [container("db"), container("backend"), done])
     found = backend_assess.glance(stack)
-    assert {one.service: one.role for one in found.seen} == {
+    assert {service.service: service.role for service in found.seen} == {
         "db": "database",
         "backend": "backend",
         "migrate": "backend",
@@ -87,7 +87,7 @@ def test_services_are_seen_with_their_roles(stack: config.Config, runner: Runner
 
 def test_a_migration_that_failed_is_ill(stack: config.Config, runner: Runner) -> None:
     tell(runner, [container("db"), container("backend"), container("migrate", Status="exited", ExitCode=1)])
-    assert [one.service for one in backend_assess.glance(stack).ill] == ["migrate"]
+    assert [service.service for service in backend_assess.glance(stack).ill] == ["migrate"]
 
 
 def test_what_is_missing_is_absent(stack: config.Config, runner: Runner) -> None:
@@ -103,7 +103,7 @@ def test_the_operator_says_what_the_backend_is(tmp_path: Path, stack: config.Con
     )
     mine = make_config(tmp_path, application={"services": ["backend"]})
     found = backend_assess.glance(mine)
-    assert [one.service for one in found.ill] == ["backend"]
+    assert [service.service for service in found.ill] == ["backend"]
     assert found.services == ("backend",)
 
 
@@ -113,7 +113,7 @@ def test_a_broken_compose_file_hides_nothing_that_is_there(stack: config.Config,
     )
     found = backend_assess.glance(stack)
     assert "yaml: line 3" in found.compose
-    assert [one.describe() for one in found.ill] == ["exited, exit code 1"]
+    assert [service.describe() for service in found.ill] == ["exited, exit code 1"]
 
 
 QUOTES = {
@@ -210,7 +210,7 @@ def test_who_listens(
     (tmp_path / "net/tcp").write_text(f"  sl  local_address ...\n   {line}\n")
     monkeypatch.setattr(backend_host, "PROC", tmp_path)
     protocol, address, port = wanted
-    assert any(one.clashes(protocol, address, port) for one in backend_host.listeners()) is clashes
+    assert any(listener.clashes(protocol, address, port) for listener in backend_host.listeners()) is clashes
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_a_port_is_taken_only_from_a_service_that_does_not_hold_it_itself(
     project = runtime.connect(stack)
     assert isinstance(project, runtime.ComposeRuntime)
     found = backend_assess._ports(backend_assess.glance(stack), project, {"db"})
-    assert [one.pid for one in found] == ([4711] if held else [])
+    assert [holder.pid for holder in found] == ([4711] if held else [])
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_a_stray_of_our_own_is_told_from_the_live_stack_under_another_name(
     project = runtime.connect(stack)
     assert isinstance(project, runtime.ComposeRuntime)
     found = backend_assess._ports(backend_assess.glance(stack), project, {"db"})
-    assert [(one.container, one.ours) for one in found] == [("shop-backend-1", ours)]
+    assert [(holder.container, holder.ours) for holder in found] == [("shop-backend-1", ours)]
 
 
 @pytest.mark.parametrize(
@@ -388,7 +388,7 @@ def test_a_bucket_that_is_gone_is_broken_and_what_cannot_be_asked_is_unsure(
 
     monkeypatch.setattr(objects_assess, "assess", fail)
     stores, unsure = backend_stores.look(here, below, seen, log=lambda _: None)
-    assert ([one.broken for one in stores], unsure) == (["", ""], ["objects: no route to host"])
+    assert ([store.broken for store in stores], unsure) == (["", ""], ["objects: no route to host"])
 
 
 @pytest.mark.parametrize(

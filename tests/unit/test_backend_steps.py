@@ -36,8 +36,8 @@ def work(tmp_path: Path) -> steps.Work:
 
 
 def restored(runner: Runner) -> list[str]:
-    assert [one for one in runner.ran if any(word in one for word in FORBIDDEN)] == []
-    return [one for one in runner.ran if not one.startswith(("docker inspect", "docker image inspect"))]
+    assert [command for command in runner.ran if any(word in command for word in FORBIDDEN)] == []
+    return [command for command in runner.ran if not command.startswith(("docker inspect", "docker image inspect"))]
 
 
 def test_restart_touches_only_what_is_ill(work: steps.Work, runner: Runner) -> None:
@@ -98,10 +98,11 @@ MODEL = {
 
 def project(runner: Runner, containers: list[dict[str, Any]], model: Mapping[str, Any] = MODEL) -> None:
     runner.expect("compose .*config", json.dumps(model))
-    runner.expect("^docker ps", " ".join(one["Id"] for one in containers))
+    runner.expect("^docker ps", " ".join(container["Id"] for container in containers))
     runner.expect("^docker inspect --format", "")
     runner.expect(
-        "^docker inspect", json.dumps([{**one, "Config": {**one["Config"], "Env": []}} for one in containers])
+        "^docker inspect",
+        json.dumps([{**container, "Config": {**container["Config"], "Env": []}} for container in containers]),
     )
     runner.expect("^docker volume inspect", "/tmp")
     runner.expect("^docker diff", "")
@@ -112,8 +113,11 @@ def test_recreate_is_the_seeds_down_and_up(work: steps.Work, runner: Runner) -> 
     project(runner, [inspected("db", Type="volume", Name="shop_pgdata"), inspected("backend")])
     work.seen = replace(HEALTHY, seen=(DB, APP))
     steps.recreate(work)
-    ran = [one for one in restored(runner) if one.startswith("docker compose") and "config" not in one]
-    assert [one.rpartition(" --project-directory ")[2].split(" ", 1)[1] for one in ran] == ["down", "up --detach"]
+    ran = [command for command in restored(runner) if command.startswith("docker compose") and "config" not in command]
+    assert [command.rpartition(" --project-directory ")[2].split(" ", 1)[1] for command in ran] == [
+        "down",
+        "up --detach",
+    ]
 
 
 @pytest.mark.parametrize("why", ["anonymous volume", "own layer", "image gone"])
@@ -124,8 +128,8 @@ def test_down_is_left_out_where_it_would_lose_something(work: steps.Work, runner
     gone = {"backend": "shop/backend:1"} if why == "image gone" else {}
     work.seen = replace(HEALTHY, services=("backend",), seen=(DB, APP), images_gone=gone)
     steps.recreate(work)
-    ran = [one for one in restored(runner) if "config" not in one]
-    assert not [one for one in ran if one.endswith("down")]
+    ran = [command for command in restored(runner) if "config" not in command]
+    assert not [command for command in ran if command.endswith("down")]
     assert ran[-1].endswith("up --detach --no-deps --force-recreate backend")
     assert work.notes[0].startswith("no `down`: ")
 
@@ -184,9 +188,11 @@ def test_only_the_projects_own_logs_are_freed(tmp_path: Path, runner: Runner, mo
     assert (mine / "aaa-json.log.2").is_symlink()
     assert (small / "bbb-json.log").stat().st_size == 100
     assert [(other / name).stat().st_size for name in ("ccc-json.log", "ccc-json.log.1")] == [2 << 20, 100]
-    assert [one for one in runner.ran if " rm " in one] == ["docker image rm sha256:bad"], "the good image stays"
+    assert [command for command in runner.ran if " rm " in command] == ["docker image rm sha256:bad"], (
+        "the good image stays"
+    )
     assert restored(runner)
-    assert any("build cache: 12MB" in one for one in done)
+    assert any("build cache: 12MB" in line for line in done)
 
 
 def test_a_disk_that_stays_full_is_an_error_that_says_where_to_look(
@@ -232,7 +238,7 @@ def test_going_back_is_by_tag_and_what_the_tag_meant_is_kept(tmp_path: Path, run
     known = Known("20261123_040000", "shop/backend@sha256:good")
     pinned = backend_images.pin(here, ComposeRuntime(here), "backend", known, "S", log=lambda _: None)
     assert pinned == ("shop/backend:1", "lifeboat-quarantine/shop-backend:s")
-    assert [one for one in runner.ran if " tag " in one] == [
+    assert [command for command in runner.ran if " tag " in command] == [
         "docker tag sha256:bad lifeboat-quarantine/shop-backend:s",
         "docker tag sha256:good shop/backend:1",
     ]
@@ -269,7 +275,7 @@ def backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
     files = {"compose.yml": ("right", 0o644), ".env": ("A=good", 0o600), "new/new.conf": ("new", 0o640)}
 
     def extract(repo: Any, identity: str, target: Path, *, key: str, site: bool, log: Any) -> Any:
-        wanted = {name: one for name, one in files.items() if key or name != ".env"}
+        wanted = {name: file for name, file in files.items() if key or name != ".env"}
         entries = {}
         for name, (text, mode) in wanted.items():
             path = target / str(live / name).lstrip("/")
@@ -307,7 +313,7 @@ def test_files_come_back_and_what_they_replace_is_kept(backup: config.Config) ->
     assert (kept / str(live / "compose.yaml").lstrip("/")).read_text() == "shadow", "Compose would read it first"
     assert not (live / "compose.yaml").exists()
     assert kept.stat().st_mode & 0o777 == 0o700
-    assert sorted(Path(one).name for one in done["replaced"]) == [".env", "compose.yml"]
+    assert sorted(Path(path).name for path in done["replaced"]) == [".env", "compose.yml"]
     assert len(done["way_back"]) == 3
     assert not list(live.glob(".*lifeboat-*"))
 

@@ -59,7 +59,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
     def caught_up(config: Any, log: Any) -> copies.Outcome:
         one.step("copies")
-        ids = [one for component in KINDS for one in store(tmp_path).published(component)]
+        ids = [identity for component in KINDS for identity in store(tmp_path).published(component)]
         return copies.Outcome("vault", tuple(ids), {identity: ["vault"] for identity in ids}, one.failed)
 
     def sent(config: Any, log: Any) -> tuple[str, ...]:
@@ -111,7 +111,7 @@ ORDERS: list[tuple[str, str, bool, dict[str, Any], list[str], bool]] = [
 
 
 @pytest.mark.parametrize(
-    ("component", "bucket", "asked", "order", "sealed"), [one[1:] for one in ORDERS], ids=[one[0] for one in ORDERS]
+    ("component", "bucket", "asked", "order", "sealed"), [case[1:] for case in ORDERS], ids=[case[0] for case in ORDERS]
 )
 def test_the_order(
     world: World, component: str, bucket: bool, asked: dict[str, Any], order: list[str], sealed: bool

@@ -120,7 +120,7 @@ def test_a_server_without_versions_tells_its_objects(server: dict[str, Any]) -> 
         page(item("a", "Contents"), kind="ListBucketResult", more="<NextContinuationToken>t+1</NextContinuationToken>"),
         page(item("b", "Contents"), kind="ListBucketResult"),
     ]
-    assert [(one.key, one.version, one.latest) for one in bucket.versions(server["bucket"])] == [
+    assert [(version.key, version.version, version.latest) for version in bucket.versions(server["bucket"])] == [
         ("a", "null", True),
         ("b", "null", True),
     ]
@@ -137,7 +137,7 @@ def test_a_server_without_versions_tells_its_objects(server: dict[str, Any]) -> 
 )
 def test_a_busy_server_is_asked_again(server: dict[str, Any], answers: list[Answer]) -> None:
     server["answers"] = answers
-    assert [one.key for one in bucket.versions(server["bucket"])] == ["a"]
+    assert [version.key for version in bucket.versions(server["bucket"])] == ["a"]
 
 
 LOOP = "<NextKeyMarker>a</NextKeyMarker>"

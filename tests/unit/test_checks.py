@@ -62,8 +62,8 @@ def test_errors_are_sentences(parts: tuple[str, str, str, str], sentence: str) -
 
 
 def test_every_error_has_an_exit_code_of_its_own() -> None:
-    found = [one for one in errors.LifeboatError.__subclasses__() if one.__module__ == errors.__name__]
-    codes = {one.__name__: one.exit_code for one in found}
+    found = [subclass for subclass in errors.LifeboatError.__subclasses__() if subclass.__module__ == errors.__name__]
+    codes = {error.__name__: error.exit_code for error in found}
     assert codes == {
         "UsageError": 2,
         "UnverifiedError": 3,

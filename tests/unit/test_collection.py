@@ -122,8 +122,8 @@ def test_documentation_is_whole(name: str) -> None:
         assert attribute["support"] in ("full", "partial", "none")
         assert attribute["support"] == "full" or attribute["details"]
     returned = yaml.safe_load(code(name).RETURN)
-    for key, one in returned.items():
-        assert {"description", "returned", "type"} <= set(one), key
+    for key, facts in returned.items():
+        assert {"description", "returned", "type"} <= set(facts), key
     if name != "agent":
         assert {"log", "phase"} <= set(returned)
 
@@ -148,7 +148,7 @@ def test_examples_parse_and_use_documented_options_only(name: str) -> None:
             for option, value in task[modules[0]].items():
                 choices = options[option].get("choices")
                 assert not choices or value in choices
-            required = {option for option, one in options.items() if one.get("required")}
+            required = {option for option, facts in options.items() if facts.get("required")}
             assert required <= set(task[modules[0]])
 
 
@@ -196,14 +196,14 @@ def test_defaults_are_those_of_the_specification(name: str) -> None:
     options = load(f"roles/{name}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
     defaults = load(f"roles/{name}/defaults/main.yml")
     assert list(defaults) == list(options), "same names, same order"
-    for key, one in options.items():
-        if "{{" in str(defaults[key]) and one["type"] not in ("str", "path"):
-            assert "default" not in one, "antsibull-docs: the text of a template is not a value of that type"
+    for key, option in options.items():
+        if "{{" in str(defaults[key]) and option["type"] not in ("str", "path"):
+            assert "default" not in option, "antsibull-docs: the text of a template is not a value of that type"
         else:
-            assert defaults[key] == one.get("default")
+            assert defaults[key] == option.get("default")
         assert key.startswith(f"{name}_")
-        assert one["description"]
-        assert one["type"]
+        assert option["description"]
+        assert option["type"]
 
 
 @pytest.mark.parametrize("name", ROLES)
@@ -243,7 +243,7 @@ def test_tasks_are_named_after_their_file_and_included_files_exist(path: Path) -
             if key.startswith("lifeboat.dr."):
                 spec = argument_spec(key.rpartition(".")[2])
                 assert set(arguments or {}) <= set(spec), key
-                assert {one for one, wanted in spec.items() if wanted.get("required")} <= set(arguments or {})
+                assert {option for option, wanted in spec.items() if wanted.get("required")} <= set(arguments or {})
 
 
 def test_every_role_needs_the_ansible_that_the_collection_needs() -> None:
@@ -371,7 +371,7 @@ def test_the_core_needs_the_standard_library_only_and_knows_no_ansible(path: Pat
     for node in ast.walk(tree):
         names = []
         if isinstance(node, ast.Import):
-            names = [one.name for one in node.names]
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and not node.level:
             names = [node.module or ""]
         for name in names:
@@ -381,6 +381,6 @@ def test_the_core_needs_the_standard_library_only_and_knows_no_ansible(path: Pat
             )
             assert known or (path.parent.name == "module" and top == "ansible"), name
         if isinstance(node, ast.Call):
-            assert not [one for one in node.keywords if one.arg == "shell"], "no shell anywhere"
+            assert not [keyword for keyword in node.keywords if keyword.arg == "shell"], "no shell anywhere"
             called = getattr(node.func, "id", getattr(node.func, "attr", ""))
             assert called not in ("system", "popen", "eval", "exec"), called

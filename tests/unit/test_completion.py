@@ -43,7 +43,7 @@ def offered(command: Path, line: str, etc: Path = Path("/nowhere")) -> list[str]
     script = "\n".join(
         [
             completion.script(cli.parser()).replace("completion bash", f"completion bash --config-directory {etc}"),
-            "COMP_WORDS=(" + " ".join(f"'{one}'" for one in words) + f"); COMP_CWORD={len(words) - 1}",
+            "COMP_WORDS=(" + " ".join(f"'{word}'" for word in words) + f"); COMP_CWORD={len(words) - 1}",
             "_lifeboat || exit 9\nprintf '%s\\n' \"${COMPREPLY[@]}\"",
         ]
     )
@@ -82,7 +82,7 @@ def test_bash_offers(command: Path, line: str, expected: list[str]) -> None:
 
 
 def subparsers() -> dict[str, argparse.ArgumentParser]:
-    return next(one.choices for one in cli.parser()._actions if isinstance(one, argparse._SubParsersAction))
+    return next(action.choices for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction))
 
 
 @pytest.mark.parametrize("verb", sorted(subparsers()))

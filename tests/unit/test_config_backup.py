@@ -63,7 +63,7 @@ def test_what_the_stack_is_made_of(world: World) -> None:
     assert (one.details["left_out"], one.details["skipped"], one.details["torn"]) == ([], {}, [])
     assert one.details["compose_files"] == [str(world.stack / "compose.yml")]
     assert one.details["images"]["web"] == {"reference": "web:1", "id": "sha256:" + "1" * 64, "digest": "web@sha256:2"}
-    assert {one.name for one in one.artefacts} == {
+    assert {artefact.name for artefact in one.artefacts} == {
         "config.tar.gz", "secrets.tar.gz.age", "secrets.json.age", "files.json",
     }  # fmt: skip
 
@@ -286,7 +286,7 @@ def test_images_are_kept_once_for_as_long_as_they_are_the_same(world: World) -> 
 def test_retention_holds_what_is_referred_to(world: World) -> None:
     first, second = world.take(images="archive"), world.take(images="archive")
     plain = catalog.for_retention(catalog.entries(world.repo, "config", "shop"))
-    assert [one.needs for one in plain] == [(), (first.id,)]
+    assert [backup.needs for backup in plain] == [(), (first.id,)]
     policy = retention.Policy(daily_days=0, weekly_months=0, monthly_months=0, minimum=1)
     plan = retention.plan_all([], [plain], policy, NOW.replace(year=2099))
     assert plan.keep[first.id][-1] == f"holds a part of {second.id}"
@@ -377,7 +377,7 @@ def test_the_built_site_with_its_commit(world: World) -> None:
 
 def test_without_the_key_secrets_stay_sealed(world: World) -> None:
     out = world.extract(world.take())
-    assert [Path(one).name for one in out.missing] == ["shop.secrets.json", ".env", "web.env"]
+    assert [Path(path).name for path in out.missing] == ["shop.secrets.json", ".env", "web.env"]
     assert PLANTED.encode() not in bytes_of(out.root)
 
 
@@ -409,7 +409,7 @@ HOSTILE: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("member", "message"), [one[1:] for one in HOSTILE], ids=[one[0] for one in HOSTILE])
+@pytest.mark.parametrize(("member", "message"), [case[1:] for case in HOSTILE], ids=[case[0] for case in HOSTILE])
 def test_an_archive_cannot_leave_its_place(tmp_path: Path, member: dict[str, Any], message: str) -> None:
     with tarfile.open(tmp_path / "evil.tar.gz", "w:gz") as made:
         info = tarfile.TarInfo()

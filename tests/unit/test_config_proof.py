@@ -45,9 +45,9 @@ def everything(world: World) -> dict[str, Any]:
     return {"images": "archive", "site_directory": str(site), "repositories": [{"name": "app", "path": str(source)}]}
 
 
-def look(world: World, one: Manifest, level: str = "restore") -> dict[str, tuple[str, str]]:
+def look(world: World, manifest: Manifest, level: str = "restore") -> dict[str, tuple[str, str]]:
     settings = world.configured()
-    found = operations_verify.verify(settings, one.id, level, log=world.lines.append)
+    found = operations_verify.verify(settings, manifest.id, level, log=world.lines.append)
     assert found.verdict == checks.verdict(found.checks)
     return {"verdict": (found.verdict, ""), **{check.name: (check.result, check.detail) for check in found.checks}}
 
@@ -88,7 +88,7 @@ def add(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ARTEFACTS)
-@pytest.mark.parametrize("how", [truncate, flip, empty, delete, add], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("how", [truncate, flip, empty, delete, add], ids=lambda damage: damage.__name__)
 def test_every_damage_of_every_artefact_is_noticed(world: World, name: str, how: Callable[[Path], None]) -> None:
     one = world.take(**everything(world))
     assert look(world, one, "checksum")["verdict"][0] == PASS
@@ -111,15 +111,15 @@ def test_an_artefact_of_another_backup_is_noticed(world: World, name: str) -> No
     assert look(world, other)["verdict"][0] == FAIL
 
 
-def resealed(world: World, one: Manifest, name: str, data: bytes, **details: Any) -> Manifest:
+def resealed(world: World, manifest: Manifest, name: str, data: bytes, **details: Any) -> Manifest:
     """As whoever can write manifests would leave it: every checksum is right."""
-    (world.folder(one) / name).write_bytes(data)
+    (world.folder(manifest) / name).write_bytes(data)
     artefacts = tuple(
         Artefact(name, len(data), hashlib.sha256(data).hexdigest()) if old.name == name else old
-        for old in one.artefacts
+        for old in manifest.artefacts
     )
-    new = dataclasses.replace(one, artefacts=artefacts, details={**one.details, **details})
-    (world.folder(one) / "manifest.json").write_bytes(new.to_bytes())
+    new = dataclasses.replace(manifest, artefacts=artefacts, details={**manifest.details, **details})
+    (world.folder(manifest) / "manifest.json").write_bytes(new.to_bytes())
     return new
 
 
@@ -141,8 +141,8 @@ SEALED_WRONG: list[tuple[str, str, Callable[[bytes], bytes], str, str]] = [
 
 @pytest.mark.parametrize(
     ("name", "change", "message"),
-    [(one[1], one[2], one[4]) for one in SEALED_WRONG],
-    ids=[one[0] for one in SEALED_WRONG],
+    [(case[1], case[2], case[4]) for case in SEALED_WRONG],
+    ids=[case[0] for case in SEALED_WRONG],
 )
 def test_the_archive_level_finds_what_checksums_cannot(
     world: World, name: str, change: Callable[[bytes], bytes], message: str

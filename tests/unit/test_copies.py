@@ -126,7 +126,7 @@ WHICH: list[tuple[str, dict[str, Any], bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "expected"), [one[1:] for one in WHICH], ids=[one[0] for one in WHICH])
+@pytest.mark.parametrize(("changes", "expected"), [case[1:] for case in WHICH], ids=[case[0] for case in WHICH])
 def test_which_vault(tmp_path: Path, changes: dict[str, Any], expected: bool) -> None:
     given = configured(tmp_path, **changes)
     object.__setattr__(given, "secrets", SECRETS)
@@ -157,11 +157,11 @@ def test_everything_good_is_sent_once(tmp_path: Path, settings: Config, vault: V
     done = catch_up(settings)
     assert (done.place, done.copied, done.failed) == (PLACE, (new.id, old.id), ()), "the newest first"
     assert done.held == {new.id: [PLACE], old.id: [PLACE]}
-    for one in (old, new):
-        assert vault.manifest("database", one.id) == one.to_bytes()
-        record = copies.read(store(tmp_path), one)
+    for manifest in (old, new):
+        assert vault.manifest("database", manifest.id) == manifest.to_bytes()
+        record = copies.read(store(tmp_path), manifest)
         assert record
-        assert (record["place"], record["bytes"]) == (PLACE, one.size)
+        assert (record["place"], record["bytes"]) == (PLACE, manifest.size)
     again = catch_up(settings)
     assert (again.copied, again.held) == ((), done.held)
 
@@ -222,7 +222,7 @@ def test_points_go_too_and_know_their_copies(tmp_path: Path, settings: Config, v
     point = sealed(settings, tmp_path)
     assert point.copies == (PLACE,)
     assert vault.read_point(point.id) == store(tmp_path).read_point(point.id)
-    assert [one.good for one in points.entries(vault, "shop", points.backups(vault, "shop"))] == [True]
+    assert [entry.good for entry in points.entries(vault, "shop", points.backups(vault, "shop"))] == [True]
     (tmp_path / "backup/recovery-points/20200101_000000.json").write_text("{")
     assert copies.send_points(settings, log=lambda _: None) == ()
     assert vault.points() == [point.id], "a broken one is not copied"
@@ -265,7 +265,7 @@ def mirror_held(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], Any]]:
     asked: list[tuple[list[str], Any]] = []
 
     def held(config: Config, kept: Any, newest: Any, *, dry_run: bool) -> operations_prune.Pruned:
-        asked.append((sorted(one.id for one in kept), newest))
+        asked.append((sorted(backup.id for backup in kept), newest))
         return operations_prune.Pruned(2, 20, ("x: locked",)) if not dry_run else operations_prune.Pruned(2, 20)
 
     monkeypatch.setattr(operations_prune.mirror_prune, "prune", held)
@@ -285,18 +285,20 @@ def test_both_sides_are_pruned_by_one_plan(
     planned = run_prune(settings, NOW + 4 * DAY, dry_run=True)
     assert (store(tmp_path).published("objects"), vault.published("objects")) == before
     done = run_prune(settings, NOW + 4 * DAY)
-    gone = [one.id for one in made[:2]]
-    parts = [part.id for component in ("database", "objects") for one in made[:2] for part in [one.parts[component]]]
+    gone = [point.id for point in made[:2]]
+    parts = [
+        part.id for component in ("database", "objects") for point in made[:2] for part in [point.parts[component]]
+    ]
     assert planned["delete"] == done["delete"] == [*gone, *parts], "points before their parts"
     for side in (store(tmp_path), vault):
-        assert side.points() == [one.id for one in made[2:]]
-        assert side.published("database") == [one.parts["database"].id for one in made[2:]]
-        assert side.published("objects") == [one.parts["objects"].id for one in made[2:]]
+        assert side.points() == [point.id for point in made[2:]]
+        assert side.published("database") == [point.parts["database"].id for point in made[2:]]
+        assert side.published("objects") == [point.parts["objects"].id for point in made[2:]]
     assert done["keep"][made[2].parts["objects"].id][-1] == f"part of {made[2].id}"
     assert (done["locked"], done["failed"]) == (["x: locked"], [])
     newest = made[3].parts["objects"].id
     left = [made[2].parts["objects"].id, newest]
-    assert [one for one, _ in mirror_held] == [left, left], "a dry run counts as what it would do"
+    assert [held for held, _ in mirror_held] == [left, left], "a dry run counts as what it would do"
     assert done["versions"] == {"deleted": 2, "bytes": 20, "waits": ""}
     assert operations_prune.told(done, "deleted") == [
         "deleted  2 old versions in the mirror, 20 B",
@@ -345,9 +347,9 @@ def test_a_side_that_lacks_the_newest_keeps_its_old_ones(
     catch_up(settings)
     new = [publish(tmp_path, NOW + day * DAY) for day in (8, 9, 10)]
     done = run_prune(settings, NOW + 10 * DAY)
-    assert store(tmp_path).published("database") == [one.id for one in new[1:]]
-    assert vault.published("database") == [one.id for one in old[1:]]
-    assert done["delete"] == [one.id for one in [*old, new[0]]]
+    assert store(tmp_path).published("database") == [manifest.id for manifest in new[1:]]
+    assert vault.published("database") == [manifest.id for manifest in old[1:]]
+    assert done["delete"] == [manifest.id for manifest in [*old, new[0]]]
 
 
 def test_what_only_the_vault_has_is_pruned_there(tmp_path: Path, vault: Vault, settings: Config, held: None) -> None:
@@ -413,7 +415,7 @@ def two(tmp_path: Path, settings: Config, vault: Vault) -> list[str]:
     """Two backups, both in both places."""
     made = [publish(tmp_path, NOW - DAY), publish(tmp_path)]
     catch_up(settings)
-    return [one.id for one in made]
+    return [manifest.id for manifest in made]
 
 
 def lose(root: Path) -> None:
@@ -444,7 +446,9 @@ REPLACED: list[tuple[str, Callable[[Path], None], list[str], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "places", "notes"), [one[1:] for one in REPLACED], ids=[one[0] for one in REPLACED])
+@pytest.mark.parametrize(
+    ("change", "places", "notes"), [case[1:] for case in REPLACED], ids=[case[0] for case in REPLACED]
+)
 def test_the_vault_stands_in(
     tmp_path: Path,
     settings: Config,
@@ -455,7 +459,7 @@ def test_the_vault_stands_in(
 ) -> None:
     change(tmp_path)
     sources = Sources(settings, "database")
-    assert [(one.id, one.place, one.good) for one in sources.found] == [
+    assert [(entry.id, entry.place, entry.good) for entry in sources.found] == [
         (two[0], places[0], True),
         (two[1], places[1], True),
     ]
@@ -468,7 +472,7 @@ def test_neither_place(tmp_path: Path, settings: Config, two: list[str], vault: 
     vault.away = "connection refused"
     damage(tmp_path)
     sources = Sources(settings, "database")
-    assert [one.good for one in sources.found] == [True, False], "what there is can be used"
+    assert [entry.good for entry in sources.found] == [True, False], "what there is can be used"
     assert sources.notes == ["the copies in the vault cannot be used: connection refused"]
     lose(tmp_path)
     with pytest.raises(UsageError, match="there is no such directory"):

@@ -29,13 +29,13 @@ def commands(text: str) -> list[str]:
 
 def code_words(text: str) -> Counter[str]:
     """`these`, where what stands in <angle brackets> is a word of the language."""
-    return Counter(re.sub(r"<[^>]*>", "<>", one) for one in re.findall(r"`([^`\n]+)`", text))
+    return Counter(re.sub(r"<[^>]*>", "<>", word) for word in re.findall(r"`([^`\n]+)`", text))
 
 
 def links(text: str) -> Counter[str]:
     """Where a page leads, whichever language it leads to; anchors are made of headings, which are translated."""
     found = re.findall(r"\]\(([^)#\s]+)[^)\s]*\)", text)
-    return Counter(one.replace("/ja/", "/").replace(".ja.md", ".md") for one in found if one != "README.ja.md")
+    return Counter(link.replace("/ja/", "/").replace(".ja.md", ".md") for link in found if link != "README.ja.md")
 
 
 def rows(text: str) -> int:
@@ -44,8 +44,8 @@ def rows(text: str) -> int:
 
 @pytest.mark.parametrize("page", sorted(PAIRS), ids=name)
 def test_it_has_the_commands_and_sections_of_the_english_page(page: Path) -> None:
-    def sections(one: Path) -> int:
-        return len(re.findall(r"^#+ ", prose(one), re.MULTILINE))
+    def sections(path: Path) -> int:
+        return len(re.findall(r"^#+ ", prose(path), re.MULTILINE))
 
     assert commands(page.read_text(encoding="utf-8")) == commands(PAIRS[page].read_text(encoding="utf-8"))
     assert sections(page) == sections(PAIRS[page])

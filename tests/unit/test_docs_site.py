@@ -50,7 +50,7 @@ def reachable(start: list[Path]) -> set[Path]:
 
 def test_every_page_of_the_navigation_exists_once() -> None:
     named = list(pages_of(SITE["nav"]))
-    assert [one for one in named if not (DOCS / one).is_file()] == []
+    assert [page for page in named if not (DOCS / page).is_file()] == []
     assert len(named) == len(set(named))
     assert named[0] == "index.md"
 
@@ -58,7 +58,7 @@ def test_every_page_of_the_navigation_exists_once() -> None:
 def test_every_page_is_reachable_from_the_front_page_and_from_the_navigation() -> None:
     every = set(DOCS.rglob("*.md"))
     assert sorted(every - reachable([DOCS / "index.md"])) == []
-    named = [DOCS / one for one in pages_of(SITE["nav"])]
+    named = [DOCS / page for page in pages_of(SITE["nav"])]
     assert sorted(every - reachable(named)) == []
     alone = reachable([DOCS / "decisions" / "index.md"])
     assert every - alone, "the search can miss a page"
@@ -110,12 +110,12 @@ def test_a_playbooks_page_has_every_variable_it_takes(path: Path) -> None:
     page = (generate_site.FOLDER / path.name).with_suffix(".md").read_text(encoding="utf-8")
     text = path.read_text(encoding="utf-8")
     roles = re.findall(r"role: lifeboat\.dr\.(\w+)", text)
-    specs = [yaml.safe_load((ROOT / f"roles/{one}/meta/argument_specs.yml").read_text()) for one in roles]
+    specs = [yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text()) for role in roles]
     named = {option for spec in specs for option in spec["argument_specs"]["main"]["options"]}
     given = {
         name for name in re.findall(r"\{\{ (\w+) \| (?:default|mandatory)\(", text) if not name.startswith("lifeboat_")
     }
-    assert sorted(one for one in {*named, *given} if f"| `{one}` |" not in page) == []
+    assert sorted(item for item in {*named, *given} if f"| `{item}` |" not in page) == []
     assert "{{" not in page
 
 
@@ -135,7 +135,7 @@ def test_the_site_makes_anchors_as_github_does(heading: str, expected: str) -> N
 def test_the_sites_anchors_are_those_that_links_are_tested_against() -> None:
     for page in DOCS.rglob("*.md"):
         headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
-        assert {site_hooks.slug(one) for one in headings} == anchors(page)
+        assert {site_hooks.slug(heading) for heading in headings} == anchors(page)
 
 
 LINKS = [
@@ -178,7 +178,7 @@ def test_each_cell_has_its_columns_heading() -> None:
 
 def yaml_blocks(page: Path) -> list[Any]:
     found = re.findall(r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    return [yaml.safe_load(one) for one in found]
+    return [yaml.safe_load(block) for block in found]
 
 
 def names(value: Any, before: str = "") -> Iterator[str]:
@@ -198,14 +198,16 @@ def test_what_the_quick_start_sets_is_in_the_example_inventory() -> None:
     known |= set(re.findall(r"[{,] *(\w+):", example))
     shown = [block for block in yaml_blocks(DOCS / "quickstart.md") if "all" not in block]
     assert len(shown) >= 6
-    used = {one for block in shown for one in names(block)}
+    used = {name for block in shown for name in names(block)}
     assert "lifeboat_database.service" in used
     # Variants that the page explains whole: images in the backup, an account of its own with its login.
     own = {"images", "backup_user", "database_backup_password", "lifeboat_database_login"}
-    inside = {one for one in used if one.startswith("lifeboat_database_login.")}
-    assert sorted(one for one in used - inside if one.rpartition(".")[2] not in known | own) == []
+    inside = {name for name in used if name.startswith("lifeboat_database_login.")}
+    assert sorted(name for name in used - inside if name.rpartition(".")[2] not in known | own) == []
     variables = (DOCS / "variables.md").read_text(encoding="utf-8")
-    assert sorted(one for one in own | {name.partition(".")[0] for name in used} if f"`{one}`" not in variables) == []
+    assert (
+        sorted(item for item in own | {name.partition(".")[0] for name in used} if f"`{item}`" not in variables) == []
+    )
 
 
 def numbers(titles: list[tuple[str, str]]) -> list[str]:

@@ -122,7 +122,7 @@ def facts() -> dict[str, Any]:
 
 
 def of(found: list[checks.Check], name: str) -> checks.Check:
-    return next(one for one in found if one.name == name)
+    return next(check for check in found if check.name == name)
 
 
 NAMES = ["tables", "sequences", "large objects", "schema", "extensions", "database settings", "roles"]
@@ -130,45 +130,45 @@ NAMES = ["tables", "sequences", "large objects", "schema", "extensions", "databa
 
 def test_equal_fingerprints_pass_every_check() -> None:
     found = fingerprint.compare(facts(), facts())
-    assert [(one.name, one.result) for one in found] == [(name, checks.PASS) for name in NAMES]
+    assert [(check.name, check.result) for check in found] == [(name, checks.PASS) for name in NAMES]
     assert of(found, "tables").detail == "2 tables, 5 rows: rows and content equal"
 
 
 Edit = Callable[[dict[str, Any]], Any]
 # (what was changed behind the restored copy, the check that must fail, what it must name)
 CHANGES: list[tuple[Edit, str, str]] = [
-    (lambda one: one["tables"].pop("public.u"), "tables", "public.u is missing"),
-    (lambda one: one["tables"].update(x={"rows": 0, "hash": "0"}), "tables", "x was not in the backup"),
-    (lambda one: one["tables"]["public.t"].update(rows=4), "tables", "public.t has 4 rows, the backup 5"),
-    (lambda one: one["tables"]["public.t"].update(hash="124"), "tables", "public.t has other content"),
-    (lambda one: one["tables"]["public.u"].update(hash=None), "tables", "public.u has other content"),
-    (lambda one: one["sequences"]["before"].pop("public.a"), "sequences", "public.a is missing"),
-    (lambda one: one["sequences"]["before"].update(x={"last": "1"}), "sequences", "x was not"),
-    (lambda one: one["sequences"]["before"]["public.a"].update(last="9"), "sequences", "public.a stands at 9"),
-    (lambda one: one["sequences"]["before"]["public.a"].update(last="11"), "sequences", "public.a stands at 11"),
-    (lambda one: one["sequences"]["before"]["public.a"].update(last=None), "sequences", "public.a stands at None"),
-    (lambda one: one["sequences"]["before"]["public.down"].update(last="-4"), "sequences", "public.down stands at -4"),
-    (lambda one: one["sequences"]["before"]["public.down"].update(last="-6"), "sequences", "public.down stands at -6"),
-    (lambda one: one["sequences"]["before"]["public.new"].update(last="1"), "sequences", "public.new stands at 1"),
-    (lambda one: one["sequences"]["before"]["public.far"].update(last=str(2**63 - 1)), "sequences", "public.far"),
-    (lambda one: one["large_objects"].update(hash="8"), "large objects", "hash differs"),
-    (lambda one: one["large_objects"].update(count=1), "large objects", "count differs"),
-    (lambda one: one["schema"].pop("index public.i"), "schema", "index public.i is missing"),
-    (lambda one: one["schema"].update({"table public.t": "ab"}), "schema", "table public.t differs"),
-    (lambda one: one["schema"].update({"view v": "ab"}), "schema", "view v was not in the backup"),
-    (lambda one: one["facts"]["extensions"].pop("hstore"), "extensions", "hstore is missing"),
-    (lambda one: one["facts"]["extensions"].update(hstore="1.7"), "extensions", "hstore differs"),
-    (lambda one: one["facts"]["extensions"].update(pg_trgm="1"), "extensions", "pg_trgm was not in the backup"),
-    (lambda one: one["facts"].update(owner="root"), "database settings", "owner: 'root', the backup 'app'"),
-    (lambda one: one["facts"].update(encoding="LATIN1"), "database settings", "encoding"),
-    (lambda one: one["facts"].update(acl=None), "database settings", "acl"),
-    (lambda one: one["facts"].update(settings=[]), "database settings", "settings: []"),
-    (lambda one: one["facts"].update(comment="x"), "database settings", "comment: 'x'"),
-    (lambda one: one["facts"]["row"].update(datcollate="POSIX"), "database settings", "datcollate: 'POSIX'"),
-    (lambda one: one["facts"]["row"].update(datconnlimit=3), "database settings", "datconnlimit: 3"),
-    (lambda one: one["facts"]["row"].update(datlocale="und"), "database settings", "datlocale"),
-    (lambda one: one["roles"].pop("reader"), "roles", "reader is missing"),
-    (lambda one: one["roles"].update(reader="2e"), "roles", "reader differs"),
+    (lambda new: new["tables"].pop("public.u"), "tables", "public.u is missing"),
+    (lambda new: new["tables"].update(x={"rows": 0, "hash": "0"}), "tables", "x was not in the backup"),
+    (lambda new: new["tables"]["public.t"].update(rows=4), "tables", "public.t has 4 rows, the backup 5"),
+    (lambda new: new["tables"]["public.t"].update(hash="124"), "tables", "public.t has other content"),
+    (lambda new: new["tables"]["public.u"].update(hash=None), "tables", "public.u has other content"),
+    (lambda new: new["sequences"]["before"].pop("public.a"), "sequences", "public.a is missing"),
+    (lambda new: new["sequences"]["before"].update(x={"last": "1"}), "sequences", "x was not"),
+    (lambda new: new["sequences"]["before"]["public.a"].update(last="9"), "sequences", "public.a stands at 9"),
+    (lambda new: new["sequences"]["before"]["public.a"].update(last="11"), "sequences", "public.a stands at 11"),
+    (lambda new: new["sequences"]["before"]["public.a"].update(last=None), "sequences", "public.a stands at None"),
+    (lambda new: new["sequences"]["before"]["public.down"].update(last="-4"), "sequences", "public.down stands at -4"),
+    (lambda new: new["sequences"]["before"]["public.down"].update(last="-6"), "sequences", "public.down stands at -6"),
+    (lambda new: new["sequences"]["before"]["public.new"].update(last="1"), "sequences", "public.new stands at 1"),
+    (lambda new: new["sequences"]["before"]["public.far"].update(last=str(2**63 - 1)), "sequences", "public.far"),
+    (lambda new: new["large_objects"].update(hash="8"), "large objects", "hash differs"),
+    (lambda new: new["large_objects"].update(count=1), "large objects", "count differs"),
+    (lambda new: new["schema"].pop("index public.i"), "schema", "index public.i is missing"),
+    (lambda new: new["schema"].update({"table public.t": "ab"}), "schema", "table public.t differs"),
+    (lambda new: new["schema"].update({"view v": "ab"}), "schema", "view v was not in the backup"),
+    (lambda new: new["facts"]["extensions"].pop("hstore"), "extensions", "hstore is missing"),
+    (lambda new: new["facts"]["extensions"].update(hstore="1.7"), "extensions", "hstore differs"),
+    (lambda new: new["facts"]["extensions"].update(pg_trgm="1"), "extensions", "pg_trgm was not in the backup"),
+    (lambda new: new["facts"].update(owner="root"), "database settings", "owner: 'root', the backup 'app'"),
+    (lambda new: new["facts"].update(encoding="LATIN1"), "database settings", "encoding"),
+    (lambda new: new["facts"].update(acl=None), "database settings", "acl"),
+    (lambda new: new["facts"].update(settings=[]), "database settings", "settings: []"),
+    (lambda new: new["facts"].update(comment="x"), "database settings", "comment: 'x'"),
+    (lambda new: new["facts"]["row"].update(datcollate="POSIX"), "database settings", "datcollate: 'POSIX'"),
+    (lambda new: new["facts"]["row"].update(datconnlimit=3), "database settings", "datconnlimit: 3"),
+    (lambda new: new["facts"]["row"].update(datlocale="und"), "database settings", "datlocale"),
+    (lambda new: new["roles"].pop("reader"), "roles", "reader is missing"),
+    (lambda new: new["roles"].update(reader="2e"), "roles", "reader differs"),
 ]  # fmt: skip
 
 
@@ -177,7 +177,7 @@ def test_every_change_fails_its_own_check_and_no_other(edit: Edit, name: str, wo
     changed = facts()
     edit(changed)
     found = fingerprint.compare(facts(), changed)
-    assert [one.name for one in found if one.result != checks.PASS] == [name]
+    assert [check.name for check in found if check.result != checks.PASS] == [name]
     assert words in of(found, name).detail
 
 
@@ -239,10 +239,10 @@ def test_the_fingerprint_of_another_lifeboat_is_compared_as_far_as_it_goes() -> 
     found["schema"]["table public.t"] = found["roles"]["app"] = "described otherwise"
     checked = fingerprint.compare(expected, found)
     assert of(checked, "schema").result == checks.COULD_NOT_VERIFY
-    assert {one.name for one in checked if one.result != checks.PASS} == {"schema"}
+    assert {check.name for check in checked if check.result != checks.PASS} == {"schema"}
     del found["schema"]["table public.t"], found["roles"]["app"]
     checked = fingerprint.compare(expected, found)
-    assert {one.name for one in checked if one.result == checks.FAIL} == {"schema", "roles"}
+    assert {check.name for check in checked if check.result == checks.FAIL} == {"schema", "roles"}
 
 
 def test_summary() -> None:

@@ -87,9 +87,9 @@ def test_pages_follow_one_another_up_to_the_limit(server: Server, client: Client
     link = f'<{server.url}/repos/acme/shop/actions/workflows/pages.yml/runs?page=2>; rel="next", <x>; rel="last"'
     server.say(200, {"workflow_runs": [{"id": 1}, {"id": 2}]}, Link=link)
     server.say(200, {"workflow_runs": [{"id": 3}]})
-    assert [one["id"] for one in client.runs("pages.yml", "main")] == [1, 2, 3]
+    assert [run["id"] for run in client.runs("pages.yml", "main")] == [1, 2, 3]
     server.say(200, {"workflow_runs": [{"id": 1}, {"id": 2}]}, Link=link)
-    assert [one["id"] for one in client.runs("pages.yml", "main", 2)] == [1, 2]
+    assert [run["id"] for run in client.runs("pages.yml", "main", 2)] == [1, 2]
     assert "branch=main&per_page=2" in server.asked[-1][1]
 
 

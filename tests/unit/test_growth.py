@@ -34,7 +34,7 @@ SLOPES: list[tuple[str, list[growth.Kept], Optional[float]]] = [
 ]
 
 
-@pytest.mark.parametrize(("kept", "expected"), [one[1:] for one in SLOPES], ids=[one[0] for one in SLOPES])
+@pytest.mark.parametrize(("kept", "expected"), [case[1:] for case in SLOPES], ids=[case[0] for case in SLOPES])
 def test_slope(kept: list[growth.Kept], expected: Optional[float]) -> None:
     found = growth.slope(kept, NOW)
     assert found == (None if expected is None else pytest.approx(expected))

@@ -31,7 +31,7 @@ with lock.held("shop", "backup database", directory=Path(sys.argv[1])):
 @pytest.fixture
 def holder(tmp_path: Path) -> subprocess.Popen[str]:
     """Another process that holds the lock until its input ends or it is killed."""
-    path = next(one for one in sys.path if one.endswith(".ansible/collections"))
+    path = next(item for item in sys.path if item.endswith(".ansible/collections"))
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)],
         env={**os.environ, "PYTHONPATH": path},

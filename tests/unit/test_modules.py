@@ -199,7 +199,7 @@ def test_backup_info_never_changes(run: Run, tmp_path: Path) -> None:
         result = run("backup_info", check=check)
         assert (result["changed"], result["failed"]) == (False, False)
         assert result["status"]["verdict"] == checks.PASS
-        assert [one["proven"] for one in result["backups"]] == [True]
+        assert [backup["proven"] for backup in result["backups"]] == [True]
         assert len(result["table"]) == 2
     empty = run("backup_info", settings={**settings(tmp_path), "stack": "blog"})
     assert (empty["status"]["verdict"], empty["backups"]) == (checks.FAIL, [])
@@ -219,7 +219,7 @@ def test_backup_prune_changes(run: Run, tmp_path: Path) -> None:
     assert planned["diff"] == {"before": f"{old.id}\n{new.id}\n", "after": f"{new.id}\n"}
     done = run("backup_prune", settings=asked)
     assert (done["changed"], done["delete"], done["diff"]) == (True, [old.id], planned["diff"])
-    assert [one.id for one in entries(tmp_path)] == [new.id]
+    assert [entry.id for entry in entries(tmp_path)] == [new.id]
     again = run("backup_prune", settings=asked)
     assert (again["changed"], again["delete"]) == (False, [])
 
@@ -278,7 +278,7 @@ def test_backup_verify_of_a_recovery_point(run: Run, tmp_path: Path, monkeypatch
     done = run("backup_verify", id=point.id, level="checksum")
     assert (done["id"], done["verdict"], done["changed"]) == (point.id, checks.PASS, True)
     assert done["diff"]["after"] == f"{database.id} checksum: PASS\n{objects.id} checksum: PASS\n"
-    assert [one["id"] for one in done["parts"]] == [database.id, objects.id]
+    assert [part["id"] for part in done["parts"]] == [database.id, objects.id]
     assert run("backup_verify", id=point.id, level="checksum")["changed"] is False
 
 
@@ -319,7 +319,9 @@ def test_recovery_point_changes(run: Run, tmp_path: Path, taking: dict[str, Any]
     assert (planned["changed"], "id" in planned, store(tmp_path).points()) == (True, False, [])
     done = run("recovery_point", override=True, **asked)
     assert (done["changed"], done["consistency"], taking["overrides"]) == (True, "snapshot", [True])
-    assert [done["components"]["database"], done["components"]["objects"]] == [one["id"] for one in done["backups"]]
+    assert [done["components"]["database"], done["components"]["objects"]] == [
+        backup["id"] for backup in done["backups"]
+    ]
     assert done["components"]["config"] is None
     assert done["diff"] == {"before": "", "after": f"{done['id']}\n"}
     again = run("recovery_point", max_age=3600, **asked)

@@ -38,7 +38,7 @@ class World:
         monkeypatch.setattr(backend_recovery, "settle", lambda config: None)
         monkeypatch.setattr(backend_images, "candidates", lambda config, found: {})
         monkeypatch.setattr(answer, "ask", lambda check: "" if self.looks[0].serves else "Connection refused")
-        monkeypatch.setattr(answer, "endpoint", lambda one, deadline: Check("GET x", *self.answer()))
+        monkeypatch.setattr(answer, "endpoint", lambda check, deadline: Check("GET x", *self.answer()))
         monkeypatch.setattr(redeploy, "available", lambda config, identity: (None, "no backup"))
         for name in steps.STEPS:
             monkeypatch.setitem(steps.STEPS, name, self.step(name))
@@ -96,8 +96,8 @@ def test_backend_recover_changes_with_the_smallest_step_that_heals(run: Run, tmp
     assert planned["plan"]["begin"] == "restart"
     result = run("backend_recover", **given(tmp_path, plan=planned["plan"]))
     assert (result["changed"], result["mode"], world.done) == (True, "restart", ["restart"])
-    assert [one["healed"] for one in result["tried"]] == [True]
-    assert {one["name"]: one["result"] for one in result["checks"]}["application"] == PASS
+    assert [step["healed"] for step in result["tried"]] == [True]
+    assert {check["name"]: check["result"] for check in result["checks"]}["application"] == PASS
 
 
 def test_what_does_not_heal_is_followed_by_the_next_for_the_cause_that_is_then_seen(
@@ -120,7 +120,7 @@ def test_a_store_found_broken_on_the_way_ends_it(run: Run, tmp_path: Path, world
     assert result["failed"]
     assert world.done == ["restart"], "no loop"
     assert "Next: ansible-playbook lifeboat.dr.recover_database -e confirm=shop1" in result["msg"]
-    assert [one["step"] for one in result["tried"]] == ["restart"]
+    assert [step["step"] for step in result["tried"]] == ["restart"]
 
 
 def test_backend_recover_fails_and_tells_what_was_tried(run: Run, tmp_path: Path, world: World) -> None:
@@ -158,7 +158,7 @@ def test_the_plan_shows_the_machine_every_step_and_the_log(run: Run, tmp_path: P
     text = "\n".join(planned["text"])
     for words in ("load ", "memory ", "disk /var/lib/docker", "log of shop-backend-1: boom", "restart: ", "BEGIN HERE"):
         assert words in text
-    assert [one["step"] for one in planned["plan"]["ladder"]] == list(backend_plan.LADDER)
+    assert [step["step"] for step in planned["plan"]["ladder"]] == list(backend_plan.LADDER)
     assert planned["plan"]["logs"] == {"shop-backend-1": ["boom"]}
 
 
@@ -168,7 +168,7 @@ def test_without_an_endpoint_nobody_has_seen_it_answer(run: Run, tmp_path: Path,
     planned = run("backend_plan", **bare, host="shop1")
     assert "no endpoint is configured" in planned["plan"]["unchecked"][0]
     result = run("backend_recover", **bare, plan=planned["plan"])
-    assert {one["name"]: one["result"] for one in result["checks"]}["application"] == "COULD_NOT_VERIFY"
+    assert {check["name"]: check["result"] for check in result["checks"]}["application"] == "COULD_NOT_VERIFY"
 
 
 def test_the_last_look_can_fail(run: Run, tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,9 +176,9 @@ def test_the_last_look_can_fail(run: Run, tmp_path: Path, world: World, monkeypa
     world.looks = [seen(KILLED), HEALTHY]
     planned = plan_of(run, tmp_path)["plan"]
     monkeypatch.setattr(backend_assess, "glance", lambda config: seen(KILLED))
-    monkeypatch.setattr(answer, "endpoint", lambda one, deadline: Check("GET x", FAIL, "Connection refused"))
+    monkeypatch.setattr(answer, "endpoint", lambda check, deadline: Check("GET x", FAIL, "Connection refused"))
     result = run("backend_recover", **given(tmp_path, plan=planned))
-    made = {one["name"]: one["result"] for one in result["checks"]}
+    made = {check["name"]: check["result"] for check in result["checks"]}
     assert (made["service backend"], made["application"]) == (FAIL, FAIL)
 
 

@@ -30,7 +30,7 @@ def test_checklist_never_changes(run: Run, tmp_path: Path, check: bool) -> None:
     result = run("checklist", check=check)
     assert (result["changed"], result["verdict"]) == (False, "PASS")
     assert sorted(tmp_path.rglob("*")) == before
-    assert {one["name"] for one in result["lines"]} == {"newest backup"}
+    assert {line["name"] for line in result["lines"]} == {"newest backup"}
     assert result["text"][-1] == "PASS  shop"
     assert result["markdown"].startswith("# daily checklist of shop")
     assert result["html"].startswith("<!doctype html>")

@@ -119,7 +119,7 @@ def test_drill_end_fails_a_drill_whose_recovery_did(run: Run, tmp_path: Path) ->
     fault_seen = {"fault": "killed", "name": "killed", "proof": "exited", "injected_at": "2026-11-24T12:00:00.000Z"}
     said = run("drill_end", settings=settings(tmp_path), scenario="backend", fault=fault_seen, error="no way")
     assert (said["verdict"], said["record"]["error"]) == ("FAIL", "no way")
-    results = {one["name"]: one["result"] for one in said["record"]["checks"]}
+    results = {check["name"]: check["result"] for check in said["record"]["checks"]}
     assert results == {"fault": "PASS", "business transaction": "COULD_NOT_VERIFY", "data loss": "COULD_NOT_VERIFY"}
 
 
@@ -143,7 +143,7 @@ BEFORE = {"container shop-db-1": "1 running", "volume shop_pgdata": "there", "da
         (BEFORE, "PASS", "1 x container, 1 x database, 1 x volume"),
         ({**BEFORE, "container shop-db-1": "2 running"}, "FAIL", "1 running, now 2 running"),
         (
-            {key: one for key, one in BEFORE.items() if "volume" not in key},
+            {key: value for key, value in BEFORE.items() if "volume" not in key},
             "FAIL",
             "volume shop_pgdata: there, now gone",
         ),

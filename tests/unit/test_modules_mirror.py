@@ -34,7 +34,7 @@ class World:
         self.written = 0
         monkeypatch.setattr(bucket, "versions", self.versions)
         monkeypatch.setattr(bucket, "objects", self.versions)
-        monkeypatch.setattr(bucket, "versioning", lambda one: "Enabled" if one.name == "mirror" else "")
+        monkeypatch.setattr(bucket, "versioning", lambda opened: "Enabled" if opened.name == "mirror" else "")
         monkeypatch.setattr(bucket, "skew", lambda _: 0.0)
         monkeypatch.setattr(s3_settings, "read", lambda *_: {})
         monkeypatch.setattr(guard, "sweep", lambda *_: [])
@@ -121,7 +121,7 @@ def test_objects_mirror_warns_of_what_the_vault_does_not_hold(run: Run, tmp_path
     world.refuses["b"] = why
     done = run("objects_mirror", **given(tmp_path))
     assert done["details"]["unheld"] == [{"key": "b", "why": why.cause}]
-    assert any("does not hold 1 objects of uploads, the first is 'b'" in str(one) for one in done["warnings"])
+    assert any("does not hold 1 objects of uploads, the first is 'b'" in str(warning) for warning in done["warnings"])
 
 
 @pytest.mark.parametrize(

@@ -79,9 +79,9 @@ def test_site_phase_changes_what_is_remembered(run: Run, tmp_path: Path) -> None
     assert run("site_phase", check=True, begin="build", **point)["changed"]
     assert not (tmp_path / "state" / "site.json").exists()
     first = run("site_phase", begin="build", since="2026-11-24T12:00:00Z", **point)
-    assert [one["name"] for one in first["phases"]] == ["assess"]
+    assert [phase["name"] for phase in first["phases"]] == ["assess"]
     ended = run("site_phase", checks=checked, facts={"mode": "m"}, finished=True, **point)
-    assert ([one["name"] for one in ended["phases"]], ended["checks"]) == (["assess", "build"], checked)
+    assert ([phase["name"] for phase in ended["phases"]], ended["checks"]) == (["assess", "build"], checked)
     assert ended["phases"][1]["mode"] == "m"
 
 
@@ -108,9 +108,9 @@ def test_config_deploy_changes_once(run: Run, placing: list[dict[str, Any]]) -> 
     planned = run("config_deploy", check=True, id=ID, identity=KEY)
     done = run("config_deploy", id=ID, identity=KEY)
     again = run("config_deploy", id=ID, which="schedules")
-    assert [one["changed"] for one in (planned, done, again)] == [True, True, False]
+    assert [result["changed"] for result in (planned, done, again)] == [True, True, False]
     assert done["diff"]["after"] == "/srv/shop/.env\n"
-    assert [one["check"] for one in placing] == [True, False, False]
+    assert [call["check"] for call in placing] == [True, False, False]
     assert (placing[0]["key"], placing[2]["which"]) == (KEY, "schedules")
     assert (done["checks"][0]["name"], done["checks"][0]["result"]) == ("files", PASS)
     assert KEY not in json.dumps(done)
@@ -141,7 +141,7 @@ def test_stack_images_changes_where_one_is_lacking(run: Run, project: None, monk
         stack_images, "provide", lambda *_, **__: ([Check("image db", PASS, "as recorded")], brought.pop(0))
     )
     first, second = run("stack_images", id=ID), run("stack_images", id=ID)
-    assert [one["changed"] for one in (first, second)] == [True, False]
+    assert [result["changed"] for result in (first, second)] == [True, False]
     assert (first["services"], first["checks"][0]["name"]) == (["db", "web"], "image db")
     units = run("stack_images", settings={"stack": "shop", "runtime": {"type": "host"}})
     assert (units["changed"], units["services"]) == (False, [])
@@ -175,7 +175,7 @@ def vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "vault"
     root.mkdir()
     parts = {"database": publish(root), "config": publish_config(root)}
-    named: dict[str, Any] = {name: points.Part(one.id, one.seal) for name, one in parts.items()}
+    named: dict[str, Any] = {name: points.Part(part.id, part.seal) for name, part in parts.items()}
     one = points.Point(POINT, "shop", NOW, NOW, "snapshot", {**named, "objects": None})
     store(root).write_point(POINT, one.to_bytes())
     monkeypatch.setattr(point_fetch, "open_store", lambda _: (store(root), "vault"))

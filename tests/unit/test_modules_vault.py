@@ -33,7 +33,7 @@ def ensured(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     calls: list[dict[str, Any]] = []
 
     def ensure(config: Config, check: bool, *, warn: vault.Warn, **more: Any) -> list[str]:
-        missing = not any(not one["check"] for one in calls)
+        missing = not any(not call["check"] for call in calls)
         calls.append({"check": check, **more})
         warn("THE VAULT IS ON THIS VERY HOST")
         return [LINE] if missing else []
@@ -51,7 +51,7 @@ def test_vault_changes_once(run: Run, tmp_path: Path, ensured: list[dict[str, An
     assert "THE VAULT IS ON THIS VERY HOST" in str(done["warnings"])
     assert run("vault", **asked(tmp_path))["changed"] is False
     assert run("vault", check=True, **asked(tmp_path))["changed"] is False
-    assert [one["check"] for one in ensured] == [True, False, False, True]
+    assert [call["check"] for call in ensured] == [True, False, False, True]
     assert ensured[1] == {"check": False, "adopt": True, "access_key": "admin", "secret_key": "hunter2-too"}
 
 
@@ -79,13 +79,13 @@ def test_endpoint_info_never_changes(run: Run, tmp_path: Path, monkeypatch: pyte
     found = run("endpoint_info", **asked(tmp_path))
     assert (found["changed"], sorted(found["endpoints"])) == (False, ["source", "vault"])
     assert found["endpoints"]["vault"]["features"]["versioning"]["state"] == "supported"
-    assert [one.partition(": mirrored")[0] for one in found["lacking"]] == ["source: no versioning"]
+    assert [line.partition(": mirrored")[0] for line in found["lacking"]] == ["source: no versioning"]
     assert sorted(run("endpoint_info", endpoint="vault", fresh=True, **asked(tmp_path))["endpoints"]) == ["vault"]
     assert tried == [("source", False), ("vault", False), ("vault", True)]
     checked = run("endpoint_info", check=True, **asked(tmp_path))
     assert (checked["changed"], checked["endpoints"], checked["lacking"]) == (False, {}, [])
     assert len(tried) == 3
-    assert [(one["name"], one["result"]) for one in found["checks"]] == [
+    assert [(check["name"], check["result"]) for check in found["checks"]] == [
         ("source endpoint", "PASS"),
         ("vault endpoint", "PASS"),
     ]

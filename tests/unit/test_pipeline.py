@@ -84,7 +84,7 @@ def test_the_same_chain_passes_when_nothing_fails() -> None:
     sink = io.BytesIO()
     finished = run("cat; echo end", "tr a-z A-Z", source=io.BytesIO(b"begin\n"), sink=sink)
     assert sink.getvalue() == b"BEGIN\nEND\n"
-    assert [one.status for one in finished] == [0, 0]
+    assert [process.status for process in finished] == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -177,9 +177,9 @@ def test_a_process_that_ends_before_its_input_does_is_judged_by_its_status() -> 
 
 
 def test_an_accepted_status_is_no_failure() -> None:
-    accepted: Callable[[Finished], bool] = lambda one: one.status == 0 or "warning" in one.stderr  # noqa: E731
+    accepted: Callable[[Finished], bool] = lambda done: done.status == 0 or "warning" in done.stderr  # noqa: E731
     finished = run("echo warning >&2; exit 1", "cat", ok=accepted)
-    assert [one.status for one in finished] == [1, 0]
+    assert [process.status for process in finished] == [1, 0]
     with pytest.raises(LifeboatError, match="an error"):
         run("echo an error >&2; exit 1", "cat", ok=accepted)
 
@@ -336,7 +336,7 @@ print(writer.size, writer.sha256, count.size, peak)
 
 def test_a_big_stream_takes_no_more_memory_than_a_small_one() -> None:
     """128 MB out of a chain and 96 MB into one: every byte counted and hashed, memory flat."""
-    path = next(one for one in sys.path if one.endswith(".ansible/collections"))
+    path = next(item for item in sys.path if item.endswith(".ansible/collections"))
     done = subprocess.run(
         [sys.executable, "-c", BIG], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True
     )

@@ -203,8 +203,8 @@ ASSESSMENTS: list[tuple[str, Server, str, list[str], list[str]]] = [
 
 @pytest.mark.parametrize(
     ("server", "condition", "findings", "unchecked"),
-    [one[1:] for one in ASSESSMENTS],
-    ids=[one[0] for one in ASSESSMENTS],
+    [case[1:] for case in ASSESSMENTS],
+    ids=[case[0] for case in ASSESSMENTS],
 )
 def test_assess(
     tmp_path: Path, world: dict[str, Any], server: Server, condition: str, findings: list[str], unchecked: list[str]
@@ -285,7 +285,7 @@ MODES: list[tuple[str, dict[str, Any], dict[str, Any], bool, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("changes", "asked", "needed", "mode"), [one[1:] for one in MODES], ids=[one[0] for one in MODES]
+    ("changes", "asked", "needed", "mode"), [case[1:] for case in MODES], ids=[case[0] for case in MODES]
 )
 def test_mode(
     tmp_path: Path, world: dict[str, Any], monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any],
@@ -315,7 +315,7 @@ def test_an_earlier_recovery_that_left_the_writers_stopped_is_finished(tmp_path:
     made = make(tmp_path)
     assert (made.needed, made.mode) == (True, "reopen")
     assert "backend" in made.why
-    assert [one.partition(":")[0] for one in made.steps] == ["reopen", "record"]
+    assert [step.partition(":")[0] for step in made.steps] == ["reopen", "record"]
     assert "will be missing" not in "\n".join(database_plan.text(made)), "nothing is restored"
     assert make(tmp_path, force=True).mode == "swap"
 
@@ -342,7 +342,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], type[LifeboatError], st
 
 
 @pytest.mark.parametrize(
-    ("changes", "asked", "error", "words"), [one[1:] for one in REFUSED], ids=[one[0] for one in REFUSED]
+    ("changes", "asked", "error", "words"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED]
 )
 def test_refused_before_anything_is_touched(
     tmp_path: Path, world: dict[str, Any], monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any],
@@ -375,7 +375,7 @@ def test_no_space_for_a_second_copy_is_said_before_anything_is_touched(
 def test_a_backup_whose_bytes_are_wrong_is_passed_over_and_said_so(tmp_path: Path, world: dict[str, Any]) -> None:
     older, newer = publish(tmp_path, NOW - DAY), publish(tmp_path)
     (folder(tmp_path, newer) / "database.dump").write_bytes(b"DUMP")
-    assert all(one.good for one in entries(tmp_path)), "as long, so a look at it does not tell"
+    assert all(entry.good for entry in entries(tmp_path)), "as long, so a look at it does not tell"
     made = make(tmp_path, force=True)
     assert made.backup["id"] == older.id
     assert made.passed_over == (

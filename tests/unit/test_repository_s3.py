@@ -125,7 +125,7 @@ def build(endpoint: str, tmp_path: Path, **more: str) -> S3Repository:
 
 
 def keys(repo: S3Repository) -> list[str]:
-    return [one["Key"][len(repo.prefix) + 1 :] for one in repo._objects(repo.prefix + "/")]
+    return [content["Key"][len(repo.prefix) + 1 :] for content in repo._objects(repo.prefix + "/")]
 
 
 def staged(repo: S3Repository) -> list[Path]:

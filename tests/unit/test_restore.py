@@ -61,7 +61,7 @@ def kept(have: set[str], missing: list[str], *, fresh: bool, superuser: str = "p
 
 def test_statements_are_cut_where_sql_cuts_them() -> None:
     found = statements(GLOBALS)
-    assert [one.split("\n")[0] for one in found[:8]] == [
+    assert [statement.split("\n")[0] for statement in found[:8]] == [
         r"\restrict kPt0oV8oDiJuYz",
         "SET default_transaction_read_only = off;",
         "SET client_encoding = 'UTF8';",
@@ -98,7 +98,7 @@ def test_a_fresh_server_gets_everything_but_tablespaces_and_our_own_password() -
 
 def test_a_living_server_gets_the_missing_roles_and_their_memberships_only() -> None:
     script = kept({"postgres", "app"}, ["gone"], fresh=False)
-    assert [one for one in statements(script) if not one.startswith(("SET", "\\"))] == [
+    assert [statement for statement in statements(script) if not statement.startswith(("SET", "\\"))] == [
         "CREATE ROLE gone;",
         "ALTER ROLE gone WITH NOSUPERUSER NOLOGIN;",
         "GRANT app TO gone WITH INHERIT TRUE GRANTED BY postgres;",
@@ -110,8 +110,10 @@ def test_text_of_a_role_is_never_run_as_a_statement() -> None:
     """Any role may give itself a setting with a line break; cut at the lines, it would come back as a superuser."""
     script = kept({"postgres", "gone"}, ["app"], fresh=False)
     whole = statements(script)
-    assert not [one for one in whole if one.startswith(("CREATE ROLE evil", "ALTER ROLE app SUPERUSER"))]
-    assert [one for one in whole if one.startswith("ALTER ROLE app SET")] == [
+    assert not [
+        statement for statement in whole if statement.startswith(("CREATE ROLE evil", "ALTER ROLE app SUPERUSER"))
+    ]
+    assert [statement for statement in whole if statement.startswith("ALTER ROLE app SET")] == [
         "ALTER ROLE app SET application_name TO E'a\\\\\nALTER ROLE app SUPERUSER;\n';"
     ]
 
@@ -255,7 +257,7 @@ PROPERTIES: list[tuple[str, dict[str, Any], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "lines"), [one[1:] for one in PROPERTIES], ids=[one[0] for one in PROPERTIES])
+@pytest.mark.parametrize(("changes", "lines"), [case[1:] for case in PROPERTIES], ids=[case[0] for case in PROPERTIES])
 def test_properties_sql(changes: dict[str, Any], lines: list[str]) -> None:
     sql = database_restore._properties_sql(facts(**changes), 'd"b')
     assert sql.startswith("BEGIN;\nALTER DATABASE")

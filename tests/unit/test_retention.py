@@ -382,14 +382,14 @@ def test_a_kept_point_keeps_its_parts_and_a_deleted_one_lets_them_go() -> None:
     result = plan_all(points, [[*databases, loose], objects], ONE, NOW)
     assert "db_loose" in result.delete
     for point, database, of_it in nights:
-        whole = {one.id in result.keep for one in (point, database, of_it)}
+        whole = {entry.id in result.keep for entry in (point, database, of_it)}
         assert len(whole) == 1, "a point and its parts stay or go together, where the parts have no other reason"
         if point.id in result.keep:
             assert f"part of {point.id}" in result.keep[database.id]
-    gone = [one for one in result.delete if one != "db_loose"]
-    first_part = next(index for index, one in enumerate(result.delete) if one.startswith(("db_", "objects_")))
-    assert all(not one.startswith(("db_", "objects_")) for one in result.delete[:first_part]), "points first"
-    assert len(gone) == 3 * len([one for one in points if one.id not in result.keep])
+    gone = [identity for identity in result.delete if identity != "db_loose"]
+    first_part = next(index for index, identity in enumerate(result.delete) if identity.startswith(("db_", "objects_")))
+    assert all(not identity.startswith(("db_", "objects_")) for identity in result.delete[:first_part]), "points first"
+    assert len(gone) == 3 * len([entry for entry in points if entry.id not in result.keep])
 
 
 def test_a_point_holds_what_no_rule_would_keep() -> None:
@@ -425,22 +425,22 @@ def test_three_years_of_points_and_loose_backups_on_both_sides(seed: int) -> Non
         if dice.random() < 0.1:
             fresh.append(Backup(f"db_{now:%Y%m%d}_noon", now + timedelta(hours=3), good=True))
         away = max(0, away - 1) or (dice.randint(5, 40) if dice.random() < 0.01 else 0)
-        here.update({one.id: one for one in fresh})
-        copied = [] if away else [one for one in here.values() if one.good and one.id not in there]
-        there.update({one.id: one for one in copied})
+        here.update({entry.id: entry for entry in fresh})
+        copied = [] if away else [entry for entry in here.values() if entry.good and entry.id not in there]
+        there.update({entry.id: entry for entry in copied})
         for days, some in zip(by_day, (fresh, copied)):
-            for one in some:
-                if one.good and one.id.startswith("db_"):
-                    days[one.taken_at.astimezone(ZoneInfo("Asia/Tokyo")).date()].append(one.id)
+            for entry in some:
+                if entry.good and entry.id.startswith("db_"):
+                    days[entry.taken_at.astimezone(ZoneInfo("Asia/Tokyo")).date()].append(entry.id)
         if number % 3:  # prune does not run every night
             continue
         later = now + timedelta(hours=4)
         together = planned({**there, **here}, policy, later)
         for side, days in zip(sides, by_day):
             own = planned(side, policy, later)
-            for one in [one for one in together.delete if one in side and one not in own.keep]:
-                del side[one]
-            for point in (one for one in side.values() if isinstance(one, Point) and one.good):
+            for identity in [one for one in together.delete if one in side and one not in own.keep]:
+                del side[identity]
+            for point in (entry for entry in side.values() if isinstance(entry, Point) and entry.good):
                 assert set(point.holds) <= set(side), "a point outlived a part of it"
             _check_promises(policy, max(days), periods, days, set(side))
     assert len(here) < 250, "and it does not grow without end"
@@ -448,8 +448,8 @@ def test_three_years_of_points_and_loose_backups_on_both_sides(seed: int) -> Non
 
 
 def planned(side: dict[str, Backup], policy: Policy, now: datetime) -> Plan:
-    points = [one for one in side.values() if isinstance(one, Point)]
-    components = [[one for one in side.values() if one.id.startswith(prefix)] for prefix in ("db_", "objects_")]
+    points = [entry for entry in side.values() if isinstance(entry, Point)]
+    components = [[entry for entry in side.values() if entry.id.startswith(prefix)] for prefix in ("db_", "objects_")]
     result = plan_all(points, components, policy, now)
     assert sorted([*result.keep, *result.delete]) == sorted(side), "every one, once"
     return result

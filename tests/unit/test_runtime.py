@@ -92,7 +92,7 @@ STATES: list[tuple[str, list[dict[str, Any]], dict[str, Any], str, bool]] = [
 
 
 @pytest.mark.parametrize(
-    ("containers", "fields", "words", "well"), [one[1:] for one in STATES], ids=[one[0] for one in STATES]
+    ("containers", "fields", "words", "well"), [case[1:] for case in STATES], ids=[case[0] for case in STATES]
 )
 def test_state(
     runner: Runner,
@@ -106,7 +106,7 @@ def test_state(
     found = compose.state("db")
     assert {key: getattr(found, key) for key in fields} == fields
     assert (found.describe(), found.well) == (words, well)
-    asked = next(one for one in runner.ran if one.startswith("docker ps"))
+    asked = next(command for command in runner.ran if command.startswith("docker ps"))
     for label in ("project=shop", "service=db", "oneoff=False"):
         assert f"label=com.docker.compose.{label}" in asked
 
@@ -237,7 +237,9 @@ MOUNTS: list[tuple[str, Any, list[dict[str, Any]], DataMount]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("project", "mounts", "found"), [one[1:] for one in MOUNTS], ids=[one[0] for one in MOUNTS])
+@pytest.mark.parametrize(
+    ("project", "mounts", "found"), [case[1:] for case in MOUNTS], ids=[case[0] for case in MOUNTS]
+)
 def test_data_mount(
     runner: Runner, compose: ComposeRuntime, project: Any, mounts: list[dict[str, Any]], found: DataMount
 ) -> None:

@@ -68,12 +68,12 @@ def write(path: Path, text: str) -> None:
 
 def look(root: Path, **changes: Any) -> dict[str, Check]:
     config = make_config(root, **{**BUCKET, "config": {"enabled": False}, **changes})
-    return {one.name: one for one in schedule.checks(config, NOW)}
+    return {check.name: check for check in schedule.checks(config, NOW)}
 
 
 def test_green(host: Path) -> None:
     found = look(host)
-    assert {one.result for one in found.values()} == {PASS}, found
+    assert {check.result for check in found.values()} == {PASS}, found
     assert list(found) == ["schedule", "cron", "command", "last runs"]
     assert "backup database 0 2 * * *, backup objects 0 3 * * *, verify 30 4 * * 0" in found["schedule"].detail
     assert found["last runs"].words == "2 in 31 days, 0 failed, the last 9.8 h ago, limit 26 h"
@@ -137,7 +137,7 @@ BROKEN: list[tuple[str, Callable[[Path], None], str, str, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("breaks", "name", "result", "words"), [one[1:] for one in BROKEN], ids=[one[0] for one in BROKEN]
+    ("breaks", "name", "result", "words"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN]
 )
 def test_each_turns_red(host: Path, breaks: Callable[[Path], None], name: str, result: str, words: str) -> None:
     assert look(host)[name].result == PASS
@@ -179,6 +179,6 @@ def test_the_roles_schedule_what_is_looked_for() -> None:
     for path in sorted(ROOT.glob("roles/*_backup/vars/main.yml")):
         text = str(yaml.safe_load(path.read_text(encoding="utf-8")))
         found += re.findall(r"lifeboat ((?:backup|verify)\b[^{]*)--stack \{\{", text)
-    assert {"backup database", "backup objects", "verify"} <= {one.strip() for one in found}
-    for one in found:
-        assert re.fullmatch(r"(backup (database|objects|config)|verify)", one.strip()), one
+    assert {"backup database", "backup objects", "verify"} <= {job.strip() for job in found}
+    for job in found:
+        assert re.fullmatch(r"(backup (database|objects|config)|verify)", job.strip()), job

@@ -107,7 +107,7 @@ def test_parents_that_are_not_listed_are_open_to_the_stack(case: Case) -> None:
         case.place()
     finally:
         os.umask(before)
-    assert [one.stat().st_mode & 0o777 for one in (path.parent, path.parent.parent)] == [0o755, 0o755]
+    assert [folder.stat().st_mode & 0o777 for folder in (path.parent, path.parent.parent)] == [0o755, 0o755]
 
 
 def test_a_directory_that_is_there_keeps_its_owner_and_mode(case: Case) -> None:

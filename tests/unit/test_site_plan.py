@@ -63,7 +63,7 @@ class World:
             "database": database, "objects": publish_objects(self.root, taken, of=database),
             "config": publish_config(self.root, taken) if config else None,
         }  # fmt: skip
-        named = {name: points.Part(one.id, one.seal) if one else None for name, one in parts.items()}
+        named = {name: points.Part(part.id, part.seal) if part else None for name, part in parts.items()}
         one = points.Point(f"{taken:%Y%m%d_%H%M%S}", "shop", taken, taken, "snapshot", named, {"db": "db@sha256:1"})
         store(self.root).write_point(one.id, one.to_bytes())
         return one.id
@@ -88,9 +88,9 @@ def test_a_lost_site_is_planned_to_the_newest_point_and_every_step_is_shown(worl
     made = world.make(Request(cutover="/ops/dns.yml"))
     assert (made["needed"], made["ready"], made["lacking"], made["backup"]["id"]) == (True, True, "", newest)
     assert made["condition"] == "lost with app1"
-    assert {one["result"] for one in made["checks"]} == {PASS}
-    assert any("was not reached, which does not prove that it is off" in one for one in made["warnings"])
-    starts = [one.partition(":")[0].partition(",")[0] for one in made["steps"]]
+    assert {check["result"] for check in made["checks"]} == {PASS}
+    assert any("was not reached, which does not prove that it is off" in warning for warning in made["warnings"])
+    starts = [step.partition(":")[0].partition(",")[0] for step in made["steps"]]
     assert starts == [
         "scope", "verify the backups", "build", "configure", "fetch", "images", "database", "objects", "verify",
         "cutover", "backups", "record",
@@ -104,7 +104,7 @@ def test_a_lost_site_is_planned_to_the_newest_point_and_every_step_is_shown(worl
 def test_a_rehearsal_neither_cuts_over_nor_takes_backups(world: World) -> None:
     world.point()
     steps = world.make(Request(rehearsal=True), others={"app1": LIVING})["steps"]
-    assert not [one for one in steps if one.startswith(("cutover", "backups"))]
+    assert not [step for step in steps if step.startswith(("cutover", "backups"))]
 
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
@@ -128,7 +128,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "words"), [one[1:] for one in REFUSED], ids=[one[0] for one in REFUSED])
+@pytest.mark.parametrize(("given", "words"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
 def test_it_is_refused_before_anything_is_built(world: World, given: dict[str, Any], words: str) -> None:
     world.point()
     with pytest.raises((UsageError, NotFoundError, SpaceError)) as error:
@@ -184,7 +184,7 @@ def test_a_damaged_newest_point_is_passed_over_and_said(world: World, component:
     damage(world.root, component, name)
     made = world.make()
     assert made["backup"]["id"] == older
-    assert [one["id"] for one in made["passed_over"]] == [newest]
+    assert [point["id"] for point in made["passed_over"]] == [newest]
     assert "has another SHA-256" in made["passed_over"][0]["problem"]
     with pytest.raises(IntegrityError) as error:
         world.make(Request(newest))
@@ -232,7 +232,7 @@ def test_without_the_key_it_is_planned_and_not_carried_out(sealed: World) -> Non
     sealed.point()
     made = sealed.make()
     assert "-e identity_file=" in made["lacking"]
-    assert any("whether the key opens the configuration" in one for one in made["unchecked"])
+    assert any("whether the key opens the configuration" in line for line in made["unchecked"])
 
 
 def test_the_key_is_tried_before_anything_is_built(sealed: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,9 @@ TABLE: list[tuple[str, str, dict[str, Any], Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("connection", "result", "seen"), [one[1:] for one in TABLE], ids=[one[0] for one in TABLE])
+@pytest.mark.parametrize(
+    ("connection", "result", "seen"), [case[1:] for case in TABLE], ids=[case[0] for case in TABLE]
+)
 def test_only_a_machine_that_was_not_reached_may_be_lost(connection: str, result: dict[str, Any], seen: Any) -> None:
     variables = {
         "__site_recovery_scope": {"results": [{"__site_recovery_host": "shop1", **result}]},

@@ -109,7 +109,9 @@ def test_each_component_and_the_scenario_that_mends_it(
     monkeypatch.setattr(database_plan, "assess", lambda *_: database_plan.Assessment(database, ("why",), "x"))
     monkeypatch.setattr(runtime, "connect", lambda _: Stack(db=UP, **states))
     found = look(tmp_path)
-    assert [(one["name"], one["condition"], one["scenario"]) for one in found["components"]] == expected
+    assert [
+        (component["name"], component["condition"], component["scenario"]) for component in found["components"]
+    ] == expected
     assert any(f"database: {database}; why" in line for line in scope.described("a", found))
 
 
@@ -126,8 +128,8 @@ def test_what_cannot_be_assessed_is_unknown_not_healthy(
     monkeypatch.setattr(runtime, "connect", fails)
     monkeypatch.setattr(scope, "_application", lambda *_: scope.Component("application", "unknown"))
     found = look(tmp_path, **BUCKET)
-    assert [one["condition"] for one in found["components"]] == ["unknown"] * 3
-    assert [one["scenario"] for one in found["components"]] == [""] * 3
+    assert [component["condition"] for component in found["components"]] == ["unknown"] * 3
+    assert [component["scenario"] for component in found["components"]] == [""] * 3
 
 
 def test_paused_and_restarting_containers_live(runner: Runner, tmp_path: Path) -> None:

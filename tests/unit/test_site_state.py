@@ -41,7 +41,7 @@ def test_what_cannot_be_read_is_nothing(tmp_path: Path, text: str) -> None:
 
 def test_each_phase_ends_where_the_next_begins(tmp_path: Path) -> None:
     found = steps(tmp_path, "build", "configure", "database")
-    assert [(one["name"], one["started_at"], one["finished_at"]) for one in found["phases"]] == [
+    assert [(phase["name"], phase["started_at"], phase["finished_at"]) for phase in found["phases"]] == [
         ("build", "2026-11-24T12:00:00.000Z", "2026-11-24T12:00:01.000Z"),
         ("configure", "2026-11-24T12:00:01.000Z", "2026-11-24T12:00:02.000Z"),
         ("database", "2026-11-24T12:00:02.000Z", ""),
@@ -53,7 +53,7 @@ def test_each_phase_ends_where_the_next_begins(tmp_path: Path) -> None:
 def test_a_run_that_was_killed_is_gone_on_with_and_its_cut_phase_is_not_done(tmp_path: Path) -> None:
     steps(tmp_path, "build", "database")
     found = site_state.begin(make_config(tmp_path), "build", point=POINT, now=NOW + timedelta(hours=1))
-    assert [one["name"] for one in found["phases"]] == ["build", "database", "build"]
+    assert [phase["name"] for phase in found["phases"]] == ["build", "database", "build"]
     assert found["phases"][0]["started_at"] == "2026-11-24T12:00:00.000Z", "the clock runs from the first run"
     assert site_state.done(found, POINT) == ["build"]
     assert site_state.done(found, "20261123_120000") == []
@@ -62,7 +62,7 @@ def test_a_run_that_was_killed_is_gone_on_with_and_its_cut_phase_is_not_done(tmp
 def test_another_point_or_a_finished_recovery_begins_anew(tmp_path: Path) -> None:
     steps(tmp_path, "build", "database")
     other = site_state.begin(make_config(tmp_path), "build", point="20261123_120000", now=NOW)
-    assert (other["point"], [one["name"] for one in other["phases"]]) == ("20261123_120000", ["build"])
+    assert (other["point"], [phase["name"] for phase in other["phases"]]) == ("20261123_120000", ["build"])
     ended = site_state.begin(make_config(tmp_path), "", point="20261123_120000", finished=True, now=NOW)
     assert (ended["finished_at"], site_state.unfinished(ended)) == ("2026-11-24T12:00:00.000Z", False)
     again = site_state.begin(make_config(tmp_path), "build", point="20261123_120000", now=NOW)

@@ -44,7 +44,7 @@ def sources(root: Path, component: str, before: datetime, **more: Any) -> Source
 
 def chosen(root: Path, before: datetime) -> list[tuple[str, str]]:
     several = [sources(root, component, before) for component in BOTH]
-    return [(one.point, one.tied) for one in several]
+    return [(sources.point, sources.tied) for sources in several]
 
 
 def of(point: Point) -> list[tuple[str, str]]:

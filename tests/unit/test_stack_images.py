@@ -67,8 +67,8 @@ def provide(engine: Engine, recorded: str = f"reg/db@{OLD}", *, check: bool = Fa
 def test_what_is_here_is_left_alone(engine: Engine) -> None:
     engine.here["reg/db:17"] = OLD
     checks, brought = provide(engine)
-    assert (brought, [one.detail for one in checks]) == ([], ["reg/db:17, as recorded"])
-    assert not [one for one in engine.ran if "pull" in one]
+    assert (brought, [check.detail for check in checks]) == ([], ["reg/db:17, as recorded"])
+    assert not [command for command in engine.ran if "pull" in command]
 
 
 def test_the_archive_comes_first(engine: Engine) -> None:
@@ -76,7 +76,7 @@ def test_the_archive_comes_first(engine: Engine) -> None:
     engine.registry[f"reg/db@{OLD}"] = OLD
     checks, brought = provide(engine)
     assert (brought, checks[0].result) == (["db"], "PASS")
-    assert not [one for one in engine.ran if "pull" in one]
+    assert not [command for command in engine.ran if "pull" in command]
 
 
 def test_then_the_registry_by_digest_and_the_name_is_given(engine: Engine) -> None:

@@ -22,7 +22,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import pipeline, terminal
 from builders import folder, prove, publish, settings, until
 
-COLLECTIONS = next(one for one in sys.path if one.endswith(".ansible/collections"))
+COLLECTIONS = next(path for path in sys.path if path.endswith(".ansible/collections"))
 RUN = "import sys; from ansible_collections.lifeboat.dr.plugins.module_utils.command.cli import main; sys.exit(main())"
 PLAIN = {"NO_COLOR": "", "CI": "", "TERM": "xterm-256color"}
 ESCAPE = "\x1b"

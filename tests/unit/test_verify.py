@@ -113,7 +113,7 @@ def relink(path: Path) -> None:
     path.symlink_to(copy)
 
 
-@pytest.mark.parametrize(("damage", "words"), [one[1:] for one in CORRUPTIONS], ids=[one[0] for one in CORRUPTIONS])
+@pytest.mark.parametrize(("damage", "words"), [case[1:] for case in CORRUPTIONS], ids=[case[0] for case in CORRUPTIONS])
 def test_checksums_find_every_corruption(tmp_path: Path, damage: Damage, words: str) -> None:
     one = make(tmp_path)
     assert run(tmp_path).verdict == PASS
@@ -184,7 +184,9 @@ ARCHIVES: list[tuple[str, tuple[int, str, str], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("answer", "result", "words"), [one[1:] for one in ARCHIVES], ids=[one[0] for one in ARCHIVES])
+@pytest.mark.parametrize(
+    ("answer", "result", "words"), [case[1:] for case in ARCHIVES], ids=[case[0] for case in ARCHIVES]
+)
 def test_archive(
     tmp_path: Path, container: list[str], runner: Runner, answer: tuple[int, str, str], result: str, words: str
 ) -> None:
@@ -239,7 +241,7 @@ CONTENTS: list[tuple[str, str, dict[str, bytes], str, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("form", "files", "name", "words"), [one[1:] for one in CONTENTS], ids=[one[0] for one in CONTENTS]
+    ("form", "files", "name", "words"), [case[1:] for case in CONTENTS], ids=[case[0] for case in CONTENTS]
 )
 def test_contents(
     tmp_path: Path, container: list[str], runner: Runner, form: str, files: dict[str, bytes], name: str, words: str
@@ -258,7 +260,7 @@ def test_a_dump_without_passwords_says_so(tmp_path: Path, container: list[str], 
     runner.expect("pg_restore")
     make(tmp_path, role_passwords=False)
     found = run(tmp_path, "archive")
-    assert next(one.detail for one in found.checks if one.name == "globals") == "2 roles, without passwords"
+    assert next(check.detail for check in found.checks if check.name == "globals") == "2 roles, without passwords"
 
 
 def test_the_image_is_the_configured_one_else_the_backups(tmp_path: Path, container: list[str], runner: Runner) -> None:
@@ -341,7 +343,7 @@ OUTCOMES: list[tuple[str, dict[str, Any], tuple[int, str, str], str, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("world", "amcheck", "verdict", "words"), [one[1:] for one in OUTCOMES], ids=[one[0] for one in OUTCOMES]
+    ("world", "amcheck", "verdict", "words"), [case[1:] for case in OUTCOMES], ids=[case[0] for case in OUTCOMES]
 )
 def test_restore(
     tmp_path: Path, container: list[str], runner: Runner, restored: dict[str, Any], world: dict[str, Any],
@@ -353,7 +355,7 @@ def test_restore(
     runner.expect("pg_restore --file")
     found = run(tmp_path, "restore")
     assert found.verdict == verdict
-    assert words in "; ".join(one.detail for one in found.checks)
+    assert words in "; ".join(check.detail for check in found.checks)
     assert (entries(tmp_path)[0].proven_at is not None) is (verdict == PASS)
     if verdict == PASS:
         assert restored["server"]["superuser"] == "chief"
@@ -395,7 +397,7 @@ def test_container_is_removed_after_an_error_and_when_it_never_started(runner: R
     missing = pytest.raises(UnverifiedError, match=r"Unable to find image 'broken' locally. Name an image")
     with missing, scratch.container("broken", "shop", tmp_path, timeout=60):
         pytest.fail("there is none")
-    assert [one.split()[1] for one in runner.ran] == ["run", "rm", "run", "rm"]
+    assert [command.split()[1] for command in runner.ran] == ["run", "rm", "run", "rm"]
 
 
 def test_a_machine_without_docker_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -430,10 +432,10 @@ def test_server_runs_as_the_images_own_account(runner: Runner, known: dict[str, 
     with scratch.server("box", superuser="chief o'x", preload="pg_cron", timeout=60) as server:
         assert (server.user, server.mount) == ("chief o'x", "/backup")
         assert server.tool("psql").argv[:4] == ["docker", "exec", "--user", "0"]
-    initdb = next(one for one in runner.ran if " initdb " in one)
+    initdb = next(command for command in runner.ran if " initdb " in command)
     assert f"--user {user} box initdb" in initdb
     assert "-U chief o'x --auth=trust" in initdb
-    start = next(one for one in runner.ran if " pg_ctl " in one)
+    start = next(command for command in runner.ran if " pg_ctl " in command)
     for words in ("listen_addresses=''", "fsync='off'", "shared_preload_libraries='pg_cron'"):
         assert words in start
 
