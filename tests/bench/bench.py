@@ -124,7 +124,7 @@ def driver(run: Run, name: str, *words: str) -> Sample:
 
 
 def inside(run: Run, name: str, script: str) -> Sample:
-    """A line of shell beside the server, without PIPEFAIL: the seed has none."""
+    """A line of shell in the server's container, without PIPEFAIL: the seed has none."""
     return run.measured(name, run.stack.exec("bash", "-c", script))
 
 

@@ -87,7 +87,7 @@ class Stack:
         self._compose("down", "--volumes", "--timeout", "5")
 
     def exec(self, *argv: str) -> list[str]:
-        """The command line that runs `argv` beside the server."""
+        """The command line that runs `argv` in the server's container."""
         return ["docker", "exec", "--interactive", "--env", f"PGPASSWORD={PASSWORD}", self.container, *argv]
 
     def sql(self, sql: str, database: str = DATABASE) -> str:

@@ -117,7 +117,7 @@ class Stack:
 
 
 def say(line: str) -> None:
-    """The core's log: pytest shows it beside a failure."""
+    """The core's log: pytest shows it with a failure."""
     print(line)
 
 

@@ -246,7 +246,7 @@ def test_a_manifest_of_a_newer_schema(settings: config.Config) -> None:
 
 
 def test_bytes_that_match_their_checksums_and_are_wrong(stack: Stack, settings: config.Config) -> None:
-    """One row changed in an uncompressed dump and the manifest sealed anew: only the fingerprint can tell."""
+    """One row changed in an uncompressed dump and the manifest sealed again: only the fingerprint shows it."""
     newest = entries(settings)[-1]
     assert newest.manifest
     path = Path(store(settings).location("database", newest.id)) / fingerprint.DUMP

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Hold a drill on the lab, then recover once more, which must change nothing. Usage: drill.sh [SCENARIO]
 # SCENARIO: database (default), object_storage, backend, frontend, site, or all.
-# WRITE: seconds that the writer goes on after the recovery point. FAULT, SEED: which of the scenario's faults (docs/drills.md). DEPLOYED=1: the lab is deployed already.
+# WRITE: seconds that the writer continues after the recovery point. FAULT, SEED: which of the scenario's faults (docs/drills.md). DEPLOYED=1: the lab is deployed already.
 # SABOTAGE=1: take the step out of the recovery that brings the data back. The drill must turn red, or it proves nothing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

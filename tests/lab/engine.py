@@ -13,7 +13,7 @@ from pathlib import Path
 
 LOG = Path("/var/log/lifeboat-dockerd.log")
 # Left by an engine that was killed. dockerd refuses to start when the process number in its pid file has been taken
-# by anything else, and waits for ever on the socket of a containerd that is gone.
+# by anything else, and waits forever for the socket of a containerd that is gone.
 LEFTOVERS = {
     "dockerd": ("/run/docker.pid", "/run/docker.sock"),
     "containerd": (

@@ -254,7 +254,7 @@ def ensure_all(names: list[str], check: bool) -> list[str]:
             (work / name).mkdir()
         changed += [name for name, future in running.items() if future.result()]
     if changed and not check:
-        # What was just replaced. Only now: pruning beside a build takes away the layers it stands on.
+        # What was just replaced. Only now: pruning during a build removes the layers it is based on.
         docker("image", "prune", "--force", "--filter", f"label={LABEL}", timeout=300)
     return changed
 

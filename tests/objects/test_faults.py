@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - tables
-"""Real servers that answer wrongly now and then: nothing is published, what to do is said, and then it goes on."""
+"""Real servers that sometimes answer wrongly: nothing is published, the error says what to do, the next run continues."""
 
 from __future__ import annotations
 

@@ -384,7 +384,7 @@ def test_killed_and_taken_up_again(world: MakeWorld) -> None:
         output = process.stdout.read()
     for value in one.secrets.values():
         assert value.encode() not in output + journal.read_bytes()
-        # The servers' own keys are in files; whoever started them does not tell them in argv either.
+        # The servers' own keys are in files; they are not in argv either.
         assert value.encode() not in seen
     done = settled(lambda: len(list(bucket.objects(one.vault))))
     assert 50 <= done < total

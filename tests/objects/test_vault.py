@@ -332,7 +332,7 @@ def test_the_writers_policy_suffices_for_mirrors_and_copies(
         (staging.path / "dump").write_bytes(b"1" * 1000)
         staging.publish(b"{}")
     assert repo.published("database") == ["db_backup_20261124_020000"]
-    # Deleted for whoever lists, and its versions stay, which is said and is no error.
+    # A listing no longer shows it, but its versions stay; this is reported and is not an error.
     kept = repo.delete("database", "db_backup_20261124_020000")
     assert repo.published("database") == repo.ids("database") == []
     assert len(kept) == 2

@@ -1,7 +1,7 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every repository promises. Each implementation's tests subclass Contract beside a fixture `repo`, an empty one.
+"""What every repository promises. Each implementation's tests subclass Contract with a fixture `repo`, an empty one.
 
 Only Repository's own methods are called, and the two primitives below them: what differs between a directory and a
 bucket is tested where they are.
@@ -102,7 +102,7 @@ class Contract:
 
     @pytest.mark.parametrize("manifest", [b"", b"\xff\x00{", b"[" * 100_000, b"x" * (1 << 20)])
     def test_an_unreadable_manifest_is_returned_as_it_is(self, repo: repository.Repository, manifest: bytes) -> None:
-        """Bytes and names, no schema: whoever reads them judges them."""
+        """Bytes and names, no schema: the reader checks them."""
         publish(repo, manifest=manifest)
         assert repo.published("database") == [ID]
         assert repo.manifest("database", ID) == manifest

@@ -35,7 +35,7 @@ Answer = tuple[int, str]
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """A server that gives the answers of `said["answers"]`, the last one for ever, and keeps what it was asked."""
+    """A server that gives the answers of `said["answers"]`, the last one repeatedly, and keeps the requests."""
     said: dict[str, Any] = {"answers": [], "asked": [], "date": 0.0}
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -275,7 +275,7 @@ def test_unfinished_uploads_of_all_pages(server: dict[str, Any]) -> None:
     server["answers"] = [page(upload("a+b"), kind=kind, more=marks), page(upload("c%2Bd"), kind=kind)]
     assert [(key, one) for key, one, _ in bucket.uploads(server["bucket"])] == [("a b", "ua+b"), ("c+d", "uc%2Bd")]
     assert (server["asked"][1]["key-marker"], server["asked"][1]["upload-id-marker"]) == (["a b"], ["u1"])
-    server["answers"] = [page(kind=kind, more=marks)]  # for ever the same: two pages and no more
+    server["answers"] = [page(kind=kind, more=marks)]  # always the same: two pages and no more
     server["asked"].clear()
     assert list(bucket.uploads(server["bucket"])) == []
     assert len(server["asked"]) == 2

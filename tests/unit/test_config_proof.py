@@ -112,7 +112,7 @@ def test_an_artefact_of_another_backup_is_noticed(world: World, name: str) -> No
 
 
 def resealed(world: World, manifest: Manifest, name: str, data: bytes, **details: Any) -> Manifest:
-    """As whoever can write manifests would leave it: every checksum is right."""
+    """As an attacker who can write manifests would leave it: every checksum is right."""
     (world.folder(manifest) / name).write_bytes(data)
     artefacts = tuple(
         Artefact(name, len(data), hashlib.sha256(data).hexdigest()) if old.name == name else old

@@ -356,7 +356,7 @@ def test_what_only_the_vault_has_is_pruned_there(tmp_path: Path, vault: Vault, s
     settings = configured(tmp_path, retention=SHORT)
     old = publish(tmp_path)
     catch_up(settings)
-    store(tmp_path).delete("database", old.id)  # the repository was lost and begun anew
+    store(tmp_path).delete("database", old.id)  # the repository was lost and started again
     new = publish(tmp_path, NOW + 5 * DAY)
     assert run_prune(settings, NOW + 5 * DAY)["delete"] == []
     assert vault.published("database") == [old.id], "the vault has nothing newer"

@@ -65,7 +65,7 @@ def test_every_page_is_reachable_from_the_front_page_and_from_the_navigation() -
 
 
 def test_the_pages_of_lists_are_what_the_files_say() -> None:
-    """As `make lint` does; whoever adds a playbook, an option or a decision runs `make docs`."""
+    """As `make lint` does: after adding a playbook, an option or a decision, run `make docs`."""
     wrong = [path.name for path, text in generate_site.everything().items() if path.read_text(encoding="utf-8") != text]
     assert wrong == [], "run make docs"
     assert {path.stem for path in generate_site.FOLDER.glob("*.md")} == {"index", *(path.stem for path in PLAYBOOKS)}

@@ -132,7 +132,7 @@ def test_drill_end_never_passes_what_nobody_saw(run: Run, tmp_path: Path) -> Non
     assert said["record"]["rto"] is None
 
 
-# --- beside production ---
+# --- next to production ---
 
 BEFORE = {"container shop-db-1": "1 running", "volume shop_pgdata": "there", "database shop": "there"}
 

@@ -185,7 +185,7 @@ def test_an_accepted_status_is_no_failure() -> None:
 
 
 def test_stderr_may_be_larger_than_any_pipe() -> None:
-    """A tool that talks more than a pipe holds hangs for ever when nobody reads; only the end of it is kept."""
+    """A tool that prints more than a pipe holds would hang if nobody read it; only the end of its output is kept."""
     finished = run("head -c 3000000 /dev/zero | tr '\\0' x >&2; echo; echo the end >&2")
     assert finished[0].stderr.endswith("the end")
     assert len(finished[0].stderr) <= pipeline.STDERR_KEPT

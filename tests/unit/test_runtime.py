@@ -127,7 +127,7 @@ def test_an_absent_service_is_a_state_and_an_unknown_one_an_error(runner: Runner
 
 
 def test_a_directory_that_runs_under_another_name_is_no_absence(runner: Runner, compose: ComposeRuntime) -> None:
-    """Starting the database of a project nobody runs would make a second, empty one beside the real."""
+    """Starting the database of a project that is not running would make a second, empty one."""
     runner.expect("^docker compose .* config", json.dumps(PROJECT))
     runner.expect("working_dir", "renamed\nrenamed\n")
     runner.expect("^docker ps ", "")

@@ -1,7 +1,7 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a machine remembers of a site's recovery: how far it came, and that a killed run is gone on with."""
+"""What a machine remembers of a site's recovery: how far it came, and that a killed run is continued."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def kill(stack: Stack) -> None:
 
 
 def spoil_the_environment(stack: Stack) -> None:
-    """A wrong password, deployed: `up` makes anew what has it."""
+    """A wrong password, deployed: `up` recreates the containers that have it."""
     shell(stack, "sed -i 's/^SHOP_APP_PASSWORD=.*/SHOP_APP_PASSWORD=planted-wrong-one/' /srv/shop/.env")
     stack.compose("up", "--detach", "--no-deps", "backend")
     wait_for(

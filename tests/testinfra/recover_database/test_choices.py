@@ -208,7 +208,7 @@ def half_restored(stack: Stack) -> bool:
 
 
 def left_as_found(stack: Stack, portrait: list[str], said: str) -> None:
-    """The live database is the one it was, nothing half-made lies beside it, the application runs, and it says so."""
+    """The live database is the one it was, nothing half-made is next to it, the application runs, and it says so."""
     assert stack.portrait() == portrait
     assert not half_restored(stack)
     assert serves(stack)

@@ -56,7 +56,7 @@ def empty_while_stopped(stack: Stack) -> None:
 
 
 def empty_while_running(stack: Stack) -> None:
-    """It goes on serving from the files that it has open."""
+    """It continues to serve from the files that it has open."""
     stack.host.run("find", directory(stack), "-mindepth", "1", "-delete")
 
 

@@ -140,7 +140,7 @@ def test_a_failure_says_the_state_and_the_next_command(failed: Run, burned: Site
     assert "has not ended; this goes on from where it stopped" in failed.said, "it was killed before"
     assert "the load balancer does not answer" in failed.said
     assert "state: the site is recovered, checked and runs here; your hook failed" in failed.said
-    assert f"it goes on with {burned.point} from the phase cutover" in failed.said
+    assert f"it continues with {burned.point} from the phase cutover" in failed.said
     record = failed.result("record | Record the evidence")["record"]
     assert (record["verdict"], record["phases"][-1]["name"]) == ("FAIL", "cutover")
 
