@@ -83,13 +83,22 @@ phase:
   type: dict
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend import plan as backend_plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Result, Task, run
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Planned:
+    plan: object
+    needed: bool
+    blocked: str
+    text: Sequence[str]
+
+
+def work(task: Task) -> Result:
     given = task.params
     made = backend_plan.make(
         task.config,
@@ -100,7 +109,7 @@ def work(task: Task) -> dict[str, Any]:
         key=given["identity"],
         log=task.log,
     )
-    return {"plan": made, "needed": made["needed"], "blocked": made["blocked"], "text": backend_plan.text(made)}
+    return Result(Planned(made, made["needed"], made["blocked"], backend_plan.text(made)))
 
 
 def main() -> None:

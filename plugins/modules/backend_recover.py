@@ -93,23 +93,32 @@ phase:
   type: dict
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend import recovery as backend_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Result, Task, run
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Nothing:
+    mode: str = ""
+    checks: Sequence[Check] = ()
+    notes: Sequence[str] = ()
+
+
+def work(task: Task) -> Result:
     planned = task.params["plan"]
     if not planned["needed"] or task.check:
-        return {"changed": bool(planned["needed"]), "mode": "", "checks": [], "notes": []}
+        return Result(Nothing(), changed=bool(planned["needed"]))
     with lock.held(task.config.stack, "recover backend", wait=60):
         done = backend_recovery.recover(task.config, planned, key=task.params["identity"], log=task.log)
     error = done.pop("error")
     if error:
-        task.fail(error, **done)
-    return {"changed": True, **done}
+        task.fail(error, Result(done))
+    return Result(done, changed=True)
 
 
 def main() -> None:

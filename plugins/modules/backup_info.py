@@ -81,24 +81,36 @@ phase:
   type: dict
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import show as base_show
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import show
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Facts:
+    points: Sequence[object]
+    backups: Sequence[object]
+    status: object
+    table: Sequence[str]
+    text: Sequence[str]
+
+
+def work(task: Task) -> Result:
     seen = status.status(task.config, now=task.now)
     found = seen.as_dict()
-    return {
-        "points": found["points"],
-        "backups": found["backups"],
-        "status": {key: found[key] for key in ("stack", "verdict", "checks")},
-        "table": show.table(seen.points, seen.backups, task.now),
-        "text": base_show.checks(seen.checks),
-    }
+    return Result(
+        Facts(
+            points=found["points"],
+            backups=found["backups"],
+            status={key: found[key] for key in ("stack", "verdict", "checks")},
+            table=show.table(seen.points, seen.backups, task.now),
+            text=base_show.checks(seen.checks),
+        )
+    )
 
 
 def main() -> None:

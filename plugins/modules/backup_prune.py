@@ -74,31 +74,28 @@ phase:
   type: dict
 """
 
-from typing import Any
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Diff, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies
 
 
-def work(task: Task) -> dict[str, Any]:
+def work(task: Task) -> Result:
     with lock.held(task.config.stack, "prune"):
         result = operations_prune.prune(task.config, now=task.now, dry_run=task.check, log=task.log)
     kept, old = list(result["keep"]), result["versions"]["deleted"]
     versions = [f"{old} old versions in the mirror"] if old else []
-    facts = {
-        **result,
-        "changed": bool(result["delete"] or result["swept"] or old),
-        "diff": {
-            "before": "".join(f"{item}\n" for item in [*sorted([*kept, *result["delete"]]), *versions]),
-            "after": "".join(f"{item}\n" for item in sorted(kept)),
-        },
-    }
+    before = [*sorted([*kept, *result["delete"]]), *versions]
+    done = Result(
+        result,
+        changed=bool(result["delete"] or result["swept"] or old),
+        diff=Diff("".join(f"{line}\n" for line in before), "".join(f"{line}\n" for line in sorted(kept))),
+    )
     problem = copies.problem(task.config.stack, result["failed"])
     if problem:
-        task.fail(str(problem), **facts)
-    return facts
+        task.fail(str(problem), done)
+    return done
 
 
 def main() -> None:

@@ -96,10 +96,9 @@ phase:
   type: dict
 """
 
-from typing import Any
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Diff, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import component_of
@@ -117,7 +116,7 @@ def on_record(task: Task, ids: list[str]) -> str:
     return "".join(lines)
 
 
-def work(task: Task) -> dict[str, Any]:
+def work(task: Task) -> Result:
     repo = repositories.from_settings(task.config.repository, task.config.secrets)
     ids, _checks = operations_verify.targets(task.config, repo, task.params["id"])
     before = on_record(task, ids)
@@ -134,15 +133,11 @@ def work(task: Task) -> dict[str, Any]:
         after = "".join(f"{name} {result.level}: {proved.get(name, 'none')}\n" for name in ids)
     else:
         after = on_record(task, ids)
-    facts = {
-        **result.as_dict(),
-        "changed": before != after,
-        "diff": {"before": before, "after": after},
-    }
+    done = Result(result, changed=before != after, diff=Diff(before, after))
     if result.verdict != checks.PASS:
-        bad = [f"{check.name}: {check.detail}" for check in result.checks if check.result != checks.PASS]
-        task.fail(f"{result.verdict}: {result.id} at level {result.level}: {'; '.join(bad)}", **facts)
-    return facts
+        bad = [f"{one.name}: {one.detail}" for one in result.checks if one.result != checks.PASS]
+        task.fail(f"{result.verdict}: {result.id} at level {result.level}: {'; '.join(bad)}", done)
+    return done
 
 
 def main() -> None:

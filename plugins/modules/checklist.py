@@ -77,10 +77,11 @@ phase:
   type: dict
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import checklist as command_checklist
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import (
     checklist as operations_checklist,
 )
@@ -89,16 +90,27 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import (
 )
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Facts:
+    verdict: str
+    lines: Sequence[object]
+    text: Sequence[str]
+    markdown: str
+    html: str
+
+
+def work(task: Task) -> Result:
     ahead = command_checklist.ahead_of(task.params["ahead_days"])
     made = operations_checklist.work_through(task.config, task.params["period"], now=task.now, ahead=ahead).as_dict()
-    return {
-        "verdict": made["verdict"],
-        "lines": made["lines"],
-        "text": checklist_line.text(made),
-        "markdown": checklist_line.markdown(made),
-        "html": checklist_line.page(made),
-    }
+    return Result(
+        Facts(
+            verdict=made["verdict"],
+            lines=made["lines"],
+            text=checklist_line.text(made),
+            markdown=checklist_line.markdown(made),
+            html=checklist_line.page(made),
+        )
+    )
 
 
 def main() -> None:

@@ -77,15 +77,23 @@ phase:
   type: dict
 """
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Task, added, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Result, Task, added, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import PLACES, VAULT, open_place
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import files as site_files
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Facts:
+    written: Sequence[str]
+    aside: Mapping[str, str]
+    checks: Sequence[checks.Check]
+
+
+def work(task: Task) -> Result:
     given = task.params
     placed = site_files.place(
         task.config,
@@ -98,13 +106,9 @@ def work(task: Task) -> dict[str, Any]:
         log=task.log,
     )
     words = f"{len(placed.written)} put in place, {placed.same} there already, as {given['id']} has them"
-    return {
-        "changed": bool(placed.written),
-        "written": placed.written,
-        "aside": placed.aside,
-        "checks": [checks.Check(given["which"], checks.PASS, words).as_dict()],
-        "diff": added(placed.written),
-    }
+    proof = checks.Check(given["which"], checks.PASS, words)
+    facts = Facts(placed.written, placed.aside, (proof,))
+    return Result(facts, changed=bool(placed.written), diff=added(placed.written))
 
 
 def main() -> None:

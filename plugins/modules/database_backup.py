@@ -70,43 +70,47 @@ phase:
   type: dict
 """
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Optional
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import WAIT, Task, added, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import WAIT, Result, Task, added, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, copies, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Facts:
+    id: Optional[str] = None
+    size: Optional[int] = None
+    details: Optional[object] = None
+    copies: Optional[copies.Outcome] = None
+
+
+def work(task: Task) -> Result:
     repo = repositories.from_settings(task.config.repository, task.config.secrets)
     repo.check(writable=not task.check)
     good = [entry for entry in catalog.entries(repo, "database", task.config.stack) if entry.good and entry.manifest]
     if good and good[-1].manifest and task.params["max_age"]:
         age = (task.now - good[-1].manifest.taken_at).total_seconds()
         if age <= task.params["max_age"]:
-            return {"id": good[-1].id}
+            return Result(Facts(good[-1].id))
     if task.check:
         server = database_server.connect(task.config, runtime.connect(task.config), backup=True)
         database_server.require_database(server, server.database)
-        return {"changed": True, "diff": added(["a new backup"])}
+        return Result(Facts(), changed=True, diff=added(["a new backup"]))
     with lock.held(task.config.stack, "backup database", wait=task.params["wait"]):
         taken = operations_backup.take(task.config, "database", log=task.log)
     manifest = taken.manifests[0]
-    facts = {
-        "changed": True,
-        "id": manifest.id,
-        "size": manifest.size,
-        "details": dict(manifest.details),
-        "diff": added([manifest.id]),
-        **({"copies": taken.copied.as_dict()} if taken.copied.place else {}),
-    }
+    copied = taken.copied if taken.copied.place else None
+    facts = Facts(manifest.id, manifest.size, manifest.details, copied)
+    done = Result(facts, changed=True, diff=added([manifest.id]))
     problem = copies.problem(task.config.stack, taken.failed)
     if problem:
-        task.fail(f"The backup {manifest.id} is there. {problem}", **facts)
-    return facts
+        task.fail(f"The backup {manifest.id} is there. {problem}", done)
+    return done
 
 
 def main() -> None:

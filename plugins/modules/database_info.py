@@ -41,17 +41,30 @@ phase:
   type: dict
 """
 
-from typing import Any
+from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 
 # Below these minors a plain dump restored by psql can run commands of whoever wrote the data (CVE-2026-18408).
 SAFE_MINORS = {17: 170011, 16: 160015, 15: 150019}
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Database:
+    name: str
+    size: int
+    user: str
+    server_version_num: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    database: Database
+
+
+def work(task: Task) -> Result:
     server = database_server.connect(task.config, runtime.connect(task.config), backup=True)
     size = database_server.require_database(server, server.database)
     with server.session(server.database):  # the account may see the database and yet not be let in
@@ -62,7 +75,7 @@ def work(task: Task) -> dict[str, Any]:
             f"PostgreSQL {version // 10000}.{version % 10000} restores plain dumps unsafely (CVE-2026-18408);"
             f" update it to {version // 10000}.{SAFE_MINORS[version // 10000] % 10000} or newer"
         )
-    return {"database": {"name": server.database, "size": size, "user": server.user, "server_version_num": version}}
+    return Result(Facts(Database(server.database, size, server.user, version)))
 
 
 def main() -> None:

@@ -66,14 +66,21 @@ phase:
   type: dict
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.typed import plain
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import TARGET, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import TARGET, Result, Task, run
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Planned:
+    plan: database_plan.Plan
+    needed: bool
+    text: Sequence[str]
+
+
+def work(task: Task) -> Result:
     made = database_plan.make(
         task.config,
         identity=task.params["recovery_point"],
@@ -82,7 +89,7 @@ def work(task: Task) -> dict[str, Any]:
         method=task.params["method"],
         log=task.log,
     )
-    return {"plan": plain(made), "needed": made.needed, "text": database_plan.text(made)}
+    return Result(Planned(made, made.needed, database_plan.text(made)))
 
 
 def main() -> None:

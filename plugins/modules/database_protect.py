@@ -71,32 +71,35 @@ phase:
   type: dict
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.plan import Plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 
 
 def _wrong(field: str, cause: str) -> UsageError:
     return UsageError("read the plan", field, cause, "Give what lifeboat.dr.database_plan returned as plan.")
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Foreseen:
+    mode: str
+    fresh: bool
+    stopped: Sequence[str]
+    quarantine: str = ""
+    way_back: Sequence[str] = ()
+
+
+def work(task: Task) -> Result:
     planned = typed.build(Plan, task.params["plan"], _wrong)
     if task.check:
-        return {
-            "changed": True,
-            "mode": planned.mode,
-            "fresh": planned.mode == "rebuild",
-            "quarantine": "",
-            "way_back": [],
-            "stopped": list(planned.writers),
-        }
+        return Result(Foreseen(planned.mode, planned.mode == "rebuild", planned.writers), changed=True)
     with lock.held(task.config.stack, "recover database", wait=60):
-        return {"changed": True, **database_recovery.protect(task.config, planned, log=task.log)}
+        return Result(database_recovery.protect(task.config, planned, log=task.log), changed=True)
 
 
 def main() -> None:

@@ -75,26 +75,31 @@ phase:
   type: dict
 """
 
-from typing import Any
+from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import RESTORE, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import RESTORE, Diff, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Chosen:
+    id: str
+
+
+def work(task: Task) -> Result:
     sources = Sources(task.config, "database", task.params["id"])
     chosen, _why = catalog.choose(sources.found, task.config.stack, identity=sources.identity)
     place = chosen.place if task.params["place"] == "auto" else task.params["place"]
     last = (recovery_state.recovered(task.config) or {}).get("id", "")
-    diff = {"before": f"{last}\n", "after": f"{chosen.id}\n"}
+    diff = Diff(f"{last}\n", f"{chosen.id}\n")
     if last == chosen.id and not task.params["force"]:
-        return {"id": chosen.id}
+        return Result(Chosen(chosen.id))
     if task.check:
-        return {"changed": True, "id": chosen.id, "diff": diff}
+        return Result(Chosen(chosen.id), changed=True, diff=diff)
     stamp = task.params["stamp"] or task.now.strftime("%Y%m%d_%H%M%S")
     with lock.held(task.config.stack, "restore database", wait=60):
         result = database_recovery.restore_database(
@@ -106,7 +111,7 @@ def work(task: Task) -> dict[str, Any]:
             asked=task.params["asked"],
             log=task.log,
         )
-    return {"changed": True, "diff": diff, **result}
+    return Result(result, changed=True, diff=diff)
 
 
 def main() -> None:

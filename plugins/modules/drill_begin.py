@@ -77,14 +77,28 @@ phase:
   type: dict
 """
 
-from typing import Any
+from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import drill
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import SCENARIO, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import SCENARIO, Result, Task, run
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Chosen:
+    name: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    scenario: str
+    fault: Chosen
+    steady_state: str
+    target_seconds: int
+
+
+def work(task: Task) -> Result:
     scenario = task.params["scenario"]
     chosen = fault.choose(scenario, task.params["fault"], task.params["seed"])
     fault.refuse_elsewhere(task.config)
@@ -92,13 +106,8 @@ def work(task: Task) -> dict[str, Any]:
         words = "; ".join(f"{check.name}: {check.detail}" for check in drill.steady(task.config, scenario))
     else:
         words = drill.begin(task.config, scenario, task.params["agent_path"], log=task.log)
-    return {
-        "changed": not task.check,
-        "scenario": scenario,
-        "fault": {"name": chosen.name, "words": chosen.words},
-        "steady_state": words,
-        "target_seconds": task.config.target(scenario),
-    }
+    facts = Facts(scenario, Chosen(chosen.name, chosen.words), words, task.config.target(scenario))
+    return Result(facts, changed=not task.check)
 
 
 def main() -> None:

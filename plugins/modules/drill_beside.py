@@ -73,7 +73,9 @@ phase:
   type: dict
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Optional
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import beside
@@ -86,28 +88,31 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import (
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import (
     store,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import DRILL, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import DRILL, Result, Task, run
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Facts:
+    verdict: str
+    text: Sequence[str]
+    rows: Sequence[object]
+    record: Optional[object] = None
+    path: Optional[str] = None
+
+
+def work(task: Task) -> Result:
     given, config = task.params, task.config
     scenario, rows = given["scenario"], given["rows"]
     if task.check:
-        return {"changed": False, "verdict": checks.COULD_NOT_VERIFY, "text": [], "rows": rows}
+        return Result(Facts(checks.COULD_NOT_VERIFY, (), rows))
     record = beside.rehearse(
         config, scenario, reason=given["reason"], operator=given["operator"],
         target=given["target_seconds"] or config.target(scenario), log=task.log,
     )  # fmt: skip
     path, record = store.write(config, record)
     store.sign(config, path, task.log)
-    return {
-        "changed": True,
-        "record": record,
-        "verdict": record["verdict"],
-        "path": str(path),
-        "text": evidence_record.lines(record),
-        "rows": [*rows, evidence_drill.row(record, "none: beside")],
-    }
+    rows = [*rows, evidence_drill.row(record, "none: beside")]
+    return Result(Facts(record["verdict"], evidence_record.lines(record), rows, record, str(path)), changed=True)
 
 
 def main() -> None:

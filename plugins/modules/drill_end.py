@@ -114,7 +114,9 @@ phase:
 """
 
 from datetime import datetime, timezone
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Optional
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import drill
@@ -127,16 +129,24 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import (
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import (
     store,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import DRILL, SCENARIO, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import DRILL, SCENARIO, Result, Task, run
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Facts:
+    verdict: str
+    text: Sequence[str]
+    rows: Sequence[object]
+    removed: Sequence[str] = ()
+    left: Sequence[str] = ()
+    record: Optional[object] = None
+    path: Optional[str] = None
+
+
+def work(task: Task) -> Result:
     given, config = task.params, task.config
     if task.check:
-        return {
-            "changed": False, "verdict": checks.COULD_NOT_VERIFY, "text": [], "rows": given["rows"], "removed": [],
-            "left": [],
-        }  # fmt: skip
+        return Result(Facts(checks.COULD_NOT_VERIFY, (), given["rows"]))
     scenario, fault = given["scenario"], given["fault"]
     recovered = bool(given["recovery"]) and not given["error"]
     found = drill.end(
@@ -159,16 +169,16 @@ def work(task: Task) -> dict[str, Any]:
         removed, left, record = drill.clean(config, record, name, log=task.log)
     path, record = store.write(config, record)
     store.sign(config, path, task.log)
-    return {
-        "changed": True,
-        "record": record,
-        "verdict": record["verdict"],
-        "path": str(path),
-        "text": [*evidence_record.lines(record), *(f"not cleaned up: {text}" for text in left)],
-        "rows": [*given["rows"], {**evidence_drill.row(record, name), "left": left}],
-        "removed": removed,
-        "left": left,
-    }
+    facts = Facts(
+        record["verdict"],
+        [*evidence_record.lines(record), *(f"not cleaned up: {what}" for what in left)],
+        [*given["rows"], {**evidence_drill.row(record, name), "left": left}],
+        removed,
+        left,
+        record,
+        str(path),
+    )
+    return Result(facts, changed=True)
 
 
 def main() -> None:

@@ -89,32 +89,44 @@ phase:
   type: dict
 """
 
-from typing import Any
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Optional
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import ledger
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import SCENARIO, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import SCENARIO, Result, Task, run
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Facts:
+    scenario: str
+    fault: str
+    name: str
+    proof: str = ""
+    ledger: str = ""
+    injected_at: Optional[datetime] = None
+    monotonic: Optional[float] = None
+    boot: Optional[str] = None
+
+
+def work(task: Task) -> Result:
     seed = task.params["seed"]
     chosen = fault.choose(task.params["scenario"], task.params["fault"], seed)
     fault.refuse_elsewhere(task.config)
-    result: dict[str, Any] = {
-        "changed": True, "scenario": task.params["scenario"], "fault": chosen.words, "name": chosen.name, "proof": "",
-        "ledger": "",
-    }  # fmt: skip
+    facts = Facts(task.params["scenario"], chosen.words, chosen.name)
     if task.check:
-        return result
+        return Result(facts, changed=True)
+    kept = proof = ""
     if chosen.inject is None:
         ledger.stop(task.config)
-        result["ledger"] = ledger.path_of(task.config).read_text(encoding="utf-8")
+        kept = ledger.path_of(task.config).read_text(encoding="utf-8")
     at = clock.start()
-    result.update(injected_at=clock.format_time(at.started_at), monotonic=at.monotonic, boot=at.boot)
     if chosen.inject is not None:
-        result["proof"] = fault.inject(task.config, chosen, seed, log=task.log)
-    return result
+        proof = fault.inject(task.config, chosen, seed, log=task.log)
+    facts = replace(facts, proof=proof, ledger=kept, injected_at=at.started_at, monotonic=at.monotonic, boot=at.boot)
+    return Result(facts, changed=True)
 
 
 def main() -> None:

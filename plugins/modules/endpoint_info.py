@@ -101,14 +101,23 @@ phase:
   type: dict
 """
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
-from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints, probe
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Facts:
+    endpoints: Mapping[str, probe.Report]
+    lacking: Sequence[str]
+    checks: Sequence[Check]
+
+
+def work(task: Task) -> Result:
     asked, fresh = task.params["endpoint"], task.params["fresh"]
     places = endpoints.configured(task.config)
     if asked and asked not in places:
@@ -118,7 +127,7 @@ def work(task: Task) -> dict[str, Any]:
     if task.params["look"]:
         seen = endpoints.ready(task.config, now=task.now)
         task.log(f"{seen.result}  {seen.name}  {seen.detail}")
-        return {"endpoints": {}, "lacking": [], "checks": [seen.as_dict()]}
+        return Result(Facts({}, (), (seen,)))
     found = {}
     for place in [asked] if asked else places:
         if task.check:
@@ -130,12 +139,7 @@ def work(task: Task) -> dict[str, Any]:
     lacking = [f"{place}: {line}" for place, report in found.items() for line in endpoints.lacking(place, report)]
     for line in lacking:
         task.log(line)
-    checks = [endpoints.check(task.config, place, report).as_dict() for place, report in found.items()]
-    return {
-        "endpoints": {place: report.as_dict() for place, report in found.items()},
-        "lacking": lacking,
-        "checks": checks,
-    }
+    return Result(Facts(found, lacking, [endpoints.check(task.config, *item) for item in found.items()]))
 
 
 def main() -> None:

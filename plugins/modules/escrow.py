@@ -78,21 +78,19 @@ phase:
   type: dict
 """
 
-from typing import Any
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow
 
 
-def work(task: Task) -> dict[str, Any]:
+def work(task: Task) -> Result:
     identity, point = task.params["identity"], task.params["point"]
     result = escrow.prove(task.config, identity, point=point, record=not task.check, log=task.log)
-    facts = {**result.as_dict(), "changed": False}
     if result.verdict != checks.PASS:
-        bad = [f"{check.name}: {check.detail}" for check in result.checks if check.result != checks.PASS]
-        task.fail(f"{result.verdict}: {result.id}: {'; '.join(bad)}", **facts)
-    return facts
+        bad = [f"{one.name}: {one.detail}" for one in result.checks if one.result != checks.PASS]
+        task.fail(f"{result.verdict}: {result.id}: {'; '.join(bad)}", Result(result))
+    return Result(result)
 
 
 def main() -> None:

@@ -111,17 +111,18 @@ phase:
   type: dict
 """
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import phases, store
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import signature
 
 
-def versions(task: Task) -> dict[str, Any]:
+def versions(task: Task) -> Mapping[str, object]:
     """What ran. A record is worth having without the images' names: an engine that hangs must not prevent it."""
     try:
         images = runtime.connect(task.config).images()
@@ -131,7 +132,16 @@ def versions(task: Task) -> dict[str, Any]:
     return {"ansible": task.module.ansible_version, "images": images}
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Facts:
+    record: object
+    verdict: str
+    path: str
+    signature: str
+    text: Sequence[str]
+
+
+def work(task: Task) -> Result:
     record = evidence_record.build(
         task.config,
         scenario=task.params["scenario"],
@@ -151,14 +161,7 @@ def work(task: Task) -> dict[str, Any]:
         log = phases.log(task.params["phases"], task.config.secrets)
         kept, record = store.write(task.config, record, log=log)
         path, signed = str(kept), store.sign(task.config, kept, task.log)
-    return {
-        "changed": True,
-        "record": record,
-        "verdict": record["verdict"],
-        "path": path,
-        "signature": signed,
-        "text": evidence_record.lines(record),
-    }
+    return Result(Facts(record, record["verdict"], path, signed, evidence_record.lines(record)), changed=True)
 
 
 def main() -> None:

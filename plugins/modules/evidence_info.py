@@ -43,15 +43,20 @@ phase:
   type: dict
 """
 
-from typing import Any
+from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import store
 from ansible_collections.lifeboat.dr.plugins.module_utils.faces import history
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 
 
-def work(task: Task) -> dict[str, Any]:
-    return {"evidence": history.answer(task.config, store.everything(task.config))}
+@dataclass(frozen=True)
+class Facts:
+    evidence: object
+
+
+def work(task: Task) -> Result:
+    return Result(Facts(history.answer(task.config, store.everything(task.config))))
 
 
 def main() -> None:

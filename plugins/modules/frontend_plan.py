@@ -75,22 +75,31 @@ phase:
   type: dict
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.typed import plain
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import (
     assess as frontend_assess,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import (
     plan as frontend_plan,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Planned:
+    plan: object  # a Plan, the fields without a value too
+    needed: bool
+    text: Sequence[str]
+
+
+def work(task: Task) -> Result:
     given = task.params
     token = frontend_assess.token_of(task.config, given["token"])
     made = frontend_plan.make(task.config, token, force=given["force"], method=given["method"], log=task.log)
-    return {"plan": made, "needed": made["needed"], "text": frontend_plan.text(made, task.config.frontend)}
+    return Result(Planned(plain(made, nulls=True), made.needed, frontend_plan.text(made, task.config.frontend)))
 
 
 def main() -> None:

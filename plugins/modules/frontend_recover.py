@@ -95,27 +95,31 @@ phase:
   type: dict
 """
 
-from typing import Any
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import (
     assess as frontend_assess,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import (
     recovery as frontend_recovery,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend.plan import Plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 
 
-def work(task: Task) -> dict[str, Any]:
-    planned = task.params["plan"]
+def _wrong(field: str, cause: str) -> UsageError:
+    return UsageError("read the plan", field, cause, "Give what lifeboat.dr.frontend_plan returned as plan.")
+
+
+def work(task: Task) -> Result:
+    planned = typed.build(Plan, task.params["plan"], _wrong)
     if task.check:
-        nothing: dict[str, Any] = {"mode": "", "commit": "", "quarantine": ""}
-        lists: dict[str, Any] = {"tried": [], "checks": [], "way_back": [], "logs": []}
-        return {"changed": bool(planned["needed"]), **nothing, **lists, "seconds": {}}
+        return Result(frontend_recovery.Recovered(), changed=planned.needed)
     token = frontend_assess.token_of(task.config, task.params["token"])
     with lock.held(task.config.stack, "recover frontend", wait=60):
-        return frontend_recovery.recover(task.config, planned, token, log=task.log)
+        changed, recovered = frontend_recovery.recover(task.config, planned, token, log=task.log)
+    return Result(recovered, changed)
 
 
 def main() -> None:

@@ -69,20 +69,27 @@ phase:
   type: dict
 """
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Optional
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import WAIT, Task, added, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import WAIT, Result, Task, added, run
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Facts:
+    details: object
+    id: Optional[str] = None
+
+
+def work(task: Task) -> Result:
     override = task.params["override"]
     if task.check:
         planned = take.preview(task.config, log=task.log, override=override)
         after = f"{planned['copy']} objects to copy, {planned['alike']} to compare, {planned['removed']} to remove"
-        return {"changed": True, "details": planned, "diff": added([after])}
+        return Result(Facts(planned), changed=True, diff=added([after]))
     with lock.held(task.config.stack, "backup objects", wait=task.params["wait"]):
         manifest = take.take(task.config, log=task.log, override=override)
     details = manifest.detailed(ObjectsDetails)
@@ -92,12 +99,7 @@ def work(task: Task) -> dict[str, Any]:
             f"the vault does not hold {details.unheld_count} objects of {details.bucket}, the first is"
             f" {first.key!r}: {first.why}"
         )
-    return {
-        "changed": True,
-        "id": manifest.id,
-        "details": dict(manifest.details),
-        "diff": added([manifest.id]),
-    }
+    return Result(Facts(manifest.details, manifest.id), changed=True, diff=added([manifest.id]))
 
 
 def main() -> None:

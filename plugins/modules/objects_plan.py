@@ -79,14 +79,22 @@ phase:
   type: dict
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import TARGET, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import TARGET, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import Request
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Planned:
+    plan: object
+    needed: bool
+    text: Sequence[str]
+
+
+def work(task: Task) -> Result:
     given = task.params
     request = Request(
         identity=given["recovery_point"],
@@ -94,7 +102,7 @@ def work(task: Task) -> dict[str, Any]:
         **{name: given[name] for name in ("force", "method", "prefix", "exact", "partial")},
     )
     made = objects_plan.make(task.config, request, log=task.log)
-    return {"plan": made, "needed": made["needed"], "text": objects_plan.text(made)}
+    return Result(Planned(made, made["needed"], objects_plan.text(made)))
 
 
 def main() -> None:

@@ -76,27 +76,31 @@ phase:
   type: dict
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Foreseen:
+    mode: str
+    fresh: bool
+    stopped: Sequence[str]
+    quarantine: str = ""
+    way_back: Sequence[str] = ()
+    checks: Sequence[Check] = ()
+
+
+def work(task: Task) -> Result:
     planned = task.params["plan"]
     if task.check:
-        return {
-            "changed": True,
-            "mode": planned["mode"],
-            "fresh": planned["mode"] == "rebuild",
-            "quarantine": "",
-            "way_back": [],
-            "checks": [],
-            "stopped": planned["writers"],
-        }
+        return Result(Foreseen(planned["mode"], planned["mode"] == "rebuild", planned["writers"]), changed=True)
     with lock.held(task.config.stack, "recover objects", wait=60):
-        return {"changed": True, **objects_recovery.protect(task.config, planned, log=task.log)}
+        return Result(objects_recovery.protect(task.config, planned, log=task.log), changed=True)
 
 
 def main() -> None:

@@ -88,19 +88,18 @@ phase:
 """
 
 import contextlib
-from typing import Any
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import refetch
 
 
-def work(task: Task) -> dict[str, Any]:
+def work(task: Task) -> Result:
     fetch = task.params["fetch"] and not task.check
     with lock.held(task.config.stack, "fetch objects", wait=60) if fetch else contextlib.nullcontext():
         found = refetch.live(task.config, fetch=fetch, log=task.log)
     changed = bool(found["fetched"]) or (task.check and task.params["fetch"] and bool(found["offers"]))
-    return {"changed": changed, **found, "text": refetch.text(found)}
+    return Result({**found, "text": refetch.text(found)}, changed)
 
 
 def main() -> None:

@@ -119,10 +119,10 @@ phase:
   type: dict
 """
 
-from typing import Any
+from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import RESTORE, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import RESTORE, Diff, Result, Spec, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import (
     plan as objects_plan,
 )
@@ -132,7 +132,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.objects import (
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 
-_OPTIONS: dict[str, Any] = {
+_OPTIONS: Spec = {
     "prefix": {"type": "str", "default": ""},
     "exact": {"type": "bool", "default": False},
     "partial": {"type": "bool", "default": False},
@@ -143,23 +143,28 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Chosen:
+    id: str
+
+
+def work(task: Task) -> Result:
     given, stack = task.params, task.config.stack
     sources = Sources(task.config, "objects", given["id"])
     chosen, _why = catalog.choose(sources.found, stack, identity=sources.identity)
     place = chosen.place if given["place"] == "auto" else given["place"]
     last = objects_plan.recovered(task.config) or {}
-    diff = {"before": f"{last.get('id', '')}\n", "after": f"{chosen.id}\n"}
+    diff = Diff(f"{last.get('id', '')}\n", f"{chosen.id}\n")
     if last.get("id") == chosen.id and last.get("prefix", "") in ("", given["prefix"]) and not given["force"]:
-        return {"id": chosen.id}
+        return Result(Chosen(chosen.id))
     if task.check:
-        return {"changed": True, "id": chosen.id, "diff": diff}
+        return Result(Chosen(chosen.id), changed=True, diff=diff)
     stamp = given["stamp"] or task.now.strftime("%Y%m%d_%H%M%S")
     with lock.held(stack, "restore objects", wait=60):
         result = objects_recovery.restore_objects(
             task.config, chosen.id, place=place, stamp=stamp, log=task.log, **{name: given[name] for name in _OPTIONS}
         )
-    return {"changed": True, "diff": diff, **result}
+    return Result(result, changed=True, diff=diff)
 
 
 def main() -> None:

@@ -52,21 +52,23 @@ phase:
   type: dict
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, added, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, added, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import point_fetch
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Facts:
+    fetched: Sequence[str]
+
+
+def work(task: Task) -> Result:
     with lock.held(task.config.stack, "fetch the recovery point", wait=60):
         fetched = point_fetch.fetch(task.config, task.params["recovery_point"], check=task.check, log=task.log)
-    return {
-        "changed": bool(fetched),
-        "fetched": fetched,
-        "diff": added(fetched),
-    }
+    return Result(Facts(fetched), changed=bool(fetched), diff=added(fetched))
 
 
 def main() -> None:

@@ -90,12 +90,14 @@ phase:
   type: dict
 """
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Optional
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import present
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import WAIT, Task, added, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import WAIT, Result, Task, added, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base as repository_base
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points, repositories
@@ -114,37 +116,46 @@ def young(task: Task, repo: repository_base.Repository) -> str:
     return good[-1].id if age <= task.params["max_age"] else ""
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Facts:
+    id: Optional[str] = None
+    consistency: Optional[str] = None
+    components: Optional[Mapping[str, Optional[str]]] = None
+    notes: Optional[Sequence[str]] = None
+    backups: Optional[Sequence[object]] = None
+    unheld: Optional[int] = None
+    copies: Optional[copies.Outcome] = None
+
+
+def work(task: Task) -> Result:
     repo = repositories.from_settings(task.config.repository, task.config.secrets)
     repo.check(writable=not task.check)
     found = young(task, repo)
     if found:
-        return {"id": found}
+        return Result(Facts(found))
     if task.check:
         server = database_server.connect(task.config, runtime.connect(task.config), backup=True)
         database_server.require_database(server, server.database)
-        return {"changed": True, "diff": added(["a new recovery point"])}
+        return Result(Facts(), changed=True, diff=added(["a new recovery point"]))
     with lock.held(task.config.stack, "recovery point", wait=task.params["wait"]):
         taken = operations_backup.take(task.config, override=task.params["override"], log=task.log)
-    said = taken.as_dict()
     point = present(taken.point)
-    facts = {
-        "changed": True,
-        "id": point.id,
-        "consistency": point.consistency,
-        "components": {name: part.id if part else None for name, part in point.components.items()},
-        "notes": list(point.notes),
-        "backups": [{"id": manifest.id, "size": manifest.size, **manifest.details} for manifest in taken.manifests],
-        "unheld": taken.unheld,
-        **({"copies": said["copies"]} if "copies" in said else {}),
-        "diff": added([point.id]),
-    }
+    facts = Facts(
+        point.id,
+        point.consistency,
+        {name: part.id if part else None for name, part in point.components.items()},
+        point.notes,
+        [{"id": manifest.id, "size": manifest.size, **manifest.details} for manifest in taken.manifests],
+        taken.unheld,
+        taken.copied if taken.copied.place else None,
+    )
+    done = Result(facts, changed=True, diff=added([point.id]))
     problem = copies.problem(task.config.stack, taken.failed)
     if taken.unheld:
-        task.fail(f"The recovery point {point.id} is there. {taken.lines()[-1]}", **facts)
+        task.fail(f"The recovery point {point.id} is there. {taken.lines()[-1]}", done)
     if problem:
-        task.fail(f"The recovery point {point.id} is there. {problem}", **facts)
-    return facts
+        task.fail(f"The recovery point {point.id} is there. {problem}", done)
+    return done
 
 
 def main() -> None:

@@ -84,16 +84,23 @@ phase:
   type: dict
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import state as site_state
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Facts:
+    phases: Sequence[object]
+    checks: Sequence[object]
+
+
+def work(task: Task) -> Result:
     given = task.params
     if task.check:
-        return {"changed": True, "phases": [], "checks": []}
+        return Result(Facts((), ()), changed=True)
     found = site_state.begin(
         task.config,
         given["begin"],
@@ -106,7 +113,7 @@ def work(task: Task) -> dict[str, Any]:
         now=task.now,
     )
     ended = [phase for phase in found["phases"] if phase["finished_at"]]
-    return {"changed": True, "phases": ended, "checks": site_state.checks_of(found)}
+    return Result(Facts(ended, site_state.checks_of(found)), changed=True)
 
 
 def main() -> None:

@@ -85,15 +85,24 @@ phase:
   type: dict
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, TARGET, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, TARGET, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import show as site_show
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Planned:
+    plan: object
+    needed: bool
+    ready: bool
+    text: Sequence[str]
+
+
+def work(task: Task) -> Result:
     given = task.params
     request = site_plan.Request(
         identity=given["recovery_point"],
@@ -104,7 +113,7 @@ def work(task: Task) -> dict[str, Any]:
     )
     here = scope.look(task.config, deep=True, log=task.log)
     made = site_plan.make(task.config, request, here, given["others"], log=task.log)
-    return {"plan": made, "needed": made["needed"], "ready": made["ready"], "text": site_show.text(made, here)}
+    return Result(Planned(made, made["needed"], made["ready"], site_show.text(made, here)))
 
 
 def main() -> None:

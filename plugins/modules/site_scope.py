@@ -52,17 +52,24 @@ phase:
   type: dict
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Facts:
+    scope: object
+    text: Sequence[str]
+
+
+def work(task: Task) -> Result:
     own = (config.DIRECTORY / f"{task.config.stack}.json").exists()
     found = scope.look(config.load(task.config.stack) if own else task.config, deep=True, log=task.log)
-    return {"scope": found, "text": scope.described(found["host"], found)}
+    return Result(Facts(found, scope.described(found["host"], found)))
 
 
 def main() -> None:

@@ -73,20 +73,29 @@ phase:
   type: dict
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import PLACES, VAULT, open_place
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import images as stack_images
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Facts:
+    services: Sequence[str] = ()
+    brought: Sequence[str] = ()
+    checks: Sequence[Check] = ()
+
+
+def work(task: Task) -> Result:
     given = task.params
     if task.config.runtime.type != "compose":
-        return {"services": [], "brought": [], "checks": []}  # units come from packages
+        return Result(Facts())  # units come from packages
 
     def load() -> object:
         if not given["id"]:
@@ -96,12 +105,8 @@ def work(task: Task) -> dict[str, Any]:
 
     stack = runtime.ComposeRuntime(task.config)
     found, brought = stack_images.provide(stack, given["images"], load, check=task.check, log=task.log)
-    return {
-        "changed": bool(brought),
-        "services": sorted(stack.model.get("services") or {}),
-        "brought": brought,
-        "checks": [check.as_dict() for check in found],
-    }
+    services = sorted(stack.model.get("services") or {})
+    return Result(Facts(services, brought, found), changed=bool(brought))
 
 
 def main() -> None:

@@ -59,22 +59,29 @@ phase:
   type: dict
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Facts:
+    verdict: str
+    checks: Sequence[checks.Check]
+
+
+def work(task: Task) -> Result:
     names = task.params["services"]
     stack = runtime.connect(task.config)
     asleep = [item for item in [task.config.database.service, *names] if not stack.state(item).running]
     if task.check:
-        return {"changed": bool(asleep), "verdict": checks.COULD_NOT_VERIFY, "checks": []}
+        return Result(Facts(checks.COULD_NOT_VERIFY, ()), changed=bool(asleep))
     found = database_recovery.reopen(task.config, names, log=task.log)
-    return {"changed": bool(asleep), "verdict": checks.verdict(found), "checks": [check.as_dict() for check in found]}
+    return Result(Facts(checks.verdict(found), found), changed=bool(asleep))
 
 
 def main() -> None:

@@ -73,14 +73,21 @@ phase:
   type: dict
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task, added, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, added, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import vault
 
 
-def work(task: Task) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Facts:
+    changes: Sequence[str]
+    vault_warnings: Sequence[str]
+
+
+def work(task: Task) -> Result:
     warnings: list[str] = []
     with lock.held(f"{task.config.stack}.vault", "prepare the vault", wait=60):
         changes = vault.ensure(
@@ -95,12 +102,7 @@ def work(task: Task) -> dict[str, Any]:
         task.log(line)
     for line in warnings:
         task.module.warn(line)
-    return {
-        "changed": bool(changes),
-        "changes": changes,
-        "vault_warnings": warnings,
-        "diff": added(changes),
-    }
+    return Result(Facts(changes, warnings), changed=bool(changes), diff=added(changes))
 
 
 def main() -> None:

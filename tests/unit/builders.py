@@ -19,6 +19,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, pi
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command, Finished
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import plan as frontend_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base as repository_base
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, manifest, repositories
@@ -46,6 +47,11 @@ PLAN = database_plan.Plan(
     asked=False, state="", mode="swap", backup={"id": "db_backup_20261124_120000", "place": "repository"},
     location="/backup", recovery_point="", passed_over=(), writers=("backend", "worker"), stamp="S", steps=(),
     target="shop", target_seconds=14400,
+)  # fmt: skip
+FRONTEND_PLAN = frontend_plan.Plan(
+    needed=True, condition="down", cause="transient", why="it is gone", findings=("status 404",), unchecked=(),
+    warnings=(), steps=("rerun",), method="auto", target="https://www.shop.test/", expected="a" * 40, head="a" * 40,
+    good=("a" * 40,), run=None, github="", stamp="S", target_seconds=14400,
 )  # fmt: skip
 
 

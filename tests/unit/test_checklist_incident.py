@@ -23,7 +23,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations.checklist_l
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer, runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.service import ServiceState
-from builders import BUCKET, NOW, make_config, prove, publish, publish_objects, store
+from builders import BUCKET, FRONTEND_PLAN, NOW, make_config, prove, publish, publish_objects, store
 
 POINT = "20261124_130000"
 WELL = ServiceState(exists=True, running=True, status="running", health="healthy")
@@ -159,14 +159,14 @@ def test_a_public_site_that_is_not_served(world: dict[str, Any], monkeypatch: py
     assert not any("frontend" in name for name in look(world)), "the stack has none"
     frontend = dataclasses.replace(world["config"].frontend, url="https://shop.example.org")
     world["config"] = dataclasses.replace(world["config"], frontend=frontend)
-    made = {"condition": "down", "findings": ["status 404"], "why": "it is not served", "unchecked": []}
     monkeypatch.setattr(frontend_assess, "token_of", lambda config, given: "")
-    monkeypatch.setattr(frontend_plan, "make", lambda config, token, log: made)
+    made = [FRONTEND_PLAN]
+    monkeypatch.setattr(frontend_plan, "make", lambda config, token, log: made[-1])
     found = look(world)
     assert found["the recovery: frontend"].result == FAIL
     assert "lifeboat.dr.recover_frontend -e target=<host>, read" in found["the recovery: frontend"].seen
     assert "the runbook: site" not in found
-    made["condition"], made["unchecked"] = "healthy", ["GitHub's API: no token"]
+    made.append(dataclasses.replace(FRONTEND_PLAN, condition="healthy", unchecked=("GitHub's API: no token",)))
     assert look(world)["the recovery: frontend"].result == COULD_NOT_VERIFY
 
 

@@ -43,7 +43,7 @@ def test_a_failure_is_real_and_a_rerun_of_the_failed_jobs_heals_a_transient_one(
     lab.pushed()
     run = lab.settled()
     assert run["conclusion"] == "failure"
-    seen = frontend_assess.run_of(lab.client, run)
+    seen = frontend_assess.with_failure(lab.client, frontend_assess.run_of(run))
     assert (seen.job, seen.step) == ("build", "Build")
     assert "error: connect ECONNREFUSED" in seen.lines
     lab.client.rerun(run["id"], failed_only=True)
@@ -77,7 +77,7 @@ def test_pages_and_its_domain(lab: Lab) -> None:
     assert lab.client.pages() is None
     lab.pushed()
     run = lab.settled()
-    assert frontend_assess.run_of(lab.client, run).step == "Deploy"
+    assert frontend_assess.with_failure(lab.client, frontend_assess.run_of(run)).step == "Deploy"
     lab.client.make_pages()
     made = lab.client.pages()
     assert made is not None and (made["cname"], made["build_type"]) == (None, "workflow")

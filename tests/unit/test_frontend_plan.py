@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import plan as planning
-from ansible_collections.lifeboat.dr.plugins.module_utils.frontend.assess import Run, Seen, failing_lines
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend.assess import Last, Pages, Run, Seen, failing_lines
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend.build import headline, telling
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend.site import Site
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.frontend import FallbackSettings, FrontendSettings
@@ -21,7 +21,7 @@ SETTINGS = FrontendSettings(
     url="https://www.shop.test/", repository="acme/shop", domain="www.shop.test",
     fallback=FallbackSettings(url="https://fallback.test/", directory="/srv/fallback"),
 )  # fmt: skip
-PAGES = {"cname": "www.shop.test", "status": "built"}
+PAGES = Pages("www.shop.test", "built")
 WELL = Seen(
     Site(200, NEW), head=NEW, pages=PAGES, workflow_state="active", good=(NEW, OLD),
     run=Run(1, NEW, "completed", "success", 1, 1),
@@ -39,9 +39,9 @@ CASES: list[tuple[str, dict[str, Any], str, str, tuple[str, ...]]] = [
     ("an abbreviated commit", {"site": Site(200, NEW[:7])}, "healthy", "none", ()),
     ("an older commit, the same frontend", {"site": STALE, "same": True}, "healthy", "none", ()),
     ("healthy, GitHub away", {"github": github.UNREACHABLE, "pages": None, "run": None}, "healthy", "none", ()),
-    ("set back, and that is known", {"site": STALE, "last": {"commit": OLD, "head": NEW, "at": "x"}}, "healthy", "none",
+    ("set back, and that is known", {"site": STALE, "last": Last(OLD, NEW, "x")}, "healthy", "none",
      ()),
-    ("set back, then another push", {"site": STALE, "last": {"commit": OLD, "head": OLD, "at": "x"},
+    ("set back, then another push", {"site": STALE, "last": Last(OLD, OLD, "x"),
      "run": failed("Build", "error: x")}, "stale", "build broken", LADDER),
     ("no marker", {"site": Site(200, "", "version.json answers 404")}, "unverified", "none", ()),
     ("no remote, nothing known", {"head": "", "good": (), "head_said": "refused"}, "unverified", "none", ()),
@@ -66,8 +66,8 @@ CASES: list[tuple[str, dict[str, Any], str, str, tuple[str, ...]]] = [
      LADDER),
     ("not allowed to deploy", {"site": STALE, "run": failed("Deploy", "Ensure GitHub Pages has been enabled")}, "stale",
      "configuration", ("rerun", *LADDER)),
-    ("domain lost", {"site": DOWN, "pages": {**PAGES, "cname": None}}, "down", "configuration", ("domain", *LADDER)),
-    ("domain wrong, site up", {"pages": {**PAGES, "cname": "x.test"}}, "misconfigured", "configuration", ("domain",)),
+    ("domain lost", {"site": DOWN, "pages": replace(PAGES, cname=None)}, "down", "configuration", ("domain", *LADDER)),
+    ("domain wrong, site up", {"pages": replace(PAGES, cname="x.test")}, "misconfigured", "configuration", ("domain",)),
     ("Pages off", {"site": DOWN, "pages": None}, "down", "configuration", ("pages", "domain", "rerun", *LADDER)),
     ("workflow switched off", {"site": STALE, "workflow_state": "disabled_manually"}, "stale", "configuration", LADDER),
     ("workflow did not run", {"site": STALE, "run": Run(1, OLD, "completed", "success")}, "stale", "configuration",
@@ -90,16 +90,16 @@ def test_classify(name: str, change: dict[str, Any], condition: str, cause: str,
 
 def test_no_domain_is_watched_where_none_is_named() -> None:
     settings = replace(SETTINGS, domain="")
-    assert planning.classify(replace(WELL, pages={"cname": "x.test"}), settings).condition == "healthy"
+    assert planning.classify(replace(WELL, pages=Pages("x.test")), settings).condition == "healthy"
     off = planning.classify(replace(WELL, site=DOWN, pages=None), settings)
     assert off.steps == ("pages", "rerun", *LADDER)
 
 
 def test_which_commit_is_expected() -> None:
-    last = {"commit": OLD, "head": NEW, "at": "x"}
+    last = Last(OLD, NEW, "x")
     assert planning.expected(WELL) == NEW
     assert planning.expected(replace(WELL, last=last)) == OLD
-    assert planning.expected(replace(WELL, last={**last, "head": OLD})) == NEW
+    assert planning.expected(replace(WELL, last=replace(last, head=OLD))) == NEW
     assert planning.expected(replace(WELL, head="", last=last)) == OLD
     assert planning.expected(replace(WELL, head="")) == NEW
     assert planning.expected(replace(WELL, head="", good=())) == ""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
@@ -66,11 +68,19 @@ def made(tmp_path: Path, lab: Lab, **changes: Any) -> config.Config:
 
 
 def plan(conf: config.Config, token: str = TOKEN, **asked: Any) -> dict[str, Any]:
-    return frontend_plan.make(conf, token, log=lambda _: None, **asked)
+    """As a role gets it."""
+    found: dict[str, Any] = typed.plain(frontend_plan.make(conf, token, log=lambda _: None, **asked), nulls=True)
+    return found
+
+
+def read(planned: dict[str, Any]) -> frontend_plan.Plan:
+    wrong = partial(LifeboatError, "read the plan")
+    return typed.build(frontend_plan.Plan, json.loads(json.dumps(planned)), wrong)
 
 
 def recover(conf: config.Config, planned: dict[str, Any], token: str = TOKEN) -> dict[str, Any]:
-    return frontend_recovery.recover(conf, planned, token, log=lambda _: None)
+    changed, done = frontend_recovery.recover(conf, read(planned), token, log=lambda _: None)
+    return {"changed": changed, **typed.plain(done)}
 
 
 def results(done: dict[str, Any]) -> dict[str, str]:
@@ -90,7 +100,7 @@ def test_healthy_needs_nothing(tmp_path: Path, lab: Lab) -> None:
     conf = made(tmp_path, lab)
     planned = plan(conf)
     assert (planned["needed"], planned["condition"], planned["steps"]) == (False, "healthy", [])
-    assert frontend_plan.text(planned, conf.frontend)[-1].startswith("nothing to do: the site serves")
+    assert frontend_plan.text(read(planned), conf.frontend)[-1].startswith("nothing to do: the site serves")
     forced = plan(conf, force=True)
     assert forced["steps"] == ["rerun", "build", "redeploy"], "there is no fallback"
     assert not (tmp_path / "state").exists()
@@ -101,7 +111,7 @@ def test_a_site_that_was_deleted_is_deployed_again(tmp_path: Path, lab: Lab) -> 
     conf = made(tmp_path, lab)
     planned = plan(conf)
     assert (planned["condition"], planned["cause"], planned["steps"][0]) == ("down", "transient", "rerun")
-    shown = "\n".join(frontend_plan.text(planned, conf.frontend))
+    shown = "\n".join(frontend_plan.text(read(planned), conf.frontend))
     assert "1. rerun: run the failed jobs" in shown and "record: evidence" in shown
     done = recover(conf, planned)
     assert (done["changed"], done["mode"], steps(done)) == (True, "rerun", [("rerun", "done")])

@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UnverifiedError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.typed import plain
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import plan as frontend_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import recovery as frontend_recovery
-from builders import Run, settings
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend.recovery import Recovered
+from builders import FRONTEND_PLAN, Run, settings
 
-PLAN: dict[str, Any] = {
-    "needed": True, "condition": "down", "cause": "transient", "why": "it is gone", "findings": [], "unchecked": [],
-    "warnings": [], "steps": ["rerun"], "method": "auto", "target": "https://www.shop.test/",
-    "run": None, "head": "a" * 40,
-}  # fmt: skip
+PLAN: dict[str, Any] = plain(FRONTEND_PLAN, nulls=True)
 
 
 def given(root: Path, **more: Any) -> dict[str, Any]:
@@ -29,9 +28,9 @@ def given(root: Path, **more: Any) -> dict[str, Any]:
 def test_frontend_plan_never_changes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, bool, str]] = []
 
-    def make(config: Any, token: str, *, force: bool, method: str, log: Any) -> dict[str, Any]:
+    def make(config: Any, token: str, *, force: bool, method: str, log: Any) -> frontend_plan.Plan:
         asked.append((token, force, method))
-        return PLAN
+        return FRONTEND_PLAN
 
     monkeypatch.setattr(frontend_plan, "make", make)
     result = run("frontend_plan", **given(tmp_path))
@@ -48,13 +47,15 @@ def test_frontend_plan_fails_without_a_frontend(run: Run) -> None:
 
 
 def test_frontend_recover_changes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = [{"changed": True, "mode": "rerun"}, {"changed": False, "mode": ""}]
+    answers = [(True, Recovered(mode="rerun", checks=(Check("site", "PASS"),))), (False, Recovered())]
     monkeypatch.setattr(frontend_recovery, "recover", lambda config, planned, token, log: answers.pop(0))
     planned = run("frontend_recover", check=True, **given(tmp_path, plan=PLAN))
     assert (planned["changed"], planned["tried"], len(answers)) == (True, [], 2)
     assert run("frontend_recover", check=True, **given(tmp_path, plan={**PLAN, "needed": False}))["changed"] is False
     done = run("frontend_recover", **given(tmp_path, plan=PLAN))
-    assert (done["changed"], done["mode"]) == (True, "rerun")
+    assert (done["changed"], done["mode"], done["checks"]) == (
+        True, "rerun", [{"name": "site", "result": "PASS", "detail": ""}]
+    )  # fmt: skip
     assert run("frontend_recover", **given(tmp_path, plan=PLAN))["changed"] is False
 
 

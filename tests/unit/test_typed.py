@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Optional, Union
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UsageError
 
 
@@ -69,6 +70,7 @@ def test_there_and_back() -> None:
     }  # fmt: skip
     nulls = {"note": None, "from": None, "free": None}
     assert typed.plain([Whole(whole.at)], nulls=True) == [{**typed.plain(Whole(whole.at)), **nulls}]
+    assert typed.plain((Check("x", "PASS"),)) == [{"name": "x", "result": "PASS", "detail": ""}], "as_dict says it"
 
 
 BROKEN: list[tuple[dict[str, Any], str]] = [

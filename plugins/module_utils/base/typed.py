@@ -72,7 +72,12 @@ def build(
 
 
 def plain(value: Any, *, nulls: bool = False) -> Any:
-    """JSON of a dataclass: times as text, tuples as lists. A field that is None is left out, or null with `nulls`."""
+    """JSON of a dataclass: times as text, tuples as lists. A field that is None is left out, or null with `nulls`.
+
+    A class with `as_dict` says itself what its JSON is.
+    """
+    if hasattr(value, "as_dict"):
+        return plain(value.as_dict(), nulls=nulls)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         found = {key(field): getattr(value, field.name) for field in dataclasses.fields(value)}
         return {name: plain(inner, nulls=nulls) for name, inner in found.items() if nulls or inner is not None}

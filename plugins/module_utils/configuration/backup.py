@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any, Callable
+from typing import IO, Callable
 
 from ..base import filesystem, pipeline, typed
 from ..base.errors import LifeboatError, LockedError, NotFoundError
@@ -149,7 +149,7 @@ class _Work:
     ) -> None:
         self.artefacts: list[Artefact] = []
         self.parts: dict[str, Part] = {}
-        self.site_facts: dict[str, Any] = {}
+        self.site_facts: dict[str, object] = {}
         self._entries: dict[str, Entry] = {}
         self._config, self._repo, self._earlier = config, repo, earlier
         self._identity, self._folder, self._log = identity, folder, log

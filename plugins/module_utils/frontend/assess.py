@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
-from ..base import pipeline
+from ..base import pipeline, typed
 from ..base.errors import LifeboatError
 from ..settings.config import Config
 from ..settings.frontend import FrontendSettings
 from ..tools.git import Remote
-from ..tools.github import MISSING, TOKEN, Client, GithubError
+from ..tools.github import MISSING, TOKEN, UNREACHABLE, Client, GithubError
 from . import site as frontend_site
 from .build import telling
 from .site import Site
@@ -27,6 +27,11 @@ Log = Callable[[str], None]
 RECOVERED = "recovered_frontend.json"
 LINES = 12
 RUNS = 50
+_RUN = {
+    "id": "id", "sha": "head_sha", "status": "status", "conclusion": "conclusion", "attempt": "run_attempt",
+    "number": "run_number",
+}  # fmt: skip
+_WELL = ("success", "skipped", "")
 _STAMP = re.compile(r"^\ufeff?\d{4}-\d\d-\d\dT[\d:.]+Z ?")
 
 
@@ -37,7 +42,7 @@ class Run:
     id: int
     sha: str
     status: str
-    conclusion: str
+    conclusion: str = ""
     attempt: int = 1
     number: int = 0
     job: str = ""
@@ -46,11 +51,28 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Pages:
+    """GitHub Pages, as GitHub tells it."""
+
+    cname: Optional[str] = None
+    status: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Last:
+    """What the last recovery left: the commit that is served, and which was the newest then."""
+
+    commit: str
+    head: str
+    at: str
+
+
+@dataclass(frozen=True)
 class Seen:
     """head: the branch's newest commit, empty where the remote did not answer (`head_said`). same: the site's commit
     holds the same frontend as head. github: empty, or why it could not be asked (`github_said`). pages: None where the
     repository has none. run: the newest one of head, else the newest. good: commits of runs that succeeded, newest
-    first. last: what the last recovery left.
+    first.
     """
 
     site: Site
@@ -59,11 +81,11 @@ class Seen:
     same: bool = False
     github: str = ""
     github_said: str = ""
-    pages: Optional[Mapping[str, Any]] = None
+    pages: Optional[Pages] = None
     workflow_state: str = ""
     run: Optional[Run] = None
     good: tuple[str, ...] = ()
-    last: Mapping[str, str] = field(default_factory=dict)
+    last: Optional[Last] = None
 
 
 def token_of(config: Config, given: str) -> str:
@@ -95,33 +117,32 @@ def workflow_path(settings: FrontendSettings) -> str:
     return f".github/workflows/{settings.workflow}"
 
 
-def recovered(config: Config) -> dict[str, str]:
-    """What the last recovery left: {commit, head, at}; empty when there was none."""
+def recovered(config: Config) -> Optional[Last]:
+    """What the last recovery left; None when there was none."""
     try:
         last = json.loads((config.state / RECOVERED).read_text(encoding="utf-8"))
-        return {key: str(last[key]) for key in ("commit", "head", "at")}
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
-        return {}
+        return Last(*(str(last[name]) for name in ("commit", "head", "at")))
+    except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def assess(config: Config, token: str, scratch: Path, *, log: Log) -> Seen:
     settings = config.frontend
-    facts: dict[str, Any] = {"last": recovered(config)}
     log(f"looking at {settings.url}")
-    site = look(settings)
+    seen = Seen(look(settings), last=recovered(config))
     remote = remote_of(settings, token)
     try:
-        facts["head"] = remote.head()
-        if site.commit and not site.serves(facts["head"]):
-            facts["same"] = _same(settings, remote, site.commit, facts["head"], scratch)
+        seen = replace(seen, head=remote.head())
+        if seen.site.commit and not seen.site.serves(seen.head):
+            seen = replace(seen, same=_same(settings, remote, seen.site.commit, seen.head, scratch))
     except LifeboatError as exc:
-        facts["head_said"] = pipeline.scrub(exc.cause)
+        seen = replace(seen, head_said=pipeline.scrub(exc.cause))
     log(f"asking {settings.api_url} about {settings.repository}")
     try:
-        facts.update(_ask_github(settings, token, str(facts.get("head", ""))))
+        return _ask_github(seen, settings, token)
     except GithubError as exc:
-        facts.update(github=exc.reason, github_said=f"could not {exc.attempted}: {pipeline.scrub(exc.cause)}")
-    return Seen(site=site, **facts)
+        said = f"could not {exc.attempted}: {pipeline.scrub(exc.cause)}"
+        return replace(seen, github=exc.reason, github_said=said)
 
 
 def _same(settings: FrontendSettings, remote: Remote, served: str, head: str, scratch: Path) -> bool:
@@ -131,49 +152,50 @@ def _same(settings: FrontendSettings, remote: Remote, served: str, head: str, sc
     return bool(whole) and clone.has(whole) and clone.same(whole, head, content(settings))
 
 
-def _ask_github(settings: FrontendSettings, token: str, head: str) -> dict[str, Any]:
+def _ask_github(seen: Seen, settings: FrontendSettings, token: str) -> Seen:
     if not token:
-        return {"github": TOKEN, "github_said": "no github_token was given"}
+        return replace(seen, github=TOKEN, github_said="no github_token was given")
     client = client_of(settings, token)
     workflow = client.workflow(settings.workflow)
     if workflow is None:
-        return {
-            "github": MISSING,
-            "github_said": f"{settings.repository} has no workflow {settings.workflow}, or the token may not see it",
-        }
+        said = f"{settings.repository} has no workflow {settings.workflow}, or the token may not see it"
+        return replace(seen, github=MISSING, github_said=said)
     found = client.runs(settings.workflow, settings.branch, RUNS)
-    of_head = [item for item in found if item["head_sha"] == head]
-    newest = (of_head or found)[:1]
-    done = [item["head_sha"] for item in found if item["conclusion"] == "success" and item["event"] == "push"]
-    return {
-        "pages": client.pages(),
-        "workflow_state": str(workflow["state"]),
-        "run": run_of(client, newest[0]) if newest else None,
-        "good": tuple(dict.fromkeys(done)),
-    }
+    newest = [run for run in found if run["head_sha"] == seen.head] or found
+    pages = client.pages()
+    return replace(
+        seen,
+        pages=None if pages is None else typed.build(Pages, pages, _wrong, unknown="ignore"),
+        workflow_state=str(workflow["state"]),
+        run=with_failure(client, run_of(newest[0])) if newest else None,
+        good=commits(run["head_sha"] for run in found if run["conclusion"] == "success" and run["event"] == "push"),
+    )
 
 
-def run_of(client: Client, run: Mapping[str, Any]) -> Run:
+def _wrong(where: str, cause: str) -> GithubError:
+    return GithubError(UNREACHABLE, "read GitHub's answer", where, f"{where} {cause}")
+
+
+def run_of(listed: Mapping[str, object]) -> Run:
+    """A run as GitHub lists it."""
+    facts = {ours: listed[name] for ours, name in _RUN.items() if listed.get(name) is not None}
+    return typed.build(Run, facts, _wrong)
+
+
+def with_failure(client: Client, run: Run) -> Run:
     """A run with the job and step that failed, and what that said."""
-    made = Run(
-        int(run["id"]), str(run["head_sha"]), str(run["status"]), str(run["conclusion"] or ""),
-        int(run.get("run_attempt") or 1), int(run["run_number"]),
-    )  # fmt: skip
-    if made.conclusion in ("success", ""):
-        return made
-    failed = [job for job in client.jobs(made.id) if job["conclusion"] not in ("success", "skipped", None)]
+    if run.conclusion in _WELL:
+        return run
+    failed = [job for job in client.jobs(run.id) if (job["conclusion"] or "") not in _WELL]
     if not failed:
-        return made
+        return run
     job = failed[0]
-    steps = [item["name"] for item in job.get("steps") or () if item["conclusion"] not in ("success", "skipped", None)]
+    steps = [step["name"] for step in job.get("steps") or () if (step["conclusion"] or "") not in _WELL]
     try:
         lines = failing_lines(client.job_log(int(job["id"])))
     except GithubError as exc:
         lines = [f"its log could not be read: {exc.cause}"]
-    return Run(
-        made.id, made.sha, made.status, made.conclusion, made.attempt, made.number, str(job["name"]),
-        steps[0] if steps else "", tuple(lines),
-    )  # fmt: skip
+    return replace(run, job=str(job["name"]), step=steps[0] if steps else "", lines=tuple(lines))
 
 
 def failing_lines(text: str, count: int = LINES) -> list[str]:
@@ -190,5 +212,5 @@ def failing_lines(text: str, count: int = LINES) -> list[str]:
     return telling("\n".join(kept), count) or [line for line in kept if line][-1:]
 
 
-def commits(candidates: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(candidate for candidate in candidates if candidate))
+def commits(candidates: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(commit for commit in candidates if commit))

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
 from ..base import pipeline
 from ..base.errors import IntegrityError, UsageError
@@ -212,7 +212,7 @@ def _publish_to_bucket(config: Config, made: Path, files: list[str], log: Log) -
     """The files first and the pages that name them last, so that no page names what is not there yet."""
     fallback = config.frontend.fallback
     secrets = config.secrets
-    client: Any = s3_client.connect(
+    client = s3_client.connect(
         fallback.endpoint_url, fallback.region, secrets.get("fallback_access_key", ""),
         secrets.get("fallback_secret_key", ""), fallback.ca_bundle,
     )  # fmt: skip

@@ -7,11 +7,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable, Optional
 
 from ..base.errors import UnverifiedError, UsageError
 from ..settings.config import Config
@@ -55,11 +54,38 @@ class Diagnosis:
     steps: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is wrong and what will be tried. Roles see it as JSON, with these names. target: the site's address.
+
+    good: commits to bring back, the likeliest first. github: empty, or why it cannot be asked.
+    """
+
+    needed: bool
+    condition: str
+    cause: str
+    why: str
+    findings: tuple[str, ...]
+    unchecked: tuple[str, ...]
+    warnings: tuple[str, ...]
+    steps: tuple[str, ...]
+    method: str
+    target: str
+    expected: str
+    head: str
+    good: tuple[str, ...]
+    run: Optional[Run]
+    github: str
+    stamp: str
+    target_seconds: int
+    passed_over: tuple[str, ...] = ()
+
+
 def expected(seen: Seen) -> str:
     """The commit that the site should serve: the newest one, or, where that one is known not to build, the one that a
     recovery brought back instead. Empty where nobody can tell."""
-    if seen.last and seen.head in ("", seen.last["head"]):
-        return seen.last["commit"]
+    if seen.last and seen.head in ("", seen.last.head):
+        return seen.last.commit
     return seen.head or (seen.good[0] if seen.good else "")
 
 
@@ -67,7 +93,8 @@ def classify(seen: Seen, settings: FrontendSettings) -> Diagnosis:
     """Pure: same sight, same answer."""
     wanted = expected(seen)
     right = seen.site.serves(wanted) or seen.site.serves(seen.head) or (seen.site.up and seen.same)
-    strange = not seen.github and settings.domain and (seen.pages or {}).get("cname") != settings.domain
+    domain = seen.pages.cname if seen.pages else None
+    strange = not seen.github and settings.domain and domain != settings.domain
     if right and not strange:
         return Diagnosis(HEALTHY, NONE, f"the site serves {seen.site.commit[:12]}, as it should")
     if seen.site.up and not right and not (wanted and seen.site.commit):
@@ -92,8 +119,8 @@ def _cause(seen: Seen, settings: FrontendSettings) -> tuple[str, str, tuple[str,
     run = seen.run
     if seen.pages is None:
         return CONFIGURATION, f"GitHub Pages is switched off for {settings.repository}", _on(settings, run)
-    if settings.domain and seen.pages.get("cname") != settings.domain:
-        set_to = seen.pages.get("cname") or "none"
+    if settings.domain and seen.pages.cname != settings.domain:
+        set_to = seen.pages.cname or "none"
         return CONFIGURATION, f"the custom domain is {set_to} and should be {settings.domain}", (DOMAIN,)
     if seen.workflow_state not in ("", "active"):
         return CONFIGURATION, f"the workflow {settings.workflow} is {seen.workflow_state}: switch it on again", ()
@@ -140,16 +167,14 @@ def findings(seen: Seen, settings: FrontendSettings) -> tuple[list[str], list[st
         found.append(f"{settings.branch} is at {seen.head[:12]}")
     if run:
         found.append(f"workflow run {run.number} of {run.sha[:12]}: {run.conclusion or run.status}")
-    if seen.pages is not None:
-        found.append(
-            f"GitHub Pages: {seen.pages.get('status') or 'no build yet'}, domain {seen.pages.get('cname') or 'none'}"
-        )
+    if seen.pages:
+        found.append(f"GitHub Pages: {seen.pages.status or 'no build yet'}, domain {seen.pages.cname or 'none'}")
     unchecked = [f"GitHub's API: {seen.github}: {seen.github_said}"] if seen.github else []
     unchecked += [f"the git remote: {seen.head_said}"] if seen.head_said else []
     return found, unchecked
 
 
-def make(config: Config, token: str, *, force: bool = False, method: str = "auto", log: Log) -> dict[str, Any]:
+def make(config: Config, token: str, *, force: bool = False, method: str = "auto", log: Log) -> Plan:
     """The plan of a frontend's recovery. Reads only. Raises UnverifiedError where nothing can be known or done."""
     settings = config.frontend
     if not settings.url:
@@ -157,53 +182,36 @@ def make(config: Config, token: str, *, force: bool = False, method: str = "auto
     with scratch() as folder:
         seen = assess.assess(config, token, Path(folder), log=log)
     diagnosis = _asked(classify(seen, settings), force, method)
-    steps = list(diagnosis.steps)
+    steps = diagnosis.steps
     if not (settings.fallback.directory or settings.fallback.bucket):
-        steps = [step for step in steps if step != FALLBACK]
-        if steps == [BUILD]:
+        steps = tuple(step for step in steps if step != FALLBACK)
+        if steps == (BUILD,):
             raise UnverifiedError(
                 "recover the frontend", settings.url,
                 f"it is {diagnosis.condition}, {diagnosis.why}, and there is no fallback to publish it to",
                 "Mend that, or set lifeboat_frontend.fallback, then run it again.",
             )  # fmt: skip
     found, unchecked = findings(seen, settings)
-    now = datetime.now(timezone.utc)
-    set_back = bool(seen.last) and seen.last["head"] == seen.head != seen.last["commit"]
-    return {
-        "needed": bool(steps),
-        "condition": diagnosis.condition,
-        "cause": diagnosis.cause,
-        "why": diagnosis.why,
-        "findings": found,
-        "unchecked": unchecked,
-        "warnings": _warnings(config, token, diagnosis, set_back),
-        "steps": steps,
-        "method": method,
-        "target": settings.url,
-        "expected": expected(seen),
-        "head": seen.head,
-        "good": assess.commits([*seen.good, seen.last.get("commit", ""), seen.site.commit]),
-        "run": asdict(seen.run) if seen.run else None,
-        "github": seen.github,
-        "passed_over": [],
-        "stamp": now.strftime("%Y%m%d_%H%M%S"),
-        "target_seconds": config.target(FRONTEND),
-    }
+    last = seen.last
+    set_back = last is not None and last.head == seen.head != last.commit
+    return Plan(
+        **vars(diagnosis), needed=bool(diagnosis.steps), findings=found, unchecked=unchecked, method=method,
+        warnings=tuple(_warnings(config, token, diagnosis, set_back)), target=settings.url, expected=expected(seen),
+        head=seen.head, good=assess.commits([*seen.good, last.commit if last else "", seen.site.commit]),
+        run=seen.run, github=seen.github, stamp=datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S"),
+        target_seconds=config.target(FRONTEND),
+    )  # fmt: skip
 
 
 def _asked(found: Diagnosis, force: bool, method: str) -> Diagnosis:
-    """What the operator asked for beside what is needed."""
+    """What the operator asked for in addition to what is needed."""
     if not found.steps and not force:
         return found
-    steps = found.steps or (RERUN, BUILD, REDEPLOY, FALLBACK)
     only = {
-        "rerun": (RERUN,),
-        "redeploy": (BUILD, REDEPLOY),
-        "revert": (BUILD, REDEPLOY),
-        "fallback": (BUILD, FALLBACK),
-    }
-    why = found.why if found.steps else f"{found.why}; force was given"
-    return Diagnosis(found.condition, found.cause, why, only.get(method, steps))
+        "rerun": (RERUN,), "redeploy": (BUILD, REDEPLOY), "revert": (BUILD, REDEPLOY), "fallback": (BUILD, FALLBACK),
+    }  # fmt: skip
+    steps = only.get(method) or found.steps or (RERUN, BUILD, REDEPLOY, FALLBACK)
+    return replace(found, why=found.why if found.steps else f"{found.why}; force was given", steps=steps)
 
 
 def _warnings(config: Config, token: str, found: Diagnosis, set_back: bool) -> list[str]:
@@ -220,17 +228,17 @@ def _warnings(config: Config, token: str, found: Diagnosis, set_back: bool) -> l
 # --- for people ------------------------------------------------------------------------------------------------------
 
 
-def _step(code: str, made: Mapping[str, Any], settings: FrontendSettings) -> str:
-    run, head = made["run"] or {}, made["head"][:12] or "the newest commit"
+def _step(code: str, made: Plan, settings: FrontendSettings) -> str:
+    head = made.head[:12] or "the newest commit"
+    number = made.run.number if made.run else None
     build = ", ".join(" ".join(words) for words in settings.build)
-    dispatch = bool(settings.dispatch_input) and made["method"] != "revert"
+    dispatch = bool(settings.dispatch_input) and made.method != "revert"
     how = (
         f"start {settings.workflow} for it ({settings.dispatch_input}=…)"
         if dispatch
         else f"commit on top of {settings.branch} what brings {settings.directory} back to it, and push (never forced)"
     )
     where = settings.fallback.directory or f"the bucket {settings.fallback.bucket}"
-    number = run.get("number")
     return {
         WAIT: f"wait: until run {number} has ended",
         RERUN: f"rerun: run the failed jobs of run {number} again (all of them where none failed), and wait",
@@ -246,21 +254,19 @@ def _step(code: str, made: Mapping[str, Any], settings: FrontendSettings) -> str
     }[code]
 
 
-def text(made: Mapping[str, Any], settings: FrontendSettings) -> list[str]:
+def text(made: Plan, settings: FrontendSettings) -> list[str]:
     """The plan for a terminal, as an operator reads it before typing the confirmation."""
-    lines = [
-        f"the site {made['target']} is {made['condition']}" + (f": {made['cause']}" if made["cause"] != NONE else "")
-    ]
-    lines += [f"  found: {finding}" for finding in made["findings"]]
-    lines += [f"  not checked: {item}" for item in made["unchecked"]]
-    lines += [f"  WARNING: {warning}" for warning in made["warnings"]]
-    if made["run"] and made["run"]["lines"]:
-        lines.append(f"the build log of run {made['run']['number']}, {made['run']['job']}: {made['run']['step']}")
-        lines += [f"  | {line}" for line in made["run"]["lines"]]
-    lines.append(f"{'to do' if made['needed'] else 'nothing to do'}: {made['why']}")
-    if not made["needed"]:
+    lines = [f"the site {made.target} is {made.condition}" + (f": {made.cause}" if made.cause != NONE else "")]
+    lines += [f"  found: {line}" for line in made.findings]
+    lines += [f"  not checked: {line}" for line in made.unchecked]
+    lines += [f"  WARNING: {line}" for line in made.warnings]
+    if made.run and made.run.lines:
+        lines.append(f"the build log of run {made.run.number}, {made.run.job}: {made.run.step}")
+        lines += [f"  | {line}" for line in made.run.lines]
+    lines.append(f"{'to do' if made.needed else 'nothing to do'}: {made.why}")
+    if not made.needed:
         return lines
-    steps = [_step(code, made, settings) for code in made["steps"]]
+    steps = [_step(code, made, settings) for code in made.steps]
     steps.append(
         f"verify: after each step, wait until {settings.url} serves the commit; the first step that heals is the last"
     )

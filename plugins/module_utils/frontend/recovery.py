@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
-from ..base import pipeline
+from ..base import pipeline, typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, UnverifiedError
@@ -24,13 +25,39 @@ from ..tools.git import Clone
 from ..tools.github import REFUSED, GithubError
 from . import assess, backup, build, plan
 from . import site as frontend_site
+from .assess import Run
 from .build import Built
+from .plan import Plan
 from .site import CERTIFICATE_DAYS
 
 Log = Callable[[str], None]
 APPEARS = 60.0  # seconds until a run that was asked for is listed
 RUN_PAUSE, SITE_PAUSE = 2.0, 1.0
 CANDIDATES = 3  # commits, newest first, that are built here to find one that builds
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One step: whether it was done or failed, and what was seen."""
+
+    step: str
+    result: str
+    seconds: float
+    detail: str
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """mode: the step that healed, empty where none did. commit: what the site serves. Modules return it as it is."""
+
+    mode: str = ""
+    commit: str = ""
+    tried: tuple[Tried, ...] = ()
+    checks: tuple[Check, ...] = ()
+    quarantine: str = ""
+    way_back: tuple[str, ...] = ()
+    logs: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 class StepError(Exception):
@@ -40,15 +67,15 @@ class StepError(Exception):
 class Recovery:
     """One recovery on its way: what was built, which commits the site may serve now, what was tried."""
 
-    def __init__(self, config: Config, planned: Mapping[str, Any], token: str, folder: Path, *, log: Log) -> None:
+    def __init__(self, config: Config, planned: Plan, token: str, folder: Path, *, log: Log) -> None:
         self.config, self.settings, self.planned, self.log = config, config.frontend, planned, log
         self.client = assess.client_of(self.settings, token)
         self.remote = assess.remote_of(self.settings, token)
         self.folder = folder
-        self.head = str(planned["head"])
-        self.accepted = {str(planned["expected"]), self.head} - {""}
+        self.head = planned.head
+        self.accepted = {planned.expected, self.head} - {""}
         self.built: dict[str, Built] = {}
-        self.tried: list[dict[str, Any]] = []
+        self.tried: list[Tried] = []
         self.changed = False
         self.quarantine = ""
         self.published = ""
@@ -57,7 +84,7 @@ class Recovery:
     # --- the ladder ---------------------------------------------------------------------------------------------------
 
     def climb(self) -> None:
-        for code in self.planned["steps"]:
+        for code in self.planned.steps:
             began = time.monotonic()
             self.log(f"{code}: begun")
             try:
@@ -66,95 +93,92 @@ class Recovery:
                 result, detail = "failed", pipeline.scrub(exc.cause if isinstance(exc, LifeboatError) else str(exc))
             seconds = round(time.monotonic() - began, 1)
             self.log(f"{code}: {result} in {seconds} s: {detail}")
-            self.tried.append({"step": code, "result": result, "seconds": seconds, "detail": detail})
+            self.tried.append(Tried(code, result, seconds, detail))
             if self._serving():
                 break
         self._keep_domain()
 
     def _serving(self) -> bool:
+        return self._missing() is None
+
+    def _missing(self) -> Optional[str]:
+        """Why the site does not serve what it may; None where it does."""
         site = assess.look(self.settings)
-        return any(site.serves(name) for name in self.accepted)
+        if any(site.serves(commit) for commit in self.accepted):
+            return None
+        return site.problem or f"it serves {site.commit[:12]}"
 
     def _await_site(self) -> None:
         """A deployment is done: the site may take a while to show it, and its caches longer."""
+        url, seconds = self.settings.url, self.settings.timeout
+        wanted = " or ".join(sorted(commit[:12] for commit in self.accepted))
+        if not self._until(self._missing, f"{url} to serve {wanted}", seconds, SITE_PAUSE):
+            raise StepError(f"deployed, and {url} did not serve {wanted} in {seconds} s")
 
-        def missing() -> Optional[str]:
-            site = assess.look(self.settings)
-            if any(site.serves(name) for name in self.accepted):
-                return None
-            return site.problem or f"it serves {site.commit[:12]}"
-
-        wanted = " or ".join(sorted(name[:12] for name in self.accepted))
-        if not frontend_site.wait_until(
-            missing,
-            self.settings.timeout,
-            pause=SITE_PAUSE,
-            log=self.log,
-            waiting_for=f"{self.settings.url} to serve {wanted}",
-        ):
-            raise StepError(f"deployed, and {self.settings.url} did not serve {wanted} in {self.settings.timeout} s")
+    def _until(self, missing: Callable[[], Optional[str]], what: str, seconds: float, pause: float) -> bool:
+        return frontend_site.wait_until(missing, seconds, pause=pause, log=self.log, waiting_for=what)
 
     # --- workflow runs ------------------------------------------------------------------------------------------------
 
     def _wait(self) -> str:
-        run = self.planned["run"]
-        return self._await_run(int(run["id"]), int(run["attempt"]))
+        return self._await_run(self._run())
+
+    def _run(self) -> Run:
+        if self.planned.run is None:
+            raise StepError("there is no run to repeat")
+        return self.planned.run
 
     def _rerun(self) -> str:
-        run = self.planned["run"]
-        if not run:
-            raise StepError("there is no run to repeat")
-        now = self.client.run(int(run["id"]))
-        failed_only = now["conclusion"] != "success"
+        now = assess.run_of(self.client.run(self._run().id))
         self.changed = True
-        self.client.rerun(int(run["id"]), failed_only=failed_only)
-        return self._await_run(int(run["id"]), int(now.get("run_attempt") or 1) + 1)
+        self.client.rerun(now.id, failed_only=now.conclusion != "success")
+        return self._await_run(replace(now, attempt=now.attempt + 1))
 
     def _start(self) -> str:
         return self._dispatch({}, self.head)
 
-    def _await_run(self, identity: int, attempt: int) -> str:
+    def _await_run(self, run: Run) -> str:
         """Wait until that attempt has ended; where it succeeded, until the site shows it."""
-        seen: dict[str, Any] = {}
+        attempt, seconds = run.attempt, self.settings.timeout
 
         def missing() -> Optional[str]:
-            seen.update(self.client.run(identity))
-            if int(seen.get("run_attempt") or 1) < attempt:
+            nonlocal run
+            run = assess.run_of(self.client.run(run.id))
+            if run.attempt < attempt:
                 return "it has not begun"
-            return None if seen["status"] == "completed" else str(seen["status"])
+            return None if run.status == "completed" else run.status
 
-        name = f"workflow run {identity}"
-        if not frontend_site.wait_until(
-            missing, self.settings.timeout, pause=RUN_PAUSE, log=self.log, waiting_for=f"{name} to end"
-        ):
-            raise StepError(f"{name} did not end in {self.settings.timeout} s")
-        if seen["conclusion"] != "success":
-            run = assess.run_of(self.client, seen)
+        name = f"workflow run {run.id}"
+        if not self._until(missing, f"{name} to end", seconds, RUN_PAUSE):
+            raise StepError(f"{name} did not end in {seconds} s")
+        if run.conclusion != "success":
+            run = assess.with_failure(self.client, run)
             where = f" in {run.job}: {run.step}" if run.step else ""
             raise StepError(f"{name} ended with {run.conclusion}{where}: {build.headline(run.lines)}")
         self._await_site()
         return f"{name} succeeded"
 
-    def _dispatch(self, inputs: Mapping[str, str], commit: str) -> str:
-        settings = self.settings
-        known = {item["id"] for item in self.client.runs(settings.workflow, settings.branch, assess.RUNS)}
-        self.changed = True
-        self.client.dispatch(settings.workflow, settings.branch, inputs)
-        self.accepted = {commit}
-        new = self._appear(lambda item: item["id"] not in known and item["event"] == "workflow_dispatch")
-        return f"{self._await_run(new, 1)} for {commit[:12]}"
+    def _runs(self) -> list[Mapping[str, object]]:
+        return [*self.client.runs(self.settings.workflow, self.settings.branch, assess.RUNS)]
 
-    def _appear(self, ours: Callable[[Mapping[str, Any]], bool]) -> int:
-        found: list[int] = []
+    def _dispatch(self, inputs: Mapping[str, str], commit: str) -> str:
+        known = {run["id"] for run in self._runs()}
+        self.changed = True
+        self.client.dispatch(self.settings.workflow, self.settings.branch, inputs)
+        self.accepted = {commit}
+        new = self._appear("event", "workflow_dispatch", known)
+        return f"{self._await_run(new)} for {commit[:12]}"
+
+    def _appear(self, name: str, value: str, known: Container[object] = ()) -> Run:
+        """The new run of which that field has that value."""
+        found: list[Run] = []
 
         def missing() -> Optional[str]:
-            listed = self.client.runs(self.settings.workflow, self.settings.branch, assess.RUNS)
-            found.extend(int(item["id"]) for item in listed if ours(item))
+            new = [run for run in self._runs() if run["id"] not in known and run[name] == value]
+            found.extend(replace(assess.run_of(run), attempt=1) for run in new)
             return None if found else "it is not listed yet"
 
-        if not frontend_site.wait_until(
-            missing, APPEARS, pause=RUN_PAUSE, log=self.log, waiting_for="the new workflow run"
-        ):
+        if not self._until(missing, "the new workflow run", APPEARS, RUN_PAUSE):
             raise StepError(f"{self.settings.workflow} did not run in {APPEARS:.0f} s")
         return found[0]
 
@@ -177,12 +201,11 @@ class Recovery:
             said.append(f"{commit[:12]} does not build here: {build.headline(made.said)}")
         raise StepError("; ".join(said))
 
-    def _candidates(self, clone: Clone) -> list[str]:
+    def _candidates(self, clone: Clone) -> tuple[str, ...]:
         """Commits that were good once, as far as anybody knows: of runs that succeeded, else the branch's history."""
-        known = [clone.full(item) for item in self.planned["good"]]
-        found = [name for name in known if name and name != self.head and clone.has(name)]
-        found += [name for name in clone.history(self.settings.directory, 2 * CANDIDATES) if name != self.head]
-        return assess.commits(found)[:CANDIDATES]
+        known = [commit for commit in map(clone.full, self.planned.good) if commit and clone.has(commit)]
+        found = [*known, *clone.history(self.settings.directory, 2 * CANDIDATES)]
+        return assess.commits(commit for commit in found if commit != self.head)[:CANDIDATES]
 
     def _target(self) -> str:
         """The commit to bring back: what builds here; where nothing does, the last one that GitHub built."""
@@ -190,8 +213,8 @@ class Recovery:
         if good:
             return good[0]
         clone = self.clone()
-        known = {clone.full(item) for item in self.planned["good"]}
-        built = [candidate for candidate in self._candidates(clone) if candidate in known]
+        known = {clone.full(commit) for commit in self.planned.good}
+        built = [commit for commit in self._candidates(clone) if commit in known]
         if not built:
             raise StepError("no commit is known that builds")
         return built[0]
@@ -199,15 +222,14 @@ class Recovery:
     def _redeploy(self) -> str:
         settings = self.settings
         target = self._target()
-        if target == self.head and self.planned["method"] != "revert":
-            self.accepted = {self.head}
-            tried = any(item["step"] in (plan.RERUN, plan.START) for item in self.tried)
-            if self.planned["run"] and not tried:
-                return self._rerun()
-            return self._deploy_head()
-        if target == self.head:
+        revert = self.planned.method == "revert"
+        if target == self.head and revert:
             raise StepError(f"{self.head[:12]} builds: there is nothing to revert")
-        if settings.dispatch_input and self.planned["method"] != "revert":
+        if target == self.head:
+            self.accepted = {self.head}
+            tried = any(step.step in (plan.RERUN, plan.START) for step in self.tried)
+            return self._rerun() if self.planned.run and not tried else self._deploy_head()
+        if settings.dispatch_input and not revert:
             return self._dispatch({settings.dispatch_input: target}, target)
         clone = self.clone()
         paths = [settings.directory]
@@ -231,8 +253,7 @@ class Recovery:
         self.remote.push(self.clone(), commit)
         self.log(f"pushed {commit[:12]}, {what}")
         self.head, self.accepted = commit, {commit}
-        new = self._appear(lambda item: item["head_sha"] == commit)
-        return f"{self._await_run(new, 1)} for {commit[:12]}, {what}"
+        return f"{self._await_run(self._appear('head_sha', commit))} for {commit[:12]}, {what}"
 
     # --- settings and fallback ----------------------------------------------------------------------------------------
 
@@ -245,7 +266,7 @@ class Recovery:
     def _domain(self) -> str:
         self.changed = True
         self.client.set_domain(self.settings.domain)
-        steps = self.planned["steps"]
+        steps = self.planned.steps
         last = plan.DOMAIN not in steps or steps[-1] == plan.DOMAIN
         if not last and steps[steps.index(plan.DOMAIN) + 1] in (plan.RERUN, plan.START):
             return f"the custom domain is {self.settings.domain} again; nothing is deployed yet"
@@ -258,28 +279,26 @@ class Recovery:
 
     def _keep_domain(self) -> None:
         """A deployment may take the custom domain away: look once more, at the end."""
-        if not self.settings.domain or self.planned["github"]:
+        if not self.settings.domain or self.planned.github:
             return
         try:
             pages = self.client.pages() or {}
             if pages and pages.get("cname") != self.settings.domain:
                 detail = self._domain()
-                self.tried.append({"step": plan.DOMAIN, "result": "done", "seconds": 0.0, "detail": detail})
+                self.tried.append(Tried(plan.DOMAIN, "done", 0.0, detail))
         except (StepError, LifeboatError) as exc:
             self.log(f"the custom domain could not be seen to: {exc}")
 
     def _fallback(self) -> str:
         """Publish what was just built, else the last site of the config backups; nothing where it is served already."""
         fallback = self.settings.fallback
-        good = [built for built in self.built.values() if built.directory]
+        good = [made for made in self.built.values() if made.directory]
         made = good[0] if good else backup.last_site(self.config, self.folder, log=self.log)
-        target = made.commit
-        self.published = target
+        target = self.published = made.commit
         if self._at_fallback(target):
             return f"{fallback.url} serves {target[:12]} already"
         self.changed = True
-        stamp = str(self.planned["stamp"])
-        self.quarantine = build.publish(self.config, Path(made.directory), stamp, log=self.log)
+        self.quarantine = build.publish(self.config, Path(made.directory), self.planned.stamp, log=self.log)
         if not self._at_fallback(target):
             raise StepError(f"published, and {fallback.url} does not serve {target[:12]}")
         return f"{fallback.url} serves {target[:12]}"
@@ -293,77 +312,71 @@ class Recovery:
     def checks(self) -> tuple[str, list[Check]]:
         """(the commit that the site serves as it should, what was looked at at the end)."""
         settings, site = self.settings, assess.look(self.settings)
-        served = next((name for name in self.accepted if site.serves(name)), "")
-        found = []
+        served = next((commit for commit in self.accepted if site.serves(commit)), "")
         if served:
-            found.append(Check("site", PASS, f"{settings.url} serves {served[:12]}"))
+            found = [Check("site", PASS, f"{settings.url} serves {served[:12]}")]
         elif site.up and not self.accepted:
-            found.append(Check("site", COULD_NOT_VERIFY, f"{settings.url} answers; which commit is right is not known"))
+            found = [Check("site", COULD_NOT_VERIFY, f"{settings.url} answers; which commit is right is not known")]
         else:
-            wanted = " or ".join(sorted(name[:12] for name in self.accepted)) or "any commit"
+            wanted = " or ".join(sorted(commit[:12] for commit in self.accepted)) or "any commit"
             what = site.problem or f"it serves {site.commit[:12]}"
-            found.append(Check("site", FAIL, f"{settings.url} does not serve {wanted}: {what}"))
+            found = [Check("site", FAIL, f"{settings.url} does not serve {wanted}: {what}")]
         if self.published:
-            ok = self._at_fallback(self.published)
-            where = f"{settings.fallback.url} serves {self.published[:12]}: point the site's name there"
-            found.append(
-                Check("fallback", PASS if ok else FAIL, where if ok else f"{settings.fallback.url} does not serve")
-            )
+            url = settings.fallback.url
+            good = f"{url} serves {self.published[:12]}: point the site's name there"
+            found.append(_check("fallback", self._at_fallback(self.published), good, f"{url} does not serve"))
         if settings.domain:
             found.append(self._domain_check())
         if site.certificate_days is not None:
-            good = site.certificate_days >= CERTIFICATE_DAYS
-            found.append(Check("certificate", PASS if good else FAIL, f"good for {site.certificate_days} days"))
+            words = f"good for {site.certificate_days} days"
+            found.append(_check("certificate", site.certificate_days >= CERTIFICATE_DAYS, words, words))
         return served, found
 
     def _domain_check(self) -> Check:
-        if self.planned["github"]:
-            return Check("custom domain", COULD_NOT_VERIFY, f"GitHub's API: {self.planned['github']}")
         try:
-            set_to = (self.client.pages() or {}).get("cname")
+            set_to = None if self.planned.github else (self.client.pages() or {}).get("cname")
+            why = self.planned.github
         except GithubError as exc:
-            return Check("custom domain", COULD_NOT_VERIFY, f"GitHub's API: {exc.reason}: {exc.cause}")
+            why = f"{exc.reason}: {exc.cause}"
+        if why:
+            return Check("custom domain", COULD_NOT_VERIFY, f"GitHub's API: {why}")
         wanted = self.settings.domain
-        right = set_to == wanted
-        return Check(
-            "custom domain",
-            PASS if right else FAIL,
-            str(set_to) if right else f"{set_to}, should be {wanted}",
-        )
+        return _check("custom domain", set_to == wanted, wanted, f"{set_to}, should be {wanted}")
 
 
-def recover(config: Config, planned: Mapping[str, Any], token: str, *, log: Log) -> dict[str, Any]:
-    """Carry a plan out. Returns {changed, mode, commit, tried, checks, quarantine, way_back, logs, seconds}.
+def _check(name: str, right: bool, good: str, bad: str) -> Check:
+    return Check(name, PASS if right else FAIL, good if right else bad)
 
-    mode: the step that healed, empty where none did. Raises UnverifiedError where a step was needed and none could be
-    begun, so that nothing is known and nothing was changed.
+
+def recover(config: Config, planned: Plan, token: str, *, log: Log) -> tuple[bool, Recovered]:
+    """Carry a plan out. Returns whether it changed something, and what became of it.
+
+    Raises UnverifiedError where a step was needed and none could be begun, so that nothing is known and nothing was
+    changed.
     """
     with build.scratch() as folder:
-        one = Recovery(config, planned, token, folder, log=log)
-        one.climb()
-        served, checks = one.checks()
-    if not served and not one.changed and not one.published:
-        said = "; ".join(f"{step['step']}: {step['detail']}" for step in one.tried)
+        work = Recovery(config, planned, token, folder, log=log)
+        work.climb()
+        served, checks = work.checks()
+    if not served and not work.changed and not work.published:
+        said = "; ".join(f"{step.step}: {step.detail}" for step in work.tried)
         raise UnverifiedError("recover the frontend", config.frontend.url, said, "Mend that, then run it again.")
     if served:
-        remember(config, served, one.head)
-    fallback = config.frontend.fallback.directory
-    return {
-        "changed": one.changed,
-        "mode": one.tried[-1]["step"] if served and one.tried else "",
-        "commit": served,
-        "tried": one.tried,
-        "checks": [check.as_dict() for check in checks],
-        "quarantine": one.quarantine,
-        "way_back": [f"mv {fallback} {fallback}.recovered", f"mv {one.quarantine} {fallback}"]
-        if one.quarantine
-        else [],
-        "logs": list((planned["run"] or {}).get("lines") or ()),
-        "seconds": {step["step"]: step["seconds"] for step in one.tried},
-    }
+        remember(config, served, work.head)
+    fallback, aside = config.frontend.fallback.directory, work.quarantine
+    return work.changed, Recovered(
+        mode=work.tried[-1].step if served and work.tried else "",
+        commit=served,
+        tried=tuple(work.tried),
+        checks=tuple(checks),
+        quarantine=aside,
+        way_back=(f"mv {fallback} {fallback}.recovered", f"mv {aside} {fallback}") if aside else (),
+        logs=planned.run.lines if planned.run else (),
+        seconds={step.step: step.seconds for step in work.tried},
+    )
 
 
 def remember(config: Config, commit: str, head: str) -> None:
     """What the site was brought to, and which commit was the newest then: until another is pushed, so it is."""
-    last = {"commit": commit, "head": head, "at": format_time(datetime.now(timezone.utc))}
-    keep(config, assess.RECOVERED, json.dumps(last))
+    last = assess.Last(commit, head, format_time(datetime.now(timezone.utc)))
+    keep(config, assess.RECOVERED, json.dumps(typed.plain(last)))

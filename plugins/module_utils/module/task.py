@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Callable, NoReturn, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..base import clock, pipeline
+from ..base import clock, pipeline, typed
 from ..base.errors import LifeboatError
 from ..settings import config
 from ..settings.scenarios import SCENARIOS
@@ -44,7 +45,27 @@ DRILL: Spec = {
     "operator": {"type": "str", "default": ""},
 }
 
-Work = Callable[["Task"], dict[str, Any]]
+
+@dataclass(frozen=True)
+class Diff:
+    before: str = ""
+    after: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a module returns. facts: its own values, a frozen dataclass; a field that is None is left out."""
+
+    facts: object
+    changed: bool = False
+    diff: Optional[Diff] = None
+
+    def values(self) -> dict[str, Any]:
+        diff = {} if self.diff is None else {"diff": typed.plain(self.diff)}
+        return {**typed.plain(self.facts), "changed": self.changed, **diff}
+
+
+Work = Callable[["Task"], Result]
 
 
 class Task:
@@ -71,15 +92,15 @@ class Task:
         """The option `recovery_time` of TARGET: nothing later is to be taken."""
         return clock.parse_time(self.params["recovery_time"]) if self.params["recovery_time"] else None
 
-    def fail(self, msg: str, **facts: Any) -> NoReturn:
+    def fail(self, msg: str, result: Result) -> NoReturn:
         """What was asked for was done, and its answer is no."""
-        self.module.fail_json(msg=msg, log=self.lines, phase=self.clock.phase(), **facts)
+        self.module.fail_json(msg=msg, log=self.lines, phase=self.clock.phase(), **result.values())
         raise AssertionError("fail_json does not return")
 
 
-def added(lines: Iterable[str]) -> dict[str, str]:
+def added(lines: Iterable[str]) -> Diff:
     """The diff of a module that only adds."""
-    return {"before": "", "after": "".join(f"{line}\n" for line in lines)}
+    return Diff(after="".join(f"{line}\n" for line in lines))
 
 
 def refuse(module: AnsibleModule, exc: LifeboatError, started: clock.Clock, lines: Sequence[str] = ()) -> NoReturn:
@@ -112,7 +133,7 @@ def run(work: Work, arguments: Mapping[str, Any], **options: Any) -> None:
     try:
         task = Task(module)
         lines = task.lines
-        result = work(task)
+        result = work(task).values()
     except LifeboatError as exc:
         refuse(module, exc, started, lines)
-    module.exit_json(**{"changed": False, "log": lines, "phase": started.phase(), **result})
+    module.exit_json(log=lines, phase=started.phase(), **result)

@@ -144,7 +144,7 @@ def _application(config: Config) -> Seen:
 
 def _frontend(config: Config) -> Seen:
     made = frontend_plan.make(config, frontend_assess.token_of(config, ""), log=lambda _: None)
-    return made["condition"], "; ".join(made["findings"]) or made["why"], "; ".join(made["unchecked"])
+    return made.condition, "; ".join(made.findings) or made.why, "; ".join(made.unchecked)
 
 
 # Besides the components, which have an assessment of their own.
