@@ -135,7 +135,7 @@ def work(task: Task) -> Result:
         after = on_record(task, ids)
     done = Result(result, changed=before != after, diff=Diff(before, after))
     if result.verdict != checks.PASS:
-        bad = [f"{one.name}: {one.detail}" for one in result.checks if one.result != checks.PASS]
+        bad = [f"{check.name}: {check.detail}" for check in result.checks if check.result != checks.PASS]
         task.fail(f"{result.verdict}: {result.id} at level {result.level}: {'; '.join(bad)}", done)
     return done
 

@@ -88,7 +88,7 @@ def work(task: Task) -> Result:
     identity, point = task.params["identity"], task.params["point"]
     result = escrow.prove(task.config, identity, point=point, record=not task.check, log=task.log)
     if result.verdict != checks.PASS:
-        bad = [f"{one.name}: {one.detail}" for one in result.checks if one.result != checks.PASS]
+        bad = [f"{check.name}: {check.detail}" for check in result.checks if check.result != checks.PASS]
         task.fail(f"{result.verdict}: {result.id}: {'; '.join(bad)}", Result(result))
     return Result(result)
 

@@ -108,11 +108,6 @@ def look(settings: FrontendSettings) -> Site:
     return frontend_site.look(settings.url, settings.marker, ca_bundle=settings.ca_bundle)
 
 
-def content(settings: FrontendSettings) -> list[str]:
-    """What of the repository a deployment is made of."""
-    return [settings.directory, workflow_path(settings)]
-
-
 def workflow_path(settings: FrontendSettings) -> str:
     return f".github/workflows/{settings.workflow}"
 
@@ -149,7 +144,8 @@ def _same(settings: FrontendSettings, remote: Remote, served: str, head: str, sc
     """A commit that changes nothing of the frontend need not be deployed: the site may rightly tell an older one."""
     clone = remote.clone(scratch / "compare")
     whole = clone.full(served)
-    return bool(whole) and clone.has(whole) and clone.same(whole, head, content(settings))
+    made_of = [settings.directory, workflow_path(settings)]
+    return bool(whole) and clone.has(whole) and clone.same(whole, head, made_of)
 
 
 def _ask_github(seen: Seen, settings: FrontendSettings, token: str) -> Seen:

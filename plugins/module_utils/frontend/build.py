@@ -152,14 +152,11 @@ def _command(
             "--workdir", str(inside / settings.directory), "--cap-drop=ALL", "--security-opt=no-new-privileges",
             *given, settings.builder_image, *words,
         ])  # fmt: skip
-    path = ":".join(text for text in (settings.builder_path, "/usr/local/bin:/usr/bin:/bin") if text)
-    rights = (
-        ["setpriv", f"--reuid={owner[0]}", f"--regid={owner[1]}", "--clear-groups", "--no-new-privs"]
-        if os.geteuid() == 0
-        else []
-    )
+    path = ":".join(filter(None, (settings.builder_path, "/usr/local/bin:/usr/bin:/bin")))
+    rights = ["setpriv", f"--reuid={owner[0]}", f"--regid={owner[1]}", "--clear-groups", "--no-new-privs"]
     return Command([
-        *bounded, *rights, "env", "--ignore-environment", f"--chdir={inside / settings.directory}", f"PATH={path}",
+        *bounded, *(rights if os.geteuid() == 0 else ()), "env", "--ignore-environment",
+        f"--chdir={inside / settings.directory}", f"PATH={path}",
         *(f"{name}={value}" for name, value in env.items()), *words,
     ])  # fmt: skip
 

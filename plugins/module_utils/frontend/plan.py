@@ -51,24 +51,20 @@ class Diagnosis:
     condition: str
     cause: str
     why: str
-    steps: tuple[str, ...] = ()
+    steps: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Diagnosis):
     """What is wrong and what will be tried. Roles see it as JSON, with these names. target: the site's address.
 
     good: commits to bring back, the likeliest first. github: empty, or why it cannot be asked.
     """
 
     needed: bool
-    condition: str
-    cause: str
-    why: str
     findings: tuple[str, ...]
     unchecked: tuple[str, ...]
     warnings: tuple[str, ...]
-    steps: tuple[str, ...]
     method: str
     target: str
     expected: str
@@ -96,20 +92,16 @@ def classify(seen: Seen, settings: FrontendSettings) -> Diagnosis:
     domain = seen.pages.cname if seen.pages else None
     strange = not seen.github and settings.domain and domain != settings.domain
     if right and not strange:
-        return Diagnosis(HEALTHY, NONE, f"the site serves {seen.site.commit[:12]}, as it should")
+        return Diagnosis(HEALTHY, NONE, f"the site serves {seen.site.commit[:12]}, as it should", ())
     if seen.site.up and not right and not (wanted and seen.site.commit):
         missing = seen.site.problem if not seen.site.commit else f"{seen.head_said}, so the newest commit is not known"
-        return Diagnosis(
-            UNVERIFIED, NONE, f"the site answers, and which commit it should serve or serves is not known: {missing}"
-        )
-    condition = STALE if seen.site.up else DOWN
-    if right:
-        condition = MISCONFIGURED
+        why = f"the site answers, and which commit it should serve or serves is not known: {missing}"
+        return Diagnosis(UNVERIFIED, NONE, why, ())
+    condition = MISCONFIGURED if right else STALE if seen.site.up else DOWN
     cause, why, first = _cause(seen, settings)
-    rest: tuple[str, ...] = (BUILD, FALLBACK) if cause == CANNOT_ASK else (BUILD, REDEPLOY, FALLBACK)
-    if right and cause != CANNOT_ASK:
-        rest = ()
-    return Diagnosis(condition, cause, why, (*first, *rest))
+    if cause == CANNOT_ASK:
+        return Diagnosis(condition, cause, why, (*first, BUILD, FALLBACK))
+    return Diagnosis(condition, cause, why, first if right else (*first, BUILD, REDEPLOY, FALLBACK))
 
 
 def _cause(seen: Seen, settings: FrontendSettings) -> tuple[str, str, tuple[str, ...]]:
@@ -153,25 +145,23 @@ def _on(settings: FrontendSettings, run: object) -> tuple[str, ...]:
     return (PAGES, *((DOMAIN,) if settings.domain else ()), RERUN if run else START)
 
 
-def findings(seen: Seen, settings: FrontendSettings) -> tuple[list[str], list[str]]:
+def findings(seen: Seen, settings: FrontendSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(what was found, what could not be looked at), for people."""
-    site, run = seen.site, seen.run
-    found = [site.problem] if site.problem else []
-    if site.commit:
-        found.append(
-            f"{settings.url} serves {site.commit[:12]}" + (" (the same frontend as head)" if seen.same else "")
-        )
-    if site.certificate_days is not None:
-        found.append(f"its certificate is good for {site.certificate_days} days")
-    if seen.head:
-        found.append(f"{settings.branch} is at {seen.head[:12]}")
-    if run:
-        found.append(f"workflow run {run.number} of {run.sha[:12]}: {run.conclusion or run.status}")
-    if seen.pages:
-        found.append(f"GitHub Pages: {seen.pages.status or 'no build yet'}, domain {seen.pages.cname or 'none'}")
-    unchecked = [f"GitHub's API: {seen.github}: {seen.github_said}"] if seen.github else []
-    unchecked += [f"the git remote: {seen.head_said}"] if seen.head_said else []
-    return found, unchecked
+    site, run, pages = seen.site, seen.run, seen.pages
+    same = " (the same frontend as head)" if seen.same else ""
+    found = (
+        site.problem,
+        f"{settings.url} serves {site.commit[:12]}{same}" if site.commit else "",
+        "" if site.certificate_days is None else f"its certificate is good for {site.certificate_days} days",
+        f"{settings.branch} is at {seen.head[:12]}" if seen.head else "",
+        f"workflow run {run.number} of {run.sha[:12]}: {run.conclusion or run.status}" if run else "",
+        f"GitHub Pages: {pages.status or 'no build yet'}, domain {pages.cname or 'none'}" if pages else "",
+    )
+    unchecked = (
+        f"GitHub's API: {seen.github}: {seen.github_said}" if seen.github else "",
+        f"the git remote: {seen.head_said}" if seen.head_said else "",
+    )
+    return tuple(filter(None, found)), tuple(filter(None, unchecked))
 
 
 def make(config: Config, token: str, *, force: bool = False, method: str = "auto", log: Log) -> Plan:
@@ -182,10 +172,9 @@ def make(config: Config, token: str, *, force: bool = False, method: str = "auto
     with scratch() as folder:
         seen = assess.assess(config, token, Path(folder), log=log)
     diagnosis = _asked(classify(seen, settings), force, method)
-    steps = diagnosis.steps
     if not (settings.fallback.directory or settings.fallback.bucket):
-        steps = tuple(step for step in steps if step != FALLBACK)
-        if steps == (BUILD,):
+        diagnosis = replace(diagnosis, steps=tuple(step for step in diagnosis.steps if step != FALLBACK))
+        if diagnosis.steps == (BUILD,):
             raise UnverifiedError(
                 "recover the frontend", settings.url,
                 f"it is {diagnosis.condition}, {diagnosis.why}, and there is no fallback to publish it to",
@@ -195,12 +184,21 @@ def make(config: Config, token: str, *, force: bool = False, method: str = "auto
     last = seen.last
     set_back = last is not None and last.head == seen.head != last.commit
     return Plan(
-        **vars(diagnosis), needed=bool(diagnosis.steps), findings=found, unchecked=unchecked, method=method,
-        warnings=tuple(_warnings(config, token, diagnosis, set_back)), target=settings.url, expected=expected(seen),
-        head=seen.head, good=assess.commits([*seen.good, last.commit if last else "", seen.site.commit]),
-        run=seen.run, github=seen.github, stamp=datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S"),
-        target_seconds=config.target(FRONTEND),
-    )  # fmt: skip
+        **vars(diagnosis),
+        needed=bool(diagnosis.steps),
+        findings=found,
+        unchecked=unchecked,
+        warnings=tuple(_warnings(config, token, diagnosis, set_back)),
+        method=method,
+        target=settings.url,
+        expected=expected(seen),
+        head=seen.head,
+        good=assess.commits([*seen.good, last.commit if last else "", seen.site.commit]),
+        run=seen.run,
+        github=seen.github,
+        stamp=datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S"),
+        target_seconds=config.targets.frontend,
+    )
 
 
 def _asked(found: Diagnosis, force: bool, method: str) -> Diagnosis:
@@ -266,9 +264,9 @@ def text(made: Plan, settings: FrontendSettings) -> list[str]:
     lines.append(f"{'to do' if made.needed else 'nothing to do'}: {made.why}")
     if not made.needed:
         return lines
-    steps = [_step(code, made, settings) for code in made.steps]
-    steps.append(
-        f"verify: after each step, wait until {settings.url} serves the commit; the first step that heals is the last"
-    )
-    steps.append("record: evidence with the time of each phase")
+    steps = [
+        *(_step(code, made, settings) for code in made.steps),
+        f"verify: after each step, wait until {settings.url} serves the commit; the first step that heals is the last",
+        "record: evidence with the time of each phase",
+    ]
     return lines + [f"  {number}. {step}" for number, step in enumerate(steps, 1)]

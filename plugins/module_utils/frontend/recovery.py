@@ -94,12 +94,9 @@ class Recovery:
             seconds = round(time.monotonic() - began, 1)
             self.log(f"{code}: {result} in {seconds} s: {detail}")
             self.tried.append(Tried(code, result, seconds, detail))
-            if self._serving():
+            if self._missing() is None:
                 break
         self._keep_domain()
-
-    def _serving(self) -> bool:
-        return self._missing() is None
 
     def _missing(self) -> Optional[str]:
         """Why the site does not serve what it may; None where it does."""
@@ -362,7 +359,9 @@ def recover(config: Config, planned: Plan, token: str, *, log: Log) -> tuple[boo
         said = "; ".join(f"{step.step}: {step.detail}" for step in work.tried)
         raise UnverifiedError("recover the frontend", config.frontend.url, said, "Mend that, then run it again.")
     if served:
-        remember(config, served, work.head)
+        # Until another commit is pushed, the site rightly serves this.
+        last = assess.Last(served, work.head, format_time(datetime.now(timezone.utc)))
+        keep(config, assess.RECOVERED, json.dumps(typed.plain(last)))
     fallback, aside = config.frontend.fallback.directory, work.quarantine
     return work.changed, Recovered(
         mode=work.tried[-1].step if served and work.tried else "",
@@ -374,9 +373,3 @@ def recover(config: Config, planned: Plan, token: str, *, log: Log) -> tuple[boo
         logs=planned.run.lines if planned.run else (),
         seconds={step.step: step.seconds for step in work.tried},
     )
-
-
-def remember(config: Config, commit: str, head: str) -> None:
-    """What the site was brought to, and which commit was the newest then: until another is pushed, so it is."""
-    last = assess.Last(commit, head, format_time(datetime.now(timezone.utc)))
-    keep(config, assess.RECOVERED, json.dumps(typed.plain(last)))
