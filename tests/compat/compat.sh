@@ -7,6 +7,7 @@ cd "$(dirname "$0")/../.."
 root=$PWD place=$PWD/.cache/compat
 collection=$place/collections/ansible_collections/lifeboat/dr
 export ANSIBLE_CONFIG=$root/ansible.cfg ANSIBLE_LOCALHOST_WARNING=false ANSIBLE_INVENTORY_UNPARSED_WARNING=false
+mkdir -p "$place"
 export ANSIBLE_DEPRECATION_WARNINGS=true ANSIBLE_LOG_PATH=$place/ansible.log # of every process, those of tests too
 
 say() { printf '\n\033[1m==> compat: %s\033[0m\n' "$*"; }
@@ -68,7 +69,8 @@ built() ( # ansible-test sanity, antsibull-docs and galaxy-importer on what a us
     say "galaxy-importer"
     cd "$place" # it leaves a file where it runs
     python -m galaxy_importer.main dist/*.tar.gz 2>&1 | tee importer.log
-    ! grep -E '^(WARNING|ERROR)' importer.log || give_up "galaxy-importer: see the warnings above"
+    # It warns of the ignore file itself and of most of its lines; tests/sanity gives each line's reason.
+    ! grep -E '^(WARNING|ERROR)' importer.log | grep -v 'ignore-2[.]21[.]txt' || give_up "galaxy-importer: see the warnings above"
 )
 
 unit() ( # CORE
