@@ -91,7 +91,7 @@ recovery() ( # CORE: deploy, break the database, recover it, on hosts that stay 
 
 converge_and_recover() {
     molecule converge --no-command-borders --scenario-name recover_database
-    PYTEST_ADDOPTS="-vv -k 'test_fault_is_recovered and table_dropped'" \
+    PYTEST_ADDOPTS="-vv -k 'test_fault_is_recovered and tables-dropped'" \
         molecule verify --no-command-borders --scenario-name recover_database
 }
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Callable
+from typing import IO, Callable, Optional
 
 from ..base import filesystem, pipeline, typed
 from ..base.errors import LifeboatError, LockedError, NotFoundError
@@ -94,30 +94,22 @@ def take(config: Config, *, log: Log, directory: Path = configuration.DIRECTORY)
     identity = catalog.free_id(repo, "config", taken_at)
     with repo.stage("config", identity) as staging, filesystem.explained("write the backup", staging.path):
         work = _Work(config, repo, earlier, identity, staging.path, log)
-        details = replace(work.files(wanted), images=work.images(stack))
+        details, images = work.files(wanted), work.images(stack)
         for repository in config.config.repositories:
             work.git(repository)
         work.site()
         work.listing()
+        seconds = round(time.monotonic() - started, 2)
         details = replace(
-            details,
-            site=work.site_facts,
-            parts=work.parts,
-            notes=tuple(wanted.notes),
-            seconds=round(time.monotonic() - started, 2),
+            details, images=images, site=work.site_facts, parts=work.parts, notes=tuple(wanted.notes), seconds=seconds
         )
         manifest = Manifest(
-            id=identity,
-            component="config",
-            stack=config.stack,
-            taken_at=taken_at,
-            finished_at=datetime.now(timezone.utc),
+            id=identity, component="config", stack=config.stack, taken_at=taken_at,
+            finished_at=datetime.now(timezone.utc), tool={"lifeboat": VERSION}, details=typed.plain(details),
             artefacts=tuple(sorted(work.artefacts, key=lambda artefact: artefact.name)),
-            tool={"lifeboat": VERSION},
-            details=typed.plain(details),
-        )
+        )  # fmt: skip
         staging.publish(manifest.to_bytes())
-    log(f"{identity}: published, {human(manifest.size)} in {details.seconds} s")
+    log(f"{identity}: published, {human(manifest.size)} in {seconds} s")
     return manifest
 
 
@@ -159,47 +151,49 @@ class _Work:
 
     def files(self, wanted: _Wanted) -> ConfigDetails:
         """Pack the plain and the secret files. A named secret below a named directory is taken for a secret only."""
-        config = self._config.config
-        limit = config.limit_mb << 20
+        recipients = self._config.config.recipients
         secret_paths = {tar.followed(name)[0] for name in wanted.secret}
-        with filesystem.create(self._folder / PLAIN) as raw:
-            writer = pipeline.HashingWriter(raw)
-            with Packer(
-                writer,  # type: ignore[arg-type]
-                limit=limit, exclude={*self._never, *secret_paths}, keep_out=self._looks_secret(wanted),
-            ) as plain:  # fmt: skip
-                for name in wanted.bare:
-                    plain.add(name, content=False)
-                for fromkey in dict.fromkeys(wanted.plain):
-                    plain.add(fromkey)
-        self._kept(PLAIN, writer)
-        self._list(plain.packed.entries, PLAIN)
-        found = dict.fromkeys([*wanted.secret, *plain.packed.withheld])
-        packed, left = plain.packed, list(found)
-        for path in plain.packed.withheld:
+        plain, made = self._pack(
+            PLAIN, dict.fromkeys(wanted.plain), wanted.bare, exclude=secret_paths, keep_out=self._looks_secret(wanted)
+        )
+        self.artefacts.append(made)
+        self._list(plain.entries, PLAIN)
+        packed, left = plain, list(dict.fromkeys([*wanted.secret, *plain.withheld]))
+        for path in plain.withheld:
             self._log(f"{self._identity}: {shown(path)} looks like a secret and is treated as one")
-        if config.recipients:
-            packed, left = self._secrets(list(found)), []
+        if recipients:
+            packed, left = self._secrets(left), []
         elif left:
             self._log(f"{self._identity}: no recipient is configured: {len(left)} secret files are left out")
         return ConfigDetails(
-            host=socket.gethostname(),
-            files=len(plain.packed.entries),
-            bytes=plain.packed.size,
+            host=socket.gethostname(), files=len(plain.entries), bytes=plain.size, recipients=tuple(recipients),
             secrets=0 if left else sum(entry.secret and entry.type == tar.FILE for entry in self._entries.values()),
-            recipients=tuple(config.recipients),
-            left_out=tuple(sorted(map(shown, left))),
-            skipped={shown(path): why for path, why in {**plain.packed.skipped, **packed.skipped}.items()},
-            torn=tuple(sorted(map(shown, {*plain.packed.torn, *packed.torn}))),
-            compose_files=tuple(wanted.compose),
-        )
+            left_out=tuple(sorted(map(shown, left))), compose_files=tuple(wanted.compose),
+            skipped={shown(path): why for path, why in {**plain.skipped, **packed.skipped}.items()},
+            torn=tuple(sorted(map(shown, {*plain.torn, *packed.torn}))),
+        )  # fmt: skip
+
+    def _pack(
+        self, name: str, paths: Iterable[str], bare: Iterable[str] = (), *, exclude: Iterable[str] = (),
+        keep_out: Optional[tar.KeepOut] = None,
+    ) -> tuple[tar.Packed, Artefact]:  # fmt: skip
+        with filesystem.create(self._folder / name) as raw:
+            writer = pipeline.HashingWriter(raw)
+            with Packer(
+                writer,  # type: ignore[arg-type]
+                limit=self._config.config.limit_mb << 20, exclude={*self._never, *exclude}, known=self._entries,
+                keep_out=keep_out,
+            ) as packer:  # fmt: skip
+                for path in bare:
+                    packer.add(path, content=False)
+                for path in paths:
+                    packer.add(path)
+        return packer.packed, Artefact(name, writer.size, writer.sha256)
 
     def _secrets(self, paths: Sequence[str]) -> tar.Packed:
         """Packed in memory and sealed on its way to the disk."""
         buffer = io.BytesIO()
-        with Packer(
-            buffer, limit=SECRETS_LIMIT, in_memory=True, exclude=self._never, known=self._entries
-        ) as packer:  # fmt: skip
+        with Packer(buffer, limit=SECRETS_LIMIT, in_memory=True, exclude=self._never, known=self._entries) as packer:
             for path in paths:
                 packer.add(path)
         self._list(packer.packed.entries, SECRETS, secret=True)
@@ -207,10 +201,9 @@ class _Work:
         for name, data in ((SECRETS, buffer.getvalue()), (SECRET_LIST, listed)):
             with filesystem.create(self._folder / name) as raw:
                 writer = pipeline.HashingWriter(raw)
-                age.encrypt(
-                    io.BytesIO(data), self._config.config.recipients, writer, subject=f"{self._identity}/{name}"
-                )
-            self._kept(name, writer)
+                recipients, subject = self._config.config.recipients, f"{self._identity}/{name}"
+                age.encrypt(io.BytesIO(data), recipients, writer, subject=subject)
+            self.artefacts.append(Artefact(name, writer.size, writer.sha256))
         return packer.packed
 
     def _looks_secret(self, wanted: _Wanted) -> tar.KeepOut:
@@ -268,26 +261,17 @@ class _Work:
         if not root:
             return
         name = parts.NAMES[SITE]
-        target = self._folder / name
-        with filesystem.create(target) as raw:
-            writer = pipeline.HashingWriter(raw)
-            with Packer(
-                writer,  # type: ignore[arg-type]
-                limit=self._config.config.limit_mb << 20, exclude=self._never, known=self._entries,
-            ) as packer:  # fmt: skip
-                packer.add(root)
-        if not any(entry.type == tar.FILE for entry in packer.packed.entries.values()) or packer.packed.skipped:
-            why = "; ".join(f"{shown(path)}: {words}" for path, words in packer.packed.skipped.items())
-            why = why or "there is no file"
+        packed, made = self._pack(name, [root])
+        if not any(entry.type == tar.FILE for entry in packed.entries.values()) or packed.skipped:
+            why = "; ".join(f"{shown(path)}: {words}" for path, words in packed.skipped.items()) or "there is no file"
             raise LifeboatError("back up the built site", root, why, "Correct lifeboat_config.site_directory.")
-        self._list(packer.packed.entries, name)
+        self._list(packed.entries, name)
         commit = parts.site_commit(self._config)
-        self.site_facts = {"directory": root, "commit": commit, "files": len(packer.packed.entries)}
-        plain = [entry.same for _name, entry in sorted(packer.packed.entries.items())]
-        key = hashlib.sha256(json.dumps([commit, plain]).encode()).hexdigest()
-        self._part(SITE, key, lambda: Artefact(name, writer.size, writer.sha256))
+        self.site_facts = {"directory": root, "commit": commit, "files": len(packed.entries)}
+        plain = [entry.same for _name, entry in sorted(packed.entries.items())]
+        self._part(SITE, hashlib.sha256(json.dumps([commit, plain]).encode()).hexdigest(), lambda: made)
         if self.parts[SITE].backup != self._identity:
-            target.unlink()
+            (self._folder / name).unlink()
 
     def listing(self) -> None:
         open_ = [replace(entry, sha256="") if entry.secret else entry for entry in self._entries.values()]
@@ -307,9 +291,6 @@ class _Work:
 
     def _list(self, entries: dict[str, Entry], name: str, *, secret: bool = False) -> None:
         self._entries.update({path: replace(entry, archive=name, secret=secret) for path, entry in entries.items()})
-
-    def _kept(self, name: str, writer: pipeline.HashingWriter) -> None:
-        self.artefacts.append(Artefact(name, writer.size, writer.sha256))
 
 
 def _listing(entries: Iterable[Entry]) -> bytes:

@@ -100,11 +100,8 @@ def fetch(repo: Repository, manifest: Manifest, name: str, target: Path) -> None
 
 def images_in_use(runtime: Runtime) -> dict[str, ImageInUse]:
     """By service."""
-    found = {}
-    for service, digest in runtime.images().items():
-        state = runtime.state(service)
-        found[service] = ImageInUse(state.image, state.image_id, digest)
-    return found
+    used = {service: (runtime.state(service), digest) for service, digest in runtime.images().items()}
+    return {service: ImageInUse(state.image, state.image_id, digest) for service, (state, digest) in used.items()}
 
 
 def images_nowhere(used: Mapping[str, ImageInUse]) -> list[str]:
@@ -129,12 +126,9 @@ def save_images(used: Mapping[str, ImageInUse], target: Path, timeout: float) ->
         writer = pipeline.HashingWriter(file)
         pipeline.run(
             [Command(["docker", "save", *sorted(set(wanted))]), Command(["gzip", "-1", "-n"])],
-            attempted="save the images",
-            subject=", ".join(wanted),
-            sink=writer,
-            timeout=timeout,
+            attempted="save the images", subject=", ".join(wanted), sink=writer, timeout=timeout,
             remedy="Set lifeboat_config.images to digests where a registry has them all.",
-        )
+        )  # fmt: skip
     return Artefact(target.name, writer.size, writer.sha256)
 
 
@@ -149,11 +143,8 @@ def git(repository: GitRepository, config: Config, *words: str) -> Command:
     if token and repository.url.startswith("https://"):
         host = "/".join(repository.url.split("/")[:3])
         basic = base64.b64encode(f"{repository.user}:{token}".encode()).decode()
-        env |= {
-            "GIT_CONFIG_COUNT": "1",
-            "GIT_CONFIG_KEY_0": f"http.{host}/.extraHeader",
-            "GIT_CONFIG_VALUE_0": f"Authorization: Basic {basic}",
-        }
+        env |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"http.{host}/.extraHeader"}
+        env["GIT_CONFIG_VALUE_0"] = f"Authorization: Basic {basic}"
     argv = ["git", *words]
     if repository.path and os.geteuid() == 0:
         with filesystem.explained("read the git repository", repository.path):
@@ -166,14 +157,11 @@ def git(repository: GitRepository, config: Config, *words: str) -> Command:
 
 def git_heads(repository: GitRepository, config: Config) -> str:
     """Every ref and what it points to, as the repository says now; empty where there is none yet."""
-    text = pipeline.output(
+    return heads(pipeline.output(
         git(repository, config, "ls-remote", "--", repository.url or repository.path),
-        attempted="ask the git repository",
-        subject=repository.name,
-        timeout=120,
+        attempted="ask the git repository", subject=repository.name, timeout=120,
         remedy=f"Set the secret git_token_{repository.name} where it is private, and see that this host reaches it.",
-    )
-    return heads(text)
+    ))  # fmt: skip
 
 
 def heads(text: str) -> str:
@@ -193,19 +181,14 @@ def bundle(repository: GitRepository, config: Config, target: Path, scratch: Pat
         place = str(scratch / "mirror.git")
         pipeline.run(
             [git(repository, config, "clone", "--quiet", "--mirror", "--", repository.url, place)],
-            attempted="mirror the git repository",
-            subject=repository.name,
-            timeout=config.timeout,
-        )
+            attempted="mirror the git repository", subject=repository.name, timeout=config.timeout,
+        )  # fmt: skip
     with filesystem.create(target) as file:
         writer = pipeline.HashingWriter(file)
         pipeline.run(
             [git(repository, config, "-C", place, "bundle", "create", "--quiet", "-", "--all")],
-            attempted="bundle the git repository",
-            subject=repository.name,
-            sink=writer,
-            timeout=config.timeout,
-        )
+            attempted="bundle the git repository", subject=repository.name, sink=writer, timeout=config.timeout,
+        )  # fmt: skip
     return Artefact(f"git/{target.name}", writer.size, writer.sha256)
 
 

@@ -82,9 +82,8 @@ def held_elsewhere(repo: Repository, part: Part) -> Check:
     with repo.open("config", part.backup, part.artefact) as stream:
         while data := stream.read(filesystem.CHUNK):
             digest.update(data)
-    other = (
-        [] if digest.hexdigest() == part.sha256 else [f"{part.backup}: it has another SHA-256 than when it was written"]
-    )
+    same = digest.hexdigest() == part.sha256
+    other = [] if same else [f"{part.backup}: it has another SHA-256 than when it was written"]
     return compared(name, other, f"held by {part.backup}, {part.size} bytes")
 
 
@@ -144,14 +143,10 @@ def _cloned(config: Config, repo: Repository, manifest: Manifest, name: str, scr
     path, clone = scratch / "one.bundle", scratch / "clone.git"
     configuration_parts.fetch(repo, manifest, name, path)
     try:
-        pipeline.output(
-            Command(["git", "clone", "--quiet", "--mirror", str(path), str(clone)]),
-            attempted="clone the bundle", subject=name,
-        )  # fmt: skip
-        pipeline.output(
-            Command(["git", "-C", str(clone), "fsck", "--full", "--no-dangling"]),
-            attempted="check the clone", subject=name, timeout=config.timeout,
-        )  # fmt: skip
+        command = Command(["git", "clone", "--quiet", "--mirror", str(path), str(clone)])
+        pipeline.output(command, attempted="clone the bundle", subject=name)
+        command = Command(["git", "-C", str(clone), "fsck", "--full", "--no-dangling"])
+        pipeline.output(command, attempted="check the clone", subject=name, timeout=config.timeout)
     except LifeboatError as exc:
         return Check(f"clone {name}", FAIL, exc.cause)
     finally:

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Callable
@@ -118,9 +118,7 @@ def extract(repo: Repository, identity: str, target: Path, *, key: str = "", sit
     sealed = SECRETS in {artefact.name for artefact in manifest.artefacts}
     if sealed and key:
         opened = open_secrets(repo, manifest, key)
-        if {path: _told(item) for path, item in opened.entries.items()} != {
-            path: _told(item) for path, item in wanted[SECRETS].items()
-        }:
+        if _told(opened.entries) != _told(wanted[SECRETS]):
             raise IntegrityError("unpack the config backup", identity, "the two listings of its secrets differ")
         tar.unpack(io.BytesIO(opened.data), target, opened.entries, f"{identity}/{SECRETS}")
         entries = {**entries, **opened.entries}
@@ -162,9 +160,9 @@ def open_secrets(repo: Repository, manifest: Manifest, key: str) -> Opened:
     return Opened(plain[1], parse_listing(plain[0], f"{manifest.id}/{SECRET_LIST}"))
 
 
-def _told(entry: Entry) -> Entry:
-    """As the open listing has a secret file."""
-    return Entry(**{**vars(entry), "sha256": ""})
+def _told(entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """As the open listing has secret files."""
+    return {path: replace(entry, sha256="") for path, entry in entries.items()}
 
 
 def load_images(repo: Repository, identity: str, *, log: Log, timeout: float = 3600) -> dict[str, str]:
@@ -180,12 +178,9 @@ def load_images(repo: Repository, identity: str, *, log: Log, timeout: float = 3
             log(f"{identity}: loading images")
             pipeline.run(
                 [Command(["docker", "load", "--quiet"])],
-                attempted="load the images",
-                subject=identity,
-                source=stream,
-                timeout=timeout,
+                attempted="load the images", subject=identity, source=stream, timeout=timeout,
                 remedy="Is the Docker Engine running, and is there space below /var/lib/docker?",
-            )
+            )  # fmt: skip
     lost = sorted({image.id for image in used.values() if not _image_id(image.id)})
     if lost:
         raise IntegrityError("load the images", identity, f"they do not hold {', '.join(lost)}", "Choose another.")

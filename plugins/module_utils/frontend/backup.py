@@ -36,11 +36,8 @@ def last_site(config: Config, folder: Path, *, log: Log) -> Built:
         repo, target = sources.repo(entry), folder / f"kept-{entry.id}"
         name = parts.NAMES[parts.SITE]
         try:
-            listed = {
-                path: item
-                for path, item in configuration_restore.listing(repo, entry.id).items()
-                if item.archive == name
-            }
+            listed = configuration_restore.listing(repo, entry.id)
+            listed = {path: item for path, item in listed.items() if item.archive == name}
             target.mkdir(mode=0o700)
             with parts.opened(repo, manifest, parts.SITE) as stream:
                 tar.unpack(stream, target, listed, f"{entry.id}/{name}")

@@ -114,12 +114,11 @@ def _owner(settings: FrontendSettings) -> tuple[int, int]:
     """Who builds: where we are root somebody with no rights, else ourselves."""
     if os.geteuid() != 0:
         return os.geteuid(), os.getegid()
+    name = settings.build_user
     try:
-        found = pwd.getpwnam(settings.build_user)
+        found = pwd.getpwnam(name)
     except KeyError as exc:
-        raise UsageError(
-            "build the frontend", settings.build_user, "this host has no such user", "Correct build_user."
-        ) from exc
+        raise UsageError("build the frontend", name, "this host has no such user", "Correct build_user.") from exc
     return found.pw_uid, found.pw_gid
 
 

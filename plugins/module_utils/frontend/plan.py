@@ -184,21 +184,12 @@ def make(config: Config, token: str, *, force: bool = False, method: str = "auto
     last = seen.last
     set_back = last is not None and last.head == seen.head != last.commit
     return Plan(
-        **vars(diagnosis),
-        needed=bool(diagnosis.steps),
-        findings=found,
-        unchecked=unchecked,
-        warnings=tuple(_warnings(config, token, diagnosis, set_back)),
-        method=method,
-        target=settings.url,
-        expected=expected(seen),
-        head=seen.head,
-        good=assess.commits([*seen.good, last.commit if last else "", seen.site.commit]),
-        run=seen.run,
-        github=seen.github,
-        stamp=datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S"),
-        target_seconds=config.targets.frontend,
-    )
+        **vars(diagnosis), needed=bool(diagnosis.steps), findings=found, unchecked=unchecked, method=method,
+        warnings=tuple(_warnings(config, token, diagnosis, set_back)), target=settings.url, expected=expected(seen),
+        head=seen.head, good=assess.commits([*seen.good, last.commit if last else "", seen.site.commit]),
+        run=seen.run, github=seen.github, stamp=datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S"),
+        target_seconds=config.target(FRONTEND),
+    )  # fmt: skip
 
 
 def _asked(found: Diagnosis, force: bool, method: str) -> Diagnosis:

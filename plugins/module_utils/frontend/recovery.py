@@ -279,10 +279,9 @@ class Recovery:
         if not self.settings.domain or self.planned.github:
             return
         try:
-            pages = self.client.pages() or {}
+            pages = self.client.pages()
             if pages and pages.get("cname") != self.settings.domain:
-                detail = self._domain()
-                self.tried.append(Tried(plan.DOMAIN, "done", 0.0, detail))
+                self.tried.append(Tried(plan.DOMAIN, "done", 0.0, self._domain()))
         except (StepError, LifeboatError) as exc:
             self.log(f"the custom domain could not be seen to: {exc}")
 
@@ -364,12 +363,8 @@ def recover(config: Config, planned: Plan, token: str, *, log: Log) -> tuple[boo
         keep(config, assess.RECOVERED, json.dumps(typed.plain(last)))
     fallback, aside = config.frontend.fallback.directory, work.quarantine
     return work.changed, Recovered(
-        mode=work.tried[-1].step if served and work.tried else "",
-        commit=served,
-        tried=tuple(work.tried),
-        checks=tuple(checks),
-        quarantine=aside,
+        mode=work.tried[-1].step if served and work.tried else "", commit=served, tried=tuple(work.tried),
+        checks=tuple(checks), quarantine=aside, logs=planned.run.lines if planned.run else (),
         way_back=(f"mv {fallback} {fallback}.recovered", f"mv {aside} {fallback}") if aside else (),
-        logs=planned.run.lines if planned.run else (),
         seconds={step.step: step.seconds for step in work.tried},
-    )
+    )  # fmt: skip
