@@ -79,15 +79,9 @@ from typing import Optional
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import beside
-from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import (
-    drill as evidence_drill,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import (
-    record as evidence_record,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import (
-    store,
-)
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import drill as evidence_drill
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema, store
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import DRILL, Result, Task, run
 
 
@@ -112,7 +106,8 @@ def work(task: Task) -> Result:
     path, record = store.write(config, record)
     store.sign(config, path, task.log)
     rows = [*rows, evidence_drill.row(record, "none: beside")]
-    return Result(Facts(record["verdict"], evidence_record.lines(record), rows, record, str(path)), changed=True)
+    facts = Facts(record.verdict, evidence_record.lines(record), rows, schema.plain(record), str(path))
+    return Result(facts, changed=True)
 
 
 def main() -> None:

@@ -113,22 +113,17 @@ phase:
   type: dict
 """
 
-from datetime import datetime, timezone
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from typing import Optional
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
-from ansible_collections.lifeboat.dr.plugins.module_utils.drill import drill
-from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import (
-    drill as evidence_drill,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import (
-    record as evidence_record,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import (
-    store,
-)
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.drill import clean, drill
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import drill as evidence_drill
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema, store
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import DRILL, SCENARIO, Result, Task, run
 
 
@@ -143,41 +138,35 @@ class Facts:
     path: Optional[str] = None
 
 
+def wrong(where: str, cause: str) -> LifeboatError:
+    return UsageError("record the drill", where, cause)
+
+
 def work(task: Task) -> Result:
     given, config = task.params, task.config
     if task.check:
         return Result(Facts(checks.COULD_NOT_VERIFY, (), given["rows"]))
-    scenario, fault = given["scenario"], given["fault"]
-    recovered = bool(given["recovery"]) and not given["error"]
-    found = drill.end(
-        config, scenario, fault, recovered=recovered, brought=str(fault.get("ledger") or ""), log=task.log
-    )
-    target = given["target_seconds"] or config.target(scenario)
+    scenario = given["scenario"]
+    broke = typed.build(evidence_drill.Injected, given["fault"], wrong, "fault", unknown="ignore")
+    told = given["recovery"]
+    recovery = typed.build(schema.Record, told, wrong, "recovery", unknown="ignore") if told else None
+    found = drill.end(config, scenario, broke, recovered=bool(told) and not given["error"], log=task.log)
     record = evidence_record.of_drill(
-        config, given["recovery"], scenario=scenario, reason=given["reason"], operator=given["operator"],
-        drill={
-            "fault": fault.get("fault"), "proof": fault.get("proof"), "injected_at": fault.get("injected_at"),
-            "seed": given["seed"], "steady_state": given["steady_state"],
-            "rpo_target_seconds": config.drill.rpo_target_seconds, **found,
-        },
-        target=target, error=given["error"], now=datetime.now(timezone.utc),
+        config, recovery, replace(found, seed=given["seed"], steady_state=given["steady_state"]), scenario=scenario,
+        reason=given["reason"], operator=given["operator"],
+        target=given["target_seconds"] or config.target(scenario), error=given["error"],
+        now=datetime.now(timezone.utc),
     )  # fmt: skip
-    name = str(fault.get("name") or given["chosen"])
+    name = broke.name or given["chosen"]
     removed: list[str] = []
     left: list[str] = []
-    if record["verdict"] == checks.PASS and not given["keep"]:
-        removed, left, record = drill.clean(config, record, name, log=task.log)
+    if record.verdict == checks.PASS and not given["keep"]:
+        removed, left, record = clean.clean(config, record, name, log=task.log)
     path, record = store.write(config, record)
     store.sign(config, path, task.log)
-    facts = Facts(
-        record["verdict"],
-        [*evidence_record.lines(record), *(f"not cleaned up: {what}" for what in left)],
-        [*given["rows"], {**evidence_drill.row(record, name), "left": left}],
-        removed,
-        left,
-        record,
-        str(path),
-    )
+    text = [*evidence_record.lines(record), *(f"not cleaned up: {problem}" for problem in left)]
+    rows = [*given["rows"], {**typed.plain(evidence_drill.row(record, name)), "left": left}]
+    facts = Facts(record.verdict, text, rows, removed, left, schema.plain(record), str(path))
     return Result(facts, changed=True)
 
 

@@ -111,25 +111,24 @@ phase:
   type: dict
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import phases, store
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import phases, schema, store
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import signature
 
 
-def versions(task: Task) -> Mapping[str, object]:
-    """What ran. A record is worth having without the images' names: an engine that hangs must not prevent it."""
+def images(task: Task) -> dict[str, str]:
+    """A record is worth having without the images' names: an engine that hangs must not prevent it."""
     try:
-        images = runtime.connect(task.config).images()
+        return runtime.connect(task.config).images()
     except LifeboatError as exc:
         task.log(f"the images' names are not known: {exc.cause}")
-        images = {}
-    return {"ansible": task.module.ansible_version, "images": images}
+        return {}
 
 
 @dataclass(frozen=True)
@@ -142,26 +141,16 @@ class Facts:
 
 
 def work(task: Task) -> Result:
+    told = evidence_record.recovery(task.params, task.params["phases"])
     record = evidence_record.build(
-        task.config,
-        scenario=task.params["scenario"],
-        reason=task.params["reason"],
-        operator=task.params["operator"],
-        planned=task.params["plan"],
-        phases=task.params["phases"],
-        results=task.params["checks"],
-        error=task.params["error"],
-        now=task.now,
-        versions=versions(task),
-        commit=task.params["commit"],
-        untested=task.params["untested"],
-    )
+        task.config, told, now=task.now, ansible=task.module.ansible_version, images=images(task)
+    )  # fmt: skip
     path, signed = "", signature.NONE
     if not task.check:
-        log = phases.log(task.params["phases"], task.config.secrets)
-        kept, record = store.write(task.config, record, log=log)
+        kept, record = store.write(task.config, record, log=phases.log(told.phases, task.config.secrets))
         path, signed = str(kept), store.sign(task.config, kept, task.log)
-    return Result(Facts(record, record["verdict"], path, signed, evidence_record.lines(record)), changed=True)
+    facts = Facts(schema.plain(record), record.verdict, path, signed, evidence_record.lines(record))
+    return Result(facts, changed=True)
 
 
 def main() -> None:

@@ -91,7 +91,7 @@ import os
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import report
 from ansible_collections.lifeboat.dr.plugins.module_utils.faces import site as faces_site
@@ -136,7 +136,7 @@ def main() -> None:
         ],
         silent=[{"host": stack.host, "problem": stack.problem} for stack in stacks if stack.problem],
         log=[],
-        phase=started.phase(),
+        phase=typed.plain(started.phase()),
     )
 
 

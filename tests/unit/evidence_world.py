@@ -7,17 +7,43 @@
 from __future__ import annotations
 
 import copy
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed as base_typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import PASS, Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import format_time
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import drill as evidence_drill
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence.phases import Given
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from builders import NOW, make_config
 
 HOSTILE = "</style></script><script>alert(1)</script><img src=x onerror=alert(1)>\"'`|](javascript:x) ![i](//x) @all $(x) \x1b[2J\u202eevil\u200b\nnew line\t日本語 " + "w" * 90  # fmt: skip
+
+
+def recovered(
+    config: Config, *, phases: Sequence[Mapping[str, Any]], planned: Any, results: Any, now: datetime,
+    versions: Any = None, **told: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """The record as it is written, of a recovery as a playbook tells of it."""
+    given = evidence_record.recovery({**told, "plan": planned, "checks": results}, phases)
+    return schema.plain(evidence_record.build(config, given, now=now, **(versions or {})))
+
+
+def drilled(config: Config, recovery: dict[str, Any], drill: Mapping[str, Any], **told: Any) -> dict[str, Any]:
+    """The record as it is written, of a drill around the record of a recovery, {} where there is none."""
+    seen = base_typed.build(evidence_drill.Account, drill, wrong)
+    around = base_typed.build(schema.Record, recovery, wrong) if recovery else None
+    return schema.plain(evidence_record.of_drill(config, around, seen, **told))
+
+
+def wrong(where: str, cause: str) -> LifeboatError:
+    return LifeboatError("build a record", where, cause)
 
 
 def record(
@@ -57,7 +83,7 @@ def record(
         "results": checks, "now": start + timedelta(seconds=seconds + 5), "versions": {"ansible": "2.19.4", "images": {"db": "postgres:17@sha256:" + "a1" * 32}},
     }  # fmt: skip
     size = {"production_database_bytes": 40_000_000_000}
-    return evidence_record.build(make_config(root, evidence=size), **{**plain, **changes})
+    return recovered(make_config(root, evidence=size), **{**plain, **changes})
 
 
 def drill(
@@ -72,22 +98,23 @@ def drill(
         "rpo_target_seconds": 86400, "evidence": [],
     }  # fmt: skip
     made = record(root, days, scenario=scenario, seconds=seconds, reason="quarterly drill")
-    return evidence_record.of_drill(
-        make_config(root), made, scenario=scenario, reason="quarterly drill", operator="mika", drill={**given, **changes},
+    return drilled(
+        make_config(root), made, {**given, **changes}, scenario=scenario, reason="quarterly drill", operator="mika",
         target=made["target_seconds"], now=start + timedelta(seconds=seconds + 6),
     )  # fmt: skip
 
 
 def proof(root: Path, days: float, result: str = PASS, level: str = "restore") -> dict[str, Any]:
     end = NOW - timedelta(days=days)
-    part = {
-        "id": "db_backup_20261124_020000", "verdict": result, "taken_at": format_time(end), "size": 81_900_000,
-        "started_at": format_time(end - timedelta(seconds=30)), "finished_at": format_time(end),
-    }  # fmt: skip
-    return evidence_record.of_verification(
-        make_config(root), identity=part["id"], level=level, results=[Check("tables", result, "20 tables")], parts=[part],
-        started=end - timedelta(seconds=30), finished=end,
+    part, start = (
+        schema.Verified("db_backup_20261124_020000", result, format_time(end), 81_900_000),
+        end - timedelta(seconds=30),
+    )
+    made = evidence_record.of_verification(
+        make_config(root), schema.Verification(part.id, level, (part,)), results=[Check("tables", result, "20 tables")],
+        phases=[Given(start, end, name=f"verify {part.id}", bytes=part.size)], started=start, finished=end,
     )  # fmt: skip
+    return schema.plain(made)
 
 
 def typed(one: dict[str, Any]) -> schema.Record:
@@ -98,12 +125,12 @@ def typed(one: dict[str, Any]) -> schema.Record:
 
 
 def kept(one: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """As evidence_store.Kept.as_dict() has it."""
+    """As evidence_info returns it."""
     return {"id": one["id"], "record": one, "problem": "", "signature": "unsigned", "sha256": "0" * 64, **changes}
 
 
 def resealed(one: dict[str, Any]) -> dict[str, Any]:
-    return {**one, "seal": evidence_record.seal({key: value for key, value in one.items() if key != "seal"})}
+    return {**one, "seal": schema.seal(one)}
 
 
 def hostile(root: Path) -> dict[str, Any]:

@@ -268,9 +268,9 @@ DRILLS: list[tuple[str, list[tuple[float, str, dict[str, Any]]], str, str]] = [
 def test_drills(tmp_path: Path, held: list[Any], result: str, words: str) -> None:
     config = stuff(tmp_path)
     for days, scenario, more in held:
-        store.write(config, evidence_world.drill(tmp_path, days, scenario=scenario, **more))
-    store.write(config, evidence_world.record(tmp_path, 1))  # a recovery is no drill
-    store.write(config, evidence_world.proof(tmp_path, 1))
+        store.write(config, evidence_world.typed(evidence_world.drill(tmp_path, days, scenario=scenario, **more)))
+    store.write(config, evidence_world.typed(evidence_world.record(tmp_path, 1)))  # a recovery is no drill
+    store.write(config, evidence_world.typed(evidence_world.proof(tmp_path, 1)))
     found = lines(config, "quarterly")
     assert found["drill of the database"].result == result, found
     assert words in found["drill of the database"].seen
@@ -281,7 +281,7 @@ def test_drills(tmp_path: Path, held: list[Any], result: str, words: str) -> Non
 
 def test_a_drill_whose_record_was_edited_does_not_count(tmp_path: Path) -> None:
     config = stuff(tmp_path)
-    path, _ = store.write(config, evidence_world.drill(tmp_path, 10))
+    path, _ = store.write(config, evidence_world.typed(evidence_world.drill(tmp_path, 10)))
     assert lines(config, "quarterly")["drill of the database"].result == PASS
     path.write_text(path.read_text().replace("the data directory is wiped", "the data directory is damaged"))
     found = lines(config, "quarterly")

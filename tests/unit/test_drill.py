@@ -15,18 +15,24 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import evidence_world
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import parse_time
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UnverifiedError, UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.drill import drill, ledger
+from ansible_collections.lifeboat.dr.plugins.module_utils.drill import clean, drill, ledger
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import transaction as drill_transaction
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import service as drill_service
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence.drill import Compared, Injected
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
-from builders import make_config, until
+from builders import NOW, make_config, until
+from test_evidence import phase
 
 SECRET = "Bearer s3cr3t-t0ken-of-the-drill"
 
@@ -194,18 +200,18 @@ def test_a_ledger_is_compared(tmp_path: Path, app: Application) -> None:
     held = stack(tmp_path, app)
     path = filled(held)
     found = ledger.compare(held, path)
-    assert [found[key] for key in ("acknowledged", "present", "lost", "unexpected", "first_lost")] == [6, 6, 0, 0, None]
-    assert ledger.age_of_loss(found, "2026-11-24T12:00:00.000Z") == 0.0
+    assert found == Compared(6, 6, 0, 0, last_present=found.last_present)
+    assert ledger.age_of_loss(found, NOW) == 0.0
     for gone in (5, 6):
         del app.rows[gone]
     with path.open("ab") as file:
         file.write(b'{"name": "item", "token": "cut')  # the machine died in the middle of a line
     found = ledger.compare(held, path)
-    assert [found[key] for key in ("acknowledged", "present", "lost", "unexpected")] == [6, 4, 2, 0]
+    assert [getattr(found, key) for key in ("acknowledged", "present", "lost", "unexpected")] == [6, 4, 2, 0]
     lines = [json.loads(line) for line in path.read_text().splitlines()[:6]]
-    assert found["first_lost"] == lines[4]["time"]
-    assert found["last_present"] == lines[3]["time"]
-    assert ledger.age_of_loss(found, lines[5]["time"]) is not None
+    assert found.first_lost == parse_time(lines[4]["time"])
+    assert found.last_present == parse_time(lines[3]["time"])
+    assert ledger.age_of_loss(found, found.first_lost + timedelta(seconds=2)) == 2.0
 
 
 def test_names_that_come_back_after_a_recovery_are_lost_writes_and_strangers_are_noticed(
@@ -217,10 +223,10 @@ def test_names_that_come_back_after_a_recovery_are_lost_writes_and_strangers_are
     app.next = 5  # the sequence is where the backup had it
     ledger.hold(held, held.drill.transactions[0], path)
     found = ledger.compare(held, path)
-    assert [found[key] for key in ("acknowledged", "present", "lost", "unexpected")] == [7, 5, 2, 0]
+    assert [getattr(found, key) for key in ("acknowledged", "present", "lost", "unexpected")] == [7, 5, 2, 0]
     app.rows[6] = b"nobody's"
     found = ledger.compare(held, path)
-    assert [found[key] for key in ("present", "lost", "unexpected")] == [5, 2, 1]
+    assert [getattr(found, key) for key in ("present", "lost", "unexpected")] == [5, 2, 1]
 
 
 def test_the_writers_own_writes_are_removed_and_nobody_elses(
@@ -260,7 +266,7 @@ def test_what_the_application_cannot_give_back_is_lost(
     held = stack(tmp_path, app)
     path = filled(held, 2)
     app.fails["GET"] = 502
-    assert ledger.compare(held, path)["lost"] == 2
+    assert ledger.compare(held, path).lost == 2
     app.stop()
     with pytest.raises(UnverifiedError):
         ledger.compare(held, path)
@@ -284,6 +290,36 @@ def test_no_ledger_is_no_pass(tmp_path: Path, app: Application) -> None:
     path.write_text(path.read_text().replace('"item"', '"other"'))
     with pytest.raises(UnverifiedError, match="nobody knows how to read back other"):
         ledger.compare(held, path)
+
+
+def line(**changes: Any) -> bytes:
+    return json.dumps({"name": "item", "token": "t", "id": "1", "time": "2026-11-24T12:00:00Z", **changes}).encode()
+
+
+# What stands in a line that nobody of ours wrote -> the field, or what is wrong with all of it.
+LINES: dict[str, tuple[bytes, str]] = {
+    "a wrong type": (line(token=7), "token: wants str, has 7"),
+    "an impossible date": (line(time="2026-02-30T12:00:00Z"), "time: wants a time"),
+    "a year that no clock showed": (line(time="9999-01-01T00:00:00Z"), "time: has the year 9999"),
+    "a huge number": (line(id=10**400), "id: wants str, has 1000"),
+    "deep nesting": (b'{"name": ' + b"[" * 9000 + b"]" * 9000 + b"}", "it is"),
+    "no object": (b"[1]", "wants a mapping, has [1]"),
+    "a field that is not known": (line(more=1), "does not know more"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "words"), LINES.values(), ids=list(LINES))
+def test_a_ledger_of_somebody_elses_making_is_refused_by_line_and_field(
+    tmp_path: Path, app: Application, line: bytes, words: str
+) -> None:
+    held = stack(tmp_path, app)
+    path = filled(held, 2)
+    assert ledger.compare(held, path).acknowledged == 2
+    with path.open("ab") as file:
+        file.write(line + b"\n")
+    with pytest.raises(LifeboatError, match=re.escape(words)) as error:
+        ledger.compare(held, path)
+    assert f"{path}:3" in str(error.value)
 
 
 @pytest.fixture
@@ -318,11 +354,11 @@ def test_a_writer_outlives_us_and_stops_when_told(tmp_path: Path, app: Applicati
     assert ledger.stop(held) is False
     app.fails.clear()
     found = ledger.compare(held, ledger.path_of(held))
-    assert found["lost"] == 0
-    assert found["errors"] >= 1, "what was refused is in the ledger, as that"
-    first = {line["token"] for line in ledger.acknowledged(ledger.path_of(held))[0]}
+    assert found.lost == 0
+    assert found.errors >= 1, "what was refused is in the ledger, as that"
+    first = {line.token for line in ledger.acknowledged(ledger.path_of(held))[0]}
     assert ledger.start(held, agent) >= 1
-    second = {line["token"] for line in ledger.acknowledged(ledger.path_of(held))[0]}
+    second = {line.token for line in ledger.acknowledged(ledger.path_of(held))[0]}
     assert first.isdisjoint(second), "each drill has its own"
     ledger.stop(held)
 
@@ -335,7 +371,7 @@ def test_a_writer_that_is_killed_leaves_no_lock(tmp_path: Path, app: Application
     os.kill(holder, signal.SIGKILL)
     os.waitpid(holder, 0)
     assert ledger.stop(held) is False
-    assert ledger.compare(held, ledger.path_of(held))["lost"] == 0
+    assert ledger.compare(held, ledger.path_of(held)).lost == 0
 
 
 def test_a_writer_that_cannot_write_says_why(
@@ -397,28 +433,26 @@ def test_the_clock_ends_with_the_first_transaction_that_holds(tmp_path: Path, ap
     app.fails["POST"] = 503
     threading.Timer(0.8, app.fails.clear).start()
     said: list[str] = []
-    began = {"injected_at": "2026-11-24T12:00:00.000Z", "monotonic": time.monotonic(), "boot": ""}
+    began = Injected(injected_at=NOW, monotonic=time.monotonic())
     found = drill.end(held, "database", began, recovered=True, log=said.append)
     assert any("not yet" in one for one in said)
-    assert found["problems"] == []
-    assert found["transaction_at"]
-    assert found["seconds"] is None, "two boots' clocks are not subtracted"
-    assert found["ledger"]["acknowledged"] == found["ledger"]["present"] == 8 + found["ledger"]["errors"] * 0
-    assert found["rpo_seconds"] == 0.0
+    assert found.problems == ()
+    assert found.transaction_at
+    assert found.seconds is None, "two boots' clocks are not subtracted"
+    assert found.ledger
+    assert (found.ledger.acknowledged, found.ledger.present) == (8, 8)
+    assert found.rpo_seconds == 0.0
 
 
 def test_what_cannot_be_found_out_is_said(tmp_path: Path, app: Application) -> None:
     held = stack(tmp_path, app, application={"timeout": 1})
     app.fails["POST"] = 503
-    found = drill.end(held, "database", {}, recovered=True, log=lambda _: None)
-    assert "transaction_at" not in found
-    assert "ledger" not in found
-    assert len(found["problems"]) == 2
-    brought = drill.end(
-        held, "site", {}, recovered=False, log=lambda _: None,
-        brought='{"name": "item", "token": "t", "id": "1", "time": "2026-11-24T12:00:00.000Z"}\n',
-    )  # fmt: skip
-    assert brought["ledger"]["lost"] == 1, "the ledger of a machine that is no more"
+    found = drill.end(held, "database", Injected(), recovered=True, log=lambda _: None)
+    assert (found.transaction_at, found.ledger, len(found.problems)) == (None, None, 2)
+    told = '{"name": "item", "token": "t", "id": "1", "time": "2026-11-24T12:00:00.000Z"}\n'
+    brought = drill.end(held, "site", Injected(ledger=told), recovered=False, log=lambda _: None).ledger
+    assert brought
+    assert brought.lost == 1, "the ledger of a machine that is no more"
 
 
 # --- a fault ---
@@ -483,31 +517,37 @@ class Asked:
         return []
 
 
+def gone(phase: schema.Phase) -> schema.Phase:
+    """Without the way back to what is gone."""
+    return dataclasses.replace(phase, quarantine="", quarantined_database="", way_back=())
+
+
 @pytest.mark.parametrize("problem", ["", "the disk is full"])
 def test_what_cannot_be_cleaned_up_is_said_and_stays_in_the_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: str
 ) -> None:
     server = Asked(problem)
-    monkeypatch.setattr(drill.ledger, "remove", lambda *_: (3, 4))
-    monkeypatch.setattr(drill.runtime, "connect", lambda _: None)
-    monkeypatch.setattr(drill.database_server, "connect", lambda *_: server)
-    kept = {"name": "restore", "quarantined_database": "shop_quarantine_1", "way_back": ["psql"]}
-    record = {"scenario": "database", "phases": [{"name": "assess"}, kept]}
-    removed, left, after = drill.clean(make_config(tmp_path), record, "table_dropped", log=lambda _: None)
+    monkeypatch.setattr(clean.ledger, "remove", lambda *_: (3, 4))
+    monkeypatch.setattr(clean.runtime, "connect", lambda _: None)
+    monkeypatch.setattr(clean.database_server, "connect", lambda *_: server)
+    kept = phase("restore", 1, 2, quarantined_database="shop_quarantine_1", way_back=["psql"])
+    record = evidence_world.typed(evidence_world.record(tmp_path, phases=[phase("assess", 0, 1), kept]))
+    removed, left, after = clean.clean(make_config(tmp_path), record, "table_dropped", log=lambda _: None)
     # outside a transaction, which DROP DATABASE refuses to run in
     assert server.sql == ['DROP DATABASE "shop_quarantine_1" WITH (FORCE);']
     if problem:
-        assert (removed, after["phases"]) == (["3 of 4 writes"], record["phases"])
+        assert (removed, after) == (["3 of 4 writes"], record)
         assert [problem in one for one in left] == [True]
     else:
         assert (removed, left) == (["3 of 4 writes", "shop_quarantine_1"], [])
-        assert after["phases"] == [{"name": "assess"}, {"name": "restore"}]
+        assert after.phases == (record.phases[0], gone(record.phases[1]))
+        assert schema.read(json.loads(json.dumps(schema.plain(after))))[1] == "", "it is sealed again"
 
 
 def test_a_directory_that_was_put_aside_is_removed_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drill.ledger, "remove", lambda *_: (0, 4))
+    monkeypatch.setattr(clean.ledger, "remove", lambda *_: (0, 4))
     mine, other = tmp_path / "main.quarantine_1", tmp_path / "main"
     for one in (mine, other):
         (one / "base").mkdir(parents=True)
@@ -515,9 +555,9 @@ def test_a_directory_that_was_put_aside_is_removed_and_no_other(
     (tmp_path / "x.quarantine_1").mkdir()
     monkeypatch.chdir(tmp_path)
     places = (str(mine), str(other), "", "x.quarantine_1")
-    phases = [{"name": "restore", "quarantine": one, "way_back": ["mv"]} for one in places]
-    record = {"scenario": "database", "phases": phases}
-    removed, left, after = drill.clean(make_config(tmp_path), record, "corrupted", log=lambda _: None)
+    phases = [phase("restore", 1, 2, quarantine=place, way_back=["mv"]) for place in places]
+    record = evidence_world.typed(evidence_world.record(tmp_path, phases=phases))
+    removed, left, after = clean.clean(make_config(tmp_path), record, "corrupted", log=lambda _: None)
     assert (removed, left) == ([str(mine)], [])
-    assert after["phases"] == [{"name": "restore"}, *phases[1:]]
+    assert after.phases == (gone(record.phases[0]), *record.phases[1:])
     assert (mine.exists(), other.exists(), (tmp_path / "x.quarantine_1").exists()) == (False, True, True)

@@ -19,6 +19,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import store
 from builders import NOW, make_config
 from evidence_schema_check import problems
+from evidence_world import recovered, typed
 
 GOOD = [{"name": "tables", "result": "PASS", "detail": "2 tables"}, {"name": "roles", "result": "PASS"}]
 
@@ -47,7 +48,7 @@ def build(tmp_path: Path, **changes: Any) -> dict[str, Any]:
         "scenario": "database", "reason": "", "operator": "", "planned": PLAN, "phases": PHASES, "results": GOOD,
         "now": NOW + timedelta(seconds=70),
     }  # fmt: skip
-    return evidence_record.build(make_config(tmp_path), **{**plain, **changes})
+    return recovered(make_config(tmp_path), **{**plain, **changes})
 
 
 FAILED = [*GOOD, {"name": "sequences", "result": "FAIL", "detail": "x"}]
@@ -134,8 +135,8 @@ def test_no_time_is_no_pass(tmp_path: Path) -> None:
 def test_it_is_kept_private_and_whole(tmp_path: Path) -> None:
     settings = make_config(tmp_path)
     record = build(tmp_path, reason="日本")
-    path, kept = store.write(settings, record)
-    assert kept == record
+    path, kept = store.write(settings, typed(record))
+    assert kept == typed(record)
     assert path == tmp_path / "state" / "evidence" / "database_20261124_120110.json"
     assert json.loads(path.read_text(encoding="utf-8")) == record
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -150,7 +151,9 @@ def test_lines_for_a_terminal(tmp_path: Path) -> None:
         "way_back": ["mv a b"],
         "seconds_of": {"swap": 0.5},
     }
-    lines = evidence_record.lines(build(tmp_path, phases=[*PHASES[:2], phase("restore", 3, 60, **kept)], error="boom"))
+    lines = evidence_record.lines(
+        typed(build(tmp_path, phases=[*PHASES[:2], phase("restore", 3, 60, **kept)], error="boom"))
+    )
     text = "\n".join(lines)
     for words in (
         ": FAIL", "found:    damaged; the table public.t is missing", "passed over db_backup_20261124_130000: cut",
@@ -159,5 +162,5 @@ def test_lines_for_a_terminal(tmp_path: Path) -> None:
         "error:    boom",
     ):  # fmt: skip
         assert words in text, words
-    assert "error:" not in "\n".join(evidence_record.lines(build(tmp_path)))
-    assert checks.PASS in evidence_record.lines(build(tmp_path))[0]
+    assert "error:" not in "\n".join(evidence_record.lines(typed(build(tmp_path))))
+    assert checks.PASS in evidence_record.lines(typed(build(tmp_path)))[0]

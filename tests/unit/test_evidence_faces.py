@@ -376,20 +376,20 @@ def run_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], *words: str)
 
 def test_the_command_lists_and_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(tmp_path, capsys, "report")[1].startswith("NEVER DONE")
-    path, one = store.write(make_config(tmp_path), record(tmp_path))
+    path, one = store.write(make_config(tmp_path), typed(record(tmp_path)))
     code, said = run_command(tmp_path, capsys, "report")
-    assert (code, said.splitlines()[0].split()[:3]) == (0, ["PASS", one["id"], "recovery"])
+    assert (code, said.splitlines()[0].split()[:3]) == (0, ["PASS", one.id, "recovery"])
     for form in ("text", "html", "markdown", "junit", "metrics", "json"):
-        code, said = run_command(tmp_path, capsys, "report", one["id"], "--format", form)
+        code, said = run_command(tmp_path, capsys, "report", one.id, "--format", form)
         assert (code, bool(said)) == (0, True), form
-    assert json.loads(run_command(tmp_path, capsys, "report", one["id"], "--format", "json")[1]) == one
+    assert json.loads(run_command(tmp_path, capsys, "report", one.id, "--format", "json")[1]) == schema.plain(one)
     assert run_command(tmp_path, capsys, "report", "database_20200101_000000")[0] == 5
     path.write_text(path.read_text().replace("mika", "rika"))
-    assert run_command(tmp_path, capsys, "report")[0] == run_command(tmp_path, capsys, "report", one["id"])[0] == 6
+    assert run_command(tmp_path, capsys, "report")[0] == run_command(tmp_path, capsys, "report", one.id)[0] == 6
 
 
 def test_the_command_writes_the_pages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store.write(make_config(tmp_path), record(tmp_path))
+    store.write(make_config(tmp_path), typed(record(tmp_path)))
     code, _ = run_command(tmp_path, capsys, "report", "--output", str(tmp_path / "out"))
     assert code == 0
     pages = sorted(one.suffix for one in (tmp_path / "out").rglob("*") if one.is_file())
@@ -398,18 +398,18 @@ def test_the_command_writes_the_pages(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_people_add_findings_and_sign_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, one = store.write(make_config(tmp_path), record(tmp_path))
-    words = ("review", one["id"], "--finding", "alarm earlier")
+    _, one = store.write(make_config(tmp_path), typed(record(tmp_path)))
+    words = ("review", one.id, "--finding", "alarm earlier")
     assert run_command(tmp_path, capsys, *words)[0] == 2, "whose, and by when?"
     assert run_command(tmp_path, capsys, *words, "--owner", "mika", "--due", "2026-02-30")[0] == 2
     assert run_command(tmp_path, capsys, *words, "--owner", "mika", "--due", "2026-12-01")[0] == 0
-    assert run_command(tmp_path, capsys, "review", one["id"])[0] == 2
-    assert run_command(tmp_path, capsys, "review", one["id"], "--sign-off", "rin", "--note", "read")[0] == 0
-    after = store.load(make_config(tmp_path), one["id"])
-    assert (after.problem, problems(after.record)) == ("", [])
-    assert after.record["findings"] == [{"what": "alarm earlier", "owner": "mika", "due": "2026-12-01"}]
-    assert after.record["sign_off"]["by"] == "rin"
+    assert run_command(tmp_path, capsys, "review", one.id)[0] == 2
+    assert run_command(tmp_path, capsys, "review", one.id, "--sign-off", "rin", "--note", "read")[0] == 0
+    after = store.load(make_config(tmp_path), one.id)
+    assert (after.problem, problems(after.body)) == ("", [])
+    assert after.body["findings"] == [{"what": "alarm earlier", "owner": "mika", "due": "2026-12-01"}]
+    assert after.body["sign_off"]["by"] == "rin"
     assert run_command(tmp_path, capsys, *words, "--owner", "x", "--due", "2026-12-01")[0] == 2, "that is final"
-    path = tmp_path / "state/evidence" / f"{one['id']}.json"
+    path = tmp_path / "state/evidence" / f"{one.id}.json"
     path.write_text(path.read_text().replace("rows and content equal", "rows equal"))
-    assert run_command(tmp_path, capsys, "review", one["id"], "--sign-off", "x")[0] == 6
+    assert run_command(tmp_path, capsys, "review", one.id, "--sign-off", "x")[0] == 6

@@ -69,4 +69,4 @@ def test_a_module_takes_little_along() -> None:
 def test_faults_go_to_hosts_marked_for_drills_only() -> None:
     """The modules that only a drill runs, and never the command."""
     carriers = {path.stem for path in MODULES if any(name.startswith("drill/faults/") for name in payload(path))}
-    assert carriers == {"drill_begin", "drill_beside", "drill_end", "drill_fault"}
+    assert carriers == {"drill_begin", "drill_end", "drill_fault"}

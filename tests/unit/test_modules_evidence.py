@@ -10,11 +10,11 @@ from typing import Any
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import store
 from builders import Run, make_config
-from evidence_world import record
+from evidence_world import record, typed
 
 
 def test_evidence_info_never_changes(run: Run, tmp_path: Path) -> None:
-    store.write(make_config(tmp_path), record(tmp_path))
+    store.write(make_config(tmp_path), typed(record(tmp_path)))
     for check in (True, False):
         said = run("evidence_info", check=check)
         assert (said["changed"], len(said["evidence"]["records"])) == (False, 1)
@@ -33,7 +33,7 @@ def test_evidence_info_fails_clearly_where_the_records_cannot_be_listed(run: Run
 
 
 def hosts(run: Run, tmp_path: Path) -> list[dict[str, Any]]:
-    store.write(make_config(tmp_path), record(tmp_path))
+    store.write(make_config(tmp_path), typed(record(tmp_path)))
     said = run("evidence_info")
     return [
         {"host": "app1", "evidence": said["evidence"]},

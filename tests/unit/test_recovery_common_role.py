@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import phases as evidence_phases
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema
 from test_awx import render
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +48,7 @@ def test_a_phase_keeps_its_times_and_what_the_record_knows() -> None:
 
 def test_what_a_phase_hands_to_the_record_is_what_the_record_keeps() -> None:
     """`seconds_of` is called seconds in a module's result; the recovery point is that of a site's phases."""
-    assert sorted([*VARS["__recovery_common_details"], "recovery_point", "seconds_of"]) == sorted(evidence_phases.KEPT)
+    assert sorted([*VARS["__recovery_common_details"], "recovery_point", "seconds_of"]) == sorted(schema.KEPT)
 
 
 def test_the_checks_are_those_of_all_steps_in_order() -> None:

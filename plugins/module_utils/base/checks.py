@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Final, Literal, Optional
 
-PASS = "PASS"
-FAIL = "FAIL"
-COULD_NOT_VERIFY = "COULD_NOT_VERIFY"
-ABORTED = "ABORTED"
+PASS: Final = "PASS"
+FAIL: Final = "FAIL"
+COULD_NOT_VERIFY: Final = "COULD_NOT_VERIFY"
+ABORTED: Final = "ABORTED"
+Verdict = Literal["PASS", "FAIL", "COULD_NOT_VERIFY", "ABORTED"]
 SHOWN = 8
 
 
@@ -32,7 +33,7 @@ class Check:
     limit: Optional[float] = None
     unit: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Without the fields that say nothing, but for the detail, which every reader may count on."""
         return {
             key: value for key, value in dataclasses.asdict(self).items() if key == "detail" or value not in (None, "")
@@ -54,7 +55,7 @@ def at_most(name: str, measured: float, limit: float, unit: str, detail: str) ->
     return Check(name, PASS if measured <= limit else FAIL, detail, round(measured, 3), limit, unit)
 
 
-def verdict(checks: Iterable[Check]) -> str:
+def verdict(checks: Iterable[Check]) -> Verdict:
     """FAIL beats COULD_NOT_VERIFY beats PASS; no check at all proves nothing."""
     results = {check.result for check in checks}
     if FAIL in results:

@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from .errors import UsageError
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What ended. `monotonic`: start and end by a clock that counts from `boot`; empty where that is not known."""
+
+    started_at: datetime
+    finished_at: datetime
+    monotonic: tuple[float, ...] = ()
+    boot: str = ""
 
 
 @dataclass(frozen=True)
@@ -27,14 +37,10 @@ class Clock:
     monotonic: float
     boot: str
 
-    def phase(self) -> dict[str, Any]:
-        """{started_at, finished_at, monotonic: [start, end], boot} of what ends now."""
-        return {
-            "started_at": format_time(self.started_at),
-            "finished_at": format_time(datetime.now(timezone.utc)),
-            "monotonic": [round(self.monotonic, 3), round(time.monotonic(), 3)],
-            "boot": self.boot,
-        }
+    def phase(self) -> Phase:
+        """Of what ends now."""
+        both = (round(self.monotonic, 3), round(time.monotonic(), 3))
+        return Phase(self.started_at, datetime.now(timezone.utc), both, self.boot)
 
 
 def start() -> Clock:
@@ -45,28 +51,17 @@ def start() -> Clock:
     return Clock(datetime.now(timezone.utc), time.monotonic(), boot)
 
 
-def elapsed(phases: Sequence[Mapping[str, Any]]) -> tuple[float, Optional[float]]:
+def elapsed(phases: Sequence[Phase]) -> tuple[float, Optional[float]]:
     """From the first phase's start to the last one's end: seconds by the wall, and by the monotonic clock if known."""
     if not phases:
         return 0.0, None
-    wall = (
-        parse_time(str(phases[-1]["finished_at"])) - parse_time(str(phases[0]["started_at"]))
-    ).total_seconds()  # fmt: skip
-    first, last = _pair(phases[0]), _pair(phases[-1])
-    boots = {str(item.get("boot") or "") for item in phases}
-    if not first or not last or len(boots) != 1 or boots == {""} or last[1] < first[0]:
-        return round(wall, 2), None
-    return round(wall, 2), round(last[1] - first[0], 2)
-
-
-def _pair(phase: Mapping[str, Any]) -> Optional[tuple[float, float]]:
-    given = phase.get("monotonic")
-    if isinstance(given, (list, tuple)) and len(given) == 2:
-        try:
-            return float(given[0]), float(given[1])
-        except (TypeError, ValueError):
-            pass
-    return None
+    first, last = phases[0], phases[-1]
+    wall = round((last.finished_at - first.started_at).total_seconds(), 2)
+    boots = {phase.boot for phase in phases}
+    known = len(boots) == 1 and boots != {""} and len(first.monotonic) == len(last.monotonic) == 2
+    if not known or last.monotonic[1] < first.monotonic[0]:
+        return wall, None
+    return wall, round(last.monotonic[1] - first.monotonic[0], 2)
 
 
 def parse_time(text: str) -> datetime:

@@ -23,6 +23,7 @@ T = TypeVar("T")
 Wrong = Callable[[str, str], LifeboatError]
 
 _NONE = type(None)
+_EMPTY: tuple[object, ...] = (None, "", (), [], {})
 MOST = 10**18  # beyond every size in bytes and every time in seconds that we write
 DEPTH = 40  # levels of nesting; what we write has fewer than ten
 YEARS = (2000, 2200)
@@ -74,13 +75,19 @@ def build(
 def plain(value: Any, *, nulls: bool = False) -> Any:
     """JSON of a dataclass: times as text, tuples as lists. A field that is None is left out, or null with `nulls`.
 
-    A class with `as_dict` says itself what its JSON is.
+    A class with `as_dict` says itself what its JSON is. The fields that a class names in SPARSE are left out wherever
+    they are empty.
     """
     if hasattr(value, "as_dict"):
         return plain(value.as_dict(), nulls=nulls)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        found = {key(field): getattr(value, field.name) for field in dataclasses.fields(value)}
-        return {name: plain(inner, nulls=nulls) for name, inner in found.items() if nulls or inner is not None}
+        sparse = getattr(value, "SPARSE", ())
+        found = {field: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {
+            key(field): plain(inner, nulls=nulls)
+            for field, inner in found.items()
+            if not (inner in _EMPTY if field.name in sparse else inner is None and not nulls)
+        }
     if isinstance(value, datetime):
         return format_time(value)
     if isinstance(value, Mapping):

@@ -16,7 +16,7 @@ from typing import Any
 from ..base import filesystem
 from ..base.errors import IntegrityError, present
 from ..base.filesystem import explained
-from ..evidence import record, schema, store
+from ..evidence import record, store
 from ..evidence import review as evidence_review
 from ..evidence.store import Kept
 from ..faces import site as faces_site
@@ -70,12 +70,10 @@ def review(config: Config, given: argparse.Namespace, log: Any) -> Answer:
         now=datetime.now(timezone.utc),
     )  # fmt: skip
     log(f"{given.id}: {'signed off by ' + given.sign_off if given.sign_off else 'a finding was added'}")
-    findings = [
-        f"finding  {finding['what']} ({finding['owner']}, {finding['due']})" for finding in kept.record["findings"]
-    ]
-    signed = kept.record["sign_off"]
-    shown = [*findings, f"signed off by {signed['by']}" if signed else "not signed off yet"]
-    return 0, kept.record, [words.terminal(name) for name in shown]
+    seen = present(kept.record)
+    findings = [f"finding  {finding.what} ({finding.owner}, {finding.due})" for finding in seen.findings]
+    shown = [*findings, f"signed off by {seen.sign_off.by}" if seen.sign_off else "not signed off yet"]
+    return 0, kept.body, [words.terminal(line) for line in shown]
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> list[str]:
@@ -100,36 +98,35 @@ def differing(folder: Path, files: Mapping[str, bytes]) -> list[str]:
 
 
 def _checked(config: Config, kept: Kept, allowed_signers: str) -> Kept:
-    if not allowed_signers or not kept.record:
+    if not allowed_signers or kept.record is None:
         return kept
     said = signature.check(store.folder(config) / f"{kept.id}.json", allowed_signers)
     return replace(kept, signature=said, problem=kept.problem or (said if said.startswith(signature.BAD) else ""))
 
 
 def _one(kept: Kept, form: str) -> Answer:
-    if not kept.record:
+    if kept.record is None:
         raise IntegrityError("read the evidence", kept.id, kept.problem, "Keep it for inquiry; it proves nothing.")
     known = {"problem": kept.problem, "signature": kept.signature, "sha256": kept.sha256}
     code = IntegrityError.exit_code if kept.problem else 0
     if form != "text":
-        seen = present(schema.read(kept.record)[0])  # store.load() leaves out what no face can show
-        page = faces_site.as_json(kept.record) if form == "json" else faces_site.face(form, seen, **known)
-        return code, kept.record, [page.rstrip("\n")]
+        page = faces_site.as_json(kept.body) if form == "json" else faces_site.face(form, kept.record, **known)
+        return code, kept.body, [page.rstrip("\n")]
     shown = [words.terminal(line) for line in record.lines(kept.record)]
     shown += [f"signature: {kept.signature}"]
-    return code, kept.record, [*shown, f"NO EVIDENCE: {kept.problem}"] if kept.problem else shown
+    return code, kept.body, [*shown, f"NO EVIDENCE: {kept.problem}"] if kept.problem else shown
 
 
 def _summary(kept: Kept) -> dict[str, Any]:
     keys = ("kind", "scenario", "recorded_at", "verdict", "seconds", "target_seconds")
-    known = {key: kept.record.get(key) for key in keys}
+    known = {key: kept.body.get(key) for key in keys}
     return {"id": kept.id, "problem": kept.problem, "signature": kept.signature, **known}
 
 
 def _lines(judged: Stack) -> list[str]:
     shown = []
     for held in judged.records:
-        seen = held.seen
+        seen = held.record
         if seen is None:
             shown.append(f"NO EVIDENCE       {held.id}: {held.problem}")
             continue

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import show as base_show
+from ..base import typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
 from ..base.errors import LifeboatError, UnverifiedError, UsageError
 from ..drill import ledger
@@ -59,11 +60,13 @@ def run(loaded: Config, arguments: argparse.Namespace, log: Any) -> tuple[int, A
         )  # fmt: skip
     if arguments.ledger:
         counts = ledger.keep(loaded, arguments.ledger, seconds=arguments.seconds)
-        return 0, counts, [f"{counts['acknowledged']} acknowledged, {counts['errors']} failed: {arguments.ledger}"]
+        words = f"{counts.acknowledged} acknowledged, {counts.errors} failed: {arguments.ledger}"
+        return 0, typed.plain(counts), [words]
     if arguments.compare:
-        found = ledger.compare(loaded, arguments.compare)
+        compared = ledger.compare(loaded, arguments.compare)
+        found = typed.plain(compared, nulls=True)
         shown = [f"{key.replace('_', ' '):<14} {value}" for key, value in found.items() if value is not None]
-        return (_CODES[FAIL] if found["lost"] else 0), found, shown
+        return (_CODES[FAIL] if compared.lost else 0), found, shown
     if arguments.remove:
         gone, there = ledger.remove(loaded, arguments.remove)
         return 0, {"removed": gone, "writes": there}, [f"{gone} of {there} writes removed"]

@@ -64,7 +64,7 @@ def protect(config: Config, planned: plan.Plan, *, log: Log) -> dict[str, Any]:
     return done
 
 
-def _start_and_look(config: Config, stack: Runtime, asked: bool, log: Log) -> tuple[str, list[dict[str, str]]]:
+def _start_and_look(config: Config, stack: Runtime, asked: bool, log: Log) -> tuple[str, list[dict[str, object]]]:
     """The smallest step first: a server that was merely stopped loses nothing when it is merely started."""
     service = config.database.service
     log(f"starting {service} to see whether it comes up")

@@ -10,15 +10,18 @@ import hashlib
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
 from ..base import clock, pipeline
 from ..base.checks import Check, compared
-from ..base.clock import format_time, parse_time
+from ..base.clock import parse_time
 from ..base.errors import LifeboatError, NotFoundError, UsageError
 from ..base.pipeline import Command
 from ..database import server as database_server
 from ..evidence import record
+from ..evidence.limits import Gap
+from ..evidence.phases import Given, Plan, PlannedBackup
+from ..evidence.schema import Record
 from ..operations import verify as operations_verify
 from ..repository import repositories
 from ..repository.manifest import component_of
@@ -40,10 +43,11 @@ def portrait(config: Config) -> dict[str, str]:
     stack = runtime.connect(config)
     found: dict[str, str] = {}
     if isinstance(stack, ComposeRuntime):
-        for item in stack.containers():
-            state = item["State"]
-            words = f"{state['Status']} since {state['StartedAt']}, restarted {item['RestartCount']} times"
-            found[f"container {item['Name'].lstrip('/')}"] = f"{item['Id'][:12]} {words}"
+        for container in stack.containers():
+            state, restarts = container["State"], container["RestartCount"]
+            found[f"container {container['Name'].lstrip('/')}"] = (
+                f"{container['Id'][:12]} {state['Status']} since {state['StartedAt']}, restarted {restarts} times"
+            )
         names = pipeline.output(
             Command(["docker", "volume", "ls", "--quiet"]),
             attempted="list the volumes",
@@ -73,7 +77,7 @@ def untouched(before: Mapping[str, str], after: Mapping[str, str]) -> Check:
     return compared("production untouched", differences, f"as before: {counted}")
 
 
-def rehearse(config: Config, scenario: str, *, reason: str, operator: str, target: int, log: Log) -> dict[str, Any]:
+def rehearse(config: Config, scenario: str, *, reason: str, operator: str, target: int, log: Log) -> Record:
     """Restore the scenario's newest backup into something of its own, compare it, remove it. Returns the record."""
     component = SCENARIOS[scenario].component
     if not component:
@@ -91,23 +95,17 @@ def rehearse(config: Config, scenario: str, *, reason: str, operator: str, targe
     before = portrait(config)
     began = clock.start()
     result = operations_verify.verify(config, ids[0], "restore", log=log, record=False)
-    phase = {"name": "restore", **began.phase(), "bytes": result.size}
-    checks = [*result.checks, untouched(before, _after(config, log))]
+    took = began.phase()
+    phase = Given(took.started_at, took.finished_at, took.monotonic, took.boot, "restore", result.size)
     now = datetime.now(timezone.utc)
-    taken = result.taken_at or format_time(now)
-    made = record.build(
-        config, scenario=scenario, reason=reason, operator=operator, phases=[phase],
-        planned={
-            "condition": "healthy", "findings": [], "unchecked": [], "passed_over": [], "target_seconds": target,
-            "backup": {
-                "id": ids[0], "taken_at": taken, "size": result.size,
-                "age_seconds": int((now - parse_time(taken)).total_seconds()),
-            },
-        },
-        results=[check.as_dict() for check in checks], now=now,
-        untested=[{"what": "the application on the restored data", "why": "it was restored beside production"}],
+    taken = parse_time(result.taken_at) if result.taken_at else now
+    backup = PlannedBackup(ids[0], taken, int((now - taken).total_seconds()), result.size)
+    told = record.Recovery(
+        scenario, Plan("healthy", (), (), (), target, backup), (phase,),
+        (*result.checks, untouched(before, _after(config, log))), reason, operator,
+        untested=(Gap("the application on the restored data", "it was restored beside production"),),
     )  # fmt: skip
-    return record.beside(made, steady)
+    return record.beside(record.build(config, told, now=now), steady)
 
 
 def _after(config: Config, log: Log) -> dict[str, str]:

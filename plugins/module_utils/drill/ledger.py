@@ -19,13 +19,15 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, BinaryIO, Optional
+from typing import BinaryIO, Optional
 
-from ..base.clock import format_time, parse_time
-from ..base.errors import LifeboatError, UnverifiedError
+from ..base import typed
+from ..base.errors import IntegrityError, LifeboatError, UnverifiedError
 from ..base.filesystem import explained
+from ..evidence.drill import Compared
 from ..settings.config import Config
 from ..settings.drill import TransactionSettings
 from . import transaction
@@ -37,19 +39,40 @@ _PATIENCE = 120.0  # for all of it: an application that lets every question wait
 _BEGIN = 30.0
 
 
+@dataclass(frozen=True)
+class Write:
+    """A line: a write that was acknowledged, or refused with `error`. id: the application's name for it."""
+
+    name: str
+    token: str
+    time: datetime
+    id: Optional[str] = None
+    error: Optional[str] = None
+
+    @property
+    def name_there(self) -> tuple[str, str]:
+        return self.name, self.id or ""
+
+
+@dataclass(frozen=True)
+class Counts:
+    acknowledged: int
+    errors: int
+
+
 def path_of(config: Config) -> Path:
     return config.state / "drill" / "ledger.jsonl"
 
 
-def keep(config: Config, path: Path, *, seconds: float = LONGEST) -> dict[str, int]:
+def keep(config: Config, path: Path, *, seconds: float = LONGEST) -> Counts:
     """Make one transaction after the other until told to stop (SIGTERM), or so many seconds are over. Blocks.
 
-    Returns {acknowledged, errors}. Holds the lock beside the ledger, in which its process id is, as long as it runs.
+    Holds the lock beside the ledger, in which its process id is, as long as it runs.
     """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    counts = {"acknowledged": 0, "errors": 0}
+    acknowledged = errors = 0
     end = time.monotonic() + seconds
     rounds = _rounds(config.drill.transactions)
     with explained("keep the ledger", path), _lock(path).open("a+b") as lock, path.open("ab") as file:
@@ -62,12 +85,12 @@ def keep(config: Config, path: Path, *, seconds: float = LONGEST) -> dict[str, i
             pause = 1 / config.drill.rate
             try:
                 _one(config, next(rounds), file)
-                counts["acknowledged"] += 1
+                acknowledged += 1
             except LifeboatError:  # the ledger says which
-                counts["errors"] += 1
+                errors += 1
                 pause = max(0.5, pause)  # an application that is down is not asked as fast as it refuses
             stop.wait(max(0.0, began + pause - time.monotonic()))
-    return counts
+    return Counts(acknowledged, errors)
 
 
 def hold(config: Config, asked: TransactionSettings, path: Path) -> None:
@@ -76,8 +99,8 @@ def hold(config: Config, asked: TransactionSettings, path: Path) -> None:
     A write that the ledger did not know would look, when names come back after a recovery, like somebody else's.
     """
     with explained("keep the ledger", path), path.open("ab") as file:
-        token, identity = _one(config, asked, file)
-    found = transaction.read(config, asked, token, identity)
+        write = _one(config, asked, file)
+    found = transaction.read(config, asked, write.token, write.id or "")
     if found != transaction.PRESENT:
         raise LifeboatError("find what was just written", asked.name, f"it is {found}")
 
@@ -87,21 +110,23 @@ def _rounds(transactions: Sequence[TransactionSettings]) -> Iterator[Transaction
         yield from transactions
 
 
-def _one(config: Config, asked: TransactionSettings, file: BinaryIO) -> tuple[str, str]:
-    """One write and its line in the ledger: its token, and the application's name for it."""
+def _one(config: Config, asked: TransactionSettings, file: BinaryIO) -> Write:
+    """One write and its line in the ledger."""
     token = transaction.new_token()
-    line: dict[str, Any] = {"name": asked.name, "token": token}
     try:
-        line["id"] = transaction.write(config, asked, token)
+        identity = transaction.write(config, asked, token)
     except LifeboatError as exc:
-        line["error"] = exc.cause
+        _append(file, Write(asked.name, token, datetime.now(timezone.utc), error=exc.cause))
         raise
-    finally:
-        line["time"] = format_time(datetime.now(timezone.utc))
-        file.write(json.dumps(line).encode() + b"\n")  # appended at once: the writer and hold() share the file
-        file.flush()
-        os.fsync(file.fileno())
-    return token, str(line["id"])
+    write = Write(asked.name, token, datetime.now(timezone.utc), identity)
+    _append(file, write)
+    return write
+
+
+def _append(file: BinaryIO, write: Write) -> None:
+    file.write(json.dumps(typed.plain(write)).encode() + b"\n")  # at once: the writer and hold() share the file
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _lock(path: Path) -> Path:
@@ -180,46 +205,41 @@ def _holder(lock: Path) -> int:
 # --- afterwards -----------------------------------------------------------------------------------------------------
 
 
-def acknowledged(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The acknowledged writes and the number of failed ones. A last line cut short was acknowledged to nobody."""
-    writes: list[dict[str, Any]] = []
-    errors = 0
+def acknowledged(path: Path) -> tuple[list[Write], int]:
+    """The acknowledged writes and the number of failed ones. A line cut short was acknowledged to nobody."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return [], 0
-    for text in data.splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if "error" in line:
-            errors += 1
-        else:
-            writes.append(line)
-    return writes, errors
+    lines = [line for number, text in enumerate(data.splitlines(), 1) if (line := _read(text, f"{path}:{number}"))]
+    return [line for line in lines if line.error is None], sum(line.error is not None for line in lines)
 
 
-def compare(config: Config, path: Path) -> dict[str, Any]:
+def _read(text: bytes, where: str) -> Optional[Write]:
+    def wrong(field: str, cause: str) -> LifeboatError:
+        return IntegrityError("read the ledger", where, f"{field}: {cause}" if field else cause)
+
+    try:
+        return typed.build(Write, typed.load(text, wrong), wrong)
+    except IntegrityError as exc:
+        if isinstance(exc.__cause__, (json.JSONDecodeError, UnicodeDecodeError)):
+            return None
+        raise
+
+
+def compare(config: Config, path: Path) -> Compared:
     """Ask the application for each acknowledged write.
 
-    {acknowledged, present, lost, unexpected, errors, first_lost, last_present}; the two are times or None. unexpected:
-    under the name of an acknowledged write lies what no acknowledged write put there. Raises UnverifiedError where
-    there is no ledger, or the application does not answer.
+    Raises UnverifiedError where there is no ledger, or the application does not answer.
     """
     writes, errors = acknowledged(path)
     found = _states(config, _known(config, path, writes), writes)
-    lost = [item["time"] for item, state in zip(writes, found) if state != transaction.PRESENT]
-    kept = [item["time"] for item, state in zip(writes, found) if state == transaction.PRESENT]
-    return {
-        "acknowledged": len(writes),
-        "present": len(kept),
-        "lost": len(lost),
-        "unexpected": found.count(transaction.OTHER),
-        "errors": errors,
-        "first_lost": min(lost, default=None),
-        "last_present": max(kept, default=None),
-    }
+    lost = [write.time for write, state in zip(writes, found) if state != transaction.PRESENT]
+    kept = [write.time for write, state in zip(writes, found) if state == transaction.PRESENT]
+    return Compared(
+        len(writes), len(kept), len(lost), found.count(transaction.OTHER), errors, min(lost, default=None),
+        max(kept, default=None),
+    )  # fmt: skip
 
 
 def remove(config: Config, path: Path) -> tuple[int, int]:
@@ -230,33 +250,30 @@ def remove(config: Config, path: Path) -> tuple[int, int]:
     """
     writes, _errors = acknowledged(path)
     known = _known(config, path, writes)
-    names = [(item["name"], item["id"]) for item in writes]
-    states = _states(config, known, writes)
+    names = [write.name_there for write in writes]
     ours = [
-        item
-        for item, name, state in zip(writes, names, states)
-        if known[item["name"]].remove.url
-        and (state == transaction.PRESENT or (state == transaction.BROKEN and names.count(name) == 1))
+        write
+        for write, state in zip(writes, _states(config, known, writes))
+        if known[write.name].remove.url
+        and (state == transaction.PRESENT or (state == transaction.BROKEN and names.count(write.name_there) == 1))
     ]
     with ThreadPoolExecutor(_READERS) as pool:
-        gone = pool.map(
-            lambda item: transaction.remove(config, known[item["name"]], str(item["token"]), str(item["id"])), ours
-        )
+        gone = pool.map(lambda write: transaction.remove(config, known[write.name], write.token, write.id or ""), ours)
         return sum(gone), len(writes)
 
 
-def _known(config: Config, path: Path, writes: Sequence[Mapping[str, Any]]) -> dict[str, TransactionSettings]:
+def _known(config: Config, path: Path, writes: Sequence[Write]) -> dict[str, TransactionSettings]:
     """The transactions by name. Raises UnverifiedError where there is no ledger, or one of something else."""
     if not writes:
         raise UnverifiedError("read the ledger", str(path), "it holds no acknowledged write")
-    known = {item.name: item for item in config.drill.transactions}
-    strange = sorted({str(item["name"]) for item in writes} - set(known))
+    known = {asked.name: asked for asked in config.drill.transactions}
+    strange = sorted({write.name for write in writes} - set(known))
     if strange:
         raise UnverifiedError("read the ledger", str(path), f"nobody knows how to read back {', '.join(strange)}")
     return known
 
 
-def _states(config: Config, known: Mapping[str, TransactionSettings], writes: Sequence[Mapping[str, Any]]) -> list[str]:
+def _states(config: Config, known: Mapping[str, TransactionSettings], writes: Sequence[Write]) -> list[str]:
     """PRESENT, LOST, OTHER or BROKEN of each: one that the application cannot give back is lost to its user as well.
 
     What it does not say at once it is asked again a little later, all of it together.
@@ -271,7 +288,10 @@ def _states(config: Config, known: Mapping[str, TransactionSettings], writes: Se
             if attempt:
                 time.sleep(1)
             last = attempt + 1 == _TRIES
-            said = pool.map(lambda number: _state(config, known, writes, number, deadline, last=last), unsaid)  # noqa: B023
+            said = pool.map(
+                lambda number: _state(config, known, writes, writes[number], deadline, last=last),  # noqa: B023
+                unsaid,
+            )
             found.update({number: state for number, state in zip(unsaid, said) if state})
     return [found.get(number, transaction.BROKEN) for number in range(len(writes))]
 
@@ -279,44 +299,38 @@ def _states(config: Config, known: Mapping[str, TransactionSettings], writes: Se
 def _state(
     config: Config,
     known: Mapping[str, TransactionSettings],
-    writes: Sequence[Mapping[str, Any]],
-    number: int,
+    writes: Sequence[Write],
+    write: Write,
     deadline: float,
     *,
     last: bool,
 ) -> str:
     """Empty where the application did not say. Raises UnverifiedError where it still does not answer at the last."""
-    line = writes[number]
     if time.monotonic() > deadline:
         raise UnverifiedError(
             "read the ledger back", f"{len(writes)} writes", f"the application took more than {_PATIENCE:.0f} s to say"
         )
-    asked = known[str(line["name"])]
+    asked = known[write.name]
     try:
-        state = transaction.read(config, asked, str(line["token"]), str(line["id"]))
+        state = transaction.read(config, asked, write.token, write.id or "")
     except UnverifiedError:
         if last:
             raise
         return ""
     except LifeboatError:
         return ""
-    return _taken_over(config, asked, line, writes) if state == transaction.OTHER else state
+    return _taken_over(config, asked, write, writes) if state == transaction.OTHER else state
 
 
-def _taken_over(
-    config: Config, asked: TransactionSettings, line: Mapping[str, Any], writes: Sequence[Mapping[str, Any]]
-) -> str:
+def _taken_over(config: Config, asked: TransactionSettings, write: Write, writes: Sequence[Write]) -> str:
     """After a recovery the application counts on from where the backup was: a later write may have an old name."""
-    later = [item for item in writes if (item["name"], item["id"]) == (line["name"], line["id"]) and item is not line]
-    for item in later:
-        if transaction.read(config, asked, str(item["token"]), str(item["id"])) == transaction.PRESENT:
+    later = [other for other in writes if other.name_there == write.name_there and other is not write]
+    for other in later:
+        if transaction.read(config, asked, other.token, other.id or "") == transaction.PRESENT:
             return transaction.LOST
     return transaction.OTHER
 
 
-def age_of_loss(found: Mapping[str, Any], at: str) -> Optional[float]:
+def age_of_loss(found: Compared, at: datetime) -> float:
     """Seconds from the first lost write to `at`, the fault; 0 where nothing was lost."""
-    first = found.get("first_lost")
-    if not first:
-        return 0.0
-    return max(0.0, (parse_time(at) - parse_time(str(first))).total_seconds())
+    return max(0.0, (at - found.first_lost).total_seconds()) if found.first_lost else 0.0

@@ -6,110 +6,150 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Optional
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
-from ..base.clock import parse_time
+from ..base.clock import format_time
+from .schema import Drill, Ledger, Record, Rpo
 
-LEDGER = ("acknowledged", "present", "lost", "unexpected")
-Drilled = tuple[dict[str, Any], list[Check], Optional[float], dict[str, Any]]
+Drilled = tuple[Drill, list[Check], Optional[float], Rpo]
 
 
-def drilled(given: Mapping[str, Any]) -> Drilled:
+@dataclass(frozen=True)
+class Compared(Ledger):
+    """A ledger, compared with what there is. unexpected: under the name of an acknowledged write lies another thing."""
+
+    errors: int = 0
+    first_lost: Optional[datetime] = None
+    last_present: Optional[datetime] = None
+
+
+@dataclass(frozen=True)
+class Injected:
+    """What was broken. injected_at, monotonic, boot: when the clock began. ledger: of a machine that is about to go."""
+
+    fault: str = ""
+    name: str = ""
+    proof: str = ""
+    injected_at: Optional[datetime] = None
+    monotonic: Optional[float] = None
+    boot: str = ""
+    ledger: str = ""
+
+
+@dataclass(frozen=True)
+class Account:
+    """What was seen of a drill. What is missing is no pass.
+
+    proof: how one saw that the fault took; seed: of a fault that was chosen at random; steady_state: in words;
+    transaction_at: of the first business transaction that was verified; seconds: from the fault to it by the monotonic
+    clock, where known; rpo_seconds: the age of the oldest lost write; evidence: the ids of the recoveries' own records;
+    problems: why something of this is not known.
+    """
+
+    fault: str = ""
+    proof: str = ""
+    seed: str = ""
+    steady_state: str = ""
+    injected_at: Optional[datetime] = None
+    transaction_at: Optional[datetime] = None
+    seconds: Optional[float] = None
+    ledger: Optional[Compared] = None
+    rpo_seconds: Optional[float] = None
+    rpo_target_seconds: Optional[float] = None
+    evidence: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def drilled(seen: Account, until: Optional[datetime]) -> Drilled:
     """(what the record says of the drill, its checks, seconds from fault to transaction or None, rpo).
 
-    given: fault; proof, how one saw that it took; seed, of a fault drawn by lot; steady_state, in words; injected_at;
-    transaction_at, of the first business transaction that was verified; seconds between the two by the monotonic clock,
-    where known; ledger {acknowledged, present, lost, unexpected, first_lost}; rpo_seconds, the age of the oldest lost
-    write; rpo_target_seconds; kept_until, up to when no write may be lost at all: the recovery point's instant, or the
-    fault's where nothing was restored; evidence, the ids of the recoveries' own records; problems, why something of
-    this is not known. What is missing is no pass.
+    until: up to when no write may be lost at all: the recovery point's instant, or the fault's where nothing was
+    restored.
     """
-    injected, served = given.get("injected_at"), given.get("transaction_at")
-    seconds = given.get("seconds")
+    seconds, injected, served = seen.seconds, seen.injected_at, seen.transaction_at
     if seconds is None and injected and served:
-        seconds = (parse_time(str(served)) - parse_time(str(injected))).total_seconds()
-    why = [str(problem) for problem in given.get("problems") or ()]
+        seconds = (served - injected).total_seconds()
+    unseen = "nobody saw the fault take: this may have been a recovery of nothing"
+    unverified = "; ".join(["none was verified after the fault", *seen.problems])
     checks = [
-        Check("fault", PASS, str(given["proof"]))
-        if given.get("proof")
-        else Check("fault", COULD_NOT_VERIFY, "nobody saw the fault take: this may have been a recovery of nothing"),
-        Check("business transaction", PASS, f"verified at {served}")
+        Check("fault", PASS, seen.proof) if seen.proof else Check("fault", COULD_NOT_VERIFY, unseen),
+        Check("business transaction", PASS, f"verified at {format_time(served)}")
         if served and injected
-        else Check("business transaction", COULD_NOT_VERIFY, "; ".join(["none was verified after the fault", *why])),
+        else Check("business transaction", COULD_NOT_VERIFY, unverified),
     ]
-    ledger = given.get("ledger")
-    target = given.get("rpo_target_seconds")
-    lost_seconds = _lost_seconds(given, ledger)
-    checks.append(_loss(ledger, lost_seconds, target, why))
-    if ledger and given.get("kept_until"):
-        checks.append(_promise(ledger, str(given["kept_until"])))
-    rpo = {
-        "seconds": lost_seconds,
-        "target_seconds": None if target is None else float(target),
-        "how": "from the writer's ledger: acknowledged before the fault, and absent after the recovery",
-    }
-    facts = {
-        "fault": str(given.get("fault") or ""),
-        "proof": str(given.get("proof") or ""),
-        "seed": str(given.get("seed") or ""),
-        "steady_state": str(given.get("steady_state") or ""),
-        "injected_at": injected or None,
-        "transaction_at": served or None,
-        "ledger": {key: int(ledger[key]) for key in LEDGER} if ledger else None,
-        "evidence": [str(item) for item in given.get("evidence") or ()],
-    }
-    return facts, checks, None if seconds is None else round(float(seconds), 2), rpo
+    ledger, target, lost = seen.ledger, seen.rpo_target_seconds, seen.rpo_seconds
+    if lost is None and ledger and not ledger.lost:
+        lost = 0.0
+    lost = None if lost is None else round(lost, 2)
+    checks.append(_loss(ledger, lost, target, seen.problems))
+    if ledger and until:
+        checks.append(_promise(ledger, until))
+    how = "from the writer's ledger: acknowledged before the fault, and absent after the recovery"
+    counted = Ledger(ledger.acknowledged, ledger.present, ledger.lost, ledger.unexpected) if ledger else None
+    facts = Drill(seen.fault, seen.proof, seen.seed, seen.steady_state, injected, served, counted, seen.evidence)
+    return facts, checks, None if seconds is None else round(seconds, 2), Rpo(lost, target, how)
 
 
-def _lost_seconds(given: Mapping[str, Any], ledger: Optional[Mapping[str, Any]]) -> Optional[float]:
-    if given.get("rpo_seconds") is not None:
-        return round(float(given["rpo_seconds"]), 2)
-    return 0.0 if ledger and not int(ledger["lost"]) else None
-
-
-def _promise(ledger: Mapping[str, Any], until: str) -> Check:
+def _promise(ledger: Compared, until: datetime) -> Check:
     """What was acknowledged up to then is in the recovery point, or was never in danger."""
-    name, first = "writes before the recovery point", ledger.get("first_lost")
-    if first and parse_time(str(first)) <= parse_time(until):
-        return Check(name, FAIL, f"one acknowledged at {first} is lost, though all up to {until} must be there")
-    return Check(name, PASS, f"all that was acknowledged up to {until} is there")
+    name, first, last = "writes before the recovery point", ledger.first_lost, format_time(until)
+    if first and first <= until:
+        return Check(
+            name, FAIL, f"one acknowledged at {format_time(first)} is lost, though all up to {last} must be there"
+        )
+    return Check(name, PASS, f"all that was acknowledged up to {last} is there")
 
 
 def _loss(
-    ledger: Optional[Mapping[str, Any]], seconds: Optional[float], target: Optional[float], why: Sequence[str]
+    ledger: Optional[Ledger], seconds: Optional[float], target: Optional[float], problems: Sequence[str]
 ) -> Check:
     name = "data loss"
     if not ledger:
-        return Check(name, COULD_NOT_VERIFY, "; ".join(["no ledger was compared", *why]))
-    words = ", ".join(f"{ledger[key]} {key}" for key in LEDGER)
-    if int(ledger["unexpected"]):
+        return Check(name, COULD_NOT_VERIFY, "; ".join(["no ledger was compared", *problems]))
+    words = (
+        f"{ledger.acknowledged} acknowledged, {ledger.present} present, {ledger.lost} lost,"
+        f" {ledger.unexpected} unexpected"
+    )
+    if ledger.unexpected:
         return Check(name, FAIL, f"{words}: something is there that nobody wrote")
     if seconds is None:
         return Check(name, COULD_NOT_VERIFY, f"{words}: of which time is not known")
-    if target is not None and seconds > float(target):
-        return Check(name, FAIL, f"{words}; {seconds:.0f} s, target {float(target):.0f} s")
-    return Check(
-        name, PASS, f"{words}; {seconds:.0f} s" + ("" if target is None else f", target {float(target):.0f} s")
+    allowed = "" if target is None else f", target {target:.0f} s"
+    late = target is not None and seconds > target
+    return Check(name, FAIL if late else PASS, f"{words}; {seconds:.0f} s{allowed}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table of drills, in words. What is not known is a dash, never a nought."""
+
+    scenario: str
+    fault: str
+    rto: str
+    target: str
+    rpo: str
+    lost: str
+    verdict: str
+
+
+def row(record: Record, fault: str) -> Row:
+    ledger = record.drill.ledger if record.drill else None
+    return Row(
+        record.scenario,
+        fault or "-",
+        _seconds(record.rto.seconds if record.rto else None),
+        _seconds(record.target_seconds),
+        _seconds(record.rpo.seconds if record.rpo else None),
+        f"{ledger.lost} of {ledger.acknowledged}" if ledger else "-",
+        record.verdict,
     )
 
 
-def row(record: Mapping[str, Any], fault: str) -> dict[str, str]:
-    """One line of a table of drills, in words. What is not known is a dash, never a nought."""
-    rto, rpo, ledger = record["rto"] or {}, record["rpo"] or {}, (record["drill"] or {}).get("ledger")
-    return {
-        "scenario": str(record["scenario"]),
-        "fault": fault or "-",
-        "rto": _seconds(rto.get("seconds")),
-        "target": _seconds(record["target_seconds"]),
-        "rpo": _seconds(rpo.get("seconds")),
-        "lost": f"{ledger['lost']} of {ledger['acknowledged']}" if ledger else "-",
-        "verdict": str(record["verdict"]),
-    }
-
-
-def _seconds(value: Any) -> str:
+def _seconds(value: Optional[float]) -> str:
     if value is None:
         return "-"
     return f"{value:.0f} s" if value < 600 else f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:g} h"

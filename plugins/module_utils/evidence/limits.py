@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ..base.checks import FAIL, PASS, Check
 from ..settings.config import LEVELS
 from ..settings.scenarios import SCENARIOS
+from .schema import Untested
 
 UNNOTICED = "the time until somebody noticed"
 _SKIPPED = {
@@ -20,16 +21,19 @@ _SKIPPED = {
 }
 
 
+@dataclass(frozen=True)
+class Gap:
+    """What a playbook says that it did not test."""
+
+    what: str
+    why: str = ""
+
+
 def untested(
-    scenario: str,
-    unchecked: Sequence[str],
-    checks: Sequence[Check],
-    *,
-    extrapolated: bool,
-    more: Sequence[Mapping[str, Any]],
-) -> list[dict[str, str]]:
-    """[{what, why}] of a recovery."""
-    found = [(name, "the assessment could not look at it") for name in unchecked]
+    scenario: str, unchecked: Sequence[str], checks: Sequence[Check], *, extrapolated: bool, more: Sequence[Gap]
+) -> tuple[Untested, ...]:
+    """Of a recovery."""
+    found = [(thing, "the assessment could not look at it") for thing in unchecked]
     found += _unmade(checks)
     found += SCENARIOS[scenario].untested
     found.append((f"{UNNOTICED} and decided", "the clock starts with the operator's command"))
@@ -37,17 +41,16 @@ def untested(
         found.append(
             ("the time at production size", "no size is configured, or no bytes were moved (lifeboat_evidence)")
         )
-    return [{"what": what, "why": why} for what, why in found] + [
-        {"what": str(item["what"]), "why": str(item.get("why") or "not said")} for item in more
-    ]
+    found += [(gap.what, gap.why or "not said") for gap in more]
+    return tuple(Untested(what, why) for what, why in found)
 
 
-def unproved(level: str, checks: Sequence[Check]) -> list[dict[str, str]]:
+def unproved(level: str, checks: Sequence[Check]) -> tuple[Untested, ...]:
     """Of a verification: the checks that could not be made, and the levels above the one that was asked for."""
     found = _unmade(checks)
-    found += [_SKIPPED[name] for name in LEVELS[LEVELS.index(level) + 1 :]]
+    found += [_SKIPPED[above] for above in LEVELS[LEVELS.index(level) + 1 :]]
     found.append(("whether the data made sense when it was backed up", "a wrong value is faithfully kept"))
-    return [{"what": what, "why": why} for what, why in found]
+    return tuple(Untested(what, why) for what, why in found)
 
 
 def _unmade(checks: Sequence[Check]) -> list[tuple[str, str]]:

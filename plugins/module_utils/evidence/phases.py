@@ -6,165 +6,194 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import platform
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from dataclasses import dataclass, field
+from typing import Optional, TypeVar, cast
 
-from ..base import clock, pipeline
-from ..base.clock import parse_time
+from ..base import clock, pipeline, typed
+from ..base.errors import LifeboatError, UsageError
 from ..base.version import VERSION
 from ..settings.config import Config
 from ..settings.scenarios import SCENARIOS
+from . import schema
+from .schema import Backup, PassedOver, Phase, Production, Rpo
 
-# What is worth keeping of a phase; anything else that a module returned stays out of the record. Each of these is
-# described in docs/schema/evidence-1.json; a test holds the two together.
-KEPT = (
-    "quarantine", "quarantined_database", "quarantine_bucket", "way_back", "stopped", "reindexed", "mode", "seconds_of",
-    "copied", "settings", "reconciled", "tried", "logs", "notes", "commit", "recovery_point",
-)  # fmt: skip
+T = TypeVar("T")
 # A secret shorter than this is a word that a record may hold for other reasons ("shop").
 SECRET_LENGTH = 8
 BLANK = "********"
-OUR_OWN = ("id", "kind", "scenario", "verdict", "result", "level", "clock", "recorded_at", "started_at", "finished_at",
-           "taken_at", "injected_at", "transaction_at")  # fmt: skip
+OUR_OWN = ("schema", "id", "kind", "scenario", "verdict", "result", "level", "clock", "seal")
+
+
+@dataclass(frozen=True)
+class Details:
+    """What a record takes from a database's backup."""
+
+    database_size: Optional[int] = None
+    server_version_num: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class PlannedBackup(Backup):
+    """A backup as a plan names it."""
+
+    details: Details = Details()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a record takes from the plan of a recovery."""
+
+    condition: str
+    findings: tuple[str, ...]
+    unchecked: tuple[str, ...]
+    passed_over: tuple[PassedOver, ...]
+    target_seconds: float
+    backup: Optional[PlannedBackup] = None
+    recovery_point: Optional[str] = None
+    state: Optional[str] = None
+    location: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Copied:
+    copied_bytes: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Given(clock.Phase):
+    """A phase as modules and roles tell of it. kept: what the record keeps of it, see schema.KEPT."""
+
+    name: str = ""
+    bytes: Optional[int] = None
+    log: tuple[str, ...] = ()
+    kept: Mapping[str, object] = field(default_factory=dict)
+
+
+def given(told: Mapping[str, object]) -> Given:
+    """A phase from JSON."""
+    known = {key: value for key, value in told.items() if value is not None}
+    known["kept"] = {key: told[key] for key in schema.KEPT if told.get(key)}
+    found = typed.build(Given, known, _wrong, f"phase {told.get('name')}", unknown="ignore")
+    return dataclasses.replace(found, log=tuple(line for said in found.log for line in said.splitlines()))
+
+
+def _wrong(where: str, cause: str) -> LifeboatError:
+    return UsageError("record the phases", where, cause)
 
 
 def timeline(
-    config: Config, scenario: str, phases: Sequence[Mapping[str, Any]], backup: Optional[Mapping[str, Any]]
-) -> tuple[list[dict[str, Any]], Optional[dict[str, Any]]]:
-    """The phases for the record, and the time at production size: {bytes, seconds, how}, or None where unknown."""
-    wanted = _production_bytes(config, scenario)
-    found = [_phase(item, backup, wanted) for item in phases]
-    scaled = [item for item in found if item["production_seconds"] is not None]
-    if not scaled:
-        return found, None
-    wall, monotonic = clock.elapsed(phases)
-    total = (wall if monotonic is None else monotonic) + sum(
-        item["production_seconds"] - item["seconds"] for item in scaled
-    )
-    names = ", ".join(item["name"] for item in scaled)
-    return found, {
-        "bytes": wanted,
-        "seconds": round(total, 2),
-        "how": f"{names} in proportion to the bytes, everything else as measured; an estimate, not a measurement",
-    }
-
-
-def _production_bytes(config: Config, scenario: str) -> int:
+    config: Config, scenario: str, phases: Sequence[Given], backup: Optional[PlannedBackup]
+) -> tuple[tuple[Phase, ...], Optional[Production]]:
+    """The phases for the record, and the time at production size, None where unknown."""
     component = SCENARIOS[scenario].component if scenario in SCENARIOS else ""
-    return int(getattr(config.evidence, f"production_{component}_bytes", 0))
+    wanted = int(getattr(config.evidence, f"production_{component}_bytes", 0))
+    found = tuple(_phase(phase, backup, wanted) for phase in phases)
+    longer = [(phase.name, phase.production_seconds - phase.seconds) for phase in found if phase.production_seconds]
+    if not longer:
+        return found, None
+    names = ", ".join(name for name, _ in longer)
+    how = f"{names} in proportion to the bytes, everything else as measured; an estimate, not a measurement"
+    return found, Production(wanted, round(seconds(phases)[0] + sum(more for _, more in longer), 2), how)
 
 
-def _phase(item: Mapping[str, Any], backup: Optional[Mapping[str, Any]], wanted: int) -> dict[str, Any]:
-    wall, monotonic = clock.elapsed([item])
-    seconds = wall if monotonic is None else monotonic
-    moved = _bytes(item, backup)
-    return {
-        "name": item["name"],
-        "started_at": item["started_at"],
-        "finished_at": item["finished_at"],
-        "seconds": seconds,
-        "monotonic_seconds": monotonic,
+def seconds(phases: Sequence[clock.Phase]) -> tuple[float, str]:
+    """How long they took, and by which clock."""
+    wall, monotonic = clock.elapsed(phases)
+    return (wall, "wall") if monotonic is None else (monotonic, "monotonic")
+
+
+def _phase(told: Given, backup: Optional[PlannedBackup], wanted: int) -> Phase:
+    took, which = seconds([told])
+    moved = _bytes(told, backup)
+    facts = {
+        **told.kept,
+        "name": told.name,
+        "started_at": told.started_at,
+        "finished_at": told.finished_at,
+        "seconds": took,
+        "monotonic_seconds": took if which == "monotonic" else None,
         "bytes": moved,
-        "mb_per_second": round(moved / 1e6 / seconds, 2) if moved and seconds > 0 else None,
-        "production_seconds": round(seconds * wanted / moved, 2) if moved and wanted else None,
-        **{key: item[key] for key in KEPT if item.get(key)},
+        "mb_per_second": round(moved / 1e6 / took, 2) if moved and took > 0 else None,
+        "production_seconds": round(took * wanted / moved, 2) if moved and wanted else None,
     }
+    return typed.build(Phase, facts, _wrong, f"phase {told.name}")
 
 
-def _bytes(item: Mapping[str, Any], backup: Optional[Mapping[str, Any]]) -> Optional[int]:
+def _bytes(told: Given, backup: Optional[PlannedBackup]) -> Optional[int]:
     """What the phase moved: as it says itself, the objects it copied, or the database that it restored."""
-    if item.get("bytes"):
-        return int(item["bytes"])
-    copied = item.get("copied")
-    if isinstance(copied, Mapping) and copied.get("copied_bytes"):
-        return int(copied["copied_bytes"])
-    size = ((backup or {}).get("details") or {}).get("database_size")
-    return int(size) if size and item["name"] == "restore" else None
+    copied = told.kept.get("copied")
+    moved = typed.build(Copied, copied, _wrong, "copied", unknown="ignore").copied_bytes if copied else None
+    size = backup.details.database_size if backup and told.name == "restore" else None
+    return told.bytes or moved or size or None
 
 
-def steps(phase: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """A phase's own steps with their seconds, as far as they are that."""
-    detail = phase.get("seconds_of")
-    if not isinstance(detail, Mapping):
-        return []
-    return [(str(name), float(item)) for name, item in detail.items() if isinstance(item, (int, float))]
-
-
-def rpo(backup: Optional[Mapping[str, Any]], phases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def rpo(backup: Optional[Backup], phases: Sequence[Given]) -> Rpo:
     """How much time may be lost: from the backup's instant to when the writers were stopped. seconds: None unknown."""
-    restored = any(item["name"] in ("restore", "database") for item in phases)  # a site's phases are its components
+    restored = any(phase.name in ("restore", "database") for phase in phases)  # a site's phases are its components
     if not backup or not restored:
-        return {"seconds": None, "target_seconds": None, "how": "no data was restored from a backup"}
-    stopped = next((item["finished_at"] for item in phases if item["name"] == "protect"), phases[0]["started_at"])
-    seconds = (parse_time(str(stopped)) - parse_time(str(backup["taken_at"]))).total_seconds()
+        return Rpo(None, None, "no data was restored from a backup")
+    stopped = next((phase.finished_at for phase in phases if phase.name == "protect"), phases[0].started_at)
     how = "at most: from the backup's instant to when writing was stopped; what was written in between is in no backup"
-    return {"seconds": round(max(0.0, seconds), 2), "target_seconds": None, "how": how}
+    return Rpo(round(max(0.0, (stopped - backup.taken_at).total_seconds()), 2), None, how)
 
 
-def chosen(planned: Mapping[str, Any]) -> Optional[dict[str, str]]:
+def chosen(plan: Plan) -> Optional[schema.Chosen]:
     """The recovery point, and how it was chosen: by name, by time, or as the newest one that can be used."""
-    backup = planned.get("backup")
-    if not backup:
+    if not plan.backup:
         return None
-    point = str(planned.get("recovery_point") or "")
-    over = len(planned["passed_over"])
+    over = len(plan.passed_over)
     how = (
-        f"the recovery point {point} was asked for" if point
-        else f"{planned['state']} was asked for" if planned.get("state")
+        f"the recovery point {plan.recovery_point} was asked for" if plan.recovery_point
+        else f"{plan.state} was asked for" if plan.state
         else "the newest good backup"
     )  # fmt: skip
     how += f"; {over} newer {'one was' if over == 1 else 'ones were'} passed over" if over else ""
-    return {"how": how, "recovery_point": point, "location": str(planned.get("location") or "")}
+    return schema.Chosen(how, plan.recovery_point or "", plan.location or "")
 
 
-def versions(
-    backup: Optional[Mapping[str, Any]], phases: Sequence[Mapping[str, Any]], given: Optional[Mapping[str, Any]]
-) -> dict[str, Any]:
+def versions(backup: Optional[PlannedBackup], ansible: str, images: Mapping[str, str]) -> schema.Versions:
     """What ran, where known; images by service."""
-    details = (backup or {}).get("details") or {}
-    number = int(details.get("server_version_num") or 0)
-    found: dict[str, Any] = {"lifeboat": VERSION, "python": platform.python_version(), "images": {}}
-    if number:
-        found["postgresql"] = f"{number // 10000}.{number % 10000}"
-    for more in (*(item.get("versions") or {} for item in phases), given or {}):
-        found["images"].update(more.get("images") or {})
-        found.update({key: str(value) for key, value in more.items() if key != "images" and value})
-    return found
+    number = (backup.details.server_version_num if backup else None) or 0
+    postgresql = f"{number // 10000}.{number % 10000}" if number else ""
+    return schema.Versions(VERSION, images, platform.python_version(), ansible, postgresql)
 
 
-def log(phases: Sequence[Mapping[str, Any]], secrets: Mapping[str, str]) -> str:
+def log(phases: Sequence[Given], secrets: Mapping[str, str]) -> str:
     """What the phases said while they ran, without secrets and rows: kept beside the record, which has its hash."""
-    said = [
-        f"{item['name']}: {line}"
-        for item in phases
-        for line in pipeline.without_rows([part for said in item.get("log") or () for part in str(said).splitlines()])
-    ]
+    said = [f"{phase.name}: {line}" for phase in phases for line in pipeline.without_rows(phase.log)]
     return "".join(f"{cleaned(line, secrets)}\n" for line in said)
 
 
-def hashes(text: str) -> list[dict[str, Any]]:
+def hashes(text: str) -> tuple[schema.Log, ...]:
     """Of the log that lies beside the record. An empty one is none."""
     data = text.encode("utf-8", "backslashreplace")
-    if not data:
-        return []
-    return [{"name": "phases.log", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}]
+    return (schema.Log("phases.log", len(data), hashlib.sha256(data).hexdigest()),) if data else ()
 
 
-def cleaned(value: Any, secrets: Mapping[str, str]) -> Any:
+def cleaned(value: T, secrets: Mapping[str, str]) -> T:
     """The last line of defence: whatever a module or a tool put into its words, no secret gets into a record.
 
     An access key is a name, as a user's is: in S3 it travels in every request. Where a password is an everyday word,
     the record's own words stay what the schema says.
     """
+    words = [word for name, word in secrets.items() if len(word) >= SECRET_LENGTH and not name.endswith("access_key")]
+    return cast(T, _cleaned(value, words))
+
+
+def _cleaned(value: object, secrets: Sequence[str]) -> object:
     if isinstance(value, str):
-        for name, secret in secrets.items():
-            if len(secret) >= SECRET_LENGTH and not name.endswith("access_key"):
-                value = value.replace(secret, BLANK)
+        for secret in secrets:
+            value = value.replace(secret, BLANK)
         return pipeline.scrub(value)
     if isinstance(value, Mapping):
-        return {key: item if key in OUR_OWN else cleaned(item, secrets) for key, item in value.items()}
+        return {key: inner if key in OUR_OWN else _cleaned(inner, secrets) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [cleaned(item, secrets) for item in value]
+        return type(value)(_cleaned(inner, secrets) for inner in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value) if field.name not in OUR_OWN]
+        return dataclasses.replace(value, **{name: _cleaned(getattr(value, name), secrets) for name in names})
     return value

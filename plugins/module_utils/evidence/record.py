@@ -12,310 +12,239 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Any, Optional
+from typing import Optional
 
-from ..base import clock, pipeline, typed
-from ..base.checks import ABORTED, COULD_NOT_VERIFY, FAIL, Check, at_most, verdict
-from ..base.clock import format_time, parse_time
+from ..base import pipeline, typed
+from ..base.checks import ABORTED, COULD_NOT_VERIFY, FAIL, Check, Verdict, at_most, verdict
+from ..base.clock import format_time
 from ..base.errors import UsageError
 from ..base.version import VERSION
-from ..repository.sealing import seal as seal_of
 from ..settings.config import Config
 from ..settings.scenarios import SCENARIOS
-from . import limits
+from . import limits, schema
 from . import phases as evidence_phases
-from .drill import drilled
+from .drill import Account, drilled
+from .phases import Given, Plan
+from .schema import Found, Record, Rto, Verification
 
-SCHEMA = "lifeboat.dr/evidence"
-SCHEMA_VERSION = (1, 2)
-RECOVERY, VERIFICATION, DRILL = "recovery", "verification", "drill"
-KINDS = (RECOVERY, VERIFICATION, DRILL)
-# People add these when the machine is done; the seal covers everything else.
-BY_PEOPLE = ("findings", "sign_off")
+
+@dataclass(frozen=True)
+class Recovery:
+    """What a playbook tells of a recovery: the options of the module evidence.
+
+    The clock runs from the first phase's start to the last one's end. untested: besides what is known to be left out.
+    """
+
+    scenario: str
+    plan: Plan
+    phases: tuple[Given, ...]
+    checks: tuple[Check, ...]
+    reason: str = ""
+    operator: str = ""
+    error: str = ""
+    commit: str = ""
+    untested: tuple[limits.Gap, ...] = ()
+
+
+def recovery(told: Mapping[str, object], phases: Sequence[Mapping[str, object]]) -> Recovery:
+    """The same from JSON. What a playbook tells besides is left out."""
+    known = {**told, "phases": ()}
+    found = typed.build(Recovery, known, lambda at, why: UsageError("record the recovery", at, why), unknown="ignore")
+    if found.scenario not in SCENARIOS:
+        raise UsageError("record the recovery", "scenario", f"{found.scenario!r} is not one of {', '.join(SCENARIOS)}")
+    return replace(found, phases=tuple(evidence_phases.given(phase) for phase in phases))
 
 
 def build(
-    config: Config,
-    *,
-    scenario: str,
-    reason: str,
-    operator: str,
-    planned: Mapping[str, Any],
-    phases: Sequence[Mapping[str, Any]],
-    results: Sequence[Mapping[str, Any]],
-    error: str = "",
-    now: datetime,
-    versions: Optional[Mapping[str, Any]] = None,
-    commit: str = "",
-    untested: Sequence[Mapping[str, str]] = (),
-) -> dict[str, Any]:
+    config: Config, told: Recovery, *, now: datetime, ansible: str = "", images: Optional[Mapping[str, str]] = None
+) -> Record:
     """Put one recovery's facts together.
 
-    planned: {condition, findings, unchecked, passed_over, target_seconds, backup (where one was used)}. phases: [{name,
-    started_at, finished_at, ...}] in order, with what is worth keeping of each; results: the modules' checks. The clock
-    runs from the first phase's start to the last one's end. verdict: FAIL on an error after something was changed,
-    ABORTED before; FAIL also when the recovery took longer than its target. versions, commit: where known. untested:
-    [{what, why}] beside what is known to be left out.
+    verdict: FAIL on an error after something was changed, ABORTED before; FAIL also when the recovery took longer than
+    its target. ansible, images: what ran, where known.
     """
-    checks = [_check(item) for item in results]
-    wall, monotonic = clock.elapsed(phases)
-    seconds = wall if monotonic is None else monotonic
-    target = int(planned["target_seconds"])
-    proofs = SCENARIOS[scenario].proofs
-    if not error and not any(check.name in proofs for check in checks):
-        checks.append(Check(proofs[-1], COULD_NOT_VERIFY, f"the {proofs[-1]} was compared with nothing"))
-    backup = planned.get("backup")
-    counted = "from the first phase's start to the last one's end"
-    if not error:
-        checks.append(at_most("recovery time", seconds, target, "s", f"{seconds:.0f} s, target {target} s"))
-    touched = any(item["name"] not in ("assess", "plan", "confirm") for item in phases)
-    timeline, at_size = evidence_phases.timeline(config, scenario, phases, backup)
-    left_out = limits.untested(scenario, planned["unchecked"], checks, extrapolated=at_size is not None, more=untested)
+    plan, phases, checks = told.plan, told.phases, list(told.checks)
+    seconds, clock = evidence_phases.seconds(phases)
+    target = int(plan.target_seconds)
+    proofs = SCENARIOS[told.scenario].proofs
+    if not told.error:
+        if not any(check.name in proofs for check in checks):
+            checks.append(Check(proofs[-1], COULD_NOT_VERIFY, f"the {proofs[-1]} was compared with nothing"))
+        checks.append(_in_time(seconds, target))
+    touched = any(phase.name not in ("assess", "plan", "confirm") for phase in phases)
+    timeline, at_size = evidence_phases.timeline(config, told.scenario, phases, plan.backup)
+    backup = plan.backup
+    commits = [str(phase.kept["commit"]) for phase in phases if "commit" in phase.kept]
+    outcome = (FAIL if touched else ABORTED) if told.error else verdict(checks)
     return _finished(
         config,
-        {
-            "id": f"{scenario}_{now.astimezone(timezone.utc):%Y%m%d_%H%M%S}",
-            "kind": RECOVERY,
-            "scenario": scenario,
-            "operator": operator,
-            "reason": reason,
-            "versions": evidence_phases.versions(backup, phases, versions),
-            "commit": commit or next((str(phase["commit"]) for phase in reversed(phases) if phase.get("commit")), ""),
-            "recorded_at": format_time(now),
-            "started_at": str(phases[0]["started_at"]) if phases else None,
-            "finished_at": str(phases[-1]["finished_at"]) if phases else None,
-            "verdict": (FAIL if touched else ABORTED) if error else verdict(checks),
-            "error": "\n".join(pipeline.without_rows(error.splitlines())),
-            "found": {key: planned[key] for key in ("condition", "findings", "unchecked")},
-            "backup": {key: backup[key] for key in ("id", "taken_at", "age_seconds", "size")} if backup else None,
-            "chosen": evidence_phases.chosen(planned),
-            "passed_over": planned["passed_over"],
-            "phases": timeline,
-            "seconds": seconds,
-            "target_seconds": target,
-            "clock": "wall" if monotonic is None else "monotonic",
-            "rto": {"seconds": seconds, "target_seconds": target, "counted": counted},
-            "rpo": evidence_phases.rpo(backup, phases),
-            "production": at_size,
-            "checks": [check.as_dict() for check in checks],
-            "untested": left_out,
-            "verification": None,
-            "drill": None,
-        },
+        replace(
+            _blank(config, schema.RECOVERY, told.scenario, now, outcome, checks),
+            reason=told.reason,
+            operator=told.operator,
+            error=_without_rows(told.error),
+            versions=evidence_phases.versions(backup, ansible, images or {}),
+            commit=told.commit or (commits[-1] if commits else ""),
+            started_at=phases[0].started_at if phases else None,
+            finished_at=phases[-1].finished_at if phases else None,
+            found=Found(plan.condition, plan.findings, plan.unchecked),
+            backup=schema.Backup(backup.id, backup.taken_at, backup.age_seconds, backup.size) if backup else None,
+            chosen=evidence_phases.chosen(plan),
+            passed_over=plan.passed_over,
+            phases=timeline,
+            seconds=seconds,
+            target_seconds=target,
+            clock=clock,
+            rto=Rto(seconds, target, "from the first phase's start to the last one's end"),
+            rpo=evidence_phases.rpo(backup, phases),
+            production=at_size,
+            untested=limits.untested(
+                told.scenario, plan.unchecked, checks, extrapolated=at_size is not None, more=told.untested
+            ),
+        ),
         phases,
     )
 
 
 def of_drill(
-    config: Config,
-    recovery: Mapping[str, Any],
-    *,
-    scenario: str,
-    reason: str,
-    operator: str,
-    drill: Mapping[str, Any],
-    target: int,
-    error: str = "",
-    now: datetime,
-) -> dict[str, Any]:
+    config: Config, recovery: Optional[Record], told: Account, *, scenario: str, reason: str, operator: str,
+    target: int, error: str = "", now: datetime,
+) -> Record:  # fmt: skip
     """The record of a drill, around the record of the recovery that it rehearsed.
 
-    recovery: that record; empty where the drill ended before one was made, and then error says why. drill: what
-    evidence_drill.drilled() takes. verdict: ABORTED on an error before the fault, FAIL after it.
+    recovery: None where the drill ended before a record was made, and then error says why. verdict: ABORTED on an error
+    before the fault, FAIL after it.
     """
-    if not recovery:
+    if recovery is None:
         error = error or "no recovery was recorded"
-        planned: dict[str, Any] = {
-            "condition": "", "findings": [], "unchecked": [], "passed_over": [], "backup": None,
-            "target_seconds": target,
-        }  # fmt: skip
-        recovery = build(
-            config, scenario=scenario, reason=reason, operator=operator, planned=planned, phases=(), results=(),
-            error=error, now=now,
-        )  # fmt: skip
+        plan = Plan("", (), (), (), target)
+        recovery = build(config, Recovery(scenario, plan, (), (), reason, operator, error), now=now)
     else:
-        drill = {"evidence": [recovery["id"]], **drill}
-        error = error or recovery["error"]
-    restored = recovery["backup"] if SCENARIOS[scenario].data else None
-    until = restored["taken_at"] if restored else drill.get("injected_at")
-    fault, found, seconds, rpo = drilled({"kept_until": until, **drill})
-    checks = [_check(check) for check in recovery["checks"]]
-    checks = [check for check in checks if check.name != "recovery time"] + found
+        told = replace(told, evidence=told.evidence or (recovery.id,))
+        error = error or recovery.error
+    restored = recovery.backup if SCENARIOS[scenario].data else None
+    fault, found, seconds, rpo = drilled(told, restored.taken_at if restored else told.injected_at)
+    checks = [check for check in recovery.checks if check.name != "recovery time"] + found
     if seconds is not None:  # else it did not end with a transaction, which drilled() has said
-        checks.append(at_most("recovery time", seconds, target, "s", f"{seconds:.0f} s, target {target} s"))
+        checks.append(_in_time(seconds, target))
     counted = "from the fault to the first verified business transaction"
-    broken = bool(drill.get("injected_at"))
-    outcome = verdict(checks) if not error else FAIL if broken else ABORTED
-    left_out = [item for item in recovery["untested"] if not item["what"].startswith(limits.UNNOTICED)]
+    broken = told.injected_at is not None
     return _finished(
         config,
-        {
-            **{key: item for key, item in recovery.items() if key not in (*BY_PEOPLE, "seal")},
-            "id": f"drill_{scenario}_{now.astimezone(timezone.utc):%Y%m%d_%H%M%S}",
-            "kind": DRILL,
-            "recorded_at": format_time(now),
-            "started_at": drill.get("injected_at") or recovery["started_at"],
-            "finished_at": drill.get("transaction_at") or recovery["finished_at"],
-            "verdict": outcome,
-            "error": "\n".join(pipeline.without_rows(error.splitlines())),
-            "seconds": recovery["seconds"] if seconds is None else seconds,
-            "target_seconds": target,
-            "rto": None if seconds is None else {"seconds": seconds, "target_seconds": target, "counted": counted},
-            "rpo": rpo,
-            "checks": [check.as_dict() for check in checks] if broken else [],
-            "untested": left_out,
-            "drill": fault,
-        },
-        (),
+        replace(
+            recovery,
+            id=_identity(f"{schema.DRILL}_{scenario}", now),
+            kind=schema.DRILL,
+            recorded_at=now,
+            started_at=told.injected_at or recovery.started_at,
+            finished_at=told.transaction_at or recovery.finished_at,
+            verdict=verdict(checks) if not error else FAIL if broken else ABORTED,
+            error=_without_rows(error),
+            seconds=recovery.seconds if seconds is None else seconds,
+            target_seconds=target,
+            rto=None if seconds is None else Rto(seconds, target, counted),
+            rpo=rpo,
+            checks=_kept(checks) if broken else (),
+            untested=tuple(gap for gap in recovery.untested if not gap.what.startswith(limits.UNNOTICED)),
+            drill=fault,
+            findings=(),
+            sign_off=None,
+        ),
     )
 
 
-def beside(record: Mapping[str, Any], steady_state: str) -> dict[str, Any]:
+def beside(record: Record, steady_state: str) -> Record:
     """The record of a drill that broke nothing, made of the record of what was restored beside production."""
-    nothing = {"fault": "nothing was broken: restored beside production", "proof": "", "seed": "", "evidence": []}
-    return sealed(
-        {
-            **record,
-            "id": f"drill_{record['id']}",
-            "kind": DRILL,
-            "drill": {
-                **nothing,
-                "steady_state": steady_state,
-                "injected_at": None,
-                "transaction_at": None,
-                "ledger": None,
-            },
-        }
-    )
+    drill = schema.Drill(
+        "nothing was broken: restored beside production", "", "", steady_state, None, None, None, ()
+    )  # fmt: skip
+    return schema.sealed(replace(record, id=f"drill_{record.id}", kind=schema.DRILL, drill=drill))
 
 
 def of_verification(
-    config: Config,
-    *,
-    identity: str,
-    level: str,
-    results: Sequence[Check],
-    parts: Sequence[Mapping[str, Any]],
-    started: datetime,
+    config: Config, what: Verification, *, results: Sequence[Check], phases: Sequence[Given], started: datetime,
     finished: datetime,
-) -> dict[str, Any]:
-    """The record of a verification, beside the verification.json that each backup keeps.
-
-    parts: of each backup {id, verdict, taken_at, size, started_at, finished_at}.
-    """
-    phases = [
-        {
-            "name": f"verify {item['id']}",
-            "started_at": item["started_at"],
-            "finished_at": item["finished_at"],
-            "bytes": item["size"],
-        }
-        for item in parts
-    ]
-    timeline, _scaled = evidence_phases.timeline(config, VERIFICATION, phases, None)
-    seconds = round((finished - started).total_seconds(), 2)
+) -> Record:  # fmt: skip
+    """The record of a verification, beside the verification.json that each backup keeps."""
+    operator = os.environ.get("SUDO_USER") or os.environ.get("USER") or os.environ.get("LOGNAME") or ""
     return _finished(
         config,
-        {
-            "id": f"{VERIFICATION}_{finished.astimezone(timezone.utc):%Y%m%d_%H%M%S}",
-            "kind": VERIFICATION,
-            "scenario": VERIFICATION,
-            "operator": os.environ.get("SUDO_USER") or os.environ.get("USER") or os.environ.get("LOGNAME") or "",
-            "reason": "",
-            "versions": evidence_phases.versions(None, (), None),
-            "commit": "",
-            "recorded_at": format_time(finished),
-            "started_at": format_time(started),
-            "finished_at": format_time(finished),
-            "verdict": verdict(results),
-            "error": "",
-            "found": {"condition": "", "findings": [], "unchecked": []},
-            "backup": None,
-            "chosen": None,
-            "passed_over": [],
-            "phases": timeline,
-            "seconds": seconds,
-            "target_seconds": 0,
-            "clock": "wall",
-            "rto": None,
-            "rpo": None,
-            "production": None,
-            "checks": [check.as_dict() for check in results],
-            "untested": limits.unproved(level, results),
-            "verification": {
-                "id": identity,
-                "level": level,
-                "backups": [{key: item[key] for key in ("id", "verdict", "taken_at", "size")} for item in parts],
-            },
-            "drill": None,
-        },
-        (),
+        replace(
+            _blank(config, schema.VERIFICATION, schema.VERIFICATION, finished, verdict(results), results),
+            operator=operator,
+            versions=evidence_phases.versions(None, "", {}),
+            started_at=started,
+            finished_at=finished,
+            phases=evidence_phases.timeline(config, schema.VERIFICATION, phases, None)[0],
+            seconds=round((finished - started).total_seconds(), 2),
+            clock="wall",
+            untested=limits.unproved(what.level, results),
+            verification=what,
+        ),
     )
 
 
-def _finished(config: Config, facts: Mapping[str, Any], phases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    record = {
-        "schema": SCHEMA,
-        "version": list(SCHEMA_VERSION),
-        "stack": config.stack,
-        "host": socket.gethostname(),
-        "tool": f"lifeboat {VERSION}",
-        **evidence_phases.cleaned(facts, config.secrets),
-        "findings": [],
-        "sign_off": None,
-        "logs": evidence_phases.hashes(evidence_phases.log(phases, config.secrets)),
-    }
-    return sealed(record)
+def _blank(
+    config: Config, kind: str, scenario: str, now: datetime, outcome: Verdict, checks: Sequence[Check]
+) -> Record:  # fmt: skip
+    return Record(
+        "lifeboat.dr/evidence", schema.VERSION, _identity(scenario, now), scenario, config.stack, socket.gethostname(),
+        operator="", reason="", tool=f"lifeboat {VERSION}", recorded_at=now, verdict=outcome, error="",
+        found=Found("", (), ()), backup=None, passed_over=(), phases=(), seconds=0, target_seconds=0,
+        checks=_kept(checks), kind=kind,
+    )  # fmt: skip
 
 
-def _check(given: Mapping[str, Any]) -> Check:
-    """A check as a module returned it."""
-    return typed.build(
-        Check, given, lambda field, cause: UsageError("record the checks", field, cause), "checks", unknown="ignore"
+def _identity(name: str, now: datetime) -> str:
+    return f"{name}_{now.astimezone(timezone.utc):%Y%m%d_%H%M%S}"
+
+
+def _kept(checks: Sequence[Check]) -> tuple[schema.Check, ...]:
+    return tuple(
+        schema.Check(check.name, check.result, check.detail, check.measured, check.limit, check.unit)
+        for check in checks
     )
 
 
-def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record with the seal of what is in it now."""
-    body = {key: value for key, value in record.items() if key != "seal"}
-    return {**body, "seal": seal(body)}
+def _in_time(seconds: float, target: int) -> Check:
+    return at_most("recovery time", seconds, target, "s", f"{seconds:.0f} s, target {target} s")
 
 
-def seal(record: Mapping[str, Any]) -> str:
-    """SHA-256 over all that the machine saw: what people add later does not break it, an edit does."""
-    return seal_of({key: value for key, value in record.items() if key not in BY_PEOPLE})
+def _without_rows(error: str) -> str:
+    return "\n".join(pipeline.without_rows(error.splitlines()))
 
 
-def lines(record: Mapping[str, Any]) -> list[str]:
+def _finished(config: Config, record: Record, phases: Sequence[Given] = ()) -> Record:
+    """Without secrets, with the hash of the log, sealed."""
+    logs = evidence_phases.hashes(evidence_phases.log(phases, config.secrets))
+    clean = evidence_phases.cleaned(record, config.secrets)
+    return schema.sealed(replace(clean, stack=record.stack, host=record.host, tool=record.tool, logs=logs))
+
+
+def lines(record: Record) -> list[str]:
     """The record for a terminal."""
-    shown = [f"{record['scenario']} of {record['stack']} on {record['host']}: {record['verdict']}"]
-    if record["found"]["condition"]:
-        found = "".join(f"; {finding}" for finding in record["found"]["findings"][:4])
-        shown.append(f"found:    {record['found']['condition']}{found}")
-    if record["backup"]:
-        shown.append(f"backup:   {record['backup']['id']} taken {record['backup']['taken_at']}")
-    shown += [f"          passed over {item['id']}: {item['problem']}" for item in record["passed_over"]]
-    for phase in record["phases"]:
-        parts = "".join(f"  {name} {seconds:.1f} s" for name, seconds in evidence_phases.steps(phase))
-        shown.append(f"phase:    {phase['name']:<8} {phase['seconds']:8.1f} s{parts}")
-    allowed = f" of {record['target_seconds']} s allowed" if record["target_seconds"] else ""
-    shown.append(f"total:    {record['seconds']:.1f} s{allowed}")
-    for check in record["checks"]:
-        shown.append(f"{check['result']:<9} {check['name']}: {check['detail']}")
-    shown += [f"not tested: {item['what']} ({item['why']})" for item in record.get("untested", [])]
-    for phase in record["phases"]:
-        if phase.get("quarantine"):
-            shown.append(f"kept:     the old data as {phase['quarantine']}")
-        if phase.get("quarantined_database"):
-            shown.append(f"kept:     the old database as {phase['quarantined_database']}")
-        if phase.get("quarantine_bucket"):
-            shown.append(f"kept:     the objects that were replaced in the bucket {phase['quarantine_bucket']}")
-        shown += [f"way back: {step}" for step in phase.get("way_back", [])]
-    if record["error"]:
-        shown.append(f"error:    {record['error']}")
-    return shown
-
-
-def began(record: Mapping[str, Any]) -> datetime:
-    return parse_time(str(record.get("started_at") or record["recorded_at"]))
+    shown = [f"{record.scenario} of {record.stack} on {record.host}: {record.verdict}"]
+    if record.found.condition:
+        found = "".join(f"; {finding}" for finding in record.found.findings[:4])
+        shown.append(f"found:    {record.found.condition}{found}")
+    if record.backup:
+        shown.append(f"backup:   {record.backup.id} taken {format_time(record.backup.taken_at)}")
+    shown += [f"          passed over {over.id}: {over.problem}" for over in record.passed_over]
+    for phase in record.phases:
+        parts = "".join(f"  {name} {seconds:.1f} s" for name, seconds in phase.seconds_of.items())
+        shown.append(f"phase:    {phase.name:<8} {phase.seconds:8.1f} s{parts}")
+    allowed = f" of {record.target_seconds} s allowed" if record.target_seconds else ""
+    shown.append(f"total:    {record.seconds:.1f} s{allowed}")
+    shown += [f"{check.result:<9} {check.name}: {check.detail}" for check in record.checks]
+    shown += [f"not tested: {gap.what} ({gap.why})" for gap in record.untested]
+    for phase in record.phases:
+        aside = (
+            ("the old data as", phase.quarantine),
+            ("the old database as", phase.quarantined_database),
+            ("the objects that were replaced in the bucket", phase.quarantine_bucket),
+        )
+        shown += [f"kept:     {words} {where}" for words, where in aside if where]
+        shown += [f"way back: {step}" for step in phase.way_back]
+    return [*shown, f"error:    {record.error}"] if record.error else shown

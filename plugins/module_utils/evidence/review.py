@@ -7,15 +7,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date, datetime
-from typing import Any
 
+from ..base import typed
 from ..base.clock import format_time
-from ..base.errors import IntegrityError, UsageError
+from ..base.errors import IntegrityError, UsageError, present
 from ..settings.config import Config
 from ..tools import signature
 from . import store
+from .schema import Finding, SignOff
 from .store import Kept
 
 _ATTEMPTED = "review the evidence"
@@ -39,9 +40,10 @@ def review(
     kept = store.load(config, identity)
     if kept.problem:
         raise IntegrityError(_ATTEMPTED, identity, kept.problem, "Keep it for inquiry; it proves nothing.")
-    record = dict(kept.record)
-    if record.get("sign_off"):
-        cause = f"it was signed off by {record['sign_off']['by']} at {record['sign_off']['at']}, and that is final"
+    record = present(kept.record)
+    signed = record.sign_off
+    if signed:
+        cause = f"it was signed off by {signed.by} at {format_time(signed.at)}, and that is final"
         raise UsageError(_ATTEMPTED, identity, cause, "Write the finding into a later record.")
     if kept.signature != signature.NONE and not config.evidence.signing_key:
         raise UsageError(
@@ -50,16 +52,18 @@ def review(
     if not (finding or by):
         raise UsageError(_ATTEMPTED, identity, "nothing to add", "Give --finding with --owner and --due, or --sign-off")
     if finding:
-        record["findings"] = [*record.get("findings", []), _finding(identity, finding, owner, due)]
+        record = replace(record, findings=(*record.findings, _finding(identity, finding, owner, due)))
     if by:
-        record["sign_off"] = {"by": by, "at": format_time(now), "note": note}
-    path = store.replace(config, record)
+        record = replace(record, sign_off=SignOff(by, now, note))
+    # The rest stays as it was written: the seal is of that.
+    added = {"findings": typed.plain(record.findings), "sign_off": typed.plain(record.sign_off)}
+    path = store.replace(config, identity, {**kept.body, **added})
     if kept.signature != signature.NONE:
         signature.make(path, config.evidence.signing_key)
     return store.load(config, identity)
 
 
-def _finding(identity: str, finding: str, owner: str, due: str) -> Mapping[str, Any]:
+def _finding(identity: str, finding: str, owner: str, due: str) -> Finding:
     """A finding that is nobody's, or of no day, is a wish."""
     if not owner or not re.fullmatch(r"\d{4}-\d{2}-\d{2}", due):
         raise UsageError(
@@ -69,4 +73,4 @@ def _finding(identity: str, finding: str, owner: str, due: str) -> Mapping[str, 
         date.fromisoformat(due)
     except ValueError as exc:
         raise UsageError(_ATTEMPTED, identity, f"{due} is no date", "Write it like 2026-12-31.") from exc
-    return {"what": finding, "owner": owner, "due": due}
+    return Finding(finding, owner, due)

@@ -12,23 +12,30 @@ minor version may add a scenario.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Annotated, ClassVar, Literal, Optional
+from typing import Annotated, ClassVar, Literal, Optional, get_args
 
 from ..base import checks, typed
 from ..base.errors import IntegrityError, LifeboatError
 from ..base.typed import Says
+from ..repository import sealing
 from ..settings.scenarios import SCENARIOS
-from . import record as evidence_record
 
-_VERDICTS = (checks.PASS, checks.FAIL, checks.COULD_NOT_VERIFY, checks.ABORTED)
+VERSION = (1, 2)
+KINDS = (RECOVERY, VERIFICATION, DRILL) = ("recovery", "verification", "drill")
+# People add these when the machine is done; the seal covers everything else.
+BY_PEOPLE = ("findings", "sign_off")
+# What is worth keeping of a phase; anything else that a module returned stays out of the record.
+KEPT = (
+    "quarantine", "quarantined_database", "quarantine_bucket", "way_back", "stopped", "reindexed", "mode", "seconds_of",
+    "copied", "settings", "reconciled", "tried", "logs", "notes", "commit", "recovery_point",
+)  # fmt: skip
+
 _SHA256 = {"pattern": "^[0-9a-f]{64}$"}
 _NOT_NEGATIVE = {"minimum": 0}
 _SOMETHING = {"minLength": 1}
-_SCENARIOS = (*SCENARIOS, evidence_record.VERIFICATION)
 
-Verdict = Literal["PASS", "FAIL", "COULD_NOT_VERIFY", "ABORTED"]
 Count = Annotated[int, Says("", _NOT_NEGATIVE)]
 Seconds = Annotated[float, Says("", _NOT_NEGATIVE)]
 Unknown = Annotated[Optional[float], Says("", _NOT_NEGATIVE)]
@@ -41,6 +48,7 @@ class Versions:
     python: Annotated[str, Says("Of the host.")] = ""
     ansible: Annotated[str, Says("Of the controller.")] = ""
     postgresql: Annotated[str, Says("Of the server that the backup is of.")] = ""
+    SPARSE: ClassVar[tuple[str, ...]] = ("python", "ansible", "postgresql")
     SAYS: ClassVar[Mapping[str, object]] = {"additionalProperties": {"type": "string"}}
 
 
@@ -98,6 +106,7 @@ class Phase:
     notes: tuple[object, ...] = ()
     commit: Annotated[str, Says("What is served now.")] = ""
     recovery_point: str = ""
+    SPARSE: ClassVar[tuple[str, ...]] = KEPT
 
 
 @dataclass(frozen=True)
@@ -141,7 +150,7 @@ class Untested:
 @dataclass(frozen=True)
 class Verified:
     id: str
-    verdict: Annotated[str, Says("", {"enum": list(_VERDICTS)})]
+    verdict: Annotated[str, Says("", {"enum": list(get_args(checks.Verdict))})]
     taken_at: str
     size: Count
 
@@ -209,7 +218,7 @@ class Record:
         Says("Scenario and time of the record, UTC; the file's name.",
              {"pattern": r"^[a-z][a-z_]*_\d{8}_\d{6}(_\d{1,4})?$"}),
     ]  # fmt: skip
-    scenario: Annotated[str, Says("", {"enum": list(_SCENARIOS)})]
+    scenario: Annotated[str, Says("", {"enum": [*SCENARIOS, VERIFICATION]})]
     stack: Annotated[str, Says("The stack's name.")]
     host: Annotated[str, Says("The host's own name.")]
     operator: Annotated[str, Says("Who gave the command; empty where unknown.")]
@@ -217,7 +226,7 @@ class Record:
     tool: Annotated[str, Says("Lifeboat's version.")]
     recorded_at: datetime
     verdict: Annotated[
-        Verdict,
+        checks.Verdict,
         Says("PASS: every check was made and passed. FAIL: something is wrong, or took longer than its target. "
              "COULD_NOT_VERIFY: something could not be checked. ABORTED: stopped before anything was changed."),
     ]  # fmt: skip
@@ -229,9 +238,7 @@ class Record:
     seconds: Annotated[Seconds, Says("The whole.")]
     target_seconds: Annotated[Seconds, Says("What is allowed; 0 where there is no target.")]
     checks: Annotated[tuple[Check, ...], Says("Everything that was looked at.")]
-    kind: Annotated[str, Says("A record without it is of a recovery.", {"enum": list(evidence_record.KINDS)})] = (
-        "recovery"
-    )
+    kind: Annotated[str, Says("A record without it is of a recovery.", {"enum": list(KINDS)})] = RECOVERY
     versions: Annotated[Versions, Says("What ran, where known.")] = Versions("", {})
     commit: Annotated[str, Says("Of the playbooks or the application; empty where unknown.")] = ""
     started_at: Annotated[Optional[datetime], Says("Of the first phase.")] = None
@@ -256,6 +263,22 @@ class Record:
     ] = ""  # fmt: skip
 
 
+def plain(record: Record) -> dict[str, object]:
+    """The record as it is written and returned."""
+    found: dict[str, object] = typed.plain(record, nulls=True)
+    return found
+
+
+def seal(body: Mapping[str, object]) -> str:
+    """SHA-256 over all that the machine saw: what people add later does not break it, an edit does."""
+    return sealing.seal({key: value for key, value in body.items() if key not in BY_PEOPLE})
+
+
+def sealed(record: Record) -> Record:
+    """The record with the seal of what is in it now."""
+    return replace(record, seal=seal(plain(record)))
+
+
 def read(body: object, *, expected_id: str = "") -> tuple[Optional[Record], str]:
     """The record, None where no face could show it; and why it is no evidence, empty where it is some.
 
@@ -263,7 +286,7 @@ def read(body: object, *, expected_id: str = "") -> tuple[Optional[Record], str]
     """
     if not isinstance(body, Mapping):
         return None, "it is not a JSON object"
-    version, major = body.get("version"), evidence_record.SCHEMA_VERSION[0]
+    version, major = body.get("version"), VERSION[0]
     if not isinstance(version, list) or len(version) != 2 or version[0] != major:
         return None, f"its version is {version!r}; this Lifeboat reads version {major}"
     try:
@@ -273,10 +296,8 @@ def read(body: object, *, expected_id: str = "") -> tuple[Optional[Record], str]
         return None, f"{exc.subject}: {exc.cause}" if exc.subject else exc.cause
     if expected_id and record.id != expected_id:
         return record, f"it is the record {record.id}, under another's name"
-    if record.version[1] >= 1:
-        sealed = {key: value for key, value in body.items() if key != "seal"}
-        if record.seal != evidence_record.seal(sealed):
-            return record, "it was edited: its seal does not match its content"
+    if record.version[1] >= 1 and record.seal != seal(body):
+        return record, "it was edited: its seal does not match its content"
     return record, ""
 
 

@@ -12,16 +12,17 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import replace as changed
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable, Optional
 
 from ..base import filesystem, typed
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from ..base.filesystem import explained
 from ..settings.config import Config
 from ..tools import signature
-from . import record as evidence_record
 from . import schema
+from .schema import Record
 
 ID = re.compile(r"[a-z][a-z_]{0,40}_\d{8}_\d{6}(_\d{1,4})?")
 LARGEST = 8 << 20
@@ -30,57 +31,53 @@ LOG = ".log"
 
 @dataclass(frozen=True)
 class Kept:
-    """One record as it lies on the host. `problem`: why it is no evidence. `signature`: what is known of that."""
+    """One record as a host has it. `problem`: why it is no evidence. `signature`: what is known of that.
+
+    body: its JSON as it was written, which the seal is of; record: what that says, None where no face can show it.
+    """
 
     id: str
-    record: Mapping[str, Any]
+    body: Mapping[str, object]
+    record: Optional[Record] = None
     problem: str = ""
     signature: str = signature.NONE
     sha256: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "id": self.id,
-            "record": dict(self.record),
-            "problem": self.problem,
-            "signature": self.signature,
-            "sha256": self.sha256,
-        }
+    @property
+    def good(self) -> Optional[Record]:
+        """The record where it is evidence."""
+        return None if self.problem else self.record
+
+    @property
+    def order(self) -> tuple[float, str]:
+        return (self.record.recorded_at.timestamp() if self.record else 0.0, self.id)
 
 
 def folder(config: Config) -> Path:
     return config.state / "evidence"
 
 
-def write(config: Config, record: Mapping[str, Any], *, log: str = "") -> tuple[Path, dict[str, Any]]:
+def write(config: Config, record: Record, *, log: str = "") -> tuple[Path, Record]:
     """Keep the record, readable by root alone, whole or not at all. Returns where, and the record as it was kept.
 
     Two records of one second get two names. The log that `logs` has the hash of goes beside it.
     """
-    wanted = str(record["id"])
-    with explained("keep the evidence", folder(config) / f"{wanted}.json"):
+    kept, path = record, folder(config) / f"{record.id}.json"
+    with explained("keep the evidence", path):
         folder(config).mkdir(mode=0o700, parents=True, exist_ok=True)
         number = 1
-        while True:
-            identity = wanted if number == 1 else f"{wanted}_{number}"
-            kept = record if number == 1 else _renamed(record, identity)
-            path = folder(config) / f"{identity}.json"
-            if not path.exists() and _publish(path, _bytes(kept)):
-                break
+        while path.exists() or not _publish(path, _bytes(schema.plain(kept))):
             number += 1
+            kept = schema.sealed(changed(record, id=f"{record.id}_{number}"))
+            path = folder(config) / f"{kept.id}.json"
         if log:
             path.with_suffix(LOG).write_text(log, encoding="utf-8", errors="backslashreplace")
             path.with_suffix(LOG).chmod(0o600)
-    return path, dict(kept)
+    return path, kept
 
 
-def _renamed(record: Mapping[str, Any], identity: str) -> dict[str, Any]:
-    body = {**record, "id": identity}
-    return evidence_record.sealed(body)
-
-
-def _bytes(record: Mapping[str, Any]) -> bytes:
-    return (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+def _bytes(body: Mapping[str, object]) -> bytes:
+    return (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def _publish(path: Path, data: bytes) -> bool:
@@ -98,13 +95,13 @@ def _publish(path: Path, data: bytes) -> bool:
     return True
 
 
-def replace(config: Config, record: Mapping[str, Any]) -> Path:
-    """Write a record anew to which people added something."""
-    path = folder(config) / f"{record['id']}.json"
+def replace(config: Config, identity: str, body: Mapping[str, object]) -> Path:
+    """Write a record again to which people added something."""
+    path = folder(config) / f"{identity}.json"
     with explained("keep the evidence", path):
         partial = path.with_suffix(".partial")
         partial.unlink(missing_ok=True)
-        filesystem.write(path, _bytes(record), partial)
+        filesystem.write(path, _bytes(body), partial)
     return path
 
 
@@ -133,7 +130,7 @@ def load(config: Config, identity: str) -> Kept:
 def everything(config: Config, *, newest: int = 2000) -> list[Kept]:
     """The host's records, oldest first. What cannot be read is in the list too, with its problem."""
     found = [_read(folder(config) / f"{identity}.json") for identity in ids(config)]
-    return sorted(found, key=_order)[-newest:]
+    return sorted(found, key=lambda kept: kept.order)[-newest:]
 
 
 def ids(config: Config) -> list[str]:
@@ -142,11 +139,7 @@ def ids(config: Config) -> list[str]:
         if not folder(config).exists():
             return []
         found = [path.stem for path in folder(config).iterdir() if path.suffix == ".json" and ID.fullmatch(path.stem)]
-    return sorted(found, key=lambda name: (re.findall(r"\d{8}_\d{6}", name)[0], name))
-
-
-def _order(kept: Kept) -> tuple[str, str]:
-    return (str(kept.record.get("recorded_at", "")), kept.id)
+    return sorted(found, key=lambda identity: (re.findall(r"\d{8}_\d{6}", identity)[0], identity))
 
 
 def _read(path: Path) -> Kept:
@@ -154,22 +147,22 @@ def _read(path: Path) -> Kept:
         with filesystem.open_below(path.parent, (path.name,)) as file:
             data = file.read(LARGEST + 1)
     except OSError as exc:
-        return Kept(path.stem, {}, f"it cannot be read: {exc.strerror or exc}")
+        return Kept(path.stem, {}, problem=f"it cannot be read: {exc.strerror or exc}")
     digest = hashlib.sha256(data).hexdigest()
     if len(data) > LARGEST:
-        return Kept(path.stem, {}, f"it has more than {LARGEST} bytes", sha256=digest)
+        return Kept(path.stem, {}, problem=f"it has more than {LARGEST} bytes", sha256=digest)
     try:
         body = typed.load(data, lambda _, cause: IntegrityError("read the evidence", str(path), cause))
     except IntegrityError as exc:
-        return Kept(path.stem, {}, exc.cause, sha256=digest)
+        return Kept(path.stem, {}, problem=exc.cause, sha256=digest)
     record, problem = schema.read(body, expected_id=path.stem)
     if record is None:
-        return Kept(path.stem, {}, problem, sha256=digest)
+        return Kept(path.stem, {}, problem=problem, sha256=digest)
     signed = signature.PRESENT if path.with_suffix(".json.sig").exists() else signature.NONE
-    return Kept(path.stem, body, problem or _log_problem(path, record), signed, digest)
+    return Kept(path.stem, body, record, problem or _log_problem(path, record), signed, digest)
 
 
-def _log_problem(path: Path, record: schema.Record) -> str:
+def _log_problem(path: Path, record: Record) -> str:
     """The log beside a record is the one that the record was made with, or the record says more than is there."""
     for log in record.logs:
         try:

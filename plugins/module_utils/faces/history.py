@@ -25,26 +25,6 @@ OK, OVERDUE, NEVER = "in time", "OVERDUE", "NEVER DONE"
 
 
 @dataclass(frozen=True)
-class Record:
-    """One record as a host gave it. `problem`: why it is no evidence, found there or here.
-
-    body: its JSON as it was written, which the seal is of; seen: what that says, None where no face can show it.
-    """
-
-    id: str
-    body: Mapping[str, object]
-    seen: Optional[schema.Record]
-    problem: str
-    signature: str
-    sha256: str
-
-    @property
-    def good(self) -> Optional[schema.Record]:
-        """The record where it is evidence."""
-        return None if self.problem else self.seen
-
-
-@dataclass(frozen=True)
 class Given:
     """A record as answer() tells of it."""
 
@@ -84,7 +64,7 @@ class Stack:
     stack: str
     problem: str = ""
     duties: tuple[Duty, ...] = ()
-    records: tuple[Record, ...] = ()
+    records: tuple[Kept, ...] = ()
     trends: Mapping[str, tuple[tuple[Point, ...], float]] = field(default_factory=dict)
 
     @property
@@ -93,7 +73,7 @@ class Stack:
 
 
 def judge(given: Mapping[str, object], now: datetime) -> Stack:
-    """given: {host, stack, problem, scenarios, drill_age_days, proof_age_days, records: [Kept.as_dict()]}.
+    """given: {host, stack, problem, scenarios, drill_age_days, proof_age_days, records: [Given]}.
 
     What a host says of its records is looked at again: a host that was broken into says what it likes.
     """
@@ -104,7 +84,7 @@ def judge(given: Mapping[str, object], now: datetime) -> Stack:
         said = typed.build(Answer, given, _wrong, unknown="ignore")
     except LifeboatError as exc:
         return Stack(host, stack, f"its answer cannot be read: {exc.subject}: {exc.cause}")
-    records = tuple(sorted((_record(kept) for kept in said.records), key=_order))
+    records = tuple(sorted((_kept(told) for told in said.records), key=lambda kept: kept.order))
     good = [record for held in records if (record := held.good)]
     drills = [record for record in good if record.kind == "drill"]
     duties = [
@@ -125,14 +105,11 @@ def _wrong(where: str, cause: str) -> LifeboatError:
     return UnverifiedError("read what the host says", where, cause)
 
 
-def _record(given: Given) -> Record:
-    record, problem = schema.read(given.record, expected_id=given.id)
-    kept = given.record if record and isinstance(given.record, Mapping) else {}
-    return Record(given.id, kept, record, given.problem or problem, given.signature, given.sha256)
-
-
-def _order(held: Record) -> tuple[float, str]:
-    return (held.seen.recorded_at.timestamp() if held.seen else 0.0, held.id)
+def _kept(told: Given) -> Kept:
+    """What a host says of a record is looked at again. `problem`: found there or here."""
+    record, problem = schema.read(told.record, expected_id=told.id)
+    body = told.record if record and isinstance(told.record, Mapping) else {}
+    return Kept(told.id, body, record, told.problem or problem, told.signature, told.sha256)
 
 
 def _duty(name: str, records: Sequence[schema.Record], days: int, now: datetime) -> Duty:
@@ -161,12 +138,9 @@ def _trends(records: Sequence[schema.Record]) -> dict[str, tuple[tuple[Point, ..
     return {name: (tuple(points), targets[name]) for name, points in found.items()}
 
 
-def answer(config: Config, records: list[Kept]) -> dict[str, object]:
-    """What this host has to say, as evidence_history.judge() takes it."""
-    return {
-        "stack": config.stack,
-        "scenarios": [scenario.name for scenario in config.scenarios],
-        "drill_age_days": config.alarms.drill_age_days,
-        "proof_age_days": config.alarms.proof_age_days,
-        "records": [kept.as_dict() for kept in records],
-    }
+def answer(config: Config, records: Sequence[Kept]) -> dict[str, object]:
+    """What this host has to say, as judge() takes it."""
+    told = tuple(Given(kept.id, kept.body, kept.problem, kept.signature, kept.sha256) for kept in records)
+    duties = tuple(scenario.name for scenario in config.scenarios)
+    said = Answer(duties, config.alarms.drill_age_days, config.alarms.proof_age_days, told)
+    return {"stack": config.stack, **typed.plain(said)}

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from ..base.checks import FAIL, PASS
+from ..evidence.store import Kept
 from . import charts, words
-from .history import OK, Duty, Record, Stack
+from .history import OK, Duty, Stack
 from .page import badge, facts, page, section, table
 from .words import Markup, tag
 
@@ -70,8 +71,8 @@ def _duty(duty: Duty, now: datetime) -> tuple[object, ...]:
     return duty.name, state, last + since, f"{duty.days} days"
 
 
-def _row(one: Record, link: str) -> tuple[object, ...]:
-    record = one.seen
+def _row(one: Kept, link: str) -> tuple[object, ...]:
+    record = one.record
     if record is None:
         return one.id, badge("NO EVIDENCE"), one.problem, "", "", ""
     name = record.kind if record.kind == record.scenario else f"{record.kind}, {record.scenario.replace('_', ' ')}"

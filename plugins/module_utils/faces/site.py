@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from ..evidence import schema, store
-from .history import Record, Stack, judge
+from ..evidence import store
+from ..evidence.schema import Record
+from ..evidence.store import Kept
+from .history import Stack, judge
 from .html import html
 from .index import index
 from .junit import junit
@@ -22,15 +24,13 @@ from .metrics import metrics
 
 
 class Face(Protocol):
-    def __call__(
-        self, record: schema.Record, /, *, problem: str = "", signature: str = "", sha256: str = ""
-    ) -> str: ...
+    def __call__(self, record: Record, /, *, problem: str = "", signature: str = "", sha256: str = "") -> str: ...
 
 
 FACES: Mapping[str, tuple[str, Face]] = {"html": ("html", html), "markdown": ("md", markdown), "junit": ("xml", junit)}
 
 
-def face(name: str, record: schema.Record, **known: str) -> str:
+def face(name: str, record: Record, **known: str) -> str:
     """One record in one format."""
     if name == "metrics":
         return metrics([] if known.get("problem") else [record])
@@ -50,8 +50,8 @@ def site(given: Sequence[Mapping[str, object]], now: datetime) -> tuple[list[Sta
     for stack in stacks:
         folder = _folder(f"{stack.host}/{stack.stack}", files)
         for held in stack.records:
-            if held.seen and store.ID.fullmatch(held.id):
-                files.update(_faces(f"{folder}/{held.id}", held, held.seen))
+            if held.record and store.ID.fullmatch(held.id):
+                files.update(_faces(f"{folder}/{held.id}", held, held.record))
                 links[(stack.host, stack.stack, held.id)] = f"{folder}/{held.id}.html"
     files["index.html"] = _bytes(index(stacks, now, links))
     good = sorted(
@@ -62,7 +62,7 @@ def site(given: Sequence[Mapping[str, object]], now: datetime) -> tuple[list[Sta
     return stacks, files
 
 
-def _faces(path: str, held: Record, record: schema.Record) -> dict[str, bytes]:
+def _faces(path: str, held: Kept, record: Record) -> dict[str, bytes]:
     known = {"problem": held.problem, "signature": held.signature, "sha256": held.sha256}
     found = {f"{path}.{ending}": _bytes(make(record, **known)) for ending, make in FACES.values()}
     return {**found, f"{path}.json": _bytes(as_json(held.body))}

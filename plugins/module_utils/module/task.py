@@ -94,7 +94,7 @@ class Task:
 
     def fail(self, msg: str, result: Result) -> NoReturn:
         """What was asked for was done, and its answer is no."""
-        self.module.fail_json(msg=msg, log=self.lines, phase=self.clock.phase(), **result.values())
+        self.module.fail_json(msg=msg, log=self.lines, phase=typed.plain(self.clock.phase()), **result.values())
         raise AssertionError("fail_json does not return")
 
 
@@ -112,7 +112,7 @@ def refuse(module: AnsibleModule, exc: LifeboatError, started: clock.Clock, line
         cause=exc.cause,
         remedy=exc.remedy,
         log=list(lines),
-        phase=started.phase(),
+        phase=typed.plain(started.phase()),
     )
     raise AssertionError("fail_json does not return")
 
@@ -136,4 +136,4 @@ def run(work: Work, arguments: Mapping[str, Any], **options: Any) -> None:
         result = work(task).values()
     except LifeboatError as exc:
         refuse(module, exc, started, lines)
-    module.exit_json(log=lines, phase=started.phase(), **result)
+    module.exit_json(log=lines, phase=typed.plain(started.phase()), **result)

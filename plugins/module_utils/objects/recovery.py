@@ -69,7 +69,7 @@ def protect(config: Config, planned: Mapping[str, Any], *, log: Log) -> dict[str
 
 def _start_and_look(
     config: Config, stack: Runtime, planned: Mapping[str, Any], log: Log
-) -> tuple[str, list[dict[str, str]]]:
+) -> tuple[str, list[dict[str, object]]]:
     """The smallest step first: a server that was merely stopped loses nothing when it is merely started."""
     service = config.objects.service
     log(f"starting {service} to see whether it comes up")

@@ -192,8 +192,7 @@ def _after(config: Config, now: datetime) -> Iterator[Line]:
         recent = [
             kept.id
             for kept in store.everything(config)
-            if kept.record.get("kind") == "recovery"
-            and str(kept.record.get("recorded_at")) >= format_time(now - _RECENT)
+            if kept.record and kept.record.kind == "recovery" and kept.record.recorded_at >= now - _RECENT
         ]
         words = (
             f"the recoveries of the last 7 days: {', '.join(recent)}" if recent else "no recovery in the last 7 days"

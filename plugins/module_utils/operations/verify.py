@@ -24,6 +24,8 @@ from ..base.errors import IntegrityError, LifeboatError, NotFoundError, Unverifi
 from ..base.version import VERSION
 from ..evidence import record as evidence_record
 from ..evidence import store
+from ..evidence.phases import Given
+from ..evidence.schema import Verification, Verified
 from ..repository import catalog, points, repositories
 from ..repository.base import Repository
 from ..repository.checksums import checksums
@@ -132,9 +134,11 @@ def verify(config: Config, identity: str, level: str, *, sample: int = SAMPLE, l
 
 
 def _recorded(config: Config, result: Result, log: Log) -> Result:
-    parts = [{**part.as_dict(), "taken_at": part.taken_at, "size": part.size} for part in result.parts or (result,)]
+    parts = result.parts or (result,)
+    backups = tuple(Verified(part.id, part.verdict, part.taken_at, part.size) for part in parts)
+    phases = [Given(part.started_at, part.finished_at, name=f"verify {part.id}", bytes=part.size) for part in parts]
     kept = evidence_record.of_verification(
-        config, identity=result.id, level=result.level, results=result.checks, parts=parts,
+        config, Verification(result.id, result.level, backups), results=result.checks, phases=phases,
         started=result.started_at, finished=result.finished_at,
     )  # fmt: skip
     path, _record = store.write(config, kept)

@@ -1,0 +1,94 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is removed after a drill that went well: what its recovery put aside, and what its writer wrote."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from pathlib import Path
+from typing import Callable
+
+from ..base import pipeline
+from ..base.errors import LifeboatError
+from ..base.filesystem import explained, remove
+from ..base.pipeline import Command
+from ..database import server as database_server
+from ..evidence.schema import Record, sealed
+from ..settings.config import Config
+from ..settings.scenarios import FRONTEND
+from ..stack import runtime
+from . import ledger
+from .faults import frontend
+
+Log = Callable[[str], None]
+
+
+def clean(config: Config, record: Record, fault: str, *, log: Log) -> tuple[list[str], list[str], Record]:
+    """Remove what this drill's recovery put aside: it was broken on purpose, so nobody will miss it.
+
+    So it is with what the writer wrote, and with a commit that broke a build. Returns what was done, what could not be
+    and why, and the record without ways back to what is gone. Whatever cannot be removed, the drill went as it went.
+    """
+    removed: list[str] = []
+    left: list[str] = []
+
+    def tried(work: Callable[[], str]) -> bool:
+        try:
+            done = work()
+        except LifeboatError as exc:
+            left.append(str(exc))
+            return False
+        removed.extend([done] if done else [])
+        return bool(done)
+
+    def writes() -> str:
+        gone, every = ledger.remove(config, ledger.path_of(config))
+        return f"{gone} of {every} writes" if gone else ""
+
+    tried(writes)
+    if (record.scenario, fault) == (FRONTEND, "build_broken"):
+        tried(lambda: frontend.mend_build(config, log))
+    phases = []
+    for phase in record.phases:
+        aside = (
+            tried(functools.partial(_remove, phase.quarantine)),
+            tried(functools.partial(_drop, config, phase.quarantined_database)),
+        )
+        gone = replace(phase, quarantine="", quarantined_database="", way_back=())
+        phases.append(gone if any(aside) else phase)
+    for done in removed:
+        log(f"cleaned up: {done}")
+    for problem in left:
+        log(f"not cleaned up: {problem}")
+    return removed, left, sealed(replace(record, phases=tuple(phases)))
+
+
+def _remove(where: str) -> str:
+    """What quarantine.aside() made: a volume of its own, or a directory beside the data. Nothing else, and no `.`."""
+    path = Path(where)
+    if not path.is_absolute():
+        return ""
+    name = path.parent.name
+    if path.name == "_data" and "_quarantine_" in name:
+        pipeline.run(
+            [Command(["docker", "volume", "rm", name])],
+            attempted="remove the volume that was put aside", subject=name, timeout=60,
+        )  # fmt: skip
+        return name
+    if ".quarantine_" in path.name and path.is_dir():
+        with explained("remove the directory that was put aside", path):
+            remove(path)
+        return str(path)
+    return ""
+
+
+def _drop(config: Config, database: str) -> str:
+    if "_quarantine_" not in database:
+        return ""
+    server = database_server.connect(config, runtime.connect(config))
+    sql = f"DROP DATABASE {database_server.identifier(database)} WITH (FORCE);"  # no script(): that is one transaction
+    server.execute(sql, database="template1", attempted="drop the database that was put aside")
+    return database
