@@ -78,13 +78,13 @@ unit() ( # CORE
     # The newest bundle has no awx.awx: the one of the oldest must work under the newest core too.
     [ "$1" = oldest ] || cp -r "$place"/oldest/lib/python*/site-packages/ansible_collections/awx \
         "$place"/newest/lib/python*/site-packages/ansible_collections/
-    say "unit tests under $(ansible --version | head -n 1), Python $(python -c 'import platform; print(platform.python_version())')"
+    say "unit tests under $(ansible --version | sed -n 1p), Python $(python -c 'import platform; print(platform.python_version())')"
     heard "unit tests" pytest -n auto --dist loadgroup tests/unit
 )
 
 recovery() ( # CORE: deploy, break the database, recover it, on hosts that stay for the next core
     environment "$1"
-    say "a recovery under $(ansible --version | head -n 1)"
+    say "a recovery under $(ansible --version | sed -n 1p)"
     export LIFEBOAT_LANE=compat MOLECULE_EPHEMERAL_DIRECTORY=$place/molecule
     heard recovery converge_and_recover
 )
@@ -103,6 +103,7 @@ destroy() (
 
 [ $# -gt 0 ] || set -- built unit recovery
 for part in "$@"; do
+    began=$SECONDS
     case $part in
         built) built ;;
         unit)
@@ -116,5 +117,6 @@ for part in "$@"; do
             ;;
         *) give_up "there is no part $part" ;;
     esac
+    say "$part passed in $((SECONDS - began)) s"
 done
 say "all passed in $SECONDS s"
