@@ -74,15 +74,10 @@ phase:
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, typed
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.plan import Plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
-
-
-def _wrong(field: str, cause: str) -> UsageError:
-    return UsageError("read the plan", field, cause, "Give what lifeboat.dr.database_plan returned as plan.")
 
 
 @dataclass(frozen=True)
@@ -95,7 +90,7 @@ class Foreseen:
 
 
 def work(task: Task) -> Result:
-    planned = typed.build(Plan, task.params["plan"], _wrong)
+    planned = task.plan(Plan, "database_plan")
     if task.check:
         return Result(Foreseen(planned.mode, planned.mode == "rebuild", planned.writers), changed=True)
     with lock.held(task.config.stack, "recover database", wait=60):

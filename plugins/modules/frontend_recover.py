@@ -96,8 +96,7 @@ phase:
 """
 
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, typed
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import (
     assess as frontend_assess,
 )
@@ -108,12 +107,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.frontend.plan import P
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 
 
-def _wrong(field: str, cause: str) -> UsageError:
-    return UsageError("read the plan", field, cause, "Give what lifeboat.dr.frontend_plan returned as plan.")
-
-
 def work(task: Task) -> Result:
-    planned = typed.build(Plan, task.params["plan"], _wrong)
+    planned = task.plan(Plan, "frontend_plan")
     if task.check:
         return Result(frontend_recovery.Recovered(), changed=planned.needed)
     token = frontend_assess.token_of(task.config, task.params["token"])

@@ -66,3 +66,6 @@ def test_frontend_recover_fails(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(frontend_recovery, "recover", broken)
     result = run("frontend_recover", **given(tmp_path, plan=PLAN))
     assert (result["failed"], result["remedy"]) == (True, "Mend that.")
+    wrong = run("frontend_recover", **given(tmp_path, plan={**PLAN, "steps": "rerun"}))
+    assert (wrong["attempted"], wrong["subject"]) == ("read the plan", "steps")
+    assert wrong["remedy"] == "Give what lifeboat.dr.frontend_plan returned as plan."

@@ -10,16 +10,18 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, NoReturn, Optional
+from typing import Any, Callable, NoReturn, Optional, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..base import clock, pipeline, typed
-from ..base.errors import LifeboatError
+from ..base.errors import LifeboatError, UsageError
 from ..settings import config
 from ..settings.scenarios import SCENARIOS
 
+T = TypeVar("T")
 _COMMON: Mapping[str, Any] = {
     "stack": {"type": "str", "default": ""},
     "config_directory": {"type": "path", "default": str(config.DIRECTORY)},
@@ -87,6 +89,11 @@ class Task:
         """Said while it happens: `journalctl -f` on the host follows a long step."""
         self.lines.append(line)
         self.module.log(line)
+
+    def plan(self, kind: type[T], module: str) -> T:
+        """The option `plan`: what that module returned."""
+        remedy = f"Give what lifeboat.dr.{module} returned as plan."
+        return typed.build(kind, self.params["plan"], partial(UsageError, "read the plan", remedy=remedy))
 
     def before(self) -> Optional[datetime]:
         """The option `recovery_time` of TARGET: nothing later is to be taken."""
