@@ -72,9 +72,8 @@ def build(settings: FrontendSettings, clone: Clone, commit: str, folder: Path, *
     owner = _owner(settings)
     _hand_over(source, owner)
     for words in settings.build:
-        status, out, err = pipeline.probe(
-            _command(settings, source, commit, words, owner), timeout=settings.build_timeout + 30
-        )
+        command = _command(settings, source, commit, words, owner)
+        status, out, err = pipeline.probe(command, timeout=settings.build_timeout + 30)
         if status == 127 and not settings.builder_image:
             raise UsageError(
                 "build the frontend", words[0], f"this host has no {words[0]}",
@@ -206,8 +205,7 @@ def _plain_files(made: Path) -> list[str]:
 
 def _publish_to_bucket(config: Config, made: Path, files: list[str], log: Log) -> None:
     """The files first and the pages that name them last, so that no page names what is not there yet."""
-    fallback = config.frontend.fallback
-    secrets = config.secrets
+    fallback, secrets = config.frontend.fallback, config.secrets
     client = s3_client.connect(
         fallback.endpoint_url, fallback.region, secrets.get("fallback_access_key", ""),
         secrets.get("fallback_secret_key", ""), fallback.ca_bundle,

@@ -71,14 +71,11 @@ class Recovery:
         self.config, self.settings, self.planned, self.log = config, config.frontend, planned, log
         self.client = assess.client_of(self.settings, token)
         self.remote = assess.remote_of(self.settings, token)
-        self.folder = folder
-        self.head = planned.head
+        self.folder, self.head = folder, planned.head
         self.accepted = {planned.expected, self.head} - {""}
         self.built: dict[str, Built] = {}
         self.tried: list[Tried] = []
-        self.changed = False
-        self.quarantine = ""
-        self.published = ""
+        self.changed, self.quarantine, self.published = False, "", ""
         self._clone: Optional[Clone] = None
 
     # --- the ladder ---------------------------------------------------------------------------------------------------
@@ -217,9 +214,7 @@ class Recovery:
         return built[0]
 
     def _redeploy(self) -> str:
-        settings = self.settings
-        target = self._target()
-        revert = self.planned.method == "revert"
+        settings, target, revert = self.settings, self._target(), self.planned.method == "revert"
         if target == self.head and revert:
             raise StepError(f"{self.head[:12]} builds: there is nothing to revert")
         if target == self.head:
