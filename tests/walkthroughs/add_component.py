@@ -1,0 +1,107 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Add a component: letters, a file next to the project that is worth a backup of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edits import insert, run, write
+
+CODE = '''# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Back up the letters of a stack, and read them back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Callable
+
+from ..base.checks import Check, compared
+from ..base.typed import plain
+from ..repository import catalog, repositories
+from ..repository.base import Repository
+from ..repository.checksums import measure
+from ..repository.details import LettersDetails
+from ..repository.manifest import Manifest
+from ..settings.config import Config
+
+FILE = "letters.txt"
+
+
+def take(config: Config, *, log: Callable[[str], None]) -> Manifest:
+    repo = repositories.from_settings(config.repository, config.secrets)
+    now = datetime.now(timezone.utc).replace(microsecond=0)
+    identity = catalog.free_id(repo, "letters", now)
+    text = Path(config.runtime.project_directory, FILE).read_text(encoding="utf-8")
+    with repo.stage("letters", identity) as staging:
+        (staging.path / FILE).write_text(text, encoding="utf-8")
+        artefacts = (measure(staging.path / FILE, FILE),)
+        details = plain(LettersDetails(len(text)))
+        manifest = Manifest(identity, "letters", config.stack, now, now, artefacts, details=details)
+        staging.publish(manifest.to_bytes())
+    log(f"{identity}: published, {len(text)} letters")
+    return manifest
+
+
+def levels(repo: Repository, manifest: Manifest) -> Iterator[Check]:
+    """Archive and restore alike: they are read back and counted."""
+    with repo.open("letters", manifest.id, FILE) as file:
+        found = len(file.read().decode())
+    wanted = manifest.detailed(LettersDetails).letters
+    yield compared("letters", [] if found == wanted else [f"{found} instead of {wanted}"], f"{found} letters")
+'''
+SHOWN = """
+import contextlib, io, sys
+from pathlib import Path
+from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup, schedule, status, verify
+from builders import NOW, make_config, publish
+root = Path(sys.argv[1])
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as said:
+    cli.main(["backup", "--help"])
+print("offered:", "{database,objects,config,letters}" in said.getvalue())
+config = make_config(root)
+(root / "letters.txt").write_text("abc")
+(one,) = backup.take(config, "letters", log=print).manifests
+print("verified:", verify.verify(config, one.id, "restore", log=print).verdict)
+print("scheduled:", "backup letters" in schedule.wanted(config))
+print("\\n".join(f"{check.result} {check.name}" for check in status.status(config, now=one.taken_at).checks))
+"""
+EXPECTED = ("offered: True", "verified: PASS", "scheduled: True", "PASS newest letters backup", "PASS letters proof")
+
+
+def add(root: Path) -> None:
+    core = root / "plugins" / "module_utils"
+    insert(
+        core / "repository/details.py", "@dataclass(frozen=True)\nclass Unheld",
+        '@dataclass(frozen=True)\nclass LettersDetails:\n    """Of the letters."""\n\n    letters: Count\n\n\n',
+    )  # fmt: skip
+    kinds = core / "repository/components.py"
+    insert(kinds, "    )\n}  # fmt: skip\n\n\ndef configured", (
+        '        Kind(\n            "letters", "letters", "letters", LettersDetails,\n'
+        '            counts={"letters": lambda details: details.letters},\n        ),\n'
+    ))  # fmt: skip
+    insert(kinds, "ObjectsDetails\n\nDATABASE", "LettersDetails, ")
+    write(core / "configuration/letters.py", CODE)
+    done = core / "operations/components.py"
+    insert(done, "from ..configuration import parts\n", "from ..configuration import letters\n")
+    text = done.read_text(encoding="utf-8").rstrip()
+    if not text.endswith("}"):
+        raise ValueError(f"{done}: the registry is not at the end any more")
+    done.write_text(text[:-1] + (
+        '    "letters": Component(\n'
+        "        lambda config, override, log: letters.take(config, log=log),\n"
+        '        lambda manifest: f"{human(manifest.size)} of letters",\n'
+        "        lambda proof: letters.levels(proof.repo, proof.manifest),\n"
+        "    ),\n}\n"
+    ), encoding="utf-8")  # fmt: skip
+
+
+if __name__ == "__main__":
+    run(add)
