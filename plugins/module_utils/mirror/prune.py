@@ -24,7 +24,7 @@ from xml.sax.saxutils import escape
 
 from ..base import throttle
 from ..base.errors import LifeboatError
-from ..s3 import bucket, client, lifecycle, signed
+from ..s3 import bucket, client, signed
 from ..s3.bucket import Bucket
 from ..s3.inventory import Inventory, text
 from ..settings.config import Config
@@ -33,7 +33,7 @@ from .listing import Point
 
 DELETE = "delete old versions"
 _MOST = 1000  # that one request may name: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
-_DENIED = ("AccessDenied", "403", "AllAccessDisabled", "ObjectLocked", "InvalidRequest")
+_DENIED = (*client.DENIED, "ObjectLocked", "InvalidRequest")
 _UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # no XML can say these
 _SPACES = {"\r": "&#13;"}  # XML would make a line feed of it
 _TABLES = {
@@ -140,7 +140,7 @@ class _Removal:
             try:
                 left = self._ask(plain)
             except LifeboatError as exc:
-                if client.code(exc) in lifecycle.UNKNOWN:
+                if client.code(exc) in client.UNSUPPORTED:
                     left = {item: why for item in plain if (why := self._single(*item))}
                 elif client.code(exc) in _DENIED:
                     left = dict.fromkeys(plain, client.code(exc))

@@ -29,7 +29,6 @@ NULL = "null"  # the version of what was written where, or while, nothing was ve
 _PAGE = 1000
 _GARBLED = "\ufffd"
 _UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
-_UNVERSIONED = ("NotImplemented", "XNotImplemented", "MethodNotAllowed", "501", "405")
 _AMAZON = "https://s3.{region}.amazonaws.com"
 
 
@@ -78,7 +77,7 @@ def versioning(bucket: Bucket) -> str:
     try:
         page = _ask(bucket, query, "look at the bucket")
     except LifeboatError as exc:
-        if client.code(exc) in _UNVERSIONED:
+        if client.code(exc) in client.UNSUPPORTED:
             return ""
         raise
     return next((child.text or "" for child in page if _plain(child.tag) == "Status"), "")
@@ -99,7 +98,7 @@ def versions(bucket: Bucket, prefix: str = "") -> Iterator[Version]:
             else:
                 yield page
     except LifeboatError as exc:
-        if client.code(exc) not in _UNVERSIONED:
+        if client.code(exc) not in client.UNSUPPORTED:
             raise
         yield from objects(bucket, prefix)
     yield from _restored(bucket, garbled)

@@ -25,6 +25,9 @@ CONNECT_TIMEOUT = 5  # seconds
 READ_TIMEOUT = 60
 ATTEMPTS = 3
 RESUMED = 3  # times a download is taken up again where it broke
+# How servers refuse what they do not have, and what the key may not do. A further server's own words belong here.
+UNSUPPORTED = ("NotImplemented", "XNotImplemented", "MethodNotAllowed", "501", "405")
+DENIED = ("AccessDenied", "403", "AllAccessDisabled")
 
 _MAKING = threading.Lock()
 _KEYS = (

@@ -44,7 +44,7 @@ _TELL_TAGS = ("AmazonS3", "MinIO", "SeaweedFS")  # who sends that count with an 
 READ = "read the object"  # what an error says was attempted, and so on which side it happened
 WRITE = "write the object"
 EMPTY = {"content-md5": "1B2M2Y8AsgTpgAmY7PhCfg=="}  # with an empty body; see _content_md5()
-_NO_TAGS = ("NotImplemented", "XNotImplemented", "MethodNotAllowed", "NoSuchTagSet", "501", "405")
+_NO_TAGS = (*client.UNSUPPORTED, "NoSuchTagSet")
 
 
 @dataclass(frozen=True)
@@ -390,6 +390,6 @@ def refusal(exc: LifeboatError) -> str:
         return "it is listed and not there"
     if isinstance(exc, IntegrityError) or isinstance(exc.__cause__, ChangedError):
         return exc.cause
-    if reading and client.code(exc) in ("AccessDenied", "403"):
+    if reading and client.code(exc) in client.DENIED:
         return "it may not be read (access denied)"
     return f"{'it cannot be read' if reading else 'it is not taken'}: {exc.cause}" if refused(exc) else ""

@@ -18,8 +18,7 @@ from . import client
 from .settings import HasBucket
 
 ABORT_DAYS = 7  # unfinished uploads cost money and show in no listing
-UNKNOWN = ("NotImplemented", "XNotImplemented", "MethodNotAllowed", "501", "405")
-_REFUSED_FORM = (*UNKNOWN, "MalformedXML", "InvalidRequest", "InvalidArgument", "400")
+_REFUSED_FORM = (*client.UNSUPPORTED, "MalformedXML", "InvalidRequest", "InvalidArgument", "400")
 _DELETE_MARKERS, _UPLOADS = "delete markers that hide nothing any more", "unfinished uploads"
 
 
@@ -44,7 +43,7 @@ def read(bucket: HasBucket) -> Optional[list[dict[str, Any]]]:
     except LifeboatError as exc:
         if client.code(exc) == "NoSuchLifecycleConfiguration":
             return []
-        if client.code(exc) in UNKNOWN:
+        if client.code(exc) in client.UNSUPPORTED:
             return None
         raise
 

@@ -17,7 +17,7 @@ from .signed import Requests, xml
 VERSIONING = "versioning"
 _NONE = ("NoSuchLifecycleConfiguration", "NoSuchBucketPolicy", "NoSuchCORSConfiguration")
 # Servers that do not know a request say so in many ways; a key without the right to ask is told AccessDenied.
-_UNTOLD = ("NotImplemented", "XNotImplemented", "MethodNotAllowed", "501", "405", "AccessDenied", "403", "Unsupported")
+_UNTOLD = (*s3_client.UNSUPPORTED, *s3_client.DENIED, "Unsupported")
 
 
 class HasBucket(Protocol):

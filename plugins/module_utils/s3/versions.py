@@ -14,9 +14,7 @@ from typing import Any
 from ..base import filesystem
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, UsageError
-from .client import Client, code, spoken
-
-_WITHOUT = ("NotImplemented", "MethodNotAllowed")  # how servers without versions answer
+from .client import UNSUPPORTED, Client, code, spoken
 
 
 def purge(client: Client, bucket: str, prefix: str) -> list[str]:
@@ -36,7 +34,7 @@ def purge(client: Client, bucket: str, prefix: str) -> list[str]:
                 for deletemarker in page.get("DeleteMarkers", ()):
                     markers[deletemarker["Key"]].append(deletemarker["VersionId"])
     except LifeboatError as exc:
-        if code(exc) in _WITHOUT:
+        if code(exc) in UNSUPPORTED:
             return []
         return [f"{url}: its versions could not be listed: {exc.cause}"]
     kept: dict[str, str] = {}

@@ -26,6 +26,7 @@ from ..s3 import client as s3_client
 from ..s3 import lifecycle
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
+from ..s3.client import DENIED, UNSUPPORTED
 
 SUPPORTED, MISSING, UNKNOWN = "supported", "missing", "unknown"
 PREFIX = "lifeboat-probe-"
@@ -43,8 +44,7 @@ COSTS: Mapping[str, str] = {
 }
 _NAME = re.compile(re.escape(PREFIX) + r"(\d{14})-[0-9a-f]{8}(-lock)?")
 _OURS = ("versioned", "locked", "tagged", "parts", "first")  # the only keys a probe ever writes
-_ABSENT = (*lifecycle.UNKNOWN, "InvalidRequest", "InvalidBucketState", "ObjectLockConfigurationNotFoundError", "400")
-_DENIED = ("AccessDenied", "403", "AllAccessDisabled")
+_ABSENT = (*UNSUPPORTED, "InvalidRequest", "InvalidBucketState", "ObjectLockConfigurationNotFoundError", "400")
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def probe(bucket: Bucket, *, mode: str = "", now: Optional[datetime] = None) -> 
     except LifeboatError as exc:
         if s3_client.code(exc) == "RequestTimeTooSkewed":
             raise _skewed(bucket, exc) from exc
-        if s3_client.code(exc) not in _DENIED:
+        if s3_client.code(exc) not in DENIED:
             raise
         features, server = _untried(bucket, client, exc), ""
     finally:
@@ -190,7 +190,7 @@ def _untried(bucket: Bucket, client: s3_client.Client, denied: LifeboatError) ->
             said = s3_settings.read(_Scratch(bucket.name, bucket.url, client))
             told = f"; bucket {bucket.name} says versioning: {said.get('versioning') or 'none'}"
         except LifeboatError as exc:
-            if s3_client.code(exc) in _DENIED:
+            if s3_client.code(exc) in DENIED:
                 raise UsageError(
                     "try the endpoint", bucket.url, "it refuses this key everything, making a bucket and listing this "
                     f"one: {exc.cause}", "Correct the key's rights there, or endpoint_url.",
@@ -279,7 +279,7 @@ def _object_lock(scratch: _Scratch, mode: str, made: list[_Scratch]) -> Feature:
         with s3_client.spoken("delete a locked version", scratch.url):
             scratch.client.delete_object(Bucket=scratch.name, Key="locked", VersionId=version)
     except LifeboatError as exc:
-        if s3_client.code(exc) not in (*_DENIED, "ObjectLocked", "InvalidRequest", "MethodNotAllowed", "409"):
+        if s3_client.code(exc) not in (*DENIED, "ObjectLocked", "InvalidRequest", "MethodNotAllowed", "409"):
             raise
     else:
         return _missing(name, f"a version locked in {mode} was deleted all the same")
@@ -332,7 +332,7 @@ def _sweep(client: s3_client.Client, where: str, now: datetime) -> list[str]:
         with s3_client.spoken("look for earlier probes", where):
             names = [str(bucket["Name"]) for bucket in client.list_buckets().get("Buckets", ())]
     except LifeboatError as exc:
-        if s3_client.code(exc) in (*_DENIED, *lifecycle.UNKNOWN):
+        if s3_client.code(exc) in (*DENIED, *UNSUPPORTED):
             return []
         if isinstance(exc, NotFoundError):
             raise UsageError(
@@ -373,7 +373,7 @@ def _remove(scratch: _Scratch) -> bool:
             if s3_client.code(exc) in (
                 "NoSuchBucket",
                 "404",
-                *_DENIED,
+                *DENIED,
             ):  # it never was: a key that makes one may remove it
                 return True
             if s3_client.code(exc) not in ("BucketNotEmpty", "409"):
@@ -400,7 +400,7 @@ def _contents(scratch: _Scratch) -> Iterator[tuple[str, str]]:
             page = scratch.client.list_object_versions(Bucket=scratch.name)
         versions = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
     except LifeboatError as exc:
-        if s3_client.code(exc) not in lifecycle.UNKNOWN:
+        if s3_client.code(exc) not in UNSUPPORTED:
             raise
     if not versions:  # to delete both would leave a marker behind
         with s3_client.spoken("list the probe's bucket", scratch.url):

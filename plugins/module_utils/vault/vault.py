@@ -20,6 +20,7 @@ from ..s3 import client as s3_client
 from ..s3 import lifecycle
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
+from ..s3.client import DENIED, UNSUPPORTED
 from ..settings.config import Config
 from ..stack import buckets
 from .apart import apart, same_endpoint
@@ -27,7 +28,6 @@ from .apart import apart, same_endpoint
 TAG = "lifeboat"  # the bucket's tag that says whose it is: <stack>/<objects or repository>
 OBJECTS, REPOSITORY = "objects", "repository"
 _ATTEMPTED = "prepare the vault"
-_DENIED = ("AccessDenied", "403", "AllAccessDisabled")
 _BY_ADMIN = (
     "Run lifeboat.dr.vault once with an administrator's keys (admin_access_key, admin_secret_key), or make it so there "
     "yourself (docs/vault.md)."
@@ -115,7 +115,7 @@ class _Ensuring:
             with s3_client.spoken(what, self._bucket.url):
                 yield
         except LifeboatError as exc:
-            if s3_client.code(exc) in _DENIED:
+            if s3_client.code(exc) in DENIED:
                 raise UsageError(what, self._bucket.url, exc.cause, _BY_ADMIN) from exc
             raise
 
@@ -131,13 +131,13 @@ class _Ensuring:
         try:
             return s3_settings.exists(bucket)
         except LifeboatError as exc:
-            if s3_client.code(exc) not in _DENIED:
+            if s3_client.code(exc) not in DENIED:
                 raise
         try:
             with s3_client.spoken("look into the bucket", bucket.url):
                 bucket.client.list_objects_v2(Bucket=bucket.name, MaxKeys=1)
         except LifeboatError as exc:
-            if s3_client.code(exc) in _DENIED:
+            if s3_client.code(exc) in DENIED:
                 raise UsageError(
                     "look into the bucket", bucket.url,
                     f"it belongs to somebody else, or the key has no right to it ({exc.cause})",
@@ -202,7 +202,7 @@ class _Ensuring:
         except LifeboatError as exc:
             if s3_client.code(exc) in ("NoSuchTagSet", "NoSuchTagSetError"):
                 return {}
-            if s3_client.code(exc) in lifecycle.UNKNOWN:
+            if s3_client.code(exc) in UNSUPPORTED:
                 return None
             raise
         return {item["Key"]: item["Value"] for item in found["TagSet"]}
@@ -250,7 +250,7 @@ class _Ensuring:
             with self._allowed("read the bucket's versioning"):
                 return str(self._bucket.client.get_bucket_versioning(Bucket=self._bucket.name).get("Status", ""))
         except LifeboatError as exc:
-            if s3_client.code(exc) in lifecycle.UNKNOWN:
+            if s3_client.code(exc) in UNSUPPORTED:
                 return None
             raise
 
@@ -285,12 +285,12 @@ class _Ensuring:
                 found = self._bucket.client.get_object_lock_configuration(Bucket=self._bucket.name)
         except LifeboatError as exc:
             code = s3_client.code(exc)
-            if code == "ObjectLockConfigurationNotFoundError" or code in lifecycle.UNKNOWN:
+            if code == "ObjectLockConfigurationNotFoundError" or code in UNSUPPORTED:
                 return False, None
-            if code in _DENIED and not self._config.vault.object_lock:
+            if code in DENIED and not self._config.vault.object_lock:
                 self._warn(f"{self._bucket.url}: the key may not see whether the bucket locks its objects")
                 return False, None
-            if code in _DENIED:
+            if code in DENIED:
                 raise UsageError("read the bucket's object lock", self._bucket.url, exc.cause, _BY_ADMIN) from exc
             raise
         said = found.get("ObjectLockConfiguration", {})
@@ -328,7 +328,7 @@ class _Ensuring:
                 lambda: found.append(lifecycle.put(bucket, rules, wanted)),
             )
         except LifeboatError as exc:
-            if s3_client.code(exc) not in lifecycle.UNKNOWN:
+            if s3_client.code(exc) not in UNSUPPORTED:
                 raise
             self._changes.pop()
             self._warn(_grows(bucket, "the server takes no lifecycle rules"))
