@@ -77,6 +77,7 @@ class Server(abc.ABC):
     """One server: `start`, `kill` (its data stays), and a client that is its administrator."""
 
     kind = ""
+    lacks: frozenset[str] = frozenset()  # of what the probe tries
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -193,6 +194,7 @@ class JuiceFS(Server):
     """MinIO's S3 code over a file system: tags and metadata, but neither versions nor lifecycle nor object lock."""
 
     kind = "JuiceFS"
+    lacks = frozenset({"versioning", "lifecycle", "object_lock"})
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -224,7 +226,7 @@ class JuiceFS(Server):
 
 
 @contextlib.contextmanager
-def _running(make: Any) -> Iterator[Any]:
+def running(make: Any) -> Iterator[Any]:
     with tempfile.TemporaryDirectory(prefix="lifeboat-s3-", ignore_cleanup_errors=True) as directory:
         server: Server = make(Path(directory))
         try:
@@ -237,15 +239,15 @@ def _running(make: Any) -> Iterator[Any]:
 @contextlib.contextmanager
 def seaweedfs(identities: Sequence[dict[str, Any]] = ()) -> Iterator[SeaweedFS]:
     """A SeaweedFS of one's own; three seconds."""
-    with _running(lambda directory: SeaweedFS(directory, identities)) as server:
+    with running(lambda directory: SeaweedFS(directory, identities)) as server:
         yield server
 
 
-@contextlib.contextmanager
-def juicefs() -> Iterator[JuiceFS]:
-    """A JuiceFS gateway of one's own; two seconds."""
-    with _running(JuiceFS) as server:
-        yield server
+# What every S3 endpoint is promised is tested on each of these, by the name of its parameter.
+SERVERS: dict[str, type[Server]] = {
+    "weed": SeaweedFS,
+    "gateway": JuiceFS,
+}
 
 
 def wipe(client: Any, bucket: str) -> None:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import secrets
 from collections.abc import Iterator
@@ -27,22 +29,33 @@ PLAIN: dict[str, Any] = {
 
 
 @pytest.fixture(scope="session")
-def weed() -> Iterator[SeaweedFS]:
-    with s3_servers.seaweedfs([WRITER, PLAIN]) as server:
-        yield server
+def started() -> Iterator[Callable[[str], Any]]:
+    """A server of s3_servers.SERVERS by its name, started where a test first asks for it."""
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def start(name: str) -> Server:
+            kind = s3_servers.SERVERS[name]
+            make = functools.partial(kind, identities=[WRITER, PLAIN]) if kind is SeaweedFS else kind
+            return stack.enter_context(s3_servers.running(make))
+
+        yield start
 
 
 @pytest.fixture(scope="session")
-def gateway() -> Iterator[JuiceFS]:
-    with s3_servers.juicefs() as server:
-        yield server
+def weed(started: Callable[[str], SeaweedFS]) -> SeaweedFS:
+    return started("weed")
 
 
-@pytest.fixture(params=["weed", "gateway"])
-def server(request: pytest.FixtureRequest) -> Server:
-    """Each of the two: what is promised for any S3 endpoint must hold on both."""
-    found: Server = request.getfixturevalue(request.param)
-    return found
+@pytest.fixture(scope="session")
+def gateway(started: Callable[[str], JuiceFS]) -> JuiceFS:
+    return started("gateway")
+
+
+@pytest.fixture(params=list(s3_servers.SERVERS))
+def server(request: pytest.FixtureRequest, started: Callable[[str], Server]) -> Server:
+    """Each of them: what is promised for any S3 endpoint must hold on all."""
+    return started(request.param)
 
 
 @pytest.fixture

@@ -55,12 +55,17 @@ def test_seaweedfs_has_all(
 def test_juicefs_lacks_versions_lifecycle_and_lock(gateway: JuiceFS) -> None:
     before = names(gateway)
     report = probe.probe(of(gateway))
-    lacks = {"versioning", "lifecycle", "object_lock"}
+    lacks = gateway.lacks
     assert states(report) == {SUPPORTED: ALL - lacks, MISSING: lacks, UNKNOWN: set()}
     assert {feature.name: bool(feature.cost) for feature in report.features} == {name: name in lacks for name in ALL}
     assert "NotImplemented" in report.feature("versioning").detail
     assert names(gateway) == before
     assert probe.from_dict(report.as_dict()).as_dict() == report.as_dict()
+
+
+def test_a_server_lacks_what_it_is_known_to_lack(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "LOCKED", 2)
+    assert states(probe.probe(of(server))) == {SUPPORTED: ALL - server.lacks, MISSING: server.lacks, UNKNOWN: set()}
 
 
 def test_what_a_dead_probe_left_is_removed_and_nothing_else(weed: SeaweedFS) -> None:
