@@ -88,7 +88,7 @@ def work(task: Task) -> Result:
     override = task.params["override"]
     if task.check:
         planned = take.preview(task.config, log=task.log, override=override)
-        after = f"{planned['copy']} objects to copy, {planned['alike']} to compare, {planned['removed']} to remove"
+        after = f"{planned.copy} objects to copy, {planned.alike} to compare, {planned.removed} to remove"
         return Result(Facts(planned), changed=True, diff=added([after]))
     with lock.held(task.config.stack, "backup objects", wait=task.params["wait"]):
         manifest = take.take(task.config, log=task.log, override=override)

@@ -102,7 +102,7 @@ def work(task: Task) -> Result:
         **{name: given[name] for name in ("force", "method", "prefix", "exact", "partial")},
     )
     made = objects_plan.make(task.config, request, log=task.log)
-    return Result(Planned(made, made["needed"], objects_plan.text(made)))
+    return Result(Planned(made, made.needed, objects_plan.text(made)))
 
 
 def main() -> None:

@@ -79,10 +79,16 @@ phase:
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects.plan import Plan
+
+
+def _wrong(field: str, cause: str) -> UsageError:
+    return UsageError("read the plan", field, cause, "Give what lifeboat.dr.objects_plan returned as plan.")
 
 
 @dataclass(frozen=True)
@@ -96,9 +102,9 @@ class Foreseen:
 
 
 def work(task: Task) -> Result:
-    planned = task.params["plan"]
+    planned = typed.build(Plan, task.params["plan"], _wrong)
     if task.check:
-        return Result(Foreseen(planned["mode"], planned["mode"] == "rebuild", planned["writers"]), changed=True)
+        return Result(Foreseen(planned.mode, planned.mode == "rebuild", planned.writers), changed=True)
     with lock.held(task.config.stack, "recover objects", wait=60):
         return Result(objects_recovery.protect(task.config, planned, log=task.log), changed=True)
 

@@ -11,10 +11,11 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import parse_time
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import listing
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Listed
 
 MODIFIED = "2026-11-01T00:00:00.000Z"
 PAGE = 1000
@@ -34,13 +35,11 @@ def ordered(count: int) -> list[int]:
     return [number for start in range(min(count, 1000)) for number in range(start, count, 1000)]
 
 
-def rows(count: int) -> Iterator[dict[str, Any]]:
+def rows(count: int) -> Iterator[Listed]:
     """The listing of the backup before: every key as it is."""
     for number in ordered(count):
-        yield {
-            "key": key(number), "size": SIZE, "etag": etag(number), "modified": MODIFIED, "version": f"s{number}",
-            "vault_version": f"v{number}", "vault_etag": etag(number), "sha256": "0" * 64,
-        }  # fmt: skip
+        held = (f"s{number}", f"v{number}", etag(number), "0" * 64)
+        yield Listed(key(number), SIZE, etag(number), parse_time(MODIFIED), *held)
 
 
 def publish_listing(path: Path, count: int) -> listing.Summary:

@@ -26,13 +26,15 @@ import builders
 import conftest
 import pytest
 import s3_servers
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, LockedError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import guard, listing, mc, take
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import Unheld
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, copier, signed
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket, Listed
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets
 from s3_servers import JuiceFS, SeaweedFS, Server
@@ -81,7 +83,7 @@ class World:
     def listing(self, manifest: Manifest) -> dict[str, dict[str, Any]]:
         repo = repositories.from_settings(self.config.repository, {})
         with repo.open("objects", manifest.id, listing.NAME) as file:
-            return {row["key"]: row for row in listing.read(file, manifest.id)}
+            return {row.key: typed.plain(row, nulls=True) for row in listing.read(file, manifest.id)}
 
     def put(self, key: str, body: bytes = b"x", headers: dict[str, str] | None = None) -> None:
         self.source.requests.call(
@@ -95,6 +97,10 @@ class World:
         query = {"versionId": entry["vault_version"]}
         ask = self.vault.requests.call
         return ask("GET", self.vault.name, entry["key"], query, attempted="get", subject=entry["key"]).body
+
+
+def listed(rows: dict[str, dict[str, Any]]) -> list[Listed]:
+    return [typed.build(Listed, row, lambda *why: LifeboatError("read it", *why)) for row in rows.values()]
 
 
 MakeWorld = Callable[..., World]
@@ -144,11 +150,11 @@ def test_hostile_keys_there_and_back(
     assert unheld <= {"a\\b", "back\\"}, manifest.details["unheld"]
     assert bool(unheld) == any(line.startswith("WARNING: the vault does not hold") for line in one.lines)
     target = other(one, weed, make_bucket)
-    done = take.copy_back(one.config, known.values(), target, log=one.lines.append)
-    assert (done["copied"], done["failed"]) == (len(known), [])
+    done = take.copy_back(one.config, listed(known), target, log=one.lines.append)
+    assert (done.copied, done.failed) == (len(known), ())
     for key in known:
         assert body_of(target, key) == body_of(one.source, key), key
-    assert [check.result for check in take.verify_objects(one.config, known.values(), target)] == [PASS] * 3
+    assert [one.result for one in take.verify_objects(one.config, listed(known), target)] == [PASS] * 3
 
 
 def test_what_an_object_is_beside_its_bytes(
@@ -178,12 +184,12 @@ def test_what_an_object_is_beside_its_bytes(
     assert {name: ours.headers[name] for name in HEADERS} == HEADERS
     assert copier.facts(one.vault, "a") == ours
     target = other(one, weed, make_bucket)
-    assert take.copy_back(one.config, known.values(), target, log=one.lines.append)["copied"] == 3
+    assert take.copy_back(one.config, listed(known), target, log=one.lines.append).copied == 3
     for key in known:
         assert copier.facts(target, key) == copier.facts(one.source, key)
     assert body_of(target, "large") == large
-    again = take.copy_back(one.config, known.values(), target, log=one.lines.append)
-    assert (again["copied"], again["skipped"]) == (0, 3)
+    again = take.copy_back(one.config, listed(known), target, log=one.lines.append)
+    assert (again.copied, again.skipped) == (0, 3)
     # Nothing to do is nothing done, for a multipart object and for one with headers too.
     assert one.take().details["copied"] == 0
 
@@ -393,9 +399,9 @@ def test_killed_and_taken_up_again(world: MakeWorld) -> None:
     known = one.listing(manifest)
     assert len(known) == total
     # A few were copied, and the kill came before their line was written: compared, not read again.
-    assert sum(not row["sha256"] for row in known.values()) <= 8
+    assert sum(not row["sha256"] for row in listed(known)) <= 8
     assert not journal.exists()
-    assert [check.result for check in take.verify_objects(one.config, known.values(), one.source)] == [PASS] * 3
+    assert [check.result for check in take.verify_objects(one.config, listed(known), one.source)] == [PASS] * 3
 
 
 def test_a_lost_repository_copies_nothing_again(world: MakeWorld, tmp_path: Path) -> None:
@@ -434,7 +440,7 @@ def test_a_verification_sees_every_change(
     headers = {"cache-control": "no-store", "x-amz-meta-own": "1", "x-amz-tagging": "t=1"}
     one.put("b", b"hello", headers)
     known = one.listing(one.take())
-    assert [row.result for row in take.verify_objects(one.config, known.values(), one.source)] == [PASS] * 3
+    assert [row.result for row in take.verify_objects(one.config, listed(known), one.source)] == [PASS] * 3
     if change == "drop":
         one.delete("b")
     elif change in ("longer", "flip"):
@@ -442,7 +448,7 @@ def test_a_verification_sees_every_change(
     elif change is not None:
         lost = {"header": "cache-control", "meta": "x-amz-meta-own", "tags": "x-amz-tagging"}[change]
         one.put("b", b"hello", {name: value for name, value in headers.items() if name != lost})
-    found = {row.name: row for row in take.verify_objects(one.config, known.values(), one.source)}
+    found = {row.name: row for row in take.verify_objects(one.config, listed(known), one.source)}
     failed = {name for name, row in found.items() if row.result != PASS}
     # Other bytes have another ETag, and with another size they are no copy: each is seen twice.
     twice = {"longer": {"objects", "bytes"}, "flip": {"objects", "bytes"}}
@@ -451,10 +457,10 @@ def test_a_verification_sees_every_change(
         assert found[check].result == FAIL
         assert said in found[check].detail
     target = other(one, weed, make_bucket)
-    assert take.copy_back(one.config, known.values(), target, log=one.lines.append)["copied"] == 2
-    repaired = take.copy_back(one.config, known.values(), one.source, log=one.lines.append)
-    assert repaired["copied"] == (1 if change else 0)
-    assert [row.result for row in take.verify_objects(one.config, known.values(), one.source)] == [PASS] * 3
+    assert take.copy_back(one.config, listed(known), target, log=one.lines.append).copied == 2
+    repaired = take.copy_back(one.config, listed(known), one.source, log=one.lines.append)
+    assert repaired.copied == (1 if change else 0)
+    assert [row.result for row in take.verify_objects(one.config, listed(known), one.source)] == [PASS] * 3
 
 
 def test_a_sample_says_that_it_is_one(world: MakeWorld) -> None:
@@ -462,10 +468,10 @@ def test_a_sample_says_that_it_is_one(world: MakeWorld) -> None:
     for number in range(10):
         one.put(f"{number}")
     known = one.listing(one.take())
-    found = {row.name: row for row in take.verify_objects(one.config, known.values(), one.source, 3)}
+    found = {row.name: row for row in take.verify_objects(one.config, listed(known), one.source, 3)}
     assert found["objects"].detail.startswith("all 10 objects are there")
     assert found["bytes"].detail.startswith("3 of 10 objects were read")
-    none = {row.name: row for row in take.verify_objects(one.config, known.values(), one.source, 0)}
+    none = {row.name: row for row in take.verify_objects(one.config, listed(known), one.source, 0)}
     assert none["bytes"].result == "COULD_NOT_VERIFY"
 
 
@@ -476,8 +482,8 @@ def test_a_version_that_is_gone_from_the_vault(world: MakeWorld, weed: SeaweedFS
     known = one.listing(one.take())
     one.vault.client.delete_object(Bucket=one.vault.name, Key="a", VersionId=known["a"]["vault_version"])
     target = other(one, weed, make_bucket)
-    done = take.copy_back(one.config, known.values(), target, log=one.lines.append)
-    assert (done["copied"], done["failed"]) == (1, [{"key": "a", "why": "it is listed and not there"}])
+    done = take.copy_back(one.config, listed(known), target, log=one.lines.append)
+    assert (done.copied, done.failed) == (1, (Unheld("a", "it is listed and not there"),))
     # The next mirror heals the vault.
     assert one.take().details["copied"] == 1
 
@@ -488,8 +494,8 @@ def test_damage_in_the_vault_is_not_restored(world: MakeWorld, weed: SeaweedFS, 
     row = one.listing(one.take())["a"]
     target = other(one, weed, make_bucket)
     wrong = {**row, "sha256": hashlib.sha256(b"hellp").hexdigest()}
-    done = take.copy_back(one.config, [wrong], target, log=one.lines.append)
-    assert "SHA-256 differs" in done["failed"][0]["why"]
+    done = take.copy_back(one.config, listed({"a": wrong}), target, log=one.lines.append)
+    assert "SHA-256 differs" in done.failed[0].why
     assert list(bucket.objects(target)) == []
 
 
@@ -571,7 +577,7 @@ def test_the_network_cut_in_mid_upload(world: MakeWorld, monkeypatch: pytest.Mon
     assert guard.sweep(one.vault, timedelta(days=1), now + timedelta(days=2)) == []
     known = one.listing(one.take())
     assert set(known) == {"large", "small"}
-    assert [row.result for row in take.verify_objects(one.config, known.values(), one.source)] == [PASS] * 3
+    assert [row.result for row in take.verify_objects(one.config, listed(known), one.source)] == [PASS] * 3
 
 
 def test_by_the_minio_client(world: MakeWorld, witness: None) -> None:
@@ -610,7 +616,7 @@ def test_with_no_more_than_the_writers_key(tmp_path: Path, weed: SeaweedFS, make
         manifest = one.take(override=True)
         assert (manifest.details["copied"], manifest.details["removed"]) == (1, 1)
         known = one.listing(manifest)
-        found = take.verify_objects(one.config, known.values(), one.source)
+        found = take.verify_objects(one.config, listed(known), one.source)
         assert [row.result for row in found] == [PASS] * 3
     finally:
         s3_servers.wipe(weed.client, name)

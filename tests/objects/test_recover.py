@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
@@ -129,13 +130,15 @@ class Case:
         return portrait(self.client, self.bucket)
 
     def plan(self, **request: Any) -> dict[str, Any]:
-        return objects_plan.make(self.config, Request(**request), log=self.said.append)
+        made = objects_plan.make(self.config, Request(**request), log=self.said.append)
+        self.made, found = made, typed.plain(made)
+        return dict(found)
 
     def recover(self, **request: Any) -> dict[str, Any]:
         """As the role does it: plan, protect, restore."""
         made = self.plan(**request)
-        assert made["needed"], objects_plan.text(made)
-        protected = objects_recovery.protect(self.config, made, log=self.said.append)
+        assert made["needed"], "; ".join(made["steps"])
+        protected = objects_recovery.protect(self.config, self.made, log=self.said.append)
         if protected["mode"] == "started":
             return {**made, **protected}
         restored = objects_recovery.restore_objects(
@@ -199,7 +202,7 @@ def test_what_is_missing_or_wrong_comes_back_exactly(make: Callable[..., Case], 
     assert bad(found) == []
     assert case.portrait() == expected
     again = case.plan()
-    assert (again["needed"], again["condition"]) == (False, "healthy"), objects_plan.text(again)
+    assert (again["needed"], again["condition"]) == (False, "healthy"), "; ".join(again["steps"])
     if fault is overwrite_all and server.kind == "JuiceFS":
         kept = portrait(case.client, found["quarantine_bucket"])
         assert set(kept) == {*KEYS, "big"}

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import resource
 import sqlite3
+from datetime import datetime, timezone
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import inventory
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Listed
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.inventory import Inventory
 
 HOSTILE = [
@@ -32,8 +34,11 @@ HOSTILE = [
 ]
 
 
-def lines(keys: list[str]) -> list[dict[str, object]]:
-    return [{"key": key, "size": len(key), "etag": "e", "modified": "2026-11-24T02:00:00Z", "n": key} for key in keys]
+AT = datetime(2026, 11, 24, 2, tzinfo=timezone.utc)
+
+
+def lines(keys: list[str]) -> list[Listed]:
+    return [Listed(key, len(key), "e", AT, vault_version=f"v-{key}") for key in keys]
 
 
 def test_every_key_is_its_own() -> None:
@@ -42,7 +47,9 @@ def test_every_key_is_its_own() -> None:
         assert one.add_listing("live", lines(HOSTILE[1:])) == len(HOSTILE) - 1
         missing = "point p WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.key = p.key)"
         assert one.counted(missing) == (1, ["a"])
-        assert [entry["n"] for entry in one.entries("point")] == sorted(HOSTILE, key=str.encode)
+        assert [(entry.key, entry.vault_version, entry.modified) for entry in one.entries("point")] == [
+            (key, f"v-{key}", AT) for key in sorted(HOSTILE, key=str.encode)
+        ]
         assert one.counted("live", shown=2) == (len(HOSTILE) - 1, sorted(HOSTILE[1:], key=str.encode)[:2])
 
 

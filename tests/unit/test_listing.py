@@ -9,15 +9,22 @@ import gzip
 import hashlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import listing
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Listed
 
 
-def row(key: str, **more: Any) -> dict[str, Any]:
+def row(key: str, **more: Any) -> Listed:
+    return typed.build(Listed, line(key, **more), lambda *why: IntegrityError("read it", *why))
+
+
+def line(key: str, **more: Any) -> dict[str, Any]:
     return {
         "key": key, "size": 3, "etag": "e", "modified": "2026-11-24T02:00:00.000Z", "version": "v",
         "vault_version": "w", "vault_etag": "e", "sha256": None, **more,
@@ -42,18 +49,16 @@ def test_same_listing_same_bytes(tmp_path: Path) -> None:
 
 def test_the_digest_is_of_what_a_restore_can_see(tmp_path: Path) -> None:
     lines = b"".join(
-        json.dumps(
-            [one["key"], one["size"], one["etag"], one["sha256"]], ensure_ascii=False, separators=(",", ":")
-        ).encode()
+        json.dumps([one.key, one.size, one.etag, one.sha256], ensure_ascii=False, separators=(",", ":")).encode()
         + b"\n"
         for one in ROWS
     )
     first = listing.write(tmp_path / "one", ROWS)
     assert first.digest == hashlib.sha256(lines).hexdigest()
-    other = [{**one, "version": "x", "vault_version": "y"} for one in ROWS]
+    other = [replace(one, version="x", vault_version="y") for one in ROWS]
     assert listing.write(tmp_path / "two", other).digest == first.digest
     for name, value in (("key", "\x00"), ("size", 4), ("etag", "f"), ("sha256", "0")):
-        changed = [{**ROWS[0], name: value}, *ROWS[1:]]
+        changed = [replace(ROWS[0], **{name: value}), *ROWS[1:]]
         assert listing.write(tmp_path / name, changed).digest != first.digest
 
 
@@ -78,7 +83,7 @@ def packed(text: str) -> bytes:
     [
         pytest.param(b"", id="empty"),
         pytest.param(b"hello", id="no gzip"),
-        pytest.param(packed("".join(json.dumps(one) + "\n" for one in ROWS))[:-9], id="cut"),
+        pytest.param(packed("".join(json.dumps(line(one.key)) + "\n" for one in ROWS))[:-9], id="cut"),
         pytest.param(packed("{"), id="no JSON"),
         pytest.param(packed("[]\n"), id="no object"),
         pytest.param(packed('{"size": 1}\n'), id="no key"),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -16,7 +17,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import guard
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.state import Numbers, Object, State
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket, Version
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket, Listed, Version
 from builders import NOW, make_config, publish
 
 SECOND = timedelta(seconds=1)
@@ -66,12 +67,8 @@ def test_the_current_state(state: State) -> None:
     assert [one.key for one in state.to_copy()] == ["a"]
 
 
-def row(**more: Any) -> dict[str, Any]:
-    modified = (WHOLE - SECOND).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return {
-        "key": "a", "size": 3, "etag": "a-etag", "modified": modified, "version": "v1", "vault_version": "w1",
-        "vault_etag": "a-etag", "sha256": "f" * 64, **more,
-    }  # fmt: skip
+def row(**more: Any) -> Listed:
+    return dataclasses.replace(Listed("a", 3, "a-etag", WHOLE - SECOND, "v1", "w1", "a-etag", "f" * 64), **more)
 
 
 HELD = version(version="w1")
@@ -89,13 +86,13 @@ HELD = version(version="w1")
         pytest.param([version(version="w1", etag="x-2")], [row(vault_etag="x-2")], "right", id="a multipart copy"),
         pytest.param([version(version="w1", etag="x-2")], [row(etag="old", vault_etag="x-2")], "copy", id="new"),
         pytest.param([HELD], [row(version="v0")], "alike", id="written again with the same bytes"),
-        pytest.param([HELD], [row(modified="2026-11-23T00:00:00.000Z")], "alike", id="the same without versions"),
+        pytest.param([HELD], [row(modified=T - timedelta(days=1))], "alike", id="the same without versions"),
         pytest.param([HELD], [], "alike", id="no listing, but the bytes are there"),
         pytest.param([version(version="w1", etag="x-2")], [], "copy", id="no listing and another ETag"),
         pytest.param([version(version="w1", etag="")], [], "copy", id="no listing and no ETag"),
     ],
 )
-def test_what_is_right(state: State, vault: list[Version], before: list[dict[str, Any]], what: str) -> None:
+def test_what_is_right(state: State, vault: list[Version], before: list[Listed], what: str) -> None:
     state.read_source([version()], T)
     state.read_vault(vault)
     state.read_copies(before)
@@ -104,7 +101,7 @@ def test_what_is_right(state: State, vault: list[Version], before: list[dict[str
     assert len(list(state.to_copy())) == numbers.copy
     assert len(list(state.alike())) == numbers.alike
     assert numbers.overwritten == (numbers.copy and any(not one.deleted for one in vault))
-    assert [one["key"] for one in state.listing()] == (["a"] if what == "right" else [])
+    assert [one.key for one in state.listing()] == (["a"] if what == "right" else [])
     assert state.compare() == (what != "right")
 
 
@@ -131,7 +128,7 @@ def test_a_journal_is_taken_up_and_ends_where_it_was_cut(tmp_path: Path) -> None
         second.read_vault([version(version="w1", etag="x-2"), version("b\n\u2028", version="w2", etag="x")])
         second.read_copies([row(vault_version="w0")])
         assert [found.key for found in second.to_copy()] == ["b\n\u2028", "c"], "the ETag of b is another"
-        assert [found["sha256"] for found in second.listing()] == ["f" * 64]
+        assert [found.sha256 for found in second.listing()] == ["f" * 64]
         second.published()
     assert not path.exists()
 

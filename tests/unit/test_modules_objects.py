@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import parse_time
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
@@ -18,6 +20,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from builders import Run, settings
 from object_world import OBJECTS, SECRETS, VAULT, World, publish_objects
 from test_objects_plan import Stack
+from test_objects_recovery import PLANNED
 
 ID = "objects_backup_20261124_120000"
 
@@ -75,12 +78,12 @@ def test_objects_plan_fails_before_it_looks(
     assert words in result["msg"]
 
 
-PLAN = {"mode": "fill", "writers": ["backend"], "stamp": "S", "asked": False, "unchecked": [], "unreadable": False}
+PLAN = typed.plain(dataclasses.replace(PLANNED, writers=("backend",), stamp="S"))
 
 
 def test_objects_protect_changes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        objects_recovery, "protect", lambda config, planned, log: {"mode": planned["mode"], "fresh": False}
+        objects_recovery, "protect", lambda config, planned, log: {"mode": planned.mode, "fresh": False}
     )
     done = run("objects_protect", **given(tmp_path, plan=PLAN))
     assert (done["changed"], done["mode"]) == (True, "fill")

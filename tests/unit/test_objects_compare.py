@@ -231,7 +231,7 @@ def test_a_bucket_that_is_gone_must_come_back_whole(tmp_path: Path, world: World
 
 def test_a_listing_is_used_only_when_every_byte_is_right(tmp_path: Path) -> None:
     point = publish_objects(tmp_path, {"a": Object(b"1")})
-    assert (point.problem(), point.at, [one["key"] for one in point.entries()]) == ("", T, ["a"])
+    assert (point.problem(), point.at, [one.key for one in point.entries()]) == ("", T, ["a"])
     path = tmp_path / "backup" / "objects" / point.id / "listing.jsonl.gz"
     data = path.read_bytes()
     path.write_bytes(data[:-9] + b"x" + data[-8:])

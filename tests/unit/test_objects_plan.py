@@ -15,6 +15,7 @@ from typing import Any, Optional
 
 import builders
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
@@ -101,12 +102,17 @@ class Case:
         before = dict(self.world.live.objects)
         made = objects_plan.make(self.config, Request(**request), log=lambda _: None)
         assert (self.world.live.objects, self.world.live.diary, self.world.vault.diary) == (before, [], []), "read only"
-        json.dumps(made)
-        return made
+        found: dict[str, Any] = typed.plain(made)
+        json.dumps(found)
+        return found
 
     def remember(self, **what: str) -> None:
         (self.root / "state").mkdir(exist_ok=True)
         (self.root / "state" / objects_plan.RECOVERED).write_text(json.dumps({"at": "then", **what}))
+
+
+def text(made: dict[str, Any]) -> list[str]:
+    return objects_plan.text(typed.build(objects_plan.Plan, made, lambda *why: UsageError("read it", *why)))
 
 
 @pytest.fixture
@@ -120,7 +126,7 @@ def test_a_healthy_bucket_needs_nothing(case: Case) -> None:
     assert (made["needed"], made["mode"], made["condition"], made["findings"], made["unchecked"], made["steps"]) == (
         False, "none", "healthy", [], [], [],
     )  # fmt: skip
-    assert "nothing to do: the bucket is healthy and no recovery point was asked for" in objects_plan.text(made)
+    assert "nothing to do: the bucket is healthy and no recovery point was asked for" in text(made)
 
 
 def lose(case: Case, *keys: str) -> None:
@@ -202,7 +208,7 @@ def test_every_fault_is_seen_and_planned(
     assert finding in made["findings"][0]
     assert (made["counts"]["gone"], made["counts"]["differ"]) == counts
     assert (made["backup"]["id"], made["writers"], made["target"]) == (ID, ["backend", "frontend"], "uploads")
-    words = objects_plan.text(made)
+    words = text(made)
     assert words[0] == f"the bucket uploads is {condition}"
     assert f"  1. {made['steps'][0]}" in words
     assert any("written after" in one for one in words), "what becomes of later objects is always said"
@@ -259,10 +265,10 @@ def test_later_objects_are_counted_and_stay(case: Case) -> None:
     assert made["counts"] == {"gone": 2, "differ": 0, "extra": 2, "later": 1}
     assert any(
         "2 objects that the backup does not know, 1 of them written after" in one and "stay as they are" in one
-        for one in objects_plan.text(made)
+        for one in text(made)
     )
     exact = case.plan(exact=True)
-    assert any("are put into quarantine" in one for one in objects_plan.text(exact))
+    assert any("are put into quarantine" in one for one in text(exact))
     assert any("put 2 objects that the point does not know aside" in one for one in exact["steps"])
 
 
@@ -425,10 +431,7 @@ def test_a_damaged_listing_is_passed_over_and_said(case: Case) -> None:
     made = case.plan()
     assert made["backup"]["id"] == ID
     assert [one["id"] for one in made["passed_over"]] == [newer.id]
-    assert any(
-        one.startswith(f"  passed over {newer.id}: listing.jsonl.gz has another SHA-256")
-        for one in objects_plan.text(made)
-    )
+    assert any(one.startswith(f"  passed over {newer.id}: listing.jsonl.gz has another SHA-256") for one in text(made))
     with refused(IntegrityError, "another SHA-256"):
         case.plan(identity=newer.id)
 

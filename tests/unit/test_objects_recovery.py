@@ -1,13 +1,14 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: E501 - tables
+
 """The acting phases on buckets of dictionaries: what is started, moved, copied, in which order, and never lost."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -17,11 +18,14 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Int
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import back
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import verify as mirror_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.back import CopiedBack
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import assess as objects_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import wait
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import Unheld
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Listed
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, ServiceState
@@ -31,9 +35,12 @@ from object_world import AFTER, OBJECTS, SECRETS, VAULT, Object, T, World, failu
 UP = ServiceState(exists=True, running=True, status="running")
 CRASHED = ServiceState(exists=True, status="exited", exit_code=1)
 STAMP = "20261124_130000"
-PLANNED: dict[str, Any] = {
-    "mode": "fill", "writers": ["backend", "worker"], "stamp": STAMP, "asked": False, "unchecked": [], "unreadable": False,
-}  # fmt: skip
+PLANNED = objects_plan.Plan(
+    needed=True, condition="damaged", findings=(), unchecked=(), warnings=(), why="", asked=False, mode="fill",
+    unreadable=False, backup={}, location="", recovery_point="", passed_over=(), service="objects",
+    writers=("backend", "worker"), stamp=STAMP, target="uploads", target_seconds=0, prefix="", exact=False,
+    partial=False, state="", counts=objects_plan.Difference(0, 0, 0, 0), steps=(),
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -105,9 +112,9 @@ class Case:
         return config.from_mapping(settings(self.root, objects=self.objects, vault=dict(VAULT)), SECRETS)
 
     def copy_back(
-        self, _: Any, entries: Iterable[dict[str, Any]], target: Any, *, log: Any, compare: bool = True
-    ) -> dict[str, int]:
-        keys = [one["key"] for one in entries]
+        self, _: Any, entries: Iterable[Listed], target: Any, *, log: Any, compare: bool = True
+    ) -> CopiedBack:
+        keys = [one.key for one in entries]
         self.copied.append(keys)
         for key in keys:
             assert key not in self.lacking, "asked for what the vault does not have"
@@ -115,18 +122,18 @@ class Case:
             bad = key in self.spoiled and len(self.copied) == 1
             self.world.live.objects[key] = Object(b"spoiled", etag=self.wanted[key].tag) if bad else self.wanted[key]
         self.world.retagged -= set(keys) if len(self.copied) > 1 else set()
-        return {"copied": len(keys), "failed": []}
+        return CopiedBack(len(keys), len(keys), 0, 0, 0, ())
 
     lacking: tuple[str, ...] = ()
 
     def verify_objects(
-        self, _: Any, entries: Iterable[dict[str, Any]], target: Any, sample: Optional[int] = None
+        self, _: Any, entries: Iterable[Listed], target: Any, sample: Optional[int] = None
     ) -> list[Check]:
         self.sample = sample
         bad = [
-            one["key"]
+            one.key
             for one in entries
-            if one["key"] not in target.objects or target.objects[one["key"]].body != self.wanted[one["key"]].body
+            if one.key not in target.objects or target.objects[one.key].body != self.wanted[one.key].body
         ]
         if self.unreadable and len(self.copied) == 1:
             raise LifeboatError("read", "b in s3://uploads", "InternalError")
@@ -139,7 +146,7 @@ class Case:
     unreadable = False
 
     def protect(self, **changes: Any) -> dict[str, Any]:
-        return objects_recovery.protect(self.config, {**PLANNED, **changes}, log=self.said.append)
+        return objects_recovery.protect(self.config, replace(PLANNED, **changes), log=self.said.append)
 
     def restore(self, **options: Any) -> dict[str, Any]:
         found = objects_recovery.restore_objects(
@@ -308,7 +315,8 @@ def test_only_what_is_missing_or_wrong_is_copied(case: Case) -> None:
     done = case.restore()
     assert case.copied == [["a", "b"]]
     assert case.bodies() == {**{key: one.body for key, one in case.wanted.items()}, "new": b"later"}
-    assert (done["copied"], done["quarantine_bucket"], done["settings"]) == ({"copied": 2, "failed": []}, "", [])
+    assert (done["copied"]["copied"], done["copied"]["failed"]) == (2, [])
+    assert (done["quarantine_bucket"], done["settings"]) == ("", [])
     assert case.stack.diary == ["stop objects", "start objects"], "only what is on its disk counts"
     assert {one["name"]: one["result"] for one in done["checks"]} == {
         "objects": PASS, "metadata and tags": PASS, "bucket settings": PASS, "rows and objects": COULD_NOT_VERIFY,
@@ -436,7 +444,8 @@ def test_an_object_that_cannot_be_read_back_is_copied_once_more(case: Case) -> N
 
 def test_what_cannot_be_made_right_is_no_recovery(case: Case) -> None:
     case.world.live.objects = {}
-    case.monkeypatch.setattr(back, "copy_back", lambda *a, **kw: {"failed": [{"key": "a", "why": "no such version"}]})
+    failed = CopiedBack(4, 3, 0, 0, 1, (Unheld("a", "no such version"),))
+    case.monkeypatch.setattr(back, "copy_back", lambda *a, **kw: failed)
     with pytest.raises(IntegrityError, match=r"objects: a, b, c, d; a: no such version\..*method=rebuild"):
         case.restore()
     assert objects_plan.recovered(case.config) is None

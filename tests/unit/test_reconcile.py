@@ -12,9 +12,11 @@ from typing import Any, Optional
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS, verdict
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import parse_time
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UnverifiedError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import reconcile
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Listed
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.inventory import Inventory
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from builders import make_config
@@ -40,13 +42,11 @@ class Server:
             take([*row, *[None] * (4 - len(row)), self.keyed])
 
 
-def thing(key: str, size: int = 5, sha256: str = "", modified: str = OLD) -> dict[str, Any]:
-    return {"key": key, "size": size, "etag": "e", "sha256": sha256 or None, "modified": modified}
+def thing(key: str, size: int = 5, sha256: str = "", modified: str = OLD) -> Listed:
+    return Listed(key, size, "e", parse_time(modified), sha256=sha256 or None)
 
 
-def found(
-    rows: list[Any], objects: list[dict[str, Any]], point: Optional[list[dict[str, Any]]] = None
-) -> reconcile.Report:
+def found(rows: list[Any], objects: list[Listed], point: Optional[list[Listed]] = None) -> reconcile.Report:
     with Inventory() as inventory:
         reconcile.read_rows(inventory, Server(rows), "shop", "SELECT key FROM f;")  # type: ignore[arg-type]
         inventory.add_listing("live", objects)

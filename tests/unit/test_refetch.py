@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import back
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.back import CopiedBack
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import refetch
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Version
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Listed, Version
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from builders import settings
@@ -49,11 +50,11 @@ class Case:
         self.listed.append(prefix)
         return (each for each in one.held if each.key.startswith(prefix))
 
-    def copy_back(self, _: Any, entries: Iterable[dict[str, Any]], target: Any, *, log: Any) -> dict[str, int]:
+    def copy_back(self, _: Any, entries: Iterable[Listed], target: Any, *, log: Any) -> CopiedBack:
         for one in entries:
             self.copied.append(one)
-            target.objects[one["key"]] = Object(b"x" * one["size"])
-        return {"copied": len(self.copied)}
+            target.objects[one.key] = Object(b"x" * one.size)
+        return CopiedBack(len(self.copied), len(self.copied), 0, 0, 0, ())
 
     def hold(self, key: str, version: str, body: bytes, at: Any, deleted: bool = False) -> None:
         self.world.vault.held.append(Version(key, len(body), "e", at, version, deleted=deleted))
@@ -117,7 +118,7 @@ def test_fetched_with_leave_only(case: Case) -> None:
     done = case.live(fetch=True)
     assert (done["verdict"], done["fetched"], done["report"]["rows_without_objects"]["count"]) == ("PASS", 1, 0)
     (entry,) = case.copied
-    assert (entry["key"], entry["vault_version"], entry["size"], entry["sha256"]) == ("x", "v1", 3, sha256(b"old"))
+    assert (entry.key, entry.vault_version, entry.size, entry.sha256) == ("x", "v1", 3, sha256(b"old"))
 
 
 def test_many_missing_rows_list_the_vault_once(case: Case) -> None:

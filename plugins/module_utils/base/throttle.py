@@ -15,6 +15,7 @@ from typing import Callable, TypeVar
 from .errors import UsageError
 
 T = TypeVar("T")
+PROGRESS = 10  # seconds between two lines of a log
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([BKMGT]?)(?:i?B?(?:/s)?)?", re.IGNORECASE)
 
 
@@ -44,6 +45,19 @@ class Rate:
             start = max(time.monotonic(), self._free_at)
             self._free_at = start + size / self._limit
         time.sleep(max(0.0, start - time.monotonic()))
+
+
+class Progress:
+    """Says when it is time for another line of the log. Not for several threads at once."""
+
+    def __init__(self) -> None:
+        self._told = time.monotonic()
+
+    def due(self) -> bool:
+        now = time.monotonic()
+        late = now - self._told > PROGRESS
+        self._told = now if late else self._told
+        return late
 
 
 class Budget:

@@ -8,86 +8,102 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
-from collections.abc import Iterable, Mapping
-from typing import Any, Callable
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Callable
 
 from ..base import throttle
 from ..base.errors import LifeboatError, NotFoundError
 from ..base.text import human
+from ..repository.details import Unheld
 from ..s3 import copier
-from ..s3.bucket import Bucket
+from ..s3.bucket import Bucket, Listed
 from ..s3.copier import Copier
 from ..settings.config import Config
 from ..stack import buckets
 
 Log = Callable[[str], None]
 SHOWN = 1000
-_PROGRESS = 10
+
+
+@dataclass(frozen=True)
+class CopiedBack:
+    """failed: the first few objects that could not be had, of `failed_count`; the caller must look."""
+
+    objects: int
+    copied: int
+    copied_bytes: int
+    skipped: int
+    failed_count: int
+    failed: tuple[Unheld, ...]
+
+
+class _Count:
+    """What many threads have done so far."""
+
+    def __init__(self) -> None:
+        self.objects = self.copied = self.bytes = self.skipped = self.lost = 0
+        self.failed: list[Unheld] = []
+        self.lock = threading.Lock()
 
 
 def copy_back(
-    config: Config, entries: Iterable[Mapping[str, Any]], target: Bucket, *, log: Log, compare: bool = True
-) -> dict[str, Any]:
+    config: Config, entries: Iterable[Listed], target: Bucket, *, log: Log, compare: bool = True
+) -> CopiedBack:
     """Copy the listing's `entries` from the vault into `target`; what is right there already is left as it is.
 
-    Returns {objects, copied, copied_bytes, skipped, failed: [{key, why}], failed_count}: an object that cannot be had
-    does not stop the others, and the caller must look. Raises LifeboatError for what stops all of them. Run again after
-    it was killed, it copies the rest. compare=False: the target is known to be empty, or entries to be wrong there.
+    An object that cannot be had does not stop the others. Raises LifeboatError for what stops all of them. Run again
+    after it was killed, it copies the rest. compare=False: the target is known to be empty, or entries to be wrong
+    there.
     """
     vault = buckets.vault(config)
-    done = {"objects": 0, "copied": 0, "copied_bytes": 0, "skipped": 0, "failed_count": 0}
-    failed: list[dict[str, str]] = []
-    lock, told = threading.Lock(), [time.monotonic()]
+    done = _Count()
+    progress = throttle.Progress()
 
-    def count(**more: int) -> None:
-        with lock:
-            for name, number in more.items():
-                done[name] += number
-            if time.monotonic() - told[0] > _PROGRESS:
-                told[0] = time.monotonic()
-                log(
-                    f"copied {done['copied']} objects back, {human(done['copied_bytes'])}; {done['skipped']} were right"
-                )
-
-    def bring(item: Mapping[str, Any]) -> None:
-        count(objects=1)
-        if compare and is_right(vault, target, item):
-            count(skipped=1)
-            return
+    def bring(entry: Listed) -> None:
+        right = compare and is_right(vault, target, entry)
+        why = ""
         try:
-            moving.copy(item["key"], item["size"], item["vault_etag"], item["vault_version"], item.get("sha256") or "")
+            if not right:
+                moving.copy(entry.key, entry.size, entry.vault_etag, entry.vault_version, entry.sha256 or "")
         except LifeboatError as exc:
             why = copier.refusal(exc)
             if not why:
                 raise
-            with lock:
-                done["failed_count"] += 1
-                if len(failed) < SHOWN:
-                    failed.append({"key": item["key"], "why": why})
-            return
-        count(copied=1, copied_bytes=item["size"])
+        with done.lock:
+            done.objects += 1
+            if why:
+                done.lost += 1
+                done.failed += [Unheld(entry.key, why)] if done.lost <= SHOWN else []
+            elif right:
+                done.skipped += 1
+            else:
+                done.copied += 1
+                done.bytes += entry.size
+            if progress.due():
+                log(f"copied {done.copied} objects back, {human(done.bytes)}; {done.skipped} were right")
 
     with Copier(vault, target) as moving:
         throttle.each(bring, entries, config.objects.transfers)
     log(
-        f"copied {done['copied']} objects back from {vault.url} to {target.url}, {human(done['copied_bytes'])};"
-        f" {done['skipped']} were right already"
+        f"copied {done.copied} objects back from {vault.url} to {target.url}, {human(done.bytes)};"
+        f" {done.skipped} were right already"
     )
+    failed = sorted(done.failed, key=lambda lost: lost.key)
     if failed:
-        log(f"WARNING: {done['failed_count']} objects could not be had, first {failed[0]['key']!r}: {failed[0]['why']}")
-    return {**done, "failed": sorted(failed, key=lambda item: item["key"])}
+        log(f"WARNING: {done.lost} objects could not be had, first {failed[0].key!r}: {failed[0].why}")
+    return CopiedBack(done.objects, done.copied, done.bytes, done.skipped, done.lost, tuple(failed))
 
 
-def is_right(vault: Bucket, target: Bucket, item: Mapping[str, Any]) -> bool:
+def is_right(vault: Bucket, target: Bucket, entry: Listed) -> bool:
     """Is the object there with the bytes, the headers and the tags that the vault has of it? Bytes by ETag and size."""
     with contextlib.suppress(NotFoundError):
         head = target.requests.call(
-            "HEAD", target.name, item["key"], attempted=copier.WRITE, subject=f"{item['key']!r} in {target.url}"
+            "HEAD", target.name, entry.key, attempted=copier.WRITE, subject=f"{entry.key!r} in {target.url}"
         )
         etag = head.headers.get("etag", "").strip('"')
-        if etag not in (item["etag"], item["vault_etag"]) or not etag:
+        if etag not in (entry.etag, entry.vault_etag) or not etag:
             return False
-        ours, theirs = copier.facts(target, item["key"]), copier.facts(vault, item["key"], item["vault_version"])
-        return ours == theirs and ours.size == item["size"]
+        ours, theirs = copier.facts(target, entry.key), copier.facts(vault, entry.key, entry.vault_version)
+        return ours == theirs and ours.size == entry.size
     return False

@@ -20,19 +20,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from ..base.errors import IntegrityError
+from ..base import typed
+from ..base.clock import format_time
+from ..base.errors import IntegrityError, LifeboatError
 from ..base.filesystem import create
-from ..base.pipeline import HashingWriter
+from ..repository import checksums
 from ..repository.base import Repository
 from ..repository.details import ObjectsDetails
 from ..repository.manifest import Manifest
+from ..s3.bucket import Listed
 
 NAME = "listing.jsonl.gz"
 FIELDS = ("key", "size", "etag", "modified", "version", "vault_version", "vault_etag", "sha256")
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one a line
-_COMPARED = ("key", "size", "etag", "sha256")
+_AS_WRITTEN = tuple((str, int, str, str, str, str, str, last) for last in (str, type(None)))
 
 
 @dataclass(frozen=True)
@@ -44,41 +47,57 @@ class Summary:
     digest: str
 
 
-def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> Summary:
-    """Write a new listing as the rows come. Raises ValueError where they do not come in the order of their keys."""
+def write(path: Path, entries: Iterable[Listed]) -> Summary:
+    """Write a new listing as the entries come. Raises ValueError where they do not come in the order of their keys."""
     count, size, digest, last = 0, 0, hashlib.sha256(), ""
     # No name and no time in the head of the file: same listing, same bytes.
     with create(path) as raw, gzip.GzipFile("", "wb", 3, raw, mtime=0) as packed:
         file = io.BufferedWriter(packed, 1 << 20)  # type: ignore[type-var,unused-ignore]
-        for row in rows:
-            if count and row["key"] <= last:
-                raise ValueError(f"{row['key']!r} after {last!r}")
-            last = row["key"]
-            file.write(_line({name: row[name] for name in FIELDS}))
-            digest.update(_line([row[name] for name in _COMPARED]))
+        for entry in entries:
+            if count and entry.key <= last:
+                raise ValueError(f"{entry.key!r} after {last!r}")
+            last = entry.key
+            row = {**vars(entry), "modified": format_time(entry.modified) if entry.modified else ""}
+            file.write(_line(row))
+            digest.update(_line([entry.key, entry.size, entry.etag, entry.sha256]))
             count += 1
-            size += row["size"]
+            size += entry.size
         file.flush()
     return Summary(count, size, digest.hexdigest())
 
 
-def _line(value: Any) -> bytes:
+def _line(value: object) -> bytes:
     return _encode(value).encode() + b"\n"
 
 
-def read(file: IO[bytes], subject: str) -> Iterator[dict[str, Any]]:
+def read(file: IO[bytes], subject: str) -> Iterator[Listed]:
     """The lines of a listing, as they are asked for. Raises IntegrityError where it is broken or cut."""
+    number = 0
+
+    def wrong(field: str, cause: str) -> LifeboatError:
+        what = f"{NAME}, line {number}: {field} {cause}"
+        return IntegrityError("read the listing", subject, what, "Choose another backup (`lifeboat list`).")
+
     try:
         with gzip.open(file) as lines:
-            for line in lines:
-                row = json.loads(line)
-                if not isinstance(row, dict) or not isinstance(row["key"], str) or not isinstance(row["size"], int):
-                    raise ValueError(f"a line is {line[:80]!r}")
-                yield row
-    except (OSError, EOFError, ValueError, LookupError, zlib.error) as exc:
-        raise IntegrityError(
-            "read the listing", subject, str(exc) or repr(exc), "Choose another backup (`lifeboat list`)."
-        ) from exc
+            for number, line in enumerate(lines, 1):  # noqa: B007 - wrong() reads it
+                yield _entry(line, wrong)
+    except (OSError, EOFError, zlib.error) as exc:
+        raise wrong("", str(exc) or repr(exc)) from exc
+
+
+def _entry(line: bytes, wrong: typed.Wrong) -> Listed:
+    """As typed.build() makes it of any line, and faster of one that is as write() makes it: there may be millions."""
+    try:
+        row = json.loads(line)
+        key, size, etag, modified, version, vault_version, vault_etag, sha256 = values = [row[name] for name in FIELDS]
+        as_written = tuple(map(type, values)) in _AS_WRITTEN and len(row) == len(FIELDS)
+        if as_written and 0 <= size <= typed.MOST and modified[-1:] == "Z" and "2000" <= modified < "2200":
+            at = datetime.fromisoformat(f"{modified[:-1]}+00:00")
+            return Listed(key, size, etag, at, version, vault_version, vault_etag, sha256)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        pass
+    return typed.build(Listed, typed.load(line, wrong), wrong, unknown="ignore")
 
 
 @dataclass(frozen=True)
@@ -97,24 +116,21 @@ class Point:
         return self.manifest.taken_at
 
     @property
-    def settings(self) -> Mapping[str, Any]:
-        return dict(self.manifest.detailed(ObjectsDetails).settings)
+    def settings(self) -> Mapping[str, object]:
+        return self.manifest.detailed(ObjectsDetails).settings
 
     def problem(self) -> str:
         """Why its listing cannot be used; empty when every byte is the one that was written."""
         wanted = next((artefact for artefact in self.manifest.artefacts if artefact.name == NAME), None)
         if wanted is None:
             return f"it has no {NAME}"
-        writer = HashingWriter()
         with self.repo.open("objects", self.id, NAME) as file:
-            for data in iter(lambda: file.read(1 << 20), b""):
-                writer.write(data)
-        right = (writer.size, writer.sha256) == (wanted.size, wanted.sha256)
+            right = checksums.of(file, NAME) == wanted
         return "" if right else f"{NAME} has another SHA-256 than when it was written"
 
-    def entries(self, prefix: str = "") -> Iterator[dict[str, Any]]:
+    def entries(self, prefix: str = "") -> Iterator[Listed]:
         """The listing's lines below `prefix`, in the order of their keys."""
         with self.repo.open("objects", self.id, NAME) as file:
-            for item in read(file, self.id):
-                if item["key"].startswith(prefix):
-                    yield item
+            for entry in read(file, self.id):
+                if entry.key.startswith(prefix):
+                    yield entry

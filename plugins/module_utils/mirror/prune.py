@@ -19,7 +19,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from xml.sax.saxutils import escape
 
 from ..base import throttle
@@ -56,7 +55,7 @@ SELECT 1 FROM versions o WHERE o.key = v.key AND o.version <> v.version AND (
 NOT EXISTS (SELECT 1 FROM old d WHERE d.key = o.key AND d.version = o.version)
 OR EXISTS (SELECT 1 FROM stay s WHERE s.key = o.key AND s.version = o.version)))
 """
-Row = tuple[Any, ...]  # key, version, size
+Row = tuple[str, str, int]  # key, version, size
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def prune(config: Config, kept: Iterable[Point], newest: datetime, *, dry_run: b
 
 
 def _named(point: Point) -> Iterator[tuple[str, str]]:
-    return ((text(item["key"]), item.get("vault_version") or "") for item in point.entries())
+    return ((text(entry.key), entry.vault_version) for entry in point.entries())
 
 
 class _Removal:
@@ -133,7 +132,7 @@ class _Removal:
     def _batch(self, rows: Sequence[Row]) -> None:
         if self.refused:
             return
-        sizes = {(str(key), str(version)): int(size) for key, version, size in rows}
+        sizes = {(key, version): size for key, version, size in rows}
         plain = [item for item in sizes if not _UNSPEAKABLE.search(item[0])]
         left: dict[tuple[str, str], str] = {}
         if plain:

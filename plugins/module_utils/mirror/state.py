@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import NamedTuple, Optional, TextIO
 
-from ..base.clock import format_time, parse_time
+from ..base import typed
 from ..base.filesystem import explained
 from ..repository.details import Unheld
-from ..s3.bucket import Version
+from ..s3.bucket import Listed, Version
 from ..s3.inventory import Inventory
 
 _VERSION = "key TEXT PRIMARY KEY, size INT, etag TEXT, modified INT, version TEXT"
@@ -77,12 +77,24 @@ def milliseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
-def _parsed(text: str) -> int:
-    """Of a listing's own times, without what parse_time() does for others'."""
-    return milliseconds(datetime.fromisoformat(f"{text[:-1]}+00:00") if text[-1:] == "Z" else parse_time(text))
-
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_Row = tuple[str, int, str, int, str, int]
+
+
+class _Copied(NamedTuple):
+    """A row of the table `copies`, and a line of the journal."""
+
+    key: str
+    size: int
+    etag: str
+    modified: int
+    version: str
+    vault_version: str
+    vault_etag: str
+    sha256: str
+
+
+_TYPES = (str, int, str, int, str, str, str, str)
 
 
 class State:
@@ -92,7 +104,7 @@ class State:
         self._tables = Inventory(_TABLES)
         self._journal = Journal(journal)
         self._lock = threading.Lock()
-        self._done: list[tuple[Any, ...]] = []
+        self._done: list[_Copied] = []
 
     def __enter__(self) -> State:
         return self
@@ -111,7 +123,7 @@ class State:
         """
         unsure: set[str] = set()
 
-        def rows() -> Iterator[tuple[Any, ...]]:
+        def rows() -> Iterator[_Row]:
             for item in versions:
                 if at is None:
                     if item.latest and not item.deleted:
@@ -137,10 +149,10 @@ class State:
         """What is now known of some keys of the vault."""
         self._tables.add("vault", map(_row, versions))
 
-    def read_copies(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def read_copies(self, entries: Iterable[Listed]) -> None:
         """The listing of the last backup, then what a killed run after it had done already."""
-        self._tables.add("copies", map(_copy, rows))
-        self._tables.add("copies", map(_copy, self._journal.read()))
+        self._tables.add("copies", map(_copy, entries))
+        self._tables.add("copies", self._journal.read())
 
     # Asking.
 
@@ -181,7 +193,7 @@ class State:
     # Telling it what was done.
 
     def copied(self, item: Object, vault_version: str, vault_etag: str, sha256: Optional[str]) -> None:
-        row = (*item, vault_version, vault_etag, sha256 or "")
+        row = _Copied(*item, vault_version, vault_etag, sha256 or "")
         self._journal.add(row)
         with self._lock:
             self._done.append(row)
@@ -218,30 +230,27 @@ class State:
         rows = self._tables.each(f"SELECT key, why FROM unheld ORDER BY key LIMIT {limit}")
         return self._tables.count("unheld"), [Unheld(key, why) for key, why in rows]
 
-    def listing(self) -> Iterator[dict[str, Any]]:
+    def listing(self) -> Iterator[Listed]:
         """What the vault holds of the source, in the order of the keys."""
-        wanted = f"{_OBJECT}, v.version, v.etag, c.sha256"
-        for row in self._tables.each(f"SELECT {wanted} FROM {_JOINED} WHERE {_HELD} AND {_RIGHT} ORDER BY s.key"):
-            modified = format_time(_EPOCH + timedelta(milliseconds=row[3]))
-            yield {
-                "key": row[0], "size": row[1], "etag": row[2], "modified": modified, "version": row[4],
-                "vault_version": row[5], "vault_etag": row[6], "sha256": row[7] or None,
-            }  # fmt: skip
+        columns = f"{_OBJECT}, v.version, v.etag, c.sha256"
+        wanted = f"SELECT {columns} FROM {_JOINED} WHERE {_HELD} AND {_RIGHT} ORDER BY s.key"
+        for key, size, etag, modified, version, vault_version, vault_etag, sha256 in self._tables.each(wanted):
+            at = _EPOCH + timedelta(milliseconds=modified)
+            yield Listed(key, size, etag, at, version, vault_version, vault_etag, sha256 or None)
 
     def published(self) -> None:
         """The listing knows everything now."""
         self._journal.remove()
 
 
-def _row(one: Version) -> tuple[Any, ...]:
+def _row(one: Version) -> _Row:
     return one.key, one.size, one.etag, milliseconds(one.modified), one.version, int(one.deleted)
 
 
-def _copy(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return (
-        row["key"], row["size"], row["etag"], _parsed(row["modified"]), row["version"],
-        row["vault_version"], row["vault_etag"], row.get("sha256") or "",
-    )  # fmt: skip
+def _copy(entry: Listed) -> _Copied:
+    modified = milliseconds(entry.modified or _EPOCH)
+    held = (entry.version, entry.vault_version, entry.vault_etag)
+    return _Copied(entry.key, entry.size, entry.etag, modified, *held, entry.sha256 or "")
 
 
 class Journal:
@@ -252,25 +261,23 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path, self._lock = path, threading.Lock()
-        self._file: Optional[Any] = None
+        self._file: Optional[TextIO] = None
 
-    def read(self) -> Iterator[dict[str, Any]]:
+    def read(self) -> Iterator[_Copied]:
         with explained("read the mirror's journal", self._path):
             if not self._path.exists():
                 return
             with self._path.open(encoding="utf-8", errors="replace") as file:
                 for line in file:
                     try:
-                        key, size, etag, modified, *rest = json.loads(line)
-                        at = format_time(_EPOCH + timedelta(milliseconds=modified))
-                        names = ("version", "vault_version", "vault_etag", "sha256")
-                        row = {"key": str(key), "size": int(size), "etag": str(etag), "modified": at}
-                        version, vault_version, vault_etag, sha256 = map(str, rest)
-                    except (ValueError, TypeError, OverflowError):
+                        row = _Copied(*json.loads(line))
+                    except (ValueError, TypeError, RecursionError):
                         return  # cut in the middle of a line
-                    yield {**row, **dict(zip(names, (version, vault_version, vault_etag, sha256)))}
+                    if tuple(map(type, row)) != _TYPES or max(row.size, abs(row.modified)) > typed.MOST:
+                        return
+                    yield row
 
-    def add(self, row: tuple[Any, ...]) -> None:
+    def add(self, row: _Copied) -> None:
         with self._lock, explained("write the mirror's journal", self._path):
             if self._file is None:
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

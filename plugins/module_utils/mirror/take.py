@@ -11,16 +11,16 @@ copied; the listing that is published says of every object which version of the 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import re
 import secrets as token
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 from ..base import throttle, typed
 from ..base.clock import format_time
@@ -36,7 +36,7 @@ from ..repository.details import ObjectsDetails
 from ..repository.manifest import Manifest
 from ..s3 import bucket, copier
 from ..s3 import settings as s3_settings
-from ..s3.bucket import NULL, Bucket, Version
+from ..s3.bucket import NULL, Bucket, Listed, Version
 from ..s3.copier import Copied, Copier
 from ..settings.config import Config
 from ..stack import buckets
@@ -51,7 +51,6 @@ __all__ = ["copy_back", "preview", "take", "verify_objects"]
 Log = Callable[[str], None]
 JOURNAL = "mirror.jsonl"
 SHOWN = 1000  # keys named in a manifest
-_PROGRESS = 10  # seconds between two lines of the log
 _FEW = 20  # where at most one key in so many changed, those are looked at one by one instead of listing all
 _FEWEST = 50
 _OTHER_ETAGS = 10
@@ -150,7 +149,16 @@ def take(config: Config, *, log: Log, override: bool = False) -> Manifest:
     return manifest
 
 
-def preview(config: Config, *, log: Log, override: bool = False) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Preview(Numbers):
+    """What take() would do now."""
+
+    taken_at: datetime
+    consistency: str
+    database_backup: str
+
+
+def preview(config: Config, *, log: Log, override: bool = False) -> Preview:
     """What take() would do now, with nothing changed: it raises what that would raise before its first change."""
     repo = _open(config, writable=False)
     source, vault = buckets.source(config), buckets.vault(config)
@@ -161,12 +169,12 @@ def preview(config: Config, *, log: Log, override: bool = False) -> dict[str, An
         _Mirror(config, source, vault, state, log).look(repo, instant)
         numbers = state.numbers()
     guard.guard(config, source, vault, numbers, override)
-    return {
-        "taken_at": format_time(instant.at or now),
-        "consistency": instant.consistency,
-        "database_backup": instant.database_backup,
-        **dataclasses.asdict(numbers),
-    }
+    return Preview(
+        **vars(numbers),
+        taken_at=instant.at or now,
+        consistency=instant.consistency,
+        database_backup=instant.database_backup,
+    )
 
 
 def _open(config: Config, *, writable: bool) -> repository_base.Repository:
@@ -189,9 +197,9 @@ class _Mirror:
         self._lock = threading.Lock()
         self._touched: list[str] = []  # as long as they are few
         self._few = _FEWEST
-        self._told = time.monotonic()
+        self._progress = throttle.Progress()
         self._exact = True
-        self.settings: dict[str, Any] = {}
+        self.settings: Mapping[str, object] = {}
         self._proved = 0
         self._doubtful: list[str] = []
         self.copied = self.bytes = self.removed = 0
@@ -209,7 +217,7 @@ class _Mirror:
         self._state.read_copies(self._before(repo))
         return ambiguous
 
-    def _before(self, repo: repository_base.Repository) -> Iterator[dict[str, Any]]:
+    def _before(self, repo: repository_base.Repository) -> Iterator[Listed]:
         entries = catalog.entries(repo, "objects", self._config.stack)
         last = next((entry for entry in reversed(entries) if entry.good), None)
         if last is None:
@@ -322,8 +330,7 @@ class _Mirror:
                 self._doubtful.append(item.key)
             if len(self._touched) <= self._few:
                 self._touched.append(item.key)
-            if time.monotonic() - self._told > _PROGRESS:
-                self._told = time.monotonic()
+            if self._progress.due():
                 self._log(f"copied {self.copied} of {total} objects, {human(self.bytes)}")
 
     def _remove(self, key: str) -> None:

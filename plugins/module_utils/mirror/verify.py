@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Optional
 
 from ..base import throttle
 from ..base.checks import COULD_NOT_VERIFY, Check, compared
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError
 from ..s3 import bucket as s3_bucket
 from ..s3 import copier
-from ..s3.bucket import Bucket
+from ..s3.bucket import Bucket, Listed
 from ..s3.inventory import Inventory
 from ..settings.config import Config
 from ..stack import buckets
@@ -34,6 +34,9 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 _NAMED = 20
 _JOINED = "wanted w JOIN have h ON h.key = w.key"
 _OTHER_ETAG = "h.etag <> w.etag AND h.etag <> w.vault_etag AND length(h.etag) = 32 AND length(w.etag) = 32"
+
+
+_Row = tuple[str, int, str, str, str, Optional[str]]
 
 
 @dataclass
@@ -51,7 +54,7 @@ class _Found:
 
 def verify_objects(
     config: Config,
-    listing: Iterable[Mapping[str, Any]],
+    listing: Iterable[Listed],
     bucket: Bucket,
     sample: Optional[int] = None,
     *,
@@ -63,8 +66,8 @@ def verify_objects(
     failure: whether they belong there is the caller's to say.
     """
     with Inventory(_TABLES) as tables:
-        names = ("key", "size", "etag", "vault_version", "vault_etag", "sha256")
-        total = tables.add("wanted", (tuple(item[name] for name in names) for item in listing))
+        rows = ((row.key, row.size, row.etag, row.vault_version, row.vault_etag, row.sha256) for row in listing)
+        total = tables.add("wanted", rows)
         tables.add("have", ((version.key, version.size, version.etag) for version in s3_bucket.objects(bucket)))
         checks = [_presence(tables, total)]
         order = "w.size DESC" if sample is None else f"random() LIMIT {sample}"
@@ -94,7 +97,7 @@ def _presence(tables: Inventory, total: int) -> Check:
     return compared("objects", wrong, same + (f"; {more} others are there too" if more else ""))
 
 
-def _look(bucket: Bucket, vault: Optional[Bucket], row: tuple[Any, ...], found: _Found) -> None:
+def _look(bucket: Bucket, vault: Optional[Bucket], row: _Row, found: _Found) -> None:
     key, size, etag, vault_version, _at, sha256 = row
     wrong, unknown = "", ""
     try:

@@ -11,19 +11,20 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Literal, Optional
 from urllib.parse import urlsplit
 
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError, present
 from ..base.show import assessed, cautions
 from ..base.text import human
+from ..base.typed import plain
 from ..mirror.listing import Point
 from ..recovery import state as recovery_state
 from ..recovery.state import DOWN, HEALTHY, RECOVERING_OBJECTS
 from ..repository import catalog
 from ..repository.catalog import Entry
 from ..repository.details import ObjectsDetails
-from ..repository.sources import VAULT, Sources
+from ..repository.sources import VAULT, PassedOver, Sources
 from ..s3.inventory import Inventory
 from ..settings.config import Config
 from ..settings.scenarios import OBJECT_STORAGE
@@ -52,15 +53,58 @@ class Counts:
     lacking: str = ""  # what the vault no longer has of what is to be copied
 
 
-def make(config: Config, request: Request, *, log: Log) -> dict[str, Any]:
-    """The plan of a bucket's recovery. Reads only. Raises LifeboatError when no recovery is possible.
+Mode = Literal["none", "start", "fill", "rebuild", "reopen"]
+_ASKED: Mapping[str, Mode] = {"fill": "fill", "rebuild": "rebuild"}
 
-    Returns {needed, condition, findings, unchecked, warnings, mode, backup, location, recovery_point, passed_over, why,
-    writers, steps, stamp, target, target_seconds, counts, prefix, exact, partial, asked, state, unreadable, service}.
+
+@dataclass(frozen=True)
+class Difference:
+    """The counts that people see."""
+
+    gone: int
+    differ: int
+    extra: int
+    later: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is wrong and what will be done. Roles see it as JSON, with these names.
+
     mode: none; start (it is down: start it and look; if it does not come up, or empty, rebuild); fill (it lives: make
     the bucket where it is gone, copy back what is missing or wrong); rebuild (quarantine the data directory, fresh
     server, buckets as they were); reopen (a recovery was killed when the data was back and the writers were not).
+    asked, state, prefix, exact, partial: as in the request. unreadable: as in the assessment. target: the bucket.
     """
+
+    needed: bool
+    condition: str
+    findings: tuple[str, ...]
+    unchecked: tuple[str, ...]
+    warnings: tuple[str, ...]
+    why: str
+    asked: bool
+    mode: Mode
+    unreadable: bool
+    backup: Mapping[str, object]
+    location: str
+    recovery_point: str
+    passed_over: tuple[PassedOver, ...]
+    service: str
+    writers: tuple[str, ...]
+    stamp: str
+    target: str
+    target_seconds: int
+    prefix: str
+    exact: bool
+    partial: bool
+    state: str
+    counts: Difference
+    steps: tuple[str, ...]
+
+
+def make(config: Config, request: Request, *, log: Log) -> Plan:
+    """The plan of a bucket's recovery. Reads only. Raises LifeboatError when no recovery is possible."""
     if not config.objects.bucket:
         raise UsageError("plan the recovery", config.stack, "the stack has no bucket", "Set lifeboat_objects.bucket.")
     sources = Sources(config, "objects", request.identity, request.before)
@@ -79,7 +123,8 @@ def make(config: Config, request: Request, *, log: Log) -> dict[str, Any]:
         counts = _count(config, chosen, request, seen, log)
     if not needed and by_difference and counts.gone + counts.differ:
         needed, why = True, f"{counts.gone + counts.differ} objects below {request.prefix} are not those of {chosen.id}"
-    mode, left = "none", recovery_state.stopped(config)
+    left = recovery_state.stopped(config)
+    mode: Mode = "none"
     if needed:
         mode = _mode(config, seen, request.method)
         _require(config, stack, chosen, request, counts, mode)
@@ -92,32 +137,33 @@ def make(config: Config, request: Request, *, log: Log) -> dict[str, Any]:
     backup = entry.as_dict(now)
     kept = ("objects", "bytes", "consistency", "database_backup", "versioned", "settings")
     backup["details"] = {key: value for key, value in backup["details"].items() if key in kept}
-    made: dict[str, Any] = {
-        "needed": needed,
-        "condition": seen.condition,
-        "findings": list(seen.findings),
-        "unchecked": list(seen.unchecked),
-        "warnings": [*sources.notes, *seen.warnings, *_warnings(config, sources.found, entry, counts)],
-        "why": why,
-        "asked": request.asked,
-        "mode": mode,
-        "unreadable": seen.unreadable,
-        "backup": backup,
-        "location": sources.where(entry),
-        "recovery_point": sources.point,
-        "passed_over": passed_over,
-        "service": service,
-        "writers": writers,
-        "stamp": now.strftime("%Y%m%d_%H%M%S"),
-        "target": config.objects.bucket,
-        "target_seconds": config.target(OBJECT_STORAGE),
-        "prefix": request.prefix,
-        "exact": request.exact,
-        "partial": request.partial,
-        "state": request.state,
-        "counts": {"gone": counts.gone, "differ": counts.differ, "extra": counts.extra, "later": counts.later},
-    }
-    return {**made, "steps": _steps(made, config) if needed else []}
+    made = Plan(
+        needed=needed,
+        condition=seen.condition,
+        findings=seen.findings,
+        unchecked=seen.unchecked,
+        warnings=(*sources.notes, *seen.warnings, *_warnings(config, sources.found, entry, counts)),
+        why=why,
+        asked=request.asked,
+        mode=mode,
+        unreadable=seen.unreadable,
+        backup=backup,
+        location=sources.where(entry),
+        recovery_point=sources.point,
+        passed_over=tuple(passed_over),
+        service=service,
+        writers=tuple(writers),
+        stamp=now.strftime("%Y%m%d_%H%M%S"),
+        target=config.objects.bucket,
+        target_seconds=config.target(OBJECT_STORAGE),
+        prefix=request.prefix,
+        exact=request.exact,
+        partial=request.partial,
+        state=request.state,
+        counts=Difference(counts.gone, counts.differ, counts.extra, counts.later),
+        steps=(),
+    )
+    return replace(made, steps=tuple(_steps(made, entry.id, config))) if needed else made
 
 
 def refusal(config: Config, said: str) -> UsageError:
@@ -143,7 +189,7 @@ def _needed(config: Config, seen: Assessment, request: Request) -> tuple[bool, s
     return True, f"{request.state} was asked for"
 
 
-def _mode(config: Config, seen: Assessment, method: str) -> str:
+def _mode(config: Config, seen: Assessment, method: str) -> Mode:
     ours = bool(config.objects.service)
     attempted = "plan the recovery"
     if seen.condition == DOWN and not ours:
@@ -155,8 +201,8 @@ def _mode(config: Config, seen: Assessment, method: str) -> str:
         raise UsageError(attempted, config.stack, "method=rebuild needs lifeboat_objects.service", "Use method=fill.")
     if method == "fill" and seen.condition == DOWN:
         raise UsageError(attempted, config.stack, "method=fill needs a server that answers", "Leave method at auto.")
-    if method != "auto":
-        return method
+    if method in _ASKED:
+        return _ASKED[method]
     return "start" if seen.condition == DOWN else "rebuild" if ours and (seen.emptied or seen.ruined) else "fill"
 
 
@@ -258,9 +304,9 @@ def _warnings(config: Config, found: list[Entry], chosen: Entry, counts: Counts)
     return lines + ([f"{unheld} objects were never in the vault and cannot come back"] if unheld else [])
 
 
-def _steps(made: Mapping[str, Any], config: Config) -> list[str]:
+def _steps(made: Plan, backup: str, config: Config) -> list[str]:
     """What will be done, in the words of the runbook, one line a step."""
-    service, counts, mode = made["service"], made["counts"], str(made["mode"])
+    service, counts, mode = made.service, made.counts, made.mode
     reopen = [
         "reopen: start the application, wait for its health, ask its endpoints",
         "record: evidence with the time of each phase",
@@ -269,26 +315,26 @@ def _steps(made: Mapping[str, Any], config: Config) -> list[str]:
         return reopen
     rebuild = [
         f"quarantine the data directory of {service} (moved aside, nothing is deleted)",
-        f"start a fresh, empty {service}; make {made['target']} with its versioning, lifecycle and policy",
+        f"start a fresh, empty {service}; make {made.target} with its versioning, lifecycle and policy",
     ]
     protect = {
-        "fill": [f"start {service} anew, to see what is really on its disk"] if made["unreadable"] and service else [],
+        "fill": [f"start {service} anew, to see what is really on its disk"] if made.unreadable and service else [],
         "start": [
             f"start {service} and look again; if it comes up whole and nothing else was asked for, nothing is restored",
             *(f"otherwise {name}" for name in rebuild),
         ],
         "rebuild": rebuild,
     }[mode]
-    where = f" below {made['prefix']}" if made["prefix"] else ""
-    copied = f"{counts['gone']} missing and {counts['differ']} other objects{where}"
+    where = f" below {made.prefix}" if made.prefix else ""
+    copied = f"{counts.gone} missing and {counts.differ} other objects{where}"
     what = copied if mode == "fill" else f"every object{where} that is missing or wrong"
     return [
-        f"protect: stop the writers ({', '.join(made['writers']) or 'none known'})",
-        *(f"protect: {name}" for name in protect),
+        f"protect: stop the writers ({', '.join(made.writers) or 'none known'})",
+        *(f"protect: {step}" for step in protect),
         f"restore: the bucket's settings, then {what}, from {config.vault.objects_bucket} in the vault",
-        *([f"restore: put {counts['extra']} objects that the point does not know aside"] if made["exact"] else []),
+        *([f"restore: put {counts.extra} objects that the point does not know aside"] if made.exact else []),
         *([f"verify: start {service} anew, so that only what is on its disk counts"] if service else []),
-        f"verify: every object{where} against {made['backup']['id']}, metadata, tags, settings; then rows and objects",
+        f"verify: every object{where} against {backup}, metadata, tags, settings; then rows and objects",
         *reopen,
     ]
 
@@ -298,29 +344,29 @@ def recovered(config: Config) -> Optional[dict[str, Any]]:
     return recovery_state.recovered(config, RECOVERED)
 
 
-def text(made: Mapping[str, Any]) -> list[str]:
+def text(made: Plan) -> list[str]:
     """The plan for a terminal, as an operator reads it before typing the confirmation."""
-    backup, counts = made["backup"], made["counts"]
-    details = backup["details"]
-    lines = assessed(f"the bucket {made['target']}", made)
+    backup, counts, shown = made.backup, made.counts, plain(made)
+    details = shown["backup"]["details"]
+    lines = assessed(f"the bucket {made.target}", shown)
     lines.append(
         f"backup: {backup['id']} of {backup['taken_at']}, {details.get('objects')} objects,"
         f" {human(int(details.get('bytes') or 0))},"
-        f" {'proven ' + backup['proven_at'] if backup['proven'] else 'NOT proven by a restore'}"
+        f" {f'proven {proven}' if (proven := backup['proven_at']) else 'NOT proven by a restore'}"
     )
-    lines += [f"  it is the bucket of recovery point {made['recovery_point']}"] if made["recovery_point"] else []
-    lines += [f"  its listing is taken from the vault: {made['location']}"] if backup["place"] == VAULT else []
-    lines += cautions(made)
-    if made["mode"] in ("start", "rebuild"):
+    lines += [f"  it is the bucket of recovery point {made.recovery_point}"] if made.recovery_point else []
+    lines += [f"  its listing is taken from the vault: {made.location}"] if backup["place"] == VAULT else []
+    lines += cautions(shown)
+    if made.mode in ("start", "rebuild"):
         lines.append(
             f"objects written after {backup['taken_at']} are in no backup; where the data directory must be put aside,"
             " they go with it and are kept there"
         )
-    if made["mode"] == "fill":
-        fate = "are put into quarantine" if made["exact"] else "stay as they are"
+    if made.mode == "fill":
+        fate = "are put into quarantine" if made.exact else "stay as they are"
         lines.append(
-            f"{counts['extra']} objects that the backup does not know, {counts['later']} of them written after"
-            f" {backup['taken_at']}, {fate}; {counts['differ']} that differ become as they were then, what they are now"
+            f"{counts.extra} objects that the backup does not know, {counts.later} of them written after"
+            f" {backup['taken_at']}, {fate}; {counts.differ} that differ become as they were then, what they are now"
             " is kept as an older version or in a quarantine bucket"
         )
-    return lines + [f"  {number}. {step}" for number, step in enumerate(made["steps"], 1)]
+    return lines + [f"  {number}. {step}" for number, step in enumerate(made.steps, 1)]

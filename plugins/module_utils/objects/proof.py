@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import re
 import secrets as token
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import Any, Callable
+from typing import Callable
 
 from ..base import filesystem
 from ..base.checks import FAIL, PASS, Check, compared
@@ -31,6 +30,7 @@ from ..repository.base import Repository
 from ..repository.details import ObjectsDetails
 from ..repository.manifest import Manifest
 from ..s3 import bucket, client
+from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
 from ..s3.inventory import Inventory
 from ..settings.config import Config
@@ -71,12 +71,12 @@ def _archive(config: Config, inventory: Inventory, manifest: Manifest, vault: Bu
     gone = f"the vault no longer has these versions: {missing}"
     yield Check("versions", FAIL, gone) if missing else Check("versions", PASS, f"all of them are in {vault.url}")
     wrong: list[str] = []
-    for entry, size, tag in inventory.each(f"SELECT p.entry, h.size, h.etag FROM {_SAME}"):
-        row = json.loads(entry)  # not SQLite's own: older hosts have it without
-        if size != row["size"]:
-            wrong.append(f"{row['key']!r} has {size} bytes instead of {row['size']}")
-        elif row.get("vault_etag") and tag != row["vault_etag"]:
-            wrong.append(f"{row['key']!r} has another tag than when it was put there")
+    columns = "p.key, p.size, p.vault_etag, h.size, h.etag"
+    for key, told_size, told_tag, size, tag in inventory.each(f"SELECT {columns} FROM {_SAME}"):
+        if size != told_size:
+            wrong.append(f"{key!r} has {size} bytes instead of {told_size}")
+        elif told_tag and tag != told_tag:
+            wrong.append(f"{key!r} has another tag than when it was put there")
         if len(wrong) >= _ENOUGH:
             break
     yield compared("sizes and tags", wrong, "those versions have the size and the tag that the listing says")
@@ -92,7 +92,7 @@ def _restored(config: Config, inventory: Inventory, vault: Bucket, sample: int, 
     with _scratch(config, vault, log) as scratch:
         log(f"restoring {which} into {scratch.url}")
         done = back.copy_back(config, inventory.entries(chosen), scratch, log=log, compare=False)
-        failed = [f"{item['key']!r}: {item['why']}" for item in done["failed"]]
+        failed = [f"{lost.key!r}: {lost.why}" for lost in done.failed]
         yield compared("restore", failed, f"{which}, into a bucket of their own")
         if not failed:
             yield from mirror_verify.verify_objects(config, inventory.entries(chosen), scratch)
@@ -105,8 +105,7 @@ def _scratch(config: Config, vault: Bucket, log: Log) -> Iterator[Bucket]:
     now = datetime.now(timezone.utc)
     made = replace(vault, name=f"{PREFIX}{own}-{now:%Y%m%d%H%M%S}-{token.token_hex(3)}")
     try:
-        with client.spoken("make a scratch bucket", made.url):
-            vault.client.create_bucket(Bucket=made.name, **_where(vault))
+        s3_settings.create(made)
     except UsageError as exc:
         raise UnverifiedError(
             "restore objects to prove them", made.url, exc.cause,
@@ -119,12 +118,6 @@ def _scratch(config: Config, vault: Bucket, log: Log) -> Iterator[Bucket]:
         for name in _abandoned(vault, f"{PREFIX}{own}-", now):
             log(f"removing {name}, which a killed verification left")
             _remove(vault, name)
-
-
-def _where(vault: Bucket) -> dict[str, Any]:
-    """Amazon wants the region named, save where it is the first one."""
-    there = vault.region if vault.region not in ("", "us-east-1") and not vault.endpoint_url else ""
-    return {"CreateBucketConfiguration": {"LocationConstraint": there}} if there else {}
 
 
 def _abandoned(vault: Bucket, prefix: str, now: datetime) -> list[str]:

@@ -11,7 +11,7 @@ when the row was written. Only keys are ever reported, never what else stands in
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Callable, Optional
@@ -21,6 +21,7 @@ from ..base.clock import format_time, parse_time
 from ..base.errors import LifeboatError, UnverifiedError, UsageError
 from ..database import server as database_server
 from ..database.server import Server
+from ..s3.bucket import Listed
 from ..s3.inventory import UNKNOWN, Inventory
 from ..settings.config import Config
 from ..stack import runtime
@@ -210,7 +211,7 @@ def compare(inventory: Inventory, at: datetime) -> Report:
 
 
 def database_with(
-    config: Config, objects: Iterable[Mapping[str, Any]], *, at: Optional[datetime] = None,
+    config: Config, objects: Iterable[Listed], *, at: Optional[datetime] = None,
     server: Optional[Server] = None, database: str = "",
 ) -> Report:  # fmt: skip
     """Reconcile a database (the stack's own, unless another server is given) with objects given as listing lines."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, Callable, Optional
 
+from ..base import typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared, verdict
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, UsageError
@@ -19,6 +20,7 @@ from ..base.filesystem import explained
 from ..database import server as database_server
 from ..mirror import back
 from ..mirror import verify as mirror_verify
+from ..mirror.back import CopiedBack
 from ..mirror.listing import Point
 from ..recovery import state as recovery_state
 from ..recovery import wait
@@ -41,34 +43,34 @@ SCRATCH = "lifeboat-check-"
 SETTLING = 60.0  # seconds that a store may take from its first answer until it finds every object
 
 
-def protect(config: Config, planned: Mapping[str, Any], *, log: Log) -> dict[str, Any]:
+def protect(config: Config, planned: plan.Plan, *, log: Log) -> dict[str, Any]:
     """Stop the writers; where the server is down, start it, or put its data aside and start a fresh one.
 
     Returns {mode, fresh, quarantine, way_back, stopped, checks}. mode `started`: it came up whole, nothing is restored.
     """
     stack = runtime.connect(config)
-    writers, service = list(planned["writers"]), config.objects.service
-    done: dict[str, Any] = {"mode": planned["mode"], "fresh": False, "quarantine": "", "way_back": [], "checks": []}
-    if planned["mode"] == "reopen":
+    writers, service = list(planned.writers), config.objects.service
+    done: dict[str, Any] = {"mode": planned.mode, "fresh": False, "quarantine": "", "way_back": [], "checks": []}
+    if planned.mode == "reopen":
         unmark(config)
-        looked = Check("data", COULD_NOT_VERIFY if planned["unchecked"] else PASS, "the assessment compared the bucket")
+        looked = Check("data", COULD_NOT_VERIFY if planned.unchecked else PASS, "the assessment compared the bucket")
         return {**done, "mode": "started", "checks": [looked.as_dict()]}
     recovery_state.keep(config, recovery_state.STOPPED, json.dumps(writers))
     log(f"stopping the writers: {', '.join(writers) or 'none known'}")
     stack.stop(writers, timeout=120)
     done["stopped"] = writers
     _mark(config)
-    if planned["mode"] == "start":
+    if planned.mode == "start":
         done["mode"], done["checks"] = _start_and_look(config, stack, planned, log)
-    elif planned["mode"] == "fill" and service:
+    elif planned.mode == "fill" and service:
         done["mode"] = _fit_to_fill(config, stack, planned, log)
     if done["mode"] == "rebuild":
-        done.update(_rebuild(config, stack, str(planned["stamp"]), log), fresh=True)
+        done.update(_rebuild(config, stack, planned.stamp, log), fresh=True)
     return done
 
 
 def _start_and_look(
-    config: Config, stack: Runtime, planned: Mapping[str, Any], log: Log
+    config: Config, stack: Runtime, planned: plan.Plan, log: Log
 ) -> tuple[str, list[dict[str, object]]]:
     """The smallest step first: a server that was merely stopped loses nothing when it is merely started."""
     service = config.objects.service
@@ -85,7 +87,7 @@ def _start_and_look(
     seen = _settled(config, reference, log)
     if seen.refused:
         raise plan.refusal(config, seen.refused)
-    if seen.condition == recovery_state.HEALTHY and planned["asked"]:
+    if seen.condition == recovery_state.HEALTHY and planned.asked:
         log("it came up whole; another state of it was asked for")
         return "fill", []
     if seen.condition == recovery_state.HEALTHY:
@@ -112,9 +114,9 @@ def _settled(config: Config, reference: Optional[Point], log: Log) -> assess.Ass
         time.sleep(3)
 
 
-def _fit_to_fill(config: Config, stack: Runtime, planned: Mapping[str, Any], log: Log) -> str:
+def _fit_to_fill(config: Config, stack: Runtime, planned: plan.Plan, log: Log) -> str:
     """Filling needs a server that keeps what it is given. Started anew it shows what is really on its disk."""
-    if planned["unreadable"]:
+    if planned.unreadable:
         log(f"starting {config.objects.service} anew, to see what is really on its disk")
         try:
             restart(config, stack)
@@ -124,10 +126,10 @@ def _fit_to_fill(config: Config, stack: Runtime, planned: Mapping[str, Any], log
     return "fill" if _takes_objects(config, planned, log) else "rebuild"
 
 
-def _takes_objects(config: Config, planned: Mapping[str, Any], log: Log) -> bool:
+def _takes_objects(config: Config, planned: plan.Plan, log: Log) -> bool:
     """Write an object into a bucket of our own, read it, remove both."""
     source = buckets.source(config)
-    name = f"{SCRATCH}{str(planned['stamp']).replace('_', '-')}"
+    name = f"{SCRATCH}{planned.stamp.replace('_', '-')}"
     client, body = source.client, name.encode()
     try:
         with s3_client.spoken("try the server", source.url):
@@ -235,7 +237,7 @@ def restore_objects(
     return {
         "id": identity,
         "checks": [check.as_dict() for check in [*checks, *reconciled]],
-        "copied": {**copied, "failed": copied["failed"][:20]},
+        "copied": typed.plain(replace(copied, failed=copied.failed[:20])),
         "quarantine_bucket": aside.bucket,
         "settings": settings,
         "reconciled": report.as_dict() if report else {},
@@ -244,7 +246,7 @@ def restore_objects(
 
 
 def _prove(
-    config: Config, inventory: Inventory, expected: str, sample: int, copied: Mapping[str, Any], log: Log
+    config: Config, inventory: Inventory, expected: str, sample: int, copied: CopiedBack, log: Log
 ) -> list[Check]:
     """Compare with the listing. What is listed rightly and is wrong all the same is copied once more."""
     log("comparing with the backup's listing")
@@ -258,7 +260,7 @@ def _prove(
         checks = _verified(config, inventory, expected, sample)
     if verdict(checks) == FAIL:
         wrong = [f"{check.name}: {check.detail}" for check in checks if check.result == FAIL]
-        wrong += [f"{item['key']}: {item['why']}" for item in copied["failed"][:3]]
+        wrong += [f"{lost.key}: {lost.why}" for lost in copied.failed[:3]]
         raise IntegrityError(
             "prove the restored objects", config.objects.bucket, "; ".join(wrong),
             "Run the same command again; where the server is to blame, with -e method=rebuild, into an empty one.",

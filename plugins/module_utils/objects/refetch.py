@@ -15,7 +15,7 @@ from ..base.checks import SHOWN, verdict
 from ..base.clock import format_time
 from ..database import server as database_server
 from ..mirror import back
-from ..s3 import bucket
+from ..s3.bucket import Listed
 from ..s3.inventory import UNKNOWN, Inventory
 from ..settings.config import Config
 from ..stack import buckets, runtime
@@ -37,12 +37,11 @@ class Offer:
     sha256: str
     why: str
 
-    def entry(self) -> dict[str, Any]:
+    def entry(self) -> Listed:
         """As a listing's line, as mirror.copy_back() takes it."""
-        return {
-            "key": self.key, "size": self.size, "etag": self.etag, "modified": self.modified, "version": bucket.NULL,
-            "vault_version": self.version, "vault_etag": self.etag, "sha256": self.sha256 or None,
-        }  # fmt: skip
+        return Listed(
+            self.key, self.size, self.etag, vault_version=self.version, vault_etag=self.etag, sha256=self.sha256 or None
+        )
 
 
 def live(config: Config, *, fetch: bool = False, log: Log) -> dict[str, Any]:
@@ -64,7 +63,7 @@ def live(config: Config, *, fetch: bool = False, log: Log) -> dict[str, Any]:
         if fetch and offers:
             log(f"fetching {len(offers)} objects from the vault")
             copied = back.copy_back(config, (offer.entry() for offer in offers), buckets.source(config), log=log)
-            fetched = int(copied["copied"])
+            fetched = copied.copied
             report = _reconcile(config, inventory, log)
     checks = report.checks()
     return {

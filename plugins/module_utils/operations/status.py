@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any, Optional
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, verdict
-from ..base.clock import format_time
 from ..base.text import human
 from ..objects import reconcile
 from ..repository import base as repository_base
@@ -21,6 +20,7 @@ from ..repository.catalog import Entry
 from ..repository.components import DATABASE, Kind, configured
 from ..repository.points import PointEntry
 from ..s3 import bucket
+from ..s3.bucket import Listed
 from ..settings.config import Config
 from ..stack import buckets
 from ..vault import endpoints
@@ -144,8 +144,5 @@ def _space(repo: repository_base.Repository, found: Sequence[Entry]) -> Check:
 
 def _reconciled(config: Config) -> reconcile.Report:
     source = buckets.source(config)
-    live = (
-        {"key": version.key, "size": version.size, "etag": version.etag, "modified": format_time(version.modified)}
-        for version in bucket.objects(source)
-    )
+    live = (Listed(found.key, found.size, found.etag, found.modified) for found in bucket.objects(source))
     return reconcile.database_with(config, live)

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-import hashlib
+import shutil
 from pathlib import Path
+from typing import IO
 
 from ..base import pipeline
 from ..base.checks import Check, compared
@@ -35,11 +36,12 @@ def checksums(repo: Repository, manifest: Manifest, folder: Path) -> Check:
 
 def measure(path: Path, name: str) -> Artefact:
     """Size and SHA-256 of a file, in bounded memory."""
-    digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
-        while True:
-            data = file.read(pipeline.CHUNK)
-            if not data:
-                return Artefact(name, size, digest.hexdigest())
-            digest.update(data)
-            size += len(data)
+        return of(file, name)
+
+
+def of(file: IO[bytes], name: str) -> Artefact:
+    """Size and SHA-256 of what is read from it."""
+    writer = pipeline.HashingWriter()
+    shutil.copyfileobj(file, writer, pipeline.CHUNK)
+    return Artefact(name, writer.size, writer.sha256)

@@ -49,7 +49,7 @@ class DatabaseDetails:
 
 @dataclass(frozen=True)
 class Unheld:
-    """An object that the vault could not hold, and why."""
+    """An object that the vault could not hold, or that could not be had back, and why."""
 
     key: str
     why: str

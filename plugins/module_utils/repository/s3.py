@@ -28,6 +28,7 @@ from ..base.errors import IntegrityError, LifeboatError, NotFoundError
 from ..base.filesystem import explained, plain_name
 from ..s3 import versions
 from ..s3.client import Client, connect, open_object, spoken
+from . import checksums
 from .base import (  # fmt: skip
     ID,
     MANIFEST,
@@ -340,11 +341,8 @@ class S3Repository(Repository):
         head = self._head(key) or {}
         same = head.get("ContentLength") == facts.size
         if same and head.get("ETag", "").strip('"').lower() != facts.etag:
-            digest = hashlib.sha256()
             with self._read_key(key) as stream:
-                for data in iter(lambda: stream.read(filesystem.CHUNK), b""):
-                    digest.update(data)
-            same = digest.hexdigest() == facts.sha256
+                same = checksums.of(stream, key).sha256 == facts.sha256
         if not same:
             raise IntegrityError(
                 "upload", self._url(key),

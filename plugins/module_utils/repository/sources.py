@@ -10,11 +10,11 @@ the one that was named.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Optional
+from typing import Callable, Optional
 
-from ..base.errors import LifeboatError, NotFoundError, UsageError, present
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError, present
 from ..settings.config import Config
 from . import catalog, copies, points, repositories
 from .base import Repository
@@ -23,6 +23,15 @@ from .points import PointEntry
 
 REPOSITORY, VAULT = "repository", "vault"
 PLACES = (REPOSITORY, VAULT)
+LATEST = ("", "latest")
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """A newer backup that was not chosen, and why."""
+
+    id: str
+    problem: str
 
 
 def open_place(config: Config, place: str) -> Repository:
@@ -59,12 +68,42 @@ class Sources:
         if problem and not self.found:
             raise problem
         self.identity = self._resolved(identity)
-        if self.identity not in ("", "latest", *(entry.id for entry in self.found)):
+        if self.identity not in (*LATEST, *(entry.id for entry in self.found)):
             self._add_copies()
         self.point = identity if points.is_id(identity) else ""
         self.tied = ""
-        if before is not None and identity in ("", "latest"):
+        if before is not None and identity in LATEST:
             self._tie(before)
+
+    def choose(
+        self, identity: str, before: Optional[datetime], problem: Callable[[Entry], str]
+    ) -> tuple[Entry, list[PassedOver]]:
+        """The backup to recover from, and newer ones passed over. One with a `problem`, which looks at its bytes, gives
+        way to its copy in the vault, and unless it was named to the one before it.
+        """
+        stack, passed, candidates = self._config.stack, list[PassedOver](), list(self.found)
+        while True:
+            chosen, newer = catalog.choose(candidates, stack, identity=self.tied or identity, before=before)
+            passed += [PassedOver(entry.id, entry.problem) for entry in newer]
+            why = problem(chosen)
+            if not why:
+                return chosen, passed
+            copy = self.copy_of(chosen)
+            if copy:
+                passed.append(PassedOver(chosen.id, f"{why} in the repository; the vault has a copy"))
+                candidates = [copy if entry is chosen else entry for entry in candidates]
+                continue
+            if identity not in LATEST:
+                raise IntegrityError("use the backup", chosen.id, why, "Choose another (`lifeboat list`).")
+            passed.append(PassedOver(chosen.id, why))
+            if self.tied:
+                self.untie(why)
+            candidates = [entry for entry in candidates if entry.id < chosen.id]
+            if not candidates:
+                raise NotFoundError(
+                    "choose a backup", stack, "; ".join(f"{entry.id}: {entry.problem}" for entry in passed[:3]),
+                    "No backup is whole; look in the vault's repository.",
+                )  # fmt: skip
 
     def untie(self, problem: str) -> None:
         """The backup of the recovery point at that time cannot be used: another one has to do, and that is said."""

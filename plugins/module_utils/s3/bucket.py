@@ -16,12 +16,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Callable, Optional
+from typing import Annotated, Callable, Optional
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
 from ..base.clock import parse_time
 from ..base.errors import LifeboatError
+from ..base.typed import Range
 from . import client
 from .signed import Requests
 
@@ -69,6 +70,23 @@ class Version:
     version: str = NULL
     latest: bool = True
     deleted: bool = False
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One object of a backup: what the source said of it, and which version of the vault's holds it.
+
+    sha256: None where no one has read the bytes.
+    """
+
+    key: str
+    size: Annotated[int, Range(0)]
+    etag: str = ""
+    modified: Optional[datetime] = None
+    version: str = NULL
+    vault_version: str = ""
+    vault_etag: str = ""
+    sha256: Optional[str] = None
 
 
 def versioning(bucket: Bucket) -> str:
@@ -185,7 +203,7 @@ def _object_marks(head: Mapping[str, str], decode: Callable[[str], str]) -> dict
     return {"continuation-token": head.get("NextContinuationToken", "")}
 
 
-def _version(child: Any, decode: Callable[[str], str]) -> Optional[Version]:
+def _version(child: ElementTree.Element, decode: Callable[[str], str]) -> Optional[Version]:
     kind = _plain(child.tag)
     if kind not in ("Contents", "Version", "DeleteMarker"):  # CommonPrefixes
         return None
@@ -211,7 +229,7 @@ def _plain(tag: str) -> str:
     return tag.rpartition("}")[2]
 
 
-def _ask(bucket: Bucket, query: Mapping[str, str], attempted: str) -> Any:
+def _ask(bucket: Bucket, query: Mapping[str, str], attempted: str) -> ElementTree.Element:
     """One page, as XML."""
     data = bucket.requests.get(bucket.name, query, attempted, bucket.url)
     try:

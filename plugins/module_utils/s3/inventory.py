@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import Any
 
-from ..base.clock import parse_time
 from ..base.errors import LifeboatError
+from .bucket import Listed
 
 UNKNOWN = -1  # a size that nobody told
 _BATCH = 5000
@@ -27,7 +27,7 @@ _TABLES: Mapping[str, str] = MappingProxyType(
     {
         "rows": "key TEXT, size INT, sha256 TEXT, at REAL, PRIMARY KEY (key, size, sha256)",
         "live": "key TEXT PRIMARY KEY, size INT, etag TEXT, sha256 TEXT, modified REAL",
-        "point": "key TEXT PRIMARY KEY, size INT, etag TEXT, sha256 TEXT, modified REAL, version TEXT, entry TEXT",
+        "point": "key TEXT PRIMARY KEY, size INT, etag TEXT, sha256 TEXT, modified REAL, version TEXT, vault_etag TEXT",
         "held": "key TEXT, version TEXT, size INT, etag TEXT, modified REAL, PRIMARY KEY (key, version)",
         "settled": "key TEXT PRIMARY KEY, how TEXT",
     }
@@ -67,7 +67,6 @@ class Inventory:
         newest: it keeps the row whose `modified` is the latest; of two with the same, the one that came first.
         Several threads may add at once.
         """
-        count = 0
         with _explained():
             names = [item[0] for item in self._base.execute(f"SELECT * FROM {table} LIMIT 0").description]
         values = f"INTO {table} VALUES ({', '.join('?' * len(names))})"
@@ -76,35 +75,31 @@ class Inventory:
             kept = ", ".join(f"{name} = excluded.{name}" for name in names)
             later = f"WHERE excluded.modified > {table}.modified"
             statement = f"INSERT {values} ON CONFLICT (key) DO UPDATE SET {kept} {later}"
-        several = iter(rows)
-        while True:
-            batch = list(itertools.islice(several, _BATCH))
-            if not batch:
-                return count
-            with _explained(), self._writing:
-                self._base.execute("BEGIN")
-                self._base.executemany(statement, batch)
-                self._base.execute("COMMIT")
-            count += len(batch)
+        return self._many(statement, rows)
 
     def drop(self, table: str, names: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
         """Remove the rows whose columns `names` are those of one of `rows`, which may be millions."""
         statement = f"DELETE FROM {table} WHERE {' AND '.join(f'{name} = ?' for name in names)}"
-        several = iter(rows)
+        self._many(statement, rows)
+
+    def _many(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> int:
+        """Run it once for each row; returns for how many."""
+        count, several = 0, iter(rows)
         while batch := list(itertools.islice(several, _BATCH)):
             with _explained(), self._writing:
                 self._base.execute("BEGIN")
                 self._base.executemany(statement, batch)
                 self._base.execute("COMMIT")
+            count += len(batch)
+        return count
 
-    def add_listing(self, table: str, entries: Iterable[Mapping[str, Any]]) -> int:
+    def add_listing(self, table: str, entries: Iterable[Listed]) -> int:
         """Add the lines of an objects backup's listing, as `live` or as `point`."""
 
-        def columns(item: Mapping[str, Any]) -> tuple[Any, ...]:
-            told = item.get("modified")
-            modified = parse_time(str(told)).timestamp() if told else 0.0
-            row = (text(item["key"]), int(item["size"]), item.get("etag") or "", item.get("sha256") or "", modified)
-            return row if table == "live" else (*row, item.get("vault_version") or "", json.dumps(item))
+        def columns(entry: Listed) -> tuple[Any, ...]:
+            modified = entry.modified.timestamp() if entry.modified else 0.0
+            row = (text(entry.key), entry.size, entry.etag, entry.sha256 or "", modified)
+            return row if table == "live" else (*row, entry.vault_version, entry.vault_etag)
 
         return self.add(table, map(columns, entries))
 
@@ -137,10 +132,14 @@ class Inventory:
         few = f"SELECT DISTINCT key FROM {source} ORDER BY {order} LIMIT {shown}"
         return total, [str(row[0]) for row in self.each(few, *values)] if total else []
 
-    def entries(self, source: str, *values: Any) -> Iterator[dict[str, Any]]:
+    def entries(self, source: str, *values: Any) -> Iterator[Listed]:
         """The point's listing lines whose rows are in `source` (what follows FROM), in the order of their keys."""
-        for (line,) in self.each(f"SELECT entry FROM {source} ORDER BY key", *values):
-            yield json.loads(line)
+        columns = "key, size, etag, sha256, modified, version, vault_etag"
+        for key, size, etag, sha256, modified, version, vault_etag in self.each(
+            f"SELECT {columns} FROM {source} ORDER BY key", *values
+        ):
+            at = datetime.fromtimestamp(modified, timezone.utc)
+            yield Listed(key, size, etag, at, "", version, vault_etag, sha256 or None)
 
 
 @contextlib.contextmanager
