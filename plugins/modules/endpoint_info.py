@@ -104,15 +104,16 @@ phase:
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
-from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints, probe
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
 
 
 @dataclass(frozen=True)
 class Facts:
-    endpoints: Mapping[str, probe.Report]
+    endpoints: Mapping[str, object]
     lacking: Sequence[str]
     checks: Sequence[Check]
 
@@ -139,7 +140,8 @@ def work(task: Task) -> Result:
     lacking = [f"{place}: {line}" for place, report in found.items() for line in endpoints.lacking(place, report)]
     for line in lacking:
         task.log(line)
-    return Result(Facts(found, lacking, [endpoints.check(task.config, *item) for item in found.items()]))
+    shown = {place: typed.plain(report, nulls=True) for place, report in found.items()}
+    return Result(Facts(shown, lacking, [endpoints.check(task.config, *item) for item in found.items()]))
 
 
 def main() -> None:

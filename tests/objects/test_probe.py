@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 import s3_servers
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import probe
@@ -28,10 +29,7 @@ def names(server: Server) -> set[str]:
 
 
 def states(report: probe.Report) -> dict[str, set[str]]:
-    return {
-        state: {feature.name for feature in report.features if feature.state == state}
-        for state in (SUPPORTED, MISSING, UNKNOWN)
-    }
+    return {state: set(report.those(state)) for state in (SUPPORTED, MISSING, UNKNOWN)}
 
 
 @pytest.mark.parametrize("mode", ["", "COMPLIANCE"])
@@ -44,8 +42,8 @@ def test_seaweedfs_has_all(
     before = names(weed)
     report = probe.probe(of(weed, kept), mode=mode)
     assert states(report) == {SUPPORTED: ALL, MISSING: set(), UNKNOWN: set()}
-    assert (mode or "GOVERNANCE") in report.feature("object_lock").detail
-    assert (report.skew, report.left, report.lacking()) == (0.0, (), [])
+    assert (mode or "GOVERNANCE") in report.features["object_lock"].detail
+    assert (report.skew, report.left, report.those(MISSING)) == (0.0, (), [])
     assert "SeaweedFS" in report.server
     assert names(weed) == before
     assert [content["Key"] for content in weed.client.list_objects_v2(Bucket=kept)["Contents"]] == ["mine"]
@@ -57,10 +55,14 @@ def test_juicefs_lacks_versions_lifecycle_and_lock(gateway: JuiceFS) -> None:
     report = probe.probe(of(gateway))
     lacks = gateway.lacks
     assert states(report) == {SUPPORTED: ALL - lacks, MISSING: lacks, UNKNOWN: set()}
-    assert {feature.name: bool(feature.cost) for feature in report.features} == {name: name in lacks for name in ALL}
-    assert "NotImplemented" in report.feature("versioning").detail
+    assert {name: bool(feature.cost) for name, feature in report.features.items()} == {
+        name: name in lacks for name in ALL
+    }
+    assert "NotImplemented" in report.features["versioning"].detail
     assert names(gateway) == before
-    assert probe.from_dict(report.as_dict()).as_dict() == report.as_dict()
+    shown = typed.plain(report, nulls=True)
+    again = typed.build(probe.Report, shown, lambda *why: UsageError("read it", *why))
+    assert typed.plain(again, nulls=True) == shown
 
 
 def test_a_server_lacks_what_it_is_known_to_lack(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,13 +96,13 @@ def test_a_key_that_may_not_make_buckets_leaves_all_unknown(weed: SeaweedFS, mak
     others = make_bucket(weed)
     make_bucket(weed, BUCKETS[0])
     key = {"access_key": WRITER["access_key"], "secret_key": WRITER["secret_key"]}
-    told = probe.probe(Bucket(BUCKETS[0], weed.url, **key)).feature("versioning").detail
+    told = probe.probe(Bucket(BUCKETS[0], weed.url, **key)).features["versioning"].detail
     assert "bucket uploads-backup says versioning: none" in told
     weed.client.put_bucket_versioning(Bucket=BUCKETS[0], VersioningConfiguration={"Status": "Enabled"})
     report = probe.probe(Bucket(BUCKETS[0], weed.url, **key))
     assert states(report) == {SUPPORTED: set(), MISSING: set(), UNKNOWN: ALL}
     for words in ("may not make a bucket", "AccessDenied", "bucket uploads-backup says versioning: Enabled"):
-        assert words in report.feature("versioning").detail
+        assert words in report.features["versioning"].detail
     with pytest.raises(UsageError, match=r"refuses this key everything.*AccessDenied"):
         probe.probe(Bucket(others, weed.url, **key))
 

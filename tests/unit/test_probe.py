@@ -221,7 +221,7 @@ def refuse(code: str, status: int = 400, only: str = "") -> Lie:
 def features(lies: dict[str, Lie]) -> dict[str, Feature]:
     store: Any = Store(lies)
     one, two = probe._Scratch("a", "s3://a", store), probe._Scratch("a-lock", "s3://a-lock", store)
-    return {found.name: found for found in probe._features(one, two, "GOVERNANCE", [])}
+    return probe._features(one, two, "GOVERNANCE", [])
 
 
 def test_all_is_seen_where_all_works() -> None:
@@ -264,7 +264,8 @@ def test_what_the_server_only_says_does_not_count(name: str, lies: dict[str, Lie
 
 # --- lifecycle rules ---
 
-RULE = lifecycle.rule("lifeboat-shop", 30)
+OURS = lifecycle.rule("lifeboat-shop", 30)
+RULE = dict(OURS.said)
 RIGHT: list[tuple[dict[str, Any], bool]] = [
     (RULE, True),
     ({**RULE, "Filter": {}}, True),
@@ -281,7 +282,8 @@ RIGHT: list[tuple[dict[str, Any], bool]] = [
 
 @pytest.mark.parametrize(("have", "right"), RIGHT)
 def test_a_rule_is_right_when_it_expires_what_it_should(have: dict[str, Any], right: bool) -> None:
-    assert lifecycle.right([{"ID": "theirs", "Status": "Enabled"}, have], RULE) is right
+    found = [lifecycle.parse(rule) for rule in ({"ID": "theirs", "Status": "Enabled"}, have)]
+    assert (lifecycle.mine(found, OURS) is not None) is right
 
 
 def test_a_bucket_is_made_where_amazon_wants_it() -> None:
@@ -311,10 +313,10 @@ def test_a_bucket_is_made_where_amazon_wants_it() -> None:
 
 def report(skew: float | None = 0.0, **changed: str) -> Report:
     states = {**dict.fromkeys(probe.COSTS, SUPPORTED), **changed}
-    found = [
-        Feature(name, state, "seen", probe.COSTS[name] if state == MISSING else "") for name, state in states.items()
-    ]
-    return Report("http://vault1:9000", "MinIO", NOW, skew, tuple(found))
+    found = {
+        name: Feature(state, "seen", probe.COSTS[name] if state == MISSING else "") for name, state in states.items()
+    }
+    return Report("http://vault1:9000", "MinIO", NOW, skew, found)
 
 
 @pytest.fixture

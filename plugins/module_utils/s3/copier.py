@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Optional
+from typing import NamedTuple, Optional
 from urllib.parse import urlencode
 from xml.sax.saxutils import escape
 
@@ -303,7 +303,7 @@ def _copied(
     )  # fmt: skip
 
 
-def _md5(data: bytes) -> Any:
+def _md5(data: bytes) -> hashlib._Hash:
     return hashlib.new("md5", data, usedforsecurity=False)
 
 

@@ -9,9 +9,9 @@ The seed expired objects by age, live ones too: after 30 days the backup of an o
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Sequence
-from typing import Any, Optional
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Optional, cast
 
 from ..base.errors import LifeboatError
 from . import client
@@ -22,70 +22,89 @@ _REFUSED_FORM = (*client.UNSUPPORTED, "MalformedXML", "InvalidRequest", "Invalid
 _DELETE_MARKERS, _UPLOADS = "delete markers that hide nothing any more", "unfinished uploads"
 
 
-def rule(id: str, days: int, prefix: str = "") -> dict[str, Any]:
+@dataclass(frozen=True)
+class Rule:
+    """about: its prefix, and whatever else narrows it. said: the whole rule, as servers take and tell it."""
+
+    id: str
+    enabled: bool
+    about: tuple[str, tuple[str, ...]]
+    noncurrent_days: Optional[int]
+    expires_live: bool  # it removes objects because they are old, although nobody replaced or removed them
+    markers: bool
+    uploads: bool
+    said: Mapping[str, object]
+
+    def shorter(self, days: int) -> bool:
+        """Whether it removes replaced objects sooner than after `days`."""
+        return self.enabled and self.noncurrent_days is not None and self.noncurrent_days < days
+
+    @property
+    def dropped(self) -> list[str]:
+        """What is not cleaned up, in words."""
+        return [*([] if self.markers else [_DELETE_MARKERS]), *([] if self.uploads else [_UPLOADS])]
+
+
+def rule(id: str, days: int, prefix: str = "") -> Rule:
     """Replaced and removed objects stay `days`; lone delete markers and unfinished uploads are cleaned up."""
-    return {
-        "ID": id,
-        "Status": "Enabled",
-        "Filter": {"Prefix": prefix},
-        "NoncurrentVersionExpiration": {"NoncurrentDays": days},
-        "Expiration": {"ExpiredObjectDeleteMarker": True},
-        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": ABORT_DAYS},
-    }
+    return parse(
+        {
+            "ID": id,
+            "Status": "Enabled",
+            "Filter": {"Prefix": prefix},
+            "NoncurrentVersionExpiration": {"NoncurrentDays": days},
+            "Expiration": {"ExpiredObjectDeleteMarker": True},
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": ABORT_DAYS},
+        }
+    )
 
 
-def read(bucket: HasBucket) -> Optional[list[dict[str, Any]]]:
+def parse(said: Mapping[str, object]) -> Rule:
+    """A rule as boto3 takes and gives it."""
+    parts = cast("Mapping[str, Mapping[str, object]]", said)
+    expiration, about = parts.get("Expiration", {}), parts.get("Filter") or {}
+    days = parts.get("NoncurrentVersionExpiration", {}).get("NoncurrentDays")
+    enabled = said.get("Status") == "Enabled"
+    prefix = about.get("Prefix", said.get("Prefix")) or ""  # old servers say it outside of Filter
+    return Rule(
+        id=str(said.get("ID") or ""),
+        enabled=enabled,
+        about=(str(prefix), tuple(sorted(set(about) - {"Prefix"}))),
+        noncurrent_days=days if isinstance(days, int) else None,
+        expires_live=enabled and ("Days" in expiration or "Date" in expiration),
+        markers=bool(expiration.get("ExpiredObjectDeleteMarker")),
+        uploads="AbortIncompleteMultipartUpload" in said,
+        said=said,
+    )
+
+
+def read(bucket: HasBucket) -> Optional[list[Rule]]:
     """The bucket's rules; None where the server knows no such thing."""
     try:
         with client.spoken("read the bucket's lifecycle", bucket.url):
-            rules: list[dict[str, Any]] = bucket.client.get_bucket_lifecycle_configuration(Bucket=bucket.name)["Rules"]
-            return rules
+            answer = bucket.client.get_bucket_lifecycle_configuration(Bucket=bucket.name)
     except LifeboatError as exc:
         if client.code(exc) == "NoSuchLifecycleConfiguration":
             return []
         if client.code(exc) in client.UNSUPPORTED:
             return None
         raise
+    return [parse(said) for said in answer["Rules"]]
 
 
-def right(have: Sequence[dict[str, Any]], wanted: dict[str, Any]) -> bool:
-    """Whether our rule is among them and expires what it should, of everything it should."""
-    mine = _mine(have, wanted)
-    return mine is not None and (
-        mine.get("Status") == "Enabled"
-        and mine.get("NoncurrentVersionExpiration", {}).get("NoncurrentDays") == _days(wanted)
-        and _whole(mine) == _whole(wanted)
-        and not expires_live(mine)
-    )
+def mine(have: Sequence[Rule], wanted: Rule) -> Optional[Rule]:
+    """Our rule, where it is among them and expires what it should, of everything it should."""
+    for found in have:
+        if found.id == wanted.id:
+            same = (found.enabled, found.noncurrent_days, found.about, found.expires_live)
+            return found if same == (True, wanted.noncurrent_days, wanted.about, False) else None
+    return None
 
 
-def dropped(have: Sequence[dict[str, Any]], wanted: dict[str, Any]) -> list[str]:
-    """What the server does not clean up although the rule said so."""
-    mine = _mine(have, wanted) or {}
-    found = []
-    if not mine.get("Expiration", {}).get("ExpiredObjectDeleteMarker"):
-        found.append(_DELETE_MARKERS)
-    if not mine.get("AbortIncompleteMultipartUpload"):
-        found.append(_UPLOADS)
-    return found
-
-
-def expires_live(item: dict[str, Any]) -> bool:
-    """Whether a rule removes objects because they are old, although nobody replaced or removed them."""
-    expiration = item.get("Expiration", {})
-    return item.get("Status") == "Enabled" and ("Days" in expiration or "Date" in expiration)
-
-
-def shorter(item: dict[str, Any], days: int) -> bool:
-    """Whether a rule removes replaced objects sooner than after `days`."""
-    said = item.get("NoncurrentVersionExpiration", {})
-    return item.get("Status") == "Enabled" and "NoncurrentDays" in said and said["NoncurrentDays"] < days
-
-
-def put(bucket: HasBucket, have: Sequence[dict[str, Any]], wanted: dict[str, Any]) -> list[dict[str, Any]]:
-    """Set our rule beside those of others, in the fullest form that the server takes; returns what it then says."""
-    others = [item for item in have if item.get("ID") != wanted["ID"]]
-    forms = list(_forms(wanted))
+def put(bucket: HasBucket, have: Sequence[Rule], wanted: Rule) -> list[Rule]:
+    """Set our rule next to those of others, in the fullest form that the server takes; returns what it then says."""
+    others = [other.said for other in have if other.id != wanted.id]
+    forms = list(_forms(wanted.said))
     for form in forms:
         try:
             with client.spoken("set the bucket's lifecycle", bucket.url):
@@ -99,25 +118,9 @@ def put(bucket: HasBucket, have: Sequence[dict[str, Any]], wanted: dict[str, Any
     return read(bucket) or []
 
 
-def _forms(wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _forms(form: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
     """The rule, and what is left of it for servers that do not know all of its parts."""
-    form = copy.deepcopy(wanted)
     yield form
     for part in ("AbortIncompleteMultipartUpload", "Expiration"):
         form = {name: value for name, value in form.items() if name != part}
         yield form
-
-
-def _mine(have: Sequence[dict[str, Any]], wanted: dict[str, Any]) -> Optional[dict[str, Any]]:
-    return next((item for item in have if item.get("ID") == wanted["ID"]), None)
-
-
-def _days(item: dict[str, Any]) -> int:
-    days: int = item["NoncurrentVersionExpiration"]["NoncurrentDays"]
-    return days
-
-
-def _whole(item: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """What a rule is about: its prefix, and whatever else narrows it. Old servers say Prefix outside of Filter."""
-    about = item.get("Filter") or {}
-    return about.get("Prefix", item.get("Prefix", "")) or "", tuple(sorted(set(about) - {"Prefix"}))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Callable, Optional, Protocol
+from typing import Callable, Optional, Protocol
 
 from ..base.errors import LifeboatError
 from . import client as s3_client
@@ -28,23 +28,23 @@ class HasBucket(Protocol):
     @property
     def url(self) -> str: ...
     @property
-    def client(self) -> Any: ...
+    def client(self) -> s3_client.Client: ...
 
 
-def read(bucket: HasBucket, requests: Optional[Requests] = None) -> dict[str, Any]:
+def read(bucket: HasBucket, requests: Optional[Requests] = None) -> dict[str, object]:
     """{versioning, lifecycle, policy, cors}. None: nothing is set. A key is missing where the server does not tell.
 
     versioning: Enabled, Suspended, or None where it never was. requests: to ask with first, for where nothing is set,
     as mostly, boto3 need not be loaded, which takes longer than all that is asked.
     """
     name = bucket.name
-    asked: dict[str, Callable[[], Any]] = {
+    asked: dict[str, Callable[[], object]] = {
         VERSIONING: lambda: bucket.client.get_bucket_versioning(Bucket=name).get("Status"),
         "lifecycle": lambda: bucket.client.get_bucket_lifecycle_configuration(Bucket=name).get("Rules"),
         "policy": lambda: json.loads(bucket.client.get_bucket_policy(Bucket=name)["Policy"]),
         "cors": lambda: bucket.client.get_bucket_cors(Bucket=name).get("CORSRules"),
     }
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for setting, ask in asked.items():
         attempted = f"read the bucket's {setting}"
         try:
@@ -67,7 +67,7 @@ def read(bucket: HasBucket, requests: Optional[Requests] = None) -> dict[str, An
     return found
 
 
-def lost(wanted: Mapping[str, Any], have: Mapping[str, Any]) -> list[str]:
+def lost(wanted: Mapping[str, object], have: Mapping[str, object]) -> list[str]:
     """The settings that were made and are gone: versioning switched off, or no rule left at all."""
     gone = []
     for setting, value in wanted.items():
@@ -79,7 +79,7 @@ def lost(wanted: Mapping[str, Any], have: Mapping[str, Any]) -> list[str]:
     return gone
 
 
-def changed(wanted: Mapping[str, Any], have: Mapping[str, Any]) -> list[str]:
+def changed(wanted: Mapping[str, object], have: Mapping[str, object]) -> list[str]:
     """The settings that are made otherwise than they were: perhaps rightly so, hence told and left alone."""
     return [
         setting
@@ -88,14 +88,14 @@ def changed(wanted: Mapping[str, Any], have: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def describe(setting: str, have: Mapping[str, Any]) -> str:
+def describe(setting: str, have: Mapping[str, object]) -> str:
     """One finding, in words."""
     if setting == VERSIONING:
         return f"versioning is {have.get(setting) or 'off'}, it was Enabled"
     return f"the bucket's {setting} is gone"
 
 
-def apply(bucket: HasBucket, wanted: Mapping[str, Any]) -> list[str]:
+def apply(bucket: HasBucket, wanted: Mapping[str, object]) -> list[str]:
     """Set what is lost again; returns the names of what was set."""
     client, name = bucket.client, bucket.name
     gone = lost(wanted, read(bucket))
@@ -135,7 +135,7 @@ def make(bucket: HasBucket) -> bool:
 
 def create(bucket: HasBucket, *, lock: bool = False) -> None:
     """Make the bucket; `lock`: so that objects in it can be locked, which can be chosen only now."""
-    options: dict[str, Any] = {"ObjectLockEnabledForBucket": True} if lock else {}
+    options: dict[str, object] = {"ObjectLockEnabledForBucket": True} if lock else {}
     meta = bucket.client.meta
     # Amazon takes no word for the default region and wants one for any other; other servers have their own.
     if "amazonaws.com" in str(getattr(meta, "endpoint_url", "")) and meta.region_name != "us-east-1":

@@ -4,8 +4,10 @@
 
 """Signed S3 requests, for where there are very many: boto3 takes longer for one than the server does.
 
-Measured on 5,000 small objects, read and written: 7 s of processor time against boto3's 25. Connections are urllib3's,
-as they are botocore's. Headers go out byte for byte as they came in; refusals read as those of s3.py.
+Measured on 5,000 small objects, read and written: 7 s of processor time against boto3's 25. With botocore's signer in
+place of ours a small object costs 1.6 times the processor time and takes 1.3 times as long, and metadata that is not
+ASCII is refused. Connections are urllib3's, as they are botocore's. Headers go out byte for byte as they came in;
+refusals read as boto3's.
 """
 
 from __future__ import annotations
@@ -22,12 +24,15 @@ import urllib.request
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Optional
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
 from ..base.errors import LifeboatError, UsageError
 from . import client
+
+if TYPE_CHECKING:
+    import urllib3
 
 PATIENCE = 4  # attempts in all
 _PAUSE = 0.5
@@ -56,32 +61,27 @@ class Requests:
         self._ca_bundle = ca_bundle
 
     @functools.cached_property
-    def _pool(self) -> Any:
+    def _pool(self) -> urllib3.PoolManager:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import urllib3  # noqa: PLC0415
-        options: dict[str, Any] = {
-            "maxsize": _CONNECTIONS,
-            "timeout": urllib3.Timeout(connect=client.CONNECT_TIMEOUT, read=client.READ_TIMEOUT),
-            "retries": False,
-        }
-        parts = urlsplit(self._endpoint)
+        parts, known = urlsplit(self._endpoint), ""
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UsageError(
-                "connect to S3",
-                self._endpoint,
-                "it is not like http://host:9000 or https://host",
+                "connect to S3", self._endpoint, "it is not like http://host:9000 or https://host",
                 "Correct endpoint_url.",
-            )
+            )  # fmt: skip
         if parts.scheme == "https":
             from botocore.httpsession import get_cert_path  # noqa: PLC0415
 
             known = self._ca_bundle or os.environ.get("AWS_CA_BUNDLE") or get_cert_path(True)
-            options.update(cert_reqs="CERT_REQUIRED", ca_certs=known)
         proxy = urllib.request.getproxies().get(parts.scheme)
-        if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
-            return urllib3.ProxyManager(proxy, **options)
-        return urllib3.PoolManager(**options)
+        through = proxy if proxy and not urllib.request.proxy_bypass(parts.hostname) else ""
+        make = functools.partial(urllib3.ProxyManager, through) if through else urllib3.PoolManager
+        return make(
+            maxsize=_CONNECTIONS, retries=False, cert_reqs="CERT_REQUIRED", ca_certs=known or None,
+            timeout=urllib3.Timeout(connect=client.CONNECT_TIMEOUT, read=client.READ_TIMEOUT),
+        )  # fmt: skip
 
     def call(
         self,

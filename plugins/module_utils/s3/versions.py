@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any
 
 from ..base import filesystem
 from ..base.clock import format_time
@@ -63,7 +61,7 @@ def _why(client: Client, bucket: str, key: str, version: str, refused: LifeboatE
     """A lock tells until when; what else refuses is the key's policy."""
     try:
         with spoken("look at the lock", f"s3://{bucket}/{key}"):
-            answer: Mapping[str, Any] = client.get_object_retention(Bucket=bucket, Key=key, VersionId=version)
+            answer = client.get_object_retention(Bucket=bucket, Key=key, VersionId=version)
         lock = answer["Retention"]
         return f"locked until {format_time(lock['RetainUntilDate'])} ({lock['Mode']})"
     except (LifeboatError, LookupError):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Callable, Optional
 
-from ..base import filesystem
+from ..base import filesystem, typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ..base.errors import LifeboatError
 from ..s3 import bucket as s3_bucket
@@ -28,6 +29,14 @@ REFUSED = 15 * 60.0  # from here on S3 refuses: https://docs.aws.amazon.com/Amaz
 SOURCE, VAULT = "source", "vault"
 _OF_THE_VAULT = ("lifecycle", "object_lock")  # what nobody needs of a source
 _PLACES: dict[str, Callable[[Config], Bucket]] = {SOURCE: buckets.source, VAULT: buckets.vault}
+
+
+@dataclass(frozen=True)
+class _Remembered:
+    """`of`: the endpoint and the key that it is the report of."""
+
+    of: str
+    report: Report
 
 
 def configured(config: Config) -> list[str]:
@@ -47,19 +56,22 @@ def report(config: Config, place: str, *, now: datetime, fresh: bool = False) ->
 
 def remembered(config: Config, place: str, *, now: datetime) -> Optional[Report]:
     """The last report, if it is of this endpoint and key and of the last day. Whatever cannot be read is forgotten."""
+    path = config.state / f"endpoint-{place}.json"
+
+    def wrong(field: str, cause: str) -> LifeboatError:
+        return LifeboatError("read what the endpoint can do", str(path), f"{field} {cause}")
+
     try:
-        said = json.loads((config.state / f"endpoint-{place}.json").read_text(encoding="utf-8"))
-        if said["of"] != _of(config, place):
-            return None
-        found = probe.from_dict(said["report"])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, LifeboatError):
+        found = typed.build(_Remembered, typed.load(path.read_bytes(), wrong), wrong)
+    except (OSError, LifeboatError):
         return None
-    return found if timedelta() <= now - found.probed_at < FRESH else None
+    fresh = found.of == _of(config, place) and timedelta() <= now - found.report.probed_at < FRESH
+    return found.report if fresh else None
 
 
 def _remember(config: Config, place: str, found: Report) -> None:
     path = config.state / f"endpoint-{place}.json"
-    data = json.dumps({"of": _of(config, place), "report": found.as_dict()}, indent=1).encode()
+    data = json.dumps(typed.plain(_Remembered(_of(config, place), found), nulls=True), indent=1).encode()
     with filesystem.explained("remember what the endpoint can do", path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         filesystem.write(path, data, path.with_name(f".{path.name}.{hashlib.sha256(data).hexdigest()[:8]}"))
@@ -79,11 +91,11 @@ def _of(config: Config, place: str) -> str:
 
 def lacking(place: str, found: Report) -> list[str]:
     """What is missing there and what it costs, for people."""
-    return [
-        f"no {feature.name}: {feature.cost}"
-        for feature in found.lacking()
-        if place == VAULT or feature.name not in _OF_THE_VAULT
-    ]
+    return [f"no {name}: {found.features[name].cost}" for name in _wanted(place, found.those(probe.MISSING))]
+
+
+def _wanted(place: str, names: list[str]) -> list[str]:
+    return [name for name in names if place == VAULT or name not in _OF_THE_VAULT]
 
 
 def checks(config: Config, *, now: datetime, fresh: bool = False) -> list[Check]:
@@ -128,18 +140,14 @@ def check(config: Config, place: str, found: Report) -> Check:
     name = f"{place} endpoint"
     needed = ["versioning"] if place == VAULT else []
     needed += ["object_lock"] if place == VAULT and config.vault.object_lock else []
-    unknown = [
-        feature.name
-        for feature in found.features
-        if feature.state == probe.UNKNOWN and (place == VAULT or feature.name not in _OF_THE_VAULT)
-    ]
+    unknown = _wanted(place, found.those(probe.UNKNOWN))
     words = [f"{found.server or found.endpoint}", *lacking(place, found)]
     if found.skew is not None and abs(found.skew) > SKEW:
         return Check(name, FAIL, f"its clock is {found.skew:+.0f} s from this host's; set the wrong one (timedatectl)")
-    if any(found.feature(text).state == probe.MISSING for text in needed):
+    if any(found.features[text].state == probe.MISSING for text in needed):
         return Check(name, FAIL, "; ".join(words))
     if unknown:
-        words.append(f"{', '.join(unknown)} {found.feature(unknown[0]).detail}")
+        words.append(f"{', '.join(unknown)} {found.features[unknown[0]].detail}")
     if any(text in unknown for text in needed):
         return Check(name, COULD_NOT_VERIFY, "; ".join(words))
     return Check(name, PASS, "; ".join(words))

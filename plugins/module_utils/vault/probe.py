@@ -16,11 +16,10 @@ import re
 import secrets as token
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
-from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from ..s3 import client as s3_client
 from ..s3 import lifecycle
@@ -51,13 +50,9 @@ _ABSENT = (*UNSUPPORTED, "InvalidRequest", "InvalidBucketState", "ObjectLockConf
 class Feature:
     """supported: its effect was seen. missing: it was tried and there was none; `cost` says what that means."""
 
-    name: str
     state: str
     detail: str
     cost: str = ""
-
-    def as_dict(self) -> dict[str, str]:
-        return {"state": self.state, "detail": self.detail, "cost": self.cost}
 
 
 @dataclass(frozen=True)
@@ -70,39 +65,16 @@ class Report:
     endpoint: str
     server: str
     probed_at: datetime
-    skew: Optional[float]
-    features: tuple[Feature, ...]
+    skew: Optional[float] = field(metadata={"json": "clock_skew"})
+    features: Mapping[str, Feature]
     left: tuple[str, ...] = ()
 
-    def feature(self, name: str) -> Feature:
-        return next(item for item in self.features if item.name == name)
+    def __post_init__(self) -> None:
+        if set(self.features) != set(COSTS):
+            raise UsageError("read what the endpoint can do", self.endpoint, "it is of another release")
 
-    def lacking(self) -> list[Feature]:
-        return [feature for feature in self.features if feature.state == MISSING]
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "endpoint": self.endpoint,
-            "server": self.server,
-            "probed_at": format_time(self.probed_at),
-            "clock_skew": self.skew,
-            "features": {feature.name: feature.as_dict() for feature in self.features},
-            "left": list(self.left),
-        }
-
-
-def from_dict(said: Mapping[str, Any]) -> Report:
-    """The reverse of as_dict. Raises LookupError, TypeError or ValueError where it is none."""
-    features = tuple(
-        Feature(name, feature["state"], feature["detail"], feature["cost"])
-        for name, feature in said["features"].items()
-    )
-    if {feature.name for feature in features} != set(COSTS):
-        raise ValueError("features of another release")
-    skew = None if said["clock_skew"] is None else float(said["clock_skew"])
-    return Report(
-        str(said["endpoint"]), str(said["server"]), parse_time(said["probed_at"]), skew, features, tuple(said["left"])
-    )
+    def those(self, state: str) -> list[str]:
+        return [name for name, feature in self.features.items() if feature.state == state]
 
 
 @dataclass(frozen=True)
@@ -145,7 +117,7 @@ def probe(bucket: Bucket, *, mode: str = "", now: Optional[datetime] = None) -> 
     return Report(where, server, now, bucket.requests.skew(bucket.name, where), features, tuple(left))
 
 
-def _features(scratch: _Scratch, locked: _Scratch, mode: str, made: list[_Scratch]) -> tuple[Feature, ...]:
+def _features(scratch: _Scratch, locked: _Scratch, mode: str, made: list[_Scratch]) -> dict[str, Feature]:
     tries: dict[str, Callable[[], Feature]] = {
         "versioning": lambda: _versioning(scratch),
         "lifecycle": lambda: _lifecycle(scratch),
@@ -154,7 +126,7 @@ def _features(scratch: _Scratch, locked: _Scratch, mode: str, made: list[_Scratc
         "metadata": lambda: _metadata(scratch),
         "multipart": lambda: _multipart(scratch),
     }
-    return tuple(_tried(name, work) for name, work in tries.items())
+    return {name: _tried(name, work) for name, work in tries.items()}
 
 
 def _begin(scratch: _Scratch, made: list[_Scratch]) -> str:
@@ -180,7 +152,7 @@ def _skewed(bucket: Bucket, exc: LifeboatError) -> UsageError:
     return UsageError(exc.attempted, exc.subject, cause, exc.remedy)
 
 
-def _untried(bucket: Bucket, client: s3_client.Client, denied: LifeboatError) -> tuple[Feature, ...]:
+def _untried(bucket: Bucket, client: s3_client.Client, denied: LifeboatError) -> dict[str, Feature]:
     """Nothing could be tried. What the bucket says of itself is told, and is no proof."""
     told = f"; bucket {bucket.name} is not there"
     if bucket.name:
@@ -198,7 +170,7 @@ def _untried(bucket: Bucket, client: s3_client.Client, denied: LifeboatError) ->
             if s3_client.code(exc) != "NoSuchBucket":
                 raise
     why = f"not tried: the key may not make a bucket to try it in ({denied.cause}){told}"
-    return tuple(Feature(name, UNKNOWN, why) for name in COSTS)
+    return dict.fromkeys(COSTS, Feature(UNKNOWN, why))
 
 
 def _tried(name: str, work: Callable[[], Feature]) -> Feature:
@@ -208,20 +180,20 @@ def _tried(name: str, work: Callable[[], Feature]) -> Feature:
     except LifeboatError as exc:
         if s3_client.code(exc) in _ABSENT:
             return _missing(name, exc.cause)
-        return Feature(name, UNKNOWN, f"could not {exc.attempted}: {exc.cause}")
+        return Feature(UNKNOWN, f"could not {exc.attempted}: {exc.cause}")
 
 
 def _missing(name: str, detail: str) -> Feature:
-    return Feature(name, MISSING, detail, COSTS[name])
+    return Feature(MISSING, detail, COSTS[name])
 
 
-def _put(scratch: _Scratch, key: str, body: bytes, **more: Any) -> str:
+def _put(scratch: _Scratch, key: str, body: bytes, **more: object) -> str:
     """Write one object; its version, where the server names one."""
     answer = scratch.client.put_object(Bucket=scratch.name, Key=key, Body=body, **more)
     return str(answer.get("VersionId") or "")
 
 
-def _read(scratch: _Scratch, key: str, **more: Any) -> bytes:
+def _read(scratch: _Scratch, key: str, **more: str) -> bytes:
     body: bytes = scratch.client.get_object(Bucket=scratch.name, Key=key, **more)["Body"].read(1 << 20)
     return body
 
@@ -245,26 +217,25 @@ def _versioning(scratch: _Scratch) -> Feature:
     listed = {version["VersionId"] for version in page.get("Versions", ())}
     if not {old, new} <= listed or not page.get("DeleteMarkers"):
         return _missing(name, "old versions can be read and do not show in the list of versions")
-    return Feature(name, SUPPORTED, "an overwritten and deleted object was read back")
+    return Feature(SUPPORTED, "an overwritten and deleted object was read back")
 
 
 def _lifecycle(scratch: _Scratch) -> Feature:
     name, wanted = "lifecycle", lifecycle.rule("lifeboat-probe", 30)
     have = lifecycle.put(scratch, [], wanted)
-    if not lifecycle.right(have, wanted):
+    mine = lifecycle.mine(have, wanted)
+    if mine is None:
         return _missing(name, "a rule was set, and read back it is not there or another one")
-    lost = lifecycle.dropped(have, wanted)
-    less = f", without {' and '.join(lost)}" if lost else ""
-    return Feature(name, SUPPORTED, f"a rule was set and read back{less}; that it is carried out takes a day to see")
+    less = f", without {' and '.join(mine.dropped)}" if mine.dropped else ""
+    return Feature(SUPPORTED, f"a rule was set and read back{less}; that it is carried out takes a day to see")
 
 
 def _object_lock(scratch: _Scratch, mode: str, made: list[_Scratch]) -> Feature:
     name = "object_lock"
     made.append(scratch)
     s3_settings.create(scratch, lock=True)
-    with s3_client.spoken(
-        "delete a version that is not locked", scratch.url
-    ):  # else a refusal below would prove nothing
+    # Else a refusal below would prove nothing.
+    with s3_client.spoken("delete a version that is not locked", scratch.url):
         scratch.client.delete_object(Bucket=scratch.name, Key="first", VersionId=_put(scratch, "first", b"x") or "null")
     until = datetime.now(timezone.utc) + timedelta(seconds=LOCKED)
     with s3_client.spoken("lock an object", scratch.url):
@@ -287,7 +258,7 @@ def _object_lock(scratch: _Scratch, mode: str, made: list[_Scratch]) -> Feature:
         kept = _read(scratch, "locked", VersionId=version) == b"locked"
     if not kept:
         return _missing(name, "a locked version is no longer what it had been")
-    return Feature(name, SUPPORTED, f"a version locked in {mode} could not be deleted")
+    return Feature(SUPPORTED, f"a version locked in {mode} could not be deleted")
 
 
 def _tagging(scratch: _Scratch) -> Feature:
@@ -296,7 +267,7 @@ def _tagging(scratch: _Scratch) -> Feature:
         tags = scratch.client.get_object_tagging(Bucket=scratch.name, Key="tagged")["TagSet"]
     if tags != [{"Key": "probe", "Value": "a b"}]:
         return _missing("tagging", f"an object was written with a tag, and read back it has {tags}")
-    return Feature("tagging", SUPPORTED, "a tag was read back")
+    return Feature(SUPPORTED, "a tag was read back")
 
 
 def _metadata(scratch: _Scratch) -> Feature:
@@ -308,7 +279,7 @@ def _metadata(scratch: _Scratch) -> Feature:
     lost += [] if head.get("Metadata", {}).get("probe") == "kept" else ["user metadata"]
     if lost:
         return _missing("metadata", f"read back without {', '.join(lost)}")
-    return Feature("metadata", SUPPORTED, "headers and user metadata were read back")
+    return Feature(SUPPORTED, "headers and user metadata were read back")
 
 
 def _multipart(scratch: _Scratch) -> Feature:
@@ -320,7 +291,7 @@ def _multipart(scratch: _Scratch) -> Feature:
         back = _read(scratch, "parts")
     if back != b"part":
         return _missing("multipart", "an object uploaded in parts was not what had been sent")
-    return Feature("multipart", SUPPORTED, "an object uploaded in parts was read back")
+    return Feature(SUPPORTED, "an object uploaded in parts was read back")
 
 
 # Leave nothing.
@@ -370,13 +341,10 @@ def _remove(scratch: _Scratch) -> bool:
                     scratch.client.delete_bucket(Bucket=scratch.name)
                 return True
         except LifeboatError as exc:
-            if s3_client.code(exc) in (
-                "NoSuchBucket",
-                "404",
-                *DENIED,
-            ):  # it never was: a key that makes one may remove it
+            code = s3_client.code(exc)
+            if code in ("NoSuchBucket", "404", *DENIED):  # it never was: a key that makes one may remove it
                 return True
-            if s3_client.code(exc) not in ("BucketNotEmpty", "409"):
+            if code not in ("BucketNotEmpty", "409"):
                 return False
     return False
 
@@ -394,7 +362,7 @@ def _drop(scratch: _Scratch, key: str, more: dict[str, str]) -> None:
 
 def _contents(scratch: _Scratch) -> Iterator[tuple[str, str]]:
     """Every version of every object in it, a handful; where there is none, or no versions at all, every object."""
-    versions: list[Mapping[str, Any]] = []
+    versions: list[Mapping[str, object]] = []
     try:
         with s3_client.spoken("list the probe's bucket", scratch.url):
             page = scratch.client.list_object_versions(Bucket=scratch.name)

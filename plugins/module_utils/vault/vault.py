@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Callable, Optional
 
 from ..base.errors import LifeboatError, UsageError
@@ -21,6 +21,7 @@ from ..s3 import lifecycle
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
 from ..s3.client import DENIED, UNSUPPORTED
+from ..s3.lifecycle import Rule
 from ..settings.config import Config
 from ..stack import buckets
 from .apart import apart, same_endpoint
@@ -159,7 +160,7 @@ class _Ensuring:
             if s3_client.code(exc) != "BucketAlreadyOwnedByYou":  # made by another run of ours in this moment
                 raise
 
-    def _own(self, new: bool, rules: Optional[list[dict[str, Any]]], wanted: Mapping[str, Any]) -> None:
+    def _own(self, new: bool, rules: Optional[list[Rule]], wanted: Rule) -> None:
         """See that the bucket is this stack's, and mark it so."""
         tags = {} if new else self._tags()
         mark = "" if tags is None else tags.get(TAG, "")
@@ -174,7 +175,7 @@ class _Ensuring:
             )  # fmt: skip
         if mark:
             return  # several stacks, each below its own prefix: the first one's mark stays
-        ruled = any(item.get("ID") == wanted["ID"] for item in rules or ())
+        ruled = any(rule.id == wanted.id for rule in rules or ())
         if not new and not self._adopt and not (tags is None and ruled) and self._holds_objects():
             raise UsageError(
                 _ATTEMPTED, self._bucket.url, "it holds objects and is not marked as ours; a mirror would remove them",
@@ -296,32 +297,28 @@ class _Ensuring:
         said = found.get("ObjectLockConfiguration", {})
         return said.get("ObjectLockEnabled") == "Enabled", said.get("Rule", {}).get("DefaultRetention")
 
-    def _expire(self, new: bool, rules: Optional[list[dict[str, Any]]], wanted: dict[str, Any]) -> None:
+    def _expire(self, new: bool, rules: Optional[list[Rule]], wanted: Rule) -> None:
         bucket, days = self._bucket, self._config.vault.noncurrent_days
         if rules is None:
             self._warn(_grows(bucket, "the server knows no lifecycle rules"))
             return
-        for item in rules:
-            if lifecycle.expires_live(item):
+        for rule in rules:
+            if rule.expires_live:
                 raise UsageError(
-                    _ATTEMPTED, bucket.url, f"its lifecycle rule {item.get('ID') or 'without a name'} removes objects "
-                    "by age: the only copy of what nobody changed would go", "Remove that rule from the bucket.",
+                    _ATTEMPTED, bucket.url, f"its lifecycle rule {rule.id or 'without a name'} removes objects by age:"
+                    " the only copy of what nobody changed would go", "Remove that rule from the bucket.",
                 )  # fmt: skip
-            if item.get("ID") != wanted["ID"] and lifecycle.shorter(item, days):
-                self._warn(
-                    f"{bucket.url}: its rule {item.get('ID')} removes old versions sooner than after {days} days"
-                )
-        after = rules if lifecycle.right(rules, wanted) else self._put_rule(new, rules, wanted)
-        lost = lifecycle.dropped(after, wanted) if after is not None else ()
-        if lost:
-            self._warn(f"{bucket.url}: the server does not clean up {' and '.join(lost)}")
+            if rule.id != wanted.id and rule.shorter(days):
+                self._warn(f"{bucket.url}: its rule {rule.id} removes old versions sooner than after {days} days")
+        mine = lifecycle.mine(rules, wanted) or self._put_rule(new, rules, wanted)
+        if mine and mine.dropped:
+            self._warn(f"{bucket.url}: the server does not clean up {' and '.join(mine.dropped)}")
 
-    def _put_rule(
-        self, new: bool, rules: list[dict[str, Any]], wanted: dict[str, Any]
-    ) -> Optional[list[dict[str, Any]]]:
-        """The rules that are there afterwards; None where they were not changed, or could not be."""
+    def _put_rule(self, new: bool, rules: list[Rule], wanted: Rule) -> Optional[Rule]:
+        """Our rule as it is there afterwards; None where it was not set, or could not be."""
         bucket = self._bucket
-        found: list[list[dict[str, Any]]] = []
+        found: list[list[Rule]] = []
+        why = ""
         try:
             self._change(
                 f"expire replaced and removed objects after {self._config.vault.noncurrent_days} days",
@@ -330,16 +327,14 @@ class _Ensuring:
         except LifeboatError as exc:
             if s3_client.code(exc) not in UNSUPPORTED:
                 raise
+            why = "the server takes no lifecycle rules"
+        mine = lifecycle.mine(found[0], wanted) if found else None
+        if found and not new and not mine:
+            why = "the server took the lifecycle rule and did not keep it"
+        if why:
             self._changes.pop()
-            self._warn(_grows(bucket, "the server takes no lifecycle rules"))
-            return None
-        if new or not found:
-            return None
-        if not lifecycle.right(found[0], wanted):
-            self._changes.pop()
-            self._warn(_grows(bucket, "the server took the lifecycle rule and did not keep it"))
-            return None
-        return found[0]
+            self._warn(_grows(bucket, why))
+        return None if new else mine
 
 
 def _grows(bucket: Bucket, why: str) -> str:
