@@ -84,7 +84,7 @@ phase:
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import show as base_show
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import text as base_text
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import show
@@ -108,7 +108,7 @@ def work(task: Task) -> Result:
             backups=found["backups"],
             status={key: found[key] for key in ("stack", "verdict", "checks")},
             table=show.table(seen.points, seen.backups, task.now),
-            text=base_show.checks(seen.checks),
+            text=base_text.checks(seen.checks),
         )
     )
 

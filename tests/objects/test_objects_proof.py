@@ -15,6 +15,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, lo
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import proof as objects_proof
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.result import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
@@ -64,7 +65,7 @@ def taken(settings: Config) -> Manifest:
     return take.take(settings, log=lambda _: None)
 
 
-def prove(settings: Config, level: str = "restore", **more: Any) -> operations_verify.Result:
+def prove(settings: Config, level: str = "restore", **more: Any) -> Result:
     return operations_verify.verify(settings, "latest", level, log=lambda _: None, **more)
 
 

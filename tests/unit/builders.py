@@ -21,6 +21,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import C
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import plan as frontend_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.result import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base as repository_base
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, manifest, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
@@ -176,7 +177,7 @@ def publish_config(root: Path, taken_at: datetime = NOW, **details: Any) -> Mani
 
 def prove(root: Path, one: Manifest, verdict: str = checks.PASS, level: str = "restore", at: datetime = NOW) -> None:
     """Leave the record of a verification."""
-    result = operations_verify.Result(one.id, level, (checks.Check("tables", verdict, "x"),), at, at)
+    result = Result(one.id, level, (checks.Check("tables", verdict, "x"),), at, at)
     operations_verify.keep(store(root), one, result)
 
 

@@ -25,6 +25,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.result import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points, show
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.modules import agent
@@ -188,9 +189,9 @@ def test_verify(
 ) -> None:
     asked: list[Any] = []
 
-    def fake(config: Any, identity: str, level: str, *, sample: int, log: Any) -> operations_verify.Result:
+    def fake(config: Any, identity: str, level: str, *, sample: int, log: Any) -> Result:
         asked.append((identity, level, sample))
-        return operations_verify.Result("x", level, (checks.Check("tables", verdict, "why"),), NOW, NOW)
+        return Result("x", level, (checks.Check("tables", verdict, "why"),), NOW, NOW)
 
     monkeypatch.setattr(operations_verify, "verify", fake)
     assert run(etc, "verify") == code

@@ -23,9 +23,10 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow, escrow_kit
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow, escrow_kit, escrowed
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import recipient_problem
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
 from builders import publish
 from config_world import World, keys
@@ -35,7 +36,7 @@ from config_world import World, keys
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     one = World(tmp_path, monkeypatch)
     # What the vault holds is what the repository holds; that it is a bucket, tests/objects shows.
-    monkeypatch.setattr(escrow, "store", lambda _: one.repo)
+    monkeypatch.setattr(escrowed, "store", lambda _: one.repo)
     return one
 
 
@@ -56,7 +57,7 @@ def test_the_key_opens_everything_and_that_is_put_on_record(world: World) -> Non
     point = sealed(world)
     now = datetime.now(timezone.utc)
     settings = world.configured()
-    (before,) = escrow.checks(settings, now)
+    (before,) = escrowed.checks(settings, now)
     assert (before.result, "nobody has shown" in before.detail) == (COULD_NOT_VERIFY, True)
     found = prove(world)
     assert found["verdict"] == (PASS, point.id)
@@ -65,11 +66,11 @@ def test_the_key_opens_everything_and_that_is_put_on_record(world: World) -> Non
     record = json.loads(world.repo.read_escrow("shop") or b"")
     assert (record["point"], record["opened_by"]) == (point.id, [world.recipient])
     assert world.key.split()[-1] not in json.dumps(record) + "".join(world.lines)
-    assert escrow.checks(settings, now + timedelta(days=99))[0].result == PASS
-    assert escrow.checks(settings, now + timedelta(days=101))[0].result == FAIL
-    assert escrow.checks(world.configured(recipients=[]), now) == []
+    assert escrowed.checks(settings, now + timedelta(days=99))[0].result == PASS
+    assert escrowed.checks(settings, now + timedelta(days=101))[0].result == FAIL
+    assert escrowed.checks(world.configured(recipients=[]), now) == []
     changed = world.configured(recipients=[world.recipient, "age1" + "q" * 58])
-    assert escrow.checks(changed, now)[0].result == COULD_NOT_VERIFY
+    assert escrowed.checks(changed, now)[0].result == COULD_NOT_VERIFY
     assert world.repo.points() == [point.id], "the record is no recovery point"
 
 
@@ -161,9 +162,9 @@ def test_no_point_no_vault(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
         def check(self, writable: bool) -> None:
             raise UsageError("read", "s3://x", "the server refuses the key")
 
-    monkeypatch.setattr(escrow, "store", lambda _: Away())
+    monkeypatch.setattr(escrowed, "store", lambda _: Away())
     assert prove(world)["verdict"][0] == COULD_NOT_VERIFY
-    monkeypatch.setattr(escrow, "store", lambda _: Refused())
+    monkeypatch.setattr(escrowed, "store", lambda _: Refused())
     assert prove(world)["vault credentials"][0] == FAIL
 
 
@@ -206,8 +207,8 @@ def test_a_secret_key_is_never_taken_for_a_recipient_nor_shown(world: World) -> 
         world.configured(recipients=[secret])
     assert secret not in str(error.value)
     for wrong in ("", "age1", "bob", "ssh-ed25519", "age1" + "Q" * 58):
-        assert age.recipient_problem(wrong)
-    assert age.recipient_problem("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMq me@home") == ""
+        assert recipient_problem(wrong)
+    assert recipient_problem("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMq me@home") == ""
 
 
 # --- the kit ---

@@ -18,6 +18,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.drill import beside, l
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import database as drill_database
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.result import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer
 from builders import NOW, Run, make_config, publish
 from evidence_schema_check import problems
@@ -167,7 +168,7 @@ def test_drill_beside_changes_nothing_but_leaves_a_record(
     monkeypatch.setattr(beside, "portrait", lambda _: next(looks))
     monkeypatch.setattr(
         operations_verify, "verify",
-        lambda config, identity, level, **_: operations_verify.Result(
+        lambda config, identity, level, **_: Result(
             identity, level, (Check("tables", "PASS", "equal"),), NOW, NOW, taken_at="2026-11-24T02:00:00.000Z", size=9
         ),
     )  # fmt: skip

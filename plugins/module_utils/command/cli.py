@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..base import lock, terminal
-from ..base import show as base_show
+from ..base import text as base_text
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ..base.errors import IntegrityError, LifeboatError
 from ..base.version import VERSION
@@ -205,7 +205,7 @@ def _with_vault(
 
 def _verify(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
     result = operations_verify.verify(loaded, arguments.id, arguments.level, sample=arguments.sample, log=log)
-    shown = base_show.checks(result.checks)
+    shown = base_text.checks(result.checks)
     return _VERDICT_CODES[result.verdict], result.as_dict(), [*shown, f"{result.verdict}  {result.id}  {result.level}"]
 
 
@@ -239,14 +239,14 @@ def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> t
         return 0, kit, json.dumps(kit, indent=1, ensure_ascii=False).splitlines()
     key = escrow_kit.identity(arguments.identity)
     result = escrow.prove(loaded, key, point=arguments.point, record=not arguments.no_record, log=log)
-    shown = base_show.checks(result.checks)
+    shown = base_text.checks(result.checks)
     return _VERDICT_CODES[result.verdict], result.as_dict(), [*shown, f"{result.verdict}  {result.id}  {result.level}"]
 
 
 def _status(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
     del arguments, log
     seen = status.status(loaded, now=datetime.now(timezone.utc))
-    shown = [*status.newest(seen), "", *base_show.checks(seen.checks), f"{seen.verdict}  {loaded.stack}"]
+    shown = [*status.newest(seen), "", *base_text.checks(seen.checks), f"{seen.verdict}  {loaded.stack}"]
     return _VERDICT_CODES[seen.verdict], seen.as_dict(), shown
 
 

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..base import show as base_show
+from ..base import text as base_text
 from ..base import typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
 from ..base.errors import LifeboatError, UnverifiedError, UsageError
@@ -71,5 +71,5 @@ def run(loaded: Config, arguments: argparse.Namespace, log: Any) -> tuple[int, A
         gone, there = ledger.remove(loaded, arguments.remove)
         return 0, {"removed": gone, "writes": there}, [f"{gone} of {there} writes removed"]
     checks = transaction_once(loaded)
-    shown = base_show.checks(checks)
+    shown = base_text.checks(checks)
     return _CODES[verdict(checks)], {"checks": [check.as_dict() for check in checks]}, [*shown, verdict(checks)]

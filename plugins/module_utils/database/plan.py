@@ -18,8 +18,7 @@ from typing import Any, Callable, Literal, Optional
 
 from ..base.clock import format_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError, present
-from ..base.show import assessed, cautions
-from ..base.text import human
+from ..base.text import assessed, cautions, human
 from ..base.typed import plain
 from ..recovery.state import DAMAGED, DOWN, HEALTHY, recovered, stopped
 from ..repository import catalog, checksums

@@ -15,8 +15,7 @@ from typing import Any, Callable, Literal, Optional
 from urllib.parse import urlsplit
 
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError, present
-from ..base.show import assessed, cautions
-from ..base.text import human
+from ..base.text import assessed, cautions, human
 from ..base.typed import plain
 from ..mirror.listing import Point
 from ..recovery import state as recovery_state

@@ -10,16 +10,14 @@ gone. Its success is written beside the recovery points: `lifeboat status` tells
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime, timezone
-from typing import Any, Callable
+from typing import Callable
 
-from ..base import filesystem
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, compared
-from ..base.clock import format_time, parse_time
+from ..base import filesystem, typed
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
 from ..base.errors import (
     NOT_INSTALLED,
     IntegrityError,
@@ -31,7 +29,7 @@ from ..base.errors import (
 )
 from ..base.version import VERSION
 from ..configuration import restore as configuration_restore
-from ..repository import copies, points, repositories
+from ..repository import copies, points
 from ..repository.base import Repository
 from ..repository.components import CONFIG
 from ..repository.details import ConfigDetails
@@ -39,25 +37,13 @@ from ..repository.manifest import Manifest, parse
 from ..repository.points import Point
 from ..settings.config import Config
 from ..tools import age as tools_age
+from . import escrowed
 from .components import COMPONENTS, Proof
-from .verify import Result
+from .escrowed import SCHEMA, Opened
+from .result import Result
 
 Log = Callable[[str], None]
-SCHEMA = "lifeboat.dr/escrow"
 LEVEL = "escrow"
-
-
-def store(config: Config) -> Repository:
-    """What is left when the host is gone: the vault's copies, or the repository itself where that is a bucket."""
-    found = copies.vault(config)
-    if found is not None:
-        return found
-    if config.repository.get("type") == "s3":
-        return repositories.from_settings(config.repository, config.secrets)
-    raise UsageError(
-        "prove the escrow", config.stack, "there is no vault: nothing survives the host",
-        "Set lifeboat_vault.repository_bucket and deploy, or name the vault (--bucket, --endpoint-url).",
-    )  # fmt: skip
 
 
 def prove(config: Config, identity: str, *, point: str = "latest", record: bool = True, log: Log) -> Result:
@@ -67,7 +53,7 @@ def prove(config: Config, identity: str, *, point: str = "latest", record: bool 
     """
     tools_age.check_identity(identity)
     started = datetime.now(timezone.utc)
-    vault = store(config)
+    vault = escrowed.store(config)
     found: list[Check] = []
     name, chosen = point, None
     try:
@@ -168,50 +154,13 @@ def _bytes(vault: Repository, manifest: Manifest) -> Check:
 def _record(config: Config, vault: Repository, point: Point, identity: str, at: datetime, log: Log) -> None:
     part = point.parts[CONFIG]
     manifest = configuration_restore.read_manifest(vault, part.id)
-    body = {
-        "schema": SCHEMA,
-        "version": [1, 0],
-        "stack": config.stack,
-        "point": point.id,
-        "backup": part.id,
-        "seal": part.seal,
-        "recipients": list(manifest.detailed(ConfigDetails).recipients),
-        "opened_by": tools_age.recipients_of(identity),
-        "at": format_time(at),
-        "tool": f"lifeboat {VERSION}",
-    }
+    opened = Opened(
+        SCHEMA, (1, 0), config.stack, point.id, manifest.detailed(ConfigDetails).recipients, at, part.id, part.seal,
+        tuple(tools_age.recipients_of(identity)), f"lifeboat {VERSION}",
+    )  # fmt: skip
+    body = json.dumps(typed.plain(opened), indent=1, ensure_ascii=False)
     try:
-        vault.write_escrow(config.stack, (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode())
+        vault.write_escrow(config.stack, f"{body}\n".encode())
         log(f"{point.id}: put on record in the vault")
     except LifeboatError as exc:
         log(f"not put on record, so that `lifeboat status` will not know of it: {exc.cause}")
-
-
-def checks(config: Config, now: datetime) -> list[Check]:
-    """When the escrow was last proved; nothing where no recipient is configured, as there is nothing to open then."""
-    if not (config.config.enabled and config.config.recipients):
-        return []
-    name, ask = "escrow", "prove it: lifeboat escrow, with the key from where it is kept"
-    try:
-        raw = store(config).read_escrow(config.stack)
-    except LifeboatError as exc:
-        return [Check(name, COULD_NOT_VERIFY, exc.cause)]
-    body = _read(raw, config.stack)
-    if not body:
-        return [Check(name, COULD_NOT_VERIFY, f"nobody has shown that the escrowed key opens a backup; {ask}")]
-    if sorted(body["recipients"]) != sorted(config.config.recipients):
-        return [Check(name, COULD_NOT_VERIFY, f"last proved for other recipients than are configured; {ask}")]
-    days = (now - parse_time(body["at"])).total_seconds() / 86400
-    limit = config.alarms.escrow_age_days
-    words = f"the key opened {body['point']} {days:.1f} days ago{'' if days <= limit else f'; {ask}'}"
-    return [at_most(name, days, limit, "days", words)]
-
-
-def _read(raw: Any, stack: str) -> Mapping[str, Any]:
-    """The record as _record() writes it; anything else is none."""
-    with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError, UsageError):
-        body = json.loads(raw or b"{}")
-        known = body["schema"] == SCHEMA and body["version"][0] == 1 and body["stack"] == stack
-        if known and parse_time(str(body["at"])) and isinstance(body["recipients"], list) and body["point"]:
-            return dict(body)
-    return {}

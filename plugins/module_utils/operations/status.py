@@ -24,7 +24,7 @@ from ..s3.bucket import Listed
 from ..settings.config import Config
 from ..stack import buckets
 from ..vault import endpoints
-from . import escrow
+from . import escrowed
 from .components import COMPONENTS
 
 CONTENT = "content against earlier backups"
@@ -83,7 +83,7 @@ def status(config: Config, *, now: datetime, asked: Optional[datetime] = None) -
         checks.append(Check(CONTENT, FAIL, "; ".join(filter(None, less))))
     checks.append(_space(repo, every))
     checks += copies.checks(config, backups, tied)
-    checks += escrow.checks(config, now)
+    checks += escrowed.checks(config, now)
     checks += endpoints.checks(config, now=asked or now)
     if config.objects.bucket and config.objects.keys_query:
         checks += reconcile.checked(config, lambda: _reconciled(config))[0]

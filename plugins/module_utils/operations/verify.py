@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared, verdict
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
 from ..base.clock import format_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UnverifiedError, UsageError
-from ..base.version import VERSION
 from ..evidence import record as evidence_record
 from ..evidence import store
 from ..evidence.phases import Given
@@ -33,42 +32,10 @@ from ..repository.components import KINDS
 from ..repository.manifest import Manifest, component_of, parse
 from ..settings.config import LEVELS, Config
 from .components import COMPONENTS, Proof
+from .result import Result
 
 Log = Callable[[str], None]
 SAMPLE = 500  # objects
-
-
-@dataclass(frozen=True)
-class Result:
-    """What one verification found. verdict: PASS, FAIL or COULD_NOT_VERIFY. parts: of each backup, where several.
-
-    taken_at, size: of the backup, where its manifest could be read.
-    """
-
-    id: str
-    level: str
-    checks: tuple[Check, ...]
-    started_at: datetime
-    finished_at: datetime
-    parts: tuple[Result, ...] = ()
-    taken_at: str = ""
-    size: int = 0
-
-    @property
-    def verdict(self) -> str:
-        return verdict(self.checks)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "id": self.id,
-            "level": self.level,
-            "verdict": self.verdict,
-            "started_at": format_time(self.started_at),
-            "finished_at": format_time(self.finished_at),
-            "tool": f"lifeboat {VERSION}",
-            "checks": [check.as_dict() for check in self.checks],
-            **({"parts": [result.as_dict() for result in self.parts]} if self.parts else {}),
-        }
 
 
 def targets(config: Config, repo: Repository, identity: str) -> tuple[list[str], list[Check]]:

@@ -22,7 +22,6 @@ from typing import Any, Optional
 
 from ..base import typed
 from ..base.errors import NotFoundError, UsageError
-from ..tools import age
 from . import drill, frontend
 from .drill import DrillSettings
 from .frontend import FrontendSettings
@@ -37,6 +36,7 @@ ENGINES = ("lifeboat", "mc")
 LOCKS = ("", "GOVERNANCE", "COMPLIANCE")
 IMAGES = ("digests", "archive")
 _STACK = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+_RECIPIENT = re.compile(r"age1[0-9a-z]{6,}|ssh-(ed25519|rsa) [A-Za-z0-9+/=]+( .*)?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _URL = re.compile(r"https?://[^\s/@]+/\S*|ssh://([^\s/:@]+@)?[^\s/@]+/\S*|[\w.-]+@[\w.-]+:[^\s-]\S*")
 _COMPRESSION = re.compile(r"(none|(gzip|lz4|zstd)(:\d{1,2})?)")
@@ -315,9 +315,16 @@ def _check_objects(config: Config, where: str) -> None:
         raise _wrong(where, "change_limit is a percentage; transfers and noncurrent_days must be at least 1")
 
 
+def recipient_problem(text: str) -> str:
+    """Why `text` is no recipient, without repeating it: it may be the secret key; empty where it is one."""
+    if "SECRET-KEY" in text.upper() or "PRIVATE KEY" in text:
+        return "it is a secret key, which must never be on this host; give its recipient (age-keygen -y)"
+    return "" if _RECIPIENT.fullmatch(text) else "it is no age recipient (age1…) and no ssh public key"
+
+
 def _check_config(config: ConfigSettings, where: str) -> None:
     for number, recipient in enumerate(config.recipients):
-        problem = age.recipient_problem(recipient)
+        problem = recipient_problem(recipient)
         if problem:
             raise _wrong(f"{where}.recipients[{number}]", problem)
     paths = [*config.files, *config.secret_files, *(item.path for item in config.repositories if item.path)]

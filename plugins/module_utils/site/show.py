@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..base.show import cautions
-from ..base.text import human
+from ..base.text import cautions, human
 from ..settings.config import Config
 from . import scope
 
