@@ -122,7 +122,7 @@ phase:
 from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import RESTORE, Diff, Result, Spec, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import RESTORE, Diff, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import (
     plan as objects_plan,
 )
@@ -132,7 +132,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.objects import (
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 
-_OPTIONS: Spec = {
+_OPTIONS = {
     "prefix": {"type": "str", "default": ""},
     "exact": {"type": "bool", "default": False},
     "partial": {"type": "bool", "default": False},

@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import IO, Any, Callable, Optional, Protocol, Union
+from typing import IO, Callable, Optional, Protocol, Union
 
 from .errors import LifeboatError, present
 
@@ -51,7 +51,7 @@ def moved() -> int:
 class Sink(Protocol):
     """Where bytes go: a file, a digest, or both."""
 
-    def write(self, data: bytes, /) -> Any: ...
+    def write(self, data: bytes, /) -> object: ...
 
 
 class HashingWriter:

@@ -13,7 +13,6 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
-from typing import Any
 from uuid import uuid4
 
 from ..base import pipeline
@@ -103,7 +102,7 @@ def _send(config: Config, asked: RequestSettings, token: str, identity: str) -> 
         ) from exc
 
 
-def _filled(value: Any, token: str, identity: str) -> Any:
+def _filled(value: object, token: str, identity: str) -> object:
     if isinstance(value, str):
         return value.replace("{token}", token).replace("{id}", identity)
     if isinstance(value, Mapping):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, NoReturn, Optional, TypeVar
+from typing import Callable, NoReturn, Optional, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -22,7 +22,7 @@ from ..settings import config
 from ..settings.scenarios import SCENARIOS
 
 T = TypeVar("T")
-_COMMON: Mapping[str, Any] = {
+_COMMON = {
     "stack": {"type": "str", "default": ""},
     "config_directory": {"type": "path", "default": str(config.DIRECTORY)},
     "settings": {"type": "dict"},
@@ -30,17 +30,16 @@ _COMMON: Mapping[str, Any] = {
 }
 
 # Options that several modules have; plugins/doc_fragments/options.py has their words, under the same names.
-Spec = Mapping[str, Mapping[str, Any]]
-IDENTITY: Spec = {"identity": {"type": "str", "default": "", "no_log": True}}
-WAIT: Spec = {"wait": {"type": "int", "default": 0}}
-TARGET: Spec = {"recovery_point": {"type": "str", "default": "latest"}, "recovery_time": {"type": "str", "default": ""}}
-RESTORE: Spec = {
+IDENTITY = {"identity": {"type": "str", "default": "", "no_log": True}}
+WAIT = {"wait": {"type": "int", "default": 0}}
+TARGET = {"recovery_point": {"type": "str", "default": "latest"}, "recovery_time": {"type": "str", "default": ""}}
+RESTORE = {
     "place": {"type": "str", "choices": ["auto", "repository", "vault"], "default": "auto"},
     "force": {"type": "bool", "default": False},
     "stamp": {"type": "str", "default": ""},
 }
-SCENARIO: Spec = {"scenario": {"type": "str", "choices": list(SCENARIOS), "required": True}}
-DRILL: Spec = {
+SCENARIO = {"scenario": {"type": "str", "choices": list(SCENARIOS), "required": True}}
+DRILL = {
     "target_seconds": {"type": "int", "default": 0},
     "rows": {"type": "list", "elements": "dict", "default": []},
     "reason": {"type": "str", "default": "drill"},
@@ -62,12 +61,9 @@ class Result:
     changed: bool = False
     diff: Optional[Diff] = None
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> dict[str, object]:
         diff = {} if self.diff is None else {"diff": typed.plain(self.diff)}
         return {**typed.plain(self.facts), "changed": self.changed, **diff}
-
-
-Work = Callable[["Task"], Result]
 
 
 class Task:
@@ -76,7 +72,7 @@ class Task:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.clock = clock.start()
-        self.params: dict[str, Any] = module.params
+        self.params = module.params
         self.check: bool = module.check_mode
         self.now = self.clock.started_at
         self.lines: list[str] = []
@@ -124,7 +120,7 @@ def refuse(module: AnsibleModule, exc: LifeboatError, started: clock.Clock, line
     raise AssertionError("fail_json does not return")
 
 
-def run(work: Work, arguments: Mapping[str, Any], **options: Any) -> None:
+def run(work: Callable[[Task], Result], arguments: Mapping[str, object], **options: object) -> None:
     """Run one module: `work` gets a Task and returns the result. A LifeboatError becomes fail_json, never a traceback.
 
     Adds `phase` {started_at, finished_at, monotonic, boot} to the result, from which evidence takes its timeline.

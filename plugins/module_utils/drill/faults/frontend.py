@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 from ...base.errors import UsageError
 from ...frontend import assess as frontend_assess
@@ -59,7 +59,7 @@ def break_build(config: Config, lot: random.Random, log: Log) -> str:
 def _conclusion(config: Config, client: Client, commit: str, log: Log) -> str:
     """How the workflow run of that commit ended; empty where it did not in the time that it has."""
     settings = config.frontend
-    seen: dict[str, Any] = {}
+    seen: dict[str, object] = {}
 
     def missing() -> Optional[str]:
         listed = client.runs(settings.workflow, settings.branch, frontend_assess.RUNS)
