@@ -43,7 +43,7 @@ def prose(page: Path) -> str:
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", one.replace("`", "").lower()).replace(" ", "-") for one in headings}
+    return {re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -67,13 +67,13 @@ def test_paths_of_this_repository_exist(page: Path) -> None:
         page.read_text(encoding="utf-8"),
     )
     assert not [
-        one for one in found if not one.startswith("inventories/mine") and not (ROOT / one).exists()
-        and not (page.parent / one).exists()
+        path for path in found if not path.startswith("inventories/mine") and not (ROOT / path).exists()
+        and not (page.parent / path).exists()
     ]  # fmt: skip
 
 
 def keys(settings: type, skip: tuple[str, ...] = ()) -> list[str]:
-    return [one.name for one in dataclasses.fields(settings) if one.name not in skip]
+    return [field.name for field in dataclasses.fields(settings) if field.name not in skip]
 
 
 def section(text: str, heading: str) -> str:
@@ -89,7 +89,7 @@ def test_every_key_of_the_configuration_is_described() -> None:
     expected["lifeboat_targets"] = list(SCENARIOS)
     expected["lifeboat_application"] += keys(config.EndpointCheck)
     expected["lifeboat_retention"] = keys(retention.Policy, ("timezone",))
-    s3, local = (dict.fromkeys(re.findall(r"\w+", one)) for one in known_repository_keys())
+    s3, local = (dict.fromkeys(re.findall(r"\w+", message)) for message in known_repository_keys())
     expected["lifeboat_repository"] = list({**local, **s3})
     missing = [
         f"{where}.{key}"
@@ -115,7 +115,7 @@ def test_every_variable_of_a_role_is_in_its_readme(spec: Path) -> None:
     options = yaml.safe_load(spec.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
     text = (spec.parent.parent / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", text, re.MULTILINE)
-    assert dict(rows) == {key: one["type"] for key, one in options.items()}
+    assert dict(rows) == {key: option["type"] for key, option in options.items()}
 
 
 def test_collection_wide_variables_are_described() -> None:
@@ -125,7 +125,7 @@ def test_collection_wide_variables_are_described() -> None:
         for found in re.findall(r"\blifeboat_\w+", path.read_text(encoding="utf-8"))
     }
     text = (DOCS / "variables.md").read_text(encoding="utf-8")
-    assert sorted(one for one in used if f"`{one}`" not in text) == []
+    assert sorted(name for name in used if f"`{name}`" not in text) == []
 
 
 def test_every_playbook_and_verb_is_in_the_readme() -> None:
@@ -133,7 +133,7 @@ def test_every_playbook_and_verb_is_in_the_readme() -> None:
     playbooks = [f"`lifeboat.dr.{path.stem}`" for path in ROOT.glob("playbooks/*.yml")]
     verbs = re.findall(r"^    (\w+)\b", cli.parser().format_help().partition("COMMAND")[2], re.MULTILINE)
     assert verbs
-    assert [one for one in [*playbooks, *verbs] if one not in text] == []
+    assert [name for name in [*playbooks, *verbs] if name not in text] == []
 
 
 # PostgreSQL's, the kernel's and boto3's own words are not in our sources.
@@ -152,7 +152,7 @@ def literals() -> str:
         }
         for node in ast.walk(tree):
             if isinstance(node, ast.JoinedStr):
-                found.append("".join(one.value if isinstance(one, ast.Constant) else "…" for one in node.values))
+                found.append("".join(value.value if isinstance(value, ast.Constant) else "…" for value in node.values))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
                 found.append(node.value)
     for path in sorted(ROOT.glob("roles/*/tasks/*.yml")):
@@ -170,11 +170,11 @@ def is_documented(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> bool:
 def unknown_words(page: str, known: str) -> list[str]:
     """What the headings of a page quote and the code never says."""
     headings = re.findall(r"^### (.*)$", page, re.MULTILINE)
-    quoted = [one for heading in headings for one in re.findall(r"`([^`]+)`", heading) if one not in NOT_OURS]
+    quoted = [quote for heading in headings for quote in re.findall(r"`([^`]+)`", heading) if quote not in NOT_OURS]
     return [
         part
-        for one in quoted
-        for part in (piece.strip(" :,;.") for piece in one.removeprefix("Could not ").split("…"))
+        for quote in quoted
+        for part in (piece.strip(" :,;.") for piece in quote.removeprefix("Could not ").split("…"))
         if part and part not in known
     ]
 

@@ -34,10 +34,10 @@ def test_a_drill_recovers_with_the_roles_of_the_scenarios_playbook(scenario: str
     (play,) = load(ROOT / "playbooks" / f"recover_{scenario}.yml")
     wanted = [
         (
-            one["role"],
-            {**one.get("vars", {}), **{key: value for key, value in one.items() if key not in ("role", "vars")}},
+            role["role"],
+            {**role.get("vars", {}), **{key: value for key, value in role.items() if key not in ("role", "vars")}},
         )
-        for one in play["roles"]
+        for role in play["roles"]
     ]
     assert "tasks" not in play
     first, second = (task for task in load(ROLE / "tasks/recover.yml") if "ansible.builtin.include_role" in task)
@@ -65,8 +65,8 @@ def test_every_scenario_and_every_fault_is_offered_and_described() -> None:
     assert options["drill_scenario"]["choices"] == ["all", *SCENARIOS]
     text = (ROOT / "docs/drills.md").read_text(encoding="utf-8")
     for known in fault.FAULTS.values():
-        for one in known:
-            assert f"`{one.name}`" in text, one.name
+        for offered in known:
+            assert f"`{offered.name}`" in text, offered.name
 
 
 ALL = list(SCENARIOS)

@@ -50,7 +50,10 @@ def sealed(world: World, **changes: Any) -> points.Point:
 
 def prove(world: World, key: str = "", **more: Any) -> dict[str, tuple[str, str]]:
     found = escrow.prove(world.configured(), key or world.key, log=world.lines.append, **more)
-    return {"verdict": (found.verdict, found.id), **{one.name: (one.result, one.detail) for one in found.checks}}
+    return {
+        "verdict": (found.verdict, found.id),
+        **{check.name: (check.result, check.detail) for check in found.checks},
+    }
 
 
 def test_the_key_opens_everything_and_that_is_put_on_record(world: World) -> None:
@@ -106,7 +109,7 @@ NO_KEYS: list[tuple[str, Callable[[World], str], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "message"), [one[1:] for one in NO_KEYS], ids=[one[0] for one in NO_KEYS])
+@pytest.mark.parametrize(("given", "message"), [case[1:] for case in NO_KEYS], ids=[case[0] for case in NO_KEYS])
 def test_what_is_no_key_is_refused_unspoken(world: World, given: Callable[[World], str], message: str) -> None:
     with pytest.raises(UsageError, match=message) as error:
         escrow.prove(world.configured(), given(world), log=world.lines.append)

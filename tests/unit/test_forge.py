@@ -34,7 +34,7 @@ def test_a_push_runs_the_workflow_and_deploys(lab: Lab) -> None:
     assert workflow is not None and workflow["state"] == "active"
     assert lab.client.workflow("other.yml") is None
     jobs = lab.client.jobs(run["id"])
-    assert [one["conclusion"] for one in jobs] == ["success", "success"]
+    assert [job["conclusion"] for job in jobs] == ["success", "success"]
     assert "##[group]Build" in lab.client.job_log(jobs[0]["id"])
 
 

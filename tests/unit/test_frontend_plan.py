@@ -80,7 +80,7 @@ CASES: list[tuple[str, dict[str, Any], str, str, tuple[str, ...]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "change", "condition", "cause", "steps"), CASES, ids=[one[0] for one in CASES])
+@pytest.mark.parametrize(("name", "change", "condition", "cause", "steps"), CASES, ids=[case[0] for case in CASES])
 def test_classify(name: str, change: dict[str, Any], condition: str, cause: str, steps: tuple[str, ...]) -> None:
     del name
     found = planning.classify(replace(WELL, **change), SETTINGS)

@@ -84,11 +84,11 @@ def recover(conf: config.Config, planned: dict[str, Any], token: str = TOKEN) ->
 
 
 def results(done: dict[str, Any]) -> dict[str, str]:
-    return {one["name"]: one["result"] for one in done["checks"]}
+    return {check["name"]: check["result"] for check in done["checks"]}
 
 
 def steps(done: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(one["step"], one["result"]) for one in done["tried"]]
+    return [(step["step"], step["result"]) for step in done["tried"]]
 
 
 def nothing_left(conf: config.Config) -> None:
@@ -254,7 +254,7 @@ def test_github_cannot_be_asked(tmp_path: Path, lab: Lab, fallback: dict[str, st
         conf = made(tmp_path, lab, fallback=fallback, api_url="http://127.0.0.1:9")
     planned = plan(conf, token)
     assert (planned["cause"], planned["steps"]) == ("GitHub cannot be asked", ["build", "fallback"])
-    assert any("GitHub's API" in one for one in planned["unchecked"])
+    assert any("GitHub's API" in line for line in planned["unchecked"])
     done = recover(conf, planned, token)
     assert (done["changed"], done["mode"], done["commit"]) == (True, "", "")
     assert results(done) == {"site": "FAIL", "fallback": "PASS"}
@@ -378,7 +378,7 @@ def test_a_bucket_gets_the_pages_last(tmp_path: Path, lab: Lab, monkeypatch: pyt
     for name in ("index.html", "version.txt", "assets/x.js"):
         (built / name).write_text(name)
     assert frontend_build.publish(conf, built, "S", log=lambda _: None) == ""
-    assert [one[0] for one in put] == ["assets/x.js", "version.txt", "index.html"]
+    assert [file[0] for file in put] == ["assets/x.js", "version.txt", "index.html"]
     assert (put[-1][1], put[-1][2]) == ("text/html", "index.html")
     assert given == ["https://s3.test", "r", "k", "s", ""]
 

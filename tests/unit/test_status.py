@@ -43,8 +43,8 @@ def green(root: Path, **details: Any) -> None:
     database = publish(root)
     objects = publish_objects(root, NOW + HOUR, of=database, **details)
     points.seal(configured(root), store(root), now=NOW + HOUR, log=lambda _: None)
-    for one in (database, objects):
-        prove(root, one, at=NOW + HOUR)
+    for manifest in (database, objects):
+        prove(root, manifest, at=NOW + HOUR)
 
 
 def configured(root: Path, query: str = "") -> Any:
@@ -53,8 +53,8 @@ def configured(root: Path, query: str = "") -> Any:
 
 def look(root: Path, hours: float = 2, query: str = "") -> dict[str, tuple[str, str]]:
     found = status.status(configured(root, query), now=NOW + hours * HOUR).as_dict()
-    assert found["verdict"] == checks.verdict([Check(**one) for one in found["checks"]])
-    return {one["name"]: (one["result"], one["detail"]) for one in found["checks"]}
+    assert found["verdict"] == checks.verdict([Check(**check) for check in found["checks"]])
+    return {check["name"]: (check["result"], check["detail"]) for check in found["checks"]}
 
 
 def test_green(tmp_path: Path, said: dict[str, list[Check]]) -> None:
@@ -97,7 +97,9 @@ RED: list[tuple[str, Callable[[Path], None], str, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "name", "result", "words"), [one[1:] for one in RED], ids=[one[0] for one in RED])
+@pytest.mark.parametrize(
+    ("change", "name", "result", "words"), [case[1:] for case in RED], ids=[case[0] for case in RED]
+)
 def test_red(
     tmp_path: Path,
     said: dict[str, list[Check]],
@@ -157,7 +159,7 @@ def test_a_configuration_that_is_wanted_counts(tmp_path: Path, said: Any, monkey
 
     def results() -> dict[str, str]:
         found = status.status(settings, now=NOW + 2 * HOUR).as_dict()
-        return {one["name"]: one["result"] for one in found["checks"]} | {"verdict": found["verdict"]}
+        return {check["name"]: check["result"] for check in found["checks"]} | {"verdict": found["verdict"]}
 
     assert (results()["newest config backup"], results()["verdict"]) == (FAIL, FAIL)
     one = publish_config(tmp_path, NOW + HOUR)
