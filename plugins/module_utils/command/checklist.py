@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Callable
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ..base.errors import IntegrityError, UnverifiedError, UsageError
@@ -38,7 +38,7 @@ def ahead_of(days: float) -> timedelta:
     return timedelta(days=days)
 
 
-def checklist(config: Config, given: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
+def checklist(config: Config, given: argparse.Namespace, log: Callable[[str], None]) -> tuple[int, object, list[str]]:
     del log
     found = work_through(config, given.period, now=datetime.now(timezone.utc), ahead=ahead_of(given.ahead_days))
     made = found.as_dict()

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from ..base import lock, terminal
 from ..base import text as base_text
@@ -32,6 +32,7 @@ from ..repository import show as repository_show
 from ..repository.components import KINDS
 from ..settings import config
 from . import checklist, completion, report, transaction
+from .report import Answer, Log
 
 EXIT_CODES = """exit codes:
   0  done; what was asked is true
@@ -74,10 +75,7 @@ def parser() -> argparse.ArgumentParser:
 
     taking = verb("backup", "Take a recovery point now, or a backup of one component.")
     taking.add_argument(
-        "component",
-        nargs="?",
-        choices=list(KINDS),
-        help="what to back up (default: all, sealed as one point)",
+        "component", nargs="?", choices=list(KINDS), help="what to back up (default: all, sealed as one point)"
     )
     taking.add_argument("--seal", action="store_true", help="tie the newest backups into a recovery point afterwards")
     taking.add_argument(
@@ -180,7 +178,7 @@ def _open_log(log: logging.Logger, stack: str) -> None:
         log.warning("logging to the terminal only: %s", exc)
 
 
-def _backup(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
+def _backup(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
     purpose = f"backup {arguments.component or 'recovery point'}"
     with lock.held(loaded.stack, purpose, wait=arguments.wait):
         taken = operations_backup.take(
@@ -195,21 +193,19 @@ def _backup(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> t
     return _with_vault(loaded, taken.failed, code, taken.as_dict(), shown)
 
 
-def _with_vault(
-    loaded: config.Config, failed: Sequence[str], code: int, result: Any, shown: list[str]
-) -> tuple[int, Any, list[str]]:
+def _with_vault(loaded: config.Config, failed: Sequence[str], code: int, result: object, shown: list[str]) -> Answer:
     """What was done here is done and shown; what failed in the vault has the last word."""
     problem = copies.problem(loaded.stack, failed)
     return (code or problem.exit_code, result, [*shown, str(problem)]) if problem else (code, result, shown)
 
 
-def _verify(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
+def _verify(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
     result = operations_verify.verify(loaded, arguments.id, arguments.level, sample=arguments.sample, log=log)
     shown = base_text.checks(result.checks)
     return _VERDICT_CODES[result.verdict], result.as_dict(), [*shown, f"{result.verdict}  {result.id}  {result.level}"]
 
 
-def _prune(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
+def _prune(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
     with lock.held(loaded.stack, "prune", wait=arguments.wait):
         result = operations_prune.prune(loaded, now=datetime.now(timezone.utc), dry_run=arguments.dry_run, log=log)
     word = "would delete" if arguments.dry_run else "deleted"
@@ -220,7 +216,7 @@ def _prune(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tu
     return _with_vault(loaded, result["failed"], 0, result, shown)
 
 
-def _list(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
+def _list(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
     del log
     repo = repositories.from_settings(loaded.repository, loaded.secrets)
     repo.check(writable=False)
@@ -233,7 +229,7 @@ def _list(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tup
     return 0, points.listing(tied, found, now), repository_show.table(tied, found, now)
 
 
-def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
+def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
     if arguments.print_kit:
         kit = escrow_kit.kit(loaded)
         return 0, kit, json.dumps(kit, indent=1, ensure_ascii=False).splitlines()
@@ -243,7 +239,7 @@ def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> t
     return _VERDICT_CODES[result.verdict], result.as_dict(), [*shown, f"{result.verdict}  {result.id}  {result.level}"]
 
 
-def _status(loaded: config.Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
+def _status(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
     del arguments, log
     seen = status.status(loaded, now=datetime.now(timezone.utc))
     shown = [*status.newest(seen), "", *base_text.checks(seen.checks), f"{seen.verdict}  {loaded.stack}"]

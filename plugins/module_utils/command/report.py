@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Callable
 
 from ..base import filesystem
 from ..base.errors import IntegrityError, present
@@ -26,7 +26,8 @@ from ..settings.config import Config
 from ..tools import signature
 
 FORMATS = ("text", "html", "markdown", "junit", "metrics", "json")
-Answer = tuple[int, Any, list[str]]
+Log = Callable[[str], None]
+Answer = tuple[int, object, list[str]]
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +46,7 @@ def add_review(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--note", default="", metavar="WORDS", help="with the sign-off")
 
 
-def report(config: Config, given: argparse.Namespace, log: Any) -> Answer:
+def report(config: Config, given: argparse.Namespace, log: Log) -> Answer:
     """Fails, with exit code 6, where a record is no evidence or a signature is bad."""
     del log
     if given.id:
@@ -64,7 +65,7 @@ def report(config: Config, given: argparse.Namespace, log: Any) -> Answer:
     return code, result, [*shown, f"written to {given.output}"] if given.output else shown
 
 
-def review(config: Config, given: argparse.Namespace, log: Any) -> Answer:
+def review(config: Config, given: argparse.Namespace, log: Log) -> Answer:
     kept = evidence_review.review(
         config, given.id, finding=given.finding, owner=given.owner, due=given.due, by=given.sign_off, note=given.note,
         now=datetime.now(timezone.utc),
@@ -117,7 +118,7 @@ def _one(kept: Kept, form: str) -> Answer:
     return code, kept.body, [*shown, f"NO EVIDENCE: {kept.problem}"] if kept.problem else shown
 
 
-def _summary(kept: Kept) -> dict[str, Any]:
+def _summary(kept: Kept) -> dict[str, object]:
     keys = ("kind", "scenario", "recorded_at", "verdict", "seconds", "target_seconds")
     known = {key: kept.body.get(key) for key in keys}
     return {"id": kept.id, "problem": kept.problem, "signature": kept.signature, **known}

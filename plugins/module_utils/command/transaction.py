@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Callable
 
 from ..base import text as base_text
 from ..base import typed
@@ -51,7 +51,7 @@ def transaction_once(config: Config) -> list[Check]:
     return found
 
 
-def run(loaded: Config, arguments: argparse.Namespace, log: Any) -> tuple[int, Any, list[str]]:
+def run(loaded: Config, arguments: argparse.Namespace, log: Callable[[str], None]) -> tuple[int, object, list[str]]:
     del log
     if not loaded.drill.transactions:
         raise UsageError(

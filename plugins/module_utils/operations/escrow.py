@@ -10,13 +10,12 @@ gone. Its success is written beside the recovery points: `lifeboat status` tells
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Callable
 
-from ..base import filesystem, typed
+from ..base import typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
 from ..base.errors import (
     NOT_INSTALLED,
@@ -31,6 +30,7 @@ from ..base.version import VERSION
 from ..configuration import restore as configuration_restore
 from ..repository import copies, points
 from ..repository.base import Repository
+from ..repository.checksums import in_place
 from ..repository.components import CONFIG
 from ..repository.details import ConfigDetails
 from ..repository.manifest import Manifest, parse
@@ -129,25 +129,11 @@ def _component(config: Config, vault: Repository, component: str, identity: str,
 
 
 def _bytes(vault: Repository, manifest: Manifest) -> Check:
-    """Every artefact, read from the vault to its end and hashed; nothing is written to this machine's disk."""
+    """Every artefact, read from the vault to its end and hashed, and nothing else there."""
+    known = {artefact.name for artefact in manifest.artefacts}
     files = vault.files(manifest.component, manifest.id)
-    wrong = [
-        f"{name} does not belong to it"
-        for name in files
-        if name not in {artefact.name for artefact in manifest.artefacts}
-    ]
-    for artefact in manifest.artefacts:
-        if artefact.name not in files:
-            wrong.append(f"{artefact.name} is missing")
-            continue
-        digest, size = hashlib.sha256(), 0
-        with vault.open(manifest.component, manifest.id, artefact.name) as stream:
-            while data := stream.read(filesystem.CHUNK):
-                digest.update(data)
-                size += len(data)
-        if (size, digest.hexdigest()) != (artefact.size, artefact.sha256):
-            wrong.append(f"{artefact.name} is not what was written")
-    words = f"{manifest.id}, {len(manifest.artefacts)} artefacts, {manifest.size} bytes"
+    wrong = [f"{name} does not belong to it" for name in files if name not in known] + in_place(vault, manifest)
+    words = f"{manifest.id}, {len(known)} artefacts, {manifest.size} bytes"
     return compared(f"{manifest.component}: checksums in the vault", wrong, words)
 
 

@@ -133,12 +133,7 @@ def _kept(whole: Plan, sides: Sequence[Side], own: Sequence[Plan], deleted: set[
 
 
 def _old_versions(
-    config: Config,
-    left: Mapping[str, Sequence[Point]],
-    now: datetime,
-    dry_run: bool,
-    failed: list[str],
-    log: Log,
+    config: Config, left: Mapping[str, Sequence[Point]], now: datetime, dry_run: bool, failed: list[str], log: Log
 ) -> tuple[Pruned, str]:
     """Old versions in the mirror; and why they have to wait, where they do. What is not known to be free stays."""
     if not (config.objects.bucket and config.vault.objects_bucket):

@@ -169,6 +169,4 @@ def _levels(config: Config, repo: Repository, manifest: Manifest, level: str, sa
         check = checksums(repo, manifest, folder)
         yield check
         if check.result == PASS and level != "checksum":
-            yield from COMPONENTS[manifest.component].levels(
-                Proof(config, repo, manifest, folder, level, sample, log),
-            )
+            yield from COMPONENTS[manifest.component].levels(Proof(config, repo, manifest, folder, level, sample, log))

@@ -12,6 +12,7 @@ from typing import IO
 
 from ..base import pipeline
 from ..base.checks import Check, compared
+from ..base.errors import NotFoundError
 from .base import Repository
 from .manifest import Artefact, Manifest
 
@@ -32,6 +33,21 @@ def checksums(repo: Repository, manifest: Manifest, folder: Path) -> Check:
         elif had.sha256 != artefact.sha256:
             differences.append(f"{name} has another SHA-256 than when it was written")
     return compared("checksums", sorted(differences), f"{len(wanted)} artefacts, {manifest.size} bytes")
+
+
+def in_place(repo: Repository, manifest: Manifest) -> list[str]:
+    """What is wrong with the artefacts, each read in the repository to its end; nothing is written to a disk."""
+    differences = []
+    for artefact in manifest.artefacts:
+        try:
+            with repo.open(manifest.component, manifest.id, artefact.name) as file:
+                had = of(file, artefact.name)
+        except NotFoundError:
+            differences.append(f"{artefact.name} is missing")
+            continue
+        if had != artefact:
+            differences.append(f"{artefact.name} has another SHA-256 than when it was written")
+    return differences
 
 
 def measure(path: Path, name: str) -> Artefact:

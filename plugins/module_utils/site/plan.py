@@ -18,7 +18,6 @@ from typing import Any, Callable, Optional
 from ..base.checks import FAIL, PASS, Check, compared
 from ..base.clock import format_time
 from ..base.errors import IntegrityError, NotFoundError, SpaceError, UsageError, present
-from ..base.pipeline import HashingWriter
 from ..base.text import human
 from ..configuration import parts as configuration_parts
 from ..configuration import proof as configuration_proof
@@ -28,6 +27,7 @@ from ..objects import proof as objects_proof
 from ..repository import catalog, copies, points
 from ..repository.base import Repository
 from ..repository.catalog import Entry
+from ..repository.checksums import in_place
 from ..repository.details import DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..repository.points import Point, PointEntry
@@ -301,18 +301,7 @@ def choose(config: Config, store: Repository, request: Request, *, log: Log) -> 
 def prove(config: Config, store: Repository, manifest: Manifest, *, log: Log) -> list[Check]:
     """Every artefact's SHA-256, read where it lies; of objects also that the vault still has every version, of the
     configuration also the parts that an earlier backup keeps for it."""
-    differences = []
-    for artefact in manifest.artefacts:
-        writer = HashingWriter()
-        try:
-            with store.open(manifest.component, manifest.id, artefact.name) as file:
-                for data in iter(lambda: file.read(1 << 20), b""):
-                    writer.write(data)
-        except NotFoundError:
-            differences.append(f"{artefact.name} is missing")
-            continue
-        if (writer.size, writer.sha256) != (artefact.size, artefact.sha256):
-            differences.append(f"{artefact.name} has another SHA-256 than when it was written")
+    differences = in_place(store, manifest)
     same = f"{len(manifest.artefacts)} artefacts, {human(manifest.size)}: every byte in the vault is the one written"
     checks = [compared(f"{manifest.id} in the vault", differences, same)]
     if manifest.component == "objects" and not differences:
