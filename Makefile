@@ -44,6 +44,7 @@ style: setup
 	mypy
 
 lint: style ## Style, types, and every rule of ansible-lint's production profile
+	for folder in integration objects testinfra awx bench; do mypy --config-file tests/mypy.ini tests/$$folder || exit 1; done
 	yamllint --strict .
 	ansible-lint --offline -q
 	antsibull-changelog lint

@@ -19,7 +19,7 @@ import sys
 import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 
 def _quiet(_: str) -> None:
@@ -104,7 +104,7 @@ def prune(directory: str, days: str) -> dict[str, Any]:
     return {"versions": done.versions, "bytes": done.bytes, "kept": list(done.kept), "backups": len(points)}
 
 
-VERBS = {
+VERBS: dict[str, Callable[..., Any]] = {
     "restore": restore,
     "recover": recover,
     "retention": retention,

@@ -93,7 +93,7 @@ class Bench:
         time.sleep(1.1)
 
     def _environment(self) -> dict[str, str]:
-        made = {}
+        made: dict[str, str] = {}
         for name, server in (("SRC", self.source), ("VAULT", self.vault)):
             made |= {
                 f"RCLONE_CONFIG_{name}_TYPE": "s3", f"RCLONE_CONFIG_{name}_PROVIDER": "Other",

@@ -24,6 +24,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import veri
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base as repository_base
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.modules import agent
 
@@ -91,10 +92,10 @@ class Stack:
             settings[key] = {**settings[key], **value} if isinstance(settings.get(key), dict) else value
         return settings
 
-    def config(self, root: Path, *, secrets: dict[str, str] | None = None, **changes: Any) -> config.Config:
+    def config(self, root: Path, *, secrets: dict[str, str] | None = None, **changes: Any) -> Config:
         return config.from_mapping(self.settings(root, **changes), secrets)
 
-    def server(self, settings: config.Config) -> server.Server:
+    def server(self, settings: Config) -> server.Server:
         return server.connect(settings, runtime.connect(settings))
 
     def traces(self) -> list[str]:
@@ -121,11 +122,11 @@ def say(line: str) -> None:
     print(line)
 
 
-def store(settings: config.Config) -> repository_base.Repository:
+def store(settings: Config) -> repository_base.Repository:
     return repositories.from_settings(settings.repository, settings.secrets)
 
 
-def entries(settings: config.Config) -> list[catalog.Entry]:
+def entries(settings: Config) -> list[catalog.Entry]:
     return catalog.entries(store(settings), "database", settings.stack)
 
 
@@ -135,7 +136,7 @@ def assert_pass(found: Sequence[checks.Check], *, at_least: int) -> None:
     assert len(found) >= at_least, f"only {[name.name for name in found]} were checked"
 
 
-def back_up_and_prove(settings: config.Config) -> str:
+def back_up_and_prove(settings: Config) -> str:
     """Backup, then restore into a server of its own and compare: everything must be equal. Returns the backup's id."""
     taken = dump.take(settings, log=say)
     result = operations_verify.verify(settings, "latest", "restore", log=say)
@@ -144,7 +145,7 @@ def back_up_and_prove(settings: config.Config) -> str:
     return taken.id
 
 
-def restore_beside(stack: Stack, settings: config.Config, name: str) -> dict[str, Any]:
+def restore_beside(stack: Stack, settings: Config, name: str) -> dict[str, Any]:
     """Restore the newest backup into the live server as the database `name`; the fingerprint it should have."""
     newest = entries(settings)[-1]
     assert newest.manifest

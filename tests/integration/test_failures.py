@@ -239,8 +239,8 @@ def test_a_manifest_of_a_newer_schema(settings: config.Config) -> None:
     assert "this Lifeboat reads version 1" in found.problem
     assert operations_verify.verify(settings, newest, "checksum", log=say).verdict == checks.COULD_NOT_VERIFY
     made = database_plan.make(settings, force=True, log=say)
-    assert made["backup"]["id"] == first, "an older one that can be read is used"
-    assert [backup["id"] for backup in made["passed_over"]] == [newest], "and the plan says so"
+    assert made.backup["id"] == first, "an older one that can be read is used"
+    assert [passed.id for passed in made.passed_over] == [newest], "and the plan says so"
     with pytest.raises(IntegrityError, match="this Lifeboat reads version 1"):
         database_plan.make(settings, identity=newest, log=say)
 
@@ -289,22 +289,22 @@ def test_nothing_to_recover_from(stack: Stack, settings: config.Config, tmp_path
 
 def test_a_healthy_database_is_left_alone_and_a_damaged_one_is_found(stack: Stack, settings: config.Config) -> None:
     made = database_plan.make(settings, log=say)
-    assert (made["needed"], made["condition"], made["findings"]) == (False, recovery_state.HEALTHY, [])
+    assert (made.needed, made.condition, made.findings) == (False, recovery_state.HEALTHY, ())
     stack.psql("TRUNCATE t;", "shop")
     made = database_plan.make(settings, log=say)
-    assert (made["needed"], made["mode"]) == (True, "swap")
-    assert made["findings"] == ["the table public.t is empty, the backup has 500 rows"]
+    assert (made.needed, made.mode) == (True, "swap")
+    assert made.findings == ("the table public.t is empty, the backup has 500 rows",)
     stack.psql("DROP TABLE t;", "shop")
-    assert database_plan.make(settings, log=say)["findings"] == ["the table public.t is missing"]
+    assert database_plan.make(settings, log=say).findings == ("the table public.t is missing",)
     stack.psql("DROP DATABASE shop;")
-    assert database_plan.make(settings, log=say)["findings"] == ["the database shop is missing"]
+    assert database_plan.make(settings, log=say).findings == ("the database shop is missing",)
     identity = entries(settings)[-1].id
     done = database_recovery.restore_database(settings, identity, fresh=False, stamp="20261124_020000", log=say)
     assert done["quarantined_database"] == ""
     assert stack.psql("SELECT count(*) FROM t;", "shop") == ["500"]
     made = database_plan.make(settings, identity=identity, log=say)
-    assert made["needed"] is False
-    assert f"was recovered to {identity}" in made["why"]
+    assert made.needed is False
+    assert f"was recovered to {identity}" in made.why
 
 
 def test_a_restore_that_fails_leaves_the_live_database_and_no_half_made_one(

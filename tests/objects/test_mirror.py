@@ -399,7 +399,7 @@ def test_killed_and_taken_up_again(world: MakeWorld) -> None:
     known = one.listing(manifest)
     assert len(known) == total
     # A few were copied, and the kill came before their line was written: compared, not read again.
-    assert sum(not row["sha256"] for row in listed(known)) <= 8
+    assert sum(not row.sha256 for row in listed(known)) <= 8
     assert not journal.exists()
     assert [check.result for check in take.verify_objects(one.config, listed(known), one.source)] == [PASS] * 3
 

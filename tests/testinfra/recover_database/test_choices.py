@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from recovery import RECOVER, phase_facts, serves, write_a_row
 from support import APP, ROOT, Host, Stack, playbook
@@ -222,7 +223,7 @@ def save(host: Host, path: str, settings: object) -> None:
 
 
 @contextmanager
-def edited(host: Host, path: str) -> Iterator[dict[str, object]]:
+def edited(host: Host, path: str) -> Iterator[dict[str, Any]]:
     """A file's JSON, to be changed; the file is as it was afterwards."""
     text = host.run("cat", path)
     try:
