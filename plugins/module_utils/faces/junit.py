@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from xml.sax.saxutils import escape, quoteattr
+from typing import Optional
+from xml.etree import ElementTree as ET
 
 from ..base.checks import FAIL, PASS
 from ..evidence.schema import Record
@@ -15,46 +16,38 @@ from . import words
 
 def junit(record: Record, *, problem: str = "", signature: str = "", sha256: str = "") -> str:
     """A suite of the record, a case of each check. What is not tested by design is skipped, and decides nothing."""
-    cases = [_case(record, check.name, _outcome(check.result, check.detail)) for check in record.checks]
-    failures = sum(check.result == FAIL for check in record.checks)
-    errors = sum(check.result not in (PASS, FAIL) for check in record.checks)
     # The verdict has a case of its own: an error, an edited record or a record without a check leaves no check red.
     red = problem or ("" if record.verdict == PASS else record.error or f"the verdict is {record.verdict}")
-    cases.insert(0, _case(record, "verdict", _element("error", red) if red else "", record.seconds))
-    cases += [_case(record, f"not tested: {gap.what}", _element("skipped", gap.why)) for gap in record.untested]
-    properties = [*words.origin(record), *words.facts(record), ("Signature", signature), ("SHA-256", sha256)]
-    kept = "".join(f"<property{_attributes(name=name, value=value)}/>" for name, value in properties if value)
-    counts = {"tests": len(cases), "failures": failures, "errors": errors + bool(red)}
-    suite = _attributes(
-        name=words.title(record), **counts, skipped=len(record.untested), time=_seconds(record.seconds),
+    outcomes = {PASS: "", FAIL: "failure"}
+    cases = [("verdict", "error" if red else "", red, record.seconds)]
+    for check in record.checks:
+        cases.append((check.name, outcomes.get(check.result, "error"), f"{check.result}: {check.detail}", 0.0))
+    cases += [(f"not tested: {gap.what}", "skipped", gap.why, 0.0) for gap in record.untested]
+    kinds = [kind for _name, kind, _words, _seconds in cases]
+    counts = {"tests": len(cases), "failures": kinds.count("failure"), "errors": kinds.count("error")}
+    time = _seconds(record.seconds)
+    suites = _element(None, "testsuites", name="lifeboat", **counts, time=time)
+    suite = _element(
+        suites, "testsuite", name=words.title(record), **counts, skipped=len(record.untested), time=time,
         timestamp=words.moment(record.recorded_at)[:19].replace(" ", "T"), hostname=record.host, id=record.id,
     )  # fmt: skip
-    whole = _attributes(name="lifeboat", **counts, time=_seconds(record.seconds))
-    body = "\n".join(cases)
-    return (
-        f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuites{whole}>\n<testsuite{suite}>\n'
-        f"<properties>{kept}</properties>\n{body}\n</testsuite>\n</testsuites>\n"
-    )
+    properties = _element(suite, "properties")
+    for name, value in (*words.origin(record), *words.facts(record), ("Signature", signature), ("SHA-256", sha256)):
+        if value:
+            _element(properties, "property", name=name, value=value)
+    where = f"lifeboat.{record.stack}.{record.scenario}"
+    for name, kind, said, seconds in cases:
+        case = _element(suite, "testcase", name=name, classname=where, time=_seconds(seconds))
+        if kind:
+            _element(case, kind, message=said, type=kind).text = words.plain(said)
+    ET.indent(suites, space="")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(suites, "unicode")}\n'
+
+
+def _element(parent: Optional[ET.Element], tag: str, /, **given: object) -> ET.Element:
+    attributes = {key: words.line(value) for key, value in given.items()}
+    return ET.Element(tag, attributes) if parent is None else ET.SubElement(parent, tag, attributes)
 
 
 def _seconds(seconds: float) -> str:
     return f"{max(0.0, seconds):.3f}"
-
-
-def _outcome(result: str, detail: str) -> str:
-    if result == PASS:
-        return ""
-    return _element("failure" if result == FAIL else "error", f"{result}: {detail}")
-
-
-def _element(name: str, message: str) -> str:
-    return f"<{name}{_attributes(message=words.line(message), type=name)}>{escape(words.plain(message))}</{name}>"
-
-
-def _case(record: Record, name: str, inner: str, seconds: float = 0.0) -> str:
-    where = f"lifeboat.{record.stack}.{record.scenario}"
-    return f"<testcase{_attributes(name=name, classname=where, time=_seconds(seconds))}>{inner}</testcase>"
-
-
-def _attributes(**given: object) -> str:
-    return "".join(f" {name}={quoteattr(words.line(value))}" for name, value in given.items())
