@@ -11,13 +11,14 @@ a lost write: what a recovery point objective is about.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -74,7 +75,7 @@ def keep(config: Config, path: Path, *, seconds: float = LONGEST) -> Counts:
         signal.signal(number, lambda *_: stop.set())
     acknowledged = errors = 0
     end = time.monotonic() + seconds
-    rounds = _rounds(config.drill.transactions)
+    rounds = itertools.cycle(config.drill.transactions)
     with explained("keep the ledger", path), _lock(path).open("a+b") as lock, path.open("ab") as file:
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.truncate(0)
@@ -103,11 +104,6 @@ def hold(config: Config, asked: TransactionSettings, path: Path) -> None:
     found = transaction.read(config, asked, write.token, write.id or "")
     if found != transaction.PRESENT:
         raise LifeboatError("find what was just written", asked.name, f"it is {found}")
-
-
-def _rounds(transactions: Sequence[TransactionSettings]) -> Iterator[TransactionSettings]:
-    while True:
-        yield from transactions
 
 
 def _one(config: Config, asked: TransactionSettings, file: BinaryIO) -> Write:
