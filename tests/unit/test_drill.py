@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import re
@@ -44,6 +45,7 @@ class Application:
         self.rows: dict[int, bytes] = {}
         self.next = 1
         self.fails: dict[str, int] = {}
+        self.said = b""
         self.headers: list[dict[str, str]] = []
         here = self
 
@@ -56,7 +58,7 @@ class Application:
                 identity = here.next
                 here.next += 1
                 here.rows[identity] = body
-                return self.answer(201, json.dumps({"id": identity}).encode())
+                return self.answer(201, here.said or json.dumps({"id": identity}).encode())
 
             def do_GET(self) -> None:
                 if here.fails.get("GET"):
@@ -176,6 +178,9 @@ def test_an_answer_without_an_id_is_no_acknowledgement(tmp_path: Path, app: Appl
     held = stack(tmp_path, app)
     with pytest.raises(LifeboatError, match="the answer has no field number"):
         drill_transaction.write(held, dataclasses.replace(held.drill.transactions[0], id="number"), "t")
+    app.said = b'{"id": ' + b"[" * 100_000
+    with pytest.raises(LifeboatError, match="the answer has no field id"):
+        drill_transaction.write(held, held.drill.transactions[0], "t")
 
 
 def test_silence_is_not_a_loss(tmp_path: Path, app: Application) -> None:
@@ -372,6 +377,18 @@ def test_a_writer_that_is_killed_leaves_no_lock(tmp_path: Path, app: Application
     os.waitpid(holder, 0)
     assert ledger.stop(held) is False
     assert ledger.compare(held, ledger.path_of(held)).lost == 0
+
+
+def test_a_lock_that_names_no_process_is_refused(tmp_path: Path) -> None:
+    held = make_config(tmp_path)
+    path = ledger.path_of(held).with_suffix(".lock")
+    path.parent.mkdir(parents=True)
+    path.write_text("1; rm -rf /")
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(LifeboatError, match="no process has the number"):
+            ledger.stop(held)
+    assert ledger.stop(held) is False, "a lock that nobody holds is no writer's"
 
 
 def test_a_writer_that_cannot_write_says_why(

@@ -54,5 +54,5 @@ def _holder(handle: int) -> str:
     try:
         note = json.loads(os.pread(handle, 4096, 0))
         return f"process {note['pid']} holds it since {note['since']} ({note['purpose']})"
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return "another process holds it"

@@ -192,7 +192,10 @@ def _holder(lock: Path) -> int:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                return int(file.read() or b"0")
+                said = file.read(20)
+                if said and not said.isdigit():
+                    raise IntegrityError("find the writer", str(lock), f"no process has the number {said!r}") from None
+                return int(said or b"0")
     except FileNotFoundError:
         pass
     return 0

@@ -45,7 +45,7 @@ def write(config: Config, transaction: TransactionSettings, token: str) -> str:
         return ""
     try:
         return str(json.loads(body)[transaction.id])
-    except (ValueError, LookupError, TypeError) as exc:
+    except (ValueError, LookupError, TypeError, RecursionError) as exc:
         raise _failed(
             "write", transaction, f"the answer has no field {transaction.id}: {pipeline.one_line(body)}"
         ) from exc
