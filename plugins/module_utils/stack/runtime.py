@@ -2,23 +2,138 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How a stack's services are reached and controlled: a Compose project, or systemd units on the host itself."""
+"""How a stack's services are reached and controlled: a Compose project, or systemd units of this machine."""
 
 from __future__ import annotations
 
+import re
+import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Optional
 
+from ..base import pipeline
 from ..base.errors import LifeboatError
+from ..base.pipeline import Command
 from ..settings.config import Config
 from .compose import ComposeRuntime, exec_command
-from .host import HostRuntime
 from .service import DataMount, Runtime, ServiceState, last_words
 
 __all__ = [
     "ComposeRuntime", "DataMount", "HostRuntime", "Runtime", "ServiceState", "connect", "exec_command", "last_words",
     "wait_until_well",
 ]  # fmt: skip
+
+
+class HostRuntime:
+    """Services are systemd units of this machine; PostgreSQL's tools run as its operating system user."""
+
+    def __init__(self, config: Config) -> None:
+        self._default_user = config.database.os_user or "postgres"
+        self._data_directory = config.database.data_directory
+        self.label = "this host"
+
+    def state(self, service: str) -> ServiceState:
+        status, out, err = pipeline.probe(
+            Command(
+                ["systemctl", "show", "--property=LoadState,ActiveState,SubState,NRestarts,ExecMainStatus", service]
+            )
+        )
+        if status:
+            raise LifeboatError("ask systemd for the unit", service, err.strip() or f"systemctl ended with {status}")
+        facts = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+        return ServiceState(
+            exists=facts.get("LoadState") == "loaded",
+            running=facts.get("ActiveState") == "active",
+            status="running" if facts.get("ActiveState") == "active" else facts.get("ActiveState", "unknown"),
+            exit_code=int(facts.get("ExecMainStatus") or 0),
+            restarts=int(facts.get("NRestarts") or 0),
+            id=service,
+        )
+
+    def command(
+        self,
+        service: str,
+        argv: Sequence[str],
+        *,
+        env: Optional[Mapping[str, str]] = None,
+        stdin: bool = False,
+        user: str = "",
+    ) -> Command:
+        del service, stdin
+        return Command(["runuser", "--user", user or self._default_user, "--", *argv], env)
+
+    def _systemctl(self, verb: str, services: Sequence[str], timeout: float) -> None:
+        if services:
+            pipeline.run(
+                [Command(["systemctl", verb, *services])],
+                attempted=f"{verb} units",
+                subject=", ".join(services),
+                timeout=timeout,
+                remedy="Look at `journalctl -u <unit>`.",
+            )
+
+    def start(self, services: Sequence[str], *, timeout: float) -> None:
+        if services:  # with none named, all would be meant
+            # A unit that crashed too often while its database was away is not started again before it is forgiven.
+            pipeline.probe(Command(["systemctl", "reset-failed", *services]))
+        self._systemctl("start", services, timeout)
+
+    def stop(self, services: Sequence[str], *, timeout: float) -> None:
+        self._systemctl("stop", services, timeout)
+
+    def discard(self, service: str, *, timeout: float) -> None:
+        self.stop([service], timeout=timeout)
+
+    def data_path(self, service: str) -> str:
+        """Debian's unit `postgresql@17-main` is the cluster in /var/lib/postgresql/17/main."""
+        match = re.fullmatch(r"postgresql@(\d+)-(.+?)(\.service)?", service)
+        if self._data_directory or not match:
+            return self._data_directory or "/var/lib/postgresql/data"
+        return f"/var/lib/postgresql/{match.group(1)}/{match.group(2)}"
+
+    def by_hand(self, service: str) -> tuple[str, str]:
+        """What an operator types to stop and to start the unit."""
+        return f"systemctl stop {shlex.quote(service)}", f"systemctl start {shlex.quote(service)}"
+
+    def initialise(self, service: str, path: str, superuser: str) -> None:
+        """initdb into the empty directory; the server's configuration is left where it is (/etc on Debian)."""
+        found = sorted(Path("/usr").glob("lib/postgresql/*/bin/initdb")) + sorted(
+            Path("/usr").glob("pgsql-*/bin/initdb")
+        )
+        major = re.search(r"\d+", path.replace("postgresql", "")) or re.search(r"\d+", service)
+        fitting = [item for item in found if major and major.group() in item.parts[-3]] or found
+        argv = [str(fitting[-1]) if fitting else "initdb", "-D", path, "-U", superuser, "--data-checksums"]
+        pipeline.run(
+            [self.command(service, [*argv, "--auth-local=peer", "--auth-host=scram-sha-256"])],
+            attempted="initialise a fresh server",
+            subject=path,
+            timeout=300,
+            remedy="Set lifeboat_database.data_directory if that is not where the server keeps its data.",
+        )
+
+    def logs(self, service: str, lines: int = 30) -> str:
+        _status, out, _err = pipeline.probe(
+            Command(["journalctl", "--unit", service, "--lines", str(lines), "--no-pager"])
+        )
+        return pipeline.scrub(out)
+
+    def dependants(self, service: str) -> list[str]:
+        del service
+        return []  # systemd's dependency graph is the whole machine; lifeboat_application_writers names them
+
+    def data_mount(self, service: str, inside: str) -> DataMount:
+        del service
+        return DataMount("bind", inside, Path(inside))
+
+    def image(self, service: str) -> str:
+        del service
+        return ""
+
+    def images(self) -> dict[str, str]:
+        """Units come from packages: no image."""
+        return {}
 
 
 def connect(config: Config) -> Runtime:
