@@ -112,7 +112,7 @@ def on_record(task: Task, ids: list[str]) -> str:
     lines = []
     for identity in ids:
         proof = catalog.entry(repo, component_of(identity), identity).proof
-        lines.append(f"{identity} {level}: {proof.get(level, {}).get('verdict', 'none')}\n")
+        lines.append(f"{identity} {level}: {proof[level].verdict if level in proof else 'none'}\n")
     return "".join(lines)
 
 

@@ -215,7 +215,9 @@ def test_the_earlier_image_is_the_newest_that_differs(
 ) -> None:
     def point(identity: str, image: str) -> points.Point:
         parts = {"database": points.Part("db_backup_20261124_120000", "s")}
-        return points.Point(identity, "shop", NOW, NOW, "eventual", parts, {"backend": f"shop/backend@sha256:{image}"})
+        return points.Point(
+            identity, "shop", NOW, NOW, "eventual", parts, {"backend": f"shop/backend@sha256:{image}"}, (), ()
+        )
 
     found = [point("20261124_040000", "bad"), point("20261123_040000", "good"), point("20261122_040000", "older")]
     monkeypatch.setattr(backend_images, "recorded", lambda _: found)

@@ -23,7 +23,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, manifest, sealing
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base, catalog, manifest, sealing
 from builders import NOW, entries, folder, make_config, make_manifest, prove, publish, store
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -117,7 +117,7 @@ RECORDS: list[Any] = [
 def test_a_verification_record_that_proves_nothing(tmp_path: Path, record: Any) -> None:
     one = publish(tmp_path)
     text = record if isinstance(record, str) else json.dumps(record).replace("SEAL", one.seal)
-    store(tmp_path).write_record("database", one.id, catalog.RECORD, text.encode())
+    store(tmp_path).write_record("database", one.id, base.VERIFICATION, text.encode())
     (found,) = entries(tmp_path)
     assert found.proven_at is None
     assert found.as_dict(NOW)["proven"] is False
@@ -127,7 +127,7 @@ def test_a_verification_record_that_proves_nothing(tmp_path: Path, record: Any) 
 def test_the_intact_record_does_prove(tmp_path: Path) -> None:
     one = publish(tmp_path)
     record = {"seal": one.seal, "levels": {"restore": {"verdict": "PASS", "finished_at": "2026-11-24T12:00:00Z"}}}
-    store(tmp_path).write_record("database", one.id, catalog.RECORD, json.dumps(record).encode())
+    store(tmp_path).write_record("database", one.id, base.VERIFICATION, json.dumps(record).encode())
     assert entries(tmp_path)[0].proven_at == NOW
 
 

@@ -161,7 +161,7 @@ def test_everything_good_is_sent_once(tmp_path: Path, settings: Config, vault: V
         assert vault.manifest("database", manifest.id) == manifest.to_bytes()
         record = copies.read(store(tmp_path), manifest)
         assert record
-        assert (record["place"], record["bytes"]) == (PLACE, manifest.size)
+        assert (record.place, record.bytes) == (PLACE, manifest.size)
     again = catch_up(settings)
     assert (again.copied, again.held) == ((), done.held)
 

@@ -176,7 +176,7 @@ def vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root.mkdir()
     parts = {"database": publish(root), "config": publish_config(root)}
     named: dict[str, Any] = {name: points.Part(part.id, part.seal) for name, part in parts.items()}
-    one = points.Point(POINT, "shop", NOW, NOW, "snapshot", {**named, "objects": None})
+    one = points.Point(POINT, "shop", NOW, NOW, "snapshot", {**named, "objects": None}, {}, (), ())
     store(root).write_point(POINT, one.to_bytes())
     monkeypatch.setattr(point_fetch, "open_store", lambda _: (store(root), "vault"))
     return root

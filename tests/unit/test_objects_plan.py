@@ -442,7 +442,7 @@ def test_a_time_takes_the_recovery_point_of_that_time(case: Case) -> None:
     loose = publish_objects(case.root, dict(case.world.live.objects), T + timedelta(hours=1))
     database = builders.publish(case.root, T)
     parts = {"database": Part(database.id, database.seal), "objects": Part(tied.id, tied.manifest.seal)}
-    point = points.Point("20261124_130000", "shop", T, T, "snapshot", parts)
+    point = points.Point("20261124_130000", "shop", T, T, "snapshot", parts, {}, (), ())
     builders.store(case.root).write_point(point.id, point.to_bytes())
     asked = {"before": T + timedelta(days=1)}
     made = case.plan(**asked)

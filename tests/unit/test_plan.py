@@ -430,7 +430,15 @@ def test_a_recovery_point_stands_for_its_database(tmp_path: Path, world: dict[st
     publish(tmp_path, NOW + DAY)
     settings = make_config(tmp_path)
     point = Point(
-        "20261124_130000", "shop", NOW, NOW, "snapshot", {"database": Part(one.id, one.seal), "objects": None}
+        "20261124_130000",
+        "shop",
+        NOW,
+        NOW,
+        "snapshot",
+        {"database": Part(one.id, one.seal), "objects": None},
+        {},
+        (),
+        (),
     )
     store(tmp_path).write_point(point.id, point.to_bytes())
     made = make(tmp_path, identity=point.id)
@@ -447,7 +455,15 @@ def test_a_time_takes_the_recovery_point_of_that_time(tmp_path: Path, world: dic
     old, one = publish(tmp_path, NOW - DAY), publish(tmp_path)
     loose = publish(tmp_path, NOW + timedelta(hours=1))
     point = Point(
-        "20261124_130000", "shop", NOW, NOW, "snapshot", {"database": Part(one.id, one.seal), "objects": None}
+        "20261124_130000",
+        "shop",
+        NOW,
+        NOW,
+        "snapshot",
+        {"database": Part(one.id, one.seal), "objects": None},
+        {},
+        (),
+        (),
     )
     store(tmp_path).write_point(point.id, point.to_bytes())
     asked = {"before": NOW + DAY}

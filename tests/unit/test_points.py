@@ -149,7 +149,7 @@ def edited(change: Callable[[dict[str, Any]], object], sealed_anew: bool) -> Cal
     def edit(data: bytes) -> bytes:
         body = json.loads(data)
         change(body)
-        return sealing.sealed(body) if sealed_anew else sealing._render(body)
+        return sealing._render({**body, "seal": sealing.seal(body)} if sealed_anew else body)
 
     return edit
 
@@ -169,7 +169,12 @@ MUTATIONS: list[tuple[str, Callable[[bytes], bytes], type[LifeboatError], str]] 
         IntegrityError,
         "edited",
     ),
-    ("a manifest", edited(lambda one: one.update(schema=manifest.SCHEMA), True), IntegrityError, "its schema is"),
+    (
+        "a manifest",
+        edited(lambda one: one.update(schema=manifest.Manifest.schema), True),
+        IntegrityError,
+        "its schema is",
+    ),
     ("newer", edited(lambda one: one.update(version=[2, 0]), True), UsageError, "this Lifeboat reads version 1"),
     (
         "another's",
@@ -189,9 +194,9 @@ MUTATIONS: list[tuple[str, Callable[[bytes], bytes], type[LifeboatError], str]] 
         "mixed up",
         edited(lambda one: one["components"].update(objects=one["components"]["database"]), True),
         IntegrityError,
-        "is no backup of objects",
+        "is not a backup of objects",
     ),
-    ("no images", edited(lambda one: one.pop("images"), True), IntegrityError, "a field is missing or wrong"),
+    ("no images", edited(lambda one: one.pop("images"), True), IntegrityError, ".json: lacks images"),
 ]
 
 

@@ -125,7 +125,7 @@ def build(endpoint: str, tmp_path: Path, **more: str) -> S3Repository:
 
 
 def keys(repo: S3Repository) -> list[str]:
-    return [content["Key"][len(repo.prefix) + 1 :] for content in repo._objects(repo.prefix + "/")]
+    return [found.key[len(repo.prefix) + 1 :] for found in repo._objects(repo.prefix + "/")]
 
 
 def staged(repo: S3Repository) -> list[Path]:
@@ -170,7 +170,7 @@ def test_large_artefacts_go_in_parts(repo: S3Repository, monkeypatch: pytest.Mon
 
 def test_another_kind_of_etag_is_read_back(repo: S3Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     real = repo._head
-    monkeypatch.setattr(repo, "_head", lambda key: {**(real(key) or {}), "ETag": '"0123"'} if real(key) else None)
+    monkeypatch.setattr(repo, "_head", lambda key: head._replace(etag="0123") if (head := real(key)) else None)
     publish(repo)
     assert repo.files("database", ID) == FILES
 

@@ -64,7 +64,9 @@ class World:
             "config": publish_config(self.root, taken) if config else None,
         }  # fmt: skip
         named = {name: points.Part(part.id, part.seal) if part else None for name, part in parts.items()}
-        one = points.Point(f"{taken:%Y%m%d_%H%M%S}", "shop", taken, taken, "snapshot", named, {"db": "db@sha256:1"})
+        one = points.Point(
+            f"{taken:%Y%m%d_%H%M%S}", "shop", taken, taken, "snapshot", named, {"db": "db@sha256:1"}, (), ()
+        )
         store(self.root).write_point(one.id, one.to_bytes())
         return one.id
 

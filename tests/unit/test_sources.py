@@ -28,7 +28,7 @@ def tie(root: Path, database: Manifest, objects: Optional[Manifest]) -> Point:
         "config": None,
     }
     identity = f"{database.taken_at + 2 * HOUR:%Y%m%d_%H%M%S}"
-    point = Point(identity, "shop", database.taken_at + 2 * HOUR, database.taken_at, "snapshot", parts)
+    point = Point(identity, "shop", database.taken_at + 2 * HOUR, database.taken_at, "snapshot", parts, {}, (), ())
     store(root).write_point(point.id, point.to_bytes())
     return point
 

@@ -133,9 +133,8 @@ def make(config: Config, request: Request, *, log: Log) -> Plan:
     service = config.objects.service
     writers = list(config.application.writers) or (stack.dependants(service) if service else [])
     now = datetime.now(timezone.utc)
-    backup = entry.as_dict(now)
     kept = ("objects", "bytes", "consistency", "database_backup", "versioned", "settings")
-    backup["details"] = {key: value for key, value in backup["details"].items() if key in kept}
+    details = {key: value for key, value in present(entry.manifest).details.items() if key in kept}
     made = Plan(
         needed=needed,
         condition=seen.condition,
@@ -146,7 +145,7 @@ def make(config: Config, request: Request, *, log: Log) -> Plan:
         asked=request.asked,
         mode=mode,
         unreadable=seen.unreadable,
-        backup=backup,
+        backup={**entry.as_dict(now), "details": details},
         location=sources.where(entry),
         recovery_point=sources.point,
         passed_over=tuple(passed_over),

@@ -26,7 +26,7 @@ from ..evidence import store
 from ..evidence.phases import Given
 from ..evidence.schema import Verification, Verified
 from ..repository import catalog, points, repositories
-from ..repository.base import Repository
+from ..repository.base import VERIFICATION, Repository
 from ..repository.checksums import checksums
 from ..repository.components import KINDS
 from ..repository.manifest import Manifest, component_of, parse
@@ -143,10 +143,10 @@ def _one(config: Config, repo: Repository, identity: str, level: str, sample: in
 
 def keep(repo: Repository, manifest: Manifest, result: Result) -> None:
     """Write the result beside what it proves, under its level. What could not be verified leaves an older proof be."""
-    levels = catalog.read_proof(repo, manifest.component, manifest)
-    if result.verdict == COULD_NOT_VERIFY and levels.get(result.level, {}).get("verdict") in (PASS, FAIL):
+    known = catalog.read_proof(repo, manifest.component, manifest)
+    if result.verdict == COULD_NOT_VERIFY and result.level in known and known[result.level].verdict != COULD_NOT_VERIFY:
         return
-    levels[result.level] = result.as_dict()
+    levels = {**{level: proof.said for level, proof in known.items()}, result.level: result.as_dict()}
     body = {
         "schema": "lifeboat.dr/verification",
         "version": [1, 0],
@@ -157,7 +157,7 @@ def keep(repo: Repository, manifest: Manifest, result: Result) -> None:
     repo.write_record(
         manifest.component,
         manifest.id,
-        catalog.RECORD,
+        VERIFICATION,
         (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode(),
     )
 

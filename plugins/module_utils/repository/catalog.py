@@ -6,22 +6,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Optional
+from typing import Optional
 
+from ..base import typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from ..settings.config import LEVELS
 from . import retention
-from .base import Repository
+from .base import VERIFICATION, Repository
 from .components import DATABASE, KINDS
 from .manifest import ID, Manifest, backup_id, parse
 
-RECORD = "verification.json"
+
+@dataclass(frozen=True)
+class Proof:
+    """What one verification left on record. said: all of it, as it was written."""
+
+    verdict: str
+    finished_at: Optional[datetime]
+    said: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Entry:
     id: str
     manifest: Optional[Manifest] = None
     problem: str = ""
-    proof: Mapping[str, Any] = field(default_factory=dict)
+    proof: Mapping[str, Proof] = field(default_factory=dict)
     component: str = DATABASE
     place: str = "repository"
 
@@ -47,16 +54,16 @@ class Entry:
     def proven_at(self) -> Optional[datetime]:
         """When a restore last proved it."""
         result = self.proof.get("restore")
-        return parse_time(result["finished_at"]) if result and result["verdict"] == PASS and self.good else None
+        return result.finished_at if result and result.verdict == PASS and self.good else None
 
     @property
     def proof_words(self) -> str:
         if not self.proof:
             return "not verified"
         level = max(self.proof, key=LEVELS.index)
-        return f"{self.proof[level]['verdict']} at level {level}"
+        return f"{self.proof[level].verdict} at level {level}"
 
-    def as_dict(self, now: datetime) -> dict[str, Any]:
+    def as_dict(self, now: datetime) -> dict[str, object]:
         """For JSON and modules: times ISO 8601 UTC, sizes in bytes, age in seconds."""
         one = self.manifest
         return {
@@ -67,7 +74,7 @@ class Entry:
             "problem": self.problem,
             "proven": self.proven_at is not None,
             "proven_at": format_time(self.proven_at) if self.proven_at else None,
-            "verification": {level: result["verdict"] for level, result in self.proof.items()},
+            "verification": {level: result.verdict for level, result in self.proof.items()},
             "taken_at": format_time(one.taken_at) if one else None,
             "age_seconds": int((now - one.taken_at).total_seconds()) if one else None,
             "size": one.size if one else None,
@@ -92,31 +99,42 @@ def entry(repo: Repository, component: str, identity: str) -> Entry:
     ]
     problems += [f"{name} does not belong to it" for name in files if name not in wanted]
     proof = read_proof(repo, component, manifest)
-    problems += [f"verification at level {level} failed" for level, item in proof.items() if item["verdict"] == FAIL]
+    problems += [f"verification at level {level} failed" for level, item in proof.items() if item.verdict == FAIL]
     return Entry(identity, manifest, "; ".join(problems[:4]), proof, component)
 
 
-def read_proof(repo: Repository, component: str, manifest: Manifest) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Record:
+    """seal: of the manifest that was verified."""
+
+    seal: str
+    levels: Mapping[str, Mapping[str, object]]
+
+
+def read_proof(repo: Repository, component: str, manifest: Manifest) -> dict[str, Proof]:
     """The verifications on record, by level; those of another manifest (an edited or swapped backup) do not count."""
-    raw = repo.read_record(component, manifest.id, RECORD)
+
+    def wrong(field: str, cause: str) -> LifeboatError:
+        return IntegrityError("read the verifications", manifest.id, f"{VERIFICATION}: {field} {cause}")
+
+    raw = repo.read_record(component, manifest.id, VERIFICATION)
     try:
-        record = json.loads(raw or b"{}")
-        if record.get("seal") != manifest.seal:
-            return {}
-        levels = record["levels"]
-        return {level: levels[level] for level in LEVELS if level in levels and _counts(levels[level])}
-    except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
+        record = typed.build(_Record, typed.load(raw or b"{}", wrong), wrong, unknown="ignore")
+    except LifeboatError:
         return {}
+    said = record.levels if record.seal == manifest.seal else {}
+    return {level: proof for level in LEVELS if (proof := _proof(said.get(level, {})))}
 
 
-def _counts(result: Any) -> bool:
-    """Is this a verdict as keep() writes one? The record has no seal of its own, and a pass without a time is none."""
-    if not isinstance(result, dict) or result.get("verdict") not in (PASS, FAIL, COULD_NOT_VERIFY):
-        return False
+def _proof(said: Mapping[str, object]) -> Optional[Proof]:
+    """A verdict as verify.keep() writes one. The record has no seal of its own, and a pass without a time is none."""
+    verdict = str(said.get("verdict"))
     try:
-        return bool(parse_time(str(result.get("finished_at"))))
+        finished = parse_time(str(said.get("finished_at")))
     except UsageError:
-        return str(result["verdict"]) != PASS
+        finished = None
+    counts = verdict in (FAIL, COULD_NOT_VERIFY) or (verdict == PASS and finished is not None)
+    return Proof(verdict, finished, said) if counts else None
 
 
 def entries(repo: Repository, component: str, stack: str) -> list[Entry]:

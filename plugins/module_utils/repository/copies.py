@@ -13,19 +13,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
+from ..base import typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
-from ..base.clock import format_time
 from ..base.errors import CopyError, IntegrityError, LifeboatError, UsageError, present
 from ..base.text import human
 from ..settings.config import Config
 from . import points, repositories
 from .base import COPIES, VERIFICATION, Repository
 from .catalog import Entry
+from .details import Count
 from .manifest import Manifest
 from .s3 import STAGING, S3Repository
 
@@ -42,8 +43,24 @@ class Outcome:
     held: Mapping[str, Sequence[str]] = field(default_factory=dict)
     failed: tuple[str, ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         return {"place": self.place, "copied": list(self.copied), "held": len(self.held), "failed": list(self.failed)}
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One copy of a backup. proof: the digest of the verifications that were sent along."""
+
+    place: str
+    at: datetime
+    bytes: Count
+    proof: str = ""
+
+
+@dataclass(frozen=True)
+class _Record:
+    seal: str
+    copy: Copy
 
 
 def vault(config: Config) -> Optional[S3Repository]:
@@ -134,7 +151,7 @@ def _send(repo: Repository, store: S3Repository, manifest: Manifest, where: str,
             manifest.to_bytes(),
         )
     now = datetime.now(timezone.utc)
-    _write(repo, manifest, {"place": where, "at": format_time(now), "bytes": manifest.size, "proof": ""})
+    _write(repo, manifest, Copy(where, now, manifest.size))
     if sent:
         log(f"{identity}: copied to {where}, {human(sent)} in {(now - before).total_seconds():.1f} s")
     return [identity] if sent else []
@@ -145,28 +162,32 @@ def _send_proof(repo: Repository, store: S3Repository, manifest: Manifest) -> No
     raw = repo.read_record(manifest.component, manifest.id, VERIFICATION)
     record = read(repo, manifest)
     digest = hashlib.sha256(raw).hexdigest() if raw else ""
-    if raw and record and record.get("proof") != digest:
+    if raw and record and record.proof != digest:
         store.write_record(manifest.component, manifest.id, VERIFICATION, raw)
-        _write(repo, manifest, {**record, "proof": digest})
+        _write(repo, manifest, replace(record, proof=digest))
 
 
-def read(repo: Repository, manifest: Manifest) -> Optional[dict[str, Any]]:
-    """The copy on record of this very backup: {place, at, bytes, proof}; None where none was made."""
+def read(repo: Repository, manifest: Manifest) -> Optional[Copy]:
+    """The copy on record of this very backup; None where none was made, or what is on record cannot be read."""
+
+    def wrong(field: str, cause: str) -> LifeboatError:
+        return IntegrityError("read what was copied", manifest.id, f"{COPIES}: {field} {cause}")
+
     raw = repo.read_record(manifest.component, manifest.id, COPIES)
     try:
-        body = json.loads(raw or b"{}")
-        return dict(body["copy"]) if body.get("seal") == manifest.seal else None
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        record = typed.build(_Record, typed.load(raw or b"{}", wrong), wrong, unknown="ignore")
+    except LifeboatError:
         return None
+    return record.copy if record.seal == manifest.seal else None
 
 
-def _write(repo: Repository, manifest: Manifest, copy: Mapping[str, Any]) -> None:
+def _write(repo: Repository, manifest: Manifest, copy: Copy) -> None:
     body = {
         "schema": "lifeboat.dr/copies",
         "version": [1, 0],
         "id": manifest.id,
         "seal": manifest.seal,
-        "copy": dict(copy),
+        "copy": typed.plain(copy),
     }
     data = (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode()
     repo.write_record(manifest.component, manifest.id, COPIES, data)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 from ..base.typed import Range
 
@@ -81,7 +81,7 @@ class ObjectsDetails:
     clock_skew: Optional[float] = None
     engine: str = ""
     weaknesses: tuple[str, ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
     vault: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -124,7 +124,7 @@ class ConfigDetails:
     torn: tuple[str, ...] = ()
     compose_files: tuple[str, ...] = ()
     images: Mapping[str, ImageInUse] = field(default_factory=dict)
-    site: Mapping[str, Any] = field(default_factory=dict)
+    site: Mapping[str, object] = field(default_factory=dict)
     parts: Mapping[str, Part] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seconds: float = 0.0

@@ -11,15 +11,14 @@ It never changes once written. It is good while every backup that it names is th
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from types import MappingProxyType
-from typing import Any, Callable, Optional
+from typing import Callable, ClassVar, Optional
 
-from ..base.clock import format_time, parse_time
+from ..base.clock import format_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from ..settings.config import Config
 from ..stack import runtime
@@ -28,17 +27,13 @@ from .base import Repository
 from .catalog import Entry
 from .components import DATABASE, KINDS, Kind
 from .details import ObjectsDetails
-from .manifest import Manifest, component_of
-from .sealing import VERSION, sealed, unseal
-from .sealing import seal as seal_of
+from .manifest import D, Manifest, component_of
+from .sealing import Sealed, unseal
 
 Log = Callable[[str], None]
-SCHEMA = "lifeboat.dr/recovery-point"
 SNAPSHOT = "snapshot"  # every part is of one instant
 EVENTUAL = "eventual"  # the objects are of another instant than the rows
 ID = re.compile(r"\d{8}_\d{6}")
-_ATTEMPTED = "read the recovery point"
-_REMEDY = "Choose another (lifeboat list) and keep this one for inquiry."
 
 
 @dataclass(frozen=True)
@@ -50,12 +45,16 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Point:
+class Point(Sealed):
     """components: by name; None is a component that has no backup yet, named so that nobody takes it for there.
 
     taken_at: the instant that the rows are of. images: service -> image by digest. copies: where else the parts were
     when this was sealed (and the point itself right after). notes: what an operator must know of it, in words.
     """
+
+    schema: ClassVar[str] = "lifeboat.dr/recovery-point"
+    what: ClassVar[str] = "recovery point"
+    remedy: ClassVar[str] = "Choose another (lifeboat list) and keep this one for inquiry."
 
     id: str
     stack: str
@@ -63,25 +62,9 @@ class Point:
     taken_at: datetime
     consistency: str
     components: Mapping[str, Optional[Part]]
-    images: Mapping[str, str] = field(default_factory=dict)
-    copies: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def _body(self) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA,
-            "version": list(VERSION),
-            **dataclasses.asdict(self),
-            "sealed_at": format_time(self.sealed_at),
-            "taken_at": format_time(self.taken_at),
-        }
-
-    @property
-    def seal(self) -> str:
-        return seal_of(self._body())
-
-    def to_bytes(self) -> bytes:
-        return sealed(self._body())
+    images: Mapping[str, str]
+    copies: tuple[str, ...]
+    notes: tuple[str, ...]
 
     @property
     def parts(self) -> dict[str, Part]:
@@ -95,37 +78,19 @@ def is_id(text: str) -> bool:
 
 def parse(data: bytes, *, expected_id: str) -> Point:
     """Raises IntegrityError when it is broken, edited or another's; UsageError when its schema is newer than ours."""
-    body = unseal(data, SCHEMA, attempted=_ATTEMPTED, subject=expected_id, remedy=_REMEDY)
-    try:
-        point = Point(
-            id=body["id"],
-            stack=body["stack"],
-            sealed_at=parse_time(body["sealed_at"]),
-            taken_at=parse_time(body["taken_at"]),
-            consistency=body["consistency"],
-            components={name: _part(name, component) for name, component in body["components"].items()},
-            images={str(service): str(image) for service, image in body["images"].items()},
-            copies=tuple(str(copy) for copy in body["copies"]),
-            notes=tuple(str(note) for note in body["notes"]),
-        )
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, UsageError) as exc:
-        raise IntegrityError(_ATTEMPTED, expected_id, f"a field is missing or wrong: {exc!r}", _REMEDY) from exc
-    if point.id != expected_id:
-        raise IntegrityError(_ATTEMPTED, expected_id, f"it is the recovery point {point.id}", _REMEDY)
+    point = unseal(Point, data, expected_id, f"{expected_id}.json")
+    for name, part in point.components.items():
+        if name not in KINDS:
+            raise point.error(expected_id, f"no component is called {name}")
+        try:
+            fits = part is None or component_of(part.id) == name
+        except UsageError:
+            fits = False
+        if not fits:
+            raise point.error(expected_id, f"{part} is not a backup of {name}")
     if point.consistency not in (SNAPSHOT, EVENTUAL) or not point.components.get(DATABASE):
-        raise IntegrityError(_ATTEMPTED, expected_id, "its consistency or its database is missing or wrong", _REMEDY)
+        raise point.error(expected_id, "its consistency or its database is missing or wrong")
     return point
-
-
-def _part(name: str, one: Any) -> Optional[Part]:
-    if name not in KINDS:
-        raise ValueError(f"no component is called {name}")
-    if one is None:
-        return None
-    part = Part(str(one["id"]), str(one["seal"]))
-    if component_of(part.id) != name:
-        raise ValueError(f"{part.id} is no backup of {name}")
-    return part
 
 
 @dataclass(frozen=True)
@@ -141,7 +106,7 @@ class PointEntry:
     def good(self) -> bool:
         return self.point is not None and not self.problem
 
-    def as_dict(self, now: datetime) -> dict[str, Any]:
+    def as_dict(self, now: datetime) -> dict[str, object]:
         """As catalog.Entry.as_dict(), so that one list can hold both."""
         one = self.point
         return {
@@ -196,7 +161,7 @@ def entries(repo: Repository, stack: str, found: Mapping[str, Sequence[Entry]]) 
     return [item for item in read if item.point is None or item.point.stack == stack]
 
 
-def listing(tied: Sequence[PointEntry], found: Mapping[str, Sequence[Entry]], now: datetime) -> list[dict[str, Any]]:
+def listing(tied: Sequence[PointEntry], found: Mapping[str, Sequence[Entry]], now: datetime) -> list[dict[str, object]]:
     """Recovery points, then backups, each oldest first, for JSON.
 
     The database's come last: whoever takes the last good one of the list has what a database recovery would take.
@@ -317,7 +282,7 @@ def seal(
     return point, True
 
 
-def _chosen(config: Config, kind: Kind[Any], found: Sequence[Entry], database: Manifest) -> Optional[Manifest]:
+def _chosen(config: Config, kind: Kind[D], found: Sequence[Entry], database: Manifest) -> Optional[Manifest]:
     """The newest good backup; of a component that is tied to the rows, the newest one of their instant."""
     if not kind.configured(config):
         return None

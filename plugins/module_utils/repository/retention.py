@@ -27,11 +27,13 @@ from __future__ import annotations
 import calendar
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone, tzinfo
-from typing import Any, Optional
+from typing import Annotated, Optional
 
+from ..base import typed
 from ..base.errors import UsageError
+from ..base.typed import Range
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
@@ -86,39 +88,23 @@ class Point(Backup):
 class Policy:
     """What is promised. Days and months of 0 switch that rule off; the floors cannot be switched off."""
 
-    daily_days: int = 30
-    weekly_months: int = 3
-    monthly_months: int = 12
+    daily_days: Annotated[int, Range(0, 36500)] = 30
+    weekly_months: Annotated[int, Range(0, 1200)] = 3
+    monthly_months: Annotated[int, Range(0, 1200)] = 12
     weekly_day: str = "sunday"
-    monthly_day: int = 1
-    minimum: int = 3
+    monthly_day: Annotated[int, Range(1, 31)] = 1
+    minimum: Annotated[int, Range(1, 100000)] = 3
     timezone: str = "UTC"
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("daily_days", 0, 36500),
-            ("weekly_months", 0, 1200),
-            ("monthly_months", 0, 1200),
-            ("monthly_day", 1, 31),
-            ("minimum", 1, 100000),
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-                raise _bad(name, value, f"a whole number from {low} to {high}")
-        if not isinstance(self.weekly_day, str) or self.weekly_day.lower() not in WEEKDAYS:
-            raise _bad("weekly_day", self.weekly_day, "one of " + ", ".join(WEEKDAYS))
-        if not isinstance(self.timezone, str) or not self.timezone:
-            raise _bad("timezone", self.timezone, "a name such as UTC or Asia/Tokyo")
+        if self.weekly_day.lower() not in WEEKDAYS:
+            raise _bad("weekly_day", self.weekly_day, f"it must be one of {', '.join(WEEKDAYS)}")
         _zone(self.timezone)
 
     @classmethod
-    def from_mapping(cls, settings: Mapping[str, Any]) -> Policy:
+    def from_mapping(cls, settings: Mapping[str, object]) -> Policy:
         """Build from plain data; an unknown key is an error, because a misspelt promise is no promise."""
-        known = {item.name for item in fields(cls)}
-        for name in settings:
-            if name not in known:
-                raise _bad(name, settings[name], "one of the settings " + ", ".join(sorted(known)))
-        return cls(**settings)
+        return typed.build(cls, settings, lambda field, cause: _bad(field, settings.get(field), cause))
 
 
 @dataclass(frozen=True)
@@ -289,5 +275,5 @@ def _refuse_duplicates(ordered: Sequence[Backup]) -> None:
         seen.add(backup.id)
 
 
-def _bad(name: str, value: object, wanted: str) -> UsageError:
-    return UsageError("read the retention policy", f"{name}: {value!r}", f"it must be {wanted}", f"Correct {name}.")
+def _bad(name: str, value: object, cause: str) -> UsageError:
+    return UsageError("read the retention policy", f"{name}: {value!r}", cause, f"Correct {name or 'it'}.")

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, Callable, NamedTuple, Optional
+from typing import BinaryIO, Callable, NamedTuple, Optional
 
 from ..base import filesystem
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError
@@ -136,7 +136,7 @@ class S3Repository(Repository):
 
     def files(self, component: str, id: str) -> dict[str, int]:
         key = self._key(*self._backup(component, id)) + "/"
-        found = {item["Key"][len(key) :]: int(item["Size"]) for item in self._objects(key)}
+        found = {item.key[len(key) :]: item.size for item in self._objects(key)}
         if not found:
             raise self._missing(component, id)
         return {name: size for name, size in found.items() if name not in (MANIFEST, *RECORDS)}
@@ -164,7 +164,7 @@ class S3Repository(Repository):
 
     def _erase(self, key: str) -> list[str]:
         self._drop(f"{key}/{MANIFEST}")
-        filesystem.parallel(self._drop, [item["Key"] for item in self._objects(key + "/")], workers=8)
+        filesystem.parallel(self._drop, [item.key for item in self._objects(key + "/")], workers=8)
         return versions.purge(self.client, self.bucket, key + "/")
 
     def receive(self, component: str, id: str, folder: Path, artefacts: Mapping[str, str], manifest: bytes) -> int:
@@ -173,7 +173,7 @@ class S3Repository(Repository):
         What a killed copy left is gone on with: what arrived whole is not sent again. The manifest comes last.
         """
         key = self._key(*self._backup(component, id))
-        there = {item["Key"][len(key) + 1 :] for item in self._objects(key + "/")}
+        there = {item.key[len(key) + 1 :] for item in self._objects(key + "/")}
         if MANIFEST in there and self.manifest(component, id) != manifest:
             raise IntegrityError(
                 "copy the backup", self._url(key), "another backup of that id is there",
@@ -208,10 +208,10 @@ class S3Repository(Repository):
         for component in self.folders:
             for id in sorted(set(self.ids(component)) - set(self.published(component))):
                 key = self._key(*self._backup(component, id))
-                dates = [item["LastModified"] for item in self._objects(key + "/")]
+                dates = [item.modified for item in self._objects(key + "/")]
                 if dates and now - max(dates) > older_than:
                     stale.append(key)
-        uploads = [item for item in self._uploads() if now - item["Initiated"] > older_than]
+        uploads = [item for item in self._uploads() if now - item.initiated > older_than]
         if not dry_run:
             for path in local:
                 with explained("sweep the staging directory", path):
@@ -219,9 +219,9 @@ class S3Repository(Repository):
             for key in stale:
                 self._erase(key)
             for item in uploads:
-                with spoken("sweep an unfinished upload", self._url(item["Key"])):
-                    self.client.abort_multipart_upload(Bucket=self.bucket, Key=item["Key"], UploadId=item["UploadId"])
-        return sorted([*map(str, local), *map(self._url, stale), *(self._url(item["Key"]) for item in uploads)])
+                with spoken("sweep an unfinished upload", self._url(item.key)):
+                    self.client.abort_multipart_upload(Bucket=self.bucket, Key=item.key, UploadId=item.id)
+        return sorted([*map(str, local), *map(self._url, stale), *(self._url(item.key) for item in uploads)])
 
     def check(self, writable: bool = False) -> None:
         with spoken("reach the repository", self._url(self.prefix)):
@@ -261,13 +261,13 @@ class S3Repository(Repository):
         if next(self._objects(key + "/"), None) is not None:
             raise exists(self._url(key))
 
-    def _objects(self, prefix: str) -> Iterator[Mapping[str, Any]]:
+    def _objects(self, prefix: str) -> Iterator[_Object]:
         """The objects below; a key that ends in / is how consoles draw an empty folder, not a file."""
         with spoken("list the repository", self._url(prefix)):
             for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
-                for content in page.get("Contents", ()):
-                    if not content["Key"].endswith("/"):
-                        yield content
+                for found in page.get("Contents", ()):
+                    if not found["Key"].endswith("/"):
+                        yield _Object(found["Key"], found["Size"], found["LastModified"])
 
     def _names(self, folder: str, directories: bool = False) -> list[str]:
         prefix = self._key(folder) + "/"
@@ -283,22 +283,25 @@ class S3Repository(Repository):
             keys = [content["Key"] for page in pages for content in page.get("Contents", ())]
         return sorted(key[len(prefix) :] for key in keys)
 
-    def _uploads(self) -> list[Mapping[str, Any]]:
-        found: list[Mapping[str, Any]] = []
+    def _uploads(self) -> list[_Upload]:
+        found: list[_Upload] = []
         with spoken("list unfinished uploads", self._url(self.prefix)):
             for folder in self.folders.values():
                 prefix = self._key(folder) + "/"
                 pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=prefix)
+                said = [upload for page in pages for upload in page.get("Uploads", ())]
                 found += [
-                    upload for page in pages for upload in page.get("Uploads", ()) if upload["Key"].startswith(prefix)
+                    _Upload(upload["Key"], upload["UploadId"], upload["Initiated"])
+                    for upload in said
+                    if upload["Key"].startswith(prefix)
                 ]
         return found
 
-    def _head(self, key: str) -> Optional[Mapping[str, Any]]:
+    def _head(self, key: str) -> Optional[_Head]:
         try:
             with spoken("look at", self._url(key)):
-                head: Mapping[str, Any] = self.client.head_object(Bucket=self.bucket, Key=key)
-                return head
+                head = self.client.head_object(Bucket=self.bucket, Key=key)
+                return _Head(head["ContentLength"], head.get("ETag", "").strip('"').lower())
         except NotFoundError:
             return None
 
@@ -338,15 +341,15 @@ class S3Repository(Repository):
 
     def _confirm(self, key: str, facts: _Facts) -> None:
         """The bytes the server holds are the bytes we measured, or IntegrityError."""
-        head = self._head(key) or {}
-        same = head.get("ContentLength") == facts.size
-        if same and head.get("ETag", "").strip('"').lower() != facts.etag:
+        head = self._head(key) or _Head(0, "")
+        same = head.size == facts.size
+        if same and head.etag != facts.etag:
             with self._read_key(key) as stream:
                 same = checksums.of(stream, key).sha256 == facts.sha256
         if not same:
             raise IntegrityError(
                 "upload", self._url(key),
-                f"sent {facts.size} bytes, the server holds {head.get('ContentLength', 0)}, and they are not the same",
+                f"sent {facts.size} bytes, the server holds {head.size}, and they are not the same",
                 "Run it again; if it repeats, check the network and the server's disks.",
             )  # fmt: skip
 
@@ -364,6 +367,23 @@ class S3Repository(Repository):
             self.client.delete_object(Bucket=self.bucket, Key=key)
 
 
+class _Object(NamedTuple):
+    key: str
+    size: int
+    modified: datetime
+
+
+class _Upload(NamedTuple):
+    key: str
+    id: str
+    initiated: datetime
+
+
+class _Head(NamedTuple):
+    size: int
+    etag: str
+
+
 class _Facts(NamedTuple):
     size: int
     sha256: str
@@ -377,7 +397,7 @@ def _part(path: Path) -> int:
 def _measure(file: BinaryIO, part: int) -> _Facts:
     """Read a file once, in parts of `part` bytes as the upload will; from one full part on it is a multipart upload."""
     whole, size = hashlib.sha256(), 0
-    sums: list[Any] = []
+    sums: list[hashlib._Hash] = []
     while True:
         data = file.read(part)
         if not data and sums:

@@ -9,48 +9,85 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
 
-from ..base.errors import IntegrityError, UsageError
+from ..base import typed
+from ..base.errors import IntegrityError, LifeboatError, UsageError
 
 VERSION = (1, 0)
 
 
-def sealed(body: Mapping[str, Any]) -> bytes:
-    """The bytes to keep of `body`, its seal in them."""
-    return _render({**body, "seal": seal(body)})
+class Sealed:
+    """A dataclass that is written once, with the seal of its content in it; `file` and `remedy` are for errors."""
+
+    schema: ClassVar[str]
+    what: ClassVar[str]
+    remedy: ClassVar[str]
+    id: str
+
+    def _body(self) -> dict[str, object]:
+        return {"schema": self.schema, "version": list(VERSION), **typed.plain(self, nulls=True)}
+
+    @property
+    def seal(self) -> str:
+        return seal(self._body())
+
+    def to_bytes(self) -> bytes:
+        body = self._body()
+        return _render({**body, "seal": seal(body)})
+
+    @classmethod
+    def error(cls, id: str, cause: str) -> IntegrityError:
+        return IntegrityError(f"read the {cls.what}", id, cause, cls.remedy)
 
 
-def _render(body: Mapping[str, Any]) -> bytes:
+def _render(body: Mapping[str, object]) -> bytes:
     return (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def seal(body: Mapping[str, Any]) -> str:
+def seal(body: Mapping[str, object]) -> str:
     """SHA-256 over the canonical JSON of everything but the seal: an edited manifest no longer matches itself."""
     unsealed = {key: value for key, value in body.items() if key != "seal"}
     return hashlib.sha256(json.dumps(unsealed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def unseal(data: bytes, schema: str, *, attempted: str, subject: str, remedy: str) -> dict[str, Any]:
-    """The body of what sealed() wrote. IntegrityError when it is broken or edited, UsageError when it is too new."""
-    try:
-        body: dict[str, Any] = json.loads(data)
-        major = int(body["version"][0])
-        known = body["schema"] == schema
-    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as exc:
-        what = schema.rpartition("/")[2].replace("-", " ").replace("backup", "manifest")
-        raise IntegrityError(attempted, subject, f"it is not a {what}: {exc!r}", remedy) from exc
-    if not known:
-        raise IntegrityError(attempted, subject, f"its schema is {body['schema']!r}, not {schema!r}", remedy)
-    if major != VERSION[0]:
+@dataclass(frozen=True)
+class _Head:
+    schema: str
+    version: tuple[int, ...]
+    seal: str = ""
+
+
+S = TypeVar("S", bound=Sealed)
+
+
+def unseal(kind: type[S], data: bytes, id: str, file: str) -> S:
+    """What to_bytes() wrote. IntegrityError when it is broken, edited or another's, UsageError when it is too new."""
+
+    def unlike(field: str, cause: str) -> LifeboatError:
+        return kind.error(id, f"it is not a {kind.what}: {f'{field} {cause}'.strip()}")
+
+    def wrong(field: str, cause: str) -> LifeboatError:
+        return kind.error(id, f"{file}: {f'{field} {cause}'.strip()}")
+
+    body = typed.load(data, unlike)
+    head = typed.build(_Head, body, unlike, unknown="ignore")
+    if head.schema != kind.schema:
+        raise kind.error(id, f"its schema is {head.schema!r}, not {kind.schema!r}")
+    if head.version[:1] != VERSION[:1]:
+        if not head.version:
+            raise unlike("version", "is empty")
         raise UsageError(
-            attempted,
-            subject,
-            f"its schema has version {major}; this Lifeboat reads version {VERSION[0]}",
+            f"read the {kind.what}", id,
+            f"its schema has version {head.version[0]}; this Lifeboat reads version {VERSION[0]}",
             "Upgrade Lifeboat on this host (lifeboat.dr.deploy), then try again.",
-        )
+        )  # fmt: skip
     if _render(body) != data:  # a byte more or less outside the values would not break the seal
-        raise IntegrityError(attempted, subject, "its bytes are not as they were written", remedy)
-    if body.get("seal") != seal(body):
-        raise IntegrityError(attempted, subject, "it was edited: its seal does not match its content", remedy)
-    return body
+        raise kind.error(id, "its bytes are not as they were written")
+    if head.seal != seal(body):
+        raise kind.error(id, "it was edited: its seal does not match its content")
+    found = typed.build(kind, body, wrong, unknown="ignore")
+    if found.id != id:
+        raise kind.error(id, f"it is the {kind.what} {found.id}")
+    return found
