@@ -79,16 +79,11 @@ phase:
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects.plan import Plan
-
-
-def _wrong(field: str, cause: str) -> UsageError:
-    return UsageError("read the plan", field, cause, "Give what lifeboat.dr.objects_plan returned as plan.")
 
 
 @dataclass(frozen=True)
@@ -102,7 +97,7 @@ class Foreseen:
 
 
 def work(task: Task) -> Result:
-    planned = typed.build(Plan, task.params["plan"], _wrong)
+    planned = task.plan(Plan, "objects_plan")
     if task.check:
         return Result(Foreseen(planned.mode, planned.mode == "rebuild", planned.writers), changed=True)
     with lock.held(task.config.stack, "recover objects", wait=60):

@@ -89,7 +89,7 @@ phase:
 
 import contextlib
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import refetch
 
@@ -98,8 +98,8 @@ def work(task: Task) -> Result:
     fetch = task.params["fetch"] and not task.check
     with lock.held(task.config.stack, "fetch objects", wait=60) if fetch else contextlib.nullcontext():
         found = refetch.live(task.config, fetch=fetch, log=task.log)
-    changed = bool(found["fetched"]) or (task.check and task.params["fetch"] and bool(found["offers"]))
-    return Result({**found, "text": refetch.text(found)}, changed)
+    changed = bool(found.fetched) or (task.check and task.params["fetch"] and bool(found.offers))
+    return Result({**typed.plain(found), "text": refetch.text(found)}, changed)
 
 
 def main() -> None:

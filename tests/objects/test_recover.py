@@ -138,14 +138,14 @@ class Case:
         """As the role does it: plan, protect, restore."""
         made = self.plan(**request)
         assert made["needed"], "; ".join(made["steps"])
-        protected = objects_recovery.protect(self.config, self.made, log=self.said.append)
+        protected = typed.plain(objects_recovery.protect(self.config, self.made, log=self.said.append))
         if protected["mode"] == "started":
             return {**made, **protected}
         restored = objects_recovery.restore_objects(
             self.config, made["backup"]["id"], log=self.said.append, fresh=protected["fresh"],
             **{name: made[name] for name in ("stamp", "prefix", "exact", "partial", "asked", "state")},
         )  # fmt: skip
-        return {**made, **protected, **restored}
+        return {**made, **protected, **typed.plain(restored)}
 
     def portrait(self) -> dict[str, Any]:
         return portrait(self.client, self.bucket)

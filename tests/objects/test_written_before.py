@@ -64,9 +64,9 @@ def test_a_bucket_comes_back_from_it(vault: SeaweedFS, tmp_path: Path) -> None:
         done = objects_recovery.restore_objects(
             loaded, written.OBJECTS[point], place="vault", stamp=f"2026112600000{stamp}", exact=True, log=print
         )
-        found = {check["name"]: check["result"] for check in done["checks"]}
+        found = {check.name: check.result for check in done.checks}
         assert found.pop("rows and objects") == "COULD_NOT_VERIFY", "there are no rows here"
-        assert set(found.values()) == {"PASS"}, done["checks"]
+        assert set(found.values()) == {"PASS"}, done.checks
         assert bodies(vault.client, "uploads") == expected
 
 

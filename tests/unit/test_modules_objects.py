@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import parse_time
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
@@ -18,7 +19,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recover
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import refetch
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from builders import Run, settings
-from object_world import OBJECTS, SECRETS, VAULT, World, publish_objects
+from object_world import OBJECTS, SECRETS, VAULT, T, World, publish_objects
 from test_objects_plan import Stack
 from test_objects_recovery import PLANNED
 
@@ -152,11 +153,12 @@ def test_objects_restore_fails(
     assert (result["failed"], result["cause"]) == (True, "objects: a")
 
 
-FOUND: dict[str, Any] = {
-    "verdict": "FAIL", "report": {}, "unfit": 1, "fetched": 0,
-    "checks": [{"name": "rows without objects", "result": "FAIL", "detail": "2 rows have no object: a, b"}],
-    "offers": [{"key": "a", "version": "v", "size": 1, "modified": "then", "why": "its size is the row's"}],
-}  # fmt: skip
+FOUND = refetch.Found(
+    verdict="FAIL",
+    checks=(Check("rows without objects", "FAIL", "2 rows have no object: a, b"),),
+    offers=(refetch.Offer("a", "v", 1, T, "", "its size is the row's"),),
+    unfit=1,
+)
 
 
 def test_objects_reconcile_changes_only_what_it_fetches(
@@ -164,18 +166,19 @@ def test_objects_reconcile_changes_only_what_it_fetches(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(refetch, "live", lambda config, fetch, log: {**FOUND, "fetched": int(fetch)})
+    monkeypatch.setattr(refetch, "live", lambda config, fetch, log: dataclasses.replace(FOUND, fetched=int(fetch)))
     told = run("objects_reconcile", **given(tmp_path))
     assert (told["changed"], told["verdict"], told["unfit"]) == (False, "FAIL", 1)
     assert told["text"] == [
         "FAIL             rows without objects: 2 rows have no object: a, b",
-        "the vault has: a, version of then: its size is the row's",
+        "the vault has: a, version of 2026-11-24T12:00:00.000Z: its size is the row's",
         "the vault has nothing for 1 of them",
     ]
     planned = run("objects_reconcile", check=True, **given(tmp_path, fetch=True))
     assert (planned["changed"], planned["fetched"]) == (True, 0)
     done = run("objects_reconcile", **given(tmp_path, fetch=True))
-    assert (done["changed"], done["text"][1]) == (True, "fetched: a, version of then: its size is the row's")
+    fetched = "fetched: a, version of 2026-11-24T12:00:00.000Z: its size is the row's"
+    assert (done["changed"], done["text"][1]) == (True, fetched)
     assert run("objects_reconcile", check=True, **given(tmp_path))["changed"] is False
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
@@ -146,12 +147,16 @@ class Case:
     unreadable = False
 
     def protect(self, **changes: Any) -> dict[str, Any]:
-        return objects_recovery.protect(self.config, replace(PLANNED, **changes), log=self.said.append)
+        done: dict[str, Any] = typed.plain(
+            objects_recovery.protect(self.config, replace(PLANNED, **changes), log=self.said.append)
+        )
+        return done
 
     def restore(self, **options: Any) -> dict[str, Any]:
-        found = objects_recovery.restore_objects(
+        restored = objects_recovery.restore_objects(
             self.config, self.point.id, stamp=STAMP, log=self.said.append, **options
         )
+        found: dict[str, Any] = typed.plain(restored)
         json.dumps(found)
         return found
 

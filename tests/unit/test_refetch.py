@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import back
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.back import CopiedBack
@@ -64,7 +65,9 @@ class Case:
     def live(self, fetch: bool = False) -> dict[str, Any]:
         objects = {**OBJECTS, "keys_query": self.query}
         made = config.from_mapping(settings(self.root, objects=objects, vault=dict(VAULT)), SECRETS)
-        return refetch.live(made, fetch=fetch, log=lambda _: None)
+        self.found = refetch.live(made, fetch=fetch, log=lambda _: None)
+        shown: dict[str, Any] = typed.plain(self.found)
+        return shown
 
 
 @pytest.fixture
@@ -127,5 +130,5 @@ def test_many_missing_rows_list_the_vault_once(case: Case) -> None:
         case.hold(f"k{n}", "v", b"1", OLD)
     found = case.live()
     assert (len(found["offers"]), case.listed) == (150, [""])
-    text = refetch.text(found)
+    text = refetch.text(case.found)
     assert text[-1] == "the vault has: 142 more"

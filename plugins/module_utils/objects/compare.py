@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable
+from typing import Callable
 
 from ..base.checks import SHOWN
 from ..base.errors import LifeboatError
@@ -35,6 +35,7 @@ READ_MOST = 2000
 READERS = 8
 SILENCE = 20  # seconds: a server that looks for what it lost may never answer
 ENOUGH = 3  # damaged objects that tell enough
+_Told = tuple[int, str]
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 GONE = "point p WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.key = p.key)"
@@ -111,7 +112,7 @@ def load(config: Config, inventory: Inventory, source: Bucket, point: Point, *, 
     return "" if known or not inventory.count("point") else "it knows no object at all"
 
 
-def live_rows(source: Bucket, prefix: str = "") -> Iterator[tuple[Any, ...]]:
+def live_rows(source: Bucket, prefix: str = "") -> Iterator[tuple[str, int, str, str, float]]:
     """The bucket's current objects, as the table `live` has them."""
     for version in bucket.objects(source, prefix):
         yield text(version.key), version.size, version.etag, "", version.modified.timestamp()
@@ -127,14 +128,14 @@ def settle(inventory: Inventory, source: Bucket, *, known: bool) -> None:
     inventory.change(f"INSERT INTO settled SELECT p.key, {verdict} FROM {GONE}")
     columns = "key, p.size, p.etag, p.sha256, l.size"
     differing = list(inventory.each(f"SELECT {columns} FROM {DIFFERS} ORDER BY key LIMIT {READ_MOST}"))
-    told = {
-        item[0]: list(inventory.each("SELECT size, sha256 FROM rows WHERE key = ?", item[0])) for item in differing
+    told: dict[str, list[_Told]] = {
+        key: list(inventory.each("SELECT size, sha256 FROM rows WHERE key = ?", key)) for key, *_rest in differing
     }  # a connection to SQLite is not for several threads
     deadline = time.monotonic() + READ_SECONDS
 
-    def look(one: tuple[Any, ...]) -> tuple[str, str]:
-        late = time.monotonic() > deadline
-        return one[0], DOUBT if late else _settled(source, *one, told=told[one[0]] if known else [])
+    def look(differs: tuple[str, int, str, str, int]) -> tuple[str, str]:
+        key, late = differs[0], time.monotonic() > deadline
+        return key, DOUBT if late else _settled(source, *differs, told=told[key] if known else [])
 
     with ThreadPoolExecutor(READERS) as pool:
         inventory.add("settled", pool.map(look, differing))
@@ -142,9 +143,7 @@ def settle(inventory: Inventory, source: Bucket, *, known: bool) -> None:
     inventory.change(f"INSERT INTO settled SELECT key, '{DOUBT}' FROM {rest}")
 
 
-def _settled(
-    source: Bucket, key: str, size: int, etag: str, sha256: str, live_size: int, *, told: list[tuple[Any, ...]]
-) -> str:
+def _settled(source: Bucket, key: str, size: int, etag: str, sha256: str, live_size: int, *, told: list[_Told]) -> str:
     """One object that is not as listed. told: (size, sha256) of each row that names it."""
     if size != live_size and not any(digest for _size, digest in told):
         return RIGHT if live_size in [item for item, _digest in told] else WRONG if told else DOUBT
@@ -232,8 +231,8 @@ def damaged(inventory: Inventory, source: Bucket, vault: Bucket, among: str) -> 
     Its headers and tags are held against the vault's: another client may have changed them alone.
     """
 
-    def look(one: tuple[Any, ...]) -> tuple[str, str]:
-        key, etag, sha256, version = one
+    def look(entry: tuple[str, str, str, str]) -> tuple[str, str]:
+        key, etag, sha256, version = entry
         if _damage(source, key, etag, sha256):
             return key, WRONG
         ours, theirs = copier.facts(source, key), copier.facts(vault, key, version)
@@ -274,8 +273,8 @@ def sample(inventory: Inventory, source: Bucket) -> tuple[list[str], list[str], 
 
     bad: list[str] = []
 
-    def look(one: tuple[Any, ...]) -> bool:
-        key, _size, etag, sha256 = one
+    def look(entry: tuple[str, int, str, str]) -> bool:
+        key, _size, etag, sha256 = entry
         if time.monotonic() > deadline or len(bad) >= ENOUGH:
             return False
         wrong = _damage(source, key, etag, sha256)

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Any, Callable, Literal, Optional
+from typing import Callable, Literal, Optional
 from urllib.parse import urlsplit
 
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError, present
@@ -337,7 +337,7 @@ def _steps(made: Plan, backup: str, config: Config) -> list[str]:
     ]
 
 
-def recovered(config: Config) -> Optional[dict[str, Any]]:
+def recovered(config: Config) -> Optional[Mapping[str, str]]:
     """The last recovery of the bucket that this host completed: {id, at, asked, prefix}; None when there was none."""
     return recovery_state.recovered(config, RECOVERED)
 

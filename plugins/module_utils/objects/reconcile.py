@@ -11,11 +11,12 @@ when the row was written. Only keys are ever reported, never what else stands in
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
+from ..base import typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, SHOWN, Check, verdict
 from ..base.clock import format_time, parse_time
 from ..base.errors import LifeboatError, UnverifiedError, UsageError
@@ -30,6 +31,8 @@ GRACE = 300  # seconds before the instant in which an application may be between
 EDGE = 5  # seconds before it which are the instant itself: S3 tells whole seconds, and two clocks differ
 EXAMPLES = 20
 _LARGEST = 1 << 53
+_NONE = type(None)
+_Known = tuple[str, int, str, Optional[float]]  # key, size, sha256, when it was written
 _GROUPS = ("rows_without_objects", "objects_without_rows", "mismatches", "newer", "unsure", "young", "in_flight")
 
 # A row without an object may be newer than the bucket is; of an undated one the point's own listing tells.
@@ -82,15 +85,9 @@ class Report:
         """Every row has its object and every object its row, as far as could be seen."""
         return not any(getattr(self, name).count for name in _GROUPS if name != "in_flight")
 
-    def as_dict(self) -> dict[str, Any]:
-        groups = {name: getattr(self, name) for name in _GROUPS}
-        return {
-            "at": format_time(self.at),
-            "clean": self.clean,
-            "verdict": verdict(self.checks()),
-            **{name: getattr(self, name) for name in ("rows", "objects", "sizes", "hashes")},
-            **{name: {"count": group.count, "examples": list(group.examples)} for name, group in groups.items()},
-        }
+    def as_dict(self) -> dict[str, object]:
+        found = {name: typed.plain(value) for name, value in vars(self).items()}
+        return {**found, "clean": self.clean, "verdict": verdict(self.checks())}
 
     def checks(self) -> list[Check]:
         """An object that no row knows is no loss: it is told and passes. A row without its object is one."""
@@ -128,13 +125,13 @@ def unconfigured() -> Check:
 
 def read_rows(inventory: Inventory, server: Server, database: str, query: str) -> int:
     """Read what the database knows into the table `rows`, in a transaction that cannot write. Returns the count."""
-    kept: list[tuple[Any, ...]] = []
+    kept: list[_Known] = []
 
     def flush() -> None:
         inventory.add("rows", kept)
         kept.clear()
 
-    def take(row: Any) -> None:
+    def take(row: Sequence[object]) -> None:
         if row[4] and row[0] is not None:  # a row that names no object has none to miss
             kept.append(_row(*row[:4]))
         elif not row[4]:
@@ -157,17 +154,17 @@ def read_rows(inventory: Inventory, server: Server, database: str, query: str) -
     return inventory.count("rows")
 
 
-def _row(key: Any, size: Any, sha256: Any, at: Any) -> tuple[Any, ...]:
+def _row(key: object, size: object, sha256: object, at: object) -> _Known:
     """One row as the inventory has it. A bytea comes as `\\x…`, char(64) may be padded."""
-    right = isinstance(key, str) and (size is None or (isinstance(size, (int, float)) and abs(size) < _LARGEST))
-    if not right or not isinstance(sha256, (str, type(None))) or not isinstance(at, (str, type(None))):
-        raise UsageError(
-            "read the keys that the database knows", "lifeboat_objects.keys_query", "a column has a wrong type",
-            "key is text, size a number of bytes, sha256 text or bytea, at a time.",
-        )  # fmt: skip
-    digest = re.sub(r"^\\x", "", (sha256 or "").strip()).lower()
-    when = parse_time(at).timestamp() if at else None
-    return key, UNKNOWN if size is None else int(size), digest, when
+    sized = size is None or (isinstance(size, (int, float)) and abs(size) < _LARGEST)
+    if isinstance(key, str) and sized and isinstance(sha256, (str, _NONE)) and isinstance(at, (str, _NONE)):
+        digest = re.sub(r"^\\x", "", (sha256 or "").strip()).lower()
+        when = parse_time(at).timestamp() if at else None
+        return key, int(size) if isinstance(size, (int, float)) else UNKNOWN, digest, when
+    raise UsageError(
+        "read the keys that the database knows", "lifeboat_objects.keys_query", "a column has a wrong type",
+        "key is text, size a number of bytes, sha256 text or bytea, at a time.",
+    )  # fmt: skip
 
 
 def compare(inventory: Inventory, at: datetime) -> Report:

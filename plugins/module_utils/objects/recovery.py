@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
-from ..base import typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared, verdict
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, UsageError
@@ -43,35 +43,43 @@ SCRATCH = "lifeboat-check-"
 SETTLING = 60.0  # seconds that a store may take from its first answer until it finds every object
 
 
-def protect(config: Config, planned: plan.Plan, *, log: Log) -> dict[str, Any]:
-    """Stop the writers; where the server is down, start it, or put its data aside and start a fresh one.
+@dataclass(frozen=True)
+class Protected:
+    """mode `started`: it came up whole, nothing is restored. stopped: None where nothing had to be."""
 
-    Returns {mode, fresh, quarantine, way_back, stopped, checks}. mode `started`: it came up whole, nothing is restored.
-    """
+    mode: str
+    checks: tuple[Check, ...] = ()
+    fresh: bool = False
+    quarantine: str = ""
+    way_back: tuple[str, ...] = ()
+    stopped: Optional[tuple[str, ...]] = None
+
+
+def protect(config: Config, planned: plan.Plan, *, log: Log) -> Protected:
+    """Stop the writers; where the server is down, start it, or put its data aside and start a fresh one."""
     stack = runtime.connect(config)
     writers, service = list(planned.writers), config.objects.service
-    done: dict[str, Any] = {"mode": planned.mode, "fresh": False, "quarantine": "", "way_back": [], "checks": []}
-    if planned.mode == "reopen":
+    mode: str = planned.mode
+    if mode == "reopen":
         unmark(config)
         looked = Check("data", COULD_NOT_VERIFY if planned.unchecked else PASS, "the assessment compared the bucket")
-        return {**done, "mode": "started", "checks": [looked.as_dict()]}
+        return Protected("started", (looked,))
     recovery_state.keep(config, recovery_state.STOPPED, json.dumps(writers))
     log(f"stopping the writers: {', '.join(writers) or 'none known'}")
     stack.stop(writers, timeout=120)
-    done["stopped"] = writers
     _mark(config)
-    if planned.mode == "start":
-        done["mode"], done["checks"] = _start_and_look(config, stack, planned, log)
-    elif planned.mode == "fill" and service:
-        done["mode"] = _fit_to_fill(config, stack, planned, log)
-    if done["mode"] == "rebuild":
-        done.update(_rebuild(config, stack, planned.stamp, log), fresh=True)
-    return done
+    checks: tuple[Check, ...] = ()
+    if mode == "start":
+        mode, checks = _start_and_look(config, stack, planned, log)
+    elif mode == "fill" and service:
+        mode = _fit_to_fill(config, stack, planned, log)
+    if mode != "rebuild":
+        return Protected(mode, checks, stopped=planned.writers)
+    kept, way_back = _rebuild(config, stack, planned.stamp, log)
+    return Protected(mode, checks, True, kept, way_back, planned.writers)
 
 
-def _start_and_look(
-    config: Config, stack: Runtime, planned: plan.Plan, log: Log
-) -> tuple[str, list[dict[str, object]]]:
+def _start_and_look(config: Config, stack: Runtime, planned: plan.Plan, log: Log) -> tuple[str, tuple[Check, ...]]:
     """The smallest step first: a server that was merely stopped loses nothing when it is merely started."""
     service = config.objects.service
     log(f"starting {service} to see whether it comes up")
@@ -82,24 +90,24 @@ def _start_and_look(
         raise
     except LifeboatError as exc:
         log(f"it does not: {exc.cause}")
-        return "rebuild", []
+        return "rebuild", ()
     reference = choose.reference_of(Sources(config, "objects"))
     seen = _settled(config, reference, log)
     if seen.refused:
         raise plan.refusal(config, seen.refused)
     if seen.condition == recovery_state.HEALTHY and planned.asked:
         log("it came up whole; another state of it was asked for")
-        return "fill", []
+        return "fill", ()
     if seen.condition == recovery_state.HEALTHY:
         log("it came up, and its objects are all there")
         unmark(config)
         whole = "every object of the newest backup is listed, and a sample was read"
         looked = Check("data", COULD_NOT_VERIFY if seen.unchecked else PASS, "; ".join(seen.unchecked) or whole)
-        return "started", [looked.as_dict()]
+        return "started", (looked,)
     log(f"it came up {seen.condition}: {'; '.join(seen.findings[:3])}")
     if seen.condition == recovery_state.DOWN or seen.emptied or seen.ruined or not _takes_objects(config, planned, log):
-        return "rebuild", []
-    return "fill", []
+        return "rebuild", ()
+    return "fill", ()
 
 
 def _settled(config: Config, reference: Optional[Point], log: Log) -> assess.Assessment:
@@ -173,7 +181,7 @@ def _wait_for_answer(config: Config, stack: Runtime) -> None:
     wait.wait_for_answer(config, stack, config.objects.service, ask, attempted="start the object store")
 
 
-def _rebuild(config: Config, stack: Runtime, stamp: str, log: Log) -> dict[str, Any]:
+def _rebuild(config: Config, stack: Runtime, stamp: str, log: Log) -> tuple[str, tuple[str, ...]]:
     """Move the data directory aside and let the stack's own definition start a fresh server."""
     service = config.objects.service
     mount = assess.data_mount(config, stack)
@@ -181,18 +189,30 @@ def _rebuild(config: Config, stack: Runtime, stamp: str, log: Log) -> dict[str, 
     log(f"starting a fresh {service}")
     stack.start([service], timeout=300)
     _wait_for_answer(config, stack)
-    return done
+    return str(done["quarantine"]), tuple(done["way_back"])
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What restore_objects() did, and what it proved."""
+
+    id: str
+    checks: tuple[Check, ...]
+    copied: CopiedBack
+    quarantine_bucket: str
+    settings: tuple[str, ...]
+    reconciled: Mapping[str, object]
+    seconds: Mapping[str, float]
 
 
 def restore_objects(
     config: Config, identity: str, *, place: str = REPOSITORY, stamp: str, prefix: str = "", exact: bool = False,
     partial: bool = False, fresh: bool = False, asked: bool = True, state: str = "", sample: int = 0, log: Log,
-) -> dict[str, Any]:  # fmt: skip
+) -> Restored:  # fmt: skip
     """Bring the bucket to a backup, and prove it. Raises IntegrityError when objects cannot be made what they were.
 
     place: where its listing is, the repository or the vault's copy of it. asked: a state was named, so that not even
     what the database knows to be right now is left. sample: how many objects are read back, 0 for all.
-    Returns {id, checks, copied, quarantine_bucket, settings, reconciled, seconds}.
     """
     when = format_time(parse_time(state)) if state and "T" in state else state
     repo = open_place(config, place)
@@ -234,15 +254,15 @@ def restore_objects(
     unmark(config)
     found = {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": when, "prefix": prefix}
     recovery_state.keep(config, plan.RECOVERED, json.dumps(found))
-    return {
-        "id": identity,
-        "checks": [check.as_dict() for check in [*checks, *reconciled]],
-        "copied": typed.plain(replace(copied, failed=copied.failed[:20])),
-        "quarantine_bucket": aside.bucket,
-        "settings": settings,
-        "reconciled": report.as_dict() if report else {},
-        "seconds": {name: round(end - start, 2) for name, start, end in zip(("restore", "verify"), clock, clock[1:])},
-    }
+    return Restored(
+        id=identity,
+        checks=(*checks, *reconciled),
+        copied=replace(copied, failed=copied.failed[:20]),
+        quarantine_bucket=aside.bucket,
+        settings=tuple(settings),
+        reconciled=report.as_dict() if report else {},
+        seconds={name: round(end - start, 2) for name, start, end in zip(("restore", "verify"), clock, clock[1:])},
+    )
 
 
 def _prove(

@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, Callable
+from typing import Callable
 
-from ..base.checks import SHOWN, verdict
+from ..base.checks import SHOWN, Check, verdict
 from ..base.clock import format_time
+from ..base.errors import present
 from ..database import server as database_server
 from ..mirror import back
 from ..s3.bucket import Listed
@@ -32,48 +33,44 @@ class Offer:
     key: str
     version: str
     size: int
-    etag: str
-    modified: str
+    modified: datetime
     sha256: str
     why: str
 
-    def entry(self) -> Listed:
-        """As a listing's line, as mirror.copy_back() takes it."""
-        return Listed(
-            self.key, self.size, self.etag, vault_version=self.version, vault_etag=self.etag, sha256=self.sha256 or None
-        )
+
+@dataclass(frozen=True)
+class Found:
+    """offers: what the vault has for rows without an object; unfit: how many rows it has nothing for."""
+
+    verdict: str
+    checks: tuple[Check, ...]
+    report: Mapping[str, object] = field(default_factory=dict)
+    offers: tuple[Offer, ...] = ()
+    unfit: int = 0
+    fetched: int = 0
 
 
-def live(config: Config, *, fetch: bool = False, log: Log) -> dict[str, Any]:
-    """Reconcile now. Returns {verdict, checks, report, offers, unfit, fetched}.
-
-    offers: what the vault has for rows without an object. fetch: copy it back. unfit: rows it has nothing for.
-    """
+def live(config: Config, *, fetch: bool = False, log: Log) -> Found:
+    """Reconcile now. fetch: copy back what the vault has for rows without an object."""
     if not config.objects.keys_query:
-        checks = [reconcile.unconfigured()]
-        return {
-            "verdict": verdict(checks), "checks": [check.as_dict() for check in checks], "report": {}, "offers": [],
-            "unfit": 0, "fetched": 0,
-        }  # fmt: skip
+        check = reconcile.unconfigured()
+        return Found(check.result, (check,))
     with Inventory() as inventory:
         report = _reconcile(config, inventory, log)
         missing = report.rows_without_objects.count
-        offers = list(_offers(config, inventory, missing)) if missing else []
+        held = dict(_held(config, inventory, missing)) if missing else {}
         fetched = 0
-        if fetch and offers:
-            log(f"fetching {len(offers)} objects from the vault")
-            copied = back.copy_back(config, (offer.entry() for offer in offers), buckets.source(config), log=log)
-            fetched = copied.copied
+        if fetch and held:
+            log(f"fetching {len(held)} objects from the vault")
+            fetched = back.copy_back(config, held, buckets.source(config), log=log).copied
             report = _reconcile(config, inventory, log)
-    checks = report.checks()
-    return {
-        "verdict": verdict(checks),
-        "checks": [check.as_dict() for check in checks],
-        "report": report.as_dict(),
-        "offers": [{key: value for key, value in asdict(offer).items() if key != "etag"} for offer in offers],
-        "unfit": missing - len({offer.key for offer in offers}),
-        "fetched": fetched,
-    }
+    checks = tuple(report.checks())
+    offers = tuple(
+        Offer(entry.key, entry.vault_version, entry.size, present(entry.modified), entry.sha256 or "", why)
+        for entry, why in held.items()
+    )
+    unfit = missing - len({offer.key for offer in offers})
+    return Found(verdict(checks), checks, report.as_dict(), offers, unfit, fetched)
 
 
 def _reconcile(config: Config, inventory: Inventory, log: Log) -> reconcile.Report:
@@ -88,7 +85,8 @@ def _reconcile(config: Config, inventory: Inventory, log: Log) -> reconcile.Repo
     return reconcile.compare(inventory, datetime.now(timezone.utc))
 
 
-def _offers(config: Config, inventory: Inventory, missing: int) -> Iterator[Offer]:
+def _held(config: Config, inventory: Inventory, missing: int) -> Iterator[tuple[Listed, str]]:
+    """What the vault has for rows without an object, and what it fits by."""
     vault = buckets.vault(config)
     wanted = "rows r WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.key = r.key)"
     keys = inventory.counted(wanted, shown=_FEW)[1] if missing <= _FEW else [""]
@@ -103,16 +101,17 @@ def _offers(config: Config, inventory: Inventory, missing: int) -> Iterator[Offe
             why = "its SHA-256 is the row's"
         if fit:
             version, length, etag, modified = fit[0]
-            told = format_time(datetime.fromtimestamp(modified, timezone.utc))
-            yield Offer(key, version, length, etag, told, sha256, why)
+            at = datetime.fromtimestamp(modified, timezone.utc)
+            yield Listed(key, length, etag, at, "", version, etag, sha256 or None), why
 
 
-def text(found: dict[str, Any]) -> list[str]:
+def text(found: Found) -> list[str]:
     """For a terminal."""
-    lines = [f"{check['result']:<16} {check['name']}: {check['detail']}" for check in found["checks"]]
-    offers: Iterable[dict[str, Any]] = found["offers"][:SHOWN]
-    told = "fetched" if found["fetched"] else "the vault has"
-    lines += [f"{told}: {item['key']}, version of {item['modified']}: {item['why']}" for item in offers]
-    more = len(found["offers"]) - SHOWN
+    lines = [f"{check.result:<16} {check.name}: {check.detail}" for check in found.checks]
+    told = "fetched" if found.fetched else "the vault has"
+    lines += [
+        f"{told}: {offer.key}, version of {format_time(offer.modified)}: {offer.why}" for offer in found.offers[:SHOWN]
+    ]
+    more = len(found.offers) - SHOWN
     lines += [f"{told}: {more} more"] if more > 0 else []
-    return lines + ([f"the vault has nothing for {found['unfit']} of them"] if found["unfit"] else [])
+    return lines + ([f"the vault has nothing for {found.unfit} of them"] if found.unfit else [])

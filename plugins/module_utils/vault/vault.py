@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
-from typing import Any, Callable, Optional
+from collections.abc import Iterator, Mapping
+from typing import Callable, Optional, TypeVar
 
 from ..base.errors import LifeboatError, UsageError
 from ..s3 import bucket as s3_bucket
@@ -34,6 +34,7 @@ _BY_ADMIN = (
     "yourself (docs/vault.md)."
 )
 Warn = Callable[[str], None]
+T = TypeVar("T")
 
 
 def ensure(
@@ -120,7 +121,7 @@ class _Ensuring:
                 raise UsageError(what, self._bucket.url, exc.cause, _BY_ADMIN) from exc
             raise
 
-    def _asked(self, what: str, ask: Callable[[], Any]) -> Any:
+    def _asked(self, what: str, ask: Callable[[], T]) -> T:
         with self._allowed(what):
             return ask()
 
@@ -279,7 +280,7 @@ class _Ensuring:
             lambda: client.put_object_lock_configuration(Bucket=name, ObjectLockConfiguration=rule),
         )
 
-    def _locked(self) -> tuple[bool, Optional[dict[str, Any]]]:
+    def _locked(self) -> tuple[bool, Optional[Mapping[str, object]]]:
         """Whether objects can be locked, and the lock that every new one gets."""
         try:
             with s3_client.spoken("read the bucket's object lock", self._bucket.url):
