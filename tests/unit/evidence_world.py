@@ -117,20 +117,20 @@ def proof(root: Path, days: float, result: str = PASS, level: str = "restore") -
     return schema.plain(made)
 
 
-def typed(one: dict[str, Any]) -> schema.Record:
+def typed(body: dict[str, Any]) -> schema.Record:
     """What the faces take."""
-    found, _ = schema.read(one)
+    found, _ = schema.read(body)
     assert found is not None
     return found
 
 
-def kept(one: dict[str, Any], **changes: Any) -> dict[str, Any]:
+def kept(body: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """As evidence_info returns it."""
-    return {"id": one["id"], "record": one, "problem": "", "signature": "unsigned", "sha256": "0" * 64, **changes}
+    return {"id": body["id"], "record": body, "problem": "", "signature": "unsigned", "sha256": "0" * 64, **changes}
 
 
-def resealed(one: dict[str, Any]) -> dict[str, Any]:
-    return {**one, "seal": schema.seal(one)}
+def resealed(body: dict[str, Any]) -> dict[str, Any]:
+    return {**body, "seal": schema.seal(body)}
 
 
 def hostile(root: Path) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def history(root: Path) -> list[dict[str, Any]]:
         record(root, 3, error="pg_restore: it broke (exit 1)"),
     ]
     records += [record(root, 2, seconds=48), proof(root, 1), proof(root, 0.5, level="checksum")]
-    given = [kept(one) for one in records]
+    given = [kept(body) for body in records]
     given.append(kept({**record(root, 1.5), "verdict": "ABORTED"}, id="database_20261123_000000"))
     given.append(
         {"id": "database_20260101_000000", "record": {}, "problem": "it is not JSON", "signature": "", "sha256": ""}

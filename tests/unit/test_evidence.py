@@ -83,7 +83,7 @@ VERDICTS: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "verdict"), [one[1:] for one in VERDICTS], ids=[one[0] for one in VERDICTS])
+@pytest.mark.parametrize(("changes", "verdict"), [case[1:] for case in VERDICTS], ids=[case[0] for case in VERDICTS])
 def test_verdict(tmp_path: Path, changes: dict[str, Any], verdict: str) -> None:
     record = build(tmp_path, **changes)
     assert record["verdict"] == verdict
@@ -109,7 +109,7 @@ def test_what_the_record_holds(tmp_path: Path) -> None:
         "a test",
         "me",
     )
-    assert [one["seconds"] for one in record["phases"]] == [1.0, 2.0, 57.0, 5.5]
+    assert [phase["seconds"] for phase in record["phases"]] == [1.0, 2.0, 57.0, 5.5]
     assert (record["seconds"], record["target_seconds"]) == (65.5, 14400)
     restore = record["phases"][2]
     assert (restore["quarantine"], restore["way_back"], restore["seconds_of"]) == ("/old", ["mv a b"], {"restore": 5.0})
@@ -117,7 +117,7 @@ def test_what_the_record_holds(tmp_path: Path) -> None:
     assert "mode" not in restore
     assert record["backup"] == {key: PLAN["backup"][key] for key in ("id", "taken_at", "age_seconds", "size")}
     assert record["found"] == {"condition": "damaged", "findings": ["the table public.t is missing"], "unchecked": []}
-    assert [one["name"] for one in record["checks"]] == ["tables", "roles", "recovery time"]
+    assert [check["name"] for check in record["checks"]] == ["tables", "roles", "recovery time"]
     assert json.loads(json.dumps(record)) == record
 
 
@@ -141,7 +141,7 @@ def test_it_is_kept_private_and_whole(tmp_path: Path) -> None:
     assert json.loads(path.read_text(encoding="utf-8")) == record
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert [one.name for one in path.parent.iterdir()] == [path.name], "no half of it beside"
+    assert [file.name for file in path.parent.iterdir()] == [path.name], "no half of it beside"
 
 
 def test_lines_for_a_terminal(tmp_path: Path) -> None:

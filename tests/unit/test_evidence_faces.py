@@ -61,10 +61,10 @@ class Seen(HTMLParser):
 ELEMENTS = {"html", "head", "meta", "link", "title", "style", "body", "main", "footer", "section", "h1", "h2", "h3", "p", "span", "strong", "code", "pre", "a", "dl", "dt", "dd", "div", "ul", "li", "table", "thead", "tbody", "tr", "th", "td", "svg", "text", "rect", "line", "circle", "path"}  # fmt: skip
 
 
-def faces(one: dict[str, Any]) -> dict[str, str]:
+def faces(body: dict[str, Any]) -> dict[str, str]:
     known = {"problem": "", "signature": HOSTILE, "sha256": "0" * 64}
-    made = {name: faces_site.face(name, typed(one), **known) for name in ("html", "markdown", "junit", "metrics")}
-    return {**made, "json": faces_site.as_json(one)}
+    made = {name: faces_site.face(name, typed(body), **known) for name in ("html", "markdown", "junit", "metrics")}
+    return {**made, "json": faces_site.as_json(body)}
 
 
 def test_the_hostile_record_is_one_that_the_schema_lets_in(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_html_shows_hostile_words_and_nothing_else(tmp_path: Path) -> None:
     seen = Seen(page)
     assert seen.open == []
     assert seen.elements <= ELEMENTS
-    assert not [one for one in seen.attributes if one.startswith("on")]
+    assert not [attribute for attribute in seen.attributes if attribute.startswith("on")]
     assert seen.links == ["data:,"], "nothing is fetched"
     shown = "".join(seen.words)
     assert "<script>alert(1)</script>" in shown, "it is shown, as text"
@@ -102,8 +102,8 @@ def test_the_history_shows_hostile_words_and_nothing_else(tmp_path: Path) -> Non
 
 
 def test_markdown_is_a_report_and_hostile_words_stay_words(tmp_path: Path) -> None:
-    for one in (hostile(tmp_path), record(tmp_path)):
-        found = MarkdownIt("commonmark", {"html": True}).enable("table").parse(faces(one)["markdown"])
+    for body in (hostile(tmp_path), record(tmp_path)):
+        found = MarkdownIt("commonmark", {"html": True}).enable("table").parse(faces(body)["markdown"])
         kinds = {token.type for token in found} | {child.type for token in found for child in token.children or ()}
         assert {"heading_open", "table_open", "td_open"} <= kinds
         assert not [kind for kind in kinds if "html" in kind or "link" in kind or "image" in kind or "fence" in kind]
@@ -147,7 +147,10 @@ def suite(page: str) -> ET.Element:
 
 
 def outcomes(page: str) -> dict[str, str]:
-    return {one.attrib["name"]: one[0].tag if len(one) else "passed" for one in suite(page).findall("testcase")}
+    return {
+        testcase.attrib["name"]: testcase[0].tag if len(testcase) else "passed"
+        for testcase in suite(page).findall("testcase")
+    }
 
 
 CASES: list[tuple[str, dict[str, Any], dict[str, str], str]] = [
@@ -170,7 +173,9 @@ CASES: list[tuple[str, dict[str, Any], dict[str, str], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "wanted", "problem"), [one[1:] for one in CASES], ids=[one[0] for one in CASES])
+@pytest.mark.parametrize(
+    ("changes", "wanted", "problem"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
 def test_junit_is_green_only_for_a_pass(
     tmp_path: Path, changes: dict[str, Any], wanted: dict[str, str], problem: str
 ) -> None:
@@ -188,11 +193,11 @@ def test_junit_of_hostile_words_is_well_formed(tmp_path: Path) -> None:
 
 def test_metrics(tmp_path: Path) -> None:
     lines = faces(record(tmp_path))["metrics"].splitlines()
-    assert len([one for one in lines if one.startswith("# TYPE")]) == 4
-    values = [one for one in lines if not one.startswith("#")]
-    assert all(re.fullmatch(r'lifeboat_evidence_\w+\{(\w+="[^"\n]*",?)+\} \d+(\.\d+)?', one) for one in values)
-    for one in faces(hostile(tmp_path))["metrics"].splitlines():
-        assert re.fullmatch(r'# .*|\w+\{(\w+="([^"\\\n]|\\["\\])*",?)+\} [\d.]+', one)
+    assert len([line for line in lines if line.startswith("# TYPE")]) == 4
+    values = [line for line in lines if not line.startswith("#")]
+    assert all(re.fullmatch(r'lifeboat_evidence_\w+\{(\w+="[^"\n]*",?)+\} \d+(\.\d+)?', value) for value in values)
+    for line in faces(hostile(tmp_path))["metrics"].splitlines():
+        assert re.fullmatch(r'# .*|\w+\{(\w+="([^"\\\n]|\\["\\])*",?)+\} [\d.]+', line)
     assert faces_site.face("metrics", typed(record(tmp_path)), problem="edited").count("{") == 0, (
         "an edited one is not fresh"
     )
@@ -221,7 +226,7 @@ def test_a_record_that_is_no_evidence_says_so_first(tmp_path: Path) -> None:
 
 
 def test_a_record_of_version_1_0_has_every_face(tmp_path: Path) -> None:
-    old = {key: one for key, one in record(tmp_path).items() if key in published()["required"]}
+    old = {key: value for key, value in record(tmp_path).items() if key in published()["required"]}
     old["version"] = [1, 0]
     assert schema.read(old)[1] == ""
     for name, page in faces(old).items():
@@ -231,7 +236,7 @@ def test_a_record_of_version_1_0_has_every_face(tmp_path: Path) -> None:
 
 def luminance(colour: str) -> float:
     parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in parts]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
@@ -281,7 +286,9 @@ def test_a_timeline_is_to_scale(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seconds", [[], [0], [0, 0], [5], [1, 1e17], [60, 30, 14500]])
 @pytest.mark.parametrize("target", [0, 14400])
 def test_a_trend_stays_within_its_frame(seconds: list[float], target: float) -> None:
-    points = [charts.Point(NOW + timedelta(days=n), one, "PASS" if n else "FAIL", "x") for n, one in enumerate(seconds)]
+    points = [
+        charts.Point(NOW + timedelta(days=n), second, "PASS" if n else "FAIL", "x") for n, second in enumerate(seconds)
+    ]
     chart = charts.trend(points, target)
     assert chart.count('class="dot') == len(seconds)
     for name, value in re.findall(r'\b(x|y|x1|x2|y1|y2)="(-?[\d.]+)', chart):
@@ -294,7 +301,7 @@ def test_a_trend_stays_within_its_frame(seconds: list[float], target: float) -> 
 
 def stack(*records: dict[str, Any], **changes: Any) -> faces_history.Stack:
     known = {"host": "app1", "stack": "shop", "scenarios": ["database"], "drill_age_days": 92, "proof_age_days": 8}
-    return judge({**known, "records": [kept(one) for one in records], **changes}, NOW)
+    return judge({**known, "records": [kept(body) for body in records], **changes}, NOW)
 
 
 DUTIES: list[tuple[str, Any, str, str]] = [
@@ -311,7 +318,7 @@ DUTIES: list[tuple[str, Any, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("made", "state", "failed"), [one[1:] for one in DUTIES], ids=[one[0] for one in DUTIES])
+@pytest.mark.parametrize(("made", "state", "failed"), [case[1:] for case in DUTIES], ids=[case[0] for case in DUTIES])
 def test_what_is_overdue(tmp_path: Path, made: Any, state: str, failed: str) -> None:
     duty = stack(*made(tmp_path)).duties[0]
     assert (duty.state, duty.failed) == (state, failed)
@@ -330,7 +337,7 @@ def test_the_history_counts_what_is_there(tmp_path: Path) -> None:
     for words in ("Records11", "Passed7", "Overdue2", "No evidence2", "Not reached1", "it was not reached", "it is not JSON", "under another's name",
                   "NEVER DONE", "target 4 h", "drill of the object storage"):  # fmt: skip
         assert words in shown.replace(" Records", "Records"), words
-    assert len(stack(*[one["record"] for one in given[0]["records"] if one["record"]]).trends["database"][0]) == 5
+    assert len(stack(*[entry["record"] for entry in given[0]["records"] if entry["record"]]).trends["database"][0]) == 5
 
 
 ANSWERS: dict[str, dict[str, Any]] = {
@@ -392,9 +399,9 @@ def test_the_command_writes_the_pages(tmp_path: Path, capsys: pytest.CaptureFixt
     store.write(make_config(tmp_path), typed(record(tmp_path)))
     code, _ = run_command(tmp_path, capsys, "report", "--output", str(tmp_path / "out"))
     assert code == 0
-    pages = sorted(one.suffix for one in (tmp_path / "out").rglob("*") if one.is_file())
+    pages = sorted(file.suffix for file in (tmp_path / "out").rglob("*") if file.is_file())
     assert pages == [".html", ".html", ".json", ".md", ".prom", ".xml"]
-    assert {one.stat().st_mode & 0o077 for one in (tmp_path / "out").rglob("*")} == {0}
+    assert {file.stat().st_mode & 0o077 for file in (tmp_path / "out").rglob("*")} == {0}
 
 
 def test_people_add_findings_and_sign_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,7 +55,7 @@ def test_bytes_speed_and_the_time_at_production_size(tmp_path: Path) -> None:
     record = at_production(tmp_path)
     restore = record["phases"][2]
     assert (restore["bytes"], restore["mb_per_second"], restore["production_seconds"]) == (300_000_000, 5.26, 570.0)
-    assert [one["bytes"] for one in record["phases"]] == [None, None, 300_000_000, None]
+    assert [ran["bytes"] for ran in record["phases"]] == [None, None, 300_000_000, None]
     assert record["production"]["bytes"] == 3_000_000_000
     assert record["production"]["seconds"] == 65.5 - 57 + 570
     assert "estimate" in record["production"]["how"]
@@ -63,7 +63,7 @@ def test_bytes_speed_and_the_time_at_production_size(tmp_path: Path) -> None:
     assert problems(record) == []
     unknown = build(tmp_path)
     assert unknown["production"] is None
-    assert "the time at production size" in [one["what"] for one in unknown["untested"]]
+    assert "the time at production size" in [untested["what"] for untested in unknown["untested"]]
 
 
 def test_objects_that_were_copied_are_bytes(tmp_path: Path) -> None:
@@ -84,13 +84,13 @@ CLOCKS: list[tuple[str, list[Any], list[str], float, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("given", "boots", "seconds", "which"), [one[1:] for one in CLOCKS], ids=[one[0] for one in CLOCKS]
+    ("given", "boots", "seconds", "which"), [case[1:] for case in CLOCKS], ids=[case[0] for case in CLOCKS]
 )
 def test_which_clock(tmp_path: Path, given: list[Any], boots: list[str], seconds: float, which: str) -> None:
     """NTP may set the wall's clock in the middle of a recovery; two machines' monotonic clocks have nothing in common."""
     phases = [phase("assess", 0, 1), phase("restore", 90, 100)]
-    for one, pair, boot in zip(phases, given, boots):
-        one.update(monotonic=pair, boot=boot)
+    for ran, pair, boot in zip(phases, given, boots):
+        ran.update(monotonic=pair, boot=boot)
     record = build(tmp_path, phases=phases, planned={**PLAN, "target_seconds": 80})
     assert (record["seconds"], record["clock"], record["rto"]["seconds"]) == (seconds, which, seconds)
     assert record["verdict"] == ("PASS" if seconds <= 80 else "FAIL")
@@ -106,7 +106,7 @@ TOLD: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("told", "words"), [one[1:] for one in TOLD], ids=[one[0] for one in TOLD])
+@pytest.mark.parametrize(("told", "words"), [case[1:] for case in TOLD], ids=[case[0] for case in TOLD])
 def test_a_phase_that_is_none_is_refused_by_its_field(tmp_path: Path, told: dict[str, Any], words: str) -> None:
     assert build(tmp_path, phases=[phase("assess", 0, 1)])["seconds"] == 1.0
     with pytest.raises(LifeboatError) as error:
@@ -144,7 +144,7 @@ CHOSEN: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("planned", "words"), [one[1:] for one in CHOSEN], ids=[one[0] for one in CHOSEN])
+@pytest.mark.parametrize(("planned", "words"), [case[1:] for case in CHOSEN], ids=[case[0] for case in CHOSEN])
 def test_how_the_recovery_point_was_chosen(tmp_path: Path, planned: dict[str, Any], words: str) -> None:
     record = build(tmp_path, planned={**PLAN, "location": "/backup", **planned})
     assert (record["chosen"]["how"], record["chosen"]["location"]) == (words, "/backup")
@@ -156,7 +156,7 @@ def test_what_was_not_tested_is_said(tmp_path: Path) -> None:
     record = build(
         tmp_path, planned={**PLAN, "unchecked": ["t was not read"]}, results=unsure, untested=[{"what": "load"}]
     )
-    said = {one["what"]: one["why"] for one in record["untested"]}
+    said = {untested["what"]: untested["why"] for untested in record["untested"]}
     assert said["t was not read"] == "the assessment could not look at it"
     assert said["schema"] == "a newer major"
     assert said["load"] == "not said"
@@ -199,7 +199,7 @@ def test_no_secret_and_no_row(tmp_path: Path) -> None:
         results=[{"name": "x", "result": "PASS", "detail": "correct-horse-battery"}], now=NOW,
         error="it failed\nDETAIL:  Key (id)=(42) already exists.",
     )  # fmt: skip
-    log = evidence_phases.log([evidence_phases.given(one) for one in phases], secrets)
+    log = evidence_phases.log([evidence_phases.given(ran) for ran in phases], secrets)
     text = json.dumps(record) + log
     for word in ("correct-horse", "hunter2", "Ada", "(42)"):
         assert word not in text, word
@@ -224,7 +224,7 @@ def test_the_log_lies_beside_the_record_and_is_the_one_that_was_hashed(tmp_path:
     config, phases = make_config(tmp_path), [phase("restore", 0, 1, log=["one", "two"])]
     record = build(tmp_path, phases=phases)
     path, _ = store.write(
-        config, typed(record), log=evidence_phases.log([evidence_phases.given(one) for one in phases], {})
+        config, typed(record), log=evidence_phases.log([evidence_phases.given(ran) for ran in phases], {})
     )
     assert path.with_suffix(".log").read_text() == "restore: one\nrestore: two\n"
     assert path.with_suffix(".log").stat().st_mode & 0o777 == 0o600
@@ -244,10 +244,10 @@ def test_every_kept_key_of_a_phase_is_published() -> None:
 
 
 def test_a_record_of_version_1_0_is_still_one(tmp_path: Path) -> None:
-    old = {key: one for key, one in build(tmp_path).items() if key in published()["required"]}
-    for one in old["phases"]:
+    old = {key: value for key, value in build(tmp_path).items() if key in published()["required"]}
+    for ran in old["phases"]:
         for key in ("monotonic_seconds", "bytes", "mb_per_second", "production_seconds"):
-            del one[key]
+            del ran[key]
     old["version"] = [1, 0]
     assert problems(old) == []
     assert schema.read(old)[1] == ""
@@ -282,20 +282,20 @@ def test_nesting_in_a_field_that_nobody_knows_is_no_traceback(tmp_path: Path) ->
 Change = Callable[[dict[str, Any]], Any]
 # What the schema must refuse: (how a good record is broken)
 BROKEN: dict[str, Change] = {
-    "no verdict": lambda one: one.pop("verdict"),
-    "another verdict": lambda one: one.update(verdict="OK"),
-    "a later major": lambda one: one.update(version=[2, 0]),
-    "another schema": lambda one: one.update(schema="x"),
-    "a field of 1.1 is missing": lambda one: one.pop("rpo"),
-    "a time that is none": lambda one: one.update(recorded_at="yesterday"),
-    "a local time": lambda one: one.update(recorded_at="2026-11-24T12:00:00+09:00"),
-    "a phase without a name": lambda one: one["phases"][0].pop("name"),
-    "negative seconds": lambda one: one["phases"][0].update(seconds=-1),
-    "a check without a result": lambda one: one["checks"][0].pop("result"),
-    "a finding without an owner": lambda one: one["findings"].append({"what": "x", "due": "2026-12-01"}),
-    "a due date that is none": lambda one: one["findings"].append({"what": "x", "owner": "me", "due": "soon"}),
-    "signed off by nobody": lambda one: one.update(sign_off={"by": "", "at": "2026-11-24T12:00:00Z", "note": ""}),
-    "a seal that is none": lambda one: one.update(seal="x"),
+    "no verdict": lambda body: body.pop("verdict"),
+    "another verdict": lambda body: body.update(verdict="OK"),
+    "a later major": lambda body: body.update(version=[2, 0]),
+    "another schema": lambda body: body.update(schema="x"),
+    "a field of 1.1 is missing": lambda body: body.pop("rpo"),
+    "a time that is none": lambda body: body.update(recorded_at="yesterday"),
+    "a local time": lambda body: body.update(recorded_at="2026-11-24T12:00:00+09:00"),
+    "a phase without a name": lambda body: body["phases"][0].pop("name"),
+    "negative seconds": lambda body: body["phases"][0].update(seconds=-1),
+    "a check without a result": lambda body: body["checks"][0].pop("result"),
+    "a finding without an owner": lambda body: body["findings"].append({"what": "x", "due": "2026-12-01"}),
+    "a due date that is none": lambda body: body["findings"].append({"what": "x", "owner": "me", "due": "soon"}),
+    "signed off by nobody": lambda body: body.update(sign_off={"by": "", "at": "2026-11-24T12:00:00Z", "note": ""}),
+    "a seal that is none": lambda body: body.update(seal="x"),
 }
 
 
@@ -365,11 +365,11 @@ DRILLS: list[tuple[str, dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "verdict", "bad"), [one[1:] for one in DRILLS], ids=[one[0] for one in DRILLS])
+@pytest.mark.parametrize(("changes", "verdict", "bad"), [case[1:] for case in DRILLS], ids=[case[0] for case in DRILLS])
 def test_a_drill(tmp_path: Path, changes: dict[str, Any], verdict: str, bad: str) -> None:
     record = of_drill(tmp_path, build(tmp_path), **changes)
     assert (record["kind"], record["verdict"]) == ("drill", verdict)
-    assert [one["name"] for one in record["checks"] if one["result"] != "PASS"] == ([bad] if bad else [])
+    assert [check["name"] for check in record["checks"] if check["result"] != "PASS"] == ([bad] if bad else [])
     assert problems(record) == []
     if not changes:
         assert record["rto"]["seconds"] == record["seconds"] == 90.0, "from the fault to the transaction"
@@ -391,7 +391,7 @@ def test_a_write_from_before_the_recovery_point_must_be_there(tmp_path: Path, at
     assert recovery["backup"]["taken_at"] == format_time(NOW)
     record = of_drill(tmp_path, recovery, **lost(at))
     assert record["verdict"] == verdict
-    by_name = {one["name"]: one["result"] for one in record["checks"]}
+    by_name = {check["name"]: check["result"] for check in record["checks"]}
     assert by_name["writes before the recovery point"] == verdict
 
 
@@ -402,10 +402,12 @@ def test_a_drill_that_ended_early(tmp_path: Path) -> None:
     assert (never["verdict"], never["checks"], never["rto"]) == ("ABORTED", [], None)
     broken = of_drill(tmp_path, {}, "it refused", transaction_at=None)
     assert (broken["verdict"], broken["rto"]) == ("FAIL", None)
-    assert "business transaction" in [one["name"] for one in broken["checks"] if one["result"] == "COULD_NOT_VERIFY"]
+    assert "business transaction" in [
+        check["name"] for check in broken["checks"] if check["result"] == "COULD_NOT_VERIFY"
+    ]
     failed = of_drill(tmp_path, build(tmp_path, error="pg_restore: no"))
     assert (failed["verdict"], failed["error"]) == ("FAIL", "pg_restore: no")
-    assert [problems(one) for one in (never, broken, failed)] == [[], [], []]
+    assert [problems(made) for made in (never, broken, failed)] == [[], [], []]
 
 
 def test_a_drill_stands_around_the_recoverys_record(tmp_path: Path) -> None:
@@ -413,9 +415,9 @@ def test_a_drill_stands_around_the_recoverys_record(tmp_path: Path) -> None:
     record = of_drill(tmp_path, recovery, evidence=[recovery["id"]])
     assert record["drill"]["evidence"] == [recovery["id"]]
     assert record["phases"] == recovery["phases"]
-    assert {one["name"] for one in recovery["checks"]} <= {one["name"] for one in record["checks"]}
+    assert {check["name"] for check in recovery["checks"]} <= {check["name"] for check in record["checks"]}
     assert record["seal"] != recovery["seal"]
-    assert not [one for one in record["untested"] if "noticed" in one["what"]]
+    assert not [untested for untested in record["untested"] if "noticed" in untested["what"]]
 
 
 # --- a verification ---
@@ -448,26 +450,26 @@ def test_two_records_of_one_second_are_two(tmp_path: Path) -> None:
     second, kept = store.write(config, typed(record))
     assert (first.read_bytes(), second.stem, kept.id) == (before, f"{first.stem}_2", f"{first.stem}_2")
     assert problems(schema.plain(kept)) == []
-    assert [one.problem for one in store.everything(config)] == ["", ""]
+    assert [entry.problem for entry in store.everything(config)] == ["", ""]
 
 
 EDITS: dict[str, tuple[Change, str]] = {
-    "the verdict": (lambda one: one.update(verdict="COULD_NOT_VERIFY"), "it was edited"),
-    "a check": (lambda one: one["checks"][0].update(detail="all fine"), "it was edited"),
-    "the seal": (lambda one: one.update(seal="0" * 64), "it was edited"),
-    "no seal": (lambda one: one.pop("seal"), "it was edited"),
-    "another's name": (lambda one: one.update(id="database_20200101_000000"), "under another's name"),
+    "the verdict": (lambda body: body.update(verdict="COULD_NOT_VERIFY"), "it was edited"),
+    "a check": (lambda body: body["checks"][0].update(detail="all fine"), "it was edited"),
+    "the seal": (lambda body: body.update(seal="0" * 64), "it was edited"),
+    "no seal": (lambda body: body.pop("seal"), "it was edited"),
+    "another's name": (lambda body: body.update(id="database_20200101_000000"), "under another's name"),
     "not a verdict": (
-        lambda one: one.update(verdict="GREEN"),
+        lambda body: body.update(verdict="GREEN"),
         "verdict: 'GREEN' is not one of PASS, FAIL, COULD_NOT_VERIFY, ABORTED",
     ),
-    "a later major": (lambda one: one.update(version=[2, 0]), "its version is [2, 0]"),
-    "no list": (lambda one: one.update(checks={}), "checks: wants a list, has {}"),
-    "a phase that is none": (lambda one: one["phases"].append("x"), "phases[4]: wants a mapping, has 'x'"),
-    "an infinite time": (lambda one: one.update(seconds=float("inf")), "Infinity is not a number"),
-    "not a number": (lambda one: one["phases"][0].update(seconds=float("nan")), "NaN is not a number"),
+    "a later major": (lambda body: body.update(version=[2, 0]), "its version is [2, 0]"),
+    "no list": (lambda body: body.update(checks={}), "checks: wants a list, has {}"),
+    "a phase that is none": (lambda body: body["phases"].append("x"), "phases[4]: wants a mapping, has 'x'"),
+    "an infinite time": (lambda body: body.update(seconds=float("inf")), "Infinity is not a number"),
+    "not a number": (lambda body: body["phases"][0].update(seconds=float("nan")), "NaN is not a number"),
     "a time that is none": (
-        lambda one: one.update(recorded_at="soon"),
+        lambda body: body.update(recorded_at="soon"),
         "recorded_at: wants a time like 2026-11-24T02:00:00+00:00, has 'soon'",
     ),
 }
@@ -578,6 +580,6 @@ def test_the_module_signs_and_names_what_it_kept(run: Run, tmp_path: Path, keys:
     assert problems(first["record"]) == []
     assert first["record"]["versions"]["ansible"]
     assert signature.check(Path(first["path"]), str(keys / "allowed")) == "signed by auditor@example.org"
-    assert sorted(one.name for one in Path(first["path"]).parent.iterdir())[:3] == [
+    assert sorted(path.name for path in Path(first["path"]).parent.iterdir())[:3] == [
         f"{first['record']['id']}{suffix}" for suffix in (".json", ".json.sig", ".log")
     ]

@@ -49,13 +49,13 @@ def test_same_listing_same_bytes(tmp_path: Path) -> None:
 
 def test_the_digest_is_of_what_a_restore_can_see(tmp_path: Path) -> None:
     lines = b"".join(
-        json.dumps([one.key, one.size, one.etag, one.sha256], ensure_ascii=False, separators=(",", ":")).encode()
+        json.dumps([row.key, row.size, row.etag, row.sha256], ensure_ascii=False, separators=(",", ":")).encode()
         + b"\n"
-        for one in ROWS
+        for row in ROWS
     )
     first = listing.write(tmp_path / "one", ROWS)
     assert first.digest == hashlib.sha256(lines).hexdigest()
-    other = [replace(one, version="x", vault_version="y") for one in ROWS]
+    other = [replace(row, version="x", vault_version="y") for row in ROWS]
     assert listing.write(tmp_path / "two", other).digest == first.digest
     for name, value in (("key", "\x00"), ("size", 4), ("etag", "f"), ("sha256", "0")):
         changed = [replace(ROWS[0], **{name: value}), *ROWS[1:]]
@@ -65,7 +65,7 @@ def test_the_digest_is_of_what_a_restore_can_see(tmp_path: Path) -> None:
 @pytest.mark.parametrize("keys", [("b", "a"), ("a", "a"), ("😀", "\uffee")])
 def test_rows_that_do_not_come_in_order(tmp_path: Path, keys: tuple[str, str]) -> None:
     with pytest.raises(ValueError, match="after"):
-        listing.write(tmp_path / "one", [row(one) for one in keys])
+        listing.write(tmp_path / "one", [row(key) for key in keys])
 
 
 def test_an_empty_bucket(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def packed(text: str) -> bytes:
     [
         pytest.param(b"", id="empty"),
         pytest.param(b"hello", id="no gzip"),
-        pytest.param(packed("".join(json.dumps(line(one.key)) + "\n" for one in ROWS))[:-9], id="cut"),
+        pytest.param(packed("".join(json.dumps(line(row.key)) + "\n" for row in ROWS))[:-9], id="cut"),
         pytest.param(packed("{"), id="no JSON"),
         pytest.param(packed("[]\n"), id="no object"),
         pytest.param(packed('{"size": 1}\n'), id="no key"),

@@ -59,12 +59,12 @@ OLD = version(version="old", at=WHOLE - 9 * SECOND, latest=False)
 )
 def test_the_version_of_an_instant(state: State, versions: list[Version], chosen: str, unsure: int) -> None:
     assert state.read_source(versions, T) == unsure
-    assert [one.version for one in state.to_copy()] == ([chosen] if chosen else [])
+    assert [version.version for version in state.to_copy()] == ([chosen] if chosen else [])
 
 
 def test_the_current_state(state: State) -> None:
     assert state.read_source([version("a"), version("b", deleted=True), version("c", latest=False)], None) == 0
-    assert [one.key for one in state.to_copy()] == ["a"]
+    assert [version.key for version in state.to_copy()] == ["a"]
 
 
 def row(**more: Any) -> Listed:
@@ -100,8 +100,8 @@ def test_what_is_right(state: State, vault: list[Version], before: list[Listed],
     assert (numbers.copy, numbers.alike) == {"right": (0, 0), "copy": (1, 0), "alike": (0, 1)}[what]
     assert len(list(state.to_copy())) == numbers.copy
     assert len(list(state.alike())) == numbers.alike
-    assert numbers.overwritten == (numbers.copy and any(not one.deleted for one in vault))
-    assert [one.key for one in state.listing()] == (["a"] if what == "right" else [])
+    assert numbers.overwritten == (numbers.copy and any(not version.deleted for version in vault))
+    assert [row.key for row in state.listing()] == (["a"] if what == "right" else [])
     assert state.compare() == (what != "right")
 
 

@@ -49,7 +49,7 @@ def test_report_changes(run: Run, tmp_path: Path) -> None:
     done = run("report", plain=True, **given)
     assert (done["changed"], done["files"]) == (True, planned["files"])
     assert Path(done["index"]).is_file()
-    assert [one["host"] for one in done["silent"]] == ["app2", "app3"]
+    assert [host["host"] for host in done["silent"]] == ["app2", "app3"]
     assert (done["broken"], done["overdue"][0]["state"]) == ([], "NEVER DONE")
     for check in (True, False):
         assert run("report", plain=True, check=check, **given)["changed"] is False

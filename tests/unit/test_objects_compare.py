@@ -136,7 +136,7 @@ def test_without_the_database_a_share_decides(
         compare.hold(config, inventory, point, prefix="", log=lambda _: None)
         found, unknown, _ = compare.judge(config, inventory, point, "")
     assert (bool(found), bool(unknown)) == (finding, unsure)
-    assert all("gone or overwritten" in one for one in found + unknown)
+    assert all("gone or overwritten" in line for line in found + unknown)
 
 
 def test_findings_name_a_few_keys_and_count_the_rest(
@@ -179,7 +179,7 @@ def test_a_sample_is_really_read(tmp_path: Path, world: World, live: Object, lis
         compare.hold(config, inventory, point, prefix="", log=lambda _: None)
         found, unread, damaged = compare.sample(inventory, world.live)  # type: ignore[arg-type]
         assert (unread, damaged) == ([], 1 if words else 0)
-        assert [words in one for one in found] == ([True] if words else [])
+        assert [words in line for line in found] == ([True] if words else [])
         bad = compare.damaged(inventory, world.live, world.vault, "point p")  # type: ignore[arg-type]
         assert inventory.counted(f"point p WHERE {bad}")[1] == (["b"] if words else [])
 
@@ -231,7 +231,7 @@ def test_a_bucket_that_is_gone_must_come_back_whole(tmp_path: Path, world: World
 
 def test_a_listing_is_used_only_when_every_byte_is_right(tmp_path: Path) -> None:
     point = publish_objects(tmp_path, {"a": Object(b"1")})
-    assert (point.problem(), point.at, [one.key for one in point.entries()]) == ("", T, ["a"])
+    assert (point.problem(), point.at, [entry.key for entry in point.entries()]) == ("", T, ["a"])
     path = tmp_path / "backup" / "objects" / point.id / "listing.jsonl.gz"
     data = path.read_bytes()
     path.write_bytes(data[:-9] + b"x" + data[-8:])

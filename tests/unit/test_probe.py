@@ -110,7 +110,7 @@ FAULTS: list[tuple[dict[str, Any], type[LifeboatError], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("faults", "kind", "words"), FAULTS, ids=lambda one: str(one)[:40])
+@pytest.mark.parametrize(("faults", "kind", "words"), FAULTS, ids=lambda value: str(value)[:40])
 def test_an_endpoint_that_cannot_be_used_is_an_error(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, faults: dict[str, Any], kind: type[LifeboatError], words: str
 ) -> None:
@@ -123,7 +123,9 @@ def test_an_endpoint_that_cannot_be_used_is_an_error(
         probe.probe(bucket(endpoint))
     assert time.monotonic() - began < 8
     assert SECRET not in str(caught.value)
-    touched = [one for one in endpoint.asked if "/uploads" in one and not one.startswith(("GET", "HEAD"))]
+    touched = [
+        request for request in endpoint.asked if "/uploads" in request and not request.startswith(("GET", "HEAD"))
+    ]
     assert touched == []
 
 
@@ -255,7 +257,9 @@ LIES: list[tuple[str, dict[str, Lie], str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "lies", "state", "words"), LIES, ids=lambda one: one if isinstance(one, str) else "")
+@pytest.mark.parametrize(
+    ("name", "lies", "state", "words"), LIES, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_what_the_server_only_says_does_not_count(name: str, lies: dict[str, Lie], state: str, words: str) -> None:
     found = features(lies)[name]
     assert (found.state, words in found.detail) == (state, True), found
@@ -408,7 +412,7 @@ def test_status(
 ) -> None:  # fmt: skip
     other = report()
     monkeypatch.setattr(endpoints, "report", lambda config, which, **_: found if which == place else other)
-    said = {one.name: one for one in endpoints.checks(stack(tmp_path, **vault), now=NOW)}
+    said = {check.name: check for check in endpoints.checks(stack(tmp_path, **vault), now=NOW)}
     assert sorted(said) == ["source endpoint", "vault apart", "vault endpoint"]
     assert (said[f"{place} endpoint"].result, words in said[f"{place} endpoint"].detail) == (result, True), said
     assert said["vault apart"].result == PASS
@@ -420,7 +424,7 @@ def test_status_says_what_does_not_answer_and_is_not_apart(tmp_path: Path, monke
 
     monkeypatch.setattr(endpoints, "report", gone)
     said = endpoints.checks(stack(tmp_path, vault="http://192.0.2.1:9000"), now=NOW)
-    assert [one.result for one in said] == [FAIL, FAIL, FAIL]
+    assert [check.result for check in said] == [FAIL, FAIL, FAIL]
     assert "no answer" in said[0].detail
     assert "THE SAME ENDPOINT" in said[2].detail
     assert endpoints.checks(config.from_mapping(settings(tmp_path)), now=NOW) == []

@@ -117,12 +117,12 @@ def test_what_was_compared_is_counted_and_nothing_else_claimed() -> None:
     rows = [["a", 5], ["b", None, HASH], ["c", 5, HASH]]
     report = found(rows, [thing("a"), thing("b"), thing("c", 5, HASH)])
     assert (report.sizes, report.hashes) == (2, 1)
-    assert [one.detail for one in report.checks()] == [
+    assert [check.detail for check in report.checks()] == [
         "all 3 rows have their object",
         "2 sizes and 1 hashes compared",
         "none",
     ]
-    assert [one.name for one in found([["a"]], [thing("a")]).checks()] == [
+    assert [check.name for check in found([["a"]], [thing("a")]).checks()] == [
         "rows without objects",
         "objects without rows",
     ]
@@ -176,7 +176,7 @@ def test_what_was_not_reconciled_is_not_verified(tmp_path: Path, error: Lifeboat
 
     config = make_config(tmp_path, objects=QUERY, vault=VAULT)
     checks, report = reconcile.checked(config, work)
-    assert ([one.result for one in checks], [one.detail for one in checks], report) == (
+    assert ([check.result for check in checks], [check.detail for check in checks], report) == (
         [COULD_NOT_VERIFY],
         [words],
         None,
