@@ -222,7 +222,7 @@ REFUSALS: list[tuple[str, Sequence[catalog.Entry], dict[str, Any], type[Lifeboat
     ("another stack's by id", [entry(NEW, stack="blog")], {"identity": names(NEW)[0]}, UsageError, "of the stack blog"),
     ("only another stack's", [entry(NEW, stack="blog")], {}, NotFoundError, "the repository holds no backup"),
     ("before the first", ALL, {"before": OLD - DAY}, NotFoundError, "the first is of 2026-11-21T12:00:00.000Z"),
-    ("before, none readable", [lost(NEW)], {"before": NOW}, NotFoundError, "no manifest can be read"),
+    ("before, none readable", [lost(NEW)], {"before": NOW}, NotFoundError, "none can be read"),
     ("all broken", [entry(OLD, "one"), entry(NEW, "two")], {}, NotFoundError, f"{names(NEW)[0]}: two"),
 ]  # fmt: skip
 

@@ -384,7 +384,7 @@ def test_a_backup_whose_bytes_are_wrong_is_passed_over_and_said_so(tmp_path: Pat
     with pytest.raises(IntegrityError, match="another SHA-256"):
         make(tmp_path, identity=newer.id)
     (folder(tmp_path, older) / "database.dump").write_bytes(b"DUMP")
-    with pytest.raises(NotFoundError, match="No backup passes its checksums"):
+    with pytest.raises(NotFoundError, match="No backup is whole"):
         make(tmp_path, force=True)
 
 

@@ -11,13 +11,14 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Literal, Optional
 
+from ..base.checks import PASS
 from ..base.clock import format_time
-from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError, present
+from ..base.errors import LifeboatError, SpaceError, UsageError, present
 from ..base.text import assessed, cautions, human
 from ..base.typed import plain
 from ..recovery.state import DAMAGED, DOWN, HEALTHY, recovered, stopped
@@ -25,7 +26,7 @@ from ..repository import catalog, checksums
 from ..repository.catalog import Entry
 from ..repository.details import DatabaseDetails
 from ..repository.manifest import Artefact
-from ..repository.sources import VAULT, Sources
+from ..repository.sources import LATEST, VAULT, PassedOver, Sources
 from ..settings.config import Config
 from ..settings.scenarios import DATABASE
 from ..stack import runtime
@@ -55,14 +56,6 @@ class Assessment:
 
 Mode = Literal["none", "swap", "start", "rebuild", "reopen"]
 _ASKED: Mapping[str, Mode] = {"swap": "swap", "rebuild": "rebuild"}
-
-
-@dataclass(frozen=True)
-class PassedOver:
-    """A newer backup that was not chosen, and why."""
-
-    id: str
-    problem: str
 
 
 @dataclass(frozen=True)
@@ -254,7 +247,7 @@ def make(
         backup=chosen.as_dict(datetime.now(timezone.utc)),
         location=sources.where(chosen),
         recovery_point=sources.point,
-        passed_over=tuple(PassedOver(entry.id, entry.problem) for entry in passed_over),
+        passed_over=tuple(passed_over),
         writers=tuple(writers),
         stamp=stamp,
         steps=tuple(_steps(config, chosen, writers, mode)) if needed else (),
@@ -281,56 +274,29 @@ def _needed(
 
 
 def _choose(
-    config: Config,
-    sources: Sources,
-    stack: Runtime,
-    identity: str,
-    before: Optional[datetime],
-    needed: bool,
-    log: Log,
-) -> tuple[Entry, list[Entry]]:
+    config: Config, sources: Sources, stack: Runtime, identity: str, before: Optional[datetime], needed: bool, log: Log
+) -> tuple[Entry, list[PassedOver]]:
     """The backup, its bytes checked before anything is touched. A broken newest one is passed over, and said so."""
-    passed: list[Entry] = []
-    candidates = list(sources.found)
-    while True:
-        wanted = sources.tied or identity
-        chosen, newer = catalog.choose(candidates, config.stack, identity=wanted, before=before)
-        passed += newer
+
+    def problem(entry: Entry) -> str:
         if not needed:
-            return chosen, passed
-        less, fuller = catalog.shrunk(candidates, chosen.id)
-        if less and identity in ("", "latest"):
+            return ""
+        less, fuller = catalog.shrunk(sources.found, entry.id)
+        if less and identity in LATEST:
             raise UsageError(
-                "choose a backup",
-                config.stack,
-                f"{less}: which of them is right is not ours to guess",
-                f"Name the one you want: -e recovery_point={fuller} (or {chosen.id}).",
-            )
-        log(f"checking the bytes of {chosen.id}")
-        repo = sources.repo(chosen)
-        with repo.materialise("database", chosen.id) as folder:
-            check = checksums.checksums(repo, present(chosen.manifest), folder)
-            if check.result == "PASS":
-                _require_major(config, stack, chosen, folder)
-                return chosen, passed
-        copy = sources.copy_of(chosen)
-        if copy:
-            passed.append(replace(chosen, problem=f"{check.detail} in the repository; the vault has a copy"))
-            candidates = [copy if entry is chosen else entry for entry in candidates]
-            continue
-        if identity not in ("", "latest"):
-            raise IntegrityError("use the backup", chosen.id, check.detail, "Choose another (`lifeboat list`).")
-        passed.append(replace(chosen, problem=check.detail))
-        if sources.tied:
-            sources.untie(check.detail)
-        candidates = [entry for entry in candidates if entry.id < chosen.id]
-        if not candidates:
-            raise NotFoundError(
-                "choose a backup",
-                config.stack,
-                "; ".join(f"{entry.id}: {entry.problem}" for entry in passed[:3]),
-                "No backup passes its checksums; look in the vault.",
-            )
+                "choose a backup", config.stack, f"{less}: which of them is right is not ours to guess",
+                f"Name the one you want: -e recovery_point={fuller} (or {entry.id}).",
+            )  # fmt: skip
+        log(f"checking the bytes of {entry.id}")
+        repo = sources.repo(entry)
+        with repo.materialise("database", entry.id) as folder:
+            check = checksums.checksums(repo, present(entry.manifest), folder)
+            if check.result == PASS:
+                _require_major(config, stack, entry, folder)
+                return ""
+        return check.detail
+
+    return sources.choose(identity, before, problem)
 
 
 def _require_major(config: Config, stack: Runtime, chosen: Entry, folder: Path) -> None:

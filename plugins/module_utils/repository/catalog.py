@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Optional
+from typing import Optional, Protocol, TypeVar
 
 from ..base import typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS
@@ -49,6 +49,14 @@ class Entry:
     def good(self) -> bool:
         """Fit to recover from, as far as a look at it tells and no verification has said otherwise."""
         return self.manifest is not None and not self.problem
+
+    @property
+    def stack(self) -> str:
+        return self.manifest.stack if self.manifest else ""
+
+    @property
+    def taken_at(self) -> Optional[datetime]:
+        return self.manifest.taken_at if self.manifest else None
 
     @property
     def proven_at(self) -> Optional[datetime]:
@@ -146,40 +154,57 @@ def entries(repo: Repository, component: str, stack: str) -> list[Entry]:
     return [item for item in found if item.manifest is None or item.manifest.stack == stack]
 
 
+class Dated(Protocol):
+    """What choose() must know of a backup or a recovery point. taken_at: None where it cannot be read."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def problem(self) -> str: ...
+    @property
+    def good(self) -> bool: ...
+    @property
+    def stack(self) -> str: ...
+    @property
+    def taken_at(self) -> Optional[datetime]: ...
+
+
+E = TypeVar("E", bound=Dated)
+
+
 def choose(
-    found: Sequence[Entry], stack: str, *, identity: str = "latest", before: Optional[datetime] = None
-) -> tuple[Entry, list[Entry]]:
-    """The backup to recover from, and newer ones passed over because they cannot be used.
+    found: Sequence[E], stack: str, *, what: str = "backup", identity: str = "latest", before: Optional[datetime] = None
+) -> tuple[E, list[E]]:
+    """The one to recover from, and newer ones passed over because they cannot be used.
 
     identity: an id, or `latest`. before: the newest taken at or before that time. Raises NotFoundError when there is
     none, IntegrityError when the named one cannot be used, UsageError when it is another stack's.
     """
-    attempted = "choose a backup"
+    attempted = f"choose a {what}"
     if identity not in ("", "latest"):
         named = next((item for item in found if item.id == identity), None)
         if named is None:
             near = ", ".join(item.id for item in found[-5:]) or "none at all"
             raise NotFoundError(attempted, identity, f"the repository has {near}", "`lifeboat list` shows all.")
-        if not named.good or named.manifest is None:
+        if not named.good:
             raise IntegrityError(attempted, identity, named.problem, "Choose another (`lifeboat list`).")
-        if named.manifest.stack != stack:
-            raise UsageError(attempted, identity, f"it is of the stack {named.manifest.stack}, not {stack}")
+        if named.stack != stack:
+            raise UsageError(attempted, identity, f"it is of the stack {named.stack}, not {stack}")
         return named, []
-    fit = [item for item in found if item.manifest is None or item.manifest.stack == stack]
+    fit = [item for item in found if item.stack in ("", stack)]
     if before is not None:
-        early = [item for item in fit if item.manifest and item.manifest.taken_at <= before]
+        early = [item for item in fit if item.taken_at and item.taken_at <= before]
         if fit and not early:
-            first = next((item.manifest.taken_at for item in fit if item.manifest), None)
+            first = next(filter(None, (item.taken_at for item in fit)), None)
             raise NotFoundError(
-                attempted,
-                f"taken at or before {format_time(before)}",
-                f"the first is of {format_time(first)}" if first else "no manifest can be read",
+                attempted, f"taken at or before {format_time(before)}",
+                f"the first is of {format_time(first)}" if first else "none can be read",
                 "Ask for a later recovery_time.",
-            )
+            )  # fmt: skip
         fit = early
     good = [item for item in fit if item.good]
     if not good:
-        cause = "; ".join(f"{item.id}: {item.problem}" for item in fit[-3:]) or "the repository holds no backup"
+        cause = "; ".join(f"{item.id}: {item.problem}" for item in fit[-3:]) or f"the repository holds no {what}"
         raise NotFoundError(attempted, stack, cause, "Take one (lifeboat.dr.backup), or name another repository.")
     return good[-1], fit[fit.index(good[-1]) + 1 :]
 

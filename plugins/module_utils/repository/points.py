@@ -106,6 +106,14 @@ class PointEntry:
     def good(self) -> bool:
         return self.point is not None and not self.problem
 
+    @property
+    def stack(self) -> str:
+        return self.point.stack if self.point else ""
+
+    @property
+    def taken_at(self) -> Optional[datetime]:
+        return self.point.taken_at if self.point else None
+
     def as_dict(self, now: datetime) -> dict[str, object]:
         """As catalog.Entry.as_dict(), so that one list can hold both."""
         one = self.point
@@ -174,31 +182,7 @@ def choose(
     found: Sequence[PointEntry], stack: str, *, identity: str = "latest", before: Optional[datetime] = None
 ) -> tuple[PointEntry, list[PointEntry]]:
     """The recovery point to use, and newer ones passed over because they cannot be used; errors as catalog.choose()."""
-    attempted, remedy = "choose a recovery point", "`lifeboat list` shows all."
-    if identity not in ("", "latest"):
-        named = next((item for item in found if item.id == identity), None)
-        if named is None:
-            near = ", ".join(item.id for item in found[-5:]) or "none at all"
-            raise NotFoundError(attempted, identity, f"the repository has {near}", remedy)
-        if not named.good:
-            raise IntegrityError(attempted, identity, named.problem, f"Choose another: {remedy}")
-        return named, []
-    fit = list(found)
-    if before is not None:
-        fit = [item for item in found if item.point and item.point.taken_at <= before]
-        if found and not fit:
-            first = next((item.point.taken_at for item in found if item.point), None)
-            raise NotFoundError(
-                attempted,
-                f"taken at or before {format_time(before)}",
-                f"the first is of {format_time(first)}" if first else "none can be read",
-                "Ask for a later recovery_time.",
-            )
-    good = [item for item in fit if item.good]
-    if not good:
-        cause = "; ".join(f"{item.id}: {item.problem}" for item in fit[-3:]) or "the repository holds no recovery point"
-        raise NotFoundError(attempted, stack, cause, "Take one (lifeboat.dr.backup), or name another repository.")
-    return good[-1], fit[fit.index(good[-1]) + 1 :]
+    return catalog.choose(found, stack, what="recovery point", identity=identity, before=before)
 
 
 def part_of(repo: Repository, stack: str, identity: str, component: str) -> str:
