@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.s3 import S3Repository
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import versions as s3_versions
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.client import purge
 from s3_servers import SeaweedFS, Server
 
 MakeBucket = Callable[[Server], str]
@@ -171,7 +171,7 @@ def test_a_writer_that_may_not_delete_versions(
     assert all("access denied" in line for line in kept), kept
     assert repo.ids("database") == []
     monkeypatch.undo()
-    assert s3_versions.purge(repo.client, bucket, f"shop/postgresql/{ID}/") == []
+    assert purge(repo.client, bucket, f"shop/postgresql/{ID}/") == []
     assert versions(weed, bucket) == []
 
 

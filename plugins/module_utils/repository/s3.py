@@ -26,8 +26,7 @@ from typing import BinaryIO, Callable, NamedTuple, Optional
 from ..base import filesystem
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError
 from ..base.filesystem import explained, plain_name
-from ..s3 import versions
-from ..s3.client import Client, connect, open_object, spoken
+from ..s3.client import Client, connect, open_object, purge, spoken
 from . import checksums
 from .base import (  # fmt: skip
     ID,
@@ -160,12 +159,12 @@ class S3Repository(Repository):
 
     def delete_point(self, id: str) -> list[str]:
         super().delete_point(id)
-        return versions.purge(self.client, self.bucket, self._key(POINTS, f"{id}.json"))
+        return purge(self.client, self.bucket, self._key(POINTS, f"{id}.json"))
 
     def _erase(self, key: str) -> list[str]:
         self._drop(f"{key}/{MANIFEST}")
         filesystem.parallel(self._drop, [item.key for item in self._objects(key + "/")], workers=8)
-        return versions.purge(self.client, self.bucket, key + "/")
+        return purge(self.client, self.bucket, key + "/")
 
     def receive(self, component: str, id: str, folder: Path, artefacts: Mapping[str, str], manifest: bytes) -> int:
         """Take a copy of a backup whose artefacts, name -> SHA-256, lie in `folder`. Returns the bytes sent.

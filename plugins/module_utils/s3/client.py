@@ -14,10 +14,13 @@ import os
 import sys
 import threading
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..base import filesystem
+from ..base.clock import format_time
 from ..base.errors import NOT_INSTALLED, IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
 
 Client = Any  # boto3 makes its clients at run time; they have no type
@@ -251,3 +254,56 @@ class _Reader(io.RawIOBase):
         if not self.closed and hasattr(self, "_body"):  # none where even the first request failed
             self._body.close()
         super().close()
+
+
+def purge(client: Client, bucket: str, prefix: str) -> list[str]:
+    """Remove every version of the objects below `prefix`, all of which are deleted already. In Amazon's words, "empty".
+
+    Returns what stays and why, one line an object: a lock, or a key that may not delete versions. Neither is an error.
+    A delete marker goes only after all that it hides, else the object would be back.
+    """
+    url = f"s3://{bucket}/{prefix}"
+    hidden: dict[str, list[str]] = defaultdict(list)
+    markers: dict[str, list[str]] = defaultdict(list)
+    try:
+        with spoken("list the versions", url):
+            for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
+                for item in page.get("Versions", ()):
+                    hidden[item["Key"]].append(item["VersionId"])
+                for deletemarker in page.get("DeleteMarkers", ()):
+                    markers[deletemarker["Key"]].append(deletemarker["VersionId"])
+    except LifeboatError as exc:
+        if code(exc) in UNSUPPORTED:
+            return []
+        return [f"{url}: its versions could not be listed: {exc.cause}"]
+    kept: dict[str, str] = {}
+    lock = threading.Lock()
+
+    def empty(key: str) -> None:
+        for version in hidden[key]:
+            try:
+                _drop(client, bucket, key, version)
+            except UsageError as exc:  # every other failure is one, and is raised
+                with lock:
+                    kept[key] = _why(client, bucket, key, version, exc)
+        for version in markers[key] if key not in kept else ():
+            _drop(client, bucket, key, version)
+
+    filesystem.parallel(empty, sorted({*hidden, *markers}), workers=8)
+    return [f"s3://{bucket}/{key}: {why}" for key, why in sorted(kept.items())]
+
+
+def _drop(client: Client, bucket: str, key: str, version: str) -> None:
+    with spoken("delete a version", f"s3://{bucket}/{key}"):
+        client.delete_object(Bucket=bucket, Key=key, VersionId=version)
+
+
+def _why(client: Client, bucket: str, key: str, version: str, refused: LifeboatError) -> str:
+    """A lock tells until when; what else refuses is the key's policy."""
+    try:
+        with spoken("look at the lock", f"s3://{bucket}/{key}"):
+            answer = client.get_object_retention(Bucket=bucket, Key=key, VersionId=version)
+        lock = answer["Retention"]
+        return f"locked until {format_time(lock['RetainUntilDate'])} ({lock['Mode']})"
+    except (LifeboatError, LookupError):
+        return refused.cause
