@@ -19,7 +19,6 @@ from ..base.errors import LifeboatError, NotFoundError, UsageError
 from ..base.pipeline import Command
 from ..database import server as database_server
 from ..evidence import record
-from ..evidence.limits import Gap
 from ..evidence.phases import Given, Plan, PlannedBackup
 from ..evidence.schema import Record
 from ..operations import verify as operations_verify
@@ -103,7 +102,7 @@ def rehearse(config: Config, scenario: str, *, reason: str, operator: str, targe
     told = record.Recovery(
         scenario, Plan("healthy", (), (), (), target, backup), (phase,),
         (*result.checks, untouched(before, _after(config, log))), reason, operator,
-        untested=(Gap("the application on the restored data", "it was restored beside production"),),
+        untested=(record.Gap("the application on the restored data", "it was restored beside production"),),
     )  # fmt: skip
     return record.beside(record.build(config, told, now=now), steady)
 

@@ -17,17 +17,31 @@ from datetime import datetime, timezone
 from typing import Optional
 
 from ..base import pipeline, typed
-from ..base.checks import ABORTED, COULD_NOT_VERIFY, FAIL, Check, Verdict, at_most, verdict
+from ..base.checks import ABORTED, COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, at_most, verdict
 from ..base.clock import format_time
 from ..base.errors import UsageError
 from ..base.version import VERSION
-from ..settings.config import Config
+from ..settings.config import LEVELS, Config
 from ..settings.scenarios import SCENARIOS
-from . import limits, schema
 from . import phases as evidence_phases
+from . import schema
 from .drill import Account, drilled
 from .phases import Given, Plan
-from .schema import Found, Record, Rto, Verification
+from .schema import Found, Record, Rto, Untested, Verification
+
+UNNOTICED = "the time until somebody noticed"
+_SKIPPED = {
+    "archive": ("whether the real tools can read the backup", "that is checked at level archive"),
+    "restore": ("whether the backup can be restored", "that is checked at level restore"),
+}
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What a playbook says that it did not test."""
+
+    what: str
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,7 +59,7 @@ class Recovery:
     operator: str = ""
     error: str = ""
     commit: str = ""
-    untested: tuple[limits.Gap, ...] = ()
+    untested: tuple[Gap, ...] = ()
 
 
 def recovery(told: Mapping[str, object], phases: Sequence[Mapping[str, object]]) -> Recovery:
@@ -100,7 +114,7 @@ def build(
             rto=Rto(seconds, target, "from the first phase's start to the last one's end"),
             rpo=evidence_phases.rpo(backup, phases),
             production=at_size,
-            untested=limits.untested(
+            untested=_untested(
                 told.scenario, plan.unchecked, checks, extrapolated=at_size is not None, more=told.untested
             ),
         ),
@@ -147,7 +161,7 @@ def of_drill(
             rto=None if seconds is None else Rto(seconds, target, counted),
             rpo=rpo,
             checks=_kept(checks) if broken else (),
-            untested=tuple(gap for gap in recovery.untested if not gap.what.startswith(limits.UNNOTICED)),
+            untested=tuple(gap for gap in recovery.untested if not gap.what.startswith(UNNOTICED)),
             drill=fault,
             findings=(),
             sign_off=None,
@@ -180,7 +194,7 @@ def of_verification(
             phases=evidence_phases.timeline(config, schema.VERIFICATION, phases, None)[0],
             seconds=round((finished - started).total_seconds(), 2),
             clock="wall",
-            untested=limits.unproved(what.level, results),
+            untested=_unproved(what.level, results),
             verification=what,
         ),
     )
@@ -221,6 +235,34 @@ def _finished(config: Config, record: Record, phases: Sequence[Given] = ()) -> R
     logs = evidence_phases.hashes(evidence_phases.log(phases, config.secrets))
     clean = evidence_phases.cleaned(record, config.secrets)
     return schema.sealed(replace(clean, stack=record.stack, host=record.host, tool=record.tool, logs=logs))
+
+
+def _untested(
+    scenario: str, unchecked: Sequence[str], checks: Sequence[Check], *, extrapolated: bool, more: Sequence[Gap]
+) -> tuple[Untested, ...]:
+    """Of a recovery."""
+    found = [(thing, "the assessment could not look at it") for thing in unchecked]
+    found += _unmade(checks)
+    found += SCENARIOS[scenario].untested
+    found.append((f"{UNNOTICED} and decided", "the clock starts with the operator's command"))
+    if not extrapolated:
+        found.append(
+            ("the time at production size", "no size is configured, or no bytes were moved (lifeboat_evidence)")
+        )
+    found += [(gap.what, gap.why or "not said") for gap in more]
+    return tuple(Untested(what, why) for what, why in found)
+
+
+def _unproved(level: str, checks: Sequence[Check]) -> tuple[Untested, ...]:
+    """Of a verification: the checks that could not be made, and the levels above the one that was asked for."""
+    found = _unmade(checks)
+    found += [_SKIPPED[above] for above in LEVELS[LEVELS.index(level) + 1 :]]
+    found.append(("whether the data made sense when it was backed up", "a wrong value is faithfully kept"))
+    return tuple(Untested(what, why) for what, why in found)
+
+
+def _unmade(checks: Sequence[Check]) -> list[tuple[str, str]]:
+    return [(check.name, check.detail or "not said") for check in checks if check.result not in (PASS, FAIL)]
 
 
 def lines(record: Record) -> list[str]:
