@@ -87,7 +87,7 @@ from dataclasses import dataclass
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import text as base_text
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import show
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points, show
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def work(task: Task) -> Result:
     found = seen.as_dict()
     return Result(
         Facts(
-            points=found["points"],
-            backups=found["backups"],
+            points=points.listing(seen.points, {}, seen.at),
+            backups=points.listing([], seen.backups, seen.at),
             status={key: found[key] for key in ("stack", "verdict", "checks")},
             table=show.table(seen.points, seen.backups, task.now),
             text=base_text.checks(seen.checks),

@@ -101,11 +101,11 @@ class Facts:
 
 def work(task: Task) -> Result:
     ahead = command_checklist.ahead_of(task.params["ahead_days"])
-    made = operations_checklist.work_through(task.config, task.params["period"], now=task.now, ahead=ahead).as_dict()
+    made = operations_checklist.work_through(task.config, task.params["period"], now=task.now, ahead=ahead)
     return Result(
         Facts(
-            verdict=made["verdict"],
-            lines=made["lines"],
+            verdict=made.verdict,
+            lines=made.lines,
             text=checklist_line.text(made),
             markdown=checklist_line.markdown(made),
             html=checklist_line.page(made),

@@ -58,7 +58,7 @@ def test_the_look_ahead_finds_the_same_and_says_that_it_is_one(tmp_path: Path) -
     config = stuff(tmp_path)
     found = operations_checklist.work_through(config, "daily", now=NOW + 2 * HOUR, ahead=2 * DAY)
     assert found.verdict == FAIL
-    assert "as if nothing ran for 2 days" in checklist_line.text(found.as_dict())[0]
+    assert "as if nothing ran for 2 days" in checklist_line.text(found)[0]
 
 
 ORDER = [BY_HAND, PASS, COULD_NOT_VERIFY, FAIL]
@@ -161,7 +161,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 def test_the_weekly_list_is_green(world: World) -> None:
     found = operations_checklist.work_through(world["config"], "weekly", now=NOW)
-    assert found.verdict == PASS, checklist_line.text(found.as_dict())
+    assert found.verdict == PASS, checklist_line.text(found)
     assert [one.name for one in found.lines] == [
         "database size", "objects size", "config size", "proof", "content against earlier backups", "space",
         "days until full",
@@ -295,11 +295,11 @@ HOSTILE = "<script>alert(1)</script> **x** | [y](http://z) \x1b[31m\nrow"
 
 
 def test_faces_are_harmless_and_say_all() -> None:
-    made = operations_checklist.Checklist(
+    made = checklist_line.Checklist(
         "shop", "daily", NOW,
         (Line("a box", HOSTILE, FAIL, HOSTILE, HOSTILE), Line("a box", "ok", PASS, "1", "2"),
          Line("another", "cause", BY_HAND, "why")),
-    ).as_dict()  # fmt: skip
+    )  # fmt: skip
     page, marked, text = checklist_line.page(made), checklist_line.markdown(made), checklist_line.text(made)
     assert "<script" not in page
     assert "&lt;script&gt;" in page
@@ -315,9 +315,7 @@ def test_faces_are_harmless_and_say_all() -> None:
 
 def test_what_is_for_people_passes_nothing_and_fails_nothing() -> None:
     def of(*results: str) -> str:
-        return operations_checklist.Checklist(
-            "s", "daily", NOW, tuple(Line("b", "n", one, "") for one in results)
-        ).verdict
+        return checklist_line.Checklist("s", "daily", NOW, tuple(Line("b", "n", one, "") for one in results)).verdict
 
     assert of(PASS, BY_HAND) == PASS
     assert of(BY_HAND) == COULD_NOT_VERIFY

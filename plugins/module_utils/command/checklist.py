@@ -45,5 +45,5 @@ def checklist(config: Config, given: argparse.Namespace, log: Callable[[str], No
     for path, content in ((given.markdown, checklist_line.markdown), (given.html, checklist_line.page)):
         if path is not None:
             with explained("write the checklist", path):
-                path.write_text(content(made), encoding="utf-8", errors="backslashreplace")
-    return CODES[found.verdict], made, checklist_line.text(made)
+                path.write_text(content(found), encoding="utf-8", errors="backslashreplace")
+    return CODES[found.verdict], made, checklist_line.text(found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 from ..base.errors import LifeboatError, LockedError
 from ..repository import copies, points, repositories
@@ -35,7 +35,7 @@ class Taken:
     point: Optional[Point] = None
     new: bool = False
     copied: Outcome = field(default_factory=Outcome)
-    pruned: Optional[dict[str, Any]] = None
+    pruned: Optional[prune.Pruning] = None
     not_pruned: str = ""
     failed: tuple[str, ...] = ()
 
@@ -48,9 +48,9 @@ class Taken:
             if manifest.component == OBJECTS
         )
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         taken = [{"id": manifest.id, "size": manifest.size, **manifest.details} for manifest in self.manifests]
-        found: dict[str, Any] = dict(taken[0]) if len(taken) == 1 else {}
+        found: dict[str, object] = dict(taken[0]) if len(taken) == 1 else {}
         if self.point is not None:
             parts = {name: part.id if part else None for name, part in self.point.components.items()}
             point = {"id": self.point.id, "consistency": self.point.consistency, "components": parts, "new": self.new}

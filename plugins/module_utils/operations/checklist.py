@@ -10,25 +10,21 @@ person can know is a line BY_HAND, which never passes by itself.
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
-from ..base.clock import format_time
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ..base.errors import LifeboatError, present
 from ..base.text import human
 from ..evidence import store
 from ..faces import history
 from ..repository import catalog, growth, repositories, retention
 from ..repository.catalog import Entry
-from ..repository.components import KINDS, Kind, configured
+from ..repository.components import KINDS, AnyKind, configured
 from ..settings.config import Config
 from . import checklist_incident, prune, schedule, status
-from .checklist_line import BY_HAND, Line
+from .checklist_line import BY_HAND, Checklist, Line
 
 PERIODS = ("daily", "weekly", "monthly", "quarterly", "incident")
 RAN = "backups ran"
@@ -42,32 +38,6 @@ _BELONGS = {
     status.CONTENT: "weekly", "config parts": "weekly", "rows and objects": "weekly", "rows without objects": "weekly",
     "rows and objects agree": "weekly", "objects without rows": "weekly", "space": "weekly", "escrow": "quarterly",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Checklist:
-    """One list, worked through. `ahead`: as if nothing more had happened for so long; its verdict is never better."""
-
-    stack: str
-    period: str
-    at: datetime
-    lines: tuple[Line, ...]
-    ahead: timedelta = timedelta()
-
-    @property
-    def verdict(self) -> str:
-        """What is for people to tick neither passes nor fails it."""
-        return verdict(Check(line.name, line.result) for line in self.lines if line.result != BY_HAND)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "stack": self.stack,
-            "period": self.period,
-            "at": format_time(self.at),
-            "ahead_days": self.ahead / timedelta(days=1),
-            "verdict": self.verdict,
-            "lines": [dataclasses.asdict(line) for line in self.lines],
-        }
 
 
 def work_through(config: Config, period: str, *, now: datetime, ahead: timedelta = timedelta()) -> Checklist:
@@ -144,7 +114,7 @@ def _trend(component: str, good: Sequence[Entry]) -> Line:
     return Line(SIZE, name, FAIL if wrong else PASS, words, limit)
 
 
-def _content(found: Mapping[Kind[Any], Sequence[Entry]]) -> Line:
+def _content(found: Mapping[AnyKind, Sequence[Entry]]) -> Line:
     """Status speaks of it only where it is wrong."""
     limit = f"half of the {' and '.join(what for kind in found for what in kind.counts)} of the seven before"
     if any(len(good) < 2 for good in found.values()):

@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime, timedelta
 
+from ..base.checks import Check, verdict
+from ..base.clock import format_time
 from ..faces import page as faces_page
 from ..faces.markdown import text as marked
 from ..faces.page import badge, section, table
@@ -30,50 +33,76 @@ class Line:
     limit: str = ""
 
 
-def _boxes(lines: Sequence[Mapping[str, str]]) -> dict[str, list[Mapping[str, str]]]:
-    found: dict[str, list[Mapping[str, str]]] = {}
+@dataclass(frozen=True)
+class Checklist:
+    """One list, worked through. `ahead`: as if nothing more had happened for so long; its verdict is never better."""
+
+    stack: str
+    period: str
+    at: datetime
+    lines: tuple[Line, ...]
+    ahead: timedelta = timedelta()
+
+    @property
+    def verdict(self) -> str:
+        """What is for people to tick neither passes nor fails it."""
+        return verdict(Check(line.name, line.result) for line in self.lines if line.result != BY_HAND)
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "stack": self.stack,
+            "period": self.period,
+            "at": format_time(self.at),
+            "ahead_days": self.ahead / timedelta(days=1),
+            "verdict": self.verdict,
+            "lines": [dataclasses.asdict(line) for line in self.lines],
+        }
+
+
+def _boxes(lines: Sequence[Line]) -> dict[str, list[Line]]:
+    found: dict[str, list[Line]] = {}
     for item in lines:
-        found.setdefault(item["box"], []).append(item)
+        found.setdefault(item.box, []).append(item)
     return found
 
 
-def _title(made: Mapping[str, Any]) -> str:
-    ahead = f", as if nothing ran for {made['ahead_days']:g} days" if made["ahead_days"] else ""
-    return f"{made['period']} checklist of {made['stack']} at {made['at']}{ahead}"
+def _title(made: Checklist) -> str:
+    ahead = f", as if nothing ran for {made.ahead / timedelta(days=1):g} days" if made.ahead else ""
+    return f"{made.period} checklist of {made.stack} at {format_time(made.at)}{ahead}"
 
 
-def text(made: Mapping[str, Any]) -> list[str]:
+def text(made: Checklist) -> list[str]:
     shown = [_title(made)]
-    for box, lines in _boxes(made["lines"]).items():
+    for box, lines in _boxes(made.lines).items():
         shown += ["", box]
         for item in lines:
-            limit = f"  ({item['limit']})" if item["limit"] else ""
-            words = f"{item['name']}: {item['seen']}{limit}"
-            shown.append(f"  {item['result'].replace('_', ' '):<16}  {terminal(words)}")
-    wrong = [terminal(line["name"]) for line in made["lines"] if line["result"] not in ("PASS", BY_HAND)]
-    return [*shown, "", f"{made['verdict']}  {made['stack']}{': ' if wrong else ''}{', '.join(wrong)}"]
+            limit = f"  ({item.limit})" if item.limit else ""
+            words = f"{item.name}: {item.seen}{limit}"
+            shown.append(f"  {item.result.replace('_', ' '):<16}  {terminal(words)}")
+    wrong = [terminal(line.name) for line in made.lines if line.result not in ("PASS", BY_HAND)]
+    return [*shown, "", f"{made.verdict}  {made.stack}{': ' if wrong else ''}{', '.join(wrong)}"]
 
 
-def markdown(made: Mapping[str, Any]) -> str:
-    shown = [f"# {marked(_title(made))}", "", f"**{marked(made['verdict'])}**"]
-    for box, lines in _boxes(made["lines"]).items():
+def markdown(made: Checklist) -> str:
+    shown = [f"# {marked(_title(made))}", "", f"**{marked(made.verdict)}**"]
+    for box, lines in _boxes(made.lines).items():
         shown += ["", f"## {marked(box)}", ""]
         for item in lines:
-            limit = f" ({marked(item['limit'])})" if item["limit"] else ""
-            words = f"**{marked(item['result'])}** {marked(item['name'])}: {marked(item['seen'])}{limit}"
-            shown.append(f"- [{_BOXES.get(item['result'], ' ')}] {words}")
+            limit = f" ({marked(item.limit)})" if item.limit else ""
+            words = f"**{marked(item.result)}** {marked(item.name)}: {marked(item.seen)}{limit}"
+            shown.append(f"- [{_BOXES.get(item.result, ' ')}] {words}")
     return "\n".join([*shown, ""])
 
 
-def page(made: Mapping[str, Any]) -> str:
+def page(made: Checklist) -> str:
     body = [
         section(
             box,
             table(
                 ("Verdict", "Check", "Seen", "Allowed"),
-                [(badge(item["result"]), item["name"], item["seen"], item["limit"]) for item in lines],
+                [(badge(item.result), item.name, item.seen, item.limit) for item in lines],
             ),
         )
-        for box, lines in _boxes(made["lines"]).items()
+        for box, lines in _boxes(made.lines).items()
     ]
-    return faces_page.page(_title(made), tag("h1", badge(made["verdict"]), " ", _title(made)), body)
+    return faces_page.page(_title(made), tag("h1", badge(made.verdict), " ", _title(made)), body)

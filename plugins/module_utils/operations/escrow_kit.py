@@ -12,9 +12,10 @@ import os
 import stat
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from ..base import typed
 from ..base.errors import UsageError
 from ..settings.config import Config, from_mapping
 
@@ -26,11 +27,24 @@ _ENVIRONMENT = {
 _READ = "read the escrow kit"
 
 
-def kit(config: Config) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Kit:
+    """What kit() writes, as somebody brings it back."""
+
+    stack: str = ""
+    vault: Mapping[str, object] = field(default_factory=dict)
+    repository: Mapping[str, object] = field(default_factory=dict)
+
+
+def _wrong(where: str, cause: str) -> UsageError:
+    return UsageError(_READ, where, cause, "Write it with: lifeboat escrow --print-kit")
+
+
+def kit(config: Config) -> dict[str, object]:
     """What of a stack's configuration is needed to look into its vault."""
     one = config.vault
-    found: dict[str, Any] = {"stack": config.stack, "vault": {name: getattr(one, name) for name in _VAULT}}
-    found["vault"]["prefix"] = one.prefix or config.stack
+    vault = {**{name: getattr(one, name) for name in _VAULT}, "prefix": one.prefix or config.stack}
+    found: dict[str, object] = {"stack": config.stack, "vault": vault}
     if config.repository.get("type") == "s3" or config.repository.get("folders"):
         found["repository"] = {key: value for key, value in config.repository.items() if key != "staging_root"}
     return found
@@ -65,18 +79,18 @@ def given(arguments: argparse.Namespace) -> bool:
 
 def configured(arguments: argparse.Namespace) -> Config:
     """A configuration for the vault alone, out of the kit and the options."""
-    body: dict[str, Any] = _json(arguments.kit) if arguments.kit else {}
-    vault = {**(body.get("vault") or {})}
+    kit = typed.build(Kit, _json(arguments.kit) if arguments.kit else {}, _wrong, unknown="ignore")
+    vault = {**kit.vault}
     pairs = (
         ("endpoint_url", arguments.endpoint_url), ("region", arguments.region), ("ca_bundle", arguments.ca_bundle),
         ("repository_bucket", arguments.bucket), ("prefix", arguments.prefix),
         ("objects_bucket", arguments.objects_bucket),
     )  # fmt: skip
     vault.update({name: value for name, value in pairs if value})
-    stack = arguments.stack or body.get("stack") or ""
+    stack = arguments.stack or kit.stack
     if not stack:
         raise UsageError(_READ, arguments.kit or "options", "the stack is not named", "Name it with --stack.")
-    more = {"repository": body["repository"]} if body.get("repository") else {}
+    more = {"repository": kit.repository} if kit.repository else {}
     # The runtime is not used: nothing of the stack runs here.
     settings = {"stack": stack, "vault": vault, "runtime": {"type": "host"}, **more}
     keys = credentials(arguments.credentials)
@@ -132,7 +146,7 @@ def _refuse_open(path: Path, attempted: str) -> None:
         )
 
 
-def _json(path: str) -> dict[str, Any]:
+def _json(path: str) -> dict[str, object]:
     try:
         body = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as exc:

@@ -14,7 +14,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Callable
+from typing import Callable, TypedDict, TypeVar
 
 from ..base import lock
 from ..base.errors import LifeboatError
@@ -32,6 +32,7 @@ from ..repository.retention import Plan
 from ..settings.config import Config
 
 Log = Callable[[str], None]
+E = TypeVar("E", Entry, PointEntry)
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,32 @@ class Side:
         return found | {entry.id for entry in self.points}
 
 
+class Versions(TypedDict):
+    """Old versions in the mirror: how many went, and why they were not looked at, where they were not."""
+
+    deleted: int
+    bytes: int
+    waits: str
+
+
+class Pruning(TypedDict):
+    """locked: what a store keeps although it was deleted, and why. failed: what of the vault could not be done, which
+    copies.problem() turns into an error."""
+
+    keep: dict[str, list[str]]
+    delete: list[str]
+    swept: list[str]
+    locked: list[str]
+    versions: Versions
+    failed: list[str]
+
+
 def policy(config: Config) -> retention.Policy:
     return retention.Policy.from_mapping({"timezone": config.timezone, **config.retention})
 
 
-def prune(config: Config, *, now: datetime, dry_run: bool, log: Log) -> dict[str, Any]:
-    """Delete what the plan deletes. The caller holds the stack's lock. A vault that fails does not stop the repository.
-
-    Returns {keep, delete, swept, locked, versions, failed}. locked: what a store keeps although it was deleted, and
-    why. versions: {deleted, bytes, waits} of the mirror's old ones. failed: what of the vault could not be done, which
-    copies.problem() turns into an error.
-    """
+def prune(config: Config, *, now: datetime, dry_run: bool, log: Log) -> Pruning:
+    """Delete what the plan deletes. The caller holds the stack's lock. A failing vault does not stop the repository."""
     sides, failed = _sides(config)
     whole, own = plans(sides, policy(config), now)
     doomed_of = [
@@ -180,7 +196,7 @@ def _readable(left: Mapping[str, Sequence[Point]]) -> tuple[list[Point], str]:
     return kept, ""
 
 
-def told(result: Mapping[str, Any], word: str) -> list[str]:
+def told(result: Pruning, word: str) -> list[str]:
     """What became of the mirror's old versions and of what a store keeps, for a terminal."""
     old = result["versions"]
     lines = [f"{word}  {old['deleted']} old versions in the mirror, {human(old['bytes'])}"] if old["deleted"] else []
@@ -209,8 +225,8 @@ def _plan(
     return retention.plan_all(points.for_retention(tied), plain, rules, now)
 
 
-def _merged(sides: Sequence[Sequence[Any]], better: Callable[[Any, Any], Any]) -> list[Any]:
-    found: dict[str, Any] = {}
+def _merged(sides: Sequence[Sequence[E]], better: Callable[[E, E], E]) -> list[E]:
+    found: dict[str, E] = {}
     for some in sides:
         for item in some:
             found[item.id] = better(found[item.id], item) if item.id in found else item

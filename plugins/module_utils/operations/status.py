@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Optional
+from typing import Optional
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, verdict
 from ..base.text import human
@@ -17,7 +17,7 @@ from ..objects import reconcile
 from ..repository import base as repository_base
 from ..repository import catalog, copies, points, repositories, show
 from ..repository.catalog import Entry
-from ..repository.components import DATABASE, Kind, configured
+from ..repository.components import DATABASE, AnyKind, configured
 from ..repository.points import PointEntry
 from ..s3 import bucket
 from ..s3.bucket import Listed
@@ -44,7 +44,7 @@ class Status:
     def verdict(self) -> str:
         return verdict(self.checks)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         return {
             "stack": self.stack,
             "verdict": self.verdict,
@@ -96,12 +96,12 @@ def newest(seen: Status) -> list[str]:
     return show.table(seen.points[-3:], last, seen.at)
 
 
-def proof_of(kind: Kind[Any]) -> str:
+def proof_of(kind: AnyKind) -> str:
     """What the check of its last proof is called."""
     return f"{kind.word}proof"
 
 
-def _newest(config: Config, kind: Kind[Any], found: Sequence[Entry], now: datetime) -> Check:
+def _newest(config: Config, kind: AnyKind, found: Sequence[Entry], now: datetime) -> Check:
     name = f"newest {kind.word}backup"
     good = [entry.manifest for entry in found if entry.good and entry.manifest]
     if not good:
@@ -110,7 +110,7 @@ def _newest(config: Config, kind: Kind[Any], found: Sequence[Entry], now: dateti
     return at_most(name, age, config.alarms.backup_age_hours, "h", f"{good[-1].id}, {age:.1f} h old")
 
 
-def _proof(config: Config, kind: Kind[Any], found: Sequence[Entry], now: datetime) -> Check:
+def _proof(config: Config, kind: AnyKind, found: Sequence[Entry], now: datetime) -> Check:
     proven = [(entry.proven_at, entry.id) for entry in found if entry.proven_at]
     if not proven:
         return Check(proof_of(kind), COULD_NOT_VERIFY, "no backup has been restored to prove it; run: lifeboat verify")

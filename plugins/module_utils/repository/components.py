@@ -75,8 +75,9 @@ _TABLES: Mapping[str, Callable[[DatabaseDetails], int]] = {
     "tables": lambda details: details.fingerprint.tables, "rows": lambda details: details.fingerprint.rows,
 }  # fmt: skip
 
+AnyKind = Kind[Any]
 # The order in which they are taken. The database is first: a recovery point is of the instant of its rows.
-KINDS: dict[str, Kind[Any]] = {
+KINDS: dict[str, AnyKind] = {
     kind.name: kind
     for kind in (
         Kind(DATABASE, "postgresql", "db", DatabaseDetails, needed=True, counts=_TABLES),
@@ -93,6 +94,6 @@ KINDS: dict[str, Kind[Any]] = {
 }  # fmt: skip
 
 
-def configured(config: Config) -> list[Kind[Any]]:
+def configured(config: Config) -> list[AnyKind]:
     """What the stack has to be backed up."""
     return [kind for kind in KINDS.values() if kind.configured(config)]
