@@ -55,22 +55,15 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     common.add_argument("--config-directory", type=Path, default=config.DIRECTORY, help=argparse.SUPPRESS)
     top = argparse.ArgumentParser(
-        prog="lifeboat",
-        description="Back up, prove and list what recovers this host's stacks.",
-        epilog=EXIT_CODES,
+        prog="lifeboat", description="Back up, prove and list what recovers this host's stacks.", epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    )  # fmt: skip
     top.add_argument("--version", action="version", version=f"lifeboat {VERSION}")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
 
     def verb(name: str, text: str) -> argparse.ArgumentParser:
         return verbs.add_parser(
-            name,
-            help=text,
-            description=text,
-            parents=[common],
-            epilog=EXIT_CODES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            name, help=text, description=text, parents=[common], epilog=EXIT_CODES, formatter_class=top.formatter_class
         )
 
     taking = verb("backup", "Take a recovery point now, or a backup of one component.")
@@ -84,12 +77,8 @@ def parser() -> argparse.ArgumentParser:
     taking.add_argument("--prune", action="store_true", help="apply retention afterwards, only if the backup is good")
     taking.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait for the lock this long")
     check = verb("verify", "Prove a recovery point or a backup.")
-    check.add_argument(
-        "id",
-        nargs="?",
-        default="latest",
-        help="of a recovery point or a backup (default: the newest of each component)",
-    )
+    named = "of a recovery point or a backup (default: the newest of each component)"
+    check.add_argument("id", nargs="?", default="latest", help=named)
     check.add_argument(
         "--level", choices=list(config.LEVELS), default="restore", help="how far to go (default: restore)"
     )
@@ -182,13 +171,9 @@ def _backup(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
     purpose = f"backup {arguments.component or 'recovery point'}"
     with lock.held(loaded.stack, purpose, wait=arguments.wait):
         taken = operations_backup.take(
-            loaded,
-            arguments.component or "",
-            seal=arguments.seal,
-            prune_after=arguments.prune,
-            override=arguments.override,
-            log=log,
-        )
+            loaded, arguments.component or "", seal=arguments.seal, prune_after=arguments.prune,
+            override=arguments.override, log=log,
+        )  # fmt: skip
     code, shown = (IntegrityError.exit_code if taken.unheld else 0), taken.lines()
     return _with_vault(loaded, taken.failed, code, taken.as_dict(), shown)
 

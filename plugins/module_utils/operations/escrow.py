@@ -83,13 +83,8 @@ def _choose(config: Config, vault: Repository, point: str, found: list[Check]) -
         vault.check(writable=False)
         there = points.backups(vault, config.stack)
         tied = points.entries(vault, config.stack, there)
-        found.append(
-            Check(
-                "vault credentials",
-                PASS,
-                f"they read {copies.place(config) if config.vault.repository_bucket else config.repository['bucket']}",
-            )
-        )
+        place = copies.place(config) if config.vault.repository_bucket else config.repository["bucket"]
+        found.append(Check("vault credentials", PASS, f"they read {place}"))
     except LifeboatError as exc:
         refused = isinstance(exc, (UsageError, NotFoundError)) and exc.exit_status != NOT_INSTALLED
         found.append(Check("vault credentials", FAIL if refused else COULD_NOT_VERIFY, str(exc)))
