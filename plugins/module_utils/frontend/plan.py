@@ -245,7 +245,8 @@ def _step(code: str, made: Plan, settings: FrontendSettings) -> str:
 
 def text(made: Plan, settings: FrontendSettings) -> list[str]:
     """The plan for a terminal, as an operator reads it before typing the confirmation."""
-    lines = [f"the site {made.target} is {made.condition}" + (f": {made.cause}" if made.cause != NONE else "")]
+    cause = "" if made.condition in (HEALTHY, UNVERIFIED) else f": {made.cause}"
+    lines = [f"the site {made.target} is {made.condition}{cause}"]
     lines += [f"  found: {line}" for line in made.findings]
     lines += [f"  not checked: {line}" for line in made.unchecked]
     lines += [f"  WARNING: {line}" for line in made.warnings]
