@@ -14,6 +14,7 @@ from ..base.clock import format_time
 from ..base.errors import UsageError
 from ..repository import base as repository_base
 from ..repository import catalog
+from ..repository.points import EVENTUAL, SNAPSHOT
 from ..s3 import bucket
 from ..s3.bucket import Bucket
 from ..settings.config import Config
@@ -21,7 +22,6 @@ from . import mc
 from .state import Numbers
 
 Log = Callable[[str], None]
-SNAPSHOT, EVENTUAL = "snapshot", "eventual"
 MAX_SKEW = 60  # seconds that the source's clock may be wrong
 
 

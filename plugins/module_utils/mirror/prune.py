@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
-import re
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,7 +32,6 @@ from .listing import Point
 DELETE = "delete old versions"
 _MOST = 1000  # that one request may name: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 _DENIED = (*client.DENIED, "ObjectLocked", "InvalidRequest")
-_UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # no XML can say these
 _SPACES = {"\r": "&#13;"}  # XML would make a line feed of it
 _TABLES = {
     "versions": "key TEXT, modified REAL, version TEXT, size INT, latest INT, deleted INT,"
@@ -133,7 +131,7 @@ class _Removal:
         if self.refused:
             return
         sizes = {(key, version): size for key, version, size in rows}
-        plain = [item for item in sizes if not _UNSPEAKABLE.search(item[0])]
+        plain = [item for item in sizes if not bucket.UNSPEAKABLE.search(item[0])]
         left: dict[tuple[str, str], str] = {}
         if plain:
             try:
@@ -173,7 +171,7 @@ class _Removal:
         root = signed.xml(answer.body, DELETE, self._vault.url)
         left = dict.fromkeys(several, "the server did not say that it deleted it")
         for child in root:
-            said = {element.tag.rpartition("}")[2]: element.text or "" for element in child}
+            said = signed.fields(child)
             # Of a marker some servers name only this.
             named = (said.get("Key", ""), said.get("VersionId") or said.get("DeleteMarkerVersionId", ""))
             if child.tag.endswith("Deleted"):
@@ -203,10 +201,7 @@ class _Removal:
             answer = self._vault.requests.call(
                 "GET", self._vault.name, key, query, attempted=attempted, subject=subject
             )
-            said = {
-                element.tag.rpartition("}")[2]: element.text or ""
-                for element in signed.xml(answer.body, attempted, subject)
-            }
+            said = signed.fields(signed.xml(answer.body, attempted, subject))
             return f"locked until {said['RetainUntilDate']} ({said['Mode']})"
         except (LifeboatError, LookupError):
             return ""

@@ -38,7 +38,7 @@ POINTS = "recovery-points"
 PARTIAL = ".partial-"
 DELETING = ".deleting-"
 ID = re.compile(r"[a-z][a-z0-9]*_backup_\d{8}_\d{6}")
-_POINT = re.compile(r"\d{8}_\d{6}")
+POINT_ID = re.compile(r"\d{8}_\d{6}")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -181,7 +181,7 @@ class Repository(abc.ABC):
     def points(self) -> list[str]:
         """The ids of the recovery points, oldest first."""
         names = (name[: -len(".json")] for name in self._names(POINTS) if name.endswith(".json"))
-        return sorted(name for name in names if _POINT.fullmatch(name))
+        return sorted(name for name in names if POINT_ID.fullmatch(name))
 
     def read_point(self, id: str) -> bytes:
         data = self._read(_point(id))
@@ -258,7 +258,7 @@ def _record(name: str) -> str:
 
 
 def _point(id: str) -> tuple[str, str]:
-    if not _POINT.fullmatch(id):
+    if not POINT_ID.fullmatch(id):
         raise UsageError("find the recovery point", repr(id), "that is not its id", "Write it like 20261124_033000.")
     return POINTS, f"{id}.json"
 

@@ -11,7 +11,6 @@ It never changes once written. It is good while every backup that it names is th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -23,7 +22,7 @@ from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageErr
 from ..settings.config import Config
 from ..stack import runtime
 from . import catalog, retention
-from .base import Repository
+from .base import POINT_ID, Repository
 from .catalog import Entry
 from .components import DATABASE, KINDS, Kind
 from .details import ObjectsDetails
@@ -33,7 +32,6 @@ from .sealing import Sealed, unseal
 Log = Callable[[str], None]
 SNAPSHOT = "snapshot"  # every part is of one instant
 EVENTUAL = "eventual"  # the objects are of another instant than the rows
-ID = re.compile(r"\d{8}_\d{6}")
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Point(Sealed):
 
 
 def is_id(text: str) -> bool:
-    return ID.fullmatch(text) is not None
+    return POINT_ID.fullmatch(text) is not None
 
 
 def parse(data: bytes, *, expected_id: str) -> Point:

@@ -24,13 +24,13 @@ from ..base.clock import parse_time
 from ..base.errors import LifeboatError
 from ..base.typed import Range
 from . import client
-from .signed import Requests
+from .signed import Requests, fields, plain
 
 NULL = "null"  # the version of what was written where, or while, nothing was versioned
 _PAGE = 1000
 _GARBLED = "\ufffd"
-_UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
-_AMAZON = "https://s3.{region}.amazonaws.com"
+UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # no XML can say these
+AMAZON = "https://s3.{region}.amazonaws.com"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Bucket:
 
     @functools.cached_property
     def requests(self) -> Requests:
-        endpoint = self.endpoint_url or _AMAZON.format(region=self.region or "us-east-1")
+        endpoint = self.endpoint_url or AMAZON.format(region=self.region or "us-east-1")
         return Requests(endpoint, self.region, self.access_key, self.secret_key, self.ca_bundle)
 
     @property
@@ -98,7 +98,7 @@ def versioning(bucket: Bucket) -> str:
         if client.code(exc) in client.UNSUPPORTED:
             return ""
         raise
-    return next((child.text or "" for child in page if _plain(child.tag) == "Status"), "")
+    return fields(page).get("Status", "")
 
 
 def skew(bucket: Bucket) -> Optional[float]:
@@ -127,7 +127,7 @@ def _restored(bucket: Bucket, garbled: set[str]) -> Iterator[Version]:
     key by the name that it has where the server does encode. What is deleted has no such name, and is left out."""
     for start in sorted({key.partition(_GARBLED)[0] for key in garbled}):
         for known in [item.key for item in objects(bucket, start)]:
-            shown = _UNSPEAKABLE.sub(_GARBLED, known)
+            shown = UNSPEAKABLE.sub(_GARBLED, known)
             if shown in garbled:
                 for page in _pages(bucket, {"versions": "", "prefix": known}, _version_marks):
                     if page.key == shown:
@@ -149,14 +149,14 @@ def _pages(bucket: Bucket, query: Mapping[str, str], marks: Marks) -> Iterator[V
     while more is not None:
         asked = {**query, **more, "max-keys": str(_PAGE), "encoding-type": "url"}
         page = _ask(bucket, asked, attempted)
-        if _plain(page.tag) not in ("ListVersionsResult", "ListBucketResult"):
-            raise _unintelligible(bucket, attempted, f"<{_plain(page.tag)}>")
+        if plain(page.tag) not in ("ListVersionsResult", "ListBucketResult"):
+            raise _unintelligible(bucket, attempted, f"<{plain(page.tag)}>")
         found, head = [], {}
         for child in page:
             if len(child):
                 found.append(child)
             else:
-                head[_plain(child.tag)] = child.text or ""
+                head[plain(child.tag)] = child.text or ""
         decode = unquote_plus if head.get("EncodingType") == "url" else str
         try:
             for child in found:
@@ -181,9 +181,9 @@ def uploads(bucket: Bucket) -> Iterator[tuple[str, str, datetime]]:
         seen.add(repr(more))
         head: dict[str, str] = {}
         for child in _ask(bucket, {**more, "encoding-type": "url"}, attempted):
-            head[_plain(child.tag)] = child.text or ""
-            if _plain(child.tag) == "Upload":
-                said = {_plain(item.tag): item.text or "" for item in child}
+            head[plain(child.tag)] = child.text or ""
+            if plain(child.tag) == "Upload":
+                said = fields(child)
                 key = unquote_plus(said["Key"]) if head.get("EncodingType") == "url" else said["Key"]
                 yield key, said["UploadId"], _moment(said["Initiated"])
         if head.get("IsTruncated", "").lower() != "true":
@@ -204,10 +204,10 @@ def _object_marks(head: Mapping[str, str], decode: Callable[[str], str]) -> dict
 
 
 def _version(child: ElementTree.Element, decode: Callable[[str], str]) -> Optional[Version]:
-    kind = _plain(child.tag)
+    kind = plain(child.tag)
     if kind not in ("Contents", "Version", "DeleteMarker"):  # CommonPrefixes
         return None
-    said = {_plain(item.tag): item.text or "" for item in child}
+    said = fields(child)
     return Version(
         key=decode(said["Key"]),
         size=int(said.get("Size") or 0),
@@ -222,11 +222,6 @@ def _version(child: ElementTree.Element, decode: Callable[[str], str]) -> Option
 @functools.lru_cache(maxsize=1024)
 def _moment(text: str) -> datetime:
     return parse_time(text)
-
-
-@functools.lru_cache(maxsize=64)
-def _plain(tag: str) -> str:
-    return tag.rpartition("}")[2]
 
 
 def _ask(bucket: Bucket, query: Mapping[str, str], attempted: str) -> ElementTree.Element:

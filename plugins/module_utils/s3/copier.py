@@ -314,7 +314,7 @@ def _content_md5(md5: str) -> dict[str, str]:
 
 def _text(body: bytes, name: str, subject: str) -> str:
     root = signed.xml(body, WRITE, subject)
-    return next((element.text or "" for element in root.iter() if element.tag.rpartition("}")[2] == name), "")
+    return next((element.text or "" for element in root.iter() if signed.plain(element.tag) == name), "")
 
 
 def kept(headers: Mapping[str, str]) -> dict[str, str]:
@@ -329,8 +329,8 @@ def tags(bucket: Bucket, key: str, version: str = "") -> list[tuple[str, str]]:
     answer = bucket.requests.call("GET", bucket.name, key, query, attempted="read the tags", subject=subject)
     found: list[tuple[str, str]] = []
     for element in signed.xml(answer.body, "read the tags", subject).iter():
-        if element.tag.rpartition("}")[2] == "Tag":
-            said = {child.tag.rpartition("}")[2]: child.text or "" for child in element}
+        if signed.plain(element.tag) == "Tag":
+            said = signed.fields(element)
             found.append((said.get("Key", ""), said.get("Value", "")))
     return sorted(found)
 

@@ -12,7 +12,7 @@ from typing import Callable, Optional, Protocol
 
 from ..base.errors import LifeboatError
 from . import client as s3_client
-from .signed import Requests, xml
+from .signed import Requests, fields, xml
 
 VERSIONING = "versioning"
 _NONE = ("NoSuchLifecycleConfiguration", "NoSuchBucketPolicy", "NoSuchCORSConfiguration")
@@ -51,10 +51,7 @@ def read(bucket: HasBucket, requests: Optional[Requests] = None) -> dict[str, ob
             if requests is not None:
                 told = requests.get(name, {setting: ""}, attempted, bucket.url)
                 if setting == VERSIONING:
-                    said = {
-                        element.tag.rpartition("}")[2]: element.text for element in xml(told, attempted, bucket.url)
-                    }
-                    found[setting] = said.get("Status") or None
+                    found[setting] = fields(xml(told, attempted, bucket.url)).get("Status") or None
                     continue
             with s3_client.spoken(attempted, bucket.url):
                 found[setting] = ask() or None

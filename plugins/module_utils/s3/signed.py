@@ -226,6 +226,17 @@ def lasting(error: LifeboatError) -> bool:
     return status not in (500, 502, 503, 504) and client.code(error) not in _BUSY
 
 
+@functools.lru_cache(maxsize=64)
+def plain(tag: str) -> str:
+    """A tag without its namespace."""
+    return tag.rpartition("}")[2]
+
+
+def fields(element: ElementTree.Element) -> dict[str, str]:
+    """The text of what stands directly in it, by name."""
+    return {plain(child.tag): child.text or "" for child in element}
+
+
 def xml(body: bytes, attempted: str, subject: str) -> ElementTree.Element:
     """What a server said with 200; proxies and web servers say that with pages of their own."""
     try:
@@ -250,7 +261,7 @@ def _error(body: bytes) -> Optional[dict[str, str]]:
         root = ElementTree.fromstring(body)  # noqa: S314 - expat bounds entity expansion since 2.4.1
     except ElementTree.ParseError:
         return None
-    if root.tag.rpartition("}")[2] != "Error":
+    if plain(root.tag) != "Error":
         return None
-    said = {child.tag.rpartition("}")[2]: child.text or "" for child in root}
+    said = fields(root)
     return {"Code": said.get("Code", ""), "Message": said.get("Message", "")}

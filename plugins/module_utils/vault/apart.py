@@ -11,9 +11,8 @@ import socket
 from typing import Optional
 from urllib.parse import urlsplit
 
+from ..s3.bucket import AMAZON
 from ..settings.config import Config
-
-_AMAZON = "s3.{region}.amazonaws.com"
 
 
 def apart(config: Config) -> list[str]:
@@ -54,7 +53,7 @@ def same_endpoint(config: Config) -> bool:
 
 
 def _place(url: str, region: str) -> tuple[str, int]:
-    parts = urlsplit(url or f"https://{_AMAZON.format(region=region or 'us-east-1')}")
+    parts = urlsplit(url or AMAZON.format(region=region or "us-east-1"))
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
