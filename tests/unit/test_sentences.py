@@ -44,9 +44,11 @@ def _decides(node: ast.AST, names: set[str]) -> bool:
     if isinstance(node, ast.Compare):
         searched = isinstance(node.ops[0], (ast.In, ast.NotIn))
         compared = [part for part in (node.left, *node.comparators) if searched or not isinstance(part, ast.Name)]
-        # Whether there is a text at all does not depend on its words.
+        # Whether there is a text at all does not depend on its words, and what equals a constant's name is a code.
         return any(_is_text(part, names) for part in compared) and not any(
-            isinstance(part, ast.Constant) and part.value in ("", None) for part in compared
+            (isinstance(part, ast.Constant) and part.value in ("", None))
+            or (isinstance(part, ast.Name) and part.id.isupper() and not searched)
+            for part in (node.left, *node.comparators)
         )
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         if node.func.attr in TAKEN_APART and _is_text(node.func.value, names):
