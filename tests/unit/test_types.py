@@ -73,10 +73,16 @@ def test_no_alias_stands_for_a_mapping_of_anything() -> None:
 
 
 def exempt(text: str) -> dict[str, str]:
-    """The modules in pyproject.toml that may say Any, each with the reason in the comment on its line."""
-    tables = [table for table in text.split("[[tool.mypy.overrides]]\n") if "\ndisallow_any_explicit = false" in table]
-    lines = [line for table in tables for line in table.partition("]")[0].splitlines() if '"' in line]
-    return {line.split('"')[1]: line.partition("#")[2].strip() for line in lines}
+    """The modules in pyproject.toml that may say Any, each with the reason in the comment on its line or above it."""
+    found: dict[str, str] = {}
+    for table in text.split("[[tool.mypy.overrides]]\n"):
+        above = ""
+        for line in table.partition("]")[0].splitlines() if "\ndisallow_any_explicit = false" in table else ():
+            reason = line.partition("#")[2].strip()
+            if '"' in line:
+                found[line.split('"')[1]] = reason or above
+            above = "" if '"' in line else reason
+    return found
 
 
 def faults(found: dict[str, str]) -> list[str]:
