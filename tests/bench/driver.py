@@ -28,8 +28,8 @@ def _quiet(_: str) -> None:
 
 def restore(directory: str, identity: str, database: str) -> dict[str, Any]:
     from lifeboat.database import fingerprint
-    from lifeboat.database import restore as core
     from lifeboat.database import server as database_server
+    from lifeboat.database.methods.logical import restore as core
     from lifeboat.repository import manifest, repositories
     from lifeboat.settings import config
     from lifeboat.stack import runtime

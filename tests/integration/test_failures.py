@@ -26,9 +26,11 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     UnverifiedError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump, fingerprint
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import fingerprint
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, checksums, sealing
@@ -114,7 +116,7 @@ def test_postgresql_down(stack: Stack, settings: config.Config) -> None:
         with pytest.raises(NotFoundError, match=r"its container is exited.*Start it"):
             dump.take(settings, log=say)
         assert len(entries(settings)) == 1
-        assert database_plan.assess(settings, None).condition == recovery_state.DOWN
+        assert database_assess.assess(settings, None).condition == recovery_state.DOWN
     finally:
         stack.compose("up", "--detach", "--wait", "db")
     dump.take(settings, log=say)

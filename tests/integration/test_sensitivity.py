@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump, fingerprint, server
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import restore as database_restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import fingerprint, server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from postgres_stack import Stack, assert_pass, restore_beside, say
 
 SCHEMA = """

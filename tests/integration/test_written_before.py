@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import written
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import fingerprint
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import restore as database_restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import manifest
 from postgres_stack import Stack, say, store
 

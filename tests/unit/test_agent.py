@@ -15,7 +15,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import layers
 import pytest
@@ -42,8 +42,8 @@ def carried() -> set[str]:
 def test_it_holds_what_the_command_imports_as_it_is() -> None:
     inside = members(built(sys.executable))
     expected = {name: (layers.CORE / name[len("lifeboat/") :]).read_bytes() for name in carried()}
-    markers = {f"lifeboat/{layers.package(name[len('lifeboat/') :])}/__init__.py": b"" for name in expected}
-    expected.update({**markers, "lifeboat/__init__.py": b"", "__main__.py": agent.MAIN})
+    folders = {str(folder) for name in expected for folder in PurePosixPath(name).parents} - {"."}
+    expected.update({**{f"{folder}/__init__.py": b"" for folder in folders}, "__main__.py": agent.MAIN})
     assert sorted(inside) == sorted([*expected, *(f"{name}c" for name in expected)])
     assert {name: inside[name] for name in expected} == expected
 

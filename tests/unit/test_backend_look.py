@@ -16,7 +16,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.backend import host as
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend import stores as backend_stores
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend.facts import Observations, Seen
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import assess as objects_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
@@ -361,8 +361,8 @@ def test_data_that_is_damaged_is_found_only_where_the_backend_is_ill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "reach", lambda *_: server.Reached(object()))  # type: ignore[arg-type]
-    lost = database_plan.Assessment(recovery_state.DAMAGED, ("the table app.items is missing",), "running")
-    monkeypatch.setattr(database_plan, "assess", lambda *_: lost)
+    lost = database_assess.Assessment(recovery_state.DAMAGED, ("the table app.items is missing",), "running")
+    monkeypatch.setattr(database_assess, "assess", lambda *_: lost)
     here = make_config(tmp_path)
     below: Any = Below(DataMount("bind", "x", tmp_path))
     calm, _ = backend_stores.look(here, below, Observations(seen=(DB,)), log=lambda _: None)

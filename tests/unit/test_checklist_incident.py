@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import assess as frontend_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import plan as frontend_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import assess as objects_assess
@@ -48,7 +48,7 @@ class Stack:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A stack that is well, with one recovery point."""
     found: dict[str, Any] = {
-        "database": database_plan.Assessment("healthy", (), "running"),
+        "database": database_assess.Assessment("healthy", (), "running"),
         "objects": objects_assess.Assessment("healthy", (), "running"),
         "stack": Stack(),
         "endpoint": PASS,
@@ -62,7 +62,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
         return look
 
-    monkeypatch.setattr(database_plan, "assess", assessed("database"))
+    monkeypatch.setattr(database_assess, "assess", assessed("database"))
     monkeypatch.setattr(objects_assess, "assess", assessed("objects"))
     monkeypatch.setattr(runtime, "connect", lambda config: found["stack"])
     monkeypatch.setattr(answer, "endpoint", lambda check, deadline: Check(check.url, found["endpoint"], "said"))
@@ -95,7 +95,7 @@ def test_all_is_well(world: dict[str, Any]) -> None:
 
 
 def test_a_broken_database_names_its_playbook(world: dict[str, Any]) -> None:
-    world["database"] = database_plan.Assessment("damaged", ("the table public.t is missing",), "running")
+    world["database"] = database_assess.Assessment("damaged", ("the table public.t is missing",), "running")
     line = look(world)["the recovery: database"]
     assert line.result == FAIL
     assert line.seen == (
@@ -107,7 +107,7 @@ def test_a_broken_database_names_its_playbook(world: dict[str, Any]) -> None:
 
 
 def test_two_that_are_broken_are_recovered_to_one_instant(world: dict[str, Any]) -> None:
-    world["database"] = database_plan.Assessment("down", ("db is exited",), "exited")
+    world["database"] = database_assess.Assessment("down", ("db is exited",), "exited")
     world["objects"] = objects_assess.Assessment("damaged", ("the bucket uploads is missing",))
     found = look(world)
     for name in ("database", "object storage"):
@@ -115,7 +115,7 @@ def test_two_that_are_broken_are_recovered_to_one_instant(world: dict[str, Any])
 
 
 def test_a_whole_site_that_is_lost(world: dict[str, Any]) -> None:
-    world["database"] = database_plan.Assessment("down", (), "absent")
+    world["database"] = database_assess.Assessment("down", (), "absent")
     world["objects"] = objects_assess.Assessment("down", ("no",))
     world["stack"].states = {"web": DEAD}
     found = look(world)
@@ -130,13 +130,13 @@ UNKNOWN: list[tuple[str, str, Any, str]] = [
     (
         "database",
         "the recovery: database",
-        database_plan.Assessment("down", (), "up", refused="no such role"),
+        database_assess.Assessment("down", (), "up", refused="no such role"),
         "no such role",
     ),
     (
         "database",
         "the recovery: database",
-        database_plan.Assessment("healthy", (), "up", ("t was not read",)),
+        database_assess.Assessment("healthy", (), "up", ("t was not read",)),
         "t was not read",
     ),
     ("objects", "the recovery: object storage", objects_assess.Assessment("down", (), refused="403"), "403"),

@@ -21,7 +21,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, errors, lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.version import VERSION
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify

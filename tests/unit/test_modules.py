@@ -23,10 +23,11 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     LifeboatError,
     NotFoundError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take as mirror_take
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
@@ -607,7 +608,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     def use(condition: str) -> None:
         monkeypatch.setattr(runtime, "connect", lambda config: Stack())
         monkeypatch.setattr(
-            database_plan, "assess", lambda config, reference: database_plan.Assessment(condition, ("why",), "")
+            database_assess, "assess", lambda config, reference: database_assess.Assessment(condition, ("why",), "")
         )
         monkeypatch.setattr(database_plan, "_require_major", lambda *_: None)
         monkeypatch.setattr(database_plan, "_require_space", lambda *_: None)

@@ -25,11 +25,11 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     NotFoundError,
     UsageError,
 )
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import fingerprint
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Reached
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import wait
@@ -110,7 +110,9 @@ def protect(tmp_path: Path, **changes: Any) -> dict[str, Any]:
 
 def assess_as(monkeypatch: pytest.MonkeyPatch, condition: str, unchecked: tuple[str, ...] = ()) -> None:
     monkeypatch.setattr(
-        database_plan, "assess", lambda config, reference: database_plan.Assessment(condition, ("why",), "", unchecked)
+        database_assess,
+        "assess",
+        lambda config, reference: database_assess.Assessment(condition, ("why",), "", unchecked),
     )
 
 
@@ -219,7 +221,7 @@ def test_the_temporary_server_of_an_image_is_not_taken_for_one_that_fails(
     """An emptied directory is initialised by a server that answers, stops, and makes room for the real one."""
     conditions = [recovery_state.DOWN, recovery_state.DAMAGED]
     monkeypatch.setattr(
-        database_plan, "assess", lambda *_: database_plan.Assessment(conditions.pop(0), ("why",), "", ())
+        database_assess, "assess", lambda *_: database_assess.Assessment(conditions.pop(0), ("why",), "", ())
     )
     done = protect(tmp_path, mode="start")
     assert (done["mode"], done["fresh"], conditions) == ("swap", False, [])
@@ -302,7 +304,7 @@ def server(monkeypatch: pytest.MonkeyPatch, world: Stack) -> dict[str, Any]:
     monkeypatch.setattr(database_restore, "compare", step("compare", lambda: list(found["checks"])))
     monkeypatch.setattr(database_restore, "analyze", step("analyze"))
     monkeypatch.setattr(database_restore, "swap", step("swap", "shop_quarantine_S"))
-    monkeypatch.setattr(database_restore, "drop", step("drop"))
+    monkeypatch.setattr(database_server, "drop", step("drop"))
     monkeypatch.setattr(database_restore, "refresh_collations", step("collations", []))
     return found
 

@@ -12,8 +12,11 @@ from typing import Any, Optional
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import restore as database_restore
-from ansible_collections.lifeboat.dr.plugins.module_utils.database.restore import keep_globals, statements
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical.restore import (
+    keep_globals,
+    statements,
+)
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import identifier, literal
 from builders import NOW, make_manifest
 

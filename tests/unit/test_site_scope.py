@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import assess as objects_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope
@@ -106,7 +106,7 @@ def test_each_component_and_the_scenario_that_mends_it(
     rows = "".join(f"{state.status}\t{name}\n" for name, state in {"db": UP, **states}.items())
     runner.expect("docker ps", rows)
     runner.expect("docker", "29.1")
-    monkeypatch.setattr(database_plan, "assess", lambda *_: database_plan.Assessment(database, ("why",), "x"))
+    monkeypatch.setattr(database_assess, "assess", lambda *_: database_assess.Assessment(database, ("why",), "x"))
     monkeypatch.setattr(runtime, "connect", lambda _: Stack(db=UP, **states))
     found = look(tmp_path)
     assert [
@@ -123,7 +123,7 @@ def test_what_cannot_be_assessed_is_unknown_not_healthy(
 
     runner.expect("docker ps", "running\tdb\n")
     runner.expect("docker", "29.1")
-    for module in (database_plan, objects_assess):
+    for module in (database_assess, objects_assess):
         monkeypatch.setattr(module, "assess", fails)
     monkeypatch.setattr(runtime, "connect", fails)
     monkeypatch.setattr(scope, "_application", lambda *_: scope.Component("application", "unknown"))

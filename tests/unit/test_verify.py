@@ -25,8 +25,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import scratch
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.result import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.checksums import measure

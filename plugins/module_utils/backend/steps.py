@@ -21,7 +21,7 @@ from typing import Any, Callable, Optional
 from ..base import pipeline
 from ..base.errors import LifeboatError, UsageError
 from ..base.pipeline import Command
-from ..database import plan as database_plan
+from ..database import assess as database_assess
 from ..objects import assess as objects_assess
 from ..settings.config import Config
 from ..stack import runtime
@@ -191,7 +191,7 @@ def unmovable(config: Config, stack: ComposeRuntime, seen: Observations) -> list
         if item.role not in (DATABASE, OBJECTS):
             continue
         try:
-            database_plan.data_mount(config, stack) if item.role == DATABASE else objects_assess.data_mount(
+            database_assess.data_mount(config, stack) if item.role == DATABASE else objects_assess.data_mount(
                 config, stack
             )
         except LifeboatError as exc:

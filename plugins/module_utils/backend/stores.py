@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from ..base.errors import LifeboatError
-from ..database import plan as database_plan
+from ..database import assess as database_assess
 from ..database import server as database_server
 from ..objects import assess as objects_assess
 from ..recovery import state as recovery_state
@@ -64,14 +64,14 @@ def _broken(
         return "" if reached.refused else f"{service} runs and does not answer: {reached.why}"
     if not (found.ill_backend or found.unanswered):
         return ""
-    state_of_data = database_plan.assess(config, _reference(config, log))
+    state_of_data = database_assess.assess(config, _reference(config, log))
     return "" if state_of_data.condition == recovery_state.HEALTHY else "; ".join(state_of_data.findings[:3])
 
 
 def _reference(config: Config, log: Log) -> Optional[Mapping[str, Any]]:
     """What the database should hold, where there is a backup that tells."""
     try:
-        return database_plan.reference_of(Sources(config, "database"))
+        return database_assess.reference_of(Sources(config, "database"))
     except LifeboatError as exc:
         log(f"no backup tells what the database should hold: {exc.cause}")
         return None
@@ -81,7 +81,7 @@ def _data_gone(config: Config, stack: Runtime, role: str, service: str) -> str:
     """A server that is started without its data makes a new, empty store of its own: it must not be started here."""
     try:
         mount = (
-            database_plan.data_mount(config, stack) if role == DATABASE else objects_assess.data_mount(config, stack)
+            database_assess.data_mount(config, stack) if role == DATABASE else objects_assess.data_mount(config, stack)
         )
     except LifeboatError:
         return ""

@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
-import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -22,15 +22,16 @@ from ..recovery import state as recovery_state
 from ..recovery.state import keep
 from ..recovery.wait import wait_for_answer
 from ..repository import checksums
-from ..repository.details import DatabaseDetails
 from ..repository.manifest import parse
 from ..repository.sources import REPOSITORY, Sources, open_place
 from ..settings.config import Config
 from ..stack import quarantine, runtime
 from ..stack.answer import endpoint
 from ..stack.runtime import Runtime, ServiceState
-from . import fingerprint, plan, restore
+from . import assess, plan
 from . import server as database_server
+from .methods import registry as methods
+from .methods.base import Restoration
 
 Log = Callable[[str], None]
 
@@ -74,16 +75,16 @@ def _start_and_look(config: Config, stack: Runtime, asked: bool, log: Log) -> tu
     except LifeboatError as exc:
         found = database_server.reach(config, stack)
         if found.refused:
-            raise plan.refusal(config, found.why) from exc
+            raise assess.refusal(config, found.why) from exc
         log(f"it does not: {exc.cause}")
         return "rebuild", []
-    reference = plan.reference_of(Sources(config, "database"))
-    seen = plan.assess(config, reference)
+    reference = assess.reference_of(Sources(config, "database"))
+    seen = assess.assess(config, reference)
     if seen.condition == recovery_state.DOWN:
         # What answered may be the temporary server with which an image initialises an empty directory.
         with contextlib.suppress(LifeboatError):
             _wait_until_settled(config, stack)
-            seen = plan.assess(config, reference)
+            seen = assess.assess(config, reference)
     if seen.condition == recovery_state.HEALTHY and asked:
         log("it came up whole; another state of it was asked for")
         return "swap", []
@@ -108,7 +109,7 @@ def _wait_for_answer(config: Config, stack: Runtime) -> None:
 def _rebuild(config: Config, stack: Runtime, stamp: str, log: Log) -> dict[str, Any]:
     """Move the data directory aside and let the stack's own definition initialise a fresh one."""
     service = config.database.service
-    mount = plan.data_mount(config, stack)
+    mount = assess.data_mount(config, stack)
     done = quarantine.put_aside(config.stack, stack, service, mount, stamp, log=log)
     log(f"starting a fresh {service}")
     stack.initialise(service, str(mount.path), config.database.user or "postgres")
@@ -134,7 +135,7 @@ def _wait_until_settled(config: Config, stack: Runtime) -> None:
 def restore_database(
     config: Config, identity: str, *, place: str = REPOSITORY, fresh: bool, stamp: str, asked: str = "", log: Log
 ) -> dict[str, Any]:
-    """Restore beside, compare, swap. Raises IntegrityError, the live database untouched, when the comparison fails.
+    """Restore by the method of the backup. Raises IntegrityError, the live database untouched, if it proves wrong.
 
     place: the repository, or the vault with its copy.
 
@@ -143,65 +144,24 @@ def restore_database(
     when = format_time(parse_time(asked)) if asked else ""  # one instant, however it was written
     repo = open_place(config, place)
     manifest = parse(repo.manifest("database", identity), component="database", expected_id=identity)
+    method = methods.of(manifest)
     server = database_server.connect(config, runtime.connect(config))
     server.reap()
-    live = config.database.name or manifest.detailed(DatabaseDetails).database
-    beside = database_server.fit_name(live, f"_restore_{stamp}")
-    for left in server.databases():  # a killed run's half-made database; ours by name, and we hold the lock
-        if re.fullmatch(re.escape(database_server.fit_name(live, "_restore_" + "0" * 15)[:-15]) + r"\d{8}_\d{6}", left):
-            restore.drop(server, left)
-    clock = [time.monotonic()]
     with repo.materialise("database", identity) as folder:
         check = checksums.checksums(repo, manifest, folder)
         if check.result != PASS:
             raise IntegrityError("restore the backup", identity, check.detail, "Choose another (`lifeboat list`).")
-        facts = fingerprint.facts_of(folder)
-        made = restore.roles(server, folder, facts, fresh=fresh)
-        try:
-            restore.database(server, manifest, folder, facts, beside, jobs=config.database.jobs, log=log)
-            clock.append(time.monotonic())
-            log("comparing with the backup's fingerprint")
-            checks = [check, *restore.compare(server, beside, facts, fresh=fresh)]
-            if verdict(checks) == FAIL:
-                bad = "; ".join(f"{item.name}: {item.detail}" for item in checks if item.result == FAIL)
-                raise IntegrityError(
-                    "prove the restored database",
-                    identity,
-                    bad,
-                    f"{live} is untouched. Choose another backup, or look at the differences.",
-                )
-            restore.analyze(server, beside, config.database.jobs)
-        except BaseException:
-            _drop_quietly(server, beside)
-            raise
-    clock.append(time.monotonic())
-    log(f"swapping {live}")
-    kept = restore.swap(server, live, beside, stamp)
-    unmark(config)
-    if fresh and kept:
-        restore.drop(server, kept)  # the empty database that the fresh server came with, moments ago; it held nothing
-        kept = ""
-    reindexed = restore.refresh_collations(server)
-    clock.append(time.monotonic())
+        back = functools.partial(unmark, config)
+        restored = method.restore(Restoration(config, server, manifest, folder, fresh, stamp, back, log))
     remember(config, {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": when})
     return {
         "id": identity,
-        "checks": [item.as_dict() for item in checks],
-        "quarantined_database": kept,
-        "roles": made,
-        "reindexed": reindexed,
-        "seconds": {
-            name: round(end - start, 2) for name, start, end in zip(("restore", "verify", "swap"), clock, clock[1:])
-        },
+        "checks": [check.as_dict(), *(check.as_dict() for check in restored.checks)],
+        "quarantined_database": restored.quarantined,
+        "roles": list(restored.roles),
+        "reindexed": list(restored.reindexed),
+        "seconds": dict(restored.seconds),
     }
-
-
-def _drop_quietly(server: database_server.Server, name: str) -> None:
-    try:
-        server.reap()
-        restore.drop(server, name)
-    except LifeboatError:
-        pass  # the error that brought us here is the one to show; the next run drops it
 
 
 def _mark(config: Config) -> None:

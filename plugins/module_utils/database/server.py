@@ -354,6 +354,27 @@ def _pins() -> str:
     return "".join(f"SET {name} = {literal(value)};\n" for name, value in PINNED.items())
 
 
+def require_database(server: Server, name: str) -> int:
+    """The database's size in bytes. Raises NotFoundError naming those there are."""
+    rows = server.execute(
+        f"SELECT to_json(pg_database_size(oid)) FROM pg_database WHERE datname = {literal(name)};",
+        database="template1",
+        attempted="find the database",
+        timeout=300,
+    )
+    if rows:
+        return int(rows[0])
+    raise NotFoundError(
+        "find the database", name, f"the server has {', '.join(server.databases())}", "Correct lifeboat_database.name."
+    )
+
+
+def drop(server: Server, name: str, *, force: bool = False) -> None:
+    """Drop a half-made database, or by force one that sessions use. No script(): that is one transaction."""
+    sql = f"DROP DATABASE {identifier(name)} WITH (FORCE);" if force else f"DROP DATABASE IF EXISTS {identifier(name)};"
+    server.execute(sql, database="template1", attempted=f"drop {name}")
+
+
 class Reached(NamedTuple):
     """A server that answers, or why it does not. refused: it lives and does not let us in, so its data may be whole."""
 
@@ -426,19 +447,4 @@ def connect(config: Config, runtime: Runtime, *, backup: bool = False) -> Server
         port=settings.port,
         application=f"lifeboat-{config.stack}",
         timeout=config.timeout,
-    )
-
-
-def require_database(server: Server, name: str) -> int:
-    """The database's size in bytes. Raises NotFoundError naming those there are."""
-    rows = server.execute(
-        f"SELECT to_json(pg_database_size(oid)) FROM pg_database WHERE datname = {literal(name)};",
-        database="template1",
-        attempted="find the database",
-        timeout=300,
-    )
-    if rows:
-        return int(rows[0])
-    raise NotFoundError(
-        "find the database", name, f"the server has {', '.join(server.databases())}", "Correct lifeboat_database.name."
     )

@@ -88,7 +88,5 @@ def _remove(where: str) -> str:
 def _drop(config: Config, database: str) -> str:
     if "_quarantine_" not in database:
         return ""
-    server = database_server.connect(config, runtime.connect(config))
-    sql = f"DROP DATABASE {database_server.identifier(database)} WITH (FORCE);"  # no script(): that is one transaction
-    server.execute(sql, database="template1", attempted="drop the database that was put aside")
+    database_server.drop(database_server.connect(config, runtime.connect(config)), database, force=True)
     return database

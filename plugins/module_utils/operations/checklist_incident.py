@@ -15,7 +15,7 @@ from typing import Callable, Optional
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ..base.clock import format_time
 from ..base.errors import LifeboatError
-from ..database import plan as database_plan
+from ..database import assess as database_assess
 from ..evidence import store
 from ..frontend import assess as frontend_assess
 from ..frontend import plan as frontend_plan
@@ -125,7 +125,7 @@ def _sources(config: Config, component: str) -> Optional[Sources]:
 def _component(config: Config, name: str) -> Seen:
     seen = scope.ASSESS[name](config, _sources(config, name), lambda _: None)
     if seen.refused:
-        refusal = str(database_plan.refusal(config, seen.refused)) if name == DATABASE else seen.refused
+        refusal = str(database_assess.refusal(config, seen.refused)) if name == DATABASE else seen.refused
         return "", refusal, ""
     return seen.condition, "; ".join(seen.findings) or seen.service, "; ".join(seen.unchecked)
 

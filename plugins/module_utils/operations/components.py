@@ -23,8 +23,7 @@ from ..configuration import parts
 from ..configuration import proof as configuration_proof
 from ..configuration import restore as configuration_restore
 from ..configuration.restore import SECRET_LIST, SECRETS
-from ..database import dump
-from ..database import proof as database_proof
+from ..database.methods import registry as methods
 from ..mirror import take as mirror_take
 from ..objects import proof as objects_proof
 from ..repository.base import Repository
@@ -161,9 +160,9 @@ def _config_judged(config: Config, repo: Repository, manifest: Manifest) -> Iter
 
 COMPONENTS: dict[str, Component] = {
     DATABASE: Component(
-        lambda config, override, log: dump.take(config, log=log),
+        lambda config, override, log: methods.named(config.database.method).take(config, log=log),
         _database_line,
-        lambda item: database_proof.levels(item.config, item.manifest, item.folder, item.level, item.log),
+        lambda item: methods.of(item.manifest).levels(item.config, item.manifest, item.folder, item.level, item.log),
     ),
     OBJECTS: Component(
         lambda config, override, log: mirror_take.take(config, log=log, override=override),

@@ -45,6 +45,7 @@ class DatabaseDetails:
     image: str = ""
     fingerprint: Content = Content()
     seconds: float = 0.0
+    method: str = "logical"  # backups that do not say were made before there were others
 
 
 @dataclass(frozen=True)

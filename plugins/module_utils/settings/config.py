@@ -29,6 +29,7 @@ from .scenarios import SCENARIOS, Scenario
 
 DIRECTORY = Path("/etc/lifeboat")
 STATE_DIRECTORY = Path("/var/lib/lifeboat")
+METHODS = ("logical",)  # those of database/methods/registry
 FORMATS = ("directory", "custom", "plain")
 FINGERPRINTS = ("content", "rows")
 LEVELS = ("checksum", "archive", "restore")
@@ -71,6 +72,7 @@ class DatabaseSettings:
     os_user: str = ""
     backup_user: str = ""
     data_directory: str = ""
+    method: str = "logical"
     format: str = "directory"
     compression: str = "zstd:1"
     jobs: int = 2
@@ -286,6 +288,7 @@ def from_mapping(
 def _check_choices(config: Config, where: str) -> None:
     checks = (
         ("runtime.type", config.runtime.type, ("compose", "host")),
+        ("database.method", config.database.method, METHODS),
         ("database.format", config.database.format, FORMATS),
         ("database.fingerprint", config.database.fingerprint, FINGERPRINTS),
         ("objects.engine", config.objects.engine, ENGINES),

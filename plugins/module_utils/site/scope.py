@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from ..base import pipeline
 from ..base.errors import LifeboatError, UnverifiedError
 from ..base.pipeline import Command
-from ..database import plan as database_plan
+from ..database import assess as database_assess
 from ..objects import assess as objects_assess
 from ..objects import choose
 from ..recovery import state as recovery_state
@@ -35,7 +35,7 @@ from ..stack import runtime
 from . import state as site_state
 
 Log = Callable[[str], None]
-Assessment = Union[database_plan.Assessment, objects_assess.Assessment]
+Assessment = Union[database_assess.Assessment, objects_assess.Assessment]
 ABSENT, UNKNOWN = "absent", "unknown"
 APPLICATION = "application"
 _PROJECT = "com.docker.compose.project"
@@ -135,7 +135,7 @@ def services(config: Config) -> tuple[list[str], list[str]]:
 
 
 def _of_database(config: Config, sources: Optional[Sources], log: Log) -> Assessment:
-    return database_plan.assess(config, database_plan.reference_of(sources) if sources else None)
+    return database_assess.assess(config, database_assess.reference_of(sources) if sources else None)
 
 
 def _of_objects(config: Config, sources: Optional[Sources], log: Log) -> Assessment:

@@ -17,18 +17,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
 
-from ..base import lock, pipeline
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
-from ..base.errors import LifeboatError, UnverifiedError
-from ..base.pipeline import Command
-from ..repository.details import DatabaseDetails
-from ..repository.manifest import Manifest
-from ..settings.config import Config
-from ..stack.runtime import exec_command
+from ....base import lock, pipeline
+from ....base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
+from ....base.errors import LifeboatError, UnverifiedError
+from ....base.pipeline import Command
+from ....repository.details import DatabaseDetails
+from ....repository.manifest import Manifest
+from ....settings.config import Config
+from ....stack.runtime import exec_command
+from ... import scratch
+from ...fingerprint import DUMP, GLOBALS, facts_of
+from ...server import conninfo
 from . import restore as database_restore
-from . import scratch
-from .fingerprint import DUMP, GLOBALS, facts_of
-from .server import conninfo
 
 Log = Callable[[str], None]
 END_OF_DUMP = b"-- PostgreSQL database dump complete"

@@ -19,25 +19,24 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any, Callable, Optional
 
-from ..base import pipeline
-from ..base.clock import parse_time
-from ..base.errors import LifeboatError, LockedError, SpaceError
-from ..base.text import human
-from ..base.typed import plain
-from ..base.version import VERSION
-from ..recovery.state import RECOVERING
-from ..repository import base as repository_base
-from ..repository import catalog, repositories
-from ..repository.base import STALE
-from ..repository.checksums import measure
-from ..repository.details import DatabaseDetails
-from ..repository.manifest import Artefact, Manifest
-from ..settings.config import Config
-from ..stack import runtime
-from . import fingerprint
-from . import server as database_server
-from .fingerprint import DUMP, FINGERPRINT, GLOBALS
-from .server import Server, Session, require_database
+from ....base import pipeline
+from ....base.clock import parse_time
+from ....base.errors import LifeboatError, LockedError, SpaceError
+from ....base.text import human
+from ....base.typed import plain
+from ....base.version import VERSION
+from ....recovery.state import RECOVERING
+from ....repository import base as repository_base
+from ....repository import catalog, repositories
+from ....repository.checksums import measure
+from ....repository.details import DatabaseDetails
+from ....repository.manifest import Artefact, Manifest
+from ....settings.config import Config
+from ....stack import runtime
+from ... import fingerprint
+from ... import server as database_server
+from ...fingerprint import DUMP, FINGERPRINT, GLOBALS
+from ...server import Server, Session
 
 Log = Callable[[str], None]
 
@@ -56,7 +55,7 @@ def take(config: Config, *, log: Log) -> Manifest:
         )
     repo = repositories.from_settings(config.repository, config.secrets)
     repo.check(writable=True)
-    repo.sweep(older_than=STALE, now=datetime.now(timezone.utc))
+    repo.sweep(older_than=repository_base.STALE, now=datetime.now(timezone.utc))
     stack = runtime.connect(config)
     server = database_server.connect(config, stack, backup=True)
     database = server.database
@@ -68,7 +67,7 @@ def take(config: Config, *, log: Log) -> Manifest:
         try:
             session = opened.enter_context(server.session(database))
         except LifeboatError:
-            require_database(server, database)
+            database_server.require_database(server, database)
             raise
         server.reap(session)
         head = session.rows(_HEAD, attempted="export a snapshot")[0]
@@ -92,6 +91,7 @@ def take(config: Config, *, log: Log) -> Manifest:
                 database_size=head["size"],
                 fingerprint=fingerprint.summary(facts),
                 seconds=round(time.monotonic() - started, 2),
+                method="logical",
             )
             manifest = Manifest(
                 id=identity,

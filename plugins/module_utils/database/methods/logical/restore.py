@@ -13,15 +13,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Callable, cast
 
-from ..base import pipeline
-from ..base.checks import Check
-from ..base.errors import LifeboatError
-from ..base.pipeline import Command
-from ..repository.details import DatabaseDetails
-from ..repository.manifest import Manifest
-from . import fingerprint
-from .fingerprint import DUMP, GLOBALS
-from .server import Server, fit_name, identifier, literal
+from ....base import pipeline
+from ....base.checks import Check
+from ....base.errors import LifeboatError
+from ....base.pipeline import Command
+from ....repository.details import DatabaseDetails
+from ....repository.manifest import Manifest
+from ... import fingerprint
+from ...fingerprint import DUMP, GLOBALS
+from ...server import Server, drop, fit_name, identifier, literal
 
 Log = Callable[[str], None]
 # Settings whose stored value is a list, already quoted item by item: pg_dump's variable_is_guc_list_quote().
@@ -329,8 +329,3 @@ def exists(server: Server, name: str) -> bool:
             attempted="look for the live database",
         )
     )
-
-
-def drop(server: Server, name: str) -> None:
-    """Drop a half-made restored database. Never called with a live or quarantined name."""
-    server.execute(f"DROP DATABASE IF EXISTS {identifier(name)};", database="template1", attempted=f"drop {name}")

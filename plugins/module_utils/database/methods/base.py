@@ -1,0 +1,78 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One way to back a database server up: a new one is a subclass in a file of its own, and a line in the registry."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Callable, Optional
+
+from ...base.checks import Check
+from ...repository.manifest import Manifest
+from ...settings.config import Config
+from ..server import Server
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """What is to be restored, and where to. folder: its artefacts, whose checksums are right.
+
+    fresh: the server was made for this. stamp: in the names of what is put aside. back: called when the data is back.
+    """
+
+    config: Config
+    server: Server
+    manifest: Manifest
+    folder: Path
+    fresh: bool
+    stamp: str
+    back: Callable[[], None]
+    log: Log
+
+
+@dataclass(frozen=True)
+class Restored:
+    """checks: of the data, before it took the live one's place. quarantined: the name under which that one is kept.
+
+    roles: those that were made. reindexed: databases whose collations had moved. seconds: what each step took.
+    """
+
+    checks: tuple[Check, ...]
+    quarantined: str = ""
+    roles: tuple[str, ...] = ()
+    reindexed: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+class Method(abc.ABC):
+    """One way to take and to bring back a backup of the database. Every failure is a LifeboatError."""
+
+    name: str  # what the manifest says
+
+    @abc.abstractmethod
+    def take(self, config: Config, *, log: Log) -> Manifest:
+        """Take a backup and publish it. The caller holds the stack's lock; on failure nothing is published."""
+
+    @abc.abstractmethod
+    def levels(self, config: Config, manifest: Manifest, folder: Path, level: str, log: Log) -> Iterator[Check]:
+        """The checks of the level `archive`, and of `restore` where that is asked for; its checksums are right."""
+
+    @abc.abstractmethod
+    def reaches(self, manifest: Manifest, wanted: Optional[datetime]) -> datetime:
+        """The newest instant, not after the one wanted, that a restore of the backup can bring back."""
+
+    @abc.abstractmethod
+    def steps(self, manifest: Manifest, wanted: Optional[datetime], live: str) -> tuple[str, ...]:
+        """What a restore does, for the plan that an operator reads."""
+
+    @abc.abstractmethod
+    def restore(self, wanted: Restoration) -> Restored:
+        """Bring it back. Raises IntegrityError, the live database untouched, where it is not what was backed up."""
