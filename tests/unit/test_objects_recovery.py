@@ -274,6 +274,31 @@ def test_what_comes_up_decides(case: Case, condition: str, more: dict[str, Any],
     assert case.marked
 
 
+def test_the_temporary_server_of_an_image_is_not_taken_for_one_that_fails(case: Case) -> None:
+    """An emptied directory may be initialised by a server that answers, stops, and makes room for the real one."""
+    conditions = [recovery_state.DOWN, recovery_state.DAMAGED]
+    case.monkeypatch.setattr(
+        objects_assess, "assess", lambda *_, **__: objects_assess.Assessment(conditions.pop(0), ("why",), "")
+    )
+    done = case.protect(mode="start")
+    assert (done["mode"], done["fresh"], conditions) == ("fill", False, [])
+    assert list(case.stack.mount.path.iterdir()), "nothing was put aside"
+
+
+def test_a_fresh_server_has_to_stay_up(case: Case) -> None:
+    """The first answers may be of the temporary server: four looks in a row find the service up."""
+    looks: list[bool] = []
+    real = case.stack.state
+
+    def state(service: str) -> ServiceState:
+        looks.append(len(looks) != 3)
+        return real(service) if looks[-1] else ServiceState(exists=True, status="restarting")
+
+    case.monkeypatch.setattr(case.stack, "state", state)
+    assert case.protect(mode="rebuild")["fresh"] is True
+    assert len(looks) >= 4 + 4, "the count begins again when it is seen down"
+
+
 def test_a_server_that_does_not_come_up_is_rebuilt(case: Case) -> None:
     case.stack.up = case.stack.comes_up = False
     done = case.protect(mode="start")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
@@ -105,7 +105,9 @@ def world(monkeypatch: pytest.MonkeyPatch, data: Path) -> Stack:
 
 
 def protect(tmp_path: Path, **changes: Any) -> dict[str, Any]:
-    return database_recovery.protect(make_config(tmp_path), replace(PLAN, **changes), log=lambda _: None)
+    return dict(
+        typed.plain(database_recovery.protect(make_config(tmp_path), replace(PLAN, **changes), log=lambda _: None))
+    )
 
 
 def assess_as(monkeypatch: pytest.MonkeyPatch, condition: str, unchecked: tuple[str, ...] = ()) -> None:

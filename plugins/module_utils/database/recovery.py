@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import time
@@ -14,20 +13,19 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Callable, Optional
 
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
+from ..base.checks import FAIL, PASS, Check, verdict
 from ..base.clock import format_time, parse_time
-from ..base.errors import IntegrityError, LifeboatError
-from ..base.filesystem import explained
+from ..base.errors import IntegrityError, LifeboatError, UsageError
 from ..recovery import state as recovery_state
+from ..recovery.protect import Protected, Protection
 from ..recovery.state import keep
-from ..recovery.wait import wait_for_answer
 from ..repository import checksums
 from ..repository.manifest import parse
 from ..repository.sources import REPOSITORY, Sources, open_place
 from ..settings.config import Config
-from ..stack import quarantine, runtime
+from ..stack import runtime
 from ..stack.answer import endpoint
-from ..stack.runtime import Runtime, ServiceState
+from ..stack.runtime import DataMount, ServiceState
 from . import assess, plan
 from . import server as database_server
 from .methods import registry as methods
@@ -36,100 +34,40 @@ from .methods.base import Restoration
 Log = Callable[[str], None]
 
 
-def protect(config: Config, planned: plan.Plan, *, log: Log) -> dict[str, Any]:
-    """Stop the writers; where the server is down, start it, or put its data aside and start a fresh one.
+class _Protection(Protection):
+    restore = "swap"
+    mark = recovery_state.RECOVERING
+    marked = ("start", "rebuild")
+    attempted = "start PostgreSQL"
+    assessed = "the assessment read every table"
+    whole = "every table of the newest backup is there and was read to its end"
 
-    Returns {mode, fresh, quarantine, way_back, stopped}. mode `started`: it came up healthy, no restore is needed.
-    """
-    stack = runtime.connect(config)
-    writers = list(planned.writers)
-    if planned.mode == "reopen":
-        result = Check("data", COULD_NOT_VERIFY if planned.unchecked else PASS, "the assessment read every table")
-        return {"mode": "started", "fresh": False, "quarantine": "", "way_back": [], "checks": [result.as_dict()]}
-    keep(config, recovery_state.STOPPED, json.dumps(writers))
-    log(f"stopping the writers: {', '.join(writers) or 'none known'}")
-    stack.stop(writers, timeout=120)
-    done: dict[str, Any] = {
-        "mode": planned.mode,
-        "fresh": False,
-        "quarantine": "",
-        "way_back": [],
-        "stopped": writers,
-    }
-    if planned.mode in ("start", "rebuild"):
-        _mark(config)
-    if planned.mode == "start":
-        done["mode"], done["checks"] = _start_and_look(config, stack, planned.asked, log)
-    if done["mode"] == "rebuild":
-        done.update(_rebuild(config, stack, planned.stamp, log), fresh=True)
-    return done
-
-
-def _start_and_look(config: Config, stack: Runtime, asked: bool, log: Log) -> tuple[str, list[dict[str, object]]]:
-    """The smallest step first: a server that was merely stopped loses nothing when it is merely started."""
-    service = config.database.service
-    log(f"starting {service} to see whether it comes up")
-    try:
-        stack.start([service], timeout=120)
-        _wait_for_answer(config, stack)
-    except LifeboatError as exc:
-        found = database_server.reach(config, stack)
-        if found.refused:
-            raise assess.refusal(config, found.why) from exc
-        log(f"it does not: {exc.cause}")
-        return "rebuild", []
-    reference = assess.reference_of(Sources(config, "database"))
-    seen = assess.assess(config, reference)
-    if seen.condition == recovery_state.DOWN:
-        # What answered may be the temporary server with which an image initialises an empty directory.
-        with contextlib.suppress(LifeboatError):
-            _wait_until_settled(config, stack)
-            seen = assess.assess(config, reference)
-    if seen.condition == recovery_state.HEALTHY and asked:
-        log("it came up whole; another state of it was asked for")
-        return "swap", []
-    if seen.condition == recovery_state.HEALTHY:
-        log("it came up, and its data is all there")
-        unmark(config)
-        read = "every table of the newest backup is there and was read to its end"
-        looked = Check("data", COULD_NOT_VERIFY if seen.unchecked else PASS, "; ".join(seen.unchecked) or read)
-        return "started", [looked.as_dict()]
-    log(f"it came up {seen.condition}: {'; '.join(seen.findings[:3])}")
-    return ("swap" if seen.condition == recovery_state.DAMAGED else "rebuild"), []
-
-
-def _wait_for_answer(config: Config, stack: Runtime) -> None:
-    def ask(state: ServiceState) -> Optional[str]:
-        found = database_server.reach(config, stack) if state.running else database_server.Reached(None)
+    def ask(self, state: ServiceState) -> Optional[str]:
+        found = database_server.reach(self.config, self.stack) if state.running else database_server.Reached(None)
         return None if found.server else found.why
 
-    wait_for_answer(config, stack, config.database.service, ask, attempted="start PostgreSQL")
+    def look(self) -> assess.Assessment:
+        return assess.assess(self.config, assess.reference_of(Sources(self.config, "database")))
+
+    def refusal(self, said: str) -> UsageError:
+        return assess.refusal(self.config, said)
+
+    def refused(self) -> str:
+        found = database_server.reach(self.config, self.stack)
+        return found.why if found.refused else ""
+
+    def data_mount(self) -> DataMount:
+        return assess.data_mount(self.config, self.stack)
+
+    def initialise(self, mount: DataMount) -> None:
+        self.stack.initialise(self.service, str(mount.path), self.config.database.user or "postgres")
 
 
-def _rebuild(config: Config, stack: Runtime, stamp: str, log: Log) -> dict[str, Any]:
-    """Move the data directory aside and let the stack's own definition initialise a fresh one."""
-    service = config.database.service
-    mount = assess.data_mount(config, stack)
-    done = quarantine.put_aside(config.stack, stack, service, mount, stamp, log=log)
-    log(f"starting a fresh {service}")
-    stack.initialise(service, str(mount.path), config.database.user or "postgres")
-    stack.start([service], timeout=300)
-    _wait_for_answer(config, stack)
-    _wait_until_settled(config, stack)
-    return done
-
-
-def _wait_until_settled(config: Config, stack: Runtime) -> None:
-    """Images initialise with a temporary server that answers on the socket, stops, and makes room for the real one."""
-    deadline = time.monotonic() + config.application.timeout
-    calm = 0
-    while calm < 4:
-        if time.monotonic() > deadline:
-            raise LifeboatError("start PostgreSQL", config.database.service, "it does not stay up")
-        state = stack.state(config.database.service)
-        up = state.running and state.health != "starting" and database_server.reach(config, stack).server is not None
-        calm = calm + 1 if up else 0
-        time.sleep(0.5)
+def protect(config: Config, planned: plan.Plan, *, log: Log) -> Protected:
+    """What Protection.protect() does, for the stack's database."""
+    return _Protection(config, runtime.connect(config), config.database.service, log).protect(
+        planned.mode, planned.writers, asked=planned.asked, unchecked=planned.unchecked, stamp=planned.stamp
+    )
 
 
 def restore_database(
@@ -151,7 +89,7 @@ def restore_database(
         check = checksums.checksums(repo, manifest, folder)
         if check.result != PASS:
             raise IntegrityError("restore the backup", identity, check.detail, "Choose another (`lifeboat list`).")
-        back = functools.partial(unmark, config)
+        back = functools.partial(recovery_state.unmark, config, recovery_state.RECOVERING)
         restored = method.restore(Restoration(config, server, manifest, folder, fresh, stamp, back, log))
     remember(config, {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": when})
     return {
@@ -162,17 +100,6 @@ def restore_database(
         "reindexed": list(restored.reindexed),
         "seconds": dict(restored.seconds),
     }
-
-
-def _mark(config: Config) -> None:
-    """From now until the swap the server may be an empty one: a backup of it must never become the newest good one."""
-    with explained("mark the stack as being recovered", config.state / recovery_state.RECOVERING):
-        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (config.state / recovery_state.RECOVERING).touch(mode=0o600)
-
-
-def unmark(config: Config) -> None:
-    (config.state / recovery_state.RECOVERING).unlink(missing_ok=True)
 
 
 def remember(config: Config, what: Mapping[str, Any]) -> None:

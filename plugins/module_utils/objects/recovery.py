@@ -13,17 +13,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Callable, Optional
 
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared, verdict
+from ..base.checks import COULD_NOT_VERIFY, FAIL, Check, compared, verdict
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, UsageError
-from ..base.filesystem import explained
 from ..database import server as database_server
 from ..mirror import back
 from ..mirror import verify as mirror_verify
 from ..mirror.back import CopiedBack
 from ..mirror.listing import Point
 from ..recovery import state as recovery_state
-from ..recovery import wait
+from ..recovery.protect import Protected, Protection
 from ..repository.manifest import parse
 from ..repository.sources import REPOSITORY, Sources, open_place
 from ..s3 import bucket
@@ -32,8 +31,8 @@ from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
 from ..s3.inventory import Inventory
 from ..settings.config import Config
-from ..stack import buckets, quarantine, runtime
-from ..stack.runtime import Runtime, ServiceState
+from ..stack import buckets, runtime
+from ..stack.runtime import DataMount, ServiceState
 from . import assess, choose, compare, plan, reconcile
 from .aside import Aside
 from .compare import UNKNOWN_TO_POINT, to_restore
@@ -43,153 +42,96 @@ SCRATCH = "lifeboat-check-"
 SETTLING = 60.0  # seconds that a store may take from its first answer until it finds every object
 
 
-@dataclass(frozen=True)
-class Protected:
-    """mode `started`: it came up whole, nothing is restored. stopped: None where nothing had to be."""
+class _Protection(Protection):
+    restore = "fill"
+    mark = recovery_state.RECOVERING_OBJECTS
+    marked = ("start", "rebuild", "fill")
+    attempted = "start the object store"
+    assessed = "the assessment compared the bucket"
+    whole = "every object of the newest backup is listed, and a sample was read"
+    stamp = ""
+    unreadable = False
 
-    mode: str
-    checks: tuple[Check, ...] = ()
-    fresh: bool = False
-    quarantine: str = ""
-    way_back: tuple[str, ...] = ()
-    stopped: Optional[tuple[str, ...]] = None
-
-
-def protect(config: Config, planned: plan.Plan, *, log: Log) -> Protected:
-    """Stop the writers; where the server is down, start it, or put its data aside and start a fresh one."""
-    stack = runtime.connect(config)
-    writers, service = list(planned.writers), config.objects.service
-    mode: str = planned.mode
-    if mode == "reopen":
-        unmark(config)
-        looked = Check("data", COULD_NOT_VERIFY if planned.unchecked else PASS, "the assessment compared the bucket")
-        return Protected("started", (looked,))
-    recovery_state.keep(config, recovery_state.STOPPED, json.dumps(writers))
-    log(f"stopping the writers: {', '.join(writers) or 'none known'}")
-    stack.stop(writers, timeout=120)
-    _mark(config)
-    checks: tuple[Check, ...] = ()
-    if mode == "start":
-        mode, checks = _start_and_look(config, stack, planned, log)
-    elif mode == "fill" and service:
-        mode = _fit_to_fill(config, stack, planned, log)
-    if mode != "rebuild":
-        return Protected(mode, checks, stopped=planned.writers)
-    kept, way_back = _rebuild(config, stack, planned.stamp, log)
-    return Protected(mode, checks, True, kept, way_back, planned.writers)
-
-
-def _start_and_look(config: Config, stack: Runtime, planned: plan.Plan, log: Log) -> tuple[str, tuple[Check, ...]]:
-    """The smallest step first: a server that was merely stopped loses nothing when it is merely started."""
-    service = config.objects.service
-    log(f"starting {service} to see whether it comes up")
-    try:
-        stack.start([service], timeout=120)
-        _wait_for_answer(config, stack)
-    except UsageError:
-        raise
-    except LifeboatError as exc:
-        log(f"it does not: {exc.cause}")
-        return "rebuild", ()
-    reference = choose.reference_of(Sources(config, "objects"))
-    seen = _settled(config, reference, log)
-    if seen.refused:
-        raise plan.refusal(config, seen.refused)
-    if seen.condition == recovery_state.HEALTHY and planned.asked:
-        log("it came up whole; another state of it was asked for")
-        return "fill", ()
-    if seen.condition == recovery_state.HEALTHY:
-        log("it came up, and its objects are all there")
-        unmark(config)
-        whole = "every object of the newest backup is listed, and a sample was read"
-        looked = Check("data", COULD_NOT_VERIFY if seen.unchecked else PASS, "; ".join(seen.unchecked) or whole)
-        return "started", (looked,)
-    log(f"it came up {seen.condition}: {'; '.join(seen.findings[:3])}")
-    if seen.condition == recovery_state.DOWN or seen.emptied or seen.ruined or not _takes_objects(config, planned, log):
-        return "rebuild", ()
-    return "fill", ()
-
-
-def _settled(config: Config, reference: Optional[Point], log: Log) -> assess.Assessment:
-    """A store that has just been started may list its objects long before it finds their bytes: look until it does."""
-    deadline = time.monotonic() + min(config.application.timeout, SETTLING)
-    while True:
-        seen = assess.assess(config, reference, log=log)
-        wrong = seen.condition == recovery_state.DOWN or seen.unreadable or seen.ruined
-        if not wrong or seen.refused or time.monotonic() > deadline:
-            return seen
-        log(f"it does not serve all it lists yet: {'; '.join(seen.findings[:1])}")
-        time.sleep(3)
-
-
-def _fit_to_fill(config: Config, stack: Runtime, planned: plan.Plan, log: Log) -> str:
-    """Filling needs a server that keeps what it is given. Started anew it shows what is really on its disk."""
-    if planned.unreadable:
-        log(f"starting {config.objects.service} anew, to see what is really on its disk")
-        try:
-            restart(config, stack)
-        except LifeboatError as exc:
-            log(f"it does not come up again: {exc.cause}")
-            return "rebuild"
-    return "fill" if _takes_objects(config, planned, log) else "rebuild"
-
-
-def _takes_objects(config: Config, planned: plan.Plan, log: Log) -> bool:
-    """Write an object into a bucket of our own, read it, remove both."""
-    source = buckets.source(config)
-    name = f"{SCRATCH}{planned.stamp.replace('_', '-')}"
-    client, body = source.client, name.encode()
-    try:
-        with s3_client.spoken("try the server", source.url):
-            client.create_bucket(Bucket=name)
-            try:
-                client.put_object(Bucket=name, Key="check", Body=body)
-                took = bool(client.get_object(Bucket=name, Key="check")["Body"].read() == body)
-                client.delete_object(Bucket=name, Key="check")
-            finally:
-                client.delete_bucket(Bucket=name)
-    except UsageError as exc:
-        log(f"the key may make no bucket to try the server with ({exc.cause}); it is taken to be fit")
-        return True
-    except LifeboatError as exc:
-        log(f"it takes no objects: {exc.cause}")
-        return False
-    return took
-
-
-def restart(config: Config, stack: Runtime) -> None:
-    """Stop and start the object store; returns when it answers."""
-    stack.stop([config.objects.service], timeout=120)
-    stack.start([config.objects.service], timeout=120)
-    _wait_for_answer(config, stack)
-
-
-def _wait_for_answer(config: Config, stack: Runtime) -> None:
-    """Until the endpoint says whether the bucket is there. A refusal of the key is for the operator, not for us."""
-
-    def ask(state: ServiceState) -> Optional[str]:
+    def ask(self, state: ServiceState) -> Optional[str]:
+        """Whether the endpoint says that the bucket is there. A refusal of the key is for the operator, not for us."""
         if not state.running or state.health == "starting":
             return ""
         try:
-            s3_settings.exists(buckets.source(config))
+            s3_settings.exists(buckets.source(self.config))
             return None
         except UsageError:
             raise
         except LifeboatError as exc:
             return exc.cause
 
-    wait.wait_for_answer(config, stack, config.objects.service, ask, attempted="start the object store")
+    def look(self) -> assess.Assessment:
+        """A store that has just been started may list its objects long before it finds their bytes: until it does."""
+        reference = choose.reference_of(Sources(self.config, "objects"))
+        deadline = time.monotonic() + min(self.config.application.timeout, SETTLING)
+        while True:
+            seen = assess.assess(self.config, reference, log=self.log)
+            wrong = seen.condition == recovery_state.DOWN or seen.unreadable or seen.ruined
+            if not wrong or seen.refused or time.monotonic() > deadline:
+                return seen
+            self.log(f"it does not serve all it lists yet: {'; '.join(seen.findings[:1])}")
+            time.sleep(3)
+
+    def refusal(self, said: str) -> UsageError:
+        return plan.refusal(self.config, said)
+
+    def data_mount(self) -> DataMount:
+        return assess.data_mount(self.config, self.stack)
+
+    def beyond_repair(self, seen: assess.Assessment) -> bool:
+        return super().beyond_repair(seen) or seen.emptied or seen.ruined or not self._takes_objects()
+
+    def fitting(self, mode: str) -> str:
+        """Filling needs a server that keeps what it is given. Started again it shows what is really on its disk."""
+        if self.service and self.unreadable:
+            self.log(f"starting {self.service} again, to see what is really on its disk")
+            try:
+                self.restart()
+            except LifeboatError as exc:
+                self.log(f"it does not come up again: {exc.cause}")
+                return "rebuild"
+        return mode if not self.service or self._takes_objects() else "rebuild"
+
+    def restart(self) -> None:
+        """Stop and start the object store; returns when it answers."""
+        self.stack.stop([self.service], timeout=120)
+        self.stack.start([self.service], timeout=120)
+        self.wait()
+
+    def _takes_objects(self) -> bool:
+        """Write an object into a bucket of our own, read it, remove both."""
+        source = buckets.source(self.config)
+        name = f"{SCRATCH}{self.stamp.replace('_', '-')}"
+        client, body = source.client, name.encode()
+        try:
+            with s3_client.spoken("try the server", source.url):
+                client.create_bucket(Bucket=name)
+                try:
+                    client.put_object(Bucket=name, Key="check", Body=body)
+                    took = bool(client.get_object(Bucket=name, Key="check")["Body"].read() == body)
+                    client.delete_object(Bucket=name, Key="check")
+                finally:
+                    client.delete_bucket(Bucket=name)
+        except UsageError as exc:
+            self.log(f"the key may make no bucket to try the server with ({exc.cause}); it is taken to be fit")
+            return True
+        except LifeboatError as exc:
+            self.log(f"it takes no objects: {exc.cause}")
+            return False
+        return took
 
 
-def _rebuild(config: Config, stack: Runtime, stamp: str, log: Log) -> tuple[str, tuple[str, ...]]:
-    """Move the data directory aside and let the stack's own definition start a fresh server."""
-    service = config.objects.service
-    mount = assess.data_mount(config, stack)
-    done = quarantine.put_aside(config.stack, stack, service, mount, stamp, log=log)
-    log(f"starting a fresh {service}")
-    stack.start([service], timeout=300)
-    _wait_for_answer(config, stack)
-    return str(done["quarantine"]), tuple(done["way_back"])
+def protect(config: Config, planned: plan.Plan, *, log: Log) -> Protected:
+    """What Protection.protect() does, for the stack's object store."""
+    work = _Protection(config, runtime.connect(config), config.objects.service, log)
+    work.stamp, work.unreadable = planned.stamp, planned.unreadable
+    return work.protect(
+        planned.mode, planned.writers, asked=planned.asked, unchecked=planned.unchecked, stamp=planned.stamp
+    )
 
 
 @dataclass(frozen=True)
@@ -242,8 +184,8 @@ def restore_objects(
         copied = back.copy_back(config, inventory.entries(f"point p WHERE {wanted}"), source, log=log, compare=False)
         clock.append(time.monotonic())
         if config.objects.service:
-            log(f"starting {config.objects.service} anew: only what is on its disk counts")
-            restart(config, stack)
+            log(f"starting {config.objects.service} again: only what is on its disk counts")
+            _Protection(config, stack, config.objects.service, log).restart()
         expected = f"point p WHERE {compare.expected(keep=keep)}"
         checks = _prove(config, inventory, expected, sample, copied, log)
         if lost:
@@ -251,7 +193,7 @@ def restore_objects(
         checks.append(_settings_check(buckets.source(config), point))
         reconciled, report = reconcile.checked(config, lambda: _reconciled(config, inventory, point, prefix))
     clock.append(time.monotonic())
-    unmark(config)
+    recovery_state.unmark(config, recovery_state.RECOVERING_OBJECTS)
     found = {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": when, "prefix": prefix}
     recovery_state.keep(config, plan.RECOVERED, json.dumps(found))
     return Restored(
@@ -320,14 +262,3 @@ def _reconciled(config: Config, inventory: Inventory, point: Point, prefix: str)
     same = "p.key = live.key AND p.size = live.size AND p.etag = live.etag"
     inventory.change(f"UPDATE live SET sha256 = coalesce((SELECT p.sha256 FROM point p WHERE {same}), '')")
     return reconcile.compare(inventory, point.at)
-
-
-def _mark(config: Config) -> None:
-    """From now until the objects are back the bucket is not to be mirrored."""
-    with explained("mark the bucket as being recovered", config.state / recovery_state.RECOVERING_OBJECTS):
-        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (config.state / recovery_state.RECOVERING_OBJECTS).touch(mode=0o600)
-
-
-def unmark(config: Config) -> None:
-    (config.state / recovery_state.RECOVERING_OBJECTS).unlink(missing_ok=True)

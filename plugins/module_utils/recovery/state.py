@@ -46,3 +46,14 @@ def keep(config: Config, name: str, text: str) -> None:
         partial = config.state / f"{name}.partial"
         partial.write_text(text + "\n", encoding="utf-8")
         partial.replace(config.state / name)
+
+
+def mark(config: Config, name: str) -> None:
+    """From now until the data is back the store may be an empty one: a backup of it must not become the newest good."""
+    with explained("mark the stack as being recovered", config.state / name):
+        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (config.state / name).touch(mode=0o600)
+
+
+def unmark(config: Config, name: str) -> None:
+    (config.state / name).unlink(missing_ok=True)

@@ -1,0 +1,183 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The protect phase of a recovery: stop the writers, try to start the server, put its data aside. Deletes nothing."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Callable, Optional, Protocol
+
+from ..base.checks import COULD_NOT_VERIFY, PASS, Check
+from ..base.errors import LifeboatError, UsageError
+from ..settings.config import Config
+from ..stack import quarantine
+from ..stack.runtime import DataMount, Runtime, ServiceState
+from .state import DOWN, HEALTHY, STOPPED, keep, mark, unmark
+from .wait import wait_for_answer
+
+Log = Callable[[str], None]
+
+
+class Seen(Protocol):
+    """What an assessment of any store says."""
+
+    @property
+    def condition(self) -> str: ...
+    @property
+    def findings(self) -> tuple[str, ...]: ...
+    @property
+    def unchecked(self) -> tuple[str, ...]: ...
+    @property
+    def refused(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Protected:
+    """mode `started`: it came up whole, nothing is restored. stopped: None where nothing had to be."""
+
+    mode: str
+    checks: tuple[Check, ...] = ()
+    fresh: bool = False
+    quarantine: str = ""
+    way_back: tuple[str, ...] = ()
+    stopped: Optional[tuple[str, ...]] = None
+
+
+class Protection(abc.ABC):
+    """What differs from store to store. restore: the mode of a restore into a server that lives.
+
+    mark: the file that keeps backups away while the store may be an empty one; marked: the modes that set it.
+    assessed, whole: what has been looked at when an assessment found nothing wrong, before and after a start.
+    """
+
+    restore: str
+    mark: str
+    marked: Sequence[str]
+    attempted: str
+    assessed: str
+    whole: str
+
+    def __init__(self, config: Config, stack: Runtime, service: str, log: Log) -> None:
+        self.config, self.stack, self.service, self.log = config, stack, service, log
+
+    @abc.abstractmethod
+    def ask(self, state: ServiceState) -> Optional[str]:
+        """None where the server answers, else why not, as far as that is known. UsageError where it refuses our key."""
+
+    @abc.abstractmethod
+    def look(self) -> Seen:
+        """Assess the server that has been started."""
+
+    @abc.abstractmethod
+    def refusal(self, said: str) -> UsageError:
+        """The error of a server that lives and does not let us in: nothing of it is ours to move."""
+
+    @abc.abstractmethod
+    def data_mount(self) -> DataMount: ...
+
+    def refused(self) -> str:
+        """What a server that did not come up says where it only refuses us."""
+        return ""
+
+    def beyond_repair(self, seen: Any) -> bool:
+        """Can what came up, and is not whole, be restored only into a fresh server?"""
+        return bool(seen.condition == DOWN)
+
+    def fitting(self, mode: str) -> str:
+        """The mode that is right where the server is neither to be started nor rebuilt."""
+        return mode
+
+    def initialise(self, mount: DataMount) -> None:
+        """Prepare an empty data directory, where starting the service does not."""
+        del mount
+
+    def protect(
+        self, mode: str, writers: tuple[str, ...], *, asked: bool, unchecked: Sequence[str], stamp: str
+    ) -> Protected:
+        """Stop the writers; where the server is down, start it, or put its data aside and start a fresh one."""
+        if mode == "reopen":
+            unmark(self.config, self.mark)
+            return Protected("started", (Check("data", COULD_NOT_VERIFY if unchecked else PASS, self.assessed),))
+        keep(self.config, STOPPED, json.dumps(list(writers)))
+        self.log(f"stopping the writers: {', '.join(writers) or 'none known'}")
+        self.stack.stop(writers, timeout=120)
+        if mode in self.marked:
+            mark(self.config, self.mark)
+        checks: tuple[Check, ...] = ()
+        if mode == "start":
+            mode, checks = self._start_and_look(asked)
+        elif mode == self.restore:
+            mode = self.fitting(mode)
+        if mode != "rebuild":
+            return Protected(mode, checks, stopped=writers)
+        kept, way_back = self._rebuild(stamp)
+        return Protected(mode, checks, True, kept, way_back, writers)
+
+    def _start_and_look(self, asked: bool) -> tuple[str, tuple[Check, ...]]:
+        """The smallest step first: a server that was merely stopped loses nothing when it is merely started."""
+        self.log(f"starting {self.service} to see whether it comes up")
+        try:
+            self.stack.start([self.service], timeout=120)
+            self.wait()
+        except UsageError:
+            raise
+        except LifeboatError as exc:
+            why = self.refused()
+            if why:
+                raise self.refusal(why) from exc
+            self.log(f"it does not: {exc.cause}")
+            return "rebuild", ()
+        seen = self.look()
+        if seen.condition == DOWN and not seen.refused:
+            # What answered may be the temporary server with which an image initialises an empty directory.
+            with contextlib.suppress(LifeboatError):
+                self._settle()
+                seen = self.look()
+        if seen.refused:
+            raise self.refusal(seen.refused)
+        if seen.condition == HEALTHY and asked:
+            self.log("it came up whole; another state of it was asked for")
+            return self.restore, ()
+        if seen.condition == HEALTHY:
+            self.log("it came up, and all of its data is there")
+            unmark(self.config, self.mark)
+            looked = Check(
+                "data", COULD_NOT_VERIFY if seen.unchecked else PASS, "; ".join(seen.unchecked) or self.whole
+            )
+            return "started", (looked,)
+        self.log(f"it came up {seen.condition}: {'; '.join(seen.findings[:3])}")
+        return ("rebuild" if self.beyond_repair(seen) else self.restore), ()
+
+    def wait(self) -> None:
+        """Until the server that has been started answers."""
+        wait_for_answer(self.config, self.stack, self.service, self.ask, attempted=self.attempted)
+
+    def _settle(self) -> None:
+        """Images initialise with a temporary server that answers, stops, and makes room for the real one."""
+        deadline = time.monotonic() + self.config.application.timeout
+        calm = 0
+        while calm < 4:
+            if time.monotonic() > deadline:
+                raise LifeboatError(self.attempted, self.service, "it does not stay up")
+            state = self.stack.state(self.service)
+            up = state.running and state.health != "starting" and self.ask(state) is None
+            calm = calm + 1 if up else 0
+            time.sleep(0.5)
+
+    def _rebuild(self, stamp: str) -> tuple[str, tuple[str, ...]]:
+        """Move the data directory aside and let the stack's own definition start a fresh server."""
+        mount = self.data_mount()
+        done = quarantine.put_aside(self.config.stack, self.stack, self.service, mount, stamp, log=self.log)
+        self.log(f"starting a fresh {self.service}")
+        self.initialise(mount)
+        self.stack.start([self.service], timeout=300)
+        self.wait()
+        self._settle()
+        return str(done["quarantine"]), tuple(done["way_back"])
