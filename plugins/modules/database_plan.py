@@ -70,12 +70,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.planned import Plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import TARGET, Result, Task, run
 
 
 @dataclass(frozen=True)
 class Planned:
-    plan: database_plan.Plan
+    plan: Plan
     needed: bool
     text: Sequence[str]
 

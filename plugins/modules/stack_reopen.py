@@ -63,7 +63,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 
@@ -80,7 +80,7 @@ def work(task: Task) -> Result:
     asleep = [item for item in [task.config.database.service, *names] if not stack.state(item).running]
     if task.check:
         return Result(Facts(checks.COULD_NOT_VERIFY, ()), changed=bool(asleep))
-    found = database_recovery.reopen(task.config, names, log=task.log)
+    found = reopen.reopen(task.config, names, log=task.log)
     return Result(Facts(checks.verdict(found), found), changed=bool(asleep))
 
 

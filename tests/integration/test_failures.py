@@ -31,6 +31,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import finger
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, checksums, sealing
@@ -317,7 +318,7 @@ def test_a_restore_that_fails_leaves_the_live_database_and_no_half_made_one(
     def fail(*_: Any, **__: Any) -> None:
         raise LifeboatError("analyse the restored database", "shop", "the disk is full")
 
-    monkeypatch.setattr(database_recovery.restore, "analyze", fail)
+    monkeypatch.setattr(database_restore, "analyze", fail)
     with pytest.raises(LifeboatError, match="the disk is full"):
         database_recovery.restore_database(
             settings, entries(settings)[-1].id, fresh=False, stamp="20261124_020000", log=say

@@ -18,7 +18,7 @@ from typing import Any, Callable, Optional, Union
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, pipeline
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command, Finished
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import planned
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import plan as frontend_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.result import Result
@@ -43,7 +43,7 @@ DETAILS: dict[str, Any] = {
 }
 
 
-PLAN = database_plan.Plan(
+PLAN = planned.Plan(
     needed=True, condition="damaged", findings=(), unchecked=(), warnings=(), why="the database is damaged",
     asked=False, state="", mode="swap", backup={"id": "db_backup_20261124_120000", "place": "repository"},
     location="/backup", recovery_point="", passed_over=(), writers=("backend", "worker"), stamp="S", steps=(),

@@ -25,10 +25,12 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import protect as database_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take as mirror_take
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen as recovery_reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
@@ -482,7 +484,7 @@ def test_database_protect_changes(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
         seen.append(planned)
         return {"mode": "rebuild", "fresh": True, "quarantine": "/old", "way_back": ["mv"], "stopped": ["backend"]}
 
-    monkeypatch.setattr(database_recovery, "protect", protect)
+    monkeypatch.setattr(database_protect, "protect", protect)
     planned = run("database_protect", check=True, plan=PLANNED)
     assert (planned["changed"], planned["mode"], planned["fresh"], seen) == (True, "rebuild", True, [])
     done = run("database_protect", plan=PLANNED)
@@ -494,7 +496,7 @@ def test_database_protect_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
         log("stopping the writers")
         raise LifeboatError("stop services", "backend", "the engine is gone")
 
-    monkeypatch.setattr(database_recovery, "protect", protect)
+    monkeypatch.setattr(database_protect, "protect", protect)
     result = run("database_protect", plan=PLANNED)
     assert result["failed"]
     assert (result["cause"], result["log"]) == ("the engine is gone", ["stopping the writers"])
@@ -665,7 +667,7 @@ def test_stack_reopen_changes_what_is_asleep(run: Run, monkeypatch: pytest.Monke
         return [checks.Check("service backend", checks.PASS if "backend" in services else checks.FAIL, "")]
 
     monkeypatch.setattr(runtime, "connect", lambda config: Stack())
-    monkeypatch.setattr(database_recovery, "reopen", reopen)
+    monkeypatch.setattr(recovery_reopen, "reopen", reopen)
     assert run("stack_reopen", services=["backend"])["changed"] is False
     awake.remove("backend")
     planned = run("stack_reopen", check=True, services=["backend"])

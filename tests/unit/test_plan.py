@@ -23,6 +23,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import planned
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.assess import Assessment
@@ -30,7 +31,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state 
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import DAMAGED, DOWN, HEALTHY
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import Part, Point
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import PassedOver, Sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, ServiceState
 from builders import FACTS, NOW, entries, folder, make_config, publish, store
@@ -262,7 +263,7 @@ def wrong(field: str, cause: str) -> UsageError:
     return UsageError("read the plan", field, cause)
 
 
-def make(tmp_path: Path, **asked: Any) -> database_plan.Plan:
+def make(tmp_path: Path, **asked: Any) -> planned.Plan:
     return database_plan.make(make_config(tmp_path), log=lambda _: None, **asked)
 
 
@@ -300,7 +301,7 @@ def test_mode(
     assert made.writers == ("backend", "worker")
     assert bool(made.steps) is needed
     shown = json.loads(json.dumps(typed.plain(made)))
-    assert typed.build(database_plan.Plan, shown, wrong) == made
+    assert typed.build(planned.Plan, shown, wrong) == made
     assert {"needed", "backup", "passed_over", "state", "target_seconds"} <= set(shown)
     text = "\n".join(database_plan.text(made))
     assert ("\nto do: " in text) is needed
@@ -379,9 +380,7 @@ def test_a_backup_whose_bytes_are_wrong_is_passed_over_and_said_so(tmp_path: Pat
     assert all(entry.good for entry in entries(tmp_path)), "as long, so a look at it does not tell"
     made = make(tmp_path, force=True)
     assert made.backup["id"] == older.id
-    assert made.passed_over == (
-        database_plan.PassedOver(newer.id, "database.dump has another SHA-256 than when it was written"),
-    )
+    assert made.passed_over == (PassedOver(newer.id, "database.dump has another SHA-256 than when it was written"),)
     with pytest.raises(IntegrityError, match="another SHA-256"):
         make(tmp_path, identity=newer.id)
     (folder(tmp_path, older) / "database.dump").write_bytes(b"DUMP")

@@ -27,12 +27,13 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import fingerprint
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import protect as database_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Reached
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen, wait
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
-from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import wait
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import EndpointCheck
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer as stack_answer
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
@@ -100,14 +101,13 @@ def world(monkeypatch: pytest.MonkeyPatch, data: Path) -> Stack:
         database_server, "reach", lambda config, one: Reached(SERVER if stack.up else None, "it is down")
     )
     monkeypatch.setattr(wait, "PATIENCE_WHEN_EXITED", -1.0)
-    monkeypatch.setattr(database_recovery.time, "sleep", lambda _: None)
+    monkeypatch.setattr(wait.time, "sleep", lambda _: None)
     return stack
 
 
 def protect(tmp_path: Path, **changes: Any) -> dict[str, Any]:
-    return dict(
-        typed.plain(database_recovery.protect(make_config(tmp_path), replace(PLAN, **changes), log=lambda _: None))
-    )
+    done = database_protect.protect(make_config(tmp_path), replace(PLAN, **changes), log=lambda _: None)
+    return dict(typed.plain(done))
 
 
 def assess_as(monkeypatch: pytest.MonkeyPatch, condition: str, unchecked: tuple[str, ...] = ()) -> None:
@@ -452,9 +452,7 @@ def application() -> Iterator[str]:
 
 
 def ask(base: str, path: str, patience: float = 60, **more: Any) -> checks.Check:
-    return stack_answer.endpoint(
-        EndpointCheck(url=f"{base}{path}", **more), database_recovery.time.monotonic() + patience
-    )
+    return stack_answer.endpoint(EndpointCheck(url=f"{base}{path}", **more), wait.time.monotonic() + patience)
 
 
 ENDPOINTS: list[tuple[str, dict[str, Any], float, str, str]] = [
@@ -495,7 +493,7 @@ def test_endpoints(
     result: str,
     words: str,
 ) -> None:
-    monkeypatch.setattr(database_recovery.time, "sleep", lambda _: None)
+    monkeypatch.setattr(wait.time, "sleep", lambda _: None)
     found = ask(application, path, patience, **more)
     assert (found.name, found.result) == (f"{more.get('method', 'GET')} {application}{path}", result)
     assert words in found.detail
@@ -553,7 +551,7 @@ def test_reopen(
     settings = make_config(tmp_path, application={"checks": [{"url": f"{application}/list"}], "timeout": 1})
     settings.state.mkdir()
     (settings.state / recovery_state.STOPPED).write_text('["backend"]')
-    found = database_recovery.reopen(settings, ["backend"], log=lambda _: None)
+    found = reopen.reopen(settings, ["backend"], log=lambda _: None)
     assert stack.started == ["db", "backend"], "the database first, or the writers find none"
     assert checks.verdict(found) == verdict
     assert [one.name for one in found][-1] == f"GET {application}/list", "what is wrong is found all at once"

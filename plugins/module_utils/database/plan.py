@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable, Literal, Optional
+from typing import Callable, Optional
 
 from ..base.checks import PASS
 from ..base.clock import format_time
@@ -30,40 +29,10 @@ from ..stack.runtime import Runtime
 from . import assess, scratch
 from . import server as database_server
 from .methods import registry as methods
+from .planned import Mode, Plan
 
 Log = Callable[[str], None]
-Mode = Literal["none", "swap", "start", "rebuild", "reopen"]
 _ASKED: Mapping[str, Mode] = {"swap": "swap", "rebuild": "rebuild"}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is wrong and what will be done. Roles see it as JSON, with these names.
-
-    mode: none, swap (the server lives: restore beside, swap by name), start (it is down: start it and look; if it does
-    not come up, or wrong, rebuild), rebuild (quarantine the data directory, fresh server), reopen (a recovery was
-    killed when the data was back and the writers were not). asked: a state was named, so a healthy server will not do;
-    state: that name, an identity or a time. backup: as a listing has it. target: the database's name.
-    """
-
-    needed: bool
-    condition: str
-    findings: tuple[str, ...]
-    unchecked: tuple[str, ...]
-    warnings: tuple[str, ...]
-    why: str
-    asked: bool
-    state: str
-    mode: Mode
-    backup: Mapping[str, Any]
-    location: str
-    recovery_point: str
-    passed_over: tuple[PassedOver, ...]
-    writers: tuple[str, ...]
-    stamp: str
-    steps: tuple[str, ...]
-    target: str
-    target_seconds: int
 
 
 def _warnings(found: list[Entry], chosen: Entry) -> list[str]:

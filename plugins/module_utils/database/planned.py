@@ -1,0 +1,45 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The plan of a database recovery: what its phases are told, and what a role reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..repository.sources import PassedOver
+
+Mode = Literal["none", "swap", "start", "rebuild", "reopen"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is wrong and what will be done. Roles see it as JSON, with these names.
+
+    mode: none, swap (the server lives: restore beside, swap by name), start (it is down: start it and look; if it does
+    not come up, or wrong, rebuild), rebuild (quarantine the data directory, fresh server), reopen (a recovery was
+    killed when the data was back and the writers were not). asked: a state was named, so a healthy server will not do;
+    state: that name, an identity or a time. backup: as a listing has it. target: the database's name.
+    """
+
+    needed: bool
+    condition: str
+    findings: tuple[str, ...]
+    unchecked: tuple[str, ...]
+    warnings: tuple[str, ...]
+    why: str
+    asked: bool
+    state: str
+    mode: Mode
+    backup: Mapping[str, Any]
+    location: str
+    recovery_point: str
+    passed_over: tuple[PassedOver, ...]
+    writers: tuple[str, ...]
+    stamp: str
+    steps: tuple[str, ...]
+    target: str
+    target_seconds: int

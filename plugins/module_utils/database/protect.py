@@ -1,0 +1,58 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The protect phase of a database recovery: what is particular to PostgreSQL in it."""
+
+from __future__ import annotations
+
+from typing import Callable, Optional
+
+from ..base.errors import UsageError
+from ..recovery import state as recovery_state
+from ..recovery.protect import Protected, Protection
+from ..repository.sources import Sources
+from ..settings.config import Config
+from ..stack import runtime
+from ..stack.runtime import DataMount, ServiceState
+from . import assess
+from . import server as database_server
+from .planned import Plan
+
+Log = Callable[[str], None]
+
+
+class _Protection(Protection):
+    restore = "swap"
+    mark = recovery_state.RECOVERING
+    marked = ("start", "rebuild")
+    attempted = "start PostgreSQL"
+    assessed = "the assessment read every table"
+    whole = "every table of the newest backup is there and was read to its end"
+
+    def ask(self, state: ServiceState) -> Optional[str]:
+        found = database_server.reach(self.config, self.stack) if state.running else database_server.Reached(None)
+        return None if found.server else found.why
+
+    def look(self) -> assess.Assessment:
+        return assess.assess(self.config, assess.reference_of(Sources(self.config, "database")))
+
+    def refusal(self, said: str) -> UsageError:
+        return assess.refusal(self.config, said)
+
+    def refused(self) -> str:
+        found = database_server.reach(self.config, self.stack)
+        return found.why if found.refused else ""
+
+    def data_mount(self) -> DataMount:
+        return assess.data_mount(self.config, self.stack)
+
+    def initialise(self, mount: DataMount) -> None:
+        self.stack.initialise(self.service, str(mount.path), self.config.database.user or "postgres")
+
+
+def protect(config: Config, planned: Plan, *, log: Log) -> Protected:
+    """What Protection.protect() does, for the stack's database."""
+    return _Protection(config, runtime.connect(config), config.database.service, log).protect(
+        planned.mode, planned.writers, asked=planned.asked, unchecked=planned.unchecked, stamp=planned.stamp
+    )

@@ -1,0 +1,37 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The reopen phase of a recovery: start the application, and see that it is well."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Callable
+
+from ..base.checks import FAIL, PASS, Check, verdict
+from ..base.errors import LifeboatError
+from ..settings.config import Config
+from ..stack import runtime
+from ..stack.answer import endpoint
+from . import state as recovery_state
+
+
+def reopen(config: Config, services: Sequence[str], *, log: Callable[[str], None]) -> list[Check]:
+    """Start the application, wait until it is well, and ask its endpoints. What is wrong is a failed check."""
+    stack = runtime.connect(config)
+    names = [config.database.service, *services]
+    log(f"starting {', '.join(names)}")
+    checks: list[Check] = []
+    try:
+        stack.start(names, timeout=config.application.timeout)
+        states = runtime.wait_until_well(stack, names, timeout=config.application.timeout)
+        checks += [Check(f"service {name}", PASS, words) for name, words in states.items()]
+    except LifeboatError as exc:
+        checks.append(Check("services", FAIL, exc.cause))
+    deadline = time.monotonic() + config.application.timeout
+    checks += [endpoint(check, deadline) for check in config.application.checks]
+    if verdict(checks) != FAIL:
+        (config.state / recovery_state.STOPPED).unlink(missing_ok=True)
+    return checks
