@@ -17,6 +17,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAI
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, SpaceError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, client, signed
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
 from s3_faults import Call, Fault, Reply, error, faulty
@@ -135,7 +136,7 @@ def test_a_200_that_kept_nothing_is_found_out(world: World, weed: SeaweedFS) -> 
         except LifeboatError as exc:
             assert "key 3" in str(exc)
         else:
-            assert [row["key"] for row in manifest.details["unheld"]] == ["key 3"]
+            assert [row.key for row in manifest.detailed(ObjectsDetails).unheld] == ["key 3"]
             assert "key 3" not in world.listing(manifest)
     assert world.take().details["objects"] == 12
 
@@ -154,7 +155,7 @@ def test_a_source_that_breaks_off_in_the_middle_of_an_object(world: World, weed:
     with faulty(weed, when(lambda call: "key%2011" in call.path and "tagging" not in call.path, short)) as proxy:
         objects = dataclasses.replace(world.config.objects, endpoint_url=proxy.url)
         manifest = take.take(dataclasses.replace(world.config, objects=objects), log=world.lines.append)
-    assert [row["key"] for row in manifest.details["unheld"]] == ["key 11"]
+    assert [row.key for row in manifest.detailed(ObjectsDetails).unheld] == ["key 11"]
     assert "key 11" not in world.listing(manifest)
 
 

@@ -31,7 +31,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAI
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, LockedError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import guard, listing, mc, take
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import Unheld
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails, Unheld
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, copier, signed
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket, Listed
@@ -144,7 +144,7 @@ def test_hostile_keys_there_and_back(
     one.database()
     manifest = one.take()
     known = one.listing(manifest)
-    unheld = {row["key"] for row in manifest.details["unheld"]}
+    unheld = {row.key for row in manifest.detailed(ObjectsDetails).unheld}
     assert set(known) | unheld == there
     assert not set(known) & unheld
     assert unheld <= {"a\\b", "back\\"}, manifest.details["unheld"]
@@ -281,7 +281,7 @@ def test_without_a_database_backup_the_current_state(world: MakeWorld) -> None:
     manifest = one.take()
     assert (manifest.details["consistency"], manifest.details["objects"]) == ("eventual", 1)
     one.database(datetime.now(timezone.utc) - timedelta(days=3))
-    assert "which is long ago" in one.take().details["why"]
+    assert "which is long ago" in one.take().detailed(ObjectsDetails).why
 
 
 def test_the_change_guard(world: MakeWorld) -> None:
@@ -610,7 +610,7 @@ def test_with_no_more_than_the_writers_key(tmp_path: Path, weed: SeaweedFS, make
         one.put("a", b"1", {"x-amz-tagging": "t=1"})
         one.put("large", os.urandom(20 << 20))
         one.put("dir//odd", b"2")
-        assert one.take().details["copied"] >= 2
+        assert one.take().detailed(ObjectsDetails).copied >= 2
         one.put("a", b"2")
         one.delete("large")
         manifest = one.take(override=True)

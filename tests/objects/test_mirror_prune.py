@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
 
 import conftest
 import pytest
@@ -164,7 +163,7 @@ def test_retention_does_it_and_only_where_it_knows_what_is_needed(world: World) 
     late = datetime.now(timezone.utc) + 40 * DAY
     store = repositories.from_settings(world.config.repository, {})
 
-    def retain(dry_run: bool = False) -> dict[str, Any]:
+    def retain(dry_run: bool = False) -> operations_prune.Pruning:
         return operations_prune.prune(world.config, now=late, dry_run=dry_run, log=world.lines.append)
 
     whole = versions(world)
