@@ -38,9 +38,9 @@ def start(tmp_path: Path, *arguments: str, failing: str = "", hanging: str = "")
         "FAILING": failing,
         "HANGING": hanging,
     }
-    return subprocess.Popen(
-        [str(RUNNER), *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    # What a shell starts in the background ignores an interrupt, and a script of it cannot change that.
+    command = ["env", "--default-signal=INT", str(RUNNER), *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def run(tmp_path: Path, *arguments: str, failing: str = "") -> tuple[int, str]:
