@@ -34,7 +34,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def one(tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket) -> World:
+def world(tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket) -> World:
     names = (make_bucket(weed), make_bucket(weed))
     for name in names:
         weed.client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})

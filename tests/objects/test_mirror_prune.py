@@ -30,7 +30,7 @@ ODD = ["a&b<c>", "sp ace", "r\rn\nt\t", "日本/語", "-rf", "plus+%41"]
 
 
 @pytest.fixture
-def one(tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket) -> World:
+def world(tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket) -> World:
     names = (make_bucket(weed), make_bucket(weed))
     for name in names:
         weed.client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
