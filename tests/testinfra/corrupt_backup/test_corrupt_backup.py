@@ -37,10 +37,10 @@ IN_MANIFEST = {
     "truncate half": "it is not a manifest",
     "empty": "it is not a manifest",
     "flip one bit": "it is not a manifest|it was edited|its schema is",
-    "swap with the older one": "it is the manifest of database db_backup_",
+    "swap with the older one": "it is the manifest db_backup_",
     "delete": "manifest",
     "edit": "it was edited|a field is missing",
-    "rename and reseal": "it is the manifest of database db_backup_",
+    "rename and reseal": "it is the manifest db_backup_",
 }
 # What a forger makes consistent again is found by what it restores to.
 FORGED = {("data", "swap and reseal"): "tables|restore", ("fingerprint.json", "fewer rows and reseal"): "tables"}
