@@ -169,8 +169,8 @@ def compare(path: Path, url: str, before: datetime | None) -> dict[str, Any]:
         "lost_examples": [{key: line[key] for key in ("time", "kind", "id")} for line in lost[:20]],
     }
     if before is not None:
-        early = [line for line in writes if parse_time(line["time"]) <= before]
-        late = [line for line in writes if parse_time(line["time"]) > before]
+        early = [line for line in writes if parse_time(line["time"]) < before]
+        late = [line for line in writes if parse_time(line["time"]) >= before]
         result["before"] = {"time": before.isoformat(), **count(early)}
         result["after"] = count(late)
     return result
@@ -183,7 +183,7 @@ def main() -> int:
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="the application (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=5.0, help="writes a second at most (default: %(default)s)")
     parser.add_argument("--seconds", type=float, help="stop after so long (default: on SIGTERM)")
-    parser.add_argument("--before", type=parse_time, help="also count the writes acknowledged up to this time")
+    parser.add_argument("--before", type=parse_time, help="also count the writes acknowledged before this time")
     options = parser.parse_args()
     if not options.compare:
         print(json.dumps(write(Ledger(options.ledger), options.url, options.rate, options.seconds)))

@@ -385,7 +385,11 @@ def lost(at: int) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(("at", "verdict"), [(-1, "FAIL"), (1, "PASS")], ids=["before the point", "after it"])
+@pytest.mark.parametrize(
+    ("at", "verdict"),
+    [(-1, "FAIL"), (0, "PASS"), (1, "PASS")],
+    ids=["before the point", "in its millisecond", "after it"],
+)
 def test_a_write_from_before_the_recovery_point_must_be_there(tmp_path: Path, at: int, verdict: str) -> None:
     recovery = build(tmp_path)
     assert recovery["backup"]["taken_at"] == format_time(NOW)

@@ -108,8 +108,10 @@ def take(config: Config, *, log: Log) -> Manifest:
     return manifest
 
 
+# The snapshot is taken before the row is made, and the clock is read first, as exporting takes its time: what was
+# acknowledged before `taken_at` is in the dump. https://www.postgresql.org/docs/current/transaction-iso.html
 _HEAD = """BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
-SELECT jsonb_build_object('snapshot', pg_export_snapshot(), 'taken_at', clock_timestamp(),
+SELECT jsonb_build_object('taken_at', clock_timestamp(), 'snapshot', pg_export_snapshot(),
   'size', pg_database_size(current_database()), 'version', current_setting('server_version_num')::int,
   'is_superuser', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user));"""
 
