@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import tarfile
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -72,6 +73,40 @@ def test_what_pg_dump_is_told(
     assert words[-2:] == ["--dbname", "dbname='d=b'"]
     assert ("--jobs=3" in words) is (form == "directory")
     assert ("--no-tablespaces" in words) is (form == "plain")
+
+
+@pytest.mark.parametrize("first", ["the fingerprint", "pg_dump"])
+def test_of_two_failures_the_first_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str) -> None:
+    """A failed fingerprint ends the session that holds the snapshot; a failed pg_dump ends the fingerprint."""
+    over, reaped = threading.Event(), threading.Event()
+
+    def take(*_: object) -> None:
+        if first == "pg_dump":
+            assert reaped.wait(10)
+        raise LifeboatError("take the fingerprint", "shop", "it was ended" if first == "pg_dump" else "a table went")
+
+    def pg_dump(pool: ThreadPoolExecutor, *_: object) -> None:
+        if first == "the fingerprint":
+            assert over.wait(10)
+        raise LifeboatError("dump the database", "shop", "its disk is full" if first == "pg_dump" else "no snapshot")
+
+    class Reaping:
+        def reap(self) -> None:
+            reaped.set()
+
+    class Told(ThreadPoolExecutor):
+        def submit(self, fn: Any, /, *given: Any, **named: Any) -> Any:
+            future = super().submit(fn, *given, **named)
+            if fn is take:
+                future.add_done_callback(lambda _: over.set())
+            return future
+
+    monkeypatch.setattr(dump.fingerprint, "take", take)
+    monkeypatch.setattr(dump, "_globals", lambda *_: None)
+    monkeypatch.setattr(dump, "_dump", pg_dump)
+    words = "its disk is full" if first == "pg_dump" else "a table went"
+    with Told(2) as pool, pytest.raises(LifeboatError, match=words):
+        dump._fill(pool, make_config(tmp_path), Reaping(), None, {}, "db_x", tmp_path, lambda _: None)  # type: ignore[arg-type]
 
 
 def tar(*members: tuple[str, Any]) -> bytes:

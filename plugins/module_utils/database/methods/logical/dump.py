@@ -131,10 +131,14 @@ def _fill(
     naming: Future[Any] = pool.submit(_globals, server, head, folder)
     try:
         artefacts, later = _dump(pool, config, server, head, identity, folder)
-    except BaseException:
+    except BaseException as exc:
+        # The snapshot is gone when the session that exported it ends, and pg_dump only says that: the reason is there.
+        first = reading.exception() if reading.done() else None
         with contextlib.suppress(LifeboatError):
             server.reap()  # pg_dump outlives a killed `docker exec`; its sessions must not
         wait((reading, naming), timeout=60)  # nobody writes into a directory that is being removed
+        if isinstance(exc, LifeboatError) and isinstance(first, LifeboatError):
+            raise first from exc
         raise
     facts = reading.result()
     log(f"{identity}: fingerprint of {len(facts['tables'])} tables taken")
