@@ -68,7 +68,7 @@ blocked:
   returned: success
   type: str
 text:
-  description: The plan for people.
+  description: The plan as lines of text.
   returned: success
   type: list
   elements: str

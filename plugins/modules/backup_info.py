@@ -61,12 +61,12 @@ status:
   returned: success
   type: dict
 table:
-  description: The same list for people.
+  description: The same list as lines of text.
   returned: success
   type: list
   elements: str
 text:
-  description: The checks for people.
+  description: The checks as lines of text.
   returned: success
   type: list
   elements: str

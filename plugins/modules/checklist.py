@@ -54,7 +54,7 @@ lines:
   type: list
   elements: dict
 text:
-  description: The list for people.
+  description: The list as lines of text.
   returned: success
   type: list
   elements: str

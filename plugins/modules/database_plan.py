@@ -51,7 +51,7 @@ needed:
   returned: success
   type: bool
 text:
-  description: The plan for people.
+  description: The plan as lines of text.
   returned: success
   type: list
   elements: str

@@ -53,7 +53,7 @@ path:
   returned: success, not in check mode
   type: str
 text:
-  description: The record for people.
+  description: The record as lines of text.
   returned: success
   type: list
   elements: str

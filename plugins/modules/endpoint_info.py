@@ -80,7 +80,7 @@ endpoints:
         versioning: {state: supported, detail: an overwritten and deleted object was read back, cost: ""}
       left: []
 lacking:
-  description: What is missing and what it costs, for people.
+  description: What is missing and what it costs, as text.
   returned: success
   type: list
   elements: str

@@ -96,7 +96,7 @@ signature:
   returned: success
   type: str
 text:
-  description: The record for people.
+  description: The record as lines of text.
   returned: success
   type: list
   elements: str

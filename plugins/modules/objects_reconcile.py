@@ -72,7 +72,7 @@ fetched:
   returned: success
   type: int
 text:
-  description: The same for people.
+  description: The same as lines of text.
   returned: success
   type: list
   elements: str

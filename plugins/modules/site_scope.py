@@ -37,7 +37,7 @@ scope:
   returned: success
   type: dict
 text:
-  description: The same for people.
+  description: The same as lines of text.
   returned: success
   type: list
   elements: str

@@ -89,7 +89,7 @@ def test_an_intact_one_passes_and_nothing_stays(weed: SeaweedFS, settings: Confi
     assert left(weed) == []
     sampled = prove(settings, sample=2)
     assert sampled.verdict == checks.PASS
-    assert "2 of 4 objects, drawn by lot, into a bucket of their own" in [check.detail for check in sampled.checks]
+    assert "2 of 4 objects, chosen at random, into a bucket of their own" in [check.detail for check in sampled.checks]
     repo = repositories.from_settings(settings.repository, {})
     (found,) = operations_verify.catalog.entries(repo, "objects", "shop")
     assert found.proven_at

@@ -60,8 +60,8 @@ def test_the_words_of_the_specifications_are_those_of_the_registries() -> None:
 NAMES = {"DATABASE": "database", "OBJECTS": "objects", "CONFIG": "config"}
 NAMES |= {"OBJECT_STORAGE": "object_storage", "BACKEND": "backend", "FRONTEND": "frontend", "SITE": "site"}
 REGISTRIES = ("repository/components.py", "operations/components.py", "settings/scenarios.py")
-# What has two components or three scenarios in one literal, and why that is no list of them.
-SERVICES = "the role of a service, of which two are stores: what lies below a backend is no list of what is backed up"
+# What has two components or three scenarios in one literal, and why it does not list them.
+SERVICES = "the role of a service, of which two are stores: what lies below a backend is not what is backed up"
 EXCEPTIONS = {
     **dict.fromkeys(("backend/cause.py", "backend/facts.py", "backend/steps.py", "backend/stores.py"), SERVICES),
     "site/scope.py": "ASSESS is of the two that can be broken by themselves; a test compares it with the scenarios",

@@ -36,7 +36,7 @@ _SAME_IMAGE = "it would start the same image again"
 
 @dataclass(frozen=True)
 class Cause:
-    """kind: of the table below. words: for people. useful: steps in the order they are tried. useless: step -> why.
+    """kind: of the table below. words: as text. useful: steps in the order they are tried. useless: step -> why.
 
     next: the operator's next command where no step of ours may mend it.
     """

@@ -46,7 +46,7 @@ class Check:
 
     @property
     def words(self) -> str:
-        """The detail and the limit, for people."""
+        """The detail and the limit, as text."""
         return f"{self.detail}, limit {self.most}" if self.most else self.detail
 
 

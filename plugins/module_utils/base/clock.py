@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""When something ran: the wall's time for people, the monotonic clock for durations that no NTP can bend."""
+"""When something ran: wall-clock time for reports, the monotonic clock for durations that no NTP can bend."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Sizes, checks and plans for people. Takes a plan as a module returns it, so that modules can show the same."""
+"""Sizes, checks and plans as text. Takes a plan as a module returns it, so that modules can show the same."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .errors import UsageError
 
 
 def human(size: float) -> str:
-    """Bytes for people: 1.5 GB is 1.5 * 10^9."""
+    """Bytes as text: 1.5 GB is 1.5 * 10^9."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"

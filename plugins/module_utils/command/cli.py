@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     )
     check.add_argument(
         "--sample", type=int, default=operations_verify.SAMPLE, metavar="N",
-        help=f"restore so many objects, drawn by lot; 0: all of them (default: {operations_verify.SAMPLE})",
+        help=f"restore so many objects, chosen at random; 0: all of them (default: {operations_verify.SAMPLE})",
     )  # fmt: skip
     pruning = verb("prune", "Apply retention: delete backups that no rule keeps.")
     pruning.add_argument("--dry-run", action="store_true", help="print the plan, delete nothing")

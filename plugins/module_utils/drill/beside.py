@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A drill that breaks nothing: restore the newest backup beside production, and prove that it did not notice."""
+"""A drill that breaks nothing: restore the newest backup next to production, and prove that it did not notice."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def rehearse(config: Config, scenario: str, *, reason: str, operator: str, targe
     if not component:
         known = ", ".join(name for name, other in SCENARIOS.items() if other.component)
         raise UsageError(
-            "restore beside production", scenario, "nothing of it could be restored without breaking something first",
+            "restore next to production", scenario, "nothing of it could be restored without breaking something first",
             f"Beside production one can rehearse {known}. For a whole site:"
             " lifeboat.dr.recover_site -e rehearsal=true; for the rest a drill on a host that may be lost.",
         )  # fmt: skip
@@ -90,7 +90,7 @@ def rehearse(config: Config, scenario: str, *, reason: str, operator: str, targe
     repo = repositories.from_settings(config.repository, config.secrets)
     ids = [name for name in operations_verify.targets(config, repo, "latest")[0] if component_of(name) == component]
     if not ids:
-        raise NotFoundError("restore beside production", component, "there is no backup of it", "Take one.")
+        raise NotFoundError("restore next to production", component, "there is no backup of it", "Take one.")
     before = portrait(config)
     began = clock.start()
     result = operations_verify.verify(config, ids[0], "restore", log=log, record=False)

@@ -174,7 +174,7 @@ class Ledger:
 class Drill:
     fault: str
     proof: Annotated[str, Says("How one saw that it took.")]
-    seed: Annotated[str, Says("Of a fault drawn by lot.")]
+    seed: Annotated[str, Says("Of a fault chosen at random.")]
     steady_state: Annotated[str, Says("What held before the fault.")]
     injected_at: Optional[datetime]
     transaction_at: Annotated[Optional[datetime], Says("Of the first business transaction that was verified.")]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Words of a record for people: units, and hostile text made harmless before any face shows it.
+"""Text of a record for its readers: units, and hostile text made harmless before any face shows it.
 
 Whatever stands in a record may come from a database's names, a container's last words or somebody who edited the file.
 """

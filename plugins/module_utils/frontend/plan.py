@@ -146,7 +146,7 @@ def _on(settings: FrontendSettings, run: object) -> tuple[str, ...]:
 
 
 def findings(seen: Seen, settings: FrontendSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(what was found, what could not be looked at), for people."""
+    """(what was found, what could not be looked at), as text."""
     site, run, pages = seen.site, seen.run, seen.pages
     same = " (the same frontend as head)" if seen.same else ""
     found = (

@@ -119,7 +119,7 @@ class _Removal:
         throttle.each(self._batch, batches, workers)
 
     def told(self) -> Iterator[str]:
-        """What stays, by reason, for people."""
+        """What stays, by reason, as text."""
         for why, (key, version) in self._first.items():
             lock = self._locked(key, version) if why in _DENIED else ""
             words = lock or (f"the key may not delete it ({why})" if why in _DENIED else why)

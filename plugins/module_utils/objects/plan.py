@@ -316,7 +316,7 @@ def _steps(made: Plan, backup: str, config: Config) -> list[str]:
         f"start a fresh, empty {service}; make {made.target} with its versioning, lifecycle and policy",
     ]
     protect = {
-        "fill": [f"start {service} anew, to see what is really on its disk"] if made.unreadable and service else [],
+        "fill": [f"restart {service}, to see what is really on its disk"] if made.unreadable and service else [],
         "start": [
             f"start {service} and look again; if it comes up whole and nothing else was asked for, nothing is restored",
             *(f"otherwise {name}" for name in rebuild),
@@ -331,7 +331,7 @@ def _steps(made: Plan, backup: str, config: Config) -> list[str]:
         *(f"protect: {step}" for step in protect),
         f"restore: the bucket's settings, then {what}, from {config.vault.objects_bucket} in the vault",
         *([f"restore: put {counts.extra} objects that the point does not know aside"] if made.exact else []),
-        *([f"verify: start {service} anew, so that only what is on its disk counts"] if service else []),
+        *([f"verify: restart {service}, so that only what is on its disk counts"] if service else []),
         f"verify: every object{where} against {backup}, metadata, tags, settings; then rows and objects",
         *reopen,
     ]

@@ -88,7 +88,7 @@ def _restored(config: Config, inventory: Inventory, vault: Bucket, sample: int, 
     inventory.change(f"INSERT INTO settled SELECT key, 'drawn' FROM point {drawn}")
     chosen = "point p WHERE EXISTS (SELECT 1 FROM settled s WHERE s.key = p.key)"
     count = inventory.count("settled")
-    which = f"all {total} objects" if count == total else f"{count} of {total} objects, drawn by lot"
+    which = f"all {total} objects" if count == total else f"{count} of {total} objects, chosen at random"
     with _scratch(config, vault, log) as scratch:
         log(f"restoring {which} into {scratch.url}")
         done = back.copy_back(config, inventory.entries(chosen), scratch, log=log, compare=False)

@@ -45,7 +45,7 @@ class Checklist:
 
     @property
     def verdict(self) -> str:
-        """What is for people to tick neither passes nor fails it."""
+        """A line that the operator ticks by hand neither passes nor fails it."""
         return verdict(Check(line.name, line.result) for line in self.lines if line.result != BY_HAND)
 
     def as_dict(self) -> dict[str, object]:

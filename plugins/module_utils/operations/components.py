@@ -155,7 +155,7 @@ def _config_judged(config: Config, repo: Repository, manifest: Manifest) -> Iter
         yield Check("config images", COULD_NOT_VERIFY, words + "lifeboat_config.images: archive keeps them")
     wrong = [words for part in details.parts.values() if (words := parts.problem(repo, part))]
     if wrong:
-        yield Check("config parts", FAIL, f"{'; '.join(wrong[:3])}; the next backup makes them anew")
+        yield Check("config parts", FAIL, f"{'; '.join(wrong[:3])}; the next backup makes them again")
 
 
 COMPONENTS: dict[str, Component] = {

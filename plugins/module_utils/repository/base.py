@@ -70,7 +70,7 @@ class Repository(abc.ABC):
 
     @abc.abstractmethod
     def location(self, component: str, id: str) -> str:
-        """Where a backup is, for people: a path or an s3:// address."""
+        """Where a backup is, as text: a path or an s3:// address."""
 
     @abc.abstractmethod
     def ids(self, component: str) -> list[str]:

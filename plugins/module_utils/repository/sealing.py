@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""JSON that carries its own seal, so that whoever edits it is found out: manifests, recovery points, evidence."""
+"""JSON that carries its own seal, so that an edit is noticed: manifests, recovery points, evidence."""
 
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ class Packer:
 
 
 def shown(path: str) -> str:
-    """A path for people and JSON: what is no text, or no one line of it, escaped."""
+    """A path for text and JSON: what is no text, or no one line of it, escaped."""
     return path if path.isprintable() else repr(path)[1:-1]
 
 

@@ -90,7 +90,7 @@ def _of(config: Config, place: str) -> str:
 
 
 def lacking(place: str, found: Report) -> list[str]:
-    """What is missing there and what it costs, for people."""
+    """What is missing there and what it costs, as text."""
     return [f"no {name}: {found.features[name].cost}" for name in _wanted(place, found.those(probe.MISSING))]
 
 

@@ -24,7 +24,7 @@ Break = Callable[[Config, random.Random, Log], str]
 
 @dataclass(frozen=True)
 class Fault:
-    """words: what happens, for people. inject: does it, proves that it took, and returns the proof; None: not by a
+    """words: what happens, as text. inject: does it, proves that it took, and returns the proof; None: not by a
     module on the host, as it is the host that goes. force: a recovery sees nothing wrong with it unless it is forced.
     """
 
@@ -48,7 +48,7 @@ FAULTS: Mapping[str, tuple[Fault, ...]] = {name: _faults(scenario) for name, sce
 
 
 def choose(scenario: str, name: str = "", seed: str = "") -> Fault:
-    """The fault of that name, the scenario's first where none is given, or one drawn by lot: one seed, one lot."""
+    """The fault of that name, the scenario's first where none is given, or a random one: one seed, one choice."""
     if scenario not in FAULTS:
         raise UsageError("choose the fault", scenario, f"the scenarios are {', '.join(FAULTS)}")
     known = FAULTS[scenario]
