@@ -22,7 +22,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, clie
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
 from s3_faults import Call, Fault, Reply, error, faulty
 from s3_servers import JuiceFS, SeaweedFS, Server
-from test_mirror import World
+from test_mirror import World, settled
 
 MakeBucket = Callable[[Server], str]
 
@@ -97,7 +97,7 @@ def test_a_vault_that_fails(
         for value in world.secrets.values():
             assert value not in str(said)
         assert repositories.from_settings(config.repository, {}).published("objects") == [], "half a backup is none"
-        there = len(list(bucket.objects(world.vault)))
+        there = settled(lambda: len(list(bucket.objects(world.vault))))
         proxy.fault = lambda call: None
         manifest = take.take(config, log=world.lines.append)
     assert (manifest.details["objects"], manifest.details["copied"]) == (12, 12 - there), "gone on with, not begun anew"

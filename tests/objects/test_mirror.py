@@ -353,7 +353,7 @@ def test_nothing_to_do_does_not_load_boto3(world: MakeWorld) -> None:
 
 
 def settled(count: Callable[[], int]) -> int:
-    """What is counted when nothing is added for a second: the server ends what a killed client had sent it."""
+    """What is counted when nothing is added for a second: a server ends what a client that is gone had sent it."""
     before, found = -1, count()
     while found != before:
         time.sleep(1)
