@@ -79,11 +79,7 @@ ids-write: setup ## Write tests/ids/now.txt: the tests that are here
 	mv tests/ids/.now tests/ids/now.txt
 
 molecule: engine ## The playbooks against whole hosts
-	@mkdir -p .cache && rm -f .cache/molecule.failed
-	LIFEBOAT_FAILED=.cache/molecule.failed tests/molecule.sh $(if $(LONG),--long) || { \
-		[ -s .cache/molecule.failed ] && names=$$(sort -u .cache/molecule.failed | tr '\n' ' ') && \
-		echo "molecule: once more, on fresh hosts: $$names" && \
-		tests/molecule.sh $(if $(LONG),--long) $$names && echo "molecule: FLAKY, failed first and passed on fresh hosts: $$names"; }
+	tests/molecule.sh $(if $(LONG),--long)
 
 compat: ## The built collection, and the oldest and the newest ansible-core; a deprecation fails
 	@tests/compat/compat.sh

@@ -71,20 +71,13 @@ told() { # LANE NAME COMMAND...: the log of a lane is printed when a step has en
     return 1
 }
 
-again() { # SCENARIO...: for who runs this script, what would have to be run once more
-    [ -z "${LIFEBOAT_FAILED:-}" ] || printf '%s\n' "$@" >>"$LIFEBOAT_FAILED"
-}
-
 lane() { # LANE SCENARIO...
     local deployed='' standing=''
     for name in "${@:2}"; do
-        if [ -z "$standing" ] && ! told "$1" hosts hosts "$1"; then
-            again "${@:2}"
-            break
-        fi
+        [ -n "$standing" ] || told "$1" hosts hosts "$1" || break
         standing=1
         # What follows a failure begins on fresh hosts, so that it fails for reasons of its own.
-        told "$1" "$name" scenario "$1" "$name" || { again "$name"; deployed='' standing=''; }
+        told "$1" "$name" scenario "$1" "$name" || deployed='' standing=''
     done
     in_lane "$1" molecule destroy --scenario-name default >/dev/null 2>&1
 }
