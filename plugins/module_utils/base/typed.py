@@ -72,6 +72,18 @@ def build(
     return typing.cast(T, _Reader(wrong, unknown).dataclass(kind, data, where))
 
 
+def maybe(kind: type[T], data: Optional[bytes]) -> Optional[T]:
+    """The dataclass that JSON describes, whatever else stands there; None where it does not, or there is no JSON."""
+
+    def wrong(where: str, cause: str) -> LifeboatError:
+        return LifeboatError("read", where, cause)
+
+    try:
+        return build(kind, load(data or b"", wrong), wrong, unknown="ignore")
+    except LifeboatError:
+        return None
+
+
 def plain(value: Any, *, nulls: bool = False) -> Any:
     """JSON of a dataclass: times as text, tuples as lists. A field that is None is left out, or null with `nulls`.
 

@@ -52,9 +52,9 @@ class Taken:
         taken = [{"id": manifest.id, "size": manifest.size, **manifest.details} for manifest in self.manifests]
         found: dict[str, object] = dict(taken[0]) if len(taken) == 1 else {}
         if self.point is not None:
-            parts = {name: part.id if part else None for name, part in self.point.components.items()}
-            point = {"id": self.point.id, "consistency": self.point.consistency, "components": parts, "new": self.new}
-            found = {**point, "notes": list(self.point.notes), "backups": taken} if len(taken) != 1 else found
+            point = {"id": self.point.id, "consistency": self.point.consistency, "components": self.point.ids}
+            notes = {"new": self.new, "notes": list(self.point.notes)}
+            found = {**point, **notes, "backups": taken} if len(taken) != 1 else found
             found.setdefault("recovery_point", self.point.id)
         if self.copied.place:
             found["copies"] = {**self.copied.as_dict(), "failed": list(self.failed)}

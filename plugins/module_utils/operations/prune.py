@@ -11,6 +11,7 @@ alone would delete too: one that lacks the newest ones (its copies fail) keeps i
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -210,11 +211,8 @@ def plans(sides: Sequence[Side], rules: retention.Policy, now: datetime) -> tupl
     if len(sides) == 1:
         return own[0], own
     components = {component: None for side in sides for component in side.backups}
-    backups = {
-        component: _merged([side.backups.get(component, ()) for side in sides], _better_backup)
-        for component in components
-    }
-    tied = _merged([side.points for side in sides], _better_point)
+    backups = {component: _merged([side.backups.get(component, ()) for side in sides]) for component in components}
+    tied = _merged([side.points for side in sides])
     return _plan(tied, backups, rules, now), own
 
 
@@ -225,20 +223,16 @@ def _plan(
     return retention.plan_all(points.for_retention(tied), plain, rules, now)
 
 
-def _merged(sides: Sequence[Sequence[E]], better: Callable[[E, E], E]) -> list[E]:
+def _merged(sides: Sequence[Sequence[E]]) -> list[E]:
+    """Each once, the better of two."""
     found: dict[str, E] = {}
-    for some in sides:
-        for item in some:
-            found[item.id] = better(found[item.id], item) if item.id in found else item
+    for item in itertools.chain.from_iterable(sides):
+        found[item.id] = max(
+            found.get(item.id, item),
+            item,
+            key=lambda entry: (entry.good, entry.proven_at is not None, entry.sealed is not None),
+        )
     return [found[identity] for identity in sorted(found)]
-
-
-def _better_backup(one: Entry, other: Entry) -> Entry:
-    return max(one, other, key=lambda entry: (entry.good, entry.proven_at is not None, entry.manifest is not None))
-
-
-def _better_point(one: PointEntry, other: PointEntry) -> PointEntry:
-    return max(one, other, key=lambda entry: (entry.good, entry.proven_at is not None, entry.point is not None))
 
 
 def _side(name: str, config: Config, repo: Repository) -> Side:

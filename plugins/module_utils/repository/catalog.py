@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Optional, Protocol, TypeVar
+from datetime import datetime, timedelta, timezone
+from typing import Callable, Optional, TypeVar
 
 from ..base import typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS
@@ -20,6 +20,55 @@ from . import retention
 from .base import VERIFICATION, Repository
 from .components import DATABASE, KINDS
 from .manifest import ID, Manifest, backup_id, parse
+from .sealing import Sealed
+
+
+class Listed:
+    """A backup or a recovery point of a repository. `problem`: why it cannot be used, empty when it can."""
+
+    id: str
+    problem: str
+
+    @property
+    def sealed(self) -> Optional[Sealed]:
+        """What it says of itself; None where that cannot be read."""
+        raise NotImplementedError
+
+    @property
+    def proven_at(self) -> Optional[datetime]:
+        """When a restore last proved it."""
+        raise NotImplementedError
+
+    @property
+    def good(self) -> bool:
+        """Fit to recover from, as far as a look at it tells and no verification has said otherwise."""
+        return self.sealed is not None and not self.problem
+
+    @property
+    def stack(self) -> str:
+        return self.sealed.stack if self.sealed else ""
+
+    @property
+    def taken_at(self) -> Optional[datetime]:
+        return self.sealed.taken_at if self.sealed else None
+
+    @property
+    def dated(self) -> datetime:
+        """When it was taken; by its id where it cannot be read."""
+        return self.taken_at or datetime.strptime(self.id[-15:], "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
+
+    def as_dict(self, now: datetime) -> dict[str, object]:
+        """For JSON and modules: times ISO 8601 UTC, sizes in bytes, age in seconds."""
+        return {
+            "id": self.id,
+            "good": self.good,
+            "problem": self.problem,
+            "proven": self.proven_at is not None,
+            "proven_at": format_time(self.proven_at) if self.proven_at else None,
+            "taken_at": format_time(self.taken_at) if self.taken_at else None,
+            "age_seconds": int((now - self.taken_at).total_seconds()) if self.taken_at else None,
+            "stack": self.stack or None,
+        }
 
 
 @dataclass(frozen=True)
@@ -32,11 +81,8 @@ class Proof:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One published backup. `problem`: why it cannot be used, empty when it can. `proof`: what verifications left.
-
-    `place`: `repository`, or `vault` where this is the copy there.
-    """
+class Entry(Listed):
+    """One published backup. `proof`: what verifications left. `place`: `repository`, or `vault` for the copy there."""
 
     id: str
     manifest: Optional[Manifest] = None
@@ -46,48 +92,22 @@ class Entry:
     place: str = "repository"
 
     @property
-    def good(self) -> bool:
-        """Fit to recover from, as far as a look at it tells and no verification has said otherwise."""
-        return self.manifest is not None and not self.problem
-
-    @property
-    def stack(self) -> str:
-        return self.manifest.stack if self.manifest else ""
-
-    @property
-    def taken_at(self) -> Optional[datetime]:
-        return self.manifest.taken_at if self.manifest else None
+    def sealed(self) -> Optional[Manifest]:
+        return self.manifest
 
     @property
     def proven_at(self) -> Optional[datetime]:
-        """When a restore last proved it."""
         result = self.proof.get("restore")
         return result.finished_at if result and result.verdict == PASS and self.good else None
 
-    @property
-    def proof_words(self) -> str:
-        if not self.proof:
-            return "not verified"
-        level = max(self.proof, key=LEVELS.index)
-        return f"{self.proof[level].verdict} at level {level}"
-
     def as_dict(self, now: datetime) -> dict[str, object]:
-        """For JSON and modules: times ISO 8601 UTC, sizes in bytes, age in seconds."""
-        one = self.manifest
         return {
-            "id": self.id,
+            **super().as_dict(now),
             "component": self.component,
             "place": self.place,
-            "good": self.good,
-            "problem": self.problem,
-            "proven": self.proven_at is not None,
-            "proven_at": format_time(self.proven_at) if self.proven_at else None,
             "verification": {level: result.verdict for level, result in self.proof.items()},
-            "taken_at": format_time(one.taken_at) if one else None,
-            "age_seconds": int((now - one.taken_at).total_seconds()) if one else None,
-            "size": one.size if one else None,
-            "stack": one.stack if one else None,
-            "details": dict(one.details) if one else {},
+            "size": self.manifest.size if self.manifest else None,
+            "details": dict(self.manifest.details) if self.manifest else {},
         }
 
 
@@ -121,16 +141,8 @@ class _Record:
 
 def read_proof(repo: Repository, component: str, manifest: Manifest) -> dict[str, Proof]:
     """The verifications on record, by level; those of another manifest (an edited or swapped backup) do not count."""
-
-    def wrong(field: str, cause: str) -> LifeboatError:
-        return IntegrityError("read the verifications", manifest.id, f"{VERIFICATION}: {field} {cause}")
-
-    raw = repo.read_record(component, manifest.id, VERIFICATION)
-    try:
-        record = typed.build(_Record, typed.load(raw or b"{}", wrong), wrong, unknown="ignore")
-    except LifeboatError:
-        return {}
-    said = record.levels if record.seal == manifest.seal else {}
+    record = typed.maybe(_Record, repo.read_record(component, manifest.id, VERIFICATION))
+    said = record.levels if record and record.seal == manifest.seal else {}
     return {level: proof for level in LEVELS if (proof := _proof(said.get(level, {})))}
 
 
@@ -154,22 +166,12 @@ def entries(repo: Repository, component: str, stack: str) -> list[Entry]:
     return [item for item in found if item.manifest is None or item.manifest.stack == stack]
 
 
-class Dated(Protocol):
-    """What choose() must know of a backup or a recovery point. taken_at: None where it cannot be read."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def problem(self) -> str: ...
-    @property
-    def good(self) -> bool: ...
-    @property
-    def stack(self) -> str: ...
-    @property
-    def taken_at(self) -> Optional[datetime]: ...
+def good(found: Iterable[Entry]) -> list[Manifest]:
+    """The manifests of those that are fit to recover from."""
+    return [item.manifest for item in found if item.good and item.manifest]
 
 
-E = TypeVar("E", bound=Dated)
+E = TypeVar("E", bound=Listed)
 
 
 def choose(
@@ -202,46 +204,41 @@ def choose(
                 "Ask for a later recovery_time.",
             )  # fmt: skip
         fit = early
-    good = [item for item in fit if item.good]
-    if not good:
+    usable = [item for item in fit if item.good]
+    if not usable:
         cause = "; ".join(f"{item.id}: {item.problem}" for item in fit[-3:]) or f"the repository holds no {what}"
         raise NotFoundError(attempted, stack, cause, "Take one (lifeboat.dr.backup), or name another repository.")
-    return good[-1], fit[fit.index(good[-1]) + 1 :]
+    return usable[-1], fit[fit.index(usable[-1]) + 1 :]
 
 
 def free_id(repo: Repository, component: str, moment: datetime) -> str:
-    """An id nobody has: ids have one-second steps, and two backups may start within one."""
-    taken = set(repo.ids(component))
-    while backup_id(component, moment) in taken:
+    """An id that no backup has."""
+    return unused(repo.ids(component), lambda at: backup_id(component, at), moment)
+
+
+def unused(taken: Sequence[str], named: Callable[[datetime], str], moment: datetime) -> str:
+    """Ids have one-second steps, and two of a kind may start within one."""
+    while (identity := named(moment)) in taken:
         moment += timedelta(seconds=1)
-    return backup_id(component, moment)
+    return identity
 
 
 def for_retention(found: Sequence[Entry]) -> list[retention.Backup]:
-    """What the retention plan needs. A backup whose manifest cannot be read takes its time from its id."""
-    plain = []
-    for item in found:
-        if item.manifest is not None:
-            taken_at = item.manifest.taken_at
-        else:
-            match = ID.fullmatch(item.id)
-            if match is None:
-                continue
-            taken_at = parse_time(datetime.strptime(match.group(2), "%Y%m%d_%H%M%S").isoformat())
-        needs = tuple(sorted(held_of(item)))
-        plain.append(
-            retention.Backup(item.id, taken_at, good=item.good, verified=item.proven_at is not None, needs=needs)
-        )
-    return plain
+    """What the retention plan needs."""
+    return [
+        retention.Backup(item.id, item.dated, item.good, item.proven_at is not None, needs=tuple(sorted(held_of(item))))
+        for item in found
+        if item.manifest or ID.fullmatch(item.id)
+    ]
 
 
-def held_of(one: Entry) -> dict[str, int]:
+def held_of(entry: Entry) -> dict[str, int]:
     """The earlier backups that hold parts of this one, and how many bytes of it."""
-    if one.manifest is None:
+    if entry.manifest is None:
         return {}
-    kind = KINDS[one.component]
-    held = kind.held(one.manifest.detailed(kind.details))
-    return {identity: size for identity, size in held.items() if identity != one.id}
+    kind = KINDS[entry.component]
+    held = kind.held(entry.manifest.detailed(kind.details))
+    return {identity: size for identity, size in held.items() if identity != entry.id}
 
 
 def shrunk(found: Sequence[Entry], identity: str = "") -> tuple[str, str]:
@@ -251,12 +248,13 @@ def shrunk(found: Sequence[Entry], identity: str = "") -> tuple[str, str]:
 
     Far less: under half of what its component counts. Returns (what to say, the id of the larger one), or ("", "").
     """
-    good = [entry.manifest for entry in found if entry.good and entry.manifest]
-    index = next((n for n, manifest in enumerate(good) if manifest.id == identity), 0) if identity else len(good) - 1
-    for before in reversed(good[max(0, index - 7) : index]):
+    usable = good(found)
+    last = len(usable) - 1
+    index = next((n for n, manifest in enumerate(usable) if manifest.id == identity), 0) if identity else last
+    for before in reversed(usable[max(0, index - 7) : index]):
         kind = KINDS[before.component]
-        has, had = (kind.counted(manifest.detailed(kind.details)) for manifest in (good[index], before))
+        has, had = (kind.counted(manifest.detailed(kind.details)) for manifest in (usable[index], before))
         for what, more in had.items():
             if 2 * has[what] < more:
-                return f"{good[index].id} holds {has[what]} {what}, {before.id} {more}", before.id
+                return f"{usable[index].id} holds {has[what]} {what}, {before.id} {more}", before.id
     return "", ""

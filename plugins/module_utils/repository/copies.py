@@ -169,16 +169,8 @@ def _send_proof(repo: Repository, store: S3Repository, manifest: Manifest) -> No
 
 def read(repo: Repository, manifest: Manifest) -> Optional[Copy]:
     """The copy on record of this very backup; None where none was made, or what is on record cannot be read."""
-
-    def wrong(field: str, cause: str) -> LifeboatError:
-        return IntegrityError("read what was copied", manifest.id, f"{COPIES}: {field} {cause}")
-
-    raw = repo.read_record(manifest.component, manifest.id, COPIES)
-    try:
-        record = typed.build(_Record, typed.load(raw or b"{}", wrong), wrong, unknown="ignore")
-    except LifeboatError:
-        return None
-    return record.copy if record.seal == manifest.seal else None
+    record = typed.maybe(_Record, repo.read_record(manifest.component, manifest.id, COPIES))
+    return record.copy if record and record.seal == manifest.seal else None
 
 
 def _write(repo: Repository, manifest: Manifest, copy: Copy) -> None:

@@ -24,7 +24,12 @@ D = TypeVar("D")
 
 def backup_id(component: str, moment: datetime) -> str:
     """The seed's name for a backup, `db_backup_YYYYMMDD_HHMMSS`, in UTC so that no clock change repeats one."""
-    return f"{KINDS[component].prefix}_backup_{moment.astimezone(timezone.utc):%Y%m%d_%H%M%S}"
+    return f"{KINDS[component].prefix}_backup_{stamp(moment)}"
+
+
+def stamp(moment: datetime) -> str:
+    """A recovery point's id, and the end of a backup's."""
+    return f"{moment.astimezone(timezone.utc):%Y%m%d_%H%M%S}"
 
 
 def component_of(identity: str) -> str:

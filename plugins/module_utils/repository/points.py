@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from types import MappingProxyType
 from typing import Callable, ClassVar, Optional
 
@@ -23,10 +23,10 @@ from ..settings.config import Config
 from ..stack import runtime
 from . import catalog, retention
 from .base import POINT_ID, Repository
-from .catalog import Entry
+from .catalog import Entry, Listed
 from .components import DATABASE, KINDS, Kind
 from .details import ObjectsDetails
-from .manifest import D, Manifest, component_of
+from .manifest import D, Manifest, component_of, stamp
 from .sealing import Sealed, unseal
 
 Log = Callable[[str], None]
@@ -69,6 +69,11 @@ class Point(Sealed):
         """The components that it has a backup of."""
         return {name: part for name, part in self.components.items() if part is not None}
 
+    @property
+    def ids(self) -> dict[str, Optional[str]]:
+        """The id of each component's backup."""
+        return {name: part.id if part else None for name, part in self.components.items()}
+
 
 def is_id(text: str) -> bool:
     return POINT_ID.fullmatch(text) is not None
@@ -92,8 +97,8 @@ def parse(data: bytes, *, expected_id: str) -> Point:
 
 
 @dataclass(frozen=True)
-class PointEntry:
-    """One recovery point of a repository. `problem`: why it cannot be used, empty when it can."""
+class PointEntry(Listed):
+    """One recovery point of a repository."""
 
     id: str
     point: Optional[Point] = None
@@ -101,36 +106,20 @@ class PointEntry:
     proven_at: Optional[datetime] = None
 
     @property
-    def good(self) -> bool:
-        return self.point is not None and not self.problem
-
-    @property
-    def stack(self) -> str:
-        return self.point.stack if self.point else ""
-
-    @property
-    def taken_at(self) -> Optional[datetime]:
-        return self.point.taken_at if self.point else None
+    def sealed(self) -> Optional[Point]:
+        return self.point
 
     def as_dict(self, now: datetime) -> dict[str, object]:
-        """As catalog.Entry.as_dict(), so that one list can hold both."""
-        one = self.point
+        point = self.point
         return {
-            "id": self.id,
+            **super().as_dict(now),
             "component": "point",
-            "good": self.good,
-            "problem": self.problem,
-            "proven": self.proven_at is not None,
-            "proven_at": format_time(self.proven_at) if self.proven_at else None,
-            "taken_at": format_time(one.taken_at) if one else None,
-            "sealed_at": format_time(one.sealed_at) if one else None,
-            "age_seconds": int((now - one.taken_at).total_seconds()) if one else None,
-            "stack": one.stack if one else None,
-            "consistency": one.consistency if one else None,
-            "components": {name: part.id if part else None for name, part in one.components.items()} if one else {},
-            "images": dict(one.images) if one else {},
-            "copies": list(one.copies) if one else [],
-            "notes": list(one.notes) if one else [],
+            "sealed_at": format_time(point.sealed_at) if point else None,
+            "consistency": point.consistency if point else None,
+            "components": point.ids if point else {},
+            "images": dict(point.images) if point else {},
+            "copies": list(point.copies) if point else [],
+            "notes": list(point.notes) if point else [],
         }
 
 
@@ -249,7 +238,7 @@ def seal(
         images = {}
         notes.append(f"images: not known, {exc.cause}")
     point = Point(
-        id=_free_id(repo, now),
+        id=catalog.unused(repo.points(), stamp, now),
         stack=config.stack,
         sealed_at=now,
         taken_at=database.taken_at,
@@ -268,22 +257,22 @@ def _chosen(config: Config, kind: Kind[D], found: Sequence[Entry], database: Man
     """The newest good backup; of a component that is tied to the rows, the newest one of their instant."""
     if not kind.configured(config):
         return None
-    good = [item.manifest for item in found if item.good and item.manifest]
+    usable = catalog.good(found)
     if kind.tied:
-        good = [manifest for manifest in good if _of_one_instant(manifest, database)] or good
-    if not good:
+        usable = [manifest for manifest in usable if _of_one_instant(manifest, database)] or usable
+    if not usable:
         return _newest(config, found, kind.name) if kind.needed else None
-    return good[-1]
+    return usable[-1]
 
 
 def _newest(config: Config, found: Sequence[Entry], component: str) -> Manifest:
-    good = [item.manifest for item in found if item.good and item.manifest]
-    if not good:
+    usable = catalog.good(found)
+    if not usable:
         raise NotFoundError(
             "seal a recovery point", config.stack, f"there is no good backup of {component}",
             f"Take one: lifeboat backup {component}.",
         )  # fmt: skip
-    return good[-1]
+    return usable[-1]
 
 
 def _of_one_instant(objects: Manifest, database: Manifest) -> bool:
@@ -291,23 +280,10 @@ def _of_one_instant(objects: Manifest, database: Manifest) -> bool:
     return details.consistency == SNAPSHOT and details.database_backup == database.id
 
 
-def _free_id(repo: Repository, moment: datetime) -> str:
-    """Ids have one-second steps, and two points may be sealed within one."""
-    taken = set(repo.points())
-    while (identity := f"{moment.astimezone(timezone.utc):%Y%m%d_%H%M%S}") in taken:
-        moment += timedelta(seconds=1)
-    return identity
-
-
 def for_retention(found: Sequence[PointEntry]) -> list[retention.Point]:
-    """What the retention plan needs. One that cannot be read takes its time from its id and holds nothing."""
+    """What the retention plan needs. One that cannot be read holds nothing."""
     plain = []
     for item in found:
-        taken_at = (
-            item.point.taken_at
-            if item.point
-            else datetime.strptime(item.id, "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
-        )
         holds = tuple(part.id for part in item.point.parts.values()) if item.point else ()
-        plain.append(retention.Point(item.id, taken_at, item.good, item.proven_at is not None, holds=holds))
+        plain.append(retention.Point(item.id, item.dated, item.good, item.proven_at is not None, holds=holds))
     return plain

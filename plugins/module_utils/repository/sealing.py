@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import ClassVar, TypeVar
 
 from ..base import typed
@@ -19,12 +20,14 @@ VERSION = (1, 0)
 
 
 class Sealed:
-    """A dataclass that is written once, with the seal of its content in it; `file` and `remedy` are for errors."""
+    """A dataclass that is written once, with the seal of its content in it; `what` and `remedy` are for errors."""
 
     schema: ClassVar[str]
     what: ClassVar[str]
     remedy: ClassVar[str]
     id: str
+    stack: str
+    taken_at: datetime
 
     def _body(self) -> dict[str, object]:
         return {"schema": self.schema, "version": list(VERSION), **typed.plain(self, nulls=True)}
