@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import github_schema
-from ansible_collections.lifeboat.dr.plugins.module_utils.tools.github import Client
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools.github import Client, Run
 
 sys.path.insert(0, str(github_schema.FORGE))
 import forge as stand_in  # a program of the lab, not a package
@@ -58,10 +58,11 @@ class Site(SimpleHTTPRequestHandler):
 
 
 class Lab:
-    """The stand-in as plain threads, and a client whose every request and answer is judged."""
+    """The stand-in as plain threads, and a client whose every request and answer is judged. said: the last answer."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.said: Any = None
         work = root / "source"
         (work / ".github/workflows").mkdir(parents=True)
         (work / ".github/workflows/pages.yml").write_text(WORKFLOW, encoding="utf-8")
@@ -94,8 +95,8 @@ class Lab:
             if url.startswith(self.api.url):
                 target = url.removeprefix(self.api.url)
                 github_schema.judge_request(method, target, body)
-                value = json.loads(answer.body) if answer.body else None
-                github_schema.judge_answer(method, target, answer.status, value, answer.headers)
+                self.said = json.loads(answer.body) if answer.body else None
+                github_schema.judge_answer(method, target, answer.status, self.said, answer.headers)
             return answer
 
         client._send = send  # type: ignore[method-assign]
@@ -116,11 +117,11 @@ class Lab:
     def pushed(self) -> None:
         self.api.lab("pushed", b"")
 
-    def settled(self) -> dict[str, Any]:
+    def settled(self) -> Run:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             newest = self.client.runs("pages.yml", "main", 5)[0]
-            if newest["status"] == "completed":
+            if newest.status == "completed":
                 return newest
             time.sleep(0.02)
         raise AssertionError("the run did not end")
@@ -153,5 +154,5 @@ class Lab:
         (self.work / "page.html").unlink()
         (self.work / "notes.txt").write_text("written with the broken commit", encoding="utf-8")
         broken = self.push("Break the build")
-        assert self.settled()["conclusion"] == "failure"
+        assert self.settled().conclusion == "failure"
         return broken

@@ -28,39 +28,40 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 def test_a_push_runs_the_workflow_and_deploys(lab: Lab) -> None:
     lab.pushed()
     run = lab.settled()
-    assert (run["conclusion"], run["event"], run["head_branch"]) == ("success", "push", "main")
-    assert lab.served() == run["head_sha"]
+    listed = lab.said["workflow_runs"][0]
+    assert (run.conclusion, run.event, listed["head_branch"]) == ("success", "push", "main")
+    assert lab.served() == run.head_sha
     workflow = lab.client.workflow("pages.yml")
-    assert workflow is not None and workflow["state"] == "active"
+    assert workflow is not None and workflow.state == "active"
     assert lab.client.workflow("other.yml") is None
-    jobs = lab.client.jobs(run["id"])
-    assert [job["conclusion"] for job in jobs] == ["success", "success"]
-    assert "##[group]Build" in lab.client.job_log(jobs[0]["id"])
+    jobs = lab.client.jobs(run.id)
+    assert [job.conclusion for job in jobs] == ["success", "success"]
+    assert "##[group]Build" in lab.client.job_log(jobs[0].id)
 
 
 def test_a_failure_is_real_and_a_rerun_of_the_failed_jobs_heals_a_transient_one(lab: Lab) -> None:
     lab.api.lab("control", b'{"env_once": {"BROKEN": "connect ECONNREFUSED"}}')
     lab.pushed()
     run = lab.settled()
-    assert run["conclusion"] == "failure"
+    assert run.conclusion == "failure"
     seen = frontend_assess.with_failure(lab.client, frontend_assess.run_of(run))
     assert (seen.job, seen.step) == ("build", "Build")
     assert "error: connect ECONNREFUSED" in seen.lines
-    lab.client.rerun(run["id"], failed_only=True)
+    lab.client.rerun(run.id, failed_only=True)
     again = lab.settled()
-    assert (again["id"], again["run_attempt"], again["conclusion"]) == (run["id"], 2, "success")
+    assert (again.id, again.run_attempt, again.conclusion) == (run.id, 2, "success")
     with pytest.raises(GithubError, match="cannot be retried"):
-        lab.client.rerun(run["id"], failed_only=True)
-    lab.client.rerun(run["id"], failed_only=False)
-    assert lab.settled()["run_attempt"] == 3
-    assert lab.client.run(run["id"])["run_attempt"] == 3
+        lab.client.rerun(run.id, failed_only=True)
+    lab.client.rerun(run.id, failed_only=False)
+    assert lab.settled().run_attempt == 3
+    assert lab.client.run(run.id).run_attempt == 3
 
 
 def test_a_dispatch_deploys_the_commit_it_names(lab: Lab) -> None:
     first = git(lab.work, "rev-parse", "HEAD").strip()
     lab.push("second")
     lab.client.dispatch("pages.yml", "main", {"ref": first})
-    assert lab.settled()["event"] == "workflow_dispatch"
+    assert lab.settled().event == "workflow_dispatch"
     assert lab.served() == first
     with pytest.raises(GithubError, match="Unexpected inputs"):
         lab.client.dispatch("pages.yml", "main", {"no": "such"})
@@ -71,7 +72,7 @@ def test_a_dispatch_deploys_the_commit_it_names(lab: Lab) -> None:
 def test_pages_and_its_domain(lab: Lab) -> None:
     lab.client.set_domain("www.shop.test")
     pages = lab.client.pages()
-    assert pages is not None and pages["cname"] == "www.shop.test"
+    assert pages is not None and pages.cname == "www.shop.test"
     assert sorted(path.name for path in (lab.root / "pages/hosts").iterdir()) == ["localhost", "www.shop.test"]
     lab.api.lab("pages", b"null")
     assert lab.client.pages() is None
@@ -80,7 +81,7 @@ def test_pages_and_its_domain(lab: Lab) -> None:
     assert frontend_assess.with_failure(lab.client, frontend_assess.run_of(run)).step == "Deploy"
     lab.client.make_pages()
     made = lab.client.pages()
-    assert made is not None and (made["cname"], made["build_type"]) == (None, "workflow")
+    assert made is not None and (made.cname, lab.said["build_type"]) == (None, "workflow")
     with pytest.raises(GithubError, match="already enabled"):
         lab.client.make_pages()
 
@@ -99,9 +100,10 @@ def test_tokens_and_limits(lab: Lab) -> None:
 
 def test_the_judge_sees_what_is_not_githubs(lab: Lab) -> None:
     """Each thing that is judged has been seen to fail."""
-    pages = lab.client.pages()
+    lab.client.pages()
+    pages = lab.said
     github_schema.judge_answer("GET", "/repos/a/b/pages", 200, pages)
-    for bad in ({**(pages or {}), "status": "gone"}, {}, {**(pages or {}), "public": "yes"}):
+    for bad in ({**pages, "status": "gone"}, {}, {**pages, "public": "yes"}):
         with pytest.raises(jsonschema.ValidationError):
             github_schema.judge_answer("GET", "/repos/a/b/pages", 200, bad)
     with pytest.raises(AssertionError, match="has no DELETE"):

@@ -47,7 +47,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     (tmp_path / "forge").mkdir()
     one = Lab(tmp_path / "forge")
     one.pushed()
-    assert one.settled()["conclusion"] == "success"
+    assert one.settled().conclusion == "success"
     yield one
     one.close()
 
@@ -124,7 +124,7 @@ def test_a_transient_failure_is_run_again(tmp_path: Path, lab: Lab) -> None:
     lab.api.lab("control", b'{"env_once": {"BROKEN": "npm error code ECONNRESET"}}')
     (lab.work / "page.html").write_text("<h1>New</h1>")
     commit = lab.push("Change the page")
-    assert lab.settled()["conclusion"] == "failure"
+    assert lab.settled().conclusion == "failure"
     conf = made(tmp_path, lab)
     planned = plan(conf)
     assert (planned["condition"], planned["cause"]) == ("stale", "transient")
@@ -163,7 +163,7 @@ def test_a_run_that_cannot_be_repeated_is_made_anew(tmp_path: Path, lab: Lab, mo
     file = lab.work / ".github/workflows/pages.yml"
     file.write_text(file.read_text().replace("workflow_dispatch", "workflow_call"))
     good = lab.push("No dispatch")
-    assert lab.settled()["head_sha"] == good
+    assert lab.settled().head_sha == good
 
     def refuse(one: Any, failed_only: bool) -> None:
         raise stand_in.Refused(403, "Unable to retry this workflow run because it was created over a month ago")

@@ -55,6 +55,11 @@ class Server:
         self.answers.append((status, {name.replace("_", "-"): text for name, text in headers.items()}, data))
 
 
+def listed(identity: int, **more: Any) -> dict[str, Any]:
+    """A run, as GitHub has it."""
+    return {"id": identity, "head_sha": "abc", "event": "push", "status": "completed", "conclusion": None, **more}
+
+
 @pytest.fixture
 def server() -> Iterator[Server]:
     one = Server()
@@ -74,8 +79,8 @@ def client(server: Server, slept: list[float]) -> Client:
 
 
 def test_it_asks_as_github_wants_to_be_asked(server: Server, client: Client) -> None:
-    server.say(200, {"id": 7, "status": "completed"})
-    assert client.run(7)["id"] == 7
+    server.say(200, listed(7))
+    assert client.run(7).id == 7
     method, path, headers, _ = server.asked[0]
     assert (method, path) == ("GET", "/repos/acme/shop/actions/runs/7")
     assert headers["Authorization"] == f"Bearer {TOKEN}"
@@ -85,11 +90,11 @@ def test_it_asks_as_github_wants_to_be_asked(server: Server, client: Client) -> 
 
 def test_pages_follow_one_another_up_to_the_limit(server: Server, client: Client) -> None:
     link = f'<{server.url}/repos/acme/shop/actions/workflows/pages.yml/runs?page=2>; rel="next", <x>; rel="last"'
-    server.say(200, {"workflow_runs": [{"id": 1}, {"id": 2}]}, Link=link)
-    server.say(200, {"workflow_runs": [{"id": 3}]})
-    assert [run["id"] for run in client.runs("pages.yml", "main")] == [1, 2, 3]
-    server.say(200, {"workflow_runs": [{"id": 1}, {"id": 2}]}, Link=link)
-    assert [run["id"] for run in client.runs("pages.yml", "main", 2)] == [1, 2]
+    server.say(200, {"workflow_runs": [listed(1), listed(2)]}, Link=link)
+    server.say(200, {"workflow_runs": [listed(3)]})
+    assert [run.id for run in client.runs("pages.yml", "main")] == [1, 2, 3]
+    server.say(200, {"workflow_runs": [listed(1), listed(2)]}, Link=link)
+    assert [run.id for run in client.runs("pages.yml", "main", 2)] == [1, 2]
     assert "branch=main&per_page=2" in server.asked[-1][1]
 
 
@@ -122,8 +127,8 @@ def test_why_it_was_refused(server: Server, client: Client, status: int, body: A
 def test_reads_are_asked_again_and_writes_are_not(server: Server, client: Client, slept: list[float]) -> None:
     server.say(502, {"message": "Bad Gateway"})
     server.say(0)
-    server.say(200, {"id": 7})
-    assert client.run(7)["id"] == 7
+    server.say(200, listed(7))
+    assert client.run(7).id == 7
     assert slept == [1, 2]
     for _ in range(github.ATTEMPTS):
         server.say(503, {"message": "Unavailable"})
@@ -190,6 +195,60 @@ def test_what_is_not_there_is_none_and_what_is_not_json_is_an_error(server: Serv
     server.say(403, {"message": "no"})
     with pytest.raises(GithubError):
         client.workflow("pages.yml")
+
+
+DEEP = b"[" * 200_000
+MALFORMED: list[tuple[str, str, Any, str]] = [
+    ("a list", "run", [], "wants a mapping, has []"),
+    ("no id", "run", {**listed(7), "id": None}, "id wants int, has None"),
+    ("an id that is text", "run", listed(7, id="7"), "id wants int, has '7'"),
+    ("a huge number", "run", listed(10**30), "id has a number beyond 1e+18"),
+    ("no commit", "run", {"id": 7}, "lacks head_sha, event, status"),
+    ("a conclusion that is a number", "run", listed(7, conclusion=1), "conclusion wants str, has 1"),
+    ("a run among others", "runs", {"workflow_runs": [listed(1), 7]}, "workflow_runs[1] wants a mapping, has 7"),
+    ("no runs", "runs", {"message": "x"}, "lacks workflow_runs"),
+    ("a step", "jobs", {"jobs": [{"id": 1, "name": "b", "steps": [{}]}]}, "jobs[0].steps[0] lacks name"),
+    ("a domain", "pages", {"cname": ["x"]}, "cname wants str, has ['x']"),
+    ("no state", "workflow", {}, "lacks state"),
+    ("nothing", "pages", None, "it is not JSON that can be read"),
+    ("not a number", "run", b'{"id": NaN}', "NaN is not a number"),
+    ("deep nesting", "run", DEEP, "it is not JSON that can be read"),
+    ("deep nesting that parses", "run", b"[" * 60 + b"]" * 60, "it is nested more than 40 levels deep"),
+    ("deep nesting in a refusal", "refused", DEEP, "no reason given"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("asked", "body", "words"), [case[1:] for case in MALFORMED], ids=[c[0] for c in MALFORMED])
+def test_a_malformed_answer_names_the_field(server: Server, client: Client, asked: str, body: Any, words: str) -> None:
+    asks = {
+        "run": lambda: client.run(7), "runs": lambda: client.runs("pages.yml", "main"), "jobs": lambda: client.jobs(7),
+        "pages": client.pages, "workflow": lambda: client.workflow("pages.yml"), "refused": lambda: client.run(7),
+    }  # fmt: skip
+    server.say(418 if asked == "refused" else 200, body)
+    with pytest.raises(GithubError) as error:
+        asks[asked]()
+    assert words in error.value.cause
+    assert ("is this GitHub's API?" in error.value.cause) is (asked != "refused")
+
+
+@pytest.mark.parametrize("seconds", ["9" * 400, "²", "-1", "1e999"])
+def test_a_limit_that_no_clock_shows(server: Server, client: Client, slept: list[float], seconds: str) -> None:
+    said = seconds.encode().decode("latin-1")
+    server.say(403, {"message": "slow down"}, Retry_After=said, x_ratelimit_remaining="0", x_ratelimit_reset=said)
+    with pytest.raises(GithubError, match="403: slow down"):
+        client.run(7)
+    assert slept == []
+
+
+@pytest.mark.parametrize("address", ["http://[", "http://x:99999999/", "http://x:port/"])
+def test_an_address_that_is_none(server: Server, client: Client, address: str) -> None:
+    server.say(302, None, Location=address)
+    with pytest.raises(GithubError) as error:
+        client.job_log(1)
+    assert error.value.reason == github.UNREACHABLE
+    server.say(200, {"jobs": []}, Link=f'<{address}>; rel="next"')
+    with pytest.raises(GithubError, match="on another host"):
+        client.jobs(1)
 
 
 def test_a_ca_bundle_that_is_not_there() -> None:

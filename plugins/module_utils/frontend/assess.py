@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Optional
 
-from ..base import pipeline, typed
+from ..base import pipeline
 from ..base.errors import LifeboatError
 from ..settings.config import Config
 from ..settings.frontend import FrontendSettings
+from ..tools import github
 from ..tools.git import Remote
-from ..tools.github import MISSING, TOKEN, UNREACHABLE, Client, GithubError
+from ..tools.github import MISSING, TOKEN, Client, GithubError, Pages
 from . import site as frontend_site
 from .build import telling
 from .site import Site
@@ -27,10 +28,6 @@ Log = Callable[[str], None]
 RECOVERED = "recovered_frontend.json"
 LINES = 12
 RUNS = 50
-_RUN = {
-    "id": "id", "sha": "head_sha", "status": "status", "conclusion": "conclusion", "attempt": "run_attempt",
-    "number": "run_number",
-}  # fmt: skip
 _WELL = ("success", "skipped", "")
 _STAMP = re.compile(r"^\ufeff?\d{4}-\d\d-\d\dT[\d:.]+Z ?")
 
@@ -48,14 +45,6 @@ class Run:
     job: str = ""
     step: str = ""
     lines: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Pages:
-    """GitHub Pages, as GitHub tells it."""
-
-    cname: Optional[str] = None
-    status: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -157,41 +146,37 @@ def _ask_github(seen: Seen, settings: FrontendSettings, token: str) -> Seen:
         said = f"{settings.repository} has no workflow {settings.workflow}, or the token may not see it"
         return replace(seen, github=MISSING, github_said=said)
     found = client.runs(settings.workflow, settings.branch, RUNS)
-    newest = [run for run in found if run["head_sha"] == seen.head] or found
-    pages = client.pages()
+    newest = [run for run in found if run.head_sha == seen.head] or found
     return replace(
         seen,
-        pages=None if pages is None else typed.build(Pages, pages, _wrong, unknown="ignore"),
-        workflow_state=str(workflow["state"]),
+        pages=client.pages(),
+        workflow_state=workflow.state,
         run=with_failure(client, run_of(newest[0])) if newest else None,
-        good=commits(run["head_sha"] for run in found if run["conclusion"] == "success" and run["event"] == "push"),
+        good=commits(run.head_sha for run in found if run.conclusion == "success" and run.event == "push"),
     )
 
 
-def _wrong(where: str, cause: str) -> GithubError:
-    return GithubError(UNREACHABLE, "read GitHub's answer", where, f"{where} {cause}")
-
-
-def run_of(listed: Mapping[str, object]) -> Run:
+def run_of(listed: github.Run) -> Run:
     """A run as GitHub lists it."""
-    facts = {ours: listed[name] for ours, name in _RUN.items() if listed.get(name) is not None}
-    return typed.build(Run, facts, _wrong)
+    return Run(
+        listed.id, listed.head_sha, listed.status, listed.conclusion or "", listed.run_attempt, listed.run_number
+    )
 
 
 def with_failure(client: Client, run: Run) -> Run:
     """A run with the job and step that failed, and what that said."""
     if run.conclusion in _WELL:
         return run
-    failed = [job for job in client.jobs(run.id) if (job["conclusion"] or "") not in _WELL]
+    failed = [job for job in client.jobs(run.id) if (job.conclusion or "") not in _WELL]
     if not failed:
         return run
     job = failed[0]
-    steps = [step["name"] for step in job.get("steps") or () if (step["conclusion"] or "") not in _WELL]
+    steps = [step.name for step in job.steps if (step.conclusion or "") not in _WELL]
     try:
-        lines = failing_lines(client.job_log(int(job["id"])))
+        lines = failing_lines(client.job_log(job.id))
     except GithubError as exc:
         lines = [f"its log could not be read: {exc.cause}"]
-    return replace(run, job=str(job["name"]), step=steps[0] if steps else "", lines=tuple(lines))
+    return replace(run, job=job.name, step=steps[0] if steps else "", lines=tuple(lines))
 
 
 def failing_lines(text: str, count: int = LINES) -> list[str]:

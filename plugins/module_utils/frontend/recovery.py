@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,6 +21,7 @@ from ..base.clock import format_time
 from ..base.errors import LifeboatError, UnverifiedError
 from ..recovery.state import keep
 from ..settings.config import Config
+from ..tools import github
 from ..tools.git import Clone
 from ..tools.github import REFUSED, GithubError
 from . import assess, backup, build, plan
@@ -152,24 +153,22 @@ class Recovery:
         self._await_site()
         return f"{name} succeeded"
 
-    def _runs(self) -> list[Mapping[str, object]]:
-        return [*self.client.runs(self.settings.workflow, self.settings.branch, assess.RUNS)]
+    def _runs(self) -> list[github.Run]:
+        return self.client.runs(self.settings.workflow, self.settings.branch, assess.RUNS)
 
     def _dispatch(self, inputs: Mapping[str, str], commit: str) -> str:
-        known = {run["id"] for run in self._runs()}
+        known = {run.id for run in self._runs()}
         self.changed = True
         self.client.dispatch(self.settings.workflow, self.settings.branch, inputs)
         self.accepted = {commit}
-        new = self._appear("event", "workflow_dispatch", known)
+        new = self._appear(lambda run: run.event == "workflow_dispatch" and run.id not in known)
         return f"{self._await_run(new)} for {commit[:12]}"
 
-    def _appear(self, name: str, value: str, known: Container[object] = ()) -> Run:
-        """The new run of which that field has that value."""
+    def _appear(self, wanted: Callable[[github.Run], bool]) -> Run:
         found: list[Run] = []
 
         def missing() -> Optional[str]:
-            new = [run for run in self._runs() if run["id"] not in known and run[name] == value]
-            found.extend(replace(assess.run_of(run), attempt=1) for run in new)
+            found.extend(replace(assess.run_of(run), attempt=1) for run in self._runs() if wanted(run))
             return None if found else "it is not listed yet"
 
         if not self._until(missing, "the new workflow run", APPEARS, RUN_PAUSE):
@@ -245,7 +244,7 @@ class Recovery:
         self.remote.push(self.clone(), commit)
         self.log(f"pushed {commit[:12]}, {what}")
         self.head, self.accepted = commit, {commit}
-        return f"{self._await_run(self._appear('head_sha', commit))} for {commit[:12]}, {what}"
+        return f"{self._await_run(self._appear(lambda run: run.head_sha == commit))} for {commit[:12]}, {what}"
 
     # --- settings and fallback ----------------------------------------------------------------------------------------
 
@@ -275,7 +274,7 @@ class Recovery:
             return
         try:
             pages = self.client.pages()
-            if pages and pages.get("cname") != self.settings.domain:
+            if pages and pages.cname != self.settings.domain:
                 self.tried.append(Tried(plan.DOMAIN, "done", 0.0, self._domain()))
         except (StepError, LifeboatError) as exc:
             self.log(f"the custom domain could not be seen to: {exc}")
@@ -325,7 +324,8 @@ class Recovery:
 
     def _domain_check(self) -> Check:
         try:
-            set_to = None if self.planned.github else (self.client.pages() or {}).get("cname")
+            pages = None if self.planned.github else self.client.pages()
+            set_to = pages.cname if pages else None
             why = self.planned.github
         except GithubError as exc:
             why = f"{exc.reason}: {exc.cause}"

@@ -18,12 +18,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Callable, Optional
+from email.message import Message
+from typing import Callable, Optional, TypeVar
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
+from ..base import typed
 from ..base.errors import UnverifiedError, UsageError
 from ..base.version import VERSION
 
+T = TypeVar("T")
 ATTEMPTS = 3
 REDIRECTS = 5
 BODY_LIMIT = 32 << 20
@@ -41,6 +44,7 @@ _REMEDY = {
     REFUSED: "",
 }
 _NEXT = re.compile(r'<([^>]+)>;\s*rel="next"')
+_SECONDS = re.compile(r"[0-9]{1,11}")  # no clock shows more
 
 
 class GithubError(UnverifiedError):
@@ -54,7 +58,7 @@ class GithubError(UnverifiedError):
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """urllib would send the token along to wherever it is sent on."""
 
-    def redirect_request(self, *_: Any) -> None:
+    def redirect_request(self, *_: object) -> None:
         return None
 
 
@@ -65,6 +69,58 @@ class _Answer:
     body: bytes
 
 
+@dataclass(frozen=True)
+class Pages:
+    """The Pages site. cname: the custom domain. status: of its newest build; None before the first."""
+
+    cname: Optional[str] = None
+    status: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Workflow:
+    state: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a workflow. conclusion: None until it has ended."""
+
+    id: int
+    head_sha: str
+    event: str
+    status: str
+    conclusion: Optional[str] = None
+    run_attempt: int = 1
+    run_number: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    name: str
+    conclusion: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """conclusion: None until it has ended."""
+
+    id: int
+    name: str
+    conclusion: Optional[str] = None
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Runs:
+    workflow_runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True)
+class _Jobs:
+    jobs: tuple[Job, ...]
+
+
 def ssl_context(ca_bundle: str) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_bundle or None)
@@ -73,8 +129,12 @@ def ssl_context(ca_bundle: str) -> ssl.SSLContext:
 
 
 def origin(url: str) -> tuple[str, str, int]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    """Scheme, host and port; nothing of what is not an address."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return "", "", 0
 
 
 class Client:
@@ -102,38 +162,37 @@ class Client:
 
     # --- what is asked ------------------------------------------------------------------------------------------------
 
-    def pages(self) -> Optional[dict[str, Any]]:
+    def pages(self) -> Optional[Pages]:
         """The Pages site; None where the repository has none."""
-        return self._optional("look at GitHub Pages", "/pages")
+        return self._optional(Pages, "/pages", "look at GitHub Pages")
 
     def make_pages(self) -> None:
-        self._json("POST", "/pages", {"build_type": "workflow"}, attempted="switch GitHub Pages on")
+        self._write("POST", "/pages", {"build_type": "workflow"}, "switch GitHub Pages on")
 
     def set_domain(self, domain: str) -> None:
-        self._json("PUT", "/pages", {"cname": domain or None}, attempted="set the custom domain")
+        self._write("PUT", "/pages", {"cname": domain or None}, "set the custom domain")
 
-    def workflow(self, name: str) -> Optional[dict[str, Any]]:
-        return self._optional("look at the workflow", f"/actions/workflows/{quote(name, safe='')}")
+    def workflow(self, name: str) -> Optional[Workflow]:
+        return self._optional(Workflow, f"/actions/workflows/{quote(name, safe='')}", "look at the workflow")
 
-    def runs(self, workflow: str, branch: str, limit: int = 100) -> list[dict[str, Any]]:
+    def runs(self, workflow: str, branch: str, limit: int = 100) -> list[Run]:
         """The newest runs of a workflow on a branch, newest first."""
         query = urlencode({"branch": branch, "per_page": min(limit, 100)})
         path = f"/actions/workflows/{quote(workflow, safe='')}/runs?{query}"
-        found: list[dict[str, Any]] = []
-        for page in self._paged(path, "list the workflow's runs"):
-            found += page["workflow_runs"]
+        found: list[Run] = []
+        for page in self._paged(_Runs, path, "list the workflow's runs"):
+            found += page.workflow_runs
             if len(found) >= limit:
                 break
         return found[:limit]
 
-    def run(self, identity: int) -> dict[str, Any]:
-        found: dict[str, Any] = self._json("GET", f"/actions/runs/{identity}", attempted="look at the run")
-        return found
+    def run(self, identity: int) -> Run:
+        return self._read(Run, f"/actions/runs/{identity}", "look at the run")
 
-    def jobs(self, identity: int) -> list[dict[str, Any]]:
+    def jobs(self, identity: int) -> list[Job]:
         """The jobs of a run's last attempt."""
-        pages = self._paged(f"/actions/runs/{identity}/jobs?filter=latest&per_page=100", "list the run's jobs")
-        return [job for page in pages for job in page["jobs"]]
+        path = f"/actions/runs/{identity}/jobs?filter=latest&per_page=100"
+        return [job for page in self._paged(_Jobs, path, "list the run's jobs") for job in page.jobs]
 
     def job_log(self, identity: int) -> str:
         """A job's log. GitHub answers with the address of another host, which must not see the token."""
@@ -142,57 +201,54 @@ class Client:
             answer = self._ask("GET", url, None, attempted)
             if answer.status not in (301, 302, 303, 307, 308):
                 return answer.body.decode("utf-8", "replace")
-            url = urljoin(url, answer.headers.get("location", ""))
+            try:
+                url = urljoin(url, answer.headers.get("location", ""))
+            except ValueError as exc:
+                raise GithubError(UNREACHABLE, attempted, url, f"it is redirected to no address: {exc}") from exc
         raise GithubError(UNREACHABLE, attempted, url, "it is redirected again and again")
 
     def rerun(self, identity: int, *, failed_only: bool) -> None:
         path = f"/actions/runs/{identity}/" + ("rerun-failed-jobs" if failed_only else "rerun")
-        self._json("POST", path, {}, attempted="run the workflow again")
+        self._write("POST", path, {}, "run the workflow again")
 
     def dispatch(self, workflow: str, branch: str, inputs: Mapping[str, str]) -> None:
         path = f"/actions/workflows/{quote(workflow, safe='')}/dispatches"
-        self._json("POST", path, {"ref": branch, "inputs": dict(inputs)}, attempted="start the workflow")
+        self._write("POST", path, {"ref": branch, "inputs": dict(inputs)}, "start the workflow")
 
     # --- how it is asked ----------------------------------------------------------------------------------------------
 
-    def _optional(self, attempted: str, path: str) -> Optional[dict[str, Any]]:
+    def _optional(self, kind: type[T], path: str, attempted: str) -> Optional[T]:
         try:
-            found: dict[str, Any] = self._json("GET", path, attempted=attempted)
+            return self._read(kind, path, attempted)
         except GithubError as exc:
             if exc.reason == MISSING:
                 return None
             raise
-        return found
 
-    def _paged(self, path: str, attempted: str) -> Iterator[dict[str, Any]]:
+    def _read(self, kind: type[T], path: str, attempted: str) -> T:
+        return _built(kind, self._ask("GET", self._base + path, None, attempted), attempted, path)
+
+    def _paged(self, kind: type[T], path: str, attempted: str) -> Iterator[T]:
         url = self._base + path
         while url:
             answer = self._ask("GET", url, None, attempted)
-            yield self._parsed(answer, attempted, url)
+            yield _built(kind, answer, attempted, url)
             following = _NEXT.search(answer.headers.get("link", ""))
             url = following[1] if following else ""
             if url and origin(url) != origin(self._api):
                 raise GithubError(UNREACHABLE, attempted, url, "the next page is said to be on another host")
 
-    def _json(self, method: str, path: str, body: Any = None, *, attempted: str) -> Any:
+    def _write(self, method: str, path: str, body: Mapping[str, object], attempted: str) -> None:
         answer = self._ask(method, self._base + path, body, attempted)
-        return self._parsed(answer, attempted, path)
+        if answer.body:
+            typed.load(answer.body, _wrong(attempted, path))
 
-    @staticmethod
-    def _parsed(answer: _Answer, attempted: str, subject: str) -> Any:
-        if not answer.body:
-            return None
-        try:
-            return json.loads(answer.body)
-        except ValueError as exc:
-            raise GithubError(UNREACHABLE, attempted, subject, "the answer is not JSON: is this GitHub's API?") from exc
-
-    def _ask(self, method: str, url: str, body: Any, attempted: str) -> _Answer:
+    def _ask(self, method: str, url: str, body: Optional[Mapping[str, object]], attempted: str) -> _Answer:
         """One request, again where that can help: reads that met a 5xx or no answer, anything that met a rate limit."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 answer = self._send(method, url, body)
-            except (OSError, http.client.HTTPException) as exc:
+            except (OSError, ValueError, http.client.HTTPException) as exc:
                 if method != "GET" or attempt == ATTEMPTS:
                     cause = getattr(exc, "reason", None) or str(exc) or repr(exc)
                     raise GithubError(UNREACHABLE, attempted, url, str(cause)) from exc
@@ -219,13 +275,13 @@ class Client:
         if answer.status not in (403, 429):
             return None
         after, reset = answer.headers.get("retry-after", ""), answer.headers.get("x-ratelimit-reset", "")
-        if after.isdigit():
+        if _SECONDS.fullmatch(after):
             return float(after)
-        if answer.headers.get("x-ratelimit-remaining") == "0" and reset.isdigit():
+        if answer.headers.get("x-ratelimit-remaining") == "0" and _SECONDS.fullmatch(reset):
             return max(1.0, float(reset) - self._now())
         return 60.0 if answer.status == 429 else None
 
-    def _send(self, method: str, url: str, body: Any) -> _Answer:
+    def _send(self, method: str, url: str, body: Optional[Mapping[str, object]]) -> _Answer:
         headers = {
             "Accept": "application/vnd.github+json",
             "X-GitHub-Api-Version": API_VERSION,
@@ -247,8 +303,20 @@ class Client:
                 return _Answer(exc.code, _lower(exc.headers), exc.read(1 << 20))
 
 
-def _lower(headers: Any) -> dict[str, str]:
+def _lower(headers: Message) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
+
+
+def _wrong(attempted: str, subject: str) -> typed.Wrong:
+    return lambda field, cause: GithubError(
+        UNREACHABLE, attempted, subject, f"{f'{field} {cause}'.strip()}: is this GitHub's API?"
+    )
+
+
+def _built(kind: type[T], answer: _Answer, attempted: str, subject: str) -> T:
+    """What GitHub answered; of its many fields those that we use."""
+    wrong = _wrong(attempted, subject)
+    return typed.build(kind, typed.load(answer.body, wrong), wrong, unknown="ignore")
 
 
 def _reason(status: int) -> str:
@@ -259,6 +327,6 @@ def _reason(status: int) -> str:
 def _message(answer: _Answer) -> str:
     try:
         said = str(json.loads(answer.body)["message"])
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         said = "no reason given"
     return " ".join(said.split())[:300]

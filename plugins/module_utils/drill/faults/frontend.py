@@ -16,7 +16,7 @@ from ...frontend import assess as frontend_assess
 from ...frontend import site as frontend_site
 from ...settings import scenarios
 from ...settings.config import Config
-from ...tools.github import Client
+from ...tools.github import Client, Run
 from .service import did_not_take
 
 Log = Callable[[str], None]
@@ -59,17 +59,20 @@ def break_build(config: Config, lot: random.Random, log: Log) -> str:
 def _conclusion(config: Config, client: Client, commit: str, log: Log) -> str:
     """How the workflow run of that commit ended; empty where it did not in the time that it has."""
     settings = config.frontend
-    seen: dict[str, object] = {}
+    seen: Optional[Run] = None
 
     def missing() -> Optional[str]:
+        nonlocal seen
         listed = client.runs(settings.workflow, settings.branch, frontend_assess.RUNS)
-        seen.update(next((item for item in listed if item["head_sha"] == commit), {}))
-        return None if seen.get("status") == "completed" else str(seen.get("status") or "it is not listed yet")
+        seen = next((run for run in listed if run.head_sha == commit), seen)
+        if seen is None:
+            return "it is not listed yet"
+        return None if seen.status == "completed" else seen.status
 
     ended = frontend_site.wait_until(
         missing, settings.timeout, pause=_PAUSE, log=log, waiting_for=f"the workflow run of {commit[:12]} to end"
     )
-    return str(seen.get("conclusion") or "") if ended else ""
+    return seen.conclusion or "" if seen and ended else ""
 
 
 def mend_build(config: Config, log: Log) -> str:
@@ -104,7 +107,8 @@ def change_domain(config: Config, lot: random.Random, log: Log) -> str:
         )
     client = frontend_assess.client_of(settings, token)
     client.set_domain(_NOWHERE)
-    now = (client.pages() or {}).get("cname")
+    pages = client.pages()
+    now = pages.cname if pages else None
     if now != _NOWHERE:
         raise did_not_take("the custom domain", f"GitHub says {now}")
     return f"the custom domain is {now} instead of {settings.domain}"
