@@ -95,9 +95,9 @@ def timeline(
     longer = [(phase.name, phase.production_seconds - phase.seconds) for phase in found if phase.production_seconds]
     if not longer:
         return found, None
-    names = ", ".join(name for name, _ in longer)
+    names = ", ".join(name for name, more in longer)
     how = f"{names} in proportion to the bytes, everything else as measured; an estimate, not a measurement"
-    return found, Production(wanted, round(seconds(phases)[0] + sum(more for _, more in longer), 2), how)
+    return found, Production(wanted, round(seconds(phases)[0] + sum(more for name, more in longer), 2), how)
 
 
 def seconds(phases: Sequence[clock.Phase]) -> tuple[float, str]:

@@ -16,7 +16,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated, ClassVar, Literal, Optional, get_args
 
-from ..base import checks, typed
+from ..base import typed
+from ..base.checks import Check as Checked
+from ..base.checks import Verdict
 from ..base.errors import IntegrityError, LifeboatError
 from ..base.typed import Says
 from ..repository import sealing
@@ -131,7 +133,7 @@ class Production:
 
 
 @dataclass(frozen=True)
-class Check(checks.Check):
+class Check(Checked):
     """A check as a record holds it: always with its detail. Any word may be its result, and only PASS is a pass."""
 
     result: Annotated[str, Says("PASS, FAIL or COULD_NOT_VERIFY; any other word is no pass.")]
@@ -150,7 +152,7 @@ class Untested:
 @dataclass(frozen=True)
 class Verified:
     id: str
-    verdict: Annotated[str, Says("", {"enum": list(get_args(checks.Verdict))})]
+    verdict: Annotated[str, Says("", {"enum": list(get_args(Verdict))})]
     taken_at: str
     size: Count
 
@@ -226,7 +228,7 @@ class Record:
     tool: Annotated[str, Says("Lifeboat's version.")]
     recorded_at: datetime
     verdict: Annotated[
-        checks.Verdict,
+        Verdict,
         Says("PASS: every check was made and passed. FAIL: something is wrong, or took longer than its target. "
              "COULD_NOT_VERIFY: something could not be checked. ABORTED: stopped before anything was changed."),
     ]  # fmt: skip

@@ -346,11 +346,11 @@ def text(made: Plan) -> list[str]:
     """The plan for a terminal, as an operator reads it before typing the confirmation."""
     backup, counts, shown = made.backup, made.counts, plain(made)
     details = shown["backup"]["details"]
+    proof = f"proven {backup['proven_at']}" if backup["proven_at"] else "NOT proven by a restore"
     lines = assessed(f"the bucket {made.target}", shown)
     lines.append(
         f"backup: {backup['id']} of {backup['taken_at']}, {details.get('objects')} objects,"
-        f" {human(int(details.get('bytes') or 0))},"
-        f" {f'proven {proven}' if (proven := backup['proven_at']) else 'NOT proven by a restore'}"
+        f" {human(int(details.get('bytes') or 0))}, {proof}"
     )
     lines += [f"  it is the bucket of recovery point {made.recovery_point}"] if made.recovery_point else []
     lines += [f"  its listing is taken from the vault: {made.location}"] if backup["place"] == VAULT else []
