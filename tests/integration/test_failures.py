@@ -219,7 +219,7 @@ def reseal(settings: config.Config, identity: str, **changes: Any) -> None:
     for key, value in changes.items():
         body[key] = {**body[key], **value} if isinstance(value, dict) else value
     body.pop("seal")
-    path.write_bytes(sealing._render({**body, "seal": sealing.seal(body)}))
+    path.write_bytes(sealing.render({**body, "seal": sealing.seal(body)}))
 
 
 def test_a_backup_of_a_newer_major(stack: Stack, settings: config.Config) -> None:

@@ -68,7 +68,7 @@ PROBLEMS: list[tuple[str, Damage, str]] = [
 def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     body = json.loads((path / "manifest.json").read_bytes())
     change(body)
-    (path / "manifest.json").write_bytes(sealing._render(body))
+    (path / "manifest.json").write_bytes(sealing.render(body))
 
 
 def prove_at(path: Path, verdict: str) -> None:

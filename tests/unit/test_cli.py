@@ -83,7 +83,7 @@ def test_the_exit_codes_are_those_of_the_errors() -> None:
     listed = [line.split()[0] for line in cli.EXIT_CODES.splitlines()[1:]]
     assert listed == [str(code) for code in range(9)]
     used = {one.exit_code for one in [errors.LifeboatError, *errors.LifeboatError.__subclasses__()]}
-    assert used | set(cli._VERDICT_CODES.values()) == set(range(9))
+    assert used | set(cli.CODES.values()) == set(range(9))
 
 
 MISUSE = [

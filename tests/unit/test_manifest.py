@@ -66,7 +66,7 @@ def test_every_edit_breaks_the_seal(edit: Edit) -> None:
     body = json.loads(make_manifest().to_bytes())
     edit(body)
     with pytest.raises(IntegrityError, match="it was edited: its seal does not match"):
-        parse(sealing._render(body))
+        parse(sealing.render(body))
 
 
 def test_every_single_bit_counts() -> None:
@@ -128,7 +128,7 @@ def test_an_edit_sealed_anew(edit: Edit, error: type[LifeboatError], words: str)
     edit(body)
     body.pop("seal")
     with pytest.raises(error) as raised:
-        parse(sealing._render({**body, "seal": sealing.seal(body)}))
+        parse(sealing.render({**body, "seal": sealing.seal(body)}))
     assert words in raised.value.cause
 
 

@@ -149,7 +149,7 @@ def edited(change: Callable[[dict[str, Any]], object], sealed_anew: bool) -> Cal
     def edit(data: bytes) -> bytes:
         body = json.loads(data)
         change(body)
-        return sealing._render({**body, "seal": sealing.seal(body)} if sealed_anew else body)
+        return sealing.render({**body, "seal": sealing.seal(body)} if sealed_anew else body)
 
     return edit
 

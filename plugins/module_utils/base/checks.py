@@ -11,11 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Optional
 
+from .errors import IntegrityError, UnverifiedError
+
 PASS: Final = "PASS"
 FAIL: Final = "FAIL"
 COULD_NOT_VERIFY: Final = "COULD_NOT_VERIFY"
 ABORTED: Final = "ABORTED"
 Verdict = Literal["PASS", "FAIL", "COULD_NOT_VERIFY", "ABORTED"]
+CODES: Final = {PASS: 0, COULD_NOT_VERIFY: UnverifiedError.exit_code, FAIL: IntegrityError.exit_code}
 SHOWN = 8
 
 

@@ -11,14 +11,13 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Callable
 
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS
-from ..base.errors import IntegrityError, UnverifiedError, UsageError
+from ..base.checks import CODES
+from ..base.errors import UsageError
 from ..base.filesystem import explained
 from ..operations import checklist_line
 from ..operations.checklist import PERIODS, work_through
 from ..settings.config import Config
 
-CODES = {PASS: 0, COULD_NOT_VERIFY: UnverifiedError.exit_code, FAIL: IntegrityError.exit_code}
 MOST_AHEAD = 3650
 
 
@@ -41,9 +40,8 @@ def ahead_of(days: float) -> timedelta:
 def checklist(config: Config, given: argparse.Namespace, log: Callable[[str], None]) -> tuple[int, object, list[str]]:
     del log
     found = work_through(config, given.period, now=datetime.now(timezone.utc), ahead=ahead_of(given.ahead_days))
-    made = found.as_dict()
     for path, content in ((given.markdown, checklist_line.markdown), (given.html, checklist_line.page)):
         if path is not None:
             with explained("write the checklist", path):
                 path.write_text(content(found), encoding="utf-8", errors="backslashreplace")
-    return CODES[found.verdict], made, checklist_line.text(found)
+    return CODES[found.verdict], found.as_dict(), checklist_line.text(found)

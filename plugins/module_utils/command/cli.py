@@ -20,13 +20,14 @@ from typing import Optional
 
 from ..base import lock, terminal
 from ..base import text as base_text
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS
+from ..base.checks import CODES
 from ..base.errors import IntegrityError, LifeboatError
 from ..base.version import VERSION
 from ..operations import backup as operations_backup
 from ..operations import escrow, escrow_kit, status
 from ..operations import prune as operations_prune
 from ..operations import verify as operations_verify
+from ..operations.result import Result
 from ..repository import copies, points, repositories
 from ..repository import show as repository_show
 from ..repository.components import KINDS
@@ -45,7 +46,6 @@ EXIT_CODES = """exit codes:
   7  no space, or a read-only file system
   8  the backup is good, and its copy or retention in the vault failed; the next backup makes up for it
 """
-_VERDICT_CODES = {PASS: 0, COULD_NOT_VERIFY: 3, FAIL: 6}
 LOG_DIRECTORY = Path("/var/log/lifeboat")
 
 
@@ -115,9 +115,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     stack = arguments.stack
     try:
         elsewhere = arguments.verb == "escrow" and escrow_kit.given(arguments)
-        loaded = (
-            escrow_kit.configured(arguments) if elsewhere else config.load(arguments.stack, arguments.config_directory)
-        )
+        loaded = escrow_kit.configured(arguments) if elsewhere else config.load(stack, arguments.config_directory)
         stack = loaded.stack
         _open_log(log, stack)
         code, result, shown = _VERBS[arguments.verb](loaded, arguments, log.info)
@@ -185,9 +183,12 @@ def _with_vault(loaded: config.Config, failed: Sequence[str], code: int, result:
 
 
 def _verify(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
-    result = operations_verify.verify(loaded, arguments.id, arguments.level, sample=arguments.sample, log=log)
+    return _found(operations_verify.verify(loaded, arguments.id, arguments.level, sample=arguments.sample, log=log))
+
+
+def _found(result: Result) -> Answer:
     shown = base_text.checks(result.checks)
-    return _VERDICT_CODES[result.verdict], result.as_dict(), [*shown, f"{result.verdict}  {result.id}  {result.level}"]
+    return CODES[result.verdict], result.as_dict(), [*shown, f"{result.verdict}  {result.id}  {result.level}"]
 
 
 def _prune(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
@@ -219,16 +220,14 @@ def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
         kit = escrow_kit.kit(loaded)
         return 0, kit, json.dumps(kit, indent=1, ensure_ascii=False).splitlines()
     key = escrow_kit.identity(arguments.identity)
-    result = escrow.prove(loaded, key, point=arguments.point, record=not arguments.no_record, log=log)
-    shown = base_text.checks(result.checks)
-    return _VERDICT_CODES[result.verdict], result.as_dict(), [*shown, f"{result.verdict}  {result.id}  {result.level}"]
+    return _found(escrow.prove(loaded, key, point=arguments.point, record=not arguments.no_record, log=log))
 
 
 def _status(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
     del arguments, log
     seen = status.status(loaded, now=datetime.now(timezone.utc))
     shown = [*status.newest(seen), "", *base_text.checks(seen.checks), f"{seen.verdict}  {loaded.stack}"]
-    return _VERDICT_CODES[seen.verdict], seen.as_dict(), shown
+    return CODES[seen.verdict], seen.as_dict(), shown
 
 
 _VERBS = {

@@ -12,13 +12,11 @@ from typing import Callable
 
 from ..base import text as base_text
 from ..base import typed
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
+from ..base.checks import CODES, COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
 from ..base.errors import LifeboatError, UnverifiedError, UsageError
 from ..drill import ledger
 from ..drill import transaction as drill_transaction
 from ..settings.config import Config
-
-_CODES = {PASS: 0, COULD_NOT_VERIFY: 3, FAIL: 6}
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -38,9 +36,8 @@ def transaction_once(config: Config) -> list[Check]:
     for transaction in config.drill.transactions:
         token = drill_transaction.new_token()
         try:
-            state = drill_transaction.read(
-                config, transaction, token, drill_transaction.write(config, transaction, token)
-            )
+            written = drill_transaction.write(config, transaction, token)
+            state = drill_transaction.read(config, transaction, token, written)
             good = state == drill_transaction.PRESENT
             words = "written and read back" if good else f"written, and {state} when it was read"
             found.append(Check(transaction.name, PASS if good else FAIL, words))
@@ -66,10 +63,10 @@ def run(loaded: Config, arguments: argparse.Namespace, log: Callable[[str], None
         compared = ledger.compare(loaded, arguments.compare)
         found = typed.plain(compared, nulls=True)
         shown = [f"{key.replace('_', ' '):<14} {value}" for key, value in found.items() if value is not None]
-        return (_CODES[FAIL] if compared.lost else 0), found, shown
+        return (CODES[FAIL] if compared.lost else 0), found, shown
     if arguments.remove:
         gone, there = ledger.remove(loaded, arguments.remove)
         return 0, {"removed": gone, "writes": there}, [f"{gone} of {there} writes removed"]
     checks = transaction_once(loaded)
     shown = base_text.checks(checks)
-    return _CODES[verdict(checks)], {"checks": [check.as_dict() for check in checks]}, [*shown, verdict(checks)]
+    return CODES[verdict(checks)], {"checks": [check.as_dict() for check in checks]}, [*shown, verdict(checks)]

@@ -30,7 +30,6 @@ class Point:
     seconds: float
     verdict: str
     label: str
-    link: str = ""
 
 
 def timeline(record: Record) -> Markup:
@@ -83,10 +82,9 @@ def trend(points: Sequence[Point], target: float) -> Markup:
     parts = []
     for seconds in _GRID:
         if low < math.log10(seconds) < high and abs(height(seconds) - height(target or 1)) > 12:
-            parts.append(
-                tag("line", x1=f"{_LEFT - 2}%", x2="100%", y1=height(seconds), y2=height(seconds), class_="grid")
-            )
-            parts.append(tag("text", _tick(seconds), x=0, y=height(seconds) + 4, class_="value"))
+            at = height(seconds)
+            parts.append(tag("line", x1=f"{_LEFT - 2}%", x2="100%", y1=at, y2=at, class_="grid"))
+            parts.append(tag("text", _tick(seconds), x=0, y=at + 4, class_="value"))
     if target > 0:
         at = height(target)
         parts.append(tag("line", x1=f"{_LEFT - 2}%", x2="100%", y1=at, y2=at, class_="target"))
@@ -101,9 +99,8 @@ def trend(points: Sequence[Point], target: float) -> Markup:
     parts += [_mark(point, across(point.when), height(point.seconds)) for point in ordered]
     for point, anchor, left in ((ordered[0], "start", "0"), (ordered[-1], "end", "100%")):
         if span or anchor == "end":
-            parts.append(
-                tag("text", f"{point.when:%Y-%m-%d}", x=left, y=_HEIGHT - 4, text_anchor=anchor, class_="value")
-            )
+            day = f"{point.when:%Y-%m-%d}"
+            parts.append(tag("text", day, x=left, y=_HEIGHT - 4, text_anchor=anchor, class_="value"))
     passed = sum(point.verdict == PASS for point in ordered)
     label = f"{len(ordered)} recovery times, {passed} passed, the last {duration(ordered[-1].seconds)}"
     return tag("svg", parts, role="img", aria_label=label, width="100%", height=_HEIGHT, class_="chart")
@@ -117,8 +114,7 @@ def _mark(point: Point, across: float, down: float) -> Markup:
         if point.verdict == PASS
         else tag("path", said, d="M-5 -5L5 5M-5 5L5 -5", class_="dot cross")
     )
-    inner = tag("a", shape, href=point.link) if point.link else shape
-    return tag("svg", inner, x=f"{across}%", y=down, overflow="visible", width=1, height=1)
+    return tag("svg", shape, x=f"{across}%", y=down, overflow="visible", width=1, height=1)
 
 
 def _tick(seconds: float) -> str:

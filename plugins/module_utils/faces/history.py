@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Optional
 
 from ..base import typed
@@ -20,7 +20,6 @@ from ..settings.config import Config
 from . import words
 from .charts import Point
 
-DAY = 86400
 OK, OVERDUE, NEVER = "in time", "OVERDUE", "NEVER DONE"
 
 
@@ -87,15 +86,10 @@ def judge(given: Mapping[str, object], now: datetime) -> Stack:
     records = tuple(sorted((_kept(told) for told in said.records), key=lambda kept: kept.order))
     good = [record for held in records if (record := held.good)]
     drills = [record for record in good if record.kind == "drill"]
-    duties = [
-        _duty(
-            f"drill of the {name.replace('_', ' ')}",
-            [drill for drill in drills if drill.scenario == name],
-            said.drill_age_days,
-            now,
-        )
-        for name in said.scenarios
-    ]
+    duties = []
+    for name in said.scenarios:
+        own = [drill for drill in drills if drill.scenario == name]
+        duties.append(_duty(f"drill of the {name.replace('_', ' ')}", own, said.drill_age_days, now))
     proofs = [record for record in good if record.verification and record.verification.level == "restore"]
     duties.append(_duty("proof of the backups by a restore", proofs, said.proof_age_days, now))
     return Stack(host, stack, "", tuple(duties), records, _trends(good))
@@ -118,10 +112,8 @@ def _duty(name: str, records: Sequence[schema.Record], days: int, now: datetime)
     passed = [record.recorded_at for record in past if record.verdict == PASS]
     last = passed[-1] if passed else None
     failed = past[-1].verdict if past and past[-1].verdict != PASS else ""
-    if last is None:
-        return Duty(name, days, None, NEVER, failed)
-    late = (now - last).total_seconds() > days * DAY
-    return Duty(name, days, last, OVERDUE if late else OK, failed)
+    late = last and now - last > timedelta(days=days)
+    return Duty(name, days, last, NEVER if last is None else OVERDUE if late else OK, failed)
 
 
 def _trends(records: Sequence[schema.Record]) -> dict[str, tuple[tuple[Point, ...], float]]:

@@ -12,7 +12,6 @@ What archive and restore are of a component, its own proof.py says.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -147,19 +146,7 @@ def keep(repo: Repository, manifest: Manifest, result: Result) -> None:
     if result.verdict == COULD_NOT_VERIFY and result.level in known and known[result.level].verdict != COULD_NOT_VERIFY:
         return
     levels = {**{level: proof.said for level, proof in known.items()}, result.level: result.as_dict()}
-    body = {
-        "schema": "lifeboat.dr/verification",
-        "version": [1, 0],
-        "id": manifest.id,
-        "seal": manifest.seal,
-        "levels": levels,
-    }
-    repo.write_record(
-        manifest.component,
-        manifest.id,
-        VERIFICATION,
-        (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode(),
-    )
+    repo.write_record(manifest.component, manifest.id, VERIFICATION, manifest.record("verification", levels=levels))
 
 
 def _levels(config: Config, repo: Repository, manifest: Manifest, level: str, sample: int, log: Log) -> Iterator[Check]:

@@ -11,7 +11,6 @@ The vault's repository lies below `vault.prefix`, or where that is empty below t
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -174,15 +173,7 @@ def read(repo: Repository, manifest: Manifest) -> Optional[Copy]:
 
 
 def _write(repo: Repository, manifest: Manifest, copy: Copy) -> None:
-    body = {
-        "schema": "lifeboat.dr/copies",
-        "version": [1, 0],
-        "id": manifest.id,
-        "seal": manifest.seal,
-        "copy": typed.plain(copy),
-    }
-    data = (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode()
-    repo.write_record(manifest.component, manifest.id, COPIES, data)
+    repo.write_record(manifest.component, manifest.id, COPIES, manifest.record("copies", copy=typed.plain(copy)))
 
 
 def send_points(config: Config, *, log: Log) -> tuple[str, ...]:

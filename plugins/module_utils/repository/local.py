@@ -19,20 +19,8 @@ from typing import BinaryIO, Optional
 from ..base import filesystem
 from ..base.errors import IntegrityError, NotFoundError, UsageError
 from ..base.filesystem import explained
-from .base import (
-    DELETING,
-    ID,
-    MANIFEST,
-    PARTIAL,
-    POINTS,
-    RECORDS,
-    Repository,
-    Staging,
-    bad_setting,
-    exists,
-    leftovers,
-    refuse_reserved,
-)
+from . import base
+from .base import DELETING, ID, MANIFEST, PARTIAL, POINTS, RECORDS, Repository, Staging
 
 
 class LocalRepository(Repository):
@@ -41,7 +29,7 @@ class LocalRepository(Repository):
     def __init__(self, root: Path, folders: Mapping[str, str] = MappingProxyType({})) -> None:
         super().__init__(folders)
         if not root.is_absolute() or ".." in root.parts or root == Path("/"):
-            raise bad_setting("path", str(root), "it must be an absolute path of a directory")
+            raise base.bad_setting("path", str(root), "it must be an absolute path of a directory")
         self.root = root
 
     def location(self, component: str, id: str) -> str:
@@ -70,7 +58,7 @@ class LocalRepository(Repository):
 
     def _publish(self, path: Path, target: Path, manifest: bytes) -> None:
         with explained("publish the backup", target):
-            refuse_reserved(path)
+            base.refuse_reserved(path)
             filesystem.seal(path)
             filesystem.write(path / MANIFEST, manifest, path / (PARTIAL + MANIFEST))
             self._refuse_existing(target)
@@ -103,7 +91,7 @@ class LocalRepository(Repository):
         stale = []
         for folder in [self.root, *(self.root / name for name in [*self.folders.values(), POINTS])]:
             with explained("sweep the repository", folder):
-                stale += [path for path in leftovers(folder) if filesystem.untouched(path, older_than, now)]
+                stale += [path for path in base.leftovers(folder) if filesystem.untouched(path, older_than, now)]
         for path in [] if dry_run else stale:
             with explained("sweep the repository", path):
                 filesystem.remove(path)
@@ -122,13 +110,11 @@ class LocalRepository(Repository):
     def free_bytes(self) -> Optional[int]:
         self._require_root()
         with explained("measure the free space", self.root):
-            status = os.statvfs(self.root)
-        return status.f_bavail * status.f_frsize
+            return shutil.disk_usage(self.root).free
 
     def _open(self, parts: tuple[str, ...]) -> BinaryIO:
         self._require_root()
-        path = self.root.joinpath(*parts)
-        with explained("read", path):
+        with explained("read", self.root.joinpath(*parts)):
             return filesystem.open_below(self.root / parts[0], parts[1:])
 
     def _write(self, parts: tuple[str, ...], data: bytes) -> None:
@@ -182,4 +168,4 @@ class LocalRepository(Repository):
     @staticmethod
     def _refuse_existing(target: Path) -> None:
         if os.path.lexists(target):
-            raise exists(str(target))
+            raise base.exists(str(target))

@@ -16,7 +16,7 @@ from ..base import typed
 from ..base.errors import LifeboatError, UsageError
 from .components import KINDS
 from .details import Count
-from .sealing import Sealed, unseal
+from .sealing import VERSION, Sealed, render, unseal
 
 ID = re.compile(r"([a-z][a-z0-9]*)_backup_(\d{8}_\d{6})")
 D = TypeVar("D")
@@ -76,6 +76,11 @@ class Manifest(Sealed):
     @property
     def size(self) -> int:
         return sum(artefact.size for artefact in self.artefacts)
+
+    def record(self, schema: str, **more: object) -> bytes:
+        """One of the repository's RECORDS, of this very backup."""
+        head = {"schema": f"lifeboat.dr/{schema}", "version": list(VERSION), "id": self.id, "seal": self.seal}
+        return render({**head, **more})
 
     def detailed(self, kind: type[D]) -> D:
         """Its details as the dataclass of its component; fields that a newer Lifeboat added are passed over."""

@@ -38,14 +38,14 @@ class Sealed:
 
     def to_bytes(self) -> bytes:
         body = self._body()
-        return _render({**body, "seal": seal(body)})
+        return render({**body, "seal": seal(body)})
 
     @classmethod
     def error(cls, id: str, cause: str) -> IntegrityError:
         return IntegrityError(f"read the {cls.what}", id, cause, cls.remedy)
 
 
-def _render(body: Mapping[str, object]) -> bytes:
+def render(body: Mapping[str, object]) -> bytes:
     return (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode()
 
 
@@ -86,7 +86,7 @@ def unseal(kind: type[S], data: bytes, id: str, file: str) -> S:
             f"its schema has version {head.version[0]}; this Lifeboat reads version {VERSION[0]}",
             "Upgrade Lifeboat on this host (lifeboat.dr.deploy), then try again.",
         )  # fmt: skip
-    if _render(body) != data:  # a byte more or less outside the values would not break the seal
+    if render(body) != data:  # a byte more or less outside the values would not break the seal
         raise kind.error(id, "its bytes are not as they were written")
     if head.seal != seal(body):
         raise kind.error(id, "it was edited: its seal does not match its content")
