@@ -94,9 +94,9 @@ def work(task: Task) -> Result:
     sources = Sources(task.config, "database", task.params["id"])
     chosen, _why = catalog.choose(sources.found, task.config.stack, identity=sources.identity)
     place = chosen.place if task.params["place"] == "auto" else task.params["place"]
-    last = (recovery_state.recovered(task.config) or {}).get("id", "")
-    diff = Diff(f"{last}\n", f"{chosen.id}\n")
-    if last == chosen.id and not task.params["force"]:
+    last = recovery_state.recovered(task.config)
+    diff = Diff(f"{last.id if last else ''}\n", f"{chosen.id}\n")
+    if last and last.id == chosen.id and not task.params["force"]:
         return Result(Chosen(chosen.id))
     if task.check:
         return Result(Chosen(chosen.id), changed=True, diff=diff)

@@ -153,9 +153,9 @@ def work(task: Task) -> Result:
     sources = Sources(task.config, "objects", given["id"])
     chosen, _why = catalog.choose(sources.found, stack, identity=sources.identity)
     place = chosen.place if given["place"] == "auto" else given["place"]
-    last = objects_plan.recovered(task.config) or {}
-    diff = Diff(f"{last.get('id', '')}\n", f"{chosen.id}\n")
-    if last.get("id") == chosen.id and last.get("prefix", "") in ("", given["prefix"]) and not given["force"]:
+    last = objects_plan.recovered(task.config)
+    diff = Diff(f"{last.id if last else ''}\n", f"{chosen.id}\n")
+    if last and last.id == chosen.id and last.prefix in ("", given["prefix"]) and not given["force"]:
         return Result(Chosen(chosen.id))
     if task.check:
         return Result(Chosen(chosen.id), changed=True, diff=diff)

@@ -352,7 +352,7 @@ def test_only_what_is_missing_or_wrong_is_copied(case: Case) -> None:
         "objects": PASS, "metadata and tags": PASS, "bucket settings": PASS, "rows and objects": COULD_NOT_VERIFY,
     }  # fmt: skip
     last = objects_plan.recovered(case.config)
-    assert last and (last["id"], last["prefix"], last["asked"]) == (case.point.id, "", "")
+    assert last and (last.id, last.prefix, last.asked) == (case.point.id, "", "")
     assert set(done["seconds"]) == {"restore", "verify"}
     case.copied.clear()
     case.restore()
@@ -402,7 +402,7 @@ def test_a_prefix_alone(case: Case) -> None:
     assert case.copied == [["a"]]
     assert case.bodies() == {"a": b"body of a", "c": b"rubbish"}
     last = objects_plan.recovered(case.config)
-    assert last and last["prefix"] == "a"
+    assert last and last.prefix == "a"
 
 
 def test_what_the_database_has_as_it_is_now_stays_unless_a_state_was_asked_for(case: Case) -> None:
@@ -510,5 +510,5 @@ def test_how_many_are_read_back_is_passed_on(case: Case) -> None:
 def test_one_instant_however_it_was_written(case: Case) -> None:
     case.restore(state="2026-11-24T21:00:00+09:00")
     last = objects_plan.recovered(case.config)
-    assert last and last["asked"] == "2026-11-24T12:00:00.000Z"
+    assert last and last.asked == "2026-11-24T12:00:00.000Z"
     assert T.hour == 12

@@ -331,7 +331,7 @@ def test_restore_proves_before_it_swaps(tmp_path: Path, server: dict[str, Any]) 
     assert set(done["seconds"]) == {"restore", "verify", "swap"}
     last = recovery_state.recovered(settings)
     assert last is not None
-    assert (last["id"], last["asked"]) == (done["id"], "2026-11-24T02:00:00.000Z")
+    assert (last.id, last.asked) == (done["id"], "2026-11-24T02:00:00.000Z")
     assert not (settings.state / recovery_state.RECOVERING).exists()
 
 
@@ -560,3 +560,25 @@ def test_reopen(
         assert found[0] == checks.Check("services", checks.FAIL, problem)
     else:
         assert [one.name for one in found[:2]] == ["service db", "service backend"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        "\x80",
+        '{"id": "x"}',
+        '{"id": 7, "at": "x"}',
+        '{"id": "x", "at": "y", "asked": []}',
+        "[" * 200_000,
+    ],
+)
+def test_what_is_remembered_and_cannot_be_read_is_nothing(tmp_path: Path, text: str) -> None:
+    settings = make_config(tmp_path)
+    recovery_state.keep(settings, recovery_state.RECOVERED, '{"id": "x", "at": "y", "newer": 1}')
+    assert recovery_state.recovered(settings) == recovery_state.Last("x", "y")
+    for name in (recovery_state.RECOVERED, recovery_state.STOPPED):
+        (settings.state / name).write_text(text, encoding="latin-1")
+    assert (recovery_state.recovered(settings), recovery_state.stopped(settings)) == (None, [])

@@ -118,8 +118,8 @@ def _needed(
     last = recovered(config)
     if not asked:
         return False, "the database is healthy and no recovery point was asked for"
-    if last and asked in (last["id"], last.get("asked")):
-        return False, f"the database is healthy and was recovered to {last['id']} at {last['at']}"
+    if last and asked in (last.id, last.asked):
+        return False, f"the database is healthy and was recovered to {last.id} at {last.at}"
     return True, f"{asked} was asked for"
 
 

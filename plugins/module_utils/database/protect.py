@@ -22,7 +22,7 @@ from .planned import Plan
 Log = Callable[[str], None]
 
 
-class _Protection(Protection):
+class _Protection(Protection[assess.Assessment]):
     restore = "swap"
     mark = recovery_state.RECOVERING
     marked = ("start", "rebuild")

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from typing import Callable, Optional
 
 from ..base import pipeline
 from ..base.errors import LifeboatError
+from ..recovery import state as recovery_state
 from ..settings.config import Config
 from ..settings.frontend import FrontendSettings
 from ..tools import github
@@ -103,11 +103,7 @@ def workflow_path(settings: FrontendSettings) -> str:
 
 def recovered(config: Config) -> Optional[Last]:
     """What the last recovery left; None when there was none."""
-    try:
-        last = json.loads((config.state / RECOVERED).read_text(encoding="utf-8"))
-        return Last(*(str(last[name]) for name in ("commit", "head", "at")))
-    except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
-        return None
+    return recovery_state.remembered(config, RECOVERED, Last)
 
 
 def assess(config: Config, token: str, scratch: Path, *, log: Log) -> Seen:

@@ -182,8 +182,8 @@ def _needed(config: Config, seen: Assessment, request: Request) -> tuple[bool, s
     last = recovered(config)
     if not request.state:
         return False, "the bucket is healthy and no recovery point was asked for"
-    if last and request.state in (last["id"], last.get("asked")) and last.get("prefix", "") in ("", request.prefix):
-        return False, f"the bucket is healthy and was recovered to {last['id']} at {last['at']}"
+    if last and request.state in (last.id, last.asked) and last.prefix in ("", request.prefix):
+        return False, f"the bucket is healthy and was recovered to {last.id} at {last.at}"
     return True, f"{request.state} was asked for"
 
 
@@ -337,8 +337,8 @@ def _steps(made: Plan, backup: str, config: Config) -> list[str]:
     ]
 
 
-def recovered(config: Config) -> Optional[Mapping[str, str]]:
-    """The last recovery of the bucket that this host completed: {id, at, asked, prefix}; None when there was none."""
+def recovered(config: Config) -> Optional[recovery_state.Last]:
+    """The last recovery of the bucket that this host completed; None when there was none."""
     return recovery_state.recovered(config, RECOVERED)
 
 

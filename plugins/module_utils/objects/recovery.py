@@ -42,7 +42,7 @@ SCRATCH = "lifeboat-check-"
 SETTLING = 60.0  # seconds that a store may take from its first answer until it finds every object
 
 
-class _Protection(Protection):
+class _Protection(Protection[assess.Assessment]):
     restore = "fill"
     mark = recovery_state.RECOVERING_OBJECTS
     marked = ("start", "rebuild", "fill")

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Optional, Protocol
+from typing import Callable, Generic, Optional, Protocol, TypeVar
 
 from ..base.checks import COULD_NOT_VERIFY, PASS, Check
 from ..base.errors import LifeboatError, UsageError
@@ -50,7 +50,10 @@ class Protected:
     stopped: Optional[tuple[str, ...]] = None
 
 
-class Protection(abc.ABC):
+S = TypeVar("S", bound=Seen)
+
+
+class Protection(abc.ABC, Generic[S]):
     """What differs from store to store. restore: the mode of a restore into a server that lives.
 
     mark: the file that keeps backups away while the store may be an empty one; marked: the modes that set it.
@@ -72,7 +75,7 @@ class Protection(abc.ABC):
         """None where the server answers, else why not, as far as that is known. UsageError where it refuses our key."""
 
     @abc.abstractmethod
-    def look(self) -> Seen:
+    def look(self) -> S:
         """Assess the server that has been started."""
 
     @abc.abstractmethod
@@ -86,9 +89,9 @@ class Protection(abc.ABC):
         """What a server that did not come up says where it only refuses us."""
         return ""
 
-    def beyond_repair(self, seen: Any) -> bool:
+    def beyond_repair(self, seen: S) -> bool:
         """Can what came up, and is not whole, be restored only into a fresh server?"""
-        return bool(seen.condition == DOWN)
+        return seen.condition == DOWN
 
     def fitting(self, mode: str) -> str:
         """The mode that is right where the server is neither to be started nor rebuilt."""
@@ -174,10 +177,10 @@ class Protection(abc.ABC):
     def _rebuild(self, stamp: str) -> tuple[str, tuple[str, ...]]:
         """Move the data directory aside and let the stack's own definition start a fresh server."""
         mount = self.data_mount()
-        done = quarantine.put_aside(self.config.stack, self.stack, self.service, mount, stamp, log=self.log)
+        aside = quarantine.put_aside(self.config.stack, self.stack, self.service, mount, stamp, log=self.log)
         self.log(f"starting a fresh {self.service}")
         self.initialise(mount)
         self.stack.start([self.service], timeout=300)
         self.wait()
         self._settle()
-        return str(done["quarantine"]), tuple(done["way_back"])
+        return aside

@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, Optional
+from dataclasses import dataclass
+from typing import Optional, TypeVar
 
+from ..base import typed
+from ..base.errors import LifeboatError
 from ..base.filesystem import explained
 from ..settings.config import Config
 
+T = TypeVar("T")
 RECOVERING = "recovering"
 # While it exists the bucket may be half filled: a mirror of it must never become the newest good backup.
 RECOVERING_OBJECTS = "recovering_objects"
@@ -22,21 +25,44 @@ STOPPED = "stopped.json"
 RECOVERED = "recovered.json"
 
 
+@dataclass(frozen=True)
+class Last:
+    """The last recovery of a component that this host completed. asked: the backup or the time, empty where none was."""
+
+    id: str
+    at: str
+    asked: str = ""
+    prefix: str = ""  # of the keys that were recovered, empty: all of them
+
+
 def stopped(config: Config) -> list[str]:
     """Writers that a recovery stopped and that no reopening has started since: it was killed in between."""
-    try:
-        return [str(load) for load in json.loads((config.state / STOPPED).read_text(encoding="utf-8"))]
-    except (FileNotFoundError, ValueError, TypeError):
-        return []
+    writers = _kept(config, STOPPED)
+    return [str(writer) for writer in writers] if isinstance(writers, list) else []
 
 
-def recovered(config: Config, name: str = RECOVERED) -> Optional[dict[str, Any]]:
-    """The last recovery this host completed: {id, at, asked}; None when there was none."""
+def recovered(config: Config, name: str = RECOVERED) -> Optional[Last]:
+    """None where there was none."""
+    return remembered(config, name, Last)
+
+
+def remembered(config: Config, name: str, kind: type[T]) -> Optional[T]:
+    """What this host remembers under that name; None where that is nothing, or nothing that can be read."""
     try:
-        last = dict(json.loads((config.state / name).read_text(encoding="utf-8")))
-        return last if {"id", "at"} <= set(last) else None
-    except (FileNotFoundError, ValueError, TypeError):
+        return typed.build(kind, _kept(config, name), _wrong, unknown="ignore")
+    except LifeboatError:
         return None
+
+
+def _kept(config: Config, name: str) -> object:
+    try:
+        return typed.load((config.state / name).read_bytes(), _wrong)
+    except (FileNotFoundError, NotADirectoryError, LifeboatError):
+        return None
+
+
+def _wrong(field: str, cause: str) -> LifeboatError:
+    return LifeboatError("read what is remembered of the recovery", field, cause)
 
 
 def keep(config: Config, name: str, text: str) -> None:

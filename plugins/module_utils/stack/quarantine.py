@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
 from ..base import pipeline
 from ..base.errors import LifeboatError
@@ -55,18 +55,18 @@ def aside(stack_name: str, mount: DataMount, stamp: str) -> Path:
 
 def put_aside(
     stack_name: str, stack: Runtime, service: str, mount: DataMount, stamp: str, *, log: Callable[[str], None]
-) -> dict[str, Any]:
-    """Take the service away from its data, and put that aside where there is any. Returns {quarantine, way_back}."""
+) -> tuple[str, tuple[str, ...]]:
+    """Take the service away from its data, and put that aside where there is any. Returns where, and the way back."""
     stack.discard(service, timeout=120)
     if mount.path == Path() or not mount.path.is_dir():
-        return {"quarantine": "", "way_back": []}
+        return "", ()
     kept = aside(stack_name, mount, stamp)
     log(f"quarantined {mount.path} as {kept}")
-    return {"quarantine": str(kept), "way_back": way_back(stack, service, mount, kept)}
+    return str(kept), way_back(stack, service, mount, kept)
 
 
-def way_back(stack: Runtime, service: str, mount: DataMount, kept: Path) -> list[str]:
+def way_back(stack: Runtime, service: str, mount: DataMount, kept: Path) -> tuple[str, ...]:
     """Commands that put the old data back, for an operator to type."""
     stop, start = stack.by_hand(service)
     old, new = shlex.quote(str(kept)), shlex.quote(str(mount.path))
-    return [stop, f"mv {new} {shlex.quote(f'{mount.path}.recovered')}", f"mv {old} {new}", start]
+    return stop, f"mv {new} {shlex.quote(f'{mount.path}.recovered')}", f"mv {old} {new}", start
