@@ -65,6 +65,10 @@ def test_full_settings_are_built_to_the_last() -> None:
     assert one.database.name == "日本"
 
 
+DEEP: list[Any] = []
+for _level in range(60):
+    DEEP = [DEEP]
+
 # (changes to PLAIN, what the error must say)
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"stack": ""}, "'' is not a plain lower-case name"),
@@ -74,6 +78,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"stack": "shop\n"}, "not a plain lower-case name"),
     ({"stack": "x" * 64}, "not a plain lower-case name"),
     ({"stack": None}, "settings.stack): wants str, has None"),
+    ({"timeout": 10**30}, "settings.timeout): has a number beyond 1e+18"),
+    ({"application": {"checks": [{"url": "x", "json": {"a": DEEP}}]}}, "it is nested more than 40 levels deep"),
     ({"stcak": "x"}, "does not know stcak; it knows alarms, application"),
     ({"alarms": {"site_target_seconds": 1}}, "settings.alarms): does not know site_target_seconds"),
     ({"targets": {"objects": 1}}, "settings.targets): does not know objects; it knows backend, database, frontend"),
@@ -168,7 +174,7 @@ def test_nothing_deployed(tmp_path: Path) -> None:
         config.load("shop", tmp_path)
 
 
-BROKEN = ["", "{", "[]", "5", "null", "\x00", '{"stack": "shop"', "{'stack': 'shop'}"]
+BROKEN = ["", "{", "[]", "5", "null", "\x00", '{"stack": "shop"', "{'stack': 'shop'}", '{"stack": NaN}', "[" * 200_000]
 
 
 @pytest.mark.parametrize("content", BROKEN)

@@ -27,7 +27,7 @@ RECOVERED = "recovered.json"
 
 @dataclass(frozen=True)
 class Last:
-    """The last recovery of a component that this host completed. asked: the backup or the time, empty where none was."""
+    """The last recovery of a component that this host completed. asked: the backup or time, empty where none was."""
 
     id: str
     at: str

@@ -78,6 +78,7 @@ def vault(config: Config) -> Optional[S3Repository]:
             "reach the vault", config.stack, "vault_access_key or vault_secret_key is not set",
             "Set them in lifeboat_secrets (vaulted) and deploy.",
         )  # fmt: skip
+    shared = repositories.layout(own)
     return S3Repository(
         bucket=one.repository_bucket,
         prefix=one.prefix or config.stack,
@@ -86,8 +87,8 @@ def vault(config: Config) -> Optional[S3Repository]:
         access_key=keys[0],
         secret_key=keys[1],
         ca_bundle=one.ca_bundle,
-        folders=own.get("folders", {}),
-        staging_root=Path(own.get("staging_root") or STAGING),
+        folders=shared.folders,
+        staging_root=Path(shared.staging_root or STAGING),
     )
 
 

@@ -11,14 +11,13 @@ On a host it is two files: `/etc/lifeboat/<stack>.json` (no secret in it, so tha
 from __future__ import annotations
 
 import dataclasses
-import json
 import operator
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from ..base import typed
 from ..base.errors import NotFoundError, UsageError
@@ -170,8 +169,8 @@ class EndpointCheck:
     url: str = ""
     method: str = "GET"
     status: int = 200
-    json: Mapping[str, Any] = field(default_factory=dict)
-    body: Optional[Mapping[str, Any]] = None
+    json: Mapping[str, object] = field(default_factory=dict)
+    body: Optional[Mapping[str, object]] = None
 
 
 @dataclass(frozen=True)
@@ -222,8 +221,8 @@ class Config:
     timeout: int = 4 * 3600
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
-    repository: Mapping[str, Any] = field(default_factory=lambda: {"type": "local", "path": "/backup"})
-    retention: Mapping[str, Any] = field(default_factory=dict)
+    repository: Mapping[str, object] = field(default_factory=lambda: {"type": "local", "path": "/backup"})
+    retention: Mapping[str, object] = field(default_factory=dict)
     objects: ObjectsSettings = field(default_factory=ObjectsSettings)
     vault: VaultSettings = field(default_factory=VaultSettings)
     config: ConfigSettings = field(default_factory=ConfigSettings)
@@ -256,17 +255,12 @@ def _wrong(where: str, cause: str) -> UsageError:
     return UsageError("read the configuration", where, cause, "Correct the inventory and run lifeboat.dr.deploy again.")
 
 
-def from_mapping(
-    data: Mapping[str, Any], secrets: Optional[Mapping[str, str]] = None, where: str = "settings"
-) -> Config:
+def from_mapping(data: object, secrets: object = None, where: str = "settings") -> Config:
     """Build and check a Config. Raises UsageError naming the setting, what it wants and what it has."""
     if isinstance(data, Mapping) and "secrets" in data:
         raise _wrong(where, "secrets do not belong here")
-    if secrets and (
-        not isinstance(secrets, Mapping) or not all(isinstance(text, str) for pair in secrets.items() for text in pair)
-    ):
-        raise _wrong(f"{where}, secrets", "wants a mapping of text to text")  # and what it has is not for showing
-    config = dataclasses.replace(typed.build(Config, data, _wrong, where), secrets=dict(secrets or {}))
+    typed.refuse_deep(data, lambda _field, cause: _wrong(where, cause))
+    config = dataclasses.replace(typed.build(Config, data, _wrong, where), secrets=_secrets(secrets or {}, where))
     if not _STACK.fullmatch(config.stack):
         raise _wrong(f"{where}.stack", f"{config.stack!r} is not a plain lower-case name")
     _check_choices(config, where)
@@ -283,6 +277,12 @@ def from_mapping(
     if config.runtime.type == "compose" and not config.runtime.project_directory and not config.runtime.project:
         raise _wrong(f"{where}.runtime", "neither project_directory nor project is given")
     return config
+
+
+def _secrets(given: object, where: str) -> dict[str, str]:
+    if isinstance(given, Mapping) and all(isinstance(text, str) for pair in given.items() for text in pair):
+        return dict(given)
+    raise _wrong(f"{where}, secrets", "wants a mapping of text to text")  # and what it has is not for showing
 
 
 def _check_choices(config: Config, where: str) -> None:
@@ -349,18 +349,22 @@ def _check_config(config: ConfigSettings, where: str) -> None:
         raise _wrong(f"{where}.limit_mb", "must be at least 1")
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> object:
     try:
-        with path.open(encoding="utf-8") as file:
-            return json.load(file)
+        data = path.read_bytes()
     except FileNotFoundError as exc:
         raise NotFoundError(
             "read the configuration", str(path), "there is no such file", "Run lifeboat.dr.deploy on this host first."
         ) from exc
     except PermissionError as exc:
         raise UsageError("read the configuration", str(path), "permission denied", "Run as root.") from exc
-    except (OSError, ValueError) as exc:
-        raise UsageError("read the configuration", str(path), str(exc), "Run lifeboat.dr.deploy again.") from exc
+    except OSError as exc:
+        raise _unreadable(path, exc.strerror or str(exc)) from exc
+    return typed.load(data, lambda _field, cause: _unreadable(path, cause))
+
+
+def _unreadable(path: Path, cause: str) -> UsageError:
+    return UsageError("read the configuration", str(path), cause, "Run lifeboat.dr.deploy again.")
 
 
 def stacks(directory: Path = DIRECTORY) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Optional
 
 PRODUCTION = "production"
 REHEARSED = "drill"  # the only environment in which anything is ever broken on purpose
@@ -24,9 +24,9 @@ class RequestSettings:
 
     url: str = ""
     method: str = "GET"
-    json: Optional[Mapping[str, Any]] = None
+    json: Optional[Mapping[str, object]] = None
     size: int = 0
-    headers: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, object] = field(default_factory=dict)
     status: int = 0
 
 
