@@ -18,7 +18,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import Request
-from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import wait
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, ServiceState
@@ -156,7 +156,7 @@ def make(
     tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Case]:
     def made(source: Server, ours: bool = False) -> Case:
-        monkeypatch.setattr(wait, "PATIENCE_WHEN_EXITED", 0.0)
+        monkeypatch.setattr(protect, "PATIENCE_WHEN_EXITED", 0.0)
         bucket = "uploads" if ours else make_bucket(source)
         if ours:  # the server goes with all that is in it
             source.client.create_bucket(Bucket=bucket)

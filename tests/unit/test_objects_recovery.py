@@ -23,8 +23,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.back import Cop
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import assess as objects_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
-from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import wait
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import Unheld
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Listed
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
@@ -96,7 +96,7 @@ class Case:
         (data / "1.dat").write_text("x")
         self.stack = Stack(DataMount("bind", str(data), data))
         monkeypatch.setattr(runtime, "connect", lambda _: self.stack)
-        monkeypatch.setattr(wait, "PATIENCE_WHEN_EXITED", -1.0)
+        monkeypatch.setattr(protect, "PATIENCE_WHEN_EXITED", -1.0)
         monkeypatch.setattr(objects_recovery.time, "sleep", lambda _: None)
         monkeypatch.setattr(back, "copy_back", self.copy_back)
         monkeypatch.setattr(mirror_verify, "verify_objects", self.verify_objects)

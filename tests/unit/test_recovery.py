@@ -32,7 +32,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import recove
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Reached
-from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen, wait
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import protect as recovery_protect
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import EndpointCheck
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer as stack_answer
@@ -100,8 +101,8 @@ def world(monkeypatch: pytest.MonkeyPatch, data: Path) -> Stack:
     monkeypatch.setattr(
         database_server, "reach", lambda config, one: Reached(SERVER if stack.up else None, "it is down")
     )
-    monkeypatch.setattr(wait, "PATIENCE_WHEN_EXITED", -1.0)
-    monkeypatch.setattr(wait.time, "sleep", lambda _: None)
+    monkeypatch.setattr(recovery_protect, "PATIENCE_WHEN_EXITED", -1.0)
+    monkeypatch.setattr(recovery_protect.time, "sleep", lambda _: None)
     return stack
 
 
@@ -452,7 +453,9 @@ def application() -> Iterator[str]:
 
 
 def ask(base: str, path: str, patience: float = 60, **more: Any) -> checks.Check:
-    return stack_answer.endpoint(EndpointCheck(url=f"{base}{path}", **more), wait.time.monotonic() + patience)
+    return stack_answer.endpoint(
+        EndpointCheck(url=f"{base}{path}", **more), recovery_protect.time.monotonic() + patience
+    )
 
 
 ENDPOINTS: list[tuple[str, dict[str, Any], float, str, str]] = [
@@ -493,7 +496,7 @@ def test_endpoints(
     result: str,
     words: str,
 ) -> None:
-    monkeypatch.setattr(wait.time, "sleep", lambda _: None)
+    monkeypatch.setattr(recovery_protect.time, "sleep", lambda _: None)
     found = ask(application, path, patience, **more)
     assert (found.name, found.result) == (f"{more.get('method', 'GET')} {application}{path}", result)
     assert words in found.detail

@@ -17,12 +17,14 @@ from typing import Callable, Generic, Optional, Protocol, TypeVar
 from ..base.checks import COULD_NOT_VERIFY, PASS, Check
 from ..base.errors import LifeboatError, UsageError
 from ..settings.config import Config
-from ..stack import quarantine
+from ..stack import quarantine, runtime
 from ..stack.runtime import DataMount, Runtime, ServiceState
 from .state import DOWN, HEALTHY, STOPPED, keep, mark, unmark
-from .wait import wait_for_answer
 
 Log = Callable[[str], None]
+# A server that keeps exiting will not come up; one that replays its log says so, and may take as long as it needs.
+PATIENCE_WHEN_EXITED = 15.0
+RESTARTS_ENOUGH = 4
 
 
 class Seen(Protocol):
@@ -160,7 +162,25 @@ class Protection(abc.ABC, Generic[S]):
 
     def wait(self) -> None:
         """Until the server that has been started answers."""
-        wait_for_answer(self.config, self.stack, self.service, self.ask, attempted=self.attempted)
+        deadline = time.monotonic() + self.config.application.timeout
+        exited_since, why = 0.0, ""
+        while time.monotonic() < deadline:
+            state = self.stack.state(self.service)
+            said = self.ask(state)
+            if said is None:
+                return
+            why = said or why
+            if not state.running:
+                exited_since = exited_since or time.monotonic()
+            hopeless = exited_since and time.monotonic() - exited_since > PATIENCE_WHEN_EXITED
+            if hopeless or (not state.running and state.restarts >= RESTARTS_ENOUGH):
+                words = runtime.last_words(self.stack.logs(self.service))
+                why = f"{self.service} is {state.describe()}" + (f"; it last said: {words}" if words else "")
+                break
+            time.sleep(0.5)
+        raise LifeboatError(
+            self.attempted, self.service, why or "no answer", f"docker compose logs --tail 50 {self.service}"
+        )
 
     def _settle(self) -> None:
         """Images initialise with a temporary server that answers, stops, and makes room for the real one."""
