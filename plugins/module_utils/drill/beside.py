@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -44,23 +45,17 @@ def portrait(config: Config) -> dict[str, str]:
     if isinstance(stack, ComposeRuntime):
         for container in stack.containers():
             state, restarts = container["State"], container["RestartCount"]
-            found[f"container {container['Name'].lstrip('/')}"] = (
-                f"{container['Id'][:12]} {state['Status']} since {state['StartedAt']}, restarted {restarts} times"
-            )
-        names = pipeline.output(
-            Command(["docker", "volume", "ls", "--quiet"]),
-            attempted="list the volumes",
-            subject=config.stack,
-            timeout=60,
-        )
+            now = f"{container['Id'][:12]} {state['Status']} since {state['StartedAt']}, restarted {restarts} times"
+            found[f"container {container['Name'].lstrip('/')}"] = now
+        volumes = Command(["docker", "volume", "ls", "--quiet"])
+        names = pipeline.output(volumes, attempted="list the volumes", subject=config.stack, timeout=60)
         found.update({f"volume {name}": "there" for name in names.split()})
         for path in (*stack_files.project_files(config), Path(stack.directory) / ".env"):
             if path.is_file():
                 found[f"file {path}"] = hashlib.sha256(path.read_bytes()).hexdigest()
     else:
-        for service in (config.database.service, config.objects.service, *config.application.services):
-            if service:
-                found[f"unit {service}"] = stack.state(service).describe()
+        units = filter(None, (config.database.service, config.objects.service, *config.application.services))
+        found.update({f"unit {service}": stack.state(service).describe() for service in units})
     server = database_server.connect(config, stack)
     found.update({f"database {name}": "there" for name in server.databases()})
     return found
@@ -68,11 +63,11 @@ def portrait(config: Config) -> dict[str, str]:
 
 def untouched(before: Mapping[str, str], after: Mapping[str, str]) -> Check:
     """Whether production is what it was, thing by thing."""
-    differences = [f"{name}: {before[name]}, now {after.get(name, 'gone')}" for name in before
-                   if after.get(name) != before[name]]  # fmt: skip
+    changed = (name for name in before if after.get(name) != before[name])
+    differences = [f"{name}: {before[name]}, now {after.get(name, 'gone')}" for name in changed]
     differences += [f"{name} is new" for name in after if name not in before]
-    kinds = sorted({name.split()[0] for name in before})
-    counted = ", ".join(f"{sum(name.split()[0] == kind for name in before)} x {kind}" for kind in kinds)
+    kinds = Counter(name.split()[0] for name in before)
+    counted = ", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items()))
     return compared("production untouched", differences, f"as before: {counted}")
 
 

@@ -11,10 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Callable
 
-from ..base import pipeline
 from ..base.errors import LifeboatError
 from ..base.filesystem import explained, remove
-from ..base.pipeline import Command
 from ..database import server as database_server
 from ..evidence.schema import Record, sealed
 from ..settings.config import Config
@@ -22,6 +20,7 @@ from ..settings.scenarios import FRONTEND
 from ..stack import runtime
 from . import ledger
 from .faults import frontend
+from .faults.service import docker
 
 Log = Callable[[str], None]
 
@@ -73,10 +72,7 @@ def _remove(where: str) -> str:
         return ""
     name = path.parent.name
     if path.name == "_data" and "_quarantine_" in name:
-        pipeline.run(
-            [Command(["docker", "volume", "rm", name])],
-            attempted="remove the volume that was put aside", subject=name, timeout=60,
-        )  # fmt: skip
+        docker("remove the volume that was put aside", name, "volume", "rm", name)
         return name
     if ".quarantine_" in path.name and path.is_dir():
         with explained("remove the directory that was put aside", path):

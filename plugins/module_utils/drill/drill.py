@@ -86,21 +86,19 @@ def serve_again(config: Config, scenario: str, *, seconds: float, log: Log) -> d
             looked = site(config) if scenario == FRONTEND else Check("", PASS)
             if looked.result != PASS:
                 raise LifeboatError("look at the site", looked.name, looked.detail)
+            return datetime.now(timezone.utc)
         except LifeboatError as exc:
             if time.monotonic() >= deadline:
                 raise
             log(f"not yet: {exc.cause}")
             time.sleep(_AGAIN)
-            continue
-        return datetime.now(timezone.utc)
 
 
 def end(config: Config, scenario: str, broke: Injected, *, recovered: bool, log: Log) -> Account:
     """What was found afterwards. Whatever cannot be found out is left out and said in problems: it is no pass."""
     path = ledger.path_of(config)
-    seen = Account(
-        broke.fault, broke.proof, injected_at=broke.injected_at, rpo_target_seconds=config.drill.rpo_target_seconds
-    )  # fmt: skip
+    target = config.drill.rpo_target_seconds
+    seen = Account(broke.fault, broke.proof, injected_at=broke.injected_at, rpo_target_seconds=target)
     if broke.ledger:
         with explained("keep the ledger", path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -10,7 +10,9 @@ a lost write: what a recovery point objective is about.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import functools
 import itertools
 import json
 import os
@@ -150,7 +152,7 @@ def start(config: Config, command: str) -> int:
             )  # fmt: skip
     deadline = time.monotonic() + _BEGIN
     while time.monotonic() < deadline and process.poll() is None:
-        written, errors = acknowledged(path)
+        written, _errors = acknowledged(path)
         if written:
             process.returncode = 0  # it outlives us, and nobody waits for it
             return len(written)
@@ -159,45 +161,36 @@ def start(config: Config, command: str) -> int:
     process.wait(timeout=30)
     words = said.read_text(encoding="utf-8", errors="replace").strip()
     _writes, errors = acknowledged(path)
-    raise LifeboatError(
-        "start the writer", command, words or f"nothing was acknowledged in {_BEGIN:.0f} s; {errors} writes failed"
-    )
+    cause = words or f"nothing was acknowledged in {_BEGIN:.0f} s; {errors} writes failed"
+    raise LifeboatError("start the writer", command, cause)
 
 
 def stop(config: Config, *, patience: float = 30) -> bool:
     """End the writer, if one runs. Returns whether one did."""
     path = _lock(path_of(config))
-    ran = False
+    holder = writer = _holder(path)
     for number, wait in ((signal.SIGTERM, patience), (signal.SIGKILL, 10.0)):
-        holder = _holder(path)
-        if not holder:
-            return ran
-        ran = True
-        try:
-            os.kill(holder, number)
-        except ProcessLookupError:
-            return ran
+        if holder:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(holder, number)
         deadline = time.monotonic() + wait
-        while _holder(path) and time.monotonic() < deadline:
+        while (holder := _holder(path)) and time.monotonic() < deadline:
             time.sleep(0.05)
-    if _holder(path):
-        raise LifeboatError("stop the writer", f"process {_holder(path)}", "it does not end")
-    return ran
+    if holder:
+        raise LifeboatError("stop the writer", f"process {holder}", "it does not end")
+    return bool(writer)
 
 
 def _holder(lock: Path) -> int:
     """The writer's process id; 0 where none holds the lock."""
-    try:
-        with lock.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                said = file.read(20)
-                if said and not said.isdigit():
-                    raise IntegrityError("find the writer", str(lock), f"no process has the number {said!r}") from None
-                return int(said or b"0")
-    except FileNotFoundError:
-        pass
+    with contextlib.suppress(FileNotFoundError), lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            said = file.read(20)
+            if said and not said.isdigit():
+                raise IntegrityError("find the writer", str(lock), f"no process has the number {said!r}") from None
+            return int(said or b"0")
     return 0
 
 
@@ -235,10 +228,8 @@ def compare(config: Config, path: Path) -> Compared:
     found = _states(config, _known(config, path, writes), writes)
     lost = [write.time for write, state in zip(writes, found) if state != transaction.PRESENT]
     kept = [write.time for write, state in zip(writes, found) if state == transaction.PRESENT]
-    return Compared(
-        len(writes), len(kept), len(lost), found.count(transaction.OTHER), errors, min(lost, default=None),
-        max(kept, default=None),
-    )  # fmt: skip
+    first, last = min(lost, default=None), max(kept, default=None)
+    return Compared(len(writes), len(kept), len(lost), found.count(transaction.OTHER), errors, first, last)
 
 
 def remove(config: Config, path: Path) -> tuple[int, int]:
@@ -277,38 +268,27 @@ def _states(config: Config, known: Mapping[str, TransactionSettings], writes: Se
 
     What it does not say at once it is asked again a little later, all of it together.
     """
-    found: dict[int, str] = {}
+    found: dict[str, str] = {}
     deadline = time.monotonic() + _PATIENCE
     with ThreadPoolExecutor(_READERS) as pool:
         for attempt in range(_TRIES):
-            unsaid = [number for number in range(len(writes)) if number not in found]
-            if not unsaid:
-                break
-            if attempt:
+            unsaid = [write for write in writes if write.token not in found]
+            if unsaid and attempt:
                 time.sleep(1)
             last = attempt + 1 == _TRIES
-            said = pool.map(
-                lambda number: _state(config, known, writes, writes[number], deadline, last=last),  # noqa: B023
-                unsaid,
-            )
-            found.update({number: state for number, state in zip(unsaid, said) if state})
-    return [found.get(number, transaction.BROKEN) for number in range(len(writes))]
+            said = pool.map(functools.partial(_state, config, known, writes, deadline, last), unsaid)
+            found.update({write.token: state for write, state in zip(unsaid, said) if state})
+    return [found.get(write.token, transaction.BROKEN) for write in writes]
 
 
 def _state(
-    config: Config,
-    known: Mapping[str, TransactionSettings],
-    writes: Sequence[Write],
+    config: Config, known: Mapping[str, TransactionSettings], writes: Sequence[Write], deadline: float, last: bool,
     write: Write,
-    deadline: float,
-    *,
-    last: bool,
-) -> str:
+) -> str:  # fmt: skip
     """Empty where the application did not say. Raises UnverifiedError where it still does not answer at the last."""
     if time.monotonic() > deadline:
-        raise UnverifiedError(
-            "read the ledger back", f"{len(writes)} writes", f"the application took more than {_PATIENCE:.0f} s to say"
-        )
+        cause = f"the application took more than {_PATIENCE:.0f} s to say"
+        raise UnverifiedError("read the ledger back", f"{len(writes)} writes", cause)
     asked = known[write.name]
     try:
         state = transaction.read(config, asked, write.token, write.id or "")
@@ -323,11 +303,9 @@ def _state(
 
 def _taken_over(config: Config, asked: TransactionSettings, write: Write, writes: Sequence[Write]) -> str:
     """After a recovery the application counts on from where the backup was: a later write may have an old name."""
-    later = [other for other in writes if other.name_there == write.name_there and other is not write]
-    for other in later:
-        if transaction.read(config, asked, other.token, other.id or "") == transaction.PRESENT:
-            return transaction.LOST
-    return transaction.OTHER
+    later = (other for other in writes if other.name_there == write.name_there and other is not write)
+    there = (transaction.read(config, asked, other.token, other.id or "") == transaction.PRESENT for other in later)
+    return transaction.LOST if any(there) else transaction.OTHER
 
 
 def age_of_loss(found: Compared, at: datetime) -> float:

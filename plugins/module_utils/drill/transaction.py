@@ -13,6 +13,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
+from typing import Optional
 from uuid import uuid4
 
 from ..base import pipeline
@@ -32,23 +33,20 @@ def new_token() -> str:
 
 
 def content(token: str, size: int) -> bytes:
-    """So many bytes that only this token makes: whoever knows the token can tell them from all others."""
+    """So many bytes that only this token makes: they prove which write they are of."""
     return hashlib.shake_128(token.encode()).digest(size)
 
 
 def write(config: Config, transaction: TransactionSettings, token: str) -> str:
     """Do it, and return what the application calls it. Raises LifeboatError where it was not acknowledged."""
-    status, body = _send(config, transaction.write, token, "")
-    if not _expected(transaction.write, status):
-        raise _failed("write", transaction, f"status {status}: {pipeline.one_line(body)}")
+    body = _ask(config, transaction, "write", transaction.write, token, "") or b""
     if "{id}" not in transaction.read.url:
         return ""
     try:
         return str(json.loads(body)[transaction.id])
     except (ValueError, LookupError, TypeError, RecursionError) as exc:
-        raise _failed(
-            "write", transaction, f"the answer has no field {transaction.id}: {pipeline.one_line(body)}"
-        ) from exc
+        cause = f"the answer has no field {transaction.id}: {pipeline.one_line(body)}"
+        raise _failed("write", transaction, cause) from exc
 
 
 def read(config: Config, transaction: TransactionSettings, token: str, identity: str) -> str:
@@ -56,23 +54,28 @@ def read(config: Config, transaction: TransactionSettings, token: str, identity:
 
     Raises LifeboatError where it says neither, UnverifiedError where it says nothing.
     """
-    status, body = _send(config, transaction.read, token, identity)
-    if status in (404, 410):
+    body = _ask(config, transaction, "read", transaction.read, token, identity)
+    if body is None:
         return LOST
-    if not _expected(transaction.read, status):
-        raise _failed("read", transaction, f"status {status}: {pipeline.one_line(body)}")
     whole = body == content(token, transaction.write.size) if transaction.write.size else token.encode() in body
     return PRESENT if whole else OTHER
 
 
 def remove(config: Config, transaction: TransactionSettings, token: str, identity: str) -> bool:
     """Take it away again; whether the application did. One that is gone already is no error."""
-    status, body = _send(config, transaction.remove, token, identity)
-    if status in (404, 410):
-        return False
-    if not _expected(transaction.remove, status):
-        raise _failed("remove", transaction, f"status {status}: {pipeline.one_line(body)}")
-    return True
+    return _ask(config, transaction, "remove", transaction.remove, token, identity) is not None
+
+
+def _ask(
+    config: Config, transaction: TransactionSettings, verb: str, asked: RequestSettings, token: str, identity: str
+) -> Optional[bytes]:
+    """The answer's body; None where there is no such thing to read or remove."""
+    status, body = _send(config, asked, token, identity)
+    if status in (404, 410) and verb != "write":
+        return None
+    if status != asked.status if asked.status else not 200 <= status < 300:
+        raise _failed(verb, transaction, f"status {status}: {pipeline.one_line(body)}")
+    return body
 
 
 def _send(config: Config, asked: RequestSettings, token: str, identity: str) -> tuple[int, bytes]:
@@ -83,10 +86,10 @@ def _send(config: Config, asked: RequestSettings, token: str, identity: str) -> 
     data = None
     if asked.size:
         data = content(token, asked.size)
-        headers = {"Content-Type": "application/octet-stream", **headers}
+        headers.setdefault("Content-Type", "application/octet-stream")
     elif asked.json is not None:
         data = json.dumps(_filled(asked.json, token, identity)).encode()
-        headers = {"Content-Type": "application/json", **headers}
+        headers.setdefault("Content-Type", "application/json")
     if config.secrets.get(SECRET):
         headers["Authorization"] = config.secrets[SECRET]
     try:
@@ -97,9 +100,8 @@ def _send(config: Config, asked: RequestSettings, token: str, identity: str) -> 
         with exc:
             return exc.code, exc.read(1 << 16)
     except (OSError, ValueError, http.client.HTTPException) as exc:
-        raise UnverifiedError(
-            "ask the application", f"{asked.method} {asked.url}", str(exc) or repr(exc), "Is it running?"
-        ) from exc
+        subject = f"{asked.method} {asked.url}"
+        raise UnverifiedError("ask the application", subject, str(exc) or repr(exc), "Is it running?") from exc
 
 
 def _filled(value: object, token: str, identity: str) -> object:
@@ -112,14 +114,6 @@ def _filled(value: object, token: str, identity: str) -> object:
     return value
 
 
-def _expected(asked: RequestSettings, status: int) -> bool:
-    return status == asked.status if asked.status else 200 <= status < 300
-
-
 def _failed(verb: str, transaction: TransactionSettings, cause: str) -> LifeboatError:
-    return LifeboatError(
-        f"{verb} a business transaction",
-        transaction.name,
-        cause,
-        f"Look at lifeboat_drill.transactions, {transaction.name}.",
-    )
+    remedy = f"Look at lifeboat_drill.transactions, {transaction.name}."
+    return LifeboatError(f"{verb} a business transaction", transaction.name, cause, remedy)

@@ -15,7 +15,6 @@ from ...backend.facts import BACKEND, role_of
 from ...base import pipeline
 from ...base.errors import UsageError
 from ...base.filesystem import explained
-from ...base.pipeline import Command
 from ...settings import scenarios
 from ...settings.config import Config
 from ...stack import answer, runtime
@@ -68,24 +67,17 @@ def _down(config: Config) -> str:
 def _remove_container(stack: ComposeRuntime, service: str) -> None:
     found = stack.state(service)
     if found.exists:
-        pipeline.run(
-            [Command(["docker", "rm", "--force", found.id])],
-            attempted="remove the container", subject=service, timeout=60,
-        )  # fmt: skip
+        drill_service.docker("remove the container", service, "rm", "--force", found.id)
 
 
-def bad_image(config: Config, lot: random.Random, log: Log) -> str:
+def bad_image(config: Config, _lot: random.Random, log: Log) -> str:
     """A bad deployment: the image's name means another one, which cannot work."""
-    del lot
     stack, service = _compose(config), _service(config)
     before = stack.state(service)
     name = str(stack.definition(service).get("image") or f"{stack.project}-{service}")
     if "@" in name:
         raise UsageError("deploy a bad image", name, "it is pinned by its digest", "Choose another fault.")
-    pipeline.run(
-        [Command(["docker", "commit", "--change", _CRASH, before.id, name])],
-        attempted="make a bad image", subject=name, timeout=300,
-    )  # fmt: skip
+    drill_service.docker("make a bad image", name, "commit", "--change", _CRASH, before.id, name, timeout=300)
     log(f"{name} means an image now that cannot work")
     # It may say that the service did not start: that is what it is for.
     pipeline.probe(stack.compose("up", "--detach", "--no-deps", "--no-build", "--pull", "never", service))
@@ -96,16 +88,14 @@ def bad_image(config: Config, lot: random.Random, log: Log) -> str:
     return f"{service} was deployed from {after.image_id[:19]} and is {stack.state(service).describe()}; {proof}"
 
 
-def kill(config: Config, lot: random.Random, log: Log) -> str:
-    del lot, log
+def kill(config: Config, _lot: random.Random, _log: Log) -> str:
     service = _service(config)
     state = drill_service.kill(config, service)
     return f"{service} is {state.describe()}; {_down(config)}"
 
 
-def break_compose_file(config: Config, lot: random.Random, log: Log) -> str:
+def break_file(config: Config, _lot: random.Random, _log: Log) -> str:
     """Somebody's edit of the night before; it is noticed when the container is gone."""
-    del lot, log
     stack, service = _compose(config), _service(config)
     files = [path for path in stack_files.project_files(config) if path.suffix in (".yml", ".yaml") and path.is_file()]
     if not files:
@@ -119,9 +109,8 @@ def break_compose_file(config: Config, lot: random.Random, log: Log) -> str:
     return f"{files[0]}: {pipeline.one_line(said.encode())}; {_down(config)}"
 
 
-def lose_environment(config: Config, lot: random.Random, log: Log) -> str:
-    """The file with the passwords is empty; it is noticed when the container is made anew."""
-    del lot, log
+def lose_environment(config: Config, _lot: random.Random, _log: Log) -> str:
+    """The file with the passwords is empty; it is noticed when the container is made again."""
     stack, service = _compose(config), _service(config)
     path = Path(stack.directory) / ".env"
     with explained("empty the environment file", path), path.open("r+b") as file:
@@ -137,9 +126,6 @@ SCENARIO = scenarios.BACKEND
 FAULTS = (
     ("bad_image", "a bad deployment: the image's name means one that crashes when it starts", bad_image),
     ("killed", "the backend is killed", kill),
-    (
-        "compose_file_broken", "the compose file is no YAML any more, and the backend's container is removed",
-        break_compose_file,
-    ),
+    ("compose_file_broken", "the compose file is no YAML any more, and the backend's container is removed", break_file),
     ("environment_lost", "the project's .env is emptied, and the backend's container is removed", lose_environment),
 )  # fmt: skip

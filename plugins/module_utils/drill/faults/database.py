@@ -74,27 +74,23 @@ def corrupt(config: Config, lot: random.Random, log: Log) -> str:
     return f"{changed} bytes of {name} overwritten, pg_control cut from {size} bytes to 0; {_silent(config)}"
 
 
-def kill(config: Config, lot: random.Random, log: Log) -> str:
-    del lot, log
+def kill(config: Config, _lot: random.Random, _log: Log) -> str:
     drill_service.kill(config, config.database.service)
     return _silent(config)
 
 
-def empty(config: Config, lot: random.Random, log: Log) -> str:
-    del lot, log
+def empty(config: Config, _lot: random.Random, _log: Log) -> str:
     data = _data(config)
     drill_service.kill(config, config.database.service)
     return f"{drill_service.empty(data.path)} entries of {data.path} deleted; {_silent(config)}"
 
 
-def remove(config: Config, lot: random.Random, log: Log) -> str:
-    del lot, log
+def remove(config: Config, _lot: random.Random, _log: Log) -> str:
     return drill_service.remove_volume(config, config.database.service, _data(config))
 
 
-def drop_table(config: Config, lot: random.Random, log: Log) -> str:
+def drop_table(config: Config, _lot: random.Random, _log: Log) -> str:
     """The server is as well as ever; a table and everything that depends on it is not there any more."""
-    del lot, log
     server = _server(config)
     name, _size = _largest(server)
     server.script(f"DROP TABLE {name} CASCADE;".encode(), database=server.database, attempted="drop the largest table")
@@ -104,8 +100,7 @@ def drop_table(config: Config, lot: random.Random, log: Log) -> str:
     return f"DROP TABLE {name} CASCADE; the table is gone"
 
 
-def drop_database(config: Config, lot: random.Random, log: Log) -> str:
-    del lot, log
+def drop_database(config: Config, _lot: random.Random, _log: Log) -> str:
     server = _server(config)
     name = server.database
     other = "template1" if name == "postgres" else "postgres"

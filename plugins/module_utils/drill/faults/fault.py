@@ -25,7 +25,7 @@ Break = Callable[[Config, random.Random, Log], str]
 @dataclass(frozen=True)
 class Fault:
     """words: what happens, as text. inject: does it, proves that it took, and returns the proof; None: not by a
-    module on the host, as it is the host that goes. force: a recovery sees nothing wrong with it unless it is forced.
+    module on the host, as it is the host that goes.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Fault:
 
 
 _POWER_OFF = (("power_off", "the machine is switched off and does not come back", None),)
+_MODULES = (database, objects, backend, frontend)
 
 
 def _faults(scenario: Scenario) -> tuple[Fault, ...]:
@@ -42,7 +43,6 @@ def _faults(scenario: Scenario) -> tuple[Fault, ...]:
     return tuple(known[name] for name in scenario.faults)
 
 
-_MODULES = (database, objects, backend, frontend)
 # By scenario; the first is the one that happens where none is named.
 FAULTS: Mapping[str, tuple[Fault, ...]] = {name: _faults(scenario) for name, scenario in SCENARIOS.items()}
 
@@ -54,7 +54,7 @@ def choose(scenario: str, name: str = "", seed: str = "") -> Fault:
     known = FAULTS[scenario]
     if name == RANDOM:
         return random.Random(f"{scenario} {seed}").choice(known)  # noqa: S311 - a lot, no secret
-    found = [fault for fault in known if fault.name == (name or known[0].name)]
+    found = [fault for fault in known if name in ("", fault.name)]
     if not found:
         names = ", ".join(fault.name for fault in known)
         raise UsageError("choose the fault", f"{name} of {scenario}", f"it has {names}, and {RANDOM}")

@@ -16,7 +16,7 @@ from ...frontend import assess as frontend_assess
 from ...frontend import site as frontend_site
 from ...settings import scenarios
 from ...settings.config import Config
-from ...tools.github import Client, Run
+from ...tools.github import Run
 from .service import did_not_take
 
 Log = Callable[[str], None]
@@ -36,13 +36,9 @@ def _token(config: Config) -> str:
     return token
 
 
-def break_build(config: Config, lot: random.Random, log: Log) -> str:
+def break_build(config: Config, _lot: random.Random, log: Log) -> str:
     """A commit that no npm can build, pushed to the branch; its workflow run must have failed."""
-    del lot
-    settings, token = config.frontend, _token(config)
-    client = frontend_assess.client_of(settings, token)
-    remote = frontend_assess.remote_of(settings, token)
-    file = _package(config)
+    remote, file = frontend_assess.remote_of(config.frontend, _token(config)), _package(config)
     with tempfile.TemporaryDirectory(prefix="lifeboat-") as scratch:
         clone = remote.clone(Path(scratch) / "clone")
         if not clone.git("ls-tree", "HEAD", "--", file):
@@ -50,15 +46,15 @@ def break_build(config: Config, lot: random.Random, log: Log) -> str:
         commit = clone.with_file(file, "{ this is a drill\n", f"{_SUBJECT}\n\nA drill; it takes this back itself.")
         remote.push(clone, commit)
     log(f"pushed {commit[:12]}, which does not build")
-    conclusion = _conclusion(config, client, commit, log)
+    conclusion = _conclusion(config, commit, log)
     if conclusion in ("", "success"):
-        raise did_not_take(f"workflow {settings.workflow}", conclusion or "its run did not end")
+        raise did_not_take(f"workflow {config.frontend.workflow}", conclusion or "its run did not end")
     return f"{commit[:12]} was pushed, and its workflow run ended with {conclusion}"
 
 
-def _conclusion(config: Config, client: Client, commit: str, log: Log) -> str:
+def _conclusion(config: Config, commit: str, log: Log) -> str:
     """How the workflow run of that commit ended; empty where it did not in the time that it has."""
-    settings = config.frontend
+    settings, client = config.frontend, frontend_assess.client_of(config.frontend, _token(config))
     seen: Optional[Run] = None
 
     def missing() -> Optional[str]:
@@ -69,17 +65,14 @@ def _conclusion(config: Config, client: Client, commit: str, log: Log) -> str:
             return "it is not listed yet"
         return None if seen.status == "completed" else seen.status
 
-    ended = frontend_site.wait_until(
-        missing, settings.timeout, pause=_PAUSE, log=log, waiting_for=f"the workflow run of {commit[:12]} to end"
-    )
+    what = f"the workflow run of {commit[:12]} to end"
+    ended = frontend_site.wait_until(missing, settings.timeout, pause=_PAUSE, log=log, waiting_for=what)
     return seen.conclusion or "" if seen and ended else ""
 
 
 def mend_build(config: Config, log: Log) -> str:
     """Take the commit back that broke the build, by another one; returns which, or nothing where there was none."""
-    settings, token = config.frontend, _token(config)
-    client, remote = frontend_assess.client_of(settings, token), frontend_assess.remote_of(settings, token)
-    file = _package(config)
+    remote, file = frontend_assess.remote_of(config.frontend, _token(config)), _package(config)
     with tempfile.TemporaryDirectory(prefix="lifeboat-") as scratch:
         clone = remote.clone(Path(scratch) / "clone")
         newest = clone.history(file, 1)
@@ -88,7 +81,7 @@ def mend_build(config: Config, log: Log) -> str:
         before = clone.git("show", f"{newest[0]}^:{file}")
         commit = clone.with_file(file, before, f"Mend the build\n\nThe drill is over that broke it: {newest[0][:12]}.")
         remote.push(clone, commit)
-    conclusion = _conclusion(config, client, commit, log)
+    conclusion = _conclusion(config, commit, log)
     log(f"pushed {commit[:12]}, which takes {newest[0][:12]} back; its workflow run: {conclusion or 'not ended'}")
     return f"{commit[:12]} takes {newest[0][:12]} back"
 
@@ -97,14 +90,12 @@ def _package(config: Config) -> str:
     return f"{config.frontend.directory}/package.json".removeprefix("./")
 
 
-def change_domain(config: Config, lot: random.Random, log: Log) -> str:
+def change_domain(config: Config, _lot: random.Random, _log: Log) -> str:
     """Somebody's slip in the settings: the site is served under a name that nobody knows."""
-    del lot, log
     settings, token = config.frontend, _token(config)
     if not settings.domain:
-        raise UsageError(
-            "change the domain", config.stack, "lifeboat_frontend.domain is not set", "Choose another fault."
-        )
+        cause = "lifeboat_frontend.domain is not set"
+        raise UsageError("change the domain", config.stack, cause, "Choose another fault.")
     client = frontend_assess.client_of(settings, token)
     client.set_domain(_NOWHERE)
     pages = client.pages()

@@ -44,14 +44,12 @@ def _data(config: Config) -> DataMount:
     return drill_service.mount(config, _service(config), config.objects.data_directory)
 
 
-def kill(config: Config, lot: random.Random, log: Log) -> str:
-    del lot, log
+def kill(config: Config, _lot: random.Random, _log: Log) -> str:
     return f"{_service(config)} is {drill_service.kill(config, _service(config)).describe()}"
 
 
-def empty(config: Config, lot: random.Random, log: Log) -> str:
-    """Everything is gone, and a file lies where the server wants a directory: it cannot even begin anew."""
-    del lot, log
+def empty(config: Config, _lot: random.Random, _log: Log) -> str:
+    """Everything is gone, and a file lies where the server wants a directory: it cannot even start empty."""
     data, service = _data(config), _service(config)
     names = sorted(path.name for path in data.path.iterdir() if path.is_dir())
     drill_service.kill(config, service)
@@ -66,59 +64,53 @@ def noise(config: Config, lot: random.Random, log: Log) -> str:
     """Noise in the middle of every large file, as of a dying disk."""
     data, service = _data(config), _service(config)
     drill_service.kill(config, service)
-    files = [
-        path for path in data.path.rglob("*") if path.is_file() and not path.is_symlink() and path.stat().st_size > 1
-    ]
-    changed = 0
-    for file in files:
-        size = file.stat().st_size
-        changed += drill_service.noise(file, lot, offset=size // 4, size=max(1, size // 2))
-    if not files:
+    files = [path for path in data.path.rglob("*") if path.is_file() and not path.is_symlink()]
+    sizes = {path: size for path in files if (size := path.stat().st_size) > 1}
+    changed = sum(
+        drill_service.noise(path, lot, offset=size // 4, size=max(1, size // 2)) for path, size in sizes.items()
+    )
+    if not sizes:
         raise did_not_take(str(data.path), "there is no file that could be overwritten")
-    log(f"{changed} bytes in {len(files)} files are noise now")
-    return f"{changed} bytes in {len(files)} files of {data.path} overwritten; {service} was killed"
+    log(f"{changed} bytes in {len(sizes)} files are noise now")
+    return f"{changed} bytes in {len(sizes)} files of {data.path} overwritten; {service} was killed"
 
 
-def remove(config: Config, lot: random.Random, log: Log) -> str:
-    del lot, log
+def remove(config: Config, _lot: random.Random, _log: Log) -> str:
     return drill_service.remove_volume(config, _service(config), _data(config))
 
 
-def _delete(source: Bucket, keys: list[str]) -> None:
-    for first in range(0, len(keys), _AT_ONCE):
-        page = [{"Key": key} for key in keys[first : first + _AT_ONCE]]
-        with client.spoken("delete objects", source.url):
-            said = source.client.delete_objects(Bucket=source.name, Delete={"Objects": page, "Quiet": True})
-        if said.get("Errors"):
-            raise did_not_take(source.url, f"{len(said['Errors'])} objects could not be deleted")
+def _delete(source: Bucket, what: str, found: list[dict[str, str]]) -> int:
+    """Returns how many could not be deleted."""
+    failed = 0
+    for first in range(0, len(found), _AT_ONCE):
+        page = {"Objects": found[first : first + _AT_ONCE], "Quiet": True}
+        with client.spoken(f"delete {what}", source.url):
+            failed += len(source.client.delete_objects(Bucket=source.name, Delete=page).get("Errors", ()))
+    return failed
 
 
-def delete_objects(config: Config, lot: random.Random, log: Log) -> str:
+def delete_objects(config: Config, lot: random.Random, _log: Log) -> str:
     """A client with a bug: half of the objects, here and there."""
-    del log
     source = buckets.source(config)
     keys = sorted(version.key for version in bucket.objects(source))
     gone = lot.sample(keys, max(1, len(keys) // 2)) if keys else []
-    _delete(source, gone)
+    failed = _delete(source, "objects", [{"Key": key} for key in gone])
+    if failed:
+        raise did_not_take(source.url, f"{failed} objects could not be deleted")
     left = sum(1 for _key in bucket.objects(source))
     if not gone or left > len(keys) - len(gone) // 2:  # somebody writes meanwhile
         raise did_not_take(source.url, f"{len(keys)} objects before, {left} after")
     return f"{len(gone)} of {len(keys)} objects of {source.url} deleted, {left} left"
 
 
-def delete_bucket(config: Config, lot: random.Random, log: Log) -> str:
+def delete_bucket(config: Config, _lot: random.Random, _log: Log) -> str:
     """Every version of everything, and the bucket."""
-    del lot, log
     source = buckets.source(config)
     count = 0
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:  # somebody writes meanwhile, and a server may make the bucket again for a write
         found = [{"Key": version.key, "VersionId": version.version} for version in bucket.versions(source)]
-        for first in range(0, len(found), _AT_ONCE):
-            with client.spoken("delete versions", source.url):
-                source.client.delete_objects(
-                    Bucket=source.name, Delete={"Objects": found[first : first + _AT_ONCE], "Quiet": True}
-                )
+        _delete(source, "versions", found)
         count += len(found)
         try:
             with client.spoken("delete the bucket", source.url):

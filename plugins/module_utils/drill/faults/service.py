@@ -19,19 +19,22 @@ from ...stack import runtime
 from ...stack.service import DataMount, ServiceState
 
 
+def docker(attempted: str, subject: str, *words: str, timeout: float = 60) -> None:
+    pipeline.run([Command(["docker", *words])], attempted=attempted, subject=subject, timeout=timeout)
+
+
 def kill(config: Config, service: str) -> ServiceState:
     """SIGKILL, as when the kernel is out of memory; it stays dead. Returns what it is then."""
     stack = runtime.connect(config)
     before = stack.state(service)
     if not before.running:
         raise UsageError("kill the service", service, f"it is {before.describe()} already")
-    words = (
-        ["docker", "kill", before.id]
-        if config.runtime.type == "compose"
-        else ["systemctl", "kill", "--signal=KILL", service]
-    )
-    pipeline.run([Command(words)], attempted="kill the service", subject=service, timeout=60)
-    if config.runtime.type != "compose":
+    attempted = "kill the service"
+    if config.runtime.type == "compose":
+        docker(attempted, service, "kill", before.id)
+    else:
+        words = ["systemctl", "kill", "--signal=KILL", service]
+        pipeline.run([Command(words)], attempted=attempted, subject=service, timeout=60)
         stack.stop([service], timeout=60)  # or systemd starts it again
     return stopped(config, service)
 
@@ -72,10 +75,7 @@ def remove_volume(config: Config, service: str, data: DataMount) -> str:
     """The container and its volume, or its directory where it has that: gone. Returns the proof."""
     runtime.connect(config).discard(service, timeout=120)
     if data.kind == "volume":
-        pipeline.run(
-            [Command(["docker", "volume", "rm", data.name])],
-            attempted="remove the volume", subject=data.name, timeout=60,
-        )  # fmt: skip
+        docker("remove the volume", data.name, "volume", "rm", data.name)
     else:
         with explained("remove the data directory", data.path):
             shutil.rmtree(data.path)
