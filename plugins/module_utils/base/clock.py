@@ -72,12 +72,8 @@ def parse_time(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(plain)
     except ValueError as exc:
-        raise UsageError(
-            "read a time",
-            text,
-            "it is not ISO 8601",
-            "Write it like 2026-11-24T02:00:00Z or 2026-11-24T11:00:00+09:00.",
-        ) from exc
+        remedy = "Write it like 2026-11-24T02:00:00Z or 2026-11-24T11:00:00+09:00."
+        raise UsageError("read a time", text, "it is not ISO 8601", remedy) from exc
     return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 

@@ -11,18 +11,27 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO, Callable
+from typing import BinaryIO, Callable, Optional
 
 from .errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
 
 CHUNK = 1 << 20
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_DENIED = (errno.EACCES, errno.EPERM)
-_ODD = (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO)
+_FULL = (SpaceError, "Free space there or run lifeboat.dr.prune, then try again.")
+_DENIED = (UsageError, "Run as root, or correct the owner and mode there.")
+_OTHER = (LifeboatError, "Check the disk and the mount (dmesg), then try again.")
+_ODD = (
+    IntegrityError, "A link or a special file lies where a plain one belongs. Find out who put it there and remove it.",
+)  # fmt: skip
+_REMEDIES: Mapping[Optional[int], tuple[type[LifeboatError], str]] = {
+    errno.ENOSPC: _FULL, errno.EDQUOT: _FULL, errno.EACCES: _DENIED, errno.EPERM: _DENIED,
+    errno.ELOOP: _ODD, errno.ENOTDIR: _ODD, errno.EISDIR: _ODD, errno.ENXIO: _ODD,
+    errno.EROFS: (SpaceError, "Find out why it is read-only (dmesg, mount), mount it read-write, then try again."),
+    errno.ENOENT: (NotFoundError, "Check the name, and that the file system is mounted."),
+}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -31,24 +40,9 @@ def explained(attempted: str, subject: object) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise explain(exc, attempted, str(subject)) from exc
-
-
-def explain(exc: OSError, attempted: str, subject: str) -> LifeboatError:
-    cause = f"{exc.strerror or exc}" + (f": {exc.filename}" if exc.filename and str(exc.filename) != subject else "")
-    if exc.errno in _FULL:
-        return SpaceError(attempted, subject, cause, "Free space there or run lifeboat.dr.prune, then try again.")
-    if exc.errno == errno.EROFS:
-        remedy = "Find out why it is read-only (dmesg, mount), mount it read-write, then try again."
-        return SpaceError(attempted, subject, cause, remedy)
-    if exc.errno in _DENIED:
-        return UsageError(attempted, subject, cause, "Run as root, or correct the owner and mode there.")
-    if exc.errno == errno.ENOENT:
-        return NotFoundError(attempted, subject, cause, "Check the name, and that the file system is mounted.")
-    if exc.errno in _ODD:
-        remedy = "A link or a special file lies where a plain one belongs. Find out who put it there and remove it."
-        return IntegrityError(attempted, subject, cause, remedy)
-    return LifeboatError(attempted, subject, cause, "Check the disk and the mount (dmesg), then try again.")
+        kind, remedy = _REMEDIES.get(exc.errno, _OTHER)
+        where = f": {exc.filename}" if exc.filename and str(exc.filename) != str(subject) else ""
+        raise kind(attempted, str(subject), f"{exc.strerror or exc}{where}", remedy) from exc
 
 
 def plain_name(name: str) -> str:
@@ -118,7 +112,7 @@ def write(path: Path, data: bytes, temporary: Path) -> None:
 
 
 def open_below(directory: Path, parts: tuple[str, ...]) -> BinaryIO:
-    """Open a plain file for reading, following no link on the way down from `directory`, whoever races us."""
+    """Open a plain file for reading, following no link on the way down from `directory`, even one made meanwhile."""
     at = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         for part in parts[:-1]:

@@ -38,9 +38,8 @@ def held(stack: str, purpose: str, *, wait: float = 0, directory: Path = DIRECTO
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise LockedError(
-                        "take the lock", str(path), _holder(handle), "Wait for it to end, or stop that process."
-                    ) from None
+                    remedy = "Wait for it to end, or stop that process."
+                    raise LockedError("take the lock", str(path), _holder(handle), remedy) from None
                 time.sleep(0.2)
         note = {"pid": os.getpid(), "purpose": purpose, "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
         os.ftruncate(handle, 0)

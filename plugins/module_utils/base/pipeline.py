@@ -177,6 +177,7 @@ def run(
     passes through unchanged so that its owner can say which file it was.
     """
     deadline = time.monotonic() + timeout
+    late = LifeboatError(attempted, subject, f"no end after {timeout:.0f} s", "Raise lifeboat_timeout.")
     processes: list[subprocess.Popen[bytes]] = []
     with contextlib.ExitStack() as stack:
         errors = [stack.enter_context(tempfile.TemporaryFile()) for _command in commands]
@@ -193,7 +194,7 @@ def run(
         feeder = _Feeder(source, processes[0]) if source is not None else None
         try:
             if sink is not None:
-                for data in _read(present(processes[-1].stdout), deadline, attempted, subject, timeout):
+                for data in _read(present(processes[-1].stdout), deadline, late):
                     sink.write(data)
                     _METER[0] += len(data) if source is None else 0  # what was fed in is counted there
 
@@ -203,11 +204,11 @@ def run(
 
             ended = _wait(processes, deadline, fine)
             if ended is None:
-                raise LifeboatError(attempted, subject, f"no end after {timeout:.0f} s", "Raise lifeboat_timeout.")
+                raise late
         finally:
             _end(processes)
             if feeder is not None:
-                feeder.join()
+                feeder.join(timeout=10)
 
         finished = [Finished(commands[n], status, tail(errors[n])) for n, status in sorted(ended.items())]
         bad = [item for item in finished if not ok(item)]
@@ -222,9 +223,8 @@ def run(
 def _start(
     command: Command, stdin: Union[int, IO[bytes], None], stdout: int, stderr: IO[bytes]
 ) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(
-        list(command.argv), stdin=stdin, stdout=stdout, stderr=stderr, env=command.environment()
-    )  # fmt: skip
+    env = command.environment()
+    process = subprocess.Popen(list(command.argv), stdin=stdin, stdout=stdout, stderr=stderr, env=env)
     if stdin is not None and not isinstance(stdin, int):
         stdin.close()  # ours, or the writer never sees EPIPE when the reader dies
     return process
@@ -247,39 +247,35 @@ def describe(finished: Finished) -> str:
     return f"{finished.command.name}: {words} ({how})" if words else f"{finished.command.name} ended with {how}"
 
 
-class _Feeder:
+class _Feeder(threading.Thread):
     """Feed a process's stdin from another thread, so that neither side can block the other."""
 
     def __init__(self, source: IO[bytes], process: subprocess.Popen[bytes]) -> None:
+        super().__init__(daemon=True)
         self.error: Optional[Exception] = None
-        self._thread = threading.Thread(target=self._feed, args=(source, process), daemon=True)
-        self._thread.start()
+        self._source, self._stdin = source, present(process.stdin)
+        self.start()
 
-    def _feed(self, source: IO[bytes], process: subprocess.Popen[bytes]) -> None:
-        stdin = present(process.stdin)
+    def run(self) -> None:
         try:
-            while data := source.read(CHUNK):
-                stdin.write(data)
+            while data := self._source.read(CHUNK):
+                self._stdin.write(data)
                 _METER[0] += len(data)
         except Exception as exc:
             self.error = exc
         finally:
             with contextlib.suppress(OSError):
-                stdin.close()
-
-    def join(self) -> None:
-        self._thread.join(timeout=10)
+                self._stdin.close()
 
 
-def _read(output: IO[bytes], deadline: float, attempted: str, subject: str, timeout: float) -> Iterator[bytes]:
+def _read(output: IO[bytes], deadline: float, late: LifeboatError) -> Iterator[bytes]:
     """Yield a pipe's bytes until its end, never waiting past the deadline."""
     with selectors.DefaultSelector() as selector:
         selector.register(output, selectors.EVENT_READ)
         while True:
             if not selector.select(max(0.0, deadline - time.monotonic())):
-                raise LifeboatError(attempted, subject, f"no end after {timeout:.0f} s", "Raise lifeboat_timeout.")
-            data = os.read(output.fileno(), CHUNK)
-            if not data:
+                raise late
+            if not (data := os.read(output.fileno(), CHUNK)):
                 return
             yield data
 
@@ -308,15 +304,9 @@ def output(
     """Run one command and return what it printed."""
     collected = _Collector(limit)
     (finished,) = run(
-        [command],
-        attempted=attempted,
-        subject=subject,
-        source=source,
-        sink=collected,
-        timeout=timeout,
-        remedy=remedy,
+        [command], attempted=attempted, subject=subject, source=source, sink=collected, timeout=timeout, remedy=remedy,
         ok=lambda _: True,
-    )
+    )  # fmt: skip
     if finished.status:
         raise failed(attempted, subject, with_output(finished, bytes(collected.data)), remedy)
     return collected.data.decode("utf-8")
@@ -341,13 +331,9 @@ def probe(command: Command, *, timeout: float = 60) -> tuple[int, str, str]:
     """
     try:
         done = subprocess.run(
-            list(command.argv),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout,
-            check=False,
+            list(command.argv), stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False,
             env=command.environment(),
-        )
+        )  # fmt: skip
     except OSError as exc:
         return _not_run(exc), "", str(exc)
     except subprocess.TimeoutExpired:

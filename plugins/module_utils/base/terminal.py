@@ -101,11 +101,8 @@ class Progress(logging.Handler):
     def rest(self) -> None:
         """No more of it: what follows is the answer."""
         self._ended.set()
-        with self._held():
+        with present(self.lock):
             self._erase()
-
-    def _held(self) -> threading.RLock:
-        return present(self.lock)
 
     def _erase(self) -> None:
         if self._shown:
@@ -118,7 +115,7 @@ class Progress(logging.Handler):
             seconds, bytes_ = time.monotonic() - self._since, self._moved() - self._base
             if seconds < _PATIENCE:
                 continue
-            with self._held():
+            with present(self.lock):
                 if self._ended.is_set():
                     return
                 try:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 import time
@@ -25,10 +26,8 @@ def parse_rate(text: str) -> float:
         return 0.0
     match = _RATE.fullmatch(text.strip())
     if match is None:
-        raise UsageError(
-            "read the bandwidth", text, "it is not a number with K, M or G, such as 10M",
-            "Correct lifeboat_objects.bandwidth and deploy again.",
-        )  # fmt: skip
+        cause = "it is not a number with K, M or G, such as 10M"
+        raise UsageError("read the bandwidth", text, cause, "Correct lifeboat_objects.bandwidth and deploy again.")
     return float(match.group(1)) * 1024.0 ** " BKMGT".index(match.group(2).upper() or "K") / 1024.0
 
 
@@ -89,19 +88,15 @@ def each(work: Callable[[T], object], items: Iterable[T], workers: int) -> None:
     failed: list[BaseException] = []
 
     def run() -> None:
-        while not failed:
-            try:
+        try:
+            while not failed:
                 with lock:
-                    item = next(source)
-            except StopIteration:
-                return
-            except BaseException as exc:
-                failed.append(exc)
-                return
-            try:
-                work(item)
-            except BaseException as exc:
-                failed.append(exc)
+                    taken = list(itertools.islice(source, 1))
+                if not taken:
+                    return
+                work(*taken)
+        except BaseException as exc:
+            failed.append(exc)
 
     threads = [threading.Thread(target=run, daemon=True) for _worker in range(workers)]
     for thread in threads:

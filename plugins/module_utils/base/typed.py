@@ -50,14 +50,23 @@ def load(data: Union[bytes, str], wrong: Wrong) -> Any:
     try:
         value = json.loads(data, parse_constant=_no_number, object_pairs_hook=_once)
     except (ValueError, RecursionError) as exc:
-        raise wrong("", f"it is not JSON that can be read: {_first_line(exc)}") from exc
+        said = (str(exc).splitlines() or [type(exc).__name__])[0]
+        raise wrong("", f"it is not JSON that can be read: {said[:200]}") from exc
     refuse_deep(value, wrong)
     return value
 
 
 def refuse_deep(value: Any, wrong: Wrong) -> None:
     """Nesting that no recursion of ours could follow. For what load() did not read."""
-    if _deeper(value, DEPTH):
+    layer = [value]
+    for _level in range(DEPTH + 1):
+        layer = [
+            inner
+            for outer in layer
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    if layer:
         raise wrong("", f"it is nested more than {DEPTH} levels deep")
 
 
@@ -116,22 +125,18 @@ def key(field: dataclasses.Field[Any]) -> str:
 
 class _Reader:
     def __init__(self, wrong: Wrong, unknown: str) -> None:
-        self._error = wrong
-        self._unknown = unknown
-
-    def _wrong(self, where: str, cause: str) -> NoReturn:
-        raise self._error(where, cause)
+        self._wrong, self._unknown = wrong, unknown
 
     def dataclass(self, kind: Any, data: Any, where: str) -> Any:
         if not isinstance(data, Mapping):
-            self._wrong(where, f"wants a mapping, has {shown(data)}")
+            raise self._wrong(where, f"wants a mapping, has {shown(data)}")
         known = {key(field): field for field in dataclasses.fields(kind) if field.init}
         strange = sorted(str(name) for name in data if name not in known)
         if strange and self._unknown == "refuse":
-            self._wrong(where, f"does not know {', '.join(strange)}; it knows {', '.join(sorted(known))}")
+            raise self._wrong(where, f"does not know {', '.join(strange)}; it knows {', '.join(sorted(known))}")
         missing = [name for name, field in known.items() if name not in data and _required(field)]
         if missing:
-            self._wrong(where, f"lacks {', '.join(missing)}")
+            raise self._wrong(where, f"lacks {', '.join(missing)}")
         types = hints(kind)
         given = {
             field.name: self.value(types[field.name], data[name], f"{where}.{name}" if where else name)
@@ -151,17 +156,17 @@ class _Reader:
             return None if data is None and len(inner) < len(arguments) else self._first_that_fits(inner, data, where)
         if origin is Literal:
             if data not in arguments or isinstance(data, bool) is not isinstance(arguments[0], bool):
-                self._wrong(where, f"{shown(data)} is not one of {', '.join(map(str, arguments))}")
+                raise self._wrong(where, f"{shown(data)} is not one of {', '.join(map(str, arguments))}")
             return data
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
             return self.dataclass(kind, data, where)
         if origin is tuple:
             if not isinstance(data, (list, tuple)):
-                self._wrong(where, f"wants a list, has {shown(data)}")
+                raise self._wrong(where, f"wants a list, has {shown(data)}")
             return tuple(self.value(arguments[0], inner, f"{where}[{number}]") for number, inner in enumerate(data))
         if origin is not None:  # Mapping[str, ...]
             if not isinstance(data, Mapping) or not all(isinstance(name, str) for name in data):
-                self._wrong(where, f"wants a mapping, has {shown(data)}")
+                raise self._wrong(where, f"wants a mapping, has {shown(data)}")
             return {name: self.value(arguments[1], inner, f"{where}.{name}") for name, inner in data.items()}
         return self._scalar(kind, data, where)
 
@@ -171,11 +176,11 @@ class _Reader:
         if kind is float and isinstance(data, int) and not isinstance(data, bool):
             kind = int
         if not isinstance(data, kind) or (kind is not bool and isinstance(data, bool)):
-            self._wrong(where, f"wants {kind.__name__}, has {shown(data)}")
+            raise self._wrong(where, f"wants {kind.__name__}, has {shown(data)}")
         if isinstance(data, float) and not math.isfinite(data):
-            self._wrong(where, "is not a number")
+            raise self._wrong(where, "is not a number")
         if kind in (int, float) and abs(data) > MOST:
-            self._wrong(where, f"has a number beyond {MOST:.0e}")
+            raise self._wrong(where, f"has a number beyond {MOST:.0e}")
         return data
 
     def _time(self, data: Any, where: str) -> datetime:
@@ -186,15 +191,15 @@ class _Reader:
         except (LifeboatError, ValueError, OverflowError):
             moment = None
         if moment is None:
-            self._wrong(where, f"wants a time like 2026-11-24T02:00:00+00:00, has {shown(data)}")
+            raise self._wrong(where, f"wants a time like 2026-11-24T02:00:00+00:00, has {shown(data)}")
         if not YEARS[0] <= moment.year <= YEARS[1]:
-            self._wrong(where, f"has the year {moment.year}, which no clock showed")
+            raise self._wrong(where, f"has the year {moment.year}, which no clock showed")
         return moment
 
     def _bounded(self, value: Any, bounds: Sequence[Any], where: str) -> Any:
         for bound in bounds:
             if isinstance(bound, Range) and value is not None and not bound.least <= value <= bound.most:
-                self._wrong(where, f"{value} is not between {bound.least:g} and {bound.most:g}")
+                raise self._wrong(where, f"{value} is not between {bound.least:g} and {bound.most:g}")
         return value
 
     def _first_that_fits(self, kinds: Sequence[Any], data: Any, where: str) -> Any:
@@ -231,22 +236,3 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a key is given twice")
     return found
-
-
-def _first_line(exc: BaseException) -> str:
-    return (str(exc).splitlines() or [type(exc).__name__])[0][:200]
-
-
-def _deeper(value: Any, levels: int) -> bool:
-    """Whether it is nested deeper than that, found without recursion of our own."""
-    layer: Optional[list[Any]] = [value]
-    for _level in range(levels + 1):
-        layer = [
-            inner
-            for outer in layer or ()
-            if isinstance(outer, (dict, list))
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-        if not layer:
-            return False
-    return True

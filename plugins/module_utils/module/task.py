@@ -109,14 +109,9 @@ def added(lines: Iterable[str]) -> Diff:
 def refuse(module: AnsibleModule, exc: LifeboatError, started: clock.Clock, lines: Sequence[str] = ()) -> NoReturn:
     """End the module with what an error says, in its parts."""
     module.fail_json(
-        msg=pipeline.scrub(str(exc)),
-        attempted=exc.attempted,
-        subject=exc.subject,
-        cause=exc.cause,
-        remedy=exc.remedy,
-        log=list(lines),
-        phase=typed.plain(started.phase()),
-    )
+        msg=pipeline.scrub(str(exc)), attempted=exc.attempted, subject=exc.subject, cause=exc.cause, remedy=exc.remedy,
+        log=list(lines), phase=typed.plain(started.phase()),
+    )  # fmt: skip
     raise AssertionError("fail_json does not return")
 
 
