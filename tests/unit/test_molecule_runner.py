@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -79,7 +80,7 @@ def test_each_lane_has_hosts_of_its_own_and_one_deployment_for_what_differs_in_n
     for lane in ("a", "b"):
         assert steps(tmp_path, lane)[-1] == "destroy default"
     assert "10 scenarios passed" in words
-    assert "| b | drill | verify | 0 |" in words
+    assert re.search(r"\| b \| drill \| verify \| \d+ \|", words)
     # A step's output stands together, and says whose it is.
     assert "a | output of verify recover_site in a with" in words
     assert words.index("b | ==> drill: verify") + 1 < words.index("b | output of verify drill in b")
