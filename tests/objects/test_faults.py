@@ -72,7 +72,7 @@ VAULT: list[tuple[str, Fault, type[LifeboatError], str, str, str]] = [
     ("silence in mid-mirror", when(writing(8), Reply(pause=1.5)), LifeboatError, "'key ", "Read timeout", "Check endpoint_url"),
     ("200 with an error in it", when(listing, error(200, "InternalError")), LifeboatError, "s3://", "InternalError: no", "Look up"),
     ("200 with a web page", when(listing, Reply(body="<html><body>hello</body></html>")), LifeboatError, "s3://", "what is no listing: <html>", "Is that an S3 endpoint"),
-    ("200 with nothing", when(listing, Reply()), LifeboatError, "s3://", "what is no listing: no XML", "Is that an S3 endpoint"),
+    ("200 with nothing", when(listing, Reply()), LifeboatError, "s3://", "what is not S3's: no XML", "Is that an S3 endpoint"),
     ("its disk is full", when(writing(8), error(507, "XMinioStorageFull")), SpaceError, "'key ", "the server's storage is full", "Free space there"),
     ("its quota is used up", when(writing(8), error(403, "QuotaExceeded")), SpaceError, "'key ", "the server's storage is full", "Free space there"),
     ("its bucket went away", when(writing(8), error(404, "NoSuchBucket")), UsageError, "'key ", "there is no such bucket", "correct the bucket's name"),

@@ -152,7 +152,7 @@ LOOP = "<NextKeyMarker>a</NextKeyMarker>"
         pytest.param([(403, "")], 1, "access denied", id="no words"),
         pytest.param([(404, error("NoSuchBucket"))], 1, "no such bucket", id="no bucket"),
         pytest.param([(200, "<html>hello</html>")], 1, "what is no listing: <html>", id="another site"),
-        pytest.param([(200, "hello")], 1, "what is no listing: no XML", id="not even XML"),
+        pytest.param([(200, "hello")], 1, "what is not S3's: no XML", id="not even XML"),
         pytest.param([page(item("a"), more=LOOP)], 2, "followed by itself", id="endless"),
         pytest.param([page(item("a"), more="<x/>")], 1, "followed by itself", id="more without a mark"),
         pytest.param([page(item("a", Size="many"))], 1, "what is no listing", id="a size that is none"),

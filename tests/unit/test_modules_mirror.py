@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Optional
@@ -20,6 +18,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import settings as s3_settings
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket, Version
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.copier import ChangedError, Copied, Copier
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.signed import Answer
 from builders import Run, settings
 
 AT = datetime(2026, 11, 24, 2, 0, 0, tzinfo=timezone.utc)
@@ -36,7 +35,7 @@ class World:
         monkeypatch.setattr(bucket, "objects", self.versions)
         monkeypatch.setattr(bucket, "versioning", lambda opened: "Enabled" if opened.name == "mirror" else "")
         monkeypatch.setattr(bucket, "skew", lambda _: 0.0)
-        monkeypatch.setattr(s3_settings, "read", lambda *_: {})
+        monkeypatch.setattr(s3_settings, "read", lambda *_, **__: {})
         monkeypatch.setattr(guard, "sweep", lambda *_: [])
         monkeypatch.setattr(Copier, "copy", lambda _, *asked: self.copy(*asked))
         monkeypatch.setattr(Bucket, "requests", self)
@@ -56,17 +55,12 @@ class World:
         self.written += 1
         return Copied(key, size, etag, "f" * 64, f"mirror-{etag}", etag, proved=True)
 
-    def call(self, method: str, name: str, key: str, **_: Any) -> Any:
+    def call(self, method: str, name: str, key: str, *_: Any, **__: Any) -> Answer:
         etag = self.held[name].get(key, "")
         if method == "DELETE":
             del self.held[name][key]
             self.written += 1
-        return Answer({"content-length": "1", "etag": etag, "x-amz-version-id": f"mirror-{etag}"})
-
-
-@dataclasses.dataclass
-class Answer:
-    headers: Mapping[str, str]
+        return Answer(200, {"content-length": "1", "etag": etag, "x-amz-version-id": f"mirror-{etag}"}, b"")
 
 
 @pytest.fixture

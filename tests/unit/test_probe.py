@@ -221,9 +221,15 @@ def refuse(code: str, status: int = 400, only: str = "") -> Lie:
 
 
 def features(lies: dict[str, Lie]) -> dict[str, Feature]:
-    store: Any = Store(lies)
-    one, two = probe._Scratch("a", "s3://a", store), probe._Scratch("a-lock", "s3://a-lock", store)
-    return probe._features(one, two, "GOVERNANCE", [])
+    store = Store(lies)
+    return probe._features(opened("a", store), opened("a-lock", store), "GOVERNANCE", [])
+
+
+def opened(name: str, client: Any) -> Bucket:
+    """A bucket whose client is there already."""
+    made = Bucket(name)
+    vars(made)["client"] = client
+    return made
 
 
 def test_all_is_seen_where_all_works() -> None:
@@ -299,12 +305,12 @@ def test_a_bucket_is_made_where_amazon_wants_it() -> None:
         def create_bucket(self, **arguments: Any) -> None:
             asked.append(arguments)
 
-    one: Any = probe._Scratch("a", "s3://a", Client())
-    s3_settings.create(one, lock=True)
+    made = opened("a", Client())
+    s3_settings.create(made, lock=True)
     Client.meta.region_name = "us-east-1"
-    s3_settings.create(one)
+    s3_settings.create(made)
     Client.meta.endpoint_url, Client.meta.region_name = "http://minio:9000", "eu-west-1"
-    s3_settings.create(one)
+    s3_settings.create(made)
     assert asked == [
         {"Bucket": "a", "ObjectLockEnabledForBucket": True,
          "CreateBucketConfiguration": {"LocationConstraint": "eu-west-1"}},

@@ -98,10 +98,7 @@ def copy_back(
 def is_right(vault: Bucket, target: Bucket, entry: Listed) -> bool:
     """Is the object there with the bytes, the headers and the tags that the vault has of it? Bytes by ETag and size."""
     with contextlib.suppress(NotFoundError):
-        head = target.requests.call(
-            "HEAD", target.name, entry.key, attempted=copier.WRITE, subject=f"{entry.key!r} in {target.url}"
-        )
-        etag = head.headers.get("etag", "").strip('"')
+        etag = target.ask("HEAD", entry.key, attempted=copier.WRITE).etag
         if etag not in (entry.etag, entry.vault_etag) or not etag:
             return False
         ours, theirs = copier.facts(target, entry.key), copier.facts(vault, entry.key, entry.vault_version)

@@ -103,9 +103,6 @@ def sweep(vault: Bucket, older_than: timedelta, now: datetime) -> list[str]:
     swept = []
     for key, upload, initiated in list(bucket.uploads(vault)):
         if now - initiated > older_than:
-            vault.requests.call(
-                "DELETE", vault.name, key, {"uploadId": upload}, attempted="sweep an unfinished upload",
-                subject=f"{key!r} in {vault.url}",
-            )  # fmt: skip
+            vault.ask("DELETE", key, {"uploadId": upload}, attempted="sweep an unfinished upload")
             swept.append(key)
     return swept

@@ -164,13 +164,9 @@ class _Removal:
         )
         body = f'<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{lines}</Delete>'.encode()
         md5 = base64.b64encode(hashlib.new("md5", body, usedforsecurity=False).digest()).decode()
-        answer = self._vault.requests.call(
-            "POST", self._vault.name, query={"delete": ""}, headers={"content-md5": md5}, body=body,
-            attempted=DELETE, subject=self._vault.url,
-        )  # fmt: skip
-        root = signed.xml(answer.body, DELETE, self._vault.url)
+        answer = self._vault.ask("POST", "", {"delete": ""}, {"content-md5": md5}, body, attempted=DELETE)
         left = dict.fromkeys(several, "the server did not say that it deleted it")
-        for child in root:
+        for child in signed.xml(answer.body, DELETE, self._vault.url):
             said = signed.fields(child)
             # Of a marker some servers name only this.
             named = (said.get("Key", ""), said.get("VersionId") or said.get("DeleteMarkerVersionId", ""))
@@ -183,10 +179,7 @@ class _Removal:
     def _single(self, key: str, version: str) -> str:
         """Delete one; why it stays, if it does."""
         try:
-            self._vault.requests.call(
-                "DELETE", self._vault.name, key, {"versionId": version}, attempted=DELETE,
-                subject=f"{key!r} in {self._vault.url}",
-            )  # fmt: skip
+            self._vault.ask("DELETE", key, {"versionId": version}, attempted=DELETE)
         except LifeboatError as exc:
             if client.code(exc) not in _DENIED:
                 raise
@@ -196,12 +189,7 @@ class _Removal:
     def _locked(self, key: str, version: str) -> str:
         """Until when it is locked; empty where it is not, or nobody says so."""
         try:
-            attempted, subject = "look at the lock", f"{key!r} in {self._vault.url}"
-            query = {"retention": "", "versionId": version}
-            answer = self._vault.requests.call(
-                "GET", self._vault.name, key, query, attempted=attempted, subject=subject
-            )
-            said = signed.fields(signed.xml(answer.body, attempted, subject))
+            said = signed.fields(self._vault.ask_xml("look at the lock", {"retention": "", "versionId": version}, key))
             return f"locked until {said['RetainUntilDate']} ({said['Mode']})"
         except (LifeboatError, LookupError):
             return ""

@@ -36,8 +36,9 @@ from ..repository.details import ObjectsDetails
 from ..repository.manifest import Manifest
 from ..s3 import bucket, copier
 from ..s3 import settings as s3_settings
-from ..s3.bucket import NULL, Bucket, Listed, Version
+from ..s3.bucket import Bucket, Listed, Version
 from ..s3.copier import Copied, Copier
+from ..s3.signed import NULL
 from ..settings.config import Config
 from ..stack import buckets
 from . import guard, listing, mc
@@ -208,7 +209,7 @@ class _Mirror:
         """Read both buckets at once, and what the last mirror knew; returns how many keys are ambiguous."""
         self._exact = instant.at is not None
         with ThreadPoolExecutor(2) as pool:
-            settings = pool.submit(s3_settings.read, self._source, self._source.requests)
+            settings = pool.submit(s3_settings.read, self._source, quick=True)
             theirs = pool.submit(self._state.read_vault, bucket.versions(self._vault))
             found = bucket.versions if bucket.versioning(self._source) else bucket.objects
             ambiguous = self._state.read_source(found(self._source), instant.server)
@@ -267,10 +268,8 @@ class _Mirror:
                     break
 
     def _holds(self, key: str) -> bool:
-        ask = self._vault.requests.call
-        subject = f"{key!r} in {self._vault.url}"
         try:
-            put = ask("PUT", self._vault.name, key, headers=copier.EMPTY, attempted=copier.WRITE, subject=subject)
+            put = self._vault.ask("PUT", key, headers=copier.EMPTY, attempted=copier.WRITE)
         except LifeboatError as exc:
             if copier.refused(exc):
                 return False
@@ -279,9 +278,9 @@ class _Mirror:
             return any(version.key == key for version in bucket.versions(self._vault, key))
         finally:
             # The version, and where the key may not delete versions, as it should not, at least a marker on it.
-            for query in ({"versionId": put.headers.get("x-amz-version-id") or NULL}, {}):
+            for query in ({"versionId": put.version}, {}):
                 with contextlib.suppress(LifeboatError):
-                    ask("DELETE", self._vault.name, key, query, attempted=copier.WRITE, subject=subject)
+                    self._vault.ask("DELETE", key, query, attempted=copier.WRITE)
                     break
 
     def _compare(self, item: Object, vault_version: str, vault_etag: str, sha256: Optional[str]) -> None:
@@ -335,9 +334,7 @@ class _Mirror:
 
     def _remove(self, key: str) -> None:
         """A delete marker: every version stays."""
-        self._vault.requests.call(
-            "DELETE", self._vault.name, key, attempted="put a delete marker", subject=f"{key!r} in {self._vault.url}"
-        )
+        self._vault.ask("DELETE", key, attempted="put a delete marker")
         with self._lock:
             self.removed += 1
 
@@ -353,20 +350,9 @@ class _Mirror:
 
     def _see(self, key: str) -> None:
         if any(pattern.search(key) for pattern in _ODD.values()):
-            found = next(
-                (version for version in bucket.versions(self._vault, key) if version.key == key and version.latest),
-                None,
-            )
+            listed = bucket.versions(self._vault, key)
+            found = [version for version in listed if version.key == key and version.latest][:1]
         else:
-            answer = self._vault.requests.call(
-                "HEAD", self._vault.name, key, attempted=copier.READ, subject=f"{key!r} in {self._vault.url}"
-            )
-            found = Version(
-                key,
-                int(answer.headers.get("content-length") or 0),
-                answer.headers.get("etag", "").strip('"'),
-                datetime.now(timezone.utc),
-                answer.headers.get("x-amz-version-id") or NULL,
-            )
-        if found is not None:
-            self._state.put_vault([found])
+            head = self._vault.ask("HEAD", key, attempted=copier.READ)
+            found = [Version(key, head.size, head.etag, datetime.now(timezone.utc), head.version)]
+        self._state.put_vault(found)

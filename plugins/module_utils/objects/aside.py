@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Callable
 
 from ..base.errors import LifeboatError, NotFoundError
@@ -65,7 +66,7 @@ class Aside:
         client, name = self._source.client, self._source.name
         with self._lock:
             if not self._made:
-                s3_settings.make(_Named(self._source, self.name))
+                s3_settings.make(replace(self._source, name=self.name))
                 self._made = True
                 self._log(f"what is overwritten is kept in the bucket {self.name}")
         try:
@@ -97,15 +98,6 @@ class Aside:
     def _delete(self, key: str) -> None:
         with s3_client.spoken("take the object out", f"{key} in {self._source.url}"):
             self._source.client.delete_object(Bucket=self._source.name, Key=key)
-
-
-class _Named:
-    """Another bucket at the same endpoint."""
-
-    def __init__(self, bucket: Bucket, name: str) -> None:
-        self.name = name
-        self.client = bucket.client
-        self.url = f"s3://{name} at {bucket.endpoint_url or 'Amazon S3'}"
 
 
 def quarantine_name(bucket: str, stamp: str) -> str:

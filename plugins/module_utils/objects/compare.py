@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Callable
 
 from ..base.checks import SHOWN
@@ -23,6 +24,7 @@ from ..mirror.listing import Point
 from ..s3 import bucket, client, copier
 from ..s3.bucket import Bucket
 from ..s3.inventory import Inventory, text
+from ..s3.signed import NULL
 from ..settings.config import Config
 from ..stack import buckets, runtime
 from . import reconcile
@@ -162,8 +164,8 @@ def digests(source: Bucket, key: str, version: str = "") -> tuple[str, str]:
     """MD5 and SHA-256 of the bytes of an object, or of one version of it, read now."""
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
     with client.spoken("read", f"{key} in {source.url}"):
-        which = {"VersionId": version} if version not in ("", bucket.NULL) else {}
-        body = _impatient(source).get_object(Bucket=source.name, Key=key, **which)["Body"]
+        which = {"VersionId": version} if version not in ("", NULL) else {}
+        body = _impatient(source).client.get_object(Bucket=source.name, Key=key, **which)["Body"]
         try:
             for data in iter(lambda: body.read(1 << 20), b""):
                 md5.update(data)
@@ -174,10 +176,9 @@ def digests(source: Bucket, key: str, version: str = "") -> tuple[str, str]:
 
 
 @functools.lru_cache(maxsize=8)
-def _impatient(one: Bucket) -> client.Client:
-    """A client that asks once."""
-    keys = (one.access_key, one.secret_key, one.ca_bundle)
-    return client.connect(one.endpoint_url, one.region, *keys, patience=SILENCE, attempts=1)
+def _impatient(source: Bucket) -> Bucket:
+    """With a client that asks once."""
+    return replace(source, patience=SILENCE, attempts=1)
 
 
 def judge(config: Config, inventory: Inventory, point: Point, unknown: str) -> tuple[list[str], list[str], list[str]]:

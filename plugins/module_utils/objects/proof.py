@@ -41,7 +41,6 @@ Log = Callable[[str], None]
 PREFIX = "lifeboat-verify-"
 ABANDONED = timedelta(hours=24)
 _ENOUGH = 1000  # objects that are wrong tell enough
-_MADE = re.compile(re.escape(PREFIX) + r"[0-9a-f]{8}-(\d{14})-[0-9a-f]{6}")
 _SAME = "point p JOIN held h ON h.key = p.key AND h.version = p.version"
 
 
@@ -101,9 +100,9 @@ def _restored(config: Config, inventory: Inventory, vault: Bucket, sample: int, 
 @contextlib.contextmanager
 def _scratch(config: Config, vault: Bucket, log: Log) -> Iterator[Bucket]:
     """A bucket that is gone afterwards; those that killed runs of this stack left are removed first."""
-    own = hashlib.sha256(config.stack.encode()).hexdigest()[:8]
+    prefix = f"{PREFIX}{hashlib.sha256(config.stack.encode()).hexdigest()[:8]}-"
     now = datetime.now(timezone.utc)
-    made = replace(vault, name=f"{PREFIX}{own}-{now:%Y%m%d%H%M%S}-{token.token_hex(3)}")
+    made = replace(vault, name=f"{prefix}{now:%Y%m%d%H%M%S}-{token.token_hex(3)}")
     try:
         s3_settings.create(made)
     except UsageError as exc:
@@ -114,31 +113,22 @@ def _scratch(config: Config, vault: Bucket, log: Log) -> Iterator[Bucket]:
     try:
         yield made
     finally:
-        _remove(vault, made.name)
-        for name in _abandoned(vault, f"{PREFIX}{own}-", now):
-            log(f"removing {name}, which a killed verification left")
-            _remove(vault, name)
+        _remove(made)
+        left: list[Bucket] = []
+        with contextlib.suppress(LifeboatError), client.spoken("list the buckets", vault.url):
+            left = s3_settings.abandoned(vault, re.compile(rf"{prefix}(\d{{14}})-[0-9a-f]{{6}}"), now - ABANDONED)
+        for scratch in left:
+            log(f"removing {scratch.name}, which a killed verification left")
+            _remove(scratch)
 
 
-def _abandoned(vault: Bucket, prefix: str, now: datetime) -> list[str]:
-    found = []
-    with contextlib.suppress(LifeboatError), client.spoken("list the buckets", vault.url):
-        for item in vault.client.list_buckets().get("Buckets", ()):
-            match = _MADE.fullmatch(item["Name"])
-            if match and item["Name"].startswith(prefix):
-                made = datetime.strptime(match.group(1), "%Y%m%d%H%M%S").replace(tzinfo=timezone.utc)
-                found += [item["Name"]] if now - made > ABANDONED else []
-    return found
-
-
-def _remove(vault: Bucket, name: str) -> None:
+def _remove(scratch: Bucket) -> None:
     """Empty and remove it. It was never versioned, so that nothing of it stays."""
-    scratch = replace(vault, name=name)
 
     def drop(key: str) -> None:
-        with client.spoken("empty the scratch bucket", f"{key!r} in {scratch.url}"):
-            vault.client.delete_object(Bucket=name, Key=key)
+        with client.spoken("empty the scratch bucket", scratch.where(key)):
+            scratch.client.delete_object(Bucket=scratch.name, Key=key)
 
     filesystem.parallel(drop, (version.key for version in bucket.objects(scratch)), workers=8)
     with client.spoken("remove the scratch bucket", scratch.url):
-        vault.client.delete_bucket(Bucket=name)
+        scratch.client.delete_bucket(Bucket=scratch.name)

@@ -24,10 +24,14 @@ from ..base.clock import parse_time
 from ..base.errors import LifeboatError
 from ..base.typed import Range
 from . import client
-from .signed import Requests, fields, plain
+from .signed import NULL, Answer, Requests, fields, plain, xml
 
-NULL = "null"  # the version of what was written where, or while, nothing was versioned
 _PAGE = 1000
+_Decode = Callable[[str], str]
+# What asks for the next page: the parameter, and the field of this page that it is taken from.
+_VERSIONS = {"key-marker": "NextKeyMarker", "version-id-marker": "NextVersionIdMarker"}
+_OBJECTS = {"continuation-token": "NextContinuationToken"}
+_UPLOADS = {"key-marker": "NextKeyMarker", "upload-id-marker": "NextUploadIdMarker"}
 _GARBLED = "\ufffd"
 UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # no XML can say these
 AMAZON = "https://s3.{region}.amazonaws.com"
@@ -43,10 +47,13 @@ class Bucket:
     ca_bundle: str = ""
     access_key: str = field(default="", repr=False)
     secret_key: str = field(default="", repr=False)
+    patience: float = client.READ_TIMEOUT  # seconds of silence that the client bears, so many times
+    attempts: int = client.ATTEMPTS
 
     @functools.cached_property
     def client(self) -> client.Client:
-        return client.connect(self.endpoint_url, self.region, self.access_key, self.secret_key, self.ca_bundle)
+        keys = (self.access_key, self.secret_key, self.ca_bundle)
+        return client.connect(self.endpoint_url, self.region, *keys, patience=self.patience, attempts=self.attempts)
 
     @functools.cached_property
     def requests(self) -> Requests:
@@ -57,6 +64,21 @@ class Bucket:
     def url(self) -> str:
         """For people."""
         return f"s3://{self.name} at {self.endpoint_url or 'Amazon S3'}"
+
+    def ask(
+        self, method: str, key: str = "", query: Optional[Mapping[str, str]] = None,
+        headers: Optional[Mapping[str, str]] = None, body: bytes = b"", *, attempted: str, subject: str = "",
+    ) -> Answer:  # fmt: skip
+        """One request about the bucket, or one of its objects. As Requests.call()."""
+        subject = subject or self.where(key)
+        return self.requests.call(method, self.name, key, query, headers, body, attempted=attempted, subject=subject)
+
+    def ask_xml(self, attempted: str, query: Mapping[str, str], key: str = "") -> ElementTree.Element:
+        return xml(self.ask("GET", key, query, attempted=attempted).body, attempted, self.where(key))
+
+    def where(self, key: str) -> str:
+        """What an error is of."""
+        return f"{key!r} in {self.url}" if key else self.url
 
 
 @dataclass(frozen=True)
@@ -91,9 +113,8 @@ class Listed:
 
 def versioning(bucket: Bucket) -> str:
     """`Enabled`, `Suspended`, or empty: never switched on, or not known to the server."""
-    query = {"versioning": ""}
     try:
-        page = _ask(bucket, query, "look at the bucket")
+        page = bucket.ask_xml("look at the bucket", {"versioning": ""})
     except LifeboatError as exc:
         if client.code(exc) in client.UNSUPPORTED:
             return ""
@@ -110,11 +131,11 @@ def versions(bucket: Bucket, prefix: str = "") -> Iterator[Version]:
     """Every version of every object below `prefix`, in whatever order; without versions: objects(), as `null`."""
     garbled: set[str] = set()
     try:
-        for page in _pages(bucket, {"versions": "", "prefix": prefix}, _version_marks):
-            if _GARBLED in page.key:
-                garbled.add(page.key)
+        for version in _listed(bucket, {"versions": "", "prefix": prefix}, _VERSIONS):
+            if _GARBLED in version.key:
+                garbled.add(version.key)
             else:
-                yield page
+                yield version
     except LifeboatError as exc:
         if client.code(exc) not in client.UNSUPPORTED:
             raise
@@ -129,84 +150,62 @@ def _restored(bucket: Bucket, garbled: set[str]) -> Iterator[Version]:
         for known in [item.key for item in objects(bucket, start)]:
             shown = UNSPEAKABLE.sub(_GARBLED, known)
             if shown in garbled:
-                for page in _pages(bucket, {"versions": "", "prefix": known}, _version_marks):
-                    if page.key == shown:
-                        yield dataclasses.replace(page, key=known)
+                for version in _listed(bucket, {"versions": "", "prefix": known}, _VERSIONS):
+                    if version.key == shown:
+                        yield dataclasses.replace(version, key=known)
 
 
 def objects(bucket: Bucket, prefix: str = "") -> Iterator[Version]:
     """The current objects, without versions' ids: cheaper where there are many, all there is where there are none."""
-    yield from _pages(bucket, {"list-type": "2", "prefix": prefix}, _object_marks)
-
-
-Marks = Callable[[Mapping[str, str], Callable[[str], str]], Optional[dict[str, str]]]
-
-
-def _pages(bucket: Bucket, query: Mapping[str, str], marks: Marks) -> Iterator[Version]:
-    seen: set[str] = set()
-    more: Optional[dict[str, str]] = {}
-    attempted = "list the bucket"
-    while more is not None:
-        asked = {**query, **more, "max-keys": str(_PAGE), "encoding-type": "url"}
-        page = _ask(bucket, asked, attempted)
-        if plain(page.tag) not in ("ListVersionsResult", "ListBucketResult"):
-            raise _unintelligible(bucket, attempted, f"<{plain(page.tag)}>")
-        found, head = [], {}
-        for child in page:
-            if len(child):
-                found.append(child)
-            else:
-                head[plain(child.tag)] = child.text or ""
-        decode = unquote_plus if head.get("EncodingType") == "url" else str
-        try:
-            for child in found:
-                one = _version(child, decode)
-                if one is not None:
-                    yield one
-        except (LookupError, ValueError, LifeboatError) as exc:
-            raise _unintelligible(bucket, attempted, repr(exc)) from exc
-        more = marks(head, decode) if head.get("IsTruncated", "").lower() == "true" else None
-        if more is not None:
-            mark = repr(more)
-            if mark in seen or not any(more.values()):
-                raise _unintelligible(bucket, attempted, "a page that says it is followed by itself")
-            seen.add(mark)
+    yield from _listed(bucket, {"list-type": "2", "prefix": prefix}, _OBJECTS)
 
 
 def uploads(bucket: Bucket) -> Iterator[tuple[str, str, datetime]]:
     """Uploads of parts that are not finished: key, upload id, when they were begun."""
-    attempted, more = "list unfinished uploads", {"uploads": ""}
-    seen: set[str] = set()
-    while repr(more) not in seen:
-        seen.add(repr(more))
-        head: dict[str, str] = {}
-        for child in _ask(bucket, {**more, "encoding-type": "url"}, attempted):
-            head[plain(child.tag)] = child.text or ""
-            if plain(child.tag) == "Upload":
-                said = fields(child)
-                key = unquote_plus(said["Key"]) if head.get("EncodingType") == "url" else said["Key"]
-                yield key, said["UploadId"], _moment(said["Initiated"])
+    for page, decode in _pages(bucket, {"uploads": ""}, _UPLOADS, "list unfinished uploads", strict=False):
+        for said in [fields(child) for child in page if plain(child.tag) == "Upload"]:
+            yield decode(said["Key"]), said["UploadId"], _moment(said["Initiated"])
+
+
+def _listed(bucket: Bucket, query: Mapping[str, str], marks: Mapping[str, str]) -> Iterator[Version]:
+    attempted = "list the bucket"
+    for page, decode in _pages(bucket, {**query, "max-keys": str(_PAGE)}, marks, attempted):
+        if plain(page.tag) not in ("ListVersionsResult", "ListBucketResult"):
+            raise _unintelligible(bucket, attempted, f"<{plain(page.tag)}>")
+        try:
+            for child in page:
+                if plain(child.tag) in ("Contents", "Version", "DeleteMarker"):
+                    yield _version(child, decode)
+        except (LookupError, ValueError, LifeboatError) as exc:
+            raise _unintelligible(bucket, attempted, repr(exc)) from exc
+
+
+def _pages(
+    bucket: Bucket, query: Mapping[str, str], marks: Mapping[str, str], attempted: str, *, strict: bool = True
+) -> Iterator[tuple[ElementTree.Element, _Decode]]:
+    """The pages of a listing, and how keys are decoded in each. strict: one that is followed by itself is an error."""
+    seen: list[dict[str, str]] = [{}]
+    while True:
+        page = bucket.ask_xml(attempted, {**query, **seen[-1], "encoding-type": "url"})
+        head = {plain(child.tag): child.text or "" for child in page if not len(child)}
+        decode: _Decode = unquote_plus if head.get("EncodingType") == "url" else str
+        yield page, decode
         if head.get("IsTruncated", "").lower() != "true":
             return
-        key_marker = head.get("NextKeyMarker", "")
-        key_marker = unquote_plus(key_marker) if head.get("EncodingType") == "url" else key_marker
-        more = {"uploads": "", "key-marker": key_marker, "upload-id-marker": head.get("NextUploadIdMarker", "")}
+        # Only keys are encoded; a token is opaque and goes back as it came.
+        more = {
+            mark: decode(head[name]) if mark == "key-marker" else head[name]
+            for mark, name in marks.items()
+            if head.get(name)
+        }
+        if more in seen:
+            if strict:
+                raise _unintelligible(bucket, attempted, "a page that says it is followed by itself")
+            return
+        seen.append(more)
 
 
-def _version_marks(head: Mapping[str, str], decode: Callable[[str], str]) -> dict[str, str]:
-    found = {"key-marker": decode(head.get("NextKeyMarker", ""))}
-    return {**found, "version-id-marker": head["NextVersionIdMarker"]} if head.get("NextVersionIdMarker") else found
-
-
-def _object_marks(head: Mapping[str, str], decode: Callable[[str], str]) -> dict[str, str]:
-    del decode  # a continuation token is opaque and comes as it is
-    return {"continuation-token": head.get("NextContinuationToken", "")}
-
-
-def _version(child: ElementTree.Element, decode: Callable[[str], str]) -> Optional[Version]:
-    kind = plain(child.tag)
-    if kind not in ("Contents", "Version", "DeleteMarker"):  # CommonPrefixes
-        return None
+def _version(child: ElementTree.Element, decode: _Decode) -> Version:
     said = fields(child)
     return Version(
         key=decode(said["Key"]),
@@ -215,22 +214,13 @@ def _version(child: ElementTree.Element, decode: Callable[[str], str]) -> Option
         modified=_moment(said["LastModified"]),
         version=said.get("VersionId") or NULL,
         latest=said.get("IsLatest", "true").lower() == "true",
-        deleted=kind == "DeleteMarker",
+        deleted=plain(child.tag) == "DeleteMarker",
     )
 
 
 @functools.lru_cache(maxsize=1024)
 def _moment(text: str) -> datetime:
     return parse_time(text)
-
-
-def _ask(bucket: Bucket, query: Mapping[str, str], attempted: str) -> ElementTree.Element:
-    """One page, as XML."""
-    data = bucket.requests.get(bucket.name, query, attempted, bucket.url)
-    try:
-        return ElementTree.fromstring(data)  # noqa: S314 - expat bounds entity expansion since 2.4.1
-    except ElementTree.ParseError as exc:
-        raise _unintelligible(bucket, attempted, f"no XML ({exc})") from exc
 
 
 def _unintelligible(bucket: Bucket, attempted: str, what: str) -> LifeboatError:

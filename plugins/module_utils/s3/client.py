@@ -158,12 +158,8 @@ def translate(exc: BaseException, attempted: str, subject: str) -> LifeboatError
         cause = "the server answered what is not S3's: " + " ".join(str(exc).split())[:200]
         return LifeboatError(attempted, subject, cause, "Is that an S3 endpoint? Correct endpoint_url and port.")
     if isinstance(exc, known.SSLError):
-        return UsageError(
-            attempted,
-            subject,
-            str(exc),
-            "Set ca_bundle to the CA that signed its certificate, or correct the scheme of endpoint_url.",
-        )
+        remedy = "Set ca_bundle to the CA that signed its certificate, or correct the scheme of endpoint_url."
+        return UsageError(attempted, subject, str(exc), remedy)
     if isinstance(exc, known.ParamValidationError):
         return UsageError(attempted, subject, str(exc), "Correct the bucket's name or the prefix.")
     if isinstance(exc, (known.HTTPClientError, known.ConnectionError, known.IncompleteReadError)):
@@ -183,6 +179,12 @@ def code(error: LifeboatError) -> str:
     """The code with which the server answered, where `error` is such an answer: NoSuchBucket, 404; else nothing."""
     answer = getattr(error.__cause__, "response", None) or {}
     return str(answer.get("Error", {}).get("Code", ""))
+
+
+def status(error: LifeboatError) -> int:
+    """The HTTP status of such an answer; else 0."""
+    answer = getattr(error.__cause__, "response", None) or {}
+    return int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def open_object(client: Client, bucket: str, key: str) -> BinaryIO:

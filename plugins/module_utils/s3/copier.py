@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import functools
 import hashlib
 import re
 from collections import deque
@@ -26,8 +25,8 @@ from xml.sax.saxutils import escape
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
 from ..base.throttle import Budget, Rate
 from . import client, signed
-from .bucket import NULL, Bucket
-from .signed import Answer
+from .bucket import Bucket
+from .signed import NULL, Answer
 
 PART = 8 << 20  # larger objects travel in parts of this size
 BUDGET = 32 << 20  # bytes held at once by all copies together
@@ -96,32 +95,21 @@ class Copier:
                     raise LifeboatError(
                         READ, subject, "it was overwritten each time while being read", "Try again later."
                     ) from exc
-                size = self._ask("HEAD", self.source, key, self._query(version), subject=subject).size
+                size = self._ask("HEAD", self.source, key, _of(version), subject=subject).size
         raise AssertionError("the last attempt returns or raises")
 
-    def _query(self, version: str) -> dict[str, str]:
-        return {"versionId": version} if version else {}
-
     def _ask(
-        self,
-        method: str,
-        bucket: Bucket,
-        key: str,
-        query: Mapping[str, str],
-        headers: Optional[Mapping[str, str]] = None,
-        body: bytes = b"",
-        *,
-        subject: str,
-    ) -> _Sized:
+        self, method: str, bucket: Bucket, key: str, query: Mapping[str, str],
+        headers: Optional[Mapping[str, str]] = None, body: bytes = b"", *, subject: str,
+    ) -> Answer:  # fmt: skip
         side = READ if bucket is self.source else WRITE
-        answer = bucket.requests.call(method, bucket.name, key, query, headers, body, attempted=side, subject=subject)
-        return _Sized(answer.status, answer.headers, answer.body)
+        return bucket.ask(method, key, query, headers, body, attempted=side, subject=subject)
 
     def _copy_whole(self, key: str, size: int, etag: str, version: str, wanted: str, subject: str) -> Copied:
         held = self._budget.take(size)
         try:
             self._rate.take(size)
-            answer = self._ask("GET", self.source, key, self._query(version), subject=subject)
+            answer = self._ask("GET", self.source, key, _of(version), subject=subject)
             if len(answer.body) > max(2 * PART, 2 * size):
                 raise ChangedError
             headers = self._headers(answer, key, version, subject)
@@ -129,17 +117,16 @@ class Copier:
             md5, sha256 = _md5(data).hexdigest(), hashlib.sha256(data).hexdigest()
             _require(wanted, sha256, subject)
             put = self._ask("PUT", self.target, key, {}, {**headers, **_content_md5(md5)}, data, subject=subject)
-            put_etag = put.etag
-            if put_etag != md5:
+            if put.etag != md5:
                 self._read_back(key, put.version, sha256, len(data), subject)
         finally:
             self._budget.give(held)
-        return _copied(key, len(data), etag, answer, md5, sha256, put.version, put_etag)
+        return _copied(key, len(data), etag, answer, md5, sha256, put.version, put.etag)
 
     def _copy_parts(self, key: str, size: int, listed: str, version: str, wanted: str, subject: str) -> Copied:
         part = max(PART, -(-size // _PARTS))
         ranges = [(start, min(start + part, size)) for start in range(0, size, part)]
-        first = self._ask("HEAD", self.source, key, self._query(version), subject=subject)
+        first = self._ask("HEAD", self.source, key, _of(version), subject=subject)
         if first.size != size:
             raise ChangedError
         headers = self._headers(first, key, version, subject)
@@ -155,10 +142,9 @@ class Copier:
             raise
         etag = _text(done.body, "ETag", subject).strip('"')
         joined = _md5(b"".join(bytes.fromhex(name) for name, _etag in sums)).hexdigest()
-        target_version = done.version
         if etag != f"{joined}-{len(sums)}":
-            self._read_back(key, target_version, sha256, size, subject)
-        return _copied(key, size, listed, first, md5, sha256, target_version, etag)
+            self._read_back(key, done.version, sha256, size, subject)
+        return _copied(key, size, listed, first, md5, sha256, done.version, etag)
 
     def _move(
         self, key: str, ranges: list[tuple[int, int]], version: str, etag: str, upload: str, subject: str
@@ -201,7 +187,7 @@ class Copier:
         self._rate.take(end - start)
         headers = {"range": f"bytes={start}-{end - 1}", "if-match": f'"{etag}"'}
         try:
-            answer = self._ask("GET", self.source, key, self._query(version), headers, subject=subject)
+            answer = self._ask("GET", self.source, key, _of(version), headers, subject=subject)
         except LifeboatError as exc:
             if client.code(exc) in ("PreconditionFailed", "412", "InvalidRange", "416"):
                 raise ChangedError from exc
@@ -219,7 +205,7 @@ class Copier:
         finally:
             self._budget.give(held)
 
-    def _complete(self, key: str, upload: str, sums: list[tuple[str, str]], subject: str) -> _Sized:
+    def _complete(self, key: str, upload: str, sums: list[tuple[str, str]], subject: str) -> Answer:
         parts = "".join(
             f"<Part><PartNumber>{n}</PartNumber><ETag>&quot;{escape(etag)}&quot;</ETag></Part>"
             for n, (_md5sum, etag) in enumerate(sums, 1)
@@ -237,7 +223,7 @@ class Copier:
                 "Run it again; if it repeats, check the network and the target's disks.",
             )  # fmt: skip
 
-    def _headers(self, answer: _Sized, key: str, version: str, subject: str) -> dict[str, str]:
+    def _headers(self, answer: Answer, key: str, version: str, subject: str) -> dict[str, str]:
         """The headers with which the copy is written, the tags among them."""
         found = kept(answer.headers)
         tags = self._tags(answer, key, version, subject)
@@ -265,20 +251,6 @@ class ChangedError(Exception):
     """The object is not the one any more whose first part was read."""
 
 
-class _Sized(Answer):
-    @property
-    def etag(self) -> str:
-        return self.headers.get("etag", "").strip('"')
-
-    @property
-    def version(self) -> str:
-        return self.headers.get("x-amz-version-id") or NULL
-
-    @property
-    def size(self) -> int:
-        return int(self.headers.get("content-length") or 0)
-
-
 def _require(wanted: str, sha256: str, subject: str) -> None:
     if wanted and wanted != sha256:
         raise IntegrityError(
@@ -290,8 +262,7 @@ def _require(wanted: str, sha256: str, subject: str) -> None:
 def _copied(
     key: str, size: int, listed: str, source: Answer, md5: str, sha256: str, version: str, target_etag: str
 ) -> Copied:
-    headers = source.headers
-    etag = headers.get("etag", "").strip('"')
+    headers, etag = source.headers, source.etag
     # Encrypted with a key of the customer's, an ETag is no MD5 though it looks like one.
     own_key = headers.get("x-amz-server-side-encryption", "").startswith("aws:kms") or any(
         name.startswith("x-amz-server-side-encryption-customer") for name in headers
@@ -317,6 +288,10 @@ def _text(body: bytes, name: str, subject: str) -> str:
     return next((element.text or "" for element in root.iter() if signed.plain(element.tag) == name), "")
 
 
+def _of(version: str) -> dict[str, str]:
+    return {"versionId": version} if version else {}
+
+
 def kept(headers: Mapping[str, str]) -> dict[str, str]:
     """Those headers of an object that are part of it and not of the answer."""
     return {name: value for name, value in headers.items() if name in KEPT or name.startswith(_META)}
@@ -324,29 +299,23 @@ def kept(headers: Mapping[str, str]) -> dict[str, str]:
 
 def tags(bucket: Bucket, key: str, version: str = "") -> list[tuple[str, str]]:
     """An object's tags, sorted by name."""
-    query = {"tagging": "", **({"versionId": version} if version else {})}
-    subject = f"{key!r} in {bucket.url}"
-    answer = bucket.requests.call("GET", bucket.name, key, query, attempted="read the tags", subject=subject)
-    found: list[tuple[str, str]] = []
-    for element in signed.xml(answer.body, "read the tags", subject).iter():
-        if signed.plain(element.tag) == "Tag":
-            said = signed.fields(element)
-            found.append((said.get("Key", ""), said.get("Value", "")))
-    return sorted(found)
+    root = bucket.ask_xml("read the tags", {"tagging": "", **_of(version)}, key)
+    said = [signed.fields(element) for element in root.iter() if signed.plain(element.tag) == "Tag"]
+    return sorted((tag.get("Key", ""), tag.get("Value", "")) for tag in said)
 
 
 def facts(bucket: Bucket, key: str, version: str = "") -> Facts:
     """What an object is beside its bytes: its headers and user metadata, its tags, its size."""
-    query = {"versionId": version} if version and version != NULL else {}
-    answer = bucket.requests.call("HEAD", bucket.name, key, query, attempted=READ, subject=f"{key!r} in {bucket.url}")
+    version = "" if version == NULL else version
+    answer = bucket.ask("HEAD", key, _of(version), attempted=READ)
     found: list[tuple[str, str]] = []
     if may_have_tags(answer):
         try:
-            found = tags(bucket, key, version if query else "")
+            found = tags(bucket, key, version)
         except LifeboatError as exc:
             if client.code(exc) not in _NO_TAGS:
                 raise
-    return Facts(kept(answer.headers), found, int(answer.headers.get("content-length") or 0))
+    return Facts(kept(answer.headers), found, answer.size)
 
 
 def may_have_tags(answer: Answer) -> bool:
@@ -357,20 +326,18 @@ def may_have_tags(answer: Answer) -> bool:
 
 def digest(bucket: Bucket, key: str, size: int, version: str = "") -> tuple[str, str, Mapping[str, str]]:
     """Read an object's bytes: (SHA-256, MD5, its headers). Raises IntegrityError where there are not `size` of them."""
-    query = {"versionId": version} if version and version != NULL else {}
-    subject = f"{key!r} in {bucket.url}"
-    ask = functools.partial(bucket.requests.call, attempted=READ, subject=subject)
+    query = _of("" if version == NULL else version)
     sha256, md5, count = hashlib.sha256(), _md5(b""), 0
     headers: Mapping[str, str] = {}
     for start in range(0, max(size, 1), PART):
         part = {"range": f"bytes={start}-{min(start + PART, size) - 1}"} if size > PART else {}
-        answer = ask("GET", bucket.name, key, query, part)
+        answer = bucket.ask("GET", key, query, part, attempted=READ)
         sha256.update(answer.body)
         md5.update(answer.body)
         count += len(answer.body)
         headers = headers or answer.headers
     if count != size:
-        raise IntegrityError(READ, subject, f"it has {count} bytes instead of {size}")
+        raise IntegrityError(READ, bucket.where(key), f"it has {count} bytes instead of {size}")
     return sha256.hexdigest(), md5.hexdigest(), headers
 
 
@@ -378,8 +345,7 @@ def refused(exc: LifeboatError) -> bool:
     """Does the server refuse the object itself, its name say, and would take another?"""
     if isinstance(exc, (UsageError, SpaceError, NotFoundError)):
         return False
-    answer = getattr(exc.__cause__, "response", None) or {}
-    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    status = client.status(exc)
     return 400 <= status < 500 and status not in (408, 429)
 
 

@@ -15,7 +15,7 @@ from typing import Optional, cast
 
 from ..base.errors import LifeboatError
 from . import client
-from .settings import HasBucket
+from .bucket import Bucket
 
 ABORT_DAYS = 7  # unfinished uploads cost money and show in no listing
 _REFUSED_FORM = (*client.UNSUPPORTED, "MalformedXML", "InvalidRequest", "InvalidArgument", "400")
@@ -78,7 +78,7 @@ def parse(said: Mapping[str, object]) -> Rule:
     )
 
 
-def read(bucket: HasBucket) -> Optional[list[Rule]]:
+def read(bucket: Bucket) -> Optional[list[Rule]]:
     """The bucket's rules; None where the server knows no such thing."""
     try:
         with client.spoken("read the bucket's lifecycle", bucket.url):
@@ -101,7 +101,7 @@ def mine(have: Sequence[Rule], wanted: Rule) -> Optional[Rule]:
     return None
 
 
-def put(bucket: HasBucket, have: Sequence[Rule], wanted: Rule) -> list[Rule]:
+def put(bucket: Bucket, have: Sequence[Rule], wanted: Rule) -> list[Rule]:
     """Set our rule next to those of others, in the fullest form that the server takes; returns what it then says."""
     others = [other.said for other in have if other.id != wanted.id]
     forms = list(_forms(wanted.said))

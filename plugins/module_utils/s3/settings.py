@@ -6,13 +6,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections.abc import Mapping
-from typing import Callable, Optional, Protocol
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Callable
 
 from ..base.errors import LifeboatError
 from . import client as s3_client
-from .signed import Requests, fields, xml
+from .bucket import Bucket
+from .signed import fields
 
 VERSIONING = "versioning"
 _NONE = ("NoSuchLifecycleConfiguration", "NoSuchBucketPolicy", "NoSuchCORSConfiguration")
@@ -20,22 +25,11 @@ _NONE = ("NoSuchLifecycleConfiguration", "NoSuchBucketPolicy", "NoSuchCORSConfig
 _UNTOLD = (*s3_client.UNSUPPORTED, *s3_client.DENIED, "Unsupported")
 
 
-class HasBucket(Protocol):
-    """What is needed of a bucket.Bucket."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def url(self) -> str: ...
-    @property
-    def client(self) -> s3_client.Client: ...
-
-
-def read(bucket: HasBucket, requests: Optional[Requests] = None) -> dict[str, object]:
+def read(bucket: Bucket, *, quick: bool = False) -> dict[str, object]:
     """{versioning, lifecycle, policy, cors}. None: nothing is set. A key is missing where the server does not tell.
 
-    versioning: Enabled, Suspended, or None where it never was. requests: to ask with first, for where nothing is set,
-    as mostly, boto3 need not be loaded, which takes longer than all that is asked.
+    versioning: Enabled, Suspended, or None where it never was. quick: where nothing is set, as mostly, boto3 is not
+    loaded, which takes longer than all that is asked.
     """
     name = bucket.name
     asked: dict[str, Callable[[], object]] = {
@@ -48,11 +42,11 @@ def read(bucket: HasBucket, requests: Optional[Requests] = None) -> dict[str, ob
     for setting, ask in asked.items():
         attempted = f"read the bucket's {setting}"
         try:
-            if requests is not None:
-                told = requests.get(name, {setting: ""}, attempted, bucket.url)
-                if setting == VERSIONING:
-                    found[setting] = fields(xml(told, attempted, bucket.url)).get("Status") or None
-                    continue
+            if quick and setting == VERSIONING:
+                found[setting] = fields(bucket.ask_xml(attempted, {setting: ""})).get("Status") or None
+                continue
+            if quick:
+                bucket.ask("GET", query={setting: ""}, attempted=attempted)
             with s3_client.spoken(attempted, bucket.url):
                 found[setting] = ask() or None
         except LifeboatError as exc:
@@ -92,7 +86,7 @@ def describe(setting: str, have: Mapping[str, object]) -> str:
     return f"the bucket's {setting} is gone"
 
 
-def apply(bucket: HasBucket, wanted: Mapping[str, object]) -> list[str]:
+def apply(bucket: Bucket, wanted: Mapping[str, object]) -> list[str]:
     """Set what is lost again; returns the names of what was set."""
     client, name = bucket.client, bucket.name
     gone = lost(wanted, read(bucket))
@@ -110,7 +104,7 @@ def apply(bucket: HasBucket, wanted: Mapping[str, object]) -> list[str]:
     return gone
 
 
-def exists(bucket: HasBucket) -> bool:
+def exists(bucket: Bucket) -> bool:
     """Is the bucket there? Raises what keeps us from knowing: no answer, or no access."""
     try:
         with s3_client.spoken("look for the bucket", bucket.url):
@@ -122,7 +116,7 @@ def exists(bucket: HasBucket) -> bool:
     return True
 
 
-def make(bucket: HasBucket) -> bool:
+def make(bucket: Bucket) -> bool:
     """Make the bucket where it is missing; returns whether it was."""
     if exists(bucket):
         return False
@@ -130,7 +124,18 @@ def make(bucket: HasBucket) -> bool:
     return True
 
 
-def create(bucket: HasBucket, *, lock: bool = False) -> None:
+def abandoned(bucket: Bucket, name: re.Pattern[str], before: datetime) -> list[Bucket]:
+    """Scratch buckets at this endpoint of killed runs. name: its first group is when one was made, as digits."""
+    found = []
+    for other in bucket.client.list_buckets().get("Buckets", ()):
+        match = name.fullmatch(other["Name"])
+        with contextlib.suppress(ValueError):  # no time at all: not ours
+            made = match and datetime.strptime(match[1], "%Y%m%d%H%M%S").replace(tzinfo=timezone.utc)
+            found += [replace(bucket, name=other["Name"])] if made and made < before else []
+    return found
+
+
+def create(bucket: Bucket, *, lock: bool = False) -> None:
     """Make the bucket; `lock`: so that objects in it can be locked, which can be chosen only now."""
     options: dict[str, object] = {"ObjectLockEnabledForBucket": True} if lock else {}
     meta = bucket.client.meta

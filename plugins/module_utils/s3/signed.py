@@ -24,7 +24,8 @@ import urllib.request
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, Optional
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
@@ -34,6 +35,7 @@ from . import client
 if TYPE_CHECKING:
     import urllib3
 
+NULL = "null"  # the version of what was written where, or while, nothing was versioned
 PATIENCE = 4  # attempts in all
 _PAUSE = 0.5
 _BUSY = ("InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout", "ServerBusy", "OperationAborted")
@@ -49,16 +51,34 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
 
+    @property
+    def etag(self) -> str:
+        return self.headers.get("etag", "").strip('"')
+
+    @property
+    def version(self) -> str:
+        return self.headers.get("x-amz-version-id") or NULL
+
+    @property
+    def size(self) -> int:
+        return int(self.headers.get("content-length") or 0)
+
+
+class _Request(NamedTuple):
+    method: str
+    bucket: str
+    key: str = ""
+    query: Mapping[str, str] = MappingProxyType({})
+    headers: Mapping[str, str] = MappingProxyType({})
+    body: bytes = b""
+
 
 class Requests:
     """Requests to one endpoint, path style. Thread-safe; nothing is sent before the first call."""
 
     def __init__(self, endpoint_url: str, region: str, access_key: str, secret_key: str, ca_bundle: str = "") -> None:
-        self._endpoint = endpoint_url.rstrip("/")
-        self._host = urlsplit(self._endpoint).netloc
-        self._region = region or "us-east-1"
-        self._access_key, self._secret_key = access_key, secret_key
-        self._ca_bundle = ca_bundle
+        self._endpoint, self._region = endpoint_url.rstrip("/"), region or "us-east-1"
+        self._access_key, self._secret_key, self._ca_bundle = access_key, secret_key, ca_bundle
 
     @functools.cached_property
     def _pool(self) -> urllib3.PoolManager:
@@ -94,40 +114,30 @@ class Requests:
         *,
         attempted: str,
         subject: str,
-        patience: int = PATIENCE,
     ) -> Answer:
         """One request. A server that is busy or cuts the line is asked again, for a bounded time.
 
-        Raises what s3.translate makes of a refusal; s3.code() then tells the server's own code.
+        Raises what client.translate() makes of a refusal; client.code() then tells the server's own code.
         """
-        for attempt in range(patience):
+        request = _Request(method, bucket, key, query or {}, headers or {}, body)
+        for attempt in range(PATIENCE):
             try:
-                return self._call(method, bucket, key, query or {}, headers or {}, body, attempted, subject)
+                return self._call(request, attempted, subject)
             except LifeboatError as exc:
-                if lasting(exc) or attempt == patience - 1:
+                if lasting(exc) or attempt == PATIENCE - 1:
                     raise
             time.sleep(_PAUSE * 2**attempt * random.uniform(0.5, 1))  # noqa: S311
         raise AssertionError("the last attempt returns or raises")
 
-    def _call(
-        self,
-        method: str,
-        bucket: str,
-        key: str,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: bytes,
-        attempted: str,
-        subject: str,
-    ) -> Answer:
+    def _call(self, request: _Request, attempted: str, subject: str) -> Answer:
         from botocore.exceptions import ClientError  # noqa: PLC0415
 
         with client.spoken(attempted, subject):
-            answer = self._send(method, bucket, key, query, headers, body)
+            answer = self._send(request)
             data = answer.body
             # Some answer 200 and an error: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
-            wrong = not 200 <= answer.status < 300
-            told = _error(data) if wrong or ((key == "" or method == "POST") and b"<Error>" in data[:512]) else None
+            wrong, may_lie = not 200 <= answer.status < 300, request.key == "" or request.method == "POST"
+            told = _error(data) if wrong or (may_lie and b"<Error>" in data[:512]) else None
             if wrong or told:
                 said = told or {"Code": str(answer.status), "Message": data[:200].decode("utf-8", "replace")}
                 raise ClientError(
@@ -136,43 +146,30 @@ class Requests:
                 )
             return answer
 
-    def _send(
-        self,
-        method: str,
-        bucket: str,
-        key: str,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: bytes,
-    ) -> Answer:
+    def _send(self, request: _Request) -> Answer:
         from botocore import exceptions as known  # noqa: PLC0415
         from urllib3 import exceptions as raised  # noqa: PLC0415
 
+        method, bucket, key, query, headers, body = request
         path = "/" + quote(bucket) + ("/" + quote(key, safe="/-_.~", errors="surrogateescape") if key else "")
         words = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in sorted(query.items()))
-        signed = self._signed(method, path, words, headers, body)
-        where = {"endpoint_url": self._endpoint}
         try:
             # The path as it is: urllib3's own join would resolve `..`, which may be part of a key.
             answer = self._pool.connection_from_url(self._endpoint).urlopen(
-                method,
-                path + (f"?{words}" if words else ""),
-                body=body if method in ("PUT", "POST") else None,
-                headers=signed,
-                redirect=False,
-                retries=False,
-                decode_content=False,
-            )
-        except raised.SSLError as exc:
-            raise known.SSLError(**where, error=exc) from exc
-        except raised.NewConnectionError as exc:  # before 2.0 it was a kind of the next
-            raise known.EndpointConnectionError(**where, error=exc) from exc
-        except raised.ConnectTimeoutError as exc:
-            raise known.ConnectTimeoutError(**where, error=exc) from exc
-        except raised.ReadTimeoutError as exc:
-            raise known.ReadTimeoutError(**where, error=exc) from exc
+                method, path + (f"?{words}" if words else ""), body=body if method in ("PUT", "POST") else None,
+                headers=self._signed(method, path, words, headers, body),
+                redirect=False, retries=False, decode_content=False,
+            )  # fmt: skip
         except raised.HTTPError as exc:
-            raise known.ConnectionClosedError(**where, error=exc) from exc
+            kinds = (
+                (raised.SSLError, known.SSLError),
+                (raised.NewConnectionError, known.EndpointConnectionError),  # before 2.0 it was a kind of the next
+                (raised.ConnectTimeoutError, known.ConnectTimeoutError),
+                (raised.ReadTimeoutError, known.ReadTimeoutError),
+                (raised.HTTPError, known.ConnectionClosedError),
+            )
+            kind = next(ours for theirs, ours in kinds if isinstance(exc, theirs))
+            raise kind(endpoint_url=self._endpoint, error=exc) from exc
         told = {name.lower(): value for name, value in answer.headers.items()}
         return Answer(int(answer.status), told, bytes(answer.data))
 
@@ -180,7 +177,8 @@ class Requests:
         """https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html"""
         now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         digest = hashlib.sha256(body).hexdigest() if body else _NOTHING
-        found = {**headers, "host": self._host, "x-amz-date": now, "x-amz-content-sha256": digest}
+        host = urlsplit(self._endpoint).netloc
+        found = {**headers, "host": host, "x-amz-date": now, "x-amz-content-sha256": digest}
         names = sorted(found)
         listed = ";".join(names)
         lines = "".join(f"{name}:{re.sub(' +', ' ', found[name].strip(' '))}\n" for name in names)
@@ -195,10 +193,6 @@ class Requests:
         # urllib3 would add its own, unsigned; servers may compress what is asked for without a word.
         return {**found, "accept-encoding": "identity", "user-agent": "lifeboat"}
 
-    def get(self, bucket: str, query: Mapping[str, str], attempted: str, subject: str) -> bytes:
-        """What a question about the bucket is answered."""
-        return self.call("GET", bucket, query=query, attempted=attempted, subject=subject).body
-
     def skew(self, bucket: str, subject: str) -> Optional[float]:
         """Seconds that the server's clock is ahead of this host's, to the second; None where it sends no date.
 
@@ -206,7 +200,7 @@ class Requests:
         """
         before = time.time()
         with client.spoken("ask for the time", subject):
-            answer = self._send("HEAD", bucket, "", {}, {}, b"")
+            answer = self._send(_Request("HEAD", bucket))
         after = time.time()
         told = answer.headers.get("date")
         if not told:
@@ -219,11 +213,9 @@ class Requests:
 
 def lasting(error: LifeboatError) -> bool:
     """Is it an answer that will be the same in a second? Not so a busy server's, nor a line that was cut."""
-    answer = getattr(error.__cause__, "response", None)
-    if answer is None:
+    if getattr(error.__cause__, "response", None) is None:
         return isinstance(error.__cause__, ValueError)
-    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return status not in (500, 502, 503, 504) and client.code(error) not in _BUSY
+    return client.status(error) not in (500, 502, 503, 504) and client.code(error) not in _BUSY
 
 
 @functools.lru_cache(maxsize=64)

@@ -39,13 +39,13 @@ def vault(config: Config) -> Bucket:
 
 def _bucket(config: Config, name: str, endpoint: str, region: str, ca_bundle: str, whose: str) -> Bucket:
     names = (f"{whose}_access_key", f"{whose}_secret_key")
-    keys = [config.secrets.get(text, "") for text in names]
-    if not all(keys):
+    access_key, secret_key = (config.secrets.get(text, "") for text in names)
+    if not access_key or not secret_key:
         raise UsageError(
             "find the bucket's keys", f"{config.stack}, bucket {name}", f"{' or '.join(names)} is not set",
             "Set them in lifeboat_secrets (vaulted) and deploy.",
         )  # fmt: skip
-    return Bucket(name, endpoint, region, ca_bundle, *keys)
+    return Bucket(name, endpoint, region, ca_bundle, access_key, secret_key)
 
 
 def _address(config: Config) -> str:

@@ -116,7 +116,7 @@ def ready(config: Config, *, now: datetime) -> Check:
     """For preflight: can a recovery read what it needs from the vault? Three requests, nothing is made or written."""
     name, vault = f"{VAULT} endpoint", buckets.vault(config)
     try:
-        skew = vault.requests.skew(vault.name, vault.url)
+        skew = s3_bucket.skew(vault)
         if skew is not None and abs(skew) > REFUSED:
             cause = f"{vault.url}: its clock is {skew:+.0f} s from this host's; set the wrong one (timedatectl)"
             return Check(name, FAIL, cause)

@@ -16,11 +16,12 @@ import re
 import secrets as token
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Callable, Optional
 
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
+from ..s3 import bucket as s3_bucket
 from ..s3 import client as s3_client
 from ..s3 import lifecycle
 from ..s3 import settings as s3_settings
@@ -77,13 +78,8 @@ class Report:
         return [name for name, feature in self.features.items() if feature.state == state]
 
 
-@dataclass(frozen=True)
-class _Scratch:
-    """The probe's own bucket."""
-
-    name: str
-    url: str
-    client: s3_client.Client
+class _MissingError(Exception):
+    """A feature was tried, and there was none."""
 
 
 def probe(bucket: Bucket, *, mode: str = "", now: Optional[datetime] = None) -> Report:
@@ -93,17 +89,12 @@ def probe(bucket: Bucket, *, mode: str = "", now: Optional[datetime] = None) -> 
     """
     now = now or datetime.now(timezone.utc)
     where = bucket.endpoint_url or "Amazon S3"
-    client = s3_client.connect(
-        bucket.endpoint_url, bucket.region, bucket.access_key, bucket.secret_key, bucket.ca_bundle,
-        patience=PATIENCE, attempts=2,
-    )  # fmt: skip
-    name = f"{PREFIX}{now:%Y%m%d%H%M%S}-{token.token_hex(4)}"
-    scratch = _Scratch(name, f"s3://{name} at {where}", client)
-    locked = _Scratch(f"{name}-lock", f"s3://{name}-lock at {where}", client)
-    made: list[_Scratch] = []
+    scratch = replace(bucket, name=f"{PREFIX}{now:%Y%m%d%H%M%S}-{token.token_hex(4)}", patience=PATIENCE, attempts=2)
+    locked = replace(scratch, name=f"{scratch.name}-lock")
+    made: list[Bucket] = []
     left: list[str] = []
     try:
-        left = _sweep(client, where, now)
+        left = _sweep(scratch, where, now)
         server = _begin(scratch, made)
         features = _features(scratch, locked, mode or "GOVERNANCE", made)
     except LifeboatError as exc:
@@ -111,14 +102,14 @@ def probe(bucket: Bucket, *, mode: str = "", now: Optional[datetime] = None) -> 
             raise _skewed(bucket, exc) from exc
         if s3_client.code(exc) not in DENIED:
             raise
-        features, server = _untried(bucket, client, exc), ""
+        features, server = _untried(replace(scratch, name=bucket.name), exc), ""
     finally:
         left += [item.url for item in made if not _remove(item)]
     return Report(where, server, now, bucket.requests.skew(bucket.name, where), features, tuple(left))
 
 
-def _features(scratch: _Scratch, locked: _Scratch, mode: str, made: list[_Scratch]) -> dict[str, Feature]:
-    tries: dict[str, Callable[[], Feature]] = {
+def _features(scratch: Bucket, locked: Bucket, mode: str, made: list[Bucket]) -> dict[str, Feature]:
+    tries: dict[str, Callable[[], str]] = {
         "versioning": lambda: _versioning(scratch),
         "lifecycle": lambda: _lifecycle(scratch),
         "object_lock": lambda: _object_lock(locked, mode, made),
@@ -129,7 +120,7 @@ def _features(scratch: _Scratch, locked: _Scratch, mode: str, made: list[_Scratc
     return {name: _tried(name, work) for name, work in tries.items()}
 
 
-def _begin(scratch: _Scratch, made: list[_Scratch]) -> str:
+def _begin(scratch: Bucket, made: list[Bucket]) -> str:
     """Make the bucket; write and read one object, so that an answer that is not S3's is known for what it is."""
     made.append(scratch)  # before it is: the answer may be lost on its way
     s3_settings.create(scratch)
@@ -147,19 +138,19 @@ def _begin(scratch: _Scratch, made: list[_Scratch]) -> str:
 
 
 def _skewed(bucket: Bucket, exc: LifeboatError) -> UsageError:
-    ahead = bucket.requests.skew(bucket.name, bucket.url)
+    ahead = s3_bucket.skew(bucket)
     cause = exc.cause if ahead is None else f"{exc.cause}; the server's clock is {ahead:+.0f} s from this host's"
     return UsageError(exc.attempted, exc.subject, cause, exc.remedy)
 
 
-def _untried(bucket: Bucket, client: s3_client.Client, denied: LifeboatError) -> dict[str, Feature]:
+def _untried(bucket: Bucket, denied: LifeboatError) -> dict[str, Feature]:
     """Nothing could be tried. What the bucket says of itself is told, and is no proof."""
     told = f"; bucket {bucket.name} is not there"
     if bucket.name:
         try:
             with s3_client.spoken("try the endpoint", bucket.url):
-                client.list_objects_v2(Bucket=bucket.name, MaxKeys=1)
-            said = s3_settings.read(_Scratch(bucket.name, bucket.url, client))
+                bucket.client.list_objects_v2(Bucket=bucket.name, MaxKeys=1)
+            said = s3_settings.read(bucket)
             told = f"; bucket {bucket.name} says versioning: {said.get('versioning') or 'none'}"
         except LifeboatError as exc:
             if s3_client.code(exc) in DENIED:
@@ -173,65 +164,67 @@ def _untried(bucket: Bucket, client: s3_client.Client, denied: LifeboatError) ->
     return dict.fromkeys(COSTS, Feature(UNKNOWN, why))
 
 
-def _tried(name: str, work: Callable[[], Feature]) -> Feature:
+def _tried(name: str, work: Callable[[], str]) -> Feature:
     """One attempt; a refusal that means "no such thing" is `missing`, any other answer leaves it unknown."""
     try:
-        return work()
+        return Feature(SUPPORTED, work())
+    except _MissingError as exc:
+        return Feature(MISSING, str(exc), COSTS[name])
     except LifeboatError as exc:
         if s3_client.code(exc) in _ABSENT:
-            return _missing(name, exc.cause)
+            return Feature(MISSING, exc.cause, COSTS[name])
         return Feature(UNKNOWN, f"could not {exc.attempted}: {exc.cause}")
 
 
-def _missing(name: str, detail: str) -> Feature:
-    return Feature(MISSING, detail, COSTS[name])
+def _require(seen: bool, otherwise: str) -> None:
+    if not seen:
+        raise _MissingError(otherwise)
 
 
-def _put(scratch: _Scratch, key: str, body: bytes, **more: object) -> str:
+def _put(scratch: Bucket, key: str, body: bytes, **more: object) -> str:
     """Write one object; its version, where the server names one."""
     answer = scratch.client.put_object(Bucket=scratch.name, Key=key, Body=body, **more)
     return str(answer.get("VersionId") or "")
 
 
-def _read(scratch: _Scratch, key: str, **more: str) -> bytes:
+def _read(scratch: Bucket, key: str, **more: str) -> bytes:
     body: bytes = scratch.client.get_object(Bucket=scratch.name, Key=key, **more)["Body"].read(1 << 20)
     return body
 
 
-def _versioning(scratch: _Scratch) -> Feature:
-    name, client = "versioning", scratch.client
+# The tries: each returns what was seen, in words.
+
+
+def _versioning(scratch: Bucket) -> str:
+    client = scratch.client
     with s3_client.spoken("switch versioning on", scratch.url):
         client.put_bucket_versioning(Bucket=scratch.name, VersioningConfiguration={"Status": "Enabled"})
         status = client.get_bucket_versioning(Bucket=scratch.name).get("Status")
-    if status != "Enabled":
-        return _missing(name, f"it was switched on and the server then says {status or 'nothing'}")
+    _require(status == "Enabled", f"it was switched on and the server then says {status or 'nothing'}")
     with s3_client.spoken("try versions", scratch.url):
         old = _put(scratch, "versioned", b"old")
         new = _put(scratch, "versioned", b"new")
         client.delete_object(Bucket=scratch.name, Key="versioned")
-        if not old or old == new:
-            return _missing(name, "it is switched on, and an overwritten object got no version of its own")
-        if (_read(scratch, "versioned", VersionId=old), _read(scratch, "versioned", VersionId=new)) != (b"old", b"new"):
-            return _missing(name, "an old version was not what it had been")
+        _require(old not in ("", new), "it is switched on, and an overwritten object got no version of its own")
+        back = [_read(scratch, "versioned", VersionId=version) for version in (old, new)]
+        _require(back == [b"old", b"new"], "an old version was not what it had been")
         page = client.list_object_versions(Bucket=scratch.name, Prefix="versioned")
     listed = {version["VersionId"] for version in page.get("Versions", ())}
-    if not {old, new} <= listed or not page.get("DeleteMarkers"):
-        return _missing(name, "old versions can be read and do not show in the list of versions")
-    return Feature(SUPPORTED, "an overwritten and deleted object was read back")
+    shown = {old, new} <= listed and page.get("DeleteMarkers")
+    _require(bool(shown), "old versions can be read and do not show in the list of versions")
+    return "an overwritten and deleted object was read back"
 
 
-def _lifecycle(scratch: _Scratch) -> Feature:
-    name, wanted = "lifecycle", lifecycle.rule("lifeboat-probe", 30)
-    have = lifecycle.put(scratch, [], wanted)
-    mine = lifecycle.mine(have, wanted)
+def _lifecycle(scratch: Bucket) -> str:
+    wanted = lifecycle.rule("lifeboat-probe", 30)
+    mine = lifecycle.mine(lifecycle.put(scratch, [], wanted), wanted)
     if mine is None:
-        return _missing(name, "a rule was set, and read back it is not there or another one")
+        raise _MissingError("a rule was set, and read back it is not there or another one")
     less = f", without {' and '.join(mine.dropped)}" if mine.dropped else ""
-    return Feature(SUPPORTED, f"a rule was set and read back{less}; that it is carried out takes a day to see")
+    return f"a rule was set and read back{less}; that it is carried out takes a day to see"
 
 
-def _object_lock(scratch: _Scratch, mode: str, made: list[_Scratch]) -> Feature:
-    name = "object_lock"
+def _object_lock(scratch: Bucket, mode: str, made: list[Bucket]) -> str:
     made.append(scratch)
     s3_settings.create(scratch, lock=True)
     # Else a refusal below would prove nothing.
@@ -244,8 +237,7 @@ def _object_lock(scratch: _Scratch, mode: str, made: list[_Scratch]) -> Feature:
             scratch, "locked", b"locked", ObjectLockMode=mode, ContentMD5=base64.b64encode(md5).decode(),
             ObjectLockRetainUntilDate=until.replace(microsecond=0) + timedelta(seconds=1),
         )  # fmt: skip
-    if not version:
-        return _missing(name, "a locked object got no version")
+    _require(bool(version), "a locked object got no version")
     try:
         with s3_client.spoken("delete a locked version", scratch.url):
             scratch.client.delete_object(Bucket=scratch.name, Key="locked", VersionId=version)
@@ -253,55 +245,52 @@ def _object_lock(scratch: _Scratch, mode: str, made: list[_Scratch]) -> Feature:
         if s3_client.code(exc) not in (*DENIED, "ObjectLocked", "InvalidRequest", "MethodNotAllowed", "409"):
             raise
     else:
-        return _missing(name, f"a version locked in {mode} was deleted all the same")
+        raise _MissingError(f"a version locked in {mode} was deleted all the same")
     with s3_client.spoken("read a locked version", scratch.url):
         kept = _read(scratch, "locked", VersionId=version) == b"locked"
-    if not kept:
-        return _missing(name, "a locked version is no longer what it had been")
-    return Feature(SUPPORTED, f"a version locked in {mode} could not be deleted")
+    _require(kept, "a locked version is no longer what it had been")
+    return f"a version locked in {mode} could not be deleted"
 
 
-def _tagging(scratch: _Scratch) -> Feature:
+def _tagging(scratch: Bucket) -> str:
     with s3_client.spoken("tag an object", scratch.url):
         _put(scratch, "tagged", b"x", Tagging="probe=a%20b")
         tags = scratch.client.get_object_tagging(Bucket=scratch.name, Key="tagged")["TagSet"]
-    if tags != [{"Key": "probe", "Value": "a b"}]:
-        return _missing("tagging", f"an object was written with a tag, and read back it has {tags}")
-    return Feature(SUPPORTED, "a tag was read back")
+    same = tags == [{"Key": "probe", "Value": "a b"}]
+    _require(same, f"an object was written with a tag, and read back it has {tags}")
+    return "a tag was read back"
 
 
-def _metadata(scratch: _Scratch) -> Feature:
+def _metadata(scratch: Bucket) -> str:
     sent = {"ContentType": "text/x-probe", "CacheControl": "max-age=7", "ContentDisposition": "inline"}
     with s3_client.spoken("write metadata", scratch.url):
         _put(scratch, "tagged", b"x", Metadata={"probe": "kept"}, **sent)
         head = scratch.client.head_object(Bucket=scratch.name, Key="tagged")
     lost = [name for name, value in sent.items() if head.get(name) != value]
     lost += [] if head.get("Metadata", {}).get("probe") == "kept" else ["user metadata"]
-    if lost:
-        return _missing("metadata", f"read back without {', '.join(lost)}")
-    return Feature(SUPPORTED, "headers and user metadata were read back")
+    _require(not lost, f"read back without {', '.join(lost)}")
+    return "headers and user metadata were read back"
 
 
-def _multipart(scratch: _Scratch) -> Feature:
+def _multipart(scratch: Bucket) -> str:
     client, what = scratch.client, {"Bucket": scratch.name, "Key": "parts"}
     with s3_client.spoken("upload in parts", scratch.url):
         what["UploadId"] = client.create_multipart_upload(**what)["UploadId"]
         etag = client.upload_part(**what, PartNumber=1, Body=b"part")["ETag"]
         client.complete_multipart_upload(**what, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": etag}]})
         back = _read(scratch, "parts")
-    if back != b"part":
-        return _missing("multipart", "an object uploaded in parts was not what had been sent")
-    return Feature(SUPPORTED, "an object uploaded in parts was read back")
+    _require(back == b"part", "an object uploaded in parts was not what had been sent")
+    return "an object uploaded in parts was read back"
 
 
 # Leave nothing.
 
 
-def _sweep(client: s3_client.Client, where: str, now: datetime) -> list[str]:
+def _sweep(scratch: Bucket, where: str, now: datetime) -> list[str]:
     """Remove what a probe that died has left; the urls of what stays. A key that may not list could leave nothing."""
     try:
         with s3_client.spoken("look for earlier probes", where):
-            names = [str(bucket["Name"]) for bucket in client.list_buckets().get("Buckets", ())]
+            abandoned = s3_settings.abandoned(scratch, _NAME, now - ABANDONED)
     except LifeboatError as exc:
         if s3_client.code(exc) in (*DENIED, *UNSUPPORTED):
             return []
@@ -311,19 +300,10 @@ def _sweep(client: s3_client.Client, where: str, now: datetime) -> list[str]:
                 "Correct endpoint_url and port.",
             ) from exc  # fmt: skip
         raise
-    old = [name for name in names if (match := _NAME.fullmatch(name)) and now - _made(match.group(1)) > ABANDONED]
-    abandoned = [_Scratch(name, f"s3://{name} at {where}", client) for name in old]
-    return [scratch.url for scratch in abandoned if not _remove(scratch)]
+    return [bucket.url for bucket in abandoned if not _remove(bucket)]
 
 
-def _made(digits: str) -> datetime:
-    try:
-        return datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=timezone.utc)
-    except ValueError:
-        return datetime.max.replace(tzinfo=timezone.utc)
-
-
-def _remove(scratch: _Scratch) -> bool:
+def _remove(scratch: Bucket) -> bool:
     """The bucket and what a probe put there; whatever else is in it stays, and the bucket with it. Whether it is gone.
 
     That it is empty is seen, not left to the server: SeaweedFS removes a bucket with all that is in it. Never raises:
@@ -349,7 +329,7 @@ def _remove(scratch: _Scratch) -> bool:
     return False
 
 
-def _drop(scratch: _Scratch, key: str, more: dict[str, str]) -> None:
+def _drop(scratch: Bucket, key: str, more: dict[str, str]) -> None:
     """Past a lock where the key may; where it may not, the lock ends in seconds."""
     for options in ({"BypassGovernanceRetention": True}, {}) if scratch.name.endswith("-lock") else ({},):
         try:
@@ -360,7 +340,7 @@ def _drop(scratch: _Scratch, key: str, more: dict[str, str]) -> None:
             continue
 
 
-def _contents(scratch: _Scratch) -> Iterator[tuple[str, str]]:
+def _contents(scratch: Bucket) -> Iterator[tuple[str, str]]:
     """Every version of every object in it, a handful; where there is none, or no versions at all, every object."""
     versions: list[Mapping[str, object]] = []
     try:

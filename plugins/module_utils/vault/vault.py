@@ -52,9 +52,8 @@ def ensure(
     that holds objects and is not marked as ours. `warn` is told what cannot be had there and what it costs.
     """
     changes: list[str] = []
-    keys = {"access_key": access_key, "secret_key": secret_key} if access_key else {}
     for kind, found in _buckets(config).items():
-        bucket = dataclasses.replace(found, **keys)
+        bucket = dataclasses.replace(found, access_key=access_key, secret_key=secret_key) if access_key else found
         changes += _Ensuring(config, kind, bucket, check, adopt, warn).changes()
     for text in apart(config):
         warn(text)
