@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Callable
@@ -38,15 +39,6 @@ class CopiedBack:
     failed: tuple[Unheld, ...]
 
 
-class _Count:
-    """What many threads have done so far."""
-
-    def __init__(self) -> None:
-        self.objects = self.copied = self.bytes = self.skipped = self.lost = 0
-        self.failed: list[Unheld] = []
-        self.lock = threading.Lock()
-
-
 def copy_back(
     config: Config, entries: Iterable[Listed], target: Bucket, *, log: Log, compare: bool = True
 ) -> CopiedBack:
@@ -56,9 +48,9 @@ def copy_back(
     after it was killed, it copies the rest. compare=False: the target is known to be empty, or entries to be wrong
     there.
     """
-    vault = buckets.vault(config)
-    done = _Count()
-    progress = throttle.Progress()
+    vault, progress, lock = buckets.vault(config), throttle.Progress(), threading.Lock()
+    done: Counter[str] = Counter()
+    failed: list[Unheld] = []
 
     def bring(entry: Listed) -> None:
         right = compare and is_right(vault, target, entry)
@@ -70,29 +62,26 @@ def copy_back(
             why = copier.refusal(exc)
             if not why:
                 raise
-        with done.lock:
-            done.objects += 1
-            if why:
-                done.lost += 1
-                done.failed += [Unheld(entry.key, why)] if done.lost <= SHOWN else []
-            elif right:
-                done.skipped += 1
-            else:
-                done.copied += 1
-                done.bytes += entry.size
+        with lock:
+            done["lost" if why else "skipped" if right else "copied"] += 1
+            if why and done["lost"] <= SHOWN:
+                failed.append(Unheld(entry.key, why))
+            elif not why and not right:
+                done["bytes"] += entry.size
             if progress.due():
-                log(f"copied {done.copied} objects back, {human(done.bytes)}; {done.skipped} were right")
+                log(f"copied {done['copied']} objects back, {human(done['bytes'])}; {done['skipped']} were right")
 
     with Copier(vault, target) as moving:
         throttle.each(bring, entries, config.objects.transfers)
     log(
-        f"copied {done.copied} objects back from {vault.url} to {target.url}, {human(done.bytes)};"
-        f" {done.skipped} were right already"
+        f"copied {done['copied']} objects back from {vault.url} to {target.url}, {human(done['bytes'])};"
+        f" {done['skipped']} were right already"
     )
-    failed = sorted(done.failed, key=lambda lost: lost.key)
+    failed.sort(key=lambda lost: lost.key)
     if failed:
-        log(f"WARNING: {done.lost} objects could not be had, first {failed[0].key!r}: {failed[0].why}")
-    return CopiedBack(done.objects, done.copied, done.bytes, done.skipped, done.lost, tuple(failed))
+        log(f"WARNING: {done['lost']} objects could not be had, first {failed[0].key!r}: {failed[0].why}")
+    objects = done["lost"] + done["skipped"] + done["copied"]
+    return CopiedBack(objects, done["copied"], done["bytes"], done["skipped"], done["lost"], tuple(failed))
 
 
 def is_right(vault: Bucket, target: Bucket, entry: Listed) -> bool:

@@ -74,20 +74,14 @@ def prune(config: Config, kept: Iterable[Point], newest: datetime, *, dry_run: b
     before = (newest - timedelta(days=config.vault.noncurrent_days)).timestamp()
     with Inventory(_TABLES) as inventory:
         rows = (
-            (
-                text(version.key),
-                version.modified.timestamp(),
-                version.version,
-                version.size,
-                int(version.latest),
-                int(version.deleted),
-            )
-            for version in bucket.versions(vault)
+            (text(found.key), found.modified.timestamp(), found.version, found.size, found.latest, found.deleted)
+            for found in bucket.versions(vault)
         )
         inventory.add("versions", rows)
         inventory.change(_OLD, before)
         for point in kept if inventory.count("old") else ():
-            inventory.drop("old", ("key", "version"), _named(point))
+            named = ((text(entry.key), entry.vault_version) for entry in point.entries())
+            inventory.drop("old", ("key", "version"), named)
         if dry_run:
             size = inventory.value("SELECT coalesce(sum(size), 0) FROM old")
             lone = inventory.value(f"SELECT count(*) FROM ({_LONE})", before)
@@ -97,10 +91,6 @@ def prune(config: Config, kept: Iterable[Point], newest: datetime, *, dry_run: b
         if not removal.refused:
             removal.run(inventory.each(_LONE, before), config.objects.transfers)
         return Pruned(removal.count, removal.bytes, tuple(removal.told()))
-
-
-def _named(point: Point) -> Iterator[tuple[str, str]]:
-    return ((text(entry.key), entry.vault_version) for entry in point.entries())
 
 
 class _Removal:
@@ -131,19 +121,19 @@ class _Removal:
         if self.refused:
             return
         sizes = {(key, version): size for key, version, size in rows}
-        plain = [item for item in sizes if not bucket.UNSPEAKABLE.search(item[0])]
+        together = [item for item in sizes if not bucket.UNSPEAKABLE.search(item[0])]
+        singly = [item for item in sizes if bucket.UNSPEAKABLE.search(item[0])]
         left: dict[tuple[str, str], str] = {}
-        if plain:
-            try:
-                left = self._ask(plain)
-            except LifeboatError as exc:
-                if client.code(exc) in client.UNSUPPORTED:
-                    left = {item: why for item in plain if (why := self._single(*item))}
-                elif client.code(exc) in _DENIED:
-                    left = dict.fromkeys(plain, client.code(exc))
-                else:
-                    raise
-        left |= {item: why for item in sizes if item not in plain and (why := self._single(*item))}
+        try:
+            left = self._ask(together) if together else {}
+        except LifeboatError as exc:
+            if client.code(exc) in client.UNSUPPORTED:
+                singly += together
+            elif client.code(exc) in _DENIED:
+                left = dict.fromkeys(together, client.code(exc))
+            else:
+                raise
+        left |= {item: why for item in singly if (why := self._single(*item))}
         self._inventory.add("stay", left)
         with self._lock:
             for item, why in left.items():

@@ -97,21 +97,18 @@ class _Copied(NamedTuple):
 _TYPES = (str, int, str, int, str, str, str, str)
 
 
-class State:
+class State(Inventory):
     """Use it with `with`; it is gone afterwards, but for the journal."""
 
     def __init__(self, journal: Path) -> None:
-        self._tables = Inventory(_TABLES)
+        super().__init__(_TABLES)
         self._journal = Journal(journal)
         self._lock = threading.Lock()
         self._done: list[_Copied] = []
 
-    def __enter__(self) -> State:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self._journal.close()
-        self._tables.__exit__()
+        super().__exit__()
 
     # Filling.
 
@@ -137,22 +134,22 @@ class State:
                         continue
                 yield _row(item)
 
-        self._tables.add("source", rows(), newest=True)
-        self._tables.change("DELETE FROM source WHERE deleted")
+        self.add("source", rows(), newest=True)
+        self.change("DELETE FROM source WHERE deleted")
         return len(unsure)
 
     def read_vault(self, versions: Iterable[Version]) -> None:
-        self._tables.change("DELETE FROM vault")
-        self._tables.add("vault", (_row(item) for item in versions if item.latest and not item.deleted))
+        self.change("DELETE FROM vault")
+        self.add("vault", (_row(item) for item in versions if item.latest and not item.deleted))
 
     def put_vault(self, versions: Iterable[Version]) -> None:
         """What is now known of some keys of the vault."""
-        self._tables.add("vault", map(_row, versions))
+        self.add("vault", map(_row, versions))
 
     def read_copies(self, entries: Iterable[Listed]) -> None:
         """The listing of the last backup, then what a killed run after it had done already."""
-        self._tables.add("copies", map(_copy, entries))
-        self._tables.add("copies", self._journal.read())
+        self.add("copies", map(_copy, entries))
+        self.add("copies", self._journal.read())
 
     # Asking.
 
@@ -162,32 +159,29 @@ class State:
             f" NOT ({_RIGHT}) AND NOT ({_ALIKE}) AS copy FROM {_JOINED}"
         )
         sums = "count(*), coalesce(sum(copy), 0), coalesce(sum(alike), 0), coalesce(sum(copy AND there), 0)"
-        row = next(self._tables.each(f"SELECT {sums}, coalesce(sum(copy * size), 0) FROM ({judged})"))
-        removed = int(self._tables.value("SELECT count(*) FROM vault WHERE key NOT IN (SELECT key FROM source)"))
+        row = next(self.each(f"SELECT {sums}, coalesce(sum(copy * size), 0) FROM ({judged})"))
+        removed = int(self.value("SELECT count(*) FROM vault WHERE key NOT IN (SELECT key FROM source)"))
         return Numbers(
             source=row[0], vault=self.count("vault"), copy=row[1], alike=row[2], removed=removed, overwritten=row[3],
             bytes=row[4],
         )  # fmt: skip
 
-    def count(self, table: str) -> int:
-        return self._tables.count(table)
-
     def to_copy(self) -> Iterator[Object]:
         """Largest first: the last object to end must not be a long one."""
         where = f"{_HELD} AND NOT ({_RIGHT}) AND (NOT ({_ALIKE}) OR s.key IN (SELECT key FROM unlike))"
         # That order is not any index's, so SQLite has read all of it before the first is copied.
-        for row in self._tables.each(f"SELECT {_OBJECT} FROM {_JOINED} WHERE {where} ORDER BY s.size DESC"):
+        for row in self.each(f"SELECT {_OBJECT} FROM {_JOINED} WHERE {where} ORDER BY s.size DESC"):
             yield Object(*row)
 
     def alike(self) -> Iterator[tuple[Object, str, str, Optional[str]]]:
         """What has the right bytes: with the vault's version and ETag of it, and the SHA-256 where that is known."""
         known = f"CASE WHEN {_SAME} AND {_AS_COPIED} THEN c.sha256 END"
         wanted = f"SELECT {_OBJECT}, v.version, v.etag, {known} FROM {_JOINED} WHERE {_ALIKE} ORDER BY s.size DESC"
-        for row in self._tables.each(wanted):
+        for row in self.each(wanted):
             yield Object(*row[:5]), row[5], row[6], row[7]
 
     def to_remove(self) -> Iterator[str]:
-        for (key,) in self._tables.each("SELECT key FROM vault WHERE key NOT IN (SELECT key FROM source)"):
+        for (key,) in self.each("SELECT key FROM vault WHERE key NOT IN (SELECT key FROM source)"):
             yield key
 
     # Telling it what was done.
@@ -200,41 +194,41 @@ class State:
             if len(self._done) < _BATCH:
                 return
             rows, self._done = self._done, []
-        self._tables.add("copies", rows)
+        self.add("copies", rows)
 
     def changed(self, key: str, size: int, etag: str) -> None:
         """The source's object was another when it was read than when it was listed."""
-        self._tables.change("UPDATE source SET size = ?, etag = ? WHERE key = ?", size, etag, key)
+        self.change("UPDATE source SET size = ?, etag = ? WHERE key = ?", size, etag, key)
 
     def unlike(self, key: str) -> None:
         """It is to be copied though its bytes are right."""
-        self._tables.add("unlike", [(key,)])
+        self.add("unlike", [(key,)])
 
     def unheld(self, key: str, why: str) -> None:
-        self._tables.add("unheld", [(key, why)])
+        self.add("unheld", [(key, why)])
 
     def vanished(self, key: str) -> None:
-        self._tables.change("DELETE FROM source WHERE key = ?", key)
+        self.change("DELETE FROM source WHERE key = ?", key)
 
     # The result.
 
     def compare(self) -> int:
         """Hold the vault's own listing against what was copied; what is not there as it must be, is unheld."""
-        self._tables.add("copies", self._done)
+        self.add("copies", self._done)
         self._done = []
         wrong = f"{_JOINED} WHERE {_HELD} AND NOT ({_RIGHT})"
         why = "CASE WHEN v.key IS NULL THEN 'the vault does not list it' ELSE 'the vault lists another object' END"
-        return self._tables.change(f"INSERT INTO unheld SELECT s.key, {why} FROM {wrong}")
+        return self.change(f"INSERT INTO unheld SELECT s.key, {why} FROM {wrong}")
 
     def unheld_rows(self, limit: int) -> tuple[int, list[Unheld]]:
-        rows = self._tables.each(f"SELECT key, why FROM unheld ORDER BY key LIMIT {limit}")
-        return self._tables.count("unheld"), [Unheld(key, why) for key, why in rows]
+        rows = self.each(f"SELECT key, why FROM unheld ORDER BY key LIMIT {limit}")
+        return self.count("unheld"), [Unheld(key, why) for key, why in rows]
 
     def listing(self) -> Iterator[Listed]:
         """What the vault holds of the source, in the order of the keys."""
         columns = f"{_OBJECT}, v.version, v.etag, c.sha256"
         wanted = f"SELECT {columns} FROM {_JOINED} WHERE {_HELD} AND {_RIGHT} ORDER BY s.key"
-        for key, size, etag, modified, version, vault_version, vault_etag, sha256 in self._tables.each(wanted):
+        for key, size, etag, modified, version, vault_version, vault_etag, sha256 in self.each(wanted):
             at = _EPOCH + timedelta(milliseconds=modified)
             yield Listed(key, size, etag, at, version, vault_version, vault_etag, sha256 or None)
 

@@ -11,6 +11,7 @@ copied; the listing that is published says of every object which version of the 
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import secrets as token
 import socket
@@ -42,12 +43,8 @@ from ..s3.signed import NULL
 from ..settings.config import Config
 from ..stack import buckets
 from . import guard, listing, mc
-from .back import copy_back
 from .guard import Instant
 from .state import Numbers, Object, State
-from .verify import verify_objects
-
-__all__ = ["copy_back", "preview", "take", "verify_objects"]
 
 Log = Callable[[str], None]
 JOURNAL = "mirror.jsonl"
@@ -55,17 +52,16 @@ SHOWN = 1000  # keys named in a manifest
 _FEW = 20  # where at most one key in so many changed, those are looked at one by one instead of listing all
 _FEWEST = 50
 _OTHER_ETAGS = 10
-# Names that servers which keep objects in a file system store under another name, or not at all.
+# Names that servers which keep objects in a file system store under another name, or not at all; and one of each.
 _ODD = {
-    "an empty part (//)": re.compile(r"//"),
-    "a slash at the beginning": re.compile(r"^/"),
-    "a slash at the end": re.compile(r"/$"),
-    "a backslash": re.compile(r"\\"),
-    "a part . or ..": re.compile(r"(^|/)\.\.?(/|$)"),
-    "a tab or a line break": re.compile(r"[\t\n\r]"),
-    "a control character": re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"),
+    "an empty part (//)": (re.compile(r"//"), "{0}/a//b"),
+    "a slash at the beginning": (re.compile(r"^/"), "/{0}"),
+    "a slash at the end": (re.compile(r"/$"), "{0}/a/"),
+    "a backslash": (re.compile(r"\\"), "{0}\\a"),
+    "a part . or ..": (re.compile(r"(^|/)\.\.?(/|$)"), "{0}/a/../b"),
+    "a tab or a line break": (re.compile(r"[\t\n\r]"), "{0}\t\r\n"),
+    "a control character": (re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"), "{0}\x01"),
 }
-_EXAMPLES = dict(zip(_ODD, ("{0}/a//b", "/{0}", "{0}/a/", "{0}\\a", "{0}/a/../b", "{0}\t\r\n", "{0}\x01")))
 _PROBE = ".lifeboat-name-"
 
 
@@ -239,7 +235,9 @@ class _Mirror:
                 for item in list(self._odd()):
                     self._state.unheld(*item)
                 if self._config.objects.engine == "mc":
-                    self._by_mc()
+                    mc.run(self._config, self._source, self._vault, log=self._log)
+                    # What it copied is the vault's now; what it did not carry is seen by comparing, and carried then.
+                    self._state.read_vault(bucket.versions(self._vault))
                 throttle.each(lambda one: self._compare(*one), self._state.alike(), workers)
                 throttle.each(lambda one: self._copy(moving, one, numbers.copy), self._state.to_copy(), workers)
         if numbers.removed:
@@ -249,25 +247,17 @@ class _Mirror:
             for key in self._doubtful:
                 self._state.unheld(key, "its bytes are not those that its ETag is the MD5 of: the source is damaged")
 
-    def _by_mc(self) -> None:
-        """What `mc mirror` copied is the vault's now; what it did not carry is seen by comparing, and carried then."""
-        mc.run(self._config, self._source, self._vault, log=self._log)
-        self._state.read_vault(bucket.versions(self._vault))
-
     def _odd(self) -> Iterator[tuple[str, str]]:
         """Keys that the vault would store under another name, perhaps over another object: found out by trying."""
-        known: dict[str, bool] = {}
+        holds = functools.lru_cache(maxsize=None)(self._holds)
         for item in self._state.to_copy():
-            for kind, pattern in _ODD.items():
-                if not pattern.search(item.key):
-                    continue
-                if kind not in known:
-                    known[kind] = self._holds(_EXAMPLES[kind].format(_PROBE + token.token_hex(6)))
-                if not known[kind]:
+            for kind, (pattern, example) in _ODD.items():
+                if pattern.search(item.key) and not holds(example):
                     yield item.key, f"the vault does not keep a name with {kind}"
                     break
 
-    def _holds(self, key: str) -> bool:
+    def _holds(self, example: str) -> bool:
+        key = example.format(_PROBE + token.token_hex(6))
         try:
             put = self._vault.ask("PUT", key, headers=copier.EMPTY, attempted=copier.WRITE)
         except LifeboatError as exc:
@@ -285,12 +275,10 @@ class _Mirror:
 
     def _compare(self, item: Object, vault_version: str, vault_etag: str, sha256: Optional[str]) -> None:
         """Its bytes are right: are its headers and tags? They can be changed without the bytes."""
-        try:
-            same = copier.facts(self._source, item.key, self._version(item)) == copier.facts(
-                self._vault, item.key, vault_version
-            )
-        except NotFoundError:
-            same = False
+        same = False
+        with contextlib.suppress(NotFoundError):
+            ours = copier.facts(self._source, item.key, self._version(item))
+            same = ours == copier.facts(self._vault, item.key, vault_version)
         if same:
             self._state.copied(item, vault_version, vault_etag, sha256)
         else:
@@ -349,7 +337,7 @@ class _Mirror:
         self._state.compare()
 
     def _see(self, key: str) -> None:
-        if any(pattern.search(key) for pattern in _ODD.values()):
+        if any(pattern.search(key) for pattern, _example in _ODD.values()):
             listed = bucket.versions(self._vault, key)
             found = [version for version in listed if version.key == key and version.latest][:1]
         else:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Optional
 
 from ..base import throttle
@@ -34,33 +34,32 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 _NAMED = 20
 _JOINED = "wanted w JOIN have h ON h.key = w.key"
 _OTHER_ETAG = "h.etag <> w.etag AND h.etag <> w.vault_etag AND length(h.etag) = 32 AND length(w.etag) = 32"
-
-
+BYTES, FACTS = "bytes", "metadata and tags"
 _Row = tuple[str, int, str, str, str, Optional[str]]
 
 
-@dataclass
 class _Found:
-    """What reading objects told, from many threads."""
+    """What reading objects told, from many threads: by check what is wrong, and what nobody can say."""
 
-    bytes: list[str] = field(default_factory=list)
-    facts: list[str] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
-    unasked: list[str] = field(default_factory=list)
-    read: int = 0
-    size: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self) -> None:
+        self.wrong: defaultdict[str, list[str]] = defaultdict(list)
+        self.unknown: defaultdict[str, list[str]] = defaultdict(list)
+        self.read = self.size = 0
+        self.lock = threading.Lock()
+
+    def check(self, name: str, total: int, looked: str, right: str) -> Check:
+        wrong, unknown = self.wrong[name], self.unknown[name]
+        if total and not self.read:
+            return Check(name, COULD_NOT_VERIFY, f"none of {total} objects was {looked}")
+        if unknown and not wrong:
+            return Check(name, COULD_NOT_VERIFY, "; ".join(sorted(unknown)[:3]) + f" ({len(unknown)} in all)")
+        return compared(name, sorted(wrong), right)
 
 
 def verify_objects(
-    config: Config,
-    listing: Iterable[Listed],
-    bucket: Bucket,
-    sample: Optional[int] = None,
-    *,
-    metadata: bool = True,
+    config: Config, listing: Iterable[Listed], bucket: Bucket, sample: Optional[int] = None
 ) -> list[Check]:
-    """The checks `objects`, `bytes` and, with `metadata`, `metadata and tags`, which are compared with the vault's.
+    """The checks `objects`, `bytes` and `metadata and tags`, which are compared with the vault's.
 
     sample: read so many objects, drawn by chance; None: all. Keys that the listing does not know are told and are no
     failure: whether they belong there is the caller's to say.
@@ -69,17 +68,19 @@ def verify_objects(
         rows = ((row.key, row.size, row.etag, row.vault_version, row.vault_etag, row.sha256) for row in listing)
         total = tables.add("wanted", rows)
         tables.add("have", ((version.key, version.size, version.etag) for version in s3_bucket.objects(bucket)))
-        checks = [_presence(tables, total)]
+        presence = _presence(tables, total)
         order = "w.size DESC" if sample is None else f"random() LIMIT {sample}"
         found = _Found()
-        vault = buckets.vault(config) if metadata else None
+        vault = buckets.vault(config)
         drawn = f"SELECT w.* FROM {_JOINED} ORDER BY {order}"
         throttle.each(lambda row: _look(bucket, vault, row, found), tables.each(drawn), config.objects.transfers)
     which = f"all {total} objects" if found.read == total else f"{found.read} of {total} objects"
-    checks.append(_bytes(found, which, total))
-    if metadata:
-        checks.append(_facts(found, which, total))
-    return checks
+    read = f"{which} were read ({found.size} bytes) and have their checksum"
+    return [
+        presence,
+        found.check(BYTES, total, "read", read),
+        found.check(FACTS, total, "looked at", f"of {which} they are the vault's"),
+    ]
 
 
 def _presence(tables: Inventory, total: int) -> Check:
@@ -97,30 +98,30 @@ def _presence(tables: Inventory, total: int) -> Check:
     return compared("objects", wrong, same + (f"; {more} others are there too" if more else ""))
 
 
-def _look(bucket: Bucket, vault: Optional[Bucket], row: _Row, found: _Found) -> None:
-    key, size, etag, vault_version, _at, sha256 = row
-    wrong, unknown = "", ""
-    try:
-        own, md5, _size = copier.digest(bucket, key, size)
-        if sha256:
-            wrong = "other bytes" if own != sha256 else ""
-        elif _MD5.fullmatch(etag):
-            wrong = "other bytes" if md5 != etag else ""
-        elif vault is None:
-            unknown = f"of {key!r} no checksum is known"
-        else:
-            wrong = "other bytes" if own != copier.digest(vault, key, size, vault_version)[0] else ""
-    except (NotFoundError, IntegrityError) as exc:
-        wrong = exc.cause
-    different, unasked = ("", "") if vault is None else _facts_of(bucket, vault, key, vault_version)
+def _look(bucket: Bucket, vault: Bucket, row: _Row, found: _Found) -> None:
+    key, size, _etag, vault_version, *_rest = row
+    told = {BYTES: (_other_bytes(bucket, vault, row), ""), FACTS: _facts_of(bucket, vault, key, vault_version)}
     with found.lock:
         found.read += 1
         found.size += size
-        for said, into in ((wrong, found.bytes), (different, found.facts)):
-            if said:
-                into.append(f"{key!r}: {said}")
-        found.unknown += [unknown] if unknown else []
-        found.unasked += [unasked] if unasked else []
+        for name, (wrong, unknown) in told.items():
+            found.wrong[name] += [f"{key!r}: {wrong}"] if wrong else []
+            found.unknown[name] += [unknown] if unknown else []
+
+
+def _other_bytes(bucket: Bucket, vault: Bucket, row: _Row) -> str:
+    key, size, etag, vault_version, _at, sha256 = row
+    try:
+        own, md5, _headers = copier.digest(bucket, key, size)
+        if sha256:
+            same = own == sha256
+        elif _MD5.fullmatch(etag):
+            same = md5 == etag
+        else:
+            same = own == copier.digest(vault, key, size, vault_version)[0]
+    except (NotFoundError, IntegrityError) as exc:
+        return exc.cause
+    return "" if same else "other bytes"
 
 
 def _facts_of(bucket: Bucket, vault: Bucket, key: str, vault_version: str) -> tuple[str, str]:
@@ -138,22 +139,3 @@ def _facts_of(bucket: Bucket, vault: Bucket, key: str, vault_version: str) -> tu
     )
     wrong += ["tags"] if ours.tags != theirs.tags else []
     return f"other {', '.join(wrong)}" if wrong else "", ""
-
-
-def _bytes(found: _Found, which: str, total: int) -> Check:
-    if total and not found.read:
-        return Check("bytes", COULD_NOT_VERIFY, f"none of {total} objects was read")
-    if not found.bytes and found.unknown:
-        return Check(
-            "bytes", COULD_NOT_VERIFY, "; ".join(sorted(found.unknown)[:3]) + f" ({len(found.unknown)} in all)"
-        )
-    return compared("bytes", sorted(found.bytes), f"{which} were read ({found.size} bytes) and have their checksum")
-
-
-def _facts(found: _Found, which: str, total: int) -> Check:
-    name = "metadata and tags"
-    if total and not found.read:
-        return Check(name, COULD_NOT_VERIFY, f"none of {total} objects was looked at")
-    if not found.facts and found.unasked:
-        return Check(name, COULD_NOT_VERIFY, "; ".join(sorted(found.unasked)[:3]) + f" ({len(found.unasked)} in all)")
-    return compared(name, sorted(found.facts), f"of {which} they are the vault's")

@@ -13,11 +13,12 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from ..base.errors import LifeboatError
 from .bucket import Listed
 
+T = TypeVar("T", bound="Inventory")
 UNKNOWN = -1  # a size that nobody told
 _BATCH = 5000
 _CACHE_KIB = 32 << 10
@@ -55,7 +56,7 @@ class Inventory:
             for name, columns in tables.items():
                 self._base.execute(f"CREATE TABLE {name} ({columns}) WITHOUT ROWID")
 
-    def __enter__(self) -> Inventory:
+    def __enter__(self: T) -> T:
         return self
 
     def __exit__(self, *_: object) -> None:
