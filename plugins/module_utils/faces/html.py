@@ -6,16 +6,22 @@
 
 from __future__ import annotations
 
-from ..evidence.schema import Check, Record
+from ..evidence.schema import Record
 from . import charts, words
 from .page import badge, bullets, facts, page, pairs, section, table
 from .words import Markup, tag
+
+_OLDER = "The record does not say: it is of an older version."
 
 
 def html(record: Record, *, problem: str = "", signature: str = "", sha256: str = "") -> str:
     """The record's page. problem: why it is no evidence; then the page says that before anything else."""
     found = record.found
     title = words.title(record)
+    checks = [(badge(check.result), check.name, check.detail) for check in record.checks]
+    untested = [(gap.what, gap.why) for gap in record.untested]
+    passed = [(backup.id, backup.problem) for backup in record.passed_over]
+    findings = [(finding.what, finding.owner, finding.due) for finding in record.findings]
     body = [
         tag("h1", badge(record.verdict), " ", title),
         tag("p", f"{record.host}, {words.moment(record.started_at or record.recorded_at)}", class_="soft"),
@@ -30,17 +36,16 @@ def html(record: Record, *, problem: str = "", signature: str = "", sha256: str 
             bullets(found.findings) if found.findings else None,
         ),
         section("Tried and noted", bullets(words.tried(record)) if words.tried(record) else None),
-        section("Checks", table(("Result", "Check", "Seen"), [_check(check) for check in record.checks])),
-        section(
-            "Not tested",
-            table(("What", "Why"), [(gap.what, gap.why) for gap in record.untested])
-            if record.untested
-            else tag("p", "The record does not say: it is of an older version."),
-        ),
-        section("Passed over", _passed_over(record)),
+        section("Checks", table(("Result", "Check", "Seen"), checks)),
+        section("Not tested", table(("What", "Why"), untested, empty=_OLDER)),
+        section("Passed over", table(("Backup", "Why it could not be used"), passed) if passed else None),
         section("Kept", bullets([tag("code", name) for name in words.kept(record)]) if words.kept(record) else None),
         section("Who, where, with what", pairs(words.origin(record))),
-        section("Findings and sign-off", _people(record)),
+        section(
+            "Findings and sign-off",
+            table(("To improve", "Owner", "Due"), findings, empty="No finding was written down."),
+            tag("p", words.signed_off(record)),
+        ),
     ]
     return page(title, body, footer=_footer(record, signature, sha256))
 
@@ -54,27 +59,6 @@ def _timeline(record: Record) -> list[Markup]:
         took = words.duration(phase.seconds)
         rows.append((phase.name, words.moment(phase.started_at), took, words.moved(phase), parts))
     return [charts.timeline(record), table(("Phase", "Started", "Took", "Moved", "Steps"), rows)]
-
-
-def _check(check: Check) -> tuple[object, ...]:
-    return badge(check.result), check.name, check.detail
-
-
-def _passed_over(record: Record) -> object:
-    found = [(backup.id, backup.problem) for backup in record.passed_over]
-    return table(("Backup", "Why it could not be used"), found) if found else None
-
-
-def _people(record: Record) -> list[object]:
-    found = [(finding.what, finding.owner, finding.due) for finding in record.findings]
-    signed = record.sign_off
-    note = f" {signed.note}" if signed and signed.note else ""
-    return [
-        table(("To improve", "Owner", "Due"), found) if found else tag("p", "No finding was written down."),
-        tag("p", f"Signed off by {signed.by}, {words.moment(signed.at)}.{note}")
-        if signed
-        else tag("p", "Nobody has signed it off."),
-    ]
 
 
 def _footer(record: Record, signature: str, sha256: str) -> list[object]:

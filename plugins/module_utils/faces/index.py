@@ -21,25 +21,20 @@ TITLE = "Recoveries, drills and verifications"
 
 def index(stacks: Sequence[Stack], now: datetime, links: Mapping[tuple[str, str, str], str]) -> str:
     """links: (host, stack, record's id) -> address of the record's own page."""
-    overdue = sum(len(stack.overdue) for stack in stacks)
-    silent = [stack for stack in stacks if stack.problem]
-    broken = sum(not held.good for stack in stacks for held in stack.records)
-    records = [held for stack in stacks for held in stack.records]
+    silent = [(stack.host, stack.problem) for stack in stacks if stack.problem]
+    records = [held.good for stack in stacks for held in stack.records]
+    counts = {
+        "Records": len(records),
+        "Passed": sum(bool(record and record.verdict == PASS) for record in records),
+        "Overdue": sum(len(stack.overdue) for stack in stacks),
+        "No evidence": records.count(None),
+        "Not reached": len(silent),
+    }
     body = [
         tag("h1", TITLE),
         tag("p", f"As of {now:%Y-%m-%d}, UTC", class_="soft"),
-        facts(
-            [
-                ("Records", str(len(records))),
-                ("Passed", str(sum(bool((good := held.good) and good.verdict == PASS) for held in records))),
-                ("Overdue", str(overdue)),
-                ("No evidence", str(broken)),
-                ("Not reached", str(len(silent))),
-            ]
-        ),
-        section(
-            "Not reached", table(("Host", "Why"), [(stack.host, stack.problem) for stack in silent]) if silent else None
-        ),
+        facts([(name, str(count)) for name, count in counts.items()]),
+        section("Not reached", table(("Host", "Why"), silent) if silent else None),
         [_stack(stack, now, links) for stack in stacks if not stack.problem],
         tag("p", "No host was asked.") if not stacks else None,
     ]
@@ -57,9 +52,7 @@ def _stack(stack: Stack, now: datetime, links: Mapping[tuple[str, str, str], str
         table(("Duty", "State", "Last passed", "Every"), [_duty(duty, now) for duty in stack.duties]),
         trends,
         tag("h3", "Every record, newest first"),
-        table(("Record", "Verdict", "When", "Took", "Allowed", "Data loss, at most"), rows)
-        if rows
-        else tag("p", "There is none."),
+        table(("Record", "Verdict", "When", "Took", "Allowed", "Data loss, at most"), rows, empty="There is none."),
     )
 
 

@@ -22,12 +22,8 @@ def text(value: object) -> str:
 
 def markdown(record: Record, *, problem: str = "", signature: str = "", sha256: str = "") -> str:
     found = record.found
-    lines = [
-        f"# {text(record.verdict)}: {text(words.title(record))}",
-        "",
-        f"{text(record.host)}, {text(words.moment(record.started_at or record.recorded_at))}",
-        "",
-    ]
+    when = words.moment(record.started_at or record.recorded_at)
+    lines = [f"# {text(record.verdict)}: {text(words.title(record))}", "", f"{text(record.host)}, {text(when)}", ""]
     if problem:
         lines += [f"**This is no evidence: {text(problem)}.**", ""]
     lines += [f"* {text(name)}: **{text(value)}**" for name, value in words.facts(record)]
@@ -52,10 +48,7 @@ def markdown(record: Record, *, problem: str = "", signature: str = "", sha256: 
     lines += _table("Who, where, with what", ("", ""), words.origin(record))
     findings = [(finding.what, finding.owner, finding.due) for finding in record.findings]
     lines += _table("Findings", ("To improve", "Owner", "Due"), findings)
-    signed = record.sign_off
-    by = f"{signed.by}, {words.moment(signed.at)}. {signed.note}" if signed else ""
-    said = f"Signed off by {text(by)}" if signed else "Nobody has signed it off."
-    lines += ["", "## Sign-off", "", said]
+    lines += ["", "## Sign-off", "", text(words.signed_off(record))]
     lines += ["", f"Record `{record.id}`" if re.fullmatch(r"\w+", record.id) else f"Record {text(record.id)}"]
     lines += [f"Signature: {text(signature)}"] if signature else []
     lines += [f"SHA-256 of the record: {sha256}"] if sha256 else []

@@ -110,17 +110,16 @@ def facts(found: Sequence[tuple[str, object]]) -> Markup:
     return tag("dl", [tag("div", tag("dt", name), tag("dd", words)) for name, words in found], class_="facts")
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Markup:
-    """A table that a phone shows as one block a row. The first cell of a row is its name and needs none itself."""
+def table(head: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str = "") -> Markup:
+    """A table that a phone shows as one block a row. The first cell of a row is its name and needs none itself.
+
+    empty: what to say where there is no row.
+    """
+    if empty and not rows:
+        return tag("p", empty)
+    labels = [None, *(name or None for name in head[1:])]
     lines = [
-        tag(
-            "tr",
-            [
-                tag("td", cell, role="cell", data_name=name if number and name else None)
-                for number, (name, cell) in enumerate(zip(head, row))
-            ],
-            role="row",
-        )
+        tag("tr", [tag("td", cell, role="cell", data_name=name) for name, cell in zip(labels, row)], role="row")
         for row in rows
     ]
     names = tag("tr", [tag("th", name, role="columnheader", scope="col") for name in head], role="row")

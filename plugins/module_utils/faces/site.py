@@ -54,11 +54,8 @@ def site(given: Sequence[Mapping[str, object]], now: datetime) -> tuple[list[Sta
                 files.update(_faces(f"{folder}/{held.id}", held, held.record))
                 links[(stack.host, stack.stack, held.id)] = f"{folder}/{held.id}.html"
     files["index.html"] = _bytes(index(stacks, now, links))
-    good = sorted(
-        (record for stack in stacks for held in stack.records if (record := held.good)),
-        key=lambda record: record.recorded_at,
-    )
-    files["lifeboat.prom"] = _bytes(metrics(good))
+    good = [record for stack in stacks for held in stack.records if (record := held.good)]
+    files["lifeboat.prom"] = _bytes(metrics(sorted(good, key=lambda record: record.recorded_at)))
     return stacks, files
 
 

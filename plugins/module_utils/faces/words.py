@@ -62,11 +62,8 @@ def tag(element: str, /, *children: object, **attributes: object) -> Markup:
 
     Attributes: class_ is class, an underscore is a hyphen.
     """
-    words = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escaped(attribute)}"'
-        for key, attribute in attributes.items()
-        if attribute is not None
-    )
+    named = {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items() if value is not None}
+    words = "".join(f' {name}="{escaped(value)}"' for name, value in named.items())
     if element in _VOID:
         return Markup(f"<{element}{words}>")
     return Markup(f"<{element}{words}>{joined(children)}</{element}>")
@@ -165,7 +162,11 @@ def drill(record: Record) -> list[tuple[str, str]]:
     given = record.drill
     if not given:
         return []
-    counted = given.ledger
+    ledger = "none was kept"
+    if given.ledger:
+        counted = given.ledger
+        ledger = f"{counted.acknowledged} acknowledged, {counted.present} present, {counted.lost} lost,"
+        ledger += f" {counted.unexpected} unexpected"
     found = [
         ("Fault", given.fault),
         ("It took", given.proof),
@@ -173,15 +174,16 @@ def drill(record: Record) -> list[tuple[str, str]]:
         ("Before", given.steady_state),
         ("Injected", moment(given.injected_at)),
         ("First transaction", moment(given.transaction_at)),
-        (
-            "Ledger",
-            f"{counted.acknowledged} acknowledged, {counted.present} present, {counted.lost} lost,"
-            f" {counted.unexpected} unexpected"
-            if counted
-            else "none was kept",
-        ),
+        ("Ledger", ledger),
     ]
     return [(name, words) for name, words in found if words]
+
+
+def signed_off(record: Record) -> str:
+    signed = record.sign_off
+    if not signed:
+        return "Nobody has signed it off."
+    return f"Signed off by {signed.by}, {moment(signed.at)}. {signed.note}".strip()
 
 
 def tried(record: Record) -> list[str]:
