@@ -38,7 +38,6 @@ def ahead_of(days: float) -> timedelta:
 
 
 def checklist(config: Config, given: argparse.Namespace, log: Callable[[str], None]) -> tuple[int, object, list[str]]:
-    del log
     found = work_through(config, given.period, now=datetime.now(timezone.utc), ahead=ahead_of(given.ahead_days))
     for path, content in ((given.markdown, checklist_line.markdown), (given.html, checklist_line.page)):
         if path is not None:

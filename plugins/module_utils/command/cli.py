@@ -203,7 +203,6 @@ def _prune(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> An
 
 
 def _list(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
-    del log
     repo = repositories.from_settings(loaded.repository, loaded.secrets)
     repo.check(writable=False)
     found = points.backups(repo, loaded.stack)
@@ -224,7 +223,6 @@ def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
 
 
 def _status(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
-    del arguments, log
     seen = status.status(loaded, now=datetime.now(timezone.utc))
     shown = [*status.newest(seen), "", *base_text.checks(seen.checks), f"{seen.verdict}  {loaded.stack}"]
     return CODES[seen.verdict], seen.as_dict(), shown

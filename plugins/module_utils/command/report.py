@@ -48,7 +48,6 @@ def add_review(parser: argparse.ArgumentParser) -> None:
 
 def report(config: Config, given: argparse.Namespace, log: Log) -> Answer:
     """Fails, with exit code 6, where a record is no evidence or a signature is bad."""
-    del log
     if given.id:
         kept = _checked(config, store.load(config, given.id), given.allowed_signers)
         return _one(kept, given.format)

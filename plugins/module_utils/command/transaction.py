@@ -49,7 +49,6 @@ def transaction_once(config: Config) -> list[Check]:
 
 
 def run(loaded: Config, arguments: argparse.Namespace, log: Callable[[str], None]) -> tuple[int, object, list[str]]:
-    del log
     if not loaded.drill.transactions:
         raise UsageError(
             "make a business transaction", loaded.stack, "lifeboat_drill.transactions is empty",

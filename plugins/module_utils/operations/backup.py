@@ -42,11 +42,8 @@ class Taken:
     @property
     def unheld(self) -> int:
         """Objects that the vault could not hold: they are in no backup."""
-        return sum(
-            manifest.detailed(ObjectsDetails).in_no_backup
-            for manifest in self.manifests
-            if manifest.component == OBJECTS
-        )
+        objects = (manifest for manifest in self.manifests if manifest.component == OBJECTS)
+        return sum(manifest.detailed(ObjectsDetails).in_no_backup for manifest in objects)
 
     def as_dict(self) -> dict[str, object]:
         taken = [{"id": manifest.id, "size": manifest.size, **manifest.details} for manifest in self.manifests]

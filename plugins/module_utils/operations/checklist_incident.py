@@ -54,9 +54,7 @@ class Part:
 def lines(config: Config, now: datetime) -> Iterator[Line]:
     latest, point = _latest(config, now)
     yield latest
-    parts = [
-        _looked(config, scenario) for scenario in config.scenarios if scenario.component or scenario.name in _LOOKS
-    ]
+    parts = [_looked(config, item) for item in config.scenarios if item.component or item.name in _LOOKS]
     broken = [part for part in parts if part.condition not in (HEALTHY, "")]
     yield from _runbooks(parts, broken)
     for part in parts:
@@ -188,15 +186,11 @@ def _endpoints(config: Config) -> Iterator[Line]:
 
 
 def _after(config: Config, now: datetime) -> Iterator[Line]:
+    words = "no recovery in the last 7 days"
     try:
-        recent = [
-            kept.id
-            for kept in store.everything(config)
-            if kept.record and kept.record.kind == "recovery" and kept.record.recorded_at >= now - _RECENT
-        ]
-        words = (
-            f"the recoveries of the last 7 days: {', '.join(recent)}" if recent else "no recovery in the last 7 days"
-        )
+        records = (kept.record for kept in store.everything(config) if kept.record)
+        recent = [item.id for item in records if item.kind == "recovery" and item.recorded_at >= now - _RECENT]
+        words = f"the recoveries of the last 7 days: {', '.join(recent)}" if recent else words
     except LifeboatError as exc:
         words = f"the evidence cannot be read: {exc.cause}"
     yield Line(AFTER, "evidence", BY_HAND, f"keep it with the report of the incident; {words}")

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -48,6 +47,11 @@ class Checklist:
         """A line that the operator ticks by hand neither passes nor fails it."""
         return verdict(Check(line.name, line.result) for line in self.lines if line.result != BY_HAND)
 
+    @property
+    def boxes(self) -> dict[str, list[Line]]:
+        names = dict.fromkeys(line.box for line in self.lines)
+        return {name: [line for line in self.lines if line.box == name] for name in names}
+
     def as_dict(self) -> dict[str, object]:
         return {
             "stack": self.stack,
@@ -59,13 +63,6 @@ class Checklist:
         }
 
 
-def _boxes(lines: Sequence[Line]) -> dict[str, list[Line]]:
-    found: dict[str, list[Line]] = {}
-    for item in lines:
-        found.setdefault(item.box, []).append(item)
-    return found
-
-
 def _title(made: Checklist) -> str:
     ahead = f", as if nothing ran for {made.ahead / timedelta(days=1):g} days" if made.ahead else ""
     return f"{made.period} checklist of {made.stack} at {format_time(made.at)}{ahead}"
@@ -73,7 +70,7 @@ def _title(made: Checklist) -> str:
 
 def text(made: Checklist) -> list[str]:
     shown = [_title(made)]
-    for box, lines in _boxes(made.lines).items():
+    for box, lines in made.boxes.items():
         shown += ["", box]
         for item in lines:
             limit = f"  ({item.limit})" if item.limit else ""
@@ -85,7 +82,7 @@ def text(made: Checklist) -> list[str]:
 
 def markdown(made: Checklist) -> str:
     shown = [f"# {marked(_title(made))}", "", f"**{marked(made.verdict)}**"]
-    for box, lines in _boxes(made.lines).items():
+    for box, lines in made.boxes.items():
         shown += ["", f"## {marked(box)}", ""]
         for item in lines:
             limit = f" ({marked(item.limit)})" if item.limit else ""
@@ -95,14 +92,8 @@ def markdown(made: Checklist) -> str:
 
 
 def page(made: Checklist) -> str:
-    body = [
-        section(
-            box,
-            table(
-                ("Verdict", "Check", "Seen", "Allowed"),
-                [(badge(item.result), item.name, item.seen, item.limit) for item in lines],
-            ),
-        )
-        for box, lines in _boxes(made.lines).items()
-    ]
+    body = []
+    for box, lines in made.boxes.items():
+        rows = [(badge(item.result), item.name, item.seen, item.limit) for item in lines]
+        body.append(section(box, table(("Verdict", "Check", "Seen", "Allowed"), rows)))
     return faces_page.page(_title(made), tag("h1", badge(made.verdict), " ", _title(made)), body)

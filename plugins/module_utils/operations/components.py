@@ -115,9 +115,8 @@ def _config_opened(proof: Proof) -> Iterator[Check]:
             yield Check(f"config: {held.name}", held.result, held.detail)
     left = manifest.detailed(ConfigDetails).left_out
     if left:
-        yield Check(
-            "config: secrets", FAIL, f"{len(left)} were left out when there was no recipient: {', '.join(left[:3])}"
-        )
+        named = ", ".join(left[:3])
+        yield Check("config: secrets", FAIL, f"{len(left)} were left out when there was no recipient: {named}")
         return
     if SECRETS not in {artefact.name for artefact in manifest.artefacts}:
         yield Check("config: secrets", COULD_NOT_VERIFY, "nothing is sealed in it, so that the key opened nothing")

@@ -66,7 +66,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--endpoint-url", default="", help="of the vault")
     parser.add_argument("--region", default="", help="of the vault")
     parser.add_argument("--ca-bundle", default="", help="the CA of the vault's certificate")
-    parser.add_argument("--bucket", default="", help="with the copies of the repository")
+    copies = "with the copies of the repository"
+    parser.add_argument("--bucket", dest="repository_bucket", default="", metavar="BUCKET", help=copies)
     parser.add_argument("--prefix", default="", help="below which they lie (default: the stack's name)")
     parser.add_argument("--objects-bucket", default="", help="with the mirror of the stack's bucket")
     parser.add_argument("--no-record", action="store_true", help="write nothing into the vault")
@@ -74,19 +75,13 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def given(arguments: argparse.Namespace) -> bool:
     """Is the vault named here? Else this host's own configuration names it."""
-    return bool(arguments.kit or arguments.bucket)
+    return bool(arguments.kit or arguments.repository_bucket)
 
 
 def configured(arguments: argparse.Namespace) -> Config:
     """A configuration for the vault alone, out of the kit and the options."""
     kit = typed.build(Kit, _json(arguments.kit) if arguments.kit else {}, _wrong, unknown="ignore")
-    vault = {**kit.vault}
-    pairs = (
-        ("endpoint_url", arguments.endpoint_url), ("region", arguments.region), ("ca_bundle", arguments.ca_bundle),
-        ("repository_bucket", arguments.bucket), ("prefix", arguments.prefix),
-        ("objects_bucket", arguments.objects_bucket),
-    )  # fmt: skip
-    vault.update({name: value for name, value in pairs if value})
+    vault = {**kit.vault, **{name: value for name in _VAULT if (value := getattr(arguments, name))}}
     stack = arguments.stack or kit.stack
     if not stack:
         raise UsageError(_READ, arguments.kit or "options", "the stack is not named", "Name it with --stack.")
@@ -106,10 +101,7 @@ def credentials(path: str) -> dict[str, str]:
         body = _json(path)
         found = {name: str(body.get(name) or "") for name in _ENVIRONMENT}
     else:
-        found = {
-            name: next((os.environ[text] for text in names if os.environ.get(text)), "")
-            for name, names in _ENVIRONMENT.items()
-        }
+        found = {name: next(filter(None, map(os.environ.get, names)), "") for name, names in _ENVIRONMENT.items()}
     lacking = [name for name, value in found.items() if not value]
     if lacking:
         raise UsageError(
@@ -123,9 +115,8 @@ def identity(path: str) -> str:
     """The age identity as text. `-`: from standard input, which is not echoed only where it comes from a file."""
     attempted = "read the identity"
     if not path:
-        raise UsageError(
-            attempted, "options", "none is given", "Name its file with --identity, or - for standard input."
-        )
+        remedy = "Name its file with --identity, or - for standard input."
+        raise UsageError(attempted, "options", "none is given", remedy)
     try:
         if path == "-":
             return sys.stdin.read()
@@ -137,13 +128,11 @@ def identity(path: str) -> str:
 
 def _refuse_open(path: Path, attempted: str) -> None:
     try:
-        mode = path.stat().st_mode
+        mode = stat.S_IMODE(path.stat().st_mode)
     except OSError as exc:
         raise UsageError(attempted, str(path), exc.strerror or str(exc), "Name the file with --credentials.") from exc
-    if stat.S_IMODE(mode) & 0o077:
-        raise UsageError(
-            attempted, str(path), f"others may read it (mode {stat.S_IMODE(mode):04o})", f"chmod 600 {path}"
-        )
+    if mode & 0o077:
+        raise UsageError(attempted, str(path), f"others may read it (mode {mode:04o})", f"chmod 600 {path}")
 
 
 def _json(path: str) -> dict[str, object]:
@@ -152,7 +141,7 @@ def _json(path: str) -> dict[str, object]:
     except OSError as exc:
         raise UsageError(_READ, path, exc.strerror or str(exc), "Name the file with --kit.") from exc
     except ValueError as exc:  # not shown: there may be a key in it
-        raise UsageError(_READ, path, "it is no JSON", "Write it with: lifeboat escrow --print-kit") from exc
+        raise _wrong(path, "it is no JSON") from exc
     if not isinstance(body, Mapping):
-        raise UsageError(_READ, path, "it is no JSON object", "Write it with: lifeboat escrow --print-kit")
+        raise _wrong(path, "it is no JSON object")
     return dict(body)

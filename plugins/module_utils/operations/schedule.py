@@ -18,8 +18,8 @@ from ..base import pipeline
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most
 from ..base.pipeline import Command
 from ..base.version import VERSION
+from ..repository.base import ID
 from ..repository.components import configured
-from ..repository.manifest import ID
 from ..settings.config import Config
 
 CRON = Path("/etc/cron.d")
@@ -66,23 +66,16 @@ def _file(config: Config) -> tuple[str, Check]:
     if facts.st_uid != 0 or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or not stat.S_ISREG(facts.st_mode):
         # cron(8): such a file is not read
         return text, Check(name, FAIL, f"{path} is not root's alone to write, so that cron does not read it; {ask}")
-    jobs = [one for line in text.splitlines() if (one := _JOB.fullmatch(line.strip()))]
-    commands = [match["command"] for match in jobs if match["user"] == "root"]
-    stack = rf"(?=--).*--stack {re.escape(config.stack)}(?:\s|$)"
-    missing = [
-        what
-        for what, words in wanted(config).items()
-        if not any(re.search(rf"\blifeboat {words} {stack}", command) for command in commands)
-    ]
+    jobs = [job for line in text.splitlines() if (job := _JOB.fullmatch(line.strip())) and job["user"] == "root"]
+    times: dict[str, str] = {}
+    for what, words in wanted(config).items():
+        asked = rf"\blifeboat {words} (?=--).*--stack {re.escape(config.stack)}(?:\s|$)"
+        found = (" ".join(job["when"].split()) for job in jobs if re.search(asked, job["command"]))
+        times[what] = next(found, "")
+    missing = [what for what, when in times.items() if not when]
     if missing:
         return text, Check(name, FAIL, f"{path} has no job for {', '.join(missing)}; {ask}")
-    when = ", ".join(f"{what} {_when(jobs, words, stack)}" for what, words in wanted(config).items())
-    return text, Check(name, PASS, f"{path}: {when}")
-
-
-def _when(jobs: list[re.Match[str]], words: str, stack: str) -> str:
-    found = (match["when"] for match in jobs if re.search(rf"\blifeboat {words} {stack}", match["command"]))
-    return " ".join(next(found, "").split())
+    return text, Check(name, PASS, f"{path}: {', '.join(f'{what} {when}' for what, when in times.items())}")
 
 
 def _daemon() -> Check:

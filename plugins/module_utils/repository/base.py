@@ -37,7 +37,7 @@ RECORDS = (VERIFICATION, PINNED, COPIES)  # written after publication; not artef
 POINTS = "recovery-points"
 PARTIAL = ".partial-"
 DELETING = ".deleting-"
-ID = re.compile(r"[a-z][a-z0-9]*_backup_\d{8}_\d{6}")
+ID = re.compile(r"([a-z][a-z0-9]*)_backup_(\d{8}_\d{6})")
 POINT_ID = re.compile(r"\d{8}_\d{6}")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -226,10 +226,13 @@ class Repository(abc.ABC):
 
     def _backup(self, component: str, id: str) -> tuple[str, str]:
         if not ID.fullmatch(id):
-            raise UsageError(
-                "find the backup", repr(id), "that is not a backup id", "Write it like db_backup_20261124_020000."
-            )
+            raise no_id(id)
         return self._folder(component), id
+
+
+def no_id(text: str) -> UsageError:
+    remedy = "Write it like db_backup_20261124_020000."
+    return UsageError("find the backup", repr(text), "that is not a backup id", remedy)
 
 
 def exists(location: str) -> UsageError:

@@ -17,9 +17,9 @@ from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from ..settings.config import LEVELS
 from . import retention
-from .base import VERIFICATION, Repository
+from .base import ID, VERIFICATION, Repository
 from .components import DATABASE, KINDS
-from .manifest import ID, Manifest, backup_id, parse
+from .manifest import Manifest, backup_id, parse
 from .sealing import Sealed
 
 
@@ -120,12 +120,11 @@ def entry(repo: Repository, component: str, identity: str) -> Entry:
         return Entry(identity, problem=exc.cause, component=component)
     wanted = {artefact.name: artefact.size for artefact in manifest.artefacts}
     problems = [f"{name} is missing" for name in wanted if name not in files]
-    problems += [
-        f"{name} has {files[name]} bytes instead of {size}"
-        for name, size in wanted.items()
-        if name in files and files[name] != size
-    ]
-    problems += [f"{name} does not belong to it" for name in files if name not in wanted]
+    for name, size in files.items():
+        if name not in wanted:
+            problems.append(f"{name} does not belong to it")
+        elif size != wanted[name]:
+            problems.append(f"{name} has {size} bytes instead of {wanted[name]}")
     proof = read_proof(repo, component, manifest)
     problems += [f"verification at level {level} failed" for level, item in proof.items() if item.verdict == FAIL]
     return Entry(identity, manifest, "; ".join(problems[:4]), proof, component)

@@ -158,10 +158,8 @@ class LocalRepository(Repository):
         path = self.root.joinpath(*self._backup(component, id))
         if id not in self._names(path.parent.name, directories=True):
             if path.is_symlink() or path.exists():
-                raise IntegrityError(
-                    "find the backup", str(path), "it is not a directory",
-                    "Find out who put it there and remove it.",
-                )  # fmt: skip
+                remedy = "Find out who put it there and remove it."
+                raise IntegrityError("find the backup", str(path), "it is not a directory", remedy)
             raise NotFoundError("find the backup", str(path), "it is not there", "Choose another (lifeboat list).")
         return path
 

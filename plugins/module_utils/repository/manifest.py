@@ -6,19 +6,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import ClassVar, TypeVar
 
 from ..base import typed
-from ..base.errors import LifeboatError, UsageError
+from ..base.errors import LifeboatError
+from .base import ID, no_id
 from .components import KINDS
 from .details import Count
 from .sealing import VERSION, Sealed, render, unseal
 
-ID = re.compile(r"([a-z][a-z0-9]*)_backup_(\d{8}_\d{6})")
 D = TypeVar("D")
 
 
@@ -37,9 +36,7 @@ def component_of(identity: str) -> str:
     match = ID.fullmatch(identity)
     known = next((name for name, kind in KINDS.items() if match and kind.prefix == match.group(1)), "")
     if not known:
-        raise UsageError(
-            "find the backup", repr(identity), "that is not a backup id", "Write it like db_backup_20261124_020000."
-        )
+        raise no_id(identity)
     return known
 
 

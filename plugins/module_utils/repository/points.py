@@ -179,23 +179,16 @@ def part_of(repo: Repository, stack: str, identity: str, component: str) -> str:
     """
     if not is_id(identity):
         return identity
-    attempted = "use the recovery point"
+    attempted, another = "use the recovery point", "Choose another (`lifeboat list`)."
     point = parse(repo.read_point(identity), expected_id=identity)
     if point.stack != stack:
         raise UsageError(attempted, identity, f"it is of the stack {point.stack}, not {stack}")
     part = point.components.get(component)
     if part is None:
-        raise NotFoundError(
-            attempted, identity, f"it has no backup of {component}", "Choose another (`lifeboat list`)."
-        )
-    one = catalog.entry(repo, component, part.id)
-    if one.manifest is not None and one.manifest.seal != part.seal:
-        raise IntegrityError(
-            attempted,
-            identity,
-            f"{part.id} is another than the one that was sealed",
-            "Choose another (`lifeboat list`).",
-        )
+        raise NotFoundError(attempted, identity, f"it has no backup of {component}", another)
+    found = catalog.entry(repo, component, part.id)
+    if found.manifest is not None and found.manifest.seal != part.seal:
+        raise IntegrityError(attempted, identity, f"{part.id} is another than the one that was sealed", another)
     return part.id
 
 

@@ -35,6 +35,7 @@ from ..base import typed
 from ..base.errors import UsageError
 from ..base.typed import Range
 
+_READ = "read the retention policy"
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
@@ -47,12 +48,9 @@ def _zone(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:
-        raise UsageError(
-            "read the retention policy",
-            f"timezone {name!r}",
-            f"no such time zone on this host ({error})",
-            "Use a name such as UTC or Asia/Tokyo, or install the tzdata package.",
-        ) from error
+        cause = f"no such time zone on this host ({error})"
+        remedy = "Use a name such as UTC or Asia/Tokyo, or install the tzdata package."
+        raise UsageError(_READ, f"timezone {name!r}", cause, remedy) from error
 
 
 @dataclass(frozen=True)
@@ -69,12 +67,8 @@ class Backup:
 
     def __post_init__(self) -> None:
         if self.taken_at.tzinfo is None:
-            raise UsageError(
-                "plan retention",
-                f"backup {self.id}",
-                f"its time {self.taken_at.isoformat()} has no time zone",
-                "Give taken_at in UTC.",
-            )
+            cause = f"its time {self.taken_at.isoformat()} has no time zone"
+            raise UsageError("plan retention", f"backup {self.id}", cause, "Give taken_at in UTC.")
 
 
 @dataclass(frozen=True)
@@ -276,4 +270,4 @@ def _refuse_duplicates(ordered: Sequence[Backup]) -> None:
 
 
 def _bad(name: str, value: object, cause: str) -> UsageError:
-    return UsageError("read the retention policy", f"{name}: {value!r}", cause, f"Correct {name or 'it'}.")
+    return UsageError(_READ, f"{name}: {value!r}", cause, f"Correct {name or 'it'}.")
