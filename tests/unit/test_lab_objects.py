@@ -30,6 +30,7 @@ def close(*_):
 
 if part == "server":
     signal.signal(signal.SIGTERM, signal.SIG_IGN if how["STORE"] == "starting" else close)
+    (here / "begun").touch()
     time.sleep(0.3)
     door = socket.socket()
     door.bind(("127.0.0.1", int(how["S3_MASTER_PORT"]) + 10000))
@@ -106,6 +107,6 @@ def test_asked_to_stop_it_closes_its_volumes(tmp_path: Path) -> None:
 
 def test_asked_to_stop_before_its_filer_started_it_stops(tmp_path: Path) -> None:
     with started(tmp_path, store="well", filer="well") as running:
-        time.sleep(0.2)
+        wait_for(tmp_path / "begun")
         running.send_signal(signal.SIGTERM)
         assert running.wait(50) == 0
