@@ -105,7 +105,7 @@ def work(task: Task) -> Result:
 
     stack = runtime.ComposeRuntime(task.config)
     found, brought = stack_images.provide(stack, given["images"], load, check=task.check, log=task.log)
-    services = sorted(stack.model.get("services") or {})
+    services = sorted(stack.model.services)
     return Result(Facts(services, brought, found), changed=bool(brought))
 
 

@@ -242,7 +242,7 @@ def test_the_services_own_address(
 ) -> None:
     found = buckets.runtime.ServiceState(exists=True, running=True, status="running", id="abc")
     monkeypatch.setattr(buckets.runtime.ComposeRuntime, "state", lambda *_: found)
-    monkeypatch.setattr(buckets.pipeline, "output", lambda *_, **__: inspected)
+    monkeypatch.setattr(buckets.compose.pipeline, "output", lambda *_, **__: inspected)
     assert buckets.source(stack(tmp_path)).endpoint_url == f"http://{address}:9000"
 
 

@@ -18,8 +18,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.site import files as s
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import point_fetch, scope
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import show as site_show
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import compose, runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import images as stack_images
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.modules import config_deploy
 from ansible_collections.lifeboat.dr.plugins.modules import stack_images as images_module
 from builders import NOW, Run, publish, publish_config, settings
@@ -127,7 +127,7 @@ def test_config_deploy_fails_with_anothers_key(
 
 
 class Project:
-    model = {"services": {"web": {}, "db": {}}}  # noqa: RUF012
+    model = compose.Project(services={"web": compose.Service(), "db": compose.Service()})
 
 
 @pytest.fixture

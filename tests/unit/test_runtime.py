@@ -24,6 +24,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import (
 )
 from builders import Runner, make_config
 
+SECRET = "hunter2"
 PROJECT: dict[str, Any] = {
     "name": "shop",
     "services": {
@@ -269,6 +270,56 @@ def test_data_in_the_containers_own_layer_is_an_error(runner: Runner, compose: C
 )
 def test_within(path: str, parent: str, within: bool) -> None:
     assert _within(path, parent) is within
+
+
+# (what Compose says of the project, the field that the error names)
+MALFORMED_PROJECTS: list[tuple[Any, str]] = [
+    ([], "cannot be used: wants a mapping"),
+    ({"services": [SECRET]}, "services wants a mapping"),
+    ({"services": {"db": SECRET}}, "services.db wants a mapping"),
+    ({"services": {"db": {"environment": {"PGPASSWORD": [SECRET]}}}}, "services.db.environment.PGPASSWORD wants str"),
+    ({"services": {"db": {"volumes": [{"type": "bind", "source": 7}]}}}, "services.db.volumes[0].source wants str"),
+    ({"services": {"db": {"deploy": {"replicas": 10**30}}}}, "services.db.deploy.replicas has a number beyond 1e+18"),
+    ({"volumes": {"data": SECRET}}, "volumes.data wants a mapping"),
+    ("[" * 200_000, "it is not JSON that can be read"),
+    ("[" * 60 + "]" * 60, "it is nested more than 40 levels deep"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "words"), MALFORMED_PROJECTS)
+def test_a_malformed_project_names_the_field_and_tells_no_secret(
+    runner: Runner, compose: ComposeRuntime, said: Any, words: str
+) -> None:
+    runner.expect("config --format json", said if isinstance(said, str) else json.dumps(said))
+    with pytest.raises(LifeboatError, match=r"^Could not read the Compose project.*docker compose config") as error:
+        compose.services()
+    assert words in error.value.cause
+    assert SECRET not in str(error.value)
+
+
+MALFORMED_CONTAINERS: list[tuple[Any, str]] = [
+    ({}, "containers wants a list"),
+    ([7], "containers[0] wants a mapping"),
+    ([{**container(), "State": "up"}], "containers[0].State wants a mapping"),
+    ([container(env=[7])], "containers[0].Config.Env[0] wants str"),
+    ([container(env=SECRET)], "containers[0].Config.Env wants a list"),
+    ([container(ExitCode="1")], "containers[0].State.ExitCode wants int"),
+    ([container(restarts=10**30)], "containers[0].RestartCount has a number beyond 1e+18"),
+    ("[" * 200_000, "it is not JSON that can be read"),
+]
+
+
+@pytest.mark.parametrize(("said", "words"), MALFORMED_CONTAINERS)
+def test_a_malformed_container_names_the_field_and_tells_no_secret(
+    runner: Runner, compose: ComposeRuntime, said: Any, words: str
+) -> None:
+    runner.expect("config --format json", json.dumps(PROJECT))
+    runner.expect("^docker ps ", "1\n")
+    runner.expect("^docker inspect ", said if isinstance(said, str) else json.dumps(said))
+    with pytest.raises(LifeboatError, match=r"^Could not inspect the service \(db\).*docker version") as error:
+        compose.state("db")
+    assert words in error.value.cause
+    assert SECRET not in str(error.value)
 
 
 PATHS = [

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import images as stack_images
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.compose import Project, Service
 from builders import Runner
 
 OLD, NEW = "sha256:" + "a" * 64, "sha256:" + "b" * 64
@@ -22,7 +22,7 @@ class Engine:
     project = "shop"
 
     def __init__(self, runner: Runner) -> None:
-        self.model: dict[str, Any] = {"services": {"db": {"image": "reg/db:17"}}}
+        self.model = Project(services={"db": Service("reg/db:17")})
         self.here: dict[str, str] = {}
         self.registry: dict[str, str] = {}
         self.archive: dict[str, str] = {}
@@ -36,7 +36,7 @@ class Engine:
         if words[1:3] == ["image", "inspect"]:
             if words[-1] not in self.here:
                 return 1, "", "No such image"
-            return 0, json.dumps({"id": self.here[words[-1]], "digests": [f"reg/db@{self.here[words[-1]]}"]}), ""
+            return 0, f"{self.here[words[-1]]} reg/db@{self.here[words[-1]]}\n", ""
         if words[1] == "pull":
             if words[-1] not in self.registry:
                 return 1, "", "manifest unknown"
@@ -117,6 +117,6 @@ def test_check_mode_brings_nothing(engine: Engine) -> None:
 
 
 def test_a_service_that_is_built_has_composes_name(engine: Engine) -> None:
-    engine.model["services"] = {"web": {"build": "."}}
+    engine.model = Project(services={"web": Service()})
     (one,) = stack_images.wanted(engine, {})  # type: ignore[arg-type]
     assert (one.name, one.digest) == ("shop-web", "")

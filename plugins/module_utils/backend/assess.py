@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -25,7 +24,7 @@ from ..recovery.state import RECOVERING, RECOVERING_OBJECTS
 from ..settings.config import Config, EndpointCheck
 from ..stack import answer, runtime
 from ..stack import files as stack_files
-from ..stack.compose import ComposeRuntime
+from ..stack.compose import ComposeRuntime, Container, inspect
 from ..stack.runtime import Runtime
 from . import host
 from . import stores as backend_stores
@@ -39,12 +38,12 @@ _VARIABLE = re.compile(r"(?<!\$)(?:\$\$)*\$(?:\{([A-Za-z_]\w*)(:?[-?+])?[^}]*\}|
 _OWN = "com.docker.compose."
 
 
-def veil_of(config: Config, containers: Sequence[Mapping[str, Any]] = ()) -> Veil:
+def veil_of(config: Config, containers: Sequence[Container] = ()) -> Veil:
     """Knows the stack's secrets: of the configuration, of `.env`, of the environments that containers were given."""
     veil = Veil(config.secrets.values())
     veil.learn(secrets_of(environment(config)))
     for item in containers:
-        veil.learn(secrets_of(assignments("\n".join((item.get("Config") or {}).get("Env") or []))))
+        veil.learn(secrets_of(assignments("\n".join(item.made.environment))))
     return veil
 
 
@@ -94,7 +93,7 @@ def glance(config: Config, *, logs: bool = False) -> Observations:
         if not problem:  # not the files: the engine itself does not answer
             unreachable = veil_of(config).line(exc.cause)
             return Observations(host.look(_places(config), engine=True), not_looked=(unreachable,))
-        raw = []
+        raw = ()
     veil = veil_of(config, raw)
     services = [] if problem else stack.services()
     once = set() if problem else _run_once(stack)
@@ -177,38 +176,37 @@ def _compose_problem(stack: ComposeRuntime, config: Config) -> str:
 
 def _run_once(stack: ComposeRuntime) -> set[str]:
     """Services that others wait for to complete: a migration, a bucket's maker."""
-    found = set()
-    for service in (stack.model.get("services") or {}).values():
-        for name, how in (service.get("depends_on") or {}).items():
-            if isinstance(how, dict) and how.get("condition") == "service_completed_successfully":
-                found.add(name)
-    return found
+    return {
+        name
+        for service in stack.model.services.values()
+        if isinstance(service.depends_on, Mapping)
+        for name, how in service.depends_on.items()
+        if how.condition == "service_completed_successfully"
+    }
 
 
-def _seen(config: Config, raw: Mapping[str, Any], veil: Veil, once: set[str], *, logs: bool) -> Seen:
-    state, given = raw["State"], raw["Config"]
-    labels = given.get("Labels") or {}
-    service = plain(str(labels.get(f"{_OWN}service", "")))
-    health = state.get("Health") or {}
-    last = (health.get("Log") or [{}])[-1]
-    policy = str(((raw.get("HostConfig") or {}).get("RestartPolicy") or {}).get("Name") or "no")
-    bare = not health and not (raw.get("HostConfig") or {}).get("PortBindings")
+def _seen(config: Config, raw: Container, veil: Veil, once: set[str], *, logs: bool) -> Seen:
+    state = raw.state
+    service = plain(raw.service)
+    policy = raw.host.restart_policy.name or "no"
+    bare = not state.health and not raw.host.port_bindings
+    probed = state.health.log if state.health and state.health.status != "healthy" else ()
     one = Seen(
         service=service,
-        name=plain(str(raw.get("Name", "")).lstrip("/")),
+        name=plain(raw.name),
         role=role_of(config, service),
-        id=str(raw["Id"]),
-        status=plain(str(state.get("Status"))),
-        health=plain(str(health.get("Status") or "none")),
-        exit_code=int(state.get("ExitCode") or 0),
-        restarts=int(raw.get("RestartCount") or 0),
-        oom=bool(state.get("OOMKilled")),
-        error=veil.line(str(state.get("Error") or "")),
-        image=plain(str(given.get("Image"))),
-        made_from=str(raw.get("Image")),
-        up=_age(str(state.get("StartedAt") or "")),
+        id=raw.id,
+        status=plain(state.status),
+        health=plain(state.health.status if state.health else "none"),
+        exit_code=state.exit_code,
+        restarts=raw.restarts,
+        oom=state.oom_killed,
+        error=veil.line(state.error),
+        image=plain(raw.made.image),
+        made_from=raw.image,
+        up=_age(state.started_at),
         once=service in once or (policy in ("no", "") and bare),
-        said=veil.line(str(last.get("Output") or "")) if health.get("Status") != "healthy" else "",
+        said=veil.line(probed[-1].output) if probed else "",
     )
     if logs and not one.well:
         _status, out, err = pipeline.probe(Command(["docker", "logs", "--tail", str(4 * LINES), one.id]))
@@ -312,35 +310,29 @@ def _wanted(found: Observations, stack: ComposeRuntime) -> list[tuple[str, str, 
     wanted = []
     for service in sorted({*found.services, *(seen.service for seen in found.seen), *found.absent}):
         try:
-            ports = stack.definition(service).get("ports") or []
+            ports = stack.definition(service).ports
         except LifeboatError:
-            ports = []
-        for item in ports:
-            if str(item.get("published") or "").isdigit():
-                wanted.append(
-                    (
-                        service,
-                        str(item.get("host_ip") or ""),
-                        int(item["published"]),
-                        str(item.get("protocol") or "tcp"),
-                    )
-                )
+            ports = ()
+        wanted += [
+            (service, port.host_ip, int(port.published), port.protocol)
+            for port in ports
+            if str(port.published).isdecimal()
+        ]
     if not found.compose:
         return wanted
-    for raw in stack.containers():
-        service = str((raw["Config"].get("Labels") or {}).get(f"{_OWN}service", ""))
-        wanted += [(service, address, port, protocol) for protocol, address, port in _bindings(raw)]
+    for container in stack.containers():
+        bound = _bindings(container)
+        wanted += [(container.service, address, port, protocol) for protocol, address, port in bound]
     return wanted
 
 
-def _bindings(raw: Mapping[str, Any]) -> list[tuple[str, str, int]]:
-    found = []
-    for inside, places in ((raw.get("HostConfig") or {}).get("PortBindings") or {}).items():
-        for place in places or []:
-            if str(place.get("HostPort") or "").isdigit():
-                protocol = str(inside).partition("/")[2] or "tcp"
-                found.append((protocol, str(place.get("HostIp") or ""), int(place["HostPort"])))
-    return found
+def _bindings(container: Container) -> list[tuple[str, str, int]]:
+    return [
+        (inside.partition("/")[2] or "tcp", place.address, int(place.port))
+        for inside, places in container.host.port_bindings.items()
+        for place in places
+        if place.port.isdecimal()
+    ]
 
 
 def _published(
@@ -350,16 +342,13 @@ def _published(
     mine = {service.id for service in found.seen}
     _status, out, _err = pipeline.probe(Command(["docker", "ps", "--quiet", "--no-trunc"]))
     ids = [part for part in out.split() if part not in mine]
-    if not ids:
-        return []
-    raw = pipeline.output(Command(["docker", "inspect", *ids]), attempted="look at other containers", subject="engine")
-    every = [((load.get("Config") or {}).get("Labels") or {}, load) for load in json.loads(raw)]
+    every = inspect(ids, attempted="look at other containers", subject="engine")
     # The whole stack may run from our directory under another project name: that is the live one, and no stray.
-    whole = {labels.get(f"{_OWN}project") for labels, _container in every if labels.get(f"{_OWN}service") in stores}
+    whole = {container.project for container in every if container.service in stores}
     result = []
-    for labels, item in every:
-        here = bool(stack.directory) and labels.get(f"{_OWN}project.working_dir") == stack.directory
-        ours = here and labels.get(f"{_OWN}project") not in whole
-        name = plain(str(item.get("Name", "")).lstrip("/"))
-        result += [(protocol, address, port, name, ours) for protocol, address, port in _bindings(item)]
+    for container in every:
+        here = bool(stack.directory) and container.made.labels.get(f"{_OWN}project.working_dir") == stack.directory
+        ours = here and container.project not in whole
+        name = plain(container.name)
+        result += [(protocol, address, port, name, ours) for protocol, address, port in _bindings(container)]
     return result

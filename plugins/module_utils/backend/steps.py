@@ -182,11 +182,9 @@ def _up(stack: ComposeRuntime, work: Work, words: Sequence[str]) -> None:
 def unmovable(config: Config, stack: ComposeRuntime, seen: Observations) -> list[str]:
     """Why `down` would lose data: volumes without a name stay behind, and a container's own layer is gone with it."""
     reasons = []
-    for raw in stack.containers():
-        for mount in raw.get("Mounts") or []:
-            if mount.get("Type") == "volume" and _ANONYMOUS.fullmatch(str(mount.get("Name"))):
-                reasons.append(f"{plain(str(raw.get('Name', '')).lstrip('/'))} has a volume without a name")
-                break
+    for container in stack.containers():
+        if any(mount.type == "volume" and _ANONYMOUS.fullmatch(mount.name) for mount in container.mounts):
+            reasons.append(f"{plain(container.name)} has a volume without a name")
     for item in seen.seen:
         if item.role not in (DATABASE, OBJECTS):
             continue

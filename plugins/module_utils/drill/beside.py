@@ -44,9 +44,9 @@ def portrait(config: Config) -> dict[str, str]:
     found: dict[str, str] = {}
     if isinstance(stack, ComposeRuntime):
         for container in stack.containers():
-            state, restarts = container["State"], container["RestartCount"]
-            now = f"{container['Id'][:12]} {state['Status']} since {state['StartedAt']}, restarted {restarts} times"
-            found[f"container {container['Name'].lstrip('/')}"] = now
+            state = container.state
+            now = f"{container.id[:12]} {state.status} since {state.started_at}, restarted {container.restarts} times"
+            found[f"container {container.name}"] = now
         volumes = Command(["docker", "volume", "ls", "--quiet"])
         names = pipeline.output(volumes, attempted="list the volumes", subject=config.stack, timeout=60)
         found.update({f"volume {name}": "there" for name in names.split()})

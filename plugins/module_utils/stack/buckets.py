@@ -6,14 +6,10 @@
 
 from __future__ import annotations
 
-import json
-
-from ..base import pipeline
 from ..base.errors import NotFoundError, UsageError
-from ..base.pipeline import Command
 from ..s3.bucket import Bucket
 from ..settings.config import Config
-from . import runtime
+from . import compose, runtime
 
 
 def source(config: Config) -> Bucket:
@@ -56,12 +52,10 @@ def _address(config: Config) -> str:
     found = runtime.connect(config).state(service)
     attempted = "find the object store's address"
     if found.running:
-        text = pipeline.output(Command(["docker", "inspect", found.id]), attempted=attempted, subject=service)
-        inspected = json.loads(text)[0]
-        if inspected.get("HostConfig", {}).get("NetworkMode") == "host":
+        (inspected,) = compose.inspect([found.id], attempted=attempted, subject=service)
+        if inspected.host.network_mode == "host":
             return "127.0.0.1"
-        networks = (inspected.get("NetworkSettings", {}).get("Networks") or {}).values()
-        addresses = [str(network["IPAddress"]) for network in networks if network.get("IPAddress")]
+        addresses = [network.address for network in inspected.network.networks.values() if network.address]
         if addresses:
             return addresses[0]
     raise NotFoundError(

@@ -6,18 +6,216 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional, TypeVar, Union
 
-from ..base import pipeline
+from ..base import pipeline, typed
 from ..base.errors import LifeboatError, NotFoundError, UsageError
 from ..base.pipeline import Command
 from ..settings.config import Config
 from .service import DataMount, ServiceState
+
+T = TypeVar("T")
+_LABEL = "com.docker.compose."
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Where a service mounts what: a directory of the host, or a volume by its name in the project."""
+
+    type: str = ""
+    source: str = ""
+    target: str = ""
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class Port:
+    published: Union[str, int] = ""
+    host_ip: str = ""
+    protocol: str = "tcp"
+
+
+@dataclass(frozen=True)
+class Dependency:
+    condition: str = ""
+
+
+@dataclass(frozen=True)
+class _Deploy:
+    replicas: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service as Compose resolves it. https://github.com/compose-spec/compose-spec/blob/main/spec.md"""
+
+    image: str = ""
+    scale: Optional[int] = None
+    deploy: _Deploy = _Deploy()
+    depends_on: Union[Mapping[str, Dependency], tuple[str, ...]] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    volumes: tuple[Volume, ...] = ()
+    ports: tuple[Port, ...] = ()
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A volume, a config or a secret of a project. file: of the host, which holds it; empty where none does."""
+
+    name: str = ""
+    file: str = ""
+
+
+@dataclass(frozen=True)
+class Project:
+    name: str = ""
+    services: Mapping[str, Service] = field(default_factory=dict)
+    volumes: Mapping[str, Resource] = field(default_factory=dict)
+    configs: Mapping[str, Resource] = field(default_factory=dict)
+    secrets: Mapping[str, Resource] = field(default_factory=dict)
+
+
+def _of(name: str, default: T) -> T:
+    """A field by the name that the engine gives it."""
+    given: T = field(default=default, metadata={"json": name})
+    return given
+
+
+def _by_name(name: str) -> Mapping[str, T]:
+    given: Mapping[str, T] = field(default_factory=dict, metadata={"json": name})
+    return given
+
+
+@dataclass(frozen=True)
+class _Probe:
+    output: str = _of("Output", "")
+
+
+@dataclass(frozen=True)
+class _Health:
+    status: str = _of("Status", "none")
+    log: tuple[_Probe, ...] = _of("Log", ())
+
+
+@dataclass(frozen=True)
+class _State:
+    status: str = _of("Status", "")
+    running: bool = _of("Running", False)
+    restarting: bool = _of("Restarting", False)
+    paused: bool = _of("Paused", False)
+    oom_killed: bool = _of("OOMKilled", False)
+    exit_code: int = _of("ExitCode", 0)
+    error: str = _of("Error", "")
+    started_at: str = _of("StartedAt", "")
+    health: Optional[_Health] = _of("Health", None)
+
+
+@dataclass(frozen=True)
+class _Made:
+    image: str = _of("Image", "")
+    environment: tuple[str, ...] = _of("Env", ())
+    labels: Mapping[str, str] = _by_name("Labels")
+
+
+@dataclass(frozen=True)
+class _Binding:
+    address: str = _of("HostIp", "")
+    port: str = _of("HostPort", "")
+
+
+@dataclass(frozen=True)
+class _Policy:
+    name: str = _of("Name", "")
+
+
+@dataclass(frozen=True)
+class _Host:
+    network_mode: str = _of("NetworkMode", "")
+    restart_policy: _Policy = _of("RestartPolicy", _Policy())
+    port_bindings: Mapping[str, tuple[_Binding, ...]] = _by_name("PortBindings")
+
+
+@dataclass(frozen=True)
+class _Network:
+    address: str = _of("IPAddress", "")
+
+
+@dataclass(frozen=True)
+class _Networks:
+    networks: Mapping[str, _Network] = _by_name("Networks")
+
+
+@dataclass(frozen=True)
+class Mount:
+    """What is mounted in a container. name: of a volume."""
+
+    type: str = _of("Type", "")
+    name: str = _of("Name", "")
+    destination: str = _of("Destination", "")
+
+
+@dataclass(frozen=True)
+class Container:
+    """What the engine says of a container. https://docs.docker.com/reference/api/engine/version/v1.47/#operation/ContainerInspect"""
+
+    id: str = _of("Id", "")
+    path: str = _of("Name", "")
+    image: str = _of("Image", "")
+    restarts: int = _of("RestartCount", 0)
+    state: _State = _of("State", _State())
+    made: _Made = _of("Config", _Made())
+    host: _Host = _of("HostConfig", _Host())
+    mounts: tuple[Mount, ...] = _of("Mounts", ())
+    network: _Networks = _of("NetworkSettings", _Networks())
+
+    @property
+    def name(self) -> str:
+        return self.path.lstrip("/")
+
+    @property
+    def service(self) -> str:
+        return self.made.labels.get(f"{_LABEL}service", "")
+
+    @property
+    def project(self) -> str:
+        return self.made.labels.get(f"{_LABEL}project", "")
+
+
+@dataclass(frozen=True)
+class _Inspected:
+    containers: tuple[Container, ...]
+
+
+def inspect(ids: Sequence[str], *, attempted: str, subject: str) -> tuple[Container, ...]:
+    """Ask the engine for containers. Holds secrets: their environment."""
+    if not ids:
+        return ()
+    raw = pipeline.output(Command(["docker", "inspect", *ids]), attempted=attempted, subject=subject, timeout=60)
+    wrong = _wrong(attempted, subject, "Is it Docker's own engine? `docker version`.")
+    return _foreign(_Inspected, {"containers": typed.load(raw, wrong)}, wrong).containers
+
+
+def _wrong(attempted: str, subject: str, remedy: str) -> typed.Wrong:
+    """What a field holds instead is not said: it may be a secret."""
+    return lambda at, cause: LifeboatError(
+        attempted, subject, f"the answer cannot be used: {f'{at} {cause}'.strip().partition(', has ')[0]}", remedy
+    )
+
+
+def _foreign(kind: type[T], said: object, wrong: typed.Wrong) -> T:
+    """JSON of a foreign tool, which writes null for what is not there."""
+    return typed.build(kind, _without_nulls(said), wrong, unknown="ignore")
+
+
+def _without_nulls(said: object) -> object:
+    if isinstance(said, dict):
+        return {name: _without_nulls(inner) for name, inner in said.items() if inner is not None}
+    return [_without_nulls(inner) for inner in said] if isinstance(said, list) else said
 
 
 class ComposeRuntime:
@@ -29,7 +227,7 @@ class ComposeRuntime:
         self._files = config.runtime.files
         self._project = config.runtime.project
         self._data_directory = config.database.data_directory
-        self._model: Optional[dict[str, Any]] = None
+        self._model: Optional[Project] = None
         self._borne = ""
         self.label = f"compose project {self._project or self._directory}"
 
@@ -45,25 +243,24 @@ class ComposeRuntime:
         return Command([*words, *argv])
 
     @property
-    def model(self) -> dict[str, Any]:
+    def model(self) -> Project:
         """The project as Compose itself resolves it. Holds secrets: never logged, never returned by a module."""
         if self._model is None:
-            if self._directory and not Path(self._directory).is_dir():
-                raise NotFoundError(
-                    "read the Compose project",
-                    self._directory,
-                    "there is no such directory",
-                    "Correct lifeboat_runtime.project_directory.",
-                )
-            text = pipeline.output(
-                self.compose("config", "--format", "json"),
-                attempted="read the Compose project",
-                subject=self._directory or self._project,
-                timeout=60,
-                remedy="`docker compose config` in that directory shows the same.",
-            )
-            self._model = dict(json.loads(text))
+            self._model = self.read(Project, "config")
         return self._model
+
+    def read(self, kind: type[T], *words: str) -> T:
+        """What `docker compose config` says of the project, asked in these words."""
+        attempted, subject = "read the Compose project", self._directory or self._project
+        if self._directory and not Path(self._directory).is_dir():
+            raise NotFoundError(
+                attempted, subject, "there is no such directory", "Correct lifeboat_runtime.project_directory."
+            )
+        remedy = "`docker compose config` in that directory shows the same."
+        asked = self.compose(*words, "--format", "json")
+        text = pipeline.output(asked, attempted=attempted, subject=subject, timeout=60, remedy=remedy)
+        wrong = _wrong(attempted, subject, remedy)
+        return _foreign(kind, typed.load(text, wrong), wrong)
 
     @property
     def directory(self) -> str:
@@ -75,7 +272,7 @@ class ComposeRuntime:
         if self._project or self._borne:
             return self._project or self._borne
         try:
-            return str(self.model["name"])
+            return self.model.name
         except LifeboatError:
             borne = self._projects_here()
             if len(borne) != 1:
@@ -96,28 +293,24 @@ class ComposeRuntime:
 
     def services(self) -> list[str]:
         """Those that the project runs; one with no replica is none."""
-        found = self.model.get("services") or {}
-        return sorted(
-            name
-            for name, item in found.items()
-            if 0 not in (item.get("scale"), (item.get("deploy") or {}).get("replicas"))
-        )
+        found = self.model.services
+        return sorted(name for name, item in found.items() if 0 not in (item.scale, item.deploy.replicas))
 
-    def containers(self) -> list[dict[str, Any]]:
-        """What the engine says of each container of the project, word for word. Holds secrets: their environment."""
+    def containers(self) -> tuple[Container, ...]:
+        """What the engine says of each container of the project."""
         attempted, subject = "ask the engine for the containers", self.project
-        words = ["docker", "ps", "--all", "--quiet", "--no-trunc"]
-        for label in (f"project={self.project}", "oneoff=False"):
-            words += ["--filter", f"label=com.docker.compose.{label}"]
-        ids = pipeline.output(Command(words), attempted=attempted, subject=subject, timeout=60).split()
-        if not ids:
-            return []
-        raw = pipeline.output(Command(["docker", "inspect", *ids]), attempted=attempted, subject=subject, timeout=60)
-        return [dict(load) for load in json.loads(raw)]
+        return inspect(self._ids(attempted, subject), attempted=attempted, subject=subject)
 
-    def definition(self, service: str) -> dict[str, Any]:
+    def _ids(self, attempted: str, subject: str, *labels: str) -> list[str]:
+        words = ["docker", "ps", "--all", "--quiet", "--no-trunc"]
+        for label in (f"project={self.project}", *labels, "oneoff=False"):
+            words += ["--filter", f"label={_LABEL}{label}"]
+        remedy = "Is the Docker Engine running? `systemctl status docker`."
+        return pipeline.output(Command(words), attempted=attempted, subject=subject, timeout=60, remedy=remedy).split()
+
+    def definition(self, service: str) -> Service:
         """The service as Compose resolves it. Holds secrets."""
-        services = self.model.get("services") or {}
+        services = self.model.services
         if service not in services:
             raise NotFoundError(
                 "find the service",
@@ -125,39 +318,33 @@ class ComposeRuntime:
                 f"the project has {', '.join(sorted(services))}",
                 "Correct the service's name in the inventory.",
             )
-        return dict(services[service])
+        return services[service]
 
     def state(self, service: str) -> ServiceState:
-        ids = pipeline.output(
-            Command(
-                [
-                    "docker",
-                    "ps",
-                    "--all",
-                    "--quiet",
-                    "--no-trunc",
-                    "--filter",
-                    f"label=com.docker.compose.project={self.project}",
-                    "--filter",
-                    f"label=com.docker.compose.service={service}",
-                    "--filter",
-                    "label=com.docker.compose.oneoff=False",
-                ]
-            ),
-            attempted="ask the engine for the service",
-            subject=service,
-            timeout=60,
-            remedy="Is the Docker Engine running? `systemctl status docker`.",
-        ).split()
-        if not ids:
+        found = self._newest(service)
+        if found is None:
             self.definition(service)  # absent is a state; a name nobody knows is an error
             self._refuse_other_project(service)
             return ServiceState()
-        inspected = pipeline.output(
-            Command(["docker", "inspect", *ids]), attempted="inspect the service", subject=service, timeout=60
+        state, made = found.state, found.made
+        return ServiceState(
+            exists=True,
+            running=_runs(found),
+            status=state.status,
+            health=state.health.status if state.health else "none",
+            exit_code=state.exit_code,
+            restarts=found.restarts,
+            image=made.image,
+            image_id=found.image,
+            id=found.id,
+            environment=dict(item.split("=", 1) for item in made.environment if "=" in item),
         )
-        containers = [_container_state(load) for load in json.loads(inspected)]
-        return next((container for container in containers if container.running), containers[0])
+
+    def _newest(self, service: str) -> Optional[Container]:
+        """The service's container that runs, else any; None where it has none."""
+        ids = self._ids("ask the engine for the service", service, f"service={service}")
+        found = inspect(ids, attempted="inspect the service", subject=service)
+        return next(filter(_runs, found), found[0] if found else None)
 
     def _refuse_other_project(self, service: str) -> None:
         """The same directory may run under another project name: starting ours would make a second, empty database."""
@@ -221,8 +408,8 @@ class ComposeRuntime:
 
     def data_path(self, service: str) -> str:
         """Where the server keeps its data, inside the container."""
-        environment = self.state(service).environment or self.definition(service).get("environment") or {}
-        return self._data_directory or str(environment.get("PGDATA") or "/var/lib/postgresql/data")
+        environment = self.state(service).environment or self.definition(service).environment
+        return self._data_directory or (environment.get("PGDATA") or "/var/lib/postgresql/data")
 
     def initialise(self, service: str, path: str, superuser: str) -> None:
         """Nothing to do: the image initialises an empty data directory when it starts."""
@@ -254,14 +441,14 @@ class ComposeRuntime:
 
     def dependants(self, service: str) -> list[str]:
         """Services that depend on `service`, directly or through others: they write, so they are stopped first."""
-        services = self.model.get("services") or {}
+        services = self.model.services
         found: set[str] = set()
         grew = True
         while grew:
             more = {
                 name
                 for name, item in services.items()
-                if name not in found and ({service} | found) & set(item.get("depends_on") or {})
+                if name not in found and ({service} | found) & set(item.depends_on)
             }
             found |= more
             grew = bool(more)
@@ -269,28 +456,17 @@ class ComposeRuntime:
 
     def data_mount(self, service: str, inside: str) -> DataMount:
         """The mount that holds the path `inside` the container, by the project's definition, else the container's."""
-        mounts = [
-            (str(volume.get("target")), str(volume.get("type")), str(volume.get("source") or ""))
-            for volume in self.definition(service).get("volumes") or []
-        ]
-        volumes = self.model.get("volumes") or {}
-        holding = [mount for mount in mounts if _within(inside, mount[0])]
+        holding = [volume for volume in self.definition(service).volumes if _within(inside, volume.target)]
         if holding:
-            _target, kind, source = max(holding, key=lambda one: len(one[0]))
-            if kind == "bind":
-                return DataMount("bind", source, Path(source))
-            if source:
-                return self._volume(str((volumes.get(source) or {}).get("name") or source))
-        found = self.state(service)
-        if found.exists:
-            raw = json.loads(
-                pipeline.output(
-                    Command(["docker", "inspect", found.id]), attempted="inspect the service", subject=service
-                )
-            )[0]
-            for item in raw.get("Mounts") or []:
-                if item.get("Type") == "volume" and _within(inside, str(item.get("Destination"))):
-                    return self._volume(str(item["Name"]))
+            volume = max(holding, key=lambda volume: len(volume.target))
+            if volume.type == "bind":
+                return DataMount("bind", volume.source, Path(volume.source))
+            if volume.source:
+                return self._volume(self.model.volumes.get(volume.source, Resource()).name or volume.source)
+        container = self._newest(service)
+        for mount in container.mounts if container else ():
+            if mount.type == "volume" and _within(inside, mount.destination):
+                return self._volume(mount.name)
         raise NotFoundError(
             "find the data volume",
             f"{service}:{inside}",
@@ -306,14 +482,11 @@ class ComposeRuntime:
 
     def image(self, service: str) -> str:
         found = self.state(service)
-        return found.image or str(self.definition(service).get("image") or f"{self.project}-{service}")
+        return found.image or (self.definition(service).image or f"{self.project}-{service}")
 
     def images(self) -> dict[str, str]:
         """Service -> what its container was made from: name@digest as a registry knows it, else name@image id."""
-        used: dict[str, tuple[str, str]] = {}
-        for item in self.containers():
-            service = str((item["Config"].get("Labels") or {}).get("com.docker.compose.service", ""))
-            used[service] = (str(item["Config"].get("Image")), str(item.get("Image")))
+        used = {container.service: (container.made.image, container.image) for container in self.containers()}
         if not used:
             return {}
         # An image that is gone while its container runs on fails the whole question; its id is known all the same.
@@ -330,21 +503,9 @@ class ComposeRuntime:
         return found
 
 
-def _container_state(raw: Mapping[str, Any]) -> ServiceState:
-    state = raw["State"]
-    environment = dict(item.split("=", 1) for item in raw["Config"].get("Env") or [] if "=" in item)
-    return ServiceState(
-        exists=True,
-        running=bool(state.get("Running")) and not state.get("Restarting") and not state.get("Paused"),
-        status=str(state.get("Status")),
-        health=str((state.get("Health") or {}).get("Status") or "none"),
-        exit_code=state.get("ExitCode"),
-        restarts=int(raw.get("RestartCount") or 0),
-        image=str(raw["Config"].get("Image")),
-        image_id=str(raw.get("Image")),
-        id=str(raw["Id"]),
-        environment=environment,
-    )
+def _runs(container: Container) -> bool:
+    state = container.state
+    return state.running and not state.restarting and not state.paused
 
 
 def _within(path: str, parent: str) -> bool:

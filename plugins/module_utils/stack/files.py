@@ -10,18 +10,17 @@ shows when a backup is proved, because Compose then reads it from the backup alo
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Union
 
 from ..base import pipeline
 from ..base.pipeline import Command
 from ..settings.config import Config
-from .compose import ComposeRuntime
+from .compose import ComposeRuntime, Project
 
 NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 OVERRIDES = (
@@ -43,6 +42,24 @@ class ProjectFiles:
     data: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _EnvFile:
+    path: str
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class _Service:
+    env_file: Union[str, tuple[Union[str, _EnvFile], ...]] = ()
+
+
+@dataclass(frozen=True)
+class _Project:
+    """What Compose says without interpolation."""
+
+    services: Mapping[str, _Service] = field(default_factory=dict)
+
+
 def find(config: Config, runtime: ComposeRuntime) -> ProjectFiles:
     """Raises LifeboatError where Compose cannot read the project: a broken one must not become the newest backup."""
     model = runtime.model
@@ -54,18 +71,18 @@ def find(config: Config, runtime: ComposeRuntime) -> ProjectFiles:
     found = ProjectFiles(compose=_compose_files(config, runtime, directory))
     secret = _secret(runtime, directory, model)
     found.plain = [one for name in EXAMPLES if Path(one := os.path.join(directory, name)).is_file()]
-    found.plain += [str(item["file"]) for item in (model.get("configs") or {}).values() if item.get("file")]
+    found.plain += [item.file for item in model.configs.values() if item.file]
     found.plain += _fragments(found.compose, directory, set(secret))
-    for service in (model.get("services") or {}).values():
-        for mount in service.get("volumes") or []:
-            source = str(mount.get("source") or "")
-            if mount.get("type") != "bind" or not source.startswith("/"):
+    for service in model.services.values():
+        for mount in service.volumes:
+            source = mount.source
+            if mount.type != "bind" or not source.startswith("/"):
                 continue
             own = os.path.commonpath([directory, os.path.normpath(source)]) == directory != "/"
             # A key or a certificate is mounted like any file: encrypted unless the operator names it as plain.
-            if own and (Path(source).is_file() or (mount.get("read_only") and Path(source).is_dir())):
+            if own and (Path(source).is_file() or (mount.read_only and Path(source).is_dir())):
                 secret.append(source)
-            elif not mount.get("read_only") or own:
+            elif not mount.read_only or own:
                 found.data.append(source)
     plain = {*found.compose, *found.plain, *config.config.files}
     found.secret = [fromkey for fromkey in dict.fromkeys(secret) if fromkey not in plain]
@@ -102,27 +119,20 @@ def project_files(config: Config) -> list[Path]:
     return [path for path in named if path.is_file()] if named else _usual(directory)
 
 
-def _secret(runtime: ComposeRuntime, directory: str, model: dict[str, Any]) -> list[str]:
+def _secret(runtime: ComposeRuntime, directory: str, model: Project) -> list[str]:
     own = os.path.join(directory, ".env")
     found = [own] if os.path.lexists(own) else []
     found += _labelled(runtime, "environment_file")
-    found += [str(item["file"]) for item in (model.get("secrets") or {}).values() if item.get("file")]
+    found += [item.file for item in model.secrets.values() if item.file]
     # Only without interpolation does Compose still know of env_file; it has resolved the paths all the same.
-    raw = json.loads(
-        pipeline.output(
-            runtime.compose("--profile", "*", "config", "--no-interpolate", "--format", "json"),
-            attempted="read the Compose project",
-            subject=directory,
-            timeout=60,
-        )
-    )
+    raw = runtime.read(_Project, "--profile", "*", "config", "--no-interpolate")
     values = _values(own)
-    for service in (raw.get("services") or {}).values():
-        entries = service.get("env_file") or []
-        for named in [entries] if isinstance(entries, str) else entries:
-            path = os.path.join(directory, _expanded(str(named["path"] if isinstance(named, dict) else named), values))
-            required = named.get("required", True) if isinstance(named, dict) else True
-            if required or os.path.lexists(path):
+    for service in raw.services.values():
+        entries = (service.env_file,) if isinstance(service.env_file, str) else service.env_file
+        for entry in entries:
+            named = _EnvFile(entry) if isinstance(entry, str) else entry
+            path = os.path.join(directory, _expanded(named.path, values))
+            if named.required or os.path.lexists(path):
                 found.append(path)
     return found
 

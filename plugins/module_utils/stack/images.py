@@ -11,10 +11,9 @@ is said: a newer minor of a database or another C library is what the recovery i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Callable
 
 from ..base import pipeline
 from ..base.checks import FAIL, PASS, Check
@@ -41,10 +40,9 @@ class Wanted:
 
 def wanted(runtime: ComposeRuntime, recorded: Mapping[str, str]) -> list[Wanted]:
     """The image of each service, by the project's own definition; one that is built is known by Compose's name."""
-    services = runtime.model.get("services") or {}
     return [
-        Wanted(service, str(item.get("image") or f"{runtime.project}-{service}"), recorded.get(service, ""))
-        for service, item in sorted(services.items())
+        Wanted(service, item.image or f"{runtime.project}-{service}", recorded.get(service, ""))
+        for service, item in sorted(runtime.model.services.items())
     ]
 
 
@@ -89,12 +87,11 @@ def _right(image: Wanted) -> bool:
 
 def _ids(reference: str) -> set[str]:
     """The id and the registry digests of an image that is here; none where it is not."""
-    shown = '{"id": {{json .Id}}, "digests": {{json .RepoDigests}}}'
+    shown = '{{.Id}} {{join .RepoDigests " "}}'
     status, out, _err = pipeline.probe(Command(["docker", "image", "inspect", "--format", shown, reference]))
     if status:
         return set()
-    found: dict[str, Any] = json.loads(out)
-    return {str(found["id"]), *(str(digest).rpartition("@")[2] for digest in found["digests"] or ())}
+    return {digest.rpartition("@")[2] for digest in out.split()}
 
 
 def _pull(image: Wanted, tried: list[str], log: Log) -> None:

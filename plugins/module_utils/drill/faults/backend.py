@@ -74,7 +74,7 @@ def bad_image(config: Config, _lot: random.Random, log: Log) -> str:
     """A bad deployment: the image's name means another one, which cannot work."""
     stack, service = _compose(config), _service(config)
     before = stack.state(service)
-    name = str(stack.definition(service).get("image") or f"{stack.project}-{service}")
+    name = stack.definition(service).image or f"{stack.project}-{service}"
     if "@" in name:
         raise UsageError("deploy a bad image", name, "it is pinned by its digest", "Choose another fault.")
     drill_service.docker("make a bad image", name, "commit", "--change", _CRASH, before.id, name, timeout=300)
