@@ -32,7 +32,7 @@ quick: setup ## Before every commit: style, types and the unit tests, in a minut
 	@tests/suites.sh style,unit
 
 # Whatever apt may have to install for the engine is there before the browser's and the objects' tests ask apt as well.
-test: setup ## Everything CI runs
+test: setup ## What CI runs first: lint, unit, browser, objects, awx, Molecule
 	@tests/suites.sh engine,lint,unit awx+browser+objects,molecule
 
 release: setup ## Everything there is, however long: make test, the longest scenarios, integration, no test lost
