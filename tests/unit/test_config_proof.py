@@ -175,6 +175,16 @@ def test_a_file_that_compose_needs_and_the_backup_lacks_fails(world: World) -> N
     assert look(world, one)["compose project"][0] == COULD_NOT_VERIFY
 
 
+def test_a_directory_that_is_mounted_and_sealed_stands_in_as_one(world: World) -> None:
+    certificates = world.stack / "certificates"
+    certificates.mkdir()
+    (certificates / "key.pem").write_text("PLANTED")
+    (certificates / "empty").mkdir()
+    one = world.take(secret_files=[str(certificates)])
+    found = look(world, one)
+    assert found["verdict"][0] == PASS, found
+
+
 def test_a_part_that_its_holder_lost_is_missed(world: World) -> None:
     first = world.take(images="archive")
     second = world.take(images="archive")

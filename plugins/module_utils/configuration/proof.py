@@ -156,16 +156,18 @@ def _cloned(config: Config, repo: Repository, manifest: Manifest, name: str, scr
 
 
 def _parsed(config: Config, manifest: Manifest, out: Extracted) -> Check:
-    """Does Compose read the project from the backup alone? Sealed files stand in empty: only their names matter."""
+    """Does Compose read the project from the backup alone? What is sealed stands in empty: only its names matter."""
     name = "compose project"
-    for path in out.missing:
-        place = out.where(path)
-        if not place.exists() and not path.endswith("/"):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.touch()
+    with filesystem.explained("stand in for what is sealed", out.root):
+        for path in out.missing:
+            place = out.where(path)
+            directory = out.entries[path].type == tar.DIRECTORY
+            (place if directory else place.parent).mkdir(parents=True, exist_ok=True)
+            if not directory and not place.exists():
+                place.touch()
     files = manifest.detailed(ConfigDetails).compose_files
-    directory = config.runtime.project_directory or str(Path(files[0]).parent)
-    words = ["docker", "compose", "--project-directory", str(out.where(directory))]
+    project = config.runtime.project_directory or str(Path(files[0]).parent)
+    words = ["docker", "compose", "--project-directory", str(out.where(project))]
     for file in files:
         words += ["--file", str(out.where(file))]
     status, _out, err = pipeline.probe(Command([*words, "config", "--no-interpolate", "--quiet"]))
