@@ -434,3 +434,43 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     with (tmp_path / "evil.tar.gz").open("rb") as stream, pytest.raises(LifeboatError, match=r"out/a/b"):
         tar.unpack(stream, tmp_path / "out", {"/a": link, "/a/b": link}, "evil")
     assert list((tmp_path / "target").iterdir()) == []
+
+
+LISTED: dict[str, Any] = {
+    "path": "/srv/.env", "type": "file", "mode": "0600", "uid": 0, "gid": 0, "mtime": 1, "size": 3, "archive": "a",
+}  # fmt: skip
+# (changes to the listing, changes to its only file, what the error names)
+MALFORMED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"files": {}}, {}, "files wants a list"),
+    ({"files": ["/etc"]}, {}, "files[0].mode wants an octal mode"),
+    ({"version": "1"}, {}, "version wants a list"),
+    ({}, {"mode": 384}, "files[0].mode wants an octal mode like 0644, has 384"),
+    ({}, {"mode": "0o600"}, "files[0].mode wants an octal mode like 0644, has '0o600'"),
+    ({}, {"path": 7}, "files[0].path wants str, has 7"),
+    ({}, {"size": "3"}, "files[0].size wants int, has '3'"),
+    ({}, {"mtime": 10**30}, "files[0].mtime has a number beyond 1e+18"),
+    ({}, {"secret": "yes"}, "files[0].secret wants bool, has 'yes'"),
+    ({}, {"owner": "root"}, "files[0] does not know owner"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "file", "words"), MALFORMED)
+def test_a_malformed_listing_names_the_field(changes: dict[str, Any], file: dict[str, Any], words: str) -> None:
+    whole = {"schema": configuration_restore.SCHEMA, "version": [1, 0], "files": [LISTED]}
+    assert list(configuration_restore.parse_listing(json.dumps(whole).encode(), "x")) == ["/srv/.env"]
+    body = {**whole, "files": [{**LISTED, **file}], **changes}
+    with pytest.raises(IntegrityError) as error:
+        configuration_restore.parse_listing(json.dumps(body).encode(), "x")
+    assert words in error.value.cause
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"\xff", b"[" * 200_000, b"[" * 60 + b"]" * 60])
+def test_a_listing_that_is_no_json(raw: bytes) -> None:
+    with pytest.raises(IntegrityError, match="Could not read the listing"):
+        configuration_restore.parse_listing(raw, "x")
+
+
+def test_a_listing_of_another_version_is_not_read() -> None:
+    body = {"schema": configuration_restore.SCHEMA, "version": [2], "files": [{"new": 1}]}
+    with pytest.raises(UsageError, match="Upgrade Lifeboat"):
+        configuration_restore.parse_listing(json.dumps(body).encode(), "x")

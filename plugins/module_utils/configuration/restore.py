@@ -10,7 +10,6 @@ Nothing here touches the live stack's files: whoever recovers places them.
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Callable
 
-from ..base import filesystem, pipeline
+from ..base import filesystem, pipeline, typed
 from ..base.errors import IntegrityError, LifeboatError, UsageError
 from ..base.pipeline import Command
 from ..repository.base import Repository
@@ -82,18 +81,25 @@ def listing(repo: Repository, identity: str) -> dict[str, Entry]:
     return parse_listing(raw, manifest.id)
 
 
+@dataclass(frozen=True)
+class _Listing:
+    schema: str
+    version: tuple[int, ...]
+    files: tuple[object, ...]
+
+
 def parse_listing(raw: bytes, subject: str) -> dict[str, Entry]:
     """It has no seal of its own: the manifest names its hash."""
     attempted, remedy = "read the listing", "Choose another backup (lifeboat list)."
-    try:
-        body = json.loads(raw)
-        known = (body["schema"], body["version"][0]) == (SCHEMA, VERSION[0])
-        found = {str(file["path"]): Entry.from_dict(file) for file in body["files"]}
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as exc:
-        raise IntegrityError(attempted, subject, f"a field is missing or wrong: {exc!r}", remedy) from exc
-    if not known:
+
+    def wrong(field: str, cause: str) -> IntegrityError:
+        return IntegrityError(attempted, subject, f"{field} {cause}".strip(), remedy)
+
+    body = typed.build(_Listing, typed.load(raw, wrong), wrong, unknown="ignore")
+    if (body.schema, body.version[:1]) != (SCHEMA, VERSION[:1]):
         raise UsageError(attempted, subject, "its schema is not one that this Lifeboat reads", "Upgrade Lifeboat.")
-    return dict(sorted(found.items()))
+    found = [Entry.from_json(file, wrong, f"files[{number}]") for number, file in enumerate(body.files)]
+    return {entry.path: entry for entry in sorted(found, key=lambda entry: entry.path)}
 
 
 def extract(repo: Repository, identity: str, target: Path, *, key: str = "", site: bool = True, log: Log) -> Extracted:

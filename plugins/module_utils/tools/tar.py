@@ -14,15 +14,16 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import stat
 import tarfile
 import tempfile
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Callable, Optional
+from typing import IO, Callable, Optional
 
-from ..base import filesystem
+from ..base import filesystem, typed
 from ..base.errors import IntegrityError, SpaceError
 
 FILE, DIRECTORY, LINK = "file", "directory", "link"
@@ -30,6 +31,7 @@ DEPTH = 100
 MEMBERS = 200_000
 IN_MEMORY = 8 << 20
 TRIES = 3
+_MODE = re.compile(r"[0-7]{1,6}")
 _ELSEWHERE = ("/proc", "/sys", "/dev", "/run")
 
 
@@ -49,15 +51,20 @@ class Entry:
     archive: str = ""
     secret: bool = False
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         return {**asdict(self), "mode": f"{self.mode:04o}"}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Entry:
-        return cls(**{**data, "mode": int(data["mode"], 8)})
+    def from_json(cls, data: object, wrong: typed.Wrong, where: str) -> Entry:
+        """The entry of a listing, whose modes are octal text."""
+        given = dict(data) if isinstance(data, Mapping) else {}
+        mode = given.get("mode")
+        if not isinstance(mode, str) or not _MODE.fullmatch(mode):
+            raise wrong(f"{where}.mode", f"wants an octal mode like 0644, has {typed.shown(mode)}")
+        return typed.build(cls, {**given, "mode": int(mode, 8)}, wrong, where)
 
     @property
-    def same(self) -> tuple[Any, ...]:
+    def same(self) -> tuple[object, ...]:
         """What must be equal for two to be one file."""
         return (self.path, self.type, self.mode, self.uid, self.gid, self.mtime, self.size, self.sha256, self.target)
 
