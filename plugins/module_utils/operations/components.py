@@ -54,15 +54,13 @@ class Proof:
 class Component:
     """take: makes a backup; its second argument overrides the guard against mass deletions. line: it, for a terminal.
 
-    levels: the checks above checksums. elsewhere: what it stands for lies in the vault, so an error while it is proved
-    says nothing of it. opened: the checks that it can be used with the escrowed key alone, besides its checksums.
-    judged: what status says of its newest good backup besides its age and proof.
+    levels: the checks above checksums. opened: the checks that it can be used with the escrowed key alone, besides its
+    checksums. judged: what status says of its newest good backup besides its age and proof.
     """
 
     take: Callable[[Config, bool, Log], Manifest]
     line: Callable[[Manifest], str]
     levels: Callable[[Proof], Iterator[Check]]
-    elsewhere: bool = False
     opened: Callable[[Proof], Iterator[Check]] = lambda proof: iter(())
     judged: Callable[[Config, Repository, Manifest], Iterator[Check]] = lambda config, repo, manifest: iter(())
 
@@ -167,7 +165,6 @@ COMPONENTS: dict[str, Component] = {
         lambda config, override, log: mirror_take.take(config, log=log, override=override),
         _objects_line,
         _objects_levels,
-        elsewhere=True,
         opened=_objects_opened,
         judged=_objects_judged,
     ),

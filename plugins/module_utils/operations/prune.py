@@ -27,6 +27,7 @@ from ..recovery.state import RECOVERING_OBJECTS
 from ..repository import catalog, copies, points, repositories, retention
 from ..repository.base import STALE, Repository
 from ..repository.catalog import Entry
+from ..repository.components import KINDS, configured
 from ..repository.manifest import component_of
 from ..repository.points import PointEntry
 from ..repository.retention import Plan
@@ -90,7 +91,8 @@ def prune(config: Config, *, now: datetime, dry_run: bool, log: Log) -> Pruning:
         for side, doomed in zip(sides, doomed_of):
             try:
                 for identity in doomed:
-                    log(f"{'would delete' if dry_run else 'deleting'} {identity}" + _in(side))
+                    place = "" if side is sides[0] else f" in the {side.name}"
+                    log(f"{'would delete' if dry_run else 'deleting'} {identity}{place}")
                     if not dry_run:
                         locked += _delete(side.repo, identity)
                     deleted.add(identity)
@@ -99,7 +101,7 @@ def prune(config: Config, *, now: datetime, dry_run: bool, log: Log) -> Pruning:
                 if side is sides[0]:
                     raise
                 failed.append(str(exc))
-        old, waits = _old_versions(config, _objects_left(sides, doomed_of), now, dry_run, failed, log)
+        old, waits = _old_versions(config, _mirrored(sides, doomed_of), now, dry_run, failed, log)
     locked += old.kept
     for line in locked:
         log(f"kept by the store: {line}")
@@ -128,14 +130,14 @@ def _sides(config: Config) -> tuple[list[Side], list[str]]:
     return sides, []
 
 
-def _objects_left(sides: Sequence[Side], doomed_of: Sequence[Sequence[str]]) -> dict[str, list[Point]]:
-    """Every objects backup that stays, wherever it is."""
+def _mirrored(sides: Sequence[Side], doomed_of: Sequence[Sequence[str]]) -> dict[str, list[Point]]:
+    """Every backup that stays and needs the mirror, wherever it is."""
     left: dict[str, list[Point]] = {}
     for side, doomed in zip(sides, doomed_of):
-        for entry in side.backups.get("objects", ()):
+        entries = [entry for name, some in side.backups.items() if KINDS[name].elsewhere for entry in some]
+        for entry in entries:
             if entry.id not in doomed:
-                places = left.setdefault(entry.id, [])
-                places += [Point(side.repo, entry.manifest)] if entry.manifest else []
+                left.setdefault(entry.id, []).extend([Point(side.repo, entry.manifest)] if entry.manifest else [])
     return left
 
 
@@ -153,7 +155,7 @@ def _old_versions(
     config: Config, left: Mapping[str, Sequence[Point]], now: datetime, dry_run: bool, failed: list[str], log: Log
 ) -> tuple[Pruned, str]:
     """Old versions in the mirror; and why they have to wait, where they do. What is not known to be free stays."""
-    if not (config.objects.bucket and config.vault.objects_bucket):
+    if not (config.vault.objects_bucket and any(kind.elsewhere for kind in configured(config))):
         return Pruned(), ""
     kept: list[Point] = []
     if failed:
@@ -238,10 +240,6 @@ def _merged(sides: Sequence[Sequence[E]]) -> list[E]:
 def _side(name: str, config: Config, repo: Repository) -> Side:
     backups = points.backups(repo, config.stack)
     return Side(name, repo, backups, points.entries(repo, config.stack, backups))
-
-
-def _in(side: Side) -> str:
-    return "" if side.name == "repository" else f" in the {side.name}"
 
 
 def _delete(repo: Repository, identity: str) -> Sequence[str]:

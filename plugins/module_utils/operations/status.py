@@ -16,9 +16,9 @@ from ..base.text import human
 from ..objects import reconcile
 from ..repository import base as repository_base
 from ..repository import catalog, copies, points, repositories, show
-from ..repository.catalog import Entry
+from ..repository.catalog import Entry, Published
 from ..repository.components import DATABASE, AnyKind, configured
-from ..repository.points import PointEntry
+from ..repository.points import Point, PointEntry
 from ..s3 import bucket
 from ..s3.bucket import Listed
 from ..settings.config import Config
@@ -69,11 +69,13 @@ def status(config: Config, *, now: datetime, asked: Optional[datetime] = None) -
     kinds = configured(config)
     for kind in kinds:
         found = backups[kind.name]
-        checks += [_newest(config, kind, found, now), _proof(config, kind, found, now)]
-        last = next((entry.manifest for entry in reversed(found) if entry.good and entry.manifest), None)
-        checks += COMPONENTS[kind.name].judged(config, repo, last) if last else ()
-    if any(kind.tied for kind in kinds):
-        checks.append(_point(config, tied, now))
+        checks.append(_newest(config, f"newest {kind.word}backup", found, now, "there is no good backup"))
+        checks.append(_proof(config, kind, found, now))
+        good = catalog.good(found)
+        checks += COMPONENTS[kind.name].judged(config, repo, good[-1]) if good else ()
+    if any(kind.tied for kind in kinds):  # a point is as old as its rows
+        words = "there is none that can be used; take one: lifeboat backup"
+        checks.append(_newest(config, "recovery point", tied, now, words))
     for what, entries in (("backups", every), ("recovery points", tied)):
         bad = [f"{entry.id}: {entry.problem}" for entry in entries if not entry.good]
         if bad:
@@ -101,13 +103,13 @@ def proof_of(kind: AnyKind) -> str:
     return f"{kind.word}proof"
 
 
-def _newest(config: Config, kind: AnyKind, found: Sequence[Entry], now: datetime) -> Check:
-    name = f"newest {kind.word}backup"
-    good = [entry.manifest for entry in found if entry.good and entry.manifest]
+def _newest(config: Config, name: str, found: Sequence[Published], now: datetime, missing: str) -> Check:
+    good = [entry.sealed for entry in found if entry.good and entry.sealed]
     if not good:
-        return Check(name, FAIL, "there is no good backup")
+        return Check(name, FAIL, missing)
     age = (now - good[-1].taken_at).total_seconds() / 3600
-    return at_most(name, age, config.alarms.backup_age_hours, "h", f"{good[-1].id}, {age:.1f} h old")
+    consistency = f", consistency {good[-1].consistency}" if isinstance(good[-1], Point) else ""
+    return at_most(name, age, config.alarms.backup_age_hours, "h", f"{good[-1].id}, {age:.1f} h old{consistency}")
 
 
 def _proof(config: Config, kind: AnyKind, found: Sequence[Entry], now: datetime) -> Check:
@@ -120,26 +122,14 @@ def _proof(config: Config, kind: AnyKind, found: Sequence[Entry], now: datetime)
     return at_most(proof_of(kind), days, config.alarms.proof_age_days, "days", words)
 
 
-def _point(config: Config, tied: Sequence[PointEntry], now: datetime) -> Check:
-    """A point is as old as its rows."""
-    name = "recovery point"
-    good = [entry.point for entry in tied if entry.good and entry.point]
-    if not good:
-        return Check(name, FAIL, "there is none that can be used; take one: lifeboat backup")
-    age = (now - good[-1].taken_at).total_seconds() / 3600
-    words = f"{good[-1].id}, {age:.1f} h old, consistency {good[-1].consistency}"
-    return at_most(name, age, config.alarms.backup_age_hours, "h", words)
-
-
 def _space(repo: repository_base.Repository, found: Sequence[Entry]) -> Check:
     free = repo.free_bytes()
     sizes = [entry.manifest.size for entry in found if entry.manifest]
     if free is None or not sizes:
         words = "a repository without a limit" if sizes else "no backup to judge by"
         return Check("space", PASS if sizes else COULD_NOT_VERIFY, words)
-    enough = free > 3 * max(sizes)
     words = f"{human(free)} free, the largest backup has {human(max(sizes))}"
-    return Check("space", PASS if enough else FAIL, words)
+    return Check("space", PASS if free > 3 * max(sizes) else FAIL, words)
 
 
 def _reconciled(config: Config) -> reconcile.Report:

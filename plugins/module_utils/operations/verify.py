@@ -128,7 +128,7 @@ def _one(config: Config, repo: Repository, identity: str, level: str, sample: in
     except LifeboatError as exc:
         # A vault that does not answer has proved nothing of what is in it.
         seen = manifest is None or isinstance(exc, (IntegrityError, NotFoundError))
-        away = COMPONENTS[component].elsewhere and not seen
+        away = KINDS[component].elsewhere and not seen
         how = COULD_NOT_VERIFY if away else FAIL
         found.append(Check("manifest" if manifest is None else "verification", how, exc.cause))
     taken, size = (format_time(manifest.taken_at), manifest.size) if manifest else ("", 0)

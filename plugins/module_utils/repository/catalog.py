@@ -23,8 +23,8 @@ from .manifest import Manifest, backup_id, parse
 from .sealing import Sealed
 
 
-class Listed:
-    """A backup or a recovery point of a repository. `problem`: why it cannot be used, empty when it can."""
+class Published:
+    """A published backup or recovery point. `problem`: why it cannot be used, empty when it can."""
 
     id: str
     problem: str
@@ -81,7 +81,7 @@ class Proof:
 
 
 @dataclass(frozen=True)
-class Entry(Listed):
+class Entry(Published):
     """One published backup. `proof`: what verifications left. `place`: `repository`, or `vault` for the copy there."""
 
     id: str
@@ -170,7 +170,7 @@ def good(found: Iterable[Entry]) -> list[Manifest]:
     return [item.manifest for item in found if item.good and item.manifest]
 
 
-E = TypeVar("E", bound=Listed)
+E = TypeVar("E", bound=Published)
 
 
 def choose(

@@ -28,7 +28,8 @@ class Kind(Generic[D]):
     needed: a recovery point of a stack that has it cannot do without. tied: its backup should be of the instant of the
     rows. absent: what a point says where the stack does not have it; notes: what it says of the backup. counts: what
     must not shrink by half; guarded: a backup that did is refused when it is taken, unless an operator insists.
-    bytes: what it stands for, where that lies elsewhere; held: the earlier backups that hold some of it, and how much.
+    elsewhere: what it stands for lies in the vault's mirror: an error there says nothing of the backup, and the mirror
+    keeps what a backup needs. bytes: how much it is; held: the earlier backups that hold some of it, and how much.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Kind(Generic[D]):
     notes: Callable[[D], list[str]] = lambda details: []
     counts: Mapping[str, Callable[[D], int]] = field(default_factory=dict)
     guarded: bool = False
+    elsewhere: bool = False
     bytes: Callable[[D], Optional[int]] = lambda details: None
     held: Callable[[D], Mapping[str, int]] = lambda details: {}
 
@@ -84,7 +86,8 @@ KINDS: dict[str, AnyKind] = {
         Kind(
             OBJECTS, "objects", "objects", ObjectsDetails, lambda config: bool(config.objects.bucket),
             needed=True, tied=True, absent="the stack has no bucket", notes=_unheld,
-            counts={"objects": lambda details: details.objects}, guarded=True, bytes=lambda details: details.bytes,
+            counts={"objects": lambda details: details.objects}, guarded=True, elsewhere=True,
+            bytes=lambda details: details.bytes,
         ),
         Kind(
             CONFIG, "config", "config", ConfigDetails, lambda config: config.config.enabled, notes=_left_out,

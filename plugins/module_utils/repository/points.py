@@ -23,7 +23,7 @@ from ..settings.config import Config
 from ..stack import runtime
 from . import catalog, retention
 from .base import POINT_ID, Repository
-from .catalog import Entry, Listed
+from .catalog import Entry, Published
 from .components import DATABASE, KINDS, Kind
 from .details import ObjectsDetails
 from .manifest import D, Manifest, component_of, stamp
@@ -97,7 +97,7 @@ def parse(data: bytes, *, expected_id: str) -> Point:
 
 
 @dataclass(frozen=True)
-class PointEntry(Listed):
+class PointEntry(Published):
     """One recovery point of a repository."""
 
     id: str
