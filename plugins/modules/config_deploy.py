@@ -83,6 +83,7 @@ from dataclasses import dataclass
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Result, Task, added, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import PLACES, VAULT, open_place
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import files as site_files
 
 
@@ -97,7 +98,7 @@ def work(task: Task) -> Result:
     given = task.params
     placed = site_files.place(
         task.config,
-        open_place(task.config, given["place"]),
+        open_place(Opened(task.config), given["place"]),
         given["id"],
         key=given["identity"],
         which=given["which"],

@@ -71,6 +71,7 @@ from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.planned import Plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import TARGET, Result, Task, run
 
 
@@ -83,7 +84,7 @@ class Planned:
 
 def work(task: Task) -> Result:
     made = database_plan.make(
-        task.config,
+        Opened(task.config),
         identity=task.params["recovery_point"],
         before=task.before(),
         force=task.params["force"],

@@ -77,6 +77,7 @@ from dataclasses import dataclass
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import protect as database_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.planned import Plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 
 
@@ -94,7 +95,7 @@ def work(task: Task) -> Result:
     if task.check:
         return Result(Foreseen(planned.mode, planned.mode == "rebuild", planned.writers), changed=True)
     with lock.held(task.config.stack, "recover database", wait=60):
-        return Result(database_protect.protect(task.config, planned, log=task.log), changed=True)
+        return Result(database_protect.protect(Opened(task.config), planned, log=task.log), changed=True)
 
 
 def main() -> None:

@@ -82,6 +82,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import recove
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import RESTORE, Diff, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 
 
@@ -91,7 +92,8 @@ class Chosen:
 
 
 def work(task: Task) -> Result:
-    sources = Sources(task.config, "database", task.params["id"])
+    opened = Opened(task.config)
+    sources = Sources(opened, "database", task.params["id"])
     chosen, _why = catalog.choose(sources.found, task.config.stack, identity=sources.identity)
     place = chosen.place if task.params["place"] == "auto" else task.params["place"]
     last = recovery_state.recovered(task.config)
@@ -103,7 +105,7 @@ def work(task: Task) -> Result:
     stamp = task.params["stamp"] or task.now.strftime("%Y%m%d_%H%M%S")
     with lock.held(task.config.stack, "restore database", wait=60):
         result = database_recovery.restore_database(
-            task.config,
+            opened,
             chosen.id,
             place=place,
             fresh=task.params["fresh"],

@@ -130,6 +130,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.objects import (
     recovery as objects_recovery,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 
 _OPTIONS = {
@@ -150,7 +151,7 @@ class Chosen:
 
 def work(task: Task) -> Result:
     given, stack = task.params, task.config.stack
-    sources = Sources(task.config, "objects", given["id"])
+    sources = Sources(Opened(task.config), "objects", given["id"])
     chosen, _why = catalog.choose(sources.found, stack, identity=sources.identity)
     place = chosen.place if given["place"] == "auto" else given["place"]
     last = objects_plan.recovered(task.config)

@@ -82,6 +82,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import r
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import PLACES, VAULT, open_place
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import images as stack_images
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 
 
@@ -100,7 +101,7 @@ def work(task: Task) -> Result:
     def load() -> object:
         if not given["id"]:
             raise NotFoundError("load the images", task.config.stack, "there is no config backup")
-        store = open_place(task.config, given["place"])
+        store = open_place(Opened(task.config), given["place"])
         return configuration_restore.load_images(store, given["id"], log=task.log)
 
     stack = runtime.ComposeRuntime(task.config)

@@ -65,6 +65,7 @@ from dataclasses import dataclass
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 
 
@@ -80,7 +81,7 @@ def work(task: Task) -> Result:
     asleep = [item for item in [task.config.database.service, *names] if not stack.state(item).running]
     if task.check:
         return Result(Facts(checks.COULD_NOT_VERIFY, ()), changed=bool(asleep))
-    found = reopen.reopen(task.config, names, log=task.log)
+    found = reopen.reopen(Opened(task.config), names, log=task.log)
     return Result(Facts(checks.verdict(found), found), changed=bool(asleep))
 
 

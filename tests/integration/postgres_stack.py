@@ -27,6 +27,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import cata
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.modules import agent
 
 MakeDatabase = Callable[..., str]
@@ -139,7 +140,7 @@ def assert_pass(found: Sequence[checks.Check], *, at_least: int) -> None:
 
 def back_up_and_prove(settings: Config) -> str:
     """Backup, then restore into a server of its own and compare: everything must be equal. Returns the backup's id."""
-    taken = dump.take(settings, log=say)
+    taken = dump.take(Opened(settings), log=say)
     result = operations_verify.verify(settings, "latest", "restore", log=say)
     assert result.id == taken.id
     assert_pass(result.checks, at_least=13)

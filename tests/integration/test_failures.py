@@ -36,6 +36,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import veri
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, checksums, sealing
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from postgres_stack import (
     PASSWORD,
     STACK,
@@ -59,7 +60,7 @@ def settings(stack: Stack, tmp_path: Path) -> Iterator[config.Config]:
     stack.psql("CREATE DATABASE shop;")
     stack.psql(DATA, "shop")
     one = stack.config(tmp_path, database={"name": "shop", "format": "custom", "compression": "none"})
-    first = dump.take(one, log=say).id
+    first = dump.take(Opened(one), log=say).id
     yield one
     if (tmp_path / "backup").is_dir():
         assert catalog.entry(store(one), "database", first).good, "an earlier backup was harmed"
@@ -97,7 +98,7 @@ def test_wrong_settings_end_in_a_clear_error(stack: Stack, settings: config.Conf
     database = {"name": "shop", **changes.get("database", {})}
     wrong = stack.config(tmp_path, **{**changes, "database": database}, secrets=secrets)
     with pytest.raises(error) as raised:
-        dump.take(wrong, log=say)
+        dump.take(Opened(wrong), log=say)
     assert words in str(raised.value)
     assert "wrong" not in str(raised.value).replace(case, ""), "a password in an error"
     assert len(entries(settings)) == 1
@@ -115,12 +116,12 @@ def test_postgresql_down(stack: Stack, settings: config.Config) -> None:
     docker("stop", stack.container)
     try:
         with pytest.raises(NotFoundError, match=r"its container is exited.*Start it"):
-            dump.take(settings, log=say)
+            dump.take(Opened(settings), log=say)
         assert len(entries(settings)) == 1
-        assert database_assess.assess(settings, None).condition == recovery_state.DOWN
+        assert database_assess.assess(Opened(settings), None).condition == recovery_state.DOWN
     finally:
         stack.compose("up", "--detach", "--wait", "db")
-    dump.take(settings, log=say)
+    dump.take(Opened(settings), log=say)
     assert len(entries(settings)) == 2
 
 
@@ -144,7 +145,7 @@ def test_a_dump_that_dies_in_the_middle(stack: Stack, settings: config.Config, t
     killer.start()
     try:
         with pytest.raises(LifeboatError, match="terminating connection due to administrator command"):
-            dump.take(dying, log=say)
+            dump.take(Opened(dying), log=say)
     finally:
         stack.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%the blocker';")
         killer.join()
@@ -223,29 +224,29 @@ def reseal(settings: config.Config, identity: str, **changes: Any) -> None:
 
 
 def test_a_backup_of_a_newer_major(stack: Stack, settings: config.Config) -> None:
-    newest = dump.take(settings, log=say).id
+    newest = dump.take(Opened(settings), log=say).id
     reseal(settings, newest, details={"server_version_num": 180001})
     result = operations_verify.verify(settings, newest, "restore", log=say)
     assert result.verdict == checks.COULD_NOT_VERIFY
     assert "it is of PostgreSQL 18, the image has 17" in result.checks[-1].detail
     with pytest.raises(UsageError, match="it is of PostgreSQL 18, the server is 17"):
-        database_plan.make(settings, force=True, log=say)
+        database_plan.make(Opened(settings), force=True, log=say)
     assert stack.psql("SELECT count(*) FROM t;", "shop") == ["500"]
 
 
 def test_a_manifest_of_a_newer_schema(settings: config.Config) -> None:
     first = entries(settings)[0].id
-    newest = dump.take(settings, log=say).id
+    newest = dump.take(Opened(settings), log=say).id
     reseal(settings, newest, version=[2, 0])
     found = entries(settings)[-1]
     assert not found.good
     assert "this Lifeboat reads version 1" in found.problem
     assert operations_verify.verify(settings, newest, "checksum", log=say).verdict == checks.COULD_NOT_VERIFY
-    made = database_plan.make(settings, force=True, log=say)
+    made = database_plan.make(Opened(settings), force=True, log=say)
     assert made.backup["id"] == first, "an older one that can be read is used"
     assert [passed.id for passed in made.passed_over] == [newest], "and the plan says so"
     with pytest.raises(IntegrityError, match="this Lifeboat reads version 1"):
-        database_plan.make(settings, identity=newest, log=say)
+        database_plan.make(Opened(settings), identity=newest, log=say)
 
 
 def test_bytes_that_match_their_checksums_and_are_wrong(stack: Stack, settings: config.Config) -> None:
@@ -267,7 +268,7 @@ def test_bytes_that_match_their_checksums_and_are_wrong(stack: Stack, settings: 
     assert {check.name for check in result.checks if check.result == checks.FAIL} == {"tables"}
     databases = stack.psql("SELECT datname FROM pg_database ORDER BY 1;")
     with pytest.raises(IntegrityError, match=r"public.t has other content.*shop is untouched"):
-        database_recovery.restore_database(settings, newest.id, fresh=False, stamp="20261124_020000", log=say)
+        database_recovery.restore_database(Opened(settings), newest.id, fresh=False, stamp="20261124_020000", log=say)
     assert stack.psql("SELECT datname FROM pg_database ORDER BY 1;") == databases
     assert stack.psql("SELECT count(*) FROM t WHERE b = 'row 77';", "shop") == ["1"]
     path.write_bytes(whole)
@@ -279,33 +280,33 @@ LONG_AGO = datetime(2001, 1, 1, tzinfo=timezone.utc)
 
 def test_nothing_to_recover_from(stack: Stack, settings: config.Config, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"the first is of .*Ask for a later recovery_time"):
-        database_plan.make(settings, before=LONG_AGO, log=say)
+        database_plan.make(Opened(settings), before=LONG_AGO, log=say)
     with pytest.raises(NotFoundError, match="the repository has db_backup_"):
-        database_plan.make(settings, identity="db_backup_20010101_000000", log=say)
+        database_plan.make(Opened(settings), identity="db_backup_20010101_000000", log=say)
     (tmp_path / "other").mkdir()
     empty = stack.config(tmp_path / "other", database={"name": "shop"})
     with pytest.raises(NotFoundError, match="the repository holds no backup"):
-        database_plan.make(empty, log=say)
+        database_plan.make(Opened(empty), log=say)
     with pytest.raises(UnverifiedError, match="the repository holds no backup"):
         operations_verify.verify(empty, "latest", "checksum", log=say)
 
 
 def test_a_healthy_database_is_left_alone_and_a_damaged_one_is_found(stack: Stack, settings: config.Config) -> None:
-    made = database_plan.make(settings, log=say)
+    made = database_plan.make(Opened(settings), log=say)
     assert (made.needed, made.condition, made.findings) == (False, recovery_state.HEALTHY, ())
     stack.psql("TRUNCATE t;", "shop")
-    made = database_plan.make(settings, log=say)
+    made = database_plan.make(Opened(settings), log=say)
     assert (made.needed, made.mode) == (True, "swap")
     assert made.findings == ("the table public.t is empty, the backup has 500 rows",)
     stack.psql("DROP TABLE t;", "shop")
-    assert database_plan.make(settings, log=say).findings == ("the table public.t is missing",)
+    assert database_plan.make(Opened(settings), log=say).findings == ("the table public.t is missing",)
     stack.psql("DROP DATABASE shop;")
-    assert database_plan.make(settings, log=say).findings == ("the database shop is missing",)
+    assert database_plan.make(Opened(settings), log=say).findings == ("the database shop is missing",)
     identity = entries(settings)[-1].id
-    done = database_recovery.restore_database(settings, identity, fresh=False, stamp="20261124_020000", log=say)
+    done = database_recovery.restore_database(Opened(settings), identity, fresh=False, stamp="20261124_020000", log=say)
     assert done["quarantined_database"] == ""
     assert stack.psql("SELECT count(*) FROM t;", "shop") == ["500"]
-    made = database_plan.make(settings, identity=identity, log=say)
+    made = database_plan.make(Opened(settings), identity=identity, log=say)
     assert made.needed is False
     assert f"was recovered to {identity}" in made.why
 
@@ -321,7 +322,7 @@ def test_a_restore_that_fails_leaves_the_live_database_and_no_half_made_one(
     monkeypatch.setattr(database_restore, "analyze", fail)
     with pytest.raises(LifeboatError, match="the disk is full"):
         database_recovery.restore_database(
-            settings, entries(settings)[-1].id, fresh=False, stamp="20261124_020000", log=say
+            Opened(settings), entries(settings)[-1].id, fresh=False, stamp="20261124_020000", log=say
         )
     assert stack.psql("SELECT datname FROM pg_database ORDER BY 1;") == before
 
@@ -335,7 +336,7 @@ def test_a_live_database_in_use_is_swapped_all_the_same(stack: Stack, settings: 
     while stack.psql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%';") < ["2"]:
         time.sleep(0.05)
     database_recovery.restore_database(
-        settings, entries(settings)[-1].id, fresh=False, stamp="20261124_020000", log=say
+        Opened(settings), entries(settings)[-1].id, fresh=False, stamp="20261124_020000", log=say
     )
     user.join()
     assert stack.psql("SELECT count(*) FROM t;", "shop") == ["500"]

@@ -15,6 +15,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logic
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import fit_name, identifier, literal
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from postgres_stack import PASSWORD, MakeDatabase, Stack, assert_pass, back_up_and_prove, entries, restore_beside, say
 
 ODD_TYPES = (Path(__file__).parent / "odd_types.sql").read_text()
@@ -93,7 +94,7 @@ def test_every_hostile_name_survives(stack: Stack, make_database: MakeDatabase, 
     assert len(before) == len(HOSTILE)
     stack.wipe()
     newest = entries(settings)[-1]
-    database_recovery.restore_database(settings, newest.id, fresh=False, stamp="20261124_020000", log=say)
+    database_recovery.restore_database(Opened(settings), newest.id, fresh=False, stamp="20261124_020000", log=say)
     without_oid = [{**json.loads(row), "oid": 0} for row in before]
     after = stack.psql("SELECT to_json(a) FROM pg_authid a WHERE oid >= 16384 ORDER BY rolname;", "template1")
     assert [{**json.loads(row), "oid": 0} for row in after] == without_oid
@@ -121,10 +122,12 @@ def test_a_database_of_any_name_is_swapped_in(
         make_database(name, sql)
     stack.psql(f"ALTER DATABASE {identifier(name)} SET application_name = {literal(name)};", "template1")
     settings = stack.config(tmp_path, database={"name": name, "format": "custom"})
-    taken = dump.take(settings, log=say)
+    taken = dump.take(Opened(settings), log=say)
     stack.psql("INSERT INTO t VALUES (2);", name)
     try:
-        done = database_recovery.restore_database(settings, taken.id, fresh=False, stamp="20261124_020000", log=say)
+        done = database_recovery.restore_database(
+            Opened(settings), taken.id, fresh=False, stamp="20261124_020000", log=say
+        )
         assert stack.psql("SELECT * FROM t;", name) == ["1"]
         kept = done["quarantined_database"]
         assert stack.psql("SELECT * FROM t ORDER BY 1;", kept) == ["1", "2"]
@@ -133,7 +136,9 @@ def test_a_database_of_any_name_is_swapped_in(
         if name != DATABASES[1]:
             return
         # The next second, another one: the first quarantine stays, nothing is in the way.
-        again = database_recovery.restore_database(settings, taken.id, fresh=False, stamp="20261124_020001", log=say)
+        again = database_recovery.restore_database(
+            Opened(settings), taken.id, fresh=False, stamp="20261124_020001", log=say
+        )
         assert again["quarantined_database"] != kept
         assert stack.psql("SELECT * FROM t ORDER BY 1;", kept) == ["1", "2"]
     finally:

@@ -19,6 +19,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logic
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import proof as database_proof
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from postgres_stack import MakeDatabase, Stack, assert_pass, back_up_and_prove, docker, entries, say, store
 
 RICH = """
@@ -81,7 +82,7 @@ def test_the_seeds_promise_a_plain_dump_restores_with_gunzip_and_psql(
     stack: Stack, make_database: MakeDatabase, tmp_path: Path
 ) -> None:
     settings = stack.config(tmp_path, database={"name": make_database("seed", RICH), "format": "plain"})
-    identity = dump.take(settings, log=say).id
+    identity = dump.take(Opened(settings), log=say).id
     make_database("by_hand")
     with store(settings).materialise("database", identity) as folder:
         script = gzip.decompress((folder / f"{identity}.sql.gz").read_bytes()).decode()
@@ -145,7 +146,7 @@ def test_databases_of_every_shape(
     summary = manifest.detailed(DatabaseDetails).fingerprint
     assert {key: getattr(summary, key) for key in wanted} == wanted
     # And into the living server, through everything that a recovery does there.
-    done = database_recovery.restore_database(settings, identity, fresh=False, stamp="20261124_020000", log=say)
+    done = database_recovery.restore_database(Opened(settings), identity, fresh=False, stamp="20261124_020000", log=say)
     assert {check["result"] for check in done["checks"]} == {checks.PASS}
 
 
@@ -213,7 +214,7 @@ def test_a_backup_is_of_one_instant_however_busy_the_database(
         while stack.psql("SELECT count(*) > 100 FROM log;", name) != ["t"]:
             pass
         before = int(stack.psql("SELECT last_value FROM log_id_seq;", name)[0])
-        taken = dump.take(settings, log=say)
+        taken = dump.take(Opened(settings), log=say)
         while int(stack.psql("SELECT last_value FROM log_id_seq;", name)[0]) <= before:
             pass
     finally:

@@ -28,6 +28,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logic
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import STALE
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from postgres_stack import STACK, SUPERUSER, Agent, Stack, docker, entries, say, store
 
 DATA = """
@@ -92,7 +93,7 @@ def settings(stack: Stack, tmp_path: Path) -> config.Config:
     stack.psql("CREATE DATABASE shop;")
     stack.psql(DATA, "shop")
     one = stack.config(tmp_path, database={"name": "shop"})
-    dump.take(one, log=say)
+    dump.take(Opened(one), log=say)
     return one
 
 
@@ -184,8 +185,9 @@ def test_a_killed_verification(
 RESTORE = """
 import json, sys
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
-recovery.restore_database(config.from_mapping(json.loads(sys.argv[1])), sys.argv[2], fresh=False,
+recovery.restore_database(Opened(config.from_mapping(json.loads(sys.argv[1]))), sys.argv[2], fresh=False,
                           stamp="20261124_020000", log=print)
 """
 
@@ -211,7 +213,7 @@ def test_a_killed_restore(stack: Stack, settings: config.Config, tmp_path: Path,
         wait_for(process, reached)
         process.kill()
     assert stack.psql("SELECT count(*) FROM t;", "shop") == ["20001"]
-    done = database_recovery.restore_database(settings, identity, fresh=False, stamp="20261124_030000", log=say)
+    done = database_recovery.restore_database(Opened(settings), identity, fresh=False, stamp="20261124_030000", log=say)
     assert stack.psql("SELECT count(*) FROM t;", "shop") == ["20000"]
     databases = stack.psql("SELECT datname FROM pg_database WHERE datname ~ 'shop' ORDER BY 1;")
     assert databases == ["shop", done["quarantined_database"]]
@@ -221,6 +223,8 @@ def test_a_killed_restore(stack: Stack, settings: config.Config, tmp_path: Path,
 def test_a_swap_that_was_killed_half_way_is_finished(stack: Stack, settings: config.Config) -> None:
     """Closed to connections, sessions ended, killed before the rename: nobody can reach the live database."""
     stack.psql("ALTER DATABASE shop ALLOW_CONNECTIONS false;")
-    database_recovery.restore_database(settings, entries(settings)[0].id, fresh=False, stamp="20261124_030000", log=say)
+    database_recovery.restore_database(
+        Opened(settings), entries(settings)[0].id, fresh=False, stamp="20261124_030000", log=say
+    )
     assert stack.psql("SELECT count(*) FROM t;", "shop") == ["20000"]
     assert stack.psql("SELECT count(*) FROM pg_database WHERE NOT datallowconn;") == ["1"], "template0 alone"

@@ -19,6 +19,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import fingerprint, server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from postgres_stack import Stack, assert_pass, restore_beside, say
 
 SCHEMA = """
@@ -63,7 +64,7 @@ def copy(running: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
     running.psql("CREATE DATABASE sens;")
     running.psql(SCHEMA, "sens")
     settings = running.config(tmp_path_factory.mktemp("sensitivity"), database={"name": "sens"})
-    dump.take(settings, log=say)
+    dump.take(Opened(settings), log=say)
     facts = restore_beside(running, settings, "copy")
     yield Copy(running, running.server(settings), facts, "copy")
     running.wipe()
@@ -181,7 +182,7 @@ def test_row_counts_alone_miss_a_changed_row_but_no_missing_one(copy: Copy, tmp_
     """What `fingerprint: rows` buys its speed with, so that nobody takes it for more."""
     stack = copy.stack
     settings = stack.config(tmp_path, database={"name": "sens", "fingerprint": "rows"})
-    dump.take(settings, log=say)
+    dump.take(Opened(settings), log=say)
     facts = restore_beside(stack, settings, "counted")
     assert all("hash" not in table for table in facts["tables"].values())
     stack.psql("UPDATE shop.item SET price = 3.01 WHERE id = 3;", "counted")

@@ -16,6 +16,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COU
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow, escrowed
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import publish
 from config_world import World, keys
 from s3_servers import SeaweedFS
@@ -40,10 +41,10 @@ def test_the_escrow_opens_the_vault(
     publish(world.root, now)
     world.take()
     said: list[str] = world.lines
-    held = copies.catch_up(mine, log=said.append)
+    held = copies.catch_up(Opened(mine), log=said.append)
     assert held.failed == ()
-    point, _ = points.seal(mine, world.repo, now=now, copies=held.held, log=said.append)
-    assert copies.send_points(mine, log=said.append) == ()
+    point, _ = points.seal(Opened(mine), now=now, copies=held.held, log=said.append)
+    assert copies.send_points(Opened(mine), log=said.append) == ()
     # The host is gone; what is left is the vault, its credentials and the key.
     world.repo.root.rename(tmp_path / "gone")  # type: ignore[attr-defined]
 

@@ -37,6 +37,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, copi
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket, Listed
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from s3_servers import JuiceFS, SeaweedFS, Server
 
 MakeBucket = Callable[[Server], str]
@@ -72,7 +73,7 @@ class World:
         self.secrets |= {f"{whose}_secret_key": key.secret_key for whose, key in keys.items()}
         self.config: Config = dataclasses.replace(made, secrets=self.secrets)
         self.lines: list[str] = []
-        self.source, self.vault = buckets.source(self.config), buckets.vault(self.config)
+        self.source, self.vault = buckets.source(Opened(self.config)), buckets.vault(Opened(self.config))
 
     def take(self, **options: Any) -> Manifest:
         return take.take(self.config, log=self.lines.append, **options)
@@ -313,6 +314,7 @@ def test_the_change_guard(world: MakeWorld) -> None:
 SCRIPT = """
 import dataclasses, json, sys
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 said = json.load(sys.stdin)
 one = config.from_mapping(said["settings"], said["secrets"])

@@ -22,6 +22,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from s3_servers import SeaweedFS, Server
 
 MakeBucket = Callable[[Server], str]
@@ -96,7 +97,7 @@ def test_an_intact_one_passes_and_nothing_stays(weed: SeaweedFS, settings: Confi
 
 
 def versions(settings: Config, key: str) -> list[bucket.Version]:
-    return [version for version in bucket.versions(buckets.vault(settings), key) if not version.deleted]
+    return [version for version in bucket.versions(buckets.vault(Opened(settings)), key) if not version.deleted]
 
 
 def lose_version(weed: SeaweedFS, settings: Config) -> None:
@@ -192,7 +193,7 @@ def test_a_key_that_may_make_no_bucket(settings: Config, taken: Manifest, writer
 def test_what_a_killed_verification_left_is_removed(weed: SeaweedFS, settings: Config, taken: Manifest) -> None:
     with (
         pytest.raises(KeyboardInterrupt),
-        objects_proof._scratch(settings, buckets.vault(settings), lambda _: None) as made,
+        objects_proof._scratch(settings, buckets.vault(Opened(settings)), lambda _: None) as made,
     ):
         raise KeyboardInterrupt
     assert made.name not in left(weed), "interrupted, it cleans up"

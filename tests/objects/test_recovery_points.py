@@ -21,9 +21,10 @@ from typing import Any
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points, repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import publish, publish_objects
 from s3_servers import SeaweedFS, Server, seaweedfs
 
@@ -139,7 +140,7 @@ def test_a_night_and_the_day_the_host_burns(host: Host) -> None:
 
     shutil.rmtree(host.root / "backup")
     for component, identity in (("database", database), ("objects", objects)):
-        sources = Sources(host.config, component, point)
+        sources = Sources(Opened(host.config), component, point)
         assert sources.identity == identity
         one = next(entry for entry in sources.found if entry.id == identity)
         assert (one.place, one.good) == ("vault", True)
@@ -174,16 +175,15 @@ def test_retention_removes_every_version_in_the_vault(host: Host) -> None:
     past = datetime.now(timezone.utc) - timedelta(days=3)
     first = publish(host.root, past)
     objects = publish_objects(host.root, past, of=first)
-    repo = repositories.from_settings(host.config.repository, {})
-    point, _ = points.seal(host.config, repo, now=past, log=lambda _: None)
-    copies.catch_up(host.config, log=lambda _: None)
-    assert copies.send_points(host.config, log=lambda _: None) == ()
+    point, _ = points.seal(Opened(host.config), now=past, log=lambda _: None)
+    copies.catch_up(Opened(host.config), log=lambda _: None)
+    assert copies.send_points(Opened(host.config), log=lambda _: None) == ()
     host.configure(retention=SHORT)
     database, said = host.night()
     gone = [point.id, first.id, objects.id]
     assert said["prune"]["delete"] == gone
     assert (said["prune"]["locked"], said["prune"]["failed"]) == ([], [])
-    store = copies.vault(host.config)
+    store = copies.vault(Opened(host.config))
     assert store
     assert store.published("database") == [database]
     assert store.published("objects") == [said["id"]]

@@ -15,6 +15,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from s3_servers import SeaweedFS
 
 
@@ -71,6 +72,6 @@ def test_a_bucket_comes_back_from_it(vault: SeaweedFS, tmp_path: Path) -> None:
 
 
 def test_its_copies_are_read_in_the_vault(vault: SeaweedFS, tmp_path: Path) -> None:
-    copies = sources.open_place(config.load("shop", tmp_path / "etc"), "vault")
+    copies = sources.open_place(Opened(config.load("shop", tmp_path / "etc")), "vault")
     assert sorted(copies.ids("database")) == sorted(written.DATABASE.values())
     assert sorted(copies.ids("config")) == sorted(written.CONFIG.values())

@@ -18,7 +18,8 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, signed
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets, runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import Runner, make_config
 
 OBJECTS = {"service": "store", "bucket": "uploads"}
@@ -214,7 +215,7 @@ def stack(tmp_path: Path, **objects: Any) -> Any:
 
 def test_the_two_buckets_and_their_keys(tmp_path: Path) -> None:
     made = stack(tmp_path, endpoint_url="http://store:9000")
-    ours, theirs = buckets.source(made), buckets.vault(made)
+    ours, theirs = buckets.source(Opened(made)), buckets.vault(Opened(made))
     assert (ours.name, ours.endpoint_url, ours.access_key, ours.secret_key) == (
         "uploads",
         "http://store:9000",
@@ -240,28 +241,28 @@ RUNNING = '[{"HostConfig": {}, "NetworkSettings": {"Networks": {"shop": {"IPAddr
 def test_the_services_own_address(
     tmp_path: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch, inspected: str, address: str
 ) -> None:
-    found = buckets.runtime.ServiceState(exists=True, running=True, status="running", id="abc")
-    monkeypatch.setattr(buckets.runtime.ComposeRuntime, "state", lambda *_: found)
+    found = runtime.ServiceState(exists=True, running=True, status="running", id="abc")
+    monkeypatch.setattr(runtime.ComposeRuntime, "state", lambda *_: found)
     monkeypatch.setattr(buckets.compose.pipeline, "output", lambda *_, **__: inspected)
-    assert buckets.source(stack(tmp_path)).endpoint_url == f"http://{address}:9000"
+    assert buckets.source(Opened(stack(tmp_path))).endpoint_url == f"http://{address}:9000"
 
 
 def test_a_service_that_does_not_run_has_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = buckets.runtime.ServiceState(exists=True, status="exited", exit_code=1)
-    monkeypatch.setattr(buckets.runtime.ComposeRuntime, "state", lambda *_: found)
+    found = runtime.ServiceState(exists=True, status="exited", exit_code=1)
+    monkeypatch.setattr(runtime.ComposeRuntime, "state", lambda *_: found)
     with pytest.raises(NotFoundError, match="its container is exited, exit code 1"):
-        buckets.source(stack(tmp_path))
+        buckets.source(Opened(stack(tmp_path)))
 
 
 def test_what_is_not_configured(tmp_path: Path) -> None:
     bare = make_config(tmp_path)
     with pytest.raises(UsageError, match="the stack has none"):
-        buckets.source(bare)
+        buckets.source(Opened(bare))
     with pytest.raises(UsageError, match="the stack has none"):
-        buckets.vault(bare)
+        buckets.vault(Opened(bare))
     made = dataclasses.replace(stack(tmp_path), secrets={"vault_access_key": "x"})
     with pytest.raises(UsageError, match="vault_access_key or vault_secret_key is not set"):
-        buckets.vault(made)
+        buckets.vault(Opened(made))
 
 
 def upload(key: str) -> str:

@@ -22,6 +22,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import chec
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.checklist_line import BY_HAND, Line
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer, runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.service import ServiceState
 from builders import BUCKET, FRONTEND_PLAN, NOW, make_config, prove, publish, publish_objects, store
 
@@ -69,7 +70,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     found["config"] = make_config(tmp_path, **BUCKET, application=APPLICATION)
     database = publish(tmp_path)
     publish_objects(tmp_path, NOW + timedelta(hours=1), of=database)
-    points.seal(found["config"], store(tmp_path), now=NOW + timedelta(hours=1), log=lambda _: None)
+    points.seal(Opened(found["config"]), now=NOW + timedelta(hours=1), log=lambda _: None)
     prove(tmp_path, database)
     return found
 

@@ -28,6 +28,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import veri
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.result import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points, show
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.modules import agent
 from builders import BUCKET, NOW, folder, make_config, make_manifest, prove, publish, publish_objects, settings, store
 
@@ -154,7 +155,7 @@ def test_list_shows_points_then_backups(
     monkeypatch.setattr(runtime, "connect", lambda config: Stack())
     database = publish(tmp_path)
     objects = publish_objects(tmp_path, of=database)
-    point, _ = points.seal(make_config(tmp_path, **BUCKET), store(tmp_path), now=NOW, log=lambda _: None)
+    point, _ = points.seal(Opened(make_config(tmp_path, **BUCKET)), now=NOW, log=lambda _: None)
     assert run(etc, "list", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert [(one["component"], one["id"], one["good"]) for one in found] == [

@@ -30,6 +30,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.s3 import S
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources, open_place
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import BUCKET, NOW, folder, make_config, prove, publish, publish_objects, store
 
 DAY = timedelta(days=1)
@@ -99,15 +100,15 @@ def configured(root: Path, **changes: Any) -> Config:
 
 
 def catch_up(settings: Config) -> copies.Outcome:
-    return copies.catch_up(settings, log=lambda _: None)
+    return copies.catch_up(Opened(settings), log=lambda _: None)
 
 
 def sealed(settings: Config, root: Path, at: Any = NOW) -> Point:
     database = publish(root, at)
     publish_objects(root, at + timedelta(hours=1), of=database)
     done = catch_up(settings)
-    point, _ = points.seal(settings, store(root), now=at + timedelta(hours=1), copies=done.held, log=lambda _: None)
-    assert copies.send_points(settings, log=lambda _: None) == ()
+    point, _ = points.seal(Opened(settings), now=at + timedelta(hours=1), copies=done.held, log=lambda _: None)
+    assert copies.send_points(Opened(settings), log=lambda _: None) == ()
     return point
 
 
@@ -130,7 +131,7 @@ WHICH: list[tuple[str, dict[str, Any], bool]] = [
 def test_which_vault(tmp_path: Path, changes: dict[str, Any], expected: bool) -> None:
     given = configured(tmp_path, **changes)
     object.__setattr__(given, "secrets", SECRETS)
-    made = copies.vault(given)
+    made = copies.vault(Opened(given))
     assert isinstance(made, S3Repository) is expected
     if made:
         assert (made.bucket, made.prefix) == ("copies", "shop")
@@ -140,7 +141,7 @@ def test_which_vault(tmp_path: Path, changes: dict[str, Any], expected: bool) ->
 def test_a_vault_without_keys_is_a_failed_copy_and_no_crash(tmp_path: Path) -> None:
     publish(tmp_path)
     with pytest.raises(UsageError, match="vault_access_key"):
-        copies.vault(configured(tmp_path))
+        copies.vault(Opened(configured(tmp_path)))
     done = catch_up(configured(tmp_path))
     assert "vault_access_key or vault_secret_key is not set" in done.failed[0]
     assert catch_up(make_config(tmp_path)) == copies.Outcome()
@@ -224,10 +225,10 @@ def test_points_go_too_and_know_their_copies(tmp_path: Path, settings: Config, v
     assert vault.read_point(point.id) == store(tmp_path).read_point(point.id)
     assert [entry.good for entry in points.entries(vault, "shop", points.backups(vault, "shop"))] == [True]
     (tmp_path / "backup/recovery-points/20200101_000000.json").write_text("{")
-    assert copies.send_points(settings, log=lambda _: None) == ()
+    assert copies.send_points(Opened(settings), log=lambda _: None) == ()
     assert vault.points() == [point.id], "a broken one is not copied"
     vault.away = "gone"
-    assert "gone" in copies.send_points(settings, log=lambda _: None)[0]
+    assert "gone" in copies.send_points(Opened(settings), log=lambda _: None)[0]
 
 
 # --- what status says ---
@@ -236,7 +237,7 @@ def test_points_go_too_and_know_their_copies(tmp_path: Path, settings: Config, v
 def test_the_check_asks_the_vault(tmp_path: Path, settings: Config, vault: Vault) -> None:
     def look() -> tuple[str, str]:
         found = points.backups(store(tmp_path), "shop")
-        (one,) = copies.checks(settings, found, points.entries(store(tmp_path), "shop", found))
+        (one,) = copies.checks(Opened(settings), found, points.entries(store(tmp_path), "shop", found))
         return one.result, one.detail
 
     assert look() == (checks.COULD_NOT_VERIFY, f"there is no good backup to be in {PLACE}")
@@ -251,7 +252,7 @@ def test_the_check_asks_the_vault(tmp_path: Path, settings: Config, vault: Vault
 
 
 def test_no_copies_no_check(tmp_path: Path) -> None:
-    assert copies.checks(make_config(tmp_path), {}, []) == []
+    assert copies.checks(Opened(make_config(tmp_path)), {}, []) == []
 
 
 # --- retention on both sides ---
@@ -458,7 +459,7 @@ def test_the_vault_stands_in(
     notes: list[str],
 ) -> None:
     change(tmp_path)
-    sources = Sources(settings, "database")
+    sources = Sources(Opened(settings), "database")
     assert [(entry.id, entry.place, entry.good) for entry in sources.found] == [
         (two[0], places[0], True),
         (two[1], places[1], True),
@@ -471,44 +472,44 @@ def test_the_vault_stands_in(
 def test_neither_place(tmp_path: Path, settings: Config, two: list[str], vault: Vault) -> None:
     vault.away = "connection refused"
     damage(tmp_path)
-    sources = Sources(settings, "database")
+    sources = Sources(Opened(settings), "database")
     assert [entry.good for entry in sources.found] == [True, False], "what there is can be used"
     assert sources.notes == ["the copies in the vault cannot be used: connection refused"]
     lose(tmp_path)
     with pytest.raises(UsageError, match="there is no such directory"):
-        Sources(settings, "database")
+        Sources(Opened(settings), "database")
 
 
 def test_a_whole_repository_asks_no_vault(tmp_path: Path, settings: Config, two: list[str], vault: Vault) -> None:
     vault.away = "nobody must ask"
-    assert Sources(settings, "database").notes == []
-    assert Sources(settings, "database", two[0]).notes == []
-    assert Sources(settings, "database", "db_backup_20200101_000000").notes != []
+    assert Sources(Opened(settings), "database").notes == []
+    assert Sources(Opened(settings), "database", two[0]).notes == []
+    assert Sources(Opened(settings), "database", "db_backup_20200101_000000").notes != []
 
 
 def test_a_point_is_found_in_the_vault_too(tmp_path: Path, settings: Config, vault: Vault) -> None:
     point = sealed(settings, tmp_path)
     for change in (lambda root: None, empty):
         change(tmp_path)
-        assert Sources(settings, "database", point.id).identity == point.parts["database"].id
-        assert Sources(settings, "objects", point.id).identity == point.parts["objects"].id
+        assert Sources(Opened(settings), "database", point.id).identity == point.parts["database"].id
+        assert Sources(Opened(settings), "objects", point.id).identity == point.parts["objects"].id
     with pytest.raises(LifeboatError, match="none of that name"):
-        Sources(settings, "database", "20200101_000000")
+        Sources(Opened(settings), "database", "20200101_000000")
 
 
 def test_a_copy_is_one_of_the_very_same_backup(tmp_path: Path, settings: Config, two: list[str], vault: Vault) -> None:
-    sources = Sources(settings, "database")
+    sources = Sources(Opened(settings), "database")
     copy = sources.copy_of(sources.found[1])
     assert copy
     assert (copy.id, copy.place) == (two[1], "vault")
     assert sources.copy_of(copy) is None, "a copy has none"
     store(tmp_path).delete("database", two[1])
     publish(tmp_path, details={"seconds": 9})
-    another = Sources(settings, "database")
+    another = Sources(Opened(settings), "database")
     assert another.copy_of(another.found[1]) is None
 
 
 def test_no_vault_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no copies are kept there"):
-        open_place(make_config(tmp_path), "vault")
-    assert open_place(make_config(tmp_path), "repository").points() == []
+        open_place(Opened(make_config(tmp_path)), "vault")
+    assert open_place(Opened(make_config(tmp_path)), "repository").points() == []

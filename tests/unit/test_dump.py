@@ -31,6 +31,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logic
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Server, require_database
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, checksums
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import NOW, make_config, publish, store
 
 COMPRESSIONS = [
@@ -239,7 +240,7 @@ def test_no_backup_while_a_recovery_has_not_ended(tmp_path: Path) -> None:
     settings.state.mkdir()
     (settings.state / recovery_state.RECOVERING).touch()
     with pytest.raises(LockedError, match=r"a recovery has begun and not ended.*remove that file"):
-        dump.take(settings, log=lambda _: None)
+        dump.take(Opened(settings), log=lambda _: None)
 
 
 class Databases:

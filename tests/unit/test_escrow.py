@@ -27,6 +27,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escr
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import recipient_problem
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
 from builders import publish
 from config_world import World, keys
@@ -44,7 +45,7 @@ def sealed(world: World, **changes: Any) -> points.Point:
     if not world.repo.published("database"):
         publish(world.root, datetime.now(timezone.utc))
     world.take(**changes)
-    point, _ = points.seal(world.configured(), world.repo, now=datetime.now(timezone.utc), log=world.lines.append)
+    point, _ = points.seal(Opened(world.configured()), now=datetime.now(timezone.utc), log=world.lines.append)
     return point
 
 
@@ -147,7 +148,7 @@ def test_a_part_that_another_backup_keeps_is_read_too(world: World) -> None:
 
 def test_a_point_without_its_configuration_or_its_secrets_fails(world: World) -> None:
     publish(world.root, datetime.now(timezone.utc))
-    points.seal(world.configured(), world.repo, now=datetime.now(timezone.utc), log=world.lines.append)
+    points.seal(Opened(world.configured()), now=datetime.now(timezone.utc), log=world.lines.append)
     assert "no config backup" in prove(world)["config"][1]
     sealed(world, recipients=[])
     found = prove(world)

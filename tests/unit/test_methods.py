@@ -23,6 +23,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import comp
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import make_config, publish, store
 
 
@@ -34,8 +35,8 @@ class Invented(Method):
     def __init__(self) -> None:
         self.diary: list[str] = []
 
-    def take(self, settings: config.Config, *, log: Any) -> manifest.Manifest:
-        self.diary.append(f"take for {settings.stack}")
+    def take(self, run: Opened, *, log: Any) -> manifest.Manifest:
+        self.diary.append(f"take for {run.config.stack}")
         return present(self.backup)
 
     backup: Optional[manifest.Manifest] = None
@@ -106,7 +107,7 @@ def test_an_invented_method_takes_proves_plans_and_restores(
     entry = next(item for item in catalog.entries(store(tmp_path), "database", settings.stack))
     steps = database_plan._steps(settings, entry, [], "swap", taken.taken_at + timedelta(minutes=30))
     assert f"bring the database back to {taken.taken_at + timedelta(minutes=30):%H:%M}" in steps
-    done = database_recovery.restore_database(settings, taken.id, fresh=False, stamp="S", log=print)
+    done = database_recovery.restore_database(Opened(settings), taken.id, fresh=False, stamp="S", log=print)
     assert (done["quarantined_database"], [check["name"] for check in done["checks"]]) == (
         "aside",
         ["checksums", "invented"],

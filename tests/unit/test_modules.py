@@ -34,7 +34,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import ServiceState
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened, ServiceState
 from ansible_collections.lifeboat.dr.plugins.modules import agent
 from builders import (
     BUCKET,
@@ -277,7 +277,7 @@ def test_backup_verify_of_a_recovery_point(run: Run, tmp_path: Path, monkeypatch
     monkeypatch.setattr(runtime, "connect", lambda config: Images())
     database = publish(tmp_path)
     objects = publish_objects(tmp_path, of=database)
-    point, _ = points.seal(make_config(tmp_path, **BUCKET), store(tmp_path), now=NOW, log=lambda _: None)
+    point, _ = points.seal(Opened(make_config(tmp_path, **BUCKET)), now=NOW, log=lambda _: None)
     done = run("backup_verify", id=point.id, level="checksum")
     assert (done["id"], done["verdict"], done["changed"]) == (point.id, checks.PASS, True)
     assert done["diff"]["after"] == f"{database.id} checksum: PASS\n{objects.id} checksum: PASS\n"
@@ -524,9 +524,9 @@ def test_database_restore_changes_once(run: Run, tmp_path: Path, monkeypatch: py
     one = publish(tmp_path)
     asked: list[Any] = []
 
-    def restore(config: Any, identity: str, **options: Any) -> dict[str, Any]:
+    def restore(opened: Any, identity: str, **options: Any) -> dict[str, Any]:
         asked.append((identity, options["fresh"], options["stamp"], options["asked"]))
-        database_recovery.remember(config, {"id": identity, "at": format_time(NOW), "asked": ""})
+        database_recovery.remember(opened.config, {"id": identity, "at": format_time(NOW), "asked": ""})
         return {"id": identity, "checks": [], "quarantined_database": "old", "seconds": {}}
 
     monkeypatch.setattr(database_recovery, "restore_database", restore)

@@ -34,7 +34,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources imp
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Version
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, ServiceState
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
 from builders import settings
 from object_world import AFTER, BEFORE, OBJECTS, SECRETS, VAULT, Object, T, World, failure, publish_objects
 
@@ -450,7 +450,7 @@ def test_a_time_takes_the_recovery_point_of_that_time(case: Case) -> None:
     assert any(f"-e recovery_point={loose.id}" in one for one in made["warnings"])
     case.remember(id=tied.id, asked="2026-11-25T12:00:00.000Z")
     assert not case.plan(**asked)["needed"]
-    assert Sources(case.config, "database", "latest", asked["before"]).point == point.id
+    assert Sources(Opened(case.config), "database", "latest", asked["before"]).point == point.id
 
 
 def test_without_a_bucket_or_a_backup_it_says_so(case: Case, tmp_path_factory: pytest.TempPathFactory) -> None:

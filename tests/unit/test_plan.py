@@ -33,7 +33,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copi
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import Part, Point
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import PassedOver, Sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, ServiceState
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
 from builders import FACTS, NOW, entries, folder, make_config, publish, store
 
 DAY = timedelta(days=1)
@@ -175,7 +175,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(
         database_server,
         "reach",
-        lambda config, stack: database_server.Reached(found["server"], found["why"], found["refused"]),
+        lambda run: database_server.Reached(found["server"], found["why"], found["refused"]),
     )
     monkeypatch.setattr(database_server, "connect", lambda config, stack, backup=False: found["server"])
     return found
@@ -212,13 +212,13 @@ def test_assess(
     tmp_path: Path, world: dict[str, Any], server: Server, condition: str, findings: list[str], unchecked: list[str]
 ) -> None:
     world["server"] = server
-    found = database_assess.assess(make_config(tmp_path), REFERENCE)
+    found = database_assess.assess(Opened(make_config(tmp_path)), REFERENCE)
     assert (found.condition, list(found.findings), list(found.unchecked)) == (condition, findings, unchecked)
 
 
 def test_after_a_damaged_table_the_others_are_still_read(tmp_path: Path, world: dict[str, Any]) -> None:
     world["server"] = server = Server({"public.t": "broken", "public.u": "broken too"}, roles=["postgres", "app"])
-    assert len(database_assess.assess(make_config(tmp_path), REFERENCE).findings) == 2
+    assert len(database_assess.assess(Opened(make_config(tmp_path)), REFERENCE).findings) == 2
     assert server.read == ["public.t", "public.u"]
 
 
@@ -227,13 +227,13 @@ def test_when_the_time_is_up_the_rest_is_unchecked_not_passed(
 ) -> None:
     monkeypatch.setattr(database_assess, "READ_SECONDS", 0)
     world["server"] = server = Server(WHOLE, roles=["postgres", "app"])
-    found = database_assess.assess(make_config(tmp_path), REFERENCE)
+    found = database_assess.assess(Opened(make_config(tmp_path)), REFERENCE)
     assert list(found.unchecked) == [f"{name} was not read: 0 s were up" for name in ("public.t", "public.u")]
     assert server.read == []
 
 
 def test_without_a_good_backup_health_is_no_more_than_an_answer(tmp_path: Path, world: dict[str, Any]) -> None:
-    found = database_assess.assess(make_config(tmp_path), None)
+    found = database_assess.assess(Opened(make_config(tmp_path)), None)
     assert (found.condition, found.unchecked) == (HEALTHY, ("no good backup to compare the data with",))
 
 
@@ -255,7 +255,7 @@ def test_down_and_why(
     tmp_path: Path, world: dict[str, Any], stack: Stack, server: None, why: str, findings: list[str], refused: str
 ) -> None:
     world.update(stack=stack, server=server, why=why, refused=bool(refused))
-    found = database_assess.assess(make_config(tmp_path), REFERENCE)
+    found = database_assess.assess(Opened(make_config(tmp_path)), REFERENCE)
     assert (found.condition, list(found.findings), found.refused) == (DOWN, findings, refused)
 
 
@@ -264,7 +264,7 @@ def wrong(field: str, cause: str) -> UsageError:
 
 
 def make(tmp_path: Path, **asked: Any) -> planned.Plan:
-    return database_plan.make(make_config(tmp_path), log=lambda _: None, **asked)
+    return database_plan.make(Opened(make_config(tmp_path)), log=lambda _: None, **asked)
 
 
 DAMAGED_SERVER = Server({})
@@ -393,7 +393,9 @@ def test_a_backup_that_shrank_is_never_recovered_to_unasked(tmp_path: Path, worl
     small = {"level": "content", "tables": 0, "rows": 0, "large_objects": 0, "objects": 0}
     empty = publish(tmp_path, details={"fingerprint": small})
     world["server"] = Server({})
-    assert database_assess.assess(make_config(tmp_path), FACTS).condition == DAMAGED, "held against the fuller one"
+    assert database_assess.assess(Opened(make_config(tmp_path)), FACTS).condition == DAMAGED, (
+        "held against the fuller one"
+    )
     with pytest.raises(UsageError, match=f"-e recovery_point={full.id}"):
         make(tmp_path)
     assert make(tmp_path, identity=full.id).backup["id"] == full.id
@@ -407,10 +409,10 @@ def test_the_reference_is_the_newest_good_one_whose_fingerprint_is_whole(tmp_pat
     publish(tmp_path, NOW - DAY)
     newest = publish(tmp_path)
     settings = make_config(tmp_path)
-    assert database_assess.reference_of(Sources(settings, "database")) == FACTS
+    assert database_assess.reference_of(Sources(Opened(settings), "database")) == FACTS
     (folder(tmp_path, newest) / "fingerprint.json").write_text("x" * len(json.dumps(FACTS)))
-    assert database_assess.reference_of(Sources(settings, "database")) == FACTS
-    assert database_assess.reference_of(Sources(make_config(tmp_path, stack="blog"), "database")) is None
+    assert database_assess.reference_of(Sources(Opened(settings), "database")) == FACTS
+    assert database_assess.reference_of(Sources(Opened(make_config(tmp_path, stack="blog")), "database")) is None
 
 
 def test_a_backup_without_role_passwords_is_warned_of(tmp_path: Path, world: dict[str, Any]) -> None:
@@ -420,7 +422,9 @@ def test_a_backup_without_role_passwords_is_warned_of(tmp_path: Path, world: dic
 
 def test_configured_writers_win(tmp_path: Path, world: dict[str, Any]) -> None:
     publish(tmp_path)
-    made = database_plan.make(make_config(tmp_path, application={"writers": ["queue"]}), force=True, log=lambda _: None)
+    made = database_plan.make(
+        Opened(make_config(tmp_path, application={"writers": ["queue"]})), force=True, log=lambda _: None
+    )
     assert made.writers == ("queue",)
     assert "stop the writers (queue)" in made.steps[0]
 

@@ -22,6 +22,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import mani
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import Point, PointEntry
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import BUCKET, NOW, folder, make_config, prove, publish, publish_objects, store
 
 DAY = timedelta(days=1)
@@ -45,7 +46,7 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def seal(root: Path, now: Any = NOW, **more: Any) -> Point:
     settings = {**BUCKET, **more.pop("settings", {})}
-    return points.seal(make_config(root, **settings), store(root), now=now, log=lambda _: None, **more)[0]
+    return points.seal(Opened(make_config(root, **settings)), now=now, log=lambda _: None, **more)[0]
 
 
 def pair(root: Path, at: Any = NOW) -> tuple[Manifest, Manifest]:
@@ -113,7 +114,7 @@ def test_half_a_point_is_none(tmp_path: Path) -> None:
 def test_the_same_backups_are_tied_once(tmp_path: Path) -> None:
     pair(tmp_path)
     first = seal(tmp_path)
-    again, new = points.seal(make_config(tmp_path, **BUCKET), store(tmp_path), now=NOW + DAY, log=lambda _: None)
+    again, new = points.seal(Opened(make_config(tmp_path, **BUCKET)), now=NOW + DAY, log=lambda _: None)
     assert (again, new) == (first, False)
     pair(tmp_path, NOW + DAY)
     second = seal(tmp_path)

@@ -31,7 +31,12 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import
     identifier,
     literal,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import ComposeRuntime, HostRuntime, ServiceState
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import (
+    ComposeRuntime,
+    HostRuntime,
+    Opened,
+    ServiceState,
+)
 from builders import make_config
 
 IDENTIFIERS = [
@@ -290,7 +295,7 @@ def test_refused_is_told_from_broken(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(database_server, "connect", lambda config, stack: Server(say, user="app", database="shop"))
     monkeypatch.setattr(ComposeRuntime, "data_path", lambda self, service: "/data")
     settings = make_config(tmp_path)
-    found = database_server.reach(settings, ComposeRuntime(settings))
+    found = database_server.reach(Opened(settings))
     assert (found.server, found.refused) == (None, refused)
     assert "ロール" in found.why
 
@@ -300,7 +305,7 @@ def test_a_server_that_answers_is_reached(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(server, "problem", lambda: None)
     monkeypatch.setattr(database_server, "connect", lambda config, stack: server)
     settings = make_config(tmp_path)
-    assert database_server.reach(settings, ComposeRuntime(settings)) == (server, "", False)
+    assert database_server.reach(Opened(settings)) == (server, "", False)
 
 
 class Compose(ComposeRuntime):
@@ -343,12 +348,11 @@ def test_connect(
 
 
 def test_connect_to_what_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stack = ComposeRuntime(make_config(tmp_path, runtime={"project": "p"}))
     monkeypatch.setattr(ComposeRuntime, "state", lambda self, service: ServiceState(exists=True, status="exited"))
-    settings = make_config(tmp_path)
+    run = Opened(make_config(tmp_path, runtime={"project": "p"}))
     with pytest.raises(NotFoundError, match="its container is exited"):
-        database_server.connect(settings, stack)
-    assert database_server.reach(settings, stack) == (None, "its container is exited", False)
+        database_server.of(run)
+    assert database_server.reach(run) == (None, "its container is exited", False)
 
 
 def test_connect_on_the_host_itself(tmp_path: Path) -> None:

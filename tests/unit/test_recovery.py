@@ -38,7 +38,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state 
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import EndpointCheck
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer as stack_answer
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, ServiceState
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
 from builders import FACTS, PLAN, Runner, folder, make_config, publish
 
 SERVER: Any = object()
@@ -98,16 +98,14 @@ def data(tmp_path: Path) -> Path:
 def world(monkeypatch: pytest.MonkeyPatch, data: Path) -> Stack:
     stack = Stack(DataMount("bind", str(data), data))
     monkeypatch.setattr(runtime, "connect", lambda config: stack)
-    monkeypatch.setattr(
-        database_server, "reach", lambda config, one: Reached(SERVER if stack.up else None, "it is down")
-    )
+    monkeypatch.setattr(database_server, "reach", lambda run: Reached(SERVER if stack.up else None, "it is down"))
     monkeypatch.setattr(recovery_protect, "PATIENCE_WHEN_EXITED", -1.0)
     monkeypatch.setattr(recovery_protect.time, "sleep", lambda _: None)
     return stack
 
 
 def protect(tmp_path: Path, **changes: Any) -> dict[str, Any]:
-    done = database_protect.protect(make_config(tmp_path), replace(PLAN, **changes), log=lambda _: None)
+    done = database_protect.protect(Opened(make_config(tmp_path)), replace(PLAN, **changes), log=lambda _: None)
     return dict(typed.plain(done))
 
 
@@ -315,7 +313,7 @@ def server(monkeypatch: pytest.MonkeyPatch, world: Stack) -> dict[str, Any]:
 def recover(tmp_path: Path, **options: Any) -> dict[str, Any]:
     one = publish(tmp_path)
     plain = {"fresh": False, "stamp": "20261124_020000", "log": lambda _: None}
-    return database_recovery.restore_database(make_config(tmp_path), one.id, **{**plain, **options})
+    return database_recovery.restore_database(Opened(make_config(tmp_path)), one.id, **{**plain, **options})
 
 
 def test_restore_proves_before_it_swaps(tmp_path: Path, server: dict[str, Any]) -> None:
@@ -390,7 +388,9 @@ def test_only_what_a_killed_run_left_is_dropped(
     server["names"] = left
     one = publish(tmp_path)
     settings = make_config(tmp_path, database={"name": name})
-    database_recovery.restore_database(settings, one.id, fresh=False, stamp="20261124_020000", log=lambda _: None)
+    database_recovery.restore_database(
+        Opened(settings), one.id, fresh=False, stamp="20261124_020000", log=lambda _: None
+    )
     assert [each for each in server["diary"] if each.startswith("drop")] == [f"drop {each}" for each in left if dropped]
 
 
@@ -398,15 +398,17 @@ def test_a_backup_that_was_damaged_meanwhile_is_not_used(tmp_path: Path, server:
     one = publish(tmp_path)
     (folder(tmp_path, one) / "database.dump").write_bytes(b"DUMP")
     with pytest.raises(IntegrityError, match="another SHA-256"):
-        database_recovery.restore_database(make_config(tmp_path), one.id, fresh=False, stamp="S", log=lambda _: None)
+        database_recovery.restore_database(
+            Opened(make_config(tmp_path)), one.id, fresh=False, stamp="S", log=lambda _: None
+        )
     assert server["diary"] == ["reap"]
     with pytest.raises(NotFoundError):
         database_recovery.restore_database(
-            make_config(tmp_path), "db_backup_20200101_000000", fresh=False, stamp="S", log=print
+            Opened(make_config(tmp_path)), "db_backup_20200101_000000", fresh=False, stamp="S", log=print
         )
     with pytest.raises(UsageError, match="it is not ISO 8601"):
         database_recovery.restore_database(
-            make_config(tmp_path), one.id, fresh=False, stamp="S", asked="noon", log=print
+            Opened(make_config(tmp_path)), one.id, fresh=False, stamp="S", asked="noon", log=print
         )
     assert fingerprint.facts_of(folder(tmp_path, one)) == FACTS
 
@@ -554,7 +556,7 @@ def test_reopen(
     settings = make_config(tmp_path, application={"checks": [{"url": f"{application}/list"}], "timeout": 1})
     settings.state.mkdir()
     (settings.state / recovery_state.STOPPED).write_text('["backend"]')
-    found = reopen.reopen(settings, ["backend"], log=lambda _: None)
+    found = reopen.reopen(Opened(settings), ["backend"], log=lambda _: None)
     assert stack.started == ["db", "backend"], "the database first, or the writers find none"
     assert checks.verdict(found) == verdict
     assert [one.name for one in found][-1] == f"GET {application}/list", "what is wrong is found all at once"

@@ -15,6 +15,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copi
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import Part, Point
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import NOW, make_config, publish, publish_objects, store
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -39,7 +40,7 @@ def night(root: Path, at: datetime, bucket: bool = True) -> Point:
 
 
 def sources(root: Path, component: str, before: datetime, **more: Any) -> Sources:
-    return Sources(make_config(root), component, "latest", before, **more)
+    return Sources(Opened(make_config(root)), component, "latest", before, **more)
 
 
 def chosen(root: Path, before: datetime) -> list[tuple[str, str]]:
@@ -59,8 +60,9 @@ def test_the_newest_point_at_that_time(tmp_path: Path, component: str) -> None:
     assert chosen(tmp_path, NOW + DAY) == of(second)
     one = sources(tmp_path, component, NOW)
     assert (one.identity, one.notes) == ("latest", [])
-    assert Sources(make_config(tmp_path), component).tied == "", "no time, no point"
-    assert Sources(make_config(tmp_path), component, first.id, NOW).point == first.id, "a name is stronger than a time"
+    run = Opened(make_config(tmp_path))
+    assert Sources(run, component).tied == "", "no time, no point"
+    assert Sources(run, component, first.id, NOW).point == first.id, "a name is stronger than a time"
 
 
 def test_a_loose_backup_that_is_newer_is_told(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.objects import reconci
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrowed, status
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
 from builders import BUCKET, CONFIG, NOW, folder, make_config, prove, publish, publish_config, publish_objects, store
 
@@ -42,7 +43,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Check]]:
 def green(root: Path, **details: Any) -> None:
     database = publish(root)
     objects = publish_objects(root, NOW + HOUR, of=database, **details)
-    points.seal(configured(root), store(root), now=NOW + HOUR, log=lambda _: None)
+    points.seal(Opened(configured(root)), now=NOW + HOUR, log=lambda _: None)
     for manifest in (database, objects):
         prove(root, manifest, at=NOW + HOUR)
 
@@ -141,7 +142,7 @@ def test_the_terminal_has_the_last_few_of_each(tmp_path: Path, said: dict[str, l
     for hour in range(8):
         database = publish(tmp_path, NOW + hour * HOUR)
         publish_objects(tmp_path, NOW + hour * HOUR, of=database)
-        points.seal(configured(tmp_path), store(tmp_path), now=NOW + hour * HOUR, log=lambda _: None)
+        points.seal(Opened(configured(tmp_path)), now=NOW + hour * HOUR, log=lambda _: None)
     (folder(tmp_path, database) / "database.dump").unlink()
     lines = status.newest(status.status(configured(tmp_path), now=NOW + 9 * HOUR))
     assert [line.split()[0] for line in lines if line[:1].isdigit()] == [

@@ -31,7 +31,7 @@ from ...repository.checksums import measure
 from ...repository.details import DatabaseDetails
 from ...repository.manifest import Manifest
 from ...settings.config import Config
-from ...stack import runtime
+from ...stack.runtime import Opened
 from .. import server as database_server
 from .base import Log, Method, Restoration, Restored
 
@@ -41,9 +41,8 @@ BASE = "base.tar"
 class Physical(Method):
     name = "physical"
 
-    def take(self, config: Config, *, log: Log) -> Manifest:
-        repo = repositories.from_settings(config.repository, config.secrets)
-        server = database_server.connect(config, runtime.connect(config), backup=True)
+    def take(self, run: Opened, *, log: Log) -> Manifest:
+        config, repo, server = run.config, repositories.of(run), database_server.for_backups(run)
         now = datetime.now(timezone.utc).replace(microsecond=0)
         identity = catalog.free_id(repo, "database", now)
         copy = server.tool("pg_basebackup", "--pgdata=-", "--format=tar", "--wal-method=fetch")
@@ -88,6 +87,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import recove
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import components, verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import make_config
 
 class Server:
@@ -106,7 +106,7 @@ config = make_config(root, database={"method": "physical"})
 made = components.COMPONENTS["database"].take(config, False, print)
 print("taken by:", made.detailed(DatabaseDetails).method)
 print("verified:", verify.verify(config, made.id, "archive", log=print).verdict)
-done = recovery.restore_database(config, made.id, fresh=True, stamp="S", log=print)
+done = recovery.restore_database(Opened(config), made.id, fresh=True, stamp="S", log=print)
 print("restored:", [check["name"] for check in done["checks"]])
 """
 EXPECTED = ("taken by: physical", "verified: PASS", "restored: ['checksums', 'server']")

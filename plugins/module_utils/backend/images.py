@@ -18,6 +18,7 @@ from ..repository.base import Repository
 from ..repository.sources import REPOSITORY, VAULT, open_place
 from ..settings.config import Config
 from ..stack.compose import ComposeRuntime
+from ..stack.runtime import Opened
 from .facts import Observations
 from .veil import plain
 
@@ -35,10 +36,10 @@ class Known:
 
 def recorded(config: Config) -> list[points.Point]:
     """The newest recovery points that can be read, newest first: the repository's, else the vault's copies."""
-    places = [REPOSITORY] + ([VAULT] if copies.vault(config) is not None else [])
+    places = [REPOSITORY] + ([VAULT] if copies.vault(Opened(config)) is not None else [])
     for place in places:
         try:
-            found = _read(config, open_place(config, place))
+            found = _read(config, open_place(Opened(config), place))
         except LifeboatError:
             continue
         if found:

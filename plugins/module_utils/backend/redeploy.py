@@ -23,6 +23,7 @@ from ..repository.catalog import Entry
 from ..repository.sources import Sources
 from ..settings.config import Config
 from ..stack.files import NAMES, OVERRIDES
+from ..stack.runtime import Opened
 
 Log = Callable[[str], None]
 MEMORY = Path("/run")  # secrets are unpacked there on their way: it is no disk
@@ -35,7 +36,7 @@ def candidates(config: Config, identity: str = "latest") -> tuple[Sources, list[
 
     Raises LifeboatError where there is none.
     """
-    sources = Sources(config, "config", identity)
+    sources = Sources(Opened(config), "config", identity)
     chosen, _why = catalog.choose(sources.found, config.stack, identity=sources.identity)
     if sources.identity not in ("", "latest"):
         return sources, [chosen]

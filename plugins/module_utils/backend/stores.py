@@ -18,7 +18,7 @@ from ..recovery import state as recovery_state
 from ..repository.sources import Sources
 from ..settings.config import Config
 from ..stack import runtime
-from ..stack.runtime import Runtime
+from ..stack.runtime import Opened, Runtime
 from .facts import DATABASE, OBJECTS, Observations, Seen, Store
 
 Log = Callable[[str], None]
@@ -59,19 +59,19 @@ def _broken(
     if role == OBJECTS:
         state = objects_assess.assess(config, None, log=log)
         return "" if state.condition == recovery_state.HEALTHY or state.refused else "; ".join(state.findings[:3])
-    reached = database_server.reach(config, stack)
+    reached = database_server.reach(Opened(config))
     if reached.server is None:
         return "" if reached.refused else f"{service} runs and does not answer: {reached.why}"
     if not (found.ill_backend or found.unanswered):
         return ""
-    state_of_data = database_assess.assess(config, _reference(config, log))
+    state_of_data = database_assess.assess(Opened(config), _reference(config, log))
     return "" if state_of_data.condition == recovery_state.HEALTHY else "; ".join(state_of_data.findings[:3])
 
 
 def _reference(config: Config, log: Log) -> Optional[Mapping[str, Any]]:
     """What the database should hold, where there is a backup that tells."""
     try:
-        return database_assess.reference_of(Sources(config, "database"))
+        return database_assess.reference_of(Sources(Opened(config), "database"))
     except LifeboatError as exc:
         log(f"no backup tells what the database should hold: {exc.cause}")
         return None

@@ -20,7 +20,7 @@ from ..repository.manifest import Artefact
 from ..repository.sources import Sources
 from ..settings.config import Config
 from ..stack import runtime
-from ..stack.runtime import DataMount, Runtime
+from ..stack.runtime import DataMount, Opened, Runtime
 from . import server as database_server
 from .fingerprint import FINGERPRINT
 from .server import Server
@@ -42,12 +42,11 @@ class Assessment:
     refused: str = ""  # the server lives and does not let us in: this is what it said
 
 
-def assess(config: Config, reference: Optional[Mapping[str, Any]]) -> Assessment:
+def assess(run: Opened, reference: Optional[Mapping[str, Any]]) -> Assessment:
     """Look at the stack's database. `reference`: the fingerprint of the newest good backup, what should be there."""
-    stack = runtime.connect(config)
-    service = config.database.service
+    stack, service = run.runtime, run.config.database.service
     state = stack.state(service)
-    server, why, refused = database_server.reach(config, stack) if state.running else database_server.Reached(None)
+    server, why, refused = database_server.reach(run) if state.running else database_server.Reached(None)
     if server is None:
         said = runtime.last_words(stack.logs(service))
         words = [f"{service} is {state.describe()}" + (f" and does not answer: {why}" if why else "")]

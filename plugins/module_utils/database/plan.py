@@ -24,8 +24,7 @@ from ..repository.details import DatabaseDetails
 from ..repository.sources import LATEST, VAULT, PassedOver, Sources
 from ..settings.config import Config
 from ..settings.scenarios import DATABASE
-from ..stack import runtime
-from ..stack.runtime import Runtime
+from ..stack.runtime import Opened, Runtime
 from . import assess, scratch
 from . import server as database_server
 from .methods import registry as methods
@@ -44,7 +43,7 @@ def _warnings(found: list[Entry], chosen: Entry) -> list[str]:
 
 
 def make(
-    config: Config,
+    run: Opened,
     *,
     identity: str = "latest",
     before: Optional[datetime] = None,
@@ -56,15 +55,15 @@ def make(
 
     identity: of a backup or a recovery point, or `latest`.
     """
-    sources = Sources(config, "database", identity, before)
+    config, stack = run.config, run.runtime
+    sources = Sources(run, "database", identity, before)
     identity = sources.identity
-    stack = runtime.connect(config)
     log("assessing the database")
-    seen = assess.assess(config, assess.reference_of(sources))
+    seen = assess.assess(run, assess.reference_of(sources))
     if seen.refused and method != "rebuild":
         raise assess.refusal(config, seen.refused)
     needed, why = _needed(config, seen, identity, before, force)
-    chosen, passed_over = _choose(config, sources, stack, identity, before, needed, log)
+    chosen, passed_over = _choose(run, sources, identity, before, needed, log)
     mode: Mode = "none"
     left = stopped(config)
     if not needed and left:
@@ -124,7 +123,7 @@ def _needed(
 
 
 def _choose(
-    config: Config, sources: Sources, stack: Runtime, identity: str, before: Optional[datetime], needed: bool, log: Log
+    run: Opened, sources: Sources, identity: str, before: Optional[datetime], needed: bool, log: Log
 ) -> tuple[Entry, list[PassedOver]]:
     """The backup, its bytes checked before anything is touched. A broken newest one is passed over, and said so."""
 
@@ -134,7 +133,7 @@ def _choose(
         less, fuller = catalog.shrunk(sources.found, entry.id)
         if less and identity in LATEST:
             raise UsageError(
-                "choose a backup", config.stack, f"{less}: which of them is right is not ours to guess",
+                "choose a backup", run.config.stack, f"{less}: which of them is right is not ours to guess",
                 f"Name the one you want: -e recovery_point={fuller} (or {entry.id}).",
             )  # fmt: skip
         log(f"checking the bytes of {entry.id}")
@@ -142,23 +141,23 @@ def _choose(
         with repo.materialise("database", entry.id) as folder:
             check = checksums.checksums(repo, present(entry.manifest), folder)
             if check.result == PASS:
-                _require_major(config, stack, entry, folder)
+                _require_major(run, entry, folder)
                 return ""
         return check.detail
 
     return sources.choose(identity, before, problem)
 
 
-def _require_major(config: Config, stack: Runtime, chosen: Entry, folder: Path) -> None:
+def _require_major(run: Opened, chosen: Entry, folder: Path) -> None:
     """A dump restores into its own major or a newer one, never into an older."""
     needed = present(chosen.manifest).detailed(DatabaseDetails).server_version_num // 10000
     try:
-        have = database_server.connect(config, stack).major()
+        have = database_server.of(run).major()
     except LifeboatError:
-        if config.runtime.type != "compose":
+        if run.config.runtime.type != "compose":
             raise
-        image = stack.image(config.database.service)
-        with scratch.container(image, config.stack, folder, timeout=300) as name:
+        image = run.runtime.image(run.config.database.service)
+        with scratch.container(image, run.config.stack, folder, timeout=300) as name:
             have = scratch.image_major(name)
     if have < needed:
         raise UsageError(

@@ -12,9 +12,7 @@ from ..base.errors import UsageError
 from ..recovery import state as recovery_state
 from ..recovery.protect import Protected, Protection
 from ..repository.sources import Sources
-from ..settings.config import Config
-from ..stack import runtime
-from ..stack.runtime import DataMount, ServiceState
+from ..stack.runtime import DataMount, Opened, ServiceState
 from . import assess
 from . import server as database_server
 from .planned import Plan
@@ -31,17 +29,17 @@ class _Protection(Protection[assess.Assessment]):
     whole = "every table of the newest backup is there and was read to its end"
 
     def ask(self, state: ServiceState) -> Optional[str]:
-        found = database_server.reach(self.config, self.stack) if state.running else database_server.Reached(None)
+        found = database_server.reach(self.run) if state.running else database_server.Reached(None)
         return None if found.server else found.why
 
     def look(self) -> assess.Assessment:
-        return assess.assess(self.config, assess.reference_of(Sources(self.config, "database")))
+        return assess.assess(self.run, assess.reference_of(Sources(self.run, "database")))
 
     def refusal(self, said: str) -> UsageError:
         return assess.refusal(self.config, said)
 
     def refused(self) -> str:
-        found = database_server.reach(self.config, self.stack)
+        found = database_server.reach(self.run)
         return found.why if found.refused else ""
 
     def data_mount(self) -> DataMount:
@@ -51,8 +49,8 @@ class _Protection(Protection[assess.Assessment]):
         self.stack.initialise(self.service, str(mount.path), self.config.database.user or "postgres")
 
 
-def protect(config: Config, planned: Plan, *, log: Log) -> Protected:
+def protect(run: Opened, planned: Plan, *, log: Log) -> Protected:
     """What Protection.protect() does, for the stack's database."""
-    return _Protection(config, runtime.connect(config), config.database.service, log).protect(
+    return _Protection(run, run.config.database.service, log).protect(
         planned.mode, planned.writers, asked=planned.asked, unchecked=planned.unchecked, stamp=planned.stamp
     )

@@ -21,7 +21,7 @@ from ..repository import checksums
 from ..repository.manifest import parse
 from ..repository.sources import REPOSITORY, open_place
 from ..settings.config import Config
-from ..stack import runtime
+from ..stack.runtime import Opened
 from . import server as database_server
 from .methods import registry as methods
 from .methods.base import Restoration
@@ -30,7 +30,7 @@ Log = Callable[[str], None]
 
 
 def restore_database(
-    config: Config, identity: str, *, place: str = REPOSITORY, fresh: bool, stamp: str, asked: str = "", log: Log
+    run: Opened, identity: str, *, place: str = REPOSITORY, fresh: bool, stamp: str, asked: str = "", log: Log
 ) -> dict[str, Any]:
     """Restore by the method of the backup. Raises IntegrityError, the live database untouched, if it proves wrong.
 
@@ -39,10 +39,10 @@ def restore_database(
     Returns {id, checks, quarantined_database, roles, reindexed, seconds: {restore, verify, swap}}.
     """
     when = format_time(parse_time(asked)) if asked else ""  # one instant, however it was written
-    repo = open_place(config, place)
+    repo = open_place(run, place)
     manifest = parse(repo.manifest("database", identity), component="database", expected_id=identity)
     method = methods.of(manifest)
-    server = database_server.connect(config, runtime.connect(config))
+    server, config = database_server.of(run), run.config
     server.reap()
     with repo.materialise("database", identity) as folder:
         check = checksums.checksums(repo, manifest, folder)

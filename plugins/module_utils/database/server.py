@@ -26,7 +26,7 @@ from ..base import pipeline
 from ..base.errors import LifeboatError, NotFoundError, UnverifiedError, present
 from ..base.pipeline import Command
 from ..settings.config import Config
-from ..stack.runtime import ComposeRuntime, Runtime, exec_command
+from ..stack.runtime import ComposeRuntime, Opened, Runtime, exec_command
 
 # Values and expressions must print the same on every server we compare: pin whatever changes their text.
 # https://www.postgresql.org/docs/current/runtime-config-client.html
@@ -383,19 +383,19 @@ class Reached(NamedTuple):
     refused: bool = False
 
 
-def reach(config: Config, runtime: Runtime) -> Reached:
+def reach(run: Opened) -> Reached:
     """The stack's server, if it answers a query now, else why it does not.
 
     One that dies and is started again by the engine runs at one look and is gone at the next: that is no error here.
     """
     try:
-        server = connect(config, runtime)
+        server = of(run)
     except LifeboatError as exc:
         return Reached(None, exc.cause)
     problem = server.problem()
     if problem is None:
         return Reached(server)
-    return Reached(None, problem.cause, _refused(server, problem, runtime.data_path(config.database.service)))
+    return Reached(None, problem.cause, _refused(server, problem, run.runtime.data_path(run.config.database.service)))
 
 
 def _refused(server: Server, problem: LifeboatError, data: str) -> bool:
@@ -415,11 +415,18 @@ def _refused(server: Server, problem: LifeboatError, data: str) -> bool:
     return other is not None and other.exit_status == BAD_CONNECTION
 
 
-def connect(config: Config, runtime: Runtime, *, backup: bool = False) -> Server:
-    """The stack's server. Resolves the container once; raises NotFoundError when it does not run.
+def of(run: Opened) -> Server:
+    """The stack's server, in the container that it has now; NotFoundError where it does not run."""
+    return connect(run.config, run.runtime)
 
-    backup: as the account that takes backups, where the configuration names one of its own.
-    """
+
+def for_backups(run: Opened) -> Server:
+    """The like, as the account that takes backups, where the configuration names one of its own."""
+    return connect(run.config, run.runtime, backup=True)
+
+
+def connect(config: Config, runtime: Runtime, *, backup: bool = False) -> Server:
+    """Resolves the container once, so a handle does not outlive it."""
     settings = config.database
     user, database = settings.user, settings.name
     if isinstance(runtime, ComposeRuntime):

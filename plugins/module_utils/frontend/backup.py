@@ -15,6 +15,7 @@ from ..configuration import restore as configuration_restore
 from ..repository.details import ConfigDetails
 from ..repository.sources import Sources
 from ..settings.config import Config
+from ..stack.runtime import Opened
 from ..tools import tar
 from . import site
 from .build import Built
@@ -28,7 +29,7 @@ def last_site(config: Config, folder: Path, *, log: Log) -> Built:
     Raises NotFoundError where there is none, and says what was wrong with those there are.
     """
     attempted, problems = "find a built site in the config backups", []
-    sources = Sources(config, "config")
+    sources = Sources(Opened(config), "config")
     for entry in reversed([item for item in sources.found if item.good and item.manifest]):
         manifest = entry.manifest
         if manifest is None or parts.SITE not in parts.of(manifest):

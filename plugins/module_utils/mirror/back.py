@@ -22,6 +22,7 @@ from ..s3.bucket import Bucket, Listed
 from ..s3.copier import Copier
 from ..settings.config import Config
 from ..stack import buckets
+from ..stack.runtime import Opened
 
 Log = Callable[[str], None]
 SHOWN = 1000
@@ -48,7 +49,7 @@ def copy_back(
     after it was killed, it copies the rest. compare=False: the target is known to be empty, or entries to be wrong
     there.
     """
-    vault, progress, lock = buckets.vault(config), throttle.Progress(), threading.Lock()
+    vault, progress, lock = buckets.vault(Opened(config)), throttle.Progress(), threading.Lock()
     done: Counter[str] = Counter()
     failed: list[Unheld] = []
 

@@ -27,6 +27,7 @@ from ..s3.bucket import Bucket
 from ..s3.inventory import Inventory, text
 from ..settings.config import Config
 from ..stack import buckets
+from ..stack.runtime import Opened
 from .listing import Point
 
 DELETE = "delete old versions"
@@ -70,7 +71,7 @@ def prune(config: Config, kept: Iterable[Point], newest: datetime, *, dry_run: b
 
     Age is counted from `newest`, the newest good backup: while no mirror is taken the window stands still.
     """
-    vault = buckets.vault(config)
+    vault = buckets.vault(Opened(config))
     before = (newest - timedelta(days=config.vault.noncurrent_days)).timestamp()
     with Inventory(_TABLES) as inventory:
         rows = (

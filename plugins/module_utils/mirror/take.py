@@ -42,6 +42,7 @@ from ..s3.copier import Copied, Copier
 from ..s3.signed import NULL
 from ..settings.config import Config
 from ..stack import buckets
+from ..stack.runtime import Opened
 from . import guard, listing, mc
 from .guard import Instant
 from .state import Numbers, Object, State
@@ -74,7 +75,7 @@ def take(config: Config, *, log: Log, override: bool = False) -> Manifest:
     started, now = time.monotonic(), datetime.now(timezone.utc)
     repo = _open(config, writable=True)
     repo.sweep(older_than=STALE, now=now)
-    source, vault = buckets.source(config), buckets.vault(config)
+    source, vault = buckets.source(Opened(config)), buckets.vault(Opened(config))
     guard.require_vault(source, vault)
     try:
         guard.sweep(vault, STALE, now)
@@ -158,7 +159,7 @@ class Preview(Numbers):
 def preview(config: Config, *, log: Log, override: bool = False) -> Preview:
     """What take() would do now, with nothing changed: it raises what that would raise before its first change."""
     repo = _open(config, writable=False)
-    source, vault = buckets.source(config), buckets.vault(config)
+    source, vault = buckets.source(Opened(config)), buckets.vault(Opened(config))
     guard.require_vault(source, vault)
     now = datetime.now(timezone.utc)
     instant = guard.choose_instant(config, repo, source, now, log)

@@ -25,6 +25,7 @@ from ..s3.bucket import Bucket, Listed
 from ..s3.inventory import Inventory
 from ..settings.config import Config
 from ..stack import buckets
+from ..stack.runtime import Opened
 
 _TABLES = {
     "wanted": "key TEXT PRIMARY KEY, size INT, etag TEXT, vault_version TEXT, vault_etag TEXT, sha256 TEXT",
@@ -71,7 +72,7 @@ def verify_objects(
         presence = _presence(tables, total)
         order = "w.size DESC" if sample is None else f"random() LIMIT {sample}"
         found = _Found()
-        vault = buckets.vault(config)
+        vault = buckets.vault(Opened(config))
         drawn = f"SELECT w.* FROM {_JOINED} ORDER BY {order}"
         throttle.each(lambda row: _look(bucket, vault, row, found), tables.each(drawn), config.objects.transfers)
     which = f"all {total} objects" if found.read == total else f"{found.read} of {total} objects"

@@ -20,7 +20,7 @@ from ..s3.bucket import Bucket
 from ..s3.inventory import Inventory
 from ..settings.config import Config
 from ..stack import buckets, runtime
-from ..stack.runtime import DataMount, Runtime
+from ..stack.runtime import DataMount, Opened, Runtime
 from . import compare
 
 Log = Callable[[str], None]
@@ -56,7 +56,7 @@ def assess(config: Config, reference: Optional[Point], *, log: Log) -> Assessmen
         said = runtime.last_words(stack.logs(service))
         return Assessment(DOWN, (f"{service} is {words}", *([f"it last said: {said}"] if said else [])), words)
     try:
-        source = buckets.source(config)
+        source = buckets.source(Opened(config))
         there = s3_settings.exists(source)
     except UsageError as exc:
         return Assessment(DOWN, (f"the endpoint does not let us in: {exc.cause}",), words, refused=exc.cause)

@@ -27,6 +27,7 @@ from ..s3.inventory import Inventory, text
 from ..s3.signed import NULL
 from ..settings.config import Config
 from ..stack import buckets, runtime
+from ..stack.runtime import Opened
 from . import reconcile
 
 Log = Callable[[str], None]
@@ -75,7 +76,7 @@ def leave_out_unheld(config: Config, inventory: Inventory, prefix: str, wanted: 
 
 def add_held(config: Config, inventory: Inventory, prefix: str) -> None:
     """Fill `held` with every version in the vault."""
-    several = bucket.versions(buckets.vault(config), prefix)
+    several = bucket.versions(buckets.vault(Opened(config)), prefix)
     rows = (
         (text(version.key), version.version, version.size, version.etag, version.modified.timestamp())
         for version in several
@@ -86,7 +87,7 @@ def add_held(config: Config, inventory: Inventory, prefix: str) -> None:
 
 def hold(config: Config, inventory: Inventory, point: Point, *, prefix: str, log: Log) -> None:
     """Fill the tables from the live bucket and settle what differs."""
-    source = buckets.source(config)
+    source = buckets.source(Opened(config))
     unknown = load(config, inventory, source, point, prefix=prefix, log=log)
     settle(inventory, source, known=not unknown)
 

@@ -28,7 +28,7 @@ from ..s3.inventory import Inventory
 from ..settings.config import Config
 from ..settings.scenarios import OBJECT_STORAGE
 from ..stack import buckets, runtime
-from ..stack.runtime import Runtime
+from ..stack.runtime import Opened, Runtime
 from . import assess, choose, compare
 from .assess import Assessment
 from .choose import Request, reference_of
@@ -106,7 +106,7 @@ def make(config: Config, request: Request, *, log: Log) -> Plan:
     """The plan of a bucket's recovery. Reads only. Raises LifeboatError when no recovery is possible."""
     if not config.objects.bucket:
         raise UsageError("plan the recovery", config.stack, "the stack has no bucket", "Set lifeboat_objects.bucket.")
-    sources = Sources(config, "objects", request.identity, request.before)
+    sources = Sources(Opened(config), "objects", request.identity, request.before)
     request = replace(request, identity=sources.identity)
     stack = runtime.connect(config)
     log("assessing the bucket")
@@ -272,7 +272,7 @@ def _require(config: Config, stack: Runtime, chosen: Point, request: Request, co
 def same_server(config: Config) -> bool:
     """Is the vault at the address where the stack's own service listens?"""
     try:
-        own = buckets.source(config).endpoint_url
+        own = buckets.source(Opened(config)).endpoint_url
     except LifeboatError:
         own = config.objects.endpoint_url
     return bool(own) and _address(own) == _address(config.vault.endpoint_url)

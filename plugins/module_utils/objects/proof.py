@@ -35,6 +35,7 @@ from ..s3.bucket import Bucket
 from ..s3.inventory import Inventory
 from ..settings.config import Config
 from ..stack import buckets
+from ..stack.runtime import Opened
 from .compare import UNHELD, add_held, few
 
 Log = Callable[[str], None]
@@ -46,7 +47,7 @@ _SAME = "point p JOIN held h ON h.key = p.key AND h.version = p.version"
 
 def levels(config: Config, repo: Repository, manifest: Manifest, level: str, sample: int, log: Log) -> Iterator[Check]:
     """The checks of `archive`, and of `restore` where asked for, which is not begun when the former failed."""
-    vault = buckets.vault(config)
+    vault = buckets.vault(Opened(config))
     with Inventory() as inventory:
         inventory.add_listing("point", Point(repo, manifest).entries())
         log(f"{manifest.id}: looking for {inventory.count('point')} versions in {vault.url}")

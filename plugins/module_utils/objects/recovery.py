@@ -32,7 +32,7 @@ from ..s3.bucket import Bucket
 from ..s3.inventory import Inventory
 from ..settings.config import Config
 from ..stack import buckets, runtime
-from ..stack.runtime import DataMount, ServiceState
+from ..stack.runtime import DataMount, Opened, ServiceState
 from . import assess, choose, compare, plan, reconcile
 from .aside import Aside
 from .compare import UNKNOWN_TO_POINT, to_restore
@@ -57,7 +57,7 @@ class _Protection(Protection[assess.Assessment]):
         if not state.running or state.health == "starting":
             return ""
         try:
-            s3_settings.exists(buckets.source(self.config))
+            s3_settings.exists(buckets.source(Opened(self.config)))
             return None
         except UsageError:
             raise
@@ -66,7 +66,7 @@ class _Protection(Protection[assess.Assessment]):
 
     def look(self) -> assess.Assessment:
         """A store that has just been started may list its objects long before it finds their bytes: until it does."""
-        reference = choose.reference_of(Sources(self.config, "objects"))
+        reference = choose.reference_of(Sources(Opened(self.config), "objects"))
         deadline = time.monotonic() + min(self.config.application.timeout, SETTLING)
         while True:
             seen = assess.assess(self.config, reference, log=self.log)
@@ -104,7 +104,7 @@ class _Protection(Protection[assess.Assessment]):
 
     def _takes_objects(self) -> bool:
         """Write an object into a bucket of our own, read it, remove both."""
-        source = buckets.source(self.config)
+        source = buckets.source(Opened(self.config))
         name = f"{SCRATCH}{self.stamp.replace('_', '-')}"
         client, body = source.client, name.encode()
         try:
@@ -127,7 +127,7 @@ class _Protection(Protection[assess.Assessment]):
 
 def protect(config: Config, planned: plan.Plan, *, log: Log) -> Protected:
     """What Protection.protect() does, for the stack's object store."""
-    work = _Protection(config, runtime.connect(config), config.objects.service, log)
+    work = _Protection(Opened(config), config.objects.service, log)
     work.stamp, work.unreadable = planned.stamp, planned.unreadable
     return work.protect(
         planned.mode, planned.writers, asked=planned.asked, unchecked=planned.unchecked, stamp=planned.stamp
@@ -157,12 +157,12 @@ def restore_objects(
     what the database knows to be right now is left. sample: how many objects are read back, 0 for all.
     """
     when = format_time(parse_time(state)) if state and "T" in state else state
-    repo = open_place(config, place)
+    repo = open_place(Opened(config), place)
     point = Point(repo, parse(repo.manifest("objects", identity), component="objects", expected_id=identity))
     problem = point.problem()
     if problem:
         raise IntegrityError("restore the objects", identity, problem, "Choose another (`lifeboat list`).")
-    stack, source = runtime.connect(config), buckets.source(config)
+    source = buckets.source(Opened(config))
     clock = [time.monotonic()]
     made = s3_settings.make(source)
     if made:
@@ -185,12 +185,12 @@ def restore_objects(
         clock.append(time.monotonic())
         if config.objects.service:
             log(f"starting {config.objects.service} again: only what is on its disk counts")
-            _Protection(config, stack, config.objects.service, log).restart()
+            _Protection(Opened(config), config.objects.service, log).restart()
         expected = f"point p WHERE {compare.expected(keep=keep)}"
         checks = _prove(config, inventory, expected, sample, copied, log)
         if lost:
             checks.append(Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {lost}"))
-        checks.append(_settings_check(buckets.source(config), point))
+        checks.append(_settings_check(buckets.source(Opened(config)), point))
         reconciled, report = reconcile.checked(config, lambda: _reconciled(config, inventory, point, prefix))
     clock.append(time.monotonic())
     recovery_state.unmark(config, recovery_state.RECOVERING_OBJECTS)
@@ -215,8 +215,8 @@ def _prove(
     checks = _verified(config, inventory, expected, sample)
     if verdict(checks) == FAIL:
         log(f"not yet: {'; '.join(check.detail for check in checks if check.result == FAIL)}")
-        source = buckets.source(config)
-        bad = compare.damaged(inventory, source, buckets.vault(config), expected)
+        source = buckets.source(Opened(config))
+        bad = compare.damaged(inventory, source, buckets.vault(Opened(config)), expected)
         again = inventory.entries(f"point p WHERE {bad}")
         copied = back.copy_back(config, again, source, log=log, compare=False)
         checks = _verified(config, inventory, expected, sample)
@@ -234,7 +234,7 @@ def _verified(config: Config, inventory: Inventory, expected: str, sample: int) 
     """An object that cannot be read is a failed check here: there is something to be done about it."""
     try:
         return mirror_verify.verify_objects(
-            config, inventory.entries(expected), buckets.source(config), sample=sample or None
+            config, inventory.entries(expected), buckets.source(Opened(config)), sample=sample or None
         )
     except LifeboatError as exc:
         return [Check("objects", FAIL, f"{exc.subject}: {exc.cause}")]
@@ -257,7 +257,7 @@ def _reconciled(config: Config, inventory: Inventory, point: Point, prefix: str)
     server = database_server.connect(config, runtime.connect(config))
     reconcile.read_rows(inventory, server, server.database, config.objects.keys_query)
     inventory.change("DELETE FROM rows WHERE substr(key, 1, length(?)) <> ?", prefix, prefix)
-    inventory.add("live", compare.live_rows(buckets.source(config), prefix))
+    inventory.add("live", compare.live_rows(buckets.source(Opened(config)), prefix))
     # The bytes were compared with the listing, so what it knows of them holds.
     same = "p.key = live.key AND p.size = live.size AND p.etag = live.etag"
     inventory.change(f"UPDATE live SET sha256 = coalesce((SELECT p.sha256 FROM point p WHERE {same}), '')")

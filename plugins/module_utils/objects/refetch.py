@@ -20,6 +20,7 @@ from ..s3.bucket import Listed
 from ..s3.inventory import UNKNOWN, Inventory
 from ..settings.config import Config
 from ..stack import buckets, runtime
+from ..stack.runtime import Opened
 from . import compare, reconcile
 
 Log = Callable[[str], None]
@@ -62,7 +63,7 @@ def live(config: Config, *, fetch: bool = False, log: Log) -> Found:
         fetched = 0
         if fetch and held:
             log(f"fetching {len(held)} objects from the vault")
-            fetched = back.copy_back(config, held, buckets.source(config), log=log).copied
+            fetched = back.copy_back(config, held, buckets.source(Opened(config)), log=log).copied
             report = _reconcile(config, inventory, log)
     checks = tuple(report.checks())
     offers = tuple(
@@ -77,7 +78,7 @@ def _reconcile(config: Config, inventory: Inventory, log: Log) -> reconcile.Repo
     for table in ("rows", "live"):
         inventory.change(f"DELETE FROM {table}")
     # The rows first: an object is written before its row, so what is listed later has every object that they name.
-    source = buckets.source(config)
+    source = buckets.source(Opened(config))
     server = database_server.connect(config, runtime.connect(config))
     reconcile.read_rows(inventory, server, server.database, config.objects.keys_query)
     inventory.add("live", compare.live_rows(source))
@@ -87,7 +88,7 @@ def _reconcile(config: Config, inventory: Inventory, log: Log) -> reconcile.Repo
 
 def _held(config: Config, inventory: Inventory, missing: int) -> Iterator[tuple[Listed, str]]:
     """What the vault has for rows without an object, and what it fits by."""
-    vault = buckets.vault(config)
+    vault = buckets.vault(Opened(config))
     wanted = "rows r WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.key = r.key)"
     keys = inventory.counted(wanted, shown=_FEW)[1] if missing <= _FEW else [""]
     for prefix in keys:

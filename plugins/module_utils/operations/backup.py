@@ -11,13 +11,14 @@ from datetime import datetime, timezone
 from typing import Callable, Optional
 
 from ..base.errors import LifeboatError, LockedError
-from ..repository import copies, points, repositories
+from ..repository import copies, points
 from ..repository.components import OBJECTS, configured
 from ..repository.copies import Outcome
 from ..repository.details import ObjectsDetails
 from ..repository.manifest import Manifest
 from ..repository.points import Point
 from ..settings.config import Config
+from ..stack.runtime import Opened
 from . import prune
 from .components import COMPONENTS
 
@@ -97,15 +98,14 @@ def take(
             manifests.append(COMPONENTS[name].take(config, override, log))
     except LifeboatError:
         if manifests:
-            copies.catch_up(config, log=log)
+            copies.catch_up(Opened(config), log=log)
         raise
-    copied = copies.catch_up(config, log=log)
+    copied = copies.catch_up(Opened(config), log=log)
     failed = list(copied.failed)
     point, new = None, False
     if seal or not component:
-        repo = repositories.from_settings(config.repository, config.secrets)
-        point, new = points.seal(config, repo, now=datetime.now(timezone.utc), copies=copied.held, log=log)
-        failed += copies.send_points(config, log=log) if not failed else []
+        point, new = points.seal(Opened(config), now=datetime.now(timezone.utc), copies=copied.held, log=log)
+        failed += copies.send_points(Opened(config), log=log) if not failed else []
     pruned, waits = None, ""
     if prune_after:
         try:

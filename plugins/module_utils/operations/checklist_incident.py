@@ -29,6 +29,7 @@ from ..settings.config import Config
 from ..settings.scenarios import BACKEND, FRONTEND, SCENARIOS, SITE, Scenario
 from ..site import scope
 from ..stack import answer, runtime
+from ..stack.runtime import Opened
 from .checklist_line import BY_HAND, Line
 
 LATEST, RUNBOOK, RECOVER = "the latest backup that can be used", "the runbook", "the recovery"
@@ -69,7 +70,7 @@ def _latest(config: Config, now: datetime) -> tuple[Line, str]:
     name, said = "recovery point", []
     for place in PLACES:
         try:
-            repo = sources.open_place(config, place)
+            repo = sources.open_place(Opened(config), place)
             repo.check(writable=False)
             found = points.backups(repo, config.stack)
             tied = points.entries(repo, config.stack, found)
@@ -115,7 +116,7 @@ def _looked(config: Config, scenario: Scenario) -> Part:
 def _sources(config: Config, component: str) -> Optional[Sources]:
     """What should be there; a repository that is gone must not keep us from looking at what is."""
     try:
-        return Sources(config, component)
+        return Sources(Opened(config), component)
     except LifeboatError:
         return None
 

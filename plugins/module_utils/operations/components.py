@@ -31,6 +31,7 @@ from ..repository.components import CONFIG, DATABASE, OBJECTS
 from ..repository.details import ConfigDetails, DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..settings.config import Config
+from ..stack.runtime import Opened
 from ..tools import tar
 
 Log = Callable[[str], None]
@@ -157,7 +158,7 @@ def _config_judged(config: Config, repo: Repository, manifest: Manifest) -> Iter
 
 COMPONENTS: dict[str, Component] = {
     DATABASE: Component(
-        lambda config, override, log: methods.named(config.database.method).take(config, log=log),
+        lambda config, override, log: methods.named(config.database.method).take(Opened(config), log=log),
         _database_line,
         lambda item: methods.of(item.manifest).levels(item.config, item.manifest, item.folder, item.level, item.log),
     ),

@@ -39,7 +39,7 @@ from ..settings.config import Config
 from ..tools import age as tools_age
 from . import escrowed
 from .components import COMPONENTS, Proof
-from .escrowed import SCHEMA, Opened
+from .escrowed import SCHEMA, EscrowProof
 from .result import Result
 
 Log = Callable[[str], None]
@@ -135,7 +135,7 @@ def _bytes(vault: Repository, manifest: Manifest) -> Check:
 def _record(config: Config, vault: Repository, point: Point, identity: str, at: datetime, log: Log) -> None:
     part = point.parts[CONFIG]
     manifest = configuration_restore.read_manifest(vault, part.id)
-    opened = Opened(
+    opened = EscrowProof(
         SCHEMA, (1, 0), config.stack, point.id, manifest.detailed(ConfigDetails).recipients, at, part.id, part.seal,
         tuple(tools_age.recipients_of(identity)), f"lifeboat {VERSION}",
     )  # fmt: skip

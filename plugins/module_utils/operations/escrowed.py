@@ -16,12 +16,13 @@ from ..base.errors import IntegrityError, LifeboatError, UsageError
 from ..repository import copies, repositories
 from ..repository.base import Repository
 from ..settings.config import Config
+from ..stack.runtime import Opened
 
 SCHEMA: Literal["lifeboat.dr/escrow"] = "lifeboat.dr/escrow"
 
 
 @dataclass(frozen=True)
-class Opened:
+class EscrowProof:
     """That the escrowed key opened a backup of the configuration. opened_by: the recipients that the key stands for."""
 
     schema: Literal["lifeboat.dr/escrow"]
@@ -38,7 +39,7 @@ class Opened:
 
 def store(config: Config) -> Repository:
     """What is left when the host is gone: the vault's copies, or the repository itself where that is a bucket."""
-    found = copies.vault(config)
+    found = copies.vault(Opened(config))
     if found is not None:
         return found
     if config.repository.get("type") == "s3":
@@ -69,10 +70,10 @@ def checks(config: Config, now: datetime) -> list[Check]:
     return [at_most(name, days, limit, "days", words)]
 
 
-def _read(raw: Optional[bytes], stack: str) -> Optional[Opened]:
+def _read(raw: Optional[bytes], stack: str) -> Optional[EscrowProof]:
     """The record as `lifeboat escrow` writes it; anything else is none."""
     try:
-        opened = typed.build(Opened, typed.load(raw or b"{}", _wrong), _wrong, unknown="ignore")
+        opened = typed.build(EscrowProof, typed.load(raw or b"{}", _wrong), _wrong, unknown="ignore")
     except IntegrityError:
         return None
     return opened if opened.version[:1] == (1,) and opened.stack == stack and opened.point else None

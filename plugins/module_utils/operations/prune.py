@@ -32,6 +32,7 @@ from ..repository.manifest import component_of
 from ..repository.points import PointEntry
 from ..repository.retention import Plan
 from ..settings.config import Config
+from ..stack.runtime import Opened
 
 Log = Callable[[str], None]
 E = TypeVar("E", Entry, PointEntry)
@@ -121,7 +122,7 @@ def _sides(config: Config) -> tuple[list[Side], list[str]]:
     repo.check(writable=False)  # a full disk is what pruning is for
     sides = [_side("repository", config, repo)]
     try:
-        store = copies.vault(config)
+        store = copies.vault(Opened(config))
         if store is not None:
             store.check(writable=False)
             sides.append(_side("vault", config, store))

@@ -23,6 +23,7 @@ from ..s3 import bucket
 from ..s3.bucket import Listed
 from ..settings.config import Config
 from ..stack import buckets
+from ..stack.runtime import Opened
 from ..vault import endpoints
 from . import escrowed
 from .components import COMPONENTS
@@ -84,7 +85,7 @@ def status(config: Config, *, now: datetime, asked: Optional[datetime] = None) -
     if any(less):
         checks.append(Check(CONTENT, FAIL, "; ".join(filter(None, less))))
     checks.append(_space(repo, every))
-    checks += copies.checks(config, backups, tied)
+    checks += copies.checks(Opened(config), backups, tied)
     checks += escrowed.checks(config, now)
     checks += endpoints.checks(config, now=asked or now)
     if config.objects.bucket and config.objects.keys_query:
@@ -133,6 +134,6 @@ def _space(repo: repository_base.Repository, found: Sequence[Entry]) -> Check:
 
 
 def _reconciled(config: Config) -> reconcile.Report:
-    source = buckets.source(config)
+    source = buckets.source(Opened(config))
     live = (Listed(found.key, found.size, found.etag, found.modified) for found in bucket.objects(source))
     return reconcile.database_with(config, live)

@@ -16,9 +16,8 @@ from typing import Callable, Generic, Optional, Protocol, TypeVar
 
 from ..base.checks import COULD_NOT_VERIFY, PASS, Check
 from ..base.errors import LifeboatError, UsageError
-from ..settings.config import Config
 from ..stack import quarantine, runtime
-from ..stack.runtime import DataMount, Runtime, ServiceState
+from ..stack.runtime import DataMount, Opened, ServiceState
 from .state import DOWN, HEALTHY, STOPPED, keep, mark, unmark
 
 Log = Callable[[str], None]
@@ -69,8 +68,8 @@ class Protection(abc.ABC, Generic[S]):
     assessed: str
     whole: str
 
-    def __init__(self, config: Config, stack: Runtime, service: str, log: Log) -> None:
-        self.config, self.stack, self.service, self.log = config, stack, service, log
+    def __init__(self, run: Opened, service: str, log: Log) -> None:
+        self.run, self.config, self.stack, self.service, self.log = run, run.config, run.runtime, service, log
 
     @abc.abstractmethod
     def ask(self, state: ServiceState) -> Optional[str]:

@@ -12,15 +12,15 @@ from typing import Callable
 
 from ..base.checks import FAIL, PASS, Check, verdict
 from ..base.errors import LifeboatError
-from ..settings.config import Config
 from ..stack import runtime
 from ..stack.answer import endpoint
+from ..stack.runtime import Opened
 from . import state as recovery_state
 
 
-def reopen(config: Config, services: Sequence[str], *, log: Callable[[str], None]) -> list[Check]:
+def reopen(run: Opened, services: Sequence[str], *, log: Callable[[str], None]) -> list[Check]:
     """Start the application, wait until it is well, and ask its endpoints. What is wrong is a failed check."""
-    stack = runtime.connect(config)
+    config, stack = run.config, run.runtime
     names = [config.database.service, *services]
     log(f"starting {', '.join(names)}")
     checks: list[Check] = []

@@ -22,6 +22,7 @@ from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ..base.errors import CopyError, IntegrityError, LifeboatError, UsageError, present
 from ..base.text import human
 from ..settings.config import Config
+from ..stack.runtime import Opened
 from . import points, repositories
 from .base import COPIES, VERIFICATION, Repository
 from .catalog import Entry
@@ -62,10 +63,13 @@ class _Record:
     copy: Copy
 
 
-def vault(config: Config) -> Optional[S3Repository]:
+def vault(run: Opened) -> Optional[S3Repository]:
     """The repository in the vault; None where none is kept, or where the repository itself is that bucket."""
-    one = config.vault
-    own = config.repository
+    return run.once(_open)
+
+
+def _open(run: Opened) -> Optional[S3Repository]:
+    config, one, own = run.config, run.config.vault, run.config.repository
     same = own.get("type") == "s3" and (own.get("bucket"), str(own.get("endpoint_url", "")).rstrip("/")) == (
         one.repository_bucket,
         one.endpoint_url.rstrip("/"),
@@ -98,22 +102,21 @@ def place(config: Config) -> str:
     return f"s3://{one.repository_bucket}/{one.prefix or config.stack} at {one.endpoint_url or 'Amazon S3'}"
 
 
-def catch_up(config: Config, *, log: Log) -> Outcome:
+def catch_up(run: Opened, *, log: Log) -> Outcome:
     """Send what the vault lacks, newest first, and say what is there. Never raises for a vault that fails.
 
     Only what looks good here is sent, and only what its manifest says arrives. The caller holds the stack's lock.
     """
+    where = place(run.config)
     try:
-        store = vault(config)
+        store = vault(run)
     except LifeboatError as exc:
-        return Outcome(place(config), failed=(str(exc),))
+        return Outcome(where, failed=(str(exc),))
     if store is None:
         return Outcome()
-    where = place(config)
-    repo = repositories.from_settings(config.repository, config.secrets)
-    found = [
-        entry for some in points.backups(repo, config.stack).values() for entry in some if entry.good and entry.manifest
-    ]
+    repo = repositories.of(run)
+    every = points.backups(repo, run.config.stack).values()
+    found = [entry for some in every for entry in some if entry.good and entry.manifest]
     held: dict[str, list[str]] = {}
     copied, failed = [], []
     try:
@@ -177,25 +180,25 @@ def _write(repo: Repository, manifest: Manifest, copy: Copy) -> None:
     repo.write_record(manifest.component, manifest.id, COPIES, manifest.record("copies", copy=typed.plain(copy)))
 
 
-def send_points(config: Config, *, log: Log) -> tuple[str, ...]:
+def send_points(run: Opened, *, log: Log) -> tuple[str, ...]:
     """Put the recovery points into the vault too; returns what failed. They are small, and useless on one side only."""
     try:
-        store = vault(config)
+        store = vault(run)
         if store is None:
             return ()
-        repo = repositories.from_settings(config.repository, config.secrets)
+        repo = repositories.of(run)
         there = set(store.points())
         for identity in repo.points():
             if identity in there:
                 continue
             data = repo.read_point(identity)
             try:
-                ours = points.parse(data, expected_id=identity).stack == config.stack
+                ours = points.parse(data, expected_id=identity).stack == run.config.stack
             except LifeboatError:
                 continue  # broken, or of a newer schema: `lifeboat list` says so
             if ours:
                 store.write_point(identity, data)
-                log(f"{identity}: recovery point copied to {place(config)}")
+                log(f"{identity}: recovery point copied to {place(run.config)}")
     except LifeboatError as exc:
         log(f"recovery points not copied: {exc}")
         return (str(exc),)
@@ -212,24 +215,23 @@ def problem(what: str, failed: Sequence[str]) -> Optional[CopyError]:
     )  # fmt: skip
 
 
-def checks(config: Config, found: Mapping[str, Sequence[Entry]], tied: Sequence[points.PointEntry]) -> list[Check]:
+def checks(run: Opened, found: Mapping[str, Sequence[Entry]], tied: Sequence[points.PointEntry]) -> list[Check]:
     """Whether the vault has what the repository has, by asking the vault; none where no copies are kept."""
+    where = place(run.config)
     try:
-        store = vault(config)
+        store = vault(run)
         if store is None:
             return []
         there = {name for component, some in found.items() if some for name in store.published(component)}
         there |= set(store.points())
     except LifeboatError as exc:
-        return [Check("copies", COULD_NOT_VERIFY, f"{place(config)}: {exc.cause}")]
+        return [Check("copies", COULD_NOT_VERIFY, f"{where}: {exc.cause}")]
     backups = [entry.id for some in found.values() for entry in some if entry.good]
     tied_ids = [entry.id for entry in tied if entry.good]
     missing = [name for name in [*backups, *tied_ids] if name not in there]
     if missing:
         shown = ", ".join(missing[-_SHOWN:]) + (" …" if len(missing) > _SHOWN else "")
-        return [Check("copies", FAIL, f"{len(missing)} are not in {place(config)}: {shown}")]
+        return [Check("copies", FAIL, f"{len(missing)} are not in {where}: {shown}")]
     if not backups:
-        return [Check("copies", COULD_NOT_VERIFY, f"there is no good backup to be in {place(config)}")]
-    return [
-        Check("copies", PASS, f"{len(backups)} backups, {len(tied_ids)} recovery points are in {place(config)} too")
-    ]
+        return [Check("copies", COULD_NOT_VERIFY, f"there is no good backup to be in {where}")]
+    return [Check("copies", PASS, f"{len(backups)} backups, {len(tied_ids)} recovery points are in {where} too")]

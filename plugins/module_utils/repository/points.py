@@ -20,8 +20,8 @@ from typing import Callable, ClassVar, Optional
 from ..base.clock import format_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from ..settings.config import Config
-from ..stack import runtime
-from . import catalog, retention
+from ..stack.runtime import Opened
+from . import catalog, repositories, retention
 from .base import POINT_ID, Repository
 from .catalog import Entry, Published
 from .components import DATABASE, KINDS, Kind
@@ -193,18 +193,14 @@ def part_of(repo: Repository, stack: str, identity: str, component: str) -> str:
 
 
 def seal(
-    config: Config,
-    repo: Repository,
-    *,
-    now: datetime,
-    copies: Mapping[str, Sequence[str]] = MappingProxyType({}),
-    log: Log,
+    run: Opened, *, now: datetime, copies: Mapping[str, Sequence[str]] = MappingProxyType({}), log: Log
 ) -> tuple[Point, bool]:
     """Tie the newest good backups together and publish the recovery point; the caller holds the stack's lock.
 
     Returns it and whether it is new: the same backups are tied once. copies: backup id -> where else it is.
     Raises NotFoundError where a component of the stack has no good backup: half a point is none.
     """
+    config, repo = run.config, repositories.of(run)
     found = backups(repo, config.stack)
     database = _newest(config, found[DATABASE], DATABASE)
     notes: list[str] = []
@@ -226,7 +222,7 @@ def seal(
         if item.good and item.point and item.point.components == parts and item.point.consistency == consistency:
             return item.point, False
     try:
-        images = runtime.connect(config).images()
+        images = run.runtime.images()
     except LifeboatError as exc:
         images = {}
         notes.append(f"images: not known, {exc.cause}")

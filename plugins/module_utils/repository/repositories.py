@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..base import typed
+from ..stack.runtime import Opened
 from .base import Repository, bad_setting
 
 
@@ -39,6 +40,15 @@ class _S3(Layout):
     endpoint_url: str = ""
     region: str = ""
     ca_bundle: str = ""
+
+
+def of(run: Opened) -> Repository:
+    """The stack's own repository, opened once a run."""
+    return run.once(_open)
+
+
+def _open(run: Opened) -> Repository:
+    return from_settings(run.config.repository, run.config.secrets)
 
 
 def from_settings(settings: Mapping[str, object], secrets: Mapping[str, str]) -> Repository:

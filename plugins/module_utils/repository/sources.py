@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Callable, Optional
 
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError, present
-from ..settings.config import Config
+from ..stack.runtime import Opened
 from . import catalog, copies, points, repositories
 from .base import Repository
 from .catalog import Entry
@@ -34,14 +34,14 @@ class PassedOver:
     problem: str
 
 
-def open_place(config: Config, place: str) -> Repository:
+def open_place(run: Opened, place: str) -> Repository:
     """The repository of that place. Raises UsageError where there is no vault with copies."""
     if place == REPOSITORY:
-        return repositories.from_settings(config.repository, config.secrets)
-    store = copies.vault(config)
+        return repositories.of(run)
+    store = copies.vault(run)
     if store is None:
         raise UsageError(
-            "open the vault's repository", config.stack, "no copies are kept there",
+            "open the vault's repository", run.config.stack, "no copies are kept there",
             "Set lifeboat_vault.repository_bucket and deploy.",
         )  # fmt: skip
     return store
@@ -55,13 +55,12 @@ class Sources:
     """
 
     def __init__(
-        self, config: Config, component: str, identity: str = "latest", before: Optional[datetime] = None
+        self, run: Opened, component: str, identity: str = "latest", before: Optional[datetime] = None
     ) -> None:
-        self._config, self._component = config, component
+        self._run, self._stack, self._component = run, run.config.stack, component
         self.found: list[Entry] = []
         self.notes: list[str] = []
         self._copies: Optional[dict[str, Entry]] = None
-        self._repos: dict[str, Repository] = {}
         problem = self._read()
         if problem or not self.found or not all(entry.good for entry in self.found):
             self._add_copies()
@@ -81,7 +80,7 @@ class Sources:
         """The backup to recover from, and newer ones passed over. One with a `problem`, which looks at its bytes, gives
         way to its copy in the vault, and unless it was named to the one before it.
         """
-        stack, passed, candidates = self._config.stack, list[PassedOver](), list(self.found)
+        stack, passed, candidates = self._stack, list[PassedOver](), list(self.found)
         while True:
             chosen, newer = catalog.choose(candidates, stack, identity=self.tied or identity, before=before)
             passed += [PassedOver(entry.id, entry.problem) for entry in newer]
@@ -125,20 +124,18 @@ class Sources:
         return copy if copy and copy.good and copy.manifest and copy.manifest.seal == entry.manifest.seal else None
 
     def where(self, entry: Entry) -> str:
-        return (
-            copies.place(self._config) if entry.place == VAULT else self.repo(entry).location(self._component, entry.id)
-        )
+        if entry.place == VAULT:
+            return copies.place(self._run.config)
+        return self.repo(entry).location(self._component, entry.id)
 
     def _repo(self, place: str) -> Repository:
-        if place not in self._repos:
-            self._repos[place] = open_place(self._config, place)
-        return self._repos[place]
+        return open_place(self._run, place)
 
     def _read(self) -> Optional[LifeboatError]:
         try:
             repo = self._repo(REPOSITORY)
             repo.check(writable=False)
-            self.found = catalog.entries(repo, self._component, self._config.stack)
+            self.found = catalog.entries(repo, self._component, self._stack)
         except LifeboatError as exc:
             self.notes.append(f"the repository cannot be used: {exc.cause}")
             return exc
@@ -149,8 +146,8 @@ class Sources:
         if self._copies is None:
             self._copies = {}
             try:
-                if copies.vault(self._config) is not None:
-                    read = catalog.entries(self._repo(VAULT), self._component, self._config.stack)
+                if copies.vault(self._run) is not None:
+                    read = catalog.entries(self._repo(VAULT), self._component, self._stack)
                     self._copies = {entry.id: replace(entry, place=VAULT) for entry in read}
             except LifeboatError as exc:
                 self.notes.append(f"the copies in the vault cannot be used: {exc.cause}")
@@ -174,7 +171,7 @@ class Sources:
         """Choose a recovery point, so that rows and objects that are asked for by one time are of one instant."""
         component = self._component
         try:
-            chosen, passed = points.choose(self._points(before), self._config.stack, before=before)
+            chosen, passed = points.choose(self._points(before), self._stack, before=before)
         except NotFoundError as exc:
             self.notes.append(
                 f"no recovery point is of that time ({exc.cause}): the {component} are taken by themselves"
@@ -215,9 +212,9 @@ class Sources:
 
     def _points_of(self, place: str) -> list[PointEntry]:
         try:
-            if place == VAULT and copies.vault(self._config) is None:
+            if place == VAULT and copies.vault(self._run) is None:
                 return []
-            repo, stack = self._repo(place), self._config.stack
+            repo, stack = self._repo(place), self._stack
             return points.entries(repo, stack, points.backups(repo, stack))
         except LifeboatError as exc:
             self.notes.append(f"the recovery points in the {place} cannot be read: {exc.cause}")
@@ -227,10 +224,10 @@ class Sources:
         """What an operator typed: a recovery point's id stands for its backup of this component."""
         if not points.is_id(identity):
             return identity
-        stack = self._config.stack
+        stack = self._stack
         try:
             return points.part_of(self._repo(REPOSITORY), stack, identity, self._component)
         except LifeboatError:
-            if copies.vault(self._config) is None:
+            if copies.vault(self._run) is None:
                 raise
             return points.part_of(self._repo(VAULT), stack, identity, self._component)

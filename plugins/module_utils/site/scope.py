@@ -32,6 +32,7 @@ from ..repository.sources import Sources
 from ..settings.config import Config
 from ..settings.scenarios import BACKEND, SCENARIOS, of_component
 from ..stack import runtime
+from ..stack.runtime import Opened
 from . import state as site_state
 
 Log = Callable[[str], None]
@@ -135,7 +136,7 @@ def services(config: Config) -> tuple[list[str], list[str]]:
 
 
 def _of_database(config: Config, sources: Optional[Sources], log: Log) -> Assessment:
-    return database_assess.assess(config, database_assess.reference_of(sources) if sources else None)
+    return database_assess.assess(Opened(config), database_assess.reference_of(sources) if sources else None)
 
 
 def _of_objects(config: Config, sources: Optional[Sources], log: Log) -> Assessment:
@@ -151,7 +152,7 @@ ASSESS: Mapping[str, Callable[[Config, Optional[Sources], Log], Assessment]] = {
 
 def _assessed(config: Config, name: str, log: Log) -> Component:
     try:
-        seen = ASSESS[name](config, Sources(config, name), log)
+        seen = ASSESS[name](config, Sources(Opened(config), name), log)
         return Component(name, seen.condition, seen.findings)
     except LifeboatError as exc:
         log(f"{name} could not be assessed: {exc.cause}")

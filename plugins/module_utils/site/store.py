@@ -11,11 +11,12 @@ from ..repository import copies, repositories
 from ..repository.base import Repository
 from ..repository.sources import REPOSITORY, VAULT
 from ..settings.config import Config
+from ..stack.runtime import Opened
 
 
 def open_store(config: Config) -> tuple[Repository, str]:
     """The place that did not burn: the vault's copies, or a repository that is a bucket itself."""
-    store = copies.vault(config)
+    store = copies.vault(Opened(config))
     if store is not None:
         return store, VAULT
     if config.repository.get("type") != "s3":

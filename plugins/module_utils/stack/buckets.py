@@ -9,23 +9,28 @@ from __future__ import annotations
 from ..base.errors import NotFoundError, UsageError
 from ..s3.bucket import Bucket
 from ..settings.config import Config
-from . import compose, runtime
+from . import compose
+from .runtime import Opened
 
 
-def source(config: Config) -> Bucket:
+def source(run: Opened) -> Bucket:
     """The stack's own bucket; where no endpoint_url is set, at the address its service has right now."""
-    one = config.objects
+    config, one = run.config, run.config.objects
     if not one.bucket:
         raise UsageError(
             "find the stack's bucket", config.stack, "the stack has none", "Set lifeboat_objects.bucket and deploy."
         )
-    endpoint = one.endpoint_url or f"http://{_address(config)}:{one.port}"
+    endpoint = one.endpoint_url or f"http://{_address(run)}:{one.port}"
     return _bucket(config, one.bucket, endpoint, one.region, one.ca_bundle, "objects")
 
 
-def vault(config: Config) -> Bucket:
+def vault(run: Opened) -> Bucket:
     """The mirror of the stack's bucket, in the vault."""
-    one = config.vault
+    return run.once(_vault)
+
+
+def _vault(run: Opened) -> Bucket:
+    config, one = run.config, run.config.vault
     if not one.objects_bucket:
         raise UsageError(
             "find the vault", config.stack, "the stack has none", "Set lifeboat_vault.objects_bucket and deploy."
@@ -44,12 +49,12 @@ def _bucket(config: Config, name: str, endpoint: str, region: str, ca_bundle: st
     return Bucket(name, endpoint, region, ca_bundle, access_key, secret_key)
 
 
-def _address(config: Config) -> str:
+def _address(run: Opened) -> str:
     """Where the service that serves the bucket is reached from this host. A container's address does not last."""
-    if config.runtime.type == "host":
+    if run.config.runtime.type == "host":
         return "127.0.0.1"
-    service = config.objects.service
-    found = runtime.connect(config).state(service)
+    service = run.config.objects.service
+    found = run.runtime.state(service)
     attempted = "find the object store's address"
     if found.running:
         (inspected,) = compose.inspect([found.id], attempted=attempted, subject=service)

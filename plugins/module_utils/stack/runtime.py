@@ -2,16 +2,20 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How a stack's services are reached and controlled: a Compose project, or systemd units of this machine."""
+"""How a stack's services are reached and controlled: a Compose project, or systemd units of this machine.
+
+`Opened` is what one run has open of its stack, and hands down.
+"""
 
 from __future__ import annotations
 
 import re
 import shlex
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional, TypeVar, cast
 
 from ..base import pipeline
 from ..base.errors import LifeboatError
@@ -21,9 +25,10 @@ from .compose import ComposeRuntime, exec_command
 from .service import DataMount, Runtime, ServiceState, last_words
 
 __all__ = [
-    "ComposeRuntime", "DataMount", "HostRuntime", "Runtime", "ServiceState", "connect", "exec_command", "last_words",
-    "wait_until_well",
+    "ComposeRuntime", "DataMount", "HostRuntime", "Opened", "Runtime", "ServiceState", "connect", "exec_command",
+    "last_words", "wait_until_well",
 ]  # fmt: skip
+T = TypeVar("T")
 
 
 class HostRuntime:
@@ -138,6 +143,32 @@ class HostRuntime:
 
 def connect(config: Config) -> Runtime:
     return ComposeRuntime(config) if config.runtime.type == "compose" else HostRuntime(config)
+
+
+class Opened:
+    """The stack's configuration, its runtime, and what the openers of other packages opened so far.
+
+    A recovery makes containers again, so what depends on one (the database server, the address of the stack's own
+    bucket) is looked up each time that it is needed, and is not kept here.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.runtime = connect(config)
+        self._kept: dict[object, object] = {}
+        self._lock = threading.RLock()
+
+    def once(self, opener: Callable[[Opened], T]) -> T:
+        """What the opener opens, opened when it is first asked for. One that fails is tried again."""
+        with self._lock:
+            if opener not in self._kept:
+                self._kept[opener] = opener(self)
+            return cast(T, self._kept[opener])
+
+    def reread(self) -> Runtime:
+        """The runtime, which reads the project again: its files may have changed since."""
+        self.runtime = connect(self.config)
+        return self.runtime
 
 
 def wait_until_well(runtime: Runtime, services: Sequence[str], *, timeout: float) -> dict[str, str]:

@@ -19,6 +19,7 @@ from ..s3 import bucket as s3_bucket
 from ..s3.bucket import Bucket
 from ..settings.config import Config
 from ..stack import buckets
+from ..stack.runtime import Opened
 from . import probe
 from .apart import apart
 from .probe import Report
@@ -28,7 +29,7 @@ SKEW = 30.0  # seconds
 REFUSED = 15 * 60.0  # from here on S3 refuses: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 SOURCE, VAULT = "source", "vault"
 _OF_THE_VAULT = ("lifecycle", "object_lock")  # what nobody needs of a source
-_PLACES: dict[str, Callable[[Config], Bucket]] = {SOURCE: buckets.source, VAULT: buckets.vault}
+_PLACES: dict[str, Callable[[Opened], Bucket]] = {SOURCE: buckets.source, VAULT: buckets.vault}
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ def report(config: Config, place: str, *, now: datetime, fresh: bool = False) ->
     """What the endpoint can do: as remembered, or tried now where that is older than a day or `fresh` is asked for."""
     found = None if fresh else remembered(config, place, now=now)
     if found is None:
-        found = probe.probe(_PLACES[place](config), mode=config.vault.object_lock if place == VAULT else "", now=now)
+        found = probe.probe(
+            _PLACES[place](Opened(config)), mode=config.vault.object_lock if place == VAULT else "", now=now
+        )
         _remember(config, place, found)
     return found
 
@@ -114,7 +117,7 @@ def checks(config: Config, *, now: datetime, fresh: bool = False) -> list[Check]
 
 def ready(config: Config, *, now: datetime) -> Check:
     """For preflight: can a recovery read what it needs from the vault? Three requests, nothing is made or written."""
-    name, vault = f"{VAULT} endpoint", buckets.vault(config)
+    name, vault = f"{VAULT} endpoint", buckets.vault(Opened(config))
     try:
         skew = s3_bucket.skew(vault)
         if skew is not None and abs(skew) > REFUSED:

@@ -16,6 +16,7 @@ from typing import Callable, Optional
 from ...base.checks import Check
 from ...repository.manifest import Manifest
 from ...settings.config import Config
+from ...stack.runtime import Opened
 from ..server import Server
 
 Log = Callable[[str], None]
@@ -58,7 +59,7 @@ class Method(abc.ABC):
     name: str  # what the manifest says
 
     @abc.abstractmethod
-    def take(self, config: Config, *, log: Log) -> Manifest:
+    def take(self, run: Opened, *, log: Log) -> Manifest:
         """Take a backup and publish it. The caller holds the stack's lock; on failure nothing is published."""
 
     @abc.abstractmethod

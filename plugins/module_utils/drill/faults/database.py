@@ -15,6 +15,7 @@ from ...database.server import Server
 from ...settings import scenarios
 from ...settings.config import Config
 from ...stack import runtime
+from ...stack.runtime import Opened
 from ...stack.service import DataMount
 from . import service as drill_service
 from .service import did_not_take
@@ -50,9 +51,9 @@ def _data(config: Config) -> DataMount:
 
 def _silent(config: Config) -> str:
     """That the server does not answer any more, in words."""
-    stack, service = runtime.connect(config), config.database.service
+    service = config.database.service
     state = drill_service.stopped(config, service)
-    server = database_server.reach(config, stack).server
+    server = database_server.reach(Opened(config)).server
     if server:
         raise did_not_take(service, "the server still answers")
     return f"{service} is {state.describe()}, and the server does not answer"

@@ -16,6 +16,7 @@ from ...s3.bucket import Bucket
 from ...settings import scenarios
 from ...settings.config import Config
 from ...stack import buckets
+from ...stack.runtime import Opened
 from ...stack.service import DataMount
 from . import service as drill_service
 from .service import did_not_take
@@ -91,7 +92,7 @@ def _delete(source: Bucket, what: str, found: list[dict[str, str]]) -> int:
 
 def delete_objects(config: Config, lot: random.Random, _log: Log) -> str:
     """A client with a bug: half of the objects, here and there."""
-    source = buckets.source(config)
+    source = buckets.source(Opened(config))
     keys = sorted(version.key for version in bucket.objects(source))
     gone = lot.sample(keys, max(1, len(keys) // 2)) if keys else []
     failed = _delete(source, "objects", [{"Key": key} for key in gone])
@@ -105,7 +106,7 @@ def delete_objects(config: Config, lot: random.Random, _log: Log) -> str:
 
 def delete_bucket(config: Config, _lot: random.Random, _log: Log) -> str:
     """Every version of everything, and the bucket."""
-    source = buckets.source(config)
+    source = buckets.source(Opened(config))
     count = 0
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:  # somebody writes meanwhile, and a server may make the bucket again for a write

@@ -32,7 +32,7 @@ from ....repository.checksums import measure
 from ....repository.details import DatabaseDetails
 from ....repository.manifest import Artefact, Manifest
 from ....settings.config import Config
-from ....stack import runtime
+from ....stack.runtime import Opened
 from ... import fingerprint
 from ... import server as database_server
 from ...fingerprint import DUMP, FINGERPRINT, GLOBALS
@@ -41,11 +41,12 @@ from ...server import Server, Session
 Log = Callable[[str], None]
 
 
-def take(config: Config, *, log: Log) -> Manifest:
+def take(run: Opened, *, log: Log) -> Manifest:
     """Take one backup of the stack's database and publish it. The caller holds the stack's lock.
 
     Raises LifeboatError; whatever fails, nothing is published and earlier backups stay as they were.
     """
+    config, stack = run.config, run.runtime
     if (config.state / RECOVERING).exists():
         raise LockedError(
             "start a backup",
@@ -53,11 +54,10 @@ def take(config: Config, *, log: Log) -> Manifest:
             f"a recovery has begun and not ended ({config.state / RECOVERING})",
             "Finish it (lifeboat.dr.recover_database). If the database is right as it is, remove that file.",
         )
-    repo = repositories.from_settings(config.repository, config.secrets)
+    repo = repositories.of(run)
     repo.check(writable=True)
     repo.sweep(older_than=repository_base.STALE, now=datetime.now(timezone.utc))
-    stack = runtime.connect(config)
-    server = database_server.connect(config, stack, backup=True)
+    server = database_server.for_backups(run)
     database = server.database
     started = time.monotonic()
     # The pool runs what costs a process in the container and does not depend on what runs beside it.

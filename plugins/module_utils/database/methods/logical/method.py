@@ -20,6 +20,7 @@ from ....base.errors import IntegrityError, LifeboatError
 from ....repository.details import DatabaseDetails
 from ....repository.manifest import Manifest
 from ....settings.config import Config
+from ....stack.runtime import Opened
 from ... import server as database_server
 from ...fingerprint import facts_of
 from ...server import fit_name
@@ -30,8 +31,8 @@ from . import dump, proof, restore
 class Logical(Method):
     name = "logical"
 
-    def take(self, config: Config, *, log: Log) -> Manifest:
-        return dump.take(config, log=log)
+    def take(self, run: Opened, *, log: Log) -> Manifest:
+        return dump.take(run, log=log)
 
     def levels(self, config: Config, manifest: Manifest, folder: Path, level: str, log: Log) -> Iterator[Check]:
         return proof.levels(config, manifest, folder, level, log)
