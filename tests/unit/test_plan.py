@@ -21,6 +21,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     SpaceError,
     UsageError,
 )
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.text import PassedOver
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import planned
@@ -31,7 +32,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state 
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import DAMAGED, DOWN, HEALTHY
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import Part, Point
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import PassedOver, Sources
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
 from builders import FACTS, NOW, entries, folder, make_config, publish, store

@@ -2,16 +2,14 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Sizes, checks and plans as text. Takes a plan as a module returns it, so that modules can show the same."""
+"""Sizes, checks and plans as text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import typed
 from .checks import Check
-from .errors import UsageError
 
 
 def human(size: float) -> str:
@@ -24,29 +22,37 @@ def human(size: float) -> str:
 
 
 @dataclass(frozen=True)
-class _PassedOver:
+class PassedOver:
+    """A newer backup that was not chosen, and why."""
+
     id: str
     problem: str
 
 
 @dataclass(frozen=True)
-class _Plan:
-    needed: bool = False
-    why: str = ""
-    condition: str = ""
-    findings: tuple[str, ...] = ()
-    unchecked: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    passed_over: tuple[_PassedOver, ...] = ()
+class Planned:
+    """What every plan says that restores a backup. Roles see it as JSON, with these names."""
+
+    needed: bool
+    condition: str
+    findings: tuple[str, ...]
+    unchecked: tuple[str, ...]
+    warnings: tuple[str, ...]
+    why: str
+    asked: bool
+    state: str
+    location: str
+    recovery_point: str
+    passed_over: tuple[PassedOver, ...]
+    writers: tuple[str, ...]
+    stamp: str
+    steps: tuple[str, ...]
+    target: str
+    target_seconds: int
 
 
-def _plan(made: Mapping[str, object]) -> _Plan:
-    return typed.build(_Plan, made, lambda at, why: UsageError("show the plan", at, why), unknown="ignore")
-
-
-def assessed(what: str, made: Mapping[str, object]) -> list[str]:
+def assessed(what: str, plan: Planned) -> list[str]:
     """How the text of a plan begins: what was seen, and whether anything is to be done."""
-    plan = _plan(made)
     return [
         f"{what} is {plan.condition}",
         *(f"  found: {finding}" for finding in plan.findings),
@@ -55,9 +61,8 @@ def assessed(what: str, made: Mapping[str, object]) -> list[str]:
     ]
 
 
-def cautions(made: Mapping[str, object]) -> list[str]:
+def cautions(plan: Planned) -> list[str]:
     """What an operator must know of a plan's choice before agreeing to it."""
-    plan = _plan(made)
     over = [f"  passed over {backup.id}: {backup.problem}" for backup in plan.passed_over]
     return [*(f"  WARNING: {warning}" for warning in plan.warnings), *over]
 

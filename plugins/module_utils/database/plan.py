@@ -15,13 +15,12 @@ from typing import Callable, Optional
 from ..base.checks import PASS
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, SpaceError, UsageError, present
-from ..base.text import assessed, cautions, human
-from ..base.typed import plain
+from ..base.text import PassedOver, assessed, cautions, human
 from ..recovery.state import DOWN, HEALTHY, recovered, stopped
 from ..repository import catalog, checksums
 from ..repository.catalog import Entry
 from ..repository.details import DatabaseDetails
-from ..repository.sources import LATEST, VAULT, PassedOver, Sources
+from ..repository.sources import LATEST, VAULT, Sources
 from ..settings.config import Config
 from ..settings.scenarios import DATABASE
 from ..stack.runtime import Opened, Runtime
@@ -217,16 +216,16 @@ def _steps(config: Config, chosen: Entry, writers: list[str], mode: str, before:
 
 def text(made: Plan) -> list[str]:
     """The plan for a terminal, as an operator reads it before typing the confirmation."""
-    backup, shown = made.backup, plain(made)
+    backup = made.backup
     summary = backup["details"]["fingerprint"]
-    lines = assessed("the database", shown)
+    lines = assessed("the database", made)
     lines.append(
         f"backup: {backup['id']} taken {backup['taken_at']}, {human(backup['size'])}, {summary['tables']} tables,"
         f" {summary['rows']} rows, {'proven ' + backup['proven_at'] if backup['proven'] else 'NOT proven by a restore'}"
     )
     lines += [f"  it is the database of recovery point {made.recovery_point}"] if made.recovery_point else []
     lines += [f"  it is taken from the vault: {made.location}"] if backup["place"] == VAULT else []
-    lines += cautions(shown)
+    lines += cautions(made)
     if made.mode in ("swap", "start", "rebuild"):
         lines.append(f"data written after {backup['taken_at']} will be missing from {made.target}; it is kept aside")
     return lines + [f"  {number}. {step}" for number, step in enumerate(made.steps, 1)]

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..repository.sources import PassedOver
+from ..base.text import Planned
 
 Mode = Literal["none", "swap", "start", "rebuild", "reopen"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Planned):
     """What is wrong and what will be done. Roles see it as JSON, with these names.
 
     mode: none, swap (the server lives: restore beside, swap by name), start (it is down: start it and look; if it does
@@ -25,21 +25,5 @@ class Plan:
     state: that name, an identity or a time. backup: as a listing has it. target: the database's name.
     """
 
-    needed: bool
-    condition: str
-    findings: tuple[str, ...]
-    unchecked: tuple[str, ...]
-    warnings: tuple[str, ...]
-    why: str
-    asked: bool
-    state: str
     mode: Mode
     backup: Mapping[str, Any]
-    location: str
-    recovery_point: str
-    passed_over: tuple[PassedOver, ...]
-    writers: tuple[str, ...]
-    stamp: str
-    steps: tuple[str, ...]
-    target: str
-    target_seconds: int

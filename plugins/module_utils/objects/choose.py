@@ -12,10 +12,11 @@ from typing import Optional
 
 from ..base.clock import format_time
 from ..base.errors import UsageError, present
+from ..base.text import PassedOver
 from ..mirror.listing import Point
 from ..repository import catalog
 from ..repository.catalog import Entry
-from ..repository.sources import LATEST, PassedOver, Sources
+from ..repository.sources import LATEST, Sources
 from ..settings.config import Config
 
 

@@ -15,7 +15,7 @@ from typing import Callable, Literal, Optional
 from urllib.parse import urlsplit
 
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError, present
-from ..base.text import assessed, cautions, human
+from ..base.text import Planned, assessed, cautions, human
 from ..base.typed import plain
 from ..mirror.listing import Point
 from ..recovery import state as recovery_state
@@ -23,7 +23,7 @@ from ..recovery.state import DOWN, HEALTHY, RECOVERING_OBJECTS
 from ..repository import catalog
 from ..repository.catalog import Entry
 from ..repository.details import ObjectsDetails
-from ..repository.sources import VAULT, PassedOver, Sources
+from ..repository.sources import VAULT, Sources
 from ..s3.inventory import Inventory
 from ..settings.config import Config
 from ..settings.scenarios import OBJECT_STORAGE
@@ -67,7 +67,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Planned):
     """What is wrong and what will be done. Roles see it as JSON, with these names.
 
     mode: none; start (it is down: start it and look; if it does not come up, or empty, rebuild); fill (it lives: make
@@ -76,30 +76,14 @@ class Plan:
     asked, state, prefix, exact, partial: as in the request. unreadable: as in the assessment. target: the bucket.
     """
 
-    needed: bool
-    condition: str
-    findings: tuple[str, ...]
-    unchecked: tuple[str, ...]
-    warnings: tuple[str, ...]
-    why: str
-    asked: bool
     mode: Mode
     unreadable: bool
     backup: Mapping[str, object]
-    location: str
-    recovery_point: str
-    passed_over: tuple[PassedOver, ...]
     service: str
-    writers: tuple[str, ...]
-    stamp: str
-    target: str
-    target_seconds: int
     prefix: str
     exact: bool
     partial: bool
-    state: str
     counts: Difference
-    steps: tuple[str, ...]
 
 
 def make(config: Config, request: Request, *, log: Log) -> Plan:
@@ -344,17 +328,17 @@ def recovered(config: Config) -> Optional[recovery_state.Last]:
 
 def text(made: Plan) -> list[str]:
     """The plan for a terminal, as an operator reads it before typing the confirmation."""
-    backup, counts, shown = made.backup, made.counts, plain(made)
-    details = shown["backup"]["details"]
+    backup, counts = made.backup, made.counts
+    details = plain(backup)["details"]
     proof = f"proven {backup['proven_at']}" if backup["proven_at"] else "NOT proven by a restore"
-    lines = assessed(f"the bucket {made.target}", shown)
+    lines = assessed(f"the bucket {made.target}", made)
     lines.append(
         f"backup: {backup['id']} of {backup['taken_at']}, {details.get('objects')} objects,"
         f" {human(int(details.get('bytes') or 0))}, {proof}"
     )
     lines += [f"  it is the bucket of recovery point {made.recovery_point}"] if made.recovery_point else []
     lines += [f"  its listing is taken from the vault: {made.location}"] if backup["place"] == VAULT else []
-    lines += cautions(shown)
+    lines += cautions(made)
     if made.mode in ("start", "rebuild"):
         lines.append(
             f"objects written after {backup['taken_at']} are in no backup; where the data directory must be put aside,"

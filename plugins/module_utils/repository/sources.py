@@ -10,11 +10,12 @@ the one that was named.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Callable, Optional
 
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError, present
+from ..base.text import PassedOver
 from ..stack.runtime import Opened
 from . import catalog, copies, points, repositories
 from .base import Repository
@@ -24,14 +25,6 @@ from .points import PointEntry
 REPOSITORY, VAULT = "repository", "vault"
 PLACES = (REPOSITORY, VAULT)
 LATEST = ("", "latest")
-
-
-@dataclass(frozen=True)
-class PassedOver:
-    """A newer backup that was not chosen, and why."""
-
-    id: str
-    problem: str
 
 
 def open_place(run: Opened, place: str) -> Repository:

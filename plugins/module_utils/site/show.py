@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..base.text import cautions, human
+from ..base.text import human
 from ..settings.config import Config
 from . import scope
 
@@ -73,6 +73,7 @@ def text(made: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
         )
         lines += [f"  {name}: {identity}" for name, identity in made["parts"].items()]
     lines += [f"  {check['result']}  {check['name']}: {check['detail']}" for check in made["checks"]]
-    lines += cautions(made)
+    lines += [f"  WARNING: {warning}" for warning in made["warnings"]]
+    lines += [f"  passed over {entry['id']}: {entry['problem']}" for entry in made["passed_over"]]
     lines += [f"  done by an earlier run: {', '.join(made['done'])}"] if made["done"] else []
     return lines + [f"  {number}. {step}" for number, step in enumerate(made["steps"], 1)]
