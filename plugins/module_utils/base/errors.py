@@ -23,7 +23,7 @@ class LifeboatError(Exception):
     """Every failure the core raises on purpose. Anything else that escapes is a bug.
 
     attempted: verb phrase, "read the manifest". subject: what it was done to. cause: why it failed, in the words of
-    whoever failed. remedy: the next thing to do, a command where there is one.
+    the program that failed. remedy: the next thing to do, a command where there is one.
 
     Decisions are made on data, not on the words of `cause`. exit_status: of the process that failed (negative: killed
     by that signal; 127: not installed, 126: cannot be run). sqlstate: PostgreSQL's code, where psql reported an error.

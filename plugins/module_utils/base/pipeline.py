@@ -76,10 +76,8 @@ class HashingWriter:
 
 @dataclass(frozen=True)
 class Command:
-    """One process: `argv` is its list of words, `env` what is added to the environment.
-
-    Secrets travel in `env` only: argv is readable by every user of the machine.
-    """
+    """One process: `argv` is its list of words, `env` what is added to the environment. Secrets travel in `env` only:
+    every user of the machine can read argv."""
 
     argv: Sequence[str]
     env: Optional[Mapping[str, str]] = None
@@ -325,10 +323,8 @@ def _not_run(exc: OSError) -> int:
 
 
 def probe(command: Command, *, timeout: float = 60) -> tuple[int, str, str]:
-    """Run one command whose failure is an answer: (status, stdout, stderr).
-
-    As shells have it: 127 not installed, 126 cannot be run, 124 timed out.
-    """
+    """Run one command whose failure is an answer: (status, stdout, stderr). As in shells 127 is not installed, 126
+    cannot be run, 124 timed out."""
     try:
         done = subprocess.run(
             list(command.argv), stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False,

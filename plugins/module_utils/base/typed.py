@@ -83,10 +83,7 @@ def build(
 
 def maybe(kind: type[T], data: Optional[bytes]) -> Optional[T]:
     """The dataclass that JSON describes, whatever else stands there; None where it does not, or there is no JSON."""
-
-    def wrong(where: str, cause: str) -> LifeboatError:
-        return LifeboatError("read", where, cause)
-
+    wrong = functools.partial(LifeboatError, "read")
     try:
         return build(kind, load(data or b"", wrong), wrong, unknown="ignore")
     except LifeboatError:
@@ -94,11 +91,8 @@ def maybe(kind: type[T], data: Optional[bytes]) -> Optional[T]:
 
 
 def plain(value: Any, *, nulls: bool = False) -> Any:
-    """JSON of a dataclass: times as text, tuples as lists. A field that is None is left out, or null with `nulls`.
-
-    A class with `as_dict` says itself what its JSON is. The fields that a class names in SPARSE are left out wherever
-    they are empty.
-    """
+    """JSON of a dataclass: times as text, tuples as lists. A field that is None is left out, or null with `nulls`; one
+    that the class names in SPARSE is left out wherever it is empty. A class's own `as_dict` goes before."""
     if hasattr(value, "as_dict"):
         return plain(value.as_dict(), nulls=nulls)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -36,10 +36,8 @@ Log = Callable[[str], None]
 
 
 def portrait(config: Config) -> dict[str, str]:
-    """What a drill beside it must leave as it is: name of a thing -> what it is now.
-
-    Containers or units with when they were started, volumes, databases, and the project's files.
-    """
+    """What a drill next to it must leave as it is, name -> what it is now: containers or units with when they were
+    started, volumes, databases, and the project's files."""
     stack = runtime.connect(config)
     found: dict[str, str] = {}
     if isinstance(stack, ComposeRuntime):

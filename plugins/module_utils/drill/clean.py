@@ -26,10 +26,10 @@ Log = Callable[[str], None]
 
 
 def clean(config: Config, record: Record, fault: str, *, log: Log) -> tuple[list[str], list[str], Record]:
-    """Remove what this drill's recovery put aside: it was broken on purpose, so nobody will miss it.
+    """Remove what this drill's recovery put aside, what its writer wrote, and a commit that broke a build.
 
-    So it is with what the writer wrote, and with a commit that broke a build. Returns what was done, what could not be
-    and why, and the record without ways back to what is gone. Whatever cannot be removed, the drill went as it went.
+    Returns what was done, what could not be and why, which changes no verdict, and the record without ways back to what
+    is gone.
     """
     removed: list[str] = []
     left: list[str] = []

@@ -30,10 +30,7 @@ _AGAIN = 0.5
 
 def begin(config: Config, scenario: str, command: str, *, log: Log) -> str:
     """See that all is well, then start a writer. Returns the steady state in words. Raises LifeboatError where it is
-    not.
-
-    What is broken already cannot be broken, and a recovery of it would be no drill.
-    """
+    not: what is broken already cannot be broken, and a recovery of it would be no drill."""
     if not config.drill.transactions:
         raise UsageError(
             "see the steady state", config.stack,
@@ -73,10 +70,7 @@ def site(config: Config) -> Check:
 
 
 def serve_again(config: Config, scenario: str, *, seconds: float, log: Log) -> datetime:
-    """Wait until every transaction holds again; returns when the last one of the first round did.
-
-    Raises LifeboatError after so many seconds.
-    """
+    """Wait until every transaction holds again; returns that time. Raises LifeboatError after so many seconds."""
     path = ledger.path_of(config)
     deadline = time.monotonic() + seconds
     while True:

@@ -68,10 +68,8 @@ def path_of(config: Config) -> Path:
 
 
 def keep(config: Config, path: Path, *, seconds: float = LONGEST) -> Counts:
-    """Make one transaction after the other until told to stop (SIGTERM), or so many seconds are over. Blocks.
-
-    Holds the lock beside the ledger, in which its process id is, as long as it runs.
-    """
+    """Make one transaction after the other until told to stop (SIGTERM), or so many seconds are over. Blocks, and holds
+    the lock next to the ledger, in which its process id is."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -135,10 +133,8 @@ def _lock(path: Path) -> Path:
 
 
 def start(config: Config, command: str) -> int:
-    """Start a new ledger with a writer of its own, which outlives us. Returns how many writes are acknowledged so far.
-
-    command: the agent's path.
-    """
+    """Start a new ledger with a writer of its own, which outlives us; command: the agent's path. Returns how many
+    writes are acknowledged so far."""
     path = path_of(config)
     stop(config)
     with explained("start the ledger", path):
@@ -220,10 +216,7 @@ def _read(text: bytes, where: str) -> Optional[Write]:
 
 
 def compare(config: Config, path: Path) -> Compared:
-    """Ask the application for each acknowledged write.
-
-    Raises UnverifiedError where there is no ledger, or the application does not answer.
-    """
+    """Ask the application for each acknowledged write. Raises UnverifiedError where there is no ledger or no answer."""
     writes, errors = acknowledged(path)
     found = _states(config, _known(config, path, writes), writes)
     lost = [write.time for write, state in zip(writes, found) if state != transaction.PRESENT]
@@ -233,7 +226,7 @@ def compare(config: Config, path: Path) -> Compared:
 
 
 def remove(config: Config, path: Path) -> tuple[int, int]:
-    """Take away again what the writer wrote, as far as its transactions say how: (how many went, how many there were).
+    """Remove what the writer wrote, as far as its transactions say how: (how many went, how many there were).
 
     Only what is surely the writer's: it is there as written, or the application knows of it and cannot give it back,
     and no other write has its name.
@@ -265,9 +258,7 @@ def _known(config: Config, path: Path, writes: Sequence[Write]) -> dict[str, Tra
 
 def _states(config: Config, known: Mapping[str, TransactionSettings], writes: Sequence[Write]) -> list[str]:
     """PRESENT, LOST, OTHER or BROKEN of each: one that the application cannot give back is lost to its user as well.
-
-    What it does not say at once it is asked again a little later, all of it together.
-    """
+    What it does not say at once it is asked again a little later, all of it together."""
     found: dict[str, str] = {}
     deadline = time.monotonic() + _PATIENCE
     with ThreadPoolExecutor(_READERS) as pool:

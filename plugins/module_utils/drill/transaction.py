@@ -51,9 +51,7 @@ def write(config: Config, transaction: TransactionSettings, token: str) -> str:
 
 def read(config: Config, transaction: TransactionSettings, token: str, identity: str) -> str:
     """PRESENT; LOST, where the application says that it has none; OTHER, where it has something else under that name.
-
-    Raises LifeboatError where it says neither, UnverifiedError where it says nothing.
-    """
+    Raises LifeboatError where it says neither, UnverifiedError where it says nothing."""
     body = _ask(config, transaction, "read", transaction.read, token, identity)
     if body is None:
         return LOST

@@ -67,19 +67,17 @@ class Account:
 def drilled(seen: Account, until: Optional[datetime]) -> Drilled:
     """(what the record says of the drill, its checks, seconds from fault to transaction or None, rpo).
 
-    until: up to when no write may be lost at all: the recovery point's instant, or the fault's where nothing was
-    restored.
+    until: no earlier write may be lost: the recovery point's instant, or the fault's where nothing was restored.
     """
     seconds, injected, served = seen.seconds, seen.injected_at, seen.transaction_at
     if seconds is None and injected and served:
         seconds = (served - injected).total_seconds()
     unseen = "nobody saw the fault take: this may have been a recovery of nothing"
     unverified = "; ".join(["none was verified after the fault", *seen.problems])
+    verified = f"verified at {format_time(served)}" if served and injected else ""
     checks = [
-        Check("fault", PASS, seen.proof) if seen.proof else Check("fault", COULD_NOT_VERIFY, unseen),
-        Check("business transaction", PASS, f"verified at {format_time(served)}")
-        if served and injected
-        else Check("business transaction", COULD_NOT_VERIFY, unverified),
+        Check("fault", PASS if seen.proof else COULD_NOT_VERIFY, seen.proof or unseen),
+        Check("business transaction", PASS if verified else COULD_NOT_VERIFY, verified or unverified),
     ]
     ledger, target, lost = seen.ledger, seen.rpo_target_seconds, seen.rpo_seconds
     if lost is None and ledger and not ledger.lost:
@@ -99,9 +97,8 @@ def _promise(ledger: Compared, until: datetime) -> Check:
     millisecond: a write of the very same one may have come after it."""
     name, first, last = "writes before the recovery point", ledger.first_lost, format_time(until)
     if first and first < until:
-        return Check(
-            name, FAIL, f"one acknowledged at {format_time(first)} is lost, though all before {last} must be there"
-        )
+        words = f"one acknowledged at {format_time(first)} is lost, though all before {last} must be there"
+        return Check(name, FAIL, words)
     return Check(name, PASS, f"all that was acknowledged before {last} is there")
 
 

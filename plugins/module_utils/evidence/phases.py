@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import platform
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Optional, TypeVar, cast
 
 from ..base import clock, pipeline, typed
-from ..base.errors import LifeboatError, UsageError
+from ..base.errors import UsageError
 from ..base.version import VERSION
 from ..settings.config import Config
 from ..settings.scenarios import SCENARIOS
@@ -24,6 +25,7 @@ from .schema import Backup, PassedOver, Phase, Production, Rpo
 T = TypeVar("T")
 # A secret shorter than this is a word that a record may hold for other reasons ("shop").
 SECRET_LENGTH = 8
+_WRONG = functools.partial(UsageError, "record the phases")
 BLANK = "********"
 OUR_OWN = ("schema", "id", "kind", "scenario", "verdict", "result", "level", "clock", "seal")
 
@@ -77,12 +79,8 @@ def given(told: Mapping[str, object]) -> Given:
     """A phase from JSON."""
     known = {key: value for key, value in told.items() if value is not None}
     known["kept"] = {key: told[key] for key in schema.KEPT if told.get(key)}
-    found = typed.build(Given, known, _wrong, f"phase {told.get('name')}", unknown="ignore")
+    found = typed.build(Given, known, _WRONG, f"phase {told.get('name')}", unknown="ignore")
     return dataclasses.replace(found, log=tuple(line for said in found.log for line in said.splitlines()))
-
-
-def _wrong(where: str, cause: str) -> LifeboatError:
-    return UsageError("record the phases", where, cause)
 
 
 def timeline(
@@ -120,13 +118,13 @@ def _phase(told: Given, backup: Optional[PlannedBackup], wanted: int) -> Phase:
         "mb_per_second": round(moved / 1e6 / took, 2) if moved and took > 0 else None,
         "production_seconds": round(took * wanted / moved, 2) if moved and wanted else None,
     }
-    return typed.build(Phase, facts, _wrong, f"phase {told.name}")
+    return typed.build(Phase, facts, _WRONG, f"phase {told.name}")
 
 
 def _bytes(told: Given, backup: Optional[PlannedBackup]) -> Optional[int]:
     """What the phase moved: as it says itself, the objects it copied, or the database that it restored."""
     copied = told.kept.get("copied")
-    moved = typed.build(Copied, copied, _wrong, "copied", unknown="ignore").copied_bytes if copied else None
+    moved = typed.build(Copied, copied, _WRONG, "copied", unknown="ignore").copied_bytes if copied else None
     size = backup.details.database_size if backup and told.name == "restore" else None
     return told.bytes or moved or size or None
 

@@ -9,6 +9,8 @@ docs/schema/evidence-1.json describes it. A field is only ever added, with a new
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import socket
 from collections.abc import Mapping, Sequence
@@ -31,9 +33,8 @@ from .schema import Found, Record, Rto, Untested, Verification
 
 UNNOTICED = "the time until somebody noticed"
 _SKIPPED = {
-    "archive": ("whether the real tools can read the backup", "that is checked at level archive"),
-    "restore": ("whether the backup can be restored", "that is checked at level restore"),
-}
+    "archive": "whether the real tools can read the backup", "restore": "whether the backup can be restored",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,21 +65,18 @@ class Recovery:
 
 def recovery(told: Mapping[str, object], phases: Sequence[Mapping[str, object]]) -> Recovery:
     """The same from JSON. What a playbook tells besides is left out."""
-    known = {**told, "phases": ()}
-    found = typed.build(Recovery, known, lambda at, why: UsageError("record the recovery", at, why), unknown="ignore")
+    wrong = functools.partial(UsageError, "record the recovery")
+    found = typed.build(Recovery, {**told, "phases": ()}, wrong, unknown="ignore")
     if found.scenario not in SCENARIOS:
-        raise UsageError("record the recovery", "scenario", f"{found.scenario!r} is not one of {', '.join(SCENARIOS)}")
+        raise wrong("scenario", f"{found.scenario!r} is not one of {', '.join(SCENARIOS)}")
     return replace(found, phases=tuple(evidence_phases.given(phase) for phase in phases))
 
 
 def build(
     config: Config, told: Recovery, *, now: datetime, ansible: str = "", images: Optional[Mapping[str, str]] = None
 ) -> Record:
-    """Put one recovery's facts together.
-
-    verdict: FAIL on an error after something was changed, ABORTED before; FAIL also when the recovery took longer than
-    its target. ansible, images: what ran, where known.
-    """
+    """The record of a recovery: FAIL on an error after something was changed, ABORTED before; FAIL also when it took
+    longer than its target. ansible, images: what ran, where known."""
     plan, phases, checks = told.plan, told.phases, list(told.checks)
     seconds, clock = evidence_phases.seconds(phases)
     target = int(plan.target_seconds)
@@ -126,11 +124,8 @@ def of_drill(
     config: Config, recovery: Optional[Record], told: Account, *, scenario: str, reason: str, operator: str,
     target: int, error: str = "", now: datetime,
 ) -> Record:  # fmt: skip
-    """The record of a drill, around the record of the recovery that it rehearsed.
-
-    recovery: None where the drill ended before a record was made, and then error says why. verdict: ABORTED on an error
-    before the fault, FAIL after it.
-    """
+    """The record of a drill, around that of the recovery that it rehearsed: ABORTED on an error before the fault, FAIL
+    after it. recovery: None where the drill ended before a record was made, and then error says why."""
     if recovery is None:
         error = error or "no recovery was recorded"
         plan = Plan("", (), (), (), target)
@@ -171,9 +166,8 @@ def of_drill(
 
 def beside(record: Record, steady_state: str) -> Record:
     """The record of a drill that broke nothing, made of the record of what was restored beside production."""
-    drill = schema.Drill(
-        "nothing was broken: restored beside production", "", "", steady_state, None, None, None, ()
-    )  # fmt: skip
+    nothing = "nothing was broken: restored beside production"
+    drill = schema.Drill(nothing, "", "", steady_state, None, None, None, ())
     return schema.sealed(replace(record, id=f"drill_{record.id}", kind=schema.DRILL, drill=drill))
 
 
@@ -202,7 +196,7 @@ def of_verification(
 
 def _blank(
     config: Config, kind: str, scenario: str, now: datetime, outcome: Verdict, checks: Sequence[Check]
-) -> Record:  # fmt: skip
+) -> Record:
     return Record(
         "lifeboat.dr/evidence", schema.VERSION, _identity(scenario, now), scenario, config.stack, socket.gethostname(),
         operator="", reason="", tool=f"lifeboat {VERSION}", recorded_at=now, verdict=outcome, error="",
@@ -216,10 +210,7 @@ def _identity(name: str, now: datetime) -> str:
 
 
 def _kept(checks: Sequence[Check]) -> tuple[schema.Check, ...]:
-    return tuple(
-        schema.Check(check.name, check.result, check.detail, check.measured, check.limit, check.unit)
-        for check in checks
-    )
+    return tuple(schema.Check(**vars(check)) for check in checks)
 
 
 def _in_time(seconds: float, target: int) -> Check:
@@ -246,19 +237,19 @@ def _untested(
     found += SCENARIOS[scenario].untested
     found.append((f"{UNNOTICED} and decided", "the clock starts with the operator's command"))
     if not extrapolated:
-        found.append(
-            ("the time at production size", "no size is configured, or no bytes were moved (lifeboat_evidence)")
-        )
+        why = "no size is configured, or no bytes were moved (lifeboat_evidence)"
+        found.append(("the time at production size", why))
     found += [(gap.what, gap.why or "not said") for gap in more]
-    return tuple(Untested(what, why) for what, why in found)
+    return tuple(itertools.starmap(Untested, found))
 
 
 def _unproved(level: str, checks: Sequence[Check]) -> tuple[Untested, ...]:
     """Of a verification: the checks that could not be made, and the levels above the one that was asked for."""
     found = _unmade(checks)
-    found += [_SKIPPED[above] for above in LEVELS[LEVELS.index(level) + 1 :]]
+    above = LEVELS[LEVELS.index(level) + 1 :]
+    found += [(_SKIPPED[skipped], f"that is checked at level {skipped}") for skipped in above]
     found.append(("whether the data made sense when it was backed up", "a wrong value is faithfully kept"))
-    return tuple(Untested(what, why) for what, why in found)
+    return tuple(itertools.starmap(Untested, found))
 
 
 def _unmade(checks: Sequence[Check]) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What people add to a record when they have read it: findings with an owner and a date, and their sign-off."""
+"""What reviewers add to a record when they have read it: findings with an owner and a date, and their sign-off."""
 
 from __future__ import annotations
 
@@ -23,20 +23,11 @@ _ATTEMPTED = "review the evidence"
 
 
 def review(
-    config: Config,
-    identity: str,
-    *,
-    finding: str = "",
-    owner: str = "",
-    due: str = "",
-    by: str = "",
-    note: str = "",
+    config: Config, identity: str, *, finding: str = "", owner: str = "", due: str = "", by: str = "", note: str = "",
     now: datetime,
-) -> Kept:
-    """Add a finding, or the sign-off, or both. What the machine saw is never changed.
-
-    A record that was signed off is final; one with a signature is signed anew, by the configured key, or not at all.
-    """
+) -> Kept:  # fmt: skip
+    """Add a finding, or the sign-off, or both. What the machine saw is never changed. A record that was signed off is
+    final; one with a signature is signed again, by the configured key, or not at all."""
     kept = store.load(config, identity)
     if kept.problem:
         raise IntegrityError(_ATTEMPTED, identity, kept.problem, "Keep it for inquiry; it proves nothing.")
@@ -46,9 +37,8 @@ def review(
         cause = f"it was signed off by {signed.by} at {format_time(signed.at)}, and that is final"
         raise UsageError(_ATTEMPTED, identity, cause, "Write the finding into a later record.")
     if kept.signature != signature.NONE and not config.evidence.signing_key:
-        raise UsageError(
-            _ATTEMPTED, identity, "its signature would no longer match", "Name the key: lifeboat_evidence.signing_key."
-        )
+        remedy = "Name the key: lifeboat_evidence.signing_key."
+        raise UsageError(_ATTEMPTED, identity, "its signature would no longer match", remedy)
     if not (finding or by):
         raise UsageError(_ATTEMPTED, identity, "nothing to add", "Give --finding with --owner and --due, or --sign-off")
     if finding:
@@ -66,9 +56,8 @@ def review(
 def _finding(identity: str, finding: str, owner: str, due: str) -> Finding:
     """A finding that is nobody's, or of no day, is a wish."""
     if not owner or not re.fullmatch(r"\d{4}-\d{2}-\d{2}", due):
-        raise UsageError(
-            _ATTEMPTED, identity, "a finding needs an owner and a due date", "Add --owner NAME --due YYYY-MM-DD."
-        )
+        cause = "a finding needs an owner and a due date"
+        raise UsageError(_ATTEMPTED, identity, cause, "Add --owner NAME --due YYYY-MM-DD.")
     try:
         date.fromisoformat(due)
     except ValueError as exc:

@@ -11,6 +11,7 @@ minor version may add a scenario.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -26,7 +27,7 @@ from ..settings.scenarios import SCENARIOS
 
 VERSION = (1, 2)
 KINDS = (RECOVERY, VERIFICATION, DRILL) = ("recovery", "verification", "drill")
-# People add these when the machine is done; the seal covers everything else.
+# Added when the machine is done; the seal covers everything else.
 BY_PEOPLE = ("findings", "sign_off")
 # What is worth keeping of a phase; anything else that a module returned stays out of the record.
 KEPT = (
@@ -34,6 +35,7 @@ KEPT = (
     "copied", "settings", "reconciled", "tried", "logs", "notes", "commit", "recovery_point",
 )  # fmt: skip
 
+_WRONG = functools.partial(IntegrityError, "read the evidence")
 _SHA256 = {"pattern": "^[0-9a-f]{64}$"}
 _NOT_NEGATIVE = {"minimum": 0}
 _SOMETHING = {"minLength": 1}
@@ -267,12 +269,11 @@ class Record:
 
 def plain(record: Record) -> dict[str, object]:
     """The record as it is written and returned."""
-    found: dict[str, object] = typed.plain(record, nulls=True)
-    return found
+    return dict(typed.plain(record, nulls=True))
 
 
 def seal(body: Mapping[str, object]) -> str:
-    """SHA-256 over all that the machine saw: what people add later does not break it, an edit does."""
+    """SHA-256 over all that the machine saw: what reviewers add later does not break it, an edit does."""
     return sealing.seal({key: value for key, value in body.items() if key not in BY_PEOPLE})
 
 
@@ -282,18 +283,16 @@ def sealed(record: Record) -> Record:
 
 
 def read(body: object, *, expected_id: str = "") -> tuple[Optional[Record], str]:
-    """The record, None where no face could show it; and why it is no evidence, empty where it is some.
-
-    The seal is of the JSON as it was written, whatever this version knows of it.
-    """
+    """The record, None where no face could show it; and why it is not evidence, empty where it is. The seal is of the
+    JSON as it was written, whatever this version knows of it."""
     if not isinstance(body, Mapping):
         return None, "it is not a JSON object"
     version, major = body.get("version"), VERSION[0]
     if not isinstance(version, list) or len(version) != 2 or version[0] != major:
         return None, f"its version is {version!r}; this Lifeboat reads version {major}"
     try:
-        typed.refuse_deep(body, _wrong)
-        record = typed.build(Record, body, _wrong, unknown="ignore")
+        typed.refuse_deep(body, _WRONG)
+        record = typed.build(Record, body, _WRONG, unknown="ignore")
     except LifeboatError as exc:
         return None, f"{exc.subject}: {exc.cause}" if exc.subject else exc.cause
     if expected_id and record.id != expected_id:
@@ -301,7 +300,3 @@ def read(body: object, *, expected_id: str = "") -> tuple[Optional[Record], str]
     if record.version[1] >= 1 and record.seal != seal(body):
         return record, "it was edited: its seal does not match its content"
     return record, ""
-
-
-def _wrong(where: str, cause: str) -> LifeboatError:
-    return IntegrityError("read the evidence", where, cause)

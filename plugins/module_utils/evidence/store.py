@@ -58,10 +58,8 @@ def folder(config: Config) -> Path:
 
 
 def write(config: Config, record: Record, *, log: str = "") -> tuple[Path, Record]:
-    """Keep the record, readable by root alone, whole or not at all. Returns where, and the record as it was kept.
-
-    Two records of one second get two names. The log that `logs` has the hash of goes beside it.
-    """
+    """Keep the record, readable by root alone, whole or not at all. Returns where, and the record as it was kept: two
+    records of one second get two names. The log that `logs` has the hash of goes next to it."""
     kept, path = record, folder(config) / f"{record.id}.json"
     with explained("keep the evidence", path):
         folder(config).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -96,7 +94,7 @@ def _publish(path: Path, data: bytes) -> bool:
 
 
 def replace(config: Config, identity: str, body: Mapping[str, object]) -> Path:
-    """Write a record again to which people added something."""
+    """Write a record again to which a reviewer added something."""
     path = folder(config) / f"{identity}.json"
     with explained("keep the evidence", path):
         partial = path.with_suffix(".partial")

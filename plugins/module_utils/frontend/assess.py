@@ -26,9 +26,8 @@ from .site import Site
 
 Log = Callable[[str], None]
 RECOVERED = "recovered_frontend.json"
-LINES = 12
 RUNS = 50
-_WELL = ("success", "skipped", "")
+_WELL = ("success", "skipped", "", None)
 _STAMP = re.compile(r"^\ufeff?\d{4}-\d\d-\d\dT[\d:.]+Z ?")
 
 
@@ -154,28 +153,26 @@ def _ask_github(seen: Seen, settings: FrontendSettings, token: str) -> Seen:
 
 def run_of(listed: github.Run) -> Run:
     """A run as GitHub lists it."""
-    return Run(
-        listed.id, listed.head_sha, listed.status, listed.conclusion or "", listed.run_attempt, listed.run_number
-    )
+    conclusion = listed.conclusion or ""
+    return Run(listed.id, listed.head_sha, listed.status, conclusion, listed.run_attempt, listed.run_number)
 
 
 def with_failure(client: Client, run: Run) -> Run:
     """A run with the job and step that failed, and what that said."""
     if run.conclusion in _WELL:
         return run
-    failed = [job for job in client.jobs(run.id) if (job.conclusion or "") not in _WELL]
-    if not failed:
+    job = next((job for job in client.jobs(run.id) if job.conclusion not in _WELL), None)
+    if job is None:
         return run
-    job = failed[0]
-    steps = [step.name for step in job.steps if (step.conclusion or "") not in _WELL]
+    step = next((step.name for step in job.steps if step.conclusion not in _WELL), "")
     try:
         lines = failing_lines(client.job_log(job.id))
     except GithubError as exc:
         lines = [f"its log could not be read: {exc.cause}"]
-    return replace(run, job=job.name, step=steps[0] if steps else "", lines=tuple(lines))
+    return replace(run, job=job.name, step=step, lines=tuple(lines))
 
 
-def failing_lines(text: str, count: int = LINES) -> list[str]:
+def failing_lines(text: str) -> list[str]:
     """What the failing step of a job's log said of it: the lines between the step's beginning and its error."""
     kept: list[str] = []
     for raw in text.splitlines():
@@ -186,7 +183,7 @@ def failing_lines(text: str, count: int = LINES) -> list[str]:
         kept.append(line)
         if line.startswith("##[error]"):
             break
-    return telling("\n".join(kept), count) or [line for line in kept if line][-1:]
+    return telling("\n".join(kept)) or [line for line in kept if line][-1:]
 
 
 def commits(candidates: Iterable[str]) -> tuple[str, ...]:

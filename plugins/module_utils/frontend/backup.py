@@ -24,10 +24,8 @@ Log = Callable[[str], None]
 
 
 def last_site(config: Config, folder: Path, *, log: Log) -> Built:
-    """Unpack the newest one that is whole and tells its commit, from the repository or its copy in the vault.
-
-    Raises NotFoundError where there is none, and says what was wrong with those there are.
-    """
+    """Unpack the newest one that is whole and tells its commit, from the repository or its copy in the vault. Raises
+    NotFoundError where there is none, and says what was wrong with those there are."""
     attempted, problems = "find a built site in the config backups", []
     sources = Sources(Opened(config), "config")
     for entry in reversed([item for item in sources.found if item.good and item.manifest]):
@@ -51,6 +49,5 @@ def last_site(config: Config, folder: Path, *, log: Log) -> Built:
             log(f"{entry.id} holds the site of {commit[:12]}")
             return Built(commit, str(directory))
         problems.append(f"{entry.id}: {config.frontend.marker} of its site tells no commit")
-    raise NotFoundError(
-        attempted, config.stack, "; ".join(problems) or "none holds one", "Set lifeboat_config.site_directory."
-    )
+    cause = "; ".join(problems) or "none holds one"
+    raise NotFoundError(attempted, config.stack, cause, "Set lifeboat_config.site_directory.")

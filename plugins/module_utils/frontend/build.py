@@ -31,7 +31,7 @@ from . import site
 
 Log = Callable[[str], None]
 SCRATCH = Path("/var/tmp")  # noqa: S108 - mkdtemp makes a private directory there; builds are too big for /run
-TAIL = 12
+LINES = 12  # that are kept of what a build said
 # A build needs the network's settings, and nothing else of our environment: no token, no key.
 _KEPT = re.compile(r"(?i)(https?_proxy|no_proxy|node_extra_ca_certs|ssl_cert_(file|dir)|npm_config_(registry|cafile))")
 _MARKUP = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|^##\[\w+\]")
@@ -94,7 +94,7 @@ def build(settings: FrontendSettings, clone: Clone, commit: str, folder: Path, *
     return Built(commit, str(made))
 
 
-def telling(text: str, count: int = TAIL) -> list[str]:
+def telling(text: str, count: int = LINES) -> list[str]:
     """The lines that tell why a build failed: from the first that speaks of an error, else the last; without colours,
     secrets, frames and the way through Node's own files."""
     plain = [_MARKUP.sub("", line).strip() for line in pipeline.scrub(text).splitlines()]
@@ -205,11 +205,9 @@ def _plain_files(made: Path) -> list[str]:
 
 def _publish_to_bucket(config: Config, made: Path, files: list[str], log: Log) -> None:
     """The files first and the pages that name them last, so that no page names what is not there yet."""
-    fallback, secrets = config.frontend.fallback, config.secrets
-    client = s3_client.connect(
-        fallback.endpoint_url, fallback.region, secrets.get("fallback_access_key", ""),
-        secrets.get("fallback_secret_key", ""), fallback.ca_bundle,
-    )  # fmt: skip
+    fallback = config.frontend.fallback
+    access, secret = (config.secrets.get(name, "") for name in ("fallback_access_key", "fallback_secret_key"))
+    client = s3_client.connect(fallback.endpoint_url, fallback.region, access, secret, fallback.ca_bundle)
     log(f"publishing {len(files)} files in the bucket {fallback.bucket}")
     with s3_client.spoken("publish the site", fallback.bucket):
         for name in sorted(files, key=lambda text: (text.endswith(".html"), text)):

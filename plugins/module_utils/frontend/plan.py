@@ -214,7 +214,7 @@ def _warnings(config: Config, token: str, found: Diagnosis, set_back: bool) -> l
     return lines
 
 
-# --- for people ------------------------------------------------------------------------------------------------------
+# --- as text ---------------------------------------------------------------------------------------------------------
 
 
 def _step(code: str, made: Plan, settings: FrontendSettings) -> str:

@@ -340,11 +340,8 @@ def _check(name: str, right: bool, good: str, bad: str) -> Check:
 
 
 def recover(config: Config, planned: Plan, token: str, *, log: Log) -> tuple[bool, Recovered]:
-    """Carry a plan out. Returns whether it changed something, and what became of it.
-
-    Raises UnverifiedError where a step was needed and none could be begun, so that nothing is known and nothing was
-    changed.
-    """
+    """Carry a plan out. Returns whether it changed something, and what became of it. Raises UnverifiedError where a
+    step was needed and none could be begun: nothing is known and nothing was changed."""
     with build.scratch() as folder:
         work = Recovery(config, planned, token, folder, log=log)
         work.climb()

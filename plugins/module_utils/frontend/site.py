@@ -65,8 +65,7 @@ def look(url: str, marker: str, *, ca_bundle: str = "", timeout: float = 15) -> 
 
 def commit_of(marker: str, data: bytes) -> str:
     """The commit in a marker file, by its kind: JSON (the key `commit`, or that after a #), HTML (the meta tag of that
-    name), else text that is nothing but the commit. Empty where there is none.
-    """
+    name), else text that is nothing but the commit. Empty where there is none."""
     name, _sep, key = marker.partition("#")
     text = data.decode("utf-8", "replace")
     found: object = text.strip()

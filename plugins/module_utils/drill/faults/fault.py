@@ -24,9 +24,8 @@ Break = Callable[[Config, random.Random, Log], str]
 
 @dataclass(frozen=True)
 class Fault:
-    """words: what happens, as text. inject: does it, proves that it took, and returns the proof; None: not by a
-    module on the host, as it is the host that goes.
-    """
+    """words: what happens, as text. inject: does it and returns the proof that it took; None where the host itself
+    goes, which no module on it can do."""
 
     name: str
     words: str
