@@ -39,7 +39,7 @@ def load(path: Path) -> Any:
 
 TEMPLATES: list[dict[str, Any]] = json.loads((ROLE / "files/templates.json").read_text(encoding="utf-8"))
 CREDENTIAL_TYPES = json.loads((ROLE / "files/credential_types.json").read_text(encoding="utf-8"))
-BY_PLAYBOOK = {Path(one["playbook"]).stem: one for one in TEMPLATES}
+BY_PLAYBOOK = {Path(template["playbook"]).stem: template for template in TEMPLATES}
 
 
 def trusted(value: Any) -> Any:
@@ -262,7 +262,7 @@ def sent(**settings: Any) -> list[tuple[str, dict[str, Any]]]:
     found = []
     for part in load(ROLE / "tasks/main.yml"):
         for task in load(ROLE / "tasks" / part["ansible.builtin.include_tasks"]):
-            (key,) = [one for one in task if one.startswith("awx.awx.")]
+            (key,) = [name for name in task if name.startswith("awx.awx.")]
             for item in render(task["loop"], variables) if "loop" in task else [None]:
                 here = {**variables, "item": item, "omit": "<omit>"}
                 if "when" in task and render("{{ (" + task["when"] + ") | string }}", here) in (False, "False"):
@@ -365,8 +365,8 @@ def test_the_workflow_of_scenario_5() -> None:
     assert nodes["approve"]["unified_job_template"]["type"] == "workflow_approval"
     assert "job_type" not in nodes["recover"]
     names = {template["name"] for template in TEMPLATES}
-    for one in nodes.values():
-        template = one["unified_job_template"]
+    for node in nodes.values():
+        template = node["unified_job_template"]
         assert template["type"] == "workflow_approval" or template["name"] in names
     asked = {question["variable"] for question in made["survey_spec"]["spec"]}
     site = {question["variable"] for question in BY_PLAYBOOK["recover_site"]["survey"]}

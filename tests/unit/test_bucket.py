@@ -102,7 +102,7 @@ def test_versions_of_all_pages_with_their_names_decoded(server: dict[str, Any]) 
         page(item("%F0%9F%98%80%01"), "<CommonPrefixes><Prefix>x</Prefix></CommonPrefixes>"),
     ]
     found = list(bucket.versions(server["bucket"], "a"))
-    assert [(one.key, one.version, one.latest, one.deleted) for one in found] == [
+    assert [(version.key, version.version, version.latest, version.deleted) for version in found] == [
         ("a/b c+", "v1", False, False),
         ("gone", "v2", True, True),
         ("😀\x01", "null", True, False),
@@ -274,7 +274,10 @@ def test_unfinished_uploads_of_all_pages(server: dict[str, Any]) -> None:
     kind = "ListMultipartUploadsResult"
     marks = "<NextKeyMarker>a+b</NextKeyMarker><NextUploadIdMarker>u1</NextUploadIdMarker>"
     server["answers"] = [page(upload("a+b"), kind=kind, more=marks), page(upload("c%2Bd"), kind=kind)]
-    assert [(key, one) for key, one, _ in bucket.uploads(server["bucket"])] == [("a b", "ua+b"), ("c+d", "uc%2Bd")]
+    assert [(key, upload) for key, upload, _ in bucket.uploads(server["bucket"])] == [
+        ("a b", "ua+b"),
+        ("c+d", "uc%2Bd"),
+    ]
     assert (server["asked"][1]["key-marker"], server["asked"][1]["upload-id-marker"]) == (["a b"], ["u1"])
     server["answers"] = [page(kind=kind, more=marks)]  # always the same: two pages and no more
     server["asked"].clear()

@@ -56,12 +56,12 @@ PROBLEMS: list[tuple[str, Damage, str]] = [
     ("one deep down", lambda path: (path / "d/e").mkdir(parents=True), ""),
     ("a file deep down", lambda path: ((path / "d").mkdir(), (path / "d/f").touch()), "d/f does not belong to it"),
     ("a broken manifest", lambda path: (path / "manifest.json").write_text("{"), "it is not a manifest"),
-    ("an edited one", lambda path: edit(path, lambda one: one.update(stack="x")), "it was edited"),
+    ("an edited one", lambda path: edit(path, lambda doc: doc.update(stack="x")), "it was edited"),
     ("another's", lambda path: (path / "manifest.json").write_bytes(make_manifest(NOW - DAY).to_bytes()), "it is the"),
-    ("a newer schema", lambda path: edit(path, lambda one: one.update(version=[2, 0])), "this Lifeboat reads version 1"),
+    ("a newer schema", lambda path: edit(path, lambda doc: doc.update(version=[2, 0])), "this Lifeboat reads version 1"),
     ("a failed proof", lambda path: prove_at(path, checks.FAIL), "verification at level restore failed"),
     ("no verdict yet", lambda path: prove_at(path, checks.COULD_NOT_VERIFY), ""),
-    ("everything", lambda path: [one.unlink() for one in path.iterdir() if one.name != "manifest.json"], "is missing; "),
+    ("everything", lambda path: [file.unlink() for file in path.iterdir() if file.name != "manifest.json"], "is missing; "),
 ]  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def prove_at(path: Path, verdict: str) -> None:
     prove(path.parents[2], make_manifest(), verdict)
 
 
-@pytest.mark.parametrize(("damage", "words"), [one[1:] for one in PROBLEMS], ids=[one[0] for one in PROBLEMS])
+@pytest.mark.parametrize(("damage", "words"), [case[1:] for case in PROBLEMS], ids=[case[0] for case in PROBLEMS])
 def test_problems_of_a_backup(tmp_path: Path, damage: Damage, words: str) -> None:
     one = publish(tmp_path)
     assert entries(tmp_path)[0].good
@@ -160,7 +160,7 @@ def test_another_stacks_backups_are_not_ours_to_judge(tmp_path: Path) -> None:
     publish(tmp_path, NOW + HOUR, stack="blog")
     unreadable = publish(tmp_path, NOW + 2 * HOUR)
     (folder(tmp_path, unreadable) / "manifest.json").write_text("{")
-    assert [one.id for one in entries(tmp_path)] == [ours.id, unreadable.id]
+    assert [entry.id for entry in entries(tmp_path)] == [ours.id, unreadable.id]
 
 
 def entry(taken_at: datetime, problem: str = "", stack: str = "shop", **details: Any) -> catalog.Entry:
@@ -179,7 +179,7 @@ BAD_NEWEST = [entry(OLD), entry(MIDDLE), entry(NEW, "cut")]
 
 
 def names(*moments: datetime) -> list[str]:
-    return [manifest.backup_id("database", one) for one in moments]
+    return [manifest.backup_id("database", moment) for moment in moments]
 
 
 # (entries, what is asked, the id chosen, ids passed over)
@@ -201,7 +201,7 @@ CHOICES: list[tuple[str, Sequence[catalog.Entry], dict[str, Any], datetime, list
 
 
 @pytest.mark.parametrize(
-    ("found", "asked", "chosen", "passed"), [one[1:] for one in CHOICES], ids=[one[0] for one in CHOICES]
+    ("found", "asked", "chosen", "passed"), [case[1:] for case in CHOICES], ids=[case[0] for case in CHOICES]
 )
 def test_choose(
     found: Sequence[catalog.Entry], asked: dict[str, Any], chosen: datetime, passed: list[datetime]
@@ -228,7 +228,7 @@ REFUSALS: list[tuple[str, Sequence[catalog.Entry], dict[str, Any], type[Lifeboat
 
 
 @pytest.mark.parametrize(
-    ("found", "asked", "error", "words"), [one[1:] for one in REFUSALS], ids=[one[0] for one in REFUSALS]
+    ("found", "asked", "error", "words"), [case[1:] for case in REFUSALS], ids=[case[0] for case in REFUSALS]
 )
 def test_choose_refuses(
     found: Sequence[catalog.Entry], asked: dict[str, Any], error: type[LifeboatError], words: str
@@ -255,7 +255,7 @@ SHRUNK: list[tuple[str, list[dict[str, Any]], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("sizes", "words"), [one[1:] for one in SHRUNK], ids=[one[0] for one in SHRUNK])
+@pytest.mark.parametrize(("sizes", "words"), [case[1:] for case in SHRUNK], ids=[case[0] for case in SHRUNK])
 def test_shrunk(sizes: list[dict[str, Any]], words: str) -> None:
     found = [entry(NOW + number * DAY, **size) for number, size in enumerate(sizes)]
     said, fuller = catalog.shrunk(found, found[-1].id)
@@ -266,7 +266,7 @@ def test_shrunk(sizes: list[dict[str, Any]], words: str) -> None:
 def test_for_retention_takes_the_time_of_an_unreadable_one_from_its_id() -> None:
     odd = catalog.Entry("not an id", problem="x")
     plain = catalog.for_retention([entry(OLD), lost(NEW), odd])
-    assert [(one.id, one.taken_at, one.good) for one in plain] == [
+    assert [(entry.id, entry.taken_at, entry.good) for entry in plain] == [
         (names(OLD)[0], OLD, True),
         (names(NEW)[0], NEW, False),
     ]
@@ -286,8 +286,8 @@ def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_prune_deletes_what_the_plan_says_and_a_dry_run_nothing(tmp_path: Path, held: Path) -> None:
     moments = [NOW - number * DAY for number in range(60, -1, -1)]
-    for one in moments:
-        publish(tmp_path, one)
+    for moment in moments:
+        publish(tmp_path, moment)
     other = publish(tmp_path, NOW - 300 * DAY + HOUR, stack="blog")
     settings = make_config(tmp_path, retention={"daily_days": 5, "weekly_months": 0, "monthly_months": 0, "minimum": 2})
     said: list[str] = []
@@ -340,7 +340,7 @@ def test_the_stacks_time_zone_judges(tmp_path: Path) -> None:
 
 def checked(tmp_path: Path, now: datetime = NOW + HOUR, **changes: Any) -> dict[str, str]:
     result = status.status(make_config(tmp_path, **changes), now=now).as_dict()
-    found = {one["name"]: one["result"] for one in result["checks"]}
+    found = {check["name"]: check["result"] for check in result["checks"]}
     return {**found, "verdict": result["verdict"]}
 
 

@@ -32,7 +32,9 @@ World = dict[str, Any]
 
 
 def lines(config: Any, period: str, **words: Any) -> dict[str, Line]:
-    return {one.name: one for one in operations_checklist.work_through(config, period, **{"now": NOW, **words}).lines}
+    return {
+        line.name: line for line in operations_checklist.work_through(config, period, **{"now": NOW, **words}).lines
+    }
 
 
 def stuff(root: Path) -> Any:
@@ -50,7 +52,7 @@ def test_two_days_without_backups_turn_the_daily_list_red(tmp_path: Path) -> Non
     assert operations_checklist.work_through(config, "daily", now=at).verdict == PASS
     late = operations_checklist.work_through(config, "daily", now=at + 2 * DAY)
     assert late.verdict == FAIL
-    (line,) = [one for one in late.lines if one.name == "newest backup"]
+    (line,) = [line for line in late.lines if line.name == "newest backup"]
     assert (line.result, line.seen, line.limit) == (FAIL, "db_backup_20261124_120000, 50.0 h old", "at most 26 h")
 
 
@@ -80,7 +82,7 @@ def test_a_repository_that_is_gone_is_no_pass(tmp_path: Path) -> None:
     for period in ("daily", "weekly", "quarterly"):
         found = operations_checklist.work_through(config, period, now=NOW)
         assert found.verdict != PASS
-        assert "there is no such directory" in " ".join(one.seen for one in found.lines)
+        assert "there is no such directory" in " ".join(line.seen for line in found.lines)
 
 
 def test_a_look_ahead_asks_the_endpoints_in_the_present(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +111,7 @@ def test_what_status_says_is_on_one_list_and_on_one_only(tmp_path: Path, monkeyp
         for line in operations_checklist.work_through(config, period, now=NOW).lines
     ]
     for name in names:
-        (line,) = [one for one in found if one.name == name]
+        (line,) = [line for line in found if line.name == name]
         assert (line.result, line.seen, line.limit) == (FAIL, name, "at most 1 h")
 
 
@@ -126,7 +128,7 @@ def test_rows_against_objects_are_of_the_weekly_list() -> None:
     """The names that the reconciliation gives its checks are those of the table."""
     report = reconcile.Report(at=NOW, rows=1, objects=1, sizes=1, hashes=1)
     told = [*report.checks(), reconcile.unconfigured()]
-    assert {operations_checklist._BELONGS.get(one.name) for one in told} == {"weekly"}
+    assert {operations_checklist._BELONGS.get(check.name) for check in told} == {"weekly"}
 
 
 # --- weekly ---
@@ -162,7 +164,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 def test_the_weekly_list_is_green(world: World) -> None:
     found = operations_checklist.work_through(world["config"], "weekly", now=NOW)
     assert found.verdict == PASS, checklist_line.text(found)
-    assert [one.name for one in found.lines] == [
+    assert [line.name for line in found.lines] == [
         "database size", "objects size", "config size", "proof", "content against earlier backups", "space",
         "days until full",
     ]  # fmt: skip
@@ -192,7 +194,7 @@ WEEKLY: list[tuple[str, Callable[[World], None], str, str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("broken", "name", "result", "words"), [one[1:] for one in WEEKLY])
+@pytest.mark.parametrize(("broken", "name", "result", "words"), [case[1:] for case in WEEKLY])
 def test_each_weekly_line_turns_red(
     world: World, broken: Callable[[World], None], name: str, result: str, words: str
 ) -> None:
@@ -264,7 +266,7 @@ DRILLS: list[tuple[str, list[tuple[float, str, dict[str, Any]]], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("held", "result", "words"), [one[1:] for one in DRILLS], ids=[one[0] for one in DRILLS])
+@pytest.mark.parametrize(("held", "result", "words"), [case[1:] for case in DRILLS], ids=[case[0] for case in DRILLS])
 def test_drills(tmp_path: Path, held: list[Any], result: str, words: str) -> None:
     config = stuff(tmp_path)
     for days, scenario, more in held:
@@ -276,7 +278,7 @@ def test_drills(tmp_path: Path, held: list[Any], result: str, words: str) -> Non
     assert words in found["drill of the database"].seen
     assert set(found) == {"drill of the database", "drill of the backend", "drill of the site"}
     later = operations_checklist.work_through(config, "quarterly", now=NOW, ahead=100 * DAY)
-    assert next(one for one in later.lines if one.name == "drill of the database").result == FAIL
+    assert next(line for line in later.lines if line.name == "drill of the database").result == FAIL
 
 
 def test_a_drill_whose_record_was_edited_does_not_count(tmp_path: Path) -> None:
@@ -315,7 +317,9 @@ def test_faces_are_harmless_and_say_all() -> None:
 
 def test_what_is_for_people_passes_nothing_and_fails_nothing() -> None:
     def of(*results: str) -> str:
-        return checklist_line.Checklist("s", "daily", NOW, tuple(Line("b", "n", one, "") for one in results)).verdict
+        return checklist_line.Checklist(
+            "s", "daily", NOW, tuple(Line("b", "n", result, "") for result in results)
+        ).verdict
 
     assert of(PASS, BY_HAND) == PASS
     assert of(BY_HAND) == COULD_NOT_VERIFY

@@ -77,13 +77,13 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def look(world: dict[str, Any]) -> dict[str, Line]:
     made = operations_checklist.work_through(world["config"], "incident", now=NOW + timedelta(hours=2))
-    assert made.verdict != PASS or not any(one.result in (FAIL, COULD_NOT_VERIFY) for one in made.lines)
-    return {f"{one.box}: {one.name}": one for one in made.lines}
+    assert made.verdict != PASS or not any(line.result in (FAIL, COULD_NOT_VERIFY) for line in made.lines)
+    return {f"{line.box}: {line.name}": line for line in made.lines}
 
 
 def test_all_is_well(world: dict[str, Any]) -> None:
     found = look(world)
-    judged = {name: one.result for name, one in found.items() if one.result != BY_HAND}
+    judged = {name: line.result for name, line in found.items() if line.result != BY_HAND}
     assert set(judged.values()) == {PASS}
     assert [name.partition(":")[0] for name in judged] == [
         "the latest backup that can be used", *["the recovery"] * 3, "the system was seen to work",
@@ -91,7 +91,7 @@ def test_all_is_well(world: dict[str, Any]) -> None:
     latest = found["the latest backup that can be used: recovery point"]
     assert latest.seen.startswith(f"{POINT} in the repository, taken 2026-11-24T12:00:00")
     assert "NOT proven by a restore" in latest.seen, "its objects are not"
-    people = [one.name for one in found.values() if one.result == BY_HAND]
+    people = [line.name for line in found.values() if line.result == BY_HAND]
     assert {"by a person", "cause", "prevention", "evidence", "database", "object storage"} <= set(people)
 
 
@@ -103,8 +103,8 @@ def test_a_broken_database_names_its_playbook(world: dict[str, Any]) -> None:
         "damaged: the table public.t is missing; run: ansible-playbook -i <inventory> lifeboat.dr.recover_database"
         " -e target=<host>, read its plan, then add -e confirm=<host>"
     )
-    runbooks = [one for name, one in look(world).items() if name.startswith("the runbook")]
-    assert ["docs/runbook-database.md (docs/ja/runbook-database.md)" in one.seen for one in runbooks] == [True]
+    runbooks = [line for name, line in look(world).items() if name.startswith("the runbook")]
+    assert ["docs/runbook-database.md (docs/ja/runbook-database.md)" in line.seen for line in runbooks] == [True]
 
 
 def test_two_that_are_broken_are_recovered_to_one_instant(world: dict[str, Any]) -> None:

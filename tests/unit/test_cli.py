@@ -83,7 +83,7 @@ def test_the_verbs_are_those_of_the_code(capsys: pytest.CaptureFixture[str]) -> 
 def test_the_exit_codes_are_those_of_the_errors() -> None:
     listed = [line.split()[0] for line in cli.EXIT_CODES.splitlines()[1:]]
     assert listed == [str(code) for code in range(9)]
-    used = {one.exit_code for one in [errors.LifeboatError, *errors.LifeboatError.__subclasses__()]}
+    used = {kind.exit_code for kind in [errors.LifeboatError, *errors.LifeboatError.__subclasses__()]}
     assert used | set(cli.CODES.values()) == set(range(9))
 
 
@@ -122,7 +122,7 @@ def test_list(tmp_path: Path, etc: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "BROKEN: database.dump is missing" in lines[2]
     assert run(etc, "list", "--json", "--stack", "shop") == 0
     found = json.loads(capsys.readouterr().out)
-    assert [(one["id"], one["good"], one["proven"]) for one in found] == [
+    assert [(backup["id"], backup["good"], backup["proven"]) for backup in found] == [
         (proved.id, True, True),
         (bad.id, False, False),
     ]
@@ -158,7 +158,7 @@ def test_list_shows_points_then_backups(
     point, _ = points.seal(Opened(make_config(tmp_path, **BUCKET)), now=NOW, log=lambda _: None)
     assert run(etc, "list", "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert [(one["component"], one["id"], one["good"]) for one in found] == [
+    assert [(backup["component"], backup["id"], backup["good"]) for backup in found] == [
         ("point", point.id, True),
         ("objects", objects.id, True),
         ("database", database.id, True),
@@ -176,7 +176,7 @@ def test_list_shows_points_then_backups(
     assert [line.split()[0] for line in lines[4:]] == [objects.id, database.id]
     for component, identity in (("point", point.id), ("objects", objects.id), ("database", database.id)):
         assert run(etc, "list", "--json", "--component", component) == 0
-        assert [one["id"] for one in json.loads(capsys.readouterr().out)] == [identity]
+        assert [backup["id"] for backup in json.loads(capsys.readouterr().out)] == [identity]
     assert run(etc, "list", "--component", "point") == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
 

@@ -152,13 +152,16 @@ def test_names_are_used_once_and_the_rate_has_bounds(tmp_path: Path) -> None:
 
 def test_a_transaction_is_told_from_every_other(tmp_path: Path, app: Application) -> None:
     held = stack(tmp_path, app)
-    for one in held.drill.transactions:
+    for transaction in held.drill.transactions:
         token = drill_transaction.new_token()
-        identity = drill_transaction.write(held, one, token)
-        assert drill_transaction.read(held, one, token, identity) == drill_transaction.PRESENT
-        assert drill_transaction.read(held, one, drill_transaction.new_token(), identity) == drill_transaction.OTHER
+        identity = drill_transaction.write(held, transaction, token)
+        assert drill_transaction.read(held, transaction, token, identity) == drill_transaction.PRESENT
+        assert (
+            drill_transaction.read(held, transaction, drill_transaction.new_token(), identity)
+            == drill_transaction.OTHER
+        )
         del app.rows[int(identity)]
-        assert drill_transaction.read(held, one, token, identity) == drill_transaction.LOST
+        assert drill_transaction.read(held, transaction, token, identity) == drill_transaction.LOST
         assert "Authorization" not in app.headers[-1]
 
 
@@ -239,7 +242,9 @@ def test_the_writers_own_writes_are_removed_and_nobody_elses(
 ) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
     remove = {"method": "DELETE", "url": f"{app.url}/rows/{{id}}"}
-    held = stack(tmp_path, app, drill={"transactions": [{**one, "remove": remove} for one in transactions(app)]})
+    held = stack(
+        tmp_path, app, drill={"transactions": [{**transaction, "remove": remove} for transaction in transactions(app)]}
+    )
     path = filled(held)
     app.rows[99] = b"a user's"
     app.rows[6] = b"a user's, under a name that the recovery gave out again"
@@ -255,7 +260,9 @@ def test_what_the_application_cannot_give_back_is_removed_too_where_the_name_is_
 ) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
     remove = {"method": "DELETE", "url": f"{app.url}/rows/{{id}}"}
-    held = stack(tmp_path, app, drill={"transactions": [{**one, "remove": remove} for one in transactions(app)]})
+    held = stack(
+        tmp_path, app, drill={"transactions": [{**transaction, "remove": remove} for transaction in transactions(app)]}
+    )
     path = filled(held, 3)
     app.next = 3
     ledger.hold(held, held.drill.transactions[0], path)
@@ -452,7 +459,7 @@ def test_the_clock_ends_with_the_first_transaction_that_holds(tmp_path: Path, ap
     said: list[str] = []
     began = Injected(injected_at=NOW, monotonic=time.monotonic())
     found = drill.end(held, "database", began, recovered=True, log=said.append)
-    assert any("not yet" in one for one in said)
+    assert any("not yet" in line for line in said)
     assert found.problems == ()
     assert found.transaction_at
     assert found.seconds is None, "two boots' clocks are not subtracted"
@@ -478,9 +485,9 @@ def test_what_cannot_be_found_out_is_said(tmp_path: Path, app: Application) -> N
 def test_a_fault_is_chosen() -> None:
     for scenario, known in fault.FAULTS.items():
         assert fault.choose(scenario) is known[0]
-        assert [fault.choose(scenario, one.name) for one in known] == list(known)
+        assert [fault.choose(scenario, offered.name) for offered in known] == list(known)
         drawn = {fault.choose(scenario, fault.RANDOM, str(seed)).name for seed in range(60)}
-        assert drawn == {one.name for one in known}
+        assert drawn == {offered.name for offered in known}
         assert fault.choose(scenario, fault.RANDOM, "7") is fault.choose(scenario, fault.RANDOM, "7")
         with pytest.raises(UsageError, match="it has"):
             fault.choose(scenario, "meteor")
@@ -554,7 +561,7 @@ def test_what_cannot_be_cleaned_up_is_said_and_stays_in_the_record(
     assert server.sql == ['DROP DATABASE "shop_quarantine_1" WITH (FORCE);']
     if problem:
         assert (removed, after) == (["3 of 4 writes"], record)
-        assert [problem in one for one in left] == [True]
+        assert [problem in cause for cause in left] == [True]
     else:
         assert (removed, left) == (["3 of 4 writes", "shop_quarantine_1"], [])
         assert after.phases == (record.phases[0], gone(record.phases[1]))
@@ -566,8 +573,8 @@ def test_a_directory_that_was_put_aside_is_removed_and_no_other(
 ) -> None:
     monkeypatch.setattr(clean.ledger, "remove", lambda *_: (0, 4))
     mine, other = tmp_path / "main.quarantine_1", tmp_path / "main"
-    for one in (mine, other):
-        (one / "base").mkdir(parents=True)
+    for data in (mine, other):
+        (data / "base").mkdir(parents=True)
     # An empty path is the directory we are in, and so it is for a relative one of such a name.
     (tmp_path / "x.quarantine_1").mkdir()
     monkeypatch.chdir(tmp_path)

@@ -67,7 +67,7 @@ def test_what_pg_dump_is_told(
     with ThreadPoolExecutor(1) as pool:
         head = {"snapshot": "snap-1", "version": version}
         dump._dump(pool, settings, server, head, "db_backup_20261124_120000", tmp_path)
-    words = next(one for one in said if one[0] == "pg_dump")
+    words = next(argv for argv in said if argv[0] == "pg_dump")
     assert word in words
     for each in ("--snapshot=snap-1", f"--format={form}", "--no-password", "--lock-wait-timeout=60s"):
         assert each in words
@@ -134,7 +134,7 @@ def test_what_comes_out_of_the_container(tmp_path: Path) -> None:
     big = os.urandom(3 << 20)
     data = tar((".", [tarfile.DIRTYPE]), ("./toc.dat", b"toc"), ("./3422.dat.zst", big))
     found = unpack(data + b"\0" * 100000, tmp_path / "database.dump")
-    assert [(one.name, one.size, one.sha256) for one in found] == [
+    assert [(artefact.name, artefact.size, artefact.sha256) for artefact in found] == [
         ("database.dump/3422.dat.zst", len(big), hashlib.sha256(big).hexdigest()),
         ("database.dump/toc.dat", 3, hashlib.sha256(b"toc").hexdigest()),
     ]
@@ -153,7 +153,7 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize(("data", "words"), [one[1:] for one in HOSTILE], ids=[one[0] for one in HOSTILE])
+@pytest.mark.parametrize(("data", "words"), [case[1:] for case in HOSTILE], ids=[case[0] for case in HOSTILE])
 def test_a_container_is_not_trusted(tmp_path: Path, data: bytes, words: str) -> None:
     with pytest.raises((LifeboatError, FileExistsError), match=words):
         unpack(data, tmp_path / "out")
@@ -162,7 +162,7 @@ def test_a_container_is_not_trusted(tmp_path: Path, data: bytes, words: str) -> 
 @pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "a/../../escaped"])
 def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
     unpack(tar((name, b"x")), tmp_path / "out")
-    assert [one.name for one in (tmp_path / "out").iterdir()] == ["escaped"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["escaped"]
     assert not (tmp_path / "escaped").exists()
 
 

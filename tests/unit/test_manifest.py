@@ -45,23 +45,23 @@ def test_ids_are_in_utc_and_sort_by_time() -> None:
 # What is done to the manifest's JSON, and what the error says.
 Edit = Callable[[dict[str, Any]], Any]
 EDITS: list[tuple[str, Edit]] = [
-    ("a size", lambda one: one["artefacts"][0].update(size=5)),
-    ("a checksum", lambda one: one["artefacts"][0].update(sha256="0" * 64)),
-    ("a name", lambda one: one["artefacts"][0].update(name="other")),
-    ("an artefact less", lambda one: one["artefacts"].pop()),
-    ("an artefact more", lambda one: one["artefacts"].append({"name": "x", "size": 1, "sha256": "0"})),
-    ("the time", lambda one: one.update(taken_at="2026-11-25T00:00:00.000Z")),
-    ("the stack", lambda one: one.update(stack="blog")),
-    ("a detail", lambda one: one["details"].update(format="plain")),
-    ("a detail more", lambda one: one["details"].update(x=1)),
-    ("a key more", lambda one: one.update(x=1)),
-    ("the seal", lambda one: one.update(seal="0" * 64)),
-    ("no seal", lambda one: one.pop("seal")),
-    ("a minor version", lambda one: one.update(version=[1, 1])),
+    ("a size", lambda doc: doc["artefacts"][0].update(size=5)),
+    ("a checksum", lambda doc: doc["artefacts"][0].update(sha256="0" * 64)),
+    ("a name", lambda doc: doc["artefacts"][0].update(name="other")),
+    ("an artefact less", lambda doc: doc["artefacts"].pop()),
+    ("an artefact more", lambda doc: doc["artefacts"].append({"name": "x", "size": 1, "sha256": "0"})),
+    ("the time", lambda doc: doc.update(taken_at="2026-11-25T00:00:00.000Z")),
+    ("the stack", lambda doc: doc.update(stack="blog")),
+    ("a detail", lambda doc: doc["details"].update(format="plain")),
+    ("a detail more", lambda doc: doc["details"].update(x=1)),
+    ("a key more", lambda doc: doc.update(x=1)),
+    ("the seal", lambda doc: doc.update(seal="0" * 64)),
+    ("no seal", lambda doc: doc.pop("seal")),
+    ("a minor version", lambda doc: doc.update(version=[1, 1])),
 ]
 
 
-@pytest.mark.parametrize("edit", [one[1] for one in EDITS], ids=[one[0] for one in EDITS])
+@pytest.mark.parametrize("edit", [case[1] for case in EDITS], ids=[case[0] for case in EDITS])
 def test_every_edit_breaks_the_seal(edit: Edit) -> None:
     body = json.loads(make_manifest().to_bytes())
     edit(body)
@@ -85,44 +85,46 @@ def test_every_single_bit_counts() -> None:
 
 # Sealed anew by somebody who knows how: still no traceback, and what is newer is told from what is broken.
 RESEALED: list[tuple[str, Edit, type[LifeboatError], str]] = [
-    ("a newer schema", lambda one: one.update(version=[2, 0]), UsageError, "this Lifeboat reads version 1"),
-    ("an older schema", lambda one: one.update(version=[0, 9]), UsageError, "its schema has version 0"),
-    ("another schema", lambda one: one.update(schema="other"), IntegrityError, "its schema is 'other'"),
-    ("no version", lambda one: one.pop("version"), IntegrityError, "it is not a manifest"),
-    ("an empty version", lambda one: one.update(version=[]), IntegrityError, "it is not a manifest"),
-    ("version as text", lambda one: one.update(version="one"), IntegrityError, "it is not a manifest"),
-    ("an endless version", lambda one: one.update(version=[float("inf")]), IntegrityError, "it is not a manifest"),
-    ("version of nothing", lambda one: one.update(version=[None]), IntegrityError, "it is not a manifest"),
-    ("no schema", lambda one: one.pop("schema"), IntegrityError, "it is not a manifest"),
-    ("no id", lambda one: one.pop("id"), IntegrityError, "manifest.json: lacks id"),
-    ("no artefacts", lambda one: one.pop("artefacts"), IntegrityError, "manifest.json: lacks artefacts"),
-    ("artefacts of nothing", lambda one: one.update(artefacts=None), IntegrityError, "artefacts wants a list"),
-    ("an artefact as text", lambda one: one.update(artefacts=["x"]), IntegrityError, "artefacts[0] wants a mapping"),
-    ("a size as text", lambda one: one["artefacts"][0].update(size="x"), IntegrityError, "artefacts[0].size wants int"),
+    ("a newer schema", lambda doc: doc.update(version=[2, 0]), UsageError, "this Lifeboat reads version 1"),
+    ("an older schema", lambda doc: doc.update(version=[0, 9]), UsageError, "its schema has version 0"),
+    ("another schema", lambda doc: doc.update(schema="other"), IntegrityError, "its schema is 'other'"),
+    ("no version", lambda doc: doc.pop("version"), IntegrityError, "it is not a manifest"),
+    ("an empty version", lambda doc: doc.update(version=[]), IntegrityError, "it is not a manifest"),
+    ("version as text", lambda doc: doc.update(version="one"), IntegrityError, "it is not a manifest"),
+    ("an endless version", lambda doc: doc.update(version=[float("inf")]), IntegrityError, "it is not a manifest"),
+    ("version of nothing", lambda doc: doc.update(version=[None]), IntegrityError, "it is not a manifest"),
+    ("no schema", lambda doc: doc.pop("schema"), IntegrityError, "it is not a manifest"),
+    ("no id", lambda doc: doc.pop("id"), IntegrityError, "manifest.json: lacks id"),
+    ("no artefacts", lambda doc: doc.pop("artefacts"), IntegrityError, "manifest.json: lacks artefacts"),
+    ("artefacts of nothing", lambda doc: doc.update(artefacts=None), IntegrityError, "artefacts wants a list"),
+    ("an artefact as text", lambda doc: doc.update(artefacts=["x"]), IntegrityError, "artefacts[0] wants a mapping"),
+    ("a size as text", lambda doc: doc["artefacts"][0].update(size="x"), IntegrityError, "artefacts[0].size wants int"),
     (
         "an endless size",
-        lambda one: one["artefacts"][0].update(size=float("inf")),
+        lambda doc: doc["artefacts"][0].update(size=float("inf")),
         IntegrityError,
         "Infinity is not a number",
     ),
-    ("a time that is none", lambda one: one.update(taken_at="noon"), IntegrityError, "taken_at wants a time"),
-    ("time as a number", lambda one: one.update(taken_at=5), IntegrityError, "taken_at wants a time"),
-    ("details as a list", lambda one: one.update(details=[]), IntegrityError, "details wants a mapping, has []"),
-    ("no format", lambda one: one["details"].pop("format"), IntegrityError, "manifest.json: details lacks format"),
-    ("a size that is text", lambda one: one["details"].update(database_size="1"), IntegrityError,
+    ("a time that is none", lambda doc: doc.update(taken_at="noon"), IntegrityError, "taken_at wants a time"),
+    ("time as a number", lambda doc: doc.update(taken_at=5), IntegrityError, "taken_at wants a time"),
+    ("details as a list", lambda doc: doc.update(details=[]), IntegrityError, "details wants a mapping, has []"),
+    ("no format", lambda doc: doc["details"].pop("format"), IntegrityError, "manifest.json: details lacks format"),
+    ("a size that is text", lambda doc: doc["details"].update(database_size="1"), IntegrityError,
      "manifest.json: details.database_size wants int, has '1'"),
-    ("fewer than no rows", lambda one: one["details"]["fingerprint"].update(rows=-1), IntegrityError,
+    ("fewer than no rows", lambda doc: doc["details"]["fingerprint"].update(rows=-1), IntegrityError,
      "manifest.json: details.fingerprint.rows -1 is not between 0 and"),
-    ("more rows than there can be", lambda one: one["details"]["fingerprint"].update(rows=10**400), IntegrityError,
+    ("more rows than there can be", lambda doc: doc["details"]["fingerprint"].update(rows=10**400), IntegrityError,
      "manifest.json: details.fingerprint.rows has a number beyond"),
-    ("passwords as text", lambda one: one["details"].update(role_passwords="no"), IntegrityError,
+    ("passwords as text", lambda doc: doc["details"].update(role_passwords="no"), IntegrityError,
      "manifest.json: details.role_passwords wants bool"),
-    ("another's id", lambda one: one.update(id="db_backup_20200101_000000"), IntegrityError, "it is the manifest db_"),
-    ("another component", lambda one: one.update(component="config"), IntegrityError, "it is the manifest of config"),
+    ("another's id", lambda doc: doc.update(id="db_backup_20200101_000000"), IntegrityError, "it is the manifest db_"),
+    ("another component", lambda doc: doc.update(component="config"), IntegrityError, "it is the manifest of config"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("edit", "error", "words"), [one[1:] for one in RESEALED], ids=[one[0] for one in RESEALED])
+@pytest.mark.parametrize(
+    ("edit", "error", "words"), [case[1:] for case in RESEALED], ids=[case[0] for case in RESEALED]
+)
 def test_an_edit_sealed_anew(edit: Edit, error: type[LifeboatError], words: str) -> None:
     body = json.loads(make_manifest().to_bytes())
     edit(body)
@@ -187,7 +189,7 @@ def test_times_are_read_as_python_3_9_reads_them(text: str, shown: str, monkeypa
     moment = clock.parse_time(text)
     assert moment.tzinfo is not None
     assert clock.format_time(moment) == shown
-    assert [one for one in given if not OLD_PYTHON.fullmatch(one)] == []
+    assert [moment for moment in given if not OLD_PYTHON.fullmatch(moment)] == []
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01T00:00:00Z", "24.11.2026", "2026-11-24T25:00:00Z", "Z"])

@@ -165,8 +165,8 @@ def unreadable(case: Case) -> None:
 
 
 def ruined(case: Case) -> None:
-    for one in case.world.live.objects.values():
-        one.error = failure("InternalError", 500)
+    for held in case.world.live.objects.values():
+        held.error = failure("InternalError", 500)
 
 
 def unversioned(case: Case) -> None:
@@ -211,9 +211,9 @@ def test_every_fault_is_seen_and_planned(
     words = text(made)
     assert words[0] == f"the bucket uploads is {condition}"
     assert f"  1. {made['steps'][0]}" in words
-    assert any("written after" in one for one in words), "what becomes of later objects is always said"
-    assert any("quarantine the data directory" in one for one in made["steps"]) is (mode in ("start", "rebuild"))
-    assert any("see what is really on its disk" in one for one in made["steps"]) is (fault in (unreadable, dying))
+    assert any("written after" in line for line in words), "what becomes of later objects is always said"
+    assert any("quarantine the data directory" in step for step in made["steps"]) is (mode in ("start", "rebuild"))
+    assert any("see what is really on its disk" in step for step in made["steps"]) is (fault in (unreadable, dying))
 
 
 def test_why_a_server_is_down_is_in_its_own_words(case: Case) -> None:
@@ -240,7 +240,7 @@ def test_objects_that_no_row_knows_are_told_and_above_the_limit_are_damage(case:
     lose(case, "d")
     made = case.plan()
     assert (made["condition"], made["unchecked"]) == ("healthy", [])
-    assert any("that no row knows: 1 (d)" in one for one in made["warnings"])
+    assert any("that no row knows: 1 (d)" in warning for warning in made["warnings"])
     lose(case, "b")
     made = case.plan()
     assert (made["condition"], made["counts"]["gone"]) == ("damaged", 2)
@@ -264,12 +264,12 @@ def test_later_objects_are_counted_and_stay(case: Case) -> None:
     made = case.plan()
     assert made["counts"] == {"gone": 2, "differ": 0, "extra": 2, "later": 1}
     assert any(
-        "2 objects that the backup does not know, 1 of them written after" in one and "stay as they are" in one
-        for one in text(made)
+        "2 objects that the backup does not know, 1 of them written after" in line and "stay as they are" in line
+        for line in text(made)
     )
     exact = case.plan(exact=True)
-    assert any("are put into quarantine" in one for one in text(exact))
-    assert any("put 2 objects that the point does not know aside" in one for one in exact["steps"])
+    assert any("are put into quarantine" in line for line in text(exact))
+    assert any("put 2 objects that the point does not know aside" in step for step in exact["steps"])
 
 
 # (what was asked, what is remembered) -> needed
@@ -344,7 +344,7 @@ def test_what_the_vault_no_longer_has_is_said_before_anything_is_touched(case: C
     with refused(IntegrityError, r"the vault no longer has 1 \(a\) of 4 objects.*partial=true"):
         case.plan()
     made = case.plan(partial=True)
-    assert any("the vault no longer has 1 (a): they stay lost" in one for one in made["warnings"])
+    assert any("the vault no longer has 1 (a): they stay lost" in warning for warning in made["warnings"])
     lose(case, "c", "d")
     del case.world.vault.held[0]
     with refused(IntegrityError, r"2 \(a, b\) of 4"):
@@ -363,7 +363,7 @@ def test_a_vault_that_burns_with_the_bucket_is_refused(case: Case) -> None:
     case.monkeypatch.setattr(
         objects_plan.socket, "getaddrinfo", lambda host, port, **_: [(0, 0, 0, "", ("127.0.0.1", port))]
     )
-    assert any("what burns one burns both" in one for one in case.plan()["warnings"])
+    assert any("what burns one burns both" in warning for warning in case.plan()["warnings"])
     lose(case, "a", "b")
     assert case.plan()["mode"] == "fill"
     stopped(case)
@@ -419,7 +419,7 @@ def test_a_far_smaller_newest_backup_is_not_chosen_for_you(case: Case) -> None:
         case.plan()
     assert case.plan(identity=ID)["backup"]["id"] == ID
     named = case.plan(identity=small.id)
-    assert any(f"to use that one: -e recovery_point={ID}" in one for one in named["warnings"])
+    assert any(f"to use that one: -e recovery_point={ID}" in warning for warning in named["warnings"])
 
 
 def test_a_damaged_listing_is_passed_over_and_said(case: Case) -> None:
@@ -430,8 +430,10 @@ def test_a_damaged_listing_is_passed_over_and_said(case: Case) -> None:
     lose(case, "a", "b")
     made = case.plan()
     assert made["backup"]["id"] == ID
-    assert [one["id"] for one in made["passed_over"]] == [newer.id]
-    assert any(one.startswith(f"  passed over {newer.id}: listing.jsonl.gz has another SHA-256") for one in text(made))
+    assert [entry["id"] for entry in made["passed_over"]] == [newer.id]
+    assert any(
+        line.startswith(f"  passed over {newer.id}: listing.jsonl.gz has another SHA-256") for line in text(made)
+    )
     with refused(IntegrityError, "another SHA-256"):
         case.plan(identity=newer.id)
 
@@ -447,7 +449,7 @@ def test_a_time_takes_the_recovery_point_of_that_time(case: Case) -> None:
     asked = {"before": T + timedelta(days=1)}
     made = case.plan(**asked)
     assert (made["backup"]["id"], made["recovery_point"], made["needed"]) == (tied.id, point.id, True)
-    assert any(f"-e recovery_point={loose.id}" in one for one in made["warnings"])
+    assert any(f"-e recovery_point={loose.id}" in warning for warning in made["warnings"])
     case.remember(id=tied.id, asked="2026-11-25T12:00:00.000Z")
     assert not case.plan(**asked)["needed"]
     assert Sources(Opened(case.config), "database", "latest", asked["before"]).point == point.id

@@ -115,7 +115,7 @@ class Case:
     def copy_back(
         self, _: Any, entries: Iterable[Listed], target: Any, *, log: Any, compare: bool = True
     ) -> CopiedBack:
-        keys = [one.key for one in entries]
+        keys = [entry.key for entry in entries]
         self.copied.append(keys)
         for key in keys:
             assert key not in self.lacking, "asked for what the vault does not have"
@@ -132,9 +132,9 @@ class Case:
     ) -> list[Check]:
         self.sample = sample
         bad = [
-            one.key
-            for one in entries
-            if one.key not in target.objects or target.objects[one.key].body != self.wanted[one.key].body
+            entry.key
+            for entry in entries
+            if entry.key not in target.objects or target.objects[entry.key].body != self.wanted[entry.key].body
         ]
         if self.unreadable and len(self.copied) == 1:
             raise LifeboatError("read", "b in s3://uploads", "InternalError")
@@ -184,7 +184,7 @@ class Case:
         return (self.root / "state" / recovery_state.RECOVERING_OBJECTS).exists()
 
     def bodies(self) -> dict[str, bytes]:
-        return {key: one.body for key, one in self.world.live.objects.items()}
+        return {key: held.body for key, held in self.world.live.objects.items()}
 
 
 @pytest.fixture
@@ -247,7 +247,7 @@ def test_a_server_that_was_merely_stopped_is_merely_started(case: Case) -> None:
     case.stack.up = False
     case.assess_as(recovery_state.HEALTHY)
     done = case.protect(mode="start")
-    assert (done["mode"], [one["result"] for one in done["checks"]]) == ("started", [PASS])
+    assert (done["mode"], [check["result"] for check in done["checks"]]) == ("started", [PASS])
     assert case.stack.diary == ["stop backend worker", "start objects"]
     assert not case.marked
 
@@ -330,7 +330,7 @@ def test_reopen_touches_nothing(case: Case) -> None:
     (case.root / "state").mkdir()
     (case.root / "state" / recovery_state.RECOVERING_OBJECTS).touch()
     done = case.protect(mode="reopen")
-    assert (done["mode"], [one["result"] for one in done["checks"]], case.stack.diary) == ("started", [PASS], [])
+    assert (done["mode"], [check["result"] for check in done["checks"]], case.stack.diary) == ("started", [PASS], [])
     assert not case.marked, "the objects are back: mirrors may go on"
     assert case.protect(mode="reopen", unchecked=["x"])["checks"][0]["result"] == COULD_NOT_VERIFY
 
@@ -344,11 +344,11 @@ def test_only_what_is_missing_or_wrong_is_copied(case: Case) -> None:
     case.world.live.objects["new"] = Object(b"later", AFTER)
     done = case.restore()
     assert case.copied == [["a", "b"]]
-    assert case.bodies() == {**{key: one.body for key, one in case.wanted.items()}, "new": b"later"}
+    assert case.bodies() == {**{key: wanted.body for key, wanted in case.wanted.items()}, "new": b"later"}
     assert (done["copied"]["copied"], done["copied"]["failed"]) == (2, [])
     assert (done["quarantine_bucket"], done["settings"]) == ("", [])
     assert case.stack.diary == ["stop objects", "start objects"], "only what is on its disk counts"
-    assert {one["name"]: one["result"] for one in done["checks"]} == {
+    assert {check["name"]: check["result"] for check in done["checks"]} == {
         "objects": PASS, "metadata and tags": PASS, "bucket settings": PASS, "rows and objects": COULD_NOT_VERIFY,
     }  # fmt: skip
     last = objects_plan.recovered(case.config)
@@ -412,7 +412,7 @@ def test_what_the_database_has_as_it_is_now_stays_unless_a_state_was_asked_for(c
     done = case.restore(asked=False)
     assert case.copied == [["b", "c"]], "b is no row's: too many objects are told, too few are lost"
     assert case.bodies() == {"a": b"changed", **{key: f"body of {key}".encode() for key in "bcd"}}
-    assert {one["name"]: one["result"] for one in done["checks"]}["rows without objects"] == PASS
+    assert {check["name"]: check["result"] for check in done["checks"]}["rows without objects"] == PASS
     case.copied.clear()
     case.restore()
     assert case.copied == [["a"]]
@@ -460,7 +460,7 @@ def test_headers_and_tags_that_alone_are_wrong_are_brought_back(case: Case) -> N
     case.world.retagged = {"c"}
     done = case.restore()
     assert case.copied == [[], ["c"]]
-    assert {one["result"] for one in done["checks"][:2]} == {PASS}
+    assert {check["result"] for check in done["checks"][:2]} == {PASS}
 
 
 def test_an_object_that_cannot_be_read_back_is_copied_once_more(case: Case) -> None:
@@ -483,11 +483,11 @@ def test_what_cannot_be_made_right_is_no_recovery(case: Case) -> None:
 
 def test_what_not_even_the_vault_has_is_a_failed_check(case: Case) -> None:
     case.world.live.objects = {}
-    case.world.vault.held = [one for one in case.world.vault.held if one.key != "b"]
+    case.world.vault.held = [version for version in case.world.vault.held if version.key != "b"]
     case.lacking = ("b",)
     done = case.restore(partial=True)
     assert case.copied == [["a", "c", "d"]]
-    checks = {one["name"]: one for one in done["checks"]}
+    checks = {check["name"]: check for check in done["checks"]}
     assert (checks["objects"]["result"], checks["held by the vault"]["result"]) == (PASS, FAIL)
     assert "1 (b)" in checks["held by the vault"]["detail"]
 

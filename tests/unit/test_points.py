@@ -160,49 +160,49 @@ MUTATIONS: list[tuple[str, Callable[[bytes], bytes], type[LifeboatError], str]] 
     ("one byte more", lambda data: data + b"\n", IntegrityError, "its bytes are not as they were written"),
     (
         "edited",
-        edited(lambda one: one.update(taken_at="2020-01-01T00:00:00.000Z"), False),
+        edited(lambda doc: doc.update(taken_at="2020-01-01T00:00:00.000Z"), False),
         IntegrityError,
         "was edited",
     ),
     (
         "a part swapped",
-        edited(lambda one: one["components"]["database"].update(seal="0"), False),
+        edited(lambda doc: doc["components"]["database"].update(seal="0"), False),
         IntegrityError,
         "edited",
     ),
     (
         "a manifest",
-        edited(lambda one: one.update(schema=manifest.Manifest.schema), True),
+        edited(lambda doc: doc.update(schema=manifest.Manifest.schema), True),
         IntegrityError,
         "its schema is",
     ),
-    ("newer", edited(lambda one: one.update(version=[2, 0]), True), UsageError, "this Lifeboat reads version 1"),
+    ("newer", edited(lambda doc: doc.update(version=[2, 0]), True), UsageError, "this Lifeboat reads version 1"),
     (
         "another's",
-        edited(lambda one: one.update(id="20200101_000000"), True),
+        edited(lambda doc: doc.update(id="20200101_000000"), True),
         IntegrityError,
         "it is the recovery point",
     ),
-    ("no database", edited(lambda one: one["components"].update(database=None), True), IntegrityError, "its database"),
-    ("odd consistency", edited(lambda one: one.update(consistency="sure"), True), IntegrityError, "its consistency"),
+    ("no database", edited(lambda doc: doc["components"].update(database=None), True), IntegrityError, "its database"),
+    ("odd consistency", edited(lambda doc: doc.update(consistency="sure"), True), IntegrityError, "its consistency"),
     (
         "odd component",
-        edited(lambda one: one["components"].update(x=None), True),
+        edited(lambda doc: doc["components"].update(x=None), True),
         IntegrityError,
         "no component is called",
     ),
     (
         "mixed up",
-        edited(lambda one: one["components"].update(objects=one["components"]["database"]), True),
+        edited(lambda doc: doc["components"].update(objects=doc["components"]["database"]), True),
         IntegrityError,
         "is not a backup of objects",
     ),
-    ("no images", edited(lambda one: one.pop("images"), True), IntegrityError, ".json: lacks images"),
+    ("no images", edited(lambda doc: doc.pop("images"), True), IntegrityError, ".json: lacks images"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "words"), [one[1:] for one in MUTATIONS], ids=[one[0] for one in MUTATIONS]
+    ("change", "error", "words"), [case[1:] for case in MUTATIONS], ids=[case[0] for case in MUTATIONS]
 )
 def test_what_is_not_as_it_was_sealed_is_refused(
     tmp_path: Path, change: Callable[[bytes], bytes], error: type[LifeboatError], words: str
@@ -275,7 +275,7 @@ def three(tmp_path: Path) -> list[Point]:
 
 def test_the_newest_good_one_is_chosen_and_the_broken_one_named(tmp_path: Path, three: list[Point]) -> None:
     chosen, passed = points.choose(found(tmp_path), "shop")
-    assert (chosen.id, [one.id for one in passed]) == (three[1].id, [three[2].id])
+    assert (chosen.id, [entry.id for entry in passed]) == (three[1].id, [three[2].id])
     assert "database.dump is missing" in passed[0].problem
     assert points.choose(found(tmp_path), "shop", before=NOW + timedelta(hours=5))[0].id == three[0].id
     assert points.choose(found(tmp_path), "shop", identity=three[0].id) == (found(tmp_path)[0], [])
@@ -288,7 +288,9 @@ REFUSALS: list[tuple[str, dict[str, Any], type[LifeboatError], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "error", "words"), [one[1:] for one in REFUSALS], ids=[one[0] for one in REFUSALS])
+@pytest.mark.parametrize(
+    ("asked", "error", "words"), [case[1:] for case in REFUSALS], ids=[case[0] for case in REFUSALS]
+)
 def test_refusals(
     tmp_path: Path, three: list[Point], asked: dict[str, Any], error: type[LifeboatError], words: str
 ) -> None:
@@ -325,7 +327,7 @@ def test_for_retention(tmp_path: Path, three: list[Point]) -> None:
     (tmp_path / "backup/recovery-points/20261123_020000.json").write_text("{")
     lost, *rest = points.for_retention(found(tmp_path))
     assert (lost.id, lost.good, lost.holds, lost.taken_at.day) == ("20261123_020000", False, (), 23)
-    assert [(one.id, one.good, one.taken_at) for one in rest] == [
+    assert [(point.id, point.good, point.taken_at) for point in rest] == [
         (point.id, number < 2, NOW + number * DAY) for number, point in enumerate(three)
     ]
     assert rest[0].holds == tuple(part.id for part in three[0].parts.values())

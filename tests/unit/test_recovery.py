@@ -326,7 +326,7 @@ def test_restore_proves_before_it_swaps(tmp_path: Path, server: dict[str, Any]) 
         "analyze shop_restore_20261124_020000", "swap shop shop_restore_20261124_020000 20261124_020000", "collations",
     ]  # fmt: skip
     assert (done["quarantined_database"], done["roles"]) == ("shop_quarantine_S", ["app"])
-    assert [one["name"] for one in done["checks"]] == ["checksums", "tables"]
+    assert [check["name"] for check in done["checks"]] == ["checksums", "tables"]
     assert set(done["seconds"]) == {"restore", "verify", "swap"}
     last = recovery_state.recovered(settings)
     assert last is not None

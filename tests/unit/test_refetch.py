@@ -52,9 +52,9 @@ class Case:
         return (each for each in one.held if each.key.startswith(prefix))
 
     def copy_back(self, _: Any, entries: Iterable[Listed], target: Any, *, log: Any) -> CopiedBack:
-        for one in entries:
-            self.copied.append(one)
-            target.objects[one.key] = Object(b"x" * one.size)
+        for entry in entries:
+            self.copied.append(entry)
+            target.objects[entry.key] = Object(b"x" * entry.size)
         return CopiedBack(len(self.copied), len(self.copied), 0, 0, 0, ())
 
     def hold(self, key: str, version: str, body: bytes, at: Any, deleted: bool = False) -> None:
@@ -110,7 +110,7 @@ def test_which_version_fits(case: Case, row: list[Any], held: list[tuple[str, by
     case.hold("x", "marker", b"", BEFORE, deleted=True)
     found = case.live()
     assert found["verdict"] == "FAIL"
-    assert [(one["version"], one["why"]) for one in found["offers"]] == ([expected] if expected else [])
+    assert [(offer["version"], offer["why"]) for offer in found["offers"]] == ([expected] if expected else [])
     assert (found["unfit"], found["fetched"], case.copied) == (0 if expected else 1, 0, [])
     assert case.listed == ["x"], "few keys are asked for one by one"
 

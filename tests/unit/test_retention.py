@@ -438,7 +438,7 @@ def test_three_years_of_points_and_loose_backups_on_both_sides(seed: int) -> Non
         together = planned({**there, **here}, policy, later)
         for side, days in zip(sides, by_day):
             own = planned(side, policy, later)
-            for identity in [one for one in together.delete if one in side and one not in own.keep]:
+            for identity in [backup for backup in together.delete if backup in side and backup not in own.keep]:
                 del side[identity]
             for point in (entry for entry in side.values() if isinstance(entry, Point) and entry.good):
                 assert set(point.holds) <= set(side), "a point outlived a part of it"
