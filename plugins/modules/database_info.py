@@ -47,7 +47,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 
-# Below these minors a plain dump restored by psql can run commands of whoever wrote the data (CVE-2026-18408).
+# Below these minors a plain dump restored by psql can run commands that stand in the data (CVE-2026-18408).
 SAFE_MINORS = {17: 170011, 16: 160015, 15: 150019}
 
 

@@ -153,8 +153,8 @@ def test_the_way_back_works(tmp_path: Path, world: Stack, data: Path) -> None:
     (data / "fresh").touch()
     for command in done["way_back"][1:3]:
         subprocess.run(["sh", "-c", command], check=True)
-    assert [one.name for one in data.iterdir()] == ["PG_VERSION"]
-    assert [one.name for one in Path(f"{data}.recovered").iterdir()] == ["fresh"]
+    assert [path.name for path in data.iterdir()] == ["PG_VERSION"]
+    assert [path.name for path in Path(f"{data}.recovered").iterdir()] == ["fresh"]
 
 
 def test_a_volume_is_quarantined_as_a_volume(tmp_path: Path, world: Stack, data: Path, runner: Runner) -> None:
@@ -291,7 +291,7 @@ def server(monkeypatch: pytest.MonkeyPatch, world: Stack) -> dict[str, Any]:
 
     def step(name: str, answer: Any = None) -> Any:
         def run(*arguments: Any, **_: Any) -> Any:
-            words = [str(one) for one in arguments if isinstance(one, str)]
+            words = [str(argument) for argument in arguments if isinstance(argument, str)]
             diary.append(" ".join([name, *words]))
             if found["fail"] == name:
                 raise LifeboatError(name, "shop", f"{name} failed")
@@ -348,7 +348,7 @@ def test_what_fails_beside_is_dropped_and_the_live_database_untouched(
     with pytest.raises(LifeboatError, match=f"{step} failed"):
         recover(tmp_path)
     assert server["diary"][-2:] == ["reap", "drop shop_restore_20261124_020000"]
-    assert not [one for one in server["diary"] if one.startswith("swap")]
+    assert not [entry for entry in server["diary"] if entry.startswith("swap")]
     assert recovery_state.recovered(make_config(tmp_path)) is None
 
 
@@ -559,12 +559,12 @@ def test_reopen(
     found = reopen.reopen(Opened(settings), ["backend"], log=lambda _: None)
     assert stack.started == ["db", "backend"], "the database first, or the writers find none"
     assert checks.verdict(found) == verdict
-    assert [one.name for one in found][-1] == f"GET {application}/list", "what is wrong is found all at once"
+    assert [check.name for check in found][-1] == f"GET {application}/list", "what is wrong is found all at once"
     assert (recovery_state.stopped(settings) == []) is (verdict == checks.PASS), "remembered until they run"
     if problem:
         assert found[0] == checks.Check("services", checks.FAIL, problem)
     else:
-        assert [one.name for one in found[:2]] == ["service db", "service backend"]
+        assert [check.name for check in found[:2]] == ["service db", "service backend"]
 
 
 @pytest.mark.parametrize(

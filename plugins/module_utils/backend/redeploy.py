@@ -130,7 +130,7 @@ def keep(live: Path, kept: Path) -> None:
 
 
 def _place(source: Path, live: Path, mode: int, uid: int, gid: int, stamp: str) -> None:
-    """Whole or not at all; a container that mounts the old file keeps it until it is made anew."""
+    """Whole or not at all; a container that mounts the old file keeps it until it is created again."""
     partial = live.with_name(f".{live.name}.lifeboat-{stamp}")
     with explained("put the file back", live):
         _make_directories(live.parent)

@@ -34,7 +34,7 @@ from .facts import BACKEND, DATABASE, OBJECTS, Observations, Seen
 from .veil import plain
 
 Log = Callable[[str], None]
-# What images write into their own layer while they run and make anew whenever they start.
+# What images write into their own layer while they run and create again at every start.
 _FLEETING = re.compile(
     r"/(tmp|run|var/run|var/tmp|var/cache|proc|sys|dev|etc/(hosts|hostname|resolv\.conf|mtab))(/|$)|__pycache__"
 )
@@ -71,7 +71,7 @@ class Work:
 
 
 def engine(work: Work) -> None:
-    """Start it; one that runs and does not answer is started anew."""
+    """Start it; one that runs and does not answer is restarted."""
     name, state = host.unit()
     if not name:
         raise LifeboatError(
@@ -146,7 +146,7 @@ def _docker(verb: str, names: Sequence[str], work: Work) -> None:
 
 
 def recreate(work: Work) -> None:
-    """The seed's `down` and `up -d`. Where `down` would lose data, only the backend's containers are made anew."""
+    """The seed's `down` and `up -d`. Where `down` would lose data, only the backend's containers are created again."""
     stack = work.compose()
     keep_layers(work)
     reasons = unmovable(work.config, stack, work.seen)

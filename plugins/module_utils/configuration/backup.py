@@ -4,7 +4,7 @@
 
 """Take a backup of what rebuilds the stack: files, secrets (sealed by age), images, git mirrors, the built site.
 
-config.tar.gz        files that may be read by whoever reads backups
+config.tar.gz        files that every reader of backups may see
 secrets.tar.gz.age   those that may not, and only where there are recipients
 secrets.json.age     what is in it, with hashes; files.json has the same without them, as a hash can be guessed at
 files.json           every file of both, and of the site

@@ -4,7 +4,7 @@
 
 """Out of a config backup: its listing, its files below a directory, its images into the engine.
 
-Nothing here touches the live stack's files: whoever recovers places them.
+Nothing here touches the live stack's files: the recovery places them.
 """
 
 from __future__ import annotations

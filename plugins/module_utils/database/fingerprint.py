@@ -190,7 +190,7 @@ described AS (
   SELECT 'constraint', own.name || '.' || quote_ident(k.conname),
          concat_ws('|', pg_get_constraintdef(k.oid), k.convalidated)
   FROM own JOIN pg_constraint k ON k.conrelid = own.oid WHERE k.contype NOT IN ('n', 't')
-    AND NOT (k.contype = 'f' AND k.conparentid <> 0)  -- clones on partitions: their names are made up anew
+    AND NOT (k.contype = 'f' AND k.conparentid <> 0)  -- clones on partitions: PostgreSQL names them again
   UNION ALL
   SELECT 'index', format('%I.%I', n.nspname, i.relname), pg_get_indexdef(x.indexrelid)
   FROM own JOIN pg_index x ON x.indrelid = own.oid AND x.indisvalid

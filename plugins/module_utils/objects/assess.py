@@ -76,7 +76,7 @@ def assess(config: Config, reference: Optional[Point], *, log: Log) -> Assessmen
 
 
 def _emptied(config: Config, stack: Runtime, container: str) -> str:
-    """A running server may serve files that were deleted under it, until it is started anew."""
+    """A running server may serve files that were deleted under it, until it is restarted."""
     try:
         path = data_mount(config, stack).path
     except LifeboatError:

@@ -58,7 +58,7 @@ _ASKED: Mapping[str, Mode] = {"fill": "fill", "rebuild": "rebuild"}
 
 @dataclass(frozen=True)
 class Difference:
-    """The counts that people see."""
+    """The counts that the plan's text shows."""
 
     gone: int
     differ: int

@@ -97,9 +97,9 @@ def _open(run: Opened) -> Optional[S3Repository]:
 
 
 def place(config: Config) -> str:
-    """For people and records: where the copies are."""
-    one = config.vault
-    return f"s3://{one.repository_bucket}/{one.prefix or config.stack} at {one.endpoint_url or 'Amazon S3'}"
+    """Where the copies are, as plans and records say it."""
+    settings, prefix = config.vault, config.vault.prefix or config.stack
+    return f"s3://{settings.repository_bucket}/{prefix} at {settings.endpoint_url or 'Amazon S3'}"
 
 
 def catch_up(run: Opened, *, log: Log) -> Outcome:

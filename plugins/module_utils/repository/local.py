@@ -24,7 +24,7 @@ from .base import DELETING, ID, MANIFEST, PARTIAL, POINTS, RECORDS, Repository, 
 
 
 class LocalRepository(Repository):
-    """Backups in a directory of this host, which must exist: a repository on an unmounted disk is not made anew."""
+    """Backups in a directory of this host, which must exist: on an unmounted disk none is created."""
 
     def __init__(self, root: Path, folders: Mapping[str, str] = MappingProxyType({})) -> None:
         super().__init__(folders)

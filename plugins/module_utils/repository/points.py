@@ -159,7 +159,7 @@ def entries(repo: Repository, stack: str, found: Mapping[str, Sequence[Entry]]) 
 def listing(tied: Sequence[PointEntry], found: Mapping[str, Sequence[Entry]], now: datetime) -> list[dict[str, object]]:
     """Recovery points, then backups, each oldest first, for JSON.
 
-    The database's come last: whoever takes the last good one of the list has what a database recovery would take.
+    The database's come last: the last good one of the list is what a database recovery would take.
     """
     shown = [entry.as_dict(now) for entry in tied]
     return shown + [entry.as_dict(now) for name in reversed(tuple(KINDS)) for entry in found.get(name, ())]

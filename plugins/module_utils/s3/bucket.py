@@ -62,7 +62,7 @@ class Bucket:
 
     @property
     def url(self) -> str:
-        """For people."""
+        """As messages name it."""
         return f"s3://{self.name} at {self.endpoint_url or 'Amazon S3'}"
 
     def ask(

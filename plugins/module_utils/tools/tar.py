@@ -257,7 +257,7 @@ def followed(path: str) -> tuple[str, list[str], str]:
     """Where a named path really is, the links on the way, and why it cannot be used; empty where it can.
 
     A link is followed where it is root's, or its owner's own file is behind it (as Linux's protected_symlinks has it):
-    else whoever may write a directory could have any file of the host put into the backup.
+    else write access to a directory would be enough to put any file of the host into the backup.
     """
     links: list[str] = []
     done, rest = "/", [part for part in os.path.normpath(path).split("/") if part]
@@ -283,7 +283,7 @@ def followed(path: str) -> tuple[str, list[str], str]:
 
 
 def _descend(directory: str) -> int:
-    """A handle of the directory, reached without a link, whoever races us."""
+    """A handle of the directory, reached without a link, even if one is put there meanwhile."""
     at = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
     for part in [name for name in directory.split("/") if name]:
         try:
