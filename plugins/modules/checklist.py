@@ -80,7 +80,6 @@ phase:
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.command import checklist as command_checklist
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import (
     checklist as operations_checklist,
@@ -100,7 +99,7 @@ class Facts:
 
 
 def work(task: Task) -> Result:
-    ahead = command_checklist.ahead_of(task.params["ahead_days"])
+    ahead = operations_checklist.ahead_of(task.params["ahead_days"])
     made = operations_checklist.work_through(task.config, task.params["period"], now=task.now, ahead=ahead)
     return Result(
         Facts(

@@ -21,7 +21,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import C
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import planned
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import plan as frontend_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.result import Result
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base as repository_base
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, manifest, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest

@@ -25,7 +25,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logic
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.result import Result
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points, show
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened

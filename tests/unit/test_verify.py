@@ -28,7 +28,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import C
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import scratch
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.result import Result
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.checksums import measure
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest, backup_id
 from builders import NOW, Runner, entries, folder, make_config, make_manifest, publish, store

@@ -22,17 +22,18 @@ from ..base import lock, terminal
 from ..base import text as base_text
 from ..base.checks import CODES
 from ..base.errors import IntegrityError, LifeboatError
+from ..base.filesystem import explained
 from ..base.version import VERSION
 from ..operations import backup as operations_backup
-from ..operations import escrow, escrow_kit, status
+from ..operations import checklist, checklist_line, escrow, escrow_kit, status
 from ..operations import prune as operations_prune
 from ..operations import verify as operations_verify
-from ..operations.result import Result
+from ..operations.components import Result
 from ..repository import copies, points, repositories
 from ..repository import show as repository_show
 from ..repository.components import KINDS
 from ..settings import config
-from . import checklist, completion, report, transaction
+from . import completion, report, transaction
 from .report import Answer, Log
 
 EXIT_CODES = """exit codes:
@@ -92,7 +93,14 @@ def parser() -> argparse.ArgumentParser:
     listing = verb("list", "List the recovery points and the backups, newest last.")
     listing.add_argument("--component", default="", choices=["point", *KINDS], help="only these")
     escrow_kit.options(verb("escrow", "Prove that the escrowed key and the vault's credentials open a recovery point."))
-    checklist.options(verb("checklist", "Work through the daily, weekly, monthly, quarterly or incident list."))
+    working = verb("checklist", "Work through the daily, weekly, monthly, quarterly or incident list.")
+    working.add_argument("--period", choices=checklist.PERIODS, default="daily", help="which list (default: daily)")
+    working.add_argument(
+        "--ahead-days", type=float, default=0, metavar="DAYS",
+        help="look at it as after so many days without a backup too; a line is never better for it",
+    )  # fmt: skip
+    working.add_argument("--markdown", type=Path, metavar="FILE", help="write it there as well, as Markdown")
+    working.add_argument("--html", type=Path, metavar="FILE", help="write it there as well, as one page of HTML")
     report.add_report(verb("report", "List the records of recoveries, drills and verifications; show one."))
     report.add_review(verb("review", "Add a finding, or your sign-off, to a record."))
     transaction.options(verb("transaction", "Do what a user does, as lifeboat_drill says, and read it back."))
@@ -228,8 +236,18 @@ def _status(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
     return CODES[seen.verdict], seen.as_dict(), shown
 
 
+def _checklist(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    ahead = checklist.ahead_of(arguments.ahead_days)
+    made = checklist.work_through(loaded, arguments.period, now=datetime.now(timezone.utc), ahead=ahead)
+    for path, content in ((arguments.markdown, checklist_line.markdown), (arguments.html, checklist_line.page)):
+        if path is not None:
+            with explained("write the checklist", path):
+                path.write_text(content(made), encoding="utf-8", errors="backslashreplace")
+    return CODES[made.verdict], made.as_dict(), checklist_line.text(made)
+
+
 _VERBS = {
     "backup": _backup, "verify": _verify, "prune": _prune, "list": _list, "status": _status, "escrow": _escrow,
-    "checklist": checklist.checklist,
+    "checklist": _checklist,
     "report": report.report, "review": report.review, "transaction": transaction.run,
 }  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Callable, Optional
+from typing import Optional
 
 from ..base.errors import LifeboatError, LockedError
 from ..repository import copies, points
@@ -20,9 +20,7 @@ from ..repository.points import Point
 from ..settings.config import Config
 from ..stack.runtime import Opened
 from . import prune
-from .components import COMPONENTS
-
-Log = Callable[[str], None]
+from .components import COMPONENTS, Log
 
 
 @dataclass(frozen=True)

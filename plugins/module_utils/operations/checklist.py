@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
-from ..base.errors import LifeboatError, present
+from ..base.errors import LifeboatError, UsageError, present
 from ..base.text import human
 from ..evidence import store
 from ..faces import history
@@ -31,6 +31,7 @@ RAN = "backups ran"
 SIZE, SPACE = "size and integrity of the backups", "disk space where the backups are"
 OLD, SCRIPTS, DRILLS = "old backups were deleted", "the backup jobs work", "recovery drills"
 DAYS_TO_ACT = 30
+MOST_AHEAD = 3650  # days
 _BEFORE = 7  # a backup is held against so many before it
 _SMALL = 10_000_000  # more by less than this is no news, whatever the ratio
 # Where a check of status belongs; every other one is of the daily list.
@@ -49,6 +50,12 @@ def work_through(config: Config, period: str, *, now: datetime, ahead: timedelta
     if ahead > timedelta():
         lines = _worse(lines, list(_lines(config, period, now + ahead, now)))
     return Checklist(config.stack, period, now, tuple(lines), ahead)
+
+
+def ahead_of(days: float) -> timedelta:
+    if not 0 <= days <= MOST_AHEAD:
+        raise UsageError("look ahead", f"{days} days", f"it must be from 0 to {MOST_AHEAD}")
+    return timedelta(days=days)
 
 
 def _worse(today: Sequence[Line], later: Sequence[Line]) -> list[Line]:

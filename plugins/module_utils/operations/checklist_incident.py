@@ -14,7 +14,7 @@ from typing import Callable, Optional
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ..base.clock import format_time
-from ..base.errors import LifeboatError
+from ..base.errors import LifeboatError, present
 from ..database import assess as database_assess
 from ..evidence import store
 from ..frontend import assess as frontend_assess
@@ -22,7 +22,7 @@ from ..frontend import plan as frontend_plan
 from ..recovery import state as recovery_state
 from ..recovery.state import HEALTHY
 from ..repository import points, sources
-from ..repository.catalog import Entry
+from ..repository.catalog import Published
 from ..repository.components import DATABASE
 from ..repository.sources import PLACES, Sources
 from ..settings.config import Config
@@ -79,30 +79,24 @@ def _latest(config: Config, now: datetime) -> tuple[Line, str]:
             continue
         usable = [entry for entry in tied if entry.good and entry.point]
         if usable and usable[-1].point:
-            one = usable[-1].point
-            words = f"{one.id} in the {place}, {_age(one.taken_at, now)}, consistency {one.consistency}"
-            words += ", proven by a restore" if usable[-1].proven_at else ", NOT proven by a restore"
-            passed = tied[tied.index(usable[-1]) + 1 :]
+            latest = usable[-1]
+            words = _told(latest, place, now, f"consistency {usable[-1].point.consistency}, ")
+            passed = tied[tied.index(latest) + 1 :]
             words += "".join(f"; newer, and of no use: {other.id}: {other.problem}" for other in passed[:3])
-            return Line(LATEST, name, PASS, words, "one whose every part is there and whole"), one.id
-        alone = _alone(found[DATABASE], place, now)
+            return Line(LATEST, name, PASS, words, "one whose every part is there and whole"), latest.id
+        alone = [entry for entry in found[DATABASE] if entry.good]
         if alone:
-            return Line(LATEST, "backup of the database", PASS, alone, "one that is whole"), ""
+            words = _told(alone[-1], place, now)
+            return Line(LATEST, "backup of the database", PASS, words, "one that is whole"), ""
         said.append(f"{place}: none that can be used")
     result = FAIL if any("none that" in text for text in said) else COULD_NOT_VERIFY
     return Line(LATEST, name, result, "; ".join(said), "one whose every part is there and whole"), ""
 
 
-def _alone(found: Sequence[Entry], place: str, now: datetime) -> str:
-    one = next((entry for entry in reversed(found) if entry.good and entry.manifest), None)
-    if one is None or one.manifest is None:
-        return ""
-    proven = "proven by a restore" if one.proven_at else "NOT proven by a restore"
-    return f"{one.id} in the {place}, {_age(one.manifest.taken_at, now)}, {proven}"
-
-
-def _age(taken_at: datetime, now: datetime) -> str:
-    return f"taken {format_time(taken_at)}, {(now - taken_at).total_seconds() / 3600:.1f} h ago"
+def _told(usable: Published, place: str, now: datetime, more: str = "") -> str:
+    taken_at = present(usable.taken_at)
+    age = f"taken {format_time(taken_at)}, {(now - taken_at).total_seconds() / 3600:.1f} h ago"
+    return f"{usable.id} in the {place}, {age}, {more}{'' if usable.proven_at else 'NOT '}proven by a restore"
 
 
 def _looked(config: Config, scenario: Scenario) -> Part:

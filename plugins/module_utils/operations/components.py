@@ -12,12 +12,15 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Callable
 
 from ..base import lock
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, compared, verdict
+from ..base.clock import format_time
 from ..base.text import human
+from ..base.version import VERSION
 from ..configuration import backup as configuration_backup
 from ..configuration import parts
 from ..configuration import proof as configuration_proof
@@ -49,6 +52,39 @@ class Proof:
     sample: int = 0
     log: Log = lambda line: None
     key: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one verification found. verdict: PASS, FAIL or COULD_NOT_VERIFY. parts: of each backup, where several.
+
+    taken_at, size: of the backup, where its manifest could be read.
+    """
+
+    id: str
+    level: str
+    checks: tuple[Check, ...]
+    started_at: datetime
+    finished_at: datetime
+    parts: tuple[Result, ...] = ()
+    taken_at: str = ""
+    size: int = 0
+
+    @property
+    def verdict(self) -> Verdict:
+        return verdict(self.checks)
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "id": self.id,
+            "level": self.level,
+            "verdict": self.verdict,
+            "started_at": format_time(self.started_at),
+            "finished_at": format_time(self.finished_at),
+            "tool": f"lifeboat {VERSION}",
+            "checks": [check.as_dict() for check in self.checks],
+            **({"parts": [result.as_dict() for result in self.parts]} if self.parts else {}),
+        }
 
 
 @dataclass(frozen=True)

@@ -13,19 +13,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from typing import Callable
+from typing import Optional
 
 from ..base import typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
-from ..base.errors import (
-    NOT_INSTALLED,
-    IntegrityError,
-    LifeboatError,
-    NotFoundError,
-    UnverifiedError,
-    UsageError,
-    present,
-)
+from ..base.errors import NOT_INSTALLED, IntegrityError, LifeboatError, NotFoundError, UsageError, present
 from ..base.version import VERSION
 from ..configuration import restore as configuration_restore
 from ..repository import copies, points
@@ -38,11 +30,9 @@ from ..repository.points import Point
 from ..settings.config import Config
 from ..tools import age as tools_age
 from . import escrowed
-from .components import COMPONENTS, Proof
+from .components import COMPONENTS, Log, Proof, Result
 from .escrowed import SCHEMA, EscrowProof
-from .result import Result
 
-Log = Callable[[str], None]
 LEVEL = "escrow"
 
 
@@ -55,18 +45,15 @@ def prove(config: Config, identity: str, *, point: str = "latest", record: bool 
     started = datetime.now(timezone.utc)
     vault = escrowed.store(config)
     found: list[Check] = []
-    name, chosen = point, None
-    try:
-        chosen = _choose(config, vault, point, found)
-        name = chosen.id
+    chosen = _choose(config, vault, point, found)
+    name = chosen.id if chosen else point
+    if chosen:
         for component, part in chosen.parts.items():
             log(f"{name}: reading {part.id} in the vault")
             found += _guarded(component, _component(config, vault, component, part.id, identity, log))
         if CONFIG not in chosen.parts:
             words = "the recovery point has no config backup: nothing says how to run the stack"
             found.append(Check(CONFIG, FAIL, words))
-    except _Stop:
-        pass
     result = Result(name, LEVEL, tuple(found), started, datetime.now(timezone.utc))
     log(f"{name}: {result.verdict}")
     if record and chosen is not None and result.verdict == PASS:
@@ -74,11 +61,8 @@ def prove(config: Config, identity: str, *, point: str = "latest", record: bool 
     return result
 
 
-class _Stop(Exception):
-    """There is nothing to look at; the last check says why."""
-
-
-def _choose(config: Config, vault: Repository, point: str, found: list[Check]) -> Point:
+def _choose(config: Config, vault: Repository, point: str, found: list[Check]) -> Optional[Point]:
+    """The recovery point to open; where there is nothing to look at, the last check says why."""
     try:
         vault.check(writable=False)
         there = points.backups(vault, config.stack)
@@ -88,12 +72,12 @@ def _choose(config: Config, vault: Repository, point: str, found: list[Check]) -
     except LifeboatError as exc:
         refused = isinstance(exc, (UsageError, NotFoundError)) and exc.exit_status != NOT_INSTALLED
         found.append(Check("vault credentials", FAIL if refused else COULD_NOT_VERIFY, str(exc)))
-        raise _Stop from exc
+        return None
     try:
         one, passed = points.choose(tied, config.stack, identity=point)
     except LifeboatError as exc:
         found.append(Check("recovery point", FAIL, exc.cause))
-        raise _Stop from exc
+        return None
     opened = present(one.point)
     age = (datetime.now(timezone.utc) - opened.taken_at).total_seconds() / 3600
     words = f"{one.id}, {age:.1f} h old, consistency {opened.consistency}"
@@ -109,11 +93,9 @@ def _guarded(component: str, checks: Iterator[Check]) -> Iterator[Check]:
     """A component that cannot be looked at stops no other one from being looked at."""
     try:
         yield from checks
-    except UnverifiedError as exc:
-        yield Check(component, COULD_NOT_VERIFY, str(exc))
     except (IntegrityError, NotFoundError, UsageError) as exc:
         yield Check(component, FAIL, str(exc))
-    except LifeboatError as exc:  # the network, a server that is busy
+    except LifeboatError as exc:  # the network, a server that is busy, what could not be checked
         yield Check(component, COULD_NOT_VERIFY, str(exc))
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Callable, Optional
+from typing import Optional
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
 from ..base.clock import format_time
@@ -30,10 +30,8 @@ from ..repository.checksums import checksums
 from ..repository.components import KINDS
 from ..repository.manifest import Manifest, component_of, parse
 from ..settings.config import LEVELS, Config
-from .components import COMPONENTS, Proof
-from .result import Result
+from .components import COMPONENTS, Log, Proof, Result
 
-Log = Callable[[str], None]
 SAMPLE = 500  # objects
 
 
@@ -121,16 +119,15 @@ def _one(config: Config, repo: Repository, identity: str, level: str, sample: in
     try:
         manifest = parse(repo.manifest(component, identity), component=component, expected_id=identity)
         found.extend(_levels(config, repo, manifest, level, sample, log))
-    except UsageError as exc:  # a newer schema, or a place we cannot reach: that says nothing about the backup
+    except (UsageError, UnverifiedError) as exc:
+        # A newer schema, a place we cannot reach, a check that could not be made: that says nothing about the backup.
         found.append(Check("manifest" if manifest is None else "verification", COULD_NOT_VERIFY, str(exc)))
-    except UnverifiedError as exc:
-        found.append(Check("verification", COULD_NOT_VERIFY, str(exc)))
     except LifeboatError as exc:
         # A vault that does not answer has proved nothing of what is in it.
         seen = manifest is None or isinstance(exc, (IntegrityError, NotFoundError))
         away = KINDS[component].elsewhere and not seen
-        how = COULD_NOT_VERIFY if away else FAIL
-        found.append(Check("manifest" if manifest is None else "verification", how, exc.cause))
+        name = "manifest" if manifest is None else "verification"
+        found.append(Check(name, COULD_NOT_VERIFY if away else FAIL, exc.cause))
     taken, size = (format_time(manifest.taken_at), manifest.size) if manifest else ("", 0)
     now = datetime.now(timezone.utc)
     result = Result(identity, level, tuple(found), started, now, taken_at=taken, size=size)

@@ -47,13 +47,11 @@ class Staging:
 
     def __init__(self, path: Path, publish: Callable[[Path, bytes], None]) -> None:
         self.path = path
-        self.published = False
         self._publish = publish
 
     def publish(self, manifest: bytes) -> None:
         """Make what lies in `path` the backup, whole or not at all. After this `path` may no longer exist."""
         self._publish(self.path, manifest)
-        self.published = True
 
 
 class Repository(abc.ABC):
