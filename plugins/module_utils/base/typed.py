@@ -73,12 +73,12 @@ def refuse_deep(value: Any, wrong: Wrong) -> None:
 def build(
     kind: type[T], data: object, wrong: Wrong, where: str = "", *, unknown: Literal["refuse", "ignore"] = "refuse"
 ) -> T:
-    """The dataclass that `data` describes. Coerced are lists to tuples and text to times only.
+    """The dataclass, or value of another type, that `data` describes. Coerced are lists to tuples and text to times.
 
     `unknown`: what to do with a field that the dataclass does not have; a file of a newer minor version may have some.
     Raises what `wrong(field, cause)` makes; `field` is a path like `checks[3].detail`.
     """
-    return typing.cast(T, _Reader(wrong, unknown).dataclass(kind, data, where))
+    return typing.cast(T, _Reader(wrong, unknown).value(kind, data, where))
 
 
 def maybe(kind: type[T], data: Optional[bytes]) -> Optional[T]:
@@ -124,45 +124,48 @@ class _Reader:
     def dataclass(self, kind: Any, data: Any, where: str) -> Any:
         if not isinstance(data, Mapping):
             raise self._wrong(where, f"wants a mapping, has {shown(data)}")
-        known = {key(field): field for field in dataclasses.fields(kind) if field.init}
-        strange = sorted(str(name) for name in data if name not in known)
-        if strange and self._unknown == "refuse":
-            raise self._wrong(where, f"does not know {', '.join(strange)}; it knows {', '.join(sorted(known))}")
-        missing = [name for name, field in known.items() if name not in data and _required(field)]
-        if missing:
-            raise self._wrong(where, f"lacks {', '.join(missing)}")
-        types = hints(kind)
+        known, required = _shape(kind)
+        if data.keys() != known.keys():
+            strange = sorted(str(name) for name in data if name not in known)
+            if strange and self._unknown == "refuse":
+                raise self._wrong(where, f"does not know {', '.join(strange)}; it knows {', '.join(sorted(known))}")
+            missing = [name for name in known if name in required and name not in data]
+            if missing:
+                raise self._wrong(where, f"lacks {', '.join(missing)}")
         given = {
-            field.name: self.value(types[field.name], data[name], f"{where}.{name}" if where else name)
-            for name, field in known.items()
-            if name in data
+            field: inner if type(inner) in right else self.value(wanted, inner, f"{where}.{name}" if where else name)
+            for name, (field, wanted, right) in known.items()
+            if (inner := data.get(name, _NONE)) is not _NONE
         }
         return kind(**given)
 
     def value(self, kind: Any, data: Any, where: str) -> Any:
-        origin, arguments = typing.get_origin(kind), typing.get_args(kind)
         if kind is Any or kind is object:  # JSON of somebody else's making
             return data
+        if hasattr(kind, "__dataclass_fields__"):
+            return self.dataclass(kind, data, where)
+        origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+        if origin is None:
+            return self._scalar(kind, data, where)
         if origin is typing.Annotated:
             return self._bounded(self.value(arguments[0], data, where), arguments[1:], where)
         if origin is Union:
-            inner = [argument for argument in arguments if argument is not _NONE]
-            return None if data is None and len(inner) < len(arguments) else self._first_that_fits(inner, data, where)
+            return self._first_that_fits(arguments, data, where)
         if origin is Literal:
             if data not in arguments or isinstance(data, bool) is not isinstance(arguments[0], bool):
                 raise self._wrong(where, f"{shown(data)} is not one of {', '.join(map(str, arguments))}")
             return data
-        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-            return self.dataclass(kind, data, where)
         if origin is tuple:
             if not isinstance(data, (list, tuple)):
                 raise self._wrong(where, f"wants a list, has {shown(data)}")
             return tuple(self.value(arguments[0], inner, f"{where}[{number}]") for number, inner in enumerate(data))
-        if origin is not None:  # Mapping[str, ...]
-            if not isinstance(data, Mapping) or not all(isinstance(name, str) for name in data):
-                raise self._wrong(where, f"wants a mapping, has {shown(data)}")
-            return {name: self.value(arguments[1], inner, f"{where}.{name}") for name, inner in data.items()}
-        return self._scalar(kind, data, where)
+        if not isinstance(data, Mapping) or not all(isinstance(name, str) for name in data):
+            raise self._wrong(where, f"wants a mapping, has {shown(data)}")
+        wanted, right = arguments[1], _as_it_is(arguments[1])  # Mapping[str, ...]
+        return {
+            name: inner if type(inner) in right else self.value(wanted, inner, f"{where}.{name}")
+            for name, inner in data.items()
+        }
 
     def _scalar(self, kind: Any, data: Any, where: str) -> Any:
         if kind is datetime:
@@ -197,18 +200,36 @@ class _Reader:
         return value
 
     def _first_that_fits(self, kinds: Sequence[Any], data: Any, where: str) -> Any:
-        for kind in kinds[:-1]:
+        if data is None and _NONE in kinds:
+            return None
+        *others, last = (kind for kind in kinds if kind is not _NONE)
+        for kind in others:
             try:
                 return self.value(kind, data, where)
             except LifeboatError:
                 continue
-        return self.value(kinds[-1], data, where)
+        return self.value(last, data, where)
 
 
 @functools.cache
 def hints(kind: Any) -> Mapping[str, Any]:
     """The types of a dataclass's fields. Text is evaluated for each of them: once is enough."""
     return typing.get_type_hints(kind, include_extras=True)
+
+
+@functools.cache
+def _shape(kind: Any) -> tuple[Mapping[str, tuple[str, Any, Sequence[type]]], frozenset[str]]:
+    """By its name in JSON each field's own name, type, and what _as_it_is() says; and the names that must be given."""
+    fields = [field for field in dataclasses.fields(kind) if field.init]
+    required = (key(field) for field in fields if _required(field))
+    wanted = ((field, hints(kind)[field.name]) for field in fields)
+    return {key(field): (field.name, inner, _as_it_is(inner)) for field, inner in wanted}, frozenset(required)
+
+
+def _as_it_is(kind: Any) -> Sequence[type]:
+    """The types whose values are all right, so that none has to be looked at: there may be a million."""
+    kinds = typing.get_args(kind) if typing.get_origin(kind) is Union else (kind,)
+    return kinds if all(inner in (str, bool, _NONE) for inner in kinds) else ()
 
 
 def shown(value: Any) -> str:
