@@ -27,8 +27,8 @@ def _quiet(_: str) -> None:
 
 
 def restore(directory: str, identity: str, database: str) -> dict[str, Any]:
-    from lifeboat.database import fingerprint
     from lifeboat.database import server as database_server
+    from lifeboat.database.fingerprint import facts_of
     from lifeboat.database.methods.logical import restore as core
     from lifeboat.repository import manifest, repositories
     from lifeboat.settings import config
@@ -39,7 +39,7 @@ def restore(directory: str, identity: str, database: str) -> dict[str, Any]:
     found = manifest.parse(repo.manifest("database", identity), component="database", expected_id=identity)
     server = database_server.connect(loaded, runtime.connect(loaded))
     with repo.materialise("database", identity) as folder:
-        facts = fingerprint.facts_of(folder)
+        facts = facts_of(folder)
         core.database(server, found, folder, facts, database, jobs=loaded.database.jobs, log=_quiet)
     return {}
 

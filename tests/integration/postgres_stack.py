@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Callable
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import fingerprint, server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.fingerprint import Fingerprint, facts_of
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import identifier
@@ -147,12 +148,12 @@ def back_up_and_prove(settings: Config) -> str:
     return taken.id
 
 
-def restore_beside(stack: Stack, settings: Config, name: str) -> dict[str, Any]:
+def restore_beside(stack: Stack, settings: Config, name: str) -> Fingerprint:
     """Restore the newest backup into the live server as the database `name`; the fingerprint it should have."""
     newest = entries(settings)[-1]
     assert newest.manifest
     with store(settings).materialise("database", newest.id) as folder:
-        facts = fingerprint.facts_of(folder)
+        facts = facts_of(folder)
         database_restore.database(stack.server(settings), newest.manifest, folder, facts, name, jobs=2, log=say)
     return facts
 

@@ -27,9 +27,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import fingerprint
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.fingerprint import DUMP
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
@@ -253,13 +253,12 @@ def test_bytes_that_match_their_checksums_and_are_wrong(stack: Stack, settings: 
     """One row changed in an uncompressed dump and the manifest sealed again: only the fingerprint shows it."""
     newest = entries(settings)[-1]
     assert newest.manifest
-    path = Path(store(settings).location("database", newest.id)) / fingerprint.DUMP
+    path = Path(store(settings).location("database", newest.id)) / DUMP
     whole = path.read_bytes()
     assert whole.count(b"row 77\n") == 1
     path.write_bytes(whole.replace(b"row 77\n", b"row 76\n"))
     changed = [
-        checksums.measure(path, fingerprint.DUMP) if artefact.name == fingerprint.DUMP else artefact
-        for artefact in newest.manifest.artefacts
+        checksums.measure(path, DUMP) if artefact.name == DUMP else artefact for artefact in newest.manifest.artefacts
     ]
     original = Path(store(settings).location("database", newest.id), "manifest.json").read_bytes()
     reseal(settings, newest.id, artefacts=[dataclasses.asdict(artefact) for artefact in changed])

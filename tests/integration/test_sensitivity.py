@@ -10,13 +10,13 @@ Each case first proves that the intact copy passes, then changes one thing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import fingerprint, server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.fingerprint import Fingerprint
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -55,7 +55,7 @@ class Copy:
 
     stack: Stack
     server: server.Server
-    facts: dict[str, Any]
+    facts: Fingerprint
     name: str
 
 
@@ -173,7 +173,7 @@ def test_every_change_is_found_and_named(copy: Copy, change: tuple[str, ...]) ->
 
 
 def test_a_role_that_is_gone_is_named(copy: Copy) -> None:
-    facts = {**copy.facts, "roles": {**copy.facts["roles"], "gone": "y"}}
+    facts = replace(copy.facts, roles={**copy.facts.roles, "gone": "y"})
     found = database_restore.compare(copy.server, copy.name, facts, fresh=False)
     assert {check.name: check.detail for check in found if check.result != checks.PASS} == {"roles": "gone is missing"}
 
@@ -184,7 +184,7 @@ def test_row_counts_alone_miss_a_changed_row_but_no_missing_one(copy: Copy, tmp_
     settings = stack.config(tmp_path, database={"name": "sens", "fingerprint": "rows"})
     dump.take(Opened(settings), log=say)
     facts = restore_beside(stack, settings, "counted")
-    assert all("hash" not in table for table in facts["tables"].values())
+    assert all(table.hash is None for table in facts.tables.values())
     stack.psql("UPDATE shop.item SET price = 3.01 WHERE id = 3;", "counted")
     found = database_restore.compare(copy.server, "counted", facts, fresh=True)
     assert_pass(found, at_least=7)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import written
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import fingerprint
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.fingerprint import facts_of
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import manifest
 from postgres_stack import Stack, say, store
@@ -28,7 +28,7 @@ def test_its_database_comes_back(stack: Stack, tmp_path: Path) -> None:
     server = stack.server(ours)
     stack.psql("CREATE ROLE shop; CREATE ROLE reader;")
     with repository.materialise("database", identity) as folder:
-        facts = fingerprint.facts_of(folder)
+        facts = facts_of(folder)
         database_restore.database(server, found, folder, facts, "came_back", jobs=2, log=say)
     rows = [*stack.psql("SET timezone = 'UTC'; " + ITEMS, "came_back"), *stack.psql(FILES, "came_back")]
     assert rows == (tmp_path / "portrait.txt").read_text(encoding="utf-8").splitlines()[-2:]

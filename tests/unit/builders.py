@@ -18,7 +18,9 @@ from typing import Any, Callable, Optional, Union
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, pipeline
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command, Finished
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import fingerprint as database_fingerprint
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import planned
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.fingerprint import Fingerprint
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import plan as frontend_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import Result
@@ -28,7 +30,35 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest im
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=timezone.utc)
-FACTS = {"roles": {"postgres": "1"}, "tables": {"public.t": {"rows": 500, "hash": "1"}}}
+# A fingerprint as it is written, field by field.
+DATABASE_FACTS: dict[str, Any] = {
+    "acl": None,
+    "row": {"datcollate": "en_US.utf8", "datctype": "C", "datlocprovider": "c", "datlocale": None, "datconnlimit": -1},
+    "size": 1000,
+    "owner": "app",
+    "comment": None,
+    "preload": "",
+    "encoding": "UTF8",
+    "settings": [],
+    "superuser": "postgres",
+    "extensions": {"plpgsql": "1.0"},
+    "is_superuser": True,
+    "acl_is_default": True,
+    "data_checksums": "on",
+    "server_version": "17.12",
+    "system_identifier": "7711",
+    "server_version_num": 170012,
+}
+FACTS: dict[str, Any] = {
+    "scheme": 2,
+    "level": "content",
+    "facts": DATABASE_FACTS,
+    "roles": {"postgres": "1"},
+    "schema": {"table public.t": "aa"},
+    "sequences": {"before": {}, "after": {}},
+    "tables": {"public.t": {"hash": "1", "rows": 500, "method": "record"}},
+    "large_objects": {"count": 0, "bytes": 0, "hash": "0"},
+}
 DETAILS: dict[str, Any] = {
     "database": "shop",
     "format": "custom",
@@ -54,6 +84,10 @@ FRONTEND_PLAN = frontend_plan.Plan(
     warnings=(), steps=("rerun",), method="auto", target="https://www.shop.test/", expected="a" * 40, head="a" * 40,
     good=("a" * 40,), run=None, github="", stamp="S", target_seconds=14400,
 )  # fmt: skip
+
+
+def fingerprint(**changes: Any) -> Fingerprint:
+    return database_fingerprint.read(json.dumps({**FACTS, **changes}).encode(), "db_backup_20261124_120000")
 
 
 def settings(root: Path, **changes: Any) -> dict[str, Any]:

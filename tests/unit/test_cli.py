@@ -234,7 +234,7 @@ def test_backup(etc: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     assert (said["id"], said["database"]) == (make_manifest().id, "shop")
     assert "prune" not in said
     assert run(etc, "backup", "database") == 0
-    assert capsys.readouterr().out == "db_backup_20261124_120000  89 B  1.5 s  2 tables, 500 rows\n"
+    assert capsys.readouterr().out == "db_backup_20261124_120000  729 B  1.5 s  2 tables, 500 rows\n"
 
 
 def test_prune_runs_only_behind_a_good_backup(
@@ -289,7 +289,7 @@ def test_what_fails_in_the_vault_has_the_last_word(
     monkeypatch.setattr(operations_backup, "take", lambda *_, **__: taken)
     assert run(etc, "backup", "database") == 8
     shown = capsys.readouterr()
-    assert shown.out.startswith("db_backup_20261124_120000  89 B")
+    assert shown.out.startswith("db_backup_20261124_120000  729 B")
     assert "connection refused" in shown.err
     assert "the backups in the repository are good" in shown.err
     assert run(etc, "backup", "database", "--json") == 8

@@ -65,7 +65,7 @@ def test_what_pg_dump_is_told(
     monkeypatch.setattr(dump, "_receive", lambda *_: [])
     monkeypatch.setattr(dump, "_sequences", lambda _: {})
     with ThreadPoolExecutor(1) as pool:
-        head = {"snapshot": "snap-1", "version": version}
+        head = dump._Head(NOW, "snap-1", 1000, version, is_superuser=True)
         dump._dump(pool, settings, server, head, "db_backup_20261124_120000", tmp_path)
     words = next(argv for argv in said if argv[0] == "pg_dump")
     assert word in words
@@ -211,8 +211,8 @@ def test_ids_of_backups_within_one_second(tmp_path: Path) -> None:
 SPACES = [
     ([], 3000, 1000, True),
     ([], 3000, 999, False),
-    ([89], 10**9, 133, True),
-    ([89], 10**9, 132, False),
+    ([729], 10**9, 1093, True),
+    ([729], 10**9, 1092, False),
 ]
 
 

@@ -6,14 +6,20 @@
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+import written
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import fingerprint
-from ansible_collections.lifeboat.dr.plugins.module_utils.database.fingerprint import settled
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.fingerprint import Fingerprint, settled
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import Content
+from builders import DATABASE_FACTS
 
+ID = "db_backup_20261124_120000"
 # As PostgreSQL 17 prints an expression when it was made, and after one dump and restore.
 SETTLED = [
     (
@@ -101,7 +107,7 @@ def facts() -> dict[str, Any]:
         "scheme": fingerprint.SCHEME,
         "level": "content",
         "facts": {
-            "server_version_num": 170012,
+            **DATABASE_FACTS,
             "extensions": {"plpgsql": "1.0", "hstore": "1.8"},
             "owner": "app",
             "encoding": "UTF8",
@@ -121,6 +127,14 @@ def facts() -> dict[str, Any]:
     }
 
 
+def read(body: dict[str, Any]) -> Fingerprint:
+    return fingerprint.read(json.dumps(body).encode(), ID)
+
+
+def compare(expected: dict[str, Any], found: dict[str, Any], *, roles: str = "exact") -> list[checks.Check]:
+    return fingerprint.compare(read(expected), read(found), roles=roles)
+
+
 def of(found: list[checks.Check], name: str) -> checks.Check:
     return next(check for check in found if check.name == name)
 
@@ -129,21 +143,22 @@ NAMES = ["tables", "sequences", "large objects", "schema", "extensions", "databa
 
 
 def test_equal_fingerprints_pass_every_check() -> None:
-    found = fingerprint.compare(facts(), facts())
+    found = compare(facts(), facts())
     assert [(check.name, check.result) for check in found] == [(name, checks.PASS) for name in NAMES]
     assert of(found, "tables").detail == "2 tables, 5 rows: rows and content equal"
 
 
+UNUSED = {"up": True, "last": None, "cycle": False}
 Edit = Callable[[dict[str, Any]], Any]
 # (what was changed behind the restored copy, the check that must fail, what it must name)
 CHANGES: list[tuple[Edit, str, str]] = [
     (lambda new: new["tables"].pop("public.u"), "tables", "public.u is missing"),
-    (lambda new: new["tables"].update(x={"rows": 0, "hash": "0"}), "tables", "x was not in the backup"),
+    (lambda new: new["tables"].update(x={"rows": 0, "method": "none"}), "tables", "x was not in the backup"),
     (lambda new: new["tables"]["public.t"].update(rows=4), "tables", "public.t has 4 rows, the backup 5"),
     (lambda new: new["tables"]["public.t"].update(hash="124"), "tables", "public.t has other content"),
     (lambda new: new["tables"]["public.u"].update(hash=None), "tables", "public.u has other content"),
     (lambda new: new["sequences"]["before"].pop("public.a"), "sequences", "public.a is missing"),
-    (lambda new: new["sequences"]["before"].update(x={"last": "1"}), "sequences", "x was not"),
+    (lambda new: new["sequences"]["before"].update(x={**UNUSED, "last": "1"}), "sequences", "x was not"),
     (lambda new: new["sequences"]["before"]["public.a"].update(last="9"), "sequences", "public.a stands at 9"),
     (lambda new: new["sequences"]["before"]["public.a"].update(last="11"), "sequences", "public.a stands at 11"),
     (lambda new: new["sequences"]["before"]["public.a"].update(last=None), "sequences", "public.a stands at None"),
@@ -176,7 +191,7 @@ CHANGES: list[tuple[Edit, str, str]] = [
 def test_every_change_fails_its_own_check_and_no_other(edit: Edit, name: str, words: str) -> None:
     changed = facts()
     edit(changed)
-    found = fingerprint.compare(facts(), changed)
+    found = compare(facts(), changed)
     assert [check.name for check in found if check.result != checks.PASS] == [name]
     assert words in of(found, name).detail
 
@@ -190,13 +205,13 @@ def test_a_sequence_that_moved_during_the_dump_lies_between_both_readings(last: 
     expected["sequences"]["before"]["public.a"]["last"] = "11"
     expected["sequences"]["after"]["public.a"]["last"] = "20"
     found["sequences"]["before"]["public.a"]["last"] = last
-    assert of(fingerprint.compare(expected, found), "sequences").result == result
+    assert of(compare(expected, found), "sequences").result == result
 
 
 def test_a_cycling_sequence_may_stand_anywhere() -> None:
     found = facts()
     found["sequences"]["before"]["public.round"]["last"] = "1"
-    assert of(fingerprint.compare(facts(), found), "sequences").result == checks.PASS
+    assert of(compare(facts(), found), "sequences").result == checks.PASS
 
 
 def test_sequences_that_came_or_went_during_the_dump() -> None:
@@ -205,18 +220,18 @@ def test_sequences_that_came_or_went_during_the_dump() -> None:
     expected["sequences"]["after"]["public.made"] = {"last": "1", "up": True, "cycle": False}
     del expected["sequences"]["after"]["public.a"]
     del found["sequences"]["before"]["public.a"]
-    assert of(fingerprint.compare(expected, found), "sequences").result == checks.PASS
+    assert of(compare(expected, found), "sequences").result == checks.PASS
     found["sequences"]["before"]["public.made"] = {"last": "1", "up": True, "cycle": False}
-    assert of(fingerprint.compare(expected, found), "sequences").result == checks.PASS
+    assert of(compare(expected, found), "sequences").result == checks.PASS
 
 
 def test_roles_of_a_server_that_lived_on_may_have_changed_but_not_gone() -> None:
     found = facts()
     found["roles"].update(reader="changed", newcomer="3")
-    assert of(fingerprint.compare(facts(), found, roles="present"), "roles").result == checks.PASS
-    assert of(fingerprint.compare(facts(), found, roles="exact"), "roles").result == checks.FAIL
+    assert of(compare(facts(), found, roles="present"), "roles").result == checks.PASS
+    assert of(compare(facts(), found, roles="exact"), "roles").result == checks.FAIL
     del found["roles"]["app"]
-    assert of(fingerprint.compare(facts(), found, roles="present"), "roles").detail == "app is missing"
+    assert of(compare(facts(), found, roles="present"), "roles").detail == "app is missing"
 
 
 def test_across_majors_definitions_cannot_be_compared_and_that_is_no_pass() -> None:
@@ -224,12 +239,12 @@ def test_across_majors_definitions_cannot_be_compared_and_that_is_no_pass() -> N
     found["facts"]["server_version_num"] = 180001
     found["schema"]["table public.t"] = "printed otherwise"
     found["facts"]["extensions"]["hstore"] = "1.9"
-    checked = fingerprint.compare(facts(), found)
+    checked = compare(facts(), found)
     assert of(checked, "schema").result == checks.COULD_NOT_VERIFY
     assert of(checked, "extensions").result == checks.PASS
     assert checks.verdict(checked) == checks.COULD_NOT_VERIFY
     del found["schema"]["table public.t"]
-    assert of(fingerprint.compare(facts(), found), "schema").result == checks.FAIL
+    assert of(compare(facts(), found), "schema").result == checks.FAIL
 
 
 def test_the_fingerprint_of_another_lifeboat_is_compared_as_far_as_it_goes() -> None:
@@ -237,16 +252,16 @@ def test_the_fingerprint_of_another_lifeboat_is_compared_as_far_as_it_goes() -> 
     expected, found = facts(), facts()
     del expected["scheme"]
     found["schema"]["table public.t"] = found["roles"]["app"] = "described otherwise"
-    checked = fingerprint.compare(expected, found)
+    checked = compare(expected, found)
     assert of(checked, "schema").result == checks.COULD_NOT_VERIFY
     assert {check.name for check in checked if check.result != checks.PASS} == {"schema"}
     del found["schema"]["table public.t"], found["roles"]["app"]
-    checked = fingerprint.compare(expected, found)
+    checked = compare(expected, found)
     assert {check.name for check in checked if check.result == checks.FAIL} == {"schema", "roles"}
 
 
 def test_summary() -> None:
-    assert fingerprint.summary(facts()) == Content("content", tables=2, rows=5, large_objects=2, objects=2)
+    assert read(facts()).summary == Content("content", tables=2, rows=5, large_objects=2, objects=2)
 
 
 class Answers:
@@ -277,3 +292,85 @@ def test_table_sql(method: str, start: str) -> None:
     sql = fingerprint._table_sql("s.t", "x.a", method)
     assert sql.startswith(start)
     assert sql.endswith("FROM ONLY s.t x;")
+
+
+def test_it_is_written_as_it_was_read(tmp_path: Path) -> None:
+    """Those of an earlier commit, and one that has everything that theirs have not."""
+    written.unpack(tmp_path)
+    found = sorted(tmp_path.glob("backup/postgresql/*/fingerprint.json"))
+    assert len(found) == len(written.DATABASE)
+    body = facts()
+    body["large_objects"] = {"hash": "9", "bytes": 10, "count": 2}
+    body["tables"] = {"public.t": {"hash": "1", "rows": 5, "method": "record"}, "u": {"rows": 1, "method": "none"}}
+    body["facts"] = {name: body["facts"][name] for name in DATABASE_FACTS}
+    body["facts"]["acl"] = [{"grantee": "", "grantable": False, "privilege": "CONNECT"}]
+    for moment in body["sequences"].values():
+        moment.update({name: {key: value[key] for key in ("up", "last", "cycle")} for name, value in moment.items()})
+    for data in (*(path.read_bytes() for path in found), json.dumps(body, indent=1, ensure_ascii=False).encode()):
+        assert fingerprint.read(data, ID).to_bytes() == data
+
+
+def test_what_the_first_fingerprints_did_not_tell() -> None:
+    body = facts()
+    del body["scheme"], body["facts"]["acl_is_default"]
+    assert (read(body).scheme, read(body).facts.acl_is_default) == (1, False)
+    assert read({**facts(), "later": 1}) == read(facts()), "a newer Lifeboat may tell more"
+
+
+MALFORMED: list[tuple[bytes | Edit, str]] = [
+    (b"{", "it is not JSON that can be read: Expecting"),
+    (b"[1]", "wants a mapping, has [1]"),
+    (b"null", "wants a mapping, has None"),
+    (b'{"scheme": NaN}', "NaN is not a number"),
+    (b'{"scheme": 1, "scheme": 2}', "a key is given twice"),
+    (b"[" * 100_000, "it is not JSON that can be read"),
+    (b"\xff", "it is not JSON that can be read"),
+    (b"1" * 5000, "it is not JSON that can be read"),
+    (lambda body: body.pop("tables"), "lacks tables"),
+    (lambda body: body.update(scheme="2"), "scheme wants int, has '2'"),
+    (lambda body: body.update(scheme=0), "scheme 0 is not between 1 and"),
+    (lambda body: body.update(level="all"), "level 'all' is not one of content, rows"),
+    (lambda body: body.update(facts=[]), "facts wants a mapping, has []"),
+    (lambda body: body.update(roles={"app": 1}), "roles.app wants str, has 1"),
+    (lambda body: body.update(schema={"table t": None}), "schema.table t wants str, has None"),
+    (lambda body: body["facts"].update(server_version_num=True), "facts.server_version_num wants int, has True"),
+    (lambda body: body["facts"].update(settings=[{"role": ""}]), "facts.settings[0] lacks setting"),
+    (lambda body: body["facts"].update(acl=[1]), "facts.acl[0] wants a mapping, has 1"),
+    (lambda body: body["facts"].update(extensions={"a": {}}), "facts.extensions.a wants str, has {}"),
+    (lambda body: body["facts"].update(owner=None), "facts.owner wants str, has None"),
+    (lambda body: body["facts"].update(row={}), "facts.row lacks datcollate, datctype"),
+    (lambda body: body["facts"]["row"].update(datconnlimit="7"), "facts.row.datconnlimit wants int, has '7'"),
+    (lambda body: body["facts"]["row"].update(deep=[[]] * 2 + [json.loads("[" * 50 + "]" * 50)]), "nested more than"),
+    (lambda body: body["tables"]["public.t"].update(rows=-1), "tables.public.t.rows -1 is not between 0 and"),
+    (lambda body: body["tables"]["public.t"].update(rows=10**30), "tables.public.t.rows has a number beyond"),
+    (lambda body: body["tables"]["public.t"].update(rows=1.5), "tables.public.t.rows wants int, has 1.5"),
+    (lambda body: body["large_objects"].update(bytes="1"), "large_objects.bytes wants int, has '1'"),
+    (lambda body: body["sequences"].pop("before"), "sequences lacks before"),
+    (lambda body: body["sequences"]["before"]["public.a"].update(up=1), "before.public.a.up wants bool, has 1"),
+    (lambda body: body["sequences"]["after"]["public.a"].update(last="9" * 5000), "sequences.after.public.a.last '999"),
+    (lambda body: body["sequences"]["before"]["public.a"].update(last="x"), "last 'x' is not a whole number"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("broken", "words"), MALFORMED, ids=[words for _broken, words in MALFORMED])
+def test_a_malformed_one_is_an_error_that_names_file_and_field(broken: bytes | Edit, words: str) -> None:
+    body = facts()
+    assert read(body)
+    if not isinstance(broken, bytes):
+        broken(body)
+        broken = json.dumps(body).encode()
+    with pytest.raises(IntegrityError) as raised:
+        fingerprint.read(broken, ID)
+    assert str(raised.value).startswith(f"Could not read the fingerprint ({ID}): fingerprint.json: ")
+    assert words in raised.value.cause
+    assert "Choose another backup" in raised.value.remedy
+
+
+def test_an_answer_that_is_not_postgresqls_is_an_error() -> None:
+    class Foreign:
+        def rows(self, sql: str, *, attempted: str) -> list[object]:
+            del sql, attempted
+            return [{"server_version_num": "17"}]
+
+    with pytest.raises(LifeboatError, match=r"read PostgreSQL's answer \(a row\): lacks server_version"):
+        fingerprint.take(Foreign(), "content")  # type: ignore[arg-type]

@@ -397,7 +397,7 @@ def test_database_backup_changes(run: Run, tmp_path: Path, monkeypatch: pytest.M
     assert (planned["changed"], "id" in planned, entries(tmp_path)) == (True, False, [])
     done = run("database_backup", max_age=3600)
     (one,) = entries(tmp_path)
-    assert (done["changed"], done["id"], done["size"]) == (True, one.id, 89)
+    assert (done["changed"], done["id"], done["size"]) == (True, one.id, 729)
     assert (done["details"]["database"], done["log"]) == ("shop", ["dumping"])
     assert done["diff"] == {"before": "", "after": f"{one.id}\n"}
     young = run("database_backup", max_age=3600)

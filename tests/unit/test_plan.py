@@ -35,7 +35,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points impo
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
-from builders import FACTS, NOW, entries, folder, make_config, publish, store
+from builders import FACTS, NOW, entries, fingerprint, folder, make_config, publish, store
 
 DAY = timedelta(days=1)
 ID, OTHER = "db_backup_20261124_020000", "db_backup_20261123_020000"
@@ -182,7 +182,10 @@ def world(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return found
 
 
-REFERENCE = {"roles": {"postgres": "", "app": ""}, "tables": {"public.t": {"rows": 500}, "public.u": {"rows": 3}}}
+REFERENCE = fingerprint(
+    roles={"postgres": "", "app": ""},
+    tables={"public.t": {"rows": 500, "method": "none"}, "public.u": {"rows": 3, "method": "none"}},
+)
 WHOLE = {"public.t": 499, "public.u": 0}
 # (the server's tables and more, the condition, what must be found, what stays unchecked)
 ASSESSMENTS: list[tuple[str, Server, str, list[str], list[str]]] = [
@@ -394,7 +397,7 @@ def test_a_backup_that_shrank_is_never_recovered_to_unasked(tmp_path: Path, worl
     small = {"level": "content", "tables": 0, "rows": 0, "large_objects": 0, "objects": 0}
     empty = publish(tmp_path, details={"fingerprint": small})
     world["server"] = Server({})
-    assert database_assess.assess(Opened(make_config(tmp_path)), FACTS).condition == DAMAGED, (
+    assert database_assess.assess(Opened(make_config(tmp_path)), fingerprint()).condition == DAMAGED, (
         "held against the fuller one"
     )
     with pytest.raises(UsageError, match=f"-e recovery_point={full.id}"):
@@ -410,9 +413,9 @@ def test_the_reference_is_the_newest_good_one_whose_fingerprint_is_whole(tmp_pat
     publish(tmp_path, NOW - DAY)
     newest = publish(tmp_path)
     settings = make_config(tmp_path)
-    assert database_assess.reference_of(Sources(Opened(settings), "database")) == FACTS
+    assert database_assess.reference_of(Sources(Opened(settings), "database")) == fingerprint()
     (folder(tmp_path, newest) / "fingerprint.json").write_text("x" * len(json.dumps(FACTS)))
-    assert database_assess.reference_of(Sources(Opened(settings), "database")) == FACTS
+    assert database_assess.reference_of(Sources(Opened(settings), "database")) == fingerprint()
     assert database_assess.reference_of(Sources(Opened(make_config(tmp_path, stack="blog")), "database")) is None
 
 

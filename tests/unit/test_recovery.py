@@ -26,7 +26,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import fingerprint
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import fingerprint as database_fingerprint
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import protect as database_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
@@ -39,7 +39,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer as stack_answer
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
-from builders import FACTS, PLAN, Runner, folder, make_config, publish
+from builders import PLAN, Runner, fingerprint, folder, make_config, publish
 
 SERVER: Any = object()
 UP = ServiceState(exists=True, running=True, status="running")
@@ -410,7 +410,7 @@ def test_a_backup_that_was_damaged_meanwhile_is_not_used(tmp_path: Path, server:
         database_recovery.restore_database(
             Opened(make_config(tmp_path)), one.id, fresh=False, stamp="S", asked="noon", log=print
         )
-    assert fingerprint.facts_of(folder(tmp_path, one)) == FACTS
+    assert database_fingerprint.facts_of(folder(tmp_path, one)) == fingerprint()
 
 
 # --- reopen ---

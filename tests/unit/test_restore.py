@@ -12,13 +12,14 @@ from typing import Any, Optional
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.fingerprint import Facts
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical.restore import (
     keep_globals,
     statements,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import identifier, literal
-from builders import NOW, make_manifest
+from builders import DATABASE_FACTS, NOW, fingerprint, make_manifest
 
 GLOBALS = r"""--
 -- PostgreSQL database cluster dump
@@ -189,7 +190,7 @@ def test_roles(tmp_path: Path, have: list[str], fresh: bool, made: list[str], sc
     with gzip.open(tmp_path / database_restore.GLOBALS, "wb") as file:
         file.write(GLOBALS.replace("own'", "öwn\r\n'").encode())
     server = Recorder(have)
-    facts = {"roles": {"postgres": "", "app": "", "gone": ""}}
+    facts = fingerprint(roles={"postgres": "", "app": "", "gone": ""})
     assert database_restore.roles(server, tmp_path, facts, fresh=fresh) == made  # type: ignore[arg-type]
     assert len(server.scripts) == scripts
     if fresh:
@@ -215,16 +216,9 @@ def test_setting_value(key: str, value: str, sql: str) -> None:
     assert database_restore._setting_value(key, value) == sql
 
 
-def facts(**changes: Any) -> dict[str, Any]:
-    return {
-        "encoding": "UTF8",
-        "owner": "app",
-        "comment": None,
-        "settings": [],
-        "acl": None,
-        "row": {"datcollate": "en_US.utf8", "datctype": "C", "datlocprovider": "c", "datconnlimit": -1},
-        **changes,
-    }
+def facts(row: Optional[dict[str, Any]] = None, **changes: Any) -> Facts:
+    rows = DATABASE_FACTS["row"] if row is None else {"datcollate": "en_US.utf8", "datctype": "C", **row}
+    return fingerprint(facts={**DATABASE_FACTS, "acl_is_default": False, **changes, "row": rows}).facts
 
 
 PROPERTIES: list[tuple[str, dict[str, Any], list[str]]] = [
@@ -360,7 +354,7 @@ def test_jobs_that_lock_each_other_out_are_followed_by_one(
     monkeypatch.setattr(database_restore, "_properties_sql", lambda facts, name: "ALTER DATABASE x")
     manifest = make_manifest(NOW, details={"format": "directory"})
     with pytest.raises(LifeboatError, match=said) if fails else contextlib.nullcontext():
-        database_restore.database(server, manifest, tmp_path, {"facts": facts()}, "new", jobs=jobs, log=print)  # type: ignore[arg-type]
+        database_restore.database(server, manifest, tmp_path, fingerprint(), "new", jobs=jobs, log=print)  # type: ignore[arg-type]
     assert server.done == done + ([] if fails else ["ALTER DATABASE"])
 
 

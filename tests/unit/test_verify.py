@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Callable
 
+import builders
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
@@ -33,7 +34,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.checksums i
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest, backup_id
 from builders import NOW, Runner, entries, folder, make_config, make_manifest, publish, store
 
-FACTS = {"level": "content", "roles": {"postgres": "1", "app": "2"}, "tables": {}, "facts": {}}
+FACTS = {**builders.FACTS, "roles": {"postgres": "1", "app": "2"}, "tables": {}}
 ROLES = b"CREATE ROLE postgres;\nCREATE ROLE app;\nCOMMENT ON ROLE app IS 'a\nCREATE ROLE x;\n';\n"
 END = b"\n--\n-- PostgreSQL database dump complete\n--\n\n\\unrestrict x\n\n"
 

@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 from ..base.errors import LifeboatError
 from ..database import assess as database_assess
 from ..database import server as database_server
+from ..database.fingerprint import Fingerprint
 from ..objects import assess as objects_assess
 from ..recovery import state as recovery_state
 from ..repository.sources import Sources
@@ -68,7 +68,7 @@ def _broken(
     return "" if state_of_data.condition == recovery_state.HEALTHY else "; ".join(state_of_data.findings[:3])
 
 
-def _reference(config: Config, log: Log) -> Optional[Mapping[str, Any]]:
+def _reference(config: Config, log: Log) -> Optional[Fingerprint]:
     """What the database should hold, where there is a backup that tells."""
     try:
         return database_assess.reference_of(Sources(Opened(config), "database"))

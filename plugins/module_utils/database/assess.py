@@ -6,12 +6,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Optional
 
 from ..base.errors import LifeboatError, UsageError
 from ..recovery.state import DAMAGED, DOWN, HEALTHY
@@ -22,8 +21,8 @@ from ..settings.config import Config
 from ..stack import runtime
 from ..stack.runtime import DataMount, Opened, Runtime
 from . import server as database_server
-from .fingerprint import FINGERPRINT
-from .server import Server
+from .fingerprint import FINGERPRINT, Fingerprint, read
+from .server import Server, answers
 
 # A table that lost every one of at least this many rows is damage; a short queue that ran empty is not.
 EMPTIED = 100
@@ -42,7 +41,13 @@ class Assessment:
     refused: str = ""  # the server lives and does not let us in: this is what it said
 
 
-def assess(run: Opened, reference: Optional[Mapping[str, Any]]) -> Assessment:
+@dataclass(frozen=True)
+class _Table:
+    name: str
+    unlogged: bool
+
+
+def assess(run: Opened, reference: Optional[Fingerprint]) -> Assessment:
     """Look at the stack's database. `reference`: the fingerprint of the newest good backup, what should be there."""
     stack, service = run.runtime, run.config.database.service
     state = stack.state(service)
@@ -79,22 +84,23 @@ def refusal(config: Config, said: str) -> UsageError:
     )
 
 
-def _look_at_data(server: Server, database: str, reference: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def _look_at_data(server: Server, database: str, reference: Fingerprint) -> tuple[list[str], list[str]]:
     """Read every table that should be there, so that a damaged page is met now; bounded in time."""
     findings: list[str] = []
     unchecked: list[str] = []
-    roles = set(server.execute("SELECT to_json(rolname) FROM pg_roles;", database=database, attempted="list the roles"))
-    findings += [f"the role {name} is missing" for name in reference["roles"] if name not in roles]
+    rows = server.execute("SELECT to_json(rolname) FROM pg_roles;", database=database, attempted="list the roles")
+    roles = set(answers(str, rows))
+    findings += [f"the role {name} is missing" for name in reference.roles if name not in roles]
     rows = server.execute(
         "SELECT jsonb_build_object('name', format('%I.%I', n.nspname, c.relname), 'unlogged', c.relpersistence = 'u')"
         " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r';",
         database=database,
         attempted="list the tables",
     )
-    there = {row["name"]: row["unlogged"] for row in rows}
-    findings += [f"the table {name} is missing" for name in reference["tables"] if name not in there]
+    there = {table.name: table.unlogged for table in answers(_Table, rows)}
+    findings += [f"the table {name} is missing" for name in reference.tables if name not in there]
     deadline = time.monotonic() + READ_SECONDS
-    remaining = [name for name in reference["tables"] if name in there]
+    remaining = [name for name in reference.tables if name in there]
     while remaining:
         # An error ends the session: note it, open another for the tables that are left.
         name = ""
@@ -109,10 +115,10 @@ def _look_at_data(server: Server, database: str, reference: Mapping[str, Any]) -
                     count = session.rows(
                         f"SET statement_timeout = {left}; SELECT to_json(count(*)) FROM ONLY {name};",
                         attempted=f"read {name}",
-                    )[0]
-                    expected = int(reference["tables"][name]["rows"])
+                    )
+                    expected = reference.tables[name].rows
                     # A crash empties unlogged tables, as it must: restoring would lose rows to bring those back.
-                    if count == 0 and expected >= EMPTIED and not there[name]:
+                    if count == [0] and expected >= EMPTIED and not there[name]:
                         findings.append(f"the table {name} is empty, the backup has {expected} rows")
         except LifeboatError as exc:
             if not name:  # not even the session opened
@@ -124,7 +130,7 @@ def _look_at_data(server: Server, database: str, reference: Mapping[str, Any]) -
     return findings, unchecked
 
 
-def reference_of(sources: Sources) -> Optional[Mapping[str, Any]]:
+def reference_of(sources: Sources) -> Optional[Fingerprint]:
     """What should be there: the fingerprint of the newest good backup, or of the fuller one before it.
 
     Its bytes are checked first: a damaged one would make a healthy database look damaged, or a damaged one healthy.
@@ -134,7 +140,8 @@ def reference_of(sources: Sources) -> Optional[Mapping[str, Any]]:
             with sources.repo(entry).open("database", entry.id, FINGERPRINT) as file:
                 data = file.read()
             if Artefact(FINGERPRINT, len(data), hashlib.sha256(data).hexdigest()) in entry.manifest.artefacts:
-                return dict(json.loads(data))
+                with contextlib.suppress(LifeboatError):  # of a newer Lifeboat; restoring it would say so
+                    return read(data, entry.id)
     return None
 
 

@@ -14,15 +14,20 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, NamedTuple, Optional, Union
 
+from ..base import typed
 from ..base.checks import COULD_NOT_VERIFY, Check, compared
-from ..base.errors import UsageError
+from ..base.errors import IntegrityError, LifeboatError, UsageError
+from ..base.typed import MOST, Range
 from ..repository.details import Content
-from .server import Session, literal
+from ..settings.config import FINGERPRINTS
+from .server import Session, answers, literal, wrong_answer
 
 DUMP, GLOBALS, FINGERPRINT = "database.dump", "globals.sql.gz", "fingerprint.json"  # a backup's artefacts
+_VALUE = re.compile(r"-?\d{1,20}")  # of a sequence: 64 bits
 # Raised whenever the queries below describe a definition or a role otherwise than before: then those of an older backup
 # cannot be compared with ours, and a difference says nothing.
 SCHEME = 2
@@ -134,11 +139,6 @@ SELECT jsonb_build_object('name', r.rolname, 'facts', md5(concat_ws('|', r.rolsu
     FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid))))
 FROM pg_roles r WHERE r.rolname !~ '^pg_' ORDER BY 1;
 """
-
-
-def facts_of(folder: Path) -> dict[str, Any]:
-    """The fingerprint that lies among the artefacts."""
-    return dict(json.loads((folder / FINGERPRINT).read_bytes()))
 
 
 def _acl(kind: str, acl: str, owner: str) -> str:
@@ -275,27 +275,228 @@ FROM described ORDER BY 1;
 _ATTEMPT = "take the fingerprint"
 
 
-def sequences(session: Session) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Privilege:
+    """grantee: empty for PUBLIC."""
+
+    grantee: str
+    grantable: bool
+    privilege: str
+
+
+@dataclass(frozen=True)
+class Setting:
+    """`name=value`, for one role in this database or, where that is empty, for all."""
+
+    role: str
+    setting: str
+
+
+@dataclass(frozen=True)
+class Locale:
+    """Of the row of pg_database what a restore brings back. A major has some columns and not others."""
+
+    datcollate: str
+    datctype: str
+    datlocprovider: Optional[str] = None
+    datlocale: Optional[str] = None
+    daticulocale: Optional[str] = None
+    daticurules: Optional[str] = None
+    datconnlimit: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the database and its server are. row: that of pg_database, as this major has it.
+
+    preload: None where the account may not read the setting.
+    """
+
+    acl: Optional[tuple[Privilege, ...]]
+    row: Mapping[str, object]
+    size: int
+    owner: str
+    comment: Optional[str]
+    preload: Optional[str]
+    encoding: str
+    settings: tuple[Setting, ...]
+    superuser: str
+    extensions: Mapping[str, str]
+    is_superuser: bool
+    acl_is_default: bool
+    data_checksums: str
+    server_version: str
+    system_identifier: str
+    server_version_num: Annotated[int, Range(0, 10**8)]
+
+    @property
+    def locale(self) -> Locale:
+        return locale_of(self.row, lambda field, cause: LifeboatError("read the fingerprint", field, cause))
+
+    @property
+    def major(self) -> int:
+        return self.server_version_num // 10000
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a sequence stands. last: None where it was never used."""
+
+    up: bool
+    last: Optional[str]
+    cycle: bool
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Read before the dump, and again after it."""
+
+    before: Mapping[str, Position]
+    after: Optional[Mapping[str, Position]] = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """method: how its rows were hashed, see docs/fingerprint.md; `none` where they were only counted."""
+
+    rows: Annotated[int, Range(0, MOST)]
+    method: str
+    hash: Optional[str] = None
+
+    def as_dict(self) -> dict[str, object]:
+        return {**({} if self.hash is None else {"hash": self.hash}), "rows": self.rows, "method": self.method}
+
+
+@dataclass(frozen=True)
+class LargeObjects:
+    count: Annotated[int, Range(0, MOST)]
+    bytes: Annotated[int, Range(0, MOST)]
+    hash: str
+
+    def as_dict(self) -> dict[str, object]:
+        names = ("hash", "bytes", "count") if self.count else ("count", "bytes", "hash")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """roles, schema: the MD5 of everything that defines the object. scheme: of these descriptions, SCHEME today."""
+
+    scheme: Annotated[int, Range(1, MOST)]
+    level: str
+    facts: Facts
+    roles: Mapping[str, str]
+    schema: Mapping[str, str]
+    sequences: Sequences
+    tables: Mapping[str, Table]
+    large_objects: LargeObjects
+
+    @property
+    def rows(self) -> int:
+        return sum(table.rows for table in self.tables.values())
+
+    @property
+    def summary(self) -> Content:
+        """The few figures a manifest and a list show."""
+        return Content(self.level, len(self.tables), self.rows, self.large_objects.count, len(self.schema))
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(self, default=_members, indent=1, ensure_ascii=False).encode()
+
+
+def locale_of(row: Mapping[str, object], wrong: typed.Wrong) -> Locale:
+    return typed.build(Locale, row, wrong, "facts.row", unknown="ignore")
+
+
+def _members(part: object) -> Mapping[str, object]:
+    return part.as_dict() if isinstance(part, (Table, LargeObjects)) else vars(part)
+
+
+def read(data: bytes, identity: str) -> Fingerprint:
+    """What to_bytes() wrote. Raises IntegrityError, which names the field that is not as it should be."""
+
+    def wrong(field: str, cause: str) -> LifeboatError:
+        what = f"{FINGERPRINT}: {f'{field} {cause}'.strip()}"
+        return IntegrityError("read the fingerprint", identity, what, "Choose another backup (`lifeboat list`).")
+
+    body = typed.load(data, wrong)
+    if isinstance(body, dict):
+        body.setdefault("scheme", 1)
+        if isinstance(body.get("facts"), dict):  # the first fingerprints told neither of them
+            body["facts"].setdefault("acl_is_default", False)
+    found = typed.build(Fingerprint, body, wrong, unknown="ignore")
+    if found.level not in FINGERPRINTS:
+        raise wrong("level", f"{typed.shown(found.level)} is not one of {', '.join(FINGERPRINTS)}")
+    locale_of(found.facts.row, wrong)
+    for when, positions in (("before", found.sequences.before), ("after", found.sequences.after or {})):
+        for name, position in positions.items():
+            if position.last is not None and not _VALUE.fullmatch(position.last):
+                raise wrong(f"sequences.{when}.{name}.last", f"{typed.shown(position.last)} is not a whole number")
+    return found
+
+
+def facts_of(folder: Path) -> Fingerprint:
+    """The fingerprint that lies among the artefacts."""
+    return read((folder / FINGERPRINT).read_bytes(), folder.name)
+
+
+@dataclass(frozen=True)
+class _Sequence(Position):
+    name: str
+
+
+@dataclass(frozen=True)
+class _Table:
+    """columns: quoted, by name. hashable: whether a hash of their values depends on the values alone."""
+
+    name: str
+    columns: str
+    hashable: bool
+    bytes: int
+
+
+@dataclass(frozen=True)
+class _Rows:
+    rows: int
+    hash: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class _Version:
+    server_version: str
+    server_version_num: int
+
+
+@dataclass(frozen=True)
+class _Definition:
+    """k: kind and name. h: the MD5 of what defines it. b: that itself, where it is not settled yet."""
+
+    k: str
+    h: str = ""
+    b: str = ""
+
+
+@dataclass(frozen=True)
+class _Role:
+    name: str
+    facts: str
+
+
+def sequences(session: Session) -> dict[str, Position]:
     """Where every sequence stands now: sequences know no snapshot."""
-    return {row.pop("name"): row for row in session.rows(_SEQUENCES, attempted=_ATTEMPT)}
+    rows = session.rows(_SEQUENCES, attempted=_ATTEMPT)
+    return {row.name: Position(row.up, row.last, row.cycle) for row in answers(_Sequence, rows)}
 
 
-def facts(session: Session) -> dict[str, Any]:
-    """What the database and its server are: versions, locale, settings, privileges, extensions."""
-    return dict(session.rows(_FACTS, attempted=_ATTEMPT)[0])
-
-
-def tables(session: Session, level: str) -> dict[str, Any]:
-    """Rows, and at level `content` the hash, of every ordinary table: {name: {rows, hash, method}}."""
+def _tables(session: Session, level: str) -> dict[str, Table]:
+    """Rows, and at level `content` the hash, of every ordinary table."""
     hashable = ", ".join(literal(name) for name in _HASHABLE)
-    found: dict[str, Any] = {}
-    for table in session.rows(_TABLES.replace("{hashable}", hashable), attempted=_ATTEMPT):
-        name, columns = table["name"], table["columns"]
-        method = "none" if level != "content" or not columns else "record" if table["hashable"] else "text"
-        found[name] = {
-            **session.rows(_table_sql(name, columns, method), attempted=f"{_ATTEMPT} of {name}")[0],
-            "method": method,
-        }
+    found: dict[str, Table] = {}
+    for table in answers(_Table, session.rows(_TABLES.replace("{hashable}", hashable), attempted=_ATTEMPT)):
+        method = "none" if level != "content" or not table.columns else "record" if table.hashable else "text"
+        sql = _table_sql(table.name, table.columns, method)
+        (row,) = answers(_Rows, session.rows(sql, attempted=f"{_ATTEMPT} of {table.name}"))
+        found[table.name] = Table(row.rows, method, row.hash)
     return found
 
 
@@ -314,6 +515,7 @@ def _md5(text: str) -> str:
 
 
 _TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|[()\[\],]|[^'"()\[\],]+|.""", re.DOTALL)
+_UNSETTLED = re.compile(r"\]\)::|\) (AND|OR) ")  # without it there is nothing of the two
 _NAME = r"""("([^"]|"")+"|[^"().,\[\]]+)"""
 _CAST = re.compile(rf"::({_NAME}\.)?{_NAME}(\(\d+(,\d+)?\))?")
 
@@ -321,8 +523,11 @@ _CAST = re.compile(rf"::({_NAME}\.)?{_NAME}(\(\d+(,\d+)?\))?")
 class _Group(NamedTuple):
     """Brackets and what is in them: `parts` are texts and groups, `text` is all of it printed."""
 
-    parts: list[Any]
+    parts: list[Union[str, _Group]]
     text: str
+
+
+_Part = Union[str, _Group]
 
 
 def settled(text: str) -> str:
@@ -334,7 +539,9 @@ def settled(text: str) -> str:
     at first, and then `(a >= 1) AND (a <= 2) AND b`, for its grammar flattens the left side.
     https://github.com/postgres/postgres/blob/REL_17_STABLE/src/backend/parser/gram.y (makeAndExpr, makeOrExpr)
     """
-    levels: list[list[Any]] = [[]]
+    if not _UNSETTLED.search(text):
+        return text
+    levels: list[list[_Part]] = [[]]
     for token in _TOKEN.findall(text):
         if token in "([":
             levels.append([token])
@@ -346,40 +553,48 @@ def settled(text: str) -> str:
     return "".join(_printed(_pushed_down(parts)) for parts in levels)
 
 
-def _printed(parts: list[Any]) -> str:
+def _printed(parts: list[_Part]) -> str:
     return "".join(part if isinstance(part, str) else part.text for part in parts)
 
 
-def _pushed_down(parts: list[Any]) -> list[Any]:
+def _pushed_down(parts: list[_Part]) -> list[_Part]:
     """`(ARRAY[a, b])::type[]` becomes `ARRAY[(a)::type, (b)::type]`."""
-    done: list[Any] = []
+    done: list[_Part] = []
     at = 0
     while at < len(parts):
         part = parts[at]
         at += 1
-        if isinstance(part, _Group) and part.parts[:2] == ["(", "ARRAY"] and len(part.parts) == 4:
+        elements = _elements(part) if isinstance(part, _Group) else None
+        if elements:
             end = next(
                 (n for n, item in enumerate(parts[at:], at) if isinstance(item, _Group) and item.text == "[]"), at
             )
             cast = _printed(parts[at:end])
             if _CAST.fullmatch(cast):
-                done += ["ARRAY", _cast_each(part.parts[2], cast)]
+                done += ["ARRAY", _cast_each(elements, cast)]
                 at = end + 1
                 continue
         done.append(part)
     return done
 
 
+def _elements(part: _Group) -> Optional[_Group]:
+    """The `[a, b]` of `(ARRAY[a, b])`."""
+    if part.parts[:2] != ["(", "ARRAY"] or len(part.parts) != 4:
+        return None
+    return part.parts[2] if isinstance(part.parts[2], _Group) else None
+
+
 def _cast_each(elements: _Group, cast: str) -> _Group:
     """Every element of `[a, b]` with the cast; a nested array passes it on to its own."""
-    done: list[Any] = ["["]
-    element: list[Any] = []
+    done: list[_Part] = ["["]
+    element: list[_Part] = []
     for part in elements.parts[1:]:
         if part not in (",", "]"):
             element.append(part)
             continue
         plain = _printed(element).strip()
-        if plain.startswith("ARRAY[") and len(element) == 2:
+        if plain.startswith("ARRAY[") and len(element) == 2 and isinstance(element[1], _Group):
             done += ["ARRAY", _cast_each(element[1], cast)]
         else:
             done.append(f"({plain}){cast}")
@@ -388,7 +603,7 @@ def _cast_each(elements: _Group, cast: str) -> _Group:
     return _Group(done, _printed(done))
 
 
-def _flattened(parts: list[Any]) -> list[Any]:
+def _flattened(parts: list[_Part]) -> list[_Part]:
     """`((a AND b) AND c)` becomes `(a AND b AND c)`; so does OR. Only at the left: the right side prints as it is."""
     left, then = parts[1], parts[2] if len(parts) > 2 else ""
     if parts[0] == "(" and isinstance(left, _Group) and left.parts[0] == "(" and isinstance(then, str):
@@ -399,82 +614,71 @@ def _flattened(parts: list[Any]) -> list[Any]:
     return parts
 
 
-def take(session: Session, level: str) -> dict[str, Any]:
-    """The whole fingerprint, in the session's own snapshot. Shape: see docs/fingerprint.md."""
-    known = facts(session)
-    if known["server_version_num"] < 140000:
+def take(session: Session, level: str) -> Fingerprint:
+    """The whole fingerprint, in the session's own snapshot."""
+    (known,) = session.rows(_FACTS, attempted=_ATTEMPT)
+    version = typed.build(_Version, known, wrong_answer, unknown="ignore")
+    if version.server_version_num < 140000:
         raise UsageError(
-            _ATTEMPT, f"PostgreSQL {known['server_version']}", "Lifeboat needs PostgreSQL 14 or newer", "Upgrade it."
+            _ATTEMPT, f"PostgreSQL {version.server_version}", "Lifeboat needs PostgreSQL 14 or newer", "Upgrade it."
         )
-    return {
-        "scheme": SCHEME,
-        "level": level,
-        "facts": known,
-        "roles": {row["name"]: row["facts"] for row in session.rows(_ROLES, attempted=_ATTEMPT)},
-        "schema": {
-            row["k"]: row["h"] if "h" in row else _md5(settled(row["b"]))
-            for row in session.rows(_SCHEMA, attempted=_ATTEMPT)
-        },
-        "sequences": {"before": sequences(session)},
-        "tables": tables(session, level),
-        "large_objects": large_objects(session),
-    }
-
-
-def large_objects(session: Session) -> dict[str, Any]:
-    """Count, bytes and content hash. Reading them takes a superuser, so do not ask where there are none."""
-    if session.rows("SELECT to_json(count(*)) FROM pg_largeobject_metadata;", attempted=_ATTEMPT) == [0]:
-        return {"count": 0, "bytes": 0, "hash": "0"}
-    return dict(session.rows(_LARGE_OBJECTS, attempted=_ATTEMPT)[0])
-
-
-def summary(fingerprint: Mapping[str, Any]) -> Content:
-    """The few figures a manifest and a list show."""
-    return Content(
-        level=fingerprint["level"],
-        tables=len(fingerprint["tables"]),
-        rows=sum(int(table["rows"]) for table in fingerprint["tables"].values()),
-        large_objects=int(fingerprint["large_objects"]["count"]),
-        objects=len(fingerprint["schema"]),
+    (facts,) = answers(Facts, [known])
+    roles = answers(_Role, session.rows(_ROLES, attempted=_ATTEMPT))
+    schema = answers(_Definition, session.rows(_SCHEMA, attempted=_ATTEMPT))
+    return Fingerprint(
+        SCHEME,
+        level,
+        facts,
+        {role.name: role.facts for role in roles},
+        {row.k: row.h or _md5(settled(row.b)) for row in schema},
+        Sequences(sequences(session)),
+        _tables(session, level),
+        _large_objects(session),
     )
 
 
-def compare(expected: Mapping[str, Any], found: Mapping[str, Any], *, roles: str = "exact") -> list[Check]:
+def _large_objects(session: Session) -> LargeObjects:
+    """Count, bytes and content hash. Reading them takes a superuser, so do not ask where there are none."""
+    if session.rows("SELECT to_json(count(*)) FROM pg_largeobject_metadata;", attempted=_ATTEMPT) == [0]:
+        return LargeObjects(0, 0, "0")
+    return answers(LargeObjects, session.rows(_LARGE_OBJECTS, attempted=_ATTEMPT))[0]
+
+
+def compare(expected: Fingerprint, found: Fingerprint, *, roles: str = "exact") -> list[Check]:
     """Hold a restored database against the fingerprint of its backup. Both taken at the same level.
 
     roles: `exact` in a fresh server; `present` in a server that lived on, where a role may rightly have changed since.
     """
-    same_major = expected["facts"]["server_version_num"] // 10000 == found["facts"]["server_version_num"] // 10000
-    same_scheme = expected.get("scheme", 1) == found.get("scheme", 1)
+    same_major = expected.facts.major == found.facts.major
+    same_scheme = expected.scheme == found.scheme
+    extensions = expected.facts.extensions
     return [
         _tables_check(expected, found),
-        _sequences_check(expected["sequences"], found["sequences"]["before"]),
+        _sequences_check(expected.sequences, found.sequences.before),
         compared(
             "large objects",
-            _changed(expected["large_objects"], found["large_objects"]),
-            f"{expected['large_objects']['count']} identical",
+            _changed(vars(expected.large_objects), vars(found.large_objects)),
+            f"{expected.large_objects.count} identical",
         ),
-        _schema_check(expected["schema"], found["schema"], same_major, same_scheme),
+        _schema_check(expected.schema, found.schema, same_major, same_scheme),
         compared(
             "extensions",
-            _changed(expected["facts"]["extensions"], found["facts"]["extensions"], values=same_major),
-            f"{len(expected['facts']['extensions'])} present",
+            _changed(extensions, found.facts.extensions, values=same_major),
+            f"{len(extensions)} present",
         ),
         compared(
-            "database settings",
-            _settings(expected["facts"], found["facts"]),
-            "settings, owner, privileges, locale equal",
+            "database settings", _settings(expected.facts, found.facts), "settings, owner, privileges, locale equal"
         ),
         compared(
             "roles",
-            _changed(expected["roles"], found["roles"], values=roles == "exact" and same_scheme, more=False),
-            f"{len(expected['roles'])} present",
+            _changed(expected.roles, found.roles, values=roles == "exact" and same_scheme, more=False),
+            f"{len(expected.roles)} present",
         ),
     ]
 
 
 def _changed(
-    expected: Mapping[str, Any], found: Mapping[str, Any], *, values: bool = True, more: bool = True
+    expected: Mapping[str, object], found: Mapping[str, object], *, values: bool = True, more: bool = True
 ) -> list[str]:
     differences = [f"{key} is missing" for key in expected if key not in found]
     if more:
@@ -484,43 +688,37 @@ def _changed(
     return sorted(differences)
 
 
-def _tables_check(expected: Mapping[str, Any], found: Mapping[str, Any]) -> Check:
-    wanted, had = expected["tables"], found["tables"]
-    differences = [f"{name} is missing" for name in wanted if name not in had]
-    differences += [f"{name} was not in the backup" for name in had if name not in wanted]
-    for name, item in wanted.items():
-        other = had.get(name)
-        if other is None:
-            continue
-        if item["rows"] != other["rows"]:
-            differences.append(f"{name} has {other['rows']} rows, the backup {item['rows']}")
-        elif item.get("hash") != other.get("hash"):
-            differences.append(
-                f"{name} has other content (content hash {other.get('hash')}, the backup {item.get('hash')})"
-            )
-    rows = sum(int(item["rows"]) for item in wanted.values())
-    how = "rows and content" if expected["level"] == "content" else "row counts"
-    return compared("tables", sorted(differences), f"{len(wanted)} tables, {rows} rows: {how} equal")
+def _tables_check(expected: Fingerprint, found: Fingerprint) -> Check:
+    wanted, had = expected.tables, found.tables
+    differences = _changed(wanted, had, values=False)
+    for name, table in wanted.items():
+        other = had.get(name, table)
+        if table.rows != other.rows:
+            differences.append(f"{name} has {other.rows} rows, the backup {table.rows}")
+        elif table.hash != other.hash:
+            differences.append(f"{name} has other content (content hash {other.hash}, the backup {table.hash})")
+    how = "rows and content" if expected.level == "content" else "row counts"
+    return compared("tables", sorted(differences), f"{len(wanted)} tables, {expected.rows} rows: {how} equal")
 
 
-def _sequences_check(expected: Mapping[str, Any], found: Mapping[str, Any]) -> Check:
+def _sequences_check(expected: Sequences, found: Mapping[str, Position]) -> Check:
     """A sequence moves outside any snapshot: the dump read it between our two readings, so it must lie between them."""
-    before, after = expected["before"], expected["after"]
+    before, after = expected.before, expected.after or {}
     differences = [f"{name} is missing" for name in before if name not in found and name in after]
     differences += [f"{name} was not in the backup" for name in found if name not in after and name not in before]
-    for name, item in found.items():
+    for name, position in found.items():
         low, high = before.get(name), after.get(name)
-        if low is None or high is None or item["cycle"]:
+        if low is None or high is None or position.cycle:
             continue
-        if not item["up"]:
+        if not position.up:
             low, high = high, low
-        value = _position(item["last"], item["up"])
-        if not _position(low["last"], item["up"]) <= value <= _position(high["last"], item["up"]):
-            differences.append(f"{name} stands at {item['last']}, the backup between {low['last']} and {high['last']}")
+        first, value, last = (_position(known.last, position.up) for known in (low, position, high))
+        if not first <= value <= last:
+            differences.append(f"{name} stands at {position.last}, the backup between {low.last} and {high.last}")
     return compared("sequences", sorted(differences), f"{len(found)} stand where they stood")
 
 
-def _position(last: Any, up: bool) -> float:
+def _position(last: Optional[str], up: bool) -> float:
     """A sequence never used has no last value: it stands before every value it can give."""
     if last is None:
         return float("-inf") if up else float("inf")
@@ -541,13 +739,16 @@ def _schema_check(expected: Mapping[str, str], found: Mapping[str, str], same_ma
     )
 
 
-def _settings(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    differences = [
-        f"{key}: {found[key]!r}, the backup {expected[key]!r}"
-        for key in ("owner", "encoding", "acl", "settings", "comment")
-        if expected[key] != found[key]
-    ]
-    for key in ("datcollate", "datctype", "datlocprovider", "datlocale", "daticulocale", "datconnlimit"):
-        if expected["row"].get(key) != found["row"].get(key):
-            differences.append(f"{key}: {found['row'].get(key)!r}, the backup {expected['row'].get(key)!r}")
+def _settings(expected: Facts, found: Facts) -> list[str]:
+    differences = []
+    for of, before, now in (
+        (("owner", "encoding", "acl", "settings", "comment"), expected, found),
+        (
+            ("datcollate", "datctype", "datlocprovider", "datlocale", "daticulocale", "datconnlimit"),
+            expected.locale,
+            found.locale,
+        ),
+    ):
+        was, has = typed.plain(before, nulls=True), typed.plain(now, nulls=True)
+        differences += [f"{key}: {has[key]!r}, the backup {was[key]!r}" for key in of if has[key] != was[key]]
     return differences

@@ -18,16 +18,17 @@ import secrets
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import IO, Any, Callable, NamedTuple, Optional, Protocol
+from typing import IO, Callable, NamedTuple, Optional, Protocol, TypeVar
 
-from ..base import pipeline
+from ..base import pipeline, typed
 from ..base.errors import LifeboatError, NotFoundError, UnverifiedError, present
 from ..base.pipeline import Command
 from ..settings.config import Config
 from ..stack.runtime import ComposeRuntime, Opened, Runtime, exec_command
 
+T = TypeVar("T")
 # Values and expressions must print the same on every server we compare: pin whatever changes their text.
 # https://www.postgresql.org/docs/current/runtime-config-client.html
 PINNED = {
@@ -60,6 +61,7 @@ _UNHINDERED = " ".join(
 )
 # verbose: errors come with their SQLSTATE, which pipeline.failed() takes out of the words again.
 _STRICT = ("-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose")
+_FOREIGN = "Look whether the psql there is PostgreSQL's own."
 BAD_CONNECTION = 2  # psql's status where it got no session
 SCRATCH = "/var/tmp"  # noqa: S108 - in the file system of the tools; every name below it is made unique
 
@@ -146,8 +148,8 @@ class Server:
     def _psql(self, database: str) -> Command:
         return self._execute(["psql", "-XAtqw", *_STRICT, "-d", conninfo(dbname=database)], env=self._env, stdin=True)
 
-    def execute(self, sql: str, *, database: str, attempted: str, timeout: Optional[float] = None) -> list[Any]:
-        """Run SQL; every row must be one JSON value in one column. Returns them."""
+    def execute(self, sql: str, *, database: str, attempted: str, timeout: Optional[float] = None) -> list[object]:
+        """Run SQL; every row must be one JSON value in one column. Returns them: answers() gives them a type."""
         text = pipeline.output(
             self._psql(database),
             attempted=attempted,
@@ -155,9 +157,9 @@ class Server:
             source=io.BytesIO((_pins() + sql + "\n").encode()),
             timeout=timeout or self.timeout,
         )
-        return [json.loads(line) for line in text.split("\n") if line]  # only this one: names may hold U+2028
+        return _parsed(text.split("\n"), attempted, f"database {database}")  # only this one: names may hold U+2028
 
-    def stream(self, sql: str, take: Callable[[Any], object], *, database: str, attempted: str) -> None:
+    def stream(self, sql: str, take: Callable[[object], object], *, database: str, attempted: str) -> None:
         """Like execute(), and hand every row to `take` as it comes: neither psql nor we ever hold them all."""
         # https://www.postgresql.org/docs/current/app-psql.html#APP-PSQL-VARIABLES-FETCH-COUNT: for SELECT only
         source = io.BytesIO(f"{_pins()}\\set FETCH_COUNT 5000\n{sql}\n".encode())
@@ -166,7 +168,7 @@ class Server:
             attempted=attempted,
             subject=f"database {database}",
             source=source,
-            sink=_Rows(take),
+            sink=_Rows(take, attempted, f"database {database}"),
             timeout=self.timeout,
         )
 
@@ -192,7 +194,7 @@ class Server:
 
     def databases(self, *, attempted: str = "list the databases") -> list[str]:
         sql = "SELECT to_json(datname) FROM pg_catalog.pg_database WHERE datallowconn ORDER BY datname;"
-        return [str(row) for row in self.execute(sql, database="template1", attempted=attempted, timeout=60)]
+        return answers(str, self.execute(sql, database="template1", attempted=attempted, timeout=60))
 
     def problem(self, database: str = "template1") -> Optional[LifeboatError]:
         """Why the server does not accept a query; None where it does."""
@@ -219,7 +221,8 @@ class Server:
     def version_num(self) -> int:
         """The running server's version as PostgreSQL counts it: 170012 is 17.12."""
         sql = "SELECT to_json(pg_catalog.current_setting('server_version_num')::int);"
-        return int(self.execute(sql, database="template1", attempted="read the server's version", timeout=60)[0])
+        rows = self.execute(sql, database="template1", attempted="read the server's version", timeout=60)
+        return answers(int, rows)[0]
 
     def reap(self, session: Optional[Session] = None) -> int:
         """End sessions that an earlier run of ours left behind. Only for the holder of the stack's lock."""
@@ -229,8 +232,8 @@ class Server:
         )
         attempted = "end left-over sessions"
         if session is not None:
-            return int(session.rows(sql, attempted=attempted)[0])
-        return int(self.execute(sql, database="template1", attempted=attempted, timeout=60)[0])
+            return answers(int, session.rows(sql, attempted=attempted))[0]
+        return answers(int, self.execute(sql, database="template1", attempted=attempted, timeout=60))[0]
 
     @contextlib.contextmanager
     def scratch_directory(self) -> Iterator[str]:
@@ -276,16 +279,35 @@ class Server:
 class _Rows:
     """A sink that reads one JSON value a line."""
 
-    def __init__(self, take: Callable[[Any], object]) -> None:
+    def __init__(self, take: Callable[[object], object], attempted: str, subject: str) -> None:
         self._take = take
+        self._attempted, self._subject = attempted, subject
         self._rest = b""
 
     def write(self, data: bytes, /) -> int:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            if line:
-                self._take(json.loads(line))
+        whole, _newline, self._rest = (self._rest + data).rpartition(b"\n")
+        for row in _parsed(whole.decode().split("\n"), self._attempted, self._subject):
+            self._take(row)
         return len(data)
+
+
+def _parsed(lines: Iterable[str], attempted: str, subject: str) -> list[object]:
+    """The rows that psql printed, one JSON value a line. Parsed as one list: to parse each line takes twice as long."""
+    try:
+        rows: list[object] = json.loads(f"[{','.join(filter(None, lines))}]")
+    except (ValueError, RecursionError) as exc:
+        cause = f"PostgreSQL's answer is not JSON that can be read: {str(exc) or type(exc).__name__}"
+        raise LifeboatError(attempted, subject, cause, _FOREIGN) from exc
+    return rows
+
+
+def answers(kind: type[T], rows: Iterable[object]) -> list[T]:
+    """The rows of an answer, each of that type."""
+    return [typed.build(kind, row, wrong_answer) for row in rows]
+
+
+def wrong_answer(field: str, cause: str) -> LifeboatError:
+    return LifeboatError("read PostgreSQL's answer", field or "a row", cause, _FOREIGN)
 
 
 class Session:
@@ -317,8 +339,8 @@ class Session:
             raise
         return self
 
-    def rows(self, sql: str, *, attempted: str) -> list[Any]:
-        """Run SQL whose every row is one JSON value; return them."""
+    def rows(self, sql: str, *, attempted: str) -> list[object]:
+        """Run SQL whose every row is one JSON value; return them: answers() gives them a type."""
         stdin, stdout = present(self._process.stdin), present(self._process.stdout)
         end = f"--{secrets.token_hex(8)}--"
         lines: list[str] = []
@@ -328,7 +350,7 @@ class Session:
         for raw in stdout:
             line = raw.decode("utf-8").rstrip("\n")
             if line == end:
-                return [json.loads(name) for name in lines if name]
+                return _parsed(lines, attempted, self._subject)
             lines.append(line)
         ended = pipeline.Finished(Command(["psql"]), self._process.wait(), pipeline.tail(self._errors))
         raise pipeline.failed(attempted, self._subject, pipeline.with_output(ended, "\n".join(lines).encode()))
@@ -363,7 +385,7 @@ def require_database(server: Server, name: str) -> int:
         timeout=300,
     )
     if rows:
-        return int(rows[0])
+        return answers(int, rows)[0]
     raise NotFoundError(
         "find the database", name, f"the server has {', '.join(server.databases())}", "Correct lifeboat_database.name."
     )

@@ -11,7 +11,7 @@ when the row was written. Only keys are ever reported, never what else stands in
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Callable, Optional
@@ -20,6 +20,7 @@ from ..base import typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, SHOWN, Check, verdict
 from ..base.clock import format_time, parse_time
 from ..base.errors import LifeboatError, UnverifiedError, UsageError
+from ..base.typed import shown
 from ..database import server as database_server
 from ..database.server import Server
 from ..s3.bucket import Listed
@@ -131,7 +132,9 @@ def read_rows(inventory: Inventory, server: Server, database: str, query: str) -
         inventory.add("rows", kept)
         kept.clear()
 
-    def take(row: Sequence[object]) -> None:
+    def take(row: object) -> None:
+        if not isinstance(row, list):
+            raise database_server.wrong_answer("", f"wants a list, has {shown(row)}")
         if row[4] and row[0] is not None:  # a row that names no object has none to miss
             kept.append(_row(*row[:4]))
         elif not row[4]:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from typing import Callable
 
 from ...base.errors import LifeboatError
@@ -32,16 +33,23 @@ _LARGEST = """
 """
 
 
+@dataclass(frozen=True)
+class _Table:
+    name: str
+    path: str
+
+
 def _server(config: Config) -> Server:
     return database_server.connect(config, runtime.connect(config))
 
 
 def _largest(server: Server) -> tuple[str, str]:
     """Name and file of the largest table with rows in it."""
-    found = server.execute(_LARGEST, database=server.database, attempted="find the largest table")
+    rows = server.execute(_LARGEST, database=server.database, attempted="find the largest table")
+    found = database_server.answers(_Table, rows)
     if not found:
         raise did_not_take(server.database, "it has no table with a row that could be lost")
-    return str(found[0]["name"]), str(found[0]["path"])
+    return found[0].name, found[0].path
 
 
 def _data(config: Config) -> DataMount:

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import json
 import os
 import socket
 import tarfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, Any, Callable, Optional
+from typing import IO, Callable, Optional
 
 from ....base import pipeline
-from ....base.clock import parse_time
 from ....base.errors import LifeboatError, LockedError, SpaceError
 from ....base.text import human
 from ....base.typed import plain
@@ -35,8 +34,8 @@ from ....settings.config import Config
 from ....stack.runtime import Opened
 from ... import fingerprint
 from ... import server as database_server
-from ...fingerprint import DUMP, FINGERPRINT, GLOBALS
-from ...server import Server, Session
+from ...fingerprint import DUMP, FINGERPRINT, GLOBALS, Fingerprint, Position
+from ...server import Server, Session, answers
 
 Log = Callable[[str], None]
 
@@ -70,26 +69,27 @@ def take(run: Opened, *, log: Log) -> Manifest:
             database_server.require_database(server, database)
             raise
         server.reap(session)
-        head = session.rows(_HEAD, attempted="export a snapshot")[0]
-        _require_space(config, repo, head["size"])
-        taken_at = parse_time(head["taken_at"])
+        (head,) = answers(_Head, session.rows(_HEAD, attempted="export a snapshot"))
+        _require_space(config, repo, head.size)
+        taken_at = head.taken_at
         identity = catalog.free_id(repo, "database", taken_at)
-        log(f"{identity}: dumping {database} ({human(head['size'])}) as {config.database.format}")
+        log(f"{identity}: dumping {database} ({human(head.size)}) as {config.database.format}")
         swept.result()
         with repo.stage("database", identity) as staging, _named_errors(config):
-            artefacts, facts = _fill(pool, config, server, session, head, identity, staging.path, log)
+            artefacts, found = _fill(pool, config, server, session, head, identity, staging.path, log)
+            facts = found.facts
             details = DatabaseDetails(
                 database=database,
                 format=config.database.format,
-                compression=compression(config, facts["facts"]["server_version_num"]),
+                compression=compression(config, facts.server_version_num),
                 host=socket.gethostname(),
                 image=image.result(),
-                server_version_num=facts["facts"]["server_version_num"],
-                superuser=facts["facts"]["superuser"],
-                preload=facts["facts"]["preload"] or "",
-                role_passwords=bool(facts["facts"]["is_superuser"]),
-                database_size=head["size"],
-                fingerprint=fingerprint.summary(facts),
+                server_version_num=facts.server_version_num,
+                superuser=facts.superuser,
+                preload=facts.preload or "",
+                role_passwords=facts.is_superuser,
+                database_size=head.size,
+                fingerprint=found.summary,
                 seconds=round(time.monotonic() - started, 2),
                 method="logical",
             )
@@ -100,7 +100,7 @@ def take(run: Opened, *, log: Log) -> Manifest:
                 taken_at=taken_at,
                 finished_at=datetime.now(timezone.utc),
                 artefacts=tuple(artefacts),
-                tool={"lifeboat": VERSION, "pg_dump": facts["facts"]["server_version"]},
+                tool={"lifeboat": VERSION, "pg_dump": facts.server_version},
                 details=plain(details),
             )
             staging.publish(manifest.to_bytes())
@@ -110,6 +110,15 @@ def take(run: Opened, *, log: Log) -> Manifest:
 
 # The snapshot is taken before the row is made, and the clock is read first, as exporting takes its time: what was
 # acknowledged before `taken_at` is in the dump. https://www.postgresql.org/docs/current/transaction-iso.html
+@dataclass(frozen=True)
+class _Head:
+    taken_at: datetime
+    snapshot: str
+    size: int
+    version: int
+    is_superuser: bool
+
+
 _HEAD = """BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SELECT jsonb_build_object('taken_at', clock_timestamp(), 'snapshot', pg_export_snapshot(),
   'size', pg_database_size(current_database()), 'version', current_setting('server_version_num')::int,
@@ -121,14 +130,14 @@ def _fill(
     config: Config,
     server: Server,
     session: Session,
-    head: Mapping[str, Any],
+    head: _Head,
     identity: str,
     folder: Path,
     log: Log,
-) -> tuple[list[Artefact], dict[str, Any]]:
+) -> tuple[list[Artefact], Fingerprint]:
     """Write every artefact into `folder`. The fingerprint is read while pg_dump reads, from the same snapshot."""
-    reading: Future[Any] = pool.submit(fingerprint.take, session, config.database.fingerprint)
-    naming: Future[Any] = pool.submit(_globals, server, head, folder)
+    reading = pool.submit(fingerprint.take, session, config.database.fingerprint)
+    naming = pool.submit(_globals, server, head, folder)
     try:
         artefacts, later = _dump(pool, config, server, head, identity, folder)
     except BaseException as exc:
@@ -136,23 +145,24 @@ def _fill(
         first = reading.exception() if reading.done() else None
         with contextlib.suppress(LifeboatError):
             server.reap()  # pg_dump outlives a killed `docker exec`; its sessions must not
-        wait((reading, naming), timeout=60)  # nobody writes into a directory that is being removed
+        wait((naming,), timeout=60)  # nobody writes into a directory that is being removed
+        wait((reading,), timeout=60)
         if isinstance(exc, LifeboatError) and isinstance(first, LifeboatError):
             raise first from exc
         raise
-    facts = reading.result()
-    log(f"{identity}: fingerprint of {len(facts['tables'])} tables taken")
-    facts["sequences"]["after"] = later.result()
+    found = reading.result()
+    log(f"{identity}: fingerprint of {len(found.tables)} tables taken")
+    found = replace(found, sequences=replace(found.sequences, after=later.result()))
     artefacts.append(naming.result())
     with _create(folder / FINGERPRINT) as (path, raw):
-        raw.write(json.dumps(facts, indent=1, ensure_ascii=False).encode())
+        raw.write(found.to_bytes())
     artefacts.append(measure(path, FINGERPRINT))
-    return artefacts, facts
+    return artefacts, found
 
 
-def _globals(server: Server, head: Mapping[str, Any], folder: Path) -> Artefact:
+def _globals(server: Server, head: _Head, folder: Path) -> Artefact:
     with _create(folder / GLOBALS) as (path, raw), gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
-        words = ["--globals-only"] + ([] if head["is_superuser"] else ["--no-role-passwords"])
+        words = ["--globals-only"] + ([] if head.is_superuser else ["--no-role-passwords"])
         pipeline.run(
             [server.tool("pg_dumpall", *words, database="template1")],
             attempted="dump roles and other globals",
@@ -163,7 +173,7 @@ def _globals(server: Server, head: Mapping[str, Any], folder: Path) -> Artefact:
     return measure(path, GLOBALS)
 
 
-def _sequences(server: Server) -> dict[str, Any]:
+def _sequences(server: Server) -> Mapping[str, Position]:
     with server.session(server.database) as session:
         return fingerprint.sequences(session)
 
@@ -177,15 +187,15 @@ def compression(config: Config, server_version_num: int) -> str:
 
 
 def _dump(
-    pool: ThreadPoolExecutor, config: Config, server: Server, head: Mapping[str, Any], identity: str, folder: Path
-) -> tuple[list[Artefact], Future[dict[str, Any]]]:
+    pool: ThreadPoolExecutor, config: Config, server: Server, head: _Head, identity: str, folder: Path
+) -> tuple[list[Artefact], Future[Mapping[str, Position]]]:
     """The dump's artefacts, and where the sequences stood once pg_dump had read them."""
-    method = compression(config, head["version"])
+    method = compression(config, head.version)
     level = method.partition(":")[2] or "6"
-    packing = f"--compress={method if head['version'] >= 160000 else 0 if method == 'none' else level}"
-    words = [f"--snapshot={head['snapshot']}", packing, "--lock-wait-timeout=60s", "--no-password", "--no-sync"]
+    packing = f"--compress={method if head.version >= 160000 else 0 if method == 'none' else level}"
+    words = [f"--snapshot={head.snapshot}", packing, "--lock-wait-timeout=60s", "--no-password", "--no-sync"]
 
-    def run(form: str, *more: str, sink: Optional[pipeline.Sink] = None) -> Future[dict[str, Any]]:
+    def run(form: str, *more: str, sink: Optional[pipeline.Sink] = None) -> Future[Mapping[str, Position]]:
         pipeline.run(
             [server.tool("pg_dump", f"--format={form}", *words, *more, database=server.database)],
             attempted="dump the database",

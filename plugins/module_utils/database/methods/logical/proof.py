@@ -65,12 +65,12 @@ def _archive(config: Config, manifest: Manifest, folder: Path, name: str) -> Ite
             roles = sum(
                 statement.startswith("CREATE ROLE ") for statement in database_restore.statements(file.read().decode())
             )
-    except (OSError, EOFError, ValueError, zlib.error) as exc:
-        yield Check("globals and fingerprint", FAIL, str(exc))
+    except (LifeboatError, OSError, EOFError, ValueError, zlib.error) as exc:
+        yield Check("globals and fingerprint", FAIL, exc.cause if isinstance(exc, LifeboatError) else str(exc))
         return
     yield compared(
         "globals",
-        [] if roles == len(facts["roles"]) else [f"{roles} roles, the fingerprint has {len(facts['roles'])}"],
+        [] if roles == len(facts.roles) else [f"{roles} roles, the fingerprint has {len(facts.roles)}"],
         f"{roles} roles" + ("" if details.role_passwords else ", without passwords"),
     )
     if details.format == "plain":

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import gzip
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Callable, cast
+from typing import IO, Callable, cast
 
 from ....base import pipeline
 from ....base.checks import Check
@@ -20,8 +21,8 @@ from ....base.pipeline import Command
 from ....repository.details import DatabaseDetails
 from ....repository.manifest import Manifest
 from ... import fingerprint
-from ...fingerprint import DUMP, GLOBALS
-from ...server import Server, drop, fit_name, identifier, literal
+from ...fingerprint import DUMP, GLOBALS, Facts, Fingerprint
+from ...server import Server, answers, drop, fit_name, identifier, literal
 
 Log = Callable[[str], None]
 # Settings whose stored value is a list, already quoted item by item: pg_dump's variable_is_guc_list_quote().
@@ -34,6 +35,11 @@ _LISTS = {
     "temp_tablespaces",
     "unix_socket_directories",
 }
+
+
+@dataclass(frozen=True)
+class _Named:
+    name: str
 
 
 @contextlib.contextmanager
@@ -56,21 +62,17 @@ def _dump_where_the_tools_are(server: Server, directory: Path) -> Iterator[str]:
         yield f"{inside}/{DUMP}"
 
 
-def roles(server: Server, directory: Path, facts: Mapping[str, Any], *, fresh: bool) -> list[str]:
+def roles(server: Server, directory: Path, facts: Fingerprint, *, fresh: bool) -> list[str]:
     """Restore roles, memberships and role settings from the globals. Returns the names of the roles it made.
 
     fresh: the server was made for this, so every role becomes what it was. Else only missing roles are made: a
     password changed since the backup is the one that the application now uses.
     """
-    have = {
-        row["name"]
-        for row in server.execute(
-            "SELECT jsonb_build_object('name', rolname) FROM pg_roles;",
-            database="template1",
-            attempted="list the roles",
-        )
-    }
-    missing = [name for name in facts["roles"] if name not in have]
+    rows = server.execute(
+        "SELECT jsonb_build_object('name', rolname) FROM pg_roles;", database="template1", attempted="list the roles"
+    )
+    have = {role.name for role in answers(_Named, rows)}
+    missing = [name for name in facts.roles if name not in have]
     if not fresh and not missing:
         return []
     with gzip.open(directory / GLOBALS, "rb") as file:
@@ -127,14 +129,14 @@ def keep_globals(found: Sequence[str], have: set[str], missing: Sequence[str], s
 
 
 def database(
-    server: Server, manifest: Manifest, directory: Path, facts: Mapping[str, Any], name: str, *, jobs: int, log: Log
+    server: Server, manifest: Manifest, directory: Path, facts: Fingerprint, name: str, *, jobs: int, log: Log
 ) -> None:
     """Create the database `name` as the backup's was, and restore the dump into it.
 
     `directory` holds the artefacts, already checked. Stops at the first error; a half-made database is left for the
     caller to drop. Always into an empty database: restoring into a used one doubles every table without a key.
     """
-    create = _create_sql(facts["facts"], name)
+    create = _create_sql(facts.facts, name)
     server.execute(create, database="template1", attempted=f"create the database {name}")
     log(f"restoring {manifest.id} into {name}")
     if manifest.detailed(DatabaseDetails).format == "plain":
@@ -152,7 +154,7 @@ def database(
                 server.execute(create, database="template1", attempted=f"create the database {name}")
                 _archive(server, manifest, path, name, 1)
     server.execute(
-        _properties_sql(facts["facts"], name), database="template1", attempted=f"restore the settings of {name}"
+        _properties_sql(facts.facts, name), database="template1", attempted=f"restore the settings of {name}"
     )
 
 
@@ -193,43 +195,42 @@ def _plain(server: Server, manifest: Manifest, directory: Path, name: str) -> No
         )
 
 
-def _create_sql(facts: Mapping[str, Any], name: str) -> str:
+def _create_sql(facts: Facts, name: str) -> str:
     """https://www.postgresql.org/docs/current/sql-createdatabase.html"""
-    row = facts["row"]
+    locale = facts.locale
     words = [
-        f"CREATE DATABASE {identifier(name)} TEMPLATE template0 ENCODING {literal(facts['encoding'])}",
-        f"LC_COLLATE {literal(row['datcollate'])} LC_CTYPE {literal(row['datctype'])}",
+        f"CREATE DATABASE {identifier(name)} TEMPLATE template0 ENCODING {literal(facts.encoding)}",
+        f"LC_COLLATE {literal(locale.datcollate)} LC_CTYPE {literal(locale.datctype)}",
     ]
-    provider = {"c": "libc", "i": "icu", "b": "builtin"}.get(row.get("datlocprovider") or "c", "libc")
-    if provider != "libc":
-        locale = row.get("datlocale") or row.get("daticulocale")
-        words.append(f"LOCALE_PROVIDER {provider} {'ICU' if provider == 'icu' else 'BUILTIN'}_LOCALE {literal(locale)}")
-        if provider == "icu" and row.get("daticurules"):
-            words.append(f"ICU_RULES {literal(row['daticurules'])}")
+    provider = {"i": "ICU", "b": "BUILTIN"}.get(locale.datlocprovider or "c")
+    if provider:
+        own = literal(locale.datlocale or locale.daticulocale or "")
+        words.append(f"LOCALE_PROVIDER {provider.lower()} {provider}_LOCALE {own}")
+        if provider == "ICU" and locale.daticurules:
+            words.append(f"ICU_RULES {literal(locale.daticurules)}")
     return " ".join(words) + ";"
 
 
-def _properties_sql(facts: Mapping[str, Any], name: str) -> str:
+def _properties_sql(facts: Facts, name: str) -> str:
     """What pg_dump writes with --create only and is lost without: owner, limits, comment, settings, privileges."""
-    target = identifier(name)
-    lines = [f"ALTER DATABASE {target} OWNER TO {identifier(facts['owner'])};"]
-    if facts["row"].get("datconnlimit", -1) != -1:
-        lines.append(f"ALTER DATABASE {target} CONNECTION LIMIT {int(facts['row']['datconnlimit'])};")
-    if facts["comment"]:
-        lines.append(f"COMMENT ON DATABASE {target} IS {literal(facts['comment'])};")
-    for item in facts["settings"]:
-        key, _sep, value = item["setting"].partition("=")
-        whom = f"ROLE {identifier(item['role'])} IN DATABASE {target}" if item["role"] else f"DATABASE {target}"
+    target, limit = identifier(name), facts.locale.datconnlimit
+    lines = [f"ALTER DATABASE {target} OWNER TO {identifier(facts.owner)};"]
+    if limit not in (None, -1):
+        lines.append(f"ALTER DATABASE {target} CONNECTION LIMIT {limit};")
+    if facts.comment:
+        lines.append(f"COMMENT ON DATABASE {target} IS {literal(facts.comment)};")
+    for item in facts.settings:
+        key, _sep, value = item.setting.partition("=")
+        whom = f"ROLE {identifier(item.role)} IN DATABASE {target}" if item.role else f"DATABASE {target}"
         setting = ".".join(identifier(part) for part in key.split("."))
         lines.append(f"ALTER {whom} SET {setting} TO {_setting_value(key, value)};")
-    untouched = facts.get("acl_is_default", False)  # then there is nothing to say, and saying it would be a difference
-    if not untouched:
+    if not facts.acl_is_default:  # else there is nothing to say, and saying it would be a difference
         lines.append(f"REVOKE ALL ON DATABASE {target} FROM PUBLIC;")
-        lines.append(f"REVOKE ALL ON DATABASE {target} FROM {identifier(facts['owner'])};")
-    for item in [] if untouched else facts["acl"] or []:
-        grantee = identifier(item["grantee"]) if item["grantee"] else "PUBLIC"
-        option = " WITH GRANT OPTION" if item["grantable"] else ""
-        lines.append(f"GRANT {item['privilege']} ON DATABASE {target} TO {grantee}{option};")
+        lines.append(f"REVOKE ALL ON DATABASE {target} FROM {identifier(facts.owner)};")
+        for granted in facts.acl or ():
+            grantee = identifier(granted.grantee) if granted.grantee else "PUBLIC"
+            option = " WITH GRANT OPTION" if granted.grantable else ""
+            lines.append(f"GRANT {granted.privilege} ON DATABASE {target} TO {grantee}{option};")
     return "BEGIN;\n" + "\n".join(lines) + "\nCOMMIT;"
 
 
@@ -240,11 +241,11 @@ def _setting_value(key: str, value: str) -> str:
     return ", ".join(literal(quoted.replace('""', '"') or bare.strip()) for quoted, bare in items) or "''"
 
 
-def compare(server: Server, name: str, expected: Mapping[str, Any], *, fresh: bool) -> list[Check]:
+def compare(server: Server, name: str, expected: Fingerprint, *, fresh: bool) -> list[Check]:
     """Take the restored database's fingerprint at the backup's level and hold it against the backup's."""
     with server.session(name) as session:
         session.rows("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;", attempted="compare the restored database")
-        found = fingerprint.take(session, expected["level"])
+        found = fingerprint.take(session, expected.level)
     return fingerprint.compare(expected, found, roles="exact" if fresh else "present")
 
 
@@ -265,15 +266,13 @@ def refresh_collations(server: Server) -> list[str]:
     """
     if server.version_num < 150000:
         return []
-    moved = [
-        row["name"]
-        for row in server.execute(
-            "SELECT jsonb_build_object('name', datname) FROM pg_database WHERE datallowconn"
-            " AND datcollversion IS DISTINCT FROM pg_database_collation_actual_version(oid);",
-            database="template1",
-            attempted="compare collation versions",
-        )
-    ]
+    rows = server.execute(
+        "SELECT jsonb_build_object('name', datname) FROM pg_database WHERE datallowconn"
+        " AND datcollversion IS DISTINCT FROM pg_database_collation_actual_version(oid);",
+        database="template1",
+        attempted="compare collation versions",
+    )
+    moved = [database.name for database in answers(_Named, rows)]
     for name in moved:
         server.execute(f"REINDEX DATABASE {identifier(name)};", database=name, attempted=f"reindex {name}")
         server.execute(
