@@ -54,9 +54,8 @@ def portrait(config: Config) -> dict[str, str]:
     else:
         units = filter(None, (config.database.service, config.objects.service, *config.application.services))
         found.update({f"unit {service}": stack.state(service).describe() for service in units})
-    server = database_server.connect(config, stack)
-    found.update({f"database {name}": "there" for name in server.databases()})
-    return found
+    databases = database_server.connect(config, stack).databases()
+    return {**found, **{f"database {name}": "there" for name in databases}}
 
 
 def untouched(before: Mapping[str, str], after: Mapping[str, str]) -> Check:

@@ -78,8 +78,7 @@ def _ask(
 
 def _send(config: Config, asked: RequestSettings, token: str, identity: str) -> tuple[int, bytes]:
     """Status and body of the answer, whatever the status."""
-    quoted = urllib.parse.quote(identity, safe="")
-    url = asked.url.replace("{token}", token).replace("{id}", quoted)
+    url = asked.url.replace("{token}", token).replace("{id}", urllib.parse.quote(identity, safe=""))
     headers = {str(name): str(value) for name, value in asked.headers.items()}
     data = None
     if asked.size:

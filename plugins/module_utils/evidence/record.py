@@ -90,34 +90,29 @@ def build(
     backup = plan.backup
     commits = [str(phase.kept["commit"]) for phase in phases if "commit" in phase.kept]
     outcome = (FAIL if touched else ABORTED) if told.error else verdict(checks)
-    return _finished(
-        config,
-        replace(
-            _blank(config, schema.RECOVERY, told.scenario, now, outcome, checks),
-            reason=told.reason,
-            operator=told.operator,
-            error=_without_rows(told.error),
-            versions=evidence_phases.versions(backup, ansible, images or {}),
-            commit=told.commit or (commits[-1] if commits else ""),
-            started_at=phases[0].started_at if phases else None,
-            finished_at=phases[-1].finished_at if phases else None,
-            found=Found(plan.condition, plan.findings, plan.unchecked),
-            backup=schema.Backup(backup.id, backup.taken_at, backup.age_seconds, backup.size) if backup else None,
-            chosen=evidence_phases.chosen(plan),
-            passed_over=plan.passed_over,
-            phases=timeline,
-            seconds=seconds,
-            target_seconds=target,
-            clock=clock,
-            rto=Rto(seconds, target, "from the first phase's start to the last one's end"),
-            rpo=evidence_phases.rpo(backup, phases),
-            production=at_size,
-            untested=_untested(
-                told.scenario, plan.unchecked, checks, extrapolated=at_size is not None, more=told.untested
-            ),
-        ),
-        phases,
+    made = replace(
+        _blank(config, schema.RECOVERY, told.scenario, now, outcome, checks),
+        reason=told.reason,
+        operator=told.operator,
+        error=_without_rows(told.error),
+        versions=evidence_phases.versions(backup, ansible, images or {}),
+        commit=told.commit or (commits[-1] if commits else ""),
+        started_at=phases[0].started_at if phases else None,
+        finished_at=phases[-1].finished_at if phases else None,
+        found=Found(plan.condition, plan.findings, plan.unchecked),
+        backup=schema.Backup(backup.id, backup.taken_at, backup.age_seconds, backup.size) if backup else None,
+        chosen=evidence_phases.chosen(plan),
+        passed_over=plan.passed_over,
+        phases=timeline,
+        seconds=seconds,
+        target_seconds=target,
+        clock=clock,
+        rto=Rto(seconds, target, "from the first phase's start to the last one's end"),
+        rpo=evidence_phases.rpo(backup, phases),
+        production=at_size,
+        untested=_untested(told.scenario, plan.unchecked, checks, at_size is not None, told.untested),
     )
+    return _finished(config, made, phases)
 
 
 def of_drill(
@@ -140,28 +135,26 @@ def of_drill(
         checks.append(_in_time(seconds, target))
     counted = "from the fault to the first verified business transaction"
     broken = told.injected_at is not None
-    return _finished(
-        config,
-        replace(
-            recovery,
-            id=_identity(f"{schema.DRILL}_{scenario}", now),
-            kind=schema.DRILL,
-            recorded_at=now,
-            started_at=told.injected_at or recovery.started_at,
-            finished_at=told.transaction_at or recovery.finished_at,
-            verdict=verdict(checks) if not error else FAIL if broken else ABORTED,
-            error=_without_rows(error),
-            seconds=recovery.seconds if seconds is None else seconds,
-            target_seconds=target,
-            rto=None if seconds is None else Rto(seconds, target, counted),
-            rpo=rpo,
-            checks=_kept(checks) if broken else (),
-            untested=tuple(gap for gap in recovery.untested if not gap.what.startswith(UNNOTICED)),
-            drill=fault,
-            findings=(),
-            sign_off=None,
-        ),
+    made = replace(
+        recovery,
+        id=_identity(f"{schema.DRILL}_{scenario}", now),
+        kind=schema.DRILL,
+        recorded_at=now,
+        started_at=told.injected_at or recovery.started_at,
+        finished_at=told.transaction_at or recovery.finished_at,
+        verdict=verdict(checks) if not error else FAIL if broken else ABORTED,
+        error=_without_rows(error),
+        seconds=recovery.seconds if seconds is None else seconds,
+        target_seconds=target,
+        rto=None if seconds is None else Rto(seconds, target, counted),
+        rpo=rpo,
+        checks=_kept(checks) if broken else (),
+        untested=tuple(gap for gap in recovery.untested if not gap.what.startswith(UNNOTICED)),
+        drill=fault,
+        findings=(),
+        sign_off=None,
     )
+    return _finished(config, made)
 
 
 def beside(record: Record, steady_state: str) -> Record:
@@ -176,22 +169,19 @@ def of_verification(
     finished: datetime,
 ) -> Record:  # fmt: skip
     """The record of a verification, beside the verification.json that each backup keeps."""
-    operator = os.environ.get("SUDO_USER") or os.environ.get("USER") or os.environ.get("LOGNAME") or ""
-    return _finished(
-        config,
-        replace(
-            _blank(config, schema.VERIFICATION, schema.VERIFICATION, finished, verdict(results), results),
-            operator=operator,
-            versions=evidence_phases.versions(None, "", {}),
-            started_at=started,
-            finished_at=finished,
-            phases=evidence_phases.timeline(config, schema.VERIFICATION, phases, None)[0],
-            seconds=round((finished - started).total_seconds(), 2),
-            clock="wall",
-            untested=_unproved(what.level, results),
-            verification=what,
-        ),
+    made = replace(
+        _blank(config, schema.VERIFICATION, schema.VERIFICATION, finished, verdict(results), results),
+        operator=os.environ.get("SUDO_USER") or os.environ.get("USER") or os.environ.get("LOGNAME") or "",
+        versions=evidence_phases.versions(None, "", {}),
+        started_at=started,
+        finished_at=finished,
+        phases=evidence_phases.timeline(config, schema.VERIFICATION, phases, None)[0],
+        seconds=round((finished - started).total_seconds(), 2),
+        clock="wall",
+        untested=_unproved(what.level, results),
+        verification=what,
     )
+    return _finished(config, made)
 
 
 def _blank(
@@ -229,7 +219,7 @@ def _finished(config: Config, record: Record, phases: Sequence[Given] = ()) -> R
 
 
 def _untested(
-    scenario: str, unchecked: Sequence[str], checks: Sequence[Check], *, extrapolated: bool, more: Sequence[Gap]
+    scenario: str, unchecked: Sequence[str], checks: Sequence[Check], extrapolated: bool, more: Sequence[Gap]
 ) -> tuple[Untested, ...]:
     """Of a recovery."""
     found = [(thing, "the assessment could not look at it") for thing in unchecked]

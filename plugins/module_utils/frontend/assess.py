@@ -120,8 +120,7 @@ def assess(config: Config, token: str, scratch: Path, *, log: Log) -> Seen:
     try:
         return _ask_github(seen, settings, token)
     except GithubError as exc:
-        said = f"could not {exc.attempted}: {pipeline.scrub(exc.cause)}"
-        return replace(seen, github=exc.reason, github_said=said)
+        return replace(seen, github=exc.reason, github_said=f"could not {exc.attempted}: {pipeline.scrub(exc.cause)}")
 
 
 def _same(settings: FrontendSettings, remote: Remote, served: str, head: str, scratch: Path) -> bool:

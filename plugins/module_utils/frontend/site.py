@@ -54,8 +54,7 @@ def look(url: str, marker: str, *, ca_bundle: str = "", timeout: float = 15) -> 
     if status != 200:
         return Site(status, "", problem or f"{base} answers {status}", None)
     days, why = certificate_days(base, context, timeout)
-    file = marker.partition("#")[0]
-    address = urljoin(base, file)
+    address = urljoin(base, marker.partition("#")[0])
     status, body, problem = _get(address, context, timeout)
     commit = commit_of(marker, body) if status == 200 else ""
     if not commit:

@@ -57,8 +57,7 @@ def _down(config: Config) -> str:
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         for check in config.application.checks:
-            problem = answer.ask(check)
-            if problem:
+            if problem := answer.ask(check):
                 return f"{check.method} {check.url}: {problem}"
         time.sleep(0.5)
     raise did_not_take("the application", f"it still answers all that it should, after {_PATIENCE:.0f} s")
@@ -90,8 +89,7 @@ def bad_image(config: Config, _lot: random.Random, log: Log) -> str:
 
 def kill(config: Config, _lot: random.Random, _log: Log) -> str:
     service = _service(config)
-    state = drill_service.kill(config, service)
-    return f"{service} is {state.describe()}; {_down(config)}"
+    return f"{service} is {drill_service.kill(config, service).describe()}; {_down(config)}"
 
 
 def break_file(config: Config, _lot: random.Random, _log: Log) -> str:

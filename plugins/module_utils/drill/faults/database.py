@@ -61,8 +61,7 @@ def _silent(config: Config) -> str:
     """That the server does not answer any more, in words."""
     service = config.database.service
     state = drill_service.stopped(config, service)
-    server = database_server.reach(Opened(config)).server
-    if server:
+    if database_server.reach(Opened(config)).server:
         raise did_not_take(service, "the server still answers")
     return f"{service} is {state.describe()}, and the server does not answer"
 

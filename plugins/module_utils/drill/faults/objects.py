@@ -57,8 +57,7 @@ def empty(config: Config, _lot: random.Random, _log: Log) -> str:
     count = drill_service.empty(data.path)
     for name in names[:1]:
         (data.path / name).write_text("gone\n", encoding="ascii")
-    state = drill_service.stopped(config, service)
-    return f"{count} entries of {data.path} deleted; {service} is {state.describe()}"
+    return f"{count} entries of {data.path} deleted; {service} is {drill_service.stopped(config, service).describe()}"
 
 
 def noise(config: Config, lot: random.Random, log: Log) -> str:
