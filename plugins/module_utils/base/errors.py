@@ -42,12 +42,8 @@ class LifeboatError(Exception):
         exit_status: Optional[int] = None,
         sqlstate: str = "",
     ) -> None:
-        self.attempted = attempted
-        self.subject = subject
-        self.cause = cause.strip()
-        self.remedy = remedy
-        self.exit_status = exit_status
-        self.sqlstate = sqlstate
+        self.attempted, self.subject, self.cause, self.remedy = attempted, subject, cause.strip(), remedy
+        self.exit_status, self.sqlstate = exit_status, sqlstate
         super().__init__(str(self))
 
     def __str__(self) -> str:

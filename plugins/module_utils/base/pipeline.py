@@ -58,9 +58,7 @@ class HashingWriter:
     """Write through to `target` (or nowhere) while counting bytes and taking their SHA-256."""
 
     def __init__(self, target: Optional[IO[bytes]] = None) -> None:
-        self._target = target
-        self._digest = hashlib.sha256()
-        self.size = 0
+        self._target, self._digest, self.size = target, hashlib.sha256(), 0
 
     def write(self, data: bytes, /) -> int:
         self._digest.update(data)
@@ -280,8 +278,7 @@ def _read(output: IO[bytes], deadline: float, late: LifeboatError) -> Iterator[b
 
 class _Collector:
     def __init__(self, limit: int) -> None:
-        self.data = bytearray()
-        self._limit = limit
+        self.data, self._limit = bytearray(), limit
 
     def write(self, data: bytes, /) -> None:
         self.data += data

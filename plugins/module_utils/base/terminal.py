@@ -77,11 +77,8 @@ class Progress(logging.Handler):
 
     def __init__(self, stream: TextIO, *, moved: Callable[[], int] = pipeline.moved, every: float = 1.0) -> None:
         super().__init__(logging.INFO)
-        self._stream = stream
-        self._moved = moved
-        self._every = every
-        self._shown = False
-        self._ended = threading.Event()
+        self._stream, self._moved, self._every = stream, moved, every
+        self._shown, self._ended = False, threading.Event()
         self._begin()
         threading.Thread(target=self._tick, daemon=True).start()
 

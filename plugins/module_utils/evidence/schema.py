@@ -36,6 +36,11 @@ KEPT = (
 )  # fmt: skip
 
 _WRONG = functools.partial(IntegrityError, "read the evidence")
+_VERSION = {
+    "prefixItems": [{"const": 1}, {"type": "integer", "minimum": 0}], "minItems": 2, "maxItems": 2, "items": False,
+}  # fmt: skip
+_ID = {"pattern": r"^[a-z][a-z_]*_\d{8}_\d{6}(_\d{1,4})?$"}
+_SEALED = "SHA-256 of the canonical JSON (sorted keys, no blanks, ASCII) of everything but seal, findings and sign_off."
 _SHA256 = {"pattern": "^[0-9a-f]{64}$"}
 _NOT_NEGATIVE = {"minimum": 0}
 _SOMETHING = {"minLength": 1}
@@ -212,16 +217,8 @@ class Record:
     """What a recovery, a verification or a drill leaves. A field with a default is there since version 1.1."""
 
     schema: Literal["lifeboat.dr/evidence"]
-    version: Annotated[
-        tuple[int, ...],
-        Says("[major, minor]", {"prefixItems": [{"const": 1}, {"type": "integer", "minimum": 0}],
-                                "minItems": 2, "maxItems": 2, "items": False}),
-    ]  # fmt: skip
-    id: Annotated[
-        str,
-        Says("Scenario and time of the record, UTC; the file's name.",
-             {"pattern": r"^[a-z][a-z_]*_\d{8}_\d{6}(_\d{1,4})?$"}),
-    ]  # fmt: skip
+    version: Annotated[tuple[int, ...], Says("[major, minor]", _VERSION)]
+    id: Annotated[str, Says("Scenario and time of the record, UTC; the file's name.", _ID)]
     scenario: Annotated[str, Says("", {"enum": [*SCENARIOS, VERIFICATION]})]
     stack: Annotated[str, Says("The stack's name.")]
     host: Annotated[str, Says("The host's own name.")]
@@ -260,11 +257,7 @@ class Record:
     ] = ()  # fmt: skip
     sign_off: Annotated[Optional[SignOff], Says("Who read and accepted the record.")] = None
     logs: Annotated[tuple[Log, ...], Says("What lies beside the record, under its id.")] = ()
-    seal: Annotated[
-        str,
-        Says("SHA-256 of the canonical JSON (sorted keys, no blanks, ASCII) of everything but seal, findings and "
-             "sign_off.", _SHA256),
-    ] = ""  # fmt: skip
+    seal: Annotated[str, Says(_SEALED, _SHA256)] = ""
 
 
 def plain(record: Record) -> dict[str, object]:
