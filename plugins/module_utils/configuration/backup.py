@@ -49,6 +49,7 @@ from .parts import GIT, IMAGES, SITE
 from .restore import LISTING, PLAIN, SCHEMA, SECRET_LIST, SECRETS, SECRETS_LIMIT
 
 Log = Callable[[str], None]
+
 # While it exists the stack's files may be half placed: they must never become the newest good backup.
 RECOVERING_CONFIG = "recovering_config"
 CRON = "/etc/cron.d"
@@ -146,8 +147,7 @@ class _Work:
         self._config, self._repo, self._earlier = config, repo, earlier
         self._identity, self._folder, self._log = identity, folder, log
         # What a backup must not swallow: the backups.
-        self._never = {str(config.state), *([str(config.repository["path"])] if "path" in config.repository else [])}
-        self._never = {os.path.realpath(name) for name in self._never}
+        self._never = {os.path.realpath(str(name)) for name in (config.state, config.repository.get("path")) if name}
 
     def files(self, wanted: _Wanted) -> ConfigDetails:
         """Pack the plain and the secret files. A named secret below a named directory is taken for a secret only."""

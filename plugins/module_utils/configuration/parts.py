@@ -14,11 +14,12 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Callable, Optional
+from typing import IO, Optional
 
 from ..base import filesystem, pipeline
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UnverifiedError
@@ -30,7 +31,6 @@ from ..repository.manifest import Artefact, Manifest
 from ..settings.config import Config, GitRepository
 from ..stack.service import Runtime
 
-Log = Callable[[str], None]
 IMAGES, SITE, GIT = "images", "site", "git/"
 NAMES = {IMAGES: "images.tar.gz", SITE: "site.tar.gz"}
 
@@ -56,11 +56,10 @@ def holder(found: Sequence[catalog.Entry], name: str, key: str) -> Optional[Part
 
 def problem(repo: Repository, part: Part) -> str:
     """Why a part that another backup holds cannot be had from there; empty where it can, as far as a look tells."""
-    one = catalog.entry(repo, "config", part.backup)
-    if one.manifest is None:
-        return f"{part.backup}: {one.problem}"
-    wanted = Artefact(part.artefact, part.size, part.sha256)
-    if wanted not in one.manifest.artefacts:
+    entry = catalog.entry(repo, "config", part.backup)
+    if entry.manifest is None:
+        return f"{part.backup}: {entry.problem}"
+    if Artefact(part.artefact, part.size, part.sha256) not in entry.manifest.artefacts:
         return f"{part.backup} has another {part.artefact}"
     had = repo.files("config", part.backup).get(part.artefact)
     return "" if had == part.size else f"{part.backup}: {part.artefact} is missing or has another size"
@@ -87,8 +86,7 @@ def fetch(repo: Repository, manifest: Manifest, name: str, target: Path) -> None
         filesystem.create(target) as file,
     ):
         writer = pipeline.HashingWriter(file)
-        while data := stream.read(filesystem.CHUNK):
-            writer.write(data)
+        shutil.copyfileobj(stream, writer, filesystem.CHUNK)
     part = of(manifest)[name]
     if (writer.size, writer.sha256) != (part.size, part.sha256):
         target.unlink()

@@ -12,7 +12,6 @@ and Compose reads the project from what was unpacked. Whether the escrowed key o
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +21,7 @@ from ..base import filesystem, pipeline
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
 from ..base.errors import LifeboatError
 from ..base.pipeline import Command
+from ..repository import checksums
 from ..repository.base import Repository
 from ..repository.details import ConfigDetails, Part
 from ..repository.manifest import Manifest
@@ -78,11 +78,8 @@ def held_elsewhere(repo: Repository, part: Part) -> Check:
     wrong = configuration_parts.problem(repo, part)
     if wrong:
         return Check(name, FAIL, wrong)
-    digest = hashlib.sha256()
     with repo.open("config", part.backup, part.artefact) as stream:
-        while data := stream.read(filesystem.CHUNK):
-            digest.update(data)
-    same = digest.hexdigest() == part.sha256
+        same = checksums.of(stream, part.artefact).sha256 == part.sha256
     other = [] if same else [f"{part.backup}: it has another SHA-256 than when it was written"]
     return compared(name, other, f"held by {part.backup}, {part.size} bytes")
 

@@ -30,6 +30,7 @@ from ..tools.tar import Entry
 from . import parts
 
 Log = Callable[[str], None]
+
 PLAIN = "config.tar.gz"
 SECRETS = "secrets.tar.gz.age"
 SECRET_LIST = "secrets.json.age"
@@ -111,10 +112,9 @@ def extract(repo: Repository, identity: str, target: Path, *, key: str = "", sit
     """
     manifest = read_manifest(repo, identity)
     entries = listing(repo, identity)
-    wanted = {
-        name: {path: entry for path, entry in entries.items() if entry.archive == name} for name in (PLAIN, SECRETS)
-    }
-    built = {path: entry for path, entry in entries.items() if entry.archive == parts.NAMES[parts.SITE]}
+    archives = (PLAIN, SECRETS, parts.NAMES[parts.SITE])
+    wanted = {name: {path: entry for path, entry in entries.items() if entry.archive == name} for name in archives}
+    built = wanted[parts.NAMES[parts.SITE]]
     with filesystem.explained("unpack the config backup", target):
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(target.iterdir()):
@@ -149,21 +149,14 @@ class Opened:
 def open_secrets(repo: Repository, manifest: Manifest, key: str) -> Opened:
     """Decrypt both secret artefacts to their end."""
     recipients = manifest.detailed(ConfigDetails).recipients
+    plain = {}
     with TemporaryDirectory(prefix="lifeboat-sealed-") as folder:  # age reads a file; what lies there is sealed
         for name in (SECRET_LIST, SECRETS):
-            with repo.open("config", manifest.id, name) as source, filesystem.create(Path(folder) / name) as sink:
+            path, subject = Path(folder) / name, f"{manifest.id}/{name}"
+            with repo.open("config", manifest.id, name) as source, filesystem.create(path) as sink:
                 shutil.copyfileobj(source, sink, filesystem.CHUNK)
-        plain = [
-            age.decrypt_bytes(
-                Path(folder) / name,
-                key,
-                subject=f"{manifest.id}/{name}",
-                recipients=recipients,
-                limit=2 * SECRETS_LIMIT,
-            )
-            for name in (SECRET_LIST, SECRETS)
-        ]
-    return Opened(plain[1], parse_listing(plain[0], f"{manifest.id}/{SECRET_LIST}"))
+            plain[name] = age.decrypt_bytes(path, key, subject=subject, recipients=recipients, limit=2 * SECRETS_LIMIT)
+    return Opened(plain[SECRETS], parse_listing(plain[SECRET_LIST], f"{manifest.id}/{SECRET_LIST}"))
 
 
 def _told(entries: Mapping[str, Entry]) -> dict[str, Entry]:

@@ -12,11 +12,11 @@ make other ETags (encryption, gateways) are believed only after the object was r
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import secrets as token
 import shutil
-import threading
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -74,16 +74,11 @@ class S3Repository(Repository):
         if not access_key or not secret_key:
             raise bad_setting("s3_access_key, s3_secret_key", "", "the secrets lack one of them")
         self.staging_root = staging_root
-        self._connect: Callable[[], Client] = lambda: connect(endpoint_url, region, access_key, secret_key, ca_bundle)
-        self._client: Optional[Client] = None
-        self._lock = threading.Lock()
+        self._connect = functools.partial(connect, endpoint_url, region, access_key, secret_key, ca_bundle)
 
-    @property
+    @functools.cached_property
     def client(self) -> Client:
-        with self._lock:  # making one takes 0.3 s and is not thread-safe; using one is
-            if self._client is None:
-                self._client = self._connect()
-            return self._client
+        return self._connect()
 
     def location(self, component: str, id: str) -> str:
         return self._url(self._key(*self._backup(component, id)))
@@ -125,7 +120,7 @@ class S3Repository(Repository):
         self._refuse_existing(component, id)
         key = self._key(*self._backup(component, id))
         try:
-            filesystem.parallel(lambda name: self._upload(path / name, f"{key}/{name}"), names)
+            filesystem.parallel(lambda name: self._send(path / name, f"{key}/{name}", self._facts(path / name)), names)
             self._put(f"{key}/{MANIFEST}", manifest)
         except LifeboatError:
             # The manifest first: perhaps it arrived and only the answer was lost.
@@ -137,7 +132,9 @@ class S3Repository(Repository):
         key = self._key(*self._backup(component, id)) + "/"
         found = {item.key[len(key) :]: item.size for item in self._objects(key)}
         if not found:
-            raise self._missing(component, id)
+            raise NotFoundError(
+                "find the backup", self.location(component, id), "it is not there", "Choose another (lifeboat list)."
+            )
         return {name: size for name, size in found.items() if name not in (MANIFEST, *RECORDS)}
 
     def local_path(self, component: str, id: str) -> Optional[Path]:
@@ -207,20 +204,19 @@ class S3Repository(Repository):
         for component in self.folders:
             for id in sorted(set(self.ids(component)) - set(self.published(component))):
                 key = self._key(*self._backup(component, id))
-                dates = [item.modified for item in self._objects(key + "/")]
-                if dates and now - max(dates) > older_than:
-                    stale.append(key)
-        uploads = [item for item in self._uploads() if now - item.initiated > older_than]
+                newest = max((item.modified for item in self._objects(key + "/")), default=now)
+                stale += [key] if now - newest > older_than else []
+        uploads = [(key, upload) for key, upload, initiated in self._uploads() if now - initiated > older_than]
         if not dry_run:
             for path in local:
                 with explained("sweep the staging directory", path):
                     filesystem.remove(path)
             for key in stale:
                 self._erase(key)
-            for item in uploads:
-                with spoken("sweep an unfinished upload", self._url(item.key)):
-                    self.client.abort_multipart_upload(Bucket=self.bucket, Key=item.key, UploadId=item.id)
-        return sorted([*map(str, local), *map(self._url, stale), *(self._url(item.key) for item in uploads)])
+            for key, upload in uploads:
+                with spoken("sweep an unfinished upload", self._url(key)):
+                    self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
+        return sorted([*map(str, local), *map(self._url, stale), *(self._url(key) for key, _upload in uploads)])
 
     def check(self, writable: bool = False) -> None:
         with spoken("reach the repository", self._url(self.prefix)):
@@ -250,11 +246,6 @@ class S3Repository(Repository):
     def _url(self, key: str) -> str:
         return f"s3://{self.bucket}/{key}"
 
-    def _missing(self, component: str, id: str) -> NotFoundError:
-        return NotFoundError(
-            "find the backup", self.location(component, id), "it is not there", "Choose another (lifeboat list)."
-        )
-
     def _refuse_existing(self, component: str, id: str) -> None:
         key = self._key(*self._backup(component, id))
         if next(self._objects(key + "/"), None) is not None:
@@ -270,28 +261,25 @@ class S3Repository(Repository):
 
     def _names(self, folder: str, directories: bool = False) -> list[str]:
         prefix = self._key(folder) + "/"
+        listed, field = ("CommonPrefixes", "Prefix") if directories else ("Contents", "Key")
         with spoken("list the repository", self._url(prefix)):
-            pages = list(
-                self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/")
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=prefix, Delimiter="/"
             )
-        if directories:
-            keys = [
-                commonprefix["Prefix"].rstrip("/") for page in pages for commonprefix in page.get("CommonPrefixes", ())
-            ]
-        else:
-            keys = [content["Key"] for page in pages for content in page.get("Contents", ())]
-        return sorted(key[len(prefix) :] for key in keys)
+            keys = [found[field] for page in pages for found in page.get(listed, ())]
+        return sorted(key[len(prefix) :].rstrip("/") if directories else key[len(prefix) :] for key in keys)
 
-    def _uploads(self) -> list[_Upload]:
-        found: list[_Upload] = []
+    def _uploads(self) -> list[tuple[str, str, datetime]]:
+        """As s3.bucket.uploads()."""
+        found: list[tuple[str, str, datetime]] = []
         with spoken("list unfinished uploads", self._url(self.prefix)):
             for folder in self.folders.values():
                 prefix = self._key(folder) + "/"
                 pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=prefix)
-                said = [upload for page in pages for upload in page.get("Uploads", ())]
                 found += [
-                    _Upload(upload["Key"], upload["UploadId"], upload["Initiated"])
-                    for upload in said
+                    (upload["Key"], upload["UploadId"], upload["Initiated"])
+                    for page in pages
+                    for upload in page.get("Uploads", ())
                     if upload["Key"].startswith(prefix)
                 ]
         return found
@@ -312,9 +300,6 @@ class S3Repository(Repository):
         with spoken("write", self._url(key)):
             self.client.put_object(Bucket=self.bucket, Key=key, Body=data, Metadata={"sha256": facts.sha256})
         self._confirm(key, facts)
-
-    def _upload(self, path: Path, key: str) -> None:
-        self._send(path, key, self._facts(path))
 
     def _facts(self, path: Path) -> _Facts:
         with explained("upload", path), path.open("rb") as file:
@@ -372,12 +357,6 @@ class _Object(NamedTuple):
     modified: datetime
 
 
-class _Upload(NamedTuple):
-    key: str
-    id: str
-    initiated: datetime
-
-
 class _Head(NamedTuple):
     size: int
     etag: str
@@ -396,17 +375,12 @@ def _part(path: Path) -> int:
 def _measure(file: BinaryIO, part: int) -> _Facts:
     """Read a file once, in parts of `part` bytes as the upload will; from one full part on it is a multipart upload."""
     whole, size = hashlib.sha256(), 0
-    sums: list[hashlib._Hash] = []
-    while True:
-        data = file.read(part)
-        if not data and sums:
-            break
+    sums: list[bytes] = []
+    while data := file.read(part):
         whole.update(data)
-        sums.append(hashlib.new("md5", data, usedforsecurity=False))
+        sums.append(hashlib.new("md5", data, usedforsecurity=False).digest())
         size += len(data)
-        if len(data) < part:
-            break
+    md5 = hashlib.new("md5", b"".join(sums), usedforsecurity=False).hexdigest()  # of nothing where there is no part
     if size < part:
-        return _Facts(size, whole.hexdigest(), sums[0].hexdigest())
-    parts = hashlib.new("md5", b"".join(item.digest() for item in sums), usedforsecurity=False)
-    return _Facts(size, whole.hexdigest(), f"{parts.hexdigest()}-{len(sums)}")
+        return _Facts(size, whole.hexdigest(), sums[0].hex() if sums else md5)
+    return _Facts(size, whole.hexdigest(), f"{md5}-{len(sums)}")

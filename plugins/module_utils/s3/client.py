@@ -270,10 +270,9 @@ def purge(client: Client, bucket: str, prefix: str) -> list[str]:
     try:
         with spoken("list the versions", url):
             for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
-                for item in page.get("Versions", ()):
-                    hidden[item["Key"]].append(item["VersionId"])
-                for deletemarker in page.get("DeleteMarkers", ()):
-                    markers[deletemarker["Key"]].append(deletemarker["VersionId"])
+                for listed, found in (("Versions", hidden), ("DeleteMarkers", markers)):
+                    for item in page.get(listed, ()):
+                        found[item["Key"]].append(item["VersionId"])
     except LifeboatError as exc:
         if code(exc) in UNSUPPORTED:
             return []
