@@ -13,9 +13,11 @@ from typing import Any, Optional
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import compare
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Version
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.inventory import Inventory
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from builders import make_config
 from object_world import BEFORE, OBJECTS, VAULT, Object, T, World, failure, md5, publish_objects
@@ -36,6 +38,10 @@ class Database:
             raise self.error
         for row in self.rows:
             take([*row, *[None] * (4 - len(row)), True])
+
+
+def hold(config: Config, inventory: Inventory, world: World, point: Point, prefix: str = "") -> str:
+    return compare.hold(config, inventory, world.live, point, prefix=prefix, log=lambda _: None)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -82,7 +88,7 @@ def test_settle(
     monkeypatch.setattr(server, "connect", lambda config, stack: Database(rows or []))
     config = make_config(tmp_path, objects={**OBJECTS, "keys_query": QUERY if rows is not None else ""}, vault=VAULT)
     with Inventory() as inventory:
-        compare.hold(config, inventory, point, prefix="", log=lambda _: None)
+        hold(config, inventory, world, point)
         assert list(inventory.each("SELECT key, how FROM settled")) == [("a", how)]
         brought = {
             keep: inventory.counted(f"point p WHERE {compare.to_restore(keep=keep)}")[0] for keep in (True, False)
@@ -133,7 +139,7 @@ def test_without_the_database_a_share_decides(
         del world.live.objects[key]
     config = make_config(tmp_path, objects={**OBJECTS, "change_limit": limit}, vault=VAULT)
     with Inventory() as inventory:
-        compare.hold(config, inventory, point, prefix="", log=lambda _: None)
+        hold(config, inventory, world, point)
         found, unknown, _ = compare.judge(config, inventory, point, "")
     assert (bool(found), bool(unknown)) == (finding, unsure)
     assert all("gone or overwritten" in line for line in found + unknown)
@@ -151,7 +157,7 @@ def test_findings_name_a_few_keys_and_count_the_rest(
     )
     config = make_config(tmp_path, objects={**OBJECTS, "keys_query": QUERY}, vault=VAULT)
     with Inventory() as inventory:
-        compare.hold(config, inventory, point, prefix="", log=lambda _: None)
+        hold(config, inventory, world, point)
         found, unsure, _ = compare.judge(config, inventory, point, "")
     assert found == [
         "objects are gone that the database knows: 11 (k00, k01, k02, k03, k04, k05, k06, k07 and 3 more)",
@@ -176,7 +182,7 @@ def test_a_sample_is_really_read(tmp_path: Path, world: World, live: Object, lis
     world.live.objects["b"] = live
     config = make_config(tmp_path, objects=OBJECTS, vault=VAULT)
     with Inventory() as inventory:
-        compare.hold(config, inventory, point, prefix="", log=lambda _: None)
+        hold(config, inventory, world, point)
         found, unread, damaged = compare.sample(inventory, world.live)  # type: ignore[arg-type]
         assert (unread, damaged) == ([], 1 if words else 0)
         assert [words in line for line in found] == ([True] if words else [])
@@ -190,7 +196,7 @@ def test_what_is_not_read_in_time_is_said(tmp_path: Path, world: World, monkeypa
     point = publish_objects(tmp_path, world.live.objects)
     config = make_config(tmp_path, objects=OBJECTS, vault=VAULT)
     with Inventory() as inventory:
-        compare.hold(config, inventory, point, prefix="", log=lambda _: None)
+        hold(config, inventory, world, point)
         assert compare.sample(inventory, world.live) == ([], ["2 of 2 objects were not read: -1 s were up"], 0)  # type: ignore[arg-type]
 
 
@@ -199,9 +205,7 @@ def test_a_prefix_is_no_pattern(tmp_path: Path, world: World) -> None:
     point = publish_objects(tmp_path, dict(world.live.objects))
     world.live.objects = {}
     with Inventory() as inventory:
-        compare.hold(
-            make_config(tmp_path, objects=OBJECTS, vault=VAULT), inventory, point, prefix="a_", log=lambda _: None
-        )
+        hold(make_config(tmp_path, objects=OBJECTS, vault=VAULT), inventory, world, point, prefix="a_")
         assert inventory.counted("point")[1] == ["a_/x", "a_1"]
 
 
@@ -212,7 +216,7 @@ def test_what_the_vault_no_longer_has_is_told_and_left_out(tmp_path: Path, world
     world.vault.held = [Version("a", 9, "e", BEFORE, "another version"), Version("b", 9, "e", BEFORE, "v-b")]
     config = make_config(tmp_path, objects=OBJECTS, vault=VAULT)
     with Inventory() as inventory:
-        compare.hold(config, inventory, point, prefix="", log=lambda _: None)
+        hold(config, inventory, world, point)
         wanted = compare.to_restore(keep=False)
         assert compare.leave_out_unheld(config, inventory, "", wanted) == "1 (a)"
         assert inventory.counted(f"point p WHERE {wanted}")[1] == ["b"]

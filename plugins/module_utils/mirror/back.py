@@ -25,6 +25,7 @@ from ..stack import buckets
 from ..stack.runtime import Opened
 
 Log = Callable[[str], None]
+
 SHOWN = 1000
 
 

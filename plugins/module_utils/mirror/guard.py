@@ -22,6 +22,7 @@ from . import mc
 from .state import Numbers
 
 Log = Callable[[str], None]
+
 MAX_SKEW = 60  # seconds that the source's clock may be wrong
 
 
@@ -58,9 +59,7 @@ def choose_instant(
             "mirror the bucket", source.url, f"its clock is {skew:+.0f} s off this host's",
             "Set both clocks (timedatectl), then try again: objects cannot be held against rows by such times.",
         )  # fmt: skip
-    good = [
-        entry.manifest for entry in catalog.entries(repo, "database", config.stack) if entry.good and entry.manifest
-    ]
+    good = catalog.good(catalog.entries(repo, "database", config.stack))
     oldest = now - timedelta(hours=config.alarms.backup_age_hours)
     why = ""
     if config.objects.engine == "mc":

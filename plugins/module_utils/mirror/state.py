@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import NamedTuple, Optional, TextIO
+from typing import NamedTuple, Optional, TextIO, get_args
 
 from ..base import typed
 from ..base.filesystem import explained
@@ -81,20 +81,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _Row = tuple[str, int, str, int, str, int]
 
 
-class _Copied(NamedTuple):
-    """A row of the table `copies`, and a line of the journal."""
-
-    key: str
-    size: int
-    etag: str
-    modified: int
-    version: str
-    vault_version: str
-    vault_etag: str
-    sha256: str
-
-
-_TYPES = (str, int, str, int, str, str, str, str)
+# A row of the table `copies`, and a line of the journal: an Object, the vault's version and ETag of it, its SHA-256.
+_Copied = tuple[str, int, str, int, str, str, str, str]
 
 
 class State(Inventory):
@@ -187,7 +175,7 @@ class State(Inventory):
     # Telling it what was done.
 
     def copied(self, item: Object, vault_version: str, vault_etag: str, sha256: Optional[str]) -> None:
-        row = _Copied(*item, vault_version, vault_etag, sha256 or "")
+        row = (*item, vault_version, vault_etag, sha256 or "")
         self._journal.add(row)
         with self._lock:
             self._done.append(row)
@@ -244,7 +232,7 @@ def _row(one: Version) -> _Row:
 def _copy(entry: Listed) -> _Copied:
     modified = milliseconds(entry.modified or _EPOCH)
     held = (entry.version, entry.vault_version, entry.vault_etag)
-    return _Copied(entry.key, entry.size, entry.etag, modified, *held, entry.sha256 or "")
+    return (entry.key, entry.size, entry.etag, modified, *held, entry.sha256 or "")
 
 
 class Journal:
@@ -264,10 +252,10 @@ class Journal:
             with self._path.open(encoding="utf-8", errors="replace") as file:
                 for line in file:
                     try:
-                        row = _Copied(*json.loads(line))
+                        row: _Copied = tuple(json.loads(line))
                     except (ValueError, TypeError, RecursionError):
                         return  # cut in the middle of a line
-                    if tuple(map(type, row)) != _TYPES or max(row.size, abs(row.modified)) > typed.MOST:
+                    if tuple(map(type, row)) != get_args(_Copied) or max(row[1], abs(row[3])) > typed.MOST:
                         return
                     yield row
 

@@ -45,9 +45,11 @@ from ..stack import buckets
 from ..stack.runtime import Opened
 from . import guard, listing, mc
 from .guard import Instant
+from .listing import Point
 from .state import Numbers, Object, State
 
 Log = Callable[[str], None]
+
 JOURNAL = "mirror.jsonl"
 SHOWN = 1000  # keys named in a manifest
 _FEW = 20  # where at most one key in so many changed, those are looked at one by one instead of listing all
@@ -216,13 +218,10 @@ class _Mirror:
         return ambiguous
 
     def _before(self, repo: repository_base.Repository) -> Iterator[Listed]:
-        entries = catalog.entries(repo, "objects", self._config.stack)
-        last = next((entry for entry in reversed(entries) if entry.good), None)
-        if last is None:
-            return
+        good = catalog.good(catalog.entries(repo, "objects", self._config.stack))
         try:
-            with repo.open("objects", last.id, listing.NAME) as file:
-                yield from listing.read(file, last.id)
+            for last in good[-1:]:
+                yield from Point(repo, last).entries()
         except LifeboatError as exc:
             self._log(f"compares object by object, for the last listing cannot be read: {exc}")
 

@@ -20,6 +20,7 @@ from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
 
 Log = Callable[[str], None]
+
 WORKERS = 16
 _WHOLE = 5 << 30  # what one CopyObject takes: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
 _BATCH = 1000

@@ -24,6 +24,7 @@ from ..stack.runtime import DataMount, Opened, Runtime
 from . import compare
 
 Log = Callable[[str], None]
+
 DATA_DIRECTORY = "/data"  # where MinIO's image and its kin keep it
 
 
@@ -132,8 +133,7 @@ def _look_inside(config: Config, source: Bucket, reference: Point, words: str, l
         for name in s3_settings.changed(reference.settings, have)
     ]
     with Inventory() as inventory:
-        unknown = compare.load(config, inventory, source, reference, log=log)
-        compare.settle(inventory, source, known=not unknown)
+        unknown = compare.hold(config, inventory, source, reference, log=log)
         found, unsure, told = compare.judge(config, inventory, reference, unknown)
         bad, unread, damaged = compare.sample(inventory, source)
     findings += [*found, *bad]

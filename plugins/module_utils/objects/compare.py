@@ -19,18 +19,18 @@ from typing import Callable
 
 from ..base.checks import SHOWN
 from ..base.errors import LifeboatError
-from ..database import server as database_server
 from ..mirror.listing import Point
 from ..s3 import bucket, client, copier
 from ..s3.bucket import Bucket
 from ..s3.inventory import Inventory, text
 from ..s3.signed import NULL
 from ..settings.config import Config
-from ..stack import buckets, runtime
+from ..stack import buckets
 from ..stack.runtime import Opened
 from . import reconcile
 
 Log = Callable[[str], None]
+
 SAMPLE = 50
 SAMPLE_BYTES = 256 << 20
 READ_SECONDS = 120
@@ -85,11 +85,11 @@ def add_held(config: Config, inventory: Inventory, prefix: str) -> None:
     inventory.add("held", rows)
 
 
-def hold(config: Config, inventory: Inventory, point: Point, *, prefix: str, log: Log) -> None:
-    """Fill the tables from the live bucket and settle what differs."""
-    source = buckets.source(Opened(config))
+def hold(config: Config, inventory: Inventory, source: Bucket, point: Point, *, prefix: str = "", log: Log) -> str:
+    """Fill the tables from the live bucket and settle what differs; returns why the database could not be asked."""
     unknown = load(config, inventory, source, point, prefix=prefix, log=log)
     settle(inventory, source, known=not unknown)
+    return unknown
 
 
 def all_gone(inventory: Inventory, point: Point, *, prefix: str) -> None:
@@ -108,11 +108,22 @@ def load(config: Config, inventory: Inventory, source: Bucket, point: Point, *, 
     if not config.objects.keys_query:
         return "lifeboat_objects.keys_query is not set"
     try:
-        server = database_server.connect(config, runtime.connect(config))
-        known = reconcile.read_rows(inventory, server, server.database, config.objects.keys_query)
+        known = reconcile.read_known(config, inventory)
     except LifeboatError as exc:
         return exc.cause
     return "" if known or not inventory.count("point") else "it knows no object at all"
+
+
+def look_again(config: Config, inventory: Inventory, source: Bucket, prefix: str = "") -> None:
+    """Fill `rows` and `live` as they are now, below `prefix`.
+
+    The rows first: an object is written before its row, so what is listed later has every object that they name.
+    """
+    for table in ("rows", "live"):
+        inventory.change(f"DELETE FROM {table}")
+    reconcile.read_known(config, inventory)
+    inventory.change("DELETE FROM rows WHERE substr(key, 1, length(?)) <> ?", prefix, prefix)
+    inventory.add("live", live_rows(source, prefix))
 
 
 def live_rows(source: Bucket, prefix: str = "") -> Iterator[tuple[str, int, str, str, float]]:
@@ -188,11 +199,9 @@ def judge(config: Config, inventory: Inventory, point: Point, unknown: str) -> t
     unknown: why the database could not be asked.
     """
     findings, unsure, told = [], [], []
-    missing = few(inventory, f"{GONE} AND {_is(WRONG)}")
-    if missing:
+    if missing := few(inventory, f"{GONE} AND {_is(WRONG)}"):
         findings.append(f"objects are gone that the database knows: {missing}")
-    overwritten = few(inventory, f"{DIFFERS} AND {_is(WRONG)}")
-    if overwritten:
+    if overwritten := few(inventory, f"{DIFFERS} AND {_is(WRONG)}"):
         findings.append(f"objects are neither what {point.id} nor what the database has: {overwritten}")
     either = f"settled WHERE how IN ('{DOUBT}', '{LOOSE}')"
     count, total = inventory.counted(either)[0], inventory.count("point")
@@ -200,17 +209,11 @@ def judge(config: Config, inventory: Inventory, point: Point, unknown: str) -> t
         words = f"of {total} objects are gone or overwritten since {point.id}: {few(inventory, either)}"
         findings.append(f"more than the {config.objects.change_limit} % {words}")
     elif count:
-        doubtful = few(inventory, f"settled WHERE how = '{DOUBT}'")
-        words = (
-            f"of {total} objects are gone or overwritten since {point.id}: {doubtful}; rightly or not, nobody can say"
-        )
-        unsure += [words] if doubtful else []
-        loose = few(inventory, f"settled WHERE how = '{LOOSE}'")
-        told += (
-            [f"objects are gone since {point.id} that no row knows: {loose}; a recovery brings them back"]
-            if loose
-            else []
-        )
+        if doubtful := few(inventory, f"settled WHERE how = '{DOUBT}'"):
+            changed = f"of {total} objects are gone or overwritten since {point.id}: {doubtful}"
+            unsure.append(f"{changed}; rightly or not, nobody can say")
+        if loose := few(inventory, f"settled WHERE how = '{LOOSE}'"):
+            told.append(f"objects are gone since {point.id} that no row knows: {loose}; a recovery brings them back")
     if unknown:
         unsure.append(f"what the database says of the objects: {unknown}")
     return findings, unsure, told

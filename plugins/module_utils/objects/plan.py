@@ -7,12 +7,10 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Callable, Literal, Optional
-from urllib.parse import urlsplit
 
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError, present
 from ..base.text import Planned, assessed, cautions, human
@@ -24,6 +22,7 @@ from ..repository import catalog
 from ..repository.catalog import Entry
 from ..repository.details import ObjectsDetails
 from ..repository.sources import VAULT, Sources
+from ..s3.bucket import addresses, place
 from ..s3.inventory import Inventory
 from ..settings.config import Config
 from ..settings.scenarios import OBJECT_STORAGE
@@ -35,18 +34,25 @@ from .choose import Request, reference_of
 from .compare import DIFFERS, GONE, UNHELD, UNKNOWN_TO_POINT, to_restore
 
 Log = Callable[[str], None]
+
 RECOVERED = "recovered_objects.json"
 METHODS = ("auto", "fill", "rebuild")
 
 
 @dataclass(frozen=True)
-class Counts:
+class Difference:
     """What stands between the bucket and the point: keys that are gone, that differ, and that the point has not."""
 
     gone: int = 0
     differ: int = 0
     extra: int = 0
     later: int = 0  # of the extra ones, written after the point's instant
+
+
+@dataclass(frozen=True)
+class Counts(Difference):
+    """And what nobody is shown."""
+
     bytes: int = 0  # to be copied
     objects: int = 0  # the point has, below the prefix
     lacking: str = ""  # what the vault no longer has of what is to be copied
@@ -54,16 +60,6 @@ class Counts:
 
 Mode = Literal["none", "start", "fill", "rebuild", "reopen"]
 _ASKED: Mapping[str, Mode] = {"fill": "fill", "rebuild": "rebuild"}
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The counts that the plan's text shows."""
-
-    gone: int
-    differ: int
-    extra: int
-    later: int
 
 
 @dataclass(frozen=True)
@@ -194,7 +190,7 @@ def _count(config: Config, chosen: Point, request: Request, seen: Assessment, lo
         try:
             if seen.condition == DOWN or seen.emptied:
                 raise NotFoundError("compare the bucket", config.objects.bucket, "there is none to be seen")
-            compare.hold(config, inventory, chosen, prefix=request.prefix, log=log)
+            compare.hold(config, inventory, buckets.source(Opened(config)), chosen, prefix=request.prefix, log=log)
         except LifeboatError as exc:
             if seen.condition == HEALTHY:
                 raise
@@ -234,11 +230,9 @@ def _require(config: Config, stack: Runtime, chosen: Point, request: Request, co
         )  # fmt: skip
     if request.prefix and not counts.objects:
         raise NotFoundError(
-            attempted,
-            chosen.id,
-            f"it has no object below {request.prefix!r}",
+            attempted, chosen.id, f"it has no object below {request.prefix!r}",
             "Correct the prefix; it is not a pattern.",
-        )
+        )  # fmt: skip
     if not config.objects.service:
         return
     try:
@@ -259,17 +253,8 @@ def same_server(config: Config) -> bool:
         own = buckets.source(Opened(config)).endpoint_url
     except LifeboatError:
         own = config.objects.endpoint_url
-    return bool(own) and _address(own) == _address(config.vault.endpoint_url)
-
-
-def _address(url: str) -> tuple[frozenset[str], int]:
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    try:
-        found = {str(item[4][0]) for item in socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)}
-    except OSError:
-        found = {str(parts.hostname)}
-    return frozenset(found), port
+    (ours, port), (theirs, other) = place(own, ""), place(config.vault.endpoint_url, config.vault.region)
+    return bool(own) and port == other and (addresses(ours) or {ours}) == (addresses(theirs) or {theirs})
 
 
 def _warnings(config: Config, found: list[Entry], chosen: Entry, counts: Counts) -> list[str]:

@@ -39,6 +39,7 @@ from ..stack.runtime import Opened
 from .compare import UNHELD, add_held, few
 
 Log = Callable[[str], None]
+
 PREFIX = "lifeboat-verify-"
 ABANDONED = timedelta(hours=24)
 _ENOUGH = 1000  # objects that are wrong tell enough

@@ -157,6 +157,12 @@ def read_rows(inventory: Inventory, server: Server, database: str, query: str) -
     return inventory.count("rows")
 
 
+def read_known(config: Config, inventory: Inventory) -> int:
+    """What the stack's own database knows, as read_rows()."""
+    server = database_server.connect(config, runtime.connect(config))
+    return read_rows(inventory, server, server.database, config.objects.keys_query)
+
+
 def _row(key: object, size: object, sha256: object, at: object) -> _Known:
     """One row as the inventory has it. A bytea comes as `\\x…`, char(64) may be padded."""
     sized = size is None or (isinstance(size, (int, float)) and abs(size) < _LARGEST)
@@ -188,16 +194,13 @@ def compare(inventory: Inventory, at: datetime) -> Report:
     missing, wrong = f"{_WITHOUT} AND NOT {known}", _DIFFERS
     settled = f"NOT coalesce(r.at, 0) > {grace!r}"
     orphans = "live l WHERE NOT EXISTS (SELECT 1 FROM rows r WHERE r.key = l.key)"
+    compared = "SELECT count(*) FROM rows r JOIN live l USING (key) WHERE"
     return Report(
         at=at,
         rows=inventory.count("rows"),
         objects=inventory.count("live"),
-        sizes=int(inventory.value("SELECT count(*) FROM rows r JOIN live l USING (key) WHERE r.size <> -1")),
-        hashes=int(
-            inventory.value(
-                "SELECT count(*) FROM rows r JOIN live l USING (key) WHERE r.sha256 <> '' AND l.sha256 <> ''"
-            )
-        ),
+        sizes=int(inventory.value(f"{compared} r.size <> -1")),
+        hashes=int(inventory.value(f"{compared} r.sha256 <> '' AND l.sha256 <> ''")),
         rows_without_objects=group(f"{_WITHOUT} AND ({known} OR ({settled} AND NOT {undated}))"),
         objects_without_rows=group(f"{orphans} AND l.modified <= {grace!r}"),
         mismatches=group(f"{wrong} AND {settled} AND NOT ({undated} AND {_AS_IN_POINT})"),
@@ -210,16 +213,12 @@ def compare(inventory: Inventory, at: datetime) -> Report:
     )
 
 
-def database_with(
-    config: Config, objects: Iterable[Listed], *, at: Optional[datetime] = None,
-    server: Optional[Server] = None, database: str = "",
-) -> Report:  # fmt: skip
-    """Reconcile a database (the stack's own, unless another server is given) with objects given as listing lines."""
+def database_with(config: Config, objects: Iterable[Listed]) -> Report:
+    """Reconcile the stack's database with objects given as listing lines."""
     with Inventory() as inventory:
-        where = server or database_server.connect(config, runtime.connect(config))
-        read_rows(inventory, where, database or where.database, config.objects.keys_query)
+        read_known(config, inventory)
         inventory.add_listing("live", objects)
-        return compare(inventory, at or datetime.now(timezone.utc))
+        return compare(inventory, datetime.now(timezone.utc))
 
 
 def checked(config: Config, work: Callable[[], Report]) -> tuple[list[Check], Optional[Report]]:

@@ -16,7 +16,6 @@ from typing import Callable, Optional
 from ..base.checks import COULD_NOT_VERIFY, FAIL, Check, compared, verdict
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, UsageError
-from ..database import server as database_server
 from ..mirror import back
 from ..mirror import verify as mirror_verify
 from ..mirror.back import CopiedBack
@@ -31,13 +30,14 @@ from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
 from ..s3.inventory import Inventory
 from ..settings.config import Config
-from ..stack import buckets, runtime
+from ..stack import buckets
 from ..stack.runtime import DataMount, Opened, ServiceState
 from . import assess, choose, compare, plan, reconcile
 from .aside import Aside
 from .compare import UNKNOWN_TO_POINT, to_restore
 
 Log = Callable[[str], None]
+
 SCRATCH = "lifeboat-check-"
 SETTLING = 60.0  # seconds that a store may take from its first answer until it finds every object
 
@@ -171,7 +171,7 @@ def restore_objects(
     for text in settings:
         log(f"set the bucket's {text} as it was")
     with Inventory() as inventory:
-        compare.hold(config, inventory, point, prefix=prefix, log=log)
+        compare.hold(config, inventory, source, point, prefix=prefix, log=log)
         # In a bucket that lost everything nothing was the application's own doing.
         keep = not (asked or fresh or made) and inventory.count("live") > 0
         wanted = to_restore(keep=keep)
@@ -252,12 +252,7 @@ def _settings_check(source: Bucket, point: Point) -> Check:
 
 def _reconciled(config: Config, inventory: Inventory, point: Point, prefix: str) -> reconcile.Report:
     """The database against the bucket as it is now, below the prefix."""
-    for table in ("live", "rows"):
-        inventory.change(f"DELETE FROM {table}")
-    server = database_server.connect(config, runtime.connect(config))
-    reconcile.read_rows(inventory, server, server.database, config.objects.keys_query)
-    inventory.change("DELETE FROM rows WHERE substr(key, 1, length(?)) <> ?", prefix, prefix)
-    inventory.add("live", compare.live_rows(buckets.source(Opened(config)), prefix))
+    compare.look_again(config, inventory, buckets.source(Opened(config)), prefix)
     # The bytes were compared with the listing, so what it knows of them holds.
     same = "p.key = live.key AND p.size = live.size AND p.etag = live.etag"
     inventory.change(f"UPDATE live SET sha256 = coalesce((SELECT p.sha256 FROM point p WHERE {same}), '')")

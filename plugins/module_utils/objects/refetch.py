@@ -14,16 +14,16 @@ from typing import Callable
 from ..base.checks import SHOWN, Check, verdict
 from ..base.clock import format_time
 from ..base.errors import present
-from ..database import server as database_server
 from ..mirror import back
 from ..s3.bucket import Listed
 from ..s3.inventory import UNKNOWN, Inventory
 from ..settings.config import Config
-from ..stack import buckets, runtime
+from ..stack import buckets
 from ..stack.runtime import Opened
 from . import compare, reconcile
 
 Log = Callable[[str], None]
+
 _FEW = 100  # keys that are asked for one by one, rather than by listing the whole vault
 
 
@@ -75,13 +75,7 @@ def live(config: Config, *, fetch: bool = False, log: Log) -> Found:
 
 
 def _reconcile(config: Config, inventory: Inventory, log: Log) -> reconcile.Report:
-    for table in ("rows", "live"):
-        inventory.change(f"DELETE FROM {table}")
-    # The rows first: an object is written before its row, so what is listed later has every object that they name.
-    source = buckets.source(Opened(config))
-    server = database_server.connect(config, runtime.connect(config))
-    reconcile.read_rows(inventory, server, server.database, config.objects.keys_query)
-    inventory.add("live", compare.live_rows(source))
+    compare.look_again(config, inventory, buckets.source(Opened(config)))
     log(f"{inventory.count('rows')} rows, {inventory.count('live')} objects")
     return reconcile.compare(inventory, datetime.now(timezone.utc))
 

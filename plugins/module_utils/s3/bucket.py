@@ -13,11 +13,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Callable, Optional
-from urllib.parse import unquote_plus
+from urllib.parse import unquote_plus, urlsplit
 from xml.etree import ElementTree
 
 from ..base.clock import parse_time
@@ -109,6 +110,20 @@ class Listed:
     vault_version: str = ""
     vault_etag: str = ""
     sha256: Optional[str] = None
+
+
+def place(url: str, region: str) -> tuple[str, int]:
+    """Host and port of an endpoint."""
+    parts = urlsplit(url or AMAZON.format(region=region or "us-east-1"))
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def addresses(host: str) -> Optional[set[str]]:
+    """None where it has none, or no resolver tells."""
+    try:
+        return {str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError):
+        return None
 
 
 def versioning(bucket: Bucket) -> str:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from typing import Optional
-from urllib.parse import urlsplit
 
-from ..s3.bucket import AMAZON
+from ..s3.bucket import addresses, place
 from ..settings.config import Config
 
 
@@ -19,9 +17,9 @@ def apart(config: Config) -> list[str]:
     """Warnings where the vault would go down with the source; none where it is apart. Asks resolvers, no S3 server."""
     if not config.objects.bucket or not config.vault.objects_bucket:
         return []
-    theirs, port = _place(config.vault.endpoint_url, config.vault.region)
+    theirs, port = place(config.vault.endpoint_url, config.vault.region)
     name = config.vault.endpoint_url or "Amazon S3"
-    there = _addresses(theirs)
+    there = addresses(theirs)
     if there is None:
         return [f"THE VAULT MAY NOT BE APART: {theirs} has no address, so it could not be compared with the source's"]
     if any(_is_here(text) for text in there):
@@ -31,8 +29,8 @@ def apart(config: Config) -> list[str]:
         ]
     if not config.objects.endpoint_url:
         return []  # a container on this host; the vault is not on this host
-    ours, own_port = _place(config.objects.endpoint_url, config.objects.region)
-    here = _addresses(ours)
+    ours, own_port = place(config.objects.endpoint_url, config.objects.region)
+    here = addresses(ours)
     if here is None:
         return [f"THE VAULT MAY NOT BE APART: {ours} has no address, so it could not be compared with the vault's"]
     if not here & there:
@@ -49,19 +47,7 @@ def same_endpoint(config: Config) -> bool:
     ours, theirs = config.objects, config.vault
     if not ours.endpoint_url and ours.service:
         return False
-    return _place(ours.endpoint_url, ours.region) == _place(theirs.endpoint_url, theirs.region)
-
-
-def _place(url: str, region: str) -> tuple[str, int]:
-    parts = urlsplit(url or AMAZON.format(region=region or "us-east-1"))
-    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-
-
-def _addresses(host: str) -> Optional[set[str]]:
-    try:
-        return {str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
-    except (OSError, UnicodeError):
-        return None
+    return place(ours.endpoint_url, ours.region) == place(theirs.endpoint_url, theirs.region)
 
 
 def _is_here(address: str) -> bool:

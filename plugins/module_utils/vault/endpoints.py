@@ -82,13 +82,10 @@ def _remember(config: Config, place: str, found: Report) -> None:
 
 def _of(config: Config, place: str) -> str:
     """Changes with the endpoint, the key and the lock that is asked for; tells none of them."""
-    one = config.vault if place == VAULT else config.objects
-    what = [
-        one.endpoint_url,
-        one.region,
-        config.secrets.get(f"{'vault' if place == VAULT else 'objects'}_access_key", ""),
-    ]
-    what += [config.vault.object_lock] if place == VAULT else [config.objects.service, str(config.objects.port)]
+    source, vault, keys = config.objects, config.vault, config.secrets
+    what = [source.endpoint_url, source.region, keys.get("objects_access_key", ""), source.service, str(source.port)]
+    if place == VAULT:
+        what = [vault.endpoint_url, vault.region, keys.get("vault_access_key", ""), vault.object_lock]
     return hashlib.sha256("\0".join(what).encode()).hexdigest()
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Callable, Optional, TypeVar
+from typing import Callable, Optional
 
 from ..base.errors import LifeboatError, UsageError
 from ..s3 import bucket as s3_bucket
@@ -27,6 +27,8 @@ from ..stack import buckets
 from ..stack.runtime import Opened
 from .apart import apart, same_endpoint
 
+Log = Callable[[str], None]
+
 TAG = "lifeboat"  # the bucket's tag that says whose it is: <stack>/<objects or repository>
 OBJECTS, REPOSITORY = "objects", "repository"
 _ATTEMPTED = "prepare the vault"
@@ -34,8 +36,6 @@ _BY_ADMIN = (
     "Run lifeboat.dr.vault once with an administrator's keys (admin_access_key, admin_secret_key), or make it so there "
     "yourself (docs/vault.md)."
 )
-Warn = Callable[[str], None]
-T = TypeVar("T")
 
 
 def ensure(
@@ -45,7 +45,7 @@ def ensure(
     adopt: bool = False,
     access_key: str = "",
     secret_key: str = "",
-    warn: Warn = lambda text: None,
+    warn: Log = lambda text: None,
 ) -> list[str]:
     """Bring the vault's buckets to what is configured; returns the changes made, or with `check` those to be made.
 
@@ -81,7 +81,7 @@ def _buckets(config: Config) -> dict[str, Bucket]:
 class _Ensuring:
     """One bucket on its way to what it should be."""
 
-    def __init__(self, config: Config, kind: str, bucket: Bucket, check: bool, adopt: bool, warn: Warn) -> None:
+    def __init__(self, config: Config, kind: str, bucket: Bucket, check: bool, adopt: bool, warn: Log) -> None:
         self._config, self._kind, self._bucket = config, kind, bucket
         self._check, self._adopt, self._warn = check, adopt, warn
         self._mark = f"{config.stack}/{kind}"
@@ -97,7 +97,8 @@ class _Ensuring:
             locked = f", objects in it can be locked ({vault.object_lock})" if vault.object_lock else ""
             self._change(f"make the bucket{locked}", self._create)
         new = not there and self._check
-        rules = [] if new else self._asked("read the bucket's lifecycle", lambda: lifecycle.read(bucket))
+        with self._allowed("read the bucket's lifecycle"):
+            rules = [] if new else lifecycle.read(bucket)
         self._own(new, rules, wanted)
         self._version(new)
         self._lock(new)
@@ -120,10 +121,6 @@ class _Ensuring:
             if s3_client.code(exc) in DENIED:
                 raise UsageError(what, self._bucket.url, exc.cause, _BY_ADMIN) from exc
             raise
-
-    def _asked(self, what: str, ask: Callable[[], T]) -> T:
-        with self._allowed(what):
-            return ask()
 
     # Is it there, and ours?
 
@@ -198,9 +195,8 @@ class _Ensuring:
     def _tags(self) -> Optional[dict[str, str]]:
         """The bucket's own tags; None where the server knows none."""
         try:
-            found = self._asked(
-                "read the bucket's tags", lambda: self._bucket.client.get_bucket_tagging(Bucket=self._bucket.name)
-            )
+            with self._allowed("read the bucket's tags"):
+                found = self._bucket.client.get_bucket_tagging(Bucket=self._bucket.name)
         except LifeboatError as exc:
             if s3_client.code(exc) in ("NoSuchTagSet", "NoSuchTagSetError"):
                 return {}
