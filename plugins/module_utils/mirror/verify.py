@@ -10,7 +10,6 @@ said which. What nothing is known of to compare with is told, never passed.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import defaultdict
 from collections.abc import Iterable
@@ -22,6 +21,7 @@ from ..base.errors import IntegrityError, LifeboatError, NotFoundError
 from ..s3 import bucket as s3_bucket
 from ..s3 import copier
 from ..s3.bucket import Bucket, Listed
+from ..s3.copier import MD5
 from ..s3.inventory import Inventory
 from ..settings.config import Config
 from ..stack import buckets
@@ -31,7 +31,6 @@ _TABLES = {
     "wanted": "key TEXT PRIMARY KEY, size INT, etag TEXT, vault_version TEXT, vault_etag TEXT, sha256 TEXT",
     "have": "key TEXT PRIMARY KEY, size INT, etag TEXT",
 }
-_MD5 = re.compile(r"[0-9a-f]{32}")
 _NAMED = 20
 _JOINED = "wanted w JOIN have h ON h.key = w.key"
 _OTHER_ETAG = "h.etag <> w.etag AND h.etag <> w.vault_etag AND length(h.etag) = 32 AND length(w.etag) = 32"
@@ -116,7 +115,7 @@ def _other_bytes(bucket: Bucket, vault: Bucket, row: _Row) -> str:
         own, md5, _headers = copier.digest(bucket, key, size)
         if sha256:
             same = own == sha256
-        elif _MD5.fullmatch(etag):
+        elif MD5.fullmatch(etag):
             same = md5 == etag
         else:
             same = own == copier.digest(vault, key, size, vault_version)[0]

@@ -6,14 +6,13 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import threading
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Callable
 
+from ..base import throttle
 from ..base.errors import LifeboatError, NotFoundError
 from ..s3 import client as s3_client
 from ..s3 import settings as s3_settings
@@ -23,7 +22,6 @@ Log = Callable[[str], None]
 
 WORKERS = 16
 _WHOLE = 5 << 30  # what one CopyObject takes: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
-_BATCH = 1000
 _HEADERS = (
     "ContentType", "CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "Metadata",
 )  # fmt: skip
@@ -50,18 +48,11 @@ class Aside:
     def keep(self, keys: Iterable[str]) -> None:
         """See to it that what is under `keys` now is still to be had after they are overwritten."""
         if not self._versioned:
-            self._each(self._copy, keys)
+            throttle.each(self._copy, keys, WORKERS)
 
     def remove(self, keys: Iterable[str]) -> None:
         """Take `keys` out of the bucket; what they hold is kept."""
-        self._each(self._delete if self._versioned else self._move, keys)
-
-    def _each(self, work: Callable[[str], object], keys: Iterable[str]) -> None:
-        several = iter(keys)
-        with ThreadPoolExecutor(WORKERS) as pool:
-            while batch := list(itertools.islice(several, _BATCH)):  # a pool takes all it is given into memory
-                for _done in pool.map(work, batch):
-                    pass
+        throttle.each(self._delete if self._versioned else self._move, keys, WORKERS)
 
     def _copy(self, key: str) -> bool:
         client, name = self._source.client, self._source.name

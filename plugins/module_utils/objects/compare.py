@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
 import random
-import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Callable
 
+from ..base import throttle
 from ..base.checks import SHOWN
 from ..base.errors import LifeboatError
 from ..mirror.listing import Point
 from ..s3 import bucket, client, copier
 from ..s3.bucket import Bucket
+from ..s3.copier import MD5
 from ..s3.inventory import Inventory, text
 from ..s3.signed import NULL
 from ..settings.config import Config
@@ -39,7 +39,6 @@ READERS = 8
 SILENCE = 20  # seconds: a server that looks for what it lost may never answer
 ENOUGH = 3  # damaged objects that tell enough
 _Told = tuple[int, str]
-_MD5 = re.compile(r"[0-9a-f]{32}")
 
 GONE = "point p WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.key = p.key)"
 _OTHER = "(p.size <> l.size OR (p.etag <> l.etag AND p.etag <> '' AND l.etag <> ''))"
@@ -244,9 +243,7 @@ def damaged(inventory: Inventory, source: Bucket, vault: Bucket, among: str) -> 
         return key, SAME if (ours.headers, ours.tags) == (theirs.headers, theirs.tags) else WRONG
 
     several = inventory.each(f"SELECT p.key, p.etag, p.sha256, p.version FROM {among} ORDER BY p.key")
-    with ThreadPoolExecutor(READERS) as pool:
-        while batch := list(itertools.islice(several, READ_MOST)):
-            inventory.add("settled", pool.map(look, batch))
+    throttle.each(lambda entry: inventory.add("settled", [look(entry)]), several, READERS)
     return _is(WRONG)
 
 
@@ -256,7 +253,7 @@ def _damage(source: Bucket, key: str, etag: str, sha256: str) -> str:
         md5, own = digests(source, key)
     except LifeboatError as exc:
         return f"{key} cannot be read: {exc.cause}"
-    wrong = own != sha256 if sha256 else bool(_MD5.fullmatch(etag)) and md5 != etag
+    wrong = own != sha256 if sha256 else bool(MD5.fullmatch(etag)) and md5 != etag
     return f"{key} has other bytes than its listing says" if wrong else ""
 
 

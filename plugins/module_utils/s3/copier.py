@@ -34,7 +34,7 @@ _PARTS = 10_000  # S3 takes no more in one upload
 _PART_WORKERS = 8
 _AHEAD = 3
 _CHANGED_TRIES = 3
-_MD5 = re.compile(r"[0-9a-f]{32}")
+MD5 = re.compile(r"[0-9a-f]{32}")
 KEPT = ("content-type", "cache-control", "content-disposition", "content-encoding", "content-language", "expires",
         "x-amz-website-redirect-location")  # fmt: skip
 _META = "x-amz-meta-"
@@ -267,7 +267,7 @@ def _copied(
     own_key = headers.get("x-amz-server-side-encryption", "").startswith("aws:kms") or any(
         name.startswith("x-amz-server-side-encryption-customer") for name in headers
     )
-    told = {text for text in (etag, listed) if _MD5.fullmatch(text) and not own_key}
+    told = {text for text in (etag, listed) if MD5.fullmatch(text) and not own_key}
     return Copied(
         key, size, etag, sha256, version, target_etag, headers.get("x-amz-version-id", ""),
         proved=md5 in told, doubtful=bool(told) and md5 not in told,

@@ -53,7 +53,11 @@ def report(config: Config, place: str, *, now: datetime, fresh: bool = False) ->
         found = probe.probe(
             _PLACES[place](Opened(config)), mode=config.vault.object_lock if place == VAULT else "", now=now
         )
-        _remember(config, place, found)
+        path = config.state / f"endpoint-{place}.json"
+        data = json.dumps(typed.plain(_Remembered(_of(config, place), found), nulls=True), indent=1).encode()
+        with filesystem.explained("remember what the endpoint can do", path):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            filesystem.write(path, data, path.with_name(f".{path.name}.{hashlib.sha256(data).hexdigest()[:8]}"))
     return found
 
 
@@ -70,14 +74,6 @@ def remembered(config: Config, place: str, *, now: datetime) -> Optional[Report]
         return None
     fresh = found.of == _of(config, place) and timedelta() <= now - found.report.probed_at < FRESH
     return found.report if fresh else None
-
-
-def _remember(config: Config, place: str, found: Report) -> None:
-    path = config.state / f"endpoint-{place}.json"
-    data = json.dumps(typed.plain(_Remembered(_of(config, place), found), nulls=True), indent=1).encode()
-    with filesystem.explained("remember what the endpoint can do", path):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        filesystem.write(path, data, path.with_name(f".{path.name}.{hashlib.sha256(data).hexdigest()[:8]}"))
 
 
 def _of(config: Config, place: str) -> str:
