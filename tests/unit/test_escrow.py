@@ -23,7 +23,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow, escrow_kit, escrowed
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow, escrow_kit
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import recipient_problem
@@ -37,7 +37,7 @@ from config_world import World, keys
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     one = World(tmp_path, monkeypatch)
     # What the vault holds is what the repository holds; that it is a bucket, tests/objects shows.
-    monkeypatch.setattr(escrowed, "store", lambda _: one.repo)
+    monkeypatch.setattr(escrow, "store", lambda _: one.repo)
     return one
 
 
@@ -61,7 +61,7 @@ def test_the_key_opens_everything_and_that_is_put_on_record(world: World) -> Non
     point = sealed(world)
     now = datetime.now(timezone.utc)
     settings = world.configured()
-    (before,) = escrowed.checks(settings, now)
+    (before,) = escrow.checks(settings, now)
     assert (before.result, "nobody has shown" in before.detail) == (COULD_NOT_VERIFY, True)
     found = prove(world)
     assert found["verdict"] == (PASS, point.id)
@@ -70,11 +70,11 @@ def test_the_key_opens_everything_and_that_is_put_on_record(world: World) -> Non
     record = json.loads(world.repo.read_escrow("shop") or b"")
     assert (record["point"], record["opened_by"]) == (point.id, [world.recipient])
     assert world.key.split()[-1] not in json.dumps(record) + "".join(world.lines)
-    assert escrowed.checks(settings, now + timedelta(days=99))[0].result == PASS
-    assert escrowed.checks(settings, now + timedelta(days=101))[0].result == FAIL
-    assert escrowed.checks(world.configured(recipients=[]), now) == []
+    assert escrow.checks(settings, now + timedelta(days=99))[0].result == PASS
+    assert escrow.checks(settings, now + timedelta(days=101))[0].result == FAIL
+    assert escrow.checks(world.configured(recipients=[]), now) == []
     changed = world.configured(recipients=[world.recipient, "age1" + "q" * 58])
-    assert escrowed.checks(changed, now)[0].result == COULD_NOT_VERIFY
+    assert escrow.checks(changed, now)[0].result == COULD_NOT_VERIFY
     assert world.repo.points() == [point.id], "the record is no recovery point"
 
 
@@ -166,9 +166,9 @@ def test_no_point_no_vault(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
         def check(self, writable: bool) -> None:
             raise UsageError("read", "s3://x", "the server refuses the key")
 
-    monkeypatch.setattr(escrowed, "store", lambda _: Away())
+    monkeypatch.setattr(escrow, "store", lambda _: Away())
     assert prove(world)["verdict"][0] == COULD_NOT_VERIFY
-    monkeypatch.setattr(escrowed, "store", lambda _: Refused())
+    monkeypatch.setattr(escrow, "store", lambda _: Refused())
     assert prove(world)["vault credentials"][0] == FAIL
 
 

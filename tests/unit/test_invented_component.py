@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow, escrowed, schedule, status
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow, schedule, status
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.checklist import work_through
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import COMPONENTS
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
@@ -63,7 +63,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     held = lock.held
     monkeypatch.setattr(lock, "held", lambda *a, **kw: held(*a, **{**kw, "directory": tmp_path / "locks"}))
     monkeypatch.setattr(cli, "LOG_DIRECTORY", tmp_path / "log")
-    monkeypatch.setattr(escrowed, "store", lambda _: store(tmp_path))
+    monkeypatch.setattr(escrow, "store", lambda _: store(tmp_path))
     publish(tmp_path, datetime.now(timezone.utc).replace(microsecond=0) - timedelta(minutes=5))
     yield World(tmp_path, capsys)
     log = logging.getLogger("lifeboat")

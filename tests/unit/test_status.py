@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import reconcile
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrowed, status
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow, status
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -167,5 +167,5 @@ def test_a_configuration_that_is_wanted_counts(tmp_path: Path, said: Any, monkey
     assert (results()["config proof"], results()["escrow"]) == (COULD_NOT_VERIFY, COULD_NOT_VERIFY)
     prove(tmp_path, one, at=NOW + HOUR)
     assert results()["verdict"] == COULD_NOT_VERIFY, "nobody has shown that the key opens it"
-    monkeypatch.setattr(escrowed, "checks", lambda config, now: [Check("escrow", PASS, "")])
+    monkeypatch.setattr(escrow, "checks", lambda config, now: [Check("escrow", PASS, "")])
     assert results()["verdict"] == PASS

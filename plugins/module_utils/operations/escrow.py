@@ -10,30 +10,80 @@ gone. Its success is written beside the recovery points: `lifeboat status` tells
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Optional
+from typing import Literal, Optional
 
 from ..base import typed
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, compared
 from ..base.errors import NOT_INSTALLED, IntegrityError, LifeboatError, NotFoundError, UsageError, present
 from ..base.version import VERSION
 from ..configuration import restore as configuration_restore
-from ..repository import copies, points
+from ..repository import copies, points, repositories
 from ..repository.base import Repository
 from ..repository.checksums import in_place
 from ..repository.components import CONFIG
 from ..repository.details import ConfigDetails
 from ..repository.manifest import Manifest, parse
 from ..repository.points import Point
+from ..repository.sealing import render
 from ..settings.config import Config
+from ..stack.runtime import Opened
 from ..tools import age as tools_age
-from . import escrowed
 from .components import COMPONENTS, Log, Proof, Result
-from .escrowed import SCHEMA, EscrowProof
 
 LEVEL = "escrow"
+SCHEMA: Literal["lifeboat.dr/escrow"] = "lifeboat.dr/escrow"
+
+
+@dataclass(frozen=True)
+class EscrowProof:
+    """That the escrowed key opened a backup of the configuration. opened_by: the recipients that the key stands for."""
+
+    schema: Literal["lifeboat.dr/escrow"]
+    version: tuple[int, ...]
+    stack: str
+    point: str
+    recipients: tuple[str, ...]
+    at: datetime
+    backup: str = ""
+    seal: str = ""
+    opened_by: tuple[str, ...] = ()
+    tool: str = ""
+
+
+def store(config: Config) -> Repository:
+    """What is left when the host is gone: the vault's copies, or the repository itself where that is a bucket."""
+    found = copies.vault(Opened(config))
+    if found is not None:
+        return found
+    if config.repository.get("type") == "s3":
+        return repositories.from_settings(config.repository, config.secrets)
+    raise UsageError(
+        "prove the escrow", config.stack, "there is no vault: nothing survives the host",
+        "Set lifeboat_vault.repository_bucket and deploy, or name the vault (--bucket, --endpoint-url).",
+    )  # fmt: skip
+
+
+def checks(config: Config, now: datetime) -> list[Check]:
+    """When the escrow was last proved; nothing where no recipient is configured, as there is nothing to open then."""
+    if not (config.config.enabled and config.config.recipients):
+        return []
+    name, ask = "escrow", "prove it: lifeboat escrow, with the key from where it is kept"
+    try:
+        raw = store(config).read_escrow(config.stack)
+    except LifeboatError as exc:
+        return [Check(name, COULD_NOT_VERIFY, exc.cause)]
+    opened = typed.maybe(EscrowProof, raw)
+    if opened is None or opened.version[:1] != (1,) or opened.stack != config.stack or not opened.point:
+        return [Check(name, COULD_NOT_VERIFY, f"nobody has shown that the escrowed key opens a backup; {ask}")]
+    if sorted(opened.recipients) != sorted(config.config.recipients):
+        return [Check(name, COULD_NOT_VERIFY, f"last proved for other recipients than are configured; {ask}")]
+    days = (now - opened.at).total_seconds() / 86400
+    limit = config.alarms.escrow_age_days
+    words = f"the key opened {opened.point} {days:.1f} days ago{'' if days <= limit else f'; {ask}'}"
+    return [at_most(name, days, limit, "days", words)]
 
 
 def prove(config: Config, identity: str, *, point: str = "latest", record: bool = True, log: Log) -> Result:
@@ -43,7 +93,7 @@ def prove(config: Config, identity: str, *, point: str = "latest", record: bool 
     """
     tools_age.check_identity(identity)
     started = datetime.now(timezone.utc)
-    vault = escrowed.store(config)
+    vault = store(config)
     found: list[Check] = []
     chosen = _choose(config, vault, point, found)
     name = chosen.id if chosen else point
@@ -121,9 +171,8 @@ def _record(config: Config, vault: Repository, point: Point, identity: str, at: 
         SCHEMA, (1, 0), config.stack, point.id, manifest.detailed(ConfigDetails).recipients, at, part.id, part.seal,
         tuple(tools_age.recipients_of(identity)), f"lifeboat {VERSION}",
     )  # fmt: skip
-    body = json.dumps(typed.plain(opened), indent=1, ensure_ascii=False)
     try:
-        vault.write_escrow(config.stack, f"{body}\n".encode())
+        vault.write_escrow(config.stack, render(typed.plain(opened)))
         log(f"{point.id}: put on record in the vault")
     except LifeboatError as exc:
         log(f"not put on record, so that `lifeboat status` will not know of it: {exc.cause}")

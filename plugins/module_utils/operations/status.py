@@ -25,7 +25,7 @@ from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
 from ..vault import endpoints
-from . import escrowed
+from . import escrow
 from .components import COMPONENTS
 
 CONTENT = "content against earlier backups"
@@ -86,7 +86,7 @@ def status(config: Config, *, now: datetime, asked: Optional[datetime] = None) -
         checks.append(Check(CONTENT, FAIL, "; ".join(filter(None, less))))
     checks.append(_space(repo, every))
     checks += copies.checks(Opened(config), backups, tied)
-    checks += escrowed.checks(config, now)
+    checks += escrow.checks(config, now)
     checks += endpoints.checks(config, now=asked or now)
     if config.objects.bucket and config.objects.keys_query:
         checks += reconcile.checked(config, lambda: _reconciled(config))[0]

@@ -14,7 +14,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Callable, Optional
 
 from ..base import typed
@@ -28,7 +27,7 @@ from .base import COPIES, VERIFICATION, Repository
 from .catalog import Entry
 from .details import Count
 from .manifest import Manifest
-from .s3 import STAGING, S3Repository
+from .s3 import S3Repository
 
 Log = Callable[[str], None]
 _SHOWN = 5
@@ -70,11 +69,8 @@ def vault(run: Opened) -> Optional[S3Repository]:
 
 def _open(run: Opened) -> Optional[S3Repository]:
     config, one, own = run.config, run.config.vault, run.config.repository
-    same = own.get("type") == "s3" and (own.get("bucket"), str(own.get("endpoint_url", "")).rstrip("/")) == (
-        one.repository_bucket,
-        one.endpoint_url.rstrip("/"),
-    )
-    if not one.repository_bucket or same:
+    ours = (own.get("type"), own.get("bucket"), str(own.get("endpoint_url", "")).rstrip("/"))
+    if not one.repository_bucket or ours == ("s3", one.repository_bucket, one.endpoint_url.rstrip("/")):
         return None
     keys = [config.secrets.get(name, "") for name in ("vault_access_key", "vault_secret_key")]
     if not all(keys):
@@ -82,18 +78,10 @@ def _open(run: Opened) -> Optional[S3Repository]:
             "reach the vault", config.stack, "vault_access_key or vault_secret_key is not set",
             "Set them in lifeboat_secrets (vaulted) and deploy.",
         )  # fmt: skip
-    shared = repositories.layout(own)
-    return S3Repository(
-        bucket=one.repository_bucket,
-        prefix=one.prefix or config.stack,
-        endpoint_url=one.endpoint_url,
-        region=one.region,
-        access_key=keys[0],
-        secret_key=keys[1],
-        ca_bundle=one.ca_bundle,
-        folders=shared.folders,
-        staging_root=Path(shared.staging_root or STAGING),
-    )
+    layout = {name: own[name] for name in ("folders", "staging_root") if name in own}
+    server = {name: getattr(one, name) for name in ("endpoint_url", "region", "ca_bundle")}
+    named = {"type": "s3", "bucket": one.repository_bucket, "prefix": one.prefix or config.stack}
+    return repositories.in_bucket({**named, **server, **layout}, *keys)
 
 
 def place(config: Config) -> str:
@@ -145,14 +133,9 @@ def _send(repo: Repository, store: S3Repository, manifest: Manifest, where: str,
     """Returns the id where it had to be sent; a copy that was all there is only put on record."""
     component, identity = manifest.component, manifest.id
     before = datetime.now(timezone.utc)
+    sums = {artefact.name: artefact.sha256 for artefact in manifest.artefacts}
     with repo.materialise(component, identity) as folder:
-        sent = store.receive(
-            component,
-            identity,
-            folder,
-            {artefact.name: artefact.sha256 for artefact in manifest.artefacts},
-            manifest.to_bytes(),
-        )
+        sent = store.receive(component, identity, folder, sums, manifest.to_bytes())
     now = datetime.now(timezone.utc)
     _write(repo, manifest, Copy(where, now, manifest.size))
     if sent:

@@ -13,6 +13,8 @@ from pathlib import Path
 from ..base import typed
 from ..stack.runtime import Opened
 from .base import Repository, bad_setting
+from .local import LocalRepository
+from .s3 import STAGING, S3Repository
 
 
 @dataclass(frozen=True)
@@ -25,21 +27,17 @@ class _Local:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How a repository in a bucket is laid out, and where its backups are put together."""
+class _S3:
+    """staging_root: where backups are put together."""
 
-    folders: Mapping[str, str] = field(default_factory=dict)
-    staging_root: str = ""
-
-
-@dataclass(frozen=True)
-class _S3(Layout):
-    type: str = "s3"
+    type: str
     bucket: str = ""
     prefix: str = ""
     endpoint_url: str = ""
     region: str = ""
     ca_bundle: str = ""
+    folders: Mapping[str, str] = field(default_factory=dict)
+    staging_root: str = ""
 
 
 def of(run: Opened) -> Repository:
@@ -57,28 +55,23 @@ def from_settings(settings: Mapping[str, object], secrets: Mapping[str, str]) ->
     {type: local, path} or {type: s3, bucket, ...}. secrets: s3_access_key, s3_secret_key.
     """
     kind = settings.get("type", "local")
-    # The implementations build on this module, so they are imported when one is asked for.
     if kind == "local":
-        from .local import LocalRepository  # noqa: PLC0415
-
         local = typed.build(_Local, settings, _wrong(settings))
         return LocalRepository(Path(local.path), local.folders)
     if kind != "s3":
         raise bad_setting("type", kind, "it must be local or s3")
-    from .s3 import STAGING, S3Repository  # noqa: PLC0415
+    return in_bucket(settings, secrets.get("s3_access_key", ""), secrets.get("s3_secret_key", ""))
 
+
+def in_bucket(settings: Mapping[str, object], access_key: str, secret_key: str) -> S3Repository:
+    """The repository of type s3 that the settings name, opened with these keys."""
     given = vars(typed.build(_S3, settings, _wrong(settings)))
     return S3Repository(
         **{name: value for name, value in given.items() if name not in ("type", "staging_root")},
-        access_key=secrets.get("s3_access_key", ""),
-        secret_key=secrets.get("s3_secret_key", ""),
+        access_key=access_key,
+        secret_key=secret_key,
         staging_root=Path(given["staging_root"] or STAGING),
     )
-
-
-def layout(settings: Mapping[str, object]) -> Layout:
-    """Of a repository's settings what its copies in a vault share with it."""
-    return typed.build(Layout, settings, _wrong(settings), unknown="ignore")
 
 
 def _wrong(settings: Mapping[str, object]) -> typed.Wrong:

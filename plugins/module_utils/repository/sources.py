@@ -107,7 +107,7 @@ class Sources:
 
     def repo(self, entry: Entry) -> Repository:
         """The repository that holds it."""
-        return self._repo(entry.place)
+        return open_place(self._run, entry.place)
 
     def copy_of(self, entry: Entry) -> Optional[Entry]:
         """The very same backup in the vault, where this one is the repository's and turned out damaged."""
@@ -121,12 +121,9 @@ class Sources:
             return copies.place(self._run.config)
         return self.repo(entry).location(self._component, entry.id)
 
-    def _repo(self, place: str) -> Repository:
-        return open_place(self._run, place)
-
     def _read(self) -> Optional[LifeboatError]:
         try:
-            repo = self._repo(REPOSITORY)
+            repo = repositories.of(self._run)
             repo.check(writable=False)
             self.found = catalog.entries(repo, self._component, self._stack)
         except LifeboatError as exc:
@@ -139,8 +136,9 @@ class Sources:
         if self._copies is None:
             self._copies = {}
             try:
-                if copies.vault(self._run) is not None:
-                    read = catalog.entries(self._repo(VAULT), self._component, self._stack)
+                store = copies.vault(self._run)
+                if store is not None:
+                    read = catalog.entries(store, self._component, self._stack)
                     self._copies = {entry.id: replace(entry, place=VAULT) for entry in read}
             except LifeboatError as exc:
                 self.notes.append(f"the copies in the vault cannot be used: {exc.cause}")
@@ -179,14 +177,8 @@ class Sources:
         if part.id not in (entry.id for entry in self.found):
             self._add_copies()
         self.notes += [f"recovery point {entry.id} is passed over: {entry.problem}" for entry in passed]
-        later = [
-            entry.id
-            for entry in self.found
-            if entry.good
-            and entry.manifest
-            and entry.id != part.id
-            and point.taken_at < entry.manifest.taken_at <= before
-        ]
+        others = [entry for entry in self.found if entry.good and entry.id != part.id]
+        later = [entry.id for entry in others if point.taken_at < entry.dated <= before]
         if later:
             self.notes.append(
                 f"{later[-1]} is of a later time before the one asked for, and in no recovery point that can be used;"
@@ -207,8 +199,8 @@ class Sources:
         try:
             if place == VAULT and copies.vault(self._run) is None:
                 return []
-            repo, stack = self._repo(place), self._stack
-            return points.entries(repo, stack, points.backups(repo, stack))
+            repo = open_place(self._run, place)
+            return points.entries(repo, self._stack, points.backups(repo, self._stack))
         except LifeboatError as exc:
             self.notes.append(f"the recovery points in the {place} cannot be read: {exc.cause}")
             return []
@@ -217,10 +209,10 @@ class Sources:
         """What an operator typed: a recovery point's id stands for its backup of this component."""
         if not points.is_id(identity):
             return identity
-        stack = self._stack
         try:
-            return points.part_of(self._repo(REPOSITORY), stack, identity, self._component)
+            return points.part_of(repositories.of(self._run), self._stack, identity, self._component)
         except LifeboatError:
-            if copies.vault(self._run) is None:
+            store = copies.vault(self._run)
+            if store is None:
                 raise
-            return points.part_of(self._repo(VAULT), stack, identity, self._component)
+            return points.part_of(store, self._stack, identity, self._component)
