@@ -112,7 +112,7 @@ def work(task: Task) -> Result:
         checks=given["checks"],
         now=task.now,
     )
-    ended = [phase for phase in found["phases"] if phase["finished_at"]]
+    ended = [phase for phase in found.phases if phase.finished_at]
     return Result(Facts(ended, site_state.checks_of(found)), changed=True)
 
 

@@ -88,6 +88,7 @@ phase:
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, TARGET, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope
@@ -113,7 +114,7 @@ def work(task: Task) -> Result:
     )
     here = scope.look(task.config, deep=True, log=task.log)
     made = site_plan.make(task.config, request, here, given["others"], log=task.log)
-    return Result(Planned(made, made["needed"], made["ready"], site_show.text(made, here)))
+    return Result(Planned(typed.plain(made, nulls=True), made.needed, made.ready, site_show.text(made, here)))
 
 
 def main() -> None:

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import PASS, Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, NotFoundError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
@@ -26,19 +28,16 @@ from builders import NOW, Run, publish, publish_config, settings
 from test_site_plan import EMPTY
 
 ID = "config_backup_20261124_120000"
+PLAN = site_show.Plan(True, True, "x", "lost", (), (), (), True, False, "", EMPTY.machine, 60)
 KEY = "AGE-SECRET-KEY-1TESTTESTTEST"
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    seen = dict(EMPTY)
-    monkeypatch.setattr(scope, "look", lambda *_, **__: seen)
-    return seen
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scope, "look", lambda *_, **__: EMPTY)
 
 
-def test_site_scope_never_changes(
-    run: Run, machine: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_site_scope_never_changes(run: Run, machine: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(config, "DIRECTORY", tmp_path)
     result = run("site_scope")
     assert (result["failed"], result["changed"], result["scope"]["running"]) == (False, False, [])
@@ -48,12 +47,12 @@ def test_site_scope_never_changes(
     assert not run("site_scope")["failed"], "its own configuration was taken"
 
 
-def test_site_plan_never_changes(run: Run, machine: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_site_plan_never_changes(run: Run, machine: None, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
 
-    def make(_: Any, request: Any, here: Any, others: Any, log: Any) -> dict[str, Any]:
+    def make(_: Any, request: Any, here: Any, others: Any, log: Any) -> site_show.Plan:
         given.append((request, others))
-        return {"needed": True, "ready": True}
+        return PLAN
 
     monkeypatch.setattr(site_plan, "make", make)
     monkeypatch.setattr(site_show, "text", lambda made, here: ["the plan"])
@@ -61,6 +60,8 @@ def test_site_plan_never_changes(run: Run, machine: dict[str, Any], monkeypatch:
         "site_plan", others={"app1": "gone"}, recovery_time="2026-11-24T12:00:00Z", identity=KEY, rehearsal=True
     )
     assert (result["changed"], result["needed"], result["ready"], result["text"]) == (False, True, True, ["the plan"])
+    assert result["plan"] == json.loads(json.dumps(typed.plain(PLAN, nulls=True)))
+    assert (result["plan"]["backup"], result["plan"]["machine"]["system"]) == (None, "Debian")
     request, others = given[0]
     assert (request.before, request.key, request.rehearsal, others) == (NOW, KEY, True, {"app1": "gone"})
     assert KEY not in json.dumps(result)
@@ -211,9 +212,9 @@ def test_point_fetch_fails_on_another_backup_of_that_id(run: Run, tmp_path: Path
     assert result["failed"] and IntegrityError.exit_code == 6
 
 
-def test_a_key_that_is_a_name_is_not_hidden_in_results(run: Run, machine: dict[str, Any], tmp_path: Path) -> None:
+def test_a_key_that_is_a_name_is_not_hidden_in_results(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """`shop` as an access key must not blank /srv/shop; what is secret stays hidden, also where both are equal."""
-    machine["host"] = "shop-spare and hunter3"
+    monkeypatch.setattr(scope, "look", lambda *_, **__: replace(EMPTY, host="shop-spare and hunter3"))
     secrets = {"objects_access_key": "shop", "objects_secret_key": "hunter3"}
     said = run("site_scope", secrets=secrets)["text"][0]
     assert said.startswith("shop-spare and ***")

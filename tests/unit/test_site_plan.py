@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Optional
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL, PASS, Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
@@ -26,23 +28,16 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.objects import proof a
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope, state
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import show as site_show
 from ansible_collections.lifeboat.dr.plugins.module_utils.site.plan import Request
 from builders import BUCKET, NOW, make_config, publish, publish_config, publish_objects, store
 
-MACHINE: dict[str, Any] = {
-    "system": "Debian", "cpus": 2, "free_bytes": 1 << 40, "free_at": "/var/lib", "engine": "", "compose": "",
-    "missing": [], "taken": [],
-}  # fmt: skip
-EMPTY: dict[str, Any] = {
-    "host": "spare1", "running": [], "stopped": [], "components": [], "machine": MACHINE, "recovery": None,
-}  # fmt: skip
-LIVING = {
-    **EMPTY, "host": "app1", "running": ["db", "web"],
-    "components": [
-        {"name": "database", "condition": "down", "findings": [], "scenario": "lifeboat.dr.recover_database"}
-    ],
-}  # fmt: skip
+MACHINE = scope.Machine("Debian", 2, 1 << 40, "/var/lib")
+EMPTY = scope.Seen("spare1", machine=MACHINE)
+LIVING: dict[str, Any] = typed.plain(
+    replace(EMPTY, host="app1", running=("db", "web"), components=(scope.Component("database", "down"),)), nulls=True
+)
 LATEST = Request()
 LOST = {"app1": "connection timed out"}
 
@@ -72,7 +67,7 @@ class World:
 
     def make(
         self, request: Request = LATEST, here: Any = None, others: Any = None, **changes: Any
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> site_show.Plan:  # fmt: skip
         one = make_config(self.root, **{**BUCKET, **changes})
         return site_plan.make(
             one, request, EMPTY if here is None else here, LOST if others is None else others, log=lambda _: None
@@ -88,16 +83,16 @@ def test_a_lost_site_is_planned_to_the_newest_point_and_every_step_is_shown(worl
     world.point(-24)
     newest = world.point()
     made = world.make(Request(cutover="/ops/dns.yml"))
-    assert (made["needed"], made["ready"], made["lacking"], made["backup"]["id"]) == (True, True, "", newest)
-    assert made["condition"] == "lost with app1"
-    assert {check["result"] for check in made["checks"]} == {PASS}
-    assert any("was not reached, which does not prove that it is off" in warning for warning in made["warnings"])
-    starts = [step.partition(":")[0].partition(",")[0] for step in made["steps"]]
+    assert (made.needed, made.ready, made.lacking, made.backup.id) == (True, True, "", newest)
+    assert made.condition == "lost with app1"
+    assert {check.result for check in made.checks} == {PASS}
+    assert any("was not reached, which does not prove that it is off" in warning for warning in made.warnings)
+    starts = [step.partition(":")[0].partition(",")[0] for step in made.steps]
     assert starts == [
         "scope", "verify the backups", "build", "configure", "fetch", "images", "database", "objects", "verify",
         "cutover", "backups", "record",
     ]  # fmt: skip
-    assert "run /ops/dns.yml" in "".join(made["steps"])
+    assert "run /ops/dns.yml" in "".join(made.steps)
     said = site_show.text(made, EMPTY)
     assert any(line.startswith("to do: the site is to be recovered here") for line in said)
     assert any("app1: lost, it cannot be reached (connection timed out)" in line for line in said)
@@ -105,7 +100,7 @@ def test_a_lost_site_is_planned_to_the_newest_point_and_every_step_is_shown(worl
 
 def test_a_rehearsal_neither_cuts_over_nor_takes_backups(world: World) -> None:
     world.point()
-    steps = world.make(Request(rehearsal=True), others={"app1": LIVING})["steps"]
+    steps = world.make(Request(rehearsal=True), others={"app1": LIVING}).steps
     assert not [step for step in steps if step.startswith(("cutover", "backups"))]
 
 
@@ -118,13 +113,14 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "its engine is down",
-        {"others": {"app1": {**EMPTY, "unknown": "its engine does not answer: x"}}},
+        {"others": {"app1": {**LIVING, "running": [], "unknown": "its engine does not answer: x"}}},
         "(its engine does not answer: x)",
     ),
+    ("its answer is malformed", {"others": {"app1": {"running": 7}}}, "(its answer is of another shape: running wants"),
     ("one is lost, one in doubt", {"others": {**LOST, "app2": {"failed": "no Python"}}}, "app2 answers, and"),
-    ("the target lives", {"here": {**EMPTY, "running": ["db"]}}, "the stack runs on this machine: db"),
-    ("a port is taken", {"here": {**EMPTY, "machine": {**MACHINE, "taken": [8000]}}}, "answers on port 8000"),
-    ("no room", {"here": {**EMPTY, "machine": {**MACHINE, "free_bytes": 100}}}, "100 B free"),
+    ("the target lives", {"here": replace(EMPTY, running=("db",))}, "the stack runs on this machine: db"),
+    ("a port is taken", {"here": replace(EMPTY, machine=replace(MACHINE, taken=(8000,)))}, "answers on port 8000"),
+    ("no room", {"here": replace(EMPTY, machine=replace(MACHINE, free_bytes=100))}, "100 B free"),
     ("an unknown point", {"request": Request("20200101_000000")}, "the repository has 20261124_120000"),
     ("too early a time", {"request": Request(before=NOW - timedelta(days=9))}, "the first is of 2026-11-24"),
 ]
@@ -145,23 +141,23 @@ def test_what_each_component_of_a_living_site_needs_is_said(world: World) -> Non
     assert "-e rehearsal=true" in error.value.remedy
 
 
-@pytest.mark.parametrize("seen", [{"failed": "no Python"}, {**EMPTY, "unknown": "no Python"}])
+@pytest.mark.parametrize("seen", [{"failed": "no Python"}, {**LIVING, "unknown": "no Python"}])
 def test_beside_a_machine_in_doubt_one_may_rehearse(world: World, seen: dict[str, Any]) -> None:
     world.point()
     made = world.make(Request(rehearsal=True), others={"app1": seen})
-    assert (made["condition"], made["warnings"]) == ("unknown elsewhere", [])
-    assert made["findings"][0] == "app1: what runs there could not be seen (no Python)"
+    assert (made.condition, made.warnings) == ("unknown elsewhere", ())
+    assert made.findings[0] == "app1: what runs there could not be seen (no Python)"
 
 
 def test_an_engine_that_does_not_run_yet_keeps_no_machine_from_being_the_target(world: World) -> None:
     world.point()
-    assert world.make(here={**EMPTY, "unknown": "its engine does not answer"})["ready"] is True
+    assert world.make(here=replace(EMPTY, unknown="its engine does not answer")).ready is True
 
 
 def test_what_is_dead_elsewhere_does_not_keep_the_site_from_being_recovered(world: World) -> None:
     world.point()
     made = world.make(others={"app1": {**LIVING, "running": [], "stopped": ["db"]}})
-    assert made["condition"] == "not running anywhere"
+    assert made.condition == "not running anywhere"
 
 
 def damage(root: Path, component: str, name: str) -> None:
@@ -182,12 +178,12 @@ def damage(root: Path, component: str, name: str) -> None:
 )
 def test_a_damaged_newest_point_is_passed_over_and_said(world: World, component: str, name: str) -> None:
     older, newest = world.point(-24), world.point()
-    assert world.make()["backup"]["id"] == newest
+    assert world.make().backup.id == newest
     damage(world.root, component, name)
     made = world.make()
-    assert made["backup"]["id"] == older
-    assert [point["id"] for point in made["passed_over"]] == [newest]
-    assert "has another SHA-256" in made["passed_over"][0]["problem"]
+    assert made.backup.id == older
+    assert [point.id for point in made.passed_over] == [newest]
+    assert "has another SHA-256" in made.passed_over[0].problem
     with pytest.raises(IntegrityError) as error:
         world.make(Request(newest))
     assert "Nothing was built" in error.value.cause
@@ -209,7 +205,7 @@ def test_a_point_far_smaller_than_those_before_is_not_taken_unasked(
     with pytest.raises(UsageError) as error:
         world.make()
     assert "which of them is right is not ours to guess" in error.value.cause
-    assert world.make(Request(only))["backup"]["id"] == only
+    assert world.make(Request(only)).backup.id == only
 
 
 SEALED = "AGE-SECRET-KEY-1TEST"
@@ -233,8 +229,8 @@ def sealed(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 def test_without_the_key_it_is_planned_and_not_carried_out(sealed: World) -> None:
     sealed.point()
     made = sealed.make()
-    assert "-e identity_file=" in made["lacking"]
-    assert any("whether the key opens the configuration" in line for line in made["unchecked"])
+    assert "-e identity_file=" in made.lacking
+    assert any("whether the key opens the configuration" in line for line in made.unchecked)
 
 
 def test_the_key_is_tried_before_anything_is_built(sealed: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +241,7 @@ def test_the_key_is_tried_before_anything_is_built(sealed: World, monkeypatch: p
         lambda *_: configuration_restore.Opened(b"", {"/srv/.env": None}),  # type: ignore[dict-item]
     )
     made = sealed.make(Request(key=SEALED))
-    assert (made["lacking"], made["checks"][-1]["detail"]) == ("", "the key opens 1 files")
+    assert (made.lacking, made.checks[-1].detail) == ("", "the key opens 1 files")
 
     def refuse(*_: Any) -> Any:
         raise UsageError("decrypt", "it", "no identity matched any of the recipients")
@@ -256,25 +252,16 @@ def test_the_key_is_tried_before_anything_is_built(sealed: World, monkeypatch: p
 
 
 def test_a_machine_that_cannot_read_the_vault_yet_gets_a_plan_that_says_so(world: World) -> None:
-    made = world.make(here={**EMPTY, "machine": {**MACHINE, "missing": ["python3-boto3", "age"]}})
-    assert (made["needed"], made["ready"], made["backup"]) == (True, False, None)
-    assert "python3-boto3 and age are not on this machine" in made["unchecked"][0]
+    made = world.make(here=replace(EMPTY, machine=replace(MACHINE, missing=("python3-boto3", "age"))))
+    assert (made.needed, made.ready, made.backup) == (True, False, None)
+    assert "python3-boto3 and age are not on this machine" in made.unchecked[0]
     assert any("not checked" in line for line in site_show.text(made, EMPTY))
 
 
-def remembered(point: str, *, ended: bool = True, rehearsal: bool = False) -> dict[str, Any]:
-    done = [{"name": "database", "checks": [{"name": "tables"}]}]
-    return {
-        "point": point,
-        "rehearsal": rehearsal,
-        "finished_at": "2026-11-24T13:00:00Z" if ended else "",
-        "phases": done,
-    }
-
-
-def recovered(point: str, **more: Any) -> dict[str, Any]:
-    well = [{"name": "database", "condition": "healthy", "findings": [], "scenario": ""}]
-    return {**EMPTY, "running": ["db"], "components": well, "recovery": remembered(point, **more)}
+def recovered(point: str, *, ended: bool = True, rehearsal: bool = False) -> scope.Seen:
+    done = state.Phase("database", "2026-11-24T12:00:00Z", "2026-11-24T12:30:00Z", (Check("tables", PASS),))
+    last = state.Recovery(point, rehearsal, "2026-11-24T13:00:00Z" if ended else "", (done,))
+    return replace(EMPTY, running=("db",), components=(scope.Component("database", "healthy"),), recovery=last)
 
 
 @pytest.mark.parametrize("asked", ["latest", "", "20261124_120000"])
@@ -282,16 +269,14 @@ def test_a_site_that_was_recovered_and_runs_is_left_alone(world: World, asked: s
     point = world.point()
     world.point(5)  # its own first backup, newer than what it was recovered to
     made = world.make(Request(asked), here=recovered(point))
-    assert (made["needed"], made["steps"]) == (False, [])
+    assert (made.needed, made.steps) == (False, ())
     assert "nothing to do: the site was recovered to 20261124_120000" in "\n".join(site_show.text(made, EMPTY))
-    assert not world.make(Request(before=NOW + timedelta(hours=1)), here=recovered(point))["needed"]
+    assert not world.make(Request(before=NOW + timedelta(hours=1)), here=recovered(point)).needed
 
 
 def test_a_recovered_site_that_does_not_run_is_a_matter_of_the_other_scenarios(world: World) -> None:
     here = recovered(world.point())
-    here["components"] = [
-        {"name": "database", "condition": "down", "findings": [], "scenario": "lifeboat.dr.recover_database"}
-    ]
+    here = replace(here, components=(scope.Component("database", "down"),))
     with pytest.raises(UsageError) as error:
         world.make(here=here)
     assert "database is down" in error.value.cause
@@ -307,16 +292,16 @@ def test_another_point_on_a_recovered_site_is_not_a_total_loss(world: World) -> 
 
 def test_after_a_rehearsal_the_real_thing_is_done(world: World) -> None:
     point = world.point()
-    assert not world.make(Request(rehearsal=True), here=recovered(point, rehearsal=True))["needed"]
-    assert world.make(here=recovered(point, rehearsal=True))["needed"]
+    assert not world.make(Request(rehearsal=True), here=recovered(point, rehearsal=True)).needed
+    assert world.make(here=recovered(point, rehearsal=True)).needed
 
 
 def test_an_unfinished_recovery_is_gone_on_with_although_a_newer_point_is_there(world: World) -> None:
     point = world.point()
     world.point(5)
     made = world.make(here=recovered(point, ended=False))
-    assert (made["needed"], made["backup"]["id"], made["done"]) == (True, point, ["database"])
-    assert "has not ended" in made["why"]
+    assert (made.needed, made.backup.id, made.done) == (True, point, ("database",))
+    assert "has not ended" in made.why
     assert any("done by an earlier run: database" in line for line in site_show.text(made, EMPTY))
 
 
@@ -338,4 +323,4 @@ def test_a_vault_that_does_not_answer_is_said(world: World, monkeypatch: pytest.
 
 def test_the_plan_holds_no_key(world: World) -> None:
     world.point()
-    assert SEALED not in json.dumps(world.make(Request(key=SEALED)))
+    assert SEALED not in json.dumps(typed.plain(world.make(Request(key=SEALED))))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import assess as objects_assess
@@ -32,16 +33,16 @@ class Stack:
         return self.states[service]
 
 
-def look(root: Path, **changes: Any) -> dict[str, Any]:
+def look(root: Path, **changes: Any) -> scope.Seen:
     return scope.look(make_config(root, **changes), deep=True, log=lambda _: None)
 
 
 def test_an_empty_machine(runner: Runner, tmp_path: Path) -> None:
     runner.expect("docker", NO_DOCKER)
     found = look(tmp_path)
-    assert (found["running"], found["stopped"], found["components"], found["recovery"]) == ([], [], [], None)
-    assert (found["machine"]["engine"], found["machine"]["compose"], found["unknown"]) == ("", "", "")
-    assert found["machine"]["free_bytes"] > 0
+    assert (found.running, found.stopped, found.components, found.recovery) == ((), (), (), None)
+    assert (found.machine.engine, found.machine.compose, found.unknown) == ("", "", "")
+    assert found.machine.free_bytes > 0
     assert scope.described("spare1", found) == ["spare1: nothing of the stack is on it"]
 
 
@@ -60,9 +61,10 @@ def test_an_engine_that_does_not_tell_is_not_an_empty_machine(
     """Its containers may run, and their users reach them."""
     runner.expect("docker", answer)
     found = look(tmp_path)
-    assert (found["running"], found["stopped"]) == ([], [])
-    assert scope.doubt(found) == found["unknown"] == f"its engine does not answer: {why}"
-    assert scope.described("app1", found) == [f"app1: what runs there could not be seen ({found['unknown']})"]
+    assert (found.running, found.stopped) == ((), ())
+    assert found.unknown == f"its engine does not answer: {why}"
+    assert scope.answered(typed.plain(found, nulls=True)).unknown == found.unknown
+    assert scope.described("app1", found) == [f"app1: what runs there could not be seen ({found.unknown})"]
 
 
 @pytest.mark.parametrize(
@@ -74,10 +76,15 @@ def test_an_engine_that_does_not_tell_is_not_an_empty_machine(
         ({"failed": "no Python"}, "no Python"),
         ({"failed": ""}, "it did not say why"),
         ({}, "it did not say why"),
+        ({"running": "db"}, "its answer is of another shape: running wants a list, has 'db'"),
+        ({"running": [7]}, "its answer is of another shape: running[0] wants str, has 7"),
+        ({"running": [], "machine": {"free_bytes": 10**30}}, "machine.free_bytes has a number beyond 1e+18"),
+        ({"running": [], "components": [{"name": "database"}]}, "components[0] lacks condition"),
     ],
 )
 def test_doubt(seen: Any, doubt: str) -> None:
-    assert scope.doubt(seen) == doubt
+    found = scope.answered(seen).unknown
+    assert found == doubt or (doubt and found.endswith(f": {doubt}"))
 
 
 @pytest.mark.parametrize(
@@ -109,9 +116,7 @@ def test_each_component_and_the_scenario_that_mends_it(
     monkeypatch.setattr(database_assess, "assess", lambda *_: database_assess.Assessment(database, ("why",), "x"))
     monkeypatch.setattr(runtime, "connect", lambda _: Stack(db=UP, **states))
     found = look(tmp_path)
-    assert [
-        (component["name"], component["condition"], component["scenario"]) for component in found["components"]
-    ] == expected
+    assert [(component.name, component.condition, component.scenario) for component in found.components] == expected
     assert any(f"database: {database}; why" in line for line in scope.described("a", found))
 
 
@@ -128,13 +133,13 @@ def test_what_cannot_be_assessed_is_unknown_not_healthy(
     monkeypatch.setattr(runtime, "connect", fails)
     monkeypatch.setattr(scope, "_application", lambda *_: scope.Component("application", "unknown"))
     found = look(tmp_path, **BUCKET)
-    assert [component["condition"] for component in found["components"]] == ["unknown"] * 3
-    assert [component["scenario"] for component in found["components"]] == [""] * 3
+    assert [component.condition for component in found.components] == ["unknown"] * 3
+    assert [component.scenario for component in found.components] == [""] * 3
 
 
 def test_paused_and_restarting_containers_live(runner: Runner, tmp_path: Path) -> None:
     runner.expect("docker ps", "paused\tdb\nrestarting\tweb\nexited\tjob\n\n")
-    assert scope.services(make_config(tmp_path)) == (["db", "web"], ["job"])
+    assert scope.services(make_config(tmp_path)) == (("db", "web"), ("job",))
     assert f"working_dir={tmp_path}" in runner.ran[0]
     scope.services(make_config(tmp_path, runtime={"project": "other"}))
     assert "label=com.docker.compose.project=other" in runner.ran[1]
@@ -145,7 +150,7 @@ def test_units_of_a_host_without_docker(runner: Runner, tmp_path: Path) -> None:
     runner.expect("systemctl show .* pg", shown.format("loaded", "active"))
     runner.expect("systemctl show .* app", shown.format("loaded", "failed"))
     one = make_config(tmp_path, runtime={"type": "host"}, database={"service": "pg"}, application={"writers": ["app"]})
-    assert scope.services(one) == (["pg"], ["app"])
+    assert scope.services(one) == (("pg",), ("app",))
 
 
 def test_a_port_that_is_taken_is_seen(runner: Runner, tmp_path: Path) -> None:
@@ -155,20 +160,20 @@ def test_a_port_that_is_taken_is_seen(runner: Runner, tmp_path: Path) -> None:
         checks = [{"url": f"http://127.0.0.1:{port}/health"}, {"url": "https://elsewhere.example/"}]
         one = make_config(tmp_path, application={"checks": checks})
         assert scope.ports(one) == [port]
-        assert scope.machine(one)["taken"] == [port]
+        assert scope.machine(one).taken == (port,)
 
 
 def test_what_the_vault_takes_is_named_as_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scope.shutil, "which", lambda _: None)
     monkeypatch.setattr(scope.importlib.util, "find_spec", lambda _: None)
-    assert scope.missing_tools() == ["python3-boto3", "age"]
+    assert scope.missing_tools() == ("python3-boto3", "age")
     monkeypatch.setattr(scope.shutil, "which", lambda _: "/usr/bin/age")
     monkeypatch.setattr(scope.importlib.util, "find_spec", lambda _: object())
-    assert scope.missing_tools() == []
+    assert scope.missing_tools() == ()
 
 
 def test_a_machine_that_cannot_be_reached_is_lost() -> None:
-    assert scope.described("app1", None, "timed out") == ["app1: lost, it cannot be reached (timed out)"]
+    assert scope.described("app1", scope.answered("timed out")) == ["app1: lost, it cannot be reached (timed out)"]
 
 
 def test_the_system_is_named(tmp_path: Path) -> None:

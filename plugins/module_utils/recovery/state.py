@@ -37,7 +37,12 @@ class Last:
 
 def stopped(config: Config) -> list[str]:
     """Writers that a recovery stopped and that no reopening has started since: it was killed in between."""
-    writers = _kept(config, STOPPED)
+    try:
+        writers = typed.load(
+            _kept(config, STOPPED) or b"[]", lambda _at, why: LifeboatError("read the writers", STOPPED, why)
+        )
+    except LifeboatError:
+        return []
     return [str(writer) for writer in writers] if isinstance(writers, list) else []
 
 
@@ -48,21 +53,14 @@ def recovered(config: Config, name: str = RECOVERED) -> Optional[Last]:
 
 def remembered(config: Config, name: str, kind: type[T]) -> Optional[T]:
     """What this host remembers under that name; None where that is nothing, or nothing that can be read."""
+    return typed.maybe(kind, _kept(config, name))
+
+
+def _kept(config: Config, name: str) -> Optional[bytes]:
     try:
-        return typed.build(kind, _kept(config, name), _wrong, unknown="ignore")
-    except LifeboatError:
+        return (config.state / name).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-def _kept(config: Config, name: str) -> object:
-    try:
-        return typed.load((config.state / name).read_bytes(), _wrong)
-    except (FileNotFoundError, NotADirectoryError, LifeboatError):
-        return None
-
-
-def _wrong(field: str, cause: str) -> LifeboatError:
-    return LifeboatError("read what is remembered of the recovery", field, cause)
 
 
 def keep(config: Config, name: str, text: str) -> None:

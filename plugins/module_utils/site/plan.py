@@ -11,24 +11,25 @@ when it turns out that its backup is damaged, or that the key does not open it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 from ..base.checks import FAIL, PASS, Check, compared
-from ..base.clock import format_time
 from ..base.errors import IntegrityError, NotFoundError, SpaceError, UsageError, present
-from ..base.text import human
+from ..base.text import PassedOver, human
 from ..configuration import parts as configuration_parts
 from ..configuration import proof as configuration_proof
 from ..configuration import restore as configuration_restore
 from ..frontend import site as frontend_site
 from ..objects import proof as objects_proof
+from ..recovery.state import HEALTHY
 from ..repository import catalog, copies, points
 from ..repository.base import Repository
 from ..repository.catalog import Entry
 from ..repository.checksums import in_place
-from ..repository.details import DatabaseDetails, ObjectsDetails
+from ..repository.components import CONFIG, DATABASE, KINDS, OBJECTS
+from ..repository.details import DatabaseDetails
 from ..repository.manifest import Manifest
 from ..repository.points import Point, PointEntry
 from ..repository.sources import VAULT
@@ -36,6 +37,9 @@ from ..settings.config import Config
 from ..settings.scenarios import BACKEND, SCENARIOS, SITE
 from . import scope as site_scope
 from . import show, state
+from .scope import Machine, Seen
+from .show import Backup, Details, Plan
+from .state import Recovery
 from .store import open_store
 
 Log = Callable[[str], None]
@@ -70,148 +74,129 @@ class Chosen:
     @property
     def needs(self) -> int:
         """The bytes that the site will take on the machine's disk."""
-        database, objects = self.parts["database"], self.parts.get("objects")
-        need = database.detailed(DatabaseDetails).database_size + sum(manifest.size for manifest in self.parts.values())
-        return need + (objects.detailed(ObjectsDetails).bytes if objects else 0)
+        elsewhere = (KINDS[name].bytes(manifest.detailed(KINDS[name].details)) for name, manifest in self.parts.items())
+        kept = sum(manifest.size for manifest in self.parts.values()) + sum(filter(None, elsewhere))
+        return self.parts[DATABASE].detailed(DatabaseDetails).database_size + kept
 
 
-def make(
-    config: Config, request: Request, here: Mapping[str, Any], others: Mapping[str, Any], *, log: Log
-) -> dict[str, Any]:
+def make(config: Config, request: Request, here: Seen, others: Mapping[str, object], *, log: Log) -> Plan:
     """The plan. Raises LifeboatError when the site cannot, or must not, be recovered on this machine.
 
-    here: site_scope.look() of this machine. others: the same of the stack's other machines by name; {"failed": why} of
-    one that answered and could not be looked at; or, as text, why one was not reached. Returns {needed, ready, why,
-    condition, findings, unchecked, warnings, passed_over, backup, parts, place, images, checks, done, fresh, lacking,
-    steps, rehearsal, target_seconds}. ready: false where the vault could not be read yet, for the machine lacks what
-    that takes. lacking: what must be given before anything is done.
+    here: scope.look() of this machine. others: the stack's other machines by name, each as scope.answered() takes it.
     """
-    refuse_living(config, request, here, others)
-    last = here["recovery"]
-    scope = [line for name, seen in others.items() for line in _scope(name, seen)] + _frontend(config)
-    unsure = [name for name, seen in others.items() if not isinstance(seen, Mapping)]
-    made: dict[str, Any] = {
-        "needed": True, "ready": False, "why": "the site is to be recovered here", "condition": _condition(others),
-        "findings": scope, "unchecked": [], "warnings": _off(unsure), "passed_over": [], "backup": None, "parts": {},
-        "place": "", "images": {}, "checks": [], "done": [], "lacking": "",
-        "fresh": not (here["running"] or here["stopped"]), "rehearsal": request.rehearsal, "cutover": request.cutover,
-        "machine": here["machine"], "target_seconds": config.target(SITE),
-    }  # fmt: skip
-    if here["machine"]["missing"]:
-        missing = " and ".join(here["machine"]["missing"])
-        made["unchecked"].append(
-            f"the vault was not read, so neither the recovery point nor the key is known to be good: {missing} are not"
-            " on this machine. With the confirmation they are installed, and the vault is read, before anything else"
+    elsewhere = {name: site_scope.answered(said) for name, said in others.items()}
+    refuse_living(config, request, here, elsewhere)
+    last = here.recovery
+    scope = [line for name, seen in elsewhere.items() for line in site_scope.described(name, seen)]
+    made = Plan(
+        needed=True, ready=False, why="the site is to be recovered here", condition=_condition(elsewhere),
+        findings=(*scope, *_frontend(config)), unchecked=(), warnings=_off(elsewhere),
+        fresh=not (here.running or here.stopped), rehearsal=request.rehearsal, cutover=request.cutover,
+        machine=here.machine, target_seconds=config.target(SITE),
+    )  # fmt: skip
+    if here.machine.missing:
+        unread = (
+            "the vault was not read, so neither the recovery point nor the key is known to be good:"
+            f" {' and '.join(here.machine.missing)} are not on this machine. With the confirmation they are installed,"
+            " and the vault is read, before anything else"
         )
-        return {**made, "steps": show.steps(config, made)}
-    if state.unfinished(last) and request.identity in LATEST and request.before is None:
-        log(f"an earlier run has begun to recover to {last['point']} and did not end: going on with it")
-        request = Request(last["point"], None, request.rehearsal, request.key, request.cutover)
-        made["why"] = f"an earlier recovery to {last['point']} has not ended; this goes on from where it stopped"
-    ended = last if last and last["finished_at"] and not (last["rehearsal"] and not request.rehearsal) else None
+        made = replace(made, unchecked=(unread,))
+        return replace(made, steps=show.steps(config, made))
+    if last and state.unfinished(last) and request.identity in LATEST and request.before is None:
+        log(f"an earlier run has begun to recover to {last.point} and did not end: going on with it")
+        request = replace(request, identity=last.point, before=None)
+        why = f"an earlier recovery to {last.point} has not ended; this goes on from where it stopped"
+        made = replace(made, why=why)
+    ended = last if last and last.finished_at and not (last.rehearsal and not request.rehearsal) else None
     store, place = open_store(config)
     if ended and _same(ended, request, store, config):
-        _require_well(config, here, ended)
-        why = f"the site was recovered to {ended['point']} here at {ended['finished_at']}, and all of it runs"
-        return {**made, "needed": False, "ready": True, "why": why, "backup": {"id": ended["point"]}, "steps": []}
-    if ended and not ended["rehearsal"]:
+        _require_well(here, ended)
+        why = f"the site was recovered to {ended.point} here at {ended.finished_at}, and all of it runs"
+        return replace(made, needed=False, ready=True, why=why, backup=Backup(ended.point))
+    if ended and not ended.rehearsal:
         raise UsageError(
-            _ATTEMPTED, request.identity, f"the site was recovered to {ended['point']} here and lives on this machine",
+            _ATTEMPTED, request.identity, f"the site was recovered to {ended.point} here and lives on this machine",
             "For another state of it: lifeboat.dr.recover_database and lifeboat.dr.recover_object_storage with"
             f" -e recovery_point={request.identity}.",
         )  # fmt: skip
     chosen = choose(config, store, request, log=log)
-    _require_room(here["machine"], chosen.needs)
-    now = datetime.now(timezone.utc)
-    point = chosen.point
-    made.update(
+    _require_room(here.machine, chosen.needs)
+    point, database = chosen.point, chosen.parts[DATABASE]
+    made = replace(
+        made,
         ready=True,
-        warnings=[*made["warnings"], *chosen.warnings, *_warnings(here, chosen)],
-        passed_over=[{"id": entry.id, "problem": entry.problem} for entry in chosen.passed],
+        warnings=(*made.warnings, *chosen.warnings, *_warnings(here, chosen)),
+        passed_over=tuple(PassedOver(entry.id, entry.problem) for entry in chosen.passed),
         parts={name: manifest.id for name, manifest in chosen.parts.items()},
         place=place,
-        images=dict(point.images),
+        images=point.images,
         recovery_point=request.identity if request.identity not in LATEST else "",
-        location=copies.place(config) if place == VAULT else store.location("database", chosen.parts["database"].id),
-        checks=[check.as_dict() for check in chosen.checks],
+        location=copies.place(config) if place == VAULT else store.location(DATABASE, database.id),
+        checks=chosen.checks,
         done=state.done(last, point.id),
-        backup={
-            "id": point.id,
-            "taken_at": format_time(point.taken_at),
-            "size": sum(manifest.size for manifest in chosen.parts.values()),
-            "age_seconds": int((now - point.taken_at).total_seconds()),
-            "consistency": point.consistency,
-            "details": {"server_version_num": chosen.parts["database"].detailed(DatabaseDetails).server_version_num},
-        },
+        backup=Backup(
+            point.id,
+            point.taken_at,
+            sum(manifest.size for manifest in chosen.parts.values()),
+            int((datetime.now(timezone.utc) - point.taken_at).total_seconds()),
+            point.consistency,
+            Details(database.detailed(DatabaseDetails).server_version_num),
+        ),
     )
-    if "config" in chosen.parts and locked(chosen.parts["config"], request):
-        made["lacking"] = (
-            f"the key that opens the secrets of {chosen.parts['config'].id}: -e identity_file=<a file here>"
-        )
-        made["unchecked"].append(f"whether the key opens the configuration: none was given ({made['lacking']})")
-    return {**made, "steps": show.steps(config, made)}
+    if CONFIG in chosen.parts and locked(chosen.parts[CONFIG], request):
+        lacking = f"the key that opens the secrets of {chosen.parts[CONFIG].id}: -e identity_file=<a file here>"
+        unknown = f"whether the key opens the configuration: none was given ({lacking})"
+        made = replace(made, lacking=lacking, unchecked=(unknown,))
+    return replace(made, steps=show.steps(config, made))
 
 
-def refuse_living(
-    config: Config, request: Request, here: Mapping[str, Any], others: Mapping[str, Any]
-) -> None:  # fmt: skip
+def refuse_living(config: Config, request: Request, here: Seen, others: Mapping[str, Seen]) -> None:
     """Two living sites are worse than none: each takes writes that the other never sees, and both fill one vault."""
     for name, seen in others.items():
         if request.rehearsal:
             break
-        doubt = site_scope.doubt(seen)
-        if doubt:
+        if seen.unknown:
             raise UsageError(
                 _ATTEMPTED, config.stack,
-                f"{name} answers, and what runs there could not be seen ({doubt}): the site may live there",
+                f"{name} answers, and what runs there could not be seen ({seen.unknown}): the site may live there",
                 "Mend that, so that it can be looked at. Or, to leave it for good, switch it off or cut it off from"
                 " everybody, so that this does not reach it either. To rehearse beside it: -e rehearsal=true, which"
                 " takes no backups and does not cut over.",
             )  # fmt: skip
-        if isinstance(seen, Mapping) and seen["running"]:
+        if seen.running:
             raise UsageError(
-                _ATTEMPTED, config.stack, f"the site still lives on {name}: {', '.join(seen['running'])} run there."
+                _ATTEMPTED, config.stack, f"the site still lives on {name}: {', '.join(seen.running)} run there."
                 f" {_told(seen)}",
                 "Recover it where it is; or, to leave it for good, stop it there first (docker compose stop) and keep"
                 " it stopped. To rehearse beside it: -e rehearsal=true, which takes no backups and does not cut over.",
             )  # fmt: skip
-    last = here["recovery"]
-    if here["running"] and last is None:
+    if here.running and here.recovery is None:
         raise UsageError(
-            _ATTEMPTED, here["host"], f"the stack runs on this machine: {', '.join(here['running'])}",
+            _ATTEMPTED, here.host, f"the stack runs on this machine: {', '.join(here.running)}",
             "This is the living site, or another one. Name an empty machine: -e target=<host> -e confirm=<host>.",
         )  # fmt: skip
-    taken = here["machine"]["taken"]
-    if taken and not here["running"]:
+    if here.machine.taken and not here.running:
         raise UsageError(
-            _ATTEMPTED, here["host"],
-            f"something that is not of the stack answers on port {', '.join(map(str, taken))}",
+            _ATTEMPTED, here.host,
+            f"something that is not of the stack answers on port {', '.join(map(str, here.machine.taken))}",
             "Stop it (ss -ltnp shows what it is), or name another machine.",
         )  # fmt: skip
 
 
-def _off(unsure: Sequence[str]) -> list[str]:
+def _off(others: Mapping[str, Seen]) -> tuple[str, ...]:
     """From here a machine that is off and one that is only cut off look the same."""
-    return [
+    return tuple(
         f"{name} was not reached, which does not prove that it is off. If its users still reach it, two sites will"
         " live: see that it is off, or cut off from everybody, before you confirm"
-        for name in unsure
-    ]
+        for name, seen in others.items()
+        if seen.lost
+    )
 
 
-def _told(seen: Mapping[str, Any]) -> str:
+def _told(seen: Seen) -> str:
     """What each component there needs, in one line."""
-    told = [
-        f"{component['name']} is {component['condition']}"
-        + (f" ({component['scenario']})" if component["scenario"] else "")
-        for component in seen["components"]
-    ]
-    return ", ".join(told)
-
-
-def _scope(name: str, seen: Any) -> list[str]:
-    return site_scope.described(
-        name, seen if isinstance(seen, dict) else None, "" if isinstance(seen, dict) else str(seen)
+    return ", ".join(
+        component.words + (f" ({component.scenario})" if component.scenario else "") for component in seen.components
     )
 
 
@@ -226,35 +211,32 @@ def _frontend(config: Config) -> list[str]:
     return [f"the frontend {config.frontend.url} {how}"]
 
 
-def _condition(others: Mapping[str, Any]) -> str:
-    lost = [name for name, seen in others.items() if not isinstance(seen, Mapping)]
+def _condition(others: Mapping[str, Seen]) -> str:
+    lost = [name for name, seen in others.items() if seen.lost]
     if lost:
         return f"lost with {', '.join(lost)}"
-    if any(site_scope.doubt(seen) for seen in others.values()):
+    if any(seen.unknown for seen in others.values()):
         return "unknown elsewhere"
-    return "not running anywhere" if not any(seen["running"] for seen in others.values()) else "alive elsewhere"
+    return "alive elsewhere" if any(seen.running for seen in others.values()) else "not running anywhere"
 
 
-def _same(ended: Mapping[str, Any], request: Request, store: Repository, config: Config) -> bool:
+def _same(ended: Recovery, request: Request, store: Repository, config: Config) -> bool:
     """Idempotent by identity: is what was asked for what is here already?"""
     if request.before is not None:
         found = points.backups(store, config.stack)
         tied = points.entries(store, config.stack, found)
-        return points.choose(tied, config.stack, before=request.before)[0].id == str(ended["point"])
-    return request.identity in (*LATEST, ended["point"])
+        return points.choose(tied, config.stack, before=request.before)[0].id == ended.point
+    return request.identity in (*LATEST, ended.point)
 
 
-def _require_well(config: Config, here: Mapping[str, Any], ended: Mapping[str, Any]) -> None:
-    ill = [component for component in here["components"] if component["condition"] != "healthy"]
-    if here["stopped"] or ill or not here["running"]:
-        told = [f"{item['name']} is {item['condition']}" for item in ill] or [
-            f"{', '.join(here['stopped']) or 'all'} stopped"
-        ]
+def _require_well(here: Seen, ended: Recovery) -> None:
+    ill = [component for component in here.components if component.condition != HEALTHY]
+    if here.stopped or ill or not here.running:
+        told = [component.words for component in ill] or [f"{', '.join(here.stopped) or 'all'} stopped"]
         backend = f"lifeboat.dr.{SCENARIOS[BACKEND].playbook}"
-        remedy = next((part["scenario"] for part in ill if part["scenario"]), backend)
+        remedy = next((component.scenario for component in ill if component.scenario), backend)
         raise UsageError(
-            _ATTEMPTED, here["host"],
-            f"the site was recovered to {ended['point']} here, and now {'; '.join(told)}",
+            _ATTEMPTED, here.host, f"the site was recovered to {ended.point} here, and now {'; '.join(told)}",
             f"That is a matter for {remedy}.",
         )  # fmt: skip
 
@@ -281,8 +263,8 @@ def choose(config: Config, store: Repository, request: Request, *, log: Log) -> 
         bad = [f"{item.name}: {item.detail}" for item in checks if item.result == FAIL]
         if not bad:
             good = {name: manifest for name, manifest in parts.items() if manifest}
-            if "config" in good and not locked(good["config"], request):
-                checks.append(_opened(store, good["config"], request.key))
+            if CONFIG in good and not locked(good[CONFIG], request):
+                checks.append(_opened(store, good[CONFIG], request.key))
             return Chosen(point, good, tuple(checks), tuple(passed), tuple(point.notes))
         if named:
             raise IntegrityError(
@@ -304,12 +286,12 @@ def prove(config: Config, store: Repository, manifest: Manifest, *, log: Log) ->
     differences = in_place(store, manifest)
     same = f"{len(manifest.artefacts)} artefacts, {human(manifest.size)}: every byte in the vault is the one written"
     checks = [compared(f"{manifest.id} in the vault", differences, same)]
-    if manifest.component == "objects" and not differences:
+    if manifest.component == OBJECTS and not differences:
         checks += [
             Check(f"{manifest.id} in the vault, {check.name}", check.result, check.detail)
             for check in objects_proof.levels(config, store, manifest, "archive", 0, log)
         ]
-    if manifest.component == "config":
+    if manifest.component == CONFIG:
         for part in configuration_parts.of(manifest).values():
             if part.backup != manifest.id:
                 one = configuration_proof.held_elsewhere(store, part)
@@ -341,22 +323,20 @@ def _refuse_shrunk(config: Config, found: Mapping[str, Sequence[Entry]], point: 
             )  # fmt: skip
 
 
-def _require_room(machine: Mapping[str, Any], need: int) -> None:
-    if machine["free_bytes"] < need * 1.2:
+def _require_room(machine: Machine, need: int) -> None:
+    if machine.free_bytes < need * 1.2:
         raise SpaceError(
-            _ATTEMPTED, machine["free_at"],
-            f"{human(machine['free_bytes'])} free, about {human(int(need * 1.2))} needed",
+            _ATTEMPTED, machine.free_at, f"{human(machine.free_bytes)} free, about {human(int(need * 1.2))} needed",
             "Give the machine a larger disk there: nothing was changed yet.",
         )  # fmt: skip
 
 
-def _warnings(here: Mapping[str, Any], chosen: Chosen) -> list[str]:
+def _warnings(here: Seen, chosen: Chosen) -> list[str]:
     lines = []
-    database = chosen.parts["database"]
-    if not database.detailed(DatabaseDetails).role_passwords:
+    if not chosen.parts[DATABASE].detailed(DatabaseDetails).role_passwords:
         lines.append("the backup has no role passwords: the application cannot log in until you set them")
-    if "config" not in chosen.parts:
+    if CONFIG not in chosen.parts:
         lines.append("the point has no backup of the configuration: put the compose files and .env here yourself first")
-    if here["stopped"]:
-        lines.append(f"{', '.join(here['stopped'])} are on this machine and stopped: their data is put aside, not used")
+    if here.stopped:
+        lines.append(f"{', '.join(here.stopped)} are on this machine and stopped: their data is put aside, not used")
     return lines

@@ -9,18 +9,17 @@ It must work on a machine that has nothing yet, not even an engine, and on one w
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import os
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Optional, Union
+from typing import Callable, ClassVar, Optional, Union
 from urllib.parse import urlsplit
 
-from ..base import pipeline
+from ..base import pipeline, typed
 from ..base.errors import LifeboatError, UnverifiedError
 from ..base.pipeline import Command
 from ..database import assess as database_assess
@@ -58,54 +57,91 @@ class Component:
         scenario = SCENARIOS[BACKEND] if self.name == APPLICATION else of_component(self.name)
         return f"lifeboat.dr.{scenario.playbook}"
 
-    def as_dict(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "findings": list(self.findings), "scenario": self.scenario}
+    def as_dict(self) -> dict[str, object]:
+        return {**vars(self), "scenario": self.scenario}
+
+    @property
+    def words(self) -> str:
+        return f"{self.name} is {self.condition}"
 
 
-def look(config: Config, *, deep: bool, log: Log) -> dict[str, Any]:
-    """What is on this machine.
+@dataclass(frozen=True)
+class Machine:
+    """What a recovery must know of a machine. engine, compose: their versions, empty where they are not there.
 
-    deep: assess the components too, where anything of the stack is here.
-    Returns {host, running, stopped, unknown, components, machine, recovery}. running, stopped: the stack's services
-    with a container (or unit) here. unknown: why these could not be told; a new machine's engine need not run yet.
-    recovery: what a recovery of the site left here, see site_state.
+    missing: Debian's packages without which the vault cannot be read and the configuration not be decrypted. taken:
+    ports of the stack on which something answers.
     """
-    running: list[str] = []
-    stopped: list[str] = []
+
+    system: str = ""
+    cpus: int = 0
+    free_bytes: int = 0
+    free_at: str = ""
+    engine: str = ""
+    compose: str = ""
+    missing: tuple[str, ...] = ()
+    taken: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is on a machine. running, stopped: the stack's services with a container (or unit) there.
+
+    unknown: why these could not be told; a new machine's engine need not run yet. recovery: what a recovery of the site
+    left there. lost: why the machine was not reached.
+    """
+
+    SPARSE: ClassVar[tuple[str, ...]] = ("lost",)
+    host: str = ""
+    running: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
+    unknown: str = ""
+    components: tuple[Component, ...] = ()
+    machine: Machine = Machine()
+    recovery: Optional[site_state.Recovery] = None
+    lost: str = ""
+
+
+def look(config: Config, *, deep: bool, log: Log) -> Seen:
+    """What is on this machine. deep: assess the components too, where anything of the stack is here."""
+    running: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
     unknown = ""
     try:
         running, stopped = services(config)
     except UnverifiedError as exc:
         unknown = exc.cause
-    components: list[Component] = []
+    components: tuple[Component, ...] = ()
     if deep and (running or stopped):
         log("assessing the components")
-        components = [_assessed(config, kind.name, log) for kind in configured(config) if kind.name in ASSESS]
-        components.append(_application(config, running, stopped))
-    return {
-        "host": socket.gethostname(),
-        "running": running,
-        "stopped": stopped,
-        "unknown": unknown,
-        "components": [component.as_dict() for component in components],
-        "machine": machine(config),
-        "recovery": site_state.read(config),
-    }
+        components = (
+            *(_assessed(config, kind.name, log) for kind in configured(config) if kind.name in ASSESS),
+            _application(config, running, stopped),
+        )
+    return Seen(socket.gethostname(), running, stopped, unknown, components, machine(config), site_state.read(config))
 
 
-def doubt(seen: Any) -> str:
-    """Why nothing is known of what runs on a machine that answers; empty where it was looked at, or is lost.
+def answered(said: object) -> Seen:
+    """What another machine said of itself: what look() saw; {"failed": why}; or as text why it was not reached.
 
-    Containers outlive an engine that was killed, and users reach them: such a machine is no lost one.
+    A machine that answers and cannot be looked at is no lost one: containers outlive an engine that was killed, and
+    users reach them.
     """
-    if not isinstance(seen, Mapping):
-        return ""
-    if "running" not in seen:
-        return str(seen.get("failed") or "it did not say why")
-    return str(seen.get("unknown") or "")
+    if not isinstance(said, Mapping):
+        return Seen(lost=str(said))
+    if "running" not in said:
+        return Seen(unknown=str(said.get("failed") or "it did not say why"))
+    try:
+        return typed.build(Seen, {**said, "recovery": None, "lost": ""}, _wrong, unknown="ignore")
+    except LifeboatError as exc:
+        return Seen(unknown=f"its answer is of another shape: {exc.subject} {exc.cause}")
 
 
-def services(config: Config) -> tuple[list[str], list[str]]:
+def _wrong(where: str, cause: str) -> LifeboatError:
+    return LifeboatError("look at the machine", where, cause)
+
+
+def services(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The stack's services with a container or unit on this machine: those that run, and those that do not.
 
     By Compose's labels alone: the compose file may be gone while its containers run. UnverifiedError where there is an
@@ -115,10 +151,8 @@ def services(config: Config) -> tuple[list[str], list[str]]:
         units = [config.database.service, *([config.objects.service] if config.objects.service else [])]
         stack = runtime.connect(config)
         states = {unit: stack.state(unit) for unit in [*units, *config.application.writers]}
-        here = {unit: state for unit, state in states.items() if state.exists}
-        return [text for text, state in here.items() if state.running], [
-            text for text, state in here.items() if not state.running
-        ]
+        here = {unit: state.running for unit, state in states.items() if state.exists}
+        return tuple(unit for unit in here if here[unit]), tuple(unit for unit in here if not here[unit])
     label = f"{_PROJECT}={config.runtime.project}"
     if not config.runtime.project:
         label = f"{_PROJECT}.working_dir={os.path.normpath(config.runtime.project_directory)}"
@@ -131,8 +165,8 @@ def services(config: Config) -> tuple[list[str], list[str]]:
             "list the stack's containers", socket.gethostname(), f"its engine does not answer: {why}", ""
         )
     rows = [line.split("\t", 1) for line in out.splitlines() if "\t" in line] if status == 0 else []
-    running = sorted({name for state, name in rows if state in ("running", "restarting", "paused")})
-    return running, sorted({name for _state, name in rows} - set(running))
+    running = {name for state, name in rows if state in ("running", "restarting", "paused")}
+    return tuple(sorted(running)), tuple(sorted({name for _state, name in rows} - running))
 
 
 def _of_database(config: Config, sources: Optional[Sources], log: Log) -> Assessment:
@@ -159,7 +193,7 @@ def _assessed(config: Config, name: str, log: Log) -> Component:
         return Component(name, UNKNOWN, (exc.cause,))
 
 
-def _application(config: Config, running: list[str], stopped: list[str]) -> Component:
+def _application(config: Config, running: Sequence[str], stopped: Sequence[str]) -> Component:
     stack = runtime.connect(config)
     stores = {config.database.service, config.objects.service}
     try:
@@ -172,28 +206,26 @@ def _application(config: Config, running: list[str], stopped: list[str]) -> Comp
     return Component(APPLICATION, recovery_state.DAMAGED if len(ill) < len(states) else recovery_state.DOWN, tuple(ill))
 
 
-def machine(config: Config) -> dict[str, Any]:
-    """What a recovery must know of the machine: its system, its room, its engine, what is missing, what is taken."""
+def machine(config: Config) -> Machine:
     root = _existing(Path("/var/lib/docker") if config.runtime.type == "compose" else Path("/var/lib"))
     room = os.statvfs(root)
     status, engine, _err = pipeline.probe(Command(["docker", "version", "--format", "{{.Server.Version}}"]))
     compose, version, _err = pipeline.probe(Command(["docker", "compose", "version", "--short"]))
-    return {
-        "system": _system(),
-        "cpus": os.cpu_count() or 0,
-        "free_bytes": room.f_bavail * room.f_frsize,
-        "free_at": str(root),
-        "engine": engine.strip() if status == 0 else "",
-        "compose": version.strip() if compose == 0 else "",
-        "missing": missing_tools(),
-        "taken": [port for port in ports(config) if _answers(port)],
-    }
+    return Machine(
+        system=_system(),
+        cpus=os.cpu_count() or 0,
+        free_bytes=room.f_bavail * room.f_frsize,
+        free_at=str(root),
+        engine=engine.strip() if status == 0 else "",
+        compose=version.strip() if compose == 0 else "",
+        missing=missing_tools(),
+        taken=tuple(port for port in ports(config) if _answers(port)),
+    )
 
 
-def missing_tools() -> list[str]:
-    """What must be here before the vault can be read and the configuration be decrypted, as Debian's packages."""
-    packages = [] if importlib.util.find_spec("boto3") else ["python3-boto3"]
-    return packages + ([] if shutil.which("age") else ["age"])
+def missing_tools() -> tuple[str, ...]:
+    here = {"python3-boto3": importlib.util.find_spec("boto3"), "age": shutil.which("age")}
+    return tuple(package for package, found in here.items() if not found)
 
 
 def ports(config: Config) -> list[int]:
@@ -223,19 +255,17 @@ def _system(path: Path = Path("/etc/os-release")) -> str:
     return next((line.partition("=")[2].strip('"') for line in lines if line.startswith("PRETTY_NAME=")), "Linux")
 
 
-def described(where: str, seen: Optional[dict[str, Any]], why: str = "") -> list[str]:
-    """One machine for a terminal; None is one that could not be reached."""
-    if seen is None:
-        return [f"{where}: lost, it cannot be reached ({why})"]
-    if doubt(seen):
-        return [f"{where}: what runs there could not be seen ({doubt(seen)})"]
-    if not seen["running"] and not seen["stopped"]:
+def described(where: str, seen: Seen) -> list[str]:
+    """One machine for a terminal."""
+    if seen.lost:
+        return [f"{where}: lost, it cannot be reached ({seen.lost})"]
+    if seen.unknown:
+        return [f"{where}: what runs there could not be seen ({seen.unknown})"]
+    if not seen.running and not seen.stopped:
         return [f"{where}: nothing of the stack is on it"]
-    lines = [f"{where}: {len(seen['running'])} services run, {len(seen['stopped'])} do not"]
-    for component in seen["components"]:
-        told = "".join(f"; {finding}" for finding in component["findings"][:3])
-        lines.append(
-            f"  {component['name']}: {component['condition']}{told}"
-            + (f" -> {component['scenario']}" if component["scenario"] else "")
-        )
+    lines = [f"{where}: {len(seen.running)} services run, {len(seen.stopped)} do not"]
+    for component in seen.components:
+        told = "".join(f"; {finding}" for finding in component.findings[:3])
+        mends = f" -> {component.scenario}" if component.scenario else ""
+        lines.append(f"  {component.name}: {component.condition}{told}{mends}")
     return lines

@@ -2,78 +2,132 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The plan of a site's recovery as an operator reads it."""
+"""The plan of a site's recovery, as roles take it and as an operator reads it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import ClassVar, Optional
 
-from ..base.text import human
+from ..base.checks import Check
+from ..base.clock import format_time
+from ..base.text import PassedOver, human
 from ..settings.config import Config
 from . import scope
 
 
-def steps(config: Config, made: Mapping[str, Any]) -> list[str]:
+@dataclass(frozen=True)
+class Details:
+    server_version_num: int
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A recovery point; only its id is known where nothing is to be done. size: of all its backups, in bytes."""
+
+    SPARSE: ClassVar[tuple[str, ...]] = ("taken_at", "size", "age_seconds", "consistency", "details")
+    id: str
+    taken_at: Optional[datetime] = None
+    size: Optional[int] = None
+    age_seconds: Optional[int] = None
+    consistency: str = ""
+    details: Optional[Details] = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is lost and what will be done. Roles see it as JSON, with these names.
+
+    ready: false where the vault could not be read yet, as the machine lacks what that takes. parts: component ->
+    backup. images: service -> name@digest. done: phases of an earlier run. lacking: what must be given before anything
+    is done. fresh: nothing of the stack is on this machine.
+    """
+
+    needed: bool
+    ready: bool
+    why: str
+    condition: str
+    findings: tuple[str, ...]
+    unchecked: tuple[str, ...]
+    warnings: tuple[str, ...]
+    fresh: bool
+    rehearsal: bool
+    cutover: str
+    machine: scope.Machine
+    target_seconds: int
+    passed_over: tuple[PassedOver, ...] = ()
+    backup: Optional[Backup] = None
+    recovery_point: Optional[str] = None
+    location: Optional[str] = None
+    parts: Mapping[str, str] = field(default_factory=dict)
+    place: str = ""
+    images: Mapping[str, str] = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
+    done: tuple[str, ...] = ()
+    lacking: str = ""
+    steps: tuple[str, ...] = ()
+
+
+def steps(config: Config, made: Plan) -> tuple[str, ...]:
     """What will be done, in the words of the runbook and the order of the seed, one line a step."""
-    machine, parts, rehearsal = made["machine"], made["parts"], made["rehearsal"]
+    machine, parts = made.machine, made.parts
     from_ = f" from {parts['config']}" if parts.get("config") else ""
     engine = (
-        f"Docker Engine {machine['engine']} and Compose {machine['compose']} are here already"
-        if machine["engine"] and machine["compose"]
+        f"Docker Engine {machine.engine} and Compose {machine.compose} are here already"
+        if machine.engine and machine.compose
         else "install Docker Engine and Compose from the distribution, start and enable them"
     )
-    checked = f"done: {len(made['checks'])} checks" if made["ready"] else "first, as soon as it can be read"
+    checked = f"done: {len(made.checks)} checks" if made.ready else "first, as soon as it can be read"
     found = [
         "scope: what is lost and what lives: done, see above",
         f"verify the backups: every artefact in the vault, by its SHA-256, and the key: {checked}",
         *([f"build: {engine}"] if config.runtime.type == "compose" else []),
         f"configure: compose files, .env and secrets{from_}, what is in the way put aside; then Lifeboat's own",
         "fetch: the recovery point out of the vault into this machine's repository",
-        f"images: {len(made['images']) or 'all'} services, from the backup's archive, else pulled",
+        f"images: {len(made.images) or 'all'} services, from the backup's archive, else pulled",
         f"database: a fresh {config.database.service}, roles, {parts.get('database', 'the dump')}; proved before use",
     ]
     if config.objects.bucket:
         what = f"every object of {parts.get('objects', 'the backup')}"
         found.append(f"objects: a fresh bucket {config.objects.bucket}, {what}, compared with its listing")
     found.append("verify: start all services, wait for their health, ask the endpoints, rows against objects")
-    if rehearsal:
-        return [*found, "record: evidence; a rehearsal does not cut over and takes no backup"]
-    cutover = (
-        f"run {made['cutover']}"
-        if made["cutover"]
+    if made.rehearsal:
+        return (*found, "record: evidence; a rehearsal does not cut over and takes no backup")
+    hook = (
+        f"run {made.cutover}"
+        if made.cutover
         else "no hook is set (site_recovery_cutover): send your users here yourself"
     )
-    return [
+    return (
         *found,
-        f"cutover, only after every check passed: {cutover}",
+        f"cutover, only after every check passed: {hook}",
         "backups: install them and their schedule here, take the first recovery point",
         "record: evidence with the time of each phase",
-    ]
+    )
 
 
-def text(made: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+def text(made: Plan, here: scope.Seen) -> list[str]:
     """The plan for a terminal, as an operator reads it before typing the confirmation."""
-    machine, backup = made["machine"], made["backup"]
-    lines = [f"the site is {made['condition']}", *(f"  {finding}" for finding in made["findings"])]
-    engine = (
-        f"engine {machine['engine']}, Compose {machine['compose'] or 'missing'}" if machine["engine"] else "no engine"
-    )
+    machine, backup = made.machine, made.backup
+    lines = [f"the site is {made.condition}", *(f"  {finding}" for finding in made.findings)]
+    engine = f"engine {machine.engine}, Compose {machine.compose or 'missing'}" if machine.engine else "no engine"
     lines.append(
-        f"target {here['host']}: {machine['system']}, {machine['cpus']} CPUs, {human(machine['free_bytes'])} free at"
-        f" {machine['free_at']}, {engine}"
+        f"target {here.host}: {machine.system}, {machine.cpus} CPUs, {human(machine.free_bytes)} free at"
+        f" {machine.free_at}, {engine}"
     )
-    lines += [f"  {word}" for word in scope.described("it", dict(here))]
-    lines += [f"  not checked: {item}" for item in made["unchecked"]]
-    lines.append(f"{'to do' if made['needed'] else 'nothing to do'}: {made['why']}")
-    if backup and made["parts"]:
+    lines += [f"  {word}" for word in scope.described("it", here)]
+    lines += [f"  not checked: {item}" for item in made.unchecked]
+    lines.append(f"{'to do' if made.needed else 'nothing to do'}: {made.why}")
+    if backup and backup.taken_at and backup.age_seconds is not None:
         lines.append(
-            f"recovery point: {backup['id']}, the rows of {backup['taken_at']}, {backup['age_seconds'] // 60} minutes"
-            f" old, consistency {backup['consistency']}; what was written later is lost"
+            f"recovery point: {backup.id}, the rows of {format_time(backup.taken_at)}, {backup.age_seconds // 60}"
+            f" minutes old, consistency {backup.consistency}; what was written later is lost"
         )
-        lines += [f"  {name}: {identity}" for name, identity in made["parts"].items()]
-    lines += [f"  {check['result']}  {check['name']}: {check['detail']}" for check in made["checks"]]
-    lines += [f"  WARNING: {warning}" for warning in made["warnings"]]
-    lines += [f"  passed over {entry['id']}: {entry['problem']}" for entry in made["passed_over"]]
-    lines += [f"  done by an earlier run: {', '.join(made['done'])}"] if made["done"] else []
-    return lines + [f"  {number}. {step}" for number, step in enumerate(made["steps"], 1)]
+        lines += [f"  {name}: {identity}" for name, identity in made.parts.items()]
+    lines += [f"  {check.result}  {check.name}: {check.detail}" for check in made.checks]
+    lines += [f"  WARNING: {warning}" for warning in made.warnings]
+    lines += [f"  passed over {entry.id}: {entry.problem}" for entry in made.passed_over]
+    lines += [f"  done by an earlier run: {', '.join(made.done)}"] if made.done else []
+    return lines + [f"  {number}. {step}" for number, step in enumerate(made.steps, 1)]

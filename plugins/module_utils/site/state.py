@@ -14,62 +14,105 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Optional
+from typing import Optional
 
+from ..base import typed
+from ..base.checks import Check
 from ..base.clock import format_time
+from ..base.errors import LifeboatError, UsageError
 from ..recovery import state as recovery_state
 from ..settings.config import Config
 
 FILE = "site.json"
 
 
-def read(config: Config) -> Optional[dict[str, Any]]:
-    """{point, rehearsal, finished_at (empty: it has not ended), phases}; None where no site was recovered here."""
+@dataclass(frozen=True)
+class Phase:
+    """finished_at: empty until it has ended. facts: what else is worth keeping of it, next to these fields in JSON."""
+
+    name: str
+    started_at: str
+    finished_at: str = ""
+    checks: tuple[Check, ...] = ()
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, object]:
+        return {**{name: value for name, value in vars(self).items() if name != "facts"}, **self.facts}
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """A recovery of a site. finished_at: empty until it has ended."""
+
+    point: str
+    rehearsal: bool
+    finished_at: str
+    phases: tuple[Phase, ...]
+
+
+@dataclass(frozen=True)
+class _File:
+    point: str
+    rehearsal: bool
+    finished_at: str
+    phases: tuple[Mapping[str, object], ...]
+
+
+def read(config: Config) -> Optional[Recovery]:
+    """None where no site was recovered here."""
+    kept = recovery_state.remembered(config, FILE, _File)
     try:
-        found = dict(json.loads((config.state / FILE).read_text(encoding="utf-8")))
-        return found if {"point", "rehearsal", "finished_at", "phases"} <= set(found) else None
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+        return Recovery(**{**vars(kept), "phases": tuple(map(_phase, kept.phases))}) if kept else None
+    except LifeboatError:
         return None
 
 
-def unfinished(found: Optional[Mapping[str, Any]], point: str = "") -> bool:
+def _phase(kept: Mapping[str, object]) -> Phase:
+    own = [name for name in kept if name in ("name", "started_at", "finished_at", "checks")]
+    facts = {name: value for name, value in kept.items() if name not in own}
+    return typed.build(Phase, {**{name: kept[name] for name in own}, "facts": facts}, _wrong)
+
+
+def _wrong(where: str, cause: str) -> LifeboatError:
+    return UsageError("remember the recovery of the site", where, cause)
+
+
+def unfinished(found: Optional[Recovery], point: str = "") -> bool:
     """Whether a recovery (to that point) was begun here and has not ended."""
-    return found is not None and not found["finished_at"] and point in ("", found["point"])
+    return found is not None and not found.finished_at and point in ("", found.point)
 
 
-def done(found: Optional[Mapping[str, Any]], point: str) -> list[str]:
+def done(found: Optional[Recovery], point: str) -> tuple[str, ...]:
     """The phases of an unfinished recovery to that point that need not be done again: their checks are on record."""
-    return [phase["name"] for phase in found["phases"] if phase["checks"]] if found and unfinished(found, point) else []
+    return tuple(phase.name for phase in found.phases if phase.checks) if found and unfinished(found, point) else ()
 
 
 def begin(
     config: Config, phase: str, *, point: str, rehearsal: bool = False, finished: bool = False, since: str = "",
-    facts: Optional[Mapping[str, Any]] = None, checks: Sequence[Mapping[str, Any]] = (), now: datetime,
-) -> dict[str, Any]:  # fmt: skip
+    facts: Optional[Mapping[str, object]] = None, checks: Sequence[object] = (), now: datetime,
+) -> Recovery:  # fmt: skip
     """Begin a phase (none where `phase` is empty), which ends the one before it, with its facts and checks.
 
     finished: the recovery has come to its end. since: when the assessment began that led to it; the clock of a new
-    recovery runs from there. Returns what is remembered now.
+    recovery runs from there. checks: as modules return them. Returns what is remembered now.
     """
     found, stamp = read(config), format_time(now)
     if found is None or not unfinished(found, point):
-        assessed = {"name": "assess", "started_at": since, "finished_at": stamp, "checks": []}
-        found = {
-            "point": point, "rehearsal": rehearsal, "finished_at": "", "phases": [assessed] if since else [],
-        }  # fmt: skip
-    phases: list[dict[str, Any]] = found["phases"]
-    if phases and not phases[-1]["finished_at"]:
-        phases[-1].update(facts or {}, finished_at=stamp, checks=[dict(item) for item in checks])
+        found = Recovery(point, rehearsal, "", (Phase("assess", since, stamp),) if since else ())
+    phases = list(found.phases)
+    if phases and not phases[-1].finished_at:
+        checked = tuple(typed.build(Check, check, _wrong, f"checks[{number}]") for number, check in enumerate(checks))
+        phases.append(replace(phases.pop(), finished_at=stamp, checks=checked, facts=facts or {}))
     if phase:
-        phases.append({"name": phase, "started_at": stamp, "finished_at": "", "checks": []})
-    if finished:
-        found["finished_at"] = stamp
-    recovery_state.keep(config, FILE, json.dumps(found, indent=1))
+        phases.append(Phase(phase, stamp))
+    found = replace(found, phases=tuple(phases), finished_at=stamp if finished else found.finished_at)
+    recovery_state.keep(config, FILE, json.dumps(typed.plain(found), indent=1))
     return found
 
 
-def checks_of(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def checks_of(found: Recovery) -> list[Check]:
     """What was checked, phase by phase; of a phase that was done twice, what it checked the last time."""
-    last = {phase["name"]: phase["checks"] for phase in found["phases"] if phase["checks"]}
+    last = {phase.name: phase.checks for phase in found.phases if phase.checks}
     return [check for checks in last.values() for check in checks]
