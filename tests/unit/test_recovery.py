@@ -417,7 +417,7 @@ def test_a_backup_that_was_damaged_meanwhile_is_not_used(tmp_path: Path, server:
 
 
 class Application(http.server.BaseHTTPRequestHandler):
-    """/health answers 503 at first; /wrong never right; /echo what it is sent."""
+    """/health answers 503 at first; /wrong never right; /echo what it is sent; /moved, /login another address."""
 
     asked = 0
 
@@ -432,6 +432,11 @@ class Application(http.server.BaseHTTPRequestHandler):
             self.answer(503 if type(self).asked < 3 else 200, b'{"status": "ok", "depth": {"a": 1}}')
         elif self.path == "/list":
             self.answer(200, b"[1]")
+        elif self.path in ("/moved", "/login"):
+            self.send_response(302)
+            name = "127.0.0.1" if self.path == "/moved" else "localhost"
+            self.send_header("Location", f"http://{name}:{self.server.server_address[1]}/list")  # type: ignore[attr-defined]
+            self.end_headers()
         else:
             self.answer(500, b"<html>\n  password=hunter2 " + b"x" * 500)
 
@@ -484,6 +489,9 @@ ENDPOINTS: list[tuple[str, dict[str, Any], float, str, str]] = [
         "sent is {'a': 1} instead of {'a': 2}",
     ),
     ("/list", {"json": {"a": 1}}, 0, "FAIL", "the answer is not a JSON object"),
+    ("/moved", {}, 0, "PASS", "status 200"),
+    ("/login", {}, 0, "FAIL", "status 302 instead of 200: it sends on to another host, localhost"),
+    ("/login", {"status": 302}, 0, "PASS", "status 302"),
     ("/wrong", {}, 0, "FAIL", "status 500 instead of 200: <html> password=******** xxx"),
 ]
 

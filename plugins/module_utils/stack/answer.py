@@ -10,11 +10,31 @@ import http.client
 import json
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
+from http.client import HTTPMessage
+from typing import IO, Optional
 
 from ..base import pipeline
 from ..base.checks import FAIL, PASS, Check
 from ..settings.config import EndpointCheck
+
+
+class _OwnHost(urllib.request.HTTPRedirectHandler):
+    """Follows an application to its own addresses only: another host's login page says nothing of the application."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Optional[urllib.request.Request]:
+        same = _host(newurl) == _host(req.full_url)
+        return super().redirect_request(req, fp, code, msg, headers, newurl) if same else None
+
+
+def _host(url: str) -> str:
+    return urllib.parse.urlsplit(url).hostname or ""
+
+
+_OPENER = urllib.request.build_opener(_OwnHost)
 
 
 def endpoint(check: EndpointCheck, deadline: float) -> Check:
@@ -38,10 +58,12 @@ def ask(check: EndpointCheck) -> str:
         request = urllib.request.Request(  # noqa: S310 - the scheme was looked at above
             check.url, data=data, method=check.method, headers={"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        with _OPENER.open(request, timeout=10) as answer:
             status, body = answer.status, answer.read(1 << 20)
     except urllib.error.HTTPError as exc:
         status, body = exc.code, exc.read(1 << 16)
+        if elsewhere := _host(exc.headers.get("Location", "")):
+            body = f"it sends on to another host, {elsewhere}".encode()
     except (OSError, ValueError, http.client.HTTPException) as exc:
         return str(exc) or repr(exc)
     if status != check.status:
