@@ -7,6 +7,7 @@ is the last. Nothing is forced onto the git remote, and what lay in the fallback
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Mapping
@@ -77,7 +78,6 @@ class Recovery:
         self.built: dict[str, Built] = {}
         self.tried: list[Tried] = []
         self.changed, self.quarantine, self.published = False, "", ""
-        self._clone: Optional[Clone] = None
 
     # --- the ladder ---------------------------------------------------------------------------------------------------
 
@@ -177,25 +177,26 @@ class Recovery:
 
     # --- build and redeploy -------------------------------------------------------------------------------------------
 
+    @functools.cached_property
     def clone(self) -> Clone:
-        if self._clone is None:
-            self._clone = self.remote.clone(self.folder / "clone")
-            self.head = self._clone.git("rev-parse", "HEAD").strip()
-        return self._clone
+        """Made when it is first needed; from then on `head` is what it has."""
+        clone = self.remote.clone(self.folder / "clone")
+        self.head = clone.git("rev-parse", "HEAD").strip()
+        return clone
 
     def _build(self) -> str:
         """Build the newest commit here, and where it fails the last good ones, until one builds."""
-        clone = self.clone()
-        said: list[str] = []
-        for commit in [self.head, *self._candidates(clone)]:
+        clone, said = self.clone, list[str]()
+        for commit in [self.head, *self._candidates()]:
             made = self.built[commit] = build.build(self.settings, clone, commit, self.folder, log=self.log)
             if made.directory:
                 return "; ".join([*said, f"{commit[:12]} builds here"])
             said.append(f"{commit[:12]} does not build here: {build.headline(made.said)}")
         raise StepError("; ".join(said))
 
-    def _candidates(self, clone: Clone) -> tuple[str, ...]:
+    def _candidates(self) -> tuple[str, ...]:
         """Commits that were good once, as far as anybody knows: of runs that succeeded, else the branch's history."""
+        clone = self.clone
         known = [commit for commit in map(clone.full, self.planned.good) if commit and clone.has(commit)]
         found = [*known, *clone.history(self.settings.directory, 2 * CANDIDATES)]
         return assess.commits(commit for commit in found if commit != self.head)[:CANDIDATES]
@@ -203,14 +204,12 @@ class Recovery:
     def _target(self) -> str:
         """The commit to bring back: what builds here; where nothing does, the last one that GitHub built."""
         good = [commit for commit, made in self.built.items() if made.directory]
-        if good:
-            return good[0]
-        clone = self.clone()
-        known = {clone.full(commit) for commit in self.planned.good}
-        built = [commit for commit in self._candidates(clone) if commit in known]
-        if not built:
+        if not good:
+            known = {self.clone.full(commit) for commit in self.planned.good}
+            good = [commit for commit in self._candidates() if commit in known]
+        if not good:
             raise StepError("no commit is known that builds")
-        return built[0]
+        return good[0]
 
     def _redeploy(self) -> str:
         settings, target, revert = self.settings, self._target(), self.planned.method == "revert"
@@ -222,12 +221,10 @@ class Recovery:
             return self._rerun() if self.planned.run and not tried else self._deploy_head()
         if settings.dispatch_input and not revert:
             return self._dispatch({settings.dispatch_input: target}, target)
-        clone = self.clone()
-        paths = [settings.directory]
-        workflow = assess.workflow_path(settings)
-        if settings.directory != "." and not clone.same(target, self.head, [workflow]):
+        paths, workflow = [settings.directory], assess.workflow_path(settings)
+        if settings.directory != "." and not self.clone.same(target, self.head, [workflow]):
             paths.append(workflow)
-        return self._push(clone.revert(target, paths), f"which brings {', '.join(paths)} back to {target[:12]}")
+        return self._push(self.clone.revert(target, paths), f"which brings {', '.join(paths)} back to {target[:12]}")
 
     def _deploy_head(self) -> str:
         """Start the workflow. One that cannot be started runs for a push: GitHub repeats no run older than a month."""
@@ -237,11 +234,11 @@ class Recovery:
             if exc.reason != REFUSED:
                 raise
             self.log(f"it cannot be started: {exc.cause}")
-        return self._push(self.clone().again(), f"which changes nothing and deploys {self.head[:12]} again")
+        return self._push(self.clone.again(), f"which changes nothing and deploys {self.head[:12]} again")
 
     def _push(self, commit: str, what: str) -> str:
         self.changed = True
-        self.remote.push(self.clone(), commit)
+        self.remote.push(self.clone, commit)
         self.log(f"pushed {commit[:12]}, {what}")
         self.head, self.accepted = commit, {commit}
         return f"{self._await_run(self._appear(lambda run: run.head_sha == commit))} for {commit[:12]}, {what}"
