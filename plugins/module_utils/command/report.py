@@ -17,7 +17,6 @@ from ..base import filesystem
 from ..base.errors import IntegrityError, present
 from ..base.filesystem import explained
 from ..evidence import record, store
-from ..evidence import review as evidence_review
 from ..evidence.store import Kept
 from ..faces import site as faces_site
 from ..faces import words
@@ -65,7 +64,7 @@ def report(config: Config, given: argparse.Namespace, log: Log) -> Answer:
 
 
 def review(config: Config, given: argparse.Namespace, log: Log) -> Answer:
-    kept = evidence_review.review(
+    kept = store.review(
         config, given.id, finding=given.finding, owner=given.owner, due=given.due, by=given.sign_off, note=given.note,
         now=datetime.now(timezone.utc),
     )  # fmt: skip

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where records are kept on a host: written whole, never over another, read with suspicion."""
+"""Where records are kept on a host: written whole, never over another, read with suspicion, reviewed once."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import replace as changed
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 from pathlib import Path
 from typing import Callable, Optional
 
 from ..base import filesystem, typed
-from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
+from ..base.clock import format_time
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError, present
 from ..base.filesystem import explained
 from ..settings.config import Config
 from ..tools import signature
 from . import schema
-from .schema import Record
+from .schema import Finding, Record, SignOff
 
 ID = re.compile(r"[a-z][a-z_]{0,40}_\d{8}_\d{6}(_\d{1,4})?")
 LARGEST = 8 << 20
 LOG = ".log"
+_REVIEW = "review the evidence"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def write(config: Config, record: Record, *, log: str = "") -> tuple[Path, Recor
         number = 1
         while path.exists() or not _publish(path, _bytes(schema.plain(kept))):
             number += 1
-            kept = schema.sealed(changed(record, id=f"{record.id}_{number}"))
+            kept = schema.sealed(replace(record, id=f"{record.id}_{number}"))
             path = folder(config) / f"{kept.id}.json"
         if log:
             path.with_suffix(LOG).write_text(log, encoding="utf-8", errors="backslashreplace")
@@ -91,16 +93,6 @@ def _publish(path: Path, data: bytes) -> bool:
     finally:
         partial.unlink(missing_ok=True)
     return True
-
-
-def replace(config: Config, identity: str, body: Mapping[str, object]) -> Path:
-    """Write a record again to which a reviewer added something."""
-    path = folder(config) / f"{identity}.json"
-    with explained("keep the evidence", path):
-        partial = path.with_suffix(".partial")
-        partial.unlink(missing_ok=True)
-        filesystem.write(path, _bytes(body), partial)
-    return path
 
 
 def sign(config: Config, path: Path, log: Callable[[str], None]) -> str:
@@ -170,3 +162,50 @@ def _log_problem(path: Path, record: Record) -> str:
         if hashlib.sha256(data).hexdigest() != log.sha256:
             return "its log is not the one that the record was made with"
     return ""
+
+
+def review(
+    config: Config, identity: str, *, finding: str = "", owner: str = "", due: str = "", by: str = "", note: str = "",
+    now: datetime,
+) -> Kept:  # fmt: skip
+    """Add a finding, or the sign-off, or both. What the machine saw is never changed. A record that was signed off is
+    final; one with a signature is signed again, by the configured key, or not at all."""
+    kept = load(config, identity)
+    if kept.problem:
+        raise IntegrityError(_REVIEW, identity, kept.problem, "Keep it for inquiry; it proves nothing.")
+    record = present(kept.record)
+    signed = record.sign_off
+    if signed:
+        cause = f"it was signed off by {signed.by} at {format_time(signed.at)}, and that is final"
+        raise UsageError(_REVIEW, identity, cause, "Write the finding into a later record.")
+    if kept.signature != signature.NONE and not config.evidence.signing_key:
+        remedy = "Name the key: lifeboat_evidence.signing_key."
+        raise UsageError(_REVIEW, identity, "its signature would no longer match", remedy)
+    if not (finding or by):
+        raise UsageError(_REVIEW, identity, "nothing to add", "Give --finding with --owner and --due, or --sign-off")
+    if finding:
+        record = replace(record, findings=(*record.findings, _finding(identity, finding, owner, due)))
+    if by:
+        record = replace(record, sign_off=SignOff(by, now, note))
+    # The rest stays as it was written: the seal is of that.
+    added = {"findings": typed.plain(record.findings), "sign_off": typed.plain(record.sign_off)}
+    path = folder(config) / f"{identity}.json"
+    with explained("keep the evidence", path):
+        partial = path.with_suffix(".partial")
+        partial.unlink(missing_ok=True)
+        filesystem.write(path, _bytes({**kept.body, **added}), partial)
+    if kept.signature != signature.NONE:
+        signature.make(path, config.evidence.signing_key)
+    return load(config, identity)
+
+
+def _finding(identity: str, finding: str, owner: str, due: str) -> Finding:
+    """A finding that is nobody's, or of no day, is a wish."""
+    if not owner or not re.fullmatch(r"\d{4}-\d{2}-\d{2}", due):
+        cause = "a finding needs an owner and a due date"
+        raise UsageError(_REVIEW, identity, cause, "Add --owner NAME --due YYYY-MM-DD.")
+    try:
+        date.fromisoformat(due)
+    except ValueError as exc:
+        raise UsageError(_REVIEW, identity, f"{due} is no date", "Write it like 2026-12-31.") from exc
+    return Finding(finding, owner, due)
