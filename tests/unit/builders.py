@@ -124,15 +124,15 @@ def make_manifest(taken_at: datetime = NOW, **changes: Any) -> Manifest:
 
 def publish(root: Path, taken_at: datetime = NOW, **changes: Any) -> Manifest:
     """A whole backup in the local repository below `root`."""
-    one = make_manifest(taken_at, **changes)
+    backup = make_manifest(taken_at, **changes)
     (root / "backup").mkdir(exist_ok=True)
     repo = store(root)
-    with repo.stage("database", one.id) as staging:
+    with repo.stage("database", backup.id) as staging:
         (staging.path / "database.dump").write_bytes(b"dump")
         (staging.path / "globals.sql.gz").write_bytes(b"roles")
         (staging.path / "fingerprint.json").write_text(json.dumps(FACTS))
-        staging.publish(one.to_bytes())
-    return one
+        staging.publish(backup.to_bytes())
+    return backup
 
 
 OBJECTS: dict[str, Any] = {
@@ -159,19 +159,19 @@ BUCKET: dict[str, Any] = {
 def publish_objects(root: Path, taken_at: datetime = NOW, *, of: Optional[Manifest] = None, **details: Any) -> Manifest:
     """An objects backup in the local repository; `of`: the database backup of whose instant it is."""
     data = b"listing"
-    one = make_manifest(
+    backup = make_manifest(
         taken_at,
         id=manifest.backup_id("objects", taken_at),
         component="objects",
         artefacts=(Artefact("listing.jsonl.gz", len(data), hashlib.sha256(data).hexdigest()),),
     )
     more = {"database_backup": of.id} if of else {"consistency": "eventual"}
-    one = dataclasses.replace(one, details={**OBJECTS, **more, **details})
+    backup = dataclasses.replace(backup, details={**OBJECTS, **more, **details})
     (root / "backup").mkdir(exist_ok=True)
-    with store(root).stage("objects", one.id) as staging:
+    with store(root).stage("objects", backup.id) as staging:
         (staging.path / "listing.jsonl.gz").write_bytes(data)
-        staging.publish(one.to_bytes())
-    return one
+        staging.publish(backup.to_bytes())
+    return backup
 
 
 CONFIG: dict[str, Any] = {
@@ -195,24 +195,24 @@ CONFIG: dict[str, Any] = {
 def publish_config(root: Path, taken_at: datetime = NOW, **details: Any) -> Manifest:
     """A config backup in the local repository, of one artefact that is not looked into."""
     data = b"archive"
-    one = make_manifest(
+    backup = make_manifest(
         taken_at,
         id=manifest.backup_id("config", taken_at),
         component="config",
         artefacts=(Artefact("config.tar.gz", len(data), hashlib.sha256(data).hexdigest()),),
     )
-    one = dataclasses.replace(one, details={**CONFIG, **details})
+    backup = dataclasses.replace(backup, details={**CONFIG, **details})
     (root / "backup").mkdir(exist_ok=True)
-    with store(root).stage("config", one.id) as staging:
+    with store(root).stage("config", backup.id) as staging:
         (staging.path / "config.tar.gz").write_bytes(data)
-        staging.publish(one.to_bytes())
-    return one
+        staging.publish(backup.to_bytes())
+    return backup
 
 
-def prove(root: Path, one: Manifest, verdict: str = checks.PASS, level: str = "restore", at: datetime = NOW) -> None:
+def prove(root: Path, backup: Manifest, verdict: str = checks.PASS, level: str = "restore", at: datetime = NOW) -> None:
     """Leave the record of a verification."""
-    result = Result(one.id, level, (checks.Check("tables", verdict, "x"),), at, at)
-    operations_verify.keep(store(root), one, result)
+    result = Result(backup.id, level, (checks.Check("tables", verdict, "x"),), at, at)
+    operations_verify.keep(store(root), backup, result)
 
 
 def store(root: Path) -> repository_base.Repository:
@@ -223,8 +223,8 @@ def entries(root: Path, stack: str = "shop") -> list[catalog.Entry]:
     return catalog.entries(store(root), "database", stack)
 
 
-def folder(root: Path, one: Manifest) -> Path:
-    return root / "backup" / "postgresql" / one.id
+def folder(root: Path, backup: Manifest) -> Path:
+    return root / "backup" / "postgresql" / backup.id
 
 
 Answer = Union[str, tuple[int, str, str]]

@@ -27,10 +27,10 @@ yaml.SafeLoader = yaml.CSafeLoader  # safe_load's: libyaml reads the same, ten t
 
 @pytest.fixture
 def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
-    one = Runner()
+    fake = Runner()
     for name in ("output", "probe", "run"):
-        monkeypatch.setattr(pipeline, name, getattr(one, name))
-    return one
+        monkeypatch.setattr(pipeline, name, getattr(fake, name))
+    return fake
 
 
 @pytest.fixture

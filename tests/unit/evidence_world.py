@@ -135,9 +135,9 @@ def resealed(body: dict[str, Any]) -> dict[str, Any]:
 
 def hostile(root: Path) -> dict[str, Any]:
     """Every text of a whole record replaced, but those that the schema binds to a form; sealed by whoever did it."""
-    one = copy.deepcopy(drill(root, 1))
-    one["findings"] = [{"what": "x", "owner": "x", "due": "2026-12-31"}]
-    one["sign_off"] = {"by": "x", "at": format_time(NOW), "note": "x"}
+    body = copy.deepcopy(drill(root, 1))
+    body["findings"] = [{"what": "x", "owner": "x", "due": "2026-12-31"}]
+    body["sign_off"] = {"by": "x", "at": format_time(NOW), "note": "x"}
     bound = ("schema", "id", "kind", "scenario", "verdict", "recorded_at", "started_at", "finished_at", "injected_at",
              "transaction_at", "taken_at", "at", "due", "sha256", "seal", "clock")  # fmt: skip
 
@@ -148,7 +148,7 @@ def hostile(root: Path) -> dict[str, Any]:
             return {HOSTILE if name in ("db", "restore") else name: spoil(each, name) for name, each in value.items()}
         return [spoil(each, key) for each in value] if isinstance(value, list) else value
 
-    return resealed(spoil(one))
+    return resealed(spoil(body))
 
 
 def history(root: Path) -> list[dict[str, Any]]:

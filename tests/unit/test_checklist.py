@@ -38,8 +38,8 @@ def lines(config: Any, period: str, **words: Any) -> dict[str, Line]:
 
 
 def stuff(root: Path) -> Any:
-    one = publish(root)
-    prove(root, one)
+    backup = publish(root)
+    prove(root, backup)
     return make_config(root)
 
 

@@ -92,9 +92,9 @@ class Application:
 
 @pytest.fixture
 def app() -> Iterator[Application]:
-    one = Application()
-    yield one
-    one.stop()
+    application = Application()
+    yield application
+    application.stop()
 
 
 def transactions(app: Application) -> list[dict[str, Any]]:
@@ -167,12 +167,12 @@ def test_a_transaction_is_told_from_every_other(tmp_path: Path, app: Application
 
 def test_the_authorization_is_sent_and_never_shown(tmp_path: Path, app: Application) -> None:
     held = dataclasses.replace(stack(tmp_path, app), secrets={"drill_authorization": SECRET})
-    one = held.drill.transactions[0]
-    drill_transaction.write(held, one, "t")
+    transaction = held.drill.transactions[0]
+    drill_transaction.write(held, transaction, "t")
     assert app.headers[-1]["Authorization"] == SECRET
     app.fails["POST"] = 500
     with pytest.raises(LifeboatError) as error:
-        drill_transaction.write(held, one, "t")
+        drill_transaction.write(held, transaction, "t")
     assert SECRET not in str(error.value)
     assert "status 500" in str(error.value)
 
@@ -188,10 +188,10 @@ def test_an_answer_without_an_id_is_no_acknowledgement(tmp_path: Path, app: Appl
 
 def test_silence_is_not_a_loss(tmp_path: Path, app: Application) -> None:
     held = stack(tmp_path, app)
-    one = held.drill.transactions[0]
+    transaction = held.drill.transactions[0]
     app.stop()
     with pytest.raises(UnverifiedError):
-        drill_transaction.read(held, one, "t", "1")
+        drill_transaction.read(held, transaction, "t", "1")
 
 
 # --- a ledger ---

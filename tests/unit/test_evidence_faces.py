@@ -130,20 +130,22 @@ def test_markdown_escapes(given: str, wanted: str) -> None:
 def suite(page: str) -> ET.Element:
     whole = ET.fromstring(page)  # noqa: S314 - our own
     assert whole.tag == "testsuites"
-    (one,) = whole
-    assert one.tag == "testsuite"
-    assert {"name", "tests", "failures", "errors", "skipped", "time", "timestamp", "hostname", "id"} == set(one.attrib)
-    assert re.fullmatch(r"\d+\.\d{3}", one.attrib["time"])
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", one.attrib["timestamp"])
-    cases = one.findall("testcase")
-    assert [each.tag for each in one] == ["properties", *["testcase"] * len(cases)]
-    assert int(one.attrib["tests"]) == len(cases)
+    (found,) = whole
+    assert found.tag == "testsuite"
+    assert {"name", "tests", "failures", "errors", "skipped", "time", "timestamp", "hostname", "id"} == set(
+        found.attrib
+    )
+    assert re.fullmatch(r"\d+\.\d{3}", found.attrib["time"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", found.attrib["timestamp"])
+    cases = found.findall("testcase")
+    assert [each.tag for each in found] == ["properties", *["testcase"] * len(cases)]
+    assert int(found.attrib["tests"]) == len(cases)
     for word, kind in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
-        assert int(one.attrib[word]) == sum(each.find(kind) is not None for each in cases), word
+        assert int(found.attrib[word]) == sum(each.find(kind) is not None for each in cases), word
     for each in cases:
         assert {"name", "classname", "time"} == set(each.attrib)
         assert len(each) <= 1
-    return one
+    return found
 
 
 def outcomes(page: str) -> dict[str, str]:
@@ -207,9 +209,9 @@ def test_metrics(tmp_path: Path) -> None:
 
 
 def test_a_page_says_what_it_must(tmp_path: Path) -> None:
-    one = drill(tmp_path, 1)
-    one = resealed({**one, "findings": [{"what": "alarm earlier", "owner": "mika", "due": "2026-12-01"}]})
-    shown = " ".join("".join(Seen(faces(one)["html"]).words).split())
+    body = drill(tmp_path, 1)
+    body = resealed({**body, "findings": [{"what": "alarm earlier", "owner": "mika", "due": "2026-12-01"}]})
+    shown = " ".join("".join(Seen(faces(body)["html"]).words).split())
     for words in (
         "Drill of the database: shop", "PASS", "of 4 h 00 min allowed", "Estimate at 40.0 GB", "8.1 MB/s", "the data directory is wiped",
         "120 acknowledged, 118 present, 2 lost", "Not tested", "this scenario does not restore them", "17.2", "2.19.4",
@@ -254,19 +256,19 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "docs/example"
 
 def test_the_example_in_the_docs_is_a_record_and_its_pages_are_of_today() -> None:
     """A face that changed: write docs/example/drill-site-page.html and drill-site.md again, with site.face()."""
-    one = json.loads((EXAMPLE / "drill-site.json").read_text(encoding="utf-8"))
-    assert (problems(one), schema.read(one)[1]) == ([], "")
+    example = json.loads((EXAMPLE / "drill-site.json").read_text(encoding="utf-8"))
+    assert (problems(example), schema.read(example)[1]) == ([], "")
     for name, file in (("html", "drill-site-page.html"), ("markdown", "drill-site.md")):
-        assert (EXAMPLE / file).read_text(encoding="utf-8") == faces_site.face(name, typed(one))
+        assert (EXAMPLE / file).read_text(encoding="utf-8") == faces_site.face(name, typed(example))
 
 
 def test_what_was_tried_is_shown(tmp_path: Path) -> None:
-    one = record(tmp_path)
-    one["phases"][2].update(tried=[{"step": "redeploy", "healed": True, "problem": ""}, "x"], notes=["load 16.75"])
+    body = record(tmp_path)
+    body["phases"][2].update(tried=[{"step": "redeploy", "healed": True, "problem": ""}, "x"], notes=["load 16.75"])
     said = ["restore: step redeploy, healed True", "restore: x", "restore: load 16.75"]
-    assert faces_words.tried(typed(one)) == said
-    one["phases"][2].update(tried="x")
-    assert schema.read(one) == (None, "phases[2].tried: wants a list, has 'x'")
+    assert faces_words.tried(typed(body)) == said
+    body["phases"][2].update(tried="x")
+    assert schema.read(body) == (None, "phases[2].tried: wants a list, has 'x'")
 
 
 # --- charts ---
@@ -383,16 +385,16 @@ def run_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], *words: str)
 
 def test_the_command_lists_and_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(tmp_path, capsys, "report")[1].startswith("NEVER DONE")
-    path, one = store.write(make_config(tmp_path), typed(record(tmp_path)))
+    path, kept = store.write(make_config(tmp_path), typed(record(tmp_path)))
     code, said = run_command(tmp_path, capsys, "report")
-    assert (code, said.splitlines()[0].split()[:3]) == (0, ["PASS", one.id, "recovery"])
+    assert (code, said.splitlines()[0].split()[:3]) == (0, ["PASS", kept.id, "recovery"])
     for form in ("text", "html", "markdown", "junit", "metrics", "json"):
-        code, said = run_command(tmp_path, capsys, "report", one.id, "--format", form)
+        code, said = run_command(tmp_path, capsys, "report", kept.id, "--format", form)
         assert (code, bool(said)) == (0, True), form
-    assert json.loads(run_command(tmp_path, capsys, "report", one.id, "--format", "json")[1]) == schema.plain(one)
+    assert json.loads(run_command(tmp_path, capsys, "report", kept.id, "--format", "json")[1]) == schema.plain(kept)
     assert run_command(tmp_path, capsys, "report", "database_20200101_000000")[0] == 5
     path.write_text(path.read_text().replace("mika", "rika"))
-    assert run_command(tmp_path, capsys, "report")[0] == run_command(tmp_path, capsys, "report", one.id)[0] == 6
+    assert run_command(tmp_path, capsys, "report")[0] == run_command(tmp_path, capsys, "report", kept.id)[0] == 6
 
 
 def test_the_command_writes_the_pages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -405,18 +407,18 @@ def test_the_command_writes_the_pages(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_people_add_findings_and_sign_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, one = store.write(make_config(tmp_path), typed(record(tmp_path)))
-    words = ("review", one.id, "--finding", "alarm earlier")
+    _, kept = store.write(make_config(tmp_path), typed(record(tmp_path)))
+    words = ("review", kept.id, "--finding", "alarm earlier")
     assert run_command(tmp_path, capsys, *words)[0] == 2, "whose, and by when?"
     assert run_command(tmp_path, capsys, *words, "--owner", "mika", "--due", "2026-02-30")[0] == 2
     assert run_command(tmp_path, capsys, *words, "--owner", "mika", "--due", "2026-12-01")[0] == 0
-    assert run_command(tmp_path, capsys, "review", one.id)[0] == 2
-    assert run_command(tmp_path, capsys, "review", one.id, "--sign-off", "rin", "--note", "read")[0] == 0
-    after = store.load(make_config(tmp_path), one.id)
+    assert run_command(tmp_path, capsys, "review", kept.id)[0] == 2
+    assert run_command(tmp_path, capsys, "review", kept.id, "--sign-off", "rin", "--note", "read")[0] == 0
+    after = store.load(make_config(tmp_path), kept.id)
     assert (after.problem, problems(after.body)) == ("", [])
     assert after.body["findings"] == [{"what": "alarm earlier", "owner": "mika", "due": "2026-12-01"}]
     assert after.body["sign_off"]["by"] == "rin"
     assert run_command(tmp_path, capsys, *words, "--owner", "x", "--due", "2026-12-01")[0] == 2, "that is final"
-    path = tmp_path / "state/evidence" / f"{one.id}.json"
+    path = tmp_path / "state/evidence" / f"{kept.id}.json"
     path.write_text(path.read_text().replace("rows and content equal", "rows equal"))
-    assert run_command(tmp_path, capsys, "review", one.id, "--sign-off", "x")[0] == 6
+    assert run_command(tmp_path, capsys, "review", kept.id, "--sign-off", "x")[0] == 6

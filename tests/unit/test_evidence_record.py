@@ -115,10 +115,10 @@ def test_a_phase_that_is_none_is_refused_by_its_field(tmp_path: Path, told: dict
 
 
 def test_a_phase_of_a_module_has_both_clocks() -> None:
-    one = clock.start().phase()
-    assert one.monotonic[1] >= one.monotonic[0] > 0
-    assert len(one.boot) == 36
-    wall, monotonic = clock.elapsed([one])
+    phase = clock.start().phase()
+    assert phase.monotonic[1] >= phase.monotonic[0] > 0
+    assert len(phase.boot) == 36
+    wall, monotonic = clock.elapsed([phase])
     assert monotonic is not None
     assert abs(wall - monotonic) < 0.5
 
@@ -428,15 +428,15 @@ def test_a_drill_stands_around_the_recoverys_record(tmp_path: Path) -> None:
 
 
 def test_a_verification_leaves_a_record_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, config = publish(tmp_path), make_config(tmp_path)
+    backup, config = publish(tmp_path), make_config(tmp_path)
     said: list[str] = []
     result = operations_verify.verify(config, "latest", "checksum", log=said.append)
     (kept,) = store.everything(config)
     assert (kept.problem, kept.body["kind"], kept.body["verdict"]) == ("", "verification", result.verdict)
     assert problems(kept.body) == []
     assert kept.body["verification"] == {
-        "id": one.id, "level": "checksum",
-        "backups": [{"id": one.id, "verdict": "PASS", "taken_at": format_time(NOW), "size": one.size}],
+        "id": backup.id, "level": "checksum",
+        "backups": [{"id": backup.id, "verdict": "PASS", "taken_at": format_time(NOW), "size": backup.size}],
     }  # fmt: skip
     assert "whether the backup can be restored" in [each["what"] for each in kept.body["untested"]]
     assert evidence_record.lines(typed(kept.body))

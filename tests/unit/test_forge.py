@@ -20,9 +20,9 @@ from forge_lab import Lab, git
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    one = Lab(tmp_path)
-    yield one
-    one.close()
+    made = Lab(tmp_path)
+    yield made
+    made.close()
 
 
 def test_a_push_runs_the_workflow_and_deploys(lab: Lab) -> None:

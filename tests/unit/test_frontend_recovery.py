@@ -45,11 +45,11 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     # The tests' own directory is closed to other users; a build as nobody is what the lab's hosts are for.
     monkeypatch.setattr(frontend_build, "_owner", lambda _: (os.geteuid(), os.getegid()))
     (tmp_path / "forge").mkdir()
-    one = Lab(tmp_path / "forge")
-    one.pushed()
-    assert one.settled().conclusion == "success"
-    yield one
-    one.close()
+    made = Lab(tmp_path / "forge")
+    made.pushed()
+    assert made.settled().conclusion == "success"
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -61,10 +61,10 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     (tmp_path / "site").mkdir()
-    one = World(tmp_path / "site")
-    yield one
-    one.server.shutdown()
-    one.server.server_close()
+    made = World(tmp_path / "site")
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
 
 
 def test_a_look_at_a_site(world: World) -> None:

@@ -62,10 +62,10 @@ def listed(identity: int, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    one = Server()
-    yield one
-    one.http.shutdown()
-    one.http.server_close()
+    fake = Server()
+    yield fake
+    fake.http.shutdown()
+    fake.http.server_close()
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from builders import Run, prove, publish, settings
 
 def young(root: Path) -> None:
     now = datetime.now(timezone.utc).replace(microsecond=0)
-    one = publish(root, now - timedelta(hours=1))
-    prove(root, one, at=now)
+    backup = publish(root, now - timedelta(hours=1))
+    prove(root, backup, at=now)
 
 
 @pytest.mark.parametrize("check", [False, True])

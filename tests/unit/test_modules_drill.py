@@ -163,7 +163,7 @@ def test_drill_beside_changes_nothing_but_leaves_a_record(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noticed: bool
 ) -> None:
     """Also on production: nothing there is broken."""
-    one = publish(tmp_path)
+    backup = publish(tmp_path)
     looks = iter([BEFORE, {**BEFORE, "volume left behind": "there"} if noticed else BEFORE])
     monkeypatch.setattr(beside, "portrait", lambda _: next(looks))
     monkeypatch.setattr(
@@ -178,7 +178,7 @@ def test_drill_beside_changes_nothing_but_leaves_a_record(
     said = run("drill_beside", settings=given, scenario="database")
     assert said["verdict"] == ("FAIL" if noticed else "PASS"), said
     record = said["record"]
-    assert (record["kind"], record["backup"]["id"], problems(record)) == ("drill", one.id, [])
+    assert (record["kind"], record["backup"]["id"], problems(record)) == ("drill", backup.id, [])
     assert "the application on the restored data" in [each["what"] for each in record["untested"]]
     assert said["rows"][0]["fault"] == "none: beside"
 

@@ -128,15 +128,15 @@ def progress(screen: Screen, monkeypatch: pytest.MonkeyPatch, moved: Callable[[]
 
 def test_long_work_shows_that_it_lives_and_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     screen, amount = Screen(), [7_000_000]
-    one = progress(screen, monkeypatch, lambda: amount[0])
-    one.handle(logging.LogRecord("lifeboat", logging.INFO, "", 0, "x: dumping", None, None))
+    handler = progress(screen, monkeypatch, lambda: amount[0])
+    handler.handle(logging.LogRecord("lifeboat", logging.INFO, "", 0, "x: dumping", None, None))
     until(lambda: screen.getvalue().endswith(" 0 s"))
     amount[0] += 5_000_000
     until(lambda: screen.getvalue().endswith("          0 s, 5.0 MB"))
-    one.handle(logging.LogRecord("lifeboat", logging.ERROR, "", 0, "it broke", None, None))
+    handler.handle(logging.LogRecord("lifeboat", logging.ERROR, "", 0, "it broke", None, None))
     assert "5.0 MB\r\x1b[K\x1b[1;31mlifeboat:\x1b[0m it broke\n" in screen.getvalue(), "erased before the next line"
     until(lambda: screen.getvalue().endswith(" 0 s"))
-    one.rest()
+    handler.rest()
     assert screen.getvalue().endswith(" 0 s\r\x1b[K")
     time.sleep(0.1)
     assert screen.getvalue().endswith("\r\x1b[K"), "nothing comes after the rest"
@@ -145,19 +145,19 @@ def test_long_work_shows_that_it_lives_and_leaves_nothing_behind(monkeypatch: py
 def test_quick_work_shows_no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terminal, "_PATIENCE", 60.0)
     screen = Screen()
-    one = terminal.Progress(screen, every=0.01)
-    one.handle(logging.LogRecord("lifeboat", logging.INFO, "", 0, "x", None, None))
+    handler = terminal.Progress(screen, every=0.01)
+    handler.handle(logging.LogRecord("lifeboat", logging.INFO, "", 0, "x", None, None))
     time.sleep(0.1)
-    one.rest()
+    handler.rest()
     assert screen.getvalue() == "\x1b[2mlifeboat:\x1b[0m x\n"
 
 
 def test_a_terminal_that_went_away_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Screen()
-    one = progress(screen, monkeypatch, lambda: 0)
+    handler = progress(screen, monkeypatch, lambda: 0)
     screen.close()
-    one.handle(logging.LogRecord("lifeboat", logging.INFO, "", 0, "x", None, None))
-    one.rest()
+    handler.handle(logging.LogRecord("lifeboat", logging.INFO, "", 0, "x", None, None))
+    handler.rest()
 
 
 def test_the_bytes_of_a_chain_are_counted() -> None:
