@@ -38,7 +38,6 @@ LISTING = "files.json"
 SCHEMA = "lifeboat.dr/files"
 SECRETS_LIMIT = 64 << 20  # they are held in memory, so that none touches a disk in the clear
 _LIST_LIMIT = 256 << 20
-_LINKS = 40
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Extracted:
             here = self.root / str(step).lstrip("/")
             if here.is_symlink():
                 links += 1
-                if links > _LINKS:
+                if links > 40:
                     raise IntegrityError("find the file", path, "too many links")
                 step = Path(os.path.normpath(done / here.readlink()))
                 done, rest = Path("/"), [*step.parts[1:], *rest]

@@ -27,7 +27,6 @@ from ..base.typed import Range
 from . import client
 from .signed import NULL, Answer, Requests, fields, plain, xml
 
-_PAGE = 1000
 _Decode = Callable[[str], str]
 # What asks for the next page: the parameter, and the field of this page that it is taken from.
 _VERSIONS = {"key-marker": "NextKeyMarker", "version-id-marker": "NextVersionIdMarker"}
@@ -184,7 +183,7 @@ def uploads(bucket: Bucket) -> Iterator[tuple[str, str, datetime]]:
 
 def _listed(bucket: Bucket, query: Mapping[str, str], marks: Mapping[str, str]) -> Iterator[Version]:
     attempted = "list the bucket"
-    for page, decode in _pages(bucket, {**query, "max-keys": str(_PAGE)}, marks, attempted):
+    for page, decode in _pages(bucket, {**query, "max-keys": "1000"}, marks, attempted):
         if plain(page.tag) not in ("ListVersionsResult", "ListBucketResult"):
             raise _unintelligible(bucket, attempted, f"<{plain(page.tag)}>")
         try:

@@ -31,15 +31,12 @@ from .signed import NULL, Answer
 PART = 8 << 20  # larger objects travel in parts of this size
 BUDGET = 32 << 20  # bytes held at once by all copies together
 _PARTS = 10_000  # S3 takes no more in one upload
-_PART_WORKERS = 8
 _AHEAD = 3
 _CHANGED_TRIES = 3
 MD5 = re.compile(r"[0-9a-f]{32}")
 KEPT = ("content-type", "cache-control", "content-disposition", "content-encoding", "content-language", "expires",
         "x-amz-website-redirect-location")  # fmt: skip
-_META = "x-amz-meta-"
-_TAGGED = "x-amz-tagging-count"
-_TELL_TAGS = ("AmazonS3", "MinIO", "SeaweedFS")  # who sends that count with an object; of others the tags are asked
+_TELL_TAGS = ("AmazonS3", "MinIO", "SeaweedFS")  # who counts an object's tags with it; others are asked for them
 READ = "read the object"  # what an error says was attempted, and so on which side it happened
 WRITE = "write the object"
 EMPTY = {"content-md5": "1B2M2Y8AsgTpgAmY7PhCfg=="}  # with an empty body; see _content_md5()
@@ -70,7 +67,7 @@ class Copier:
     def __init__(self, source: Bucket, target: Bucket, *, rate: float = 0.0) -> None:
         self.source, self.target = source, target
         self._rate, self._budget = Rate(rate), Budget(BUDGET)
-        self._pool = ThreadPoolExecutor(_PART_WORKERS)
+        self._pool = ThreadPoolExecutor(8)
         self._no_tags = False
 
     def __enter__(self) -> Copier:
@@ -294,7 +291,7 @@ def _of(version: str) -> dict[str, str]:
 
 def kept(headers: Mapping[str, str]) -> dict[str, str]:
     """Those headers of an object that are part of it and not of the answer."""
-    return {name: value for name, value in headers.items() if name in KEPT or name.startswith(_META)}
+    return {name: value for name, value in headers.items() if name in KEPT or name.startswith("x-amz-meta-")}
 
 
 def tags(bucket: Bucket, key: str, version: str = "") -> list[tuple[str, str]]:
@@ -320,7 +317,7 @@ def facts(bucket: Bucket, key: str, version: str = "") -> Facts:
 
 def may_have_tags(answer: Answer) -> bool:
     """Some servers tell with an object how many tags it has, and tell nothing where it has none."""
-    told = answer.headers.get(_TAGGED)
+    told = answer.headers.get("x-amz-tagging-count")
     return told not in ("0", None) or (told is None and not answer.headers.get("server", "").startswith(_TELL_TAGS))
 
 

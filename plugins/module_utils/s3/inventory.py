@@ -21,7 +21,6 @@ from .bucket import Listed
 T = TypeVar("T", bound="Inventory")
 UNKNOWN = -1  # a size that nobody told
 _BATCH = 5000
-_CACHE_KIB = 32 << 10
 # rows: what the database knows. live: what the bucket holds. point: what it should hold, `version` being the vault's.
 # held: the versions that the vault has. settled: what was found out of a key in which they differ.
 _TABLES: Mapping[str, str] = MappingProxyType(
@@ -51,7 +50,7 @@ class Inventory:
         # An empty name is a temporary file that SQLite unlinks at once: https://www.sqlite.org/inmemorydb.html
         with _explained():
             self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-            for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
+            for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{32 << 10}"):
                 self._base.execute(f"PRAGMA {pragma}")
             for name, columns in tables.items():
                 self._base.execute(f"CREATE TABLE {name} ({columns}) WITHOUT ROWID")

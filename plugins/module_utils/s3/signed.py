@@ -40,7 +40,6 @@ PATIENCE = 4  # attempts in all
 _PAUSE = 0.5
 _BUSY = ("InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout", "ServerBusy", "OperationAborted")
 _CONNECTIONS = 256  # that are kept; urllib3 logs a warning for each one more
-_NOTHING = hashlib.sha256(b"").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,7 @@ class Requests:
     def _signed(self, method: str, path: str, words: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
         """https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html"""
         now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        digest = hashlib.sha256(body).hexdigest() if body else _NOTHING
+        digest = hashlib.sha256(body).hexdigest()
         host = urlsplit(self._endpoint).netloc
         found = {**headers, "host": host, "x-amz-date": now, "x-amz-content-sha256": digest}
         names = sorted(found)

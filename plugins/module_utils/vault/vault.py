@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Callable, Optional
 
@@ -32,6 +33,7 @@ Log = Callable[[str], None]
 TAG = "lifeboat"  # the bucket's tag that says whose it is: <stack>/<objects or repository>
 OBJECTS, REPOSITORY = "objects", "repository"
 _ATTEMPTED = "prepare the vault"
+_GROWS = ": replaced and removed objects go only where retention may delete versions"
 _BY_ADMIN = (
     "Run lifeboat.dr.vault once with an administrator's keys (admin_access_key, admin_secret_key), or make it so there "
     "yourself (docs/vault.md)."
@@ -111,6 +113,15 @@ class _Ensuring:
             with self._allowed(text):
                 work()
 
+    def _set(self, text: str, request: str, **what: object) -> None:
+        self._change(text, functools.partial(getattr(self._bucket.client, request), Bucket=self._bucket.name, **what))
+
+    def _tell(self, text: str) -> None:
+        self._warn(f"{self._bucket.url}: {text}")
+
+    def _wrong(self, cause: str, remedy: str) -> UsageError:
+        return UsageError(_ATTEMPTED, self._bucket.url, cause, remedy)
+
     @contextlib.contextmanager
     def _allowed(self, what: str) -> Iterator[None]:
         """A refusal for want of rights says who has them."""
@@ -166,8 +177,8 @@ class _Ensuring:
             return
         shared = self._kind == REPOSITORY and bool(self._config.vault.prefix.strip("/"))
         if mark and not (shared and mark.endswith(f"/{REPOSITORY}")):
-            raise UsageError(
-                _ATTEMPTED, self._bucket.url, f"the bucket is marked as that of {mark}, this is {self._mark}",
+            raise self._wrong(
+                f"the bucket is marked as that of {mark}, this is {self._mark}",
                 "Choose another bucket; or, if that stack is no more, remove the bucket's tag "
                 f"'{TAG}' with the S3 API and run this again with adopt.",
             )  # fmt: skip
@@ -175,22 +186,16 @@ class _Ensuring:
             return  # several stacks, each below its own prefix: the first one's mark stays
         ruled = any(rule.id == wanted.id for rule in rules or ())
         if not new and not self._adopt and not (tags is None and ruled) and self._holds_objects():
-            raise UsageError(
-                _ATTEMPTED, self._bucket.url, "it holds objects and is not marked as ours; a mirror would remove them",
+            raise self._wrong(
+                "it holds objects and is not marked as ours; a mirror would remove them",
                 "Choose another bucket. To take it over with what is in it, run lifeboat.dr.vault once with "
                 "adopt: true, or the role with object_storage_backup_adopt.",
             )  # fmt: skip
         if tags is None:
-            self._warn(
-                f"{self._bucket.url}: the server keeps no tags of buckets, so the lifecycle rule marks it as ours"
-            )
+            self._tell("the server keeps no tags of buckets, so the lifecycle rule marks it as ours")
             return
         marked = [{"Key": key, "Value": value} for key, value in {**tags, TAG: self._mark}.items()]
-        client, name = self._bucket.client, self._bucket.name
-        self._change(
-            f"mark it as that of {self._mark}",
-            lambda: client.put_bucket_tagging(Bucket=name, Tagging={"TagSet": marked}),
-        )
+        self._set(f"mark it as that of {self._mark}", "put_bucket_tagging", Tagging={"TagSet": marked})
 
     def _tags(self) -> Optional[dict[str, str]]:
         """The bucket's own tags; None where the server knows none."""
@@ -215,31 +220,28 @@ class _Ensuring:
     # Is it as configured?
 
     def _version(self, new: bool) -> None:
-        client, name = self._bucket.client, self._bucket.name
         implied = "Enabled" if self._config.vault.object_lock else ""  # a bucket made for locks has versions
         state = implied if new else self._versioning()
         if state == "Enabled":
             return
         if state is not None:
-            self._change(
-                "switch versioning on",
-                lambda: client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"}),
-            )
+            enabled = {"Status": "Enabled"}
+            self._set("switch versioning on", "put_bucket_versioning", VersioningConfiguration=enabled)
             if self._check or self._versioning() == "Enabled":
                 return
             self._changes.pop()  # it was taken, and did nothing
         if self._kind == OBJECTS:
             if self._made and not self._holds_objects():  # SeaweedFS removes a bucket with all that is in it
                 with contextlib.suppress(LifeboatError), s3_client.spoken("remove the bucket", self._bucket.url):
-                    client.delete_bucket(Bucket=name)
-            raise UsageError(
-                _ATTEMPTED, self._bucket.url, "the server has no versioning: the mirror could be gone back to its "
-                "newest state only, and one bad night would overwrite the last good copy",
+                    self._bucket.client.delete_bucket(Bucket=self._bucket.name)
+            raise self._wrong(
+                "the server has no versioning: the mirror could be gone back to its newest state only, and one bad"
+                " night would overwrite the last good copy",
                 "Put the vault on a server with versioning (SeaweedFS, MinIO, Ceph, Amazon S3).",
             )  # fmt: skip
-        self._warn(
-            f"{self._bucket.url}: the server has no versioning: whoever has the writer's key can destroy these copies, "
-            "and what retention removes is gone at once"
+        self._tell(
+            "the server has no versioning: whoever has the writer's key can destroy these copies, and what retention"
+            " removes is gone at once"
         )
 
     def _versioning(self) -> Optional[str]:
@@ -253,28 +255,25 @@ class _Ensuring:
             raise
 
     def _lock(self, new: bool) -> None:
-        vault, client, name = self._config.vault, self._bucket.client, self._bucket.name
+        vault = self._config.vault
         want = {"Mode": vault.object_lock, "Days": vault.lock_days} if vault.object_lock else None
         lockable, have = (bool(want), None) if new else self._locked()
         if have == want:
             return
         if want and not lockable:
-            raise UsageError(
-                _ATTEMPTED, self._bucket.url, f"object_lock is {vault.object_lock} and this bucket has none; it is "
-                "chosen when a bucket is made (lifeboat.dr.endpoint_info says whether the server has it at all)",
+            raise self._wrong(
+                f"object_lock is {vault.object_lock} and this bucket has none; it is chosen when a bucket is made"
+                " (lifeboat.dr.endpoint_info says whether the server has it at all)",
                 "Name another bucket and let this make it, or remove object_lock and lock_days.",
             )  # fmt: skip
         if have and have.get("Mode") != vault.object_lock:
-            raise UsageError(
-                _ATTEMPTED, self._bucket.url,
+            raise self._wrong(
                 f"it locks every object in mode {have.get('Mode')}, configured is {vault.object_lock or 'no lock'}",
                 "Set lifeboat_vault.object_lock and lock_days to what the bucket does, or name another bucket.",
             )  # fmt: skip
         rule = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": want}}
-        self._change(
-            f"lock every new object for {vault.lock_days} days in {vault.object_lock}",
-            lambda: client.put_object_lock_configuration(Bucket=name, ObjectLockConfiguration=rule),
-        )
+        text = f"lock every new object for {vault.lock_days} days in {vault.object_lock}"
+        self._set(text, "put_object_lock_configuration", ObjectLockConfiguration=rule)
 
     def _locked(self) -> tuple[bool, Optional[Mapping[str, object]]]:
         """Whether objects can be locked, and the lock that every new one gets."""
@@ -286,7 +285,7 @@ class _Ensuring:
             if code == "ObjectLockConfigurationNotFoundError" or code in UNSUPPORTED:
                 return False, None
             if code in DENIED and not self._config.vault.object_lock:
-                self._warn(f"{self._bucket.url}: the key may not see whether the bucket locks its objects")
+                self._tell("the key may not see whether the bucket locks its objects")
                 return False, None
             if code in DENIED:
                 raise UsageError("read the bucket's object lock", self._bucket.url, exc.cause, _BY_ADMIN) from exc
@@ -295,31 +294,30 @@ class _Ensuring:
         return said.get("ObjectLockEnabled") == "Enabled", said.get("Rule", {}).get("DefaultRetention")
 
     def _expire(self, new: bool, rules: Optional[list[Rule]], wanted: Rule) -> None:
-        bucket, days = self._bucket, self._config.vault.noncurrent_days
+        days = self._config.vault.noncurrent_days
         if rules is None:
-            self._warn(_grows(bucket, "the server knows no lifecycle rules"))
+            self._tell(f"the server knows no lifecycle rules{_GROWS}")
             return
         for rule in rules:
             if rule.expires_live:
-                raise UsageError(
-                    _ATTEMPTED, bucket.url, f"its lifecycle rule {rule.id or 'without a name'} removes objects by age:"
-                    " the only copy of what nobody changed would go", "Remove that rule from the bucket.",
+                raise self._wrong(
+                    f"its lifecycle rule {rule.id or 'without a name'} removes objects by age: the only copy of what"
+                    " nobody changed would go", "Remove that rule from the bucket.",
                 )  # fmt: skip
             if rule.id != wanted.id and rule.shorter(days):
-                self._warn(f"{bucket.url}: its rule {rule.id} removes old versions sooner than after {days} days")
+                self._tell(f"its rule {rule.id} removes old versions sooner than after {days} days")
         mine = lifecycle.mine(rules, wanted) or self._put_rule(new, rules, wanted)
         if mine and mine.dropped:
-            self._warn(f"{bucket.url}: the server does not clean up {' and '.join(mine.dropped)}")
+            self._tell(f"the server does not clean up {' and '.join(mine.dropped)}")
 
     def _put_rule(self, new: bool, rules: list[Rule], wanted: Rule) -> Optional[Rule]:
         """Our rule as it is there afterwards; None where it was not set, or could not be."""
-        bucket = self._bucket
         found: list[list[Rule]] = []
         why = ""
         try:
             self._change(
                 f"expire replaced and removed objects after {self._config.vault.noncurrent_days} days",
-                lambda: found.append(lifecycle.put(bucket, rules, wanted)),
+                lambda: found.append(lifecycle.put(self._bucket, rules, wanted)),
             )
         except LifeboatError as exc:
             if s3_client.code(exc) not in UNSUPPORTED:
@@ -330,9 +328,5 @@ class _Ensuring:
             why = "the server took the lifecycle rule and did not keep it"
         if why:
             self._changes.pop()
-            self._warn(_grows(bucket, why))
+            self._tell(f"{why}{_GROWS}")
         return None if new else mine
-
-
-def _grows(bucket: Bucket, why: str) -> str:
-    return f"{bucket.url}: {why}: replaced and removed objects go only where retention may delete versions"
