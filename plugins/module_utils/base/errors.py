@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
-from typing import Optional, TypeVar
+from typing import Callable, Optional, TypeVar
 
 T = TypeVar("T")
+Log = Callable[[str], None]  # tells an operator how far the work is, a line each
 NOT_INSTALLED = 127  # the status that shells give a command that is not there; a Python package that is missing too
 
 

@@ -28,7 +28,7 @@ from tempfile import TemporaryDirectory
 from typing import IO, Callable, Optional
 
 from ..base import filesystem, pipeline, typed
-from ..base.errors import LifeboatError, LockedError, NotFoundError
+from ..base.errors import LifeboatError, LockedError, Log, NotFoundError
 from ..base.text import human
 from ..base.version import VERSION
 from ..repository import catalog, repositories
@@ -47,8 +47,6 @@ from ..tools.tar import Entry, Packer, shown
 from . import parts
 from .parts import GIT, IMAGES, SITE
 from .restore import LISTING, PLAIN, SCHEMA, SECRET_LIST, SECRETS, SECRETS_LIMIT
-
-Log = Callable[[str], None]
 
 # While it exists the stack's files may be half placed: they must never become the newest good backup.
 RECOVERING_CONFIG = "recovering_config"

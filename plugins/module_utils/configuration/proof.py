@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Callable
+from typing import IO
 
 from ..base import filesystem, pipeline
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
-from ..base.errors import LifeboatError
+from ..base.errors import LifeboatError, Log
 from ..base.pipeline import Command
 from ..repository import checksums
 from ..repository.base import Repository
@@ -32,8 +32,6 @@ from . import parts as configuration_parts
 from . import restore
 from .parts import GIT, IMAGES, NAMES, SITE
 from .restore import PLAIN, SECRET_LIST, SECRETS, Extracted
-
-Log = Callable[[str], None]
 
 
 def levels(config: Config, repo: Repository, manifest: Manifest, level: str, log: Log) -> Iterator[Check]:

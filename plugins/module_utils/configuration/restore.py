@@ -16,10 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Callable
 
 from ..base import filesystem, pipeline, typed
-from ..base.errors import IntegrityError, LifeboatError, UsageError
+from ..base.errors import IntegrityError, LifeboatError, Log, UsageError
 from ..base.pipeline import Command
 from ..repository.base import Repository
 from ..repository.details import ConfigDetails, ImageInUse
@@ -28,8 +27,6 @@ from ..repository.sealing import VERSION
 from ..tools import age, tar
 from ..tools.tar import Entry
 from . import parts
-
-Log = Callable[[str], None]
 
 PLAIN = "config.tar.gz"
 SECRETS = "secrets.tar.gz.age"

@@ -11,10 +11,9 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Callable
 
 from ..base import throttle
-from ..base.errors import LifeboatError, NotFoundError
+from ..base.errors import LifeboatError, Log, NotFoundError
 from ..base.text import human
 from ..repository.details import Unheld
 from ..s3 import copier
@@ -23,8 +22,6 @@ from ..s3.copier import Copier
 from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
-
-Log = Callable[[str], None]
 
 SHOWN = 1000
 

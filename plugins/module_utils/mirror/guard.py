@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Callable, Optional
+from typing import Optional
 
 from ..base.clock import format_time
-from ..base.errors import UsageError
+from ..base.errors import Log, UsageError
 from ..repository import base as repository_base
 from ..repository import catalog
 from ..repository.points import EVENTUAL, SNAPSHOT
@@ -20,8 +20,6 @@ from ..s3.bucket import Bucket
 from ..settings.config import Config
 from . import mc
 from .state import Numbers
-
-Log = Callable[[str], None]
 
 MAX_SKEW = 60  # seconds that the source's clock may be wrong
 

@@ -13,11 +13,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Callable
 from urllib.parse import quote, urlsplit
 
 from ..base import pipeline
-from ..base.errors import LifeboatError, UsageError
+from ..base.errors import LifeboatError, Log, UsageError
 from ..base.pipeline import Command
 from ..base.throttle import parse_rate
 from ..s3.bucket import Bucket
@@ -48,7 +47,7 @@ def find() -> str:
     )  # fmt: skip
 
 
-def run(config: Config, source: Bucket, vault: Bucket, *, log: Callable[[str], None]) -> None:
+def run(config: Config, source: Bucket, vault: Bucket, *, log: Log) -> None:
     """Copy what is new and changed. Keys travel in the environment; mc's own configuration is a directory that goes."""
     path = find()
     for weakness in WEAKNESSES:

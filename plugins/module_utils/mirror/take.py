@@ -21,11 +21,11 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Callable, Optional
+from typing import Optional
 
 from ..base import throttle, typed
 from ..base.clock import format_time
-from ..base.errors import LifeboatError, LockedError, NotFoundError
+from ..base.errors import LifeboatError, LockedError, Log, NotFoundError
 from ..base.filesystem import explained
 from ..base.text import human
 from ..base.version import VERSION
@@ -47,8 +47,6 @@ from . import guard, listing, mc
 from .guard import Instant
 from .listing import Point
 from .state import Numbers, Object, State
-
-Log = Callable[[str], None]
 
 JOURNAL = "mirror.jsonl"
 SHOWN = 1000  # keys named in a manifest

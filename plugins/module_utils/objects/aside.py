@@ -10,15 +10,12 @@ import re
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Callable
 
 from ..base import throttle
-from ..base.errors import LifeboatError, NotFoundError
+from ..base.errors import LifeboatError, Log, NotFoundError
 from ..s3 import client as s3_client
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
-
-Log = Callable[[str], None]
 
 WORKERS = 16
 _WHOLE = 5 << 30  # what one CopyObject takes: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Optional
 
-from ..base.errors import LifeboatError, UsageError
+from ..base.errors import LifeboatError, Log, UsageError
 from ..base.text import human
 from ..mirror.listing import Point
 from ..recovery.state import DAMAGED, DOWN, HEALTHY
@@ -22,8 +22,6 @@ from ..settings.config import Config
 from ..stack import buckets, runtime
 from ..stack.runtime import DataMount, Opened, Runtime
 from . import compare
-
-Log = Callable[[str], None]
 
 DATA_DIRECTORY = "/data"  # where MinIO's image and its kin keep it
 

@@ -13,11 +13,10 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Callable
 
 from ..base import throttle
 from ..base.checks import SHOWN
-from ..base.errors import LifeboatError
+from ..base.errors import LifeboatError, Log
 from ..mirror.listing import Point
 from ..s3 import bucket, client, copier
 from ..s3.bucket import Bucket
@@ -28,8 +27,6 @@ from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
 from . import reconcile
-
-Log = Callable[[str], None]
 
 SAMPLE = 50
 SAMPLE_BYTES = 256 << 20

@@ -10,9 +10,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Callable, Literal, Optional
+from typing import Literal, Optional
 
-from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError, present
+from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, SpaceError, UsageError, present
 from ..base.text import Planned, assessed, cautions, human
 from ..base.typed import plain
 from ..mirror.listing import Point
@@ -32,8 +32,6 @@ from . import assess, choose, compare
 from .assess import Assessment
 from .choose import Request, reference_of
 from .compare import DIFFERS, GONE, UNHELD, UNKNOWN_TO_POINT, to_restore
-
-Log = Callable[[str], None]
 
 RECOVERED = "recovered_objects.json"
 METHODS = ("auto", "fill", "rebuild")

@@ -18,11 +18,10 @@ import secrets as token
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import Callable
 
 from ..base import filesystem
 from ..base.checks import FAIL, PASS, Check, compared
-from ..base.errors import LifeboatError, UnverifiedError, UsageError
+from ..base.errors import LifeboatError, Log, UnverifiedError, UsageError
 from ..mirror import back
 from ..mirror import verify as mirror_verify
 from ..mirror.listing import Point
@@ -37,8 +36,6 @@ from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
 from .compare import UNHELD, add_held, few
-
-Log = Callable[[str], None]
 
 PREFIX = "lifeboat-verify-"
 ABANDONED = timedelta(hours=24)

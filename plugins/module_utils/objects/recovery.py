@@ -11,11 +11,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Callable, Optional
+from typing import Optional
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, Check, compared, verdict
 from ..base.clock import format_time, parse_time
-from ..base.errors import IntegrityError, LifeboatError, UsageError
+from ..base.errors import IntegrityError, LifeboatError, Log, UsageError
 from ..mirror import back
 from ..mirror import verify as mirror_verify
 from ..mirror.back import CopiedBack
@@ -35,8 +35,6 @@ from ..stack.runtime import DataMount, Opened, ServiceState
 from . import assess, choose, compare, plan, reconcile
 from .aside import Aside
 from .compare import UNKNOWN_TO_POINT, to_restore
-
-Log = Callable[[str], None]
 
 SCRATCH = "lifeboat-check-"
 SETTLING = 60.0  # seconds that a store may take from its first answer until it finds every object

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Callable
 
 from ..base.checks import SHOWN, Check, verdict
 from ..base.clock import format_time
-from ..base.errors import present
+from ..base.errors import Log, present
 from ..mirror import back
 from ..s3.bucket import Listed
 from ..s3.inventory import UNKNOWN, Inventory
@@ -21,8 +20,6 @@ from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
 from . import compare, reconcile
-
-Log = Callable[[str], None]
 
 _FEW = 100  # keys that are asked for one by one, rather than by listing the whole vault
 

@@ -15,7 +15,7 @@ import functools
 from collections.abc import Iterator, Mapping
 from typing import Callable, Optional
 
-from ..base.errors import LifeboatError, UsageError
+from ..base.errors import LifeboatError, Log, UsageError
 from ..s3 import bucket as s3_bucket
 from ..s3 import client as s3_client
 from ..s3 import lifecycle
@@ -27,8 +27,6 @@ from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
 from .apart import apart, same_endpoint
-
-Log = Callable[[str], None]
 
 TAG = "lifeboat"  # the bucket's tag that says whose it is: <stack>/<objects or repository>
 OBJECTS, REPOSITORY = "objects", "repository"
