@@ -48,12 +48,11 @@ class TestContract(Contract):
 
 
 def test_a_backup_is_read_in_place(repo: LocalRepository) -> None:
-    with pytest.raises(NotFoundError):
-        repo.local_path("database", ID)
+    with pytest.raises(NotFoundError), repo.materialise("database", ID):
+        pytest.fail("it was read")
     publish(repo)
-    assert repo.local_path("database", ID) == folder(repo) / ID == Path(repo.location("database", ID))
     with repo.materialise("database", ID) as path:
-        assert path == folder(repo) / ID
+        assert path == folder(repo) / ID == Path(repo.location("database", ID))
     repo.check(writable=True)
     assert [path.name for path in repo.root.iterdir()] == ["postgresql"]
 
@@ -107,9 +106,11 @@ def test_a_backup_that_is_a_link_is_no_backup(repo: LocalRepository, tmp_path: P
     (folder(repo) / ID).rename(precious)
     (folder(repo) / ID).symlink_to(precious)
     assert repo.ids("database") == repo.published("database") == []
-    for call in (repo.delete, repo.files, repo.manifest, repo.local_path):
+    for call in (repo.delete, repo.files, repo.manifest):
         with pytest.raises(IntegrityError):
             call("database", ID)
+    with pytest.raises(IntegrityError), repo.materialise("database", ID):
+        pytest.fail("it was read")
     assert repo.sweep(timedelta(0), LATER) == []
     assert (precious / "globals.sql").exists()
 

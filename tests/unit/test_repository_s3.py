@@ -141,7 +141,6 @@ def test_what_lies_in_the_bucket(repo: S3Repository) -> None:
     assert keys(repo) == sorted(f"postgresql/{ID}/{name}" for name in [*FILES, "manifest.json"])
     head = repo.client.head_object(Bucket="vault", Key=f"{repo.prefix}/postgresql/{ID}/globals.sql")
     assert len(head["Metadata"]["sha256"]) == 64
-    assert repo.local_path("database", ID) is None
     with repo.materialise("database", ID) as path:
         assert staged(repo) == [path]
     assert staged(repo) == []

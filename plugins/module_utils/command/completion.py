@@ -174,7 +174,5 @@ def _ids(kind: str, stack: str, directory: Path) -> list[str]:
     if loaded.repository.get("type") != "local":
         return []
     repo = repositories.from_settings(loaded.repository, loaded.secrets)
-    backups = (
-        [name for component in components.KINDS for name in repo.published(component)] if kind == "backups" else []
-    )
-    return [*backups, *repo.points()]
+    named = components.KINDS if kind == "backups" else ()
+    return [*(name for component in named for name in repo.published(component)), *repo.points()]

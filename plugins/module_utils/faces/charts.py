@@ -89,18 +89,14 @@ def trend(points: Sequence[Point], target: float) -> Markup:
         at = height(target)
         parts.append(tag("line", x1=f"{_LEFT - 2}%", x2="100%", y1=at, y2=at, class_="target"))
         parts.append(tag("text", f"target {_tick(target)}", x="100%", y=at - 5, text_anchor="end", class_="value"))
-    for point, after in zip(ordered, ordered[1:]):
-        parts.append(
-            tag(
-                "line", x1=f"{across(point.when)}%", y1=height(point.seconds), x2=f"{across(after.when)}%",
-                y2=height(after.seconds), class_="path",
-            )
-        )  # fmt: skip
-    parts += [_mark(point, across(point.when), height(point.seconds)) for point in ordered]
-    for point, anchor, left in ((ordered[0], "start", "0"), (ordered[-1], "end", "100%")):
+    places = [(across(point.when), height(point.seconds)) for point in ordered]
+    for (left, down), (right, end) in zip(places, places[1:]):
+        parts.append(tag("line", x1=f"{left}%", y1=down, x2=f"{right}%", y2=end, class_="path"))
+    parts += [_mark(point, left, down) for point, (left, down) in zip(ordered, places)]
+    for point, anchor, x in ((ordered[0], "start", "0"), (ordered[-1], "end", "100%")):
         if span or anchor == "end":
             day = f"{point.when:%Y-%m-%d}"
-            parts.append(tag("text", day, x=left, y=_HEIGHT - 4, text_anchor=anchor, class_="value"))
+            parts.append(tag("text", day, x=x, y=_HEIGHT - 4, text_anchor=anchor, class_="value"))
     passed = sum(point.verdict == PASS for point in ordered)
     label = f"{len(ordered)} recovery times, {passed} passed, the last {duration(ordered[-1].seconds)}"
     return tag("svg", parts, role="img", aria_label=label, width="100%", height=_HEIGHT, class_="chart")

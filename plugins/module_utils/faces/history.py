@@ -100,7 +100,7 @@ def _wrong(where: str, cause: str) -> LifeboatError:
 
 
 def _kept(told: Given) -> Kept:
-    """What a host says of a record is looked at again. `problem`: found there or here."""
+    """`problem`: found there or here."""
     record, problem = schema.read(told.record, expected_id=told.id)
     body = told.record if record and isinstance(told.record, Mapping) else {}
     return Kept(told.id, body, record, told.problem or problem, told.signature, told.sha256)

@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from ..base.checks import Check, verdict
+from ..base.checks import PASS, Check, verdict
 from ..base.clock import format_time
 from ..faces import page as faces_page
 from ..faces.markdown import text as marked
@@ -18,7 +18,6 @@ from ..faces.page import badge, section, table
 from ..faces.words import tag, terminal
 
 BY_HAND = "BY_HAND"
-_BOXES = {"PASS": "x"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def text(made: Checklist) -> list[str]:
             limit = f"  ({item.limit})" if item.limit else ""
             words = f"{item.name}: {item.seen}{limit}"
             shown.append(f"  {item.result.replace('_', ' '):<16}  {terminal(words)}")
-    wrong = [terminal(line.name) for line in made.lines if line.result not in ("PASS", BY_HAND)]
+    wrong = [terminal(line.name) for line in made.lines if line.result not in (PASS, BY_HAND)]
     return [*shown, "", f"{made.verdict}  {made.stack}{': ' if wrong else ''}{', '.join(wrong)}"]
 
 
@@ -87,7 +86,7 @@ def markdown(made: Checklist) -> str:
         for item in lines:
             limit = f" ({marked(item.limit)})" if item.limit else ""
             words = f"**{marked(item.result)}** {marked(item.name)}: {marked(item.seen)}{limit}"
-            shown.append(f"- [{_BOXES.get(item.result, ' ')}] {words}")
+            shown.append(f"- [{'x' if item.result == PASS else ' '}] {words}")
     return "\n".join([*shown, ""])
 
 

@@ -211,12 +211,9 @@ def told(result: Pruning, word: str) -> list[str]:
 def plans(sides: Sequence[Side], rules: retention.Policy, now: datetime) -> tuple[Plan, list[Plan]]:
     """The plan of all that any side has, and each side's own. What is good on one side is good."""
     own = [_plan(side.points, side.backups, rules, now) for side in sides]
-    if len(sides) == 1:
-        return own[0], own
     components = {component: None for side in sides for component in side.backups}
     backups = {component: _merged([side.backups.get(component, ()) for side in sides]) for component in components}
-    tied = _merged([side.points for side in sides])
-    return _plan(tied, backups, rules, now), own
+    return _plan(_merged([side.points for side in sides]), backups, rules, now), own
 
 
 def _plan(

@@ -90,12 +90,8 @@ class Repository(abc.ABC):
         """
 
     @abc.abstractmethod
-    def local_path(self, component: str, id: str) -> Optional[Path]:
-        """The backup's directory where it can be read in place, else None. Never write into it."""
-
-    @abc.abstractmethod
     def materialise(self, component: str, id: str) -> contextlib.AbstractContextManager[Path]:
-        """A directory with the backup in it: in place where possible, else fetched and removed afterwards."""
+        """A directory with the backup in it, never to write into: in place where possible, else fetched and removed."""
 
     @abc.abstractmethod
     def delete(self, component: str, id: str) -> list[str]:
@@ -171,10 +167,6 @@ class Repository(abc.ABC):
         _record(name)
         self.manifest(component, id)
         self._write((*self._backup(component, id), name), data)
-
-    def remove_record(self, component: str, id: str, name: str) -> None:
-        """Remove one of RECORDS; nothing happens when it is not there."""
-        self._remove((*self._backup(component, id), _record(name)))
 
     def points(self) -> list[str]:
         """The ids of the recovery points, oldest first."""

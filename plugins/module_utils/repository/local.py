@@ -71,9 +71,6 @@ class LocalRepository(Repository):
             found = filesystem.relative_files(path)
         return {name: status.st_size for name, status in found.items() if name not in (MANIFEST, *RECORDS)}
 
-    def local_path(self, component: str, id: str) -> Optional[Path]:
-        return self._directory(component, id)
-
     @contextlib.contextmanager
     def materialise(self, component: str, id: str) -> Iterator[Path]:
         yield self._directory(component, id)

@@ -137,10 +137,6 @@ class S3Repository(Repository):
             )
         return {name: size for name, size in found.items() if name not in (MANIFEST, *RECORDS)}
 
-    def local_path(self, component: str, id: str) -> Optional[Path]:
-        self._backup(component, id)
-        return None
-
     @contextlib.contextmanager
     def materialise(self, component: str, id: str) -> Iterator[Path]:
         path = self.staging_root / f"{PARTIAL}{id}-{token.token_hex(4)}"
