@@ -132,7 +132,7 @@ def test_waiting_says_what_is_missing_and_ends() -> None:
         ({"output": "/etc"}, "not a plain relative name"),
         ({"build": []}, "a list of commands"),
         ({"build": ["npm ci"]}, "wants a list"),
-        ({"timeout": 0}, "at least 1"),
+        ({"timeout": 0}, r"frontend.timeout.*is not between 1 and"),
         ({"fallback": {"directory": "/srv/x"}}, "url is missing"),
         ({"fallback": {"directory": "/srv", "url": "http://x/"}}, "not an absolute path below a directory"),
         ({"fallback": {"directory": "srv/x", "url": "http://x/"}}, "not an absolute path below a directory"),

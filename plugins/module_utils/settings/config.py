@@ -17,10 +17,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
+from typing import Annotated, Literal, Optional
 
 from ..base import typed
 from ..base.errors import NotFoundError, UsageError
+from ..base.typed import Range
 from . import drill, frontend
 from .drill import DrillSettings
 from .frontend import FrontendSettings
@@ -29,12 +30,13 @@ from .scenarios import SCENARIOS, Scenario
 DIRECTORY = Path("/etc/lifeboat")
 STATE_DIRECTORY = Path("/var/lib/lifeboat")
 METHODS = ("logical",)  # those of database/methods/registry
-FORMATS = ("directory", "custom", "plain")
 FINGERPRINTS = ("content", "rows")
 LEVELS = ("checksum", "archive", "restore")
-ENGINES = ("lifeboat", "mc")
-LOCKS = ("", "GOVERNANCE", "COMPLIANCE")
-IMAGES = ("digests", "archive")
+# Bounds that no clock, thread or process could take more of.
+Seconds = Annotated[int, Range(1, 10**9)]
+Days = Annotated[int, Range(0, 36_500)]
+Hours = Annotated[int, Range(0, 24 * 36_500)]
+Port = Annotated[int, Range(1, 65_535)]
 _STACK = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _RECIPIENT = re.compile(r"age1[0-9a-z]{6,}|ssh-(ed25519|rsa) [A-Za-z0-9+/=]+( .*)?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
@@ -46,7 +48,7 @@ _COMPRESSION = re.compile(r"(none|(gzip|lz4|zstd)(:\d{1,2})?)")
 class RuntimeSettings:
     """How the stack's services are reached. compose: a project; host: systemd units on the machine itself."""
 
-    type: str = "compose"
+    type: Literal["compose", "host"] = "compose"
     project_directory: str = ""
     project: str = ""
     files: tuple[str, ...] = ()
@@ -67,15 +69,15 @@ class DatabaseSettings:
     name: str = ""
     user: str = ""
     host: str = ""
-    port: int = 5432
+    port: Port = 5432
     os_user: str = ""
     backup_user: str = ""
     data_directory: str = ""
     method: str = "logical"
-    format: str = "directory"
+    format: Literal["directory", "custom", "plain"] = "directory"
     compression: str = "zstd:1"
-    jobs: int = 2
-    fingerprint: str = "content"
+    jobs: Annotated[int, Range(1, 1000)] = 2
+    fingerprint: Literal["content", "rows"] = "content"
     verify_image: str = ""
 
 
@@ -92,15 +94,15 @@ class ObjectsSettings:
 
     service: str = ""
     endpoint_url: str = ""
-    port: int = 9000
+    port: Port = 9000
     region: str = ""
     ca_bundle: str = ""
     bucket: str = ""
     data_directory: str = ""
-    engine: str = "lifeboat"
-    transfers: int = 32
+    engine: Literal["lifeboat", "mc"] = "lifeboat"
+    transfers: Annotated[int, Range(1, 10_000)] = 32
     bandwidth: str = ""
-    change_limit: int = 30
+    change_limit: Annotated[int, Range(0, 100)] = 30
     keys_query: str = ""
 
 
@@ -121,9 +123,9 @@ class VaultSettings:
     objects_bucket: str = ""
     repository_bucket: str = ""
     prefix: str = ""
-    noncurrent_days: int = 30
-    object_lock: str = ""
-    lock_days: int = 0
+    noncurrent_days: Annotated[int, Range(1, 36_500)] = 30
+    object_lock: Literal["", "GOVERNANCE", "COMPLIANCE"] = ""
+    lock_days: Days = 0
 
 
 @dataclass(frozen=True)
@@ -154,12 +156,12 @@ class ConfigSettings:
     recipients: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     secret_files: tuple[str, ...] = ()
-    images: str = "digests"
+    images: Literal["digests", "archive"] = "digests"
     repositories: tuple[GitRepository, ...] = ()
     site_directory: str = ""
     site_commit: str = ""
     site_commit_file: str = ""
-    limit_mb: int = 1024
+    limit_mb: Annotated[int, Range(1, 10**9)] = 1024
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ class ApplicationSettings:
     writers: tuple[str, ...] = ()
     services: tuple[str, ...] = ()
     checks: tuple[EndpointCheck, ...] = ()
-    timeout: int = 180
+    timeout: Seconds = 180
 
 
 @dataclass(frozen=True)
@@ -193,10 +195,10 @@ class AlarmSettings:
     """When `status` turns red: hours since the last good backup, days since the last restore-level proof, days
     since the escrowed key last opened a backup. `drill_age_days`: when the report calls a drill overdue, a quarter."""
 
-    backup_age_hours: int = 26
-    proof_age_days: int = 8
-    escrow_age_days: int = 100
-    drill_age_days: int = 92
+    backup_age_hours: Hours = 26
+    proof_age_days: Days = 8
+    escrow_age_days: Days = 100
+    drill_age_days: Days = 92
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ class Config:
 
     stack: str
     timezone: str = "UTC"
-    timeout: int = 4 * 3600
+    timeout: Seconds = 4 * 3600
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     repository: Mapping[str, object] = field(default_factory=lambda: {"type": "local", "path": "/backup"})
@@ -229,7 +231,7 @@ class Config:
     application: ApplicationSettings = field(default_factory=ApplicationSettings)
     frontend: FrontendSettings = field(default_factory=FrontendSettings)
     alarms: AlarmSettings = field(default_factory=AlarmSettings)
-    targets: Mapping[str, int] = field(default_factory=dict)
+    targets: Mapping[str, Seconds] = field(default_factory=dict)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     environment: str = drill.PRODUCTION
     drill: DrillSettings = field(default_factory=DrillSettings)
@@ -263,11 +265,14 @@ def from_mapping(data: object, secrets: object = None, where: str = "settings") 
     config = dataclasses.replace(typed.build(Config, data, _wrong, where), secrets=_secrets(secrets or {}, where))
     if not _STACK.fullmatch(config.stack):
         raise _wrong(f"{where}.stack", f"{config.stack!r} is not a plain lower-case name")
-    _check_choices(config, where)
+    strange = sorted(set(config.targets) - set(SCENARIOS))
+    if strange:
+        known = ", ".join(sorted(SCENARIOS))
+        raise _wrong(f"{where}.targets", f"does not know {', '.join(strange)}; it knows {known}")
+    if config.database.method not in METHODS:
+        raise _wrong(f"{where}.database.method", f"{config.database.method!r} is not one of {', '.join(METHODS)}")
     if not _COMPRESSION.fullmatch(config.database.compression):
         raise _wrong(f"{where}.database.compression", f"{config.database.compression!r} is not none or method:level")
-    if config.database.jobs < 1 or config.timeout < 1:
-        raise _wrong(where, "jobs and timeout must be at least 1")
     _check_objects(config, where)
     _check_config(config.config, f"{where}.config")
     for name, cause in frontend.problems(config.frontend):
@@ -285,25 +290,6 @@ def _secrets(given: object, where: str) -> dict[str, str]:
     raise _wrong(f"{where}, secrets", "wants a mapping of text to text")  # and what it has is not for showing
 
 
-def _check_choices(config: Config, where: str) -> None:
-    checks = (
-        ("runtime.type", config.runtime.type, ("compose", "host")),
-        ("database.method", config.database.method, METHODS),
-        ("database.format", config.database.format, FORMATS),
-        ("database.fingerprint", config.database.fingerprint, FINGERPRINTS),
-        ("objects.engine", config.objects.engine, ENGINES),
-        ("vault.object_lock", config.vault.object_lock, LOCKS),
-        ("config.images", config.config.images, IMAGES),
-    )
-    strange = sorted(set(config.targets) - set(SCENARIOS))
-    if strange:
-        known = ", ".join(sorted(SCENARIOS))
-        raise _wrong(f"{where}.targets", f"does not know {', '.join(strange)}; it knows {known}")
-    for name, value, allowed in checks:
-        if value not in allowed:
-            raise _wrong(f"{where}.{name}", f"{value!r} is not one of {', '.join(allowed)}")
-
-
 def _check_objects(config: Config, where: str) -> None:
     objects, vault = config.objects, config.vault
     if objects.bucket and not objects.endpoint_url and not objects.service:
@@ -314,8 +300,6 @@ def _check_objects(config: Config, where: str) -> None:
         raise _wrong(f"{where}.vault", "objects_bucket and repository_bucket must be two buckets")
     if bool(vault.object_lock) != (vault.lock_days > 0):
         raise _wrong(f"{where}.vault", "object_lock and lock_days go together")
-    if not 0 <= objects.change_limit <= 100 or objects.transfers < 1 or vault.noncurrent_days < 1:
-        raise _wrong(where, "change_limit is a percentage; transfers and noncurrent_days must be at least 1")
 
 
 def recipient_problem(text: str) -> str:
@@ -345,8 +329,6 @@ def _check_config(config: ConfigSettings, where: str) -> None:
                 f"{where}.repositories.{item.name}.url",
                 f"wants https:// or ssh:// without a password in it; a token is the secret git_token_{item.name}",
             )
-    if config.limit_mb < 1:
-        raise _wrong(f"{where}.limit_mb", "must be at least 1")
 
 
 def _read(path: Path) -> object:

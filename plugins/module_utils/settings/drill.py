@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Annotated, Optional
+
+from ..base.typed import Range
 
 PRODUCTION = "production"
 REHEARSED = "drill"  # the only environment in which anything is ever broken on purpose
@@ -25,7 +27,7 @@ class RequestSettings:
     url: str = ""
     method: str = "GET"
     json: Optional[Mapping[str, object]] = None
-    size: int = 0
+    size: Annotated[int, Range(0, 10**9)] = 0
     headers: Mapping[str, object] = field(default_factory=dict)
     status: int = 0
 
@@ -54,8 +56,8 @@ class DrillSettings:
     """
 
     transactions: tuple[TransactionSettings, ...] = ()
-    rate: int = 5
-    rpo_target_seconds: int = 24 * 3600
+    rate: Annotated[int, Range(1, 100)] = 5
+    rpo_target_seconds: Annotated[int, Range(1, 10**9)] = 24 * 3600
 
 
 def problems(drill: DrillSettings) -> Iterator[tuple[str, str]]:
@@ -65,12 +67,10 @@ def problems(drill: DrillSettings) -> Iterator[tuple[str, str]]:
         where = f".transactions[{number}]"
         if not transaction.name or names.count(transaction.name) > 1:
             yield f"{where}.name", f"{transaction.name!r}: a name is not empty, and used once"
-        parts = {
-            "write": transaction.write,
-            "read": transaction.read,
-            **({"remove": transaction.remove} if transaction.remove.url else {}),
-        }
+        parts = {"write": transaction.write, "read": transaction.read, "remove": transaction.remove}
         for which, asked in parts.items():
+            if which == "remove" and not asked.url:
+                continue
             if not asked.url.startswith(("http://", "https://")) or "@" in asked.url.split("?")[0]:
                 yield f"{where}.{which}.url", "wants an http or https address without a password in it"
             if asked.method not in METHODS or (asked.method == "DELETE") > (which == "remove"):
@@ -79,5 +79,3 @@ def problems(drill: DrillSettings) -> Iterator[tuple[str, str]]:
                 yield f"{where}.{which}", "has a body of json or of size bytes, not both"
         if transaction.write.json is None and not transaction.write.size and "{token}" not in transaction.write.url:
             yield f"{where}.write", "{token} is nowhere in it: nobody could tell afterwards what it wrote"
-    if not 1 <= drill.rate <= 100 or drill.rpo_target_seconds < 1:
-        yield "", "rate is 1 to 100 writes a second, and rpo_target_seconds at least 1"

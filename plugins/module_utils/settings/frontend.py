@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from ..base.typed import Range
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _SECRET_IN_URL = re.compile(r"://[^/@]*:[^/@]*@")
@@ -55,9 +58,9 @@ class FrontendSettings:
     builder_image: str = ""
     builder_path: str = ""
     build_user: str = "nobody"
-    build_timeout: int = 600
-    timeout: int = 900
-    rate_limit_patience: int = 120
+    build_timeout: Annotated[int, Range(1, 10**9)] = 600
+    timeout: Annotated[int, Range(1, 10**9)] = 900
+    rate_limit_patience: Annotated[int, Range(0, 10**9)] = 120
     ca_bundle: str = ""
     fallback: FallbackSettings = field(default_factory=FallbackSettings)
 
@@ -81,8 +84,6 @@ def problems(frontend: FrontendSettings) -> Iterator[tuple[str, str]]:
             yield f".{name}", f"{value!r} is not a plain relative name"
     if not frontend.build or not all(frontend.build):
         yield ".build", "wants a list of commands, each a list of words"
-    if min(frontend.timeout, frontend.build_timeout) < 1:
-        yield "", "timeout and build_timeout must be at least 1"
     yield from _fallback_problems(frontend.fallback)
 
 
