@@ -61,10 +61,10 @@ def assessed(what: str, plan: Planned) -> list[str]:
     ]
 
 
-def cautions(plan: Planned) -> list[str]:
+def cautions(warnings: Sequence[str], passed_over: Sequence[PassedOver]) -> list[str]:
     """What an operator must know of a plan's choice before agreeing to it."""
-    over = [f"  passed over {backup.id}: {backup.problem}" for backup in plan.passed_over]
-    return [*(f"  WARNING: {warning}" for warning in plan.warnings), *over]
+    over = [f"  passed over {backup.id}: {backup.problem}" for backup in passed_over]
+    return [*(f"  WARNING: {warning}" for warning in warnings), *over]
 
 
 def checks(found: Sequence[Check]) -> list[str]:

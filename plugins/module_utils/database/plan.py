@@ -225,7 +225,7 @@ def text(made: Plan) -> list[str]:
     )
     lines += [f"  it is the database of recovery point {made.recovery_point}"] if made.recovery_point else []
     lines += [f"  it is taken from the vault: {made.location}"] if backup["place"] == VAULT else []
-    lines += cautions(made)
+    lines += cautions(made.warnings, made.passed_over)
     if made.mode in ("swap", "start", "rebuild"):
         lines.append(f"data written after {backup['taken_at']} will be missing from {made.target}; it is kept aside")
     return lines + [f"  {number}. {step}" for number, step in enumerate(made.steps, 1)]

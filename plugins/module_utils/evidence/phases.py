@@ -16,11 +16,12 @@ from typing import Optional, TypeVar, cast
 
 from ..base import clock, pipeline, typed
 from ..base.errors import UsageError
+from ..base.text import PassedOver
 from ..base.version import VERSION
 from ..settings.config import Config
 from ..settings.scenarios import SCENARIOS
 from . import schema
-from .schema import Backup, PassedOver, Phase, Production, Rpo
+from .schema import Backup, Phase, Production, Rpo
 
 T = TypeVar("T")
 # A secret shorter than this is a word that a record may hold for other reasons ("shop").

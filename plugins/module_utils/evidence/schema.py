@@ -21,6 +21,7 @@ from ..base import typed
 from ..base.checks import Check as Checked
 from ..base.checks import Verdict
 from ..base.errors import IntegrityError, LifeboatError
+from ..base.text import PassedOver
 from ..base.typed import Says
 from ..repository import sealing
 from ..settings.scenarios import SCENARIOS
@@ -81,12 +82,6 @@ class Chosen:
     how: str
     recovery_point: Annotated[str, Says("Its id, where one was named.")]
     location: Annotated[str, Says("Where it was read from.")]
-
-
-@dataclass(frozen=True)
-class PassedOver:
-    id: str
-    problem: str
 
 
 @dataclass(frozen=True)

@@ -321,7 +321,7 @@ def text(made: Plan) -> list[str]:
     )
     lines += [f"  it is the bucket of recovery point {made.recovery_point}"] if made.recovery_point else []
     lines += [f"  its listing is taken from the vault: {made.location}"] if backup["place"] == VAULT else []
-    lines += cautions(made)
+    lines += cautions(made.warnings, made.passed_over)
     if made.mode in ("start", "rebuild"):
         lines.append(
             f"objects written after {backup['taken_at']} are in no backup; where the data directory must be put aside,"

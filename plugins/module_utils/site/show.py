@@ -13,7 +13,7 @@ from typing import ClassVar, Optional
 
 from ..base.checks import Check
 from ..base.clock import format_time
-from ..base.text import PassedOver, human
+from ..base.text import PassedOver, cautions, human
 from ..settings.config import Config
 from . import scope
 
@@ -127,7 +127,6 @@ def text(made: Plan, here: scope.Seen) -> list[str]:
         )
         lines += [f"  {name}: {identity}" for name, identity in made.parts.items()]
     lines += [f"  {check.result}  {check.name}: {check.detail}" for check in made.checks]
-    lines += [f"  WARNING: {warning}" for warning in made.warnings]
-    lines += [f"  passed over {entry.id}: {entry.problem}" for entry in made.passed_over]
+    lines += cautions(made.warnings, made.passed_over)
     lines += [f"  done by an earlier run: {', '.join(made.done)}"] if made.done else []
     return lines + [f"  {number}. {step}" for number, step in enumerate(made.steps, 1)]
