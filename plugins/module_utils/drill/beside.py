@@ -88,20 +88,17 @@ def rehearse(config: Config, scenario: str, *, reason: str, operator: str, targe
     result = operations_verify.verify(config, ids[0], "restore", log=log, record=False)
     took = began.phase()
     phase = Given(took.started_at, took.finished_at, took.monotonic, took.boot, "restore", result.size)
+    after: dict[str, str] = {}
+    try:
+        after = portrait(config)
+    except LifeboatError as exc:
+        log(f"production cannot be looked at any more: {exc.cause}")
     now = datetime.now(timezone.utc)
     taken = parse_time(result.taken_at) if result.taken_at else now
     backup = PlannedBackup(ids[0], taken, int((now - taken).total_seconds()), result.size)
     told = record.Recovery(
         scenario, Plan("healthy", (), (), (), target, backup), (phase,),
-        (*result.checks, untouched(before, _after(config, log))), reason, operator,
+        (*result.checks, untouched(before, after)), reason, operator,
         untested=(record.Gap("the application on the restored data", "it was restored beside production"),),
     )  # fmt: skip
     return record.beside(record.build(config, told, now=now), steady)
-
-
-def _after(config: Config, log: Log) -> dict[str, str]:
-    try:
-        return portrait(config)
-    except LifeboatError as exc:
-        log(f"production cannot be looked at any more: {exc.cause}")
-        return {}

@@ -168,7 +168,13 @@ def of_verification(
     config: Config, what: Verification, *, results: Sequence[Check], phases: Sequence[Given], started: datetime,
     finished: datetime,
 ) -> Record:  # fmt: skip
-    """The record of a verification, beside the verification.json that each backup keeps."""
+    """The record of a verification, next to the verification.json that each backup keeps."""
+    above = LEVELS[LEVELS.index(what.level) + 1 :]
+    untested = [
+        *_unmade(results),
+        *((_SKIPPED[level], f"that is checked at level {level}") for level in above),
+        ("whether the data made sense when it was backed up", "a wrong value is faithfully kept"),
+    ]
     made = replace(
         _blank(config, schema.VERIFICATION, schema.VERIFICATION, finished, verdict(results), results),
         operator=os.environ.get("SUDO_USER") or os.environ.get("USER") or os.environ.get("LOGNAME") or "",
@@ -178,7 +184,7 @@ def of_verification(
         phases=evidence_phases.timeline(config, schema.VERIFICATION, phases, None)[0],
         seconds=round((finished - started).total_seconds(), 2),
         clock="wall",
-        untested=_unproved(what.level, results),
+        untested=tuple(itertools.starmap(Untested, untested)),
         verification=what,
     )
     return _finished(config, made)
@@ -230,15 +236,6 @@ def _untested(
         why = "no size is configured, or no bytes were moved (lifeboat_evidence)"
         found.append(("the time at production size", why))
     found += [(gap.what, gap.why or "not said") for gap in more]
-    return tuple(itertools.starmap(Untested, found))
-
-
-def _unproved(level: str, checks: Sequence[Check]) -> tuple[Untested, ...]:
-    """Of a verification: the checks that could not be made, and the levels above the one that was asked for."""
-    found = _unmade(checks)
-    above = LEVELS[LEVELS.index(level) + 1 :]
-    found += [(_SKIPPED[skipped], f"that is checked at level {skipped}") for skipped in above]
-    found.append(("whether the data made sense when it was backed up", "a wrong value is faithfully kept"))
     return tuple(itertools.starmap(Untested, found))
 
 

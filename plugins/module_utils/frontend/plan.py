@@ -110,7 +110,9 @@ def _cause(seen: Seen, settings: FrontendSettings) -> tuple[str, str, tuple[str,
         return CANNOT_ASK, f"GitHub's API: {seen.github} ({seen.github_said})", ()
     run = seen.run
     if seen.pages is None:
-        return CONFIGURATION, f"GitHub Pages is switched off for {settings.repository}", _on(settings, run)
+        # It has lost its domain, too, and the site.
+        steps = (PAGES, *((DOMAIN,) if settings.domain else ()), RERUN if run else START)
+        return CONFIGURATION, f"GitHub Pages is switched off for {settings.repository}", steps
     if settings.domain and seen.pages.cname != settings.domain:
         set_to = seen.pages.cname or "none"
         return CONFIGURATION, f"the custom domain is {set_to} and should be {settings.domain}", (DOMAIN,)
@@ -138,11 +140,6 @@ def _cause_in_the_run(run: Run) -> tuple[str, str, tuple[str, ...]]:
     if _TRANSIENT.search(said) or not _OUR_STEPS.search(run.step):
         return TRANSIENT, f"{where}: {headline(run.lines)}", (RERUN,)
     return BROKEN, f"{where}: {headline(run.lines)}", ()
-
-
-def _on(settings: FrontendSettings, run: object) -> tuple[str, ...]:
-    """Pages that is switched off lost its domain, too, and the site."""
-    return (PAGES, *((DOMAIN,) if settings.domain else ()), RERUN if run else START)
 
 
 def findings(seen: Seen, settings: FrontendSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
