@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Callable, Optional
+from typing import IO, Optional
 
 from ..base import filesystem, pipeline, typed
 from ..base.errors import LifeboatError, LockedError, Log, NotFoundError
@@ -224,14 +224,11 @@ class _Work:
 
     def images(self, stack: runtime.Runtime) -> dict[str, ImageInUse]:
         used = parts.images_in_use(stack)
-        if self._config.config.images == "archive" and used:
+        key = parts.images_key(used)
+        if self._config.config.images == "archive" and used and not self._held(IMAGES, key):
+            self._log(f"{self._identity}: saving {len(used)} services' images")
             target = self._folder / parts.NAMES[IMAGES]
-
-            def make() -> Artefact:
-                self._log(f"{self._identity}: saving {len(used)} services' images")
-                return parts.save_images(used, target, self._config.timeout)
-
-            self._part(IMAGES, parts.images_key(used), make)
+            self._keep(IMAGES, key, parts.save_images(used, target, self._config.timeout))
         return used
 
     def git(self, repository: configuration.GitRepository) -> None:
@@ -242,16 +239,14 @@ class _Work:
                 "bundle the git repository", repository.name, "it has no commit yet",
                 "Take it out of lifeboat_config.repositories until it has.",
             )  # fmt: skip
-        target = self._folder / parts.artefact_name(name)
-
-        def make() -> Artefact:
+        key = parts.git_key(refs)
+        if not self._held(name, key):
+            target = self._folder / parts.artefact_name(name)
             target.parent.mkdir(mode=0o700, exist_ok=True)
             with TemporaryDirectory(prefix="lifeboat-git-") as scratch:
                 made = parts.bundle(repository, self._config, target, Path(scratch))
             parts.bundle_heads(target)
-            return made
-
-        self._part(name, parts.git_key(refs), make)
+            self._keep(name, key, made)
 
     def site(self) -> None:
         """The built frontend. Its key is what it consists of, so it is packed to know it."""
@@ -267,9 +262,11 @@ class _Work:
         commit = parts.site_commit(self._config)
         self.site_facts = {"directory": root, "commit": commit, "files": len(packed.entries)}
         plain = [entry.same for _name, entry in sorted(packed.entries.items())]
-        self._part(SITE, hashlib.sha256(json.dumps([commit, plain]).encode()).hexdigest(), lambda: made)
-        if self.parts[SITE].backup != self._identity:
+        key = hashlib.sha256(json.dumps([commit, plain]).encode()).hexdigest()
+        if self._held(SITE, key):
             (self._folder / name).unlink()
+        else:
+            self._keep(SITE, key, made)
 
     def listing(self) -> None:
         open_ = [replace(entry, sha256="") if entry.secret else entry for entry in self._entries.values()]
@@ -277,15 +274,17 @@ class _Work:
             raw.write(_listing(open_))
         self.artefacts.append(measure(self._folder / LISTING, LISTING))
 
-    def _part(self, name: str, key: str, make: Callable[[], Artefact]) -> None:
+    def _held(self, name: str, key: str) -> bool:
+        """Is the part as an earlier backup has it? Then that one is named."""
         held = parts.holder(self._earlier, name, key)
-        if held is None:
-            made = make()
-            held = Part(self._identity, made.name, key, made.size, made.sha256)
-            self.artefacts.append(made)
-        else:
+        if held:
             self._log(f"{self._identity}: {name} is as in {held.backup}")
-        self.parts[name] = held
+            self.parts[name] = held
+        return held is not None
+
+    def _keep(self, name: str, key: str, made: Artefact) -> None:
+        self.parts[name] = Part(self._identity, made.name, key, made.size, made.sha256)
+        self.artefacts.append(made)
 
     def _list(self, entries: dict[str, Entry], name: str, *, secret: bool = False) -> None:
         self._entries.update({path: replace(entry, archive=name, secret=secret) for path, entry in entries.items()})
