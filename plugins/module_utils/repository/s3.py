@@ -27,20 +27,8 @@ from ..base import filesystem
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError
 from ..base.filesystem import explained, plain_name
 from ..s3.client import Client, connect, open_object, purge, spoken
-from . import checksums
-from .base import (  # fmt: skip
-    ID,
-    MANIFEST,
-    PARTIAL,
-    POINTS,
-    RECORDS,
-    Repository,
-    Staging,
-    bad_setting,
-    exists,
-    leftovers,
-    refuse_reserved,
-)
+from . import base, checksums
+from .base import ID, MANIFEST, PARTIAL, POINTS, RECORDS, Repository, Staging
 
 STAGING = Path("/var/lib/lifeboat/staging")
 _PART = 16 << 20  # bytes; four are on their way at once, so this bounds the memory used
@@ -66,13 +54,13 @@ class S3Repository(Repository):
         self.bucket = bucket
         self.prefix = prefix.strip("/")
         if not bucket or "/" in bucket:
-            raise bad_setting("bucket", bucket, "it must be the name of a bucket")
+            raise base.bad_setting("bucket", bucket, "it must be the name of a bucket")
         if self.prefix:
             plain_name(self.prefix)
         if not staging_root.is_absolute():
-            raise bad_setting("staging_root", str(staging_root), "it must be an absolute path")
+            raise base.bad_setting("staging_root", str(staging_root), "it must be an absolute path")
         if not access_key or not secret_key:
-            raise bad_setting("s3_access_key, s3_secret_key", "", "the secrets lack one of them")
+            raise base.bad_setting("s3_access_key, s3_secret_key", "", "the secrets lack one of them")
         self.staging_root = staging_root
         self._connect = functools.partial(connect, endpoint_url, region, access_key, secret_key, ca_bundle)
 
@@ -104,17 +92,23 @@ class S3Repository(Repository):
     @contextlib.contextmanager
     def stage(self, component: str, id: str) -> Iterator[Staging]:
         self._refuse_existing(component, id)
-        path = self.staging_root / f"{PARTIAL}{id}-{token.token_hex(4)}"
-        with explained("begin the backup", path):
-            path.mkdir(mode=0o700, parents=True)
-        try:
+        with self._scratch(id) as path:
+            with explained("begin the backup", path):
+                path.mkdir(mode=0o700, parents=True)
             yield Staging(path, lambda path, manifest: self._publish(path, component, id, manifest))
+
+    @contextlib.contextmanager
+    def _scratch(self, id: str) -> Iterator[Path]:
+        """A path in the staging directory; what is there afterwards is removed."""
+        path = self.staging_root / f"{PARTIAL}{id}-{token.token_hex(4)}"
+        try:
+            yield path
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
     def _publish(self, path: Path, component: str, id: str, manifest: bytes) -> None:
         with explained("publish the backup", path):
-            refuse_reserved(path)
+            base.refuse_reserved(path)
             filesystem.seal(path)
             names = filesystem.relative_files(path)
         self._refuse_existing(component, id)
@@ -139,12 +133,9 @@ class S3Repository(Repository):
 
     @contextlib.contextmanager
     def materialise(self, component: str, id: str) -> Iterator[Path]:
-        path = self.staging_root / f"{PARTIAL}{id}-{token.token_hex(4)}"
-        try:
+        with self._scratch(id) as path:
             self.fetch(component, id, path)
             yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
 
     def delete(self, component: str, id: str) -> list[str]:
         self.files(component, id)  # raises where there is nothing
@@ -195,7 +186,7 @@ class S3Repository(Repository):
     def sweep(self, older_than: timedelta, now: datetime, dry_run: bool = False) -> list[str]:
         """As everywhere, and uploads of parts that nobody finished: they cost money and show in no listing."""
         with explained("sweep the staging directory", self.staging_root):
-            local = [path for path in leftovers(self.staging_root) if filesystem.untouched(path, older_than, now)]
+            local = [path for path in base.leftovers(self.staging_root) if filesystem.untouched(path, older_than, now)]
         stale: list[str] = []
         for component in self.folders:
             for id in sorted(set(self.ids(component)) - set(self.published(component))):
@@ -245,7 +236,7 @@ class S3Repository(Repository):
     def _refuse_existing(self, component: str, id: str) -> None:
         key = self._key(*self._backup(component, id))
         if next(self._objects(key + "/"), None) is not None:
-            raise exists(self._url(key))
+            raise base.exists(self._url(key))
 
     def _objects(self, prefix: str) -> Iterator[_Object]:
         """The objects below; a key that ends in / is how consoles draw an empty folder, not a file."""

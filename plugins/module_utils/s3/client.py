@@ -200,12 +200,10 @@ class _Reader(io.RawIOBase):
 
     def __init__(self, client: Client, bucket: str, key: str) -> None:
         super().__init__()
-        self._client, self._bucket, self._key, self._url = client, bucket, key, f"s3://{bucket}/{key}"
-        self._at = 0
-        self._tries = RESUMED
-        self._digest = hashlib.sha256()
+        self._get, self._url = functools.partial(client.get_object, Bucket=bucket, Key=key), f"s3://{bucket}/{key}"
+        self._at, self._tries, self._digest = 0, RESUMED, hashlib.sha256()
         with spoken("read", self._url):
-            first = client.get_object(Bucket=bucket, Key=key)
+            first = self._get()
         self._body = first["Body"]
         self._size = int(first["ContentLength"])
         self._etag = first["ETag"]
@@ -246,10 +244,7 @@ class _Reader(io.RawIOBase):
             self._tries -= 1
             self._body.close()
             with spoken("read", self._url):
-                again = self._client.get_object(
-                    Bucket=self._bucket, Key=self._key, Range=f"bytes={self._at}-", IfMatch=self._etag
-                )
-            self._body = again["Body"]
+                self._body = self._get(Range=f"bytes={self._at}-", IfMatch=self._etag)["Body"]
         return b""
 
     def close(self) -> None:
