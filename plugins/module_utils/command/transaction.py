@@ -50,10 +50,8 @@ def transaction_once(config: Config) -> list[Check]:
 
 def run(loaded: Config, arguments: argparse.Namespace, log: Callable[[str], None]) -> tuple[int, object, list[str]]:
     if not loaded.drill.transactions:
-        raise UsageError(
-            "make a business transaction", loaded.stack, "lifeboat_drill.transactions is empty",
-            "Name what a user writes and reads back, and deploy.",
-        )  # fmt: skip
+        remedy = "Name what a user writes and reads back, and deploy."
+        raise UsageError("make a business transaction", loaded.stack, "lifeboat_drill.transactions is empty", remedy)
     if arguments.ledger:
         counts = ledger.keep(loaded, arguments.ledger, seconds=arguments.seconds)
         words = f"{counts.acknowledged} acknowledged, {counts.errors} failed: {arguments.ledger}"

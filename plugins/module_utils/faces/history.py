@@ -80,7 +80,9 @@ def judge(given: Mapping[str, object], now: datetime) -> Stack:
     if given.get("problem"):
         return Stack(host, stack, str(given["problem"]))
     try:
-        said = typed.build(Answer, given, _wrong, unknown="ignore")
+        said = typed.build(
+            Answer, given, lambda at, why: UnverifiedError("read what the host says", at, why), unknown="ignore"
+        )
     except LifeboatError as exc:
         return Stack(host, stack, f"its answer cannot be read: {exc.subject}: {exc.cause}")
     records = tuple(sorted((_kept(told) for told in said.records), key=lambda kept: kept.order))
@@ -93,10 +95,6 @@ def judge(given: Mapping[str, object], now: datetime) -> Stack:
     proofs = [record for record in good if record.verification and record.verification.level == "restore"]
     duties.append(_duty("proof of the backups by a restore", proofs, said.proof_age_days, now))
     return Stack(host, stack, "", tuple(duties), records, _trends(good))
-
-
-def _wrong(where: str, cause: str) -> LifeboatError:
-    return UnverifiedError("read what the host says", where, cause)
 
 
 def _kept(told: Given) -> Kept:

@@ -60,10 +60,8 @@ def store(config: Config) -> Repository:
         return found
     if config.repository.get("type") == "s3":
         return repositories.from_settings(config.repository, config.secrets)
-    raise UsageError(
-        "prove the escrow", config.stack, "there is no vault: nothing survives the host",
-        "Set lifeboat_vault.repository_bucket and deploy, or name the vault (--bucket, --endpoint-url).",
-    )  # fmt: skip
+    remedy = "Set lifeboat_vault.repository_bucket and deploy, or name the vault (--bucket, --endpoint-url)."
+    raise UsageError("prove the escrow", config.stack, "there is no vault: nothing survives the host", remedy)
 
 
 def checks(config: Config, now: datetime) -> list[Check]:

@@ -104,10 +104,8 @@ def credentials(path: str) -> dict[str, str]:
         found = {name: next(filter(None, map(os.environ.get, names)), "") for name, names in _ENVIRONMENT.items()}
     lacking = [name for name, value in found.items() if not value]
     if lacking:
-        raise UsageError(
-            attempted, path or "environment", f"there is no {' and no '.join(lacking)}",
-            "Set LIFEBOAT_VAULT_ACCESS_KEY and LIFEBOAT_VAULT_SECRET_KEY, or name a file with --credentials.",
-        )  # fmt: skip
+        remedy = "Set LIFEBOAT_VAULT_ACCESS_KEY and LIFEBOAT_VAULT_SECRET_KEY, or name a file with --credentials."
+        raise UsageError(attempted, path or "environment", f"there is no {' and no '.join(lacking)}", remedy)
     return found
 
 

@@ -45,10 +45,8 @@ def targets(config: Config, repo: Repository, identity: str) -> tuple[list[str],
         found = points.backups(repo, config.stack)
         newest = [found[component][-1].id for component in KINDS if found[component]]
         if not newest:
-            raise UnverifiedError(
-                "verify the newest backup", config.stack, "the repository holds no backup",
-                "Take one: lifeboat backup database.",
-            )  # fmt: skip
+            remedy = "Take one: lifeboat backup database."
+            raise UnverifiedError("verify the newest backup", config.stack, "the repository holds no backup", remedy)
         return newest, []
     if not points.is_id(identity):
         component = component_of(identity)

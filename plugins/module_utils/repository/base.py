@@ -152,10 +152,8 @@ class Repository(abc.ABC):
         """The manifest's bytes. Raises NotFoundError when there is none: then it is not a backup."""
         data = self._read((*self._backup(component, id), MANIFEST))
         if data is None:
-            raise NotFoundError(
-                "read the manifest", self.location(component, id), "there is no such backup",
-                "`lifeboat list` shows those there are.",
-            )  # fmt: skip
+            remedy = "`lifeboat list` shows those there are."
+            raise NotFoundError("read the manifest", self.location(component, id), "there is no such backup", remedy)
         return data
 
     def read_record(self, component: str, id: str, name: str) -> Optional[bytes]:
@@ -208,10 +206,8 @@ class Repository(abc.ABC):
 
     def _folder(self, component: str) -> str:
         if component not in self.folders:
-            raise UsageError(
-                "find the component's folder", component, "there is no such component",
-                f"Use one of {', '.join(self.folders)}.",
-            )  # fmt: skip
+            remedy = f"Use one of {', '.join(self.folders)}."
+            raise UsageError("find the component's folder", component, "there is no such component", remedy)
         return self.folders[component]
 
     def _backup(self, component: str, id: str) -> tuple[str, str]:

@@ -197,11 +197,9 @@ def choose(
         early = [item for item in fit if item.taken_at and item.taken_at <= before]
         if fit and not early:
             first = next(filter(None, (item.taken_at for item in fit)), None)
-            raise NotFoundError(
-                attempted, f"taken at or before {format_time(before)}",
-                f"the first is of {format_time(first)}" if first else "none can be read",
-                "Ask for a later recovery_time.",
-            )  # fmt: skip
+            cause = f"the first is of {format_time(first)}" if first else "none can be read"
+            subject = f"taken at or before {format_time(before)}"
+            raise NotFoundError(attempted, subject, cause, "Ask for a later recovery_time.")
         fit = early
     usable = [item for item in fit if item.good]
     if not usable:

@@ -74,10 +74,8 @@ def _open(run: Opened) -> Optional[S3Repository]:
         return None
     keys = [config.secrets.get(name, "") for name in ("vault_access_key", "vault_secret_key")]
     if not all(keys):
-        raise UsageError(
-            "reach the vault", config.stack, "vault_access_key or vault_secret_key is not set",
-            "Set them in lifeboat_secrets (vaulted) and deploy.",
-        )  # fmt: skip
+        remedy = "Set them in lifeboat_secrets (vaulted) and deploy."
+        raise UsageError("reach the vault", config.stack, "vault_access_key or vault_secret_key is not set", remedy)
     layout = {name: own[name] for name in ("folders", "staging_root") if name in own}
     server = {name: getattr(one, name) for name in ("endpoint_url", "region", "ca_bundle")}
     named = {"type": "s3", "bucket": one.repository_bucket, "prefix": one.prefix or config.stack}
@@ -192,10 +190,8 @@ def problem(what: str, failed: Sequence[str]) -> Optional[CopyError]:
     """The error where something failed: what was backed up is good, and that is not all that was promised."""
     if not failed:
         return None
-    return CopyError(
-        "bring the vault up to date", what, "; ".join(failed[:3]),
-        "Nothing is lost: the backups in the repository are good, and the next backup sends what is missing.",
-    )  # fmt: skip
+    remedy = "Nothing is lost: the backups in the repository are good, and the next backup sends what is missing."
+    return CopyError("bring the vault up to date", what, "; ".join(failed[:3]), remedy)
 
 
 def checks(run: Opened, found: Mapping[str, Sequence[Entry]], tied: Sequence[points.PointEntry]) -> list[Check]:

@@ -132,10 +132,8 @@ class LocalRepository(Repository):
 
     def _require_root(self) -> None:
         if not self.root.is_dir():
-            raise UsageError(
-                "open the repository", str(self.root), "there is no such directory",
-                "Mount it, or run lifeboat.dr.deploy to make it, then try again.",
-            )  # fmt: skip
+            remedy = "Mount it, or run lifeboat.dr.deploy to make it, then try again."
+            raise UsageError("open the repository", str(self.root), "there is no such directory", remedy)
 
     def _remove(self, parts: tuple[str, ...]) -> None:
         path = self.root.joinpath(*parts)

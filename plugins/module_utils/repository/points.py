@@ -257,10 +257,8 @@ def _chosen(config: Config, kind: Kind[D], found: Sequence[Entry], database: Man
 def _newest(config: Config, found: Sequence[Entry], component: str) -> Manifest:
     usable = catalog.good(found)
     if not usable:
-        raise NotFoundError(
-            "seal a recovery point", config.stack, f"there is no good backup of {component}",
-            f"Take one: lifeboat backup {component}.",
-        )  # fmt: skip
+        cause = f"there is no good backup of {component}"
+        raise NotFoundError("seal a recovery point", config.stack, cause, f"Take one: lifeboat backup {component}.")
     return usable[-1]
 
 

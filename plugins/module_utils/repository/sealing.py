@@ -81,11 +81,9 @@ def unseal(kind: type[S], data: bytes, id: str, file: str) -> S:
     if head.version[:1] != VERSION[:1]:
         if not head.version:
             raise unlike("version", "is empty")
-        raise UsageError(
-            f"read the {kind.what}", id,
-            f"its schema has version {head.version[0]}; this Lifeboat reads version {VERSION[0]}",
-            "Upgrade Lifeboat on this host (lifeboat.dr.deploy), then try again.",
-        )  # fmt: skip
+        cause = f"its schema has version {head.version[0]}; this Lifeboat reads version {VERSION[0]}"
+        remedy = "Upgrade Lifeboat on this host (lifeboat.dr.deploy), then try again."
+        raise UsageError(f"read the {kind.what}", id, cause, remedy)
     if render(body) != data:  # a byte more or less outside the values would not break the seal
         raise kind.error(id, "its bytes are not as they were written")
     if head.seal != seal(body):

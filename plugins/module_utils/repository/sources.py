@@ -33,10 +33,8 @@ def open_place(run: Opened, place: str) -> Repository:
         return repositories.of(run)
     store = copies.vault(run)
     if store is None:
-        raise UsageError(
-            "open the vault's repository", run.config.stack, "no copies are kept there",
-            "Set lifeboat_vault.repository_bucket and deploy.",
-        )  # fmt: skip
+        remedy = "Set lifeboat_vault.repository_bucket and deploy."
+        raise UsageError("open the vault's repository", run.config.stack, "no copies are kept there", remedy)
     return store
 
 
@@ -92,10 +90,9 @@ class Sources:
                 self.untie(why)
             candidates = [entry for entry in candidates if entry.id < chosen.id]
             if not candidates:
-                raise NotFoundError(
-                    "choose a backup", stack, "; ".join(f"{entry.id}: {entry.problem}" for entry in passed[:3]),
-                    "No backup is whole; look in the vault's repository.",
-                )  # fmt: skip
+                cause = "; ".join(f"{entry.id}: {entry.problem}" for entry in passed[:3])
+                remedy = "No backup is whole; look in the vault's repository."
+                raise NotFoundError("choose a backup", stack, cause, remedy)
 
     def untie(self, problem: str) -> None:
         """The backup of the recovery point at that time cannot be used: another one has to do, and that is said."""
