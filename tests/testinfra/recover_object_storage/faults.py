@@ -70,6 +70,10 @@ def corrupt(stack: Stack) -> None:
     stack.wait_until_well()
 
 
+def delete_bucket(stack: Stack) -> None:
+    store.act(stack.host, store.DELETE_BUCKET)
+
+
 def delete_prefix(stack: Stack) -> None:
     store.act(stack.host, store.DELETE_PREFIX, "seed/2026/")
 
@@ -90,6 +94,7 @@ FAULTS = (
     Fault("data directory emptied under it", empty_while_running, "damaged", "objects is empt", "rebuild", kept=True),
     Fault("data directory corrupted", corrupt, "damaged", "objects read are damaged", "rebuild", kept=True),
     Fault("volume removed", remove_volume, "down", "objects is absent", "fill"),
+    Fault("bucket deleted", delete_bucket, "damaged", "the bucket uploads is missing", "fill"),
     Fault("prefix deleted", delete_prefix, "damaged", "objects are gone that the database knows", "fill", loses=False),
     Fault("prefix overwritten", overwrite_prefix, "damaged", "objects are neither what", "fill", loses=False),
     Fault("versioning off", switch_versioning_off, "damaged", "versioning is Suspended", "fill", loses=False),
