@@ -109,7 +109,7 @@ def work(task: Task) -> Result:
         key=given["identity"],
         log=task.log,
     )
-    return Result(Planned(made, made["needed"], made["blocked"], backend_plan.text(made)))
+    return Result(Planned(made, made.needed, made.blocked, backend_plan.text(made)))
 
 
 def main() -> None:

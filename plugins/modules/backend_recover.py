@@ -97,6 +97,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend import recovery as backend_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend.recovery import Plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Result, Task, run
@@ -110,12 +111,11 @@ class Nothing:
 
 
 def work(task: Task) -> Result:
-    planned = task.params["plan"]
-    if not planned["needed"] or task.check:
-        return Result(Nothing(), changed=bool(planned["needed"]))
+    planned = task.plan(Plan, "backend_plan")
+    if not planned.needed or task.check:
+        return Result(Nothing(), changed=planned.needed)
     with lock.held(task.config.stack, "recover backend", wait=60):
-        done = backend_recovery.recover(task.config, planned, key=task.params["identity"], log=task.log)
-    error = done.pop("error")
+        done, error = backend_recovery.recover(task.config, planned, key=task.params["identity"], log=task.log)
     if error:
         task.fail(error, Result(done))
     return Result(done, changed=True)

@@ -47,11 +47,12 @@ def restore(directory: str, identity: str, database: str) -> dict[str, Any]:
 def recover(directory: str, identity: str) -> dict[str, Any]:
     from lifeboat.database import recovery as database_recovery
     from lifeboat.settings import config
+    from lifeboat.stack.runtime import Opened
 
     loaded = config.load("", Path(directory))
     stamp = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S")
-    result = database_recovery.restore_database(loaded, identity, fresh=False, stamp=stamp, log=_quiet)
-    return {"phases": result["seconds"], "quarantined": result["quarantined_database"]}
+    result = database_recovery.restore_database(Opened(loaded), identity, fresh=False, stamp=stamp, log=_quiet)
+    return {"phases": result.seconds, "quarantined": result.quarantined_database}
 
 
 def retention(count: str) -> dict[str, Any]:

@@ -303,7 +303,7 @@ def test_a_healthy_database_is_left_alone_and_a_damaged_one_is_found(stack: Stac
     assert database_plan.make(Opened(settings), log=say).findings == ("the database shop is missing",)
     identity = entries(settings)[-1].id
     done = database_recovery.restore_database(Opened(settings), identity, fresh=False, stamp="20261124_020000", log=say)
-    assert done["quarantined_database"] == ""
+    assert done.quarantined_database == ""
     assert stack.psql("SELECT count(*) FROM t;", "shop") == ["500"]
     made = database_plan.make(Opened(settings), identity=identity, log=say)
     assert made.needed is False

@@ -129,17 +129,17 @@ def test_a_database_of_any_name_is_swapped_in(
             Opened(settings), taken.id, fresh=False, stamp="20261124_020000", log=say
         )
         assert stack.psql("SELECT * FROM t;", name) == ["1"]
-        kept = done["quarantined_database"]
+        kept = done.quarantined_database
         assert stack.psql("SELECT * FROM t ORDER BY 1;", kept) == ["1", "2"]
         assert len(kept.encode()) <= 63
-        assert {check["result"] for check in done["checks"]} == {"PASS"}
+        assert {check.result for check in done.checks} == {"PASS"}
         if name != DATABASES[1]:
             return
         # The next second, another one: the first quarantine stays, nothing is in the way.
         again = database_recovery.restore_database(
             Opened(settings), taken.id, fresh=False, stamp="20261124_020001", log=say
         )
-        assert again["quarantined_database"] != kept
+        assert again.quarantined_database != kept
         assert stack.psql("SELECT * FROM t ORDER BY 1;", kept) == ["1", "2"]
     finally:
         if name == "postgres":

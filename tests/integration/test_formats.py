@@ -147,7 +147,7 @@ def test_databases_of_every_shape(
     assert {key: getattr(summary, key) for key in wanted} == wanted
     # And into the living server, through everything that a recovery does there.
     done = database_recovery.restore_database(Opened(settings), identity, fresh=False, stamp="20261124_020000", log=say)
-    assert {check["result"] for check in done["checks"]} == {checks.PASS}
+    assert {check.result for check in done.checks} == {checks.PASS}
 
 
 LOCALES: list[tuple[str, str]] = [

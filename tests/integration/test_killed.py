@@ -216,8 +216,8 @@ def test_a_killed_restore(stack: Stack, settings: config.Config, tmp_path: Path,
     done = database_recovery.restore_database(Opened(settings), identity, fresh=False, stamp="20261124_030000", log=say)
     assert stack.psql("SELECT count(*) FROM t;", "shop") == ["20000"]
     databases = stack.psql("SELECT datname FROM pg_database WHERE datname ~ 'shop' ORDER BY 1;")
-    assert databases == ["shop", done["quarantined_database"]]
-    assert stack.psql("SELECT count(*) FROM t;", done["quarantined_database"]) == ["20001"]
+    assert databases == ["shop", done.quarantined_database]
+    assert stack.psql("SELECT count(*) FROM t;", done.quarantined_database) == ["20001"]
 
 
 def test_a_swap_that_was_killed_half_way_is_finished(stack: Stack, settings: config.Config) -> None:

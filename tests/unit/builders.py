@@ -107,8 +107,8 @@ def make_config(root: Path, **changes: Any) -> config.Config:
     return config.from_mapping(settings(root, **changes))
 
 
-def make_manifest(taken_at: datetime = NOW, **changes: Any) -> Manifest:
-    files = {"database.dump": b"dump", "globals.sql.gz": b"roles", "fingerprint.json": json.dumps(FACTS).encode()}
+def make_manifest(taken_at: datetime = NOW, facts: Any = FACTS, **changes: Any) -> Manifest:
+    files = {"database.dump": b"dump", "globals.sql.gz": b"roles", "fingerprint.json": json.dumps(facts).encode()}
     body: dict[str, Any] = {
         "id": manifest.backup_id("database", taken_at),
         "component": "database",
@@ -122,15 +122,15 @@ def make_manifest(taken_at: datetime = NOW, **changes: Any) -> Manifest:
     return Manifest(**{**body, **changes})
 
 
-def publish(root: Path, taken_at: datetime = NOW, **changes: Any) -> Manifest:
+def publish(root: Path, taken_at: datetime = NOW, facts: Any = FACTS, **changes: Any) -> Manifest:
     """A whole backup in the local repository below `root`."""
-    backup = make_manifest(taken_at, **changes)
+    backup = make_manifest(taken_at, facts, **changes)
     (root / "backup").mkdir(exist_ok=True)
     repo = store(root)
     with repo.stage("database", backup.id) as staging:
         (staging.path / "database.dump").write_bytes(b"dump")
         (staging.path / "globals.sql.gz").write_bytes(b"roles")
-        (staging.path / "fingerprint.json").write_text(json.dumps(FACTS))
+        (staging.path / "fingerprint.json").write_text(json.dumps(facts))
         staging.publish(backup.to_bytes())
     return backup
 

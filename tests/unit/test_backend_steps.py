@@ -308,15 +308,15 @@ def test_files_come_back_and_what_they_replace_is_kept(backup: config.Config) ->
     ]  # fmt: skip
     assert (live / ".env").stat().st_mode & 0o777 == 0o600
     assert (live / "new").stat().st_mode & 0o777 == 0o755
-    kept = Path(done["quarantine"])
+    kept = Path(done.quarantine)
     assert (kept / str(live / "compose.yml").lstrip("/")).read_text() == "broken"
     assert (kept / str(live / ".env").lstrip("/")).read_text() == "A=bad"
     assert (kept / str(live / ".env").lstrip("/")).stat().st_mode & 0o777 == 0o600
     assert (kept / str(live / "compose.yaml").lstrip("/")).read_text() == "shadow", "Compose would read it first"
     assert not (live / "compose.yaml").exists()
     assert kept.stat().st_mode & 0o777 == 0o700
-    assert sorted(Path(path).name for path in done["replaced"]) == [".env", "compose.yml"]
-    assert len(done["way_back"]) == 3
+    assert sorted(Path(path).name for path in done.replaced) == [".env", "compose.yml"]
+    assert len(done.way_back) == 3
     assert not list(live.glob(".*lifeboat-*"))
 
 
@@ -324,7 +324,7 @@ def test_without_the_key_the_secret_files_stay_and_that_is_said(backup: config.C
     live = Path(backup.runtime.project_directory)
     done = redeploy.redeploy(backup, identity="latest", key="", stamp="S", log=lambda _: None)
     assert (live / ".env").read_text() == "A=bad"
-    assert done["missing"] == [str(live / ".env")]
+    assert done.missing == (str(live / ".env"),)
 
 
 def test_where_nothing_differs_there_is_nothing_to_put_back(backup: config.Config) -> None:
@@ -346,7 +346,7 @@ def test_a_link_is_kept_as_a_link(backup: config.Config, tmp_path: Path) -> None
     (live / ".env").symlink_to(tmp_path / "elsewhere")
     done = redeploy.redeploy(backup, identity="latest", key="AGE", stamp="S", log=lambda _: None)
     assert (tmp_path / "elsewhere").read_text() == "A=theirs", "what it points to is not written through"
-    assert (Path(done["quarantine"]) / str(live / ".env").lstrip("/")).is_symlink()
+    assert (Path(done.quarantine) / str(live / ".env").lstrip("/")).is_symlink()
     assert not (live / ".env").is_symlink()
 
 

@@ -108,7 +108,7 @@ def test_an_invented_method_takes_proves_plans_and_restores(
     steps = database_plan._steps(settings, entry, [], "swap", taken.taken_at + timedelta(minutes=30))
     assert f"bring the database back to {taken.taken_at + timedelta(minutes=30):%H:%M}" in steps
     done = database_recovery.restore_database(Opened(settings), taken.id, fresh=False, stamp="S", log=print)
-    assert (done["quarantined_database"], [check["name"] for check in done["checks"]]) == (
+    assert (done.quarantined_database, [check.name for check in done.checks]) == (
         "aside",
         ["checksums", "invented"],
     )

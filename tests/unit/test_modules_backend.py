@@ -90,6 +90,27 @@ def test_check_mode_changes_nothing(run: Run, tmp_path: Path, world: World) -> N
     assert (result["failed"], result["changed"], world.done) == (False, True, [])
 
 
+WRONG_PLANS: list[tuple[dict[str, Any], str, str]] = [
+    ({"needed": "yes"}, "needed", "wants bool, has 'yes'"),
+    ({"ladder": [{"step": "restart"}]}, "ladder[0]", "lacks "),
+    ({"logs": {"app": "line"}}, "logs.app", "wants a list, has 'line'"),
+    ({"target_seconds": 10**30}, "target_seconds", "has a number beyond"),
+    ({"later": 1}, "", "does not know later"),
+]
+
+
+@pytest.mark.parametrize(("change", "field", "words"), WRONG_PLANS)
+def test_a_plan_that_the_other_module_did_not_return_is_refused(
+    run: Run, tmp_path: Path, world: World, change: dict[str, Any], field: str, words: str
+) -> None:
+    world.looks = [seen(KILLED)]
+    planned = plan_of(run, tmp_path)["plan"]
+    wrong = run("backend_recover", **given(tmp_path, plan={**planned, **change}))
+    assert (wrong["failed"], wrong["attempted"], wrong["subject"], world.done) == (True, "read the plan", field, [])
+    assert words in wrong["cause"]
+    assert "lifeboat.dr.backend_plan" in wrong["remedy"]
+
+
 def test_backend_recover_changes_with_the_smallest_step_that_heals(run: Run, tmp_path: Path, world: World) -> None:
     world.looks = [seen(KILLED), HEALTHY]
     planned = plan_of(run, tmp_path)

@@ -419,6 +419,19 @@ def test_the_reference_is_the_newest_good_one_whose_fingerprint_is_whole(tmp_pat
     assert database_assess.reference_of(Sources(Opened(make_config(tmp_path, stack="blog")), "database")) is None
 
 
+def test_a_reference_that_cannot_be_read_is_passed_over(tmp_path: Path, world: dict[str, Any]) -> None:
+    """Its bytes are those that were written: by a Lifeboat that writes otherwise."""
+    older = publish(tmp_path, NOW - DAY)
+    sources = Sources(Opened(make_config(tmp_path)), "database")
+    assert database_assess.reference_of(sources) == fingerprint()
+    publish(tmp_path, facts={**FACTS, "tables": []})
+    sources = Sources(Opened(make_config(tmp_path)), "database")
+    assert [entry.good for entry in sources.found] == [True, True]
+    assert database_assess.reference_of(sources) == fingerprint()
+    shutil.rmtree(folder(tmp_path, older))
+    assert database_assess.reference_of(Sources(Opened(make_config(tmp_path)), "database")) is None
+
+
 def test_a_backup_without_role_passwords_is_warned_of(tmp_path: Path, world: dict[str, Any]) -> None:
     publish(tmp_path, details={"role_passwords": False})
     assert "no role passwords" in make(tmp_path).warnings[0]

@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Annotated, Any, Optional
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
@@ -23,9 +23,11 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     present,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.typed import Range
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import (
     Server,
+    answers,
     conninfo,
     fit_name,
     identifier,
@@ -202,6 +204,49 @@ def test_every_row_is_one_json_value_whatever_is_in_it(
     streamed: list[Any] = []
     server.stream("SELECT x;", streamed.append, database="d", attempted="try")
     assert streamed == rows
+
+
+FOREIGN = [("{", "not JSON"), ("[" * 100_000, "not JSON"), ("1" * 5000, "not JSON"), ("x", "not JSON")]
+
+
+@pytest.mark.parametrize(("answer", "words"), FOREIGN, ids=[answer[:4] for answer, _words in FOREIGN])
+def test_an_answer_that_cannot_be_read_is_an_error(
+    fake: Path, monkeypatch: pytest.MonkeyPatch, answer: str, words: str
+) -> None:
+    monkeypatch.setenv("ANSWER", answer)
+    server = Server(execute, user="u")
+    with pytest.raises(LifeboatError, match=rf"Could not count \(database d\): .*{words}.*PostgreSQL's own\.$"):
+        server.execute("SELECT 1;", database="d", attempted="count")
+    with server.session("d") as session, pytest.raises(LifeboatError, match=f"Could not count.*{words}"):
+        session.rows("SELECT 1;", attempted="count")
+    with pytest.raises(LifeboatError, match=f"Could not count.*{words}"):
+        server.stream("SELECT 1;", [].append, database="d", attempted="count")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    name: str
+    size: Annotated[int, Range(0)] = 0
+
+
+TYPED = [
+    (int, "x", "a row): wants int, has 'x'"),
+    (int, True, "a row): wants int, has True"),
+    (int, float("nan"), "a row): wants int, has nan"),
+    (int, 10**30, "a row): has a number beyond"),
+    (str, None, "a row): wants str, has None"),
+    (Row, [], "a row): wants a mapping, has []"),
+    (Row, {}, "a row): lacks name"),
+    (Row, {"name": "t", "more": 1}, "a row): does not know more"),
+    (Row, {"name": "t", "size": -1}, "size): -1 is not between 0 and"),
+]
+
+
+@pytest.mark.parametrize(("kind", "row", "words"), TYPED)
+def test_a_row_of_another_type_is_an_error(kind: type[object], row: object, words: str) -> None:
+    assert answers(Row, [{"name": "t"}, {"name": "u", "size": 3}]) == [Row("t"), Row("u", 3)]
+    with pytest.raises(LifeboatError, match=re.escape(f"Could not read PostgreSQL's answer ({words}")):
+        answers(kind, [row])
 
 
 def test_failures_name_what_was_attempted_in_the_servers_words(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -310,7 +310,7 @@ def server(monkeypatch: pytest.MonkeyPatch, world: Stack) -> dict[str, Any]:
     return found
 
 
-def recover(tmp_path: Path, **options: Any) -> dict[str, Any]:
+def recover(tmp_path: Path, **options: Any) -> database_recovery.Recovered:
     one = publish(tmp_path)
     plain = {"fresh": False, "stamp": "20261124_020000", "log": lambda _: None}
     return database_recovery.restore_database(Opened(make_config(tmp_path)), one.id, **{**plain, **options})
@@ -325,19 +325,19 @@ def test_restore_proves_before_it_swaps(tmp_path: Path, server: dict[str, Any]) 
         "reap", "roles", "restore shop_restore_20261124_020000", "compare shop_restore_20261124_020000",
         "analyze shop_restore_20261124_020000", "swap shop shop_restore_20261124_020000 20261124_020000", "collations",
     ]  # fmt: skip
-    assert (done["quarantined_database"], done["roles"]) == ("shop_quarantine_S", ["app"])
-    assert [check["name"] for check in done["checks"]] == ["checksums", "tables"]
-    assert set(done["seconds"]) == {"restore", "verify", "swap"}
+    assert (done.quarantined_database, done.roles) == ("shop_quarantine_S", ("app",))
+    assert [check.name for check in done.checks] == ["checksums", "tables"]
+    assert set(done.seconds) == {"restore", "verify", "swap"}
     last = recovery_state.recovered(settings)
     assert last is not None
-    assert (last.id, last.asked) == (done["id"], "2026-11-24T02:00:00.000Z")
+    assert (last.id, last.asked) == (done.id, "2026-11-24T02:00:00.000Z")
     assert not (settings.state / recovery_state.RECOVERING).exists()
 
 
 def test_on_a_fresh_server_the_empty_database_is_dropped_after_the_swap(tmp_path: Path, server: dict[str, Any]) -> None:
     done = recover(tmp_path, fresh=True)
     assert server["diary"][-2:] == ["drop shop_quarantine_S", "collations"]
-    assert done["quarantined_database"] == ""
+    assert done.quarantined_database == ""
 
 
 @pytest.mark.parametrize("step", ["restore", "compare", "analyze"])
@@ -362,7 +362,7 @@ def test_a_difference_is_an_error_before_the_swap(tmp_path: Path, server: dict[s
 def test_what_could_not_be_compared_does_not_stop_a_recovery(tmp_path: Path, server: dict[str, Any]) -> None:
     """Into a newer major definitions print otherwise: the evidence says so, and the data is back."""
     server["checks"].append(checks.Check("schema", checks.COULD_NOT_VERIFY, "majors"))
-    assert recover(tmp_path)["checks"][-1]["result"] == checks.COULD_NOT_VERIFY
+    assert recover(tmp_path).checks[-1].result == checks.COULD_NOT_VERIFY
 
 
 def test_a_failed_role_stops_before_a_database_is_made(tmp_path: Path, server: dict[str, Any]) -> None:

@@ -107,7 +107,7 @@ made = components.COMPONENTS["database"].take(config, False, print)
 print("taken by:", made.detailed(DatabaseDetails).method)
 print("verified:", verify.verify(config, made.id, "archive", log=print).verdict)
 done = recovery.restore_database(Opened(config), made.id, fresh=True, stamp="S", log=print)
-print("restored:", [check["name"] for check in done["checks"]])
+print("restored:", [check.name for check in done.checks])
 """
 EXPECTED = ("taken by: physical", "verified: PASS", "restored: ['checksums', 'server']")
 

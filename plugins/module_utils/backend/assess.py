@@ -10,9 +10,10 @@ import os
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 from ..base import pipeline
 from ..base.checks import FAIL, PASS, Check
@@ -117,15 +118,15 @@ def observe(config: Config, *, changed: Callable[[Observations], Mapping[str, st
     first = glance(config, logs=True)
     pending = _pending(config)
     missing, blank = needed_variables(config) if config.runtime.type == "compose" else ((), ())
-    found = _with(first, pending=pending, env_missing=missing, env_blank=blank)
+    found = replace(first, pending=pending, env_missing=missing, env_blank=blank)
     if found.host.engine or (found.healthy and not found.host.full):
         return found
     stack = runtime.connect(config)
     if isinstance(stack, ComposeRuntime):
         elsewhere = _elsewhere(found, stack, (config.database.service, config.objects.service))
         if elsewhere:  # its stores would seem lost, and its ports stolen
-            return _with(found, elsewhere=elsewhere)
-        found = _with(
+            return replace(found, elsewhere=elsewhere)
+        found = replace(
             found,
             images_gone=_images_gone(found, stack),
             images_changed=changed(found),
@@ -134,7 +135,7 @@ def observe(config: Config, *, changed: Callable[[Observations], Mapping[str, st
     stores, unsure = backend_stores.look(config, stack, found, log=log)
     veil = veil_of(config)
     told = tuple(Store(store.role, store.service, veil.line(store.broken)) for store in stores)
-    return _with(found, stores=told, not_looked=(*found.not_looked, *unsure))
+    return replace(found, stores=told, not_looked=(*found.not_looked, *unsure))
 
 
 def _elsewhere(found: Observations, stack: ComposeRuntime, stores: Collection[str]) -> tuple[str, ...]:
@@ -149,10 +150,6 @@ def _elsewhere(found: Observations, stack: ComposeRuntime, stores: Collection[st
         except LifeboatError:  # nobody knows what ours is called
             continue
     return tuple(sorted(names))
-
-
-def _with(found: Observations, **more: Any) -> Observations:
-    return Observations(**{**vars(found), **more})
 
 
 def _places(config: Config) -> list[str]:
@@ -210,7 +207,7 @@ def _seen(config: Config, raw: Container, veil: Veil, once: set[str], *, logs: b
     )
     if logs and not one.well:
         _status, out, err = pipeline.probe(Command(["docker", "logs", "--tail", str(4 * LINES), one.id]))
-        one = Seen(**{**vars(one), "log": veil.lines(f"{out}\n{err}", LINES)})
+        one = replace(one, log=veil.lines(f"{out}\n{err}", LINES))
     return one
 
 
@@ -235,7 +232,7 @@ def _of_units(config: Config, stack: Runtime, *, logs: bool) -> Observations:
         status = "restarting" if looping else state.status if state.exists else "absent"
         one = Seen(name, name, role, name, status, exit_code=state.exit_code or 0, restarts=state.restarts)
         log = veil.lines(stack.logs(name, 4 * LINES), LINES) if logs and not one.well else ()
-        seen.append(Seen(**{**vars(one), "log": log}))
+        seen.append(replace(one, log=log))
     return Observations(
         host=host.look(_places(config), engine=False),
         services=tuple(backend),

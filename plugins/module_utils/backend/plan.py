@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
 from ..base.errors import UsageError
 from ..base.text import human
@@ -20,6 +20,7 @@ from . import host as backend_host
 from . import images, recovery, redeploy, space
 from .cause import IMAGE, LADDER, REDEPLOY, SPACE, Cause, classify, next_step
 from .facts import Observations
+from .recovery import Plan, Rung
 
 Log = Callable[[str], None]
 METHODS = ("auto", *(step for step in LADDER if step != "engine"))
@@ -34,12 +35,8 @@ def make(
     force: bool = False,
     key: str = "",
     log: Log,
-) -> dict[str, Any]:
-    """The plan. host: its name in the inventory, for the commands it prints. key: the age identity, if one was given.
-
-    Returns {needed, condition, cause, kind, findings, unchecked, warnings, ladder, begin, blocked, next, logs, method,
-    asked, identity, stamp, host, why, passed_over, target_seconds}. blocked: why no step of ours may mend it.
-    """
+) -> Plan:
+    """The plan. key: the age identity, if one was given."""
     seen = recovery.observe(config, log=log)
     cause = classify(seen, host)
     asked = force or method != "auto"
@@ -54,33 +51,31 @@ def make(
     )
     begin = next_step(cause, (), method=method) if needed else ""
     blocked = _blocked(cause, begin, none if backup is None else "", key) if needed else ""
-    return {
-        "needed": needed,
-        "condition": _condition(seen),
-        "kind": cause.kind,
-        "cause": cause.words,
-        "why": "force was given"
-        if asked and seen.healthy
-        else f"the likely cause: {cause.words}"
-        if needed
-        else cause.words,
-        "machine": machine(seen),
-        "findings": ([f"cause: {cause.words}"] if needed and not seen.healthy else []) + findings(seen),
-        "unchecked": _unchecked(config, seen),
-        "warnings": _warnings(config, seen, cause, key, backup is not None),
-        "ladder": _ladder(config, cause, begin, method, known, backup.id if backup else "", none) if needed else [],
-        "begin": begin,
-        "blocked": blocked,
-        "next": _next(cause, config, host) if blocked else "",
-        "logs": {service.name: list(service.log) for service in seen.ill if service.log},
-        "method": method,
-        "asked": asked,
-        "identity": identity,
-        "stamp": datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S"),
-        "host": host,
-        "passed_over": [],
-        "target_seconds": config.target(BACKEND),
-    }
+    why = cause.words
+    if needed:
+        why = "force was given" if asked and seen.healthy else f"the likely cause: {why}"
+    return Plan(
+        needed=needed,
+        condition=_condition(seen),
+        kind=cause.kind,
+        cause=cause.words,
+        why=why,
+        machine=machine(seen),
+        findings=tuple(([f"cause: {cause.words}"] if needed and not seen.healthy else []) + findings(seen)),
+        unchecked=_unchecked(config, seen),
+        warnings=_warnings(config, seen, cause, key, backup is not None),
+        ladder=_ladder(config, cause, begin, method, known, backup.id if backup else "", none) if needed else (),
+        begin=begin,
+        blocked=blocked,
+        next=_next(cause, config, host) if blocked else "",
+        logs={service.name: service.log for service in seen.ill if service.log},
+        method=method,
+        asked=asked,
+        identity=identity,
+        stamp=datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S"),
+        host=host,
+        target_seconds=config.target(BACKEND),
+    )
 
 
 def _condition(seen: Observations) -> str:
@@ -103,25 +98,25 @@ def findings(seen: Observations) -> list[str]:
     return found + [f"{disk.path} has no {disk.full} left" for disk in seen.host.full]
 
 
-def machine(seen: Observations) -> list[str]:
+def machine(seen: Observations) -> tuple[str, ...]:
     """The seed's first step: processor, memory, disk."""
     host = seen.host
-    return [
+    return (
         f"load {host.load} on {host.cpus} processors; memory {human(host.memory_free)} free of {human(host.memory)}",
         *(
             f"disk {disk.path}: {human(disk.free)} free of {human(disk.size)}"
             + (f", {disk.free_inodes} inodes free of {disk.inodes}" if disk.inodes else "")
             for disk in host.disks
         ),
-    ]
+    )
 
 
-def _unchecked(config: Config, seen: Observations) -> list[str]:
+def _unchecked(config: Config, seen: Observations) -> tuple[str, ...]:
     none = "no endpoint is configured (lifeboat_application.checks): whether the application answers is not known"
-    return [*seen.not_looked, *([] if config.application.checks else [none])]
+    return (*seen.not_looked, *(() if config.application.checks else (none,)))
 
 
-def _warnings(config: Config, seen: Observations, cause: Cause, key: str, backup: bool) -> list[str]:
+def _warnings(config: Config, seen: Observations, cause: Cause, key: str, backup: bool) -> tuple[str, ...]:
     found = []
     if seen.host.memory_free < 0.05 * seen.host.memory:
         found.append(f"memory is nearly used up: {human(seen.host.memory_free)} free")
@@ -131,7 +126,7 @@ def _warnings(config: Config, seen: Observations, cause: Cause, key: str, backup
         found += [f"{disk.path} has no {disk.full} left" for disk in seen.host.full]
     if REDEPLOY in cause.useful and backup and not key:
         found.append("no -e identity_file=…: where files are put back, .env and other secret files stay as they are")
-    return found
+    return tuple(found)
 
 
 def _blocked(cause: Cause, begin: str, no_backup: str, key: str) -> str:
@@ -163,7 +158,7 @@ def _ladder(
     known: Mapping[str, images.Known],
     backup: str,
     none: str,
-) -> list[dict[str, str]]:
+) -> tuple[Rung, ...]:
     """Every step with what becomes of it: begin, then (in case), or skipped and why."""
     rows = []
     order = [begin, *(name for name in cause.useful if name != begin)]
@@ -181,31 +176,30 @@ def _ladder(
         elif state != "skipped" and step == SPACE:
             logs = space.logs(config, Path(backend_host.docker_root()))
             why = f"{len(logs)} logs of {human(sum(size for _path, size, _container in logs))}"
-        rows.append({"step": step, "words": words, "state": state, "why": why})
-    return rows
+        rows.append(Rung(step, words, state, why))
+    return tuple(rows)
 
 
-def text(made: Mapping[str, Any]) -> list[str]:
+def text(made: Plan) -> list[str]:
     """The plan for a terminal, as an operator reads it before typing the confirmation."""
-    lines = [f"the backend is {made['condition']}"]
-    lines += [f"  {item}" for item in made["machine"]]
-    lines += [f"  found: {finding}" for finding in made["findings"]]
-    lines += [f"  not checked: {item}" for item in made["unchecked"]]
-    lines += [f"  WARNING: {warning}" for warning in made["warnings"]]
-    if not made["needed"]:
-        return [*lines, f"nothing to do: {made['why']}"]
-    for name, said in made["logs"].items():
+    lines = [f"the backend is {made.condition}"]
+    lines += [f"  {item}" for item in made.machine]
+    lines += [f"  found: {finding}" for finding in made.findings]
+    lines += [f"  not checked: {item}" for item in made.unchecked]
+    lines += [f"  WARNING: {warning}" for warning in made.warnings]
+    if not made.needed:
+        return [*lines, f"nothing to do: {made.why}"]
+    for name, said in made.logs.items():
         lines += [f"  log of {name}: {item}" for item in said[-6:]]
-    lines.append(f"to do: {made['why']}")
-    if made["blocked"]:
-        lines += [f"BLOCKED: {made['blocked']}", f"next: {made['next']}"]
+    lines.append(f"to do: {made.why}")
+    if made.blocked:
+        return [*lines, f"BLOCKED: {made.blocked}", f"next: {made.next}"]
     marks = {"begin": "BEGIN HERE", "then": "if that does not heal", "skipped": "skipped"}
-    if not made["blocked"]:
-        for number, item in enumerate(made["ladder"], 1):
-            why = f" ({item['why']})" if item["why"] else ""
-            lines.append(f"  {number}. {item['step']}: {item['words']} - {marks[item['state']]}{why}")
-        lines.append(
-            "after each step: every service well and every endpoint answers, or the next step; never more than needed"
-        )
-        lines.append("then record: evidence with the time of each phase and step")
-    return lines
+    for number, rung in enumerate(made.ladder, 1):
+        why = f" ({rung.why})" if rung.why else ""
+        lines.append(f"  {number}. {rung.step}: {rung.words} - {marks[rung.state]}{why}")
+    return [
+        *lines,
+        "after each step: every service well and every endpoint answers, or the next step; never more than needed",
+        "then record: evidence with the time of each phase and step",
+    ]

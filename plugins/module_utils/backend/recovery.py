@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any, Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Callable
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
 from ..base.errors import LifeboatError, NotFoundError, UsageError
@@ -26,48 +27,106 @@ FALLS = 3
 CALM = 2.0  # one that has no health check must be up at two looks so far apart
 
 
+@dataclass(frozen=True)
+class Rung:
+    """A step with what becomes of it: begin, then (in case), or skipped; and why."""
+
+    step: str
+    words: str
+    state: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is wrong and what would be done. Roles see it as JSON, with these names.
+
+    kind, cause: of the table of causes, and as text. machine: its processor, memory and disks. begin: the first step.
+    blocked: why no step of ours may mend it; next: the operator's command then. logs: the last lines, by container.
+    host: its name in the inventory, for the commands that are printed.
+    """
+
+    needed: bool
+    condition: str
+    kind: str
+    cause: str
+    why: str
+    machine: tuple[str, ...]
+    findings: tuple[str, ...]
+    unchecked: tuple[str, ...]
+    warnings: tuple[str, ...]
+    ladder: tuple[Rung, ...]
+    begin: str
+    blocked: str
+    next: str
+    logs: Mapping[str, tuple[str, ...]]
+    method: str
+    asked: bool
+    identity: str
+    stamp: str
+    host: str
+    target_seconds: int
+    passed_over: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One step: the cause that it was taken for, and the problem that it ended with, if it did."""
+
+    step: str
+    cause: str
+    problem: str
+    seconds: float
+    healed: bool = False
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """mode: the step that healed, empty where none did. Modules return it as it is."""
+
+    mode: str = ""
+    tried: tuple[Tried, ...] = ()
+    checks: tuple[Check, ...] = ()
+    quarantine: str = ""
+    way_back: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
 def observe(config: Config, *, log: Log) -> Observations:
     return assess.observe(config, changed=lambda seen: images.changed(config, seen), log=log)
 
 
-def recover(config: Config, planned: Mapping[str, Any], *, key: str = "", log: Log) -> dict[str, Any]:
-    """Carry the plan out. Returns {mode, tried, checks, quarantine, way_back, notes, seconds, error}.
-
-    error: why it ended without success, in full: no step is left, or what is wrong is not ours to mend.
-    """
-    host, method = str(planned["host"]), str(planned["method"])
-    seen = observe(config, log=log)
-    work = Work(config, seen, str(planned["stamp"]), log, key=key, identity=str(planned["identity"]))
-    tried: list[dict[str, Any]] = []
-    asked = bool(planned["asked"])
-    while asked or not seen.healthy:
-        asked = False
-        cause = classify(seen, host)
-        name = next_step(cause, [item["step"] for item in tried], method=method if not tried else "auto")
+def recover(config: Config, planned: Plan, *, key: str = "", log: Log) -> tuple[Recovered, str]:
+    """Carry the plan out. Returns what was done, and why it ended without success, in full and empty where it did not:
+    no step is left, or what is wrong is not ours to mend."""
+    work = Work(config, observe(config, log=log), planned.stamp, log, key=key, identity=planned.identity)
+    tried: list[Tried] = []
+    while not work.seen.healthy or (planned.asked and not tried):
+        cause = classify(work.seen, planned.host)
+        name = next_step(cause, [step.step for step in tried], method="auto" if tried else planned.method)
         if not name:
-            return _result(work, tried, [], str(_given_up(config, cause, tried)))
-        tried.append(_try(name, cause, work))
-        seen = observe(config, log=log)
-        work.seen = seen
-        tried[-1]["healed"] = seen.healthy
-        log(f"{name}: {'it serves' if seen.healthy else 'not yet: ' + classify(seen, host).words}")
-    return _result(work, tried, prove(config, log=log))
+            return _recovered(work, tried), str(_given_up(config, cause, tried))
+        step = _try(name, cause, work)
+        work.seen = observe(config, log=log)
+        healed = work.seen.healthy
+        tried.append(replace(step, healed=healed))
+        log(f"{name}: {'it serves' if healed else 'not yet: ' + classify(work.seen, planned.host).words}")
+    checks = prove(config, log=log)
+    return replace(_recovered(work, tried), mode=tried[-1].step if tried else "", checks=tuple(checks)), ""
 
 
-def _result(work: Work, tried: list[dict[str, Any]], checks: list[Check], error: str = "") -> dict[str, Any]:
-    return {
-        "mode": tried[-1]["step"] if tried and not error else "",
-        "tried": tried,
-        "checks": [check.as_dict() for check in checks],
-        "quarantine": "; ".join(work.kept),
-        "way_back": work.way_back,
-        "notes": work.notes,
-        "seconds": {item["step"]: item["seconds"] for item in tried},
-        "error": error,
-    }
+def _recovered(work: Work, tried: Sequence[Tried]) -> Recovered:
+    return Recovered(
+        tried=tuple(tried),
+        quarantine="; ".join(work.kept),
+        way_back=tuple(work.way_back),
+        notes=tuple(work.notes),
+        seconds={step.step: step.seconds for step in tried},
+    )
 
 
-def _try(name: str, cause: Cause, work: Work) -> dict[str, Any]:
+def _try(name: str, cause: Cause, work: Work) -> Tried:
     """One step, and the time that its effect needs to show. An error is an answer: the next step comes."""
     work.log(f"step {name}: {LADDER[name]}")
     began = time.monotonic()
@@ -80,13 +139,7 @@ def _try(name: str, cause: Cause, work: Work) -> dict[str, Any]:
         work.log(f"step {name} ended with: {problem}")
     if acted:
         settle(work.config)
-    return {
-        "step": name,
-        "cause": cause.words,
-        "problem": problem,
-        "healed": False,
-        "seconds": round(time.monotonic() - began, 2),
-    }
+    return Tried(name, cause.words, problem, round(time.monotonic() - began, 2))
 
 
 def settle(config: Config) -> bool:
@@ -123,10 +176,10 @@ def settle(config: Config) -> bool:
         time.sleep(0.5)
 
 
-def _given_up(config: Config, cause: Cause, tried: list[dict[str, Any]]) -> LifeboatError:
+def _given_up(config: Config, cause: Cause, tried: Sequence[Tried]) -> LifeboatError:
     words = cause.words
     if tried:
-        words += f" (tried: {'; '.join(step['step'] + (step['problem'] and ': ' + step['problem']) for step in tried)})"
+        words += f" (tried: {'; '.join(step.step + (step.problem and ': ' + step.problem) for step in tried)})"
     if cause.next:
         remedy = f"Next: {cause.next}, then run the same command again."
     else:

@@ -11,8 +11,9 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 from ..base.errors import LifeboatError, NotFoundError
 from ..base.filesystem import explained
@@ -31,6 +32,22 @@ QUARANTINE = "quarantine"
 BACK = 10  # so many backups are looked at for one that differs
 
 
+@dataclass(frozen=True)
+class Redeployed:
+    """Paths of files: put back in place of others, put back where none was, set aside, and those that stayed sealed.
+
+    backup: whose files they are. quarantine: where what they replace is kept. way_back: commands that undo it.
+    """
+
+    replaced: tuple[str, ...]
+    made: tuple[str, ...]
+    aside: tuple[str, ...]
+    quarantine: str
+    way_back: tuple[str, ...]
+    backup: str = ""
+    missing: tuple[str, ...] = ()
+
+
 def candidates(config: Config, identity: str = "latest") -> tuple[Sources, list[Entry]]:
     """The configuration backups to take, best first: the one that was named, or the good ones from the newest on.
 
@@ -43,12 +60,11 @@ def candidates(config: Config, identity: str = "latest") -> tuple[Sources, list[
     return sources, [entry for entry in reversed(sources.found) if entry.good and entry.id <= chosen.id][:BACK]
 
 
-def redeploy(config: Config, *, identity: str, key: str, stamp: str, log: Log) -> dict[str, Any]:
+def redeploy(config: Config, *, identity: str, key: str, stamp: str, log: Log) -> Redeployed:
     """Bring every file of the project to what a backup has: the newest in which one differs from what is there now.
 
     The newest of all may have been taken after the files went bad. key: the age identity, without which secret files
-    stay as they are. Returns {backup, replaced, made, aside, missing, quarantine, way_back}. Raises NotFoundError where
-    no backup has anything else.
+    stay as they are. Raises NotFoundError where no backup has anything else.
     """
     sources, found = candidates(config, identity)
     missing: tuple[str, ...] = ()
@@ -58,8 +74,8 @@ def redeploy(config: Config, *, identity: str, key: str, stamp: str, log: Log) -
             got = configuration_restore.extract(sources.repo(chosen), chosen.id, target, key=key, site=False, log=log)
             missing = missing or tuple(name for name in got.missing if _ours(config, name))
             done = _bring(config, got, config.state / QUARANTINE / stamp, stamp, log)
-        if done["replaced"] or done["made"] or done["aside"]:
-            return {"backup": chosen.id, "missing": list(missing), **done}
+        if done.replaced or done.made or done.aside:
+            return replace(done, backup=chosen.id, missing=missing)
     raise NotFoundError(
         "redeploy the configuration", ", ".join(entry.id for entry in found[:3]),
         "the files are those of the backup already" + _sealed(missing),
@@ -67,7 +83,7 @@ def redeploy(config: Config, *, identity: str, key: str, stamp: str, log: Log) -
     )  # fmt: skip
 
 
-def _bring(config: Config, got: Extracted, kept: Path, stamp: str, log: Log) -> dict[str, Any]:
+def _bring(config: Config, got: Extracted, kept: Path, stamp: str, log: Log) -> Redeployed:
     """Put in place what differs; what it replaces goes into the quarantine first."""
     wanted = {path: got.where(path) for path in sorted(got.entries) if _ours(config, path)}
     replaced, made = [], []
@@ -83,16 +99,16 @@ def _bring(config: Config, got: Extracted, kept: Path, stamp: str, log: Log) -> 
         _place(source, live, entry.mode, entry.uid, entry.gid, stamp)
         log(f"{path} is that of {got.manifest.id} again")
     aside = _set_aside(config, set(wanted), kept, log)
-    return {
-        "replaced": replaced,
-        "made": made,
-        "aside": aside,
-        "quarantine": str(kept) if replaced or aside else "",
-        "way_back": [
+    return Redeployed(
+        replaced=tuple(replaced),
+        made=tuple(made),
+        aside=tuple(aside),
+        quarantine=str(kept) if replaced or aside else "",
+        way_back=tuple(
             f"cp --archive --no-target-directory {shlex.quote(f'{kept}{path}')} {shlex.quote(path)}"
             for path in [*replaced, *aside]
-        ],
-    }
+        ),
+    )
 
 
 def _sealed(missing: Iterable[str]) -> str:

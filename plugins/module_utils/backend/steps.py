@@ -16,7 +16,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 from ..base import pipeline
 from ..base.errors import LifeboatError, UsageError
@@ -287,11 +287,11 @@ def redeploy(work: Work) -> None:
         work.pinned.clear()
     keep_layers(work)
     done = backend_redeploy.redeploy(work.config, identity=work.identity, key=work.key, stamp=work.stamp, log=work.log)
-    work.kept += [f"files in {done['quarantine']}"] if done["quarantine"] else []
-    work.way_back += done["way_back"]
-    work.notes += [f"{done['backup']}: put back {', '.join([*done['replaced'], *done['made']]) or 'nothing'}"]
-    if done["missing"]:
-        work.notes.append(f"stayed sealed without -e identity_file=…: {', '.join(done['missing'])}")
+    work.kept += [f"files in {done.quarantine}"] if done.quarantine else []
+    work.way_back += done.way_back
+    work.notes.append(f"{done.backup}: put back {', '.join([*done.replaced, *done.made]) or 'nothing'}")
+    if done.missing:
+        work.notes.append(f"stayed sealed without -e identity_file=…: {', '.join(done.missing)}")
     stack = work.compose()
     stack.model  # noqa: B018 - a project that Compose still cannot read is not started
     if unmovable(work.config, stack, work.seen):
@@ -304,6 +304,6 @@ def redeploy(work: Work) -> None:
         _up(stack, work, [])
 
 
-STEPS: Mapping[str, Callable[[Work], Any]] = {
+STEPS: Mapping[str, Callable[[Work], None]] = {
     ENGINE: engine, RESTART: restart, RECREATE: recreate, SPACE: space, IMAGE: image, REDEPLOY: redeploy,
 }  # fmt: skip

@@ -11,7 +11,6 @@ import json
 import re
 import urllib.parse
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from ..base import pipeline
 
@@ -80,7 +79,7 @@ def assignments(text: str) -> dict[str, str]:
     return found
 
 
-def secrets_of(variables: Mapping[str, Any]) -> list[str]:
+def secrets_of(variables: Mapping[str, object]) -> list[str]:
     """The values that look secret: by their variable's name, or a password inside of an address, or a long odd word."""
     found = []
     for name, value in variables.items():

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Callable, Optional
 
+from ..base import typed
 from ..base.checks import PASS
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, SpaceError, UsageError, present
@@ -214,18 +217,30 @@ def _steps(config: Config, chosen: Entry, writers: list[str], mode: str, before:
     ]
 
 
+@dataclass(frozen=True)
+class _Listed:
+    """What the text tells of the backup."""
+
+    id: str
+    taken_at: str
+    size: int
+    place: str
+    details: DatabaseDetails
+    proven_at: Optional[str] = None
+
+
 def text(made: Plan) -> list[str]:
     """The plan for a terminal, as an operator reads it before typing the confirmation."""
-    backup = made.backup
-    summary = backup["details"]["fingerprint"]
+    backup = typed.build(_Listed, made.backup, partial(UsageError, "show the plan"), "backup", unknown="ignore")
+    summary, proof = backup.details.fingerprint, backup.proven_at
     lines = assessed("the database", made)
     lines.append(
-        f"backup: {backup['id']} taken {backup['taken_at']}, {human(backup['size'])}, {summary['tables']} tables,"
-        f" {summary['rows']} rows, {'proven ' + backup['proven_at'] if backup['proven'] else 'NOT proven by a restore'}"
+        f"backup: {backup.id} taken {backup.taken_at}, {human(backup.size)}, {summary.tables} tables,"
+        f" {summary.rows} rows, {f'proven {proof}' if proof else 'NOT proven by a restore'}"
     )
     lines += [f"  it is the database of recovery point {made.recovery_point}"] if made.recovery_point else []
-    lines += [f"  it is taken from the vault: {made.location}"] if backup["place"] == VAULT else []
+    lines += [f"  it is taken from the vault: {made.location}"] if backup.place == VAULT else []
     lines += cautions(made.warnings, made.passed_over)
     if made.mode in ("swap", "start", "rebuild"):
-        lines.append(f"data written after {backup['taken_at']} will be missing from {made.target}; it is kept aside")
+        lines.append(f"data written after {backup.taken_at} will be missing from {made.target}; it is kept aside")
     return lines + [f"  {number}. {step}" for number, step in enumerate(made.steps, 1)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from ..base.text import Planned
 
@@ -26,4 +26,4 @@ class Plan(Planned):
     """
 
     mode: Mode
-    backup: Mapping[str, Any]
+    backup: Mapping[str, object]

@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, Callable
+from typing import Callable
 
-from ..base.checks import PASS
+from ..base.checks import PASS, Check
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError
 from ..recovery import state as recovery_state
@@ -29,14 +30,24 @@ from .methods.base import Restoration
 Log = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Recovered:
+    """id: of the backup. The rest as in Restored, its checks after those of the bytes. Modules return it as it is."""
+
+    id: str
+    checks: tuple[Check, ...]
+    quarantined_database: str
+    roles: tuple[str, ...]
+    reindexed: tuple[str, ...]
+    seconds: Mapping[str, float]
+
+
 def restore_database(
     run: Opened, identity: str, *, place: str = REPOSITORY, fresh: bool, stamp: str, asked: str = "", log: Log
-) -> dict[str, Any]:
+) -> Recovered:
     """Restore by the method of the backup. Raises IntegrityError, the live database untouched, if it proves wrong.
 
     place: the repository, or the vault with its copy.
-
-    Returns {id, checks, quarantined_database, roles, reindexed, seconds: {restore, verify, swap}}.
     """
     when = format_time(parse_time(asked)) if asked else ""  # one instant, however it was written
     repo = open_place(run, place)
@@ -51,16 +62,16 @@ def restore_database(
         back = functools.partial(recovery_state.unmark, config, recovery_state.RECOVERING)
         restored = method.restore(Restoration(config, server, manifest, folder, fresh, stamp, back, log))
     remember(config, {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": when})
-    return {
-        "id": identity,
-        "checks": [check.as_dict(), *(check.as_dict() for check in restored.checks)],
-        "quarantined_database": restored.quarantined,
-        "roles": list(restored.roles),
-        "reindexed": list(restored.reindexed),
-        "seconds": dict(restored.seconds),
-    }
+    return Recovered(
+        identity,
+        (check, *restored.checks),
+        restored.quarantined,
+        restored.roles,
+        restored.reindexed,
+        restored.seconds,
+    )
 
 
-def remember(config: Config, what: Mapping[str, Any]) -> None:
+def remember(config: Config, what: Mapping[str, str]) -> None:
     """Write the identity of the last recovery; whole or not at all."""
     keep(config, recovery_state.RECOVERED, json.dumps(what))
