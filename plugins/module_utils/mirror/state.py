@@ -25,11 +25,10 @@ from ..s3.inventory import Inventory
 
 _VERSION = "key TEXT PRIMARY KEY, size INT, etag TEXT, modified INT, version TEXT"
 # copies: what is known of objects that were copied: by the last backup's listing, by a killed run, by this one.
-_COPY = f"{_VERSION}, vault_version TEXT, vault_etag TEXT, sha256 TEXT"
 _TABLES = {
     "source": f"{_VERSION}, deleted INT",
     "vault": f"{_VERSION}, deleted INT",
-    "copies": _COPY,
+    "copies": f"{_VERSION}, vault_version TEXT, vault_etag TEXT, sha256 TEXT",
     "unlike": "key TEXT PRIMARY KEY",
     "unheld": "key TEXT PRIMARY KEY, why TEXT",
 }
@@ -42,7 +41,6 @@ _ALIKE = f"NOT ({_RIGHT}) AND {_IN_VAULT} AND ((s.etag <> '' AND s.etag = v.etag
 _JOINED = "source s LEFT JOIN vault v ON v.key = s.key LEFT JOIN copies c ON c.key = s.key"
 _HELD = "s.key NOT IN (SELECT key FROM unheld)"
 _OBJECT = "s.key, s.size, s.etag, s.modified, s.version"
-_BATCH = 500
 
 
 class Object(NamedTuple):
@@ -91,8 +89,6 @@ class State(Inventory):
     def __init__(self, journal: Path) -> None:
         super().__init__(_TABLES)
         self._journal = Journal(journal)
-        self._lock = threading.Lock()
-        self._done: list[_Copied] = []
 
     def __exit__(self, *_: object) -> None:
         self._journal.close()
@@ -177,12 +173,7 @@ class State(Inventory):
     def copied(self, item: Object, vault_version: str, vault_etag: str, sha256: Optional[str]) -> None:
         row = (*item, vault_version, vault_etag, sha256 or "")
         self._journal.add(row)
-        with self._lock:
-            self._done.append(row)
-            if len(self._done) < _BATCH:
-                return
-            rows, self._done = self._done, []
-        self.add("copies", rows)
+        self.add("copies", [row])
 
     def changed(self, key: str, size: int, etag: str) -> None:
         """The source's object was another when it was read than when it was listed."""
@@ -202,8 +193,6 @@ class State(Inventory):
 
     def compare(self) -> int:
         """Hold the vault's own listing against what was copied; what is not there as it must be, is unheld."""
-        self.add("copies", self._done)
-        self._done = []
         wrong = f"{_JOINED} WHERE {_HELD} AND NOT ({_RIGHT})"
         why = "CASE WHEN v.key IS NULL THEN 'the vault does not list it' ELSE 'the vault lists another object' END"
         return self.change(f"INSERT INTO unheld SELECT s.key, {why} FROM {wrong}")
