@@ -153,3 +153,20 @@ def test_a_target_with_other_etags_is_read_back(monkeypatch: pytest.MonkeyPatch)
     assert copy(monkeypatch, Fake(b"hello", HEADERS, etag="opaque", keeps=b"hello")).target_etag == "opaque"
     with pytest.raises(IntegrityError, match="what the target holds is not what it was sent"):
         copy(monkeypatch, Fake(b"hello", HEADERS, etag="opaque", keeps=b"hellp"))
+
+
+def test_an_object_without_tags_says_nothing_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake(b"hello", {**HEADERS, "server": "one that counts no tags"})
+    real, refusals = fake.call, [refusal("NoSuchTagSet", 404, READ)]
+
+    def call(method: str, name: str, key: str, query: Any = None, *rest: Any, **more: Any) -> Answer:
+        if query and "tagging" in query and refusals:
+            raise refusals.pop()
+        return real(method, name, key, query, *rest, **more)
+
+    monkeypatch.setattr(fake, "call", call)
+    monkeypatch.setattr(Bucket, "requests", fake)
+    with Copier(SOURCE, TARGET) as moving:
+        moving.copy("a", 5, MD5)
+        moving.copy("b", 5, MD5)
+    assert ["x-amz-tagging" in headers for headers, _body in fake.put] == [False, True]

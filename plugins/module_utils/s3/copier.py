@@ -40,7 +40,6 @@ _TELL_TAGS = ("AmazonS3", "MinIO", "SeaweedFS")  # who counts an object's tags w
 READ = "read the object"  # what an error says was attempted, and so on which side it happened
 WRITE = "write the object"
 EMPTY = {"content-md5": "1B2M2Y8AsgTpgAmY7PhCfg=="}  # with an empty body; see _content_md5()
-_NO_TAGS = (*client.UNSUPPORTED, "NoSuchTagSet")
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ class Copier:
             answer = self._ask("GET", self.source, key, _of(version), subject=subject)
             if len(answer.body) > max(2 * PART, 2 * size):
                 raise ChangedError
-            headers = self._headers(answer, key, version, subject)
+            headers = self._headers(answer, key, version)
             data = answer.body
             md5, sha256 = _md5(data).hexdigest(), hashlib.sha256(data).hexdigest()
             _require(wanted, sha256, subject)
@@ -126,7 +125,7 @@ class Copier:
         first = self._ask("HEAD", self.source, key, _of(version), subject=subject)
         if first.size != size:
             raise ChangedError
-        headers = self._headers(first, key, version, subject)
+        headers = self._headers(first, key, version)
         begun = self._ask("POST", self.target, key, {"uploads": ""}, headers, subject=subject)
         upload = _text(begun.body, "UploadId", subject)
         try:
@@ -220,22 +219,14 @@ class Copier:
                 "Run it again; if it repeats, check the network and the target's disks.",
             )  # fmt: skip
 
-    def _headers(self, answer: Answer, key: str, version: str, subject: str) -> dict[str, str]:
+    def _headers(self, answer: Answer, key: str, version: str) -> dict[str, str]:
         """The headers with which the copy is written, the tags among them."""
         found = kept(answer.headers)
-        tags = self._tags(answer, key, version, subject)
-        return {**found, "x-amz-tagging": urlencode(tags)} if tags else found
-
-    def _tags(self, answer: Answer, key: str, version: str, subject: str) -> list[tuple[str, str]]:
-        if self._no_tags or not may_have_tags(answer):
-            return []
-        try:
-            return tags(self.source, key, version)
-        except LifeboatError as exc:
-            if client.code(exc) not in _NO_TAGS:
-                raise
-            self._no_tags = True
-            return []
+        if not self._no_tags and may_have_tags(answer):
+            told = tags(self.source, key, version)
+            self._no_tags = told is None
+            return {**found, "x-amz-tagging": urlencode(told)} if told else found
+        return found
 
 
 class Facts(NamedTuple):
@@ -294,9 +285,14 @@ def kept(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name in KEPT or name.startswith("x-amz-meta-")}
 
 
-def tags(bucket: Bucket, key: str, version: str = "") -> list[tuple[str, str]]:
-    """An object's tags, sorted by name."""
-    root = bucket.ask_xml("read the tags", {"tagging": "", **_of(version)}, key)
+def tags(bucket: Bucket, key: str, version: str = "") -> Optional[list[tuple[str, str]]]:
+    """An object's tags, sorted by name; None where the server knows no tags."""
+    try:
+        root = bucket.ask_xml("read the tags", {"tagging": "", **_of(version)}, key)
+    except LifeboatError as exc:
+        if client.code(exc) not in (*client.UNSUPPORTED, "NoSuchTagSet"):
+            raise
+        return [] if client.code(exc) == "NoSuchTagSet" else None
     said = [signed.fields(element) for element in root.iter() if signed.plain(element.tag) == "Tag"]
     return sorted((tag.get("Key", ""), tag.get("Value", "")) for tag in said)
 
@@ -305,14 +301,8 @@ def facts(bucket: Bucket, key: str, version: str = "") -> Facts:
     """What an object is beside its bytes: its headers and user metadata, its tags, its size."""
     version = "" if version == NULL else version
     answer = bucket.ask("HEAD", key, _of(version), attempted=READ)
-    found: list[tuple[str, str]] = []
-    if may_have_tags(answer):
-        try:
-            found = tags(bucket, key, version)
-        except LifeboatError as exc:
-            if client.code(exc) not in _NO_TAGS:
-                raise
-    return Facts(kept(answer.headers), found, answer.size)
+    found = tags(bucket, key, version) if may_have_tags(answer) else []
+    return Facts(kept(answer.headers), found or [], answer.size)
 
 
 def may_have_tags(answer: Answer) -> bool:
