@@ -32,11 +32,9 @@ def begin(config: Config, scenario: str, command: str, *, log: Log) -> str:
     """See that all is well, then start a writer. Returns the steady state in words. Raises LifeboatError where it is
     not: what is broken already cannot be broken, and a recovery of it would be no drill."""
     if not config.drill.transactions:
-        raise UsageError(
-            "see the steady state", config.stack,
-            "lifeboat_drill.transactions is empty: nobody could tell what a user would have lost",
-            "Name at least one thing that a user writes and reads back, and deploy. Nothing was touched.",
-        )  # fmt: skip
+        cause = "lifeboat_drill.transactions is empty: nobody could tell what a user would have lost"
+        remedy = "Name at least one thing that a user writes and reads back, and deploy. Nothing was touched."
+        raise UsageError("see the steady state", config.stack, cause, remedy)
     words = [f"{check.name}: {check.detail}" for check in steady(config, scenario)]
     count = ledger.start(config, command)
     path = ledger.path_of(config)
@@ -55,10 +53,8 @@ def steady(config: Config, scenario: str) -> list[Check]:
         found.append(site(config))
     bad = [f"{check.name}: {check.detail}" for check in found if check.result != PASS]
     if bad:
-        raise LifeboatError(
-            "see the steady state", config.stack, "; ".join(bad),
-            "Nothing was touched. Recover what is broken first; a drill begins with a stack that is well.",
-        )  # fmt: skip
+        remedy = "Nothing was touched. Recover what is broken first; a drill begins with a stack that is well."
+        raise LifeboatError("see the steady state", config.stack, "; ".join(bad), remedy)
     return found
 
 

@@ -75,10 +75,8 @@ def build(settings: FrontendSettings, clone: Clone, commit: str, folder: Path, *
         command = _command(settings, source, commit, words, owner)
         status, out, err = pipeline.probe(command, timeout=settings.build_timeout + 30)
         if status == 127 and not settings.builder_image:
-            raise UsageError(
-                "build the frontend", words[0], f"this host has no {words[0]}",
-                "Install Node, name its directory in lifeboat_frontend.builder_path, or give a builder_image.",
-            )  # fmt: skip
+            remedy = "Install Node, name its directory in lifeboat_frontend.builder_path, or give a builder_image."
+            raise UsageError("build the frontend", words[0], f"this host has no {words[0]}", remedy)
         if status:
             how = f"no end after {settings.build_timeout} s" if status == 124 else f"exit {status}"
             return Built(commit, "", (*telling(f"{out}\n{err}"), f"{' '.join(words)}: {how}"))

@@ -172,11 +172,9 @@ def make(config: Config, token: str, *, force: bool = False, method: str = "auto
     if not (settings.fallback.directory or settings.fallback.bucket):
         diagnosis = replace(diagnosis, steps=tuple(step for step in diagnosis.steps if step != FALLBACK))
         if diagnosis.steps == (BUILD,):
-            raise UnverifiedError(
-                "recover the frontend", settings.url,
-                f"it is {diagnosis.condition}, {diagnosis.why}, and there is no fallback to publish it to",
-                "Mend that, or set lifeboat_frontend.fallback, then run it again.",
-            )  # fmt: skip
+            cause = f"it is {diagnosis.condition}, {diagnosis.why}, and there is no fallback to publish it to"
+            remedy = "Mend that, or set lifeboat_frontend.fallback, then run it again."
+            raise UnverifiedError("recover the frontend", settings.url, cause, remedy)
     found, unchecked = findings(seen, settings)
     last = seen.last
     set_back = last is not None and last.head == seen.head != last.commit

@@ -50,10 +50,9 @@ def _compose(config: Config) -> ComposeRuntime:
 def _down(config: Config) -> str:
     """What the application does not answer any more: without that, nothing is broken for anybody."""
     if not config.application.checks:
-        raise UsageError(
-            "see that the fault took", config.stack, "lifeboat_application.checks is empty: nobody can say what broke",
-            "Name an endpoint that the application answers when it is well.",
-        )  # fmt: skip
+        cause = "lifeboat_application.checks is empty: nobody can say what broke"
+        remedy = "Name an endpoint that the application answers when it is well."
+        raise UsageError("see that the fault took", config.stack, cause, remedy)
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         for check in config.application.checks:

@@ -29,10 +29,9 @@ _NOWHERE = "lifeboat-drill.invalid"
 def _token(config: Config) -> str:
     token = frontend_assess.token_of(config, "")
     if not config.frontend.url or not token:
-        raise UsageError(
-            "break the frontend", config.stack, "lifeboat_frontend.url or the secret github_token is not set",
-            "Set both and deploy: the fault is pushed with that token.",
-        )  # fmt: skip
+        cause = "lifeboat_frontend.url or the secret github_token is not set"
+        remedy = "Set both and deploy: the fault is pushed with that token."
+        raise UsageError("break the frontend", config.stack, cause, remedy)
     return token
 
 

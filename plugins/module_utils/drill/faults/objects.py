@@ -28,20 +28,15 @@ _PATIENCE = 60.0
 
 def _service(config: Config) -> str:
     if not config.objects.service:
-        raise UsageError(
-            "break the object store", config.stack,
-            "it is not ours to start and stop: lifeboat_objects.service is empty",
-            "Choose a fault of the bucket alone.",
-        )  # fmt: skip
+        cause = "it is not ours to start and stop: lifeboat_objects.service is empty"
+        raise UsageError("break the object store", config.stack, cause, "Choose a fault of the bucket alone.")
     return config.objects.service
 
 
 def _data(config: Config) -> DataMount:
     if not config.objects.data_directory:
-        raise UsageError(
-            "find the object store's data", config.stack, "lifeboat_objects.data_directory is not set",
-            "Set it, or choose a fault of the bucket alone.",
-        )  # fmt: skip
+        cause, remedy = "lifeboat_objects.data_directory is not set", "Set it, or choose a fault of the bucket alone."
+        raise UsageError("find the object store's data", config.stack, cause, remedy)
     return drill_service.mount(config, _service(config), config.objects.data_directory)
 
 
