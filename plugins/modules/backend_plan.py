@@ -87,6 +87,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend import plan as backend_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Result, Task, run
 
 
@@ -101,7 +102,7 @@ class Planned:
 def work(task: Task) -> Result:
     given = task.params
     made = backend_plan.make(
-        task.config,
+        Opened(task.config),
         host=given["host"],
         identity=given["recovery_point"],
         method=given["method"],

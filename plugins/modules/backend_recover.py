@@ -100,6 +100,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.backend import recover
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend.recovery import Plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Result, Task, run
 
 
@@ -115,7 +116,7 @@ def work(task: Task) -> Result:
     if not planned.needed or task.check:
         return Result(Nothing(), changed=planned.needed)
     with lock.held(task.config.stack, "recover backend", wait=60):
-        done, error = backend_recovery.recover(task.config, planned, key=task.params["identity"], log=task.log)
+        done, error = backend_recovery.recover(Opened(task.config), planned, key=task.params["identity"], log=task.log)
     if error:
         task.fail(error, Result(done))
     return Result(done, changed=True)

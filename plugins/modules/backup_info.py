@@ -87,6 +87,7 @@ from dataclasses import dataclass
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import text as base_text
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points, show
 
 
@@ -100,7 +101,7 @@ class Facts:
 
 
 def work(task: Task) -> Result:
-    seen = status.status(task.config, now=task.now)
+    seen = status.status(Opened(task.config), now=task.now)
     found = seen.as_dict()
     return Result(
         Facts(

@@ -78,12 +78,13 @@ phase:
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Diff, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies
 
 
 def work(task: Task) -> Result:
     with lock.held(task.config.stack, "prune"):
-        result = operations_prune.prune(task.config, now=task.now, dry_run=task.check, log=task.log)
+        result = operations_prune.prune(Opened(task.config), now=task.now, dry_run=task.check, log=task.log)
     kept, old = list(result["keep"]), result["versions"]["deleted"]
     versions = [f"{old} old versions in the mirror"] if old else []
     before = [*sorted([*kept, *result["delete"]]), *versions]

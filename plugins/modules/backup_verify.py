@@ -101,14 +101,14 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Diff, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import Repository
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import component_of
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 
 
-def on_record(task: Task, ids: list[str]) -> str:
+def on_record(repo: Repository, level: str, ids: list[str]) -> str:
     """The level's verdicts before and after: re-proving what was proved changes nothing."""
-    repo = repositories.from_settings(task.config.repository, task.config.secrets)
-    level = task.params["level"]
     lines = []
     for identity in ids:
         proof = catalog.entry(repo, component_of(identity), identity).proof
@@ -117,13 +117,14 @@ def on_record(task: Task, ids: list[str]) -> str:
 
 
 def work(task: Task) -> Result:
-    repo = repositories.from_settings(task.config.repository, task.config.secrets)
+    opened, level = Opened(task.config), task.params["level"]
+    repo = repositories.of(opened)
     ids, _checks = operations_verify.targets(task.config, repo, task.params["id"])
-    before = on_record(task, ids)
+    before = on_record(repo, level, ids)
     result = operations_verify.verify(
-        task.config,
+        opened,
         task.params["id"],
-        task.params["level"],
+        level,
         sample=task.params["sample"],
         log=task.log,
         record=not task.check,
@@ -132,7 +133,7 @@ def work(task: Task) -> Result:
         proved = {part.id: part.verdict for part in result.parts or (result,)}
         after = "".join(f"{name} {result.level}: {proved.get(name, 'none')}\n" for name in ids)
     else:
-        after = on_record(task, ids)
+        after = on_record(repo, level, ids)
     done = Result(result, changed=before != after, diff=Diff(before, after))
     if result.verdict != checks.PASS:
         bad = [f"{check.name}: {check.detail}" for check in result.checks if check.result != checks.PASS]

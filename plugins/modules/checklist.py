@@ -84,6 +84,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Res
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import (
     checklist as operations_checklist,
 )
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import (
     checklist_line,
 )
@@ -100,7 +101,7 @@ class Facts:
 
 def work(task: Task) -> Result:
     ahead = operations_checklist.ahead_of(task.params["ahead_days"])
-    made = operations_checklist.work_through(task.config, task.params["period"], now=task.now, ahead=ahead)
+    made = operations_checklist.work_through(Opened(task.config), task.params["period"], now=task.now, ahead=ahead)
     return Result(
         Facts(
             verdict=made.verdict,

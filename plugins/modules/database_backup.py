@@ -78,7 +78,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import WAIT, Result, Task, added, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, copies, repositories
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,8 @@ class Facts:
 
 
 def work(task: Task) -> Result:
-    repo = repositories.from_settings(task.config.repository, task.config.secrets)
+    opened = Opened(task.config)
+    repo = repositories.of(opened)
     repo.check(writable=not task.check)
     good = [entry for entry in catalog.entries(repo, "database", task.config.stack) if entry.good and entry.manifest]
     if good and good[-1].manifest and task.params["max_age"]:
@@ -98,11 +99,11 @@ def work(task: Task) -> Result:
         if age <= task.params["max_age"]:
             return Result(Facts(good[-1].id))
     if task.check:
-        server = database_server.connect(task.config, runtime.connect(task.config), backup=True)
+        server = database_server.for_backups(opened)
         database_server.require_database(server, server.database)
         return Result(Facts(), changed=True, diff=added(["a new backup"]))
     with lock.held(task.config.stack, "backup database", wait=task.params["wait"]):
-        taken = operations_backup.take(task.config, "database", log=task.log)
+        taken = operations_backup.take(opened, "database", log=task.log)
     manifest = taken.manifests[0]
     copied = taken.copied if taken.copied.place else None
     facts = Facts(manifest.id, manifest.size, manifest.details, copied)

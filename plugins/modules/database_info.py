@@ -45,7 +45,7 @@ from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 
 # Below these minors a plain dump restored by psql can run commands that stand in the data (CVE-2026-18408).
 SAFE_MINORS = {17: 170011, 16: 160015, 15: 150019}
@@ -65,7 +65,7 @@ class Facts:
 
 
 def work(task: Task) -> Result:
-    server = database_server.connect(task.config, runtime.connect(task.config), backup=True)
+    server = database_server.for_backups(Opened(task.config))
     size = database_server.require_database(server, server.database)
     with server.session(server.database):  # the account may see the database and yet not be let in
         pass

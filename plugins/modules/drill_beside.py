@@ -82,6 +82,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.drill import beside
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import drill as evidence_drill
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema, store
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import DRILL, Result, Task, run
 
 
@@ -100,7 +101,7 @@ def work(task: Task) -> Result:
     if task.check:
         return Result(Facts(checks.COULD_NOT_VERIFY, (), rows))
     record = beside.rehearse(
-        config, scenario, reason=given["reason"], operator=given["operator"],
+        Opened(config), scenario, reason=given["reason"], operator=given["operator"],
         target=given["target_seconds"] or config.target(scenario), log=task.log,
     )  # fmt: skip
     path, record = store.write(config, record)

@@ -124,6 +124,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.drill import clean, dr
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import drill as evidence_drill
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema, store
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import DRILL, SCENARIO, Result, Task, run
 
 
@@ -161,7 +162,7 @@ def work(task: Task) -> Result:
     removed: list[str] = []
     left: list[str] = []
     if record.verdict == checks.PASS and not given["keep"]:
-        removed, left, record = clean.clean(config, record, name, log=task.log)
+        removed, left, record = clean.clean(Opened(config), record, name, log=task.log)
     path, record = store.write(config, record)
     store.sign(config, path, task.log)
     text = [*evidence_record.lines(record), *(f"not cleaned up: {problem}" for problem in left)]

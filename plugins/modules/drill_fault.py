@@ -96,6 +96,7 @@ from typing import Optional
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import ledger
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import SCENARIO, Result, Task, run
 
 
@@ -124,7 +125,7 @@ def work(task: Task) -> Result:
         kept = ledger.path_of(task.config).read_text(encoding="utf-8")
     at = clock.start()
     if chosen.inject is not None:
-        proof = fault.inject(task.config, chosen, seed, log=task.log)
+        proof = fault.inject(Opened(task.config), chosen, seed, log=task.log)
     facts = replace(facts, proof=proof, ledger=kept, injected_at=at.started_at, monotonic=at.monotonic, boot=at.boot)
     return Result(facts, changed=True)
 

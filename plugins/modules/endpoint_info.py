@@ -108,6 +108,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
 
 
@@ -120,13 +121,13 @@ class Facts:
 
 def work(task: Task) -> Result:
     asked, fresh = task.params["endpoint"], task.params["fresh"]
-    places = endpoints.configured(task.config)
+    opened, places = Opened(task.config), endpoints.configured(task.config)
     if asked and asked not in places:
         raise UsageError(
             "try the endpoint", asked, "it is not configured", "Set lifeboat_objects, lifeboat_vault and deploy."
         )
     if task.params["look"]:
-        seen = endpoints.ready(task.config, now=task.now)
+        seen = endpoints.ready(opened, now=task.now)
         task.log(f"{seen.result}  {seen.name}  {seen.detail}")
         return Result(Facts({}, (), (seen,)))
     found = {}
@@ -134,7 +135,7 @@ def work(task: Task) -> Result:
         if task.check:
             report = endpoints.remembered(task.config, place, now=task.now)
         else:
-            report = endpoints.report(task.config, place, now=task.now, fresh=fresh)
+            report = endpoints.report(opened, place, now=task.now, fresh=fresh)
         if report is not None:
             found[place] = report
     lacking = [f"{place}: {line}" for place, report in found.items() for line in endpoints.lacking(place, report)]

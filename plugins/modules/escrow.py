@@ -81,12 +81,13 @@ phase:
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow
 
 
 def work(task: Task) -> Result:
     identity, point = task.params["identity"], task.params["point"]
-    result = escrow.prove(task.config, identity, point=point, record=not task.check, log=task.log)
+    result = escrow.prove(Opened(task.config), identity, point=point, record=not task.check, log=task.log)
     if result.verdict != checks.PASS:
         bad = [f"{check.name}: {check.detail}" for check in result.checks if check.result != checks.PASS]
         task.fail(f"{result.verdict}: {result.id}: {'; '.join(bad)}", Result(result))

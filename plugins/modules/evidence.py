@@ -118,14 +118,14 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Lif
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import phases, schema, store
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import signature
 
 
 def images(task: Task) -> dict[str, str]:
     """A record is worth having without the images' names: an engine that hangs must not prevent it."""
     try:
-        return runtime.connect(task.config).images()
+        return Opened(task.config).runtime.images()
     except LifeboatError as exc:
         task.log(f"the images' names are not known: {exc.cause}")
         return {}

@@ -104,6 +104,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import (
     recovery as frontend_recovery,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend.plan import Plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 
 
@@ -113,7 +114,7 @@ def work(task: Task) -> Result:
         return Result(frontend_recovery.Recovered(), changed=planned.needed)
     token = frontend_assess.token_of(task.config, task.params["token"])
     with lock.held(task.config.stack, "recover frontend", wait=60):
-        changed, recovered = frontend_recovery.recover(task.config, planned, token, log=task.log)
+        changed, recovered = frontend_recovery.recover(Opened(task.config), planned, token, log=task.log)
     return Result(recovered, changed)
 
 

@@ -75,6 +75,7 @@ from typing import Optional
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import WAIT, Result, Task, added, run
 
 
@@ -87,11 +88,11 @@ class Facts:
 def work(task: Task) -> Result:
     override = task.params["override"]
     if task.check:
-        planned = take.preview(task.config, log=task.log, override=override)
+        planned = take.preview(Opened(task.config), log=task.log, override=override)
         after = f"{planned.copy} objects to copy, {planned.alike} to compare, {planned.removed} to remove"
         return Result(Facts(planned), changed=True, diff=added([after]))
     with lock.held(task.config.stack, "backup objects", wait=task.params["wait"]):
-        manifest = take.take(task.config, log=task.log, override=override)
+        manifest = take.take(Opened(task.config), log=task.log, override=override)
     details = manifest.detailed(ObjectsDetails)
     if details.unheld_count:
         first = details.unheld[0]

@@ -84,6 +84,7 @@ from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import TARGET, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import Request
 
 
@@ -101,7 +102,7 @@ def work(task: Task) -> Result:
         before=task.before(),
         **{name: given[name] for name in ("force", "method", "prefix", "exact", "partial")},
     )
-    made = objects_plan.make(task.config, request, log=task.log)
+    made = objects_plan.make(Opened(task.config), request, log=task.log)
     return Result(Planned(made, made.needed, objects_plan.text(made)))
 
 

@@ -83,6 +83,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects.plan import Plan
 
 
@@ -101,7 +102,7 @@ def work(task: Task) -> Result:
     if task.check:
         return Result(Foreseen(planned.mode, planned.mode == "rebuild", planned.writers), changed=True)
     with lock.held(task.config.stack, "recover objects", wait=60):
-        return Result(objects_recovery.protect(task.config, planned, log=task.log), changed=True)
+        return Result(objects_recovery.protect(Opened(task.config), planned, log=task.log), changed=True)
 
 
 def main() -> None:

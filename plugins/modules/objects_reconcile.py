@@ -91,13 +91,14 @@ import contextlib
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import refetch
 
 
 def work(task: Task) -> Result:
     fetch = task.params["fetch"] and not task.check
     with lock.held(task.config.stack, "fetch objects", wait=60) if fetch else contextlib.nullcontext():
-        found = refetch.live(task.config, fetch=fetch, log=task.log)
+        found = refetch.live(Opened(task.config), fetch=fetch, log=task.log)
     changed = bool(found.fetched) or (task.check and task.params["fetch"] and bool(found.offers))
     return Result({**typed.plain(found), "text": refetch.text(found)}, changed)
 

@@ -151,7 +151,8 @@ class Chosen:
 
 def work(task: Task) -> Result:
     given, stack = task.params, task.config.stack
-    sources = Sources(Opened(task.config), "objects", given["id"])
+    opened = Opened(task.config)
+    sources = Sources(opened, "objects", given["id"])
     chosen, _why = catalog.choose(sources.found, stack, identity=sources.identity)
     place = chosen.place if given["place"] == "auto" else given["place"]
     last = objects_plan.recovered(task.config)
@@ -163,7 +164,7 @@ def work(task: Task) -> Result:
     stamp = given["stamp"] or task.now.strftime("%Y%m%d_%H%M%S")
     with lock.held(stack, "restore objects", wait=60):
         result = objects_recovery.restore_objects(
-            task.config, chosen.id, place=place, stamp=stamp, log=task.log, **{name: given[name] for name in _OPTIONS}
+            opened, chosen.id, place=place, stamp=stamp, log=task.log, **{name: given[name] for name in _OPTIONS}
         )
     return Result(result, changed=True, diff=diff)
 

@@ -57,6 +57,7 @@ from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, added, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import point_fetch
 
 
@@ -67,7 +68,7 @@ class Facts:
 
 def work(task: Task) -> Result:
     with lock.held(task.config.stack, "fetch the recovery point", wait=60):
-        fetched = point_fetch.fetch(task.config, task.params["recovery_point"], check=task.check, log=task.log)
+        fetched = point_fetch.fetch(Opened(task.config), task.params["recovery_point"], check=task.check, log=task.log)
     return Result(Facts(fetched), changed=bool(fetched), diff=added(fetched))
 
 

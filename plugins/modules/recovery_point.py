@@ -101,7 +101,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import WAI
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base as repository_base
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points, repositories
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 
 
 def young(task: Task, repo: repository_base.Repository) -> str:
@@ -128,17 +128,18 @@ class Facts:
 
 
 def work(task: Task) -> Result:
-    repo = repositories.from_settings(task.config.repository, task.config.secrets)
+    opened = Opened(task.config)
+    repo = repositories.of(opened)
     repo.check(writable=not task.check)
     found = young(task, repo)
     if found:
         return Result(Facts(found))
     if task.check:
-        server = database_server.connect(task.config, runtime.connect(task.config), backup=True)
+        server = database_server.for_backups(opened)
         database_server.require_database(server, server.database)
         return Result(Facts(), changed=True, diff=added(["a new recovery point"]))
     with lock.held(task.config.stack, "recovery point", wait=task.params["wait"]):
-        taken = operations_backup.take(task.config, override=task.params["override"], log=task.log)
+        taken = operations_backup.take(opened, override=task.params["override"], log=task.log)
     point = present(taken.point)
     facts = Facts(
         point.id,

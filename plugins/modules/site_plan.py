@@ -92,6 +92,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, TARGET, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import show as site_show
 
 
@@ -112,8 +113,9 @@ def work(task: Task) -> Result:
         key=given["identity"],
         cutover=given["cutover"],
     )
-    here = scope.look(task.config, deep=True, log=task.log)
-    made = site_plan.make(task.config, request, here, given["others"], log=task.log)
+    opened = Opened(task.config)
+    here = scope.look(opened, deep=True, log=task.log)
+    made = site_plan.make(opened, request, here, given["others"], log=task.log)
     return Result(Planned(typed.plain(made, nulls=True), made.needed, made.ready, site_show.text(made, here)))
 
 

@@ -58,6 +58,7 @@ from dataclasses import dataclass
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope
 
 
@@ -69,7 +70,7 @@ class Facts:
 
 def work(task: Task) -> Result:
     own = (config.DIRECTORY / f"{task.config.stack}.json").exists()
-    found = scope.look(config.load(task.config.stack) if own else task.config, deep=True, log=task.log)
+    found = scope.look(Opened(config.load(task.config.stack) if own else task.config), deep=True, log=task.log)
     return Result(Facts(typed.plain(found, nulls=True), scope.described(found.host, found)))
 
 

@@ -66,7 +66,6 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 
 
 @dataclass(frozen=True)
@@ -76,12 +75,11 @@ class Facts:
 
 
 def work(task: Task) -> Result:
-    names = task.params["services"]
-    stack = runtime.connect(task.config)
-    asleep = [item for item in [task.config.database.service, *names] if not stack.state(item).running]
+    names, opened = task.params["services"], Opened(task.config)
+    asleep = [item for item in [task.config.database.service, *names] if not opened.runtime.state(item).running]
     if task.check:
         return Result(Facts(checks.COULD_NOT_VERIFY, ()), changed=bool(asleep))
-    found = reopen.reopen(Opened(task.config), names, log=task.log)
+    found = reopen.reopen(opened, names, log=task.log)
     return Result(Facts(checks.verdict(found), found), changed=bool(asleep))
 
 

@@ -64,7 +64,7 @@ def settings(stack: Stack, tmp_path: Path) -> Iterator[config.Config]:
     yield one
     if (tmp_path / "backup").is_dir():
         assert catalog.entry(store(one), "database", first).good, "an earlier backup was harmed"
-        assert operations_verify.verify(one, first, "checksum", log=say, record=False).verdict == checks.PASS
+        assert operations_verify.verify(Opened(one), first, "checksum", log=say, record=False).verdict == checks.PASS
 
 
 def leftovers(settings: config.Config) -> list[str]:
@@ -226,7 +226,7 @@ def reseal(settings: config.Config, identity: str, **changes: Any) -> None:
 def test_a_backup_of_a_newer_major(stack: Stack, settings: config.Config) -> None:
     newest = dump.take(Opened(settings), log=say).id
     reseal(settings, newest, details={"server_version_num": 180001})
-    result = operations_verify.verify(settings, newest, "restore", log=say)
+    result = operations_verify.verify(Opened(settings), newest, "restore", log=say)
     assert result.verdict == checks.COULD_NOT_VERIFY
     assert "it is of PostgreSQL 18, the image has 17" in result.checks[-1].detail
     with pytest.raises(UsageError, match="it is of PostgreSQL 18, the server is 17"):
@@ -241,7 +241,7 @@ def test_a_manifest_of_a_newer_schema(settings: config.Config) -> None:
     found = entries(settings)[-1]
     assert not found.good
     assert "this Lifeboat reads version 1" in found.problem
-    assert operations_verify.verify(settings, newest, "checksum", log=say).verdict == checks.COULD_NOT_VERIFY
+    assert operations_verify.verify(Opened(settings), newest, "checksum", log=say).verdict == checks.COULD_NOT_VERIFY
     made = database_plan.make(Opened(settings), force=True, log=say)
     assert made.backup["id"] == first, "an older one that can be read is used"
     assert [passed.id for passed in made.passed_over] == [newest], "and the plan says so"
@@ -262,8 +262,10 @@ def test_bytes_that_match_their_checksums_and_are_wrong(stack: Stack, settings: 
     ]
     original = Path(store(settings).location("database", newest.id), "manifest.json").read_bytes()
     reseal(settings, newest.id, artefacts=[dataclasses.asdict(artefact) for artefact in changed])
-    assert operations_verify.verify(settings, newest.id, "archive", log=say, record=False).verdict == checks.PASS
-    result = operations_verify.verify(settings, newest.id, "restore", log=say, record=False)
+    assert (
+        operations_verify.verify(Opened(settings), newest.id, "archive", log=say, record=False).verdict == checks.PASS
+    )
+    result = operations_verify.verify(Opened(settings), newest.id, "restore", log=say, record=False)
     assert {check.name for check in result.checks if check.result == checks.FAIL} == {"tables"}
     databases = stack.psql("SELECT datname FROM pg_database ORDER BY 1;")
     with pytest.raises(IntegrityError, match=r"public.t has other content.*shop is untouched"):
@@ -287,7 +289,7 @@ def test_nothing_to_recover_from(stack: Stack, settings: config.Config, tmp_path
     with pytest.raises(NotFoundError, match="the repository holds no backup"):
         database_plan.make(Opened(empty), log=say)
     with pytest.raises(UnverifiedError, match="the repository holds no backup"):
-        operations_verify.verify(empty, "latest", "checksum", log=say)
+        operations_verify.verify(Opened(empty), "latest", "checksum", log=say)
 
 
 def test_a_healthy_database_is_left_alone_and_a_damaged_one_is_found(stack: Stack, settings: config.Config) -> None:

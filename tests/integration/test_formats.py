@@ -222,7 +222,7 @@ def test_a_backup_is_of_one_instant_however_busy_the_database(
         for writer in writers:
             writer.join()
     assert not failures
-    assert_pass(operations_verify.verify(settings, taken.id, "restore", log=say).checks, at_least=13)
+    assert_pass(operations_verify.verify(Opened(settings), taken.id, "restore", log=say).checks, at_least=13)
 
 
 def test_an_account_without_a_superusers_rights(stack: Stack, make_database: MakeDatabase, tmp_path: Path) -> None:

@@ -100,11 +100,11 @@ def settings(stack: Stack, tmp_path: Path) -> config.Config:
 def assert_a_normal_run_succeeds(stack: Stack, settings: config.Config, agent: Agent) -> None:
     first = [entry.id for entry in entries(settings)]
     assert len(first) == 1, "the killed one was published"
-    assert operations_verify.verify(settings, first[0], "checksum", log=say).verdict == checks.PASS
+    assert operations_verify.verify(Opened(settings), first[0], "checksum", log=say).verdict == checks.PASS
     code, said, err = agent.run("backup", "database", "--prune")
     assert code == 0, err
     assert [entry.id for entry in entries(settings)] == [*first, said["id"]]
-    assert operations_verify.verify(settings, said["id"], "archive", log=say).verdict == checks.PASS
+    assert operations_verify.verify(Opened(settings), said["id"], "archive", log=say).verdict == checks.PASS
     assert stack.traces() == []
     # What lies in the repository is no backup to anybody, and goes when it is a day old: another host may be writing.
     root = Path(settings.repository["path"])

@@ -49,19 +49,19 @@ def test_the_escrow_opens_the_vault(
     world.repo.root.rename(tmp_path / "gone")  # type: ignore[attr-defined]
 
     def prove(given: config.Config, key: str = world.key) -> Any:
-        return escrow.prove(given, key, log=said.append)
+        return escrow.prove(Opened(given), key, log=said.append)
 
     wrong = prove(mine, keys(tmp_path)[0])
     assert (wrong.verdict, "no identity matched" in str(wrong.checks)) == (FAIL, True)
-    assert escrow.checks(mine, now)[0].result == COULD_NOT_VERIFY
+    assert escrow.checks(Opened(mine), now)[0].result == COULD_NOT_VERIFY
     refused = prove(settings(world, weed, bucket, vault_secret_key="wrong"))
     assert [(check.name, check.result) for check in refused.checks] == [("vault credentials", FAIL)]
     away = prove(dataclasses.replace(mine, vault=dataclasses.replace(mine.vault, endpoint_url="http://127.0.0.1:9")))
     assert away.verdict == COULD_NOT_VERIFY
     right = prove(mine)
     assert (right.verdict, right.id) == (PASS, point.id), right.checks
-    assert escrow.checks(mine, now)[0].result == PASS
-    store = escrow.store(mine)
+    assert escrow.checks(Opened(mine), now)[0].result == PASS
+    store = escrow.store(Opened(mine))
     assert store.points() == [point.id]
     key = f"shop/config/{point.parts['config'].id}/secrets.tar.gz.age"
     data = weed.client.get_object(Bucket=bucket, Key=key)["Body"].read()

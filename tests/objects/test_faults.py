@@ -19,6 +19,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, client, signed
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
 from s3_faults import Call, Fault, Reply, error, faulty
 from s3_servers import JuiceFS, SeaweedFS, Server
@@ -90,7 +91,7 @@ def test_a_vault_that_fails(
             world.config, vault=dataclasses.replace(world.config.vault, endpoint_url=proxy.url)
         )
         with pytest.raises(kind) as caught:
-            take.take(config, log=world.lines.append)
+            take.take(Opened(config), log=world.lines.append)
         said = caught.value
         assert subject in said.subject, said
         assert (cause in said.cause, remedy in said.remedy, bool(said.attempted)) == (True, True, True), said
@@ -99,7 +100,7 @@ def test_a_vault_that_fails(
         assert repositories.from_settings(config.repository, {}).published("objects") == [], "half a backup is none"
         there = settled(lambda: len(list(bucket.objects(world.vault))))
         proxy.fault = lambda call: None
-        manifest = take.take(config, log=world.lines.append)
+        manifest = take.take(Opened(config), log=world.lines.append)
     assert (manifest.details["objects"], manifest.details["copied"]) == (12, 12 - there), "gone on with, not begun anew"
     assert {key: world.held(row) for key, row in world.listing(manifest).items()} == {
         f"key {number}": b"%d" % number for number in range(12)
@@ -121,7 +122,7 @@ def test_a_server_that_is_tired_for_a_moment_costs_no_backup(world: World, weed:
         config = dataclasses.replace(
             world.config, vault=dataclasses.replace(world.config.vault, endpoint_url=proxy.url)
         )
-        assert take.take(config, log=world.lines.append).details["copied"] == 12
+        assert take.take(Opened(config), log=world.lines.append).details["copied"] == 12
     assert sum(method == "PUT" for method, _ in known) == 12
 
 
@@ -132,7 +133,7 @@ def test_a_200_that_kept_nothing_is_found_out(world: World, weed: SeaweedFS) -> 
             world.config, vault=dataclasses.replace(world.config.vault, endpoint_url=proxy.url)
         )
         try:
-            manifest = take.take(config, log=world.lines.append)
+            manifest = take.take(Opened(config), log=world.lines.append)
         except LifeboatError as exc:
             assert "key 3" in str(exc)
         else:
@@ -146,7 +147,7 @@ def test_a_source_whose_clock_is_off(world: World, weed: SeaweedFS) -> None:
     with faulty(weed, lambda call: Reply(clock=-1200.0)) as proxy:
         objects = dataclasses.replace(world.config.objects, endpoint_url=proxy.url)
         with pytest.raises(UsageError, match=r"its clock is -1[12]\d\d s off this host's.*timedatectl"):
-            take.take(dataclasses.replace(world.config, objects=objects), log=world.lines.append)
+            take.take(Opened(dataclasses.replace(world.config, objects=objects)), log=world.lines.append)
 
 
 def test_a_source_that_breaks_off_in_the_middle_of_an_object(world: World, weed: SeaweedFS) -> None:
@@ -154,7 +155,7 @@ def test_a_source_that_breaks_off_in_the_middle_of_an_object(world: World, weed:
     short = Reply(body="1", kind="application/octet-stream")
     with faulty(weed, when(lambda call: "key%2011" in call.path and "tagging" not in call.path, short)) as proxy:
         objects = dataclasses.replace(world.config.objects, endpoint_url=proxy.url)
-        manifest = take.take(dataclasses.replace(world.config, objects=objects), log=world.lines.append)
+        manifest = take.take(Opened(dataclasses.replace(world.config, objects=objects)), log=world.lines.append)
     assert [row.key for row in manifest.detailed(ObjectsDetails).unheld] == ["key 11"]
     assert "key 11" not in world.listing(manifest)
 
@@ -163,7 +164,7 @@ def test_a_web_page_in_place_of_tags(world: World, weed: SeaweedFS) -> None:
     with faulty(weed, when(lambda call: "tagging" in call.path, Reply(body="<p>sign in<br>"))) as proxy:
         objects = dataclasses.replace(world.config.objects, endpoint_url=proxy.url)
         with pytest.raises(LifeboatError, match=r"read the tags \('key .*the server answered what is not S3's: no XML"):
-            take.take(dataclasses.replace(world.config, objects=objects), log=world.lines.append)
+            take.take(Opened(dataclasses.replace(world.config, objects=objects)), log=world.lines.append)
 
 
 # --- preflight ---
@@ -171,7 +172,7 @@ def test_a_web_page_in_place_of_tags(world: World, weed: SeaweedFS) -> None:
 
 def seen(world: World, **vault: str) -> tuple[str, str]:
     config = dataclasses.replace(world.config, vault=dataclasses.replace(world.config.vault, **vault))
-    found = endpoints.ready(config, now=datetime.now(timezone.utc))
+    found = endpoints.ready(Opened(config), now=datetime.now(timezone.utc))
     return found.result, found.detail
 
 

@@ -76,7 +76,7 @@ class World:
         self.source, self.vault = buckets.source(Opened(self.config)), buckets.vault(Opened(self.config))
 
     def take(self, **options: Any) -> Manifest:
-        return take.take(self.config, log=self.lines.append, **options)
+        return take.take(Opened(self.config), log=self.lines.append, **options)
 
     def database(self, at: datetime | None = None) -> str:
         return builders.publish(self.root, at or datetime.now(timezone.utc)).id
@@ -151,11 +151,11 @@ def test_hostile_keys_there_and_back(
     assert unheld <= {"a\\b", "back\\"}, manifest.details["unheld"]
     assert bool(unheld) == any(line.startswith("WARNING: the vault does not hold") for line in one.lines)
     target = other(one, weed, make_bucket)
-    done = back.copy_back(one.config, listed(known), target, log=one.lines.append)
+    done = back.copy_back(Opened(one.config), listed(known), target, log=one.lines.append)
     assert (done.copied, done.failed) == (len(known), ())
     for key in known:
         assert body_of(target, key) == body_of(one.source, key), key
-    assert [one.result for one in verify.verify_objects(one.config, listed(known), target)] == [PASS] * 3
+    assert [one.result for one in verify.verify_objects(Opened(one.config), listed(known), target)] == [PASS] * 3
 
 
 def test_what_an_object_is_beside_its_bytes(
@@ -185,11 +185,11 @@ def test_what_an_object_is_beside_its_bytes(
     assert {name: ours.headers[name] for name in HEADERS} == HEADERS
     assert copier.facts(one.vault, "a") == ours
     target = other(one, weed, make_bucket)
-    assert back.copy_back(one.config, listed(known), target, log=one.lines.append).copied == 3
+    assert back.copy_back(Opened(one.config), listed(known), target, log=one.lines.append).copied == 3
     for key in known:
         assert copier.facts(target, key) == copier.facts(one.source, key)
     assert body_of(target, "large") == large
-    again = back.copy_back(one.config, listed(known), target, log=one.lines.append)
+    again = back.copy_back(Opened(one.config), listed(known), target, log=one.lines.append)
     assert (again.copied, again.skipped) == (0, 3)
     # Nothing to do is nothing done, for a multipart object and for one with headers too.
     assert one.take().details["copied"] == 0
@@ -403,7 +403,9 @@ def test_killed_and_taken_up_again(world: MakeWorld) -> None:
     # A few were copied, and the kill came before their line was written: compared, not read again.
     assert sum(not row.sha256 for row in listed(known)) <= 8
     assert not journal.exists()
-    assert [check.result for check in verify.verify_objects(one.config, listed(known), one.source)] == [PASS] * 3
+    assert [check.result for check in verify.verify_objects(Opened(one.config), listed(known), one.source)] == [
+        PASS
+    ] * 3
 
 
 def test_a_lost_repository_copies_nothing_again(world: MakeWorld, tmp_path: Path) -> None:
@@ -442,7 +444,7 @@ def test_a_verification_sees_every_change(
     headers = {"cache-control": "no-store", "x-amz-meta-own": "1", "x-amz-tagging": "t=1"}
     one.put("b", b"hello", headers)
     known = one.listing(one.take())
-    assert [row.result for row in verify.verify_objects(one.config, listed(known), one.source)] == [PASS] * 3
+    assert [row.result for row in verify.verify_objects(Opened(one.config), listed(known), one.source)] == [PASS] * 3
     if change == "drop":
         one.delete("b")
     elif change in ("longer", "flip"):
@@ -450,7 +452,7 @@ def test_a_verification_sees_every_change(
     elif change is not None:
         lost = {"header": "cache-control", "meta": "x-amz-meta-own", "tags": "x-amz-tagging"}[change]
         one.put("b", b"hello", {name: value for name, value in headers.items() if name != lost})
-    found = {row.name: row for row in verify.verify_objects(one.config, listed(known), one.source)}
+    found = {row.name: row for row in verify.verify_objects(Opened(one.config), listed(known), one.source)}
     failed = {name for name, row in found.items() if row.result != PASS}
     # Other bytes have another ETag, and with another size they are no copy: each is seen twice.
     twice = {"longer": {"objects", "bytes"}, "flip": {"objects", "bytes"}}
@@ -459,10 +461,10 @@ def test_a_verification_sees_every_change(
         assert found[check].result == FAIL
         assert said in found[check].detail
     target = other(one, weed, make_bucket)
-    assert back.copy_back(one.config, listed(known), target, log=one.lines.append).copied == 2
-    repaired = back.copy_back(one.config, listed(known), one.source, log=one.lines.append)
+    assert back.copy_back(Opened(one.config), listed(known), target, log=one.lines.append).copied == 2
+    repaired = back.copy_back(Opened(one.config), listed(known), one.source, log=one.lines.append)
     assert repaired.copied == (1 if change else 0)
-    assert [row.result for row in verify.verify_objects(one.config, listed(known), one.source)] == [PASS] * 3
+    assert [row.result for row in verify.verify_objects(Opened(one.config), listed(known), one.source)] == [PASS] * 3
 
 
 def test_a_sample_says_that_it_is_one(world: MakeWorld) -> None:
@@ -470,10 +472,10 @@ def test_a_sample_says_that_it_is_one(world: MakeWorld) -> None:
     for number in range(10):
         one.put(f"{number}")
     known = one.listing(one.take())
-    found = {row.name: row for row in verify.verify_objects(one.config, listed(known), one.source, 3)}
+    found = {row.name: row for row in verify.verify_objects(Opened(one.config), listed(known), one.source, 3)}
     assert found["objects"].detail.startswith("all 10 objects are there")
     assert found["bytes"].detail.startswith("3 of 10 objects were read")
-    none = {row.name: row for row in verify.verify_objects(one.config, listed(known), one.source, 0)}
+    none = {row.name: row for row in verify.verify_objects(Opened(one.config), listed(known), one.source, 0)}
     assert none["bytes"].result == "COULD_NOT_VERIFY"
 
 
@@ -484,7 +486,7 @@ def test_a_version_that_is_gone_from_the_vault(world: MakeWorld, weed: SeaweedFS
     known = one.listing(one.take())
     one.vault.client.delete_object(Bucket=one.vault.name, Key="a", VersionId=known["a"]["vault_version"])
     target = other(one, weed, make_bucket)
-    done = back.copy_back(one.config, listed(known), target, log=one.lines.append)
+    done = back.copy_back(Opened(one.config), listed(known), target, log=one.lines.append)
     assert (done.copied, done.failed) == (1, (Unheld("a", "it is listed and not there"),))
     # The next mirror heals the vault.
     assert one.take().details["copied"] == 1
@@ -496,7 +498,7 @@ def test_damage_in_the_vault_is_not_restored(world: MakeWorld, weed: SeaweedFS, 
     row = one.listing(one.take())["a"]
     target = other(one, weed, make_bucket)
     wrong = {**row, "sha256": hashlib.sha256(b"hellp").hexdigest()}
-    done = back.copy_back(one.config, listed({"a": wrong}), target, log=one.lines.append)
+    done = back.copy_back(Opened(one.config), listed({"a": wrong}), target, log=one.lines.append)
     assert "SHA-256 differs" in done.failed[0].why
     assert list(bucket.objects(target)) == []
 
@@ -508,7 +510,7 @@ def test_what_a_mirror_refuses(world: MakeWorld) -> None:
     def refuse(said: str, kind: type[LifeboatError] = UsageError, **changes: Any) -> None:
         made = dataclasses.replace(one.config, **changes)
         with pytest.raises(kind) as caught:
-            take.take(made, log=one.lines.append)
+            take.take(Opened(made), log=one.lines.append)
         assert said in str(caught.value)
         for value in one.secrets.values():
             assert value not in str(caught.value).replace(one.secrets["objects_access_key"], "")
@@ -569,7 +571,7 @@ def test_the_network_cut_in_mid_upload(world: MakeWorld, monkeypatch: pytest.Mon
     there = Cut(int(one.vault.endpoint_url.rpartition(":")[2]), 20 << 20)
     cut = dataclasses.replace(one.config, vault=dataclasses.replace(one.config.vault, endpoint_url=there.url))
     with pytest.raises(LifeboatError, match="Check endpoint_url, the route and the firewall"):
-        take.take(cut, log=one.lines.append)
+        take.take(Opened(cut), log=one.lines.append)
     there.close()
     assert "large" not in {version.key for version in bucket.versions(one.vault)}, "half an object"
     # The abort was cut off as well: what lies there is swept a day later, and not before.
@@ -579,7 +581,7 @@ def test_the_network_cut_in_mid_upload(world: MakeWorld, monkeypatch: pytest.Mon
     assert guard.sweep(one.vault, timedelta(days=1), now + timedelta(days=2)) == []
     known = one.listing(one.take())
     assert set(known) == {"large", "small"}
-    assert [row.result for row in verify.verify_objects(one.config, listed(known), one.source)] == [PASS] * 3
+    assert [row.result for row in verify.verify_objects(Opened(one.config), listed(known), one.source)] == [PASS] * 3
 
 
 def test_by_the_minio_client(world: MakeWorld, witness: None) -> None:
@@ -618,7 +620,7 @@ def test_with_no_more_than_the_writers_key(tmp_path: Path, weed: SeaweedFS, make
         manifest = one.take(override=True)
         assert (manifest.details["copied"], manifest.details["removed"]) == (1, 1)
         known = one.listing(manifest)
-        found = verify.verify_objects(one.config, listed(known), one.source)
+        found = verify.verify_objects(Opened(one.config), listed(known), one.source)
         assert [row.result for row in found] == [PASS] * 3
     finally:
         s3_servers.wipe(weed.client, name)

@@ -21,6 +21,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prun
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from s3_servers import SeaweedFS, Server
 from test_mirror import World
 
@@ -51,7 +52,7 @@ def versions(world: World) -> dict[str, list[str]]:
 
 def run(world: World, kept: list[Manifest], after: timedelta = 31 * DAY, dry_run: bool = False) -> Pruned:
     newest = datetime.now(timezone.utc) + after
-    return mirror_prune.prune(world.config, [point(world, each) for each in kept], newest, dry_run=dry_run)
+    return mirror_prune.prune(Opened(world.config), [point(world, each) for each in kept], newest, dry_run=dry_run)
 
 
 def history(world: World) -> list[Manifest]:
@@ -164,7 +165,7 @@ def test_retention_does_it_and_only_where_it_knows_what_is_needed(world: World) 
     store = repositories.from_settings(world.config.repository, {})
 
     def retain(dry_run: bool = False) -> operations_prune.Pruning:
-        return operations_prune.prune(world.config, now=late, dry_run=dry_run, log=world.lines.append)
+        return operations_prune.prune(Opened(world.config), now=late, dry_run=dry_run, log=world.lines.append)
 
     whole = versions(world)
     assert retain()["versions"] == {"deleted": 0, "bytes": 0, "waits": ""}, "no mirror since: the window stands still"

@@ -63,11 +63,11 @@ def settings(weed: SeaweedFS, make_bucket: MakeBucket, tmp_path: Path, monkeypat
 
 @pytest.fixture
 def taken(settings: Config) -> Manifest:
-    return take.take(settings, log=lambda _: None)
+    return take.take(Opened(settings), log=lambda _: None)
 
 
 def prove(settings: Config, level: str = "restore", **more: Any) -> Result:
-    return operations_verify.verify(settings, "latest", level, log=lambda _: None, **more)
+    return operations_verify.verify(Opened(settings), "latest", level, log=lambda _: None, **more)
 
 
 def left(weed: SeaweedFS) -> list[str]:

@@ -21,7 +21,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import 
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, ServiceState
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
 from s3_servers import SeaweedFS, Server, seaweedfs, wipe
 
 MakeBucket = Callable[[Server], str]
@@ -126,11 +126,11 @@ class Case:
 
     def backup(self) -> dict[str, Any]:
         """Mirror, and return what the bucket was."""
-        self.id = take.take(self.config, log=self.said.append).id
+        self.id = take.take(Opened(self.config), log=self.said.append).id
         return portrait(self.client, self.bucket)
 
     def plan(self, **request: Any) -> dict[str, Any]:
-        made = objects_plan.make(self.config, Request(**request), log=self.said.append)
+        made = objects_plan.make(Opened(self.config), Request(**request), log=self.said.append)
         self.made, found = made, typed.plain(made)
         return dict(found)
 
@@ -138,11 +138,11 @@ class Case:
         """As the role does it: plan, protect, restore."""
         made = self.plan(**request)
         assert made["needed"], "; ".join(made["steps"])
-        protected = typed.plain(objects_recovery.protect(self.config, self.made, log=self.said.append))
+        protected = typed.plain(objects_recovery.protect(Opened(self.config), self.made, log=self.said.append))
         if protected["mode"] == "started":
             return {**made, **protected}
         restored = objects_recovery.restore_objects(
-            self.config, made["backup"]["id"], log=self.said.append, fresh=protected["fresh"],
+            Opened(self.config), made["backup"]["id"], log=self.said.append, fresh=protected["fresh"],
             **{name: made[name] for name in ("stamp", "prefix", "exact", "partial", "asked", "state")},
         )  # fmt: skip
         return {**made, **protected, **typed.plain(restored)}

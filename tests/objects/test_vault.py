@@ -18,6 +18,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import vault
 from botocore.exceptions import ClientError
 from conftest import BUCKETS, PLAIN, WRITER, MakeBucket
@@ -316,10 +317,10 @@ def test_the_writers_policy_suffices_for_mirrors_and_copies(
     vault.ensure(one, access_key=weed.access_key, secret_key=weed.secret_key)
     for key in ("a", "b c", "d/e"):
         gateway.client.put_object(Bucket=uploads, Key=key, Body=b"1", Tagging="x=y")
-    first = take.take(one, log=print)
+    first = take.take(Opened(one), log=print)
     gateway.client.delete_object(Bucket=uploads, Key="a")
     gateway.client.put_object(Bucket=uploads, Key="b c", Body=b"two")
-    second = take.take(one, log=print, override=True)
+    second = take.take(Opened(one), log=print, override=True)
     assert [(done.details["objects"], done.details["unheld"]) for done in (first, second)] == [(3, []), (2, [])]
     held = weed.client.list_object_versions(Bucket=OBJECTS)
     assert sorted(found["Key"] for found in held["Versions"]) == ["a", "b c", "b c", "d/e"]

@@ -63,7 +63,7 @@ def test_a_bucket_comes_back_from_it(vault: SeaweedFS, tmp_path: Path) -> None:
     del after["photos/004 ü.jpg"]
     for stamp, (point, expected) in enumerate(((written.NEWER, after), (written.OLDER, before))):
         done = objects_recovery.restore_objects(
-            loaded, written.OBJECTS[point], place="vault", stamp=f"2026112600000{stamp}", exact=True, log=print
+            Opened(loaded), written.OBJECTS[point], place="vault", stamp=f"2026112600000{stamp}", exact=True, log=print
         )
         found = {check.name: check.result for check in done.checks}
         assert found.pop("rows and objects") == "COULD_NOT_VERIFY", "there are no rows here"

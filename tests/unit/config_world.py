@@ -24,6 +24,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
 from builders import store
 from fake_age import install
@@ -87,7 +88,7 @@ class World:
         return config.from_mapping(settings, {"vault_secret_key": PLANTED})
 
     def take(self, **changes: Any) -> Manifest:
-        return configuration_backup.take(self.configured(**changes), log=self.lines.append, directory=self.etc)
+        return configuration_backup.take(Opened(self.configured(**changes)), log=self.lines.append, directory=self.etc)
 
     @property
     def repo(self) -> Repository:

@@ -16,7 +16,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import cata
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.checksums import measure
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import Kind
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
-from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 
 FILE = "letters.txt"
 TEXT = "abc"
@@ -27,15 +27,15 @@ class LettersDetails:
     letters: int
 
 
-def take(config: Config, override: bool, log: Log, text: str = TEXT) -> Manifest:
-    repo = repositories.from_settings(config.repository, config.secrets)
+def take(run: Opened, override: bool, log: Log, text: str = TEXT) -> Manifest:
+    repo = repositories.of(run)
     now = datetime.now(timezone.utc).replace(microsecond=0)
     identity = catalog.free_id(repo, "letters", now)
     with repo.stage("letters", identity) as staging:
         (staging.path / FILE).write_text(text, encoding="utf-8")
         artefacts = (measure(staging.path / FILE, FILE),)
         manifest = Manifest(
-            identity, "letters", config.stack, now, now, artefacts, details=plain(LettersDetails(len(text)))
+            identity, "letters", run.config.stack, now, now, artefacts, details=plain(LettersDetails(len(text)))
         )
         staging.publish(manifest.to_bytes())
     log(f"{identity}: published")

@@ -23,7 +23,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state 
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer, runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import files as stack_files
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened
 from builders import BUCKET, Runner, make_config
 
 SECRET = "Sup3rS3cretValue"
@@ -74,7 +74,7 @@ def tell(runner: Runner, containers: list[dict[str, Any]], model: Any = MODEL, l
 def test_services_are_seen_with_their_roles(stack: config.Config, runner: Runner) -> None:
     done = container("migrate", Status="exited", ExitCode=0)
     tell(runner, [container("db"), container("backend"), done])
-    found = backend_assess.glance(stack)
+    found = backend_assess.glance(Opened(stack))
     assert {service.service: service.role for service in found.seen} == {
         "db": "database",
         "backend": "backend",
@@ -87,12 +87,12 @@ def test_services_are_seen_with_their_roles(stack: config.Config, runner: Runner
 
 def test_a_migration_that_failed_is_ill(stack: config.Config, runner: Runner) -> None:
     tell(runner, [container("db"), container("backend"), container("migrate", Status="exited", ExitCode=1)])
-    assert [service.service for service in backend_assess.glance(stack).ill] == ["migrate"]
+    assert [service.service for service in backend_assess.glance(Opened(stack)).ill] == ["migrate"]
 
 
 def test_what_is_missing_is_absent(stack: config.Config, runner: Runner) -> None:
     tell(runner, [container("db")])
-    found = backend_assess.glance(stack)
+    found = backend_assess.glance(Opened(stack))
     assert (found.absent, found.healthy) == (("backend", "migrate"), False)
 
 
@@ -102,7 +102,7 @@ def test_the_operator_says_what_the_backend_is(tmp_path: Path, stack: config.Con
         [container("db"), container("backend", Status="exited"), container("migrate", Status="exited", ExitCode=1)],
     )
     mine = make_config(tmp_path, application={"services": ["backend"]})
-    found = backend_assess.glance(mine)
+    found = backend_assess.glance(Opened(mine))
     assert [service.service for service in found.ill] == ["backend"]
     assert found.services == ("backend",)
 
@@ -111,7 +111,7 @@ def test_a_broken_compose_file_hides_nothing_that_is_there(stack: config.Config,
     tell(
         runner, [container("db"), container("backend", Status="exited", ExitCode=1)], (15, "", "yaml: line 3: mapping")
     )
-    found = backend_assess.glance(stack)
+    found = backend_assess.glance(Opened(stack))
     assert "yaml: line 3" in found.compose
     assert [service.describe() for service in found.ill] == ["exited, exit code 1"]
 
@@ -127,7 +127,7 @@ QUOTES = {
 def test_what_compose_quotes_of_env_is_cut_away(stack: config.Config, runner: Runner, quoted: str) -> None:
     Path(stack.runtime.project_directory, ".env").write_text(f'export PASS+{SECRET}\nOTHER="hunter22"\n')
     tell(runner, [], (15, "", f"failed to read /srv/shop/.env: line 1: {QUOTES[quoted]}"))
-    found = backend_assess.glance(stack)
+    found = backend_assess.glance(Opened(stack))
     assert f"line 1: {QUOTES[quoted].split(' ')[0]}" in found.compose
     assert SECRET not in str(found)
     assert "hunter22" not in str(found)
@@ -136,7 +136,7 @@ def test_what_compose_quotes_of_env_is_cut_away(stack: config.Config, runner: Ru
 def test_an_engine_that_does_not_answer_is_said(stack: config.Config, runner: Runner) -> None:
     runner.expect("docker compose .*config", json.dumps(MODEL))
     runner.expect("^docker ps", (1, "", "Cannot connect to the Docker daemon"))
-    assert "Cannot connect to the Docker daemon" in backend_assess.glance(stack).not_looked[0]
+    assert "Cannot connect to the Docker daemon" in backend_assess.glance(Opened(stack)).not_looked[0]
 
 
 def test_hostile_names_and_logs_are_tamed_and_secrets_blanked(stack: config.Config, runner: Runner) -> None:
@@ -148,7 +148,7 @@ def test_hostile_names_and_logs_are_tamed_and_secrets_blanked(stack: config.Conf
         [evil],
         log=f"\x1b[31mhello\n{SECRET}\nDETAIL:  Key (email)=(a@b.example)\nAPI_TOKEN=abcdef123\n" + "x" * 9999,
     )
-    one = backend_assess.glance(stack, logs=True).seen[0]
+    one = backend_assess.glance(Opened(stack), logs=True).seen[0]
     assert one.name == "x; rm -rf /"
     assert one.log == ("hello", "********", "API_TOKEN=********", "x" * 300)
     assert SECRET not in str(one)
@@ -227,7 +227,7 @@ def test_a_port_is_taken_only_from_a_service_that_does_not_hold_it_itself(
     monkeypatch.setattr(backend_host, "owner", lambda inode: (4711, "python3", ""))
     project = runtime.connect(stack)
     assert isinstance(project, runtime.ComposeRuntime)
-    found = backend_assess._ports(backend_assess.glance(stack), project, {"db"})
+    found = backend_assess._ports(backend_assess.glance(Opened(stack)), project, {"db"})
     assert [holder.pid for holder in found] == ([4711] if held else [])
 
 
@@ -250,7 +250,7 @@ def test_a_stray_of_our_own_is_told_from_the_live_stack_under_another_name(
     runner.expect("^docker inspect other-1", json.dumps(others))
     project = runtime.connect(stack)
     assert isinstance(project, runtime.ComposeRuntime)
-    found = backend_assess._ports(backend_assess.glance(stack), project, {"db"})
+    found = backend_assess._ports(backend_assess.glance(Opened(stack)), project, {"db"})
     assert [(holder.container, holder.ours) for holder in found] == [("shop-backend-1", ours)]
 
 
@@ -284,7 +284,7 @@ def test_the_stack_under_another_name_is_seen_before_its_data_seems_lost(
     runner.expect("^docker image inspect", "sha256:1")
     runner.expect("^systemctl", "")
     tell(runner, have)
-    found = backend_assess.observe(stack, changed=lambda _: {}, log=lambda _: None)
+    found = backend_assess.observe(Opened(stack), changed=lambda _: {}, log=lambda _: None)
     assert found.elsewhere == elsewhere
     assert bool(looked) is not bool(elsewhere)
 
@@ -351,7 +351,7 @@ def test_when_the_database_underneath_is_broken(
     reached = server.Reached(found_server, "no answer", answers == "refused")
     monkeypatch.setattr(server, "reach", lambda *_: reached)
     found = Observations(seen=(one,) if one else ())
-    stores, unsure = backend_stores.look(make_config(tmp_path), Below(mount), found, log=lambda _: None)  # type: ignore[arg-type]
+    stores, unsure = backend_stores.look(Opened(make_config(tmp_path)), Below(mount), found, log=lambda _: None)  # type: ignore[arg-type]
     assert (len(stores), unsure) == (1, [])
     assert broken in stores[0].broken
     assert bool(stores[0].broken) is bool(broken)
@@ -365,10 +365,10 @@ def test_data_that_is_damaged_is_found_only_where_the_backend_is_ill(
     monkeypatch.setattr(database_assess, "assess", lambda *_: lost)
     here = make_config(tmp_path)
     below: Any = Below(DataMount("bind", "x", tmp_path))
-    calm, _ = backend_stores.look(here, below, Observations(seen=(DB,)), log=lambda _: None)
+    calm, _ = backend_stores.look(Opened(here), below, Observations(seen=(DB,)), log=lambda _: None)
     assert calm[0].broken == ""
     ill = Observations(seen=(DB, Seen("backend", "b", health="unhealthy")))
-    found, _ = backend_stores.look(here, below, ill, log=lambda _: None)
+    found, _ = backend_stores.look(Opened(here), below, ill, log=lambda _: None)
     assert found[0].broken == "the table app.items is missing"
 
 
@@ -381,13 +381,16 @@ def test_a_bucket_that_is_gone_is_broken_and_what_cannot_be_asked_is_unsure(
     below: Any = Below(DataMount("bind", "x", tmp_path))
     gone = objects_assess.Assessment(recovery_state.DAMAGED, ("the bucket uploads is missing",))
     monkeypatch.setattr(objects_assess, "assess", lambda *_, **__: gone)
-    assert backend_stores.look(here, below, seen, log=lambda _: None)[0][1].broken == "the bucket uploads is missing"
+    assert (
+        backend_stores.look(Opened(here), below, seen, log=lambda _: None)[0][1].broken
+        == "the bucket uploads is missing"
+    )
 
     def fail(*_: Any, **__: Any) -> None:
         raise NotFoundError("ask", "objects", "no route to host")
 
     monkeypatch.setattr(objects_assess, "assess", fail)
-    stores, unsure = backend_stores.look(here, below, seen, log=lambda _: None)
+    stores, unsure = backend_stores.look(Opened(here), below, seen, log=lambda _: None)
     assert ([store.broken for store in stores], unsure) == (["", ""], ["objects: no route to host"])
 
 

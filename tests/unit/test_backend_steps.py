@@ -22,7 +22,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Not
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import ComposeRuntime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import ComposeRuntime, Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools.tar import Entry
 from builders import NOW, Runner, make_config
 from test_backend_cause import APP, DB, HEALTHY, KILLED, STORE, seen
@@ -32,7 +32,7 @@ FORBIDDEN = ("--volumes", "volume rm", "volume prune", "system prune", "rm --for
 
 @pytest.fixture
 def work(tmp_path: Path) -> steps.Work:
-    return steps.Work(make_config(tmp_path), HEALTHY, "20261124_120000", lambda _: None)
+    return steps.Work(Opened(make_config(tmp_path)), HEALTHY, "20261124_120000", lambda _: None)
 
 
 def restored(runner: Runner) -> list[str]:
@@ -76,7 +76,7 @@ def test_units_are_restarted_one_by_one(tmp_path: Path, runner: Runner) -> None:
     units = make_config(tmp_path, runtime={"type": "host"})
     runner.expect("^systemctl")
     one = Seen("app.service", "app.service", status="failed")
-    steps.restart(steps.Work(units, Observations(seen=(one,)), "S", lambda _: None))
+    steps.restart(steps.Work(Opened(units), Observations(seen=(one,)), "S", lambda _: None))
     assert runner.ran == ["systemctl reset-failed app.service", "systemctl restart app.service"]
 
 
@@ -182,7 +182,7 @@ def test_only_the_projects_own_logs_are_freed(tmp_path: Path, runner: Runner, mo
     runner.expect("^docker image ls", "sha256:good sha256:bad")
     runner.expect("^docker image rm")
     runner.expect("^docker builder prune", "Total:\t12MB")
-    done = space.free(here, [Disk("/", 100, 0)], log=lambda _: None)
+    done = space.free(Opened(here), [Disk("/", 100, 0)], log=lambda _: None)
     assert (mine / "aaa-json.log").stat().st_size == 0
     assert not (mine / "aaa-json.log.1").exists()
     assert (mine / "aaa-json.log.2").is_symlink()
@@ -203,7 +203,7 @@ def test_a_disk_that_stays_full_is_an_error_that_says_where_to_look(
     monkeypatch.setattr(backend_host, "disks", lambda paths: (full,))
     monkeypatch.setattr(backend_host, "engine_problem", lambda: "down")
     with pytest.raises(SpaceError, match=r"nothing that is safe to remove.*du -xh .*Volumes were not touched"):
-        space.free(make_config(tmp_path), [full], log=lambda _: None)
+        space.free(Opened(make_config(tmp_path)), [full], log=lambda _: None)
     assert runner.ran == []
 
 
@@ -226,8 +226,10 @@ def test_the_earlier_image_is_the_newest_that_differs(
     runner.expect("^docker image inspect", (1, "", "no such image"))
     here = make_config(tmp_path)
     ill = seen(replace(KILLED, made_from="sha256:bad"))
-    assert backend_images.candidates(here, ill) == {"backend": Known("20261123_040000", "shop/backend@sha256:good")}
-    assert backend_images.candidates(here, HEALTHY) == {}
+    assert backend_images.candidates(Opened(here), ill) == {
+        "backend": Known("20261123_040000", "shop/backend@sha256:good")
+    }
+    assert backend_images.candidates(Opened(here), HEALTHY) == {}
 
 
 def test_going_back_is_by_tag_and_what_the_tag_meant_is_kept(tmp_path: Path, runner: Runner) -> None:
@@ -302,7 +304,7 @@ def backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
 def test_files_come_back_and_what_they_replace_is_kept(backup: config.Config) -> None:
     live = Path(backup.runtime.project_directory)
     (live / "compose.yaml").write_text("shadow")
-    done = redeploy.redeploy(backup, identity="latest", key="AGE", stamp="S", log=lambda _: None)
+    done = redeploy.redeploy(Opened(backup), identity="latest", key="AGE", stamp="S", log=lambda _: None)
     assert [(live / name).read_text() for name in ("compose.yml", ".env", "new/new.conf", "notes.txt")] == [
         "right", "A=good", "new", "mine",
     ]  # fmt: skip
@@ -322,14 +324,14 @@ def test_files_come_back_and_what_they_replace_is_kept(backup: config.Config) ->
 
 def test_without_the_key_the_secret_files_stay_and_that_is_said(backup: config.Config) -> None:
     live = Path(backup.runtime.project_directory)
-    done = redeploy.redeploy(backup, identity="latest", key="", stamp="S", log=lambda _: None)
+    done = redeploy.redeploy(Opened(backup), identity="latest", key="", stamp="S", log=lambda _: None)
     assert (live / ".env").read_text() == "A=bad"
     assert done.missing == (str(live / ".env"),)
 
 
 def test_where_nothing_differs_there_is_nothing_to_put_back(backup: config.Config) -> None:
     def again(stamp: str, key: str = "AGE") -> Any:
-        return redeploy.redeploy(backup, identity="latest", key=key, stamp=stamp, log=lambda _: None)
+        return redeploy.redeploy(Opened(backup), identity="latest", key=key, stamp=stamp, log=lambda _: None)
 
     again("S")
     with pytest.raises(NotFoundError, match="the files are those of the backup already"):
@@ -344,7 +346,7 @@ def test_a_link_is_kept_as_a_link(backup: config.Config, tmp_path: Path) -> None
     (tmp_path / "elsewhere").write_text("A=theirs")
     (live / ".env").unlink()
     (live / ".env").symlink_to(tmp_path / "elsewhere")
-    done = redeploy.redeploy(backup, identity="latest", key="AGE", stamp="S", log=lambda _: None)
+    done = redeploy.redeploy(Opened(backup), identity="latest", key="AGE", stamp="S", log=lambda _: None)
     assert (tmp_path / "elsewhere").read_text() == "A=theirs", "what it points to is not written through"
     assert (Path(done.quarantine) / str(live / ".env").lstrip("/")).is_symlink()
     assert not (live / ".env").is_symlink()

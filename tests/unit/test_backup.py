@@ -19,6 +19,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prun
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import BUCKET, NOW, make_config, publish, publish_config, publish_objects, store
 
 
@@ -89,7 +90,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 def take(world: World, component: str = "", bucket: bool = True, **asked: Any) -> operations_backup.Taken:
     changes = {**(BUCKET if bucket else {}), "config": {"enabled": asked.pop("config", True)}}
-    return operations_backup.take(make_config(world.root, **changes), component, log=lambda _: None, **asked)
+    return operations_backup.take(Opened(make_config(world.root, **changes)), component, log=lambda _: None, **asked)
 
 
 ORDERS: list[tuple[str, str, bool, dict[str, Any], list[str], bool]] = [

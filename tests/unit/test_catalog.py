@@ -24,6 +24,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base, catalog, manifest, sealing
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import NOW, entries, folder, make_config, make_manifest, prove, publish, store
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -291,16 +292,16 @@ def test_prune_deletes_what_the_plan_says_and_a_dry_run_nothing(tmp_path: Path, 
     other = publish(tmp_path, NOW - 300 * DAY + HOUR, stack="blog")
     settings = make_config(tmp_path, retention={"daily_days": 5, "weekly_months": 0, "monthly_months": 0, "minimum": 2})
     said: list[str] = []
-    planned = operations_prune.prune(settings, now=NOW + HOUR, dry_run=True, log=said.append)
+    planned = operations_prune.prune(Opened(settings), now=NOW + HOUR, dry_run=True, log=said.append)
     assert planned["delete"] == names(*moments[:-6])
     assert list(planned["keep"]) == names(*moments[-6:])
     assert said[0] == f"would delete {names(moments[0])[0]}"
     assert len(store(tmp_path).published("database")) == 62
-    done = operations_prune.prune(settings, now=NOW + HOUR, dry_run=False, log=said.append)
+    done = operations_prune.prune(Opened(settings), now=NOW + HOUR, dry_run=False, log=said.append)
     assert (done["delete"], done["swept"]) == (planned["delete"], [])
     assert said[-1].startswith("deleting ")
     assert store(tmp_path).published("database") == [other.id, *names(*moments[-6:])]
-    assert operations_prune.prune(settings, now=NOW + HOUR, dry_run=False, log=said.append)["delete"] == []
+    assert operations_prune.prune(Opened(settings), now=NOW + HOUR, dry_run=False, log=said.append)["delete"] == []
 
 
 def test_a_streak_of_failures_deletes_nothing(tmp_path: Path, held: Path) -> None:
@@ -309,7 +310,7 @@ def test_a_streak_of_failures_deletes_nothing(tmp_path: Path, held: Path) -> Non
         bad = publish(tmp_path, NOW - number * DAY)
         (folder(tmp_path, bad) / "database.dump").write_bytes(b"")
     settings = make_config(tmp_path, retention={"daily_days": 1, "weekly_months": 0, "monthly_months": 0, "minimum": 1})
-    assert operations_prune.prune(settings, now=NOW, dry_run=False, log=lambda _: None)["delete"] == []
+    assert operations_prune.prune(Opened(settings), now=NOW, dry_run=False, log=lambda _: None)["delete"] == []
 
 
 def test_a_verification_under_way_keeps_its_artefacts(tmp_path: Path, held: Path) -> None:
@@ -317,7 +318,7 @@ def test_a_verification_under_way_keeps_its_artefacts(tmp_path: Path, held: Path
         publish(tmp_path, NOW - number * DAY)
     settings = make_config(tmp_path, retention={"daily_days": 1, "weekly_months": 0, "monthly_months": 0, "minimum": 1})
     with lock.held("shop.verify", "verify"), pytest.raises(LockedError):
-        operations_prune.prune(settings, now=NOW, dry_run=False, log=lambda _: None)
+        operations_prune.prune(Opened(settings), now=NOW, dry_run=False, log=lambda _: None)
     assert len(entries(tmp_path)) == 10
 
 
@@ -328,7 +329,7 @@ def test_a_verification_under_way_keeps_its_artefacts(tmp_path: Path, held: Path
 def test_a_misspelt_promise_is_no_promise(tmp_path: Path, retention: dict[str, Any], words: str) -> None:
     settings = make_config(tmp_path, retention=retention)
     with pytest.raises(UsageError, match=words):
-        operations_prune.prune(settings, now=NOW, dry_run=True, log=lambda _: None)
+        operations_prune.prune(Opened(settings), now=NOW, dry_run=True, log=lambda _: None)
 
 
 def test_the_stacks_time_zone_judges(tmp_path: Path) -> None:
@@ -339,7 +340,7 @@ def test_the_stacks_time_zone_judges(tmp_path: Path) -> None:
 
 
 def checked(tmp_path: Path, now: datetime = NOW + HOUR, **changes: Any) -> dict[str, str]:
-    result = status.status(make_config(tmp_path, **changes), now=now).as_dict()
+    result = status.status(Opened(make_config(tmp_path, **changes)), now=now).as_dict()
     found = {check["name"]: check["result"] for check in result["checks"]}
     return {**found, "verdict": result["verdict"]}
 

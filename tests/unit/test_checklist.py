@@ -24,6 +24,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import loca
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.catalog import Entry
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import BUCKET, CONFIG, DETAILS, NOW, OBJECTS, folder, make_config, prove, publish
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -33,7 +34,8 @@ World = dict[str, Any]
 
 def lines(config: Any, period: str, **words: Any) -> dict[str, Line]:
     return {
-        line.name: line for line in operations_checklist.work_through(config, period, **{"now": NOW, **words}).lines
+        line.name: line
+        for line in operations_checklist.work_through(Opened(config), period, **{"now": NOW, **words}).lines
     }
 
 
@@ -49,8 +51,8 @@ def stuff(root: Path) -> Any:
 def test_two_days_without_backups_turn_the_daily_list_red(tmp_path: Path) -> None:
     config = stuff(tmp_path)
     at = NOW + 2 * HOUR
-    assert operations_checklist.work_through(config, "daily", now=at).verdict == PASS
-    late = operations_checklist.work_through(config, "daily", now=at + 2 * DAY)
+    assert operations_checklist.work_through(Opened(config), "daily", now=at).verdict == PASS
+    late = operations_checklist.work_through(Opened(config), "daily", now=at + 2 * DAY)
     assert late.verdict == FAIL
     (line,) = [line for line in late.lines if line.name == "newest backup"]
     assert (line.result, line.seen, line.limit) == (FAIL, "db_backup_20261124_120000, 50.0 h old", "at most 26 h")
@@ -58,7 +60,7 @@ def test_two_days_without_backups_turn_the_daily_list_red(tmp_path: Path) -> Non
 
 def test_the_look_ahead_finds_the_same_and_says_that_it_is_one(tmp_path: Path) -> None:
     config = stuff(tmp_path)
-    found = operations_checklist.work_through(config, "daily", now=NOW + 2 * HOUR, ahead=2 * DAY)
+    found = operations_checklist.work_through(Opened(config), "daily", now=NOW + 2 * HOUR, ahead=2 * DAY)
     assert found.verdict == FAIL
     assert "as if nothing ran for 2 days" in checklist_line.text(found)[0]
 
@@ -80,7 +82,7 @@ def test_a_repository_that_is_gone_is_no_pass(tmp_path: Path) -> None:
     config = stuff(tmp_path)
     (tmp_path / "backup").rename(tmp_path / "elsewhere")
     for period in ("daily", "weekly", "quarterly"):
-        found = operations_checklist.work_through(config, period, now=NOW)
+        found = operations_checklist.work_through(Opened(config), period, now=NOW)
         assert found.verdict != PASS
         assert "there is no such directory" in " ".join(line.seen for line in found.lines)
 
@@ -94,7 +96,7 @@ def test_a_look_ahead_asks_the_endpoints_in_the_present(tmp_path: Path, monkeypa
         return status.Status("shop", now, (), (), {})
 
     monkeypatch.setattr(status, "status", said)
-    operations_checklist.work_through(stuff(tmp_path), "daily", now=NOW, ahead=2 * DAY)
+    operations_checklist.work_through(Opened(stuff(tmp_path)), "daily", now=NOW, ahead=2 * DAY)
     assert seen == [(NOW, NOW), (NOW + 2 * DAY, NOW)]
 
 
@@ -108,7 +110,7 @@ def test_what_status_says_is_on_one_list_and_on_one_only(tmp_path: Path, monkeyp
     found = [
         line
         for period in operations_checklist.PERIODS[:4]
-        for line in operations_checklist.work_through(config, period, now=NOW).lines
+        for line in operations_checklist.work_through(Opened(config), period, now=NOW).lines
     ]
     for name in names:
         (line,) = [line for line in found if line.name == name]
@@ -162,7 +164,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def test_the_weekly_list_is_green(world: World) -> None:
-    found = operations_checklist.work_through(world["config"], "weekly", now=NOW)
+    found = operations_checklist.work_through(Opened(world["config"]), "weekly", now=NOW)
     assert found.verdict == PASS, checklist_line.text(found)
     assert [line.name for line in found.lines] == [
         "database size", "objects size", "config size", "proof", "content against earlier backups", "space",
@@ -277,7 +279,7 @@ def test_drills(tmp_path: Path, held: list[Any], result: str, words: str) -> Non
     assert found["drill of the database"].result == result, found
     assert words in found["drill of the database"].seen
     assert set(found) == {"drill of the database", "drill of the backend", "drill of the site"}
-    later = operations_checklist.work_through(config, "quarterly", now=NOW, ahead=100 * DAY)
+    later = operations_checklist.work_through(Opened(config), "quarterly", now=NOW, ahead=100 * DAY)
     assert next(line for line in later.lines if line.name == "drill of the database").result == FAIL
 
 

@@ -76,7 +76,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def look(world: dict[str, Any]) -> dict[str, Line]:
-    made = operations_checklist.work_through(world["config"], "incident", now=NOW + timedelta(hours=2))
+    made = operations_checklist.work_through(Opened(world["config"]), "incident", now=NOW + timedelta(hours=2))
     assert made.verdict != PASS or not any(line.result in (FAIL, COULD_NOT_VERIFY) for line in made.lines)
     return {f"{line.box}: {line.name}": line for line in made.lines}
 

@@ -22,6 +22,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components 
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from config_world import World, git_repository
 
 ARTEFACTS = [
@@ -47,7 +48,7 @@ def everything(world: World) -> dict[str, Any]:
 
 def look(world: World, manifest: Manifest, level: str = "restore") -> dict[str, tuple[str, str]]:
     settings = world.configured()
-    found = operations_verify.verify(settings, manifest.id, level, log=world.lines.append)
+    found = operations_verify.verify(Opened(settings), manifest.id, level, log=world.lines.append)
     assert found.verdict == checks.verdict(found.checks)
     return {"verdict": (found.verdict, ""), **{check.name: (check.result, check.detail) for check in found.checks}}
 

@@ -274,7 +274,7 @@ def mirror_held(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], Any]]:
 
 
 def run_prune(settings: Config, now: Any, dry_run: bool = False) -> dict[str, Any]:
-    return operations_prune.prune(settings, now=now, dry_run=dry_run, log=lambda _: None)
+    return operations_prune.prune(Opened(settings), now=now, dry_run=dry_run, log=lambda _: None)
 
 
 def test_both_sides_are_pruned_by_one_plan(

@@ -32,6 +32,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import se
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence.drill import Compared, Injected
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import NOW, make_config, until
 from test_evidence import phase
 
@@ -499,7 +500,7 @@ def test_a_fault_is_chosen() -> None:
 def test_nothing_is_broken_where_that_is_not_allowed(tmp_path: Path, environment: str) -> None:
     held = make_config(tmp_path, environment=environment)
     with pytest.raises(UsageError, match="nothing was touched"):
-        fault.inject(held, fault.choose("database"), "", log=lambda _: None)
+        fault.inject(Opened(held), fault.choose("database"), "", log=lambda _: None)
 
 
 # --- what breaking is made of ---
@@ -552,11 +553,10 @@ def test_what_cannot_be_cleaned_up_is_said_and_stays_in_the_record(
 ) -> None:
     server = Asked(problem)
     monkeypatch.setattr(clean.ledger, "remove", lambda *_: (3, 4))
-    monkeypatch.setattr(clean.runtime, "connect", lambda _: None)
     monkeypatch.setattr(clean.database_server, "connect", lambda *_: server)
     kept = phase("restore", 1, 2, quarantined_database="shop_quarantine_1", way_back=["psql"])
     record = evidence_world.typed(evidence_world.record(tmp_path, phases=[phase("assess", 0, 1), kept]))
-    removed, left, after = clean.clean(make_config(tmp_path), record, "table_dropped", log=lambda _: None)
+    removed, left, after = clean.clean(Opened(make_config(tmp_path)), record, "table_dropped", log=lambda _: None)
     # outside a transaction, which DROP DATABASE refuses to run in
     assert server.sql == ['DROP DATABASE "shop_quarantine_1" WITH (FORCE);']
     if problem:
@@ -581,7 +581,7 @@ def test_a_directory_that_was_put_aside_is_removed_and_no_other(
     places = (str(mine), str(other), "", "x.quarantine_1")
     phases = [phase("restore", 1, 2, quarantine=place, way_back=["mv"]) for place in places]
     record = evidence_world.typed(evidence_world.record(tmp_path, phases=phases))
-    removed, left, after = clean.clean(make_config(tmp_path), record, "corrupted", log=lambda _: None)
+    removed, left, after = clean.clean(Opened(make_config(tmp_path)), record, "corrupted", log=lambda _: None)
     assert (removed, left) == ([str(mine)], [])
     assert after.phases == (gone(record.phases[0]), *record.phases[1:])
     assert (mine.exists(), other.exists(), (tmp_path / "x.quarantine_1").exists()) == (False, True, True)

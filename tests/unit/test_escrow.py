@@ -50,7 +50,7 @@ def sealed(world: World, **changes: Any) -> points.Point:
 
 
 def prove(world: World, key: str = "", **more: Any) -> dict[str, tuple[str, str]]:
-    found = escrow.prove(world.configured(), key or world.key, log=world.lines.append, **more)
+    found = escrow.prove(Opened(world.configured()), key or world.key, log=world.lines.append, **more)
     return {
         "verdict": (found.verdict, found.id),
         **{check.name: (check.result, check.detail) for check in found.checks},
@@ -61,7 +61,7 @@ def test_the_key_opens_everything_and_that_is_put_on_record(world: World) -> Non
     point = sealed(world)
     now = datetime.now(timezone.utc)
     settings = world.configured()
-    (before,) = escrow.checks(settings, now)
+    (before,) = escrow.checks(Opened(settings), now)
     assert (before.result, "nobody has shown" in before.detail) == (COULD_NOT_VERIFY, True)
     found = prove(world)
     assert found["verdict"] == (PASS, point.id)
@@ -70,11 +70,11 @@ def test_the_key_opens_everything_and_that_is_put_on_record(world: World) -> Non
     record = json.loads(world.repo.read_escrow("shop") or b"")
     assert (record["point"], record["opened_by"]) == (point.id, [world.recipient])
     assert world.key.split()[-1] not in json.dumps(record) + "".join(world.lines)
-    assert escrow.checks(settings, now + timedelta(days=99))[0].result == PASS
-    assert escrow.checks(settings, now + timedelta(days=101))[0].result == FAIL
-    assert escrow.checks(world.configured(recipients=[]), now) == []
+    assert escrow.checks(Opened(settings), now + timedelta(days=99))[0].result == PASS
+    assert escrow.checks(Opened(settings), now + timedelta(days=101))[0].result == FAIL
+    assert escrow.checks(Opened(world.configured(recipients=[])), now) == []
     changed = world.configured(recipients=[world.recipient, "age1" + "q" * 58])
-    assert escrow.checks(changed, now)[0].result == COULD_NOT_VERIFY
+    assert escrow.checks(Opened(changed), now)[0].result == COULD_NOT_VERIFY
     assert world.repo.points() == [point.id], "the record is no recovery point"
 
 
@@ -113,7 +113,7 @@ NO_KEYS: list[tuple[str, Callable[[World], str], str]] = [
 @pytest.mark.parametrize(("given", "message"), [case[1:] for case in NO_KEYS], ids=[case[0] for case in NO_KEYS])
 def test_what_is_no_key_is_refused_unspoken(world: World, given: Callable[[World], str], message: str) -> None:
     with pytest.raises(UsageError, match=message) as error:
-        escrow.prove(world.configured(), given(world), log=world.lines.append)
+        escrow.prove(Opened(world.configured()), given(world), log=world.lines.append)
     assert "hunter2" not in str(error.value)
 
 

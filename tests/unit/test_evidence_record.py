@@ -24,6 +24,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema, store
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.scenarios import SCENARIOS
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import signature
 from builders import NOW, Run, make_config, publish
 from evidence_schema_check import problems, published
@@ -430,7 +431,7 @@ def test_a_drill_stands_around_the_recoverys_record(tmp_path: Path) -> None:
 def test_a_verification_leaves_a_record_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backup, config = publish(tmp_path), make_config(tmp_path)
     said: list[str] = []
-    result = operations_verify.verify(config, "latest", "checksum", log=said.append)
+    result = operations_verify.verify(Opened(config), "latest", "checksum", log=said.append)
     (kept,) = store.everything(config)
     assert (kept.problem, kept.body["kind"], kept.body["verdict"]) == ("", "verification", result.verdict)
     assert problems(kept.body) == []
@@ -440,7 +441,7 @@ def test_a_verification_leaves_a_record_too(tmp_path: Path, monkeypatch: pytest.
     }  # fmt: skip
     assert "whether the backup can be restored" in [each["what"] for each in kept.body["untested"]]
     assert evidence_record.lines(typed(kept.body))
-    operations_verify.verify(config, "latest", "checksum", log=said.append, record=False)
+    operations_verify.verify(Opened(config), "latest", "checksum", log=said.append, record=False)
     assert len(store.everything(config)) == 1, "check mode leaves none"
 
 

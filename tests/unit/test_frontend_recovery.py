@@ -30,6 +30,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.frontend import FrontendSettings
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import github
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools.git import Remote
 from builders import make_config, settings
@@ -79,7 +80,7 @@ def read(planned: dict[str, Any]) -> frontend_plan.Plan:
 
 
 def recover(conf: config.Config, planned: dict[str, Any], token: str = TOKEN) -> dict[str, Any]:
-    changed, done = frontend_recovery.recover(conf, read(planned), token, log=lambda _: None)
+    changed, done = frontend_recovery.recover(Opened(conf), read(planned), token, log=lambda _: None)
     return {"changed": changed, **typed.plain(done)}
 
 
@@ -281,11 +282,11 @@ def test_nothing_can_be_built_and_a_config_backup_holds_the_last_site(
     with pytest.raises(UnverifiedError, match="none holds one"):
         recover(conf, planned)
     (built / "version.txt").rename(built / "away.txt")
-    configuration_backup.take(conf, log=lambda _: None, directory=tmp_path)
+    configuration_backup.take(Opened(conf), log=lambda _: None, directory=tmp_path)
     with pytest.raises(UnverifiedError, match=r"version\.txt of its site tells no commit"):
         recover(conf, planned)
     (built / "away.txt").rename(built / "version.txt")
-    configuration_backup.take(conf, log=lambda _: None, directory=tmp_path)
+    configuration_backup.take(Opened(conf), log=lambda _: None, directory=tmp_path)
     done = recover(conf, planned)
     assert results(done) == {"site": "FAIL", "fallback": "PASS"}
     assert (Path(fallback["directory"]) / "version.txt").read_bytes() == (built / "version.txt").read_bytes()

@@ -22,6 +22,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations.checklist i
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import COMPONENTS
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import make_config, publish, settings, store
 from config_world import keys
 from invented import DONE, FILE, LETTERS, take
@@ -49,7 +50,7 @@ class World:
         return code, self.capsys.readouterr().out
 
     def judged(self, now: datetime | None = None) -> dict[str, str]:
-        found = status.status(self.config, now=now or datetime.now(timezone.utc))
+        found = status.status(Opened(self.config), now=now or datetime.now(timezone.utc))
         return {check.name: check.result for check in found.checks}
 
 
@@ -82,7 +83,7 @@ def test_backup_takes_it_and_a_recovery_point_ties_it(world: World) -> None:
 
 
 def test_list_shows_it_with_its_own_column(world: World) -> None:
-    take(world.config, False, print)
+    take(Opened(world.config), False, print)
     world.capsys.readouterr()
     code, shown = world.run("list")
     heads, *rows = shown.splitlines()
@@ -94,15 +95,15 @@ def test_list_shows_it_with_its_own_column(world: World) -> None:
 
 def test_status_wants_it_and_says_when_it_shrank(world: World) -> None:
     assert world.judged()["newest letters backup"] == FAIL
-    take(world.config, False, print, "abcdef")
+    take(Opened(world.config), False, print, "abcdef")
     assert world.judged()["newest letters backup"] == PASS
     assert "content against earlier backups" not in world.judged()
-    take(world.config, False, print, "a")
+    take(Opened(world.config), False, print, "a")
     assert world.judged()["content against earlier backups"] == FAIL
 
 
 def test_verify_proves_it_and_status_knows(world: World) -> None:
-    one = take(world.config, False, print)
+    one = take(Opened(world.config), False, print)
     code, shown = world.run("verify", one.id)
     assert (code, "PASS             letters: 3 letters" in shown) == (0, True)
     assert world.judged()["letters proof"] == PASS
@@ -112,8 +113,8 @@ def test_verify_proves_it_and_status_knows(world: World) -> None:
 
 
 def test_prune_deletes_what_no_rule_keeps(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = republished(world, take(world.config, False, print), days=500)
-    newer = [republished(world, take(world.config, False, print), days=days).id for days in (4, 3, 2, 1)]
+    old = republished(world, take(Opened(world.config), False, print), days=500)
+    newer = [republished(world, take(Opened(world.config), False, print), days=days).id for days in (4, 3, 2, 1)]
     code, shown = world.run("prune")
     assert (code, f"deleted  {old.id}" in shown) == (0, True)
     assert world.here == sorted(newer)
@@ -135,21 +136,23 @@ def test_the_checklist_and_the_schedule_ask_for_it(world: World) -> None:
     assert schedule.wanted(world.config) == {
         "backup database": "backup(?: database)?", "backup letters": "backup(?: letters)?", "verify": "verify",
     }  # fmt: skip
-    one = take(world.config, False, print)
+    one = take(Opened(world.config), False, print)
     assert schedule._WORK.search(f"{one.id}: published"), "its runs are found in the log"
-    take(world.config, False, print)
-    found = {line.name: line for line in work_through(world.config, "weekly", now=datetime.now(timezone.utc)).lines}
+    take(Opened(world.config), False, print)
+    found = {
+        line.name: line for line in work_through(Opened(world.config), "weekly", now=datetime.now(timezone.utc)).lines
+    }
     assert found["letters size"].result == PASS
     assert "letters" in found["days until full"].seen
     assert "letters proof" in found
-    daily = {line.name for line in work_through(world.config, "daily", now=datetime.now(timezone.utc)).lines}
+    daily = {line.name for line in work_through(Opened(world.config), "daily", now=datetime.now(timezone.utc)).lines}
     assert "newest letters backup" in daily
 
 
 def test_escrow_opens_it(world: World) -> None:
     assert world.run("backup", "letters", "--seal")[0] == 0
     vault = {"endpoint_url": "https://s3.example", "repository_bucket": "copies"}
-    result = escrow.prove(make_config(world.root, vault=vault), keys(world.root)[0], log=print)
+    result = escrow.prove(Opened(make_config(world.root, vault=vault)), keys(world.root)[0], log=print)
     found = {check.name: check for check in result.checks}
     assert found["letters: checksums in the vault"].result == PASS
     assert found["letters"].detail == "3 letters"

@@ -101,8 +101,8 @@ def test_an_invented_method_takes_proves_plans_and_restores(
             return 0
 
     monkeypatch.setattr(database_server, "connect", lambda *_: Quiet())
-    assert components.COMPONENTS["database"].take(settings, False, print).id == taken.id
-    report = operations_verify.verify(settings, taken.id, "archive", log=lambda _: None)
+    assert components.COMPONENTS["database"].take(Opened(settings), False, print).id == taken.id
+    report = operations_verify.verify(Opened(settings), taken.id, "archive", log=lambda _: None)
     assert "invented" in str(report)
     entry = next(item for item in catalog.entries(store(tmp_path), "database", settings.stack))
     steps = database_plan._steps(settings, entry, [], "swap", taken.taken_at + timedelta(minutes=30))

@@ -20,6 +20,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.backend.facts import O
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL, PASS, Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import Run, make_config, settings
 from test_backend_cause import APP, HEALTHY, KILLED, LOOP, LOST, REFUSED, THIEF, WEB, app, seen
 
@@ -248,5 +249,5 @@ def test_a_step_is_watched_as_long_as_it_may_still_heal(
     monkeypatch.setattr(backend_recovery, "time", clock)
     queue = list(looks)
     monkeypatch.setattr(backend_assess, "glance", lambda config: queue.pop(0) if len(queue) > 1 else queue[0])
-    assert backend_recovery.settle(make_config(tmp_path, application=dict(CHECKS))) is healed
+    assert backend_recovery.settle(Opened(make_config(tmp_path, application=dict(CHECKS)))) is healed
     assert clock.now - 1000 <= within

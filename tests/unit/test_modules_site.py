@@ -24,7 +24,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack import compose, 
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import images as stack_images
 from ansible_collections.lifeboat.dr.plugins.modules import config_deploy
 from ansible_collections.lifeboat.dr.plugins.modules import stack_images as images_module
-from builders import NOW, Run, publish, publish_config, settings
+from builders import NOW, Run, make_config, publish, publish_config, settings
 from test_site_plan import EMPTY
 
 ID = "config_backup_20261124_120000"
@@ -43,7 +43,7 @@ def test_site_scope_never_changes(run: Run, machine: None, monkeypatch: pytest.M
     assert (result["failed"], result["changed"], result["scope"]["running"]) == (False, False, [])
     assert result["text"] == ["spare1: nothing of the stack is on it"]
     (tmp_path / "shop.json").write_text(json.dumps({"stack": "shop"}))
-    monkeypatch.setattr(config, "load", lambda stack: pytest.fail("") if stack != "shop" else None)
+    monkeypatch.setattr(config, "load", lambda stack: pytest.fail("") if stack != "shop" else make_config(tmp_path))
     assert not run("site_scope")["failed"], "its own configuration was taken"
 
 

@@ -19,6 +19,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Versi
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.inventory import Inventory
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import make_config
 from object_world import BEFORE, OBJECTS, VAULT, Object, T, World, failure, md5, publish_objects
 
@@ -41,7 +42,7 @@ class Database:
 
 
 def hold(config: Config, inventory: Inventory, world: World, point: Point, prefix: str = "") -> str:
-    return compare.hold(config, inventory, world.live, point, prefix=prefix, log=lambda _: None)  # type: ignore[arg-type]
+    return compare.hold(Opened(config), inventory, world.live, point, prefix=prefix, log=lambda _: None)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_why_the_database_was_not_asked(
     config = make_config(tmp_path, objects={**OBJECTS, **query}, vault=VAULT)
     point = publish_objects(tmp_path, world.live.objects)
     with Inventory() as inventory:
-        assert compare.load(config, inventory, world.live, point, log=lambda _: None) == why  # type: ignore[arg-type]
+        assert compare.load(Opened(config), inventory, world.live, point, log=lambda _: None) == why  # type: ignore[arg-type]
 
 
 # (keys that are gone, the limit in percent) -> (a finding, unsure)
@@ -218,7 +219,7 @@ def test_what_the_vault_no_longer_has_is_told_and_left_out(tmp_path: Path, world
     with Inventory() as inventory:
         hold(config, inventory, world, point)
         wanted = compare.to_restore(keep=False)
-        assert compare.leave_out_unheld(config, inventory, "", wanted) == "1 (a)"
+        assert compare.leave_out_unheld(Opened(config), inventory, "", wanted) == "1 (a)"
         assert inventory.counted(f"point p WHERE {wanted}")[1] == ["b"]
         assert inventory.counted(f"point p WHERE {compare.expected(keep=False)}")[1] == ["b"]
 

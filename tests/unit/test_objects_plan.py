@@ -101,7 +101,7 @@ class Case:
 
     def plan(self, **request: Any) -> dict[str, Any]:
         before = dict(self.world.live.objects)
-        made = objects_plan.make(self.config, Request(**request), log=lambda _: None)
+        made = objects_plan.make(Opened(self.config), Request(**request), log=lambda _: None)
         assert (self.world.live.objects, self.world.live.diary, self.world.vault.diary) == (before, [], []), "read only"
         found: dict[str, Any] = typed.plain(made)
         json.dumps(found)

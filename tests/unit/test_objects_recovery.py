@@ -29,7 +29,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details imp
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Listed
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, ServiceState
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
 from builders import settings
 from object_world import AFTER, OBJECTS, SECRETS, VAULT, Object, T, World, failure, publish_objects
 
@@ -148,13 +148,13 @@ class Case:
 
     def protect(self, **changes: Any) -> dict[str, Any]:
         done: dict[str, Any] = typed.plain(
-            objects_recovery.protect(self.config, replace(PLANNED, **changes), log=self.said.append)
+            objects_recovery.protect(Opened(self.config), replace(PLANNED, **changes), log=self.said.append)
         )
         return done
 
     def restore(self, **options: Any) -> dict[str, Any]:
         restored = objects_recovery.restore_objects(
-            self.config, self.point.id, stamp=STAMP, log=self.said.append, **options
+            Opened(self.config), self.point.id, stamp=STAMP, log=self.said.append, **options
         )
         found: dict[str, Any] = typed.plain(restored)
         json.dumps(found)

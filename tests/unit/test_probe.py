@@ -26,6 +26,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client, life
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import settings as s3_settings
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints, probe
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault.probe import (
     MISSING,
@@ -355,8 +356,8 @@ def stack(root: Path, key: str = KEY, vault: str = "http://192.0.2.9:9000", **mo
 
 def test_tried_once_a_day_for_each_endpoint_and_key(tmp_path: Path, tried: list[str]) -> None:
     one = stack(tmp_path)
-    first = endpoints.report(one, "vault", now=NOW)
-    assert endpoints.report(one, "vault", now=NOW + timedelta(hours=23)) == first
+    first = endpoints.report(Opened(one), "vault", now=NOW)
+    assert endpoints.report(Opened(one), "vault", now=NOW + timedelta(hours=23)) == first
     assert endpoints.remembered(one, "source", now=NOW) is None
     assert len(tried) == 1
     again: list[tuple[config.Config, datetime, bool]] = [
@@ -368,7 +369,7 @@ def test_tried_once_a_day_for_each_endpoint_and_key(tmp_path: Path, tried: list[
         (stack(tmp_path, object_lock="COMPLIANCE", lock_days=3), NOW, False),
     ]
     for number, (changed, now, fresh) in enumerate(again, 2):
-        endpoints.report(changed, "vault", now=now, fresh=fresh)
+        endpoints.report(Opened(changed), "vault", now=now, fresh=fresh)
         assert len(tried) == number
     assert tried[-1] == "COMPLIANCE"
     path = one.state / "endpoint-vault.json"
@@ -379,16 +380,16 @@ def test_tried_once_a_day_for_each_endpoint_and_key(tmp_path: Path, tried: list[
 @pytest.mark.parametrize("content", ["", "[]", "null", '{"of": 1}', '{"of": "x", "report": {}}'])
 def test_what_cannot_be_read_is_forgotten(tmp_path: Path, tried: list[str], content: str) -> None:
     one = stack(tmp_path)
-    endpoints.report(one, "vault", now=NOW)
+    endpoints.report(Opened(one), "vault", now=NOW)
     (one.state / "endpoint-vault.json").write_text(content)
     assert endpoints.remembered(one, "vault", now=NOW) is None
-    endpoints.report(one, "vault", now=NOW)
+    endpoints.report(Opened(one), "vault", now=NOW)
     assert len(tried) == 2
 
 
 def test_features_of_another_release_are_forgotten(tmp_path: Path, tried: list[str]) -> None:
     one = stack(tmp_path)
-    endpoints.report(one, "vault", now=NOW)
+    endpoints.report(Opened(one), "vault", now=NOW)
     path = one.state / "endpoint-vault.json"
     said = json.loads(path.read_text())
     del said["report"]["features"]["tagging"]
@@ -418,7 +419,7 @@ def test_status(
 ) -> None:  # fmt: skip
     other = report()
     monkeypatch.setattr(endpoints, "report", lambda config, which, **_: found if which == place else other)
-    said = {check.name: check for check in endpoints.checks(stack(tmp_path, **vault), now=NOW)}
+    said = {check.name: check for check in endpoints.checks(Opened(stack(tmp_path, **vault)), now=NOW)}
     assert sorted(said) == ["source endpoint", "vault apart", "vault endpoint"]
     assert (said[f"{place} endpoint"].result, words in said[f"{place} endpoint"].detail) == (result, True), said
     assert said["vault apart"].result == PASS
@@ -429,8 +430,8 @@ def test_status_says_what_does_not_answer_and_is_not_apart(tmp_path: Path, monke
         raise LifeboatError("try the endpoint", "vault1", "no answer", "Start it.")
 
     monkeypatch.setattr(endpoints, "report", gone)
-    said = endpoints.checks(stack(tmp_path, vault="http://192.0.2.1:9000"), now=NOW)
+    said = endpoints.checks(Opened(stack(tmp_path, vault="http://192.0.2.1:9000")), now=NOW)
     assert [check.result for check in said] == [FAIL, FAIL, FAIL]
     assert "no answer" in said[0].detail
     assert "THE SAME ENDPOINT" in said[2].detail
-    assert endpoints.checks(config.from_mapping(settings(tmp_path)), now=NOW) == []
+    assert endpoints.checks(Opened(config.from_mapping(settings(tmp_path))), now=NOW) == []

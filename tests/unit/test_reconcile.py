@@ -19,6 +19,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.objects import reconci
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Listed
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.inventory import Inventory
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import make_config
 
 T = datetime(2026, 11, 24, 3, 0, 0, tzinfo=timezone.utc)
@@ -158,7 +159,7 @@ def test_the_stacks_own_database_is_asked(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(runtime, "connect", lambda config: "runtime")
     monkeypatch.setattr(database_server, "connect", lambda config, stack: Server([["a"], ["b"]]))
     config = make_config(tmp_path, objects=QUERY, vault=VAULT)
-    report = reconcile.database_with(config, [thing("a")])
+    report = reconcile.database_with(Opened(config), [thing("a")])
     assert report.rows_without_objects.examples == ("b",)
     assert (datetime.now(timezone.utc) - report.at).total_seconds() < 60
 

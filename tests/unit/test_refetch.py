@@ -21,6 +21,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Listed, Version
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import settings
 from object_world import BEFORE, OBJECTS, SECRETS, VAULT, Object, World
 
@@ -65,7 +66,7 @@ class Case:
     def live(self, fetch: bool = False) -> dict[str, Any]:
         objects = {**OBJECTS, "keys_query": self.query}
         made = config.from_mapping(settings(self.root, objects=objects, vault=dict(VAULT)), SECRETS)
-        self.found = refetch.live(made, fetch=fetch, log=lambda _: None)
+        self.found = refetch.live(Opened(made), fetch=fetch, log=lambda _: None)
         shown: dict[str, Any] = typed.plain(self.found)
         return shown
 

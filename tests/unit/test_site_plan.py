@@ -31,6 +31,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as si
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope, state
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import show as site_show
 from ansible_collections.lifeboat.dr.plugins.module_utils.site.plan import Request
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import BUCKET, NOW, make_config, publish, publish_config, publish_objects, store
 
 MACHINE = scope.Machine("Debian", 2, 1 << 40, "/var/lib")
@@ -70,7 +71,11 @@ class World:
     ) -> site_show.Plan:  # fmt: skip
         one = make_config(self.root, **{**BUCKET, **changes})
         return site_plan.make(
-            one, request, EMPTY if here is None else here, LOST if others is None else others, log=lambda _: None
+            Opened(one),
+            request,
+            EMPTY if here is None else here,
+            LOST if others is None else others,
+            log=lambda _: None,
         )
 
 

@@ -17,7 +17,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.objects import assess 
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import ServiceState
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened, ServiceState
 from builders import BUCKET, Runner, make_config
 
 UP = ServiceState(exists=True, running=True, status="running")
@@ -34,7 +34,7 @@ class Stack:
 
 
 def look(root: Path, **changes: Any) -> scope.Seen:
-    return scope.look(make_config(root, **changes), deep=True, log=lambda _: None)
+    return scope.look(Opened(make_config(root, **changes)), deep=True, log=lambda _: None)
 
 
 def test_an_empty_machine(runner: Runner, tmp_path: Path) -> None:
@@ -130,7 +130,6 @@ def test_what_cannot_be_assessed_is_unknown_not_healthy(
     runner.expect("docker", "29.1")
     for module in (database_assess, objects_assess):
         monkeypatch.setattr(module, "assess", fails)
-    monkeypatch.setattr(runtime, "connect", fails)
     monkeypatch.setattr(scope, "_application", lambda *_: scope.Component("application", "unknown"))
     found = look(tmp_path, **BUCKET)
     assert [component.condition for component in found.components] == ["unknown"] * 3
@@ -139,9 +138,9 @@ def test_what_cannot_be_assessed_is_unknown_not_healthy(
 
 def test_paused_and_restarting_containers_live(runner: Runner, tmp_path: Path) -> None:
     runner.expect("docker ps", "paused\tdb\nrestarting\tweb\nexited\tjob\n\n")
-    assert scope.services(make_config(tmp_path)) == (("db", "web"), ("job",))
+    assert scope.services(Opened(make_config(tmp_path))) == (("db", "web"), ("job",))
     assert f"working_dir={tmp_path}" in runner.ran[0]
-    scope.services(make_config(tmp_path, runtime={"project": "other"}))
+    scope.services(Opened(make_config(tmp_path, runtime={"project": "other"})))
     assert "label=com.docker.compose.project=other" in runner.ran[1]
 
 
@@ -150,7 +149,7 @@ def test_units_of_a_host_without_docker(runner: Runner, tmp_path: Path) -> None:
     runner.expect("systemctl show .* pg", shown.format("loaded", "active"))
     runner.expect("systemctl show .* app", shown.format("loaded", "failed"))
     one = make_config(tmp_path, runtime={"type": "host"}, database={"service": "pg"}, application={"writers": ["app"]})
-    assert scope.services(one) == (("pg",), ("app",))
+    assert scope.services(Opened(one)) == (("pg",), ("app",))
 
 
 def test_a_port_that_is_taken_is_seen(runner: Runner, tmp_path: Path) -> None:

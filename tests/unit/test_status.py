@@ -53,7 +53,7 @@ def configured(root: Path, query: str = "") -> Any:
 
 
 def look(root: Path, hours: float = 2, query: str = "") -> dict[str, tuple[str, str]]:
-    found = status.status(configured(root, query), now=NOW + hours * HOUR).as_dict()
+    found = status.status(Opened(configured(root, query)), now=NOW + hours * HOUR).as_dict()
     assert found["verdict"] == checks.verdict([Check(**check) for check in found["checks"]])
     return {check["name"]: (check["result"], check["detail"]) for check in found["checks"]}
 
@@ -134,7 +134,7 @@ def test_objects_that_are_in_no_backup_are_red(tmp_path: Path, said: dict[str, l
 def test_what_others_say_counts(tmp_path: Path, said: dict[str, list[Check]], name: str) -> None:
     green(tmp_path)
     said[name] = [Check(name, COULD_NOT_VERIFY, "nobody answered")]
-    found = status.status(configured(tmp_path, "SELECT 1"), now=NOW + 2 * HOUR)
+    found = status.status(Opened(configured(tmp_path, "SELECT 1")), now=NOW + 2 * HOUR)
     assert found.verdict == COULD_NOT_VERIFY
 
 
@@ -144,7 +144,7 @@ def test_the_terminal_has_the_last_few_of_each(tmp_path: Path, said: dict[str, l
         publish_objects(tmp_path, NOW + hour * HOUR, of=database)
         points.seal(Opened(configured(tmp_path)), now=NOW + hour * HOUR, log=lambda _: None)
     (folder(tmp_path, database) / "database.dump").unlink()
-    lines = status.newest(status.status(configured(tmp_path), now=NOW + 9 * HOUR))
+    lines = status.newest(status.status(Opened(configured(tmp_path)), now=NOW + 9 * HOUR))
     assert [line.split()[0] for line in lines if line[:1].isdigit()] == [
         f"20261124_{hour}0000" for hour in (17, 18, 19)
     ]
@@ -159,7 +159,7 @@ def test_a_configuration_that_is_wanted_counts(tmp_path: Path, said: Any, monkey
     settings = make_config(tmp_path, **wanted)
 
     def results() -> dict[str, str]:
-        found = status.status(settings, now=NOW + 2 * HOUR).as_dict()
+        found = status.status(Opened(settings), now=NOW + 2 * HOUR).as_dict()
         return {check["name"]: check["result"] for check in found["checks"]} | {"verdict": found["verdict"]}
 
     assert (results()["newest config backup"], results()["verdict"]) == (FAIL, FAIL)

@@ -32,6 +32,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import veri
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.checksums import measure
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest, backup_id
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import NOW, Runner, entries, folder, make_config, make_manifest, publish, store
 
 FACTS = {**builders.FACTS, "roles": {"postgres": "1", "app": "2"}, "tables": {}}
@@ -79,7 +80,7 @@ def make(
 
 
 def run(tmp_path: Path, level: str = "checksum", identity: str = "latest", **options: Any) -> Result:
-    return operations_verify.verify(make_config(tmp_path), identity, level, log=lambda _: None, **options)
+    return operations_verify.verify(Opened(make_config(tmp_path)), identity, level, log=lambda _: None, **options)
 
 
 Damage = Callable[[Path], Any]
@@ -269,7 +270,7 @@ def test_the_image_is_the_configured_one_else_the_backups(tmp_path: Path, contai
     runner.expect("pg_restore")
     make(tmp_path)
     operations_verify.verify(
-        make_config(tmp_path, database={"verify_image": "mine:17"}), "latest", "archive", log=lambda _: None
+        Opened(make_config(tmp_path, database={"verify_image": "mine:17"})), "latest", "archive", log=lambda _: None
     )
     assert container == ["swept", "mine:17"]
     make(tmp_path, NOW + timedelta(hours=1), image="")

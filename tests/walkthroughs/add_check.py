@@ -22,14 +22,15 @@ import sys
 from pathlib import Path
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.checklist import work_through
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import NOW, make_config, publish
 root = Path(sys.argv[1])
 publish(root)
-config = make_config(root)
-print("\\n".join(f"status: {check.result} {check.name}" for check in status.status(config, now=NOW).checks))
-print("\\n".join(f"weekly: {line.result} {line.name}" for line in work_through(config, "weekly", now=NOW).lines))
+run = Opened(make_config(root))
+print("\\n".join(f"status: {check.result} {check.name}" for check in status.status(run, now=NOW).checks))
+print("\\n".join(f"weekly: {line.result} {line.name}" for line in work_through(run, "weekly", now=NOW).lines))
 publish(root, NOW.replace(hour=13), details={"role_passwords": False})
-print("\\n".join(f"then: {check.result} {check.name}" for check in status.status(config, now=NOW).checks))
+print("\\n".join(f"then: {check.result} {check.name}" for check in status.status(run, now=NOW).checks))
 """
 EXPECTED = ("status: PASS role passwords", "weekly: PASS role passwords", "then: COULD_NOT_VERIFY role passwords")
 

@@ -29,21 +29,21 @@ from ..repository.base import Repository
 from ..repository.checksums import measure
 from ..repository.details import LettersDetails
 from ..repository.manifest import Manifest
-from ..settings.config import Config
+from ..stack.runtime import Opened
 
 FILE = "letters.txt"
 
 
-def take(config: Config, *, log: Callable[[str], None]) -> Manifest:
-    repo = repositories.from_settings(config.repository, config.secrets)
+def take(run: Opened, *, log: Callable[[str], None]) -> Manifest:
+    repo = repositories.of(run)
     now = datetime.now(timezone.utc).replace(microsecond=0)
     identity = catalog.free_id(repo, "letters", now)
-    text = Path(config.runtime.project_directory, FILE).read_text(encoding="utf-8")
+    text = Path(run.config.runtime.project_directory, FILE).read_text(encoding="utf-8")
     with repo.stage("letters", identity) as staging:
         (staging.path / FILE).write_text(text, encoding="utf-8")
         artefacts = (measure(staging.path / FILE, FILE),)
         details = plain(LettersDetails(len(text)))
-        manifest = Manifest(identity, "letters", config.stack, now, now, artefacts, details=details)
+        manifest = Manifest(identity, "letters", run.config.stack, now, now, artefacts, details=details)
         staging.publish(manifest.to_bytes())
     log(f"{identity}: published, {len(text)} letters")
     return manifest
@@ -61,17 +61,18 @@ import contextlib, io, sys
 from pathlib import Path
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup, schedule, status, verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import NOW, make_config, publish
 root = Path(sys.argv[1])
 with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as said:
     cli.main(["backup", "--help"])
 print("offered:", "{database,objects,config,letters}" in said.getvalue())
-config = make_config(root)
+run = Opened(make_config(root))
 (root / "letters.txt").write_text("abc")
-(one,) = backup.take(config, "letters", log=print).manifests
-print("verified:", verify.verify(config, one.id, "restore", log=print).verdict)
-print("scheduled:", "backup letters" in schedule.wanted(config))
-print("\\n".join(f"{check.result} {check.name}" for check in status.status(config, now=one.taken_at).checks))
+(one,) = backup.take(run, "letters", log=print).manifests
+print("verified:", verify.verify(run, one.id, "restore", log=print).verdict)
+print("scheduled:", "backup letters" in schedule.wanted(run.config))
+print("\\n".join(f"{check.result} {check.name}" for check in status.status(run, now=one.taken_at).checks))
 """
 EXPECTED = ("offered: True", "verified: PASS", "scheduled: True", "PASS newest letters backup", "PASS letters proof")
 
@@ -96,7 +97,7 @@ def add(root: Path) -> None:
         raise ValueError(f"{done}: the registry is not at the end any more")
     done.write_text(text[:-1] + (
         '    "letters": Component(\n'
-        "        lambda config, override, log: letters.take(config, log=log),\n"
+        "        lambda run, override, log: letters.take(run, log=log),\n"
         '        lambda manifest: f"{human(manifest.size)} of letters",\n'
         "        lambda proof: letters.levels(proof.repo, proof.manifest),\n"
         "    ),\n}\n"

@@ -23,10 +23,10 @@ from ..base.pipeline import Command
 from ..recovery import state as recovery_state
 from ..recovery.state import RECOVERING, RECOVERING_OBJECTS
 from ..settings.config import Config, EndpointCheck
-from ..stack import answer, runtime
+from ..stack import answer
 from ..stack import files as stack_files
 from ..stack.compose import ComposeRuntime, Container, inspect
-from ..stack.runtime import Runtime
+from ..stack.runtime import Opened, Runtime
 from . import host
 from . import stores as backend_stores
 from .facts import BACKEND, DATABASE, OBJECTS, OTHER, Holder, Observations, Seen, Store, role_of
@@ -82,9 +82,10 @@ def needed_variables(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(sorted(missing)), tuple(sorted(blank - missing))
 
 
-def glance(config: Config, *, logs: bool = False) -> Observations:
+def glance(run: Opened, *, logs: bool = False) -> Observations:
     """How the services are and whether the endpoints answer, now: asked again and again while a step is judged."""
-    stack = runtime.connect(config)
+    config = run.config
+    stack = run.reread()
     if not isinstance(stack, ComposeRuntime):
         return _of_units(config, stack, logs=logs)
     problem = _compose_problem(stack, config)
@@ -112,16 +113,16 @@ def glance(config: Config, *, logs: bool = False) -> Observations:
     )
 
 
-def observe(config: Config, *, changed: Callable[[Observations], Mapping[str, str]], log: Log) -> Observations:
+def observe(run: Opened, *, changed: Callable[[Observations], Mapping[str, str]], log: Log) -> Observations:
     """The whole look. changed: says which services ran another image in the newest recovery points."""
+    config, stack = run.config, run.runtime
     log("looking at the machine, the engine and the services")
-    first = glance(config, logs=True)
+    first = glance(run, logs=True)
     pending = _pending(config)
     missing, blank = needed_variables(config) if config.runtime.type == "compose" else ((), ())
     found = replace(first, pending=pending, env_missing=missing, env_blank=blank)
     if found.host.engine or (found.healthy and not found.host.full):
         return found
-    stack = runtime.connect(config)
     if isinstance(stack, ComposeRuntime):
         elsewhere = _elsewhere(found, stack, (config.database.service, config.objects.service))
         if elsewhere:  # its stores would seem lost, and its ports stolen
@@ -132,7 +133,7 @@ def observe(config: Config, *, changed: Callable[[Observations], Mapping[str, st
             images_changed=changed(found),
             ports=_ports(found, stack, {config.database.service, config.objects.service}),
         )
-    stores, unsure = backend_stores.look(config, stack, found, log=log)
+    stores, unsure = backend_stores.look(run, stack, found, log=log)
     veil = veil_of(config)
     told = tuple(Store(store.role, store.service, veil.line(store.broken)) for store in stores)
     return replace(found, stores=told, not_looked=(*found.not_looked, *unsure))

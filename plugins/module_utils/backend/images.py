@@ -34,12 +34,12 @@ class Known:
     reference: str
 
 
-def recorded(config: Config) -> list[points.Point]:
+def recorded(run: Opened) -> list[points.Point]:
     """The newest recovery points that can be read, newest first: the repository's, else the vault's copies."""
-    places = [REPOSITORY] + ([VAULT] if copies.vault(Opened(config)) is not None else [])
+    places = [REPOSITORY] + ([VAULT] if copies.vault(run) is not None else [])
     for place in places:
         try:
-            found = _read(config, open_place(Opened(config), place))
+            found = _read(run.config, open_place(run, place))
         except LifeboatError:
             continue
         if found:
@@ -73,18 +73,18 @@ def local(reference: str) -> str:
     return image_id(reference) or (image_id(digest) if name else "")
 
 
-def changed(config: Config, seen: Observations) -> dict[str, str]:
+def changed(run: Opened, seen: Observations) -> dict[str, str]:
     """Service -> the newest recovery point in which it ran another image than it does now."""
-    found = candidates(config, seen)
+    found = candidates(run, seen)
     return {service: known.point for service, known in found.items()}
 
 
-def candidates(config: Config, seen: Observations) -> dict[str, Known]:
+def candidates(run: Opened, seen: Observations) -> dict[str, Known]:
     """For each ill service the newest image that differs from the one it runs now, or would run."""
     ill = {item.service: item.made_from for item in seen.ill_backend}
     ill.update(dict.fromkeys([name for name in seen.absent if name in seen.services], ""))
     found: dict[str, Known] = {}
-    for point in recorded(config) if ill else []:
+    for point in recorded(run) if ill else []:
         for service, current in ill.items():
             reference = point.images.get(service, "")
             if reference and service not in found and (local(reference) or reference.partition("@")[2]) != current:
@@ -146,6 +146,6 @@ def _tag(image: str, name: str) -> None:
     pipeline.output(Command(["docker", "tag", image, name]), attempted="name the image", subject=f"{image} {name}")
 
 
-def needed_ids(config: Config) -> set[str]:
+def needed_ids(run: Opened) -> set[str]:
     """Images that recovery points name: never tidied away."""
-    return {found for point in recorded(config) for image in point.images.values() if (found := local(image))}
+    return {found for point in recorded(run) for image in point.images.values() if (found := local(image))}

@@ -16,6 +16,7 @@ from ..base.text import human
 from ..recovery.state import DAMAGED, DOWN, HEALTHY
 from ..settings.config import Config
 from ..settings.scenarios import BACKEND
+from ..stack.runtime import Opened
 from . import host as backend_host
 from . import images, recovery, redeploy, space
 from .cause import IMAGE, LADDER, REDEPLOY, SPACE, Cause, classify, next_step
@@ -27,7 +28,7 @@ METHODS = ("auto", *(step for step in LADDER if step != "engine"))
 
 
 def make(
-    config: Config,
+    run: Opened,
     *,
     host: str,
     identity: str = "latest",
@@ -37,7 +38,8 @@ def make(
     log: Log,
 ) -> Plan:
     """The plan. key: the age identity, if one was given."""
-    seen = recovery.observe(config, log=log)
+    config = run.config
+    seen = recovery.observe(run, log=log)
     cause = classify(seen, host)
     asked = force or method != "auto"
     needed = asked or not seen.healthy
@@ -45,9 +47,9 @@ def make(
         raise UsageError(
             "plan the recovery", config.stack, f"method={method} is about containers, and the stack is of systemd units"
         )
-    known = images.candidates(config, seen) if not seen.host.engine else {}
+    known = images.candidates(run, seen) if not seen.host.engine else {}
     backup, none = (
-        redeploy.available(config, identity) if config.runtime.project_directory else (None, "no project directory")
+        redeploy.available(run, identity) if config.runtime.project_directory else (None, "no project directory")
     )
     begin = next_step(cause, (), method=method) if needed else ""
     blocked = _blocked(cause, begin, none if backup is None else "", key) if needed else ""

@@ -15,6 +15,7 @@ from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
 from ..base.errors import LifeboatError, NotFoundError, UsageError
 from ..settings.config import Config
 from ..stack import answer
+from ..stack.runtime import Opened
 from . import assess, images, steps
 from .cause import LADDER, Cause, classify, next_step
 from .facts import OTHER, Observations
@@ -93,26 +94,26 @@ class Recovered:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-def observe(config: Config, *, log: Log) -> Observations:
-    return assess.observe(config, changed=lambda seen: images.changed(config, seen), log=log)
+def observe(run: Opened, *, log: Log) -> Observations:
+    return assess.observe(run, changed=lambda seen: images.changed(run, seen), log=log)
 
 
-def recover(config: Config, planned: Plan, *, key: str = "", log: Log) -> tuple[Recovered, str]:
+def recover(run: Opened, planned: Plan, *, key: str = "", log: Log) -> tuple[Recovered, str]:
     """Carry the plan out. Returns what was done, and why it ended without success, in full and empty where it did not:
     no step is left, or what is wrong is not ours to mend."""
-    work = Work(config, observe(config, log=log), planned.stamp, log, key=key, identity=planned.identity)
+    work = Work(run, observe(run, log=log), planned.stamp, log, key=key, identity=planned.identity)
     tried: list[Tried] = []
     while not work.seen.healthy or (planned.asked and not tried):
         cause = classify(work.seen, planned.host)
         name = next_step(cause, [step.step for step in tried], method="auto" if tried else planned.method)
         if not name:
-            return _recovered(work, tried), str(_given_up(config, cause, tried))
+            return _recovered(work, tried), str(_given_up(run.config, cause, tried))
         step = _try(name, cause, work)
-        work.seen = observe(config, log=log)
+        work.seen = observe(run, log=log)
         healed = work.seen.healthy
         tried.append(replace(step, healed=healed))
         log(f"{name}: {'it serves' if healed else 'not yet: ' + classify(work.seen, planned.host).words}")
-    checks = prove(config, log=log)
+    checks = prove(run, log=log)
     return replace(_recovered(work, tried), mode=tried[-1].step if tried else "", checks=tuple(checks)), ""
 
 
@@ -134,22 +135,22 @@ def _try(name: str, cause: Cause, work: Work) -> Tried:
     try:
         steps.STEPS[name](work)
     except LifeboatError as exc:
-        problem = assess.veil_of(work.config).line(exc.cause)
+        problem = assess.veil_of(work.run.config).line(exc.cause)
         acted = not isinstance(exc, (NotFoundError, UsageError))  # there was nothing to do it with
         work.log(f"step {name} ended with: {problem}")
     if acted:
-        settle(work.config)
+        settle(work.run)
     return Tried(name, cause.words, problem, round(time.monotonic() - began, 2))
 
 
-def settle(config: Config) -> bool:
+def settle(run: Opened) -> bool:
     """Wait until it serves (twice in a row: one may fall again) or until it is plain that it will not."""
     began = time.monotonic()
     fallen_since = unhealthy_since = well_since = 0.0
     before: dict[str, int] = {}
     while True:
         now = time.monotonic()
-        seen = assess.glance(config)
+        seen = assess.glance(run)
         if seen.host.engine:
             return False
         before = before or {service.id: service.restarts for service in seen.seen}
@@ -170,7 +171,7 @@ def settle(config: Config) -> bool:
             falls >= FALLS
             or (fallen_since and now - fallen_since > PATIENCE_FALLEN)
             or (unhealthy_since and now - unhealthy_since > PATIENCE_UNHEALTHY)
-            or now - began > config.application.timeout
+            or now - began > run.config.application.timeout
         ):
             return False
         time.sleep(0.5)
@@ -187,19 +188,19 @@ def _given_up(config: Config, cause: Cause, tried: Sequence[Tried]) -> LifeboatE
     return LifeboatError("recover the backend", config.stack, words, remedy)
 
 
-def prove(config: Config, *, log: Log) -> list[Check]:
+def prove(run: Opened, *, log: Log) -> list[Check]:
     """The last look: every service, then every endpoint. Without an endpoint nobody has seen the application answer."""
     log("asking every service and endpoint")
-    seen = assess.glance(config)
-    veil = assess.veil_of(config)
+    seen = assess.glance(run)
+    veil = assess.veil_of(run.config)
     checks = [
         Check(f"service {service.service}", PASS if service.well else FAIL, service.describe())
         for service in seen.seen
         if service.role != OTHER
     ]
     checks += [Check(f"service {name}", FAIL, "it has no container") for name in seen.absent]
-    deadline = time.monotonic() + min(config.application.timeout, 60)
-    endpoints = [answer.endpoint(check, deadline) for check in config.application.checks]
+    deadline = time.monotonic() + min(run.config.application.timeout, 60)
+    endpoints = [answer.endpoint(check, deadline) for check in run.config.application.checks]
     checks += [Check(veil.line(check.name), check.result, veil.line(check.detail)) for check in endpoints]
     if seen.compose:
         checks.append(Check("compose files", FAIL, seen.compose))

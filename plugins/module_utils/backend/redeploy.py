@@ -48,32 +48,32 @@ class Redeployed:
     missing: tuple[str, ...] = ()
 
 
-def candidates(config: Config, identity: str = "latest") -> tuple[Sources, list[Entry]]:
+def candidates(run: Opened, identity: str = "latest") -> tuple[Sources, list[Entry]]:
     """The configuration backups to take, best first: the one that was named, or the good ones from the newest on.
 
     Raises LifeboatError where there is none.
     """
-    sources = Sources(Opened(config), "config", identity)
-    chosen, _why = catalog.choose(sources.found, config.stack, identity=sources.identity)
+    sources = Sources(run, "config", identity)
+    chosen, _why = catalog.choose(sources.found, run.config.stack, identity=sources.identity)
     if sources.identity not in ("", "latest"):
         return sources, [chosen]
     return sources, [entry for entry in reversed(sources.found) if entry.good and entry.id <= chosen.id][:BACK]
 
 
-def redeploy(config: Config, *, identity: str, key: str, stamp: str, log: Log) -> Redeployed:
+def redeploy(run: Opened, *, identity: str, key: str, stamp: str, log: Log) -> Redeployed:
     """Bring every file of the project to what a backup has: the newest in which one differs from what is there now.
 
     The newest of all may have been taken after the files went bad. key: the age identity, without which secret files
     stay as they are. Raises NotFoundError where no backup has anything else.
     """
-    sources, found = candidates(config, identity)
+    sources, found = candidates(run, identity)
     missing: tuple[str, ...] = ()
     for chosen in found:
         with tempfile.TemporaryDirectory(prefix="lifeboat-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
             target = Path(folder) / "files"
             got = configuration_restore.extract(sources.repo(chosen), chosen.id, target, key=key, site=False, log=log)
-            missing = missing or tuple(name for name in got.missing if _ours(config, name))
-            done = _bring(config, got, config.state / QUARANTINE / stamp, stamp, log)
+            missing = missing or tuple(name for name in got.missing if _ours(run.config, name))
+            done = _bring(run.config, got, run.config.state / QUARANTINE / stamp, stamp, log)
         if done.replaced or done.made or done.aside:
             return replace(done, backup=chosen.id, missing=missing)
     raise NotFoundError(
@@ -189,9 +189,9 @@ def _set_aside(config: Config, wanted: set[str], kept: Path, log: Log) -> list[s
     return aside
 
 
-def available(config: Config, identity: str = "latest") -> tuple[Optional[Entry], str]:
+def available(run: Opened, identity: str = "latest") -> tuple[Optional[Entry], str]:
     """The backup that a redeployment would take, or why there is none."""
     try:
-        return candidates(config, identity)[1][0], ""
+        return candidates(run, identity)[1][0], ""
     except LifeboatError as exc:
         return None, exc.cause

@@ -21,6 +21,7 @@ from ..base.errors import LifeboatError, SpaceError
 from ..base.pipeline import Command
 from ..base.text import human
 from ..settings.config import Config
+from ..stack.runtime import Opened
 from . import host, images
 from .facts import Disk
 from .veil import plain
@@ -54,10 +55,10 @@ def logs(config: Config, root: Path) -> list[tuple[Path, int, bool]]:
     return found
 
 
-def free(config: Config, full: Sequence[Disk], *, log: Log) -> list[str]:
+def free(run: Opened, full: Sequence[Disk], *, log: Log) -> list[str]:
     """Free what is safe to free. Returns what was freed; raises SpaceError where the disk is as full as it was."""
     done: list[str] = []
-    for path, size, rotated in logs(config, Path(host.docker_root())):
+    for path, size, rotated in logs(run.config, Path(host.docker_root())):
         try:
             if rotated:
                 path.unlink()
@@ -69,7 +70,7 @@ def free(config: Config, full: Sequence[Disk], *, log: Log) -> list[str]:
             continue
         done.append(f"{'rotated log' if rotated else 'log'} {path.parent.name[:12]}: {human(size)}")
     if not host.engine_problem():
-        done += _dangling(config, log) + _cache(log)
+        done += _dangling(run, log) + _cache(log)
     for name in done:
         log(f"freed {name}")
     still = [item for item in host.disks([disk.path for disk in full]) if item.full]
@@ -82,14 +83,14 @@ def free(config: Config, full: Sequence[Disk], *, log: Log) -> list[str]:
     return done
 
 
-def _dangling(config: Config, log: Log) -> list[str]:
+def _dangling(run: Opened, log: Log) -> list[str]:
     """`docker image prune` would take the previous image, which a recovery point may still name, along."""
     words = ["docker", "image", "ls", "--filter", "dangling=true", "--quiet", "--no-trunc"]
     status, out, _err = pipeline.probe(Command(words))
     if status or not out.split():
         return []
     try:
-        needed = images.needed_ids(config)
+        needed = images.needed_ids(run)
     except LifeboatError as exc:
         log(f"no image is removed, because it is not known which are needed: {exc.cause}")
         return []

@@ -24,8 +24,8 @@ from ..base.pipeline import Command
 from ..database import assess as database_assess
 from ..objects import assess as objects_assess
 from ..settings.config import Config
-from ..stack import runtime
 from ..stack.compose import ComposeRuntime
+from ..stack.runtime import Opened
 from . import host, images
 from . import redeploy as backend_redeploy
 from . import space as backend_space
@@ -45,7 +45,7 @@ _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 class Work:
     """What every step needs, and what it leaves behind for the record. seen: the newest look."""
 
-    config: Config
+    run: Opened
     seen: Observations
     stamp: str
     log: Log
@@ -58,16 +58,16 @@ class Work:
 
     def compose(self) -> ComposeRuntime:
         """A fresh look at the project: the files may have changed since the last step."""
-        stack = runtime.connect(self.config)
+        stack = self.run.reread()
         if not isinstance(stack, ComposeRuntime):
             raise UsageError(
-                "do this step", self.config.stack, "it is about containers, and the stack is of systemd units"
+                "do this step", self.run.config.stack, "it is about containers, and the stack is of systemd units"
             )
         return stack
 
     @property
     def patience(self) -> float:
-        return self.config.application.timeout + 60
+        return self.run.config.application.timeout + 60
 
 
 def engine(work: Work) -> None:
@@ -94,7 +94,7 @@ def engine(work: Work) -> None:
 
 def restart(work: Work) -> None:
     """Start what is stopped, restart what runs and is not well. Needs no compose file but for what has no container."""
-    stack = runtime.connect(work.config)
+    stack = work.run.reread()
     stores = [service for service in work.seen.ill if service.role in (DATABASE, OBJECTS)]
     ill = work.seen.ill_backend
     if not (stores or ill or work.seen.absent):
@@ -110,7 +110,7 @@ def restart(work: Work) -> None:
     for group in (stores, ill):
         _wake(group, work)
     absent_stores = [
-        name for name in work.seen.absent if name in (work.config.database.service, work.config.objects.service)
+        name for name in work.seen.absent if name in (work.run.config.database.service, work.run.config.objects.service)
     ]
     for names in (absent_stores, [name for name in work.seen.absent if name not in absent_stores]):
         if names:
@@ -149,7 +149,7 @@ def recreate(work: Work) -> None:
     """The seed's `down` and `up -d`. Where `down` would lose data, only the backend's containers are created again."""
     stack = work.compose()
     keep_layers(work)
-    reasons = unmovable(work.config, stack, work.seen)
+    reasons = unmovable(work.run.config, stack, work.seen)
     if work.seen.images_gone:
         reasons = [*reasons, "an image must be fetched first"]
     if reasons:
@@ -174,7 +174,7 @@ def _backend(work: Work) -> list[str]:
 def _up(stack: ComposeRuntime, work: Work, words: Sequence[str]) -> None:
     work.log(f"docker compose up --detach {' '.join(words)}".rstrip())
     stack.up(
-        *words, attempted="start the project", subject=work.config.stack, timeout=work.patience,
+        *words, attempted="start the project", subject=work.run.config.stack, timeout=work.patience,
         remedy="docker compose ps --all, and the services' logs.",
     )  # fmt: skip
 
@@ -251,8 +251,8 @@ def _holds_bytes(path: str) -> bool:
 
 def space(work: Work) -> None:
     """Free disk, then start what could not start; an engine that does not run is the next step."""
-    backend_space.free(work.config, work.seen.host.full, log=work.log)
-    if work.config.runtime.type != "compose":
+    backend_space.free(work.run, work.seen.host.full, log=work.log)
+    if work.run.config.runtime.type != "compose":
         _units([service.service for service in work.seen.ill_backend], work)
     elif not work.seen.host.engine:
         stopped = [service for service in work.seen.ill if service.status != "running"]
@@ -263,16 +263,16 @@ def space(work: Work) -> None:
 def image(work: Work) -> None:
     """Go back to the image that the service ran in a recovery point."""
     stack = work.compose()
-    known = images.candidates(work.config, work.seen)
+    known = images.candidates(work.run, work.seen)
     if not known:
         raise UsageError(
             "go back to an earlier image",
-            work.config.stack,
+            work.run.config.stack,
             "no recovery point names another image than the present one",
         )
     keep_layers(work, known)
     for service, item in known.items():
-        work.pinned[service] = images.pin(work.config, stack, service, item, work.stamp, log=work.log)
+        work.pinned[service] = images.pin(work.run.config, stack, service, item, work.stamp, log=work.log)
         reference, kept = work.pinned[service]
         if kept:
             work.kept.append(f"image {kept}, which was {reference}")
@@ -286,7 +286,7 @@ def redeploy(work: Work) -> None:
         images.unpin(work.pinned, log=work.log)
         work.pinned.clear()
     keep_layers(work)
-    done = backend_redeploy.redeploy(work.config, identity=work.identity, key=work.key, stamp=work.stamp, log=work.log)
+    done = backend_redeploy.redeploy(work.run, identity=work.identity, key=work.key, stamp=work.stamp, log=work.log)
     work.kept += [f"files in {done.quarantine}"] if done.quarantine else []
     work.way_back += done.way_back
     work.notes.append(f"{done.backup}: put back {', '.join([*done.replaced, *done.made]) or 'nothing'}")
@@ -294,7 +294,7 @@ def redeploy(work: Work) -> None:
         work.notes.append(f"stayed sealed without -e identity_file=…: {', '.join(done.missing)}")
     stack = work.compose()
     stack.model  # noqa: B018 - a project that Compose still cannot read is not started
-    if unmovable(work.config, stack, work.seen):
+    if unmovable(work.run.config, stack, work.seen):
         _up(
             stack,
             work,

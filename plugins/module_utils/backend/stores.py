@@ -24,16 +24,16 @@ from .facts import DATABASE, OBJECTS, Observations, Seen, Store
 Log = Callable[[str], None]
 
 
-def look(config: Config, stack: Runtime, found: Observations, *, log: Log) -> tuple[list[Store], list[str]]:
+def look(run: Opened, stack: Runtime, found: Observations, *, log: Log) -> tuple[list[Store], list[str]]:
     """Each store with what is broken of it, and what could not be looked at. One merely stopped is not broken."""
     stores, unsure = [], []
-    places = {DATABASE: config.database.service, OBJECTS: config.objects.service}
+    places = {DATABASE: run.config.database.service, OBJECTS: run.config.objects.service}
     for role, service in places.items():
-        if not service or (role == OBJECTS and not config.objects.bucket):
+        if not service or (role == OBJECTS and not run.config.objects.bucket):
             continue
         seen = next((item for item in found.seen if item.role == role), None)
         try:
-            broken = _broken(config, stack, found, role, service, seen, log)
+            broken = _broken(run, stack, found, role, service, seen, log)
         except LifeboatError as exc:
             unsure.append(f"{service}: {exc.cause}")
             broken = ""
@@ -42,10 +42,10 @@ def look(config: Config, stack: Runtime, found: Observations, *, log: Log) -> tu
 
 
 def _broken(
-    config: Config, stack: Runtime, found: Observations, role: str, service: str, one: Optional[Seen], log: Log
+    run: Opened, stack: Runtime, found: Observations, role: str, service: str, one: Optional[Seen], log: Log
 ) -> str:
     if one is None or one.status not in ("running", "restarting"):
-        gone = _data_gone(config, stack, role, service)
+        gone = _data_gone(run.config, stack, role, service)
         if gone:
             return gone
     if one is None:
@@ -57,21 +57,21 @@ def _broken(
         return ""
     log(f"looking at {service}")
     if role == OBJECTS:
-        state = objects_assess.assess(config, None, log=log)
+        state = objects_assess.assess(run, None, log=log)
         return "" if state.condition == recovery_state.HEALTHY or state.refused else "; ".join(state.findings[:3])
-    reached = database_server.reach(Opened(config))
+    reached = database_server.reach(run)
     if reached.server is None:
         return "" if reached.refused else f"{service} runs and does not answer: {reached.why}"
     if not (found.ill_backend or found.unanswered):
         return ""
-    state_of_data = database_assess.assess(Opened(config), _reference(config, log))
+    state_of_data = database_assess.assess(run, _reference(run, log))
     return "" if state_of_data.condition == recovery_state.HEALTHY else "; ".join(state_of_data.findings[:3])
 
 
-def _reference(config: Config, log: Log) -> Optional[Fingerprint]:
+def _reference(run: Opened, log: Log) -> Optional[Fingerprint]:
     """What the database should hold, where there is a backup that tells."""
     try:
-        return database_assess.reference_of(Sources(Opened(config), "database"))
+        return database_assess.reference_of(Sources(run, "database"))
     except LifeboatError as exc:
         log(f"no backup tells what the database should hold: {exc.cause}")
         return None

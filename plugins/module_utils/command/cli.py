@@ -33,6 +33,7 @@ from ..repository import copies, points, repositories
 from ..repository import show as repository_show
 from ..repository.components import KINDS
 from ..settings import config
+from ..stack.runtime import Opened
 from . import completion, report, transaction
 from .report import Answer, Log
 
@@ -177,7 +178,7 @@ def _backup(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
     purpose = f"backup {arguments.component or 'recovery point'}"
     with lock.held(loaded.stack, purpose, wait=arguments.wait):
         taken = operations_backup.take(
-            loaded, arguments.component or "", seal=arguments.seal, prune_after=arguments.prune,
+            Opened(loaded), arguments.component or "", seal=arguments.seal, prune_after=arguments.prune,
             override=arguments.override, log=log,
         )  # fmt: skip
     code, shown = (IntegrityError.exit_code if taken.unheld else 0), taken.lines()
@@ -191,7 +192,9 @@ def _with_vault(loaded: config.Config, failed: Sequence[str], code: int, result:
 
 
 def _verify(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
-    return _found(operations_verify.verify(loaded, arguments.id, arguments.level, sample=arguments.sample, log=log))
+    return _found(
+        operations_verify.verify(Opened(loaded), arguments.id, arguments.level, sample=arguments.sample, log=log)
+    )
 
 
 def _found(result: Result) -> Answer:
@@ -201,7 +204,9 @@ def _found(result: Result) -> Answer:
 
 def _prune(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
     with lock.held(loaded.stack, "prune", wait=arguments.wait):
-        result = operations_prune.prune(loaded, now=datetime.now(timezone.utc), dry_run=arguments.dry_run, log=log)
+        result = operations_prune.prune(
+            Opened(loaded), now=datetime.now(timezone.utc), dry_run=arguments.dry_run, log=log
+        )
     word = "would delete" if arguments.dry_run else "deleted"
     shown = [f"keep    {identity}  {', '.join(reasons)}" for identity, reasons in result["keep"].items()]
     shown += [f"{word}  {identity}" for identity in [*result["delete"], *result["swept"]]]
@@ -211,7 +216,7 @@ def _prune(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> An
 
 
 def _list(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
-    repo = repositories.from_settings(loaded.repository, loaded.secrets)
+    repo = repositories.of(Opened(loaded))
     repo.check(writable=False)
     found = points.backups(repo, loaded.stack)
     tied = points.entries(repo, loaded.stack, found)
@@ -227,18 +232,18 @@ def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
         kit = escrow_kit.kit(loaded)
         return 0, kit, json.dumps(kit, indent=1, ensure_ascii=False).splitlines()
     key = escrow_kit.identity(arguments.identity)
-    return _found(escrow.prove(loaded, key, point=arguments.point, record=not arguments.no_record, log=log))
+    return _found(escrow.prove(Opened(loaded), key, point=arguments.point, record=not arguments.no_record, log=log))
 
 
 def _status(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
-    seen = status.status(loaded, now=datetime.now(timezone.utc))
+    seen = status.status(Opened(loaded), now=datetime.now(timezone.utc))
     shown = [*status.newest(seen), "", *base_text.checks(seen.checks), f"{seen.verdict}  {loaded.stack}"]
     return CODES[seen.verdict], seen.as_dict(), shown
 
 
 def _checklist(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
     ahead = checklist.ahead_of(arguments.ahead_days)
-    made = checklist.work_through(loaded, arguments.period, now=datetime.now(timezone.utc), ahead=ahead)
+    made = checklist.work_through(Opened(loaded), arguments.period, now=datetime.now(timezone.utc), ahead=ahead)
     for path, content in ((arguments.markdown, checklist_line.markdown), (arguments.html, checklist_line.page)):
         if path is not None:
             with explained("write the checklist", path):

@@ -17,6 +17,7 @@ from ..base.errors import LifeboatError
 from ..evidence import store
 from ..repository import components, repositories
 from ..settings import config
+from ..stack.runtime import Opened
 
 SHELLS = ("bash", "zsh")
 # What only the host knows: by the verb ("" is any) and the option or argument.
@@ -173,6 +174,6 @@ def _ids(kind: str, stack: str, directory: Path) -> list[str]:
         return store.ids(loaded)
     if loaded.repository.get("type") != "local":
         return []
-    repo = repositories.from_settings(loaded.repository, loaded.secrets)
+    repo = repositories.of(Opened(loaded))
     named = components.KINDS if kind == "backups" else ()
     return [*(name for component in named for name in repo.published(component)), *repo.points()]

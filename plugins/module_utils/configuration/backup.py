@@ -42,6 +42,7 @@ from ..settings.config import Config
 from ..stack import files as stack_files
 from ..stack import runtime
 from ..stack.compose import ComposeRuntime
+from ..stack.runtime import Opened
 from ..tools import age, tar
 from ..tools.tar import Entry, Packer, shown
 from . import parts
@@ -71,12 +72,13 @@ class _Wanted:
     notes: list[str] = field(default_factory=list)
 
 
-def take(config: Config, *, log: Log, directory: Path = configuration.DIRECTORY) -> Manifest:
+def take(run: Opened, *, log: Log, directory: Path = configuration.DIRECTORY) -> Manifest:
     """Take one backup of the stack's configuration and publish it. The caller holds the stack's lock.
 
     Raises LifeboatError; whatever fails, nothing is published and earlier backups stay as they were. A file that could
     not be read stops nothing: the manifest names it, and `lifeboat status` fails.
     """
+    config = run.config
     if (config.state / RECOVERING_CONFIG).exists():
         raise LockedError(
             "start a backup", config.stack,
@@ -84,10 +86,10 @@ def take(config: Config, *, log: Log, directory: Path = configuration.DIRECTORY)
             "Finish it. If the stack's files are right as they are, remove that file.",
         )  # fmt: skip
     started, taken_at = time.monotonic(), datetime.now(timezone.utc)
-    repo = repositories.from_settings(config.repository, config.secrets)
+    repo = repositories.of(run)
     repo.check(writable=True)
     repo.sweep(older_than=STALE, now=taken_at)
-    stack = runtime.connect(config)
+    stack = run.runtime
     wanted = _wanted(config, stack, directory)
     earlier = catalog.entries(repo, "config", config.stack)
     identity = catalog.free_id(repo, "config", taken_at)

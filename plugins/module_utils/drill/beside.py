@@ -25,20 +25,19 @@ from ..evidence.schema import Record
 from ..operations import verify as operations_verify
 from ..repository import repositories
 from ..repository.manifest import component_of
-from ..settings.config import Config
 from ..settings.scenarios import SCENARIOS
 from ..stack import files as stack_files
-from ..stack import runtime
 from ..stack.compose import ComposeRuntime
+from ..stack.runtime import Opened
 from . import drill
 
 Log = Callable[[str], None]
 
 
-def portrait(config: Config) -> dict[str, str]:
+def portrait(run: Opened) -> dict[str, str]:
     """What a drill next to it must leave as it is, name -> what it is now: containers or units with when they were
     started, volumes, databases, and the project's files."""
-    stack = runtime.connect(config)
+    config, stack = run.config, run.runtime
     found: dict[str, str] = {}
     if isinstance(stack, ComposeRuntime):
         for container in stack.containers():
@@ -54,7 +53,7 @@ def portrait(config: Config) -> dict[str, str]:
     else:
         units = filter(None, (config.database.service, config.objects.service, *config.application.services))
         found.update({f"unit {service}": stack.state(service).describe() for service in units})
-    databases = database_server.connect(config, stack).databases()
+    databases = database_server.of(run).databases()
     return {**found, **{f"database {name}": "there" for name in databases}}
 
 
@@ -68,7 +67,7 @@ def untouched(before: Mapping[str, str], after: Mapping[str, str]) -> Check:
     return compared("production untouched", differences, f"as before: {counted}")
 
 
-def rehearse(config: Config, scenario: str, *, reason: str, operator: str, target: int, log: Log) -> Record:
+def rehearse(run: Opened, scenario: str, *, reason: str, operator: str, target: int, log: Log) -> Record:
     """Restore the scenario's newest backup into something of its own, compare it, remove it. Returns the record."""
     component = SCENARIOS[scenario].component
     if not component:
@@ -78,19 +77,19 @@ def rehearse(config: Config, scenario: str, *, reason: str, operator: str, targe
             f"Beside production one can rehearse {known}. For a whole site:"
             " lifeboat.dr.recover_site -e rehearsal=true; for the rest a drill on a host that may be lost.",
         )  # fmt: skip
-    steady = "; ".join(f"{check.name}: {check.detail}" for check in drill.steady(config, scenario))
-    repo = repositories.from_settings(config.repository, config.secrets)
-    ids = [name for name in operations_verify.targets(config, repo, "latest")[0] if component_of(name) == component]
+    steady = "; ".join(f"{check.name}: {check.detail}" for check in drill.steady(run.config, scenario))
+    repo = repositories.of(run)
+    ids = [name for name in operations_verify.targets(run.config, repo, "latest")[0] if component_of(name) == component]
     if not ids:
         raise NotFoundError("restore next to production", component, "there is no backup of it", "Take one.")
-    before = portrait(config)
+    before = portrait(run)
     began = clock.start()
-    result = operations_verify.verify(config, ids[0], "restore", log=log, record=False)
+    result = operations_verify.verify(run, ids[0], "restore", log=log, record=False)
     took = began.phase()
     phase = Given(took.started_at, took.finished_at, took.monotonic, took.boot, "restore", result.size)
     after: dict[str, str] = {}
     try:
-        after = portrait(config)
+        after = portrait(run)
     except LifeboatError as exc:
         log(f"production cannot be looked at any more: {exc.cause}")
     now = datetime.now(timezone.utc)
@@ -101,4 +100,4 @@ def rehearse(config: Config, scenario: str, *, reason: str, operator: str, targe
         (*result.checks, untouched(before, after)), reason, operator,
         untested=(record.Gap("the application on the restored data", "it was restored beside production"),),
     )  # fmt: skip
-    return record.beside(record.build(config, told, now=now), steady)
+    return record.beside(record.build(run.config, told, now=now), steady)

@@ -15,9 +15,8 @@ from ..base.errors import LifeboatError
 from ..base.filesystem import explained, remove
 from ..database import server as database_server
 from ..evidence.schema import Record, sealed
-from ..settings.config import Config
 from ..settings.scenarios import FRONTEND
-from ..stack import runtime
+from ..stack.runtime import Opened
 from . import ledger
 from .faults import frontend
 from .faults.service import docker
@@ -25,7 +24,7 @@ from .faults.service import docker
 Log = Callable[[str], None]
 
 
-def clean(config: Config, record: Record, fault: str, *, log: Log) -> tuple[list[str], list[str], Record]:
+def clean(run: Opened, record: Record, fault: str, *, log: Log) -> tuple[list[str], list[str], Record]:
     """Remove what this drill's recovery put aside, what its writer wrote, and a commit that broke a build.
 
     Returns what was done, what could not be and why, which changes no verdict, and the record without ways back to what
@@ -44,17 +43,17 @@ def clean(config: Config, record: Record, fault: str, *, log: Log) -> tuple[list
         return bool(done)
 
     def writes() -> str:
-        gone, every = ledger.remove(config, ledger.path_of(config))
+        gone, every = ledger.remove(run.config, ledger.path_of(run.config))
         return f"{gone} of {every} writes" if gone else ""
 
     tried(writes)
     if (record.scenario, fault) == (FRONTEND, "build_broken"):
-        tried(lambda: frontend.mend_build(config, log))
+        tried(lambda: frontend.mend_build(run.config, log))
     phases = []
     for phase in record.phases:
         aside = (
             tried(functools.partial(_remove, phase.quarantine)),
-            tried(functools.partial(_drop, config, phase.quarantined_database)),
+            tried(functools.partial(_drop, run, phase.quarantined_database)),
         )
         gone = replace(phase, quarantine="", quarantined_database="", way_back=())
         phases.append(gone if any(aside) else phase)
@@ -81,8 +80,8 @@ def _remove(where: str) -> str:
     return ""
 
 
-def _drop(config: Config, database: str) -> str:
+def _drop(run: Opened, database: str) -> str:
     if "_quarantine_" not in database:
         return ""
-    database_server.drop(database_server.connect(config, runtime.connect(config)), database, force=True)
+    database_server.drop(database_server.of(run), database, force=True)
     return database

@@ -14,7 +14,6 @@ from ..configuration import parts
 from ..configuration import restore as configuration_restore
 from ..repository.details import ConfigDetails
 from ..repository.sources import Sources
-from ..settings.config import Config
 from ..stack.runtime import Opened
 from ..tools import tar
 from . import site
@@ -23,11 +22,11 @@ from .build import Built
 Log = Callable[[str], None]
 
 
-def last_site(config: Config, folder: Path, *, log: Log) -> Built:
+def last_site(run: Opened, folder: Path, *, log: Log) -> Built:
     """Unpack the newest one that is whole and tells its commit, from the repository or its copy in the vault. Raises
     NotFoundError where there is none, and says what was wrong with those there are."""
     attempted, problems = "find a built site in the config backups", []
-    sources = Sources(Opened(config), "config")
+    sources = Sources(run, "config")
     for entry in reversed([item for item in sources.found if item.good and item.manifest]):
         manifest = entry.manifest
         if manifest is None or parts.SITE not in parts.of(manifest):
@@ -44,10 +43,10 @@ def last_site(config: Config, folder: Path, *, log: Log) -> Built:
             problems.append(f"{entry.id}: {exc.cause}")
             continue
         directory = target / str(manifest.detailed(ConfigDetails).site["directory"]).lstrip("/")
-        commit = site.commit_in(directory, config.frontend.marker)
+        commit = site.commit_in(directory, run.config.frontend.marker)
         if commit:
             log(f"{entry.id} holds the site of {commit[:12]}")
             return Built(commit, str(directory))
-        problems.append(f"{entry.id}: {config.frontend.marker} of its site tells no commit")
+        problems.append(f"{entry.id}: {run.config.frontend.marker} of its site tells no commit")
     cause = "; ".join(problems) or "none holds one"
-    raise NotFoundError(attempted, config.stack, cause, "Set lifeboat_config.site_directory.")
+    raise NotFoundError(attempted, run.config.stack, cause, "Set lifeboat_config.site_directory.")

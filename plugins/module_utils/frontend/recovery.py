@@ -21,7 +21,7 @@ from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, UnverifiedError
 from ..recovery.state import keep
-from ..settings.config import Config
+from ..stack.runtime import Opened
 from ..tools import github
 from ..tools.git import Clone
 from ..tools.github import REFUSED, GithubError
@@ -69,8 +69,9 @@ class StepError(Exception):
 class Recovery:
     """One recovery on its way: what was built, which commits the site may serve now, what was tried."""
 
-    def __init__(self, config: Config, planned: Plan, token: str, folder: Path, *, log: Log) -> None:
-        self.config, self.settings, self.planned, self.log = config, config.frontend, planned, log
+    def __init__(self, run: Opened, planned: Plan, token: str, folder: Path, *, log: Log) -> None:
+        self.run, self.config, self.settings = run, run.config, run.config.frontend
+        self.planned, self.log = planned, log
         self.client = assess.client_of(self.settings, token)
         self.remote = assess.remote_of(self.settings, token)
         self.folder, self.head = folder, planned.head
@@ -280,7 +281,7 @@ class Recovery:
         """Publish what was just built, else the last site of the config backups; nothing where it is served already."""
         fallback = self.settings.fallback
         good = [made for made in self.built.values() if made.directory]
-        made = good[0] if good else backup.last_site(self.config, self.folder, log=self.log)
+        made = good[0] if good else backup.last_site(self.run, self.folder, log=self.log)
         target = self.published = made.commit
         if self._at_fallback(target):
             return f"{fallback.url} serves {target[:12]} already"
@@ -336,21 +337,21 @@ def _check(name: str, right: bool, good: str, bad: str) -> Check:
     return Check(name, PASS if right else FAIL, good if right else bad)
 
 
-def recover(config: Config, planned: Plan, token: str, *, log: Log) -> tuple[bool, Recovered]:
+def recover(run: Opened, planned: Plan, token: str, *, log: Log) -> tuple[bool, Recovered]:
     """Carry a plan out. Returns whether it changed something, and what became of it. Raises UnverifiedError where a
     step was needed and none could be begun: nothing is known and nothing was changed."""
     with build.scratch() as folder:
-        work = Recovery(config, planned, token, folder, log=log)
+        work = Recovery(run, planned, token, folder, log=log)
         work.climb()
         served, checks = work.checks()
     if not served and not work.changed and not work.published:
         said = "; ".join(f"{step.step}: {step.detail}" for step in work.tried)
-        raise UnverifiedError("recover the frontend", config.frontend.url, said, "Mend that, then run it again.")
+        raise UnverifiedError("recover the frontend", run.config.frontend.url, said, "Mend that, then run it again.")
     if served:
         # Until another commit is pushed, the site rightly serves this.
         last = assess.Last(served, work.head, format_time(datetime.now(timezone.utc)))
-        keep(config, assess.RECOVERED, json.dumps(typed.plain(last)))
-    fallback, aside = config.frontend.fallback.directory, work.quarantine
+        keep(run.config, assess.RECOVERED, json.dumps(typed.plain(last)))
+    fallback, aside = run.config.frontend.fallback.directory, work.quarantine
     return work.changed, Recovered(
         mode=work.tried[-1].step if served and work.tried else "", commit=served, tried=tuple(work.tried),
         checks=tuple(checks), quarantine=aside, logs=planned.run.lines if planned.run else (),

@@ -19,7 +19,6 @@ from ..repository.details import Unheld
 from ..s3 import copier
 from ..s3.bucket import Bucket, Listed
 from ..s3.copier import Copier
-from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
 
@@ -38,16 +37,14 @@ class CopiedBack:
     failed: tuple[Unheld, ...]
 
 
-def copy_back(
-    config: Config, entries: Iterable[Listed], target: Bucket, *, log: Log, compare: bool = True
-) -> CopiedBack:
+def copy_back(run: Opened, entries: Iterable[Listed], target: Bucket, *, log: Log, compare: bool = True) -> CopiedBack:
     """Copy the listing's `entries` from the vault into `target`; what is right there already is left as it is.
 
     An object that cannot be had does not stop the others. Raises LifeboatError for what stops all of them. Run again
     after it was killed, it copies the rest. compare=False: the target is known to be empty, or entries to be wrong
     there.
     """
-    vault, progress, lock = buckets.vault(Opened(config)), throttle.Progress(), threading.Lock()
+    vault, progress, lock = buckets.vault(run), throttle.Progress(), threading.Lock()
     done: Counter[str] = Counter()
     failed: list[Unheld] = []
 
@@ -71,7 +68,7 @@ def copy_back(
                 log(f"copied {done['copied']} objects back, {human(done['bytes'])}; {done['skipped']} were right")
 
     with Copier(vault, target) as moving:
-        throttle.each(bring, entries, config.objects.transfers)
+        throttle.each(bring, entries, run.config.objects.transfers)
     log(
         f"copied {done['copied']} objects back from {vault.url} to {target.url}, {human(done['bytes'])};"
         f" {done['skipped']} were right already"

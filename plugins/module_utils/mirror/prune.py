@@ -25,7 +25,6 @@ from ..base.errors import LifeboatError
 from ..s3 import bucket, client, signed
 from ..s3.bucket import Bucket
 from ..s3.inventory import Inventory, text
-from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
 from .listing import Point
@@ -66,13 +65,13 @@ class Pruned:
     kept: tuple[str, ...] = ()
 
 
-def prune(config: Config, kept: Iterable[Point], newest: datetime, *, dry_run: bool) -> Pruned:
+def prune(run: Opened, kept: Iterable[Point], newest: datetime, *, dry_run: bool) -> Pruned:
     """The caller holds the stack's lock. `kept`: every backup that stays; the bytes of its listing are right.
 
     Age is counted from `newest`, the newest good backup: while no mirror is taken the window stands still.
     """
-    vault = buckets.vault(Opened(config))
-    before = (newest - timedelta(days=config.vault.noncurrent_days)).timestamp()
+    vault = buckets.vault(run)
+    before = (newest - timedelta(days=run.config.vault.noncurrent_days)).timestamp()
     with Inventory(_TABLES) as inventory:
         rows = (
             (text(found.key), found.modified.timestamp(), found.version, found.size, found.latest, found.deleted)
@@ -88,9 +87,9 @@ def prune(config: Config, kept: Iterable[Point], newest: datetime, *, dry_run: b
             lone = inventory.value(f"SELECT count(*) FROM ({_LONE})", before)
             return Pruned(inventory.count("old") + int(lone), int(size))
         removal = _Removal(vault, inventory)
-        removal.run(inventory.each("SELECT key, version, size FROM old"), config.objects.transfers)
+        removal.run(inventory.each("SELECT key, version, size FROM old"), run.config.objects.transfers)
         if not removal.refused:
-            removal.run(inventory.each(_LONE, before), config.objects.transfers)
+            removal.run(inventory.each(_LONE, before), run.config.objects.transfers)
         return Pruned(removal.count, removal.bytes, tuple(removal.told()))
 
 

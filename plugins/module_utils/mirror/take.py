@@ -66,16 +66,17 @@ _ODD = {
 _PROBE = ".lifeboat-name-"
 
 
-def take(config: Config, *, log: Log, override: bool = False) -> Manifest:
+def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
     """Bring the vault's mirror up to date and publish an objects backup. The caller holds the stack's lock.
 
     Raises LifeboatError; whatever fails, nothing is published, and what was copied need not be copied again. Objects
     that the vault cannot hold do not stop the others: they are named in details.unheld, and that is never a success.
     """
+    config = run.config
     started, now = time.monotonic(), datetime.now(timezone.utc)
-    repo = _open(config, writable=True)
+    repo = _open(run, writable=True)
     repo.sweep(older_than=STALE, now=now)
-    source, vault = buckets.source(Opened(config)), buckets.vault(Opened(config))
+    source, vault = buckets.source(run), buckets.vault(run)
     guard.require_vault(source, vault)
     try:
         guard.sweep(vault, STALE, now)
@@ -156,17 +157,17 @@ class Preview(Numbers):
     database_backup: str
 
 
-def preview(config: Config, *, log: Log, override: bool = False) -> Preview:
+def preview(run: Opened, *, log: Log, override: bool = False) -> Preview:
     """What take() would do now, with nothing changed: it raises what that would raise before its first change."""
-    repo = _open(config, writable=False)
-    source, vault = buckets.source(Opened(config)), buckets.vault(Opened(config))
+    repo = _open(run, writable=False)
+    source, vault = buckets.source(run), buckets.vault(run)
     guard.require_vault(source, vault)
     now = datetime.now(timezone.utc)
-    instant = guard.choose_instant(config, repo, source, now, log)
-    with State(config.state / JOURNAL) as state:
-        _Mirror(config, source, vault, state, log).look(repo, instant)
+    instant = guard.choose_instant(run.config, repo, source, now, log)
+    with State(run.config.state / JOURNAL) as state:
+        _Mirror(run.config, source, vault, state, log).look(repo, instant)
         numbers = state.numbers()
-    guard.guard(config, source, vault, numbers, override)
+    guard.guard(run.config, source, vault, numbers, override)
     return Preview(
         **vars(numbers),
         taken_at=instant.at or now,
@@ -175,14 +176,14 @@ def preview(config: Config, *, log: Log, override: bool = False) -> Preview:
     )
 
 
-def _open(config: Config, *, writable: bool) -> repository_base.Repository:
-    for marker in (config.state / recovery_state.RECOVERING, config.state / recovery_state.RECOVERING_OBJECTS):
+def _open(run: Opened, *, writable: bool) -> repository_base.Repository:
+    for marker in (run.config.state / recovery_state.RECOVERING, run.config.state / recovery_state.RECOVERING_OBJECTS):
         if marker.exists():
             raise LockedError(
-                "start a mirror", config.stack, f"a recovery has begun and not ended ({marker})",
+                "start a mirror", run.config.stack, f"a recovery has begun and not ended ({marker})",
                 "Finish it. If the data is right as it is, remove that file.",
             )  # fmt: skip
-    repo = repositories.from_settings(config.repository, config.secrets)
+    repo = repositories.of(run)
     repo.check(writable=writable)
     return repo
 

@@ -23,7 +23,6 @@ from ..s3 import copier
 from ..s3.bucket import Bucket, Listed
 from ..s3.copier import MD5
 from ..s3.inventory import Inventory
-from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
 
@@ -56,9 +55,7 @@ class _Found:
         return compared(name, sorted(wrong), right)
 
 
-def verify_objects(
-    config: Config, listing: Iterable[Listed], bucket: Bucket, sample: Optional[int] = None
-) -> list[Check]:
+def verify_objects(run: Opened, listing: Iterable[Listed], bucket: Bucket, sample: Optional[int] = None) -> list[Check]:
     """The checks `objects`, `bytes` and `metadata and tags`, which are compared with the vault's.
 
     sample: read so many objects, drawn by chance; None: all. Keys that the listing does not know are told and are no
@@ -71,9 +68,9 @@ def verify_objects(
         presence = _presence(tables, total)
         order = "w.size DESC" if sample is None else f"random() LIMIT {sample}"
         found = _Found()
-        vault = buckets.vault(Opened(config))
+        vault = buckets.vault(run)
         drawn = f"SELECT w.* FROM {_JOINED} ORDER BY {order}"
-        throttle.each(lambda row: _look(bucket, vault, row, found), tables.each(drawn), config.objects.transfers)
+        throttle.each(lambda row: _look(bucket, vault, row, found), tables.each(drawn), run.config.objects.transfers)
     which = f"all {total} objects" if found.read == total else f"{found.read} of {total} objects"
     read = f"{which} were read ({found.size} bytes) and have their checksum"
     return [

@@ -45,23 +45,22 @@ class Assessment:
     ruined: bool = False
 
 
-def assess(config: Config, reference: Optional[Point], *, log: Log) -> Assessment:
+def assess(run: Opened, reference: Optional[Point], *, log: Log) -> Assessment:
     """Look at the stack's bucket. `reference`: the newest good backup, what should be there."""
-    stack = runtime.connect(config)
-    service = config.objects.service
+    stack, service = run.runtime, run.config.objects.service
     state = stack.state(service) if service else None
     words = state.describe() if state else "not ours to start and stop"
     if state and not state.running:
         said = runtime.last_words(stack.logs(service))
         return Assessment(DOWN, (f"{service} is {words}", *([f"it last said: {said}"] if said else [])), words)
     try:
-        source = buckets.source(Opened(config))
+        source = buckets.source(run)
         there = s3_settings.exists(source)
     except UsageError as exc:
         return Assessment(DOWN, (f"the endpoint does not let us in: {exc.cause}",), words, refused=exc.cause)
     except LifeboatError as exc:
         return Assessment(DOWN, (f"{service or 'the endpoint'} is {words} and does not answer: {exc.cause}",), words)
-    emptied = _emptied(config, stack, state.id) if state else ""
+    emptied = _emptied(run.config, stack, state.id) if state else ""
     if emptied or not there:
         findings = [emptied] if emptied else []
         findings += [] if there else [f"the bucket {source.name} is missing"]
@@ -69,7 +68,7 @@ def assess(config: Config, reference: Optional[Point], *, log: Log) -> Assessmen
     if reference is None:
         return Assessment(HEALTHY, (), words, ("no good backup to compare the objects with",))
     try:
-        return _look_inside(config, source, reference, words, log)
+        return _look_inside(run, source, reference, words, log)
     except LifeboatError as exc:  # it died of the question, or cannot list what it holds
         return Assessment(DAMAGED, (f"the bucket {source.name} cannot be read: {exc.cause}",), words, unreadable=True)
 
@@ -123,7 +122,7 @@ def data_mount(config: Config, stack: Runtime) -> DataMount:
     return stack.data_mount(config.objects.service, config.objects.data_directory or DATA_DIRECTORY)
 
 
-def _look_inside(config: Config, source: Bucket, reference: Point, words: str, log: Log) -> Assessment:
+def _look_inside(run: Opened, source: Bucket, reference: Point, words: str, log: Log) -> Assessment:
     have = s3_settings.read(source)
     findings = [s3_settings.describe(name, have) for name in s3_settings.lost(reference.settings, have)]
     warnings = [
@@ -131,8 +130,8 @@ def _look_inside(config: Config, source: Bucket, reference: Point, words: str, l
         for name in s3_settings.changed(reference.settings, have)
     ]
     with Inventory() as inventory:
-        unknown = compare.hold(config, inventory, source, reference, log=log)
-        found, unsure, told = compare.judge(config, inventory, reference, unknown)
+        unknown = compare.hold(run, inventory, source, reference, log=log)
+        found, unsure, told = compare.judge(run.config, inventory, reference, unknown)
         bad, unread, damaged = compare.sample(inventory, source)
     findings += [*found, *bad]
     return Assessment(

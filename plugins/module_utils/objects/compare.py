@@ -61,18 +61,18 @@ def expected(*, keep: bool) -> str:
     return f"NOT EXISTS (SELECT 1 FROM settled s WHERE s.key = p.key AND s.how IN {left})"
 
 
-def leave_out_unheld(config: Config, inventory: Inventory, prefix: str, wanted: str) -> str:
+def leave_out_unheld(run: Opened, inventory: Inventory, prefix: str, wanted: str) -> str:
     """Settle as lost what the vault no longer has of what is wanted; returns how many, and the first of them."""
-    add_held(config, inventory, prefix)
+    add_held(run, inventory, prefix)
     lacking = f"point p WHERE {wanted} AND {UNHELD}"
     told = few(inventory, lacking)
     inventory.change(f"INSERT OR REPLACE INTO settled SELECT p.key, '{LOST}' FROM {lacking}")
     return told
 
 
-def add_held(config: Config, inventory: Inventory, prefix: str) -> None:
+def add_held(run: Opened, inventory: Inventory, prefix: str) -> None:
     """Fill `held` with every version in the vault."""
-    several = bucket.versions(buckets.vault(Opened(config)), prefix)
+    several = bucket.versions(buckets.vault(run), prefix)
     rows = (
         (text(version.key), version.version, version.size, version.etag, version.modified.timestamp())
         for version in several
@@ -81,9 +81,9 @@ def add_held(config: Config, inventory: Inventory, prefix: str) -> None:
     inventory.add("held", rows)
 
 
-def hold(config: Config, inventory: Inventory, source: Bucket, point: Point, *, prefix: str = "", log: Log) -> str:
+def hold(run: Opened, inventory: Inventory, source: Bucket, point: Point, *, prefix: str = "", log: Log) -> str:
     """Fill the tables from the live bucket and settle what differs; returns why the database could not be asked."""
-    unknown = load(config, inventory, source, point, prefix=prefix, log=log)
+    unknown = load(run, inventory, source, point, prefix=prefix, log=log)
     settle(inventory, source, known=not unknown)
     return unknown
 
@@ -96,28 +96,28 @@ def all_gone(inventory: Inventory, point: Point, *, prefix: str) -> None:
     inventory.change(f"INSERT INTO settled SELECT key, '{DOUBT}' FROM point")
 
 
-def load(config: Config, inventory: Inventory, source: Bucket, point: Point, *, prefix: str = "", log: Log) -> str:
+def load(run: Opened, inventory: Inventory, source: Bucket, point: Point, *, prefix: str = "", log: Log) -> str:
     """Fill `point`, `live` and, where it can be asked, `rows`; returns why the database could not be, or nothing."""
     inventory.add_listing("point", point.entries(prefix))
     inventory.add("live", live_rows(source, prefix))
     log(f"{inventory.count('live')} objects in {source.url}, {inventory.count('point')} in {point.id}")
-    if not config.objects.keys_query:
+    if not run.config.objects.keys_query:
         return "lifeboat_objects.keys_query is not set"
     try:
-        known = reconcile.read_known(config, inventory)
+        known = reconcile.read_known(run, inventory)
     except LifeboatError as exc:
         return exc.cause
     return "" if known or not inventory.count("point") else "it knows no object at all"
 
 
-def look_again(config: Config, inventory: Inventory, source: Bucket, prefix: str = "") -> None:
+def look_again(run: Opened, inventory: Inventory, source: Bucket, prefix: str = "") -> None:
     """Fill `rows` and `live` as they are now, below `prefix`.
 
     The rows first: an object is written before its row, so what is listed later has every object that they name.
     """
     for table in ("rows", "live"):
         inventory.change(f"DELETE FROM {table}")
-    reconcile.read_known(config, inventory)
+    reconcile.read_known(run, inventory)
     inventory.change("DELETE FROM rows WHERE substr(key, 1, length(?)) <> ?", prefix, prefix)
     inventory.add("live", live_rows(source, prefix))
 

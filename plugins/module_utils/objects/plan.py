@@ -26,7 +26,7 @@ from ..s3.bucket import addresses, place
 from ..s3.inventory import Inventory
 from ..settings.config import Config
 from ..settings.scenarios import OBJECT_STORAGE
-from ..stack import buckets, runtime
+from ..stack import buckets
 from ..stack.runtime import Opened, Runtime
 from . import assess, choose, compare
 from .assess import Assessment
@@ -80,15 +80,15 @@ class Plan(Planned):
     counts: Difference
 
 
-def make(config: Config, request: Request, *, log: Log) -> Plan:
+def make(run: Opened, request: Request, *, log: Log) -> Plan:
     """The plan of a bucket's recovery. Reads only. Raises LifeboatError when no recovery is possible."""
+    config, stack = run.config, run.runtime
     if not config.objects.bucket:
         raise UsageError("plan the recovery", config.stack, "the stack has no bucket", "Set lifeboat_objects.bucket.")
-    sources = Sources(Opened(config), "objects", request.identity, request.before)
+    sources = Sources(run, "objects", request.identity, request.before)
     request = replace(request, identity=sources.identity)
-    stack = runtime.connect(config)
     log("assessing the bucket")
-    seen = assess.assess(config, reference_of(sources), log=log)
+    seen = assess.assess(run, reference_of(sources), log=log)
     if seen.refused and request.method != "rebuild":
         raise refusal(config, seen.refused)
     entry, chosen, passed_over = choose.choose(config, sources, request)
@@ -97,14 +97,14 @@ def make(config: Config, request: Request, *, log: Log) -> Plan:
     by_difference = request.prefix and not request.state
     if needed or by_difference:
         log(f"comparing with {chosen.id} and the vault")
-        counts = _count(config, chosen, request, seen, log)
+        counts = _count(run, chosen, request, seen, log)
     if not needed and by_difference and counts.gone + counts.differ:
         needed, why = True, f"{counts.gone + counts.differ} objects below {request.prefix} are not those of {chosen.id}"
     left = recovery_state.stopped(config)
     mode: Mode = "none"
     if needed:
         mode = _mode(config, seen, request.method)
-        _require(config, stack, chosen, request, counts, mode)
+        _require(run, stack, chosen, request, counts, mode)
     elif left or (config.state / RECOVERING_OBJECTS).exists():
         needed, mode = True, "reopen"
         why = f"an earlier recovery stopped {', '.join(left) or 'nothing'} and did not come to its end"
@@ -118,7 +118,7 @@ def make(config: Config, request: Request, *, log: Log) -> Plan:
         condition=seen.condition,
         findings=seen.findings,
         unchecked=seen.unchecked,
-        warnings=(*sources.notes, *seen.warnings, *_warnings(config, sources.found, entry, counts)),
+        warnings=(*sources.notes, *seen.warnings, *_warnings(run, sources.found, entry, counts)),
         why=why,
         asked=request.asked,
         mode=mode,
@@ -182,19 +182,19 @@ def _mode(config: Config, seen: Assessment, method: str) -> Mode:
     return "start" if seen.condition == DOWN else "rebuild" if ours and (seen.emptied or seen.ruined) else "fill"
 
 
-def _count(config: Config, chosen: Point, request: Request, seen: Assessment, log: Log) -> Counts:
+def _count(run: Opened, chosen: Point, request: Request, seen: Assessment, log: Log) -> Counts:
     """Hold the point against the live bucket, where there is one, and against what the vault still has."""
     with Inventory() as inventory:
         try:
             if seen.condition == DOWN or seen.emptied:
-                raise NotFoundError("compare the bucket", config.objects.bucket, "there is none to be seen")
-            compare.hold(config, inventory, buckets.source(Opened(config)), chosen, prefix=request.prefix, log=log)
+                raise NotFoundError("compare the bucket", run.config.objects.bucket, "there is none to be seen")
+            compare.hold(run, inventory, buckets.source(run), chosen, prefix=request.prefix, log=log)
         except LifeboatError as exc:
             if seen.condition == HEALTHY:
                 raise
-            log(f"{config.objects.bucket} cannot be compared, all of it counts as gone: {exc.cause}")
+            log(f"{run.config.objects.bucket} cannot be compared, all of it counts as gone: {exc.cause}")
             compare.all_gone(inventory, chosen, prefix=request.prefix)
-        compare.add_held(config, inventory, request.prefix)
+        compare.add_held(run, inventory, request.prefix)
         wanted = to_restore(keep=not request.asked)
         return Counts(
             gone=inventory.counted(f"{GONE} AND {wanted}")[0],
@@ -207,15 +207,16 @@ def _count(config: Config, chosen: Point, request: Request, seen: Assessment, lo
         )
 
 
-def _require(config: Config, stack: Runtime, chosen: Point, request: Request, counts: Counts, mode: str) -> None:
+def _require(run: Opened, stack: Runtime, chosen: Point, request: Request, counts: Counts, mode: str) -> None:
     """What would stop the recovery half-way is said now."""
+    config = run.config
     attempted = "plan the recovery"
-    if same_server(config) and config.vault.objects_bucket == config.objects.bucket:
+    if same_server(run) and config.vault.objects_bucket == config.objects.bucket:
         raise UsageError(
             attempted, config.objects.bucket, "the vault's bucket is the very bucket that is to be recovered",
             "Correct lifeboat_vault.objects_bucket.",
         )  # fmt: skip
-    if mode in ("start", "rebuild") and same_server(config):
+    if mode in ("start", "rebuild") and same_server(run):
         raise UsageError(
             attempted, config.vault.endpoint_url,
             f"the vault is served by {config.objects.service} too: it would be put aside with the bucket",
@@ -245,22 +246,22 @@ def _require(config: Config, stack: Runtime, chosen: Point, request: Request, co
         )  # fmt: skip
 
 
-def same_server(config: Config) -> bool:
+def same_server(run: Opened) -> bool:
     """Is the vault at the address where the stack's own service listens?"""
     try:
-        own = buckets.source(Opened(config)).endpoint_url
+        own = buckets.source(run).endpoint_url
     except LifeboatError:
-        own = config.objects.endpoint_url
-    (ours, port), (theirs, other) = place(own, ""), place(config.vault.endpoint_url, config.vault.region)
+        own = run.config.objects.endpoint_url
+    (ours, port), (theirs, other) = place(own, ""), place(run.config.vault.endpoint_url, run.config.vault.region)
     return bool(own) and port == other and (addresses(ours) or {ours}) == (addresses(theirs) or {theirs})
 
 
-def _warnings(config: Config, found: list[Entry], chosen: Entry, counts: Counts) -> list[str]:
+def _warnings(run: Opened, found: list[Entry], chosen: Entry, counts: Counts) -> list[str]:
     less, fuller = catalog.shrunk(found, chosen.id)
     lines = [f"{less}; to use that one: -e recovery_point={fuller}"] if less else []
     if counts.lacking:
         lines.append(f"the vault no longer has {counts.lacking}: they stay lost (partial=true)")
-    if same_server(config):
+    if same_server(run):
         lines.append("the vault is at the stack's own endpoint: what burns one burns both")
     details = present(chosen.manifest).detailed(ObjectsDetails)
     if details.consistency == "eventual":

@@ -43,19 +43,19 @@ _ENOUGH = 1000  # objects that are wrong tell enough
 _SAME = "point p JOIN held h ON h.key = p.key AND h.version = p.version"
 
 
-def levels(config: Config, repo: Repository, manifest: Manifest, level: str, sample: int, log: Log) -> Iterator[Check]:
+def levels(run: Opened, repo: Repository, manifest: Manifest, level: str, sample: int, log: Log) -> Iterator[Check]:
     """The checks of `archive`, and of `restore` where asked for, which is not begun when the former failed."""
-    vault = buckets.vault(Opened(config))
+    vault = buckets.vault(run)
     with Inventory() as inventory:
         inventory.add_listing("point", Point(repo, manifest).entries())
         log(f"{manifest.id}: looking for {inventory.count('point')} versions in {vault.url}")
-        archive = list(_archive(config, inventory, manifest, vault))
+        archive = list(_archive(run, inventory, manifest, vault))
         yield from archive
         if level == "restore" and all(check.result == PASS for check in archive):
-            yield from _restored(config, inventory, vault, sample, log)
+            yield from _restored(run, inventory, vault, sample, log)
 
 
-def _archive(config: Config, inventory: Inventory, manifest: Manifest, vault: Bucket) -> Iterator[Check]:
+def _archive(run: Opened, inventory: Inventory, manifest: Manifest, vault: Bucket) -> Iterator[Check]:
     has = (inventory.count("point"), int(inventory.value("SELECT coalesce(sum(size), 0) FROM point")))
     details = manifest.detailed(ObjectsDetails)
     told = (details.objects, details.bytes)
@@ -64,7 +64,7 @@ def _archive(config: Config, inventory: Inventory, manifest: Manifest, vault: Bu
         [] if has == told else [f"it has {has[0]} objects, {has[1]} bytes; the manifest says {told[0]}, {told[1]}"],
         f"{has[0]} objects, {has[1]} bytes",
     )
-    add_held(config, inventory, "")
+    add_held(run, inventory, "")
     missing = few(inventory, f"point p WHERE {UNHELD}")
     gone = f"the vault no longer has these versions: {missing}"
     yield Check("versions", FAIL, gone) if missing else Check("versions", PASS, f"all of them are in {vault.url}")
@@ -80,20 +80,20 @@ def _archive(config: Config, inventory: Inventory, manifest: Manifest, vault: Bu
     yield compared("sizes and tags", wrong, "those versions have the size and the tag that the listing says")
 
 
-def _restored(config: Config, inventory: Inventory, vault: Bucket, sample: int, log: Log) -> Iterator[Check]:
+def _restored(run: Opened, inventory: Inventory, vault: Bucket, sample: int, log: Log) -> Iterator[Check]:
     total = inventory.count("point")
     drawn = f"WHERE key IN (SELECT key FROM point ORDER BY random() LIMIT {sample})" if sample else ""
     inventory.change(f"INSERT INTO settled SELECT key, 'drawn' FROM point {drawn}")
     chosen = "point p WHERE EXISTS (SELECT 1 FROM settled s WHERE s.key = p.key)"
     count = inventory.count("settled")
     which = f"all {total} objects" if count == total else f"{count} of {total} objects, chosen at random"
-    with _scratch(config, vault, log) as scratch:
+    with _scratch(run.config, vault, log) as scratch:
         log(f"restoring {which} into {scratch.url}")
-        done = back.copy_back(config, inventory.entries(chosen), scratch, log=log, compare=False)
+        done = back.copy_back(run, inventory.entries(chosen), scratch, log=log, compare=False)
         failed = [f"{lost.key!r}: {lost.why}" for lost in done.failed]
         yield compared("restore", failed, f"{which}, into a bucket of their own")
         if not failed:
-            yield from mirror_verify.verify_objects(config, inventory.entries(chosen), scratch)
+            yield from mirror_verify.verify_objects(run, inventory.entries(chosen), scratch)
 
 
 @contextlib.contextmanager

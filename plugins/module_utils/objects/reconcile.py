@@ -26,7 +26,7 @@ from ..database.server import Server
 from ..s3.bucket import Listed
 from ..s3.inventory import UNKNOWN, Inventory
 from ..settings.config import Config
-from ..stack import runtime
+from ..stack.runtime import Opened
 
 GRACE = 300  # seconds before the instant in which an application may be between the object and its row
 EDGE = 5  # seconds before it which are the instant itself: S3 tells whole seconds, and two clocks differ
@@ -157,10 +157,10 @@ def read_rows(inventory: Inventory, server: Server, database: str, query: str) -
     return inventory.count("rows")
 
 
-def read_known(config: Config, inventory: Inventory) -> int:
+def read_known(run: Opened, inventory: Inventory) -> int:
     """What the stack's own database knows, as read_rows()."""
-    server = database_server.connect(config, runtime.connect(config))
-    return read_rows(inventory, server, server.database, config.objects.keys_query)
+    server = database_server.of(run)
+    return read_rows(inventory, server, server.database, run.config.objects.keys_query)
 
 
 def _row(key: object, size: object, sha256: object, at: object) -> _Known:
@@ -213,10 +213,10 @@ def compare(inventory: Inventory, at: datetime) -> Report:
     )
 
 
-def database_with(config: Config, objects: Iterable[Listed]) -> Report:
+def database_with(run: Opened, objects: Iterable[Listed]) -> Report:
     """Reconcile the stack's database with objects given as listing lines."""
     with Inventory() as inventory:
-        read_known(config, inventory)
+        read_known(run, inventory)
         inventory.add_listing("live", objects)
         return compare(inventory, datetime.now(timezone.utc))
 

@@ -29,7 +29,6 @@ from ..s3 import client as s3_client
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
 from ..s3.inventory import Inventory
-from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import DataMount, Opened, ServiceState
 from . import assess, choose, compare, plan, reconcile
@@ -55,7 +54,7 @@ class _Protection(Protection[assess.Assessment]):
         if not state.running or state.health == "starting":
             return ""
         try:
-            s3_settings.exists(buckets.source(Opened(self.config)))
+            s3_settings.exists(buckets.source(self.run))
             return None
         except UsageError:
             raise
@@ -64,10 +63,10 @@ class _Protection(Protection[assess.Assessment]):
 
     def look(self) -> assess.Assessment:
         """A store that has just been started may list its objects long before it finds their bytes: until it does."""
-        reference = choose.reference_of(Sources(Opened(self.config), "objects"))
+        reference = choose.reference_of(Sources(self.run, "objects"))
         deadline = time.monotonic() + min(self.config.application.timeout, SETTLING)
         while True:
-            seen = assess.assess(self.config, reference, log=self.log)
+            seen = assess.assess(self.run, reference, log=self.log)
             wrong = seen.condition == recovery_state.DOWN or seen.unreadable or seen.ruined
             if not wrong or seen.refused or time.monotonic() > deadline:
                 return seen
@@ -102,7 +101,7 @@ class _Protection(Protection[assess.Assessment]):
 
     def _takes_objects(self) -> bool:
         """Write an object into a bucket of our own, read it, remove both."""
-        source = buckets.source(Opened(self.config))
+        source = buckets.source(self.run)
         name = f"{SCRATCH}{self.stamp.replace('_', '-')}"
         client, body = source.client, name.encode()
         try:
@@ -123,9 +122,9 @@ class _Protection(Protection[assess.Assessment]):
         return took
 
 
-def protect(config: Config, planned: plan.Plan, *, log: Log) -> Protected:
+def protect(run: Opened, planned: plan.Plan, *, log: Log) -> Protected:
     """What Protection.protect() does, for the stack's object store."""
-    work = _Protection(Opened(config), config.objects.service, log)
+    work = _Protection(run, run.config.objects.service, log)
     work.stamp, work.unreadable = planned.stamp, planned.unreadable
     return work.protect(
         planned.mode, planned.writers, asked=planned.asked, unchecked=planned.unchecked, stamp=planned.stamp
@@ -146,7 +145,7 @@ class Restored:
 
 
 def restore_objects(
-    config: Config, identity: str, *, place: str = REPOSITORY, stamp: str, prefix: str = "", exact: bool = False,
+    run: Opened, identity: str, *, place: str = REPOSITORY, stamp: str, prefix: str = "", exact: bool = False,
     partial: bool = False, fresh: bool = False, asked: bool = True, state: str = "", sample: int = 0, log: Log,
 ) -> Restored:  # fmt: skip
     """Bring the bucket to a backup, and prove it. Raises IntegrityError when objects cannot be made what they were.
@@ -154,13 +153,14 @@ def restore_objects(
     place: where its listing is, the repository or the vault's copy of it. asked: a state was named, so that not even
     what the database knows to be right now is left. sample: how many objects are read back, 0 for all.
     """
+    config = run.config
     when = format_time(parse_time(state)) if state and "T" in state else state
-    repo = open_place(Opened(config), place)
+    repo = open_place(run, place)
     point = Point(repo, parse(repo.manifest("objects", identity), component="objects", expected_id=identity))
     problem = point.problem()
     if problem:
         raise IntegrityError("restore the objects", identity, problem, "Choose another (`lifeboat list`).")
-    source = buckets.source(Opened(config))
+    source = buckets.source(run)
     clock = [time.monotonic()]
     made = s3_settings.make(source)
     if made:
@@ -169,27 +169,27 @@ def restore_objects(
     for text in settings:
         log(f"set the bucket's {text} as it was")
     with Inventory() as inventory:
-        compare.hold(config, inventory, source, point, prefix=prefix, log=log)
+        compare.hold(run, inventory, source, point, prefix=prefix, log=log)
         # In a bucket that lost everything nothing was the application's own doing.
         keep = not (asked or fresh or made) and inventory.count("live") > 0
         wanted = to_restore(keep=keep)
-        lost = compare.leave_out_unheld(config, inventory, prefix, wanted) if partial else ""
+        lost = compare.leave_out_unheld(run, inventory, prefix, wanted) if partial else ""
         aside = Aside(source, stamp, versioned=bucket.versioning(source) == "Enabled", log=log)
         aside.keep(key for (key,) in inventory.each(f"SELECT key FROM live p WHERE {wanted}"))
         if exact:
             aside.remove(key for (key,) in inventory.each(f"SELECT key FROM {UNKNOWN_TO_POINT}"))
         log(f"copying {inventory.counted(f'point p WHERE {wanted}')[0]} objects from the vault")
-        copied = back.copy_back(config, inventory.entries(f"point p WHERE {wanted}"), source, log=log, compare=False)
+        copied = back.copy_back(run, inventory.entries(f"point p WHERE {wanted}"), source, log=log, compare=False)
         clock.append(time.monotonic())
         if config.objects.service:
             log(f"starting {config.objects.service} again: only what is on its disk counts")
-            _Protection(Opened(config), config.objects.service, log).restart()
+            _Protection(run, config.objects.service, log).restart()
         expected = f"point p WHERE {compare.expected(keep=keep)}"
-        checks = _prove(config, inventory, expected, sample, copied, log)
+        checks = _prove(run, inventory, expected, sample, copied, log)
         if lost:
             checks.append(Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {lost}"))
-        checks.append(_settings_check(buckets.source(Opened(config)), point))
-        reconciled, report = reconcile.checked(config, lambda: _reconciled(config, inventory, point, prefix))
+        checks.append(_settings_check(buckets.source(run), point))
+        reconciled, report = reconcile.checked(config, lambda: _reconciled(run, inventory, point, prefix))
     clock.append(time.monotonic())
     recovery_state.unmark(config, recovery_state.RECOVERING_OBJECTS)
     found = {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": when, "prefix": prefix}
@@ -205,34 +205,32 @@ def restore_objects(
     )
 
 
-def _prove(
-    config: Config, inventory: Inventory, expected: str, sample: int, copied: CopiedBack, log: Log
-) -> list[Check]:
+def _prove(run: Opened, inventory: Inventory, expected: str, sample: int, copied: CopiedBack, log: Log) -> list[Check]:
     """Compare with the listing. What is listed rightly and is wrong all the same is copied once more."""
     log("comparing with the backup's listing")
-    checks = _verified(config, inventory, expected, sample)
+    checks = _verified(run, inventory, expected, sample)
     if verdict(checks) == FAIL:
         log(f"not yet: {'; '.join(check.detail for check in checks if check.result == FAIL)}")
-        source = buckets.source(Opened(config))
-        bad = compare.damaged(inventory, source, buckets.vault(Opened(config)), expected)
+        source = buckets.source(run)
+        bad = compare.damaged(inventory, source, buckets.vault(run), expected)
         again = inventory.entries(f"point p WHERE {bad}")
-        copied = back.copy_back(config, again, source, log=log, compare=False)
-        checks = _verified(config, inventory, expected, sample)
+        copied = back.copy_back(run, again, source, log=log, compare=False)
+        checks = _verified(run, inventory, expected, sample)
     if verdict(checks) == FAIL:
         wrong = [f"{check.name}: {check.detail}" for check in checks if check.result == FAIL]
         wrong += [f"{lost.key}: {lost.why}" for lost in copied.failed[:3]]
         raise IntegrityError(
-            "prove the restored objects", config.objects.bucket, "; ".join(wrong),
+            "prove the restored objects", run.config.objects.bucket, "; ".join(wrong),
             "Run the same command again; where the server is to blame, with -e method=rebuild, into an empty one.",
         )  # fmt: skip
     return checks
 
 
-def _verified(config: Config, inventory: Inventory, expected: str, sample: int) -> list[Check]:
+def _verified(run: Opened, inventory: Inventory, expected: str, sample: int) -> list[Check]:
     """An object that cannot be read is a failed check here: there is something to be done about it."""
     try:
         return mirror_verify.verify_objects(
-            config, inventory.entries(expected), buckets.source(Opened(config)), sample=sample or None
+            run, inventory.entries(expected), buckets.source(run), sample=sample or None
         )
     except LifeboatError as exc:
         return [Check("objects", FAIL, f"{exc.subject}: {exc.cause}")]
@@ -248,9 +246,9 @@ def _settings_check(source: Bucket, point: Point) -> Check:
     return compared("bucket settings", gone, f"{', '.join(made) or 'none'} as on record")
 
 
-def _reconciled(config: Config, inventory: Inventory, point: Point, prefix: str) -> reconcile.Report:
+def _reconciled(run: Opened, inventory: Inventory, point: Point, prefix: str) -> reconcile.Report:
     """The database against the bucket as it is now, below the prefix."""
-    compare.look_again(config, inventory, buckets.source(Opened(config)), prefix)
+    compare.look_again(run, inventory, buckets.source(run), prefix)
     # The bytes were compared with the listing, so what it knows of them holds.
     same = "p.key = live.key AND p.size = live.size AND p.etag = live.etag"
     inventory.change(f"UPDATE live SET sha256 = coalesce((SELECT p.sha256 FROM point p WHERE {same}), '')")

@@ -16,7 +16,6 @@ from ..base.errors import Log, present
 from ..mirror import back
 from ..s3.bucket import Listed
 from ..s3.inventory import UNKNOWN, Inventory
-from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
 from . import compare, reconcile
@@ -48,20 +47,20 @@ class Found:
     fetched: int = 0
 
 
-def live(config: Config, *, fetch: bool = False, log: Log) -> Found:
+def live(run: Opened, *, fetch: bool = False, log: Log) -> Found:
     """Reconcile now. fetch: copy back what the vault has for rows without an object."""
-    if not config.objects.keys_query:
+    if not run.config.objects.keys_query:
         check = reconcile.unconfigured()
         return Found(check.result, (check,))
     with Inventory() as inventory:
-        report = _reconcile(config, inventory, log)
+        report = _reconcile(run, inventory, log)
         missing = report.rows_without_objects.count
-        held = dict(_held(config, inventory, missing)) if missing else {}
+        held = dict(_held(run, inventory, missing)) if missing else {}
         fetched = 0
         if fetch and held:
             log(f"fetching {len(held)} objects from the vault")
-            fetched = back.copy_back(config, held, buckets.source(Opened(config)), log=log).copied
-            report = _reconcile(config, inventory, log)
+            fetched = back.copy_back(run, held, buckets.source(run), log=log).copied
+            report = _reconcile(run, inventory, log)
     checks = tuple(report.checks())
     offers = tuple(
         Offer(entry.key, entry.vault_version, entry.size, present(entry.modified), entry.sha256 or "", why)
@@ -71,19 +70,19 @@ def live(config: Config, *, fetch: bool = False, log: Log) -> Found:
     return Found(verdict(checks), checks, report.as_dict(), offers, unfit, fetched)
 
 
-def _reconcile(config: Config, inventory: Inventory, log: Log) -> reconcile.Report:
-    compare.look_again(config, inventory, buckets.source(Opened(config)))
+def _reconcile(run: Opened, inventory: Inventory, log: Log) -> reconcile.Report:
+    compare.look_again(run, inventory, buckets.source(run))
     log(f"{inventory.count('rows')} rows, {inventory.count('live')} objects")
     return reconcile.compare(inventory, datetime.now(timezone.utc))
 
 
-def _held(config: Config, inventory: Inventory, missing: int) -> Iterator[tuple[Listed, str]]:
+def _held(run: Opened, inventory: Inventory, missing: int) -> Iterator[tuple[Listed, str]]:
     """What the vault has for rows without an object, and what it fits by."""
-    vault = buckets.vault(Opened(config))
+    vault = buckets.vault(run)
     wanted = "rows r WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.key = r.key)"
     keys = inventory.counted(wanted, shown=_FEW)[1] if missing <= _FEW else [""]
     for prefix in keys:
-        compare.add_held(config, inventory, prefix)
+        compare.add_held(run, inventory, prefix)
     for key, size, sha256 in inventory.each(f"SELECT r.key, r.size, r.sha256 FROM {wanted} ORDER BY r.key"):
         held = "SELECT version, size, etag, modified FROM held WHERE key = ? ORDER BY modified DESC"
         fit = [item for item in inventory.each(held, key) if size in (UNKNOWN, item[1])]

@@ -17,7 +17,6 @@ from ..repository.copies import Outcome
 from ..repository.details import ObjectsDetails
 from ..repository.manifest import Manifest
 from ..repository.points import Point
-from ..settings.config import Config
 from ..stack.runtime import Opened
 from . import prune
 from .components import COMPONENTS, Log
@@ -77,7 +76,7 @@ class Taken:
 
 
 def take(
-    config: Config,
+    run: Opened,
     component: str = "",
     *,
     seal: bool = False,
@@ -92,22 +91,22 @@ def take(
     """
     manifests: list[Manifest] = []
     try:
-        for name in [component] if component else [kind.name for kind in configured(config)]:
-            manifests.append(COMPONENTS[name].take(config, override, log))
+        for name in [component] if component else [kind.name for kind in configured(run.config)]:
+            manifests.append(COMPONENTS[name].take(run, override, log))
     except LifeboatError:
         if manifests:
-            copies.catch_up(Opened(config), log=log)
+            copies.catch_up(run, log=log)
         raise
-    copied = copies.catch_up(Opened(config), log=log)
+    copied = copies.catch_up(run, log=log)
     failed = list(copied.failed)
     point, new = None, False
     if seal or not component:
-        point, new = points.seal(Opened(config), now=datetime.now(timezone.utc), copies=copied.held, log=log)
-        failed += copies.send_points(Opened(config), log=log) if not failed else []
+        point, new = points.seal(run, now=datetime.now(timezone.utc), copies=copied.held, log=log)
+        failed += copies.send_points(run, log=log) if not failed else []
     pruned, waits = None, ""
     if prune_after:
         try:
-            pruned = prune.prune(config, now=datetime.now(timezone.utc), dry_run=False, log=log)
+            pruned = prune.prune(run, now=datetime.now(timezone.utc), dry_run=False, log=log)
             failed += [item for item in pruned["failed"] if not failed]
         except LockedError as exc:  # the backup is good; retention can wait for tomorrow
             waits = exc.cause

@@ -23,6 +23,7 @@ from ..repository import catalog, growth, repositories, retention
 from ..repository.catalog import Entry
 from ..repository.components import KINDS, AnyKind, configured
 from ..settings.config import Config
+from ..stack.runtime import Opened
 from . import checklist_incident, prune, schedule, status
 from .checklist_line import BY_HAND, Checklist, Line
 
@@ -41,15 +42,15 @@ _BELONGS = {
 }  # fmt: skip
 
 
-def work_through(config: Config, period: str, *, now: datetime, ahead: timedelta = timedelta()) -> Checklist:
+def work_through(run: Opened, period: str, *, now: datetime, ahead: timedelta = timedelta()) -> Checklist:
     """Make every check of one list. Reads only. What cannot be looked at is a line, not an error.
 
     ahead: look at it as it would be after so long without a backup too; each line is then the worse of the two.
     """
-    lines = list(_lines(config, period, now, now))
+    lines = list(_lines(run, period, now, now))
     if ahead > timedelta():
-        lines = _worse(lines, list(_lines(config, period, now + ahead, now)))
-    return Checklist(config.stack, period, now, tuple(lines), ahead)
+        lines = _worse(lines, list(_lines(run, period, now + ahead, now)))
+    return Checklist(run.config.stack, period, now, tuple(lines), ahead)
 
 
 def ahead_of(days: float) -> timedelta:
@@ -68,16 +69,16 @@ def _worse(today: Sequence[Line], later: Sequence[Line]) -> list[Line]:
     return list(found.values())
 
 
-def _lines(config: Config, period: str, now: datetime, present: datetime) -> Iterator[Line]:
+def _lines(run: Opened, period: str, now: datetime, present: datetime) -> Iterator[Line]:
     if period == "incident":
-        yield from checklist_incident.lines(config, now)
+        yield from checklist_incident.lines(run, now)
         return
     try:
-        found = status.status(config, now=now, asked=present)
+        found = status.status(run, now=now, asked=present)
     except LifeboatError as exc:
         yield Line(RAN if period == "daily" else period, "repository", COULD_NOT_VERIFY, str(exc))
-        found = status.Status(config.stack, now, (), (), {})
-    kinds = configured(config)
+        found = status.Status(run.config.stack, now, (), (), {})
+    kinds = configured(run.config)
     belongs = {**_BELONGS, **{status.proof_of(kind): "weekly" for kind in kinds}}
     mine = [check for check in found.checks if belongs.get(check.name, "daily") == period]
     if period == "daily":
@@ -89,12 +90,12 @@ def _lines(config: Config, period: str, now: datetime, present: datetime) -> Ite
         if not any(check.name == status.CONTENT for check in mine):
             yield _content({kind: good[kind.name] for kind in kinds if kind.counts and not kind.guarded})
         yield from (_line(SPACE, check) for check in mine if check.name == "space")
-        yield _days_until_full(config, good, now)
+        yield _days_until_full(run, good, now)
     elif period == "monthly":
-        yield _overdue(config, now)
-        yield from (_line(SCRIPTS, check) for check in schedule.checks(config, now))
+        yield _overdue(run, now)
+        yield from (_line(SCRIPTS, check) for check in schedule.checks(run.config, now))
     else:
-        yield from _drills(config, now)
+        yield from _drills(run.config, now)
         yield from (_line(DRILLS, check) for check in mine)
 
 
@@ -133,11 +134,11 @@ def _content(found: Mapping[AnyKind, Sequence[Entry]]) -> Line:
     return Line(SIZE, status.CONTENT, PASS, "; ".join(told), limit)
 
 
-def _days_until_full(config: Config, good: Mapping[str, Sequence[Entry]], now: datetime) -> Line:
+def _days_until_full(run: Opened, good: Mapping[str, Sequence[Entry]], now: datetime) -> Line:
     name, limit = "days until full", f"at least {DAYS_TO_ACT} days"
     try:
-        free = repositories.from_settings(config.repository, config.secrets).free_bytes()
-        rules = prune.policy(config)
+        free = repositories.of(run).free_bytes()
+        rules = prune.policy(run.config)
     except LifeboatError as exc:
         return Line(SPACE, name, COULD_NOT_VERIFY, str(exc), limit)
     if free is None:
@@ -165,10 +166,10 @@ def _kept(good: Sequence[Entry]) -> list[growth.Kept]:
     return [(retention.Backup(manifest.id, manifest.taken_at, True), manifest.size) for manifest in found]
 
 
-def _overdue(config: Config, now: datetime) -> Line:
+def _overdue(run: Opened, now: datetime) -> Line:
     name, limit = "retention", "nothing is overdue"
     try:
-        plan = prune.prune(config, now=now, dry_run=True, log=lambda _: None)
+        plan = prune.prune(run, now=now, dry_run=True, log=lambda _: None)
     except LifeboatError as exc:
         return Line(OLD, name, COULD_NOT_VERIFY, str(exc), limit)
     due, old = plan["delete"], plan["versions"]

@@ -28,7 +28,7 @@ from ..repository.sources import PLACES, Sources
 from ..settings.config import Config
 from ..settings.scenarios import BACKEND, FRONTEND, SCENARIOS, SITE, Scenario
 from ..site import scope
-from ..stack import answer, runtime
+from ..stack import answer
 from ..stack.runtime import Opened
 from .checklist_line import BY_HAND, Line
 
@@ -52,28 +52,28 @@ class Part:
         return scope.APPLICATION if self.scenario.name == BACKEND else self.scenario.name.replace("_", " ")
 
 
-def lines(config: Config, now: datetime) -> Iterator[Line]:
-    latest, point = _latest(config, now)
+def lines(run: Opened, now: datetime) -> Iterator[Line]:
+    latest, point = _latest(run, now)
     yield latest
-    parts = [_looked(config, item) for item in config.scenarios if item.component or item.name in _LOOKS]
+    parts = [_looked(run, item) for item in run.config.scenarios if item.component or item.name in _LOOKS]
     broken = [part for part in parts if part.condition not in (HEALTHY, "")]
     yield from _runbooks(parts, broken)
     for part in parts:
         yield _line(part, broken, point)
-    yield from _endpoints(config)
+    yield from _endpoints(run.config)
     yield Line(VERIFY, "by a person", BY_HAND, "log in, read, write, upload and download as a customer does")
-    yield from _after(config, now)
+    yield from _after(run.config, now)
 
 
-def _latest(config: Config, now: datetime) -> tuple[Line, str]:
+def _latest(run: Opened, now: datetime) -> tuple[Line, str]:
     """The recovery point to use; of a stack that has none, the database's newest backup. Here, else in the vault."""
     name, said = "recovery point", []
     for place in PLACES:
         try:
-            repo = sources.open_place(Opened(config), place)
+            repo = sources.open_place(run, place)
             repo.check(writable=False)
-            found = points.backups(repo, config.stack)
-            tied = points.entries(repo, config.stack, found)
+            found = points.backups(repo, run.config.stack)
+            tied = points.entries(repo, run.config.stack, found)
         except LifeboatError as exc:
             said.append(f"{place}: {exc.cause}")
             continue
@@ -99,34 +99,34 @@ def _told(usable: Published, place: str, now: datetime, more: str = "") -> str:
     return f"{usable.id} in the {place}, {age}, {more}{'' if usable.proven_at else 'NOT '}proven by a restore"
 
 
-def _looked(config: Config, scenario: Scenario) -> Part:
+def _looked(run: Opened, scenario: Scenario) -> Part:
     try:
-        seen = _component(config, scenario.component) if scenario.component else _LOOKS[scenario.name](config)
+        seen = _component(run, scenario.component) if scenario.component else _LOOKS[scenario.name](run)
         return Part(scenario, *seen)
     except LifeboatError as exc:
         return Part(scenario, "", str(exc))
 
 
-def _sources(config: Config, component: str) -> Optional[Sources]:
+def _sources(run: Opened, component: str) -> Optional[Sources]:
     """What should be there; a repository that is gone must not keep us from looking at what is."""
     try:
-        return Sources(Opened(config), component)
+        return Sources(run, component)
     except LifeboatError:
         return None
 
 
-def _component(config: Config, name: str) -> Seen:
-    seen = scope.ASSESS[name](config, _sources(config, name), lambda _: None)
+def _component(run: Opened, name: str) -> Seen:
+    seen = scope.ASSESS[name](run, _sources(run, name), lambda _: None)
     if seen.refused:
-        refusal = str(database_assess.refusal(config, seen.refused)) if name == DATABASE else seen.refused
+        refusal = str(database_assess.refusal(run.config, seen.refused)) if name == DATABASE else seen.refused
         return "", refusal, ""
     return seen.condition, "; ".join(seen.findings) or seen.service, "; ".join(seen.unchecked)
 
 
-def _application(config: Config) -> Seen:
+def _application(run: Opened) -> Seen:
     """Whether the services that need the data run. Why they do not is for the recovery's own plan to find out."""
-    stack = runtime.connect(config)
-    names = list(config.application.writers) or stack.dependants(config.database.service)
+    stack = run.runtime
+    names = list(run.config.application.writers) or stack.dependants(run.config.database.service)
     states = {name: stack.state(name) for name in names}
     ill = [f"{name} is {state.describe()}" for name, state in states.items() if not state.well]
     if ill:
@@ -135,13 +135,13 @@ def _application(config: Config) -> Seen:
     return HEALTHY, ", ".join(f"{name} {state.describe()}" for name, state in states.items()), unchecked
 
 
-def _frontend(config: Config) -> Seen:
-    made = frontend_plan.make(config, frontend_assess.token_of(config, ""), log=lambda _: None)
+def _frontend(run: Opened) -> Seen:
+    made = frontend_plan.make(run.config, frontend_assess.token_of(run.config, ""), log=lambda _: None)
     return made.condition, "; ".join(made.findings) or made.why, "; ".join(made.unchecked)
 
 
 # Besides the components, which have an assessment of their own.
-_LOOKS: Mapping[str, Callable[[Config], Seen]] = {BACKEND: _application, FRONTEND: _frontend}
+_LOOKS: Mapping[str, Callable[[Opened], Seen]] = {BACKEND: _application, FRONTEND: _frontend}
 
 
 def _runbooks(parts: Sequence[Part], broken: Sequence[Part]) -> Iterator[Line]:

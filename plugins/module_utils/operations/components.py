@@ -44,7 +44,7 @@ Log = Callable[[str], None]
 class Proof:
     """A backup to be proved. folder: where its artefacts lie; level, sample: how far to go; key: what opens secrets."""
 
-    config: Config
+    run: Opened
     repo: Repository
     manifest: Manifest
     folder: Path = Path()
@@ -95,7 +95,7 @@ class Component:
     checksums. judged: what status says of its newest good backup besides its age and proof.
     """
 
-    take: Callable[[Config, bool, Log], Manifest]
+    take: Callable[[Opened, bool, Log], Manifest]
     line: Callable[[Manifest], str]
     levels: Callable[[Proof], Iterator[Check]]
     opened: Callable[[Proof], Iterator[Check]] = lambda proof: iter(())
@@ -115,15 +115,15 @@ def _objects_line(one: Manifest) -> str:
 
 
 def _objects_levels(proof: Proof) -> Iterator[Check]:
-    with lock.held(f"{proof.config.stack}.verify", "verify"):
-        yield from objects_proof.levels(proof.config, proof.repo, proof.manifest, proof.level, proof.sample, proof.log)
+    with lock.held(f"{proof.run.config.stack}.verify", "verify"):
+        yield from objects_proof.levels(proof.run, proof.repo, proof.manifest, proof.level, proof.sample, proof.log)
 
 
 def _objects_opened(proof: Proof) -> Iterator[Check]:
-    if not proof.config.vault.objects_bucket:
+    if not proof.run.config.vault.objects_bucket:
         yield Check("objects: mirror", COULD_NOT_VERIFY, "its bucket is not named: --objects-bucket, or in the kit")
         return
-    for check in objects_proof.levels(proof.config, proof.repo, proof.manifest, "archive", 0, proof.log):
+    for check in objects_proof.levels(proof.run, proof.repo, proof.manifest, "archive", 0, proof.log):
         yield Check(f"objects: {check.name}", check.result, check.detail)
 
 
@@ -194,21 +194,23 @@ def _config_judged(config: Config, repo: Repository, manifest: Manifest) -> Iter
 
 COMPONENTS: dict[str, Component] = {
     DATABASE: Component(
-        lambda config, override, log: methods.named(config.database.method).take(Opened(config), log=log),
+        lambda run, override, log: methods.named(run.config.database.method).take(run, log=log),
         _database_line,
-        lambda item: methods.of(item.manifest).levels(item.config, item.manifest, item.folder, item.level, item.log),
+        lambda item: methods.of(item.manifest).levels(
+            item.run.config, item.manifest, item.folder, item.level, item.log
+        ),
     ),
     OBJECTS: Component(
-        lambda config, override, log: mirror_take.take(config, log=log, override=override),
+        lambda run, override, log: mirror_take.take(run, log=log, override=override),
         _objects_line,
         _objects_levels,
         opened=_objects_opened,
         judged=_objects_judged,
     ),
     CONFIG: Component(
-        lambda config, override, log: configuration_backup.take(config, log=log),
+        lambda run, override, log: configuration_backup.take(run, log=log),
         _config_line,
-        lambda item: configuration_proof.levels(item.config, item.repo, item.manifest, item.level, item.log),
+        lambda item: configuration_proof.levels(item.run.config, item.repo, item.manifest, item.level, item.log),
         opened=_config_opened,
         judged=_config_judged,
     ),

@@ -53,24 +53,25 @@ class EscrowProof:
     tool: str = ""
 
 
-def store(config: Config) -> Repository:
+def store(run: Opened) -> Repository:
     """What is left when the host is gone: the vault's copies, or the repository itself where that is a bucket."""
-    found = copies.vault(Opened(config))
+    found = copies.vault(run)
     if found is not None:
         return found
-    if config.repository.get("type") == "s3":
-        return repositories.from_settings(config.repository, config.secrets)
+    if run.config.repository.get("type") == "s3":
+        return repositories.of(run)
     remedy = "Set lifeboat_vault.repository_bucket and deploy, or name the vault (--bucket, --endpoint-url)."
-    raise UsageError("prove the escrow", config.stack, "there is no vault: nothing survives the host", remedy)
+    raise UsageError("prove the escrow", run.config.stack, "there is no vault: nothing survives the host", remedy)
 
 
-def checks(config: Config, now: datetime) -> list[Check]:
+def checks(run: Opened, now: datetime) -> list[Check]:
     """When the escrow was last proved; nothing where no recipient is configured, as there is nothing to open then."""
+    config = run.config
     if not (config.config.enabled and config.config.recipients):
         return []
     name, ask = "escrow", "prove it: lifeboat escrow, with the key from where it is kept"
     try:
-        raw = store(config).read_escrow(config.stack)
+        raw = store(run).read_escrow(config.stack)
     except LifeboatError as exc:
         return [Check(name, COULD_NOT_VERIFY, exc.cause)]
     opened = typed.maybe(EscrowProof, raw)
@@ -84,28 +85,28 @@ def checks(config: Config, now: datetime) -> list[Check]:
     return [at_most(name, days, limit, "days", words)]
 
 
-def prove(config: Config, identity: str, *, point: str = "latest", record: bool = True, log: Log) -> Result:
+def prove(run: Opened, identity: str, *, point: str = "latest", record: bool = True, log: Log) -> Result:
     """Open a recovery point in the vault with what is given alone. A failed check is no error.
 
     Raises UsageError where the identity cannot be one at all, or there is no vault to look into.
     """
     tools_age.check_identity(identity)
     started = datetime.now(timezone.utc)
-    vault = store(config)
+    vault = store(run)
     found: list[Check] = []
-    chosen = _choose(config, vault, point, found)
+    chosen = _choose(run.config, vault, point, found)
     name = chosen.id if chosen else point
     if chosen:
         for component, part in chosen.parts.items():
             log(f"{name}: reading {part.id} in the vault")
-            found += _guarded(component, _component(config, vault, component, part.id, identity, log))
+            found += _guarded(component, _component(run, vault, component, part.id, identity, log))
         if CONFIG not in chosen.parts:
             words = "the recovery point has no config backup: nothing says how to run the stack"
             found.append(Check(CONFIG, FAIL, words))
     result = Result(name, LEVEL, tuple(found), started, datetime.now(timezone.utc))
     log(f"{name}: {result.verdict}")
     if record and chosen is not None and result.verdict == PASS:
-        _record(config, vault, chosen, identity, result.finished_at, log)
+        _record(run.config, vault, chosen, identity, result.finished_at, log)
     return result
 
 
@@ -147,10 +148,10 @@ def _guarded(component: str, checks: Iterator[Check]) -> Iterator[Check]:
         yield Check(component, COULD_NOT_VERIFY, str(exc))
 
 
-def _component(config: Config, vault: Repository, component: str, identity: str, key: str, log: Log) -> Iterator[Check]:
+def _component(run: Opened, vault: Repository, component: str, identity: str, key: str, log: Log) -> Iterator[Check]:
     manifest = parse(vault.manifest(component, identity), component=component, expected_id=identity)
     yield _bytes(vault, manifest)
-    yield from COMPONENTS[component].opened(Proof(config, vault, manifest, key=key, log=log))
+    yield from COMPONENTS[component].opened(Proof(run, vault, manifest, key=key, log=log))
 
 
 def _bytes(vault: Repository, manifest: Manifest) -> Check:

@@ -77,10 +77,10 @@ def policy(config: Config) -> retention.Policy:
     return retention.Policy.from_mapping({"timezone": config.timezone, **config.retention})
 
 
-def prune(config: Config, *, now: datetime, dry_run: bool, log: Log) -> Pruning:
+def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log) -> Pruning:
     """Delete what the plan deletes. The caller holds the stack's lock. A failing vault does not stop the repository."""
-    sides, failed = _sides(config)
-    whole, own = plans(sides, policy(config), now)
+    sides, failed = _sides(run)
+    whole, own = plans(sides, policy(run.config), now)
     doomed_of = [
         [text for text in whole.delete if text in side.ids and text not in plan.keep] for side, plan in zip(sides, own)
     ]
@@ -88,7 +88,7 @@ def prune(config: Config, *, now: datetime, dry_run: bool, log: Log) -> Pruning:
     swept: list[str] = []
     locked: list[str] = []
     # A verification that is under way reads artefacts for as long as it takes: do not pull them from under it.
-    with contextlib.nullcontext() if dry_run else lock.held(f"{config.stack}.verify", "prune"):
+    with contextlib.nullcontext() if dry_run else lock.held(f"{run.config.stack}.verify", "prune"):
         for side, doomed in zip(sides, doomed_of):
             try:
                 for identity in doomed:
@@ -102,7 +102,7 @@ def prune(config: Config, *, now: datetime, dry_run: bool, log: Log) -> Pruning:
                 if side is sides[0]:
                     raise
                 failed.append(str(exc))
-        old, waits = _old_versions(config, _mirrored(sides, doomed_of), now, dry_run, failed, log)
+        old, waits = _old_versions(run, _mirrored(sides, doomed_of), now, dry_run, failed, log)
     locked += old.kept
     for line in locked:
         log(f"kept by the store: {line}")
@@ -116,18 +116,18 @@ def prune(config: Config, *, now: datetime, dry_run: bool, log: Log) -> Pruning:
     }
 
 
-def _sides(config: Config) -> tuple[list[Side], list[str]]:
+def _sides(run: Opened) -> tuple[list[Side], list[str]]:
     """The two places, and what of the vault could not be opened."""
-    repo = repositories.from_settings(config.repository, config.secrets)
+    repo = repositories.of(run)
     repo.check(writable=False)  # a full disk is what pruning is for
-    sides = [_side("repository", config, repo)]
+    sides = [_side("repository", run.config, repo)]
     try:
-        store = copies.vault(Opened(config))
+        store = copies.vault(run)
         if store is not None:
             store.check(writable=False)
-            sides.append(_side("vault", config, store))
+            sides.append(_side("vault", run.config, store))
     except LifeboatError as exc:
-        return sides, [f"{copies.place(config)}: {exc}"]
+        return sides, [f"{copies.place(run.config)}: {exc}"]
     return sides, []
 
 
@@ -153,15 +153,15 @@ def _kept(whole: Plan, sides: Sequence[Side], own: Sequence[Plan], deleted: set[
 
 
 def _old_versions(
-    config: Config, left: Mapping[str, Sequence[Point]], now: datetime, dry_run: bool, failed: list[str], log: Log
+    run: Opened, left: Mapping[str, Sequence[Point]], now: datetime, dry_run: bool, failed: list[str], log: Log
 ) -> tuple[Pruned, str]:
     """Old versions in the mirror; and why they have to wait, where they do. What is not known to be free stays."""
-    if not (config.vault.objects_bucket and any(kind.elsewhere for kind in configured(config))):
+    if not (run.config.vault.objects_bucket and any(kind.elsewhere for kind in configured(run.config))):
         return Pruned(), ""
     kept: list[Point] = []
     if failed:
         waits = "it is not known what the vault's backups need"
-    elif (config.state / RECOVERING_OBJECTS).exists():
+    elif (run.config.state / RECOVERING_OBJECTS).exists():
         waits = "a recovery of the bucket has begun and not ended"
     else:
         kept, waits = _readable(left)
@@ -171,7 +171,7 @@ def _old_versions(
             log(f"old versions in the mirror were not looked at: {waits}")
         return Pruned(), waits
     try:
-        old = mirror_prune.prune(config, kept, newest, dry_run=dry_run)
+        old = mirror_prune.prune(run, kept, newest, dry_run=dry_run)
     except LifeboatError as exc:
         failed.append(str(exc))
         return Pruned(), exc.cause

@@ -55,13 +55,14 @@ class Status:
         }
 
 
-def status(config: Config, *, now: datetime, asked: Optional[datetime] = None) -> Status:
+def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> Status:
     """Reads manifests, not artefacts; a backup nobody proved never passes.
 
     Of a stack with a bucket it also asks the two endpoints, and the database where keys_query is set. asked: the time
     that it is, where `now` is a day to come: what an endpoint said is remembered as of then.
     """
-    repo = repositories.from_settings(config.repository, config.secrets)
+    config = run.config
+    repo = repositories.of(run)
     repo.check(writable=False)
     backups = points.backups(repo, config.stack)
     tied = points.entries(repo, config.stack, backups)
@@ -85,11 +86,11 @@ def status(config: Config, *, now: datetime, asked: Optional[datetime] = None) -
     if any(less):
         checks.append(Check(CONTENT, FAIL, "; ".join(filter(None, less))))
     checks.append(_space(repo, every))
-    checks += copies.checks(Opened(config), backups, tied)
-    checks += escrow.checks(config, now)
-    checks += endpoints.checks(config, now=asked or now)
+    checks += copies.checks(run, backups, tied)
+    checks += escrow.checks(run, now)
+    checks += endpoints.checks(run, now=asked or now)
     if config.objects.bucket and config.objects.keys_query:
-        checks += reconcile.checked(config, lambda: _reconciled(config))[0]
+        checks += reconcile.checked(config, lambda: _reconciled(run))[0]
     return Status(config.stack, now, tuple(checks), tied, backups)
 
 
@@ -133,7 +134,7 @@ def _space(repo: repository_base.Repository, found: Sequence[Entry]) -> Check:
     return Check("space", PASS if free > 3 * max(sizes) else FAIL, words)
 
 
-def _reconciled(config: Config) -> reconcile.Report:
-    source = buckets.source(Opened(config))
+def _reconciled(run: Opened) -> reconcile.Report:
+    source = buckets.source(run)
     live = (Listed(found.key, found.size, found.etag, found.modified) for found in bucket.objects(source))
-    return reconcile.database_with(config, live)
+    return reconcile.database_with(run, live)

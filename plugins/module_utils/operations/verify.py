@@ -30,6 +30,7 @@ from ..repository.checksums import checksums
 from ..repository.components import KINDS
 from ..repository.manifest import Manifest, component_of, parse
 from ..settings.config import LEVELS, Config
+from ..stack.runtime import Opened
 from .components import COMPONENTS, Log, Proof, Result
 
 SAMPLE = 500  # objects
@@ -72,7 +73,7 @@ def targets(config: Config, repo: Repository, identity: str) -> tuple[list[str],
     return known, [compared("recovery point", differences, sealed)]
 
 
-def verify(config: Config, identity: str, level: str, *, sample: int = SAMPLE, log: Log, record: bool = True) -> Result:
+def verify(run: Opened, identity: str, level: str, *, sample: int = SAMPLE, log: Log, record: bool = True) -> Result:
     """Verify what `identity` names, leave `verification.json` beside each backup, and a record on this host.
 
     A failed check is no error. sample: of so many objects the restore is tried; 0: of all.
@@ -81,18 +82,18 @@ def verify(config: Config, identity: str, level: str, *, sample: int = SAMPLE, l
         raise UsageError("verify a backup", identity, f"unknown level {level!r}", f"One of: {', '.join(LEVELS)}.")
     if sample < 0:
         raise UsageError("verify a backup", identity, f"a sample of {sample} objects", "Give a number, or 0 for all.")
-    repo = repositories.from_settings(config.repository, config.secrets)
+    repo = repositories.of(run)
     started = datetime.now(timezone.utc)
-    ids, checks = targets(config, repo, identity)
-    parts = [_one(config, repo, text, level, sample, log, record) for text in ids]
+    ids, checks = targets(run.config, repo, identity)
+    parts = [_one(run, repo, text, level, sample, log, record) for text in ids]
     if len(parts) == 1 and not checks:
-        return _recorded(config, parts[0], log) if record else parts[0]
+        return _recorded(run.config, parts[0], log) if record else parts[0]
     found = [replace(check, name=f"{component_of(part.id)}: {check.name}") for part in parts for check in part.checks]
     name = identity if checks else ", ".join(ids)
     result = Result(name, level, (*checks, *found), started, datetime.now(timezone.utc), tuple(parts))
     if checks:
         log(f"{name}: {result.verdict} at level {level}")
-    return _recorded(config, result, log) if record else result
+    return _recorded(run.config, result, log) if record else result
 
 
 def _recorded(config: Config, result: Result, log: Log) -> Result:
@@ -108,7 +109,7 @@ def _recorded(config: Config, result: Result, log: Log) -> Result:
     return result
 
 
-def _one(config: Config, repo: Repository, identity: str, level: str, sample: int, log: Log, record: bool) -> Result:
+def _one(run: Opened, repo: Repository, identity: str, level: str, sample: int, log: Log, record: bool) -> Result:
     component = component_of(identity)
     started = datetime.now(timezone.utc)
     log(f"{identity}: verifying at level {level}")
@@ -116,7 +117,7 @@ def _one(config: Config, repo: Repository, identity: str, level: str, sample: in
     found: list[Check] = []
     try:
         manifest = parse(repo.manifest(component, identity), component=component, expected_id=identity)
-        found.extend(_levels(config, repo, manifest, level, sample, log))
+        found.extend(_levels(run, repo, manifest, level, sample, log))
     except (UsageError, UnverifiedError) as exc:
         # A newer schema, a place we cannot reach, a check that could not be made: that says nothing about the backup.
         found.append(Check("manifest" if manifest is None else "verification", COULD_NOT_VERIFY, str(exc)))
@@ -144,11 +145,11 @@ def keep(repo: Repository, manifest: Manifest, result: Result) -> None:
     repo.write_record(manifest.component, manifest.id, VERIFICATION, manifest.record("verification", levels=levels))
 
 
-def _levels(config: Config, repo: Repository, manifest: Manifest, level: str, sample: int, log: Log) -> Iterator[Check]:
+def _levels(run: Opened, repo: Repository, manifest: Manifest, level: str, sample: int, log: Log) -> Iterator[Check]:
     """The checks of each level in turn; a level is not entered when the one before it failed."""
     yield Check("manifest", PASS, f"sealed {manifest.seal[:12]}, schema 1")
     with repo.materialise(manifest.component, manifest.id) as folder:
         check = checksums(repo, manifest, folder)
         yield check
         if check.result == PASS and level != "checksum":
-            yield from COMPONENTS[manifest.component].levels(Proof(config, repo, manifest, folder, level, sample, log))
+            yield from COMPONENTS[manifest.component].levels(Proof(run, repo, manifest, folder, level, sample, log))

@@ -35,6 +35,7 @@ from ..repository.points import Point, PointEntry
 from ..repository.sources import VAULT
 from ..settings.config import Config
 from ..settings.scenarios import BACKEND, SCENARIOS, SITE
+from ..stack.runtime import Opened
 from . import scope as site_scope
 from . import show, state
 from .scope import Machine, Seen
@@ -79,11 +80,12 @@ class Chosen:
         return self.parts[DATABASE].detailed(DatabaseDetails).database_size + kept
 
 
-def make(config: Config, request: Request, here: Seen, others: Mapping[str, object], *, log: Log) -> Plan:
+def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object], *, log: Log) -> Plan:
     """The plan. Raises LifeboatError when the site cannot, or must not, be recovered on this machine.
 
     here: scope.look() of this machine. others: the stack's other machines by name, each as scope.answered() takes it.
     """
+    config = run.config
     elsewhere = {name: site_scope.answered(said) for name, said in others.items()}
     refuse_living(config, request, here, elsewhere)
     last = here.recovery
@@ -108,7 +110,7 @@ def make(config: Config, request: Request, here: Seen, others: Mapping[str, obje
         why = f"an earlier recovery to {last.point} has not ended; this goes on from where it stopped"
         made = replace(made, why=why)
     ended = last if last and last.finished_at and not (last.rehearsal and not request.rehearsal) else None
-    store, place = open_store(config)
+    store, place = open_store(run)
     if ended and _same(ended, request, store, config):
         _require_well(here, ended)
         why = f"the site was recovered to {ended.point} here at {ended.finished_at}, and all of it runs"
@@ -119,7 +121,7 @@ def make(config: Config, request: Request, here: Seen, others: Mapping[str, obje
             "For another state of it: lifeboat.dr.recover_database and lifeboat.dr.recover_object_storage with"
             f" -e recovery_point={request.identity}.",
         )  # fmt: skip
-    chosen = choose(config, store, request, log=log)
+    chosen = choose(run, store, request, log=log)
     _require_room(here.machine, chosen.needs)
     point, database = chosen.point, chosen.parts[DATABASE]
     made = replace(
@@ -241,8 +243,9 @@ def _require_well(here: Seen, ended: Recovery) -> None:
         )  # fmt: skip
 
 
-def choose(config: Config, store: Repository, request: Request, *, log: Log) -> Chosen:
+def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Chosen:
     """The recovery point, every artefact of it read. A damaged newest one is passed over, and said so."""
+    config = run.config
     store.check(writable=False)
     found = points.backups(store, config.stack)
     tied = points.entries(store, config.stack, found)
@@ -259,7 +262,7 @@ def choose(config: Config, store: Repository, request: Request, *, log: Log) -> 
         if not named:
             _refuse_shrunk(config, found, point)
         log(f"reading every artefact of {point.id} in the vault")
-        checks = [check for manifest in parts.values() if manifest for check in prove(config, store, manifest, log=log)]
+        checks = [check for manifest in parts.values() if manifest for check in prove(run, store, manifest, log=log)]
         bad = [f"{item.name}: {item.detail}" for item in checks if item.result == FAIL]
         if not bad:
             good = {name: manifest for name, manifest in parts.items() if manifest}
@@ -280,7 +283,7 @@ def choose(config: Config, store: Repository, request: Request, *, log: Log) -> 
             )  # fmt: skip
 
 
-def prove(config: Config, store: Repository, manifest: Manifest, *, log: Log) -> list[Check]:
+def prove(run: Opened, store: Repository, manifest: Manifest, *, log: Log) -> list[Check]:
     """Every artefact's SHA-256, read where it lies; of objects also that the vault still has every version, of the
     configuration also the parts that an earlier backup keeps for it."""
     differences = in_place(store, manifest)
@@ -289,7 +292,7 @@ def prove(config: Config, store: Repository, manifest: Manifest, *, log: Log) ->
     if manifest.component == OBJECTS and not differences:
         checks += [
             Check(f"{manifest.id} in the vault, {check.name}", check.result, check.detail)
-            for check in objects_proof.levels(config, store, manifest, "archive", 0, log)
+            for check in objects_proof.levels(run, store, manifest, "archive", 0, log)
         ]
     if manifest.component == CONFIG:
         for part in configuration_parts.of(manifest).values():

@@ -21,17 +21,17 @@ from ..configuration import parts as configuration_parts
 from ..repository import points, repositories
 from ..repository.base import VERIFICATION, Repository
 from ..repository.manifest import Manifest, component_of, parse
-from ..settings.config import Config
+from ..stack.runtime import Opened
 from .store import open_store
 
 Log = Callable[[str], None]
 _ATTEMPTED = "fetch the recovery point"
 
 
-def fetch(config: Config, identity: str, *, check: bool = False, log: Log) -> list[str]:
+def fetch(run: Opened, identity: str, *, check: bool = False, log: Log) -> list[str]:
     """Returns the ids that were not here. What is here already must be the very same. Raises IntegrityError."""
-    store, _place = open_store(config)
-    repo = repositories.from_settings(config.repository, config.secrets)
+    store, _place = open_store(run)
+    repo = repositories.of(run)
     repo.check(writable=not check)
     sealed = store.read_point(identity)
     point = points.parse(sealed, expected_id=identity)

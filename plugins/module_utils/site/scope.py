@@ -30,7 +30,6 @@ from ..repository.components import DATABASE, OBJECTS, configured
 from ..repository.sources import Sources
 from ..settings.config import Config
 from ..settings.scenarios import BACKEND, SCENARIOS, of_component
-from ..stack import runtime
 from ..stack.runtime import Opened
 from . import state as site_state
 
@@ -102,23 +101,25 @@ class Seen:
     lost: str = ""
 
 
-def look(config: Config, *, deep: bool, log: Log) -> Seen:
+def look(run: Opened, *, deep: bool, log: Log) -> Seen:
     """What is on this machine. deep: assess the components too, where anything of the stack is here."""
     running: tuple[str, ...] = ()
     stopped: tuple[str, ...] = ()
     unknown = ""
     try:
-        running, stopped = services(config)
+        running, stopped = services(run)
     except UnverifiedError as exc:
         unknown = exc.cause
     components: tuple[Component, ...] = ()
     if deep and (running or stopped):
         log("assessing the components")
         components = (
-            *(_assessed(config, kind.name, log) for kind in configured(config) if kind.name in ASSESS),
-            _application(config, running, stopped),
+            *(_assessed(run, kind.name, log) for kind in configured(run.config) if kind.name in ASSESS),
+            _application(run, running, stopped),
         )
-    return Seen(socket.gethostname(), running, stopped, unknown, components, machine(config), site_state.read(config))
+    return Seen(
+        socket.gethostname(), running, stopped, unknown, components, machine(run.config), site_state.read(run.config)
+    )
 
 
 def answered(said: object) -> Seen:
@@ -141,15 +142,17 @@ def _wrong(where: str, cause: str) -> LifeboatError:
     return LifeboatError("look at the machine", where, cause)
 
 
-def services(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def services(run: Opened) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The stack's services with a container or unit on this machine: those that run, and those that do not.
 
     By Compose's labels alone: the compose file may be gone while its containers run. UnverifiedError where there is an
     engine and it does not tell.
     """
+    config = run.config
+    config = run.config
     if config.runtime.type == "host":
         units = [config.database.service, *([config.objects.service] if config.objects.service else [])]
-        stack = runtime.connect(config)
+        stack = run.runtime
         states = {unit: stack.state(unit) for unit in [*units, *config.application.writers]}
         here = {unit: state.running for unit, state in states.items() if state.exists}
         return tuple(unit for unit in here if here[unit]), tuple(unit for unit in here if not here[unit])
@@ -169,33 +172,33 @@ def services(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(sorted(running)), tuple(sorted({name for _state, name in rows} - running))
 
 
-def _of_database(config: Config, sources: Optional[Sources], log: Log) -> Assessment:
-    return database_assess.assess(Opened(config), database_assess.reference_of(sources) if sources else None)
+def _of_database(run: Opened, sources: Optional[Sources], log: Log) -> Assessment:
+    return database_assess.assess(run, database_assess.reference_of(sources) if sources else None)
 
 
-def _of_objects(config: Config, sources: Optional[Sources], log: Log) -> Assessment:
-    return objects_assess.assess(config, choose.reference_of(sources) if sources else None, log=log)
+def _of_objects(run: Opened, sources: Optional[Sources], log: Log) -> Assessment:
+    return objects_assess.assess(run, choose.reference_of(sources) if sources else None, log=log)
 
 
 # How a component is looked at that can be broken and recovered by itself.
-ASSESS: Mapping[str, Callable[[Config, Optional[Sources], Log], Assessment]] = {
+ASSESS: Mapping[str, Callable[[Opened, Optional[Sources], Log], Assessment]] = {
     DATABASE: _of_database,
     OBJECTS: _of_objects,
 }
 
 
-def _assessed(config: Config, name: str, log: Log) -> Component:
+def _assessed(run: Opened, name: str, log: Log) -> Component:
     try:
-        seen = ASSESS[name](config, Sources(Opened(config), name), log)
+        seen = ASSESS[name](run, Sources(run, name), log)
         return Component(name, seen.condition, seen.findings)
     except LifeboatError as exc:
         log(f"{name} could not be assessed: {exc.cause}")
         return Component(name, UNKNOWN, (exc.cause,))
 
 
-def _application(config: Config, running: Sequence[str], stopped: Sequence[str]) -> Component:
-    stack = runtime.connect(config)
-    stores = {config.database.service, config.objects.service}
+def _application(run: Opened, running: Sequence[str], stopped: Sequence[str]) -> Component:
+    stack = run.runtime
+    stores = {run.config.database.service, run.config.objects.service}
     try:
         states = {text: stack.state(text) for text in [*running, *stopped] if text not in stores}
     except LifeboatError as exc:

@@ -10,20 +10,19 @@ from ..base.errors import UsageError
 from ..repository import copies, repositories
 from ..repository.base import Repository
 from ..repository.sources import REPOSITORY, VAULT
-from ..settings.config import Config
 from ..stack.runtime import Opened
 
 
-def open_store(config: Config) -> tuple[Repository, str]:
+def open_store(run: Opened) -> tuple[Repository, str]:
     """The place that did not burn: the vault's copies, or a repository that is a bucket itself."""
-    store = copies.vault(Opened(config))
+    store = copies.vault(run)
     if store is not None:
         return store, VAULT
-    if config.repository.get("type") != "s3":
+    if run.config.repository.get("type") != "s3":
         raise UsageError(
-            "plan the recovery of the site", config.stack,
+            "plan the recovery of the site", run.config.stack,
             "no copies are kept in a vault, and the repository is a directory of the lost machine",
             "If that disk is at hand, mount it here and recover the database from it. docs/vault.md keeps this from"
             " happening.",
         )  # fmt: skip
-    return repositories.from_settings(config.repository, config.secrets), REPOSITORY
+    return repositories.of(run), REPOSITORY

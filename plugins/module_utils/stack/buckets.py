@@ -35,7 +35,12 @@ def _vault(run: Opened) -> Bucket:
         raise UsageError(
             "find the vault", config.stack, "the stack has none", "Set lifeboat_vault.objects_bucket and deploy."
         )
-    return _bucket(config, one.objects_bucket, one.endpoint_url, one.region, one.ca_bundle, "vault")
+    return in_vault(config, one.objects_bucket)
+
+
+def in_vault(config: Config, name: str) -> Bucket:
+    """A bucket at the vault's endpoint, by the vault's keys."""
+    return _bucket(config, name, config.vault.endpoint_url, config.vault.region, config.vault.ca_bundle, "vault")
 
 
 def _bucket(config: Config, name: str, endpoint: str, region: str, ca_bundle: str, whose: str) -> Bucket:

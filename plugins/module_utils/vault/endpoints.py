@@ -46,15 +46,13 @@ def configured(config: Config) -> list[str]:
     return [place for place, bucket in has.items() if bucket]
 
 
-def report(config: Config, place: str, *, now: datetime, fresh: bool = False) -> Report:
+def report(run: Opened, place: str, *, now: datetime, fresh: bool = False) -> Report:
     """What the endpoint can do: as remembered, or tried now where that is older than a day or `fresh` is asked for."""
-    found = None if fresh else remembered(config, place, now=now)
+    found = None if fresh else remembered(run.config, place, now=now)
     if found is None:
-        found = probe.probe(
-            _PLACES[place](Opened(config)), mode=config.vault.object_lock if place == VAULT else "", now=now
-        )
-        path = config.state / f"endpoint-{place}.json"
-        data = json.dumps(typed.plain(_Remembered(_of(config, place), found), nulls=True), indent=1).encode()
+        found = probe.probe(_PLACES[place](run), mode=run.config.vault.object_lock if place == VAULT else "", now=now)
+        path = run.config.state / f"endpoint-{place}.json"
+        data = json.dumps(typed.plain(_Remembered(_of(run.config, place), found), nulls=True), indent=1).encode()
         with filesystem.explained("remember what the endpoint can do", path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             filesystem.write(path, data, path.with_name(f".{path.name}.{hashlib.sha256(data).hexdigest()[:8]}"))
@@ -94,23 +92,23 @@ def _wanted(place: str, names: list[str]) -> list[str]:
     return [name for name in names if place == VAULT or name not in _OF_THE_VAULT]
 
 
-def checks(config: Config, *, now: datetime, fresh: bool = False) -> list[Check]:
+def checks(run: Opened, *, now: datetime, fresh: bool = False) -> list[Check]:
     """For status, preflight and checklist: one line an endpoint, and one on whether the vault is apart."""
     found: list[Check] = []
-    for place in configured(config):
+    for place in configured(run.config):
         try:
-            found.append(check(config, place, report(config, place, now=now, fresh=fresh)))
+            found.append(check(run.config, place, report(run, place, now=now, fresh=fresh)))
         except LifeboatError as exc:
             found.append(Check(f"{place} endpoint", FAIL, str(exc)))
-    if configured(config) == [SOURCE, VAULT]:
-        together = apart(config)
+    if configured(run.config) == [SOURCE, VAULT]:
+        together = apart(run.config)
         found.append(Check("vault apart", FAIL if together else PASS, " ".join(together) or "not where the source is"))
     return found
 
 
-def ready(config: Config, *, now: datetime) -> Check:
+def ready(run: Opened, *, now: datetime) -> Check:
     """For preflight: can a recovery read what it needs from the vault? Three requests, nothing is made or written."""
-    name, vault = f"{VAULT} endpoint", buckets.vault(Opened(config))
+    name, vault = f"{VAULT} endpoint", buckets.vault(run)
     try:
         skew = s3_bucket.skew(vault)
         if skew is not None and abs(skew) > REFUSED:
@@ -127,7 +125,7 @@ def ready(config: Config, *, now: datetime) -> Check:
         )  # fmt: skip
     words = [f"{vault.url} answers"]
     words += ["its versioning is suspended: what is mirrored now replaces what was"] if state != "Enabled" else []
-    known = remembered(config, VAULT, now=now)
+    known = remembered(run.config, VAULT, now=now)
     return Check(name, PASS, "; ".join([*words, *(lacking(VAULT, known) if known else [])]))
 
 

@@ -25,7 +25,6 @@ from ..s3.client import DENIED, UNSUPPORTED
 from ..s3.lifecycle import Rule
 from ..settings.config import Config
 from ..stack import buckets
-from ..stack.runtime import Opened
 from .apart import apart, same_endpoint
 
 TAG = "lifeboat"  # the bucket's tag that says whose it is: <stack>/<objects or repository>
@@ -65,10 +64,9 @@ def _buckets(config: Config) -> dict[str, Bucket]:
     """The vault's buckets that are configured; none: there is no vault."""
     found: dict[str, Bucket] = {}
     if config.vault.objects_bucket:
-        found[OBJECTS] = buckets.vault(Opened(config))
+        found[OBJECTS] = buckets.in_vault(config, config.vault.objects_bucket)
     if config.vault.repository_bucket:
-        named = dataclasses.replace(config.vault, objects_bucket=config.vault.repository_bucket)
-        found[REPOSITORY] = buckets.vault(Opened(dataclasses.replace(config, vault=named)))
+        found[REPOSITORY] = buckets.in_vault(config, config.vault.repository_bucket)
     own = config.objects.bucket
     if own and own in (bucket.name for bucket in found.values()) and same_endpoint(config):
         raise UsageError(

@@ -17,9 +17,10 @@ from ...base.errors import UsageError
 from ...base.filesystem import explained
 from ...settings import scenarios
 from ...settings.config import Config
-from ...stack import answer, runtime
+from ...stack import answer
 from ...stack import files as stack_files
 from ...stack.compose import ComposeRuntime
+from ...stack.runtime import Opened
 from . import service as drill_service
 from .service import did_not_take
 
@@ -28,9 +29,9 @@ _PATIENCE = 30.0
 _CRASH = 'ENTRYPOINT ["/bin/sh", "-c", "echo drill: this image cannot work >&2; exit 3"]'
 
 
-def _service(config: Config) -> str:
+def _service(run: Opened) -> str:
     """The first service that works for the application and is no store."""
-    stack = runtime.connect(config)
+    config, stack = run.config, run.runtime
     named = [*config.application.writers, *stack.dependants(config.database.service), *config.application.services]
     if isinstance(stack, ComposeRuntime):
         named += stack.services()
@@ -40,10 +41,12 @@ def _service(config: Config) -> str:
     return found[0]
 
 
-def _compose(config: Config) -> ComposeRuntime:
-    stack = runtime.connect(config)
+def _compose(run: Opened) -> ComposeRuntime:
+    stack = run.runtime
     if not isinstance(stack, ComposeRuntime):
-        raise UsageError("break the deployment", config.stack, "it is no Compose project", "Choose the fault killed.")
+        raise UsageError(
+            "break the deployment", run.config.stack, "it is no Compose project", "Choose the fault killed."
+        )
     return stack
 
 
@@ -68,9 +71,9 @@ def _remove_container(stack: ComposeRuntime, service: str) -> None:
         drill_service.docker("remove the container", service, "rm", "--force", found.id)
 
 
-def bad_image(config: Config, _lot: random.Random, log: Log) -> str:
+def bad_image(run: Opened, _lot: random.Random, log: Log) -> str:
     """A bad deployment: the image's name means another one, which cannot work."""
-    stack, service = _compose(config), _service(config)
+    stack, service = _compose(run), _service(run)
     before = stack.state(service)
     name = stack.definition(service).image or f"{stack.project}-{service}"
     if "@" in name:
@@ -82,19 +85,21 @@ def bad_image(config: Config, _lot: random.Random, log: Log) -> str:
     after = stack.state(service)
     if not after.exists or after.image_id == before.image_id:
         raise did_not_take(service, f"it still runs {before.image_id}")
-    proof = _down(config)
+    proof = _down(run.config)
     return f"{service} was deployed from {after.image_id[:19]} and is {stack.state(service).describe()}; {proof}"
 
 
-def kill(config: Config, _lot: random.Random, _log: Log) -> str:
-    service = _service(config)
-    return f"{service} is {drill_service.kill(config, service).describe()}; {_down(config)}"
+def kill(run: Opened, _lot: random.Random, _log: Log) -> str:
+    service = _service(run)
+    return f"{service} is {drill_service.kill(run, service).describe()}; {_down(run.config)}"
 
 
-def break_file(config: Config, _lot: random.Random, _log: Log) -> str:
+def break_file(run: Opened, _lot: random.Random, _log: Log) -> str:
     """Somebody's edit of the night before; it is noticed when the container is gone."""
-    stack, service = _compose(config), _service(config)
-    files = [path for path in stack_files.project_files(config) if path.suffix in (".yml", ".yaml") and path.is_file()]
+    stack, service = _compose(run), _service(run)
+    files = [
+        path for path in stack_files.project_files(run.config) if path.suffix in (".yml", ".yaml") and path.is_file()
+    ]
     if not files:
         raise UsageError("break the compose file", stack.label, "it is not where it can be seen")
     with explained("break the compose file", files[0]), files[0].open("a", encoding="utf-8") as file:
@@ -103,12 +108,12 @@ def break_file(config: Config, _lot: random.Random, _log: Log) -> str:
     status, _out, said = pipeline.probe(stack.compose("config", "--quiet"))
     if status == 0:
         raise did_not_take(str(files[0]), "Compose can still read it")
-    return f"{files[0]}: {pipeline.one_line(said.encode())}; {_down(config)}"
+    return f"{files[0]}: {pipeline.one_line(said.encode())}; {_down(run.config)}"
 
 
-def lose_environment(config: Config, _lot: random.Random, _log: Log) -> str:
+def lose_environment(run: Opened, _lot: random.Random, _log: Log) -> str:
     """The file with the passwords is empty; it is noticed when the container is made again."""
-    stack, service = _compose(config), _service(config)
+    stack, service = _compose(run), _service(run)
     path = Path(stack.directory) / ".env"
     with explained("empty the environment file", path), path.open("r+b") as file:
         size = len(file.read())
@@ -116,7 +121,7 @@ def lose_environment(config: Config, _lot: random.Random, _log: Log) -> str:
     if not size:
         raise did_not_take(str(path), "it was empty already")
     _remove_container(stack, service)
-    return f"{path} had {size} bytes and has {path.stat().st_size}; {_down(config)}"
+    return f"{path} had {size} bytes and has {path.stat().st_size}; {_down(run.config)}"
 
 
 SCENARIO = scenarios.BACKEND

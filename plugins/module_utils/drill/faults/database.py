@@ -14,8 +14,6 @@ from ...base.errors import LifeboatError
 from ...database import server as database_server
 from ...database.server import Server
 from ...settings import scenarios
-from ...settings.config import Config
-from ...stack import runtime
 from ...stack.runtime import Opened
 from ...stack.service import DataMount
 from . import service as drill_service
@@ -39,8 +37,8 @@ class _Table:
     path: str
 
 
-def _server(config: Config) -> Server:
-    return database_server.connect(config, runtime.connect(config))
+def _server(run: Opened) -> Server:
+    return database_server.of(run)
 
 
 def _largest(server: Server) -> tuple[str, str]:
@@ -52,25 +50,25 @@ def _largest(server: Server) -> tuple[str, str]:
     return found[0].name, found[0].path
 
 
-def _data(config: Config) -> DataMount:
-    stack, service = runtime.connect(config), config.database.service
-    return drill_service.mount(config, service, stack.data_path(service))
+def _data(run: Opened) -> DataMount:
+    stack, service = run.runtime, run.config.database.service
+    return drill_service.mount(run, service, stack.data_path(service))
 
 
-def _silent(config: Config) -> str:
+def _silent(run: Opened) -> str:
     """That the server does not answer any more, in words."""
-    service = config.database.service
-    state = drill_service.stopped(config, service)
-    if database_server.reach(Opened(config)).server:
+    service = run.config.database.service
+    state = drill_service.stopped(run, service)
+    if database_server.reach(run).server:
         raise did_not_take(service, "the server still answers")
     return f"{service} is {state.describe()}, and the server does not answer"
 
 
-def corrupt(config: Config, lot: random.Random, log: Log) -> str:
+def corrupt(run: Opened, lot: random.Random, log: Log) -> str:
     """Killed in the middle of work, with noise in the largest table's file and an empty control file."""
-    name, file = _largest(_server(config))
-    data = _data(config)
-    drill_service.kill(config, config.database.service)
+    name, file = _largest(_server(run))
+    data = _data(run)
+    drill_service.kill(run, run.config.database.service)
     changed = drill_service.noise(data.path / file, lot)
     log(f"{changed} bytes of {name} are noise now")
     control = data.path / "global" / "pg_control"
@@ -79,27 +77,27 @@ def corrupt(config: Config, lot: random.Random, log: Log) -> str:
         opened.truncate(0)
     if not size or control.stat().st_size:
         raise did_not_take(str(control), f"it had {size} bytes and has {control.stat().st_size}")
-    return f"{changed} bytes of {name} overwritten, pg_control cut from {size} bytes to 0; {_silent(config)}"
+    return f"{changed} bytes of {name} overwritten, pg_control cut from {size} bytes to 0; {_silent(run)}"
 
 
-def kill(config: Config, _lot: random.Random, _log: Log) -> str:
-    drill_service.kill(config, config.database.service)
-    return _silent(config)
+def kill(run: Opened, _lot: random.Random, _log: Log) -> str:
+    drill_service.kill(run, run.config.database.service)
+    return _silent(run)
 
 
-def empty(config: Config, _lot: random.Random, _log: Log) -> str:
-    data = _data(config)
-    drill_service.kill(config, config.database.service)
-    return f"{drill_service.empty(data.path)} entries of {data.path} deleted; {_silent(config)}"
+def empty(run: Opened, _lot: random.Random, _log: Log) -> str:
+    data = _data(run)
+    drill_service.kill(run, run.config.database.service)
+    return f"{drill_service.empty(data.path)} entries of {data.path} deleted; {_silent(run)}"
 
 
-def remove(config: Config, _lot: random.Random, _log: Log) -> str:
-    return drill_service.remove_volume(config, config.database.service, _data(config))
+def remove(run: Opened, _lot: random.Random, _log: Log) -> str:
+    return drill_service.remove_volume(run, run.config.database.service, _data(run))
 
 
-def drop_table(config: Config, _lot: random.Random, _log: Log) -> str:
+def drop_table(run: Opened, _lot: random.Random, _log: Log) -> str:
     """The server is as well as ever; a table and everything that depends on it is not there any more."""
-    server = _server(config)
+    server = _server(run)
     name, _size = _largest(server)
     server.script(f"DROP TABLE {name} CASCADE;".encode(), database=server.database, attempted="drop the largest table")
     question = f"SELECT to_json(to_regclass({database_server.literal(name)}) IS NULL);"
@@ -108,8 +106,8 @@ def drop_table(config: Config, _lot: random.Random, _log: Log) -> str:
     return f"DROP TABLE {name} CASCADE; the table is gone"
 
 
-def drop_database(config: Config, _lot: random.Random, _log: Log) -> str:
-    server = _server(config)
+def drop_database(run: Opened, _lot: random.Random, _log: Log) -> str:
+    server = _server(run)
     name = server.database
     other = "template1" if name == "postgres" else "postgres"
     sql = f"DROP DATABASE {database_server.identifier(name)} WITH (FORCE);"

@@ -15,11 +15,12 @@ from ...base.errors import UsageError
 from ...settings.config import Config
 from ...settings.drill import REHEARSED
 from ...settings.scenarios import SCENARIOS, Scenario
+from ...stack.runtime import Opened
 from . import backend, database, frontend, objects
 
 RANDOM = "random"
 Log = Callable[[str], None]
-Break = Callable[[Config, random.Random, Log], str]
+Break = Callable[[Opened, random.Random, Log], str]
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,10 @@ def refuse_elsewhere(config: Config) -> None:
         )  # fmt: skip
 
 
-def inject(config: Config, fault: Fault, seed: str, *, log: Log) -> str:
+def inject(run: Opened, fault: Fault, seed: str, *, log: Log) -> str:
     """Break it, and return what shows that it took. Raises LifeboatError where it did not."""
-    refuse_elsewhere(config)
+    refuse_elsewhere(run.config)
     if fault.inject is None:
         raise UsageError("break something", fault.name, "a module on the host cannot do that")
     log(f"breaking: {fault.words}")
-    return fault.inject(config, random.Random(seed or None), log)  # noqa: S311 - noise, no secret
+    return fault.inject(run, random.Random(seed or None), log)  # noqa: S311 - noise, no secret

@@ -16,6 +16,7 @@ from ...frontend import assess as frontend_assess
 from ...frontend import site as frontend_site
 from ...settings import scenarios
 from ...settings.config import Config
+from ...stack.runtime import Opened
 from ...tools.github import Run
 from .service import did_not_take
 
@@ -35,8 +36,9 @@ def _token(config: Config) -> str:
     return token
 
 
-def break_build(config: Config, _lot: random.Random, log: Log) -> str:
+def break_build(run: Opened, _lot: random.Random, log: Log) -> str:
     """A commit that no npm can build, pushed to the branch; its workflow run must have failed."""
+    config = run.config
     remote, file = frontend_assess.remote_of(config.frontend, _token(config)), _package(config)
     with tempfile.TemporaryDirectory(prefix="lifeboat-") as scratch:
         clone = remote.clone(Path(scratch) / "clone")
@@ -89,12 +91,12 @@ def _package(config: Config) -> str:
     return f"{config.frontend.directory}/package.json".removeprefix("./")
 
 
-def change_domain(config: Config, _lot: random.Random, _log: Log) -> str:
+def change_domain(run: Opened, _lot: random.Random, _log: Log) -> str:
     """Somebody's slip in the settings: the site is served under a name that nobody knows."""
-    settings, token = config.frontend, _token(config)
+    settings, token = run.config.frontend, _token(run.config)
     if not settings.domain:
         cause = "lifeboat_frontend.domain is not set"
-        raise UsageError("change the domain", config.stack, cause, "Choose another fault.")
+        raise UsageError("change the domain", run.config.stack, cause, "Choose another fault.")
     client = frontend_assess.client_of(settings, token)
     client.set_domain(_NOWHERE)
     pages = client.pages()

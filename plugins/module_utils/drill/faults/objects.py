@@ -33,32 +33,32 @@ def _service(config: Config) -> str:
     return config.objects.service
 
 
-def _data(config: Config) -> DataMount:
-    if not config.objects.data_directory:
+def _data(run: Opened) -> DataMount:
+    if not run.config.objects.data_directory:
         cause, remedy = "lifeboat_objects.data_directory is not set", "Set it, or choose a fault of the bucket alone."
-        raise UsageError("find the object store's data", config.stack, cause, remedy)
-    return drill_service.mount(config, _service(config), config.objects.data_directory)
+        raise UsageError("find the object store's data", run.config.stack, cause, remedy)
+    return drill_service.mount(run, _service(run.config), run.config.objects.data_directory)
 
 
-def kill(config: Config, _lot: random.Random, _log: Log) -> str:
-    return f"{_service(config)} is {drill_service.kill(config, _service(config)).describe()}"
+def kill(run: Opened, _lot: random.Random, _log: Log) -> str:
+    return f"{_service(run.config)} is {drill_service.kill(run, _service(run.config)).describe()}"
 
 
-def empty(config: Config, _lot: random.Random, _log: Log) -> str:
+def empty(run: Opened, _lot: random.Random, _log: Log) -> str:
     """Everything is gone, and a file lies where the server wants a directory: it cannot even start empty."""
-    data, service = _data(config), _service(config)
+    data, service = _data(run), _service(run.config)
     names = sorted(path.name for path in data.path.iterdir() if path.is_dir())
-    drill_service.kill(config, service)
+    drill_service.kill(run, service)
     count = drill_service.empty(data.path)
     for name in names[:1]:
         (data.path / name).write_text("gone\n", encoding="ascii")
-    return f"{count} entries of {data.path} deleted; {service} is {drill_service.stopped(config, service).describe()}"
+    return f"{count} entries of {data.path} deleted; {service} is {drill_service.stopped(run, service).describe()}"
 
 
-def noise(config: Config, lot: random.Random, log: Log) -> str:
+def noise(run: Opened, lot: random.Random, log: Log) -> str:
     """Noise in the middle of every large file, as of a dying disk."""
-    data, service = _data(config), _service(config)
-    drill_service.kill(config, service)
+    data, service = _data(run), _service(run.config)
+    drill_service.kill(run, service)
     files = [path for path in data.path.rglob("*") if path.is_file() and not path.is_symlink()]
     sizes = {path: size for path in files if (size := path.stat().st_size) > 1}
     changed = sum(
@@ -70,8 +70,8 @@ def noise(config: Config, lot: random.Random, log: Log) -> str:
     return f"{changed} bytes in {len(sizes)} files of {data.path} overwritten; {service} was killed"
 
 
-def remove(config: Config, _lot: random.Random, _log: Log) -> str:
-    return drill_service.remove_volume(config, _service(config), _data(config))
+def remove(run: Opened, _lot: random.Random, _log: Log) -> str:
+    return drill_service.remove_volume(run, _service(run.config), _data(run))
 
 
 def _delete(source: Bucket, what: str, found: list[dict[str, str]]) -> int:
@@ -84,9 +84,9 @@ def _delete(source: Bucket, what: str, found: list[dict[str, str]]) -> int:
     return failed
 
 
-def delete_objects(config: Config, lot: random.Random, _log: Log) -> str:
+def delete_objects(run: Opened, lot: random.Random, _log: Log) -> str:
     """A client with a bug: half of the objects, here and there."""
-    source = buckets.source(Opened(config))
+    source = buckets.source(run)
     keys = sorted(version.key for version in bucket.objects(source))
     gone = lot.sample(keys, max(1, len(keys) // 2)) if keys else []
     failed = _delete(source, "objects", [{"Key": key} for key in gone])
@@ -98,9 +98,9 @@ def delete_objects(config: Config, lot: random.Random, _log: Log) -> str:
     return f"{len(gone)} of {len(keys)} objects of {source.url} deleted, {left} left"
 
 
-def delete_bucket(config: Config, _lot: random.Random, _log: Log) -> str:
+def delete_bucket(run: Opened, _lot: random.Random, _log: Log) -> str:
     """Every version of everything, and the bucket."""
-    source = buckets.source(Opened(config))
+    source = buckets.source(run)
     count = 0
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:  # somebody writes meanwhile, and a server may make the bucket again for a write

@@ -14,8 +14,7 @@ from ...base import pipeline
 from ...base.errors import LifeboatError, UsageError
 from ...base.filesystem import explained, remove
 from ...base.pipeline import Command
-from ...settings.config import Config
-from ...stack import runtime
+from ...stack.runtime import Opened
 from ...stack.service import DataMount, ServiceState
 
 
@@ -23,25 +22,25 @@ def docker(attempted: str, subject: str, *words: str, timeout: float = 60) -> No
     pipeline.run([Command(["docker", *words])], attempted=attempted, subject=subject, timeout=timeout)
 
 
-def kill(config: Config, service: str) -> ServiceState:
+def kill(run: Opened, service: str) -> ServiceState:
     """SIGKILL, as when the kernel is out of memory; it stays dead. Returns what it is then."""
-    stack = runtime.connect(config)
+    stack = run.runtime
     before = stack.state(service)
     if not before.running:
         raise UsageError("kill the service", service, f"it is {before.describe()} already")
     attempted = "kill the service"
-    if config.runtime.type == "compose":
+    if run.config.runtime.type == "compose":
         docker(attempted, service, "kill", before.id)
     else:
         words = ["systemctl", "kill", "--signal=KILL", service]
         pipeline.run([Command(words)], attempted=attempted, subject=service, timeout=60)
         stack.stop([service], timeout=60)  # or systemd starts it again
-    return stopped(config, service)
+    return stopped(run, service)
 
 
-def stopped(config: Config, service: str) -> ServiceState:
+def stopped(run: Opened, service: str) -> ServiceState:
     """Its state, which must be that it does not run."""
-    state = runtime.connect(config).state(service)
+    state = run.runtime.state(service)
     if state.running:
         raise did_not_take(service, f"it is {state.describe()}")
     return state
@@ -51,9 +50,9 @@ def did_not_take(what: str, cause: str) -> LifeboatError:
     return LifeboatError("see that the fault took", what, cause, "Nothing can be rehearsed; look at it by hand.")
 
 
-def mount(config: Config, service: str, inside: str) -> DataMount:
+def mount(run: Opened, service: str, inside: str) -> DataMount:
     """Where its data lies on this host."""
-    found = runtime.connect(config).data_mount(service, inside)
+    found = run.runtime.data_mount(service, inside)
     if found.path == Path() or not found.path.is_dir():
         raise UsageError("find the data", f"{service}:{inside}", "its directory cannot be seen from this host")
     return found
@@ -71,9 +70,9 @@ def empty(directory: Path) -> int:
     return len(entries)
 
 
-def remove_volume(config: Config, service: str, data: DataMount) -> str:
+def remove_volume(run: Opened, service: str, data: DataMount) -> str:
     """The container and its volume, or its directory where it has that: gone. Returns the proof."""
-    runtime.connect(config).discard(service, timeout=120)
+    run.runtime.discard(service, timeout=120)
     if data.kind == "volume":
         docker("remove the volume", data.name, "volume", "rm", data.name)
     else:
@@ -81,7 +80,7 @@ def remove_volume(config: Config, service: str, data: DataMount) -> str:
             shutil.rmtree(data.path)
     if data.path.exists():
         raise did_not_take(data.name, f"{data.path} is still there")
-    return f"{data.kind} {data.name} is gone, and {service} is {stopped(config, service).describe()}"
+    return f"{data.kind} {data.name} is gone, and {service} is {stopped(run, service).describe()}"
 
 
 def noise(path: Path, lot: random.Random, *, offset: int = 0, size: int = 32768) -> int:
