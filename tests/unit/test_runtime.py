@@ -462,3 +462,9 @@ def test_wait_until_well(monkeypatch: pytest.MonkeyPatch) -> None:
         runtime.wait_until_well(Slow(10**9), ["db", "web"], timeout=0)  # type: ignore[arg-type]
     assert error.value.subject == "web"
     assert error.value.cause == "after 0 s: web is running, starting; it last said: ERROR: no database"
+
+
+def test_no_format_joins_what_may_be_empty() -> None:
+    """Docker 26 ends its answer there, `wrong type for value`, which looks like no image."""
+    core = Path(runtime.__file__).parents[1]
+    assert [path.name for path in core.rglob("*.py") if "{{join ." in path.read_text(encoding="utf-8")] == []

@@ -490,13 +490,14 @@ class ComposeRuntime:
         if not used:
             return {}
         # An image that is gone while its container runs on fails the whole question; its id is known all the same.
-        shown = '{{.Id}} {{join .RepoDigests ","}}'
+        # No `join`: with Docker 26 it ends the whole answer at the first image that no registry knows.
+        shown = "{{.Id}}{{range .RepoDigests}} {{.}}{{end}}"
         wanted = sorted({image for _service, image in used.values()})
         _status, out, _err = pipeline.probe(Command(["docker", "image", "inspect", "--format", shown, *wanted]))
-        digests = dict(line.split(" ", 1) for line in out.splitlines() if " " in line)
+        digests = {image: known for image, *known in filter(None, map(str.split, out.splitlines()))}
         found = {}
         for service, (name, image) in sorted(used.items()):
-            known = [part for part in digests.get(image, "").split(",") if part]
+            known = digests.get(image, [])
             repository = name.partition("@")[0].rpartition(":")[0] or name
             found[service] = next((text for text in known if text.startswith(f"{repository}@")), "".join(known[:1]))
             found[service] = found[service] or f"{name.partition('@')[0]}@{image}"

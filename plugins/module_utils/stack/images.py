@@ -87,7 +87,7 @@ def _right(image: Wanted) -> bool:
 
 def _ids(reference: str) -> set[str]:
     """The id and the registry digests of an image that is here; none where it is not."""
-    shown = '{{.Id}} {{join .RepoDigests " "}}'
+    shown = "{{.Id}}{{range .RepoDigests}} {{.}}{{end}}"
     status, out, _err = pipeline.probe(Command(["docker", "image", "inspect", "--format", shown, reference]))
     if status:
         return set()
