@@ -237,10 +237,8 @@ class _Work:
         name = f"{GIT}{repository.name}"
         refs = parts.git_heads(repository, self._config)
         if not refs:
-            raise NotFoundError(
-                "bundle the git repository", repository.name, "it has no commit yet",
-                "Take it out of lifeboat_config.repositories until it has.",
-            )  # fmt: skip
+            remedy = "Take it out of lifeboat_config.repositories until it has."
+            raise NotFoundError("bundle the git repository", repository.name, "it has no commit yet", remedy)
         key = parts.git_key(refs)
         if not self._held(name, key):
             target = self._folder / parts.artefact_name(name)

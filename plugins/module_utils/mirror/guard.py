@@ -53,10 +53,8 @@ def choose_instant(
     """The newest good database backup's instant, where the source can still tell what it held then."""
     skew = bucket.skew(source)
     if skew is not None and abs(skew) > MAX_SKEW:
-        raise UsageError(
-            "mirror the bucket", source.url, f"its clock is {skew:+.0f} s off this host's",
-            "Set both clocks (timedatectl), then try again: objects cannot be held against rows by such times.",
-        )  # fmt: skip
+        remedy = "Set both clocks (timedatectl), then try again: objects cannot be held against rows by such times."
+        raise UsageError("mirror the bucket", source.url, f"its clock is {skew:+.0f} s off this host's", remedy)
     good = catalog.good(catalog.entries(repo, "database", config.stack))
     oldest = now - timedelta(hours=config.alarms.backup_age_hours)
     why = ""

@@ -158,10 +158,8 @@ class S3Repository(Repository):
         key = self._key(*self._backup(component, id))
         there = {item.key[len(key) + 1 :] for item in self._objects(key + "/")}
         if MANIFEST in there and self.manifest(component, id) != manifest:
-            raise IntegrityError(
-                "copy the backup", self._url(key), "another backup of that id is there",
-                "Two stacks with one place? Set lifeboat_vault.prefix to a name of its own for each.",
-            )  # fmt: skip
+            remedy = "Two stacks with one place? Set lifeboat_vault.prefix to a name of its own for each."
+            raise IntegrityError("copy the backup", self._url(key), "another backup of that id is there", remedy)
         filesystem.parallel(
             self._drop, [f"{key}/{item}" for item in there - {*artefacts, MANIFEST, *RECORDS}], workers=8
         )

@@ -238,7 +238,5 @@ def _moment(text: str) -> datetime:
 
 
 def _unintelligible(bucket: Bucket, attempted: str, what: str) -> LifeboatError:
-    return LifeboatError(
-        attempted, bucket.url, f"the server answered what is no listing: {what}",
-        "Is that an S3 endpoint? Correct endpoint_url and port, or look at the server's log.",
-    )  # fmt: skip
+    remedy = "Is that an S3 endpoint? Correct endpoint_url and port, or look at the server's log."
+    return LifeboatError(attempted, bucket.url, f"the server answered what is no listing: {what}", remedy)

@@ -214,10 +214,8 @@ class Copier:
     def _read_back(self, key: str, version: str, sha256: str, size: int, subject: str) -> None:
         """For servers whose ETags are not the usual sums: the bytes they hold are the bytes they were sent."""
         if digest(self.target, key, size, version)[0] != sha256:
-            raise IntegrityError(
-                WRITE, subject, "what the target holds is not what it was sent",
-                "Run it again; if it repeats, check the network and the target's disks.",
-            )  # fmt: skip
+            remedy = "Run it again; if it repeats, check the network and the target's disks."
+            raise IntegrityError(WRITE, subject, "what the target holds is not what it was sent", remedy)
 
     def _headers(self, answer: Answer, key: str, version: str) -> dict[str, str]:
         """The headers with which the copy is written, the tags among them."""
@@ -241,10 +239,8 @@ class ChangedError(Exception):
 
 def _require(wanted: str, sha256: str, subject: str) -> None:
     if wanted and wanted != sha256:
-        raise IntegrityError(
-            READ, subject, "its bytes are not those that were mirrored (SHA-256 differs)",
-            "Choose another backup, and keep this one for inquiry.",
-        )  # fmt: skip
+        remedy = "Choose another backup, and keep this one for inquiry."
+        raise IntegrityError(READ, subject, "its bytes are not those that were mirrored (SHA-256 differs)", remedy)
 
 
 def _copied(

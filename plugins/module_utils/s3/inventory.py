@@ -147,7 +147,5 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as exc:
-        raise LifeboatError(
-            "compare lists of keys", "a temporary SQLite file", str(exc),
-            "Free space in /var/tmp, or set SQLITE_TMPDIR, then try again.",
-        ) from exc  # fmt: skip
+        remedy = "Free space in /var/tmp, or set SQLITE_TMPDIR, then try again."
+        raise LifeboatError("compare lists of keys", "a temporary SQLite file", str(exc), remedy) from exc

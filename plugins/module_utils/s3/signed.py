@@ -86,10 +86,8 @@ class Requests:
             import urllib3  # noqa: PLC0415
         parts, known = urlsplit(self._endpoint), ""
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(
-                "connect to S3", self._endpoint, "it is not like http://host:9000 or https://host",
-                "Correct endpoint_url.",
-            )  # fmt: skip
+            remedy = "Correct endpoint_url."
+            raise UsageError("connect to S3", self._endpoint, "it is not like http://host:9000 or https://host", remedy)
         if parts.scheme == "https":
             from botocore.httpsession import get_cert_path  # noqa: PLC0415
 
