@@ -46,11 +46,10 @@ def of(manifest: Manifest) -> Mapping[str, Part]:
 
 def holder(found: Sequence[catalog.Entry], name: str, key: str) -> Optional[Part]:
     """The newest good backup's own part of that name, if it is of the same key."""
-    for entry in reversed(found):
-        if entry.good and entry.manifest:
-            part = of(entry.manifest).get(name)
-            if part and part.backup == entry.id:
-                return part if part.key == key else None
+    for manifest in reversed(catalog.good(found)):
+        part = of(manifest).get(name)
+        if part and part.backup == manifest.id:
+            return part if part.key == key else None
     return None
 
 

@@ -19,9 +19,7 @@ from ..s3.bucket import Bucket
 
 WORKERS = 16
 _WHOLE = 5 << 30  # what one CopyObject takes: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
-_HEADERS = (
-    "ContentType", "CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "Metadata",
-)  # fmt: skip
+_HEADERS = ("ContentType", "CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "Metadata")
 
 
 class Aside:

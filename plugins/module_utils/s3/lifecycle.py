@@ -19,7 +19,6 @@ from .bucket import Bucket
 
 ABORT_DAYS = 7  # unfinished uploads cost money and show in no listing
 _REFUSED_FORM = (*client.UNSUPPORTED, "MalformedXML", "InvalidRequest", "InvalidArgument", "400")
-_DELETE_MARKERS, _UPLOADS = "delete markers that hide nothing any more", "unfinished uploads"
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,8 @@ class Rule:
     @property
     def dropped(self) -> list[str]:
         """What is not cleaned up, in words."""
-        return [*([] if self.markers else [_DELETE_MARKERS]), *([] if self.uploads else [_UPLOADS])]
+        cleaned = {"delete markers that hide nothing any more": self.markers, "unfinished uploads": self.uploads}
+        return [what for what, done in cleaned.items() if not done]
 
 
 def rule(id: str, days: int, prefix: str = "") -> Rule:
