@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check, compared
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Log
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.typed import plain
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import Component, Log, Proof
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import Component, Proof
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.checksums import measure
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import Kind

@@ -21,7 +21,7 @@ from typing import Optional
 from ..base import lock, terminal
 from ..base import text as base_text
 from ..base.checks import CODES
-from ..base.errors import IntegrityError, LifeboatError
+from ..base.errors import IntegrityError, LifeboatError, Log
 from ..base.filesystem import explained
 from ..base.version import VERSION
 from ..operations import backup as operations_backup
@@ -35,7 +35,7 @@ from ..repository.components import KINDS
 from ..settings import config
 from ..stack.runtime import Opened
 from . import completion, report, transaction
-from .report import Answer, Log
+from .report import Answer
 
 EXIT_CODES = """exit codes:
   0  done; what was asked is true

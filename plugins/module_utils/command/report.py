@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Callable
 
 from ..base import filesystem
-from ..base.errors import IntegrityError, present
+from ..base.errors import IntegrityError, Log, present
 from ..base.filesystem import explained
 from ..evidence import record, store
 from ..evidence.store import Kept
@@ -25,7 +24,6 @@ from ..settings.config import Config
 from ..tools import signature
 
 FORMATS = ("text", "html", "markdown", "junit", "metrics", "json")
-Log = Callable[[str], None]
 Answer = tuple[int, object, list[str]]
 
 

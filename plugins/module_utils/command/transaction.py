@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Callable
 
 from ..base import text as base_text
 from ..base import typed
 from ..base.checks import CODES, COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
-from ..base.errors import LifeboatError, UnverifiedError, UsageError
+from ..base.errors import LifeboatError, Log, UnverifiedError, UsageError
 from ..drill import ledger
 from ..drill import transaction as drill_transaction
 from ..settings.config import Config
@@ -48,7 +47,7 @@ def transaction_once(config: Config) -> list[Check]:
     return found
 
 
-def run(loaded: Config, arguments: argparse.Namespace, log: Callable[[str], None]) -> tuple[int, object, list[str]]:
+def run(loaded: Config, arguments: argparse.Namespace, log: Log) -> tuple[int, object, list[str]]:
     if not loaded.drill.transactions:
         remedy = "Name what a user writes and reads back, and deploy."
         raise UsageError("make a business transaction", loaded.stack, "lifeboat_drill.transactions is empty", remedy)

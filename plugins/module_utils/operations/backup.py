@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Optional
 
-from ..base.errors import LifeboatError, LockedError
+from ..base.errors import LifeboatError, LockedError, Log
 from ..repository import copies, points
 from ..repository.components import OBJECTS, configured
 from ..repository.copies import Outcome
@@ -19,7 +19,7 @@ from ..repository.manifest import Manifest
 from ..repository.points import Point
 from ..stack.runtime import Opened
 from . import prune
-from .components import COMPONENTS, Log
+from .components import COMPONENTS
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from typing import Callable
 from ..base import lock
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, compared, verdict
 from ..base.clock import format_time
+from ..base.errors import Log
 from ..base.text import human
 from ..base.version import VERSION
 from ..configuration import backup as configuration_backup
@@ -36,8 +37,6 @@ from ..repository.manifest import Manifest
 from ..settings.config import Config
 from ..stack.runtime import Opened
 from ..tools import tar
-
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)

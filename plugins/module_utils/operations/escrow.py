@@ -17,7 +17,7 @@ from typing import Literal, Optional
 
 from ..base import typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, compared
-from ..base.errors import NOT_INSTALLED, IntegrityError, LifeboatError, NotFoundError, UsageError, present
+from ..base.errors import NOT_INSTALLED, IntegrityError, LifeboatError, Log, NotFoundError, UsageError, present
 from ..base.version import VERSION
 from ..configuration import restore as configuration_restore
 from ..repository import copies, points, repositories
@@ -31,7 +31,7 @@ from ..repository.sealing import render
 from ..settings.config import Config
 from ..stack.runtime import Opened
 from ..tools import age as tools_age
-from .components import COMPONENTS, Log, Proof, Result
+from .components import COMPONENTS, Proof, Result
 
 LEVEL = "escrow"
 SCHEMA: Literal["lifeboat.dr/escrow"] = "lifeboat.dr/escrow"

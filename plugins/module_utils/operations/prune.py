@@ -15,10 +15,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Callable, TypedDict, TypeVar
+from typing import TypedDict, TypeVar
 
 from ..base import lock
-from ..base.errors import LifeboatError
+from ..base.errors import LifeboatError, Log
 from ..base.text import human
 from ..mirror import prune as mirror_prune
 from ..mirror.listing import Point
@@ -34,7 +34,6 @@ from ..repository.retention import Plan
 from ..settings.config import Config
 from ..stack.runtime import Opened
 
-Log = Callable[[str], None]
 E = TypeVar("E", Entry, PointEntry)
 
 

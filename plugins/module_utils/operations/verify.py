@@ -19,7 +19,7 @@ from typing import Optional
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
 from ..base.clock import format_time
-from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UnverifiedError, UsageError
+from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UnverifiedError, UsageError
 from ..evidence import record as evidence_record
 from ..evidence import store
 from ..evidence.phases import Given
@@ -31,7 +31,7 @@ from ..repository.components import KINDS
 from ..repository.manifest import Manifest, component_of, parse
 from ..settings.config import LEVELS, Config
 from ..stack.runtime import Opened
-from .components import COMPONENTS, Log, Proof, Result
+from .components import COMPONENTS, Proof, Result
 
 SAMPLE = 500  # objects
 

@@ -14,11 +14,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import Callable, Optional
+from typing import Optional
 
 from ..base import typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
-from ..base.errors import CopyError, IntegrityError, LifeboatError, UsageError, present
+from ..base.errors import CopyError, IntegrityError, LifeboatError, Log, UsageError, present
 from ..base.text import human
 from ..settings.config import Config
 from ..stack.runtime import Opened
@@ -29,7 +29,6 @@ from .details import Count
 from .manifest import Manifest
 from .s3 import S3Repository
 
-Log = Callable[[str], None]
 _SHOWN = 5
 
 

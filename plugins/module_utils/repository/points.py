@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Callable, ClassVar, Optional
+from typing import ClassVar, Optional
 
 from ..base.clock import format_time
-from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
+from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UsageError
 from ..settings.config import Config
 from ..stack.runtime import Opened
 from . import catalog, repositories, retention
@@ -29,7 +29,6 @@ from .details import ObjectsDetails
 from .manifest import D, Manifest, component_of, stamp
 from .sealing import Sealed, unseal
 
-Log = Callable[[str], None]
 SNAPSHOT = "snapshot"  # every part is of one instant
 EVENTUAL = "eventual"  # the objects are of another instant than the rows
 
