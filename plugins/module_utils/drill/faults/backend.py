@@ -44,9 +44,8 @@ def _service(run: Opened) -> str:
 def _compose(run: Opened) -> ComposeRuntime:
     stack = run.runtime
     if not isinstance(stack, ComposeRuntime):
-        raise UsageError(
-            "break the deployment", run.config.stack, "it is no Compose project", "Choose the fault killed."
-        )
+        subject = run.config.stack
+        raise UsageError("break the deployment", subject, "it is no Compose project", "Choose the fault killed.")
     return stack
 
 

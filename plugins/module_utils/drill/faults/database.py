@@ -37,17 +37,13 @@ class _Table:
     path: str
 
 
-def _server(run: Opened) -> Server:
-    return database_server.of(run)
-
-
-def _largest(server: Server) -> tuple[str, str]:
-    """Name and file of the largest table with rows in it."""
+def _largest(server: Server) -> _Table:
+    """The largest table with rows in it."""
     rows = server.execute(_LARGEST, database=server.database, attempted="find the largest table")
     found = database_server.answers(_Table, rows)
     if not found:
         raise did_not_take(server.database, "it has no table with a row that could be lost")
-    return found[0].name, found[0].path
+    return found[0]
 
 
 def _data(run: Opened) -> DataMount:
@@ -66,18 +62,17 @@ def _silent(run: Opened) -> str:
 
 def corrupt(run: Opened, lot: random.Random, log: Log) -> str:
     """Killed in the middle of work, with noise in the largest table's file and an empty control file."""
-    name, file = _largest(_server(run))
-    data = _data(run)
+    table, data = _largest(database_server.of(run)), _data(run)
     drill_service.kill(run, run.config.database.service)
-    changed = drill_service.noise(data.path / file, lot)
-    log(f"{changed} bytes of {name} are noise now")
+    changed = drill_service.noise(data.path / table.path, lot)
+    log(f"{changed} bytes of {table.name} are noise now")
     control = data.path / "global" / "pg_control"
     size = control.stat().st_size
     with control.open("r+b") as opened:
         opened.truncate(0)
     if not size or control.stat().st_size:
         raise did_not_take(str(control), f"it had {size} bytes and has {control.stat().st_size}")
-    return f"{changed} bytes of {name} overwritten, pg_control cut from {size} bytes to 0; {_silent(run)}"
+    return f"{changed} bytes of {table.name} overwritten, pg_control cut from {size} bytes to 0; {_silent(run)}"
 
 
 def kill(run: Opened, _lot: random.Random, _log: Log) -> str:
@@ -97,8 +92,8 @@ def remove(run: Opened, _lot: random.Random, _log: Log) -> str:
 
 def drop_table(run: Opened, _lot: random.Random, _log: Log) -> str:
     """The server is as well as ever; a table and everything that depends on it is not there any more."""
-    server = _server(run)
-    name, _size = _largest(server)
+    server = database_server.of(run)
+    name = _largest(server).name
     server.script(f"DROP TABLE {name} CASCADE;".encode(), database=server.database, attempted="drop the largest table")
     question = f"SELECT to_json(to_regclass({database_server.literal(name)}) IS NULL);"
     if server.execute(question, database=server.database, attempted="look for the table") != [True]:
@@ -107,7 +102,7 @@ def drop_table(run: Opened, _lot: random.Random, _log: Log) -> str:
 
 
 def drop_database(run: Opened, _lot: random.Random, _log: Log) -> str:
-    server = _server(run)
+    server = database_server.of(run)
     name = server.database
     other = "template1" if name == "postgres" else "postgres"
     sql = f"DROP DATABASE {database_server.identifier(name)} WITH (FORCE);"
