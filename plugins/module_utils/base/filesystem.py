@@ -111,14 +111,25 @@ def write(path: Path, data: bytes, temporary: Path) -> None:
     sync(path.parent)
 
 
-def open_below(directory: Path, parts: tuple[str, ...]) -> BinaryIO:
-    """Open a plain file for reading, following no link on the way down from `directory`, even one made meanwhile."""
-    at = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        for part in parts[:-1]:
+def descend(top: Path, parts: Iterable[str], *, make: bool = False) -> int:
+    """A handle of a directory below `top`, following no link on the way, whoever races us. make: those that lack."""
+    at = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+    for part in parts:
+        try:
+            if make:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, 0o755, dir_fd=at)
             below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+        finally:
             os.close(at)
-            at = below
+        at = below
+    return at
+
+
+def open_below(directory: Path, parts: tuple[str, ...]) -> BinaryIO:
+    """Open a plain file for reading, following no link on the way down from `directory`."""
+    at = descend(directory, parts[:-1])
+    try:
         # O_NONBLOCK: a FIFO put there must not hang us; it means nothing to a plain file.
         handle = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
     finally:

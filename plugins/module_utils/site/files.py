@@ -11,7 +11,6 @@ that runs on a site that is half recovered writes into it.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import tempfile
@@ -28,6 +27,7 @@ from ..configuration import restore as configuration_restore
 from ..configuration.backup import RECOVERING_CONFIG
 from ..configuration.restore import Extracted
 from ..repository.base import Repository
+from ..repository.checksums import measure
 from ..settings.config import Config
 from ..tools.tar import DIRECTORY, LINK, Entry
 
@@ -156,11 +156,7 @@ def _same(entry: Entry, path: Path) -> bool:
         return False
     if (status.st_mode & 0o7777, status.st_uid, status.st_gid) != (entry.mode, entry.uid, entry.gid):
         return False
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        for data in iter(lambda: file.read(filesystem.CHUNK), b""):
-            digest.update(data)
-    return digest.hexdigest() == entry.sha256
+    return measure(path, path.name).sha256 == entry.sha256
 
 
 def _aside(config: Config, path: Path, stamp: str) -> Path:

@@ -10,6 +10,7 @@ point: what has not changed (images, above all) is not saved and sent again.
 
 from __future__ import annotations
 
+import shutil
 from typing import Callable
 
 from ..base import filesystem
@@ -20,7 +21,7 @@ from ..base.text import human
 from ..configuration import parts as configuration_parts
 from ..repository import points, repositories
 from ..repository.base import VERIFICATION, Repository
-from ..repository.manifest import Manifest, component_of, parse
+from ..repository.manifest import component_of, parse
 from ..stack.runtime import Opened
 from .store import open_store
 
@@ -68,20 +69,15 @@ def _bring(store: Repository, repo: Repository, identity: str, check: bool, log:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 with store.open(component, identity, artefact.name) as source, filesystem.create(path) as sink:
                     writer = HashingWriter(sink)
-                    for data in iter(lambda: source.read(filesystem.CHUNK), b""):
-                        writer.write(data)
+                    shutil.copyfileobj(source, writer, filesystem.CHUNK)
             if (writer.size, writer.sha256) != (artefact.size, artefact.sha256):
-                raise _damaged(manifest, artefact.name)
+                raise IntegrityError(
+                    _ATTEMPTED, manifest.id, f"{artefact.name} has another SHA-256 than when it was written",
+                    "Choose another recovery point: -e recovery_point=<id>.",
+                )  # fmt: skip
         staging.publish(raw)
     proof = store.read_record(component, identity, VERIFICATION)
     if proof:
         repo.write_record(component, identity, VERIFICATION, proof)
     log(f"{identity}: fetched from the vault, {human(manifest.size)}")
     return True
-
-
-def _damaged(manifest: Manifest, name: str) -> IntegrityError:
-    return IntegrityError(
-        _ATTEMPTED, manifest.id, f"{name} has another SHA-256 than when it was written",
-        "Choose another recovery point: -e recovery_point=<id>.",
-    )  # fmt: skip

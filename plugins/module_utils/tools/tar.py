@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import hashlib
 import io
 import os
 import re
+import shutil
 import stat
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from typing import IO, Callable, Optional
 
 from ..base import filesystem, typed
 from ..base.errors import IntegrityError, SpaceError
+from ..base.pipeline import HashingWriter
 
 FILE, DIRECTORY, LINK = "file", "directory", "link"
 DEPTH = 100
@@ -137,7 +139,7 @@ class Packer:
             return
         try:
             above, name = os.path.split(real)
-            at = _descend(above)
+            at = filesystem.descend(Path("/"), filter(None, above.split("/")))
         except OSError as exc:
             self.packed.skipped[path] = exc.strerror or str(exc)
             return
@@ -212,18 +214,16 @@ class Packer:
         file.seek(0)
         spool.seek(0)
         spool.truncate()
-        digest, size = hashlib.sha256(), 0
+        writer = HashingWriter(spool)
         while data := file.read(filesystem.CHUNK):
-            size += len(data)
-            if self._total + size > self._limit:
+            writer.write(data)
+            if self._total + writer.size > self._limit:
                 raise SpaceError(
                     "back up the configuration", self._named,
                     f"it holds more than {self._limit >> 20} MiB (at {shown(path)})",
                     "Name less of it, or raise lifeboat_config.limit_mb.",
                 )  # fmt: skip
-            digest.update(data)
-            spool.write(data)
-        return size, digest.hexdigest()
+        return writer.size, writer.sha256
 
     def _record(
         self, path: str, status: os.stat_result, *, size: int = 0, sha256: str = "", target: str = "",
@@ -282,18 +282,6 @@ def followed(path: str) -> tuple[str, list[str], str]:
     return done, links, ""
 
 
-def _descend(directory: str) -> int:
-    """A handle of the directory, reached without a link, even if one is put there meanwhile."""
-    at = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
-    for part in [name for name in directory.split("/") if name]:
-        try:
-            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
-        finally:
-            os.close(at)
-        at = below
-    return at
-
-
 def members(stream: IO[bytes], subject: str) -> Iterator[tuple[Entry, Optional[IO[bytes]]]]:
     """Every member of a gzipped tar, to its very end, with the content of plain files; hashes are for who reads it.
 
@@ -306,14 +294,8 @@ def members(stream: IO[bytes], subject: str) -> Iterator[tuple[Entry, Optional[I
                     yield _entry(member, subject), archive.extractfile(member) if member.isreg() else None
             while plain.read(filesystem.CHUNK):  # gzip's own checksum is at its end
                 pass
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, ValueError, _zlib_error()) as exc:
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, ValueError, zlib.error) as exc:
         raise IntegrityError("read the archive", subject, f"it is cut or damaged: {exc}") from exc
-
-
-def _zlib_error() -> type[Exception]:
-    import zlib  # noqa: PLC0415
-
-    return zlib.error
 
 
 def _entry(member: tarfile.TarInfo, subject: str) -> Entry:
@@ -367,36 +349,27 @@ def unpack(stream: IO[bytes], target: Path, wanted: Mapping[str, Entry], subject
 
 def _place(entry: Entry, content: Optional[IO[bytes]], target: Path, subject: str) -> Entry:
     above, name = os.path.split(entry.path)
-    at = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
+    at = filesystem.descend(target, filter(None, above.split("/")), make=True)
+    root = os.geteuid() == 0
     try:
-        for part in [text for text in above.split("/") if text]:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(part, 0o755, dir_fd=at)
-            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
-            os.close(at)
-            at = below
-        root = os.geteuid() == 0
+        if entry.type == FILE:
+            handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=at)
+            with os.fdopen(handle, "wb") as file:
+                found = _hashed(entry, content, file, subject)
+                file.flush()
+                if root:
+                    os.fchown(handle, entry.uid, entry.gid)
+                os.fchmod(handle, entry.mode)
+                os.utime(handle, (entry.mtime, entry.mtime))
+            return found
         if entry.type == LINK:
             os.symlink(entry.target, name, dir_fd=at)
-            if root:
-                os.chown(name, entry.uid, entry.gid, dir_fd=at, follow_symlinks=False)
-            return entry
-        if entry.type == DIRECTORY:
-            if name:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(name, 0o700, dir_fd=at)
-                if root:
-                    os.chown(name, entry.uid, entry.gid, dir_fd=at, follow_symlinks=False)
-            return entry
-        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=at)
-        with os.fdopen(handle, "wb") as file:
-            found = _hashed(entry, content, file, subject)
-            file.flush()
-            if root:
-                os.fchown(handle, entry.uid, entry.gid)
-            os.fchmod(handle, entry.mode)
-            os.utime(handle, (entry.mtime, entry.mtime))
-        return found
+        elif name:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=at)
+        if root and name:
+            os.chown(name, entry.uid, entry.gid, dir_fd=at, follow_symlinks=False)
+        return entry
     finally:
         os.close(at)
 
@@ -404,15 +377,11 @@ def _place(entry: Entry, content: Optional[IO[bytes]], target: Path, subject: st
 def _hashed(entry: Entry, content: Optional[IO[bytes]], sink: Optional[IO[bytes]], subject: str) -> Entry:
     if content is None:
         return entry
-    digest, size = hashlib.sha256(), 0
-    while data := content.read(filesystem.CHUNK):
-        digest.update(data)
-        size += len(data)
-        if sink is not None:
-            sink.write(data)
-    if size != entry.size:
+    writer = HashingWriter(sink)
+    shutil.copyfileobj(content, writer, filesystem.CHUNK)
+    if writer.size != entry.size:
         raise IntegrityError("read the archive", subject, f"{entry.path!r} is cut")
-    return replace(entry, sha256=digest.hexdigest())
+    return replace(entry, sha256=writer.sha256)
 
 
 def differences(found: Mapping[str, Entry], listed: Mapping[str, Entry], name: str) -> list[str]:
