@@ -16,7 +16,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Optional
 
 from ..base import pipeline
 from ..base.errors import IntegrityError, LifeboatError, UnverifiedError, UsageError
@@ -28,13 +28,14 @@ _STANZA = re.compile(rb"-> (\S+)")
 _MAC = re.compile(rb"--- [A-Za-z0-9+/]{43}\n")
 _HEADER = 1 << 20
 _SECRET_KEY = re.compile(r"(?m)^\s*(AGE-SECRET-KEY-1|AGE-PLUGIN-)")
-_INSTALL = "Install it (apt install age), then try again."
+_WHOLE = "Give the file that age-keygen wrote, whole."
+_ANOTHER = "Choose another backup (lifeboat list), or fetch the vault's copy."
 _NOISE = "report unexpected or unhelpful errors"
 
 
 def encrypt(source: IO[bytes], recipients: Sequence[str], sink: Sink, *, subject: str, timeout: float = 600) -> None:
     """Encrypt a stream to all the recipients; each of them alone can read it."""
-    _require("age", "encrypt", subject)
+    _require("encrypt", subject)
     words = [word for recipient in recipients for word in ("--recipient", recipient)]
     try:
         pipeline.run(
@@ -59,7 +60,7 @@ def decrypt(
     the identity is none or another's, IntegrityError where the file is damaged, UnverifiedError where age is missing.
     """
     check_identity(identity)
-    _require("age", "decrypt", subject)
+    _require("decrypt", subject)
     try:
         pipeline.run(
             [Command(["age", "--decrypt", "--identity", "-", str(path)])],
@@ -79,10 +80,8 @@ def _explained(exc: LifeboatError, path: Path, identity: str, subject: str, reci
         given = recipients_of(identity)
         # A damaged header stanza looks like a wrong key, so that the right one must not be called wrong.
         if recipients and set(given) & set(recipients):
-            return IntegrityError(
-                "decrypt", subject, f"the key is the right one ({', '.join(given)}) and does not open it: "
-                "its header is damaged", "Choose another backup (lifeboat list), or fetch the vault's copy.",
-            )  # fmt: skip
+            cause = f"the key is the right one ({', '.join(given)}) and does not open it: its header is damaged"
+            return IntegrityError("decrypt", subject, cause, _ANOTHER)
         own = f"the key given is that of {', '.join(given)}; " if given else ""
         for_whom = f"it was sealed for {', '.join(recipients)}" if recipients else f"it has {_count(path)} recipients"
         return UsageError(
@@ -90,11 +89,8 @@ def _explained(exc: LifeboatError, path: Path, identity: str, subject: str, reci
             "Give the identity whose recipient is named here; `age-keygen -y` prints that of a key.",
         )  # fmt: skip
     if "unknown identity type" in cause or "no secret keys found" in cause or "malformed secret key" in cause:
-        return UsageError("read the identity", "standard input", cause, "Give the file that age-keygen wrote, whole.")
-    return IntegrityError(
-        "decrypt", subject, f"it is cut or damaged: {cause}",
-        "Choose another backup (lifeboat list), or fetch the vault's copy.",
-    )  # fmt: skip
+        return UsageError("read the identity", "standard input", cause, _WHOLE)
+    return IntegrityError("decrypt", subject, f"it is cut or damaged: {cause}", _ANOTHER)
 
 
 def decrypt_bytes(path: Path, identity: str, *, subject: str, recipients: Sequence[str] = (), limit: int) -> bytes:
@@ -120,32 +116,28 @@ def check_identity(identity: str) -> None:
 
     Never repeats what it was given.
     """
-    attempted, subject = "read the identity", "the key that was given"
-    text = identity.strip()
+    problem = _problem(identity.strip())
+    if problem:
+        raise UsageError("read the identity", "the key that was given", *problem)
+
+
+def _problem(text: str) -> Optional[tuple[str, str]]:
+    """Why the text is no identity that age can use alone, and what to do; None where it may be one."""
     if not text:
-        raise UsageError(attempted, subject, "it is empty", "Give the file that age-keygen wrote, whole.")
+        return "it is empty", _WHOLE
     if text.startswith((_ARMOR, _INTRO.decode().strip())) or "ENCRYPTED PRIVATE KEY" in text:
-        raise UsageError(
-            attempted, subject, "it is protected by a passphrase",
-            "Decrypt it first and pass it through: age --decrypt key.age | lifeboat escrow --identity - …",
-        )  # fmt: skip
+        remedy = "Decrypt it first and pass it through: age --decrypt key.age | lifeboat escrow --identity - …"
+        return "it is protected by a passphrase", remedy
     if "OPENSSH PRIVATE KEY-----" in text and b"bcrypt" in _openssh(text):
-        raise UsageError(
-            attempted, subject, "it is an ssh key protected by a passphrase",
-            "Give a copy without one (ssh-keygen -p), in memory only: /dev/shm.",
-        )  # fmt: skip
+        remedy = "Give a copy without one (ssh-keygen -p), in memory only: /dev/shm."
+        return "it is an ssh key protected by a passphrase", remedy
     if _SECRET_KEY.search(text) or "PRIVATE KEY-----" in text:
-        return
+        return None
     plain = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if plain and all(line.strip().startswith(("age1", "ssh-")) for line in plain):
-        raise UsageError(
-            attempted, subject, "it is a recipient, which only encrypts",
-            "Give the identity that belongs to it: the file with the line AGE-SECRET-KEY-1…",
-        )  # fmt: skip
-    raise UsageError(
-        attempted, subject, "there is no AGE-SECRET-KEY-1… and no private key in it",
-        "Give the file that age-keygen wrote, whole.",
-    )  # fmt: skip
+        remedy = "Give the identity that belongs to it: the file with the line AGE-SECRET-KEY-1…"
+        return "it is a recipient, which only encrypts", remedy
+    return "there is no AGE-SECRET-KEY-1… and no private key in it", _WHOLE
 
 
 def _openssh(text: str) -> bytes:
@@ -197,6 +189,8 @@ def _plain(cause: str) -> str:
     return re.sub(r"\bage: error: ", "", " / ".join(words)).strip() or cause
 
 
-def _require(tool: str, attempted: str, subject: str) -> None:
-    if not shutil.which(tool):
-        raise UnverifiedError(attempted, subject, f"{tool} is not installed", _INSTALL)
+def _require(attempted: str, subject: str) -> None:
+    if not shutil.which("age"):
+        raise UnverifiedError(
+            attempted, subject, "age is not installed", "Install it (apt install age), then try again."
+        )
