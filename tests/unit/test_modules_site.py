@@ -128,7 +128,7 @@ def test_config_deploy_fails_with_anothers_key(
 
 
 class Project:
-    model = compose.Project(services={"web": compose.Service(), "db": compose.Service()})
+    model = compose.Project("shop", services={"web": compose.Service(), "db": compose.Service()})
 
 
 @pytest.fixture

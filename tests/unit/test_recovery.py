@@ -437,6 +437,8 @@ class Application(http.server.BaseHTTPRequestHandler):
             name = "127.0.0.1" if self.path == "/moved" else "localhost"
             self.send_header("Location", f"http://{name}:{self.server.server_address[1]}/list")  # type: ignore[attr-defined]
             self.end_headers()
+        elif self.path == "/deep":
+            self.answer(200, b"[" * 200_000)
         else:
             self.answer(500, b"<html>\n  password=hunter2 " + b"x" * 500)
 
@@ -492,6 +494,7 @@ ENDPOINTS: list[tuple[str, dict[str, Any], float, str, str]] = [
     ("/moved", {}, 0, "PASS", "status 200"),
     ("/login", {}, 0, "FAIL", "status 302 instead of 200: it sends on to another host, localhost"),
     ("/login", {"status": 302}, 0, "PASS", "status 302"),
+    ("/deep", {"json": {"a": 1}}, 0, "FAIL", "the answer is not a JSON object"),
     ("/wrong", {}, 0, "FAIL", "status 500 instead of 200: <html> password=******** xxx"),
 ]
 

@@ -266,6 +266,8 @@ def test_data_in_the_containers_own_layer_is_an_error(runner: Runner, compose: C
         ("/ab", "/a", False),
         ("/a", "/a/b", False),
         ("/a/../b", "/b", True),
+        ("/a", "a", False),
+        ("/a", "", False),
     ],
 )
 def test_within(path: str, parent: str, within: bool) -> None:
@@ -275,6 +277,7 @@ def test_within(path: str, parent: str, within: bool) -> None:
 # (what Compose says of the project, the field that the error names)
 MALFORMED_PROJECTS: list[tuple[Any, str]] = [
     ([], "cannot be used: wants a mapping"),
+    ({}, "lacks name"),
     ({"services": [SECRET]}, "services wants a mapping"),
     ({"services": {"db": SECRET}}, "services.db wants a mapping"),
     ({"services": {"db": {"environment": {"PGPASSWORD": [SECRET]}}}}, "services.db.environment.PGPASSWORD wants str"),
@@ -290,7 +293,8 @@ MALFORMED_PROJECTS: list[tuple[Any, str]] = [
 def test_a_malformed_project_names_the_field_and_tells_no_secret(
     runner: Runner, compose: ComposeRuntime, said: Any, words: str
 ) -> None:
-    runner.expect("config --format json", said if isinstance(said, str) else json.dumps(said))
+    named = {"name": "shop", **said} if isinstance(said, dict) and said else said
+    runner.expect("config --format json", named if isinstance(named, str) else json.dumps(named))
     with pytest.raises(LifeboatError, match=r"^Could not read the Compose project.*docker compose config") as error:
         compose.services()
     assert words in error.value.cause

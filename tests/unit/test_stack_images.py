@@ -22,7 +22,7 @@ class Engine:
     project = "shop"
 
     def __init__(self, runner: Runner) -> None:
-        self.model = Project(services={"db": Service("reg/db:17")})
+        self.model = Project("shop", services={"db": Service("reg/db:17")})
         self.here: dict[str, str] = {}
         self.registry: dict[str, str] = {}
         self.archive: dict[str, str] = {}
@@ -117,6 +117,6 @@ def test_check_mode_brings_nothing(engine: Engine) -> None:
 
 
 def test_a_service_that_is_built_has_composes_name(engine: Engine) -> None:
-    engine.model = Project(services={"web": Service()})
+    engine.model = Project("shop", services={"web": Service()})
     (one,) = stack_images.wanted(engine, {})  # type: ignore[arg-type]
     assert (one.name, one.digest) == ("shop-web", "")

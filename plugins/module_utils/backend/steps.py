@@ -173,8 +173,8 @@ def _backend(work: Work) -> list[str]:
 
 def _up(stack: ComposeRuntime, work: Work, words: Sequence[str]) -> None:
     work.log(f"docker compose up --detach {' '.join(words)}".rstrip())
-    stack.up(
-        *words, attempted="start the project", subject=work.run.config.stack, timeout=work.patience,
+    stack.control(
+        "up", "--detach", *words, attempted="start the project", subject=work.run.config.stack, timeout=work.patience,
         remedy="docker compose ps --all, and the services' logs.",
     )  # fmt: skip
 

@@ -163,7 +163,7 @@ def with_failure(client: Client, run: Run) -> Run:
     job = next((job for job in client.jobs(run.id) if job.conclusion not in _WELL), None)
     if job is None:
         return run
-    step = next((step.name for step in job.steps if step.conclusion not in _WELL), "")
+    step = next((step.name for step in job.steps or () if step.conclusion not in _WELL), "")
     try:
         lines = failing_lines(client.job_log(job.id))
     except GithubError as exc:

@@ -77,6 +77,6 @@ def ask(check: EndpointCheck) -> str:
             for key, value in check.json.items()
             if got.get(key) != value
         ]
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return "the answer is not a JSON object"
     return "; ".join(wrong)

@@ -73,7 +73,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class Project:
-    name: str = ""
+    name: str
     services: Mapping[str, Service] = field(default_factory=dict)
     volumes: Mapping[str, Resource] = field(default_factory=dict)
     configs: Mapping[str, Resource] = field(default_factory=dict)
@@ -284,7 +284,7 @@ class ComposeRuntime:
         """The names of the projects whose containers, or those that run, were made from our directory."""
         if not self._directory:
             return []
-        labels = [f"com.docker.compose.project.working_dir={self._directory}", *more]
+        labels = [f"{_LABEL}project.working_dir={self._directory}", *more]
         filters = [word for label in labels for word in ("--filter", f"label={label}")]
         shown = '{{.Label "com.docker.compose.project"}}'
         every = [] if running else ["--all"]
@@ -313,18 +313,14 @@ class ComposeRuntime:
         services = self.model.services
         if service not in services:
             raise NotFoundError(
-                "find the service",
-                f"{service} in {self.project}",
-                f"the project has {', '.join(sorted(services))}",
+                "find the service", f"{service} in {self.project}", f"the project has {', '.join(sorted(services))}",
                 "Correct the service's name in the inventory.",
-            )
+            )  # fmt: skip
         return services[service]
 
     def state(self, service: str) -> ServiceState:
         found = self._newest(service)
         if found is None:
-            self.definition(service)  # absent is a state; a name nobody knows is an error
-            self._refuse_other_project(service)
             return ServiceState()
         state, made = found.state, found.made
         return ServiceState(
@@ -341,9 +337,12 @@ class ComposeRuntime:
         )
 
     def _newest(self, service: str) -> Optional[Container]:
-        """The service's container that runs, else any; None where it has none."""
+        """The service's container that runs, else any; None where it has none. A name nobody knows is an error."""
         ids = self._ids("ask the engine for the service", service, f"service={service}")
         found = inspect(ids, attempted="inspect the service", subject=service)
+        if not found:
+            self.definition(service)
+            self._refuse_other_project(service)
         return next(filter(_runs, found), found[0] if found else None)
 
     def _refuse_other_project(self, service: str) -> None:
@@ -357,9 +356,7 @@ class ComposeRuntime:
 
     def elsewhere(self, service: str, *, running: bool = False) -> list[str]:
         """Other projects of our directory that have the service, or run it."""
-        return sorted(
-            set(self._projects_here(f"com.docker.compose.service={service}", running=running)) - {self.project}
-        )
+        return sorted({*self._projects_here(f"{_LABEL}service={service}", running=running)} - {self.project})
 
     def command(
         self,
@@ -373,11 +370,9 @@ class ComposeRuntime:
         found = self.state(service)
         if not found.running:
             raise NotFoundError(
-                "reach the service",
-                f"{service} of {self.project}",
-                f"its container is {found.describe()}",
+                "reach the service", f"{service} of {self.project}", f"its container is {found.describe()}",
                 f"Start it (docker compose up -d {service}), or recover it with lifeboat.dr.recover_database.",
-            )
+            )  # fmt: skip
         return exec_command(found.id, argv, env=env, stdin=stdin, user=user)
 
     def start(self, services: Sequence[str], *, timeout: float) -> None:
@@ -386,30 +381,29 @@ class ComposeRuntime:
         Without --no-recreate Compose replaces every container that depends on another: --no-deps leaves what it depends
         on out of what it compares.
         """
+        words = ("up", "--detach", "--no-deps", "--no-recreate", *services)
         if services:
-            self.up(
-                "--no-deps", "--no-recreate", *services, attempted="start services", subject=", ".join(services),
-                timeout=timeout, remedy=self._remedy,
-            )  # fmt: skip
-
-    def up(self, *words: str, attempted: str, subject: str, timeout: float, remedy: str) -> None:
-        pipeline.run(
-            [self.compose("up", "--detach", *words)], attempted=attempted, subject=subject, timeout=timeout,
-            remedy=remedy,
-        )  # fmt: skip
+            self.control(*words, attempted="start services", subject=", ".join(services), timeout=timeout)
 
     def stop(self, services: Sequence[str], *, timeout: float) -> None:
         if services:
-            self._control("stop", services, ["stop", *services], timeout)
+            self.control("stop", *services, attempted="stop services", subject=", ".join(services), timeout=timeout)
 
     def discard(self, service: str, *, timeout: float) -> None:
         """Remove the service's container; its volumes stay."""
-        self._control("remove the container of", [service], ["rm", "--stop", "--force", service], timeout)
+        attempted = "remove the container of services"
+        self.control("rm", "--stop", "--force", service, attempted=attempted, subject=service, timeout=timeout)
+
+    def control(self, *words: str, attempted: str, subject: str, timeout: float, remedy: str = "") -> None:
+        """A command of Compose that changes what runs."""
+        shows = f"docker compose --project-directory {self._directory} ps -a"
+        remedy = remedy or f"Look at `{shows}` and the services' logs."
+        pipeline.run([self.compose(*words)], attempted=attempted, subject=subject, timeout=timeout, remedy=remedy)
 
     def data_path(self, service: str) -> str:
         """Where the server keeps its data, inside the container."""
         environment = self.state(service).environment or self.definition(service).environment
-        return self._data_directory or (environment.get("PGDATA") or "/var/lib/postgresql/data")
+        return self._data_directory or environment.get("PGDATA") or "/var/lib/postgresql/data"
 
     def initialise(self, service: str, path: str, superuser: str) -> None:
         """Nothing to do: the image initialises an empty data directory when it starts."""
@@ -418,19 +412,6 @@ class ComposeRuntime:
         """What an operator types to take the service away, and to start everything."""
         words = shlex.join(self.compose().argv)
         return f"{words} rm --stop --force {shlex.quote(service)}", f"{words} up --detach"
-
-    def _control(self, verb: str, services: Sequence[str], argv: list[str], timeout: float) -> None:
-        pipeline.run(
-            [self.compose(*argv)],
-            attempted=f"{verb} services",
-            subject=", ".join(services),
-            timeout=timeout,
-            remedy=self._remedy,
-        )
-
-    @property
-    def _remedy(self) -> str:
-        return f"Look at `docker compose --project-directory {self._directory} ps -a` and the services' logs."
 
     def logs(self, service: str, lines: int = 30) -> str:
         found = self.state(service)
@@ -443,15 +424,8 @@ class ComposeRuntime:
         """Services that depend on `service`, directly or through others: they write, so they are stopped first."""
         services = self.model.services
         found: set[str] = set()
-        grew = True
-        while grew:
-            more = {
-                name
-                for name, item in services.items()
-                if name not in found and ({service} | found) & set(item.depends_on)
-            }
+        while more := {name for name in services if {service, *found} & {*services[name].depends_on}} - found:
             found |= more
-            grew = bool(more)
         return sorted(found)
 
     def data_mount(self, service: str, inside: str) -> DataMount:
@@ -468,21 +442,18 @@ class ComposeRuntime:
             if mount.type == "volume" and _within(inside, mount.destination):
                 return self._volume(mount.name)
         raise NotFoundError(
-            "find the data volume",
-            f"{service}:{inside}",
-            "no volume or bind mount of the service holds that path",
+            "find the data volume", f"{service}:{inside}", "no volume or bind mount of the service holds that path",
             "Its data lives in the container's own layer; give the service a named volume.",
-        )
+        )  # fmt: skip
 
     def _volume(self, name: str) -> DataMount:
-        status, out, _err = pipeline.probe(
-            Command(["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", name])
-        )
+        asked = Command(["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", name])
+        status, out, _err = pipeline.probe(asked)
         return DataMount("volume", name, Path(out.strip()) if status == 0 else Path())
 
     def image(self, service: str) -> str:
         found = self.state(service)
-        return found.image or (self.definition(service).image or f"{self.project}-{service}")
+        return found.image or self.definition(service).image or f"{self.project}-{service}"
 
     def images(self) -> dict[str, str]:
         """Service -> what its container was made from: name@digest as a registry knows it, else name@image id."""
@@ -510,7 +481,8 @@ def _runs(container: Container) -> bool:
 
 
 def _within(path: str, parent: str) -> bool:
-    return os.path.commonpath([os.path.normpath(path), os.path.normpath(parent)]) == os.path.normpath(parent)
+    inner, outer = Path(os.path.normpath(path)), Path(os.path.normpath(parent))
+    return outer in (inner, *inner.parents)
 
 
 def exec_command(

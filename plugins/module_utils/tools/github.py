@@ -108,7 +108,7 @@ class Job:
     id: int
     name: str
     conclusion: Optional[str] = None
-    steps: tuple[Step, ...] = ()
+    steps: Optional[tuple[Step, ...]] = ()
 
 
 @dataclass(frozen=True)
