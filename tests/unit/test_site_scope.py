@@ -156,7 +156,8 @@ def test_a_port_that_is_taken_is_seen(runner: Runner, tmp_path: Path) -> None:
     runner.expect("docker", NO_DOCKER)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        checks = [{"url": f"http://127.0.0.1:{port}/health"}, {"url": "https://elsewhere.example/"}]
+        urls = (f"http://127.0.0.1:{port}/health", "https://elsewhere.example/", "http://[", "http://localhost:99999/")
+        checks = [{"url": url} for url in urls]
         one = make_config(tmp_path, application={"checks": checks})
         assert scope.ports(one) == [port]
         assert scope.machine(one).taken == (port,)
@@ -172,6 +173,7 @@ def test_what_the_vault_takes_is_named_as_packages(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_machine_that_cannot_be_reached_is_lost() -> None:
+    assert scope.answered("").lost == "it did not say why"
     assert scope.described("app1", scope.answered("timed out")) == ["app1: lost, it cannot be reached (timed out)"]
 
 

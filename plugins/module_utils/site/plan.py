@@ -288,18 +288,14 @@ def prove(run: Opened, store: Repository, manifest: Manifest, *, log: Log) -> li
     configuration also the parts that an earlier backup keeps for it."""
     differences = in_place(store, manifest)
     same = f"{len(manifest.artefacts)} artefacts, {human(manifest.size)}: every byte in the vault is the one written"
-    checks = [compared(f"{manifest.id} in the vault", differences, same)]
+    besides: list[Check] = []
     if manifest.component == OBJECTS and not differences:
-        checks += [
-            Check(f"{manifest.id} in the vault, {check.name}", check.result, check.detail)
-            for check in objects_proof.levels(run, store, manifest, "archive", 0, log)
-        ]
+        besides += objects_proof.levels(run, store, manifest, "archive", 0, log)
     if manifest.component == CONFIG:
-        for part in configuration_parts.of(manifest).values():
-            if part.backup != manifest.id:
-                one = configuration_proof.held_elsewhere(store, part)
-                checks.append(Check(f"{manifest.id} in the vault, {one.name}", one.result, one.detail))
-    return checks
+        parts = configuration_parts.of(manifest).values()
+        besides += [configuration_proof.held_elsewhere(store, part) for part in parts if part.backup != manifest.id]
+    where = f"{manifest.id} in the vault"
+    return [compared(where, differences, same), *(replace(check, name=f"{where}, {check.name}") for check in besides)]
 
 
 def locked(manifest: Manifest, request: Request) -> bool:

@@ -9,12 +9,13 @@ It must work on a machine that has nothing yet, not even an engine, and on one w
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, ClassVar, Optional, Union
 from urllib.parse import urlsplit
@@ -25,7 +26,7 @@ from ..base.pipeline import Command
 from ..database import assess as database_assess
 from ..objects import assess as objects_assess
 from ..objects import choose
-from ..recovery import state as recovery_state
+from ..recovery.state import DAMAGED, DOWN, HEALTHY
 from ..repository.components import DATABASE, OBJECTS, configured
 from ..repository.sources import Sources
 from ..settings.config import Config
@@ -51,7 +52,7 @@ class Component:
     @property
     def scenario(self) -> str:
         """The recovery that mends it where it is."""
-        if self.condition not in (recovery_state.DAMAGED, recovery_state.DOWN):
+        if self.condition not in (DAMAGED, DOWN):
             return ""
         scenario = SCENARIOS[BACKEND] if self.name == APPLICATION else of_component(self.name)
         return f"lifeboat.dr.{scenario.playbook}"
@@ -103,23 +104,17 @@ class Seen:
 
 def look(run: Opened, *, deep: bool, log: Log) -> Seen:
     """What is on this machine. deep: assess the components too, where anything of the stack is here."""
-    running: tuple[str, ...] = ()
-    stopped: tuple[str, ...] = ()
-    unknown = ""
+    seen = Seen(socket.gethostname(), machine=machine(run.config), recovery=site_state.read(run.config))
     try:
         running, stopped = services(run)
     except UnverifiedError as exc:
-        unknown = exc.cause
-    components: tuple[Component, ...] = ()
+        return replace(seen, unknown=exc.cause)
+    components: list[Component] = []
     if deep and (running or stopped):
         log("assessing the components")
-        components = (
-            *(_assessed(run, kind.name, log) for kind in configured(run.config) if kind.name in ASSESS),
-            _application(run, running, stopped),
-        )
-    return Seen(
-        socket.gethostname(), running, stopped, unknown, components, machine(run.config), site_state.read(run.config)
-    )
+        components = [_assessed(run, kind.name, log) for kind in configured(run.config) if kind.name in ASSESS]
+        components.append(_application(run, running, stopped))
+    return replace(seen, running=running, stopped=stopped, components=tuple(components))
 
 
 def answered(said: object) -> Seen:
@@ -129,7 +124,7 @@ def answered(said: object) -> Seen:
     users reach them.
     """
     if not isinstance(said, Mapping):
-        return Seen(lost=str(said))
+        return Seen(lost=str(said) or "it did not say why")
     if "running" not in said:
         return Seen(unknown=str(said.get("failed") or "it did not say why"))
     try:
@@ -149,11 +144,9 @@ def services(run: Opened) -> tuple[tuple[str, ...], tuple[str, ...]]:
     engine and it does not tell.
     """
     config = run.config
-    config = run.config
     if config.runtime.type == "host":
-        units = [config.database.service, *([config.objects.service] if config.objects.service else [])]
-        stack = run.runtime
-        states = {unit: stack.state(unit) for unit in [*units, *config.application.writers]}
+        units = [config.database.service, config.objects.service, *config.application.writers]
+        states = {unit: run.runtime.state(unit) for unit in units if unit}
         here = {unit: state.running for unit, state in states.items() if state.exists}
         return tuple(unit for unit in here if here[unit]), tuple(unit for unit in here if not here[unit])
     label = f"{_PROJECT}={config.runtime.project}"
@@ -164,9 +157,7 @@ def services(run: Opened) -> tuple[tuple[str, ...], tuple[str, ...]]:
     status, out, said = pipeline.probe(Command(argv))
     if status not in (0, 127):
         why = said.strip().splitlines()[-1] if said.strip() else f"docker ps exited {status}"
-        raise UnverifiedError(
-            "list the stack's containers", socket.gethostname(), f"its engine does not answer: {why}", ""
-        )
+        raise UnverifiedError("list the stack's containers", socket.gethostname(), f"its engine does not answer: {why}")
     rows = [line.split("\t", 1) for line in out.splitlines() if "\t" in line] if status == 0 else []
     running = {name for state, name in rows if state in ("running", "restarting", "paused")}
     return tuple(sorted(running)), tuple(sorted({name for _state, name in rows} - running))
@@ -205,8 +196,8 @@ def _application(run: Opened, running: Sequence[str], stopped: Sequence[str]) ->
         return Component(APPLICATION, UNKNOWN, (exc.cause,))
     ill = [f"{text} is {state.describe()}" for text, state in states.items() if not state.well]
     if not ill:
-        return Component(APPLICATION, recovery_state.HEALTHY if states else ABSENT)
-    return Component(APPLICATION, recovery_state.DAMAGED if len(ill) < len(states) else recovery_state.DOWN, tuple(ill))
+        return Component(APPLICATION, HEALTHY if states else ABSENT)
+    return Component(APPLICATION, DAMAGED if len(ill) < len(states) else DOWN, tuple(ill))
 
 
 def machine(config: Config) -> Machine:
@@ -233,9 +224,13 @@ def missing_tools() -> tuple[str, ...]:
 
 def ports(config: Config) -> list[int]:
     """The ports of this machine on which the stack will answer, as far as the configuration tells."""
-    urls = [check.url for check in config.application.checks] + [config.objects.endpoint_url]
-    local = [urlsplit(url) for url in urls if urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")]
-    return sorted({split_result.port or (443 if split_result.scheme == "https" else 80) for split_result in local})
+    found = set()
+    for url in [*(check.url for check in config.application.checks), config.objects.endpoint_url]:
+        with contextlib.suppress(ValueError):  # an address that is none: its own check says so
+            parts = urlsplit(url)
+            if parts.hostname in ("127.0.0.1", "localhost", "::1"):
+                found.add(parts.port or (443 if parts.scheme == "https" else 80))
+    return sorted(found)
 
 
 def _answers(port: int) -> bool:
