@@ -437,6 +437,10 @@ class Application(http.server.BaseHTTPRequestHandler):
             name = "127.0.0.1" if self.path == "/moved" else "localhost"
             self.send_header("Location", f"http://{name}:{self.server.server_address[1]}/list")  # type: ignore[attr-defined]
             self.end_headers()
+        elif self.path == "/astray":
+            self.send_response(404)
+            self.send_header("Location", "http://[")
+            self.end_headers()
         elif self.path == "/deep":
             self.answer(200, b"[" * 200_000)
         else:
@@ -494,6 +498,7 @@ ENDPOINTS: list[tuple[str, dict[str, Any], float, str, str]] = [
     ("/moved", {}, 0, "PASS", "status 200"),
     ("/login", {}, 0, "FAIL", "status 302 instead of 200: it sends on to another host, localhost"),
     ("/login", {"status": 302}, 0, "PASS", "status 302"),
+    ("/astray", {}, 0, "FAIL", "status 404 instead of 200"),
     ("/deep", {"json": {"a": 1}}, 0, "FAIL", "the answer is not a JSON object"),
     ("/wrong", {}, 0, "FAIL", "status 500 instead of 200: <html> password=******** xxx"),
 ]

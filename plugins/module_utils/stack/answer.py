@@ -31,7 +31,11 @@ class _OwnHost(urllib.request.HTTPRedirectHandler):
 
 
 def _host(url: str) -> str:
-    return urllib.parse.urlsplit(url).hostname or ""
+    """Empty where it is no address."""
+    try:
+        return urllib.parse.urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 _OPENER = urllib.request.build_opener(_OwnHost)
