@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.compose import _within
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.compose import within
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import (
     ComposeRuntime,
     DataMount,
@@ -258,7 +258,7 @@ def test_data_in_the_containers_own_layer_is_an_error(runner: Runner, compose: C
 
 
 @pytest.mark.parametrize(
-    ("path", "parent", "within"),
+    ("path", "parent", "inside"),
     [
         ("/a/b", "/a", True),
         ("/a/b", "/a/b/", True),
@@ -270,8 +270,8 @@ def test_data_in_the_containers_own_layer_is_an_error(runner: Runner, compose: C
         ("/a", "", False),
     ],
 )
-def test_within(path: str, parent: str, within: bool) -> None:
-    assert _within(path, parent) is within
+def test_within(path: str, parent: str, inside: bool) -> None:
+    assert within(path, parent) is inside
 
 
 # (what Compose says of the project, the field that the error names)

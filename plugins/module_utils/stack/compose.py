@@ -430,7 +430,7 @@ class ComposeRuntime:
 
     def data_mount(self, service: str, inside: str) -> DataMount:
         """The mount that holds the path `inside` the container, by the project's definition, else the container's."""
-        holding = [volume for volume in self.definition(service).volumes if _within(inside, volume.target)]
+        holding = [volume for volume in self.definition(service).volumes if within(inside, volume.target)]
         if holding:
             volume = max(holding, key=lambda volume: len(volume.target))
             if volume.type == "bind":
@@ -439,7 +439,7 @@ class ComposeRuntime:
                 return self._volume(self.model.volumes.get(volume.source, Resource()).name or volume.source)
         container = self._newest(service)
         for mount in container.mounts if container else ():
-            if mount.type == "volume" and _within(inside, mount.destination):
+            if mount.type == "volume" and within(inside, mount.destination):
                 return self._volume(mount.name)
         raise NotFoundError(
             "find the data volume", f"{service}:{inside}", "no volume or bind mount of the service holds that path",
@@ -480,7 +480,7 @@ def _runs(container: Container) -> bool:
     return state.running and not state.restarting and not state.paused
 
 
-def _within(path: str, parent: str) -> bool:
+def within(path: str, parent: str) -> bool:
     inner, outer = Path(os.path.normpath(path)), Path(os.path.normpath(parent))
     return outer in (inner, *inner.parents)
 

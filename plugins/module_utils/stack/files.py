@@ -20,7 +20,7 @@ from typing import Union
 from ..base import pipeline
 from ..base.pipeline import Command
 from ..settings.config import Config
-from .compose import ComposeRuntime, Project
+from .compose import ComposeRuntime, Project, within
 
 NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 OVERRIDES = (
@@ -32,14 +32,14 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::?-([^}]*))?\}|\$(\w+)")
 _TEXT = 1 << 20
 
 
-@dataclass
+@dataclass(frozen=True)
 class ProjectFiles:
     """compose: the Compose files, in order. plain, secret: what they use. data: directories that were not taken."""
 
-    compose: list[str] = field(default_factory=list)
-    plain: list[str] = field(default_factory=list)
-    secret: list[str] = field(default_factory=list)
-    data: list[str] = field(default_factory=list)
+    compose: list[str]
+    plain: list[str]
+    secret: list[str]
+    data: list[str]
 
 
 @dataclass(frozen=True)
@@ -63,32 +63,28 @@ class _Project:
 def find(config: Config, runtime: ComposeRuntime) -> ProjectFiles:
     """Raises LifeboatError where Compose cannot read the project: a broken one must not become the newest backup."""
     model = runtime.model
-    directory = (
-        os.path.normpath(runtime.directory)
-        if runtime.directory
-        else str(Path(next(iter(_labelled(runtime, "config_files")), "/x")).parent)
-    )
-    found = ProjectFiles(compose=_compose_files(config, runtime, directory))
+    labelled = _labelled(runtime, "config_files")
+    directory = os.path.normpath(runtime.directory or Path(labelled[0] if labelled else "/x").parent)
+    named = [str(path) for path in _named(config, Path(directory))]
+    compose = list(dict.fromkeys([*named, *labelled]))
     secret = _secret(runtime, directory, model)
-    found.plain = [one for name in EXAMPLES if Path(one := os.path.join(directory, name)).is_file()]
-    found.plain += [item.file for item in model.configs.values() if item.file]
-    found.plain += _fragments(found.compose, directory, set(secret))
-    for service in model.services.values():
-        for mount in service.volumes:
-            source = mount.source
-            if mount.type != "bind" or not source.startswith("/"):
-                continue
-            own = os.path.commonpath([directory, os.path.normpath(source)]) == directory != "/"
-            # A key or a certificate is mounted like any file: encrypted unless the operator names it as plain.
-            if own and (Path(source).is_file() or (mount.read_only and Path(source).is_dir())):
-                secret.append(source)
-            elif not mount.read_only or own:
-                found.data.append(source)
-    plain = {*found.compose, *found.plain, *config.config.files}
-    found.secret = [fromkey for fromkey in dict.fromkeys(secret) if fromkey not in plain]
-    found.plain = list(dict.fromkeys(found.plain))
-    found.data = sorted(set(found.data))
-    return found
+    plain = [path for name in EXAMPLES if Path(path := os.path.join(directory, name)).is_file()]
+    plain += [item.file for item in model.configs.values() if item.file]
+    plain += _fragments(compose, directory, set(secret))
+    data = set()
+    for mount in (mount for service in model.services.values() for mount in service.volumes):
+        source = mount.source
+        if mount.type != "bind" or not source.startswith("/"):
+            continue
+        own = directory != "/" and within(source, directory)
+        # A key or a certificate is mounted like any file: encrypted unless the operator names it as plain.
+        if own and (Path(source).is_file() or (mount.read_only and Path(source).is_dir())):
+            secret.append(source)
+        elif not mount.read_only or own:
+            data.add(source)
+    openly = {*compose, *plain, *config.config.files}
+    sealed = [path for path in dict.fromkeys(secret) if path not in openly]
+    return ProjectFiles(compose, list(dict.fromkeys(plain)), sealed, sorted(data))
 
 
 def _labelled(runtime: ComposeRuntime, label: str) -> list[str]:
@@ -100,23 +96,16 @@ def _labelled(runtime: ComposeRuntime, label: str) -> list[str]:
     return [path for path in dict.fromkeys(paths) if Path(path).is_file()]
 
 
-def _compose_files(config: Config, runtime: ComposeRuntime, directory: str) -> list[str]:
-    named = [os.path.join(directory, file) for file in config.runtime.files]
-    named = named or [str(path) for path in _usual(Path(directory))]
-    return list(dict.fromkeys([*named, *_labelled(runtime, "config_files")]))
-
-
-def _usual(directory: Path) -> list[Path]:
-    """What Compose takes where no file is named."""
-    first = [path for name in NAMES if (path := directory / name).is_file()][:1]
-    return first + [path for name in OVERRIDES if (path := directory / name).is_file()]
+def _named(config: Config, directory: Path) -> list[Path]:
+    """The Compose files that the settings name; where they name none, those that Compose takes then."""
+    usual = [path for name in NAMES if (path := directory / name).is_file()][:1]
+    usual += [path for name in OVERRIDES if (path := directory / name).is_file()]
+    return [directory / name for name in config.runtime.files] or usual
 
 
 def project_files(config: Config) -> list[Path]:
     """The Compose files that Compose would take, those that are there; it is not asked."""
-    directory = Path(config.runtime.project_directory)
-    named = [directory / name for name in config.runtime.files]
-    return [path for path in named if path.is_file()] if named else _usual(directory)
+    return [path for path in _named(config, Path(config.runtime.project_directory)) if path.is_file()]
 
 
 def _secret(runtime: ComposeRuntime, directory: str, model: Project) -> list[str]:
