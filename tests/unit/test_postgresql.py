@@ -135,6 +135,8 @@ for line in sys.stdin:
         print(line[6:], flush=True)
     elif line.startswith("SELECT"):
         print(os.environ.get("ANSWER", ""), flush=True)
+    elif line.startswith("EXIT"):
+        sys.exit(3)
     elif line.startswith("HANG"):
         import time
         time.sleep(600)
@@ -259,6 +261,18 @@ def test_failures_name_what_was_attempted_in_the_servers_words(fake: Path, monke
         session.rows("SELECT 1;", attempted="count")
     with pytest.raises(LifeboatError, match=r"Could not count.*it broke"):
         server.stream("SELECT 1;", [].append, database="d", attempted="count")
+
+
+def test_each_answer_belongs_to_its_own_statement(fake: Path) -> None:
+    """The next statement waits in psql already: the error is still of the one that failed."""
+    with Server(execute, user="u").session("d") as session:
+        asked = [(f"\\echo {number}", f"count {number}") for number in range(500)]
+        assert list(session.each(asked)) == [[number] for number in range(500)]
+        assert list(session.each([])) == []
+        answered = session.each([("\\echo 1", "first"), ("EXIT", "second"), ("\\echo 3", "third")])
+        assert next(answered) == [1]
+        with pytest.raises(LifeboatError, match="Could not second"):
+            list(answered)
 
 
 def test_a_session_that_hangs_is_bounded(fake: Path) -> None:

@@ -454,6 +454,11 @@ class _Table:
     hashable: bool
     bytes: int
 
+    def method(self, level: str) -> str:
+        if level != "content" or not self.columns:
+            return "none"
+        return "record" if self.hashable else "text"
+
 
 @dataclass(frozen=True)
 class _Rows:
@@ -491,13 +496,12 @@ def sequences(session: Session) -> dict[str, Position]:
 def _tables(session: Session, level: str) -> dict[str, Table]:
     """Rows, and at level `content` the hash, of every ordinary table."""
     hashable = ", ".join(literal(name) for name in _HASHABLE)
-    found: dict[str, Table] = {}
-    for table in answers(_Table, session.rows(_TABLES.replace("{hashable}", hashable), attempted=_ATTEMPT)):
-        method = "none" if level != "content" or not table.columns else "record" if table.hashable else "text"
-        sql = _table_sql(table.name, table.columns, method)
-        (row,) = answers(_Rows, session.rows(sql, attempted=f"{_ATTEMPT} of {table.name}"))
-        found[table.name] = Table(row.rows, method, row.hash)
-    return found
+    there = answers(_Table, session.rows(_TABLES.replace("{hashable}", hashable), attempted=_ATTEMPT))
+    asked = (
+        (_table_sql(table.name, table.columns, table.method(level)), f"{_ATTEMPT} of {table.name}") for table in there
+    )
+    counted = (answers(_Rows, rows)[0] for rows in session.each(asked))
+    return {table.name: Table(row.rows, table.method(level), row.hash) for table, row in zip(there, counted)}
 
 
 def _table_sql(name: str, columns: str, method: str) -> str:

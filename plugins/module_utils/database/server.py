@@ -341,13 +341,29 @@ class Session:
 
     def rows(self, sql: str, *, attempted: str) -> list[object]:
         """Run SQL whose every row is one JSON value; return them: answers() gives them a type."""
-        stdin, stdout = present(self._process.stdin), present(self._process.stdout)
-        end = f"--{secrets.token_hex(8)}--"
-        lines: list[str] = []
+        return next(self.each([(sql, attempted)]))
+
+    def each(self, asked: Iterable[tuple[str, str]]) -> Iterator[list[object]]:
+        """rows() of each statement and what it is for. psql has the next one before we read what this one answers."""
+        waiting: list[tuple[str, str]] = []
+        for sql, attempted in asked:
+            waiting.append((self._ask(sql), attempted))
+            if len(waiting) > 1:
+                yield self._answer(*waiting.pop(0))
+        for end, attempted in waiting:
+            yield self._answer(end, attempted)
+
+    def _ask(self, sql: str) -> str:
+        """Returns the line by which the answer ends."""
+        stdin, end = present(self._process.stdin), f"--{secrets.token_hex(8)}--"
         with contextlib.suppress(BrokenPipeError):
             stdin.write(f"{sql}\n\\echo {end}\n".encode())
             stdin.flush()
-        for raw in stdout:
+        return end
+
+    def _answer(self, end: str, attempted: str) -> list[object]:
+        lines: list[str] = []
+        for raw in present(self._process.stdout):
             line = raw.decode("utf-8").rstrip("\n")
             if line == end:
                 return _parsed(lines, attempted, self._subject)
