@@ -210,7 +210,10 @@ def test_who_listens(
     (tmp_path / "net/tcp").write_text(f"  sl  local_address ...\n   {line}\n")
     monkeypatch.setattr(backend_host, "PROC", tmp_path)
     protocol, address, port = wanted
-    assert any(listener.clashes(protocol, address, port) for listener in backend_host.listeners()) is clashes
+    assert (
+        any(listener.clashes(backend_host.Listener(protocol, address, port)) for listener in backend_host.listeners())
+        is clashes
+    )
 
 
 @pytest.mark.parametrize(

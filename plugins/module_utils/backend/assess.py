@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -13,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable, NamedTuple
 
 from ..base import pipeline
 from ..base.checks import FAIL, PASS, Check
@@ -280,63 +281,57 @@ def _images_gone(found: Observations, stack: ComposeRuntime) -> dict[str, str]:
 def _ports(found: Observations, stack: ComposeRuntime, stores: Collection[str]) -> tuple[Holder, ...]:
     """Who holds the ports of services that do not run. One that is paused, or on its way up again, holds its own."""
     running = {item.service for item in found.seen if item.status in ("running", "paused", "restarting")}
-    wanted = _wanted(found, stack)
-    wanted = [item for item in wanted if item[0] not in running]
+    wanted = [(service, port) for service, port in _wanted(found, stack) if service not in running]
     if not wanted:
         return ()
-    sockets = host.listeners()
+    sockets, others = host.listeners(), _published(found, stack, stores)
     holders = []
-    others: Optional[list[tuple[str, str, int, str, bool]]] = None
-    for service, address, port, protocol in wanted:
-        others = _published(found, stack, stores) if others is None else others
-        name = f"{port}/{protocol}"
-        for other_protocol, other_address, other_port, container, ours in others:
-            one = host.Listener(other_protocol, other_address or "0.0.0.0", other_port, "")  # noqa: S104 - compared
-            if one.clashes(protocol, address, port):
-                holders.append(Holder(name, service, container=container, ours=ours))
-                break
-        else:
-            listening = next((listener for listener in sockets if listener.clashes(protocol, address, port)), None)
-            if listening:
-                pid, command, unit = host.owner(listening.inode)
-                holders.append(Holder(name, service, pid, command, unit))
+    for service, port in wanted:
+        name = f"{port.port}/{port.protocol}"
+        held = next((holder for holder in others if holder.listener.clashes(port)), None)
+        listening = next((listener for listener in sockets if listener.clashes(port)), None)
+        if held:
+            holders.append(Holder(name, service, container=held.container, ours=held.ours))
+        elif listening:
+            pid, command, unit = host.owner(listening.inode)
+            holders.append(Holder(name, service, pid, command, unit))
     return tuple(holders)
 
 
-def _wanted(found: Observations, stack: ComposeRuntime) -> list[tuple[str, str, int, str]]:
-    """(service, address, port, protocol) that services want of the host, by the project or else by their containers."""
+def _wanted(found: Observations, stack: ComposeRuntime) -> list[tuple[str, host.Listener]]:
+    """The ports of the host that services want, by the project or else by their containers."""
     wanted = []
     for service in sorted({*found.services, *(seen.service for seen in found.seen), *found.absent}):
-        try:
-            ports = stack.definition(service).ports
-        except LifeboatError:
-            ports = ()
-        wanted += [
-            (service, port.host_ip, int(port.published), port.protocol)
-            for port in ports
-            if str(port.published).isdecimal()
-        ]
-    if not found.compose:
-        return wanted
-    for container in stack.containers():
-        bound = _bindings(container)
-        wanted += [(container.service, address, port, protocol) for protocol, address, port in bound]
+        with contextlib.suppress(LifeboatError):
+            wanted += [
+                (service, host.Listener(port.protocol, port.host_ip, int(port.published)))
+                for port in stack.definition(service).ports
+                if str(port.published).isdecimal()
+            ]
+    if found.compose:
+        wanted += [(container.service, port) for container in stack.containers() for port in _bindings(container)]
     return wanted
 
 
-def _bindings(container: Container) -> list[tuple[str, str, int]]:
+def _bindings(container: Container) -> list[host.Listener]:
     return [
-        (inside.partition("/")[2] or "tcp", place.address, int(place.port))
+        host.Listener(inside.partition("/")[2] or "tcp", place.address, int(place.port))
         for inside, places in container.host.port_bindings.items()
         for place in places
         if place.port.isdecimal()
     ]
 
 
-def _published(
-    found: Observations, stack: ComposeRuntime, stores: Collection[str]
-) -> list[tuple[str, str, int, str, bool]]:
-    """Ports that running containers hold which are none of the services' own, and whether they are of our directory."""
+class _Published(NamedTuple):
+    """A port that a container holds. ours: it was made from our directory."""
+
+    listener: host.Listener
+    container: str
+    ours: bool
+
+
+def _published(found: Observations, stack: ComposeRuntime, stores: Collection[str]) -> list[_Published]:
+    """Ports that running containers hold which are none of the services' own."""
     mine = {service.id for service in found.seen}
     _status, out, _err = pipeline.probe(Command(["docker", "ps", "--quiet", "--no-trunc"]))
     ids = [part for part in out.split() if part not in mine]
@@ -347,6 +342,5 @@ def _published(
     for container in every:
         here = bool(stack.directory) and container.made.labels.get(f"{_OWN}project.working_dir") == stack.directory
         ours = here and container.project not in whole
-        name = plain(container.name)
-        result += [(protocol, address, port, name, ours) for protocol, address, port in _bindings(container)]
+        result += [_Published(port, plain(container.name), ours) for port in _bindings(container)]
     return result

@@ -139,8 +139,7 @@ def classify(seen: Observations, host: str = "<host>") -> Cause:
         )
         return _cause("stray", words, seen)
     if seen.env_missing:
-        words = f".env lacks {', '.join(seen.env_missing)}" if seen.env_missing else ""
-        return _cause("env", words, seen)
+        return _cause("env", f".env lacks {', '.join(seen.env_missing)}", seen)
     if seen.compose:
         kind = "env" if _ENV.search(seen.compose) else "compose"
         return _cause(kind, f"Compose cannot read the project: {seen.compose}", seen)

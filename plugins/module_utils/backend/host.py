@@ -96,15 +96,15 @@ class Listener:
     """protocol: tcp or udp. inode: of the socket, by which its process is found."""
 
     protocol: str
-    address: str
+    address: str  # empty: of every interface
     port: int
-    inode: str
+    inode: str = ""
 
-    def clashes(self, protocol: str, address: str, port: int) -> bool:
-        if (self.protocol, self.port) != (protocol, port):
+    def clashes(self, other: Listener) -> bool:
+        if (self.protocol, self.port) != (other.protocol, other.port):
             return False
-        mine, theirs = ipaddress.ip_address(address or "0.0.0.0"), ipaddress.ip_address(self.address)  # noqa: S104 - compared
-        return mine == theirs or mine.is_unspecified or theirs.is_unspecified
+        places = {ipaddress.ip_address(listener.address or "0.0.0.0") for listener in (self, other)}  # noqa: S104 - compared
+        return len(places) == 1 or any(place.is_unspecified for place in places)
 
 
 def listeners() -> list[Listener]:

@@ -52,7 +52,8 @@ def make(
         redeploy.available(run, identity) if config.runtime.project_directory else (None, "no project directory")
     )
     begin = next_step(cause, (), method=method) if needed else ""
-    blocked = _blocked(cause, begin, none if backup is None else "", key) if needed else ""
+    blocked = _blocked(cause, begin, none, key) if needed else ""
+    files = backup.id if backup else f"not possible: {none}"
     why = cause.words
     if needed:
         why = "force was given" if asked and seen.healthy else f"the likely cause: {why}"
@@ -66,7 +67,7 @@ def make(
         findings=tuple(([f"cause: {cause.words}"] if needed and not seen.healthy else []) + findings(seen)),
         unchecked=_unchecked(config, seen),
         warnings=_warnings(config, seen, cause, key, backup is not None),
-        ladder=_ladder(config, cause, begin, method, known, backup.id if backup else "", none) if needed else (),
+        ladder=_ladder(config, cause, begin, known, files) if needed else (),
         begin=begin,
         blocked=blocked,
         next=_next(cause, config, host) if blocked else "",
@@ -153,29 +154,22 @@ def _next(cause: Cause, config: Config, host: str) -> str:
 
 
 def _ladder(
-    config: Config,
-    cause: Cause,
-    begin: str,
-    method: str,
-    known: Mapping[str, images.Known],
-    backup: str,
-    none: str,
+    config: Config, cause: Cause, begin: str, known: Mapping[str, images.Known], files: str
 ) -> tuple[Rung, ...]:
-    """Every step with what becomes of it: begin, then (in case), or skipped and why."""
+    """Every step with what becomes of it: begin, then (in case), or skipped and why. files: the backup of them."""
     rows = []
-    order = [begin, *(name for name in cause.useful if name != begin)]
     for step, words in LADDER.items():
+        state = "begin" if step == begin else "then" if step in cause.useful else "skipped"
         why = ""
-        state = "begin" if step == begin else "then" if step in order else "skipped"
         if state == "skipped":
             why = cause.useless.get(step, "it would not help")
-        if state == "then" and step == IMAGE and not known:
+        elif step == IMAGE and state == "then" and not known:
             why = "if a recovery point names another image than the present one"
-        elif state != "skipped" and step == IMAGE:
+        elif step == IMAGE:
             why = ", ".join(f"{service}: that of {item.point}" for service, item in sorted(known.items()))
-        elif state != "skipped" and step == REDEPLOY:
-            why = backup or f"not possible: {none}"
-        elif state != "skipped" and step == SPACE:
+        elif step == REDEPLOY:
+            why = files
+        elif step == SPACE:
             logs = space.logs(config, Path(backend_host.docker_root()))
             why = f"{len(logs)} logs of {human(sum(size for _path, size, _container in logs))}"
         rows.append(Rung(step, words, state, why))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from ..base.errors import LifeboatError, NotFoundError
-from ..base.filesystem import explained
+from ..base.filesystem import create, explained
 from ..configuration import restore as configuration_restore
 from ..configuration.restore import Extracted
 from ..repository import catalog
@@ -154,8 +154,7 @@ def _place(source: Path, live: Path, mode: int, uid: int, gid: int, stamp: str) 
             if source.is_symlink():
                 partial.symlink_to(source.readlink())
             else:
-                handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-                with os.fdopen(handle, "wb") as file:
+                with create(partial) as file:
                     file.write(source.read_bytes())
                     file.flush()
                     os.fsync(file.fileno())

@@ -21,14 +21,13 @@ from typing import Callable, Optional
 from ..base import pipeline
 from ..base.errors import LifeboatError, UsageError
 from ..base.pipeline import Command
-from ..database import assess as database_assess
-from ..objects import assess as objects_assess
 from ..settings.config import Config
 from ..stack.compose import ComposeRuntime
 from ..stack.runtime import Opened
 from . import host, images
 from . import redeploy as backend_redeploy
 from . import space as backend_space
+from . import stores as backend_stores
 from .cause import ENGINE, IMAGE, RECREATE, REDEPLOY, RESTART, SPACE
 from .facts import BACKEND, DATABASE, OBJECTS, Observations, Seen
 from .veil import plain
@@ -189,9 +188,7 @@ def unmovable(config: Config, stack: ComposeRuntime, seen: Observations) -> list
         if item.role not in (DATABASE, OBJECTS):
             continue
         try:
-            database_assess.data_mount(config, stack) if item.role == DATABASE else objects_assess.data_mount(
-                config, stack
-            )
+            backend_stores.data_mount(config, stack, item.role)
         except LifeboatError as exc:
             reasons.append(f"{item.service}: {exc.cause}")
     return reasons
@@ -200,13 +197,8 @@ def unmovable(config: Config, stack: ComposeRuntime, seen: Observations) -> list
 def keep_layers(work: Work, services: Optional[Collection[str]] = None) -> None:
     """Files that a container of the backend wrote into its own layer go with it: keep them as an image."""
     for service in work.seen.seen:
-        if (
-            service.role in (DATABASE, OBJECTS)
-            or not service.id
-            or (services is not None and service.service not in services)
-        ):
-            continue
-        if not _written(service.id):
+        asked = services is None or service.service in services
+        if service.role in (DATABASE, OBJECTS) or not asked or not service.id or not _written(service.id):
             continue
         plainly = re.sub(r"[^a-z0-9]+", "-", service.name.lower()).strip("-")
         name = f"lifeboat-quarantine/{plainly}-files:{work.stamp}"
@@ -265,11 +257,8 @@ def image(work: Work) -> None:
     stack = work.compose()
     known = images.candidates(work.run, work.seen)
     if not known:
-        raise UsageError(
-            "go back to an earlier image",
-            work.run.config.stack,
-            "no recovery point names another image than the present one",
-        )
+        why = "no recovery point names another image than the present one"
+        raise UsageError("go back to an earlier image", work.run.config.stack, why)
     keep_layers(work, known)
     for service, item in known.items():
         work.pinned[service] = images.pin(work.run.config, stack, service, item, work.stamp, log=work.log)
@@ -294,14 +283,8 @@ def redeploy(work: Work) -> None:
         work.notes.append(f"stayed sealed without -e identity_file=…: {', '.join(done.missing)}")
     stack = work.compose()
     stack.model  # noqa: B018 - a project that Compose still cannot read is not started
-    if unmovable(work.run.config, stack, work.seen):
-        _up(
-            stack,
-            work,
-            ["--no-deps", "--force-recreate", *[service for service in stack.services() if service in _backend(work)]],
-        )
-    else:
-        _up(stack, work, [])
+    only = [service for service in stack.services() if service in _backend(work)]
+    _up(stack, work, ["--no-deps", "--force-recreate", *only] if unmovable(work.run.config, stack, work.seen) else [])
 
 
 STEPS: Mapping[str, Callable[[Work], None]] = {

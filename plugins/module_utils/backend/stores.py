@@ -18,7 +18,7 @@ from ..recovery import state as recovery_state
 from ..repository.sources import Sources
 from ..settings.config import Config
 from ..stack import runtime
-from ..stack.runtime import Opened, Runtime
+from ..stack.runtime import DataMount, Opened, Runtime
 from .facts import DATABASE, OBJECTS, Observations, Seen, Store
 
 Log = Callable[[str], None]
@@ -44,10 +44,9 @@ def look(run: Opened, stack: Runtime, found: Observations, *, log: Log) -> tuple
 def _broken(
     run: Opened, stack: Runtime, found: Observations, role: str, service: str, one: Optional[Seen], log: Log
 ) -> str:
-    if one is None or one.status not in ("running", "restarting"):
-        gone = _data_gone(run.config, stack, role, service)
-        if gone:
-            return gone
+    runs = one is not None and one.status in ("running", "restarting")
+    if not runs and (gone := _data_gone(run.config, stack, role, service)):
+        return gone
     if one is None:
         return ""
     if one.looping:
@@ -77,12 +76,15 @@ def _reference(run: Opened, log: Log) -> Optional[Fingerprint]:
         return None
 
 
+def data_mount(config: Config, stack: Runtime, role: str) -> DataMount:
+    mounted = database_assess.data_mount if role == DATABASE else objects_assess.data_mount
+    return mounted(config, stack)
+
+
 def _data_gone(config: Config, stack: Runtime, role: str, service: str) -> str:
     """A server that is started without its data makes a new, empty store of its own: it must not be started here."""
     try:
-        mount = (
-            database_assess.data_mount(config, stack) if role == DATABASE else objects_assess.data_mount(config, stack)
-        )
+        mount = data_mount(config, stack, role)
     except LifeboatError:
         return ""
     where = mount.path

@@ -34,32 +34,10 @@ SCHEME = 2
 # Types whose hash function depends on the value alone. Left out on purpose: enum, oid and reg* types hash an object id,
 # which a restore changes; text under a non-deterministic collation hashes a sort key of the ICU version.
 _HASHABLE = (
-    "bool",
-    "int2",
-    "int4",
-    "int8",
-    "float4",
-    "float8",
-    "numeric",
-    "text",
-    "varchar",
-    "bpchar",
-    "char",
-    "name",
-    "bytea",
-    "date",
-    "time",
-    "timetz",
-    "timestamp",
-    "timestamptz",
-    "interval",
-    "uuid",
-    "inet",
-    "cidr",
-    "macaddr",
-    "macaddr8",
+    "bool", "int2", "int4", "int8", "float4", "float8", "numeric", "text", "varchar", "bpchar", "char", "name", "bytea",
+    "date", "time", "timetz", "timestamp", "timestamptz", "interval", "uuid", "inet", "cidr", "macaddr", "macaddr8",
     "jsonb",
-)
+)  # fmt: skip
 
 _TABLES = """
 SELECT jsonb_build_object(

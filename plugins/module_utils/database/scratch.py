@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from ..base import pipeline
@@ -52,31 +53,13 @@ def container(image: str, stack: str, artefacts: Path, *, timeout: float) -> Ite
     """
     name = f"lifeboat-{stack}-{secrets.token_hex(4)}"
     status, _out, err = pipeline.probe(
-        Command(
-            [
-                "docker",
-                "run",
-                "--detach",
-                "--name",
-                name,
-                "--label",
-                f"{LABEL}={stack}",
-                "--network",
-                "none",
-                "--user",
-                "0",
-                "--entrypoint",
-                "sleep",
-                "--volume",
-                _INSIDE,
-                "--mount",
-                f"type=bind,{_field(f'source={artefacts}')},target={_MOUNT},readonly",
-                image,
-                str(int(timeout)),
-            ]
-        ),
+        Command([
+            "docker", "run", "--detach", "--name", name, "--label", f"{LABEL}={stack}", "--network", "none",
+            "--user", "0", "--entrypoint", "sleep", "--volume", _INSIDE,
+            "--mount", f"type=bind,{_field(f'source={artefacts}')},target={_MOUNT},readonly", image, str(int(timeout)),
+        ]),
         timeout=600,
-    )
+    )  # fmt: skip
     try:
         if status:
             cause = err.strip().splitlines()[0] if err.strip() else f"exit {status}"
@@ -131,21 +114,15 @@ def server(name: str, *, superuser: str, preload: str, timeout: float) -> Iterat
                 "The image must hold PostgreSQL's own tools: see lifeboat_database.verify_image.",
             )
 
-    def execute(argv: Sequence[str], *, env: Mapping[str, str], stdin: bool) -> Command:
-        # Root, because the artefacts are readable by root alone; the server itself runs as `user`.
-        return exec_command(name, argv, env=env, stdin=stdin, user="0")
-
+    # Root, because the artefacts are readable by root alone; the server itself runs as `user`.
+    execute = partial(exec_command, name, user="0")
     yield Server(execute, user=superuser, host=_INSIDE, application="lifeboat-verify", timeout=timeout, mount=_MOUNT)
 
 
 def image_major(name: str) -> int:
     """The PostgreSQL major inside the container."""
-
-    def execute(argv: Sequence[str], *, env: Mapping[str, str], stdin: bool) -> Command:
-        return exec_command(name, argv, env=env, stdin=stdin)
-
     try:
-        return Server(execute, user="postgres").major()
+        return Server(partial(exec_command, name), user="postgres").major()
     except LifeboatError as exc:
         raise NotFoundError(
             "find PostgreSQL", f"container {name}", exc.cause, "Name another lifeboat_database.verify_image."

@@ -256,24 +256,16 @@ class Server:
 
     def remove(self, path: str) -> None:
         """Remove a scratch directory. What cannot be removed now is swept by the next run."""
-        with contextlib.suppress(LifeboatError):
-            pipeline.run(
-                [self.run_command(["rm", "-rf", "--", path])],
-                attempted="remove the scratch directory",
-                subject=path,
-                timeout=300,
-            )
+        self._tidy(["rm", "-rf", "--", path])
 
     def sweep(self) -> None:
         """Remove the scratch directories of killed runs. Only for the holder of the stack's lock."""
         found = ["find", SCRATCH, "-maxdepth", "1", "-type", "d", "-name", f"{self.application}.????????"]
+        self._tidy([*found, "-exec", "rm", "-rf", "{}", "+"])
+
+    def _tidy(self, argv: Sequence[str]) -> None:
         with contextlib.suppress(LifeboatError):
-            pipeline.run(
-                [self.run_command([*found, "-exec", "rm", "-rf", "{}", "+"])],
-                attempted="sweep",
-                subject=SCRATCH,
-                timeout=300,
-            )
+            pipeline.run([self.run_command(argv)], attempted="remove scratch directories", subject=SCRATCH, timeout=300)
 
 
 class _Rows:
@@ -394,13 +386,8 @@ def _pins() -> str:
 
 def require_database(server: Server, name: str) -> int:
     """The database's size in bytes. Raises NotFoundError naming those there are."""
-    rows = server.execute(
-        f"SELECT to_json(pg_database_size(oid)) FROM pg_database WHERE datname = {literal(name)};",
-        database="template1",
-        attempted="find the database",
-        timeout=300,
-    )
-    if rows:
+    sql = f"SELECT to_json(pg_database_size(oid)) FROM pg_database WHERE datname = {literal(name)};"
+    if rows := server.execute(sql, database="template1", attempted="find the database", timeout=300):
         return answers(int, rows)[0]
     raise NotFoundError(
         "find the database", name, f"the server has {', '.join(server.databases())}", "Correct lifeboat_database.name."
@@ -472,16 +459,10 @@ def connect(config: Config, runtime: Runtime, *, backup: bool = False) -> Server
         environment = runtime.state(settings.service).environment or {}
         user = user or environment.get("POSTGRES_USER", "")
         database = database or environment.get("POSTGRES_DB", "")
-        base = runtime.command(settings.service, [], user=settings.os_user)
-        container = base.argv[-1]
-
-        def execute(argv: Sequence[str], *, env: Mapping[str, str], stdin: bool) -> Command:
-            return exec_command(container, argv, env=env, stdin=stdin, user=settings.os_user)
+        container = runtime.command(settings.service, [], user=settings.os_user).argv[-1]
+        execute: Executor = functools.partial(exec_command, container, user=settings.os_user)
     else:
-
-        def execute(argv: Sequence[str], *, env: Mapping[str, str], stdin: bool) -> Command:
-            return runtime.command(settings.service, argv, env=env, stdin=stdin)
-
+        execute = functools.partial(runtime.command, settings.service)
     own = backup and bool(settings.backup_user)
     return Server(
         execute,

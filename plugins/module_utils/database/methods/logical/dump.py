@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
+import shutil
 import socket
 import tarfile
 import time
@@ -21,6 +22,7 @@ from typing import IO, Callable, Optional
 
 from ....base import pipeline
 from ....base.errors import LifeboatError, LockedError, SpaceError
+from ....base.filesystem import create
 from ....base.text import human
 from ....base.typed import plain
 from ....base.version import VERSION
@@ -38,6 +40,7 @@ from ...fingerprint import DUMP, FINGERPRINT, GLOBALS, Fingerprint, Position
 from ...server import Server, Session, answers
 
 Log = Callable[[str], None]
+_BRING = "bring the dump out of the container"
 
 
 def take(run: Opened, *, log: Log) -> Manifest:
@@ -154,14 +157,14 @@ def _fill(
     log(f"{identity}: fingerprint of {len(found.tables)} tables taken")
     found = replace(found, sequences=replace(found.sequences, after=later.result()))
     artefacts.append(naming.result())
-    with _create(folder / FINGERPRINT) as (path, raw):
+    with create(folder / FINGERPRINT) as raw:
         raw.write(found.to_bytes())
-    artefacts.append(measure(path, FINGERPRINT))
+    artefacts.append(measure(folder / FINGERPRINT, FINGERPRINT))
     return artefacts, found
 
 
 def _globals(server: Server, head: _Head, folder: Path) -> Artefact:
-    with _create(folder / GLOBALS) as (path, raw), gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
+    with create(folder / GLOBALS) as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
         words = ["--globals-only"] + ([] if head.is_superuser else ["--no-role-passwords"])
         pipeline.run(
             [server.tool("pg_dumpall", *words, database="template1")],
@@ -170,7 +173,7 @@ def _globals(server: Server, head: _Head, folder: Path) -> Artefact:
             sink=packed,
             timeout=300,
         )
-    return measure(path, GLOBALS)
+    return measure(folder / GLOBALS, GLOBALS)
 
 
 def _sequences(server: Server) -> Mapping[str, Position]:
@@ -211,7 +214,7 @@ def _dump(
         name = f"{identity}.sql" + ("" if method == "none" else ".gz") if plain else DUMP
         if plain:  # the others are restored without: tablespaces are directories of this host
             words.append("--no-tablespaces")
-        with _create(folder / name) as (_path, raw):
+        with create(folder / name) as raw:
             writer = pipeline.HashingWriter(raw)
             later = run(config.database.format, sink=writer)
         return [Artefact(name, writer.size, writer.sha256)], later
@@ -233,7 +236,7 @@ def _receive(server: Server, inside: str, folder: Path, timeout: float) -> list[
             with os.fdopen(write_end, "wb") as writer:
                 pipeline.run(
                     [server.run_command(["tar", "-C", inside, "-cf", "-", "."])],
-                    attempted="bring the dump out of the container",
+                    attempted=_BRING,
                     subject=inside,
                     sink=writer,
                     timeout=timeout,
@@ -245,14 +248,13 @@ def _receive(server: Server, inside: str, folder: Path, timeout: float) -> list[
 
 
 def _unpack(stream: IO[bytes], folder: Path) -> list[Artefact]:
-    attempted = "bring the dump out of the container"
     try:
-        return _unpack_plain(stream, folder, attempted)
+        return _unpack_plain(stream, folder)
     except tarfile.TarError as exc:
-        raise LifeboatError(attempted, folder.name, f"what came is no whole tar archive: {exc}") from exc
+        raise LifeboatError(_BRING, folder.name, f"what came is no whole tar archive: {exc}") from exc
 
 
-def _unpack_plain(stream: IO[bytes], folder: Path, attempted: str) -> list[Artefact]:
+def _unpack_plain(stream: IO[bytes], folder: Path) -> list[Artefact]:
     artefacts = []
     # Closing the stream, also on failure, is what lets the writer at its other end stop.
     with stream, tarfile.open(fileobj=stream, mode="r|") as archive:
@@ -262,25 +264,14 @@ def _unpack_plain(stream: IO[bytes], folder: Path, attempted: str) -> list[Artef
             name = os.path.basename(member.name)
             source = archive.extractfile(member) if member.isreg() else None
             if source is None:
-                raise LifeboatError(attempted, member.name, "it is not a plain file")
-            with _create(folder / name) as (_path, raw):
+                raise LifeboatError(_BRING, member.name, "it is not a plain file")
+            with create(folder / name) as raw:
                 writer = pipeline.HashingWriter(raw)
-                while True:
-                    data = source.read(pipeline.CHUNK)
-                    if not data:
-                        break
-                    writer.write(data)
+                shutil.copyfileobj(source, writer, pipeline.CHUNK)
             artefacts.append(Artefact(f"{folder.name}/{name}", writer.size, writer.sha256))
         while stream.read(pipeline.CHUNK):  # tar pads its end; a writer cut short would call that a failure
             pass
     return sorted(artefacts, key=lambda artefact: artefact.name)
-
-
-@contextlib.contextmanager
-def _create(path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as raw:
-        yield path, raw
 
 
 def _require_space(config: Config, repo: repository_base.Repository, database_size: int) -> None:

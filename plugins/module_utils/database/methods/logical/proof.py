@@ -89,14 +89,10 @@ def _archive(config: Config, manifest: Manifest, folder: Path, name: str) -> Ite
 
 
 def _plain_archive(manifest: Manifest, folder: Path) -> Check:
-    artefact = next(item.name for item in manifest.artefacts if item.name.endswith((".sql", ".sql.gz")))
-    path, tail = folder / artefact, b""
+    artefact, tail = database_restore.plain_name(manifest), b""
     try:
-        with gzip.open(path) if artefact.endswith(".gz") else path.open("rb") as file:
-            while True:
-                data = file.read(pipeline.CHUNK)
-                if not data:
-                    break
+        with database_restore.open_plain(manifest, folder) as file:
+            while data := file.read(pipeline.CHUNK):
                 tail = (tail + data)[-4096:]
     except (OSError, EOFError, zlib.error) as exc:
         return Check("archive", FAIL, f"{artefact}: {exc}")

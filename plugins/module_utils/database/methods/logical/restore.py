@@ -181,11 +181,19 @@ def _archive(server: Server, manifest: Manifest, path: str, name: str, jobs: int
     )
 
 
+def open_plain(manifest: Manifest, directory: Path) -> IO[bytes]:
+    """The text of a plain dump."""
+    path = directory / plain_name(manifest)
+    return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+
+
+def plain_name(manifest: Manifest) -> str:
+    return next(item.name for item in manifest.artefacts if item.name.endswith((".sql", ".sql.gz")))
+
+
 def _plain(server: Server, manifest: Manifest, directory: Path, name: str) -> None:
     """psql accepts a dump cut in mid-table with exit 0; the caller's checksums and fingerprint are what notice."""
-    artefact = next(item.name for item in manifest.artefacts if item.name.endswith((".sql", ".sql.gz")))
-    path = directory / artefact
-    with cast(IO[bytes], gzip.open(path) if artefact.endswith(".gz") else path.open("rb")) as source:
+    with open_plain(manifest, directory) as source:
         pipeline.run(
             [server.psql_script(name)],
             attempted="restore the plain dump",
@@ -288,9 +296,8 @@ def swap(server: Server, live: str, restored: str, stamp: str) -> str:
 
     Both renames are one transaction: there is never a moment with neither, nor with both.
     """
-    there = exists(server, live)
-    kept = fit_name(live, f"_quarantine_{stamp}") if there else ""
-    if there:
+    kept = fit_name(live, f"_quarantine_{stamp}") if exists(server, live) else ""
+    if kept:
         # No new connections, end the old ones, rename. Without the first a quick client is back before the rename.
         server.execute(
             f"ALTER DATABASE {identifier(live)} ALLOW_CONNECTIONS false;\n"
@@ -300,7 +307,7 @@ def swap(server: Server, live: str, restored: str, stamp: str) -> str:
             attempted=f"close {live}",
         )
     renames = [f"ALTER DATABASE {identifier(restored)} RENAME TO {identifier(live)};"]
-    if there:
+    if kept:
         renames.insert(0, f"ALTER DATABASE {identifier(live)} RENAME TO {identifier(kept)};")
         renames.insert(1, f"ALTER DATABASE {identifier(kept)} ALLOW_CONNECTIONS true;")
     try:
@@ -308,7 +315,7 @@ def swap(server: Server, live: str, restored: str, stamp: str) -> str:
             "BEGIN;\n" + "\n".join(renames) + "\nCOMMIT;", database="template1", attempted="swap in the database"
         )
     except BaseException:
-        if there:
+        if kept:
             with contextlib.suppress(LifeboatError):
                 server.execute(
                     f"ALTER DATABASE {identifier(live)} ALLOW_CONNECTIONS true;",
