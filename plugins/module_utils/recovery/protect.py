@@ -152,10 +152,8 @@ class Protection(abc.ABC, Generic[S]):
         if seen.condition == HEALTHY:
             self.log("it came up, and all of its data is there")
             unmark(self.config, self.mark)
-            looked = Check(
-                "data", COULD_NOT_VERIFY if seen.unchecked else PASS, "; ".join(seen.unchecked) or self.whole
-            )
-            return "started", (looked,)
+            result = COULD_NOT_VERIFY if seen.unchecked else PASS
+            return "started", (Check("data", result, "; ".join(seen.unchecked) or self.whole),)
         self.log(f"it came up {seen.condition}: {'; '.join(seen.findings[:3])}")
         return ("rebuild" if self.beyond_repair(seen) else self.restore), ()
 

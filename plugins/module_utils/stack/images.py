@@ -111,13 +111,9 @@ def _pull(image: Wanted, tried: list[str], log: Log) -> None:
 
 
 def _said(image: Wanted) -> Check:
-    ids = _ids(image.name)
+    ids, name = _ids(image.name), f"image {image.service}"
     if not ids:
-        return Check(f"image {image.service}", FAIL, f"{image.name} is not here")
+        return Check(name, FAIL, f"{image.name} is not here")
     if image.digest and image.digest not in ids:
-        return Check(
-            f"image {image.service}", PASS, f"{image.name}: another build than was recorded ({image.digest[:19]}…)"
-        )
-    return Check(
-        f"image {image.service}", PASS, f"{image.name}, as recorded" if image.digest else f"{image.name}, none recorded"
-    )
+        return Check(name, PASS, f"{image.name}: another build than was recorded ({image.digest[:19]}…)")
+    return Check(name, PASS, f"{image.name}, {'as' if image.digest else 'none'} recorded")

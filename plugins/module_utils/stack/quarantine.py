@@ -25,19 +25,11 @@ def aside(stack_name: str, mount: DataMount, stamp: str) -> Path:
     attempted, where = "quarantine the data directory", str(mount.path)
     info = mount.path.stat()
     if mount.kind == "volume":
-        name = f"{mount.name}_quarantine_{stamp}"
-        made = pipeline.output(
-            Command(["docker", "volume", "create", "--label", f"lifeboat.quarantine={stack_name}", name]),
-            attempted=attempted,
-            subject=where,
-        ).strip()
-        target = Path(
-            pipeline.output(
-                Command(["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", made]),
-                attempted=attempted,
-                subject=where,
-            ).strip()
-        )
+        label, name = f"lifeboat.quarantine={stack_name}", f"{mount.name}_quarantine_{stamp}"
+        create = Command(["docker", "volume", "create", "--label", label, name])
+        made = pipeline.output(create, attempted=attempted, subject=where).strip()
+        inspect = Command(["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", made])
+        target = Path(pipeline.output(inspect, attempted=attempted, subject=where).strip())
     else:
         target = mount.path.with_name(f"{mount.path.name}.quarantine_{stamp}")
     try:
@@ -47,9 +39,8 @@ def aside(stack_name: str, mount: DataMount, stamp: str) -> Path:
         mount.path.mkdir(mode=info.st_mode & 0o7777)
         os.chown(mount.path, info.st_uid, info.st_gid)
     except OSError as exc:
-        raise LifeboatError(
-            attempted, where, exc.strerror or str(exc), f"Move it to {target} by hand, then run the recovery again."
-        ) from exc
+        remedy = f"Move it to {target} by hand, then run the recovery again."
+        raise LifeboatError(attempted, where, exc.strerror or str(exc), remedy) from exc
     return target
 
 

@@ -40,18 +40,16 @@ class HostRuntime:
         self.label = "this host"
 
     def state(self, service: str) -> ServiceState:
-        status, out, err = pipeline.probe(
-            Command(
-                ["systemctl", "show", "--property=LoadState,ActiveState,SubState,NRestarts,ExecMainStatus", service]
-            )
-        )
+        properties = "--property=LoadState,ActiveState,SubState,NRestarts,ExecMainStatus"
+        status, out, err = pipeline.probe(Command(["systemctl", "show", properties, service]))
         if status:
             raise LifeboatError("ask systemd for the unit", service, err.strip() or f"systemctl ended with {status}")
         facts = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+        active = facts.get("ActiveState", "unknown")
         return ServiceState(
             exists=facts.get("LoadState") == "loaded",
-            running=facts.get("ActiveState") == "active",
-            status="running" if facts.get("ActiveState") == "active" else facts.get("ActiveState", "unknown"),
+            running=active == "active",
+            status="running" if active == "active" else active,
             exit_code=int(facts.get("ExecMainStatus") or 0),
             restarts=int(facts.get("NRestarts") or 0),
             id=service,
@@ -72,12 +70,9 @@ class HostRuntime:
     def _systemctl(self, verb: str, services: Sequence[str], timeout: float) -> None:
         if services:
             pipeline.run(
-                [Command(["systemctl", verb, *services])],
-                attempted=f"{verb} units",
-                subject=", ".join(services),
-                timeout=timeout,
-                remedy="Look at `journalctl -u <unit>`.",
-            )
+                [Command(["systemctl", verb, *services])], attempted=f"{verb} units", subject=", ".join(services),
+                timeout=timeout, remedy="Look at `journalctl -u <unit>`.",
+            )  # fmt: skip
 
     def start(self, services: Sequence[str], *, timeout: float) -> None:
         if services:  # with none named, all would be meant
@@ -104,9 +99,8 @@ class HostRuntime:
 
     def initialise(self, service: str, path: str, superuser: str) -> None:
         """initdb into the empty directory; the server's configuration is left where it is (/etc on Debian)."""
-        found = sorted(Path("/usr").glob("lib/postgresql/*/bin/initdb")) + sorted(
-            Path("/usr").glob("pgsql-*/bin/initdb")
-        )
+        places = ("lib/postgresql/*/bin/initdb", "pgsql-*/bin/initdb")
+        found = [item for place in places for item in sorted(Path("/usr").glob(place))]
         major = re.search(r"\d+", path.replace("postgresql", "")) or re.search(r"\d+", service)
         fitting = [item for item in found if major and major.group() in item.parts[-3]] or found
         argv = [str(fitting[-1]) if fitting else "initdb", "-D", path, "-U", superuser, "--data-checksums"]
@@ -119,10 +113,8 @@ class HostRuntime:
         )
 
     def logs(self, service: str, lines: int = 30) -> str:
-        _status, out, _err = pipeline.probe(
-            Command(["journalctl", "--unit", service, "--lines", str(lines), "--no-pager"])
-        )
-        return pipeline.scrub(out)
+        words = ["journalctl", "--unit", service, "--lines", str(lines), "--no-pager"]
+        return pipeline.scrub(pipeline.probe(Command(words))[1])
 
     def dependants(self, service: str) -> list[str]:
         del service
@@ -181,12 +173,10 @@ def wait_until_well(runtime: Runtime, services: Sequence[str], *, timeout: float
         if time.monotonic() >= deadline:
             ill = [service for service, state in states.items() if not state.well]
             said = last_words(runtime.logs(ill[0]))
+            told = "; ".join(f"{name} is {states[name].describe()}" for name in ill)
             raise LifeboatError(
-                "wait for services to be well",
-                ", ".join(ill),
-                f"after {timeout:.0f} s: "
-                + "; ".join(f"{name} is {states[name].describe()}" for name in ill)
-                + (f"; it last said: {said}" if said else ""),
-                "Look at their logs: docker compose logs --tail 50 " + " ".join(ill),
-            )
+                "wait for services to be well", ", ".join(ill),
+                f"after {timeout:.0f} s: {told}" + (f"; it last said: {said}" if said else ""),
+                f"Look at their logs: docker compose logs --tail 50 {' '.join(ill)}",
+            )  # fmt: skip
         time.sleep(0.5)

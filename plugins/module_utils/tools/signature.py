@@ -35,13 +35,11 @@ def make(path: Path, key: str) -> Path:
     with explained(attempted, path):
         of(path).unlink(missing_ok=True)  # ssh-keygen asks before it overwrites
     # SSH_ASKPASS_REQUIRE: a key with a passphrase must fail, not wait for a terminal.
-    command = Command(
-        ["ssh-keygen", "-Y", "sign", "-f", key, "-n", NAMESPACE, str(path)], {"SSH_ASKPASS_REQUIRE": "never"}
-    )
-    status, _out, err = pipeline.probe(command, timeout=30)
+    words = ["ssh-keygen", "-Y", "sign", "-f", key, "-n", NAMESPACE, str(path)]
+    status, _out, err = pipeline.probe(Command(words, {"SSH_ASKPASS_REQUIRE": "never"}), timeout=30)
     if status or not of(path).is_file():
-        words = err.strip().splitlines()
-        raise LifeboatError(attempted, str(path), words[-1] if words else f"ssh-keygen ended with {status}", _REMEDY)
+        said = err.strip().splitlines() or [f"ssh-keygen ended with {status}"]
+        raise LifeboatError(attempted, str(path), said[-1], _REMEDY)
     return of(path)
 
 
@@ -64,9 +62,9 @@ def check(path: Path, allowed_signers: str) -> str:
         return f"{BAD}: of a key that {allowed_signers} does not name"
     with explained(attempted, path), path.open("rb") as file:
         try:
-            verify = ["ssh-keygen", "-Y", "verify", "-f", allowed_signers, "-I", names[0], "-n", NAMESPACE]
-            command = Command([*verify, "-s", str(of(path))])
-            pipeline.run([command], attempted=attempted, subject=str(path), source=file, timeout=30)
+            words = ["ssh-keygen", "-Y", "verify", "-f", allowed_signers, "-I", names[0], "-n", NAMESPACE]
+            verify = Command([*words, "-s", str(of(path))])
+            pipeline.run([verify], attempted=attempted, subject=str(path), source=file, timeout=30)
         except LifeboatError as exc:
             return f"{BAD}: {exc.cause}"
     return f"signed by {names[0]}"
