@@ -187,7 +187,7 @@ def _run_once(stack: ComposeRuntime) -> set[str]:
 def _seen(config: Config, raw: Container, veil: Veil, once: set[str], *, logs: bool) -> Seen:
     state = raw.state
     service = plain(raw.service)
-    policy = raw.host.restart_policy.name or "no"
+    policy = raw.host.restart_policy.get("Name") or "no"
     bare = not state.health and not raw.host.port_bindings
     probed = state.health.log if state.health and state.health.status != "healthy" else ()
     one = Seen(

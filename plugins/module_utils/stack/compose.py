@@ -129,14 +129,9 @@ class _Binding:
 
 
 @dataclass(frozen=True)
-class _Policy:
-    name: str = _of("Name", "")
-
-
-@dataclass(frozen=True)
 class _Host:
     network_mode: str = _of("NetworkMode", "")
-    restart_policy: _Policy = _of("RestartPolicy", _Policy())
+    restart_policy: Mapping[str, object] = _by_name("RestartPolicy")
     port_bindings: Mapping[str, tuple[_Binding, ...]] = _by_name("PortBindings")
 
 

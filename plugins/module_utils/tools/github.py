@@ -141,17 +141,9 @@ class Client:
     """One repository. `patience`: seconds in all that may be spent waiting for a rate limit to end."""
 
     def __init__(
-        self,
-        api_url: str,
-        repository: str,
-        token: str,
-        *,
-        ca_bundle: str = "",
-        patience: float = 120,
-        timeout: float = 20,
-        sleep: Callable[[float], None] = time.sleep,
-        now: Callable[[], float] = time.time,
-    ) -> None:
+        self, api_url: str, repository: str, token: str, *, ca_bundle: str = "", patience: float = 120,
+        timeout: float = 20, sleep: Callable[[float], None] = time.sleep, now: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
         self._api = api_url.rstrip("/")
         self._base = f"{self._api}/repos/{repository}"
         self._token = token
