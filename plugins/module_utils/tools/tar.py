@@ -99,23 +99,13 @@ class Packer:
     """
 
     def __init__(
-        self,
-        sink: IO[bytes],
-        *,
-        limit: int,
-        in_memory: bool = False,
-        exclude: Iterable[str] = (),
-        known: Container[str] = (),
-        keep_out: Optional[KeepOut] = None,
-    ) -> None:
+        self, sink: IO[bytes], *, limit: int, in_memory: bool = False, exclude: Iterable[str] = (),
+        known: Container[str] = (), keep_out: Optional[KeepOut] = None,
+    ) -> None:  # fmt: skip
         self.packed = Packed()
-        self._limit = limit
-        self._in_memory = in_memory
+        self._limit, self._in_memory, self._known, self._keep_out = limit, in_memory, known, keep_out
         self._exclude = {*exclude, *_ELSEWHERE}
-        self._known = known
-        self._keep_out = keep_out
-        self._total = 0
-        self._named = self._real = ""
+        self._total, self._named, self._real = 0, "", ""
         self._gzip = gzip.GzipFile("", "wb", 6, sink, mtime=0)
         self._tar = tarfile.open(fileobj=self._gzip, mode="w|", format=tarfile.GNU_FORMAT)
 
@@ -172,10 +162,9 @@ class Packer:
 
     def _directory(self, at: int, name: str, path: str, status: os.stat_result, depth: int) -> None:
         self._record(path, status)
-        if depth > DEPTH:  # also: only the directory itself was asked for
-            return
         if depth == DEPTH:
             self.packed.skipped[path] = f"more than {DEPTH} directories deep"
+        if depth >= DEPTH:  # deeper: only the directory itself was asked for
             return
         below = os.open(name or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
         try:
@@ -336,15 +325,17 @@ def unpack(stream: IO[bytes], target: Path, wanted: Mapping[str, Entry], subject
         if had.same != listed.same:
             raise IntegrityError("unpack", subject, f"{entry.path!r} is not as the listing has it")
         done.append(entry)
-    missing = sorted(set(wanted) - {item.path for item in done})
+    paths = [entry.path for entry in done]
+    missing = sorted(set(wanted) - set(paths))
     if missing:
         raise IntegrityError("unpack", subject, f"{missing[0]!r} is in the listing and not in it")
-    for item in reversed(done):  # last, and the deepest first: a closed directory could not be filled
-        if item.type == DIRECTORY:
-            with filesystem.explained("unpack", str(target) + item.path):
-                Path(f"{target}{item.path}").chmod(item.mode)
-                os.utime(f"{target}{item.path}", (item.mtime, item.mtime))
-    return [item.path for item in done]
+    for entry in reversed(done):  # last, and the deepest first: a closed directory could not be filled
+        if entry.type == DIRECTORY:
+            where = f"{target}{entry.path}"
+            with filesystem.explained("unpack", where):
+                Path(where).chmod(entry.mode)
+                os.utime(where, (entry.mtime, entry.mtime))
+    return paths
 
 
 def _place(entry: Entry, content: Optional[IO[bytes]], target: Path, subject: str) -> Entry:
