@@ -31,12 +31,13 @@ demo: lab ## Lose a database and get it back, on the lab, from nothing
 quick: setup ## Before every commit: style, types and the unit tests, in a minute and a half
 	@tests/suites.sh style,unit
 
-# Whatever apt may have to install for the engine is there before the browser's and the objects' tests ask apt as well.
+# Whatever apt may have to install for the engine is there before the browser's and the objects' tests ask apt as well. The hosts
+# leave enough of two cores for all the other suites, one after the other.
 test: setup ## What CI runs first: lint, unit, browser, objects, awx, Molecule
-	@tests/suites.sh engine,lint,unit awx+browser+objects,molecule
+	@tests/suites.sh engine,style lint+unit+awx+browser+objects,molecule
 
 release: setup ## Everything there is, however long: make test, the longest scenarios, integration, no test lost
-	@LONG=1 tests/suites.sh engine,lint,unit+ids awx+browser+objects,molecule integration
+	@LONG=1 tests/suites.sh engine,style lint+unit+ids+awx+browser+objects,molecule integration
 
 style: setup
 	ruff check .
