@@ -326,6 +326,12 @@ class Below:
         return self.mount
 
 
+def opened(given: config.Config, stack: Any) -> Opened:
+    run = Opened(given)
+    run.runtime = stack
+    return run
+
+
 @pytest.mark.parametrize(
     ("one", "data", "answers", "broken"),
     [
@@ -354,7 +360,7 @@ def test_when_the_database_underneath_is_broken(
     reached = server.Reached(found_server, "no answer", answers == "refused")
     monkeypatch.setattr(server, "reach", lambda *_: reached)
     found = Observations(seen=(one,) if one else ())
-    stores, unsure = backend_stores.look(Opened(make_config(tmp_path)), Below(mount), found, log=lambda _: None)  # type: ignore[arg-type]
+    stores, unsure = backend_stores.look(opened(make_config(tmp_path), Below(mount)), found, log=lambda _: None)
     assert (len(stores), unsure) == (1, [])
     assert broken in stores[0].broken
     assert bool(stores[0].broken) is bool(broken)
@@ -368,10 +374,10 @@ def test_data_that_is_damaged_is_found_only_where_the_backend_is_ill(
     monkeypatch.setattr(database_assess, "assess", lambda *_: lost)
     here = make_config(tmp_path)
     below: Any = Below(DataMount("bind", "x", tmp_path))
-    calm, _ = backend_stores.look(Opened(here), below, Observations(seen=(DB,)), log=lambda _: None)
+    calm, _ = backend_stores.look(opened(here, below), Observations(seen=(DB,)), log=lambda _: None)
     assert calm[0].broken == ""
     ill = Observations(seen=(DB, Seen("backend", "b", health="unhealthy")))
-    found, _ = backend_stores.look(Opened(here), below, ill, log=lambda _: None)
+    found, _ = backend_stores.look(opened(here, below), ill, log=lambda _: None)
     assert found[0].broken == "the table app.items is missing"
 
 
@@ -385,7 +391,7 @@ def test_a_bucket_that_is_gone_is_broken_and_what_cannot_be_asked_is_unsure(
     gone = objects_assess.Assessment(recovery_state.DAMAGED, ("the bucket uploads is missing",))
     monkeypatch.setattr(objects_assess, "assess", lambda *_, **__: gone)
     assert (
-        backend_stores.look(Opened(here), below, seen, log=lambda _: None)[0][1].broken
+        backend_stores.look(opened(here, below), seen, log=lambda _: None)[0][1].broken
         == "the bucket uploads is missing"
     )
 
@@ -393,7 +399,7 @@ def test_a_bucket_that_is_gone_is_broken_and_what_cannot_be_asked_is_unsure(
         raise NotFoundError("ask", "objects", "no route to host")
 
     monkeypatch.setattr(objects_assess, "assess", fail)
-    stores, unsure = backend_stores.look(Opened(here), below, seen, log=lambda _: None)
+    stores, unsure = backend_stores.look(opened(here, below), seen, log=lambda _: None)
     assert ([store.broken for store in stores], unsure) == (["", ""], ["objects: no route to host"])
 
 

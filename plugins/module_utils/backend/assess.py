@@ -85,8 +85,7 @@ def needed_variables(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def glance(run: Opened, *, logs: bool = False) -> Observations:
     """How the services are and whether the endpoints answer, now: asked again and again while a step is judged."""
-    config = run.config
-    stack = run.reread()
+    config, stack = run.config, run.reread()
     if not isinstance(stack, ComposeRuntime):
         return _of_units(config, stack, logs=logs)
     problem = _compose_problem(stack, config)
@@ -134,7 +133,7 @@ def observe(run: Opened, *, changed: Callable[[Observations], Mapping[str, str]]
             images_changed=changed(found),
             ports=_ports(found, stack, {config.database.service, config.objects.service}),
         )
-    stores, unsure = backend_stores.look(run, stack, found, log=log)
+    stores, unsure = backend_stores.look(run, found, log=log)
     veil = veil_of(config)
     told = tuple(Store(store.role, store.service, veil.line(store.broken)) for store in stores)
     return replace(found, stores=told, not_looked=(*found.not_looked, *unsure))

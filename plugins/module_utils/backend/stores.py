@@ -24,7 +24,7 @@ from .facts import DATABASE, OBJECTS, Observations, Seen, Store
 Log = Callable[[str], None]
 
 
-def look(run: Opened, stack: Runtime, found: Observations, *, log: Log) -> tuple[list[Store], list[str]]:
+def look(run: Opened, found: Observations, *, log: Log) -> tuple[list[Store], list[str]]:
     """Each store with what is broken of it, and what could not be looked at. One merely stopped is not broken."""
     stores, unsure = [], []
     places = {DATABASE: run.config.database.service, OBJECTS: run.config.objects.service}
@@ -33,7 +33,7 @@ def look(run: Opened, stack: Runtime, found: Observations, *, log: Log) -> tuple
             continue
         seen = next((item for item in found.seen if item.role == role), None)
         try:
-            broken = _broken(run, stack, found, role, service, seen, log)
+            broken = _broken(run, found, role, service, seen, log)
         except LifeboatError as exc:
             unsure.append(f"{service}: {exc.cause}")
             broken = ""
@@ -41,11 +41,9 @@ def look(run: Opened, stack: Runtime, found: Observations, *, log: Log) -> tuple
     return stores, unsure
 
 
-def _broken(
-    run: Opened, stack: Runtime, found: Observations, role: str, service: str, one: Optional[Seen], log: Log
-) -> str:
+def _broken(run: Opened, found: Observations, role: str, service: str, one: Optional[Seen], log: Log) -> str:
     runs = one is not None and one.status in ("running", "restarting")
-    if not runs and (gone := _data_gone(run.config, stack, role, service)):
+    if not runs and (gone := _data_gone(run, role, service)):
         return gone
     if one is None:
         return ""
@@ -81,10 +79,10 @@ def data_mount(config: Config, stack: Runtime, role: str) -> DataMount:
     return mounted(config, stack)
 
 
-def _data_gone(config: Config, stack: Runtime, role: str, service: str) -> str:
+def _data_gone(run: Opened, role: str, service: str) -> str:
     """A server that is started without its data makes a new, empty store of its own: it must not be started here."""
     try:
-        mount = data_mount(config, stack, role)
+        mount = data_mount(run.config, run.runtime, role)
     except LifeboatError:
         return ""
     where = mount.path

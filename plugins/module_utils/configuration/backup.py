@@ -89,13 +89,12 @@ def take(run: Opened, *, log: Log, directory: Path = configuration.DIRECTORY) ->
     repo = repositories.of(run)
     repo.check(writable=True)
     repo.sweep(older_than=STALE, now=taken_at)
-    stack = run.runtime
-    wanted = _wanted(config, stack, directory)
+    wanted = _wanted(config, run.runtime, directory)
     earlier = catalog.entries(repo, "config", config.stack)
     identity = catalog.free_id(repo, "config", taken_at)
     with repo.stage("config", identity) as staging, filesystem.explained("write the backup", staging.path):
         work = _Work(config, repo, earlier, identity, staging.path, log)
-        details, images = work.files(wanted), work.images(stack)
+        details, images = work.files(wanted), work.images(run.runtime)
         for repository in config.config.repositories:
             work.git(repository)
         work.site()

@@ -27,7 +27,7 @@ from ..s3.inventory import Inventory
 from ..settings.config import Config
 from ..settings.scenarios import OBJECT_STORAGE
 from ..stack import buckets
-from ..stack.runtime import Opened, Runtime
+from ..stack.runtime import Opened
 from . import assess, choose, compare
 from .assess import Assessment
 from .choose import Request, reference_of
@@ -104,7 +104,7 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
     mode: Mode = "none"
     if needed:
         mode = _mode(config, seen, request.method)
-        _require(run, stack, chosen, request, counts, mode)
+        _require(run, chosen, request, counts, mode)
     elif left or (config.state / RECOVERING_OBJECTS).exists():
         needed, mode = True, "reopen"
         why = f"an earlier recovery stopped {', '.join(left) or 'nothing'} and did not come to its end"
@@ -207,7 +207,7 @@ def _count(run: Opened, chosen: Point, request: Request, seen: Assessment, log: 
         )
 
 
-def _require(run: Opened, stack: Runtime, chosen: Point, request: Request, counts: Counts, mode: str) -> None:
+def _require(run: Opened, chosen: Point, request: Request, counts: Counts, mode: str) -> None:
     """What would stop the recovery half-way is said now."""
     config = run.config
     attempted = "plan the recovery"
@@ -235,7 +235,7 @@ def _require(run: Opened, stack: Runtime, chosen: Point, request: Request, count
     if not config.objects.service:
         return
     try:
-        path = assess.data_mount(config, stack).path
+        path = assess.data_mount(config, run.runtime).path
         free = os.statvfs(path).f_bavail * os.statvfs(path).f_frsize
     except (LifeboatError, OSError):
         return  # a volume that is gone: the fresh one is the engine's matter

@@ -61,8 +61,7 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
     Of a stack with a bucket it also asks the two endpoints, and the database where keys_query is set. asked: the time
     that it is, where `now` is a day to come: what an endpoint said is remembered as of then.
     """
-    config = run.config
-    repo = repositories.of(run)
+    config, repo = run.config, repositories.of(run)
     repo.check(writable=False)
     backups = points.backups(repo, config.stack)
     tied = points.entries(repo, config.stack, backups)

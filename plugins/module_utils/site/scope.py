@@ -188,10 +188,9 @@ def _assessed(run: Opened, name: str, log: Log) -> Component:
 
 
 def _application(run: Opened, running: Sequence[str], stopped: Sequence[str]) -> Component:
-    stack = run.runtime
     stores = {run.config.database.service, run.config.objects.service}
     try:
-        states = {text: stack.state(text) for text in [*running, *stopped] if text not in stores}
+        states = {text: run.runtime.state(text) for text in [*running, *stopped] if text not in stores}
     except LifeboatError as exc:
         return Component(APPLICATION, UNKNOWN, (exc.cause,))
     ill = [f"{text} is {state.describe()}" for text, state in states.items() if not state.well]
