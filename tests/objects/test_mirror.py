@@ -318,7 +318,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import O
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 said = json.load(sys.stdin)
 one = config.from_mapping(said["settings"], said["secrets"])
-print(take.take(one, log=lambda line: print(line, flush=True)).details["copied"])
+print(take.take(Opened(one), log=lambda line: print(line, flush=True)).details["copied"])
 """
 
 
