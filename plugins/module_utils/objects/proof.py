@@ -105,10 +105,8 @@ def _scratch(config: Config, vault: Bucket, log: Log) -> Iterator[Bucket]:
     try:
         s3_settings.create(made)
     except UsageError as exc:
-        raise UnverifiedError(
-            "restore objects to prove them", made.url, exc.cause,
-            f"Let the vault's key make and remove buckets named {PREFIX}*, or prove them with one that may.",
-        ) from exc  # fmt: skip
+        remedy = f"Let the vault's key make and remove buckets named {PREFIX}*, or prove them with one that may."
+        raise UnverifiedError("restore objects to prove them", made.url, exc.cause, remedy) from exc
     try:
         yield made
     finally:

@@ -219,10 +219,8 @@ def _prove(run: Opened, inventory: Inventory, expected: str, sample: int, copied
     if verdict(checks) == FAIL:
         wrong = [f"{check.name}: {check.detail}" for check in checks if check.result == FAIL]
         wrong += [f"{lost.key}: {lost.why}" for lost in copied.failed[:3]]
-        raise IntegrityError(
-            "prove the restored objects", run.config.objects.bucket, "; ".join(wrong),
-            "Run the same command again; where the server is to blame, with -e method=rebuild, into an empty one.",
-        )  # fmt: skip
+        remedy = "Run the same command again; where the server is to blame, with -e method=rebuild, into an empty one."
+        raise IntegrityError("prove the restored objects", run.config.objects.bucket, "; ".join(wrong), remedy)
     return checks
 
 
