@@ -93,7 +93,9 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
         raise refusal(config, seen.refused)
     entry, chosen, passed_over = choose.choose(config, sources, request)
     counts = Counts()
-    needed, why = _needed(config, seen, request)
+    last = recovered(config)
+    same = last if last and last.prefix in ("", request.prefix) else None
+    needed, why = recovery_state.needed("bucket", seen.condition, request.state, request.force, same)
     by_difference = request.prefix and not request.state
     if needed or by_difference:
         log(f"comparing with {chosen.id} and the vault")
@@ -151,28 +153,12 @@ def refusal(config: Config, said: str) -> UsageError:
     )  # fmt: skip
 
 
-def _needed(config: Config, seen: Assessment, request: Request) -> tuple[bool, str]:
-    """Idempotent by identity: healthy, and nothing else asked for than what is there already, needs nothing."""
-    if seen.condition != HEALTHY:
-        return True, f"the bucket is {seen.condition}"
-    if request.force:
-        return True, "force was given"
-    last = recovered(config)
-    if not request.state:
-        return False, "the bucket is healthy and no recovery point was asked for"
-    if last and request.state in (last.id, last.asked) and last.prefix in ("", request.prefix):
-        return False, f"the bucket is healthy and was recovered to {last.id} at {last.at}"
-    return True, f"{request.state} was asked for"
-
-
 def _mode(config: Config, seen: Assessment, method: str) -> Mode:
     ours = bool(config.objects.service)
     attempted = "plan the recovery"
     if seen.condition == DOWN and not ours:
-        raise UsageError(
-            attempted, config.stack, f"{seen.findings[0]}, and no service of the stack serves it",
-            "Bring the endpoint back, then run this again; or set lifeboat_objects.service.",
-        )  # fmt: skip
+        remedy = "Bring the endpoint back, then run this again; or set lifeboat_objects.service."
+        raise UsageError(attempted, config.stack, f"{seen.findings[0]}, and no service of the stack serves it", remedy)
     if method == "rebuild" and not ours:
         raise UsageError(attempted, config.stack, "method=rebuild needs lifeboat_objects.service", "Use method=fill.")
     if method == "fill" and seen.condition == DOWN:
@@ -228,10 +214,8 @@ def _require(run: Opened, chosen: Point, request: Request, counts: Counts, mode:
             "Choose a newer recovery point (`lifeboat list`); or -e partial=true recovers all the others.",
         )  # fmt: skip
     if request.prefix and not counts.objects:
-        raise NotFoundError(
-            attempted, chosen.id, f"it has no object below {request.prefix!r}",
-            "Correct the prefix; it is not a pattern.",
-        )  # fmt: skip
+        remedy = "Correct the prefix; it is not a pattern."
+        raise NotFoundError(attempted, chosen.id, f"it has no object below {request.prefix!r}", remedy)
     if not config.objects.service:
         return
     try:
@@ -240,10 +224,8 @@ def _require(run: Opened, chosen: Point, request: Request, counts: Counts, mode:
     except (LifeboatError, OSError):
         return  # a volume that is gone: the fresh one is the engine's matter
     if free < counts.bytes * 1.1:
-        raise SpaceError(
-            attempted, str(path), f"{human(free)} free, about {human(counts.bytes * 1.1)} needed",
-            "Free space there: nothing was changed yet.",
-        )  # fmt: skip
+        needed = f"{human(free)} free, about {human(counts.bytes * 1.1)} needed"
+        raise SpaceError(attempted, str(path), needed, "Free space there: nothing was changed yet.")
 
 
 def same_server(run: Opened) -> bool:
@@ -271,38 +253,19 @@ def _warnings(run: Opened, found: list[Entry], chosen: Entry, counts: Counts) ->
 
 
 def _steps(made: Plan, backup: str, config: Config) -> list[str]:
-    """What will be done, in the words of the runbook, one line a step."""
-    service, counts, mode = made.service, made.counts, made.mode
-    reopen = [
-        "reopen: start the application, wait for its health, ask its endpoints",
-        "record: evidence with the time of each phase",
-    ]
-    if mode == "reopen":
-        return reopen
-    rebuild = [
-        f"quarantine the data directory of {service} (moved aside, nothing is deleted)",
-        f"start a fresh, empty {service}; make {made.target} with its versioning, lifecycle and policy",
-    ]
-    protect = {
-        "fill": [f"restart {service}, to see what is really on its disk"] if made.unreadable and service else [],
-        "start": [
-            f"start {service} and look again; if it comes up whole and nothing else was asked for, nothing is restored",
-            *(f"otherwise {name}" for name in rebuild),
-        ],
-        "rebuild": rebuild,
-    }[mode]
+    service, counts = made.service, made.counts
     where = f" below {made.prefix}" if made.prefix else ""
     copied = f"{counts.gone} missing and {counts.differ} other objects{where}"
-    what = copied if mode == "fill" else f"every object{where} that is missing or wrong"
-    return [
-        f"protect: stop the writers ({', '.join(made.writers) or 'none known'})",
-        *(f"protect: {step}" for step in protect),
+    what = copied if made.mode == "fill" else f"every object{where} that is missing or wrong"
+    then = [
         f"restore: the bucket's settings, then {what}, from {config.vault.objects_bucket} in the vault",
         *([f"restore: put {counts.extra} objects that the point does not know aside"] if made.exact else []),
         *([f"verify: restart {service}, so that only what is on its disk counts"] if service else []),
         f"verify: every object{where} against {backup}, metadata, tags, settings; then rows and objects",
-        *reopen,
     ]
+    living = [f"restart {service}, to see what is really on its disk"] if made.unreadable and service else []
+    fresh = f"; make {made.target} with its versioning, lifecycle and policy"
+    return recovery_state.steps(made.mode, service, made.writers, then, living=living, fresh=fresh)
 
 
 def recovered(config: Config) -> Optional[recovery_state.Last]:

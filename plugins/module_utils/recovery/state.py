@@ -2,10 +2,11 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What state a component was found in, and what a host remembers of its last recovery."""
+"""What state a component was found in, what a host remembers of its last recovery, and what every plan says of one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional, TypeVar
 
@@ -81,3 +82,39 @@ def mark(config: Config, name: str) -> None:
 
 def unmark(config: Config, name: str) -> None:
     (config.state / name).unlink(missing_ok=True)
+
+
+def needed(what: str, condition: str, asked: str, force: bool, last: Optional[Last]) -> tuple[bool, str]:
+    """Idempotent by identity: healthy, and nothing else asked for than what is there already, needs nothing."""
+    if condition != HEALTHY:
+        return True, f"the {what} is {condition}"
+    if force:
+        return True, "force was given"
+    if not asked:
+        return False, f"the {what} is healthy and no recovery point was asked for"
+    if last and asked in (last.id, last.asked):
+        return False, f"the {what} is healthy and was recovered to {last.id} at {last.at}"
+    return True, f"{asked} was asked for"
+
+
+def steps(
+    mode: str, service: str, writers: Sequence[str], then: Sequence[str], *, living: Sequence[str] = (), fresh: str = ""
+) -> list[str]:
+    """What will be done, in the words of the runbook, one line a step.
+
+    then: from the restore on. living: what is done first to a server that lives; fresh: also to a fresh one.
+    """
+    reopen = [
+        "reopen: start the application, wait for its health, ask its endpoints",
+        "record: evidence with the time of each phase",
+    ]
+    if mode == "reopen":
+        return reopen
+    rebuild = [
+        f"quarantine the data directory of {service} (moved aside, nothing is deleted)",
+        f"start a fresh, empty {service}{fresh}",
+    ]
+    start = f"start {service} and look again; if it comes up whole and nothing else was asked for, nothing is restored"
+    first = {"start": [start, *(f"otherwise {step}" for step in rebuild)], "rebuild": rebuild}.get(mode, living)
+    stop = f"stop the writers ({', '.join(writers) or 'none known'})"
+    return [*(f"protect: {step}" for step in (stop, *first)), *then, *reopen]
