@@ -128,15 +128,11 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
                 seconds=round(time.monotonic() - started, 2),
             )
             manifest = Manifest(
-                id=identity,
-                component="objects",
-                stack=config.stack,
-                taken_at=instant.at or now,
-                finished_at=datetime.now(timezone.utc),
+                id=identity, component="objects", stack=config.stack, taken_at=instant.at or now,
+                finished_at=datetime.now(timezone.utc), tool={"lifeboat": VERSION},
                 artefacts=(checksums.measure(staging.path / listing.NAME, listing.NAME),),
-                tool={"lifeboat": VERSION},
                 details=typed.plain(details, nulls=True),
-            )
+            )  # fmt: skip
             staging.publish(manifest.to_bytes())
         state.published()
     log(

@@ -218,10 +218,8 @@ class _Reader(io.RawIOBase):
         self._at += len(data)
         self._digest.update(data)
         if not data and self._expected and self._digest.hexdigest() != self._expected:
-            raise IntegrityError(
-                "read", self._url, "its bytes are not those that were uploaded (SHA-256 differs)",
-                "Choose another backup, and keep this one for inquiry.",
-            )  # fmt: skip
+            cause = "its bytes are not those that were uploaded (SHA-256 differs)"
+            raise IntegrityError("read", self._url, cause, "Choose another backup, and keep this one for inquiry.")
         return len(data)
 
     def _receive(self, wanted: int) -> bytes:

@@ -295,10 +295,8 @@ def _sweep(scratch: Bucket, where: str, now: datetime) -> list[str]:
         if s3_client.code(exc) in (*DENIED, *UNSUPPORTED):
             return []
         if isinstance(exc, NotFoundError):
-            raise UsageError(
-                "look for earlier probes", where, f"there is no S3 server at that address: {exc.cause}",
-                "Correct endpoint_url and port.",
-            ) from exc  # fmt: skip
+            cause = f"there is no S3 server at that address: {exc.cause}"
+            raise UsageError("look for earlier probes", where, cause, "Correct endpoint_url and port.") from exc
         raise
     return [bucket.url for bucket in abandoned if not _remove(bucket)]
 
