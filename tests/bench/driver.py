@@ -32,15 +32,15 @@ def restore(directory: str, identity: str, database: str) -> dict[str, Any]:
     from lifeboat.database.methods.logical import restore as core
     from lifeboat.repository import manifest, repositories
     from lifeboat.settings import config
-    from lifeboat.stack import runtime
+    from lifeboat.stack.runtime import Opened
 
-    loaded = config.load("", Path(directory))
-    repo = repositories.from_settings(loaded.repository, loaded.secrets)
+    run = Opened(config.load("", Path(directory)))
+    repo = repositories.of(run)
     found = manifest.parse(repo.manifest("database", identity), component="database", expected_id=identity)
-    server = database_server.connect(loaded, runtime.connect(loaded))
+    server = database_server.of(run)
     with repo.materialise("database", identity) as folder:
         facts = facts_of(folder)
-        core.database(server, found, folder, facts, database, jobs=loaded.database.jobs, log=_quiet)
+        core.database(server, found, folder, facts, database, jobs=run.config.database.jobs, log=_quiet)
     return {}
 
 
@@ -76,8 +76,9 @@ def retention(count: str) -> dict[str, Any]:
 def mirror(directory: str) -> dict[str, Any]:
     from lifeboat.mirror import take as core
     from lifeboat.settings import config
+    from lifeboat.stack.runtime import Opened
 
-    details = core.take(config.load("", Path(directory)), log=_quiet).details
+    details = core.take(Opened(config.load("", Path(directory))), log=_quiet).details
     return {name: details[name] for name in ("objects", "bytes", "copied", "removed", "consistency")}
 
 
@@ -85,9 +86,10 @@ def listing(directory: str) -> dict[str, Any]:
     from lifeboat.s3 import bucket
     from lifeboat.settings import config
     from lifeboat.stack import buckets
+    from lifeboat.stack.runtime import Opened
 
-    loaded = config.load("", Path(directory))
-    return {"listed": sum(1 for where in (buckets.source, buckets.vault) for _ in bucket.versions(where(loaded)))}
+    run = Opened(config.load("", Path(directory)))
+    return {"listed": sum(1 for where in (buckets.source, buckets.vault) for _ in bucket.versions(where(run)))}
 
 
 def prune(directory: str, days: str) -> dict[str, Any]:
@@ -95,13 +97,14 @@ def prune(directory: str, days: str) -> dict[str, Any]:
     from lifeboat.mirror import prune as mirror_prune
     from lifeboat.repository import catalog, repositories
     from lifeboat.settings import config
+    from lifeboat.stack.runtime import Opened
 
-    loaded = config.load("", Path(directory))
-    repo = repositories.from_settings(loaded.repository, loaded.secrets)
-    kept = [entry.manifest for entry in catalog.entries(repo, "objects", loaded.stack) if entry.manifest]
+    run = Opened(config.load("", Path(directory)))
+    repo = repositories.of(run)
+    kept = [entry.manifest for entry in catalog.entries(repo, "objects", run.config.stack) if entry.manifest]
     newest = datetime.now(timezone.utc) + timedelta(days=int(days))
     points = [mirror_listing.Point(repo, identity) for identity in kept]
-    done = mirror_prune.prune(loaded, points, newest, dry_run=False)
+    done = mirror_prune.prune(run, points, newest, dry_run=False)
     return {"versions": done.versions, "bytes": done.bytes, "kept": list(done.kept), "backups": len(points)}
 
 
