@@ -360,12 +360,8 @@ def load(stack: str = "", directory: Path = DIRECTORY) -> Config:
         known = stacks(directory)
         if len(known) != 1:
             cause = f"{len(known)} stacks are configured: {', '.join(known)}" if known else "no stack is configured"
-            raise UsageError(
-                "choose the stack",
-                str(directory),
-                cause,
-                "Name one with --stack." if known else "Run lifeboat.dr.deploy on this host first.",
-            )
+            remedy = "Name one with --stack." if known else "Run lifeboat.dr.deploy on this host first."
+            raise UsageError("choose the stack", str(directory), cause, remedy)
         stack = known[0]
     path = directory / f"{stack}.json"
     data = _read(path)

@@ -163,18 +163,14 @@ def services(run: Opened) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(sorted(running)), tuple(sorted({name for _state, name in rows} - running))
 
 
-def _of_database(run: Opened, sources: Optional[Sources], log: Log) -> Assessment:
-    return database_assess.assess(run, database_assess.reference_of(sources) if sources else None)
-
-
-def _of_objects(run: Opened, sources: Optional[Sources], log: Log) -> Assessment:
-    return objects_assess.assess(run, choose.reference_of(sources) if sources else None, log=log)
-
-
 # How a component is looked at that can be broken and recovered by itself.
 ASSESS: Mapping[str, Callable[[Opened, Optional[Sources], Log], Assessment]] = {
-    DATABASE: _of_database,
-    OBJECTS: _of_objects,
+    DATABASE: lambda run, sources, _log: database_assess.assess(
+        run, database_assess.reference_of(sources) if sources else None
+    ),
+    OBJECTS: lambda run, sources, log: objects_assess.assess(
+        run, choose.reference_of(sources) if sources else None, log=log
+    ),
 }
 
 

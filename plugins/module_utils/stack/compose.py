@@ -354,14 +354,9 @@ class ComposeRuntime:
         return sorted({*self._projects_here(f"{_LABEL}service={service}", running=running)} - {self.project})
 
     def command(
-        self,
-        service: str,
-        argv: Sequence[str],
-        *,
-        env: Optional[Mapping[str, str]] = None,
-        stdin: bool = False,
+        self, service: str, argv: Sequence[str], *, env: Optional[Mapping[str, str]] = None, stdin: bool = False,
         user: str = "",
-    ) -> Command:
+    ) -> Command:  # fmt: skip
         found = self.state(service)
         if not found.running:
             raise NotFoundError(

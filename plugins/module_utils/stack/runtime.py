@@ -56,14 +56,9 @@ class HostRuntime:
         )
 
     def command(
-        self,
-        service: str,
-        argv: Sequence[str],
-        *,
-        env: Optional[Mapping[str, str]] = None,
-        stdin: bool = False,
+        self, service: str, argv: Sequence[str], *, env: Optional[Mapping[str, str]] = None, stdin: bool = False,
         user: str = "",
-    ) -> Command:
+    ) -> Command:  # fmt: skip
         del service, stdin
         return Command(["runuser", "--user", user or self._default_user, "--", *argv], env)
 

@@ -60,14 +60,9 @@ class Runtime(Protocol):
     def state(self, service: str) -> ServiceState: ...
 
     def command(
-        self,
-        service: str,
-        argv: Sequence[str],
-        *,
-        env: Optional[Mapping[str, str]] = None,
-        stdin: bool = False,
+        self, service: str, argv: Sequence[str], *, env: Optional[Mapping[str, str]] = None, stdin: bool = False,
         user: str = "",
-    ) -> Command: ...
+    ) -> Command: ...  # fmt: skip
 
     def start(self, services: Sequence[str], *, timeout: float) -> None: ...
     def stop(self, services: Sequence[str], *, timeout: float) -> None: ...

@@ -39,14 +39,10 @@ def encrypt(source: IO[bytes], recipients: Sequence[str], sink: Sink, *, subject
     words = [word for recipient in recipients for word in ("--recipient", recipient)]
     try:
         pipeline.run(
-            [Command(["age", "--encrypt", *words])],
-            attempted="encrypt",
-            subject=subject,
-            source=source,
-            sink=sink,
+            [Command(["age", "--encrypt", *words])], attempted="encrypt", subject=subject, source=source, sink=sink,
             timeout=timeout,
             remedy="Correct lifeboat_config.recipients; `age-keygen -y` prints the recipient of a key.",
-        )
+        )  # fmt: skip
     except LifeboatError as exc:
         raise LifeboatError(exc.attempted, exc.subject, _plain(exc.cause), exc.remedy) from exc
 
@@ -63,13 +59,9 @@ def decrypt(
     _require("decrypt", subject)
     try:
         pipeline.run(
-            [Command(["age", "--decrypt", "--identity", "-", str(path)])],
-            attempted="decrypt",
-            subject=subject,
-            source=io.BytesIO(identity.encode()),
-            sink=sink,
-            timeout=timeout,
-        )
+            [Command(["age", "--decrypt", "--identity", "-", str(path)])], attempted="decrypt", subject=subject,
+            source=io.BytesIO(identity.encode()), sink=sink, timeout=timeout,
+        )  # fmt: skip
     except LifeboatError as exc:
         raise _explained(exc, path, identity, subject, recipients) from exc
 
