@@ -534,7 +534,7 @@ class Asked:
         self.problem = problem
         self.sql: list[str] = []
 
-    def execute(self, sql: str, *, database: str, attempted: str) -> list[Any]:
+    def execute(self, sql: str, *, database: str = "template1", attempted: str) -> list[Any]:
         del database
         self.sql.append(sql)
         if self.problem:

@@ -423,7 +423,7 @@ def test_refresh_collations(version: int, moved: list[str]) -> None:
     class Server:
         version_num = version
 
-        def execute(self, sql: str, *, database: str, **_: Any) -> list[Any]:
+        def execute(self, sql: str, *, database: str = "template1", **_: Any) -> list[Any]:
             done.append((database, sql))
             return [{"name": name} for name in moved] if "datcollversion" in sql else []
 

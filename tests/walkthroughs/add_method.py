@@ -25,6 +25,7 @@ from typing import Optional
 
 from ...base import pipeline
 from ...base.checks import PASS, Check, compared
+from ...base.errors import Log
 from ...base.typed import plain
 from ...repository import catalog, repositories
 from ...repository.checksums import measure
@@ -33,7 +34,7 @@ from ...repository.manifest import Manifest
 from ...settings.config import Config
 from ...stack.runtime import Opened
 from .. import server as database_server
-from .base import Log, Method, Restoration, Restored
+from .base import Method, Restoration, Restored
 
 BASE = "base.tar"
 

@@ -19,7 +19,7 @@ from typing import Callable, NamedTuple
 from ..base import pipeline
 from ..base.checks import FAIL, PASS, Check
 from ..base.clock import parse_time
-from ..base.errors import LifeboatError
+from ..base.errors import LifeboatError, Log
 from ..base.pipeline import Command
 from ..recovery import state as recovery_state
 from ..recovery.state import RECOVERING, RECOVERING_OBJECTS
@@ -33,7 +33,6 @@ from . import stores as backend_stores
 from .facts import BACKEND, DATABASE, OBJECTS, OTHER, Holder, Observations, Seen, Store, role_of
 from .veil import Veil, assignments, plain, secrets_of
 
-Log = Callable[[str], None]
 LINES = 25
 HASTY = 3.0  # seconds; an endpoint that took longer to fail has had its time
 _VARIABLE = re.compile(r"(?<!\$)(?:\$\$)*\$(?:\{([A-Za-z_]\w*)(:?[-?+])?[^}]*\}|([A-Za-z_]\w*))")

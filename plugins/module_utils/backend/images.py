@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Callable
 
 from ..base import pipeline
-from ..base.errors import LifeboatError, NotFoundError, UsageError
+from ..base.errors import LifeboatError, Log, NotFoundError, UsageError
 from ..base.pipeline import Command
 from ..repository import copies, points
 from ..repository.base import Repository
@@ -22,7 +21,6 @@ from ..stack.runtime import Opened
 from .facts import Observations
 from .veil import plain
 
-Log = Callable[[str], None]
 POINTS = 10  # so far back an image is still a good guess; older ones know an older database
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Callable
 
-from ..base.errors import UsageError
+from ..base.errors import Log, UsageError
 from ..base.text import human
 from ..recovery.state import DAMAGED, DOWN, HEALTHY
 from ..settings.config import Config
@@ -23,7 +22,6 @@ from .cause import IMAGE, LADDER, REDEPLOY, SPACE, Cause, classify, next_step
 from .facts import Observations
 from .recovery import Plan, Rung
 
-Log = Callable[[str], None]
 METHODS = ("auto", *(step for step in LADDER if step != "engine"))
 
 

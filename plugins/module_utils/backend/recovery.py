@@ -9,10 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Callable
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
-from ..base.errors import LifeboatError, NotFoundError, UsageError
+from ..base.errors import LifeboatError, Log, NotFoundError, UsageError
 from ..settings.config import Config
 from ..stack import answer
 from ..stack.runtime import Opened
@@ -21,7 +20,6 @@ from .cause import LADDER, Cause, classify, next_step
 from .facts import OTHER, Observations
 from .steps import Work
 
-Log = Callable[[str], None]
 # How long a state that does not mend itself is watched.
 PATIENCE_FALLEN, PATIENCE_UNHEALTHY = 8.0, 15.0
 FALLS = 3

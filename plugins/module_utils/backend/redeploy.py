@@ -13,9 +13,9 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Optional
 
-from ..base.errors import LifeboatError, NotFoundError
+from ..base.errors import LifeboatError, Log, NotFoundError
 from ..base.filesystem import create, explained
 from ..configuration import restore as configuration_restore
 from ..configuration.restore import Extracted
@@ -26,7 +26,6 @@ from ..settings.config import Config
 from ..stack.files import NAMES, OVERRIDES
 from ..stack.runtime import Opened
 
-Log = Callable[[str], None]
 MEMORY = Path("/run")  # secrets are unpacked there on their way: it is no disk
 QUARANTINE = "quarantine"
 BACK = 10  # so many backups are looked at for one that differs

@@ -14,10 +14,9 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Callable
 
 from ..base import pipeline
-from ..base.errors import LifeboatError, SpaceError
+from ..base.errors import LifeboatError, Log, SpaceError
 from ..base.pipeline import Command
 from ..base.text import human
 from ..settings.config import Config
@@ -26,7 +25,6 @@ from . import host, images
 from .facts import Disk
 from .veil import plain
 
-Log = Callable[[str], None]
 SMALL_LOG = 1 << 20  # what is smaller is worth more to read than to free
 _ROTATED = re.compile(r"\.log\.\d+(\.gz)?$")
 _LABEL = "com.docker.compose.project"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from ..base import pipeline
-from ..base.errors import LifeboatError, UsageError
+from ..base.errors import LifeboatError, Log, UsageError
 from ..base.pipeline import Command
 from ..settings.config import Config
 from ..stack.compose import ComposeRuntime
@@ -32,7 +32,6 @@ from .cause import ENGINE, IMAGE, RECREATE, REDEPLOY, RESTART, SPACE
 from .facts import BACKEND, DATABASE, OBJECTS, Observations, Seen
 from .veil import plain
 
-Log = Callable[[str], None]
 # What images write into their own layer while they run and create again at every start.
 _FLEETING = re.compile(
     r"/(tmp|run|var/run|var/tmp|var/cache|proc|sys|dev|etc/(hosts|hostname|resolv\.conf|mtab))(/|$)|__pycache__"

@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Optional
 
-from ..base.errors import LifeboatError
+from ..base.errors import LifeboatError, Log
 from ..database import assess as database_assess
 from ..database import server as database_server
 from ..database.fingerprint import Fingerprint
@@ -20,8 +20,6 @@ from ..settings.config import Config
 from ..stack import runtime
 from ..stack.runtime import DataMount, Opened, Runtime
 from .facts import DATABASE, OBJECTS, Observations, Seen, Store
-
-Log = Callable[[str], None]
 
 
 def look(run: Opened, found: Observations, *, log: Log) -> tuple[list[Store], list[str]]:

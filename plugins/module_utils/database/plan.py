@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Optional
 
 from ..base import typed
 from ..base.checks import PASS
 from ..base.clock import format_time
-from ..base.errors import LifeboatError, SpaceError, UsageError, present
+from ..base.errors import LifeboatError, Log, SpaceError, UsageError, present
 from ..base.text import PassedOver, assessed, cautions, human
 from ..recovery.state import DOWN, HEALTHY, recovered, stopped
 from ..repository import catalog, checksums
@@ -32,7 +32,6 @@ from . import server as database_server
 from .methods import registry as methods
 from .planned import Mode, Plan
 
-Log = Callable[[str], None]
 _ASKED: Mapping[str, Mode] = {"swap": "swap", "rebuild": "rebuild"}
 
 
@@ -64,16 +63,14 @@ def make(
     seen = assess.assess(run, assess.reference_of(sources))
     if seen.refused and method != "rebuild":
         raise assess.refusal(config, seen.refused)
+    state = _named(identity, before)
     needed, why = _needed(config, seen, identity, before, force)
     chosen, passed_over = _choose(run, sources, identity, before, needed, log)
     mode: Mode = "none"
     left = stopped(config)
     if not needed and left:
-        needed, mode, why = (
-            True,
-            "reopen",
-            f"an earlier recovery stopped {', '.join(left)} and did not start them again",
-        )
+        needed, mode = True, "reopen"
+        why = f"an earlier recovery stopped {', '.join(left)} and did not start them again"
     elif needed:
         mode = _ASKED.get(method) or ("start" if seen.condition == DOWN else "swap")
         if mode == "swap" and seen.condition == DOWN:
@@ -81,7 +78,7 @@ def make(
                 "plan the recovery", config.stack, "method=swap needs a server that answers", "Leave method at auto."
             )
     writers = list(config.application.writers) or stack.dependants(config.database.service)
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S")
+    now = datetime.now(timezone.utc)
     details = present(chosen.manifest).detailed(DatabaseDetails)
     if mode not in ("none", "reopen"):
         _require_space(config, stack, seen, details.database_size)
@@ -92,19 +89,23 @@ def make(
         unchecked=seen.unchecked,
         warnings=(*sources.notes, *_warnings(sources.found, chosen)),
         why=why,
-        asked=force or identity not in ("", "latest") or before is not None,
-        state=identity if identity not in ("", "latest") else format_time(before) if before else "",
+        asked=force or bool(state),
+        state=state,
         mode=mode,
-        backup=chosen.as_dict(datetime.now(timezone.utc)),
+        backup=chosen.as_dict(now),
         location=sources.where(chosen),
         recovery_point=sources.point,
         passed_over=tuple(passed_over),
         writers=tuple(writers),
-        stamp=stamp,
+        stamp=now.strftime("%Y%m%d_%H%M%S"),
         steps=tuple(_steps(config, chosen, writers, mode, before)) if needed else (),
         target=config.database.name or details.database,
         target_seconds=config.target(DATABASE),
     )
+
+
+def _named(identity: str, before: Optional[datetime]) -> str:
+    return identity if identity not in LATEST else format_time(before) if before else ""
 
 
 def _needed(
@@ -115,8 +116,7 @@ def _needed(
         return True, f"the database is {seen.condition}"
     if force:
         return True, "force was given"
-    asked = identity if identity not in ("", "latest") else format_time(before) if before else ""
-    last = recovered(config)
+    asked, last = _named(identity, before), recovered(config)
     if not asked:
         return False, "the database is healthy and no recovery point was asked for"
     if last and asked in (last.id, last.asked):

@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from typing import Callable, Optional
+from typing import Optional
 
-from ..base.errors import UsageError
+from ..base.errors import Log, UsageError
 from ..recovery import state as recovery_state
 from ..recovery.protect import Protected, Protection
 from ..repository.sources import Sources
@@ -16,8 +16,6 @@ from ..stack.runtime import DataMount, Opened, ServiceState
 from . import assess
 from . import server as database_server
 from .planned import Plan
-
-Log = Callable[[str], None]
 
 
 class _Protection(Protection[assess.Assessment]):

@@ -11,11 +11,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Callable
 
 from ..base.checks import PASS, Check
 from ..base.clock import format_time, parse_time
-from ..base.errors import IntegrityError
+from ..base.errors import IntegrityError, Log
 from ..recovery import state as recovery_state
 from ..recovery.state import keep
 from ..repository import checksums
@@ -26,8 +25,6 @@ from ..stack.runtime import Opened
 from . import server as database_server
 from .methods import registry as methods
 from .methods.base import Restoration
-
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)

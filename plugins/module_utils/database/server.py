@@ -148,7 +148,9 @@ class Server:
     def _psql(self, database: str) -> Command:
         return self._execute(["psql", "-XAtqw", *_STRICT, "-d", conninfo(dbname=database)], env=self._env, stdin=True)
 
-    def execute(self, sql: str, *, database: str, attempted: str, timeout: Optional[float] = None) -> list[object]:
+    def execute(
+        self, sql: str, *, database: str = "template1", attempted: str, timeout: Optional[float] = None
+    ) -> list[object]:
         """Run SQL; every row must be one JSON value in one column. Returns them: answers() gives them a type."""
         text = pipeline.output(
             self._psql(database),
@@ -194,7 +196,7 @@ class Server:
 
     def databases(self, *, attempted: str = "list the databases") -> list[str]:
         sql = "SELECT to_json(datname) FROM pg_catalog.pg_database WHERE datallowconn ORDER BY datname;"
-        return answers(str, self.execute(sql, database="template1", attempted=attempted, timeout=60))
+        return answers(str, self.execute(sql, attempted=attempted, timeout=60))
 
     def problem(self, database: str = "template1") -> Optional[LifeboatError]:
         """Why the server does not accept a query; None where it does."""
@@ -221,7 +223,7 @@ class Server:
     def version_num(self) -> int:
         """The running server's version as PostgreSQL counts it: 170012 is 17.12."""
         sql = "SELECT to_json(pg_catalog.current_setting('server_version_num')::int);"
-        rows = self.execute(sql, database="template1", attempted="read the server's version", timeout=60)
+        rows = self.execute(sql, attempted="read the server's version", timeout=60)
         return answers(int, rows)[0]
 
     def reap(self, session: Optional[Session] = None) -> int:
@@ -233,7 +235,7 @@ class Server:
         attempted = "end left-over sessions"
         if session is not None:
             return answers(int, session.rows(sql, attempted=attempted))[0]
-        return answers(int, self.execute(sql, database="template1", attempted=attempted, timeout=60))[0]
+        return answers(int, self.execute(sql, attempted=attempted, timeout=60))[0]
 
     @contextlib.contextmanager
     def scratch_directory(self) -> Iterator[str]:
@@ -387,7 +389,7 @@ def _pins() -> str:
 def require_database(server: Server, name: str) -> int:
     """The database's size in bytes. Raises NotFoundError naming those there are."""
     sql = f"SELECT to_json(pg_database_size(oid)) FROM pg_database WHERE datname = {literal(name)};"
-    if rows := server.execute(sql, database="template1", attempted="find the database", timeout=300):
+    if rows := server.execute(sql, attempted="find the database", timeout=300):
         return answers(int, rows)[0]
     raise NotFoundError(
         "find the database", name, f"the server has {', '.join(server.databases())}", "Correct lifeboat_database.name."
@@ -397,7 +399,7 @@ def require_database(server: Server, name: str) -> int:
 def drop(server: Server, name: str, *, force: bool = False) -> None:
     """Drop a half-made database, or by force one that sessions use. No script(): that is one transaction."""
     sql = f"DROP DATABASE {identifier(name)} WITH (FORCE);" if force else f"DROP DATABASE IF EXISTS {identifier(name)};"
-    server.execute(sql, database="template1", attempted=f"drop {name}")
+    server.execute(sql, attempted=f"drop {name}")
 
 
 class Reached(NamedTuple):

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from ...base.checks import Check
+from ...base.errors import Log
 from ...repository.manifest import Manifest
 from ...settings.config import Config
 from ...stack.runtime import Opened
 from ..server import Server
-
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)

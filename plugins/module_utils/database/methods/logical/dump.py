@@ -18,10 +18,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, Callable, Optional
+from typing import IO, Optional
 
 from ....base import pipeline
-from ....base.errors import LifeboatError, LockedError, SpaceError
+from ....base.errors import LifeboatError, LockedError, Log, SpaceError
 from ....base.filesystem import create
 from ....base.text import human
 from ....base.typed import plain
@@ -39,7 +39,6 @@ from ... import server as database_server
 from ...fingerprint import DUMP, FINGERPRINT, GLOBALS, Fingerprint, Position
 from ...server import Server, Session, answers
 
-Log = Callable[[str], None]
 _BRING = "bring the dump out of the container"
 
 

@@ -16,7 +16,7 @@ from typing import Optional
 
 from ....base.checks import FAIL, Check, verdict
 from ....base.clock import format_time
-from ....base.errors import IntegrityError, LifeboatError
+from ....base.errors import IntegrityError, LifeboatError, Log
 from ....repository.details import DatabaseDetails
 from ....repository.manifest import Manifest
 from ....settings.config import Config
@@ -24,7 +24,7 @@ from ....stack.runtime import Opened
 from ... import server as database_server
 from ...fingerprint import facts_of
 from ...server import fit_name
-from ..base import Log, Method, Restoration, Restored
+from ..base import Method, Restoration, Restored
 from . import dump, proof, restore
 
 

@@ -15,11 +15,10 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable
 
 from ....base import lock, pipeline
 from ....base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
-from ....base.errors import LifeboatError, UnverifiedError
+from ....base.errors import LifeboatError, Log, UnverifiedError
 from ....base.pipeline import Command
 from ....repository.details import DatabaseDetails
 from ....repository.manifest import Manifest
@@ -30,7 +29,6 @@ from ...fingerprint import DUMP, GLOBALS, facts_of
 from ...server import conninfo
 from . import restore as database_restore
 
-Log = Callable[[str], None]
 END_OF_DUMP = b"-- PostgreSQL database dump complete"
 
 

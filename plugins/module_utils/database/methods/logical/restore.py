@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Callable, cast
+from typing import IO, cast
 
 from ....base import pipeline
 from ....base.checks import Check
-from ....base.errors import LifeboatError
+from ....base.errors import LifeboatError, Log
 from ....base.pipeline import Command
 from ....repository.details import DatabaseDetails
 from ....repository.manifest import Manifest
@@ -24,7 +24,6 @@ from ... import fingerprint
 from ...fingerprint import DUMP, GLOBALS, Facts, Fingerprint
 from ...server import Server, answers, drop, fit_name, identifier, literal
 
-Log = Callable[[str], None]
 # Settings whose stored value is a list, already quoted item by item: pg_dump's variable_is_guc_list_quote().
 # https://github.com/postgres/postgres/blob/REL_17_STABLE/src/bin/pg_dump/dumputils.c
 _LISTS = {
@@ -68,9 +67,7 @@ def roles(server: Server, directory: Path, facts: Fingerprint, *, fresh: bool) -
     fresh: the server was made for this, so every role becomes what it was. Else only missing roles are made: a
     password changed since the backup is the one that the application now uses.
     """
-    rows = server.execute(
-        "SELECT jsonb_build_object('name', rolname) FROM pg_roles;", database="template1", attempted="list the roles"
-    )
+    rows = server.execute("SELECT jsonb_build_object('name', rolname) FROM pg_roles;", attempted="list the roles")
     have = {role.name for role in answers(_Named, rows)}
     missing = [name for name in facts.roles if name not in have]
     if not fresh and not missing:
@@ -137,7 +134,7 @@ def database(
     caller to drop. Always into an empty database: restoring into a used one doubles every table without a key.
     """
     create = _create_sql(facts.facts, name)
-    server.execute(create, database="template1", attempted=f"create the database {name}")
+    server.execute(create, attempted=f"create the database {name}")
     log(f"restoring {manifest.id} into {name}")
     if manifest.detailed(DatabaseDetails).format == "plain":
         _plain(server, manifest, directory, name)
@@ -151,11 +148,9 @@ def database(
                     raise
                 log(f"{jobs} jobs of pg_restore stood in one another's way: once more with one")
                 drop(server, name)
-                server.execute(create, database="template1", attempted=f"create the database {name}")
+                server.execute(create, attempted=f"create the database {name}")
                 _archive(server, manifest, path, name, 1)
-    server.execute(
-        _properties_sql(facts.facts, name), database="template1", attempted=f"restore the settings of {name}"
-    )
+    server.execute(_properties_sql(facts.facts, name), attempted=f"restore the settings of {name}")
 
 
 def _deadlocked(server: Server, name: str) -> bool:
@@ -166,7 +161,7 @@ def _deadlocked(server: Server, name: str) -> bool:
         f"SELECT to_json(deadlocks) FROM pg_stat_database WHERE datname = {literal(name)};"
     )
     try:
-        return any(server.execute(sql, database="template1", attempted="look for deadlocks")[1:])
+        return any(server.execute(sql, attempted="look for deadlocks")[1:])
     except LifeboatError:
         return False  # the error that brought us here is the one to show
 
@@ -277,7 +272,6 @@ def refresh_collations(server: Server) -> list[str]:
     rows = server.execute(
         "SELECT jsonb_build_object('name', datname) FROM pg_database WHERE datallowconn"
         " AND datcollversion IS DISTINCT FROM pg_database_collation_actual_version(oid);",
-        database="template1",
         attempted="compare collation versions",
     )
     moved = [database.name for database in answers(_Named, rows)]
@@ -303,7 +297,6 @@ def swap(server: Server, live: str, restored: str, stamp: str) -> str:
             f"ALTER DATABASE {identifier(live)} ALLOW_CONNECTIONS false;\n"
             "SELECT to_json(count(pg_terminate_backend(pid, 10000))) FROM pg_stat_activity"
             f" WHERE datname = {literal(live)};",
-            database="template1",
             attempted=f"close {live}",
         )
     renames = [f"ALTER DATABASE {identifier(restored)} RENAME TO {identifier(live)};"]
@@ -311,27 +304,16 @@ def swap(server: Server, live: str, restored: str, stamp: str) -> str:
         renames.insert(0, f"ALTER DATABASE {identifier(live)} RENAME TO {identifier(kept)};")
         renames.insert(1, f"ALTER DATABASE {identifier(kept)} ALLOW_CONNECTIONS true;")
     try:
-        server.execute(
-            "BEGIN;\n" + "\n".join(renames) + "\nCOMMIT;", database="template1", attempted="swap in the database"
-        )
+        server.execute("BEGIN;\n" + "\n".join(renames) + "\nCOMMIT;", attempted="swap in the database")
     except BaseException:
         if kept:
             with contextlib.suppress(LifeboatError):
-                server.execute(
-                    f"ALTER DATABASE {identifier(live)} ALLOW_CONNECTIONS true;",
-                    database="template1",
-                    attempted=f"reopen {live}",
-                )
+                server.execute(f"ALTER DATABASE {identifier(live)} ALLOW_CONNECTIONS true;", attempted=f"reopen {live}")
         raise
     return kept
 
 
 def exists(server: Server, name: str) -> bool:
     """Also one that a killed swap left closed to connections."""
-    return bool(
-        server.execute(
-            f"SELECT to_json(datname) FROM pg_database WHERE datname = {literal(name)};",
-            database="template1",
-            attempted="look for the live database",
-        )
-    )
+    sql = f"SELECT to_json(datname) FROM pg_database WHERE datname = {literal(name)};"
+    return bool(server.execute(sql, attempted="look for the live database"))
