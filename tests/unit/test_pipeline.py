@@ -289,6 +289,11 @@ def test_a_chain_deaf_to_its_input_does_not_block_on_it() -> None:
     run("exit 0", source=io.BytesIO(b"x" * (8 << 20)))
 
 
+def test_output_that_is_no_text_is_an_error() -> None:
+    with pytest.raises(LifeboatError, match="sh printed what is no UTF-8, from byte 2 on"):
+        pipeline.output(sh(r"printf 'ab\377'"), attempted="try", subject="it")
+
+
 def test_output_is_bounded() -> None:
     with pytest.raises(LifeboatError, match="more than 1000 bytes"):
         pipeline.output(Command(["yes"]), attempted="try", subject="it", limit=1000)

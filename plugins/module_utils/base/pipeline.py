@@ -304,7 +304,11 @@ def output(
     )  # fmt: skip
     if finished.status:
         raise failed(attempted, subject, with_output(finished, bytes(collected.data)), remedy)
-    return collected.data.decode("utf-8")
+    try:
+        return collected.data.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        cause = f"{command.argv[0]} printed what is no UTF-8, from byte {exc.start} on"
+        raise LifeboatError(attempted, subject, cause, remedy) from exc
 
 
 def with_output(finished: Finished, printed: bytes) -> Finished:
