@@ -73,8 +73,7 @@ def local(reference: str) -> str:
 
 def changed(run: Opened, seen: Observations) -> dict[str, str]:
     """Service -> the newest recovery point in which it ran another image than it does now."""
-    found = candidates(run, seen)
-    return {service: known.point for service, known in found.items()}
+    return {service: known.point for service, known in candidates(run, seen).items()}
 
 
 def candidates(run: Opened, seen: Observations) -> dict[str, Known]:

@@ -179,10 +179,8 @@ def _given_up(config: Config, cause: Cause, tried: Sequence[Tried]) -> LifeboatE
     words = cause.words
     if tried:
         words += f" (tried: {'; '.join(step.step + (step.problem and ': ' + step.problem) for step in tried)})"
-    if cause.next:
-        remedy = f"Next: {cause.next}, then run the same command again."
-    else:
-        remedy = "Look at the log lines in the evidence; docs/runbook-backend.md shows how to go on by hand."
+    by_hand = "Look at the log lines in the evidence; docs/runbook-backend.md shows how to go on by hand."
+    remedy = f"Next: {cause.next}, then run the same command again." if cause.next else by_hand
     return LifeboatError("recover the backend", config.stack, words, remedy)
 
 

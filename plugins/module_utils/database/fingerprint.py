@@ -644,9 +644,7 @@ def compare(expected: Fingerprint, found: Fingerprint, *, roles: str = "exact") 
         ),
         _schema_check(expected.schema, found.schema, same_major, same_scheme),
         compared(
-            "extensions",
-            _changed(extensions, found.facts.extensions, values=same_major),
-            f"{len(extensions)} present",
+            "extensions", _changed(extensions, found.facts.extensions, values=same_major), f"{len(extensions)} present"
         ),
         compared(
             "database settings", _settings(expected.facts, found.facts), "settings, owner, privileges, locale equal"

@@ -60,12 +60,7 @@ def restore_database(
         restored = method.restore(Restoration(config, server, manifest, folder, fresh, stamp, back, log))
     remember(config, {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": when})
     return Recovered(
-        identity,
-        (check, *restored.checks),
-        restored.quarantined,
-        restored.roles,
-        restored.reindexed,
-        restored.seconds,
+        identity, (check, *restored.checks), restored.quarantined, restored.roles, restored.reindexed, restored.seconds
     )
 
 

@@ -83,9 +83,8 @@ class Logical(Method):
         kept = restore.swap(server, live, beside, wanted.stamp)
         wanted.back()
         if wanted.fresh and kept:
-            database_server.drop(
-                server, kept
-            )  # the empty database that the fresh server came with, moments ago; it held nothing
+            # the empty database that the fresh server came with, moments ago; it held nothing
+            database_server.drop(server, kept)
             kept = ""
         reindexed = restore.refresh_collations(server)
         clock.append(time.monotonic())

@@ -37,10 +37,7 @@ def levels(config: Config, manifest: Manifest, folder: Path, level: str, log: Lo
     image = config.database.verify_image or manifest.detailed(DatabaseDetails).image
     if not image:
         raise UnverifiedError(
-            "verify a backup",
-            manifest.id,
-            "no image is known to verify with",
-            "Set lifeboat_database.verify_image.",
+            "verify a backup", manifest.id, "no image is known to verify with", "Set lifeboat_database.verify_image."
         )
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock.held(f"{config.stack}.verify", "verify"))
