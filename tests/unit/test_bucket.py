@@ -176,7 +176,8 @@ def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("url", ["store:9000", "ftp://store", "http://", "/srv"])
-def test_an_endpoint_that_is_none(url: str) -> None:
+def test_an_endpoint_that_is_none(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setattr(signed, "_PAUSE", 0.001)
     with pytest.raises(UsageError, match="it is not like http://host:9000"):
         list(bucket.versions(Bucket("uploads", url, access_key="k", secret_key="s")))
 
