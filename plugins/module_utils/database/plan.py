@@ -19,7 +19,8 @@ from ..base.checks import PASS
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, Log, SpaceError, UsageError, present
 from ..base.text import PassedOver, assessed, cautions, human
-from ..recovery.state import DOWN, HEALTHY, recovered, stopped
+from ..recovery import state as recovery_state
+from ..recovery.state import DOWN, recovered, stopped
 from ..repository import catalog, checksums
 from ..repository.catalog import Entry
 from ..repository.details import DatabaseDetails
@@ -111,17 +112,7 @@ def _named(identity: str, before: Optional[datetime]) -> str:
 def _needed(
     config: Config, seen: assess.Assessment, identity: str, before: Optional[datetime], force: bool
 ) -> tuple[bool, str]:
-    """Idempotent by identity: healthy, and nothing else asked for than what is there already, needs nothing."""
-    if seen.condition != HEALTHY:
-        return True, f"the database is {seen.condition}"
-    if force:
-        return True, "force was given"
-    asked, last = _named(identity, before), recovered(config)
-    if not asked:
-        return False, "the database is healthy and no recovery point was asked for"
-    if last and asked in (last.id, last.asked):
-        return False, f"the database is healthy and was recovered to {last.id} at {last.at}"
-    return True, f"{asked} was asked for"
+    return recovery_state.needed("database", seen.condition, _named(identity, before), force, recovered(config))
 
 
 def _choose(
@@ -187,34 +178,9 @@ def _require_space(config: Config, stack: Runtime, seen: assess.Assessment, data
 
 
 def _steps(config: Config, chosen: Entry, writers: list[str], mode: str, before: Optional[datetime]) -> list[str]:
-    """What will be done, in the words of the runbook, one line a step."""
-    name = config.database.name or "the database"
     manifest = present(chosen.manifest)
-    service = config.database.service
-    reopen = [
-        "reopen: start the application, wait for its health, ask its endpoints",
-        "record: evidence with the time of each phase",
-    ]
-    if mode == "reopen":
-        return reopen
-    rebuild = [
-        f"quarantine the data directory of {service} (moved aside, nothing is deleted)",
-        f"start a fresh, empty {service}",
-    ]
-    protect = {
-        "swap": [],
-        "start": [
-            f"start {service} and look again; if it comes up whole and nothing else was asked for, nothing is restored",
-            *(f"otherwise {word}" for word in rebuild),
-        ],
-        "rebuild": rebuild,
-    }[mode]
-    return [
-        f"protect: stop the writers ({', '.join(writers) or 'none known'})",
-        *(f"protect: {word}" for word in protect),
-        *methods.of(manifest).steps(manifest, before, name),
-        *reopen,
-    ]
+    then = methods.of(manifest).steps(manifest, before, config.database.name or "the database")
+    return recovery_state.steps(mode, config.database.service, writers, then)
 
 
 @dataclass(frozen=True)
