@@ -112,7 +112,7 @@ def write(path: Path, data: bytes, temporary: Path) -> None:
 
 
 def descend(top: Path, parts: Iterable[str], *, make: bool = False) -> int:
-    """A handle of a directory below `top`, following no link on the way, whoever races us. make: those that lack."""
+    """A handle of a directory below `top`, following no link, whatever others do meanwhile. make: those that lack."""
     at = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
     for part in parts:
         try:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -23,21 +24,21 @@ from .manifest import Manifest, backup_id, parse
 from .sealing import Sealed
 
 
-class Published:
+class Published(ABC):
     """A published backup or recovery point. `problem`: why it cannot be used, empty when it can."""
 
     id: str
     problem: str
 
     @property
+    @abstractmethod
     def sealed(self) -> Optional[Sealed]:
         """What it says of itself; None where that cannot be read."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def proven_at(self) -> Optional[datetime]:
         """When a restore last proved it."""
-        raise NotImplementedError
 
     @property
     def good(self) -> bool:

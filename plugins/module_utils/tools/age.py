@@ -114,7 +114,7 @@ def check_identity(identity: str) -> None:
 
 
 def _problem(text: str) -> Optional[tuple[str, str]]:
-    """Why the text is no identity that age can use alone, and what to do; None where it may be one."""
+    """Why age cannot use the text as an identity by itself, and what to do; None where it may."""
     if not text:
         return "it is empty", _WHOLE
     if text.startswith((_ARMOR, _INTRO.decode().strip())) or "ENCRYPTED PRIVATE KEY" in text:

@@ -37,7 +37,7 @@ COSTS: Mapping[str, str] = {
     "versioning": "mirrored, it is of no one instant (consistency: eventual); as a vault it is refused",
     "lifecycle": "replaced and removed objects never expire by themselves; the vault grows where retention may not"
     " delete versions",
-    "object_lock": "whoever has a key that may delete versions can destroy the backups: give the writer none",
+    "object_lock": "anyone with a key that may delete versions can destroy the backups: give the writer none",
     "tagging": "tags of objects cannot be kept, and a vault is recognised by its lifecycle rule alone",
     "metadata": "Content-Type, Cache-Control and user metadata of objects are lost",
     "multipart": "objects above 5 GiB cannot be held, and an upload that breaks begins again",

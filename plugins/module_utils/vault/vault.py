@@ -236,7 +236,7 @@ class _Ensuring:
                 "Put the vault on a server with versioning (SeaweedFS, MinIO, Ceph, Amazon S3).",
             )  # fmt: skip
         self._tell(
-            "the server has no versioning: whoever has the writer's key can destroy these copies, and what retention"
+            "the server has no versioning: anyone with the writer's key can destroy these copies, and what retention"
             " removes is gone at once"
         )
 
