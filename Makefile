@@ -13,8 +13,8 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_LOCALHOST_WARNING := False
 export ANSIBLE_INVENTORY_UNPARSED_WARNING := False
 
-.PHONY: help setup demo quick test release style lint unit browser objects awx integration molecule compat ids ids-write \
-	engine lab lab-down drill docs site bench clean
+.PHONY: help setup demo quick test release style lint unit unit-quick browser objects awx integration molecule compat ids \
+	ids-write engine lab lab-down drill docs site bench clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -28,8 +28,8 @@ $(VENV)/.ready: requirements.txt tests/lab/setup.sh
 demo: lab ## Lose a database and get it back, on the lab, from nothing
 	@tests/lab/demo.sh
 
-quick: setup ## Before every commit: style, types and the unit tests, in a minute and a half
-	@tests/suites.sh style,unit
+quick: setup ## Before every commit: style, types and the unit tests but the slow ones, in a minute and a half
+	@tests/suites.sh style+unit-quick
 
 # Whatever apt may have to install for the engine is there before the browser's and the objects' tests ask apt as well. The hosts
 # leave enough of two cores for all the other suites, one after the other.
@@ -58,6 +58,9 @@ lint: style ## Style, types, and every rule of ansible-lint's production profile
 
 unit: setup ## Fast tests of the core and the modules
 	pytest -n auto --dist loadgroup tests/unit
+
+unit-quick: setup ## The unit tests that take less than half a second each
+	pytest -n auto --dist loadgroup -m 'not slow' tests/unit
 
 browser: setup site ## The report and the docs in a real browser, on a phone and a desk; installs Chromium where it may
 	tests/browser/setup.sh

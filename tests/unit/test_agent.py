@@ -39,6 +39,7 @@ def carried() -> set[str]:
     return {f"lifeboat/{name}.py" for name in layers.closure(layers.graph(), "command/cli")}
 
 
+@pytest.mark.slow
 def test_it_holds_what_the_command_imports_as_it_is() -> None:
     inside = members(built(sys.executable))
     expected = {name: (layers.CORE / name[len("lifeboat/") :]).read_bytes() for name in carried()}
@@ -52,6 +53,7 @@ def faults(names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith("lifeboat/drill/faults/")]
 
 
+@pytest.mark.slow
 def test_no_fault_goes_to_a_host_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """What breaks a stack is sent to hosts marked for drills, by the modules of a drill alone."""
     assert faults(agent.sources()) == []
@@ -63,6 +65,7 @@ def test_no_fault_goes_to_a_host_with_the_command(monkeypatch: pytest.MonkeyPatc
     assert "lifeboat/drill/faults/database.py" in faults(agent.sources())
 
 
+@pytest.mark.slow
 def test_each_file_is_compiled_for_its_interpreter_and_asks_for_no_check() -> None:
     inside = members(built(sys.executable))
     for name in [item for item in inside if item.endswith(".py")]:
@@ -70,6 +73,7 @@ def test_each_file_is_compiled_for_its_interpreter_and_asks_for_no_check() -> No
         assert inside[f"{name}c"][:16] == importlib.util.MAGIC_NUMBER + b"\x01\0\0\0" + hashed, name
 
 
+@pytest.mark.slow
 def test_it_begins_with_its_interpreter_and_tells_what_it_is_made_of() -> None:
     content = built(sys.executable)
     assert content.startswith(f"#!{sys.executable}\n".encode())
@@ -79,6 +83,7 @@ def test_it_begins_with_its_interpreter_and_tells_what_it_is_made_of() -> None:
         assert archive.testzip() is None
 
 
+@pytest.mark.slow
 def test_its_inputs_are_the_sources_the_interpreter_and_its_version() -> None:
     files, magic = agent.sources(), agent.version_of(sys.executable)
     assert magic == importlib.util.MAGIC_NUMBER.hex()
@@ -124,6 +129,7 @@ INTERPRETERS = [sys.executable, *old_python()]
 VERBS = ["--help", "--version", *(f"{verb} --help" for verb in ("backup", "verify", "prune", "list", "status"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", INTERPRETERS)
 def test_it_runs(tmp_path: Path, python: str) -> None:
     path = tmp_path / "lifeboat"
@@ -163,6 +169,7 @@ def test_it_runs_what_is_compiled(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not old_python(), reason="NOT CHECKED with another Python: there is no python3.9")
 def test_another_python_runs_the_sources(tmp_path: Path) -> None:
     path = tmp_path / "lifeboat"
@@ -177,6 +184,7 @@ def test_another_python_runs_the_sources(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, "the source was run\n")
 
 
+@pytest.mark.slow
 def test_another_version_of_python_means_sources(tmp_path: Path) -> None:
     """As above where there is no second Python: what is compiled says that it is of another version."""
     made, path = io.BytesIO(), tmp_path / "lifeboat"
@@ -189,6 +197,7 @@ def test_another_version_of_python_means_sources(tmp_path: Path) -> None:
     assert "lifeboat" in done.stdout
 
 
+@pytest.mark.slow
 def test_boto3_is_needed_only_where_s3_is_spoken() -> None:
     """On a host with a local repository nobody installs it."""
     script = "import sys; sys.modules['boto3'] = sys.modules['botocore'] = None\nimport ansible_collections.lifeboat.dr.plugins.module_utils.command.cli"

@@ -58,6 +58,7 @@ def render(value: Any, variables: dict[str, Any]) -> Any:
 # --- one template a playbook, and its survey ---
 
 
+@pytest.mark.slow
 def test_the_data_is_what_the_playbooks_say() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "docs/generate_awx.py"), "--check"], capture_output=True, text=True, check=False
@@ -318,6 +319,7 @@ def test_secrets_are_not_logged_and_are_in_no_data() -> None:
         assert any(fields.values())
 
 
+@pytest.mark.slow
 def test_schedules() -> None:
     made = {schedule["name"]: schedule for module, schedule in sent(**SETTINGS) if module == "schedule"}
     surveys = {template["name"]: {each["variable"]: each for each in template["survey"]} for template in TEMPLATES}
@@ -417,6 +419,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+@pytest.mark.slow
 def test_ansible_runner_runs_a_playbook_of_a_checkout_with_answers_as_text(project: Path, tmp_path: Path) -> None:
     """As AWX starts a job. The host has no stack and says so: the answers came as far as the module."""
     (tmp_path / "hosts").write_text(

@@ -450,6 +450,7 @@ def command(tmp_path: Path) -> list[str]:
     return [sys.executable, str(path), "list", "--config-directory", str(tmp_path / "etc")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backups", [0, 1, 100], ids=["a line", "two lines", "more than a buffer holds"])
 @pytest.mark.parametrize("words", [[], ["--json"]], ids=["text", "JSON"])
 def test_a_reader_that_goes_away_is_no_error(
@@ -464,6 +465,7 @@ def test_a_reader_that_goes_away_is_no_error(
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_names_that_the_terminal_cannot_show(tmp_path: Path, command: list[str], encoding: str) -> None:
     publish(tmp_path, details={"database": "日本"})

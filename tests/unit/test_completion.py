@@ -94,6 +94,7 @@ def test_every_option_of_every_verb_is_offered(command: Path, verb: str) -> None
     assert set(offered(command, f"lifeboat {verb} --")) == {"--help", *options}
 
 
+@pytest.mark.slow
 def test_what_only_the_host_knows_is_offered(command: Path, tmp_path: Path) -> None:
     etc = tmp_path / "etc"
     etc.mkdir()
@@ -138,6 +139,7 @@ def test_a_bucket_is_not_asked_at_the_tab_key(tmp_path: Path) -> None:
     assert time.monotonic() - began < 1
 
 
+@pytest.mark.slow
 def test_nothing_known_is_no_error(command: Path, tmp_path: Path) -> None:
     for kind in completion.KINDS:
         done = subprocess.run(
@@ -168,6 +170,7 @@ def typed(shell: list[str], setup: str, keys: str, awaited: str, environment: di
     return shown
 
 
+@pytest.mark.slow
 def test_the_tab_key_in_an_interactive_bash(command: Path, tmp_path: Path) -> None:
     """Once through readline itself, with what the command prints; files, too, which only readline completes."""
     (tmp_path / "the kit.json").touch()

@@ -326,6 +326,7 @@ def take_digests(world: World, images: dict[str, Any]) -> Any:
     return one
 
 
+@pytest.mark.slow
 def test_git_repositories_are_mirrored_and_kept_once(world: World, tmp_path: Path) -> None:
     source = git_repository(tmp_path / "app")
     asked = {"repositories": [{"name": "app", "path": str(source)}]}

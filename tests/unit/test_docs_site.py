@@ -64,6 +64,7 @@ def test_every_page_is_reachable_from_the_front_page_and_from_the_navigation() -
     assert every - alone, "the search can miss a page"
 
 
+@pytest.mark.slow
 def test_the_pages_of_lists_are_what_the_files_say() -> None:
     """As `make lint` does: after adding a playbook, an option or a decision, run `make docs`."""
     wrong = [path.name for path, text in generate_site.everything().items() if path.read_text(encoding="utf-8") != text]
@@ -71,6 +72,7 @@ def test_the_pages_of_lists_are_what_the_files_say() -> None:
     assert {path.stem for path in generate_site.FOLDER.glob("*.md")} == {"index", *(path.stem for path in PLAYBOOKS)}
 
 
+@pytest.mark.slow
 def test_a_page_that_is_behind_is_noticed(tmp_path: Path) -> None:
     """In a copy of the tree: a changed default, a new playbook, a page without one."""
     for part in ("docs", "playbooks", "roles", "plugins/modules", "mkdocs.yml"):
@@ -246,6 +248,7 @@ def test_a_file_of_the_core_is_told_by_its_first_sentence(tmp_path: Path, text: 
     assert generate_architecture.first_sentence(path) == expected
 
 
+@pytest.mark.slow
 def test_every_file_of_the_core_is_in_the_architecture_page_once() -> None:
     """In the page as it would be written; `make lint` checks that it was written."""
     rows = re.findall(r"^### \d+\. `(\w+)`|^\| `([\w/]+)` \| \S", generate_architecture.page(), re.MULTILINE)

@@ -187,6 +187,7 @@ def test_an_answer_without_an_id_is_no_acknowledgement(tmp_path: Path, app: Appl
         drill_transaction.write(held, held.drill.transactions[0], "t")
 
 
+@pytest.mark.slow
 def test_silence_is_not_a_loss(tmp_path: Path, app: Application) -> None:
     held = stack(tmp_path, app)
     transaction = held.drill.transactions[0]
@@ -272,6 +273,7 @@ def test_what_the_application_cannot_give_back_is_removed_too_where_the_name_is_
     assert sorted(app.rows) == [3]
 
 
+@pytest.mark.slow
 def test_what_the_application_cannot_give_back_is_lost(
     tmp_path: Path, app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,6 +357,7 @@ def deployed(root: Path, held: Config) -> None:
     (root / "etc" / "shop.json").write_text(json.dumps(known))
 
 
+@pytest.mark.slow
 def test_a_writer_outlives_us_and_stops_when_told(tmp_path: Path, app: Application, agent: str) -> None:
     held = stack(tmp_path, app)
     deployed(tmp_path, held)
@@ -376,6 +379,7 @@ def test_a_writer_outlives_us_and_stops_when_told(tmp_path: Path, app: Applicati
     ledger.stop(held)
 
 
+@pytest.mark.slow
 def test_a_writer_that_is_killed_leaves_no_lock(tmp_path: Path, app: Application, agent: str) -> None:
     held = stack(tmp_path, app)
     deployed(tmp_path, held)
@@ -399,6 +403,7 @@ def test_a_lock_that_names_no_process_is_refused(tmp_path: Path) -> None:
     assert ledger.stop(held) is False, "a lock that nobody holds is no writer's"
 
 
+@pytest.mark.slow
 def test_a_writer_that_cannot_write_says_why(
     tmp_path: Path, app: Application, agent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -415,6 +420,7 @@ def test_a_writer_that_cannot_write_says_why(
     assert ledger.stop(held) is False
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, app: Application, agent: str) -> None:
     def call(*argv: str) -> tuple[int, str]:
         done = subprocess.run([agent, "transaction", *argv], capture_output=True, text=True, check=False)
@@ -442,6 +448,7 @@ def test_the_command(tmp_path: Path, app: Application, agent: str) -> None:
 # --- a drill ---
 
 
+@pytest.mark.slow
 def test_what_is_not_well_is_not_broken(tmp_path: Path, app: Application, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drill, "_STEADY", 0.1)
     held = stack(tmp_path, app)
@@ -452,6 +459,7 @@ def test_what_is_not_well_is_not_broken(tmp_path: Path, app: Application, monkey
         drill.begin(stack(tmp_path, app, drill={}), "database", "/nonexistent", log=lambda _: None)
 
 
+@pytest.mark.slow
 def test_the_clock_ends_with_the_first_transaction_that_holds(tmp_path: Path, app: Application) -> None:
     held = stack(tmp_path, app)
     filled(held)
@@ -469,6 +477,7 @@ def test_the_clock_ends_with_the_first_transaction_that_holds(tmp_path: Path, ap
     assert found.rpo_seconds == 0.0
 
 
+@pytest.mark.slow
 def test_what_cannot_be_found_out_is_said(tmp_path: Path, app: Application) -> None:
     held = stack(tmp_path, app, application={"timeout": 1})
     app.fails["POST"] = 503

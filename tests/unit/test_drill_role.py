@@ -149,6 +149,7 @@ REFUSED: dict[str, tuple[tuple[str, str], dict[str, Any], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("marks", "given", "words"), REFUSED.values(), ids=list(REFUSED))
 def test_refused(tmp_path: Path, marks: tuple[str, str], given: dict[str, Any], words: str) -> None:
     ran = play(tmp_path, HOSTS.format(*marks, sys.executable), **given)
@@ -158,6 +159,7 @@ def test_refused(tmp_path: Path, marks: tuple[str, str], given: dict[str, Any], 
     assert "Traceback" not in ran.stdout + ran.stderr
 
 
+@pytest.mark.slow
 def test_half_a_confirmation_plans_only(tmp_path: Path) -> None:
     """A site is broken on one host and built on another: both must be named."""
     ran = play(tmp_path, HOSTS.format(DRILL, DRILL, sys.executable), scenario="site", confirm="spare")

@@ -138,6 +138,7 @@ def test_damage_in_the_vault_is_noticed(world: World, name: str) -> None:
     assert name in found["config: checksums in the vault"][1]
 
 
+@pytest.mark.slow
 def test_a_part_that_another_backup_keeps_is_read_too(world: World) -> None:
     first = world.take(images="archive")
     sealed(world, images="archive")

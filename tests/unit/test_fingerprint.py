@@ -84,6 +84,7 @@ def test_what_is_settled_or_merely_alike_stays(text: str) -> None:
     assert settled(text) == text
 
 
+@pytest.mark.slow
 def test_long_and_deep_expressions() -> None:
     """A machine-written view: 5,000 levels of brackets, where recursion would end in a traceback."""
     deep = "(" * 5000 + "a" + " || b)" * 5000

@@ -135,6 +135,7 @@ def test_a_transient_failure_is_run_again(tmp_path: Path, lab: Lab) -> None:
     nothing_left(conf)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["dispatch", "revert"])
 def test_a_commit_that_does_not_build_is_set_back(tmp_path: Path, lab: Lab, how: str) -> None:
     good = lab.served()
@@ -159,6 +160,7 @@ def test_a_commit_that_does_not_build_is_set_back(tmp_path: Path, lab: Lab, how:
     nothing_left(conf)
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_repeated_is_made_anew(tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """GitHub repeats no run older than a month, and a workflow without workflow_dispatch runs for pushes only."""
     file = lab.work / ".github/workflows/pages.yml"
@@ -180,6 +182,7 @@ def test_a_run_that_cannot_be_repeated_is_made_anew(tmp_path: Path, lab: Lab, mo
     nothing_left(conf)
 
 
+@pytest.mark.slow
 def test_the_last_commit_that_github_built_is_deployed_where_nothing_builds_here(tmp_path: Path, lab: Lab) -> None:
     good = lab.served()
     lab.break_build()
@@ -316,6 +319,7 @@ def test_a_step_that_cannot_begin_changes_nothing(tmp_path: Path, lab: Lab, fall
     assert os.listdir(fallback["directory"]) == ["note.txt"]  # noqa: PTH208
 
 
+@pytest.mark.slow
 def test_a_build_gets_no_secret_and_its_result_must_tell_its_commit(
     tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -163,6 +163,7 @@ def test_a_short_limit_is_waited_for_and_a_long_one_is_told(server: Server, clie
     assert slept == [7], "23 of 30 seconds were left"
 
 
+@pytest.mark.slow
 def test_a_log_comes_from_another_host_that_never_sees_the_token(server: Server, client: Client) -> None:
     other = Server()
     try:

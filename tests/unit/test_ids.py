@@ -58,6 +58,7 @@ def test_each_test_that_went_is_replaced(case: str) -> None:
     assert all(words in line for words, line in zip(expected, found)), found
 
 
+@pytest.mark.slow
 def test_the_ids_of_a_checkout(tmp_path: Path) -> None:
     top, two = tmp_path / "tests/test_top.py", tmp_path / "tests/two/test_two.py"
     two.parent.mkdir(parents=True)

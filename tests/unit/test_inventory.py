@@ -59,6 +59,7 @@ def test_a_key_that_a_changing_listing_repeats_counts_once_and_as_said_last() ->
         assert list(one.each("SELECT key, size, etag FROM live")) == [("k", 2, "y")]
 
 
+@pytest.mark.slow
 def test_memory_stays_bounded() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with Inventory() as one:

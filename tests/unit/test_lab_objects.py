@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import s3_servers
 
 ENTRYPOINT = Path(__file__).resolve().parents[1] / "lab/images/objects/objects-entrypoint.sh"
@@ -81,6 +82,7 @@ def wait_for(path: Path) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_store_that_heeds_no_term_is_killed(tmp_path: Path) -> None:
     with started(tmp_path, store="starting", filer="dies") as running:
         wait_for(tmp_path / "open")
@@ -90,12 +92,14 @@ def test_a_store_that_heeds_no_term_is_killed(tmp_path: Path) -> None:
     assert not (tmp_path / "closed").exists()
 
 
+@pytest.mark.slow
 def test_a_running_store_closes_its_volumes_when_its_filer_dies(tmp_path: Path) -> None:
     with started(tmp_path, store="well", filer="dies") as running:
         assert running.wait(50) == 3
     assert (tmp_path / "closed").exists()
 
 
+@pytest.mark.slow
 def test_asked_to_stop_it_closes_its_volumes(tmp_path: Path) -> None:
     with started(tmp_path, store="well", filer="well") as running:
         wait_for(tmp_path / "in time")
@@ -105,6 +109,7 @@ def test_asked_to_stop_it_closes_its_volumes(tmp_path: Path) -> None:
     assert not (tmp_path / "too early").exists()
 
 
+@pytest.mark.slow
 def test_asked_to_stop_before_its_filer_started_it_stops(tmp_path: Path) -> None:
     with started(tmp_path, store="well", filer="well") as running:
         wait_for(tmp_path / "begun")

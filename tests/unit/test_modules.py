@@ -114,6 +114,7 @@ def test_every_module_refuses_an_option_it_does_not_know(run: Run, name: str) ->
 # --- agent ---
 
 
+@pytest.mark.slow
 def test_agent_changes_once(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "lifeboat"
     asked = {"path": str(path), "settings": settings(tmp_path), "plain": True}

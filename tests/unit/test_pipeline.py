@@ -112,6 +112,7 @@ def test_a_timeout_in_the_middle_of_output(mark: str) -> None:
     assert alive(mark) == []
 
 
+@pytest.mark.slow
 def test_what_ignores_sigterm_is_killed(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two graces of 5 s are for real tools; here they are over at once."""
     real = subprocess.Popen.wait
@@ -339,6 +340,7 @@ print(writer.size, writer.sha256, count.size, peak)
 """
 
 
+@pytest.mark.slow
 def test_a_big_stream_takes_no_more_memory_than_a_small_one() -> None:
     """128 MB out of a chain and 96 MB into one: every byte counted and hashed, memory flat."""
     path = next(item for item in sys.path if item.endswith(".ansible/collections"))

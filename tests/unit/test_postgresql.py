@@ -275,6 +275,7 @@ def test_each_answer_belongs_to_its_own_statement(fake: Path) -> None:
             list(answered)
 
 
+@pytest.mark.slow
 def test_a_session_that_hangs_is_bounded(fake: Path) -> None:
     server = Server(execute, user="u")
     # Outermost: a busy machine may not even have started it by then.

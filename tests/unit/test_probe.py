@@ -111,6 +111,7 @@ FAULTS: list[tuple[dict[str, Any], type[LifeboatError], str]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("faults", "kind", "words"), FAULTS, ids=lambda value: str(value)[:40])
 def test_an_endpoint_that_cannot_be_used_is_an_error(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, faults: dict[str, Any], kind: type[LifeboatError], words: str

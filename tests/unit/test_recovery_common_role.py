@@ -102,6 +102,7 @@ def play(tmp_path: Path, *arguments: str, **given: Any) -> tuple[int, str]:
     return done.returncode, " ".join((done.stdout + done.stderr).split())
 
 
+@pytest.mark.slow
 def test_a_recovery_that_is_not_proved_fails_with_the_state_and_the_next_command(tmp_path: Path) -> None:
     code, text = play(
         tmp_path, recovery_common_checks=[{"name": "health", "result": "FAIL", "detail": "it answers 500"}]
@@ -126,6 +127,7 @@ def test_a_recovery_that_is_not_proved_fails_with_the_state_and_the_next_command
     )
 
 
+@pytest.mark.slow
 def test_check_mode_records_nothing(tmp_path: Path) -> None:
     code, text = play(tmp_path, "--check")
     assert code == 0, text

@@ -162,6 +162,7 @@ else:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["publish", "delete"])
 def test_killed_between_any_two_steps(repo: LocalRepository, action: str) -> None:
     """Kill it at step 0, 1, 2 … until it gets through. Every time: a whole backup or none, and sweep cleans up."""

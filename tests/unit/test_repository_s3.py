@@ -148,6 +148,7 @@ def test_what_lies_in_the_bucket(repo: S3Repository) -> None:
     assert not [key for key in keys(repo) if ".check" in key]
 
 
+@pytest.mark.slow
 def test_large_artefacts_go_in_parts(repo: S3Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sizes around the part size: the ETag worked out from the parts must be the server's, so nothing is read back."""
     part = 5 << 20  # the smallest S3 allows
@@ -244,6 +245,7 @@ def test_delete_unpublishes_first(repo: S3Repository, monkeypatch: pytest.Monkey
         repo.delete("database", ID)
 
 
+@pytest.mark.slow
 def test_a_deleted_backup_is_gone_at_once(repo: S3Repository) -> None:
     """SeaweedFS lists the prefix of a large deleted backup for a while; that is not an id."""
     with repo.stage("database", ID) as staging:
@@ -332,6 +334,7 @@ def test_a_broken_download_is_taken_up_again(
 # --- errors an operator meets on the first day ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
@@ -380,6 +383,7 @@ def test_plain_http_where_tls_is_asked_for(endpoint: str, tmp_path: Path) -> Non
         broken.check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "code", "error", "message"),
     [

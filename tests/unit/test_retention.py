@@ -245,6 +245,7 @@ SIMULATIONS: dict[str, tuple[str, tuple[int, ...], Nights, dict[str, Any]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIMULATIONS)
 def test_three_years_of_pruning_keep_every_promise(name: str) -> None:
     """From 2026-07 to 2029-07, leap year 2028 inside. After every prune the survivors are checked against history."""
@@ -401,6 +402,7 @@ def test_a_point_holds_what_no_rule_would_keep() -> None:
     assert result.keep[noon[1].id] == [f"part of {noon[0].id}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_three_years_of_points_and_loose_backups_on_both_sides(seed: int) -> None:
     """Every night a point, with extra backups, failures and copies that fail; each side keeps every promise.

@@ -56,6 +56,7 @@ def lifeboat(etc: Path, *words: str) -> list[str]:
     return [sys.executable, "-c", RUN, *words, "--config-directory", str(etc)]
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_verdicts_and_tables_in_colour(etc: Path) -> None:
     code, shown = seen(lifeboat(etc, "status"))
     assert code == 0, shown
@@ -70,6 +71,7 @@ def test_a_terminal_shows_verdicts_and_tables_in_colour(etc: Path) -> None:
     assert re.search(r"  \x1b\[32myes, \d{4}-\d\d-\d\d\x1b\[0m$", proved)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": ""}, {"CI": "true"}], ids=str)
 def test_a_terminal_that_wants_plain_text_gets_it(etc: Path, changes: dict[str, str]) -> None:
     coloured = seen(lifeboat(etc, "list"))[1]
@@ -79,6 +81,7 @@ def test_a_terminal_that_wants_plain_text_gets_it(etc: Path, changes: dict[str, 
     assert ages.sub("", shown) == ages.sub("", re.sub(r"\x1b\[[\d;]*m", "", coloured)), "the words are the same"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["list"], ["status"], ["verify", "nonsense"]], ids=" ".join)
 def test_pipes_files_and_cron_get_plain_text(etc: Path, words: list[str]) -> None:
     done = subprocess.run(lifeboat(etc, *words), env=environment(), capture_output=True, text=True, check=False)
@@ -86,11 +89,13 @@ def test_pipes_files_and_cron_get_plain_text(etc: Path, words: list[str]) -> Non
     assert ESCAPE not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_json_is_json_on_a_terminal(etc: Path) -> None:
     code, shown = seen(lifeboat(etc, "status", "--json"))
     assert (code, json.loads(shown)["verdict"]) == (0, "PASS")
 
 
+@pytest.mark.slow
 def test_an_error_on_a_terminal(etc: Path) -> None:
     code, shown = seen(lifeboat(etc, "verify", "nonsense"))
     assert code == 2

@@ -59,6 +59,7 @@ def ran(root: Path, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["component", "method", "scenario", "check"])
 def test_a_walk_through_touches_what_it_names_and_works(copy: Path, name: str) -> None:
     before, walk = contents(copy), script(name)
