@@ -119,7 +119,7 @@ def lifeboat(run: Run, name: str, fingerprint: str, *words: str) -> Sample:
 
 
 def driver(run: Run, name: str, *words: str) -> Sample:
-    argv = [sys.executable, str(HERE / "driver.py"), run.app, words[0], str(run.config("content")), *words[1:]]
+    argv = [sys.executable, str(HERE / "driver.py"), words[0], str(run.config("content")), *words[1:]]
     return run.measured(name, argv, memory=True)
 
 
@@ -214,7 +214,7 @@ def for_information(run: Run) -> None:
     result = json.loads(sample.output)
     sample.extra = result["phases"]
     run.stack.drop(result["quarantined"])
-    argv = [sys.executable, str(HERE / "driver.py"), run.app, "retention", "100000"]
+    argv = [sys.executable, str(HERE / "driver.py"), "retention", "100000"]
     for _ in range(3):
         sample = measure.run(argv, memory=True)
         sample.extra = json.loads(sample.output)

@@ -2,14 +2,14 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Parts of the core that have no word in the `lifeboat` command, from the very zipapp that hosts run. Prints JSON.
+"""Parts of the core that have no word in the `lifeboat` command, in a process of their own. Prints JSON.
 
-driver.py ZIPAPP restore CONFIG-DIRECTORY ID DATABASE   the data step of a recovery, into a fresh database
-driver.py ZIPAPP recover CONFIG-DIRECTORY ID            the same, then compared, analysed and swapped in
-driver.py ZIPAPP retention COUNT                        the plan over so many backups
-driver.py ZIPAPP mirror CONFIG-DIRECTORY                the bucket to the vault
-driver.py ZIPAPP listing CONFIG-DIRECTORY               both buckets listed, one after the other
-driver.py ZIPAPP prune CONFIG-DIRECTORY DAYS            the mirror's old versions, as if the newest were so many days on
+driver.py restore CONFIG-DIRECTORY ID DATABASE   the data step of a recovery, into a fresh database
+driver.py recover CONFIG-DIRECTORY ID            the same, then compared, analysed and swapped in
+driver.py retention COUNT                        the plan over so many backups
+driver.py mirror CONFIG-DIRECTORY                the bucket to the vault
+driver.py listing CONFIG-DIRECTORY               both buckets listed, one after the other
+driver.py prune CONFIG-DIRECTORY DAYS            the mirror's old versions, as if the newest were so many days on
 """
 
 from __future__ import annotations
@@ -21,18 +21,21 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Callable
 
+# The command holds only what it imports itself; these parts come from the collection, as modules have them.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".ansible" / "collections"))
+
 
 def _quiet(_: str) -> None:
     pass
 
 
 def restore(directory: str, identity: str, database: str) -> dict[str, Any]:
-    from lifeboat.database import server as database_server
-    from lifeboat.database.fingerprint import facts_of
-    from lifeboat.database.methods.logical import restore as core
-    from lifeboat.repository import manifest, repositories
-    from lifeboat.settings import config
-    from lifeboat.stack.runtime import Opened
+    from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
+    from ansible_collections.lifeboat.dr.plugins.module_utils.database.fingerprint import facts_of
+    from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as core
+    from ansible_collections.lifeboat.dr.plugins.module_utils.repository import manifest, repositories
+    from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+    from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 
     run = Opened(config.load("", Path(directory)))
     repo = repositories.of(run)
@@ -45,9 +48,9 @@ def restore(directory: str, identity: str, database: str) -> dict[str, Any]:
 
 
 def recover(directory: str, identity: str) -> dict[str, Any]:
-    from lifeboat.database import recovery as database_recovery
-    from lifeboat.settings import config
-    from lifeboat.stack.runtime import Opened
+    from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
+    from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+    from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 
     loaded = config.load("", Path(directory))
     stamp = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S")
@@ -56,7 +59,7 @@ def recover(directory: str, identity: str) -> dict[str, Any]:
 
 
 def retention(count: str) -> dict[str, Any]:
-    from lifeboat.repository.retention import Backup, Policy, plan
+    from ansible_collections.lifeboat.dr.plugins.module_utils.repository.retention import Backup, Policy, plan
 
     newest = datetime(2026, 11, 24, 2, tzinfo=timezone.utc)
     backups = [
@@ -74,30 +77,30 @@ def retention(count: str) -> dict[str, Any]:
 
 
 def mirror(directory: str) -> dict[str, Any]:
-    from lifeboat.mirror import take as core
-    from lifeboat.settings import config
-    from lifeboat.stack.runtime import Opened
+    from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take as core
+    from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+    from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 
     details = core.take(Opened(config.load("", Path(directory))), log=_quiet).details
     return {name: details[name] for name in ("objects", "bytes", "copied", "removed", "consistency")}
 
 
 def listing(directory: str) -> dict[str, Any]:
-    from lifeboat.s3 import bucket
-    from lifeboat.settings import config
-    from lifeboat.stack import buckets
-    from lifeboat.stack.runtime import Opened
+    from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
+    from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+    from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets
+    from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 
     run = Opened(config.load("", Path(directory)))
     return {"listed": sum(1 for where in (buckets.source, buckets.vault) for _ in bucket.versions(where(run)))}
 
 
 def prune(directory: str, days: str) -> dict[str, Any]:
-    from lifeboat.mirror import listing as mirror_listing
-    from lifeboat.mirror import prune as mirror_prune
-    from lifeboat.repository import catalog, repositories
-    from lifeboat.settings import config
-    from lifeboat.stack.runtime import Opened
+    from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import listing as mirror_listing
+    from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import prune as mirror_prune
+    from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, repositories
+    from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+    from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 
     run = Opened(config.load("", Path(directory)))
     repo = repositories.of(run)
@@ -118,5 +121,4 @@ VERBS: dict[str, Callable[..., Any]] = {
 }
 
 if __name__ == "__main__":
-    sys.path.insert(0, sys.argv[1])
-    print(json.dumps(VERBS[sys.argv[2]](*sys.argv[3:])))
+    print(json.dumps(VERBS[sys.argv[1]](*sys.argv[2:])))

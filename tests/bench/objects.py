@@ -34,7 +34,6 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import listing 
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import checksums, manifest, repositories  # noqa: E402
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails  # noqa: E402
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket  # noqa: E402
-from ansible_collections.lifeboat.dr.plugins.modules import agent  # noqa: E402
 from measure import Sample  # noqa: E402
 from s3_servers import SeaweedFS, binary, find_mc, seaweedfs  # noqa: E402
 
@@ -56,8 +55,6 @@ class Bench:
     def __init__(self, directory: Path, source: SeaweedFS, vault: SeaweedFS, asked: argparse.Namespace) -> None:
         self.directory, self.source, self.vault, self.asked = directory, source, vault, asked
         self.samples: dict[str, dict[str, Sample]] = {}
-        self.app = directory / "lifeboat"
-        self.app.write_bytes(agent.build(sys.executable))
 
     def prepare(self) -> None:
         """Fill the source as an application would, and make everybody's target."""
@@ -143,7 +140,7 @@ class Bench:
             staging.publish(made.to_bytes())
 
     def runs(self) -> list[tuple[str, Callable[[], Sample]]]:
-        ours = [sys.executable, str(Path(__file__).parent / "driver.py"), str(self.app)]
+        ours = [sys.executable, str(Path(__file__).parent / "driver.py")]
         rclone = [binary("rclone"), "sync", f"src:{BUCKET}", "vault:mirror-rclone", "--fast-list", "--transfers=32",
                   "--checkers=32"]  # fmt: skip
         made = [
@@ -160,7 +157,7 @@ class Bench:
         return made
 
     def floor(self) -> Sample:
-        driver = [sys.executable, str(Path(__file__).parent / "driver.py"), str(self.app)]
+        driver = [sys.executable, str(Path(__file__).parent / "driver.py")]
         return self._run([*driver, "listing", str(self.directory / "ours" / "config")])
 
     def _run(self, argv: list[str]) -> Sample:
@@ -170,7 +167,7 @@ class Bench:
 
     def many(self, count: int) -> tuple[Sample, Sample]:
         """A mirror with nothing to do, and listing alone, where there are `count` keys."""
-        driver = [sys.executable, str(Path(__file__).parent / "driver.py"), str(self.app)]
+        driver = [sys.executable, str(Path(__file__).parent / "driver.py")]
         with many_keys.buckets(count) as url:
             made = self._settings("many")
             for whose in ("objects", "vault"):
@@ -213,7 +210,7 @@ class Bench:
             throttle.each(put, iter(range(count)), 16)
             time.sleep(1.1)
         self._publish_listing("prune", count)
-        driver = [sys.executable, str(Path(__file__).parent / "driver.py"), str(self.app)]
+        driver = [sys.executable, str(Path(__file__).parent / "driver.py")]
         sample = self._run([*driver, "prune", str(self.directory / "prune" / "config"), "40"])
         assert json.loads(sample.output)["versions"] == count, sample.output
         left = sum(1 for _ in bucket.versions(where))
