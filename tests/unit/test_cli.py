@@ -24,6 +24,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import schedule
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points, show
@@ -421,9 +422,33 @@ def test_it_logs_to_a_private_file_with_stack_and_time(
     (path,) = (tmp_path / "log").iterdir()
     assert path.name == "shop.log"
     assert path.stat().st_mode & 0o077 == 0
-    line = path.read_text(encoding="utf-8")
-    assert line.endswith("INFO dumping 日本\n")
-    assert f" shop[{os.getpid()}] " in line
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [line.partition("] ")[2] for line in lines] == [
+        "DEBUG backup begins", "INFO dumping 日本", "DEBUG backup ends",
+    ]  # fmt: skip
+    assert all(f" shop[{os.getpid()}] " in line for line in lines)
+
+
+def test_what_nobody_foresaw_is_in_the_log_by_which_runs_are_judged(
+    tmp_path: Path, etc: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "log").mkdir()
+
+    def take(config: Any, log: Any) -> Any:
+        log("db_backup_20261124_020000: dumping")
+        raise ZeroDivisionError("a division\nwith password=s3cret")
+
+    monkeypatch.setattr(dump, "take", take)
+    monkeypatch.setattr(schedule, "LOGS", tmp_path / "log")
+    with pytest.raises(ZeroDivisionError):
+        run(etc, "backup", "database")
+    (found,) = schedule.runs(make_config(tmp_path))
+    assert found.problem.startswith(
+        "backup failed: ZeroDivisionError, which Lifeboat does not foresee: a division with"
+    )
+    assert "s3cret" not in capsys.readouterr().err
+    last = schedule._runs(make_config(tmp_path), datetime.now(timezone.utc))
+    assert (last.result, "1 failed" in last.detail) == (checks.FAIL, True)
 
 
 AGES = [(None, "-"), (0, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "119 min"), (7200, "2 h"), (172800, "2 d")]

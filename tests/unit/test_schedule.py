@@ -37,6 +37,9 @@ LOG = """2026-11-23T02:00:01+0000 shop[100] INFO db_backup_20261123_020000: dump
 """
 
 
+STARTED = "2026-11-24T09:05:00+0000 shop[300] INFO db_backup_20261124_090000: dumping shop (1.0 GB) as directory"
+
+
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A host on which everything is as deployed."""
@@ -44,6 +47,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).mkdir()
     monkeypatch.setattr(schedule, "CRON", tmp_path / "cron")
     monkeypatch.setattr(schedule, "LOGS", tmp_path / "log")
+    monkeypatch.setattr(schedule, "PROCESSES", tmp_path / "proc")
     write(tmp_path / "cron/lifeboat-shop", CRON.format(bin=tmp_path / "bin"))
     write(tmp_path / "log/shop.log", LOG)
     write(tmp_path / "bin/lifeboat", "")
@@ -130,6 +134,17 @@ BROKEN: list[tuple[str, Callable[[Path], None], str, str, str]] = [
     ),
     ("killed in it", logged("09:00:00+0000 shop[7] ERROR verify interrupted"), "last runs", FAIL, "verify interrupted"),
     (
+        "killed without a word", logged("09:00:00+0000 shop[300] DEBUG backup begins\n" + STARTED), "last runs", FAIL,
+        "3 in 31 days, 1 failed, the last 2.9 h ago, and it failed: it began and never ended",
+    ),
+    (
+        "killed, and its number used again",
+        logged("09:00:00+0000 shop[7] DEBUG backup begins\n2026-11-24T09:30:00+0000 shop[7] DEBUG backup begins\n"
+               "2026-11-24T09:31:00+0000 shop[7] DEBUG backup ends\n"
+               "2026-11-24T09:35:00+0000 shop[8] DEBUG prune begins"),
+        "last runs", FAIL, "5 in 31 days, 2 failed",
+    ),
+    (
         "of local time", logged("21:00:00+0900 shop[300] ERROR backup failed: x"), "last runs", FAIL,
         "the last 0.0 h ago",
     ),
@@ -158,6 +173,25 @@ def test_a_failure_that_was_made_up_for_is_told(host: Path) -> None:
     assert found.result == PASS
     assert "3 in 31 days, 1 failed" in found.detail
     assert "2026-11-10: backup failed: no space" in found.detail
+
+
+def test_a_run_over_midnight_is_one_that_ended(host: Path) -> None:
+    lines = "2026-11-23T23:59:00+0000 shop[9] DEBUG backup begins\n2026-11-24T00:20:00+0000 shop[9] DEBUG backup ends\n"
+    write(host / "log/shop.log", lines)
+    assert look(host)["last runs"].words == "1 in 31 days, 0 failed, the last 11.7 h ago, limit 26 h"
+
+
+@pytest.mark.parametrize(
+    ("program", "result"), [("/usr/bin/python3\0/usr/local/bin/lifeboat\0backup\0", PASS), ("nginx\0", FAIL)]
+)
+def test_a_run_that_still_runs_has_not_failed_and_counts_for_nothing(host: Path, program: str, result: str) -> None:
+    logged("11:59:00+0000 shop[300] DEBUG backup begins")(host)
+    (host / "proc/300").mkdir(parents=True)
+    (host / "proc/300/cmdline").write_text(program)
+    found = look(host)["last runs"]
+    assert found.result == result
+    if result == PASS:
+        assert found.words == "2 in 31 days, 0 failed, the last 9.8 h ago, limit 26 h"
 
 
 def test_who_looks_is_no_run(host: Path) -> None:

@@ -18,14 +18,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Optional
 
-from ..base import lock, terminal
+from ..base import lock, pipeline, terminal
 from ..base import text as base_text
 from ..base.checks import CODES
 from ..base.errors import IntegrityError, LifeboatError, Log
 from ..base.filesystem import explained
 from ..base.version import VERSION
 from ..operations import backup as operations_backup
-from ..operations import checklist, checklist_line, escrow, escrow_kit, status
+from ..operations import checklist, checklist_line, escrow, escrow_kit, schedule, status
 from ..operations import prune as operations_prune
 from ..operations import verify as operations_verify
 from ..operations.components import Result
@@ -112,7 +112,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Run one command; returns its exit code. No traceback for anything the core foresees."""
+    """Run one command; returns its exit code. No traceback for anything the core foresees.
+
+    What it does not foresee is in the log too, by which the checklist judges the scheduled runs.
+    """
     os.umask(0o077)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -127,6 +130,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         loaded = escrow_kit.configured(arguments) if elsewhere else config.load(stack, arguments.config_directory)
         stack = loaded.stack
         _open_log(log, stack)
+        if arguments.verb in schedule.WORK:
+            log.debug(schedule.BEGINS, arguments.verb)
         code, result, shown = _VERBS[arguments.verb](loaded, arguments, log.info)
     except LifeboatError as exc:
         _open_log(log, stack or "lifeboat")
@@ -138,11 +143,26 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except KeyboardInterrupt:
         log.error("%s interrupted", arguments.verb)
         return 130
+    except Exception as exc:
+        _open_log(log, stack or "lifeboat")
+        said = " ".join(pipeline.scrub(str(exc)).split())
+        log.error("%s failed: %s, which Lifeboat does not foresee: %s", arguments.verb, type(exc).__name__, said)
+        raise
     finally:
         terminal.rest(log)
+    _log_end(log, arguments.verb, code, shown)
+    return _answer(arguments, code, result, shown)
+
+
+def _log_end(log: logging.Logger, verb: str, code: int, shown: Sequence[str]) -> None:
     if code:
         # Cron throws standard output away and mails standard error: a bad verdict must not be silent.
-        log.error("%s: %s", arguments.verb, shown[-1] if shown else f"exit {code}")
+        log.error("%s: %s", verb, shown[-1] if shown else f"exit {code}")
+    elif verb in schedule.WORK:
+        log.debug(schedule.ENDS, verb)
+
+
+def _answer(arguments: argparse.Namespace, code: int, result: object, shown: list[str]) -> int:
     if terminal.wants_more(sys.stdout) and getattr(arguments, "format", "text") == "text":
         shown = terminal.painted(shown)
     try:
@@ -158,7 +178,7 @@ def _open_log(log: logging.Logger, stack: str) -> None:
     """To the journal, to a file that logrotate turns, and to the terminal's stderr; each where it can be had."""
     if log.handlers:
         return
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.DEBUG)  # that a run begins and ends is for the log and the journal; a terminal shows INFO
     log.addHandler(terminal.handler(sys.stderr))
     plain = logging.Formatter(f"%(asctime)s {stack}[%(process)d] %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z")
     try:

@@ -10,7 +10,7 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -24,23 +24,31 @@ from ..settings.config import Config
 
 CRON = Path("/etc/cron.d")
 LOGS = Path("/var/log/lifeboat")
+PROCESSES = Path("/proc")
 USUAL_PATH = "/usr/bin:/bin"  # cron's own, where the file names none
 MONTH = timedelta(days=31)
 _LARGEST = 32 << 20
+_CUT = "it began and never ended: the process was killed, or the host went down"
 _JOB = re.compile(r"(?P<when>@\w+|(?:[\d*/,\-A-Za-z]+\s+){4}[\d*/,\-A-Za-z]+)\s+(?P<user>\S+)\s+(?P<command>\S.*)")
 _LINE = re.compile(
     r"(?P<at>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}) \S+\[(?P<pid>\d+)\] (?P<level>[A-Z]+) (?P<text>.*)"
 )
 # What a backup, a verification or a pruning says; `lifeboat status` and its like are no scheduled work.
-_WORK = re.compile(r"(backup|verify|prune)( failed| interrupted|:)|" + ID.pattern)
+WORK = ("backup", "verify", "prune")
+BEGINS, ENDS = "%s begins", "%s ends"
+_VERB = f"(?:{'|'.join(WORK)})"
+_BEGINS = re.compile(BEGINS % _VERB)
+_ENDS = re.compile(f"{_VERB}(?: failed| interrupted|:| ends$)")
+_WORK = re.compile(f"{_BEGINS.pattern}|{_ENDS.pattern}|{ID.pattern}")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One process of the log that did scheduled work, and what it failed of."""
+    """One process of the log that did scheduled work, and what it failed of. over: it said how it ended."""
 
     at: datetime
     problem: str = ""
+    over: bool = True
 
 
 def checks(config: Config, now: datetime) -> list[Check]:
@@ -117,18 +125,37 @@ def _runs(config: Config, now: datetime) -> Check:
 
 
 def runs(config: Config) -> list[Run]:
-    """What the log, and the one before it, tells of processes that backed up, verified or pruned."""
+    """What the log, and the one before it, tells of processes that backed up, verified or pruned, and are over.
+
+    A run that began and wrote no end was killed, or its host went down: it failed, although it wrote no error.
+    """
     found: dict[tuple[str, str], Run] = {}
+    begun: dict[str, tuple[str, str]] = {}  # by process
     for line in _lines(config):
         one = _LINE.fullmatch(line)
         if one is None or not _WORK.search(one["text"]):
             continue
         at = datetime.strptime(one["at"], "%Y-%m-%dT%H:%M:%S%z")
-        key = (one["pid"], one["at"][:10])
+        begins = bool(_BEGINS.fullmatch(one["text"]))
+        if begins:
+            begun[one["pid"]] = (one["pid"], one["at"])
+        key = begun.get(one["pid"], (one["pid"], one["at"][:10]))  # earlier versions did not log that they began
         before = found.get(key, Run(at))
         wrong = one["text"][:200] if one["level"] in ("ERROR", "CRITICAL") else ""
-        found[key] = Run(max(at, before.at), before.problem or pipeline.scrub(wrong))
-    return list(found.values())
+        over = not begins and (before.over or bool(_ENDS.match(one["text"])))
+        found[key] = Run(max(at, before.at), before.problem or pipeline.scrub(wrong), over)
+        if over:
+            begun.pop(one["pid"], None)
+    running = {key for pid, key in begun.items() if _runs_now(pid)}
+    return [run if run.over else replace(run, problem=_CUT) for key, run in found.items() if key not in running]
+
+
+def _runs_now(pid: str) -> bool:
+    """Is that process a lifeboat? Another program may have its number by now."""
+    try:
+        return b"lifeboat" in (PROCESSES / pid / "cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def _lines(config: Config) -> Iterator[str]:
