@@ -1,7 +1,7 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The report in a real browser: on a phone and a desk, light and dark, with words that mean harm.
+"""The report in a real browser: on a phone, a tablet and a desk, light and dark, with words that mean harm.
 
 `make browser` installs Chromium where it may. Screenshots go to REPORT_SCREENSHOTS, if that is set.
 """
@@ -9,15 +9,18 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import report
 from ansible_collections.lifeboat.dr.plugins.module_utils.faces import site as faces_site
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import checklist_line
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.checklist_line import BY_HAND, Checklist, Line
 from builders import NOW
 from chromium import WIDE, Chromium
-from evidence_world import HOSTILE, history, hostile, kept
+from evidence_world import HOSTILE, drill, history, hostile, kept
 
 # Every text against the background behind it, as WCAG 2.2 counts: https://www.w3.org/TR/WCAG22/#contrast-minimum
 CONTRAST = """(() => {
@@ -40,6 +43,43 @@ CONTRAST = """(() => {
   return {seen, bad};
 })()"""
 
+# What an eye stumbles over: a badge or a number of several lines, a tile alone in its row, an axis that says one thing twice, words
+# of a chart on top of each other. A badge that holds a stranger's words, and not one of ours, may be as long as they are.
+UNTIDY = """(() => {
+  const lines = (e) => { const range = document.createRange(); range.selectNodeContents(e);
+    return new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size; };
+  const bad = [];
+  for (const e of document.querySelectorAll(".badge"))
+    if (e.textContent.length < 24 && lines(e) !== 1) bad.push(`badge of ${lines(e)} lines: ${e.textContent}`);
+  for (const e of document.querySelectorAll("td"))
+    if (!e.children.length && e.textContent && e.textContent.length < 12 && lines(e) !== 1)
+      bad.push(`cell of ${lines(e)} lines: ${e.textContent}`);
+  for (const list of document.querySelectorAll(".facts")) {
+    const rows = {};
+    for (const e of list.children) (rows[Math.round(e.getBoundingClientRect().top)] ??= []).push(e.textContent);
+    for (const row of Object.values(rows)) if (row.length === 1) bad.push(`a tile alone: ${row[0]}`);
+  }
+  for (const chart of document.querySelectorAll(".chart")) {
+    const texts = [...chart.querySelectorAll("text")].map((e) => [e.textContent, e.getBoundingClientRect()]);
+    texts.forEach(([word, a], at) => texts.slice(at + 1).forEach(([other, b]) => {
+      if (a.left < b.right && b.left < a.right && a.top < b.bottom - 2 && b.top < a.bottom - 2)
+        bad.push(`${word} on top of ${other}`);
+      if (word === other && !chart.querySelector(".bar")) bad.push(`an axis says ${word} twice`);
+    }));
+  }
+  return bad;
+})()"""
+WIDTHS = [390, 768, 1280]
+EXAMPLE = Path(__file__).resolve().parents[2] / "docs/example/drill-site-page.html"
+
+
+def today() -> list[Line]:
+    """A line of each verdict, and one with a name and a figure that need all the room there is."""
+    long = "x509-certificate-of-the-first-endpoint-of-the-second-vault"
+    results = ("PASS", "FAIL", "COULD_NOT_VERIFY", BY_HAND)
+    named = [Line("Backups", "newest backup", result, "db_backup_20261124_120000, 2.0 h old") for result in results]
+    return [*named, Line("Vault", long, "PASS", f"{long} {'7' * 90}", f"at most {'9' * 40}")]
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -47,20 +87,26 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     given = history(root)
     evil = {"host": "evil", "stack": HOSTILE, "scenarios": [HOSTILE], "drill_age_days": 92, "proof_age_days": 8}
     given.append({**evil, "records": [kept(hostile(root), signature=HOSTILE)]})
+    for name, seconds in (("twice", 7200), ("soon", 20), ("once", 0.4)):
+        drills = [drill(root, 1 - part * seconds / 86400) for part in (0, 1)]
+        given.append({**evil, "host": name, "stack": name, "records": [kept(body) for body in drills]})
     _, files = faces_site.site(given, NOW)
     folder = tmp_path_factory.mktemp("site")
     report.write(folder, files)
+    made = Checklist("shop", "daily", NOW, tuple(today()), timedelta(days=2))
+    (folder / "checklist.html").write_text(checklist_line.page(made), encoding="utf-8")
     return folder
 
 
 def pages(site: Path) -> list[Path]:
-    """The history, and of each host the records that differ most."""
+    """The history, a checklist, the docs' example, and of each host the records that differ most."""
     evil = sorted(site.glob("evil/*/*.html"))
-    return [site / "index.html", *sorted(site.glob("app1/shop/*.html"))[::3], *evil]
+    lists = [site / "index.html", site / "checklist.html", EXAMPLE]
+    return [*lists, *sorted(site.glob("app1/shop/*.html"))[::3], *evil]
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_the_report(site: Path, browser: Chromium, width: int, dark: bool) -> None:
     shots = os.environ.get("REPORT_SCREENSHOTS")
     backgrounds = set()
@@ -69,6 +115,7 @@ def test_the_report(site: Path, browser: Chromium, width: int, dark: bool) -> No
         browser.open(page, width=width, dark=dark)
         assert browser.value("document.documentElement.scrollWidth") <= width, page.name
         assert browser.value(WIDE) == [], page.name
+        assert browser.value(UNTIDY) == [], page.name
         contrast: Any = browser.value(CONTRAST)
         assert contrast["seen"] > 20, page.name
         assert contrast["bad"] == [], page.name
@@ -94,6 +141,14 @@ def test_a_script_would_not_run_and_this_test_would_see_one(site: Path, browser:
     assert "Content Security Policy" in " ".join(browser.said)
     assert browser.value("document.documentElement.scrollWidth") > 390
     assert browser.value(WIDE)
+    untidy = site / "untidy.html"
+    untidy.write_text(
+        text.replace(
+            "<main>", "<main><p class='badge' style='white-space:pre'>PAS\nS</p><dl class='facts'><div>1</div></dl>"
+        )
+    )
+    browser.open(untidy, width=1280, dark=False)
+    assert browser.value(UNTIDY) == ["badge of 2 lines: PAS\nS", "a tile alone: 1"]
     pale = site / "pale.html"
     pale.write_text(text.replace("--soft:#525a65", "--soft:#b0b8c4"))
     browser.open(pale, width=390, dark=False)

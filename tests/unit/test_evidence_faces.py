@@ -298,6 +298,30 @@ def test_a_trend_stays_within_its_frame(seconds: list[float], target: float) -> 
     assert ("target" in chart) == bool(target and seconds)
 
 
+@pytest.mark.parametrize(
+    ("later", "words"),
+    [
+        (timedelta(days=1), ["2026-11-25", "2026-11-24"]),
+        (timedelta(hours=2), ["2026-11-24 14:00", "2026-11-24 12:00"]),
+        (timedelta(seconds=20), ["2026-11-24 12:00:20", "2026-11-24 12:00:00"]),
+        (timedelta(milliseconds=400), ["2026-11-24"]),
+        (timedelta(), ["2026-11-24"]),
+    ],
+    ids=["another day", "another hour", "another second", "the same second", "the same"],
+)
+def test_an_axis_says_as_much_of_its_times_as_tells_them_apart(later: timedelta, words: list[str]) -> None:
+    chart = charts.trend([charts.Point(NOW + gap, 60, "PASS", "x") for gap in (later, timedelta())], 0)
+    assert re.findall(r">(2026[^<]*)</text>", chart) == words
+
+
+def test_who_did_it_and_the_signature_stand_before_the_timeline(tmp_path: Path) -> None:
+    known = {"problem": "", "signature": "signed by auditor", "sha256": "0" * 64}
+    for name, after in (("html", "<h2>Timeline</h2>"), ("markdown", "## Timeline")):
+        top = faces_site.face(name, typed(record(tmp_path)), **known).partition(after)[0]
+        for words in ("Operator", "mika", "Signature", "signed by auditor"):
+            assert words in top, (name, words)
+
+
 # --- the history ---
 
 

@@ -93,13 +93,19 @@ def trend(points: Sequence[Point], target: float) -> Markup:
     for (left, down), (right, end) in zip(places, places[1:]):
         parts.append(tag("line", x1=f"{left}%", y1=down, x2=f"{right}%", y2=end, class_="path"))
     parts += [_mark(point, left, down) for point, (left, down) in zip(ordered, places)]
-    for point, anchor, x in ((ordered[0], "start", "0"), (ordered[-1], "end", "100%")):
-        if span or anchor == "end":
-            day = f"{point.when:%Y-%m-%d}"
-            parts.append(tag("text", day, x=x, y=_HEIGHT - 4, text_anchor=anchor, class_="value"))
+    for words, anchor, x in zip(_ends(first, ordered[-1].when), ("end", "start"), ("100%", "0")):
+        parts.append(tag("text", words, x=x, y=_HEIGHT - 4, text_anchor=anchor, class_="value"))
     passed = sum(point.verdict == PASS for point in ordered)
     label = f"{len(ordered)} recovery times, {passed} passed, the last {duration(ordered[-1].seconds)}"
     return tag("svg", parts, role="img", aria_label=label, width="100%", height=_HEIGHT, class_="chart")
+
+
+def _ends(first: datetime, last: datetime) -> list[str]:
+    """What stands at an axis' right and left end: as much of the times as tells them apart, once what nothing does."""
+    for form in ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"):
+        if first.strftime(form) != last.strftime(form):
+            return [last.strftime(form), first.strftime(form)]
+    return [f"{last:%Y-%m-%d}"]
 
 
 def _mark(point: Point, across: float, down: float) -> Markup:

@@ -26,7 +26,7 @@ def html(record: Record, *, problem: str = "", signature: str = "", sha256: str 
         tag("h1", badge(record.verdict), " ", title),
         tag("p", f"{record.host}, {words.moment(record.started_at or record.recorded_at)}", class_="soft"),
         tag("p", badge("FAIL"), " ", tag("strong", f"This is no evidence: {problem}.")) if problem else None,
-        facts(words.facts(record)),
+        facts([*words.facts(record), *words.vouched(record, signature)]),
         section("Error", tag("pre", record.error)) if record.error else None,
         section("Timeline", _timeline(record)),
         section("Drill", pairs(words.drill(record))) if record.drill else None,
@@ -47,7 +47,7 @@ def html(record: Record, *, problem: str = "", signature: str = "", sha256: str 
             tag("p", words.signed_off(record)),
         ),
     ]
-    return page(title, body, footer=_footer(record, signature, sha256))
+    return page(title, body, footer=_footer(record, sha256))
 
 
 def _timeline(record: Record) -> list[Markup]:
@@ -61,10 +61,9 @@ def _timeline(record: Record) -> list[Markup]:
     return [charts.timeline(record), table(("Phase", "Started", "Took", "Moved", "Steps"), rows)]
 
 
-def _footer(record: Record, signature: str, sha256: str) -> list[object]:
+def _footer(record: Record, sha256: str) -> list[object]:
     lines = [
         f"Record {record.id}, schema {record.schema} {'.'.join(map(str, record.version))}",
-        f"signature: {signature}" if signature else "",
         f"SHA-256 of the record: {sha256}" if sha256 else "",
         *(f"SHA-256 of {log.name}: {log.sha256}" for log in record.logs),
     ]

@@ -26,7 +26,10 @@ def markdown(record: Record, *, problem: str = "", signature: str = "", sha256: 
     lines = [f"# {text(record.verdict)}: {text(words.title(record))}", "", f"{text(record.host)}, {text(when)}", ""]
     if problem:
         lines += [f"**This is no evidence: {text(problem)}.**", ""]
-    lines += [f"* {text(name)}: **{text(value)}**" for name, value in words.facts(record)]
+    lines += [
+        f"* {text(name)}: **{text(value)}**"
+        for name, value in (*words.facts(record), *words.vouched(record, signature))
+    ]
     if record.error:
         lines += ["", "## Error", "", text(record.error)]
     phases = [
@@ -50,7 +53,6 @@ def markdown(record: Record, *, problem: str = "", signature: str = "", sha256: 
     lines += _table("Findings", ("To improve", "Owner", "Due"), findings)
     lines += ["", "## Sign-off", "", text(words.signed_off(record))]
     lines += ["", f"Record `{record.id}`" if re.fullmatch(r"\w+", record.id) else f"Record {text(record.id)}"]
-    lines += [f"Signature: {text(signature)}"] if signature else []
     lines += [f"SHA-256 of the record: {sha256}"] if sha256 else []
     return "\n".join(lines) + "\n"
 

@@ -20,6 +20,9 @@ DARK = {
     "back": "#121417", "card": "#1c2025", "text": "#e8eaed", "soft": "#a9b0ba", "rule": "#363c45", "link": "#8fb8f9",
     "pass": "#62d394", "fail": "#ff8f86", "unsure": "#efb94f", "aborted": "#b6bcc5", "badge": "#121417",
 }  # fmt: skip
+# Characters that stay on one line: of a badge all of ours, as a stranger's words may be longer than a phone is wide; of a
+# cell a phase's name, a time, a size.
+_BADGE, _CELL = 24, 12
 VERDICTS: Mapping[str, str] = {PASS: "pass", FAIL: "fail", COULD_NOT_VERIFY: "unsure", ABORTED: "aborted"}
 # No script runs, whatever gets into a page; nothing is fetched, so a page tells nobody that it is read.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -42,8 +45,10 @@ pre{background:var(--card);padding:.6rem .75rem;border-radius:.3rem;margin:.5rem
 color:var(--badge);background:var(--aborted);-webkit-print-color-adjust:exact;print-color-adjust:exact}
 .badge.pass{background:var(--pass)}.badge.fail{background:var(--fail)}.badge.unsure{background:var(--unsure)}
 h1 .badge{font-size:1rem;vertical-align:.15rem;margin-right:.35rem}
-.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,13rem),1fr));gap:.6rem;margin:1rem 0}
-.facts div{background:var(--card);border-radius:.4rem;padding:.6rem .8rem}
+.whole{white-space:nowrap}
+.facts{display:grid;grid-template-columns:repeat(6,1fr);gap:.6rem;margin:1rem 0}
+.facts div{grid-column:span 3;background:var(--card);border-radius:.4rem;padding:.6rem .8rem}
+.facts.odd div:nth-child(-n+3){grid-column:span 2}
 .facts dt{color:var(--soft);font-size:.85rem}.facts dd{margin:0;font-size:1.1rem;font-weight:600}
 dl.pairs{display:grid;grid-template-columns:minmax(6rem,11rem) 1fr;gap:.2rem 1rem;margin:.5rem 0}
 dl.pairs dt{color:var(--soft)}dl.pairs dd{margin:0}
@@ -56,6 +61,7 @@ ul{margin:.4rem 0;padding-left:1.2rem}
 .track{fill:var(--card)}.bar{fill:var(--link)}.mark{fill:var(--fail)}
 .grid{stroke:var(--rule)}.target{stroke:var(--fail);stroke-dasharray:5 4}.path{stroke:var(--soft);stroke-opacity:.5}
 .dot{stroke-width:2.5}.dot.pass{fill:var(--pass);stroke:var(--back)}.dot.cross{fill:none;stroke:var(--fail)}
+@media (min-width:40rem){.facts div{grid-column:span 2}.facts.row{display:flex}.facts.row div{flex:1 1 0}}
 footer{margin-top:2.5rem;color:var(--soft);font-size:.85rem}
 @media (max-width:40rem){
 thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
@@ -99,7 +105,9 @@ def page(title: str, *body: object, footer: object = "") -> str:
 
 def badge(verdict: object, word: object = "") -> Markup:
     """The verdict in words and in colour, or another word in its colour. What is no verdict has the colour of none."""
-    return tag("span", str(word or verdict).replace("_", " "), class_=f"badge {VERDICTS.get(str(verdict), 'aborted')}")
+    text = str(word or verdict).replace("_", " ")
+    whole = " whole" if len(text) <= _BADGE else ""
+    return tag("span", text, class_=f"badge {VERDICTS.get(str(verdict), 'aborted')}{whole}")
 
 
 def pairs(found: Sequence[tuple[str, object]]) -> Markup:
@@ -107,7 +115,9 @@ def pairs(found: Sequence[tuple[str, object]]) -> Markup:
 
 
 def facts(found: Sequence[tuple[str, object]]) -> Markup:
-    return tag("dl", [tag("div", tag("dt", name), tag("dd", words)) for name, words in found], class_="facts")
+    """Two to six tiles, none alone in its row: up to five in one row, six in two; on a phone rows of two and three."""
+    shape = f"facts{' odd' if len(found) % 2 else ''}{' row' if len(found) < 6 else ''}"
+    return tag("dl", [tag("div", tag("dt", name), tag("dd", words)) for name, words in found], class_=shape)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str = "") -> Markup:
@@ -118,12 +128,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str =
     if empty and not rows:
         return tag("p", empty)
     labels = [None, *(name or None for name in head[1:])]
-    lines = [
-        tag("tr", [tag("td", cell, role="cell", data_name=name) for name, cell in zip(labels, row)], role="row")
-        for row in rows
-    ]
+    lines = [tag("tr", [_cell(name, cell) for name, cell in zip(labels, row)], role="row") for row in rows]
     names = tag("tr", [tag("th", name, role="columnheader", scope="col") for name in head], role="row")
     return tag("table", tag("thead", names, role="rowgroup"), tag("tbody", lines, role="rowgroup"), role="table")
+
+
+def _cell(name: object, content: object) -> Markup:
+    whole = isinstance(content, str) and not isinstance(content, Markup) and len(content) <= _CELL
+    return tag("td", content, role="cell", data_name=name, class_="whole" if content and whole else None)
 
 
 def bullets(found: Sequence[object]) -> Markup:

@@ -119,6 +119,11 @@ def facts(record: Record) -> list[tuple[str, str]]:
     return found
 
 
+def vouched(record: Record, signature: str) -> list[tuple[str, str]]:
+    """Who did it, and what is known of the signature: (name, words)."""
+    return [("Operator", record.operator or "unknown"), *([("Signature", signature)] if signature else [])]
+
+
 def _loss(rpo: Rpo) -> str:
     if rpo.seconds is None:
         return rpo.how
@@ -139,7 +144,6 @@ def origin(record: Record) -> list[tuple[str, str]]:
     found = [
         ("Stack", record.stack),
         ("Host", record.host),
-        ("Operator", record.operator or "unknown"),
         ("Reason", record.reason or "none given"),
         ("Recorded", moment(record.recorded_at)),
         ("Backup", f"{backup.id}, taken {moment(backup.taken_at)}" if backup else ""),
