@@ -10,6 +10,7 @@ import io
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,19 @@ def test_the_key_opens_everything_and_that_is_put_on_record(world: World) -> Non
     changed = world.configured(recipients=[world.recipient, "age1" + "q" * 58])
     assert escrow.checks(Opened(changed), now)[0].result == COULD_NOT_VERIFY
     assert world.repo.points() == [point.id], "the record is no recovery point"
+
+
+@pytest.mark.parametrize(("allowed", "result"), [(26, FAIL), (300 * 24 + 1, PASS)])
+def test_a_point_of_last_year_is_no_proof_of_last_nights(world: World, allowed: int, result: str) -> None:
+    publish(world.root, datetime.now(timezone.utc) - timedelta(days=300))
+    point = sealed(world)
+    settings = replace(world.configured(), alarms=config.AlarmSettings(backup_age_hours=allowed))
+    found = escrow.prove(Opened(settings), world.key, log=world.lines.append)
+    assert (found.id, found.verdict) == (point.id, result)
+    (judged,) = [check for check in found.checks if check.name == "recovery point"]
+    assert judged.result == result
+    assert judged.words == f"{point.id}, 7200.0 h old, consistency {point.consistency}, limit {allowed} h"
+    assert (world.repo.read_escrow("shop") is None) == (result == FAIL)
 
 
 def test_a_look_leaves_no_record(world: World) -> None:
@@ -228,7 +242,8 @@ VAULT = {"endpoint_url": "https://s3.example", "repository_bucket": "copies", "o
 
 def test_a_kit_is_enough_and_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = config.from_mapping(
-        {"stack": "shop", "runtime": {"type": "host"}, "vault": VAULT}, {"vault_secret_key": "very-secret"}
+        {"stack": "shop", "runtime": {"type": "host"}, "vault": VAULT, "alarms": {"backup_age_hours": 170}},
+        {"vault_secret_key": "very-secret"},
     )
     kit = escrow_kit.kit(whole)
     assert "very-secret" not in json.dumps(kit)
@@ -237,7 +252,11 @@ def test_a_kit_is_enough_and_holds_no_secret(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("LIFEBOAT_VAULT_SECRET_KEY", "b")
     got = escrow_kit.configured(options("--kit", str(tmp_path / "kit.json")))
     assert (got.stack, got.vault.repository_bucket, got.vault.prefix) == ("shop", "copies", "shop")
+    assert got.alarms.backup_age_hours == 170
     assert (got.secrets["vault_access_key"], got.secrets["vault_secret_key"]) == ("a", "b")
+    written_before = {name: value for name, value in kit.items() if name != "alarms"}
+    (tmp_path / "old.json").write_text(json.dumps(written_before))
+    assert escrow_kit.configured(options("--kit", str(tmp_path / "old.json"))).alarms.backup_age_hours == 26
     single = escrow_kit.configured(
         options("--stack", "shop", "--bucket", "copies", "--endpoint-url", "https://s3.example")
     )

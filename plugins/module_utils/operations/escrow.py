@@ -128,13 +128,13 @@ def _choose(config: Config, vault: Repository, point: str, found: list[Check]) -
         found.append(Check("recovery point", FAIL, exc.cause))
         return None
     opened = present(one.point)
-    age = (datetime.now(timezone.utc) - opened.taken_at).total_seconds() / 3600
+    age, limit = (datetime.now(timezone.utc) - opened.taken_at).total_seconds() / 3600, config.alarms.backup_age_hours
     words = f"{one.id}, {age:.1f} h old, consistency {opened.consistency}"
     if passed:
         newer = "; ".join(f"{entry.id}: {entry.problem}" for entry in passed[:3])
         found.append(Check("recovery point", FAIL, f"{words}; newer ones cannot be used: {newer}"))
     else:
-        found.append(Check("recovery point", PASS, words))
+        found.append(at_most("recovery point", age, limit, "h", words))
     return opened
 
 

@@ -32,6 +32,7 @@ class Kit:
     """What kit() writes, as somebody brings it back."""
 
     stack: str = ""
+    alarms: Mapping[str, object] = field(default_factory=dict)
     vault: Mapping[str, object] = field(default_factory=dict)
     repository: Mapping[str, object] = field(default_factory=dict)
 
@@ -44,7 +45,9 @@ def kit(config: Config) -> dict[str, object]:
     """What of a stack's configuration is needed to look into its vault."""
     one = config.vault
     vault = {**{name: getattr(one, name) for name in _VAULT}, "prefix": one.prefix or config.stack}
-    found: dict[str, object] = {"stack": config.stack, "vault": vault}
+    # What is escrowed must open last night's point; kits of earlier versions take the default for its age.
+    alarms = {"backup_age_hours": config.alarms.backup_age_hours}
+    found: dict[str, object] = {"stack": config.stack, "alarms": alarms, "vault": vault}
     if config.repository.get("type") == "s3" or config.repository.get("folders"):
         found["repository"] = {key: value for key, value in config.repository.items() if key != "staging_root"}
     return found
@@ -87,7 +90,7 @@ def configured(arguments: argparse.Namespace) -> Config:
         raise UsageError(_READ, arguments.kit or "options", "the stack is not named", "Name it with --stack.")
     more = {"repository": kit.repository} if kit.repository else {}
     # The runtime is not used: nothing of the stack runs here.
-    settings = {"stack": stack, "vault": vault, "runtime": {"type": "host"}, **more}
+    settings = {"stack": stack, "alarms": kit.alarms, "vault": vault, "runtime": {"type": "host"}, **more}
     keys = credentials(arguments.credentials)
     mine = {"s3_access_key": keys["vault_access_key"], "s3_secret_key": keys["vault_secret_key"]}
     return from_mapping(settings, {**mine, **keys}, arguments.kit or "options")
