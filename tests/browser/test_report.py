@@ -43,8 +43,8 @@ CONTRAST = """(() => {
   return {seen, bad};
 })()"""
 
-# What an eye stumbles over: a badge or a number of several lines, a tile alone in its row, an axis that says one thing twice, words
-# of a chart on top of each other. A badge that holds a stranger's words, and not one of ours, may be as long as they are.
+# What an eye stumbles over: a badge or a number of several lines, a tile alone in its row, an axis that says one thing
+# twice, words of a chart on top of each other. A badge with a stranger's words may have any length.
 UNTIDY = """(() => {
   const lines = (e) => { const range = document.createRange(); range.selectNodeContents(e);
     return new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size; };

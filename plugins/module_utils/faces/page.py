@@ -20,8 +20,8 @@ DARK = {
     "back": "#121417", "card": "#1c2025", "text": "#e8eaed", "soft": "#a9b0ba", "rule": "#363c45", "link": "#8fb8f9",
     "pass": "#62d394", "fail": "#ff8f86", "unsure": "#efb94f", "aborted": "#b6bcc5", "badge": "#121417",
 }  # fmt: skip
-# Characters that stay on one line: of a badge all of ours, as a stranger's words may be longer than a phone is wide; of a
-# cell a phase's name, a time, a size.
+# Characters that stay on one line. A badge: all of our words; a stranger's may be longer than a phone is wide. A cell:
+# a phase's name, a time, a size.
 _BADGE, _CELL = 24, 12
 VERDICTS: Mapping[str, str] = {PASS: "pass", FAIL: "fail", COULD_NOT_VERIFY: "unsure", ABORTED: "aborted"}
 # No script runs, whatever gets into a page; nothing is fetched, so a page tells nobody that it is read.
