@@ -67,7 +67,8 @@ def taken(settings: Config) -> Manifest:
 
 
 def prove(settings: Config, level: str = "restore", **more: Any) -> Result:
-    return operations_verify.verify(Opened(settings), "latest", level, log=lambda _: None, **more)
+    newest = repositories.from_settings(settings.repository, {}).published("objects")[-1]
+    return operations_verify.verify(Opened(settings), newest, level, log=lambda _: None, **more)
 
 
 def left(weed: SeaweedFS) -> list[str]:

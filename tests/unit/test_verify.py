@@ -33,7 +33,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components 
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.checksums import measure
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest, backup_id
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from builders import NOW, Runner, entries, folder, make_config, make_manifest, publish, store
+from builders import BUCKET, NOW, Runner, entries, folder, make_config, make_manifest, publish, store
 
 FACTS = {**builders.FACTS, "roles": {"postgres": "1", "app": "2"}, "tables": {}}
 ROLES = b"CREATE ROLE postgres;\nCREATE ROLE app;\nCOMMENT ON ROLE app IS 'a\nCREATE ROLE x;\n';\n"
@@ -141,6 +141,21 @@ def test_another_stacks_newer_backup_is_not_the_latest(tmp_path: Path) -> None:
     ours = make(tmp_path)
     publish(tmp_path, NOW + timedelta(hours=1), stack="blog")
     assert run(tmp_path).id == ours.id
+
+
+def test_what_was_never_backed_up_is_named_and_not_passed(tmp_path: Path) -> None:
+    ours = make(tmp_path)
+    wide = Opened(make_config(tmp_path, **{**BUCKET, "config": {}}))
+    found = operations_verify.verify(wide, "latest", "checksum", log=lambda _: None)
+    assert (found.id, found.verdict) == (ours.id, COULD_NOT_VERIFY)
+    assert [(check.name, check.result) for check in found.checks] == [
+        ("objects", COULD_NOT_VERIFY), ("config", COULD_NOT_VERIFY),
+        ("database: manifest", PASS), ("database: checksums", PASS),
+    ]  # fmt: skip
+    assert found.checks[1].detail == "there is no backup of it; take one: lifeboat backup config"
+    assert entries(tmp_path)[0].proof["checksum"].verdict == PASS, "what is there is proved all the same"
+    named = operations_verify.verify(wide, ours.id, "checksum", log=lambda _: None)
+    assert named.verdict == PASS, "nobody asked for the others"
 
 
 def test_nothing_to_verify_and_wrong_words(tmp_path: Path) -> None:

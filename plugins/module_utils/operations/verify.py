@@ -27,7 +27,7 @@ from ..evidence.schema import Verification, Verified
 from ..repository import catalog, points, repositories
 from ..repository.base import VERIFICATION, Repository
 from ..repository.checksums import checksums
-from ..repository.components import KINDS
+from ..repository.components import KINDS, configured
 from ..repository.manifest import Manifest, component_of, parse
 from ..settings.config import LEVELS, Config
 from ..stack.runtime import Opened
@@ -40,7 +40,7 @@ def targets(config: Config, repo: Repository, identity: str) -> tuple[list[str],
     """The ids of the backups to verify, and what a recovery point is checked for itself.
 
     identity: of a backup or a recovery point, or `latest`: the newest published one of each component, whatever its
-    state: never yesterday's in place of today's.
+    state: never yesterday's in place of today's. A component of the stack that has none is a check that did not pass.
     """
     if identity in ("", "latest"):
         found = points.backups(repo, config.stack)
@@ -48,7 +48,7 @@ def targets(config: Config, repo: Repository, identity: str) -> tuple[list[str],
         if not newest:
             remedy = "Take one: lifeboat backup database."
             raise UnverifiedError("verify the newest backup", config.stack, "the repository holds no backup", remedy)
-        return newest, []
+        return newest, [_never(kind.name) for kind in configured(config) if not found[kind.name]]
     if not points.is_id(identity):
         component = component_of(identity)
         if identity not in repo.ids(component):
@@ -73,6 +73,10 @@ def targets(config: Config, repo: Repository, identity: str) -> tuple[list[str],
     return known, [compared("recovery point", differences, sealed)]
 
 
+def _never(component: str) -> Check:
+    return Check(component, COULD_NOT_VERIFY, f"there is no backup of it; take one: lifeboat backup {component}")
+
+
 def verify(run: Opened, identity: str, level: str, *, sample: int = SAMPLE, log: Log, record: bool = True) -> Result:
     """Verify what `identity` names, leave `verification.json` beside each backup, and a record on this host.
 
@@ -89,7 +93,7 @@ def verify(run: Opened, identity: str, level: str, *, sample: int = SAMPLE, log:
     if len(parts) == 1 and not checks:
         return _recorded(run.config, parts[0], log) if record else parts[0]
     found = [replace(check, name=f"{component_of(part.id)}: {check.name}") for part in parts for check in part.checks]
-    name = identity if checks else ", ".join(ids)
+    name = identity if points.is_id(identity) else ", ".join(ids)
     result = Result(name, level, (*checks, *found), started, datetime.now(timezone.utc), tuple(parts))
     if checks:
         log(f"{name}: {result.verdict} at level {level}")
