@@ -6,16 +6,20 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, lock, pipeline
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import COMPONENTS
@@ -173,6 +177,52 @@ def test_a_file_that_compose_needs_and_the_backup_lacks_fails(world: World) -> N
     world._docker = engine  # type: ignore[method-assign]
     assert look(world, one)["compose project"] == (FAIL, "open /x/more.yml: no such file")
     world._docker = lambda words: (127, "", "docker: not found")  # type: ignore[method-assign]
+    assert look(world, one)["compose project"][0] == COULD_NOT_VERIFY
+
+
+GIT_UNABLE: list[tuple[str, dict[str, int], str]] = [
+    ("killed for its memory", {"exit_status": -9}, "the words of git"),
+    ("no end", {}, "the words of git"),
+    ("not installed", {"exit_status": 127}, "git"),
+    ("a full disk", {"exit_status": 128}, "No space left on device"),
+]
+
+
+@pytest.mark.parametrize("name", ["bundle git/app", "clone git/app"])
+@pytest.mark.parametrize(
+    ("status", "words"), [case[1:] for case in GIT_UNABLE], ids=[case[0] for case in GIT_UNABLE]
+)
+def test_what_git_lacks_is_no_fault_of_the_bundle(
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str, status: dict[str, int], words: str
+) -> None:
+    one = world.take(**everything(world))
+    real, verb = pipeline.output, "unbundle" if name.startswith("bundle") else "clone"
+
+    def output(command: Command, **told: Any) -> str:
+        if verb in command.argv:
+            raise LifeboatError("run git", "it", "the words of git", **status)
+        return real(command, **told)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as machine:
+        machine.setattr(pipeline, "output", output)
+        machine.setattr(os, "posix_fallocate", full)
+        found = look(world, one)
+    assert found["verdict"][0] == COULD_NOT_VERIFY
+    assert any(words in detail for result, detail in found.values() if result == COULD_NOT_VERIFY)
+    assert catalog.entries(world.repo, "config", "shop")[0].good
+    with monkeypatch.context() as machine:
+        machine.setattr(pipeline, "output", output)
+        assert look(world, one)["verdict"][0] == (FAIL if status.get("exit_status") == 128 else COULD_NOT_VERIFY)
+
+
+def test_compose_that_is_not_installed_proves_nothing(world: World) -> None:
+    """`docker` ends with 1 then, as Compose does for a project that it cannot read."""
+    one = world.take()
+    docker = world._docker
+    world._docker = lambda words: (1, "", "unknown flag") if "compose" in words else docker(words)  # type: ignore[method-assign]
     assert look(world, one)["compose project"][0] == COULD_NOT_VERIFY
 
 

@@ -210,6 +210,8 @@ def test_decrypting_says_what_is_wrong(world: World, tmp_path: Path) -> None:
     assert age.decrypt_bytes(path, world.key, subject="x", limit=1 << 20) == b"secret" * 50_000
     with pytest.raises(IntegrityError, match="more than 10 bytes"):
         age.decrypt_bytes(path, world.key, subject="x", limit=10)
+    with pytest.raises(UnverifiedError, match="no end after 0 s"):
+        age.decrypt(path, world.key, io.BytesIO(), subject="x", timeout=0)
     for broken in (whole[:-1], whole[: 64 << 10], whole[:-9] + b"123456789", whole + b"x", whole[:100]):
         path.write_bytes(broken)
         with pytest.raises(IntegrityError, match="cut or damaged"):

@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -17,7 +19,7 @@ from typing import Any, Callable
 
 import builders
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, filesystem, lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     LifeboatError,
@@ -30,6 +32,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import scratc
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import Result
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import local as repository_local
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.checksums import measure
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest, backup_id
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -195,10 +198,12 @@ def container(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 ARCHIVES: list[tuple[str, tuple[int, str, str], str, str]] = [
     ("read to its end", (0, "", ""), PASS, "pg_restore reads every byte"),
     ("broken", (1, "", "pg_restore: error: could not read from input file: end of file\n"), FAIL, "end of file"),
-    ("broken, silently", (1, "", ""), FAIL, "exit 1"),
+    ("broken, silently", (1, "", ""), FAIL, "pg_restore ended with 1"),
     ("no pg_restore", (127, "", "exec: pg_restore: not found"), COULD_NOT_VERIFY, "not found"),
     ("it cannot be run", (126, "", ""), COULD_NOT_VERIFY, "pg_restore ended with 126"),
     ("no end", (124, "", "no answer after 9 s"), COULD_NOT_VERIFY, "no answer after 9 s"),
+    ("killed for its memory", (137, "", ""), COULD_NOT_VERIFY, "pg_restore ended with 137"),
+    ("no engine", (125, "", "Cannot connect to the Docker daemon"), COULD_NOT_VERIFY, "Cannot connect"),
 ]
 
 
@@ -210,10 +215,71 @@ def test_archive(
 ) -> None:
     make(tmp_path)
     runner.expect("pg_restore --file=/dev/null /backup/database.dump$", answer)
+    runner.expect("box true$")
+    runner.expect("--version$", "postgres (PostgreSQL) 17.12\n")
     found = run(tmp_path, "archive")
     assert (found.verdict, found.checks[-1].name, found.checks[-1].result) == (result, "archive", result)
     assert words in found.checks[-1].detail
     assert container == ["swept", "postgres:17"]
+
+
+@pytest.mark.parametrize(
+    ("alive", "version", "words"),
+    [
+        ((1, "", "Error response from daemon: container box is not running"), "", "box is not running"),
+        ((0, "", ""), "postgres (PostgreSQL) 16.4\n", "it is of PostgreSQL 17, the image has 16"),
+    ],
+    ids=["the container has ended", "the image is older"],
+)
+def test_an_archive_is_not_broken_where_its_reader_is(
+    tmp_path: Path, container: list[str], runner: Runner, alive: tuple[int, str, str], version: str, words: str
+) -> None:
+    """Both end with 1, as pg_restore does for a broken archive."""
+    make(tmp_path)
+    runner.expect("pg_restore", (1, "", "pg_restore: error: unsupported version (1.16) in file header"))
+    runner.expect("box true$", alive)
+    runner.expect("--version$", version)
+    found = run(tmp_path, "archive")
+    assert found.verdict == COULD_NOT_VERIFY
+    assert words in found.checks[-1].detail
+    assert entries(tmp_path)[0].good
+
+
+def full(*_: object, **__: object) -> Any:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp")
+
+
+def unreadable(*_: object, **__: object) -> Any:
+    with filesystem.explained("read", "manifest.json"):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def no_memory(*_: object, **__: object) -> Any:
+    raise MemoryError
+
+
+OURS: list[tuple[str, object, str, Callable[..., Any], str]] = [
+    ("a full disk", repository_local.LocalRepository, "materialise", full, "No space left"),
+    ("no memory", operations_verify, "checksums", no_memory, "MemoryError"),
+    ("a manifest that cannot be read", repository_local.LocalRepository, "_open", unreadable, "Input/output error"),
+    ("an artefact that cannot be read", operations_verify, "checksums", unreadable, "Input/output error"),
+]
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "broken", "words"), [case[1:] for case in OURS], ids=[case[0] for case in OURS]
+)
+def test_what_this_machine_lacks_is_no_fault_of_the_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: object, name: str, broken: Callable[..., Any], words: str
+) -> None:
+    one = make(tmp_path)
+    with monkeypatch.context() as machine:
+        machine.setattr(where, name, broken)
+        found = run(tmp_path, identity=one.id)
+    assert found.verdict == COULD_NOT_VERIFY
+    assert words in found.checks[-1].detail
+    assert entries(tmp_path)[0].good
+    assert run(tmp_path).verdict == PASS
 
 
 def globals_with(text: bytes) -> dict[str, bytes]:
@@ -303,6 +369,8 @@ def test_a_level_is_not_entered_when_the_one_before_failed(
     assert container == [], "no container was started"
     newer = make(tmp_path, NOW + timedelta(hours=1))
     runner.expect("pg_restore --file", (1, "", "broken"))
+    runner.expect("box true$")
+    runner.expect("--version$", "postgres (PostgreSQL) 17.12\n")
     found = run(tmp_path, "restore")
     assert (found.id, [check.name for check in found.checks][-1]) == (newer.id, "archive")
 
@@ -316,6 +384,9 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         def tool(self, *words: str) -> Command:
             return Command(list(words))
 
+        def problem(self) -> LifeboatError | None:
+            return LifeboatError("reach PostgreSQL", "x", world["dead"]) if "dead" in world else None
+
     @contextlib.contextmanager
     def server(name: str, **options: Any) -> Iterator[Server]:
         world["server"] = options
@@ -323,7 +394,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def database(*_: Any, **__: Any) -> None:
         if world["error"]:
-            raise LifeboatError("restore the dump", "x", world["error"])
+            raise LifeboatError("restore the dump", "x", world["error"], **{"exit_status": 1, **world.get("how", {})})
 
     def compare(server: Any, name: str, facts: Any, *, fresh: bool) -> list[checks.Check]:
         world["compared"].append((name, fresh))
@@ -338,6 +409,28 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 OUTCOMES: list[tuple[str, dict[str, Any], tuple[int, str, str], str, str]] = [
+    ("no space", {"error": "e", "log": "53100 ERROR:  could not extend file"}, (0, "", ""), COULD_NOT_VERIFY, "extend"),
+    (
+        "too many locks",
+        {"error": "pg_restore: error", "log": "00000 LOG:  up\n53200 ERROR:  out of shared memory\n57014 ERROR:  x\n"},
+        (0, "", ""),
+        COULD_NOT_VERIFY,
+        "out of shared memory",
+    ),
+    ("a library the image lacks", {"error": "e", "log": "58P01 ERROR:  no file"}, (0, "", ""), COULD_NOT_VERIFY, "no file"),
+    ("cut off after another error", {"error": "bad", "log": "22003 E\n57014 E\n57P01 F\n08006 L"}, (0, "", ""), FAIL, "bad"),
+    ("the server was killed", {"error": "e", "dead": "no such file"}, (0, "", ""), COULD_NOT_VERIFY, "does not answer"),
+    ("pg_restore was killed", {"error": "e", "how": {"exit_status": 137}}, (0, "", ""), COULD_NOT_VERIFY, "e"),
+    ("our time limit", {"error": "no end", "how": {"exit_status": None}}, (0, "", ""), COULD_NOT_VERIFY, "no end"),
+    ("psql's own code", {"error": "full", "how": {"sqlstate": "53100"}}, (0, "", ""), COULD_NOT_VERIFY, "full"),
+    ("psql's code of the data", {"error": "bad", "how": {"sqlstate": "42601"}}, (0, "", ""), FAIL, "bad"),
+    (
+        "amcheck without memory",
+        {"log": "53200 ERROR:  out of memory\n"},
+        (2, 'btree index "i": ERROR:  out of memory\n', ""),
+        COULD_NOT_VERIFY,
+        "out of memory",
+    ),
     ("all equal", {}, (0, "", ""), PASS, "every table and B-tree index is sound"),
     ("it does not restore", {"error": "ERROR: out of range"}, (0, "", ""), FAIL, "ERROR: out of range"),
     ("another content", {"checks": [checks.Check("tables", FAIL, "x differs")]}, (0, "", ""), FAIL, "x differs"),
@@ -371,8 +464,11 @@ def test_restore(
     make(tmp_path, superuser="chief", preload="pg_stat_statements")
     runner.expect("^pg_amcheck .* dbname='lifeboat_verify'$", amcheck)
     runner.expect("pg_restore --file")
+    runner.expect("box true$")
+    runner.expect("box cat /dev/shm/lifeboat.log$", world.get("log", ""))
     found = run(tmp_path, "restore")
     assert found.verdict == verdict
+    assert entries(tmp_path)[0].good is (verdict != FAIL)
     assert words in "; ".join(check.detail for check in found.checks)
     assert (entries(tmp_path)[0].proven_at is not None) is (verdict == PASS)
     if verdict == PASS:
@@ -386,7 +482,7 @@ def test_two_verifications_do_not_run_at_once(tmp_path: Path, container: list[st
     make(tmp_path)
     with lock.held("shop.verify", "another"):
         result = run(tmp_path, "archive")
-    assert result.verdict != PASS
+    assert result.verdict == COULD_NOT_VERIFY
     assert "(another)" in result.checks[-1].detail
     assert container == []
 
@@ -461,7 +557,7 @@ def test_server_runs_as_the_images_own_account(runner: Runner, known: dict[str, 
 def test_a_server_that_does_not_start_proves_nothing(runner: Runner) -> None:
     runner.expect("id postgres$")
     runner.expect("pg_ctl", (1, "", ""))
-    runner.expect("cat /lifeboat/log$", 'line\nFATAL:  could not access file "pg_cron"\n')
+    runner.expect("cat /dev/shm/lifeboat.log$", 'line\nFATAL:  could not access file "pg_cron"\n')
     runner.expect("^docker exec ")
     failed = pytest.raises(UnverifiedError, match=r'could not access file "pg_cron"')
     with failed, scratch.server("box", superuser="u", preload="pg_cron", timeout=60):
@@ -475,5 +571,5 @@ def test_image_major(runner: Runner) -> None:
 
 def test_an_image_without_postgresql(runner: Runner) -> None:
     runner.expect("--version$", (127, "", "not found"))
-    with pytest.raises(NotFoundError, match=r"Name another lifeboat_database.verify_image"):
+    with pytest.raises(UnverifiedError, match=r"Name another lifeboat_database.verify_image"):
         scratch.image_major("box")

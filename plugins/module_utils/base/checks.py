@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Optional
 
-from .errors import IntegrityError, UnverifiedError
+from .errors import IntegrityError, LifeboatError, NotFoundError, UnverifiedError, of_machine
 
 PASS: Final = "PASS"
 FAIL: Final = "FAIL"
@@ -64,6 +64,13 @@ def verdict(checks: Iterable[Check]) -> Verdict:
     if FAIL in results:
         return FAIL
     return PASS if results == {PASS} else COULD_NOT_VERIFY
+
+
+def ended(name: str, exc: LifeboatError) -> Check:
+    """The check that an error ended. FAIL is a difference that was seen: data that is missing, that is not what it
+    should be, or that PostgreSQL refused. Of anything else nothing is known."""
+    seen = isinstance(exc, (IntegrityError, NotFoundError)) or (exc.sqlstate and not of_machine(exc.sqlstate))
+    return Check(name, FAIL, exc.cause) if seen else Check(name, COULD_NOT_VERIFY, str(exc))
 
 
 def compared(name: str, differences: Sequence[str], same: str) -> Check:

@@ -11,6 +11,10 @@ from typing import Callable, Optional, TypeVar
 T = TypeVar("T")
 Log = Callable[[str], None]  # tells an operator how far the work is, a line each
 NOT_INSTALLED = 127  # the status that shells give a command that is not there; a Python package that is missing too
+TIMED_OUT, ENGINE, CANNOT_RUN = 124, 125, 126  # of timeout(1), of docker's own failures, of shells
+# Classes of SQLSTATE that tell of the machine: connections, resources, an operator's intervention, the system.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+ENVIRONMENT = ("08", "53", "57", "58")
 
 
 def present(value: Optional[T]) -> T:
@@ -52,6 +56,17 @@ class LifeboatError(Exception):
         if text[-1] not in ".!?":
             text += "."
         return f"{text} {self.remedy}" if self.remedy else text
+
+
+def unable(status: int) -> bool:
+    """Whether a process ended so for a reason outside its data: it could not be run, had no time left, or was killed by
+    a signal (negative, or 128 + its number from a shell or a container)."""
+    return status < 0 or status in (TIMED_OUT, ENGINE, CANNOT_RUN, NOT_INSTALLED) or status > 128
+
+
+def of_machine(sqlstate: str) -> bool:
+    """Whether that SQLSTATE tells of the machine and not of the data."""
+    return sqlstate[:2] in ENVIRONMENT
 
 
 class UsageError(LifeboatError):

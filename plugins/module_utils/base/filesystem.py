@@ -11,6 +11,7 @@ import errno
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -138,6 +139,12 @@ def open_below(directory: Path, parts: tuple[str, ...]) -> BinaryIO:
         os.close(handle)
         raise OSError(errno.ENXIO, "Not a plain file", parts[-1])
     return os.fdopen(handle, "rb")
+
+
+def require_room(directory: Path, size: int) -> None:
+    """Raise SpaceError unless so many bytes fit there now: tools tell a full disk in words only."""
+    with explained("write below", directory), tempfile.TemporaryFile(dir=directory) as file:
+        os.posix_fallocate(file.fileno(), 0, max(size, 1))
 
 
 def untouched(path: Path, older_than: timedelta, now: datetime) -> bool:

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import IO, Optional
 
 from ..base import filesystem, pipeline
-from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UnverifiedError
+from ..base.errors import NOT_INSTALLED, IntegrityError, LifeboatError, NotFoundError, UnverifiedError, unable
 from ..base.pipeline import Command
 from ..repository import catalog
 from ..repository.base import Repository
@@ -207,9 +207,21 @@ def bundle_heads(path: Path, *, timeout: float = 600) -> str:
             git_("-C", empty, "bundle", "unbundle", str(path))
             return heads(git_("-C", empty, "bundle", "list-heads", str(path)))
         except LifeboatError as exc:
-            if exc.exit_status == 127:
-                raise UnverifiedError(exc.attempted, exc.subject, "git is not installed", "Install git.") from exc
-            raise IntegrityError(exc.attempted, exc.subject, exc.cause, "Choose another backup.") from exc
+            raise git_error(exc, path, Path(empty)) from exc
+
+
+def git_error(exc: LifeboatError, bundle: Path, scratch: Path) -> LifeboatError:
+    """What it means that git failed to read `bundle` into `scratch`: IntegrityError where nothing but the bundle is to
+    blame. git ends with 128 for a full disk as well as for a damaged bundle."""
+    if exc.exit_status == NOT_INSTALLED:
+        return UnverifiedError(exc.attempted, exc.subject, "git is not installed", "Install git.")
+    if exc.exit_status is None or unable(exc.exit_status):
+        return UnverifiedError(exc.attempted, exc.subject, exc.cause, exc.remedy)
+    try:
+        filesystem.require_room(scratch, 2 * bundle.stat().st_size)
+    except LifeboatError as full:
+        return full
+    return IntegrityError(exc.attempted, exc.subject, exc.cause, "Choose another backup.")
 
 
 # The built site.

@@ -18,8 +18,8 @@ from tempfile import TemporaryDirectory
 from typing import IO
 
 from ..base import filesystem, pipeline
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
-from ..base.errors import LifeboatError, Log
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared, ended
+from ..base.errors import LifeboatError, Log, unable
 from ..base.pipeline import Command
 from ..repository import checksums
 from ..repository.base import Repository
@@ -123,7 +123,7 @@ def _restored(config: Config, repo: Repository, manifest: Manifest, log: Log) ->
         try:
             out = restore.extract(repo, manifest.id, Path(scratch) / "files", log=log)
         except LifeboatError as exc:
-            yield Check("restore", FAIL, exc.cause)
+            yield ended("restore", exc)
             return
         there = len(out.entries) - len(out.missing)
         yield Check("restore", PASS, f"{there} files unpacked and compared; {len(out.missing)} are sealed")
@@ -143,7 +143,7 @@ def _cloned(config: Config, repo: Repository, manifest: Manifest, name: str, scr
         command = Command(["git", "-C", str(clone), "fsck", "--full", "--no-dangling"])
         pipeline.output(command, attempted="check the clone", subject=name, timeout=config.timeout)
     except LifeboatError as exc:
-        return Check(f"clone {name}", FAIL, exc.cause)
+        return ended(f"clone {name}", configuration_parts.git_error(exc, path, scratch))
     finally:
         filesystem.remove(clone)
         filesystem.remove(path)
@@ -167,7 +167,7 @@ def _parsed(config: Config, manifest: Manifest, out: Extracted) -> Check:
         words += ["--file", str(out.where(file))]
     status, _out, err = pipeline.probe(Command([*words, "config", "--no-interpolate", "--quiet"]))
     said = err.strip().splitlines()
-    if status in (124, 126, 127) or "is not a docker command" in err:
+    if status and (unable(status) or pipeline.probe(Command(["docker", "compose", "version"]))[0]):
         return Check(name, COULD_NOT_VERIFY, said[-1] if said else f"docker ended with {status}")
     wrong = [] if status == 0 else [(said[-1] if said else f"exit {status}").replace(str(out.root), "")]
     return compared(name, wrong, f"Compose reads it from the backup alone: {', '.join(files)}")

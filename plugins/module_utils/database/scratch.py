@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from ..base import pipeline
-from ..base.errors import NOT_INSTALLED, LifeboatError, NotFoundError, UnverifiedError
+from ..base.errors import NOT_INSTALLED, LifeboatError, UnverifiedError, of_machine
 from ..base.pipeline import Command
 from ..stack.runtime import exec_command
 from .server import Server
@@ -22,6 +22,7 @@ from .server import Server
 LABEL = "lifeboat.scratch"
 _INSIDE = "/lifeboat"
 _MOUNT = "/backup"
+_LOG = "/dev/shm/lifeboat.log"  # noqa: S108 - in the container, in memory: a full disk can be told there
 # Nothing here survives, so nothing needs to be safe on disk.
 _FAST = {
     "listen_addresses": "",
@@ -34,8 +35,16 @@ _FAST = {
     "max_wal_size": "4GB",
     "autovacuum": "off",
     "maintenance_work_mem": "256MB",
-    "log_min_messages": "fatal",
+    # pg_restore tells no SQLSTATE, the log does: the codes of errors, and nothing of what the data is.
+    "log_min_messages": "error",
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+    "log_checkpoints": "off",
+    "log_line_prefix": "%e ",
+    "restart_after_crash": "off",  # one that was killed shall not look as if it had refused the data
 }
+# What a session leaves in the log that was cut off because another one had failed, or by us.
+_CUT_OFF = ("57014", "57P01")
 
 
 def sweep(stack: str) -> None:
@@ -100,12 +109,12 @@ def server(name: str, *, superuser: str, preload: str, timeout: float) -> Iterat
             ["initdb", "-D", data, "-U", superuser, "--auth=trust", "--encoding=UTF8", "--no-sync", "--data-checksums"],
             user,
         ),
-        ("start it", ["pg_ctl", "-D", data, "-w", "-t", "120", "-l", f"{_INSIDE}/log", "-o", words, "start"], user),
+        ("start it", ["pg_ctl", "-D", data, "-w", "-t", "120", "-l", _LOG, "-o", words, "start"], user),
     )
     for what, argv, as_user in steps:
         status, out, err = pipeline.probe(exec_command(name, argv, user=as_user), timeout=300)
         if status:
-            log = pipeline.probe(exec_command(name, ["cat", f"{_INSIDE}/log"], user=as_user))[1]
+            log = pipeline.probe(exec_command(name, ["cat", _LOG], user=as_user))[1]
             said = (err.strip() or out.strip() or log.strip()).splitlines()
             raise UnverifiedError(
                 f"{what} (throw-away PostgreSQL)",
@@ -119,11 +128,30 @@ def server(name: str, *, superuser: str, preload: str, timeout: float) -> Iterat
     yield Server(execute, user=superuser, host=_INSIDE, application="lifeboat-verify", timeout=timeout, mount=_MOUNT)
 
 
+def ended(name: str) -> str:
+    """Why the container `name` does not run any more; empty while it does. docker exec tells that by no status."""
+    status, _out, err = pipeline.probe(exec_command(name, ["true"], user="0"))
+    return f"the throw-away container does not answer: {err.strip() or f'exit {status}'}" if status else ""
+
+
+def trouble(name: str, server: Server) -> str:
+    """What the machine lacked for the server in the container: space, memory, locks. Empty where it lacked nothing."""
+    if gone := ended(name):
+        return gone
+    _status, log, _err = pipeline.probe(exec_command(name, ["cat", _LOG], user="0"))
+    lines = [line.partition(" ") for line in log.splitlines()]
+    told = [words for code, _space, words in lines if of_machine(code) and code[:2] != "08" and code not in _CUT_OFF]
+    if told:
+        return " / ".join(pipeline.without_rows(told)[:1])
+    problem = server.problem()
+    return f"the throw-away server does not answer: {problem.cause}" if problem else ""
+
+
 def image_major(name: str) -> int:
     """The PostgreSQL major inside the container."""
     try:
         return Server(partial(exec_command, name), user="postgres").major()
     except LifeboatError as exc:
-        raise NotFoundError(
+        raise UnverifiedError(
             "find PostgreSQL", f"container {name}", exc.cause, "Name another lifeboat_database.verify_image."
         ) from exc

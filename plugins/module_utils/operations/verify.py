@@ -17,9 +17,9 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Optional
 
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared, ended
 from ..base.clock import format_time
-from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UnverifiedError, UsageError
+from ..base.errors import LifeboatError, Log, UnverifiedError, UsageError
 from ..evidence import record as evidence_record
 from ..evidence import store
 from ..evidence.phases import Given
@@ -122,15 +122,10 @@ def _one(run: Opened, repo: Repository, identity: str, level: str, sample: int, 
     try:
         manifest = parse(repo.manifest(component, identity), component=component, expected_id=identity)
         found.extend(_levels(run, repo, manifest, level, sample, log))
-    except (UsageError, UnverifiedError) as exc:
-        # A newer schema, a place we cannot reach, a check that could not be made: that says nothing about the backup.
-        found.append(Check("manifest" if manifest is None else "verification", COULD_NOT_VERIFY, str(exc)))
     except LifeboatError as exc:
-        # A vault that does not answer has proved nothing of what is in it.
-        seen = manifest is None or isinstance(exc, (IntegrityError, NotFoundError))
-        away = KINDS[component].elsewhere and not seen
-        name = "manifest" if manifest is None else "verification"
-        found.append(Check(name, COULD_NOT_VERIFY if away else FAIL, exc.cause))
+        found.append(ended("manifest" if manifest is None else "verification", exc))
+    except (OSError, MemoryError) as exc:  # of this machine: a full disk, no memory, a file that cannot be read
+        found.append(Check("verification", COULD_NOT_VERIFY, str(exc) or type(exc).__name__))
     taken, size = (format_time(manifest.taken_at), manifest.size) if manifest else ("", 0)
     now = datetime.now(timezone.utc)
     result = Result(identity, level, tuple(found), started, now, taken_at=taken, size=size)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Optional
 
 from ..base import pipeline
-from ..base.errors import IntegrityError, LifeboatError, UnverifiedError, UsageError
+from ..base.errors import IntegrityError, LifeboatError, UnverifiedError, UsageError, unable
 from ..base.pipeline import Command, Sink
 
 _INTRO = b"age-encryption.org/v1\n"
@@ -67,7 +67,11 @@ def decrypt(
 
 
 def _explained(exc: LifeboatError, path: Path, identity: str, subject: str, recipients: Sequence[str]) -> LifeboatError:
+    if isinstance(exc, IntegrityError):  # the sink's
+        return exc
     cause = _plain(exc.cause)
+    if exc.exit_status is None or unable(exc.exit_status):  # no time, no memory: nothing of what is in the file
+        return UnverifiedError("decrypt", subject, cause, exc.remedy)
     if "no identity matched" in cause:
         given = recipients_of(identity)
         # A damaged header stanza looks like a wrong key, so that the right one must not be called wrong.

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ....base import lock, pipeline
-from ....base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
-from ....base.errors import LifeboatError, Log, UnverifiedError
+from ....base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared, ended
+from ....base.errors import LifeboatError, Log, UnverifiedError, of_machine, unable
 from ....base.pipeline import Command
 from ....repository.details import DatabaseDetails
 from ....repository.manifest import Manifest
@@ -26,9 +26,11 @@ from ....settings.config import Config
 from ....stack.runtime import exec_command
 from ... import scratch
 from ...fingerprint import DUMP, GLOBALS, facts_of
-from ...server import conninfo
+from ...server import Server, conninfo
 from . import restore as database_restore
 
+# What Python says of a file whose content is not what it should be; any other OSError is the machine's.
+_NOT_WRITTEN_SO = (gzip.BadGzipFile, EOFError, ValueError, zlib.error)
 END_OF_DUMP = b"-- PostgreSQL database dump complete"
 
 
@@ -60,8 +62,11 @@ def _archive(config: Config, manifest: Manifest, folder: Path, name: str) -> Ite
             roles = sum(
                 statement.startswith("CREATE ROLE ") for statement in database_restore.statements(file.read().decode())
             )
-    except (LifeboatError, OSError, EOFError, ValueError, zlib.error) as exc:
-        yield Check("globals and fingerprint", FAIL, exc.cause if isinstance(exc, LifeboatError) else str(exc))
+    except _NOT_WRITTEN_SO as exc:
+        yield Check("globals and fingerprint", FAIL, str(exc))
+        return
+    except LifeboatError as exc:
+        yield ended("globals and fingerprint", exc)
         return
     yield compared(
         "globals",
@@ -74,12 +79,27 @@ def _archive(config: Config, manifest: Manifest, folder: Path, name: str) -> Ite
     status, _out, err = pipeline.probe(
         exec_command(name, ["pg_restore", "--file=/dev/null", f"/backup/{DUMP}"], user="0"), timeout=config.timeout
     )
+    if status == 0:
+        yield Check("archive", PASS, "pg_restore reads every byte")
+        return
     words = err.strip().splitlines()
-    if status in (124, 126, 127):
-        yield Check("archive", COULD_NOT_VERIFY, words[-1] if words else f"pg_restore ended with {status}")
-    else:
-        yield compared(
-            "archive", [] if status == 0 else [words[-1] if words else f"exit {status}"], "pg_restore reads every byte"
+    said = words[-1] if words else f"pg_restore ended with {status}"
+    lacked = said if unable(status) else scratch.ended(name)
+    if not lacked:
+        _require_major(manifest, name)
+    yield Check("archive", COULD_NOT_VERIFY if lacked else FAIL, lacked or said)
+
+
+def _require_major(manifest: Manifest, name: str) -> None:
+    """An older PostgreSQL cannot read the dump of a newer one."""
+    needed = manifest.detailed(DatabaseDetails).server_version_num // 10000
+    have = scratch.image_major(name)
+    if have < needed:
+        raise UnverifiedError(
+            "verify a backup",
+            manifest.id,
+            f"it is of PostgreSQL {needed}, the image has {have}",
+            "Name an image of that major in lifeboat_database.verify_image.",
         )
 
 
@@ -89,12 +109,12 @@ def _plain_archive(manifest: Manifest, folder: Path) -> Check:
         with database_restore.open_plain(manifest, folder) as file:
             while data := file.read(pipeline.CHUNK):
                 tail = (tail + data)[-4096:]
-    except (OSError, EOFError, zlib.error) as exc:
+    except _NOT_WRITTEN_SO as exc:
         return Check("archive", FAIL, f"{artefact}: {exc}")
-    ended = END_OF_DUMP in tail
+    whole = END_OF_DUMP in tail
     return compared(
         "archive",
-        [] if ended else [f"{artefact} does not end as a dump ends: it was cut"],
+        [] if whole else [f"{artefact} does not end as a dump ends: it was cut"],
         "read to pg_dump's last line",
     )
 
@@ -103,26 +123,19 @@ def _restored(config: Config, manifest: Manifest, folder: Path, name: str, log: 
     """Restore into the container's own server and hold it against the fingerprint."""
     facts = facts_of(folder)
     details = manifest.detailed(DatabaseDetails)
-    have = scratch.image_major(name)
-    if have < details.server_version_num // 10000:
-        raise UnverifiedError(
-            "verify a backup",
-            manifest.id,
-            f"it is of PostgreSQL {details.server_version_num // 10000}, the image has {have}",
-            "Name an image of that major in lifeboat_database.verify_image.",
-        )
+    _require_major(manifest, name)
     database = "lifeboat_verify"
     with scratch.server(name, superuser=details.superuser, preload=details.preload, timeout=config.timeout) as server:
         try:
             database_restore.roles(server, folder, facts, fresh=True)
             database_restore.database(server, manifest, folder, facts, database, jobs=config.database.jobs, log=log)
         except LifeboatError as exc:
-            yield Check("restore", FAIL, exc.cause)
+            yield _refused(exc, name, server)
             return
         yield Check("restore", PASS, "restored without an error")
         log(f"{manifest.id}: comparing with the fingerprint")
         yield from database_restore.compare(server, database, facts, fresh=True)
-        yield _amcheck(
+        sound = _amcheck(
             server.tool(
                 "pg_amcheck",
                 "--heapallindexed",
@@ -133,6 +146,17 @@ def _restored(config: Config, manifest: Manifest, folder: Path, name: str, log: 
             ),
             config.timeout,
         )
+        # pg_amcheck calls every error of its queries a damage.
+        lacked = scratch.trouble(name, server) if sound.result == FAIL else ""
+        yield Check(sound.name, COULD_NOT_VERIFY, lacked) if lacked else sound
+
+
+def _refused(exc: LifeboatError, name: str, server: Server) -> Check:
+    """The check of a restore that stopped: it tells of the backup only where the machine lacked nothing."""
+    if exc.exit_status is None or unable(exc.exit_status) or of_machine(exc.sqlstate):
+        return ended("restore", exc)
+    lacked = scratch.trouble(name, server)
+    return Check("restore", COULD_NOT_VERIFY if lacked else FAIL, "; ".join(filter(None, (lacked, exc.cause))))
 
 
 def _amcheck(command: Command, timeout: float) -> Check:
