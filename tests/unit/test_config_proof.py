@@ -189,9 +189,7 @@ GIT_UNABLE: list[tuple[str, dict[str, int], str]] = [
 
 
 @pytest.mark.parametrize("name", ["bundle git/app", "clone git/app"])
-@pytest.mark.parametrize(
-    ("status", "words"), [case[1:] for case in GIT_UNABLE], ids=[case[0] for case in GIT_UNABLE]
-)
+@pytest.mark.parametrize(("status", "words"), [case[1:] for case in GIT_UNABLE], ids=[case[0] for case in GIT_UNABLE])
 def test_what_git_lacks_is_no_fault_of_the_bundle(
     world: World, monkeypatch: pytest.MonkeyPatch, name: str, status: dict[str, int], words: str
 ) -> None:
