@@ -137,7 +137,7 @@ def test_the_newest_is_verified_whatever_its_state(tmp_path: Path) -> None:
     result = run(tmp_path)
     assert (result.id, result.verdict) == (newest.id, FAIL)
     assert not entries(tmp_path)[1].good
-    assert entries(tmp_path)[1].problem == "verification at level checksum failed"
+    assert entries(tmp_path)[1].problem.startswith("verification at level checksum failed (checksums: database.dump")
 
 
 def test_another_stacks_newer_backup_is_not_the_latest(tmp_path: Path) -> None:
@@ -178,6 +178,90 @@ def test_a_record_is_left_unless_told_not_to(tmp_path: Path) -> None:
     proof = entries(tmp_path)[0].proof["checksum"]
     assert proof.said == json.loads(json.dumps(result.as_dict()))
     assert proof.verdict == PASS
+
+
+def verdicts(tmp_path: Path, level: str) -> list[object]:
+    return [said["verdict"] for said in entries(tmp_path)[0].proof[level].history]
+
+
+def test_a_failure_is_revised_by_a_new_check_and_stays_on_record(tmp_path: Path) -> None:
+    one = make(tmp_path)
+    run(tmp_path)
+    flip(folder(tmp_path, one) / "database.dump")
+    run(tmp_path, identity=one.id)
+    assert verdicts(tmp_path, "checksum") == [PASS, FAIL]
+    assert entries(tmp_path)[0].problem == (
+        "verification at level checksum failed (checksums: database.dump has another SHA-256 than when it was written)"
+    )
+    flip(folder(tmp_path, one) / "database.dump")
+    assert run(tmp_path, identity=one.id).verdict == PASS
+    assert entries(tmp_path)[0].good
+    assert verdicts(tmp_path, "checksum") == [PASS, FAIL, PASS]
+    failed = entries(tmp_path)[0].proof["checksum"].history[1]
+    assert "another SHA-256" in json.dumps(failed["checks"])
+
+
+def test_a_pass_revises_the_failures_of_the_levels_that_it_includes(
+    tmp_path: Path, container: list[str], runner: Runner
+) -> None:
+    runner.expect("pg_restore")
+    one = make(tmp_path)
+    flip(folder(tmp_path, one) / "database.dump")
+    assert run(tmp_path).verdict == FAIL
+    flip(folder(tmp_path, one) / "database.dump")
+    assert run(tmp_path, "archive").verdict == PASS
+    (entry,) = entries(tmp_path)
+    assert (entry.good, list(entry.proof)) == (True, ["archive"])
+    assert verdicts(tmp_path, "archive") == [FAIL, PASS]
+    flip(folder(tmp_path, one) / "database.dump")
+    run(tmp_path)
+    assert not entries(tmp_path)[0].good, "a new failure of a lower level counts beside the older pass"
+
+
+def test_a_pass_does_not_revise_the_failure_of_a_higher_level(
+    tmp_path: Path, container: list[str], runner: Runner
+) -> None:
+    make(tmp_path)
+    runner.expect("pg_restore", (1, "", "broken"))
+    runner.expect("box true$")
+    runner.expect("--version$", "postgres (PostgreSQL) 17.12\n")
+    assert run(tmp_path, "archive").verdict == FAIL
+    assert run(tmp_path).verdict == PASS
+    assert entries(tmp_path)[0].problem == "verification at level archive failed (archive: broken)"
+
+
+@pytest.mark.parametrize("verdict", [PASS, FAIL])
+def test_what_could_not_be_verified_replaces_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdict: str
+) -> None:
+    one = make(tmp_path)
+    if verdict == FAIL:
+        flip(folder(tmp_path, one) / "database.dump")
+    assert run(tmp_path, identity=one.id).verdict == verdict
+    record = (folder(tmp_path, one) / "verification.json").read_bytes()
+    monkeypatch.setattr(operations_verify, "checksums", full)
+    assert run(tmp_path, identity=one.id).verdict == COULD_NOT_VERIFY
+    assert (folder(tmp_path, one) / "verification.json").read_bytes() == record
+
+
+def test_a_record_keeps_so_many_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations_verify, "HISTORY", 3)
+    make(tmp_path)
+    for _ in range(6):
+        run(tmp_path)
+    assert verdicts(tmp_path, "checksum") == [PASS] * 4
+
+
+@pytest.mark.parametrize("before", ["x", {}, None, ["x", 1]])
+def test_a_history_that_is_none_is_passed_over(tmp_path: Path, before: object) -> None:
+    one = make(tmp_path)
+    run(tmp_path)
+    path = folder(tmp_path, one) / "verification.json"
+    record = json.loads(path.read_text())
+    record["levels"]["checksum"].update(before=before, checks=before)
+    path.write_text(json.dumps(record))
+    run(tmp_path)
+    assert verdicts(tmp_path, "checksum") == [PASS, PASS]
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ from ..stack.runtime import Opened
 from .components import COMPONENTS, Proof, Result
 
 SAMPLE = 500  # objects
+HISTORY = 50  # results that a record keeps of what was found before
 
 
 def targets(config: Config, repo: Repository, identity: str) -> tuple[list[str], list[Check]]:
@@ -136,11 +137,22 @@ def _one(run: Opened, repo: Repository, identity: str, level: str, sample: int, 
 
 
 def keep(repo: Repository, manifest: Manifest, result: Result) -> None:
-    """Write the result beside what it proves, under its level. What could not be verified leaves an older proof be."""
+    """Write the result beside what it proves, under its level. What could not be verified leaves an older proof be.
+
+    It replaces the level's older result, and a pass also the failures of the levels that it includes; they stay on
+    record as what was found before.
+    """
     known = catalog.read_proof(repo, manifest.component, manifest)
     if result.verdict == COULD_NOT_VERIFY and result.level in known and known[result.level].verdict != COULD_NOT_VERIFY:
         return
-    levels = {**{level: proof.said for level, proof in known.items()}, result.level: result.as_dict()}
+    included = LEVELS[: LEVELS.index(result.level)] if result.verdict == PASS else ()
+    replaced = {level: known[level] for level in included if level in known and known[level].verdict == FAIL}
+    replaced.update({level: proof for level, proof in known.items() if level == result.level})
+    before = [said for proof in replaced.values() for said in proof.history if said.get("verdict") != COULD_NOT_VERIFY]
+    before.sort(key=lambda said: str(said.get("finished_at")))
+    said = {**result.as_dict(), **({catalog.BEFORE: before[-HISTORY:]} if before else {})}
+    levels = {level: proof.said for level, proof in known.items() if level not in replaced}
+    levels[result.level] = said
     repo.write_record(manifest.component, manifest.id, VERIFICATION, manifest.record("verification", levels=levels))
 
 

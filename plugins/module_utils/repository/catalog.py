@@ -23,6 +23,8 @@ from .components import DATABASE, KINDS
 from .manifest import Manifest, backup_id, parse
 from .sealing import Sealed
 
+BEFORE = "before"  # in the record of a verification: the results that it replaced
+
 
 class Published(ABC):
     """A published backup or recovery point. `problem`: why it cannot be used, empty when it can."""
@@ -74,11 +76,26 @@ class Published(ABC):
 
 @dataclass(frozen=True)
 class Proof:
-    """What one verification left on record. said: all of it, as it was written."""
+    """What one verification left on record. said: all of it, as it was written, and what it replaced: `before`."""
 
     verdict: str
     finished_at: Optional[datetime]
     said: Mapping[str, object]
+
+    @property
+    def history(self) -> list[Mapping[str, object]]:
+        """The results that it replaced, oldest first, and its own."""
+        before = self.said.get(BEFORE)
+        own = {name: value for name, value in self.said.items() if name != BEFORE}
+        return [*(item for item in before if isinstance(item, dict)), own] if isinstance(before, list) else [own]
+
+    @property
+    def reason(self) -> str:
+        """What failed, in the words of the first checks that did; empty where none is on record."""
+        found = self.said.get("checks")
+        checks = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+        told = [f"{item.get('name')}: {item.get('detail')}" for item in checks if item.get("result") == FAIL]
+        return "; ".join(told[:2])
 
 
 @dataclass(frozen=True)
@@ -127,8 +144,12 @@ def entry(repo: Repository, component: str, identity: str) -> Entry:
         elif size != wanted[name]:
             problems.append(f"{name} has {size} bytes instead of {wanted[name]}")
     proof = read_proof(repo, component, manifest)
-    problems += [f"verification at level {level} failed" for level, item in proof.items() if item.verdict == FAIL]
+    problems += [_failed(level, item) for level, item in proof.items() if item.verdict == FAIL]
     return Entry(identity, manifest, "; ".join(problems[:4]), proof, component)
+
+
+def _failed(level: str, proof: Proof) -> str:
+    return f"verification at level {level} failed" + (f" ({proof.reason})" if proof.reason else "")
 
 
 @dataclass(frozen=True)
