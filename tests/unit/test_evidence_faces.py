@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import format_time
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema, store
 from ansible_collections.lifeboat.dr.plugins.module_utils.faces import charts
@@ -355,6 +356,13 @@ def test_a_proof_is_a_restore(tmp_path: Path) -> None:
     assert stack(proof(tmp_path, 9)).duties[-1].state == OVERDUE
     assert stack(proof(tmp_path, 1, level="checksum")).duties[-1].state == NEVER
     assert stack(proof(tmp_path, 1, "FAIL")).duties[-1].state == NEVER
+
+
+@pytest.mark.parametrize("taken_at", ["2025-11-24T02:00:00Z", "no time"])
+def test_a_restore_of_last_years_backup_is_no_proof_of_the_backups(tmp_path: Path, taken_at: str) -> None:
+    young = format_time(NOW - timedelta(days=8))
+    assert stack(proof(tmp_path, 1, taken_at=young)).duties[-1].state == OK
+    assert stack(proof(tmp_path, 1, taken_at=taken_at)).duties[-1].state == NEVER
 
 
 def test_the_history_counts_what_is_there(tmp_path: Path) -> None:

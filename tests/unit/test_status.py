@@ -125,6 +125,28 @@ def test_everything_grows_old(tmp_path: Path, said: dict[str, list[Check]]) -> N
     assert older["objects proof"][0] == FAIL
 
 
+def test_todays_restore_of_last_years_backup_is_no_proof_of_the_others(
+    tmp_path: Path, said: dict[str, list[Check]]
+) -> None:
+    old = publish(tmp_path, NOW - timedelta(days=365))
+    new = publish(tmp_path)
+    prove(tmp_path, old, at=NOW)
+    proof = {check.name: check for check in status.status(Opened(configured(tmp_path)), now=NOW).checks}["proof"]
+    assert (proof.result, proof.measured, proof.limit) == (FAIL, 365, 8)
+    assert proof.detail == (
+        f"{old.id} restored 0.0 days ago, and no newer one was: it was taken 365.0 days ago; run: lifeboat verify"
+    )
+    prove(tmp_path, new, at=NOW - HOUR)
+    assert look(tmp_path, hours=0)["proof"] == (PASS, f"{new.id} restored 0.0 days ago")
+
+
+def test_a_weekly_proof_of_last_nights_backup_lasts_for_its_days(tmp_path: Path, said: dict[str, list[Check]]) -> None:
+    one = publish(tmp_path, NOW - 26 * HOUR)
+    prove(tmp_path, one, at=NOW)
+    assert look(tmp_path, hours=24 * 8)["proof"] == (PASS, f"{one.id} restored 8.0 days ago")
+    assert look(tmp_path, hours=24 * 8 + 1)["proof"] == (FAIL, f"{one.id} restored 8.0 days ago")
+
+
 def test_objects_that_are_in_no_backup_are_red(tmp_path: Path, said: dict[str, list[Check]]) -> None:
     green(tmp_path, unheld=[{"key": "a//b", "why": "x"}], unheld_count=7)
     assert look(tmp_path)["objects in no backup"] == (FAIL, "the vault could not hold 7: 'a//b'")

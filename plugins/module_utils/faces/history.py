@@ -13,7 +13,8 @@ from typing import Optional
 
 from ..base import typed
 from ..base.checks import PASS
-from ..base.errors import LifeboatError, UnverifiedError
+from ..base.clock import parse_time
+from ..base.errors import LifeboatError, UnverifiedError, UsageError
 from ..evidence import schema
 from ..evidence.store import Kept
 from ..settings.config import Config
@@ -92,7 +93,7 @@ def judge(given: Mapping[str, object], now: datetime) -> Stack:
     for name in said.scenarios:
         own = [drill for drill in drills if drill.scenario == name]
         duties.append(_duty(f"drill of the {name.replace('_', ' ')}", own, said.drill_age_days, now))
-    proofs = [record for record in good if record.verification and record.verification.level == "restore"]
+    proofs = [record for record in good if _proves(record, timedelta(days=said.proof_age_days))]
     duties.append(_duty("proof of the backups by a restore", proofs, said.proof_age_days, now))
     return Stack(host, stack, "", tuple(duties), records, _trends(good))
 
@@ -102,6 +103,17 @@ def _kept(told: Given) -> Kept:
     record, problem = schema.read(told.record, expected_id=told.id)
     body = told.record if record and isinstance(told.record, Mapping) else {}
     return Kept(told.id, body, record, told.problem or problem, told.signature, told.sha256)
+
+
+def _proves(record: schema.Record, young: timedelta) -> bool:
+    """A restore of backups that were young then: last year's, restored today, says nothing of the others."""
+    if record.verification is None or record.verification.level != "restore":
+        return False
+    try:
+        taken = [parse_time(backup.taken_at) for backup in record.verification.backups if backup.taken_at]
+    except UsageError:
+        return False
+    return all(record.recorded_at - at <= young for at in taken)
 
 
 def _duty(name: str, records: Sequence[schema.Record], days: int, now: datetime) -> Duty:

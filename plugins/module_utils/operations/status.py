@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Optional
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, verdict
@@ -114,13 +114,23 @@ def _newest(config: Config, name: str, found: Sequence[Published], now: datetime
 
 
 def _proof(config: Config, kind: AnyKind, found: Sequence[Entry], now: datetime) -> Check:
-    proven = [(entry.proven_at, entry.id) for entry in found if entry.proven_at]
+    """The newest proof of a backup that was young when restored: last year's, restored today, proves no other."""
+    name, limit = proof_of(kind), config.alarms.proof_age_days
+    proven = [(entry.proven_at, entry) for entry in found if entry.proven_at]
     if not proven:
-        return Check(proof_of(kind), COULD_NOT_VERIFY, "no backup has been restored to prove it; run: lifeboat verify")
-    at, identity = max(proven)
-    days = (now - at).total_seconds() / 86400
-    words = f"{identity} restored {days:.1f} days ago"
-    return at_most(proof_of(kind), days, config.alarms.proof_age_days, "days", words)
+        return Check(name, COULD_NOT_VERIFY, "no backup has been restored to prove it; run: lifeboat verify")
+    young = timedelta(days=limit, hours=config.alarms.backup_age_hours)
+    of_late = [(at, entry) for at, entry in proven if now - entry.dated <= young]
+    at, entry = max(of_late or proven, key=lambda item: item[0])
+    words = f"{entry.id} restored {_days(now - at):.1f} days ago"
+    if of_late or now - at > timedelta(days=limit):
+        return at_most(name, _days(now - at), limit, "days", words)
+    words += f", and no newer one was: it was taken {_days(now - entry.dated):.1f} days ago; run: lifeboat verify"
+    return at_most(name, _days(now - entry.dated), limit, "days", words)
+
+
+def _days(age: timedelta) -> float:
+    return age / timedelta(days=1)
 
 
 def _space(repo: repository_base.Repository, found: Sequence[Entry]) -> Check:
