@@ -54,6 +54,7 @@ backups:
       age_seconds: 3600
       size: 91226112
       good: true
+      unknown: false
       proven: true
       verification: {checksum: PASS, restore: PASS}
 status:

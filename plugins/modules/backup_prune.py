@@ -43,6 +43,12 @@ delete:
   returned: success
   type: list
   elements: str
+unknown:
+  description: What could not be read and so not be judged, and why. It stays, with all that may be a part of it, and
+    the module fails after it has done the rest.
+  returned: success
+  type: dict
+  sample: {db_backup_20260901_020000: Input/output error}
 swept:
   description: Remains of interrupted runs that were removed.
   returned: success
@@ -93,7 +99,8 @@ def work(task: Task) -> Result:
         changed=bool(result["delete"] or result["swept"] or old),
         diff=Diff("".join(f"{line}\n" for line in before), "".join(f"{line}\n" for line in sorted(kept))),
     )
-    problem = copies.problem(task.config.stack, result["failed"])
+    stack = task.config.stack
+    problem = copies.problem(stack, result["failed"]) or operations_prune.unread(stack, result)
     if problem:
         task.fail(str(problem), done)
     return done

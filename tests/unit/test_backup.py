@@ -72,6 +72,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         return {
             "keep": {},
             "delete": ["old"],
+            "unknown": {},
             "swept": [],
             "locked": [],
             "versions": {"deleted": 0, "bytes": 0, "waits": ""},

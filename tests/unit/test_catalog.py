@@ -19,6 +19,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     LifeboatError,
     LockedError,
     NotFoundError,
+    UnverifiedError,
     UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
@@ -218,8 +219,8 @@ REFUSALS: list[tuple[str, Sequence[catalog.Entry], dict[str, Any], type[Lifeboat
     ("unknown id", ALL, {"identity": "db_backup_20200101_000000"}, NotFoundError, f"the repository has {names(OLD)[0]}"),
     ("a broken one by id", BAD_NEWEST, {"identity": names(NEW)[0]}, IntegrityError, "cut"),
     ("an unreadable one by id", [lost(NEW)], {"identity": names(NEW)[0]}, IntegrityError, "it is not a manifest"),
-    ("a newer schema by id", [catalog.Entry(names(NEW)[0], problem="reads version 1")],
-     {"identity": names(NEW)[0]}, IntegrityError, "reads version 1"),
+    ("a newer schema by id", [catalog.Entry(names(NEW)[0], problem="reads version 1", unknown=True)],
+     {"identity": names(NEW)[0]}, UnverifiedError, "reads version 1"),
     ("another stack's by id", [entry(NEW, stack="blog")], {"identity": names(NEW)[0]}, UsageError, "of the stack blog"),
     ("only another stack's", [entry(NEW, stack="blog")], {}, NotFoundError, "the repository holds no backup"),
     ("before the first", ALL, {"before": OLD - DAY}, NotFoundError, "the first is of 2026-11-21T12:00:00.000Z"),

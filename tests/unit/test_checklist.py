@@ -238,10 +238,11 @@ def test_overdue_backups_turn_the_monthly_list_red(tmp_path: Path, monkeypatch: 
 def test_a_plan_that_is_not_known_is_no_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = stuff(tmp_path)
     monkeypatch.setattr(schedule, "checks", lambda config, now: [])
-    plan = {"keep": {}, "delete": [], "versions": {"deleted": 3, "bytes": 5, "waits": "x"}, "locked": [], "failed": []}
+    old = {"deleted": 3, "bytes": 5, "waits": "x"}
+    plan = {"keep": {}, "delete": [], "unknown": {"a": "EIO"}, "versions": old, "locked": [], "failed": []}
     monkeypatch.setattr(operations_prune, "prune", lambda *_, **__: plan)
     line = lines(config, "monthly")["retention"]
-    assert (line.result, "not looked at: old versions: x" in line.seen) == (COULD_NOT_VERIFY, True)
+    assert (line.result, "not looked at: a: EIO; old versions: x" in line.seen) == (COULD_NOT_VERIFY, True)
 
     def fails(*_: Any, **__: Any) -> Any:
         raise LifeboatError("list", "it", "no answer")

@@ -248,6 +248,7 @@ def test_prune_runs_only_behind_a_good_backup(
         return {
             "keep": {},
             "delete": ["old"],
+            "unknown": {},
             "swept": [],
             "locked": ["x: locked"],
             "versions": {"deleted": 0, "bytes": 0, "waits": ""},
@@ -302,6 +303,7 @@ def test_what_fails_in_the_vault_has_the_last_word(
         lambda *_, **__: {
             "keep": {},
             "delete": [],
+            "unknown": {},
             "swept": [],
             "locked": [],
             "versions": {"deleted": 0, "bytes": 0, "waits": ""},

@@ -188,7 +188,7 @@ MUTATIONS: list[tuple[str, Callable[[bytes], bytes], type[LifeboatError], str]] 
     (
         "odd component",
         edited(lambda doc: doc["components"].update(x=None), True),
-        IntegrityError,
+        UsageError,
         "no component is called",
     ),
     (

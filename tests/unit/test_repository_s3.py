@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import http.client
 import http.server
 import json
 import os
@@ -17,12 +20,13 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 import s3_servers
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
@@ -30,10 +34,13 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     SpaceError,
     UsageError,
 )
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import s3 as repository_s3
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.s3 import S3Repository
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client as s3_client
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from builders import make_config, make_manifest
 from repository_contract import DAY, FILES, ID, OTHER, Contract, publish
 
 KEYS = {"s3_access_key": "lifeboat", "s3_secret_key": "very-secret"}
@@ -421,3 +428,74 @@ def test_answers_that_a_small_server_never_gives(
         finally:
             server.shutdown()
             thread.join()
+
+
+# --- a server that fails to give one object ---
+
+
+@contextlib.contextmanager
+def failing(endpoint: str, key: str) -> Iterator[str]:
+    """In front of the server; whatever asks for that key is answered with 500."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def pass_on(self) -> None:
+            if self.path.partition("?")[0].endswith(key):
+                status, headers, body = 500, {}, b"<Error><Code>InternalError</Code><Message>disk</Message></Error>"
+            else:
+                server = http.client.HTTPConnection(endpoint.removeprefix("http://"))
+                data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                server.request(self.command, self.path, data, dict(self.headers.items()))
+                answer = server.getresponse()
+                status, headers, body = answer.status, dict(answer.headers.items()), answer.read()
+                server.close()
+            self.send_response(status)
+            for name, value in headers.items():
+                if name not in ("Transfer-Encoding", "Connection", "Content-Length"):
+                    self.send_header(name, value)
+            self.send_header("Content-Length", headers.get("Content-Length", str(len(body))))
+            self.end_headers()
+            self.wfile.write(b"" if self.command == "HEAD" else body)
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = pass_on
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_one_500_while_a_manifest_is_read_deletes_nothing(
+    repo: S3Repository, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, now = lock.held, datetime.now(timezone.utc)
+    monkeypatch.setattr(lock, "held", lambda *a, **kw: real(*a, **{**kw, "directory": tmp_path}))
+    made = []
+    for days in (400, 200, 100, 0):
+        backup = make_manifest(now - timedelta(days=days), artefacts=())
+        with repo.stage("database", backup.id) as staging:
+            staging.publish(backup.to_bytes())
+        made.append(backup.id)
+    older, hidden, younger, newest = made
+    rules = {"daily_days": 5, "weekly_months": 0, "monthly_months": 0, "minimum": 1}
+
+    def pruned(url: str) -> prune.Pruning:
+        place = {"type": "s3", "bucket": "vault", "prefix": repo.prefix, "endpoint_url": url}
+        config = make_config(tmp_path, repository={**place, "staging_root": str(tmp_path)}, retention=rules)
+        run = Opened(dataclasses.replace(config, secrets=KEYS))
+        return prune.prune(run, now=datetime.now(timezone.utc), dry_run=False, log=len)
+
+    with failing(endpoint, f"{hidden}/manifest.json") as url:
+        result = pruned(url)
+    assert list(result["unknown"]) == [hidden]
+    assert "500" in result["unknown"][hidden] or "InternalError" in result["unknown"][hidden]
+    assert result["delete"] == [younger]
+    assert repo.published("database") == [older, hidden, newest]
+    with failing(endpoint, "/nothing") as url:
+        assert pruned(url)["delete"] == [older, hidden]

@@ -202,6 +202,9 @@ def _backup(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
             override=arguments.override, log=log,
         )  # fmt: skip
     code, shown = (IntegrityError.exit_code if taken.unheld else 0), taken.lines()
+    unread = operations_prune.unread(loaded.stack, taken.pruned) if taken.pruned else None
+    if unread:
+        code, shown = code or unread.exit_code, [*shown, str(unread)]
     return _with_vault(loaded, taken.failed, code, taken.as_dict(), shown)
 
 
@@ -232,6 +235,9 @@ def _prune(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> An
     shown += [f"{word}  {identity}" for identity in [*result["delete"], *result["swept"]]]
     shown += operations_prune.told(result, word)
     shown.append(f"{len(result['keep'])} kept, {len(result['delete'])} {word}")
+    unread = operations_prune.unread(loaded.stack, result)
+    if unread:
+        return _with_vault(loaded, result["failed"], unread.exit_code, result, [*shown, str(unread)])
     return _with_vault(loaded, result["failed"], 0, result, shown)
 
 

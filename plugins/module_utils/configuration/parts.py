@@ -56,6 +56,8 @@ def holder(found: Sequence[catalog.Entry], name: str, key: str) -> Optional[Part
 def problem(repo: Repository, part: Part) -> str:
     """Why a part that another backup holds cannot be had from there; empty where it can, as far as a look tells."""
     entry = catalog.entry(repo, "config", part.backup)
+    if entry.unknown:
+        raise UnverifiedError("look at a part of the configuration", part.backup, entry.problem, "Try again.")
     if entry.manifest is None:
         return f"{part.backup}: {entry.problem}"
     if Artefact(part.artefact, part.size, part.sha256) not in entry.manifest.artefacts:

@@ -179,7 +179,8 @@ def _overdue(run: Opened, now: datetime) -> Line:
     words += f"; {len(plan['locked'])} are locked by the store" if plan["locked"] else ""
     if due:
         return Line(OLD, name, FAIL, words, limit)
-    unknown = [*plan["failed"], *([f"old versions: {old['waits']}"] if old["waits"] else [])]
+    unread = [f"{identity}: {why}" for identity, why in plan["unknown"].items()]
+    unknown = [*unread[:3], *plan["failed"], *([f"old versions: {old['waits']}"] if old["waits"] else [])]
     if unknown:
         return Line(OLD, name, COULD_NOT_VERIFY, f"{words}; not looked at: {'; '.join(unknown)}", limit)
     return Line(OLD, name, PASS, words, limit)

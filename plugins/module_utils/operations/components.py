@@ -19,7 +19,7 @@ from typing import Callable
 from ..base import lock
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, compared, verdict
 from ..base.clock import format_time
-from ..base.errors import Log
+from ..base.errors import Log, UnverifiedError, UsageError
 from ..base.text import human
 from ..base.version import VERSION
 from ..configuration import backup as configuration_backup
@@ -186,7 +186,11 @@ def _config_judged(config: Config, repo: Repository, manifest: Manifest) -> Iter
     if nowhere and parts.IMAGES not in details.parts:
         words = f"of {', '.join(nowhere)} they are in no backup and, as far as is known, in no registry; "
         yield Check("config images", COULD_NOT_VERIFY, words + "lifeboat_config.images: archive keeps them")
-    wrong = [words for part in details.parts.values() if (words := parts.problem(repo, part))]
+    try:
+        wrong = [words for part in details.parts.values() if (words := parts.problem(repo, part))]
+    except (UnverifiedError, UsageError) as exc:
+        yield Check("config parts", COULD_NOT_VERIFY, str(exc))
+        return
     if wrong:
         yield Check("config parts", FAIL, f"{'; '.join(wrong[:3])}; the next backup makes them again")
 

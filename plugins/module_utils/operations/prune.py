@@ -15,10 +15,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypedDict, TypeVar
+from typing import Optional, TypedDict, TypeVar
 
 from ..base import lock
-from ..base.errors import LifeboatError, Log
+from ..base.errors import LifeboatError, Log, UnverifiedError
 from ..base.text import human
 from ..mirror import prune as mirror_prune
 from ..mirror.listing import Point
@@ -61,11 +61,13 @@ class Versions(TypedDict):
 
 
 class Pruning(TypedDict):
-    """locked: what a store keeps although it was deleted, and why. failed: what of the vault could not be done, which
-    copies.problem() turns into an error."""
+    """unknown: what could not be read and so not be judged, and why; unread() turns it into an error. locked: what a
+    store keeps although it was deleted, and why. failed: what of the vault could not be done, which copies.problem()
+    turns into an error."""
 
     keep: dict[str, list[str]]
     delete: list[str]
+    unknown: dict[str, str]
     swept: list[str]
     locked: list[str]
     versions: Versions
@@ -108,11 +110,35 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log) -> Pruning:
     return {
         "keep": _kept(whole, sides, own, deleted),
         "delete": [text for text in whole.delete if text in deleted],
+        "unknown": _unknown(sides, log),
         "swept": sorted(set(swept)),
         "locked": locked,
         "versions": {"deleted": old.versions, "bytes": old.bytes, "waits": waits},
         "failed": failed,
     }
+
+
+def _unknown(sides: Sequence[Side], log: Log) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for side in sides:
+        for entry in itertools.chain(*side.backups.values(), side.points):
+            if entry.unknown:
+                place = "" if side is sides[0] else f" (in the {side.name})"
+                found.setdefault(entry.id, f"{entry.problem}{place}")
+    for identity, why in found.items():
+        log(f"not judged, {identity} could not be read: {why}")
+    return found
+
+
+def unread(stack: str, result: Pruning) -> Optional[UnverifiedError]:
+    """The error where something could not be judged: it stays, with all that may be a part of it."""
+    found = result["unknown"]
+    if not found:
+        return None
+    said = "; ".join(f"{identity}: {why}" for identity, why in list(found.items())[:3])
+    more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+    remedy = "They stay, with all that may be a part of them. See that they can be read, or upgrade Lifeboat here."
+    return UnverifiedError("judge every backup by the retention", stack, f"{said}{more}", remedy)
 
 
 def _sides(run: Opened) -> tuple[list[Side], list[str]]:
@@ -229,7 +255,7 @@ def _merged(sides: Sequence[Sequence[E]]) -> list[E]:
         found[item.id] = max(
             found.get(item.id, item),
             item,
-            key=lambda entry: (entry.good, entry.proven_at is not None, entry.sealed is not None),
+            key=lambda entry: (entry.good, entry.unknown, entry.proven_at is not None, entry.sealed is not None),
         )
     return [found[identity] for identity in sorted(found)]
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Optional
 
@@ -78,9 +78,11 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
         words = "there is none that can be used; take one: lifeboat backup"
         checks.append(_newest(config, "recovery point", tied, now, words))
     for what, entries in (("backups", every), ("recovery points", tied)):
-        bad = [f"{entry.id}: {entry.problem}" for entry in entries if not entry.good]
-        if bad:
-            checks.append(Check(f"broken {what}", FAIL, "; ".join(bad[:3])))
+        for word, result, unknown in (("broken", FAIL, False), ("unknown", COULD_NOT_VERIFY, True)):
+            some = [entry for entry in entries if not entry.good and entry.unknown is unknown]
+            if some:
+                said = "; ".join(f"{entry.id}: {entry.problem}" for entry in some[:3])
+                checks.append(Check(f"{word} {what}", result, said))
     less = [catalog.shrunk(backups[kind.name])[0] for kind in kinds if not kind.guarded]
     if any(less):
         checks.append(Check(CONTENT, FAIL, "; ".join(filter(None, less))))
@@ -106,11 +108,17 @@ def proof_of(kind: AnyKind) -> str:
 
 def _newest(config: Config, name: str, found: Sequence[Published], now: datetime, missing: str) -> Check:
     good = [entry.sealed for entry in found if entry.good and entry.sealed]
+    unread = found[-1] if found and found[-1].unknown else None
     if not good:
-        return Check(name, FAIL, missing)
+        words = f"{unread.id} could not be read: {unread.problem}" if unread else missing
+        return Check(name, COULD_NOT_VERIFY if unread else FAIL, words)
     age = (now - good[-1].taken_at).total_seconds() / 3600
     consistency = f", consistency {good[-1].consistency}" if isinstance(good[-1], Point) else ""
-    return at_most(name, age, config.alarms.backup_age_hours, "h", f"{good[-1].id}, {age:.1f} h old{consistency}")
+    words = f"{good[-1].id}, {age:.1f} h old{consistency}"
+    check = at_most(name, age, config.alarms.backup_age_hours, "h", words)
+    if unread and check.result == FAIL:  # the newer one may be good
+        return replace(check, result=COULD_NOT_VERIFY, detail=f"{words}; {unread.id} could not be read")
+    return check
 
 
 def _proof(config: Config, kind: AnyKind, found: Sequence[Entry], now: datetime) -> Check:

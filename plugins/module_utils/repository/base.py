@@ -235,9 +235,20 @@ def refuse_reserved(directory: Path) -> None:
 def leftovers(folder: Path) -> Iterator[Path]:
     """What killed runs may have left directly in `folder`."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        unfinished = ID.fullmatch(path.name) and not path.is_symlink() and not os.path.lexists(path / MANIFEST)
+        unfinished = ID.fullmatch(path.name) and not path.is_symlink() and absent(path / MANIFEST)
         if path.name.startswith((PARTIAL, DELETING)) or unfinished:
             yield path
+
+
+def absent(path: Path) -> bool:
+    """Is it certain that nothing lies there? os.path.lexists() takes an error of the disk for that."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _record(name: str) -> str:

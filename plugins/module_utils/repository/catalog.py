@@ -15,7 +15,7 @@ from typing import Callable, Optional, TypeVar
 from ..base import typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ..base.clock import format_time, parse_time
-from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UnverifiedError, UsageError
 from ..settings.config import LEVELS
 from . import retention
 from .base import ID, VERIFICATION, Repository
@@ -27,10 +27,15 @@ BEFORE = "before"  # in the record of a verification: the results that it replac
 
 
 class Published(ABC):
-    """A published backup or recovery point. `problem`: why it cannot be used, empty when it can."""
+    """A published backup or recovery point. `problem`: why it cannot be used, empty when it can.
+
+    `unknown`: that is because it could not be read, or a newer Lifeboat wrote it: it may be whole, and nothing may be
+    concluded from it.
+    """
 
     id: str
     problem: str
+    unknown: bool
 
     @property
     @abstractmethod
@@ -65,6 +70,7 @@ class Published(ABC):
         return {
             "id": self.id,
             "good": self.good,
+            "unknown": self.unknown,
             "problem": self.problem,
             "proven": self.proven_at is not None,
             "proven_at": format_time(self.proven_at) if self.proven_at else None,
@@ -108,6 +114,7 @@ class Entry(Published):
     proof: Mapping[str, Proof] = field(default_factory=dict)
     component: str = DATABASE
     place: str = "repository"
+    unknown: bool = False
 
     @property
     def sealed(self) -> Optional[Manifest]:
@@ -131,11 +138,21 @@ class Entry(Published):
 
 def entry(repo: Repository, component: str, identity: str) -> Entry:
     """Read one published backup, and see that every artefact is there with its size. Reads no artefact's content."""
+    found = _published(repo, component, identity)
+    return found or Entry(identity, problem="there is no such backup", component=component)
+
+
+def _published(repo: Repository, component: str, identity: str) -> Optional[Entry]:
+    """None where there is no manifest: then it is not a backup."""
+    manifest: Optional[Manifest] = None
     try:
         manifest = parse(repo.manifest(component, identity), component=component, expected_id=identity)
         files = repo.files(component, identity)
+        proof = read_proof(repo, component, manifest)
     except LifeboatError as exc:
-        return Entry(identity, problem=exc.cause, component=component)
+        if manifest is None and isinstance(exc, NotFoundError):
+            return None
+        return Entry(identity, manifest, exc.cause, component=component, unknown=inconclusive(exc))
     wanted = {artefact.name: artefact.size for artefact in manifest.artefacts}
     problems = [f"{name} is missing" for name in wanted if name not in files]
     for name, size in files.items():
@@ -143,9 +160,13 @@ def entry(repo: Repository, component: str, identity: str) -> Entry:
             problems.append(f"{name} does not belong to it")
         elif size != wanted[name]:
             problems.append(f"{name} has {size} bytes instead of {wanted[name]}")
-    proof = read_proof(repo, component, manifest)
     problems += [_failed(level, item) for level, item in proof.items() if item.verdict == FAIL]
     return Entry(identity, manifest, "; ".join(problems[:4]), proof, component)
+
+
+def inconclusive(error: LifeboatError) -> bool:
+    """Does it leave open what is there? A disk or a server that fails does, and a schema that is newer than ours."""
+    return not isinstance(error, (IntegrityError, NotFoundError))
 
 
 def _failed(level: str, proof: Proof) -> str:
@@ -183,7 +204,7 @@ def entries(repo: Repository, component: str, stack: str) -> list[Entry]:
 
     Another stack's backup in the same repository is not ours to judge; one whose manifest cannot be read may be ours.
     """
-    found = (entry(repo, component, identity) for identity in sorted(repo.published(component)))
+    found = filter(None, (_published(repo, component, identity) for identity in repo.ids(component)))
     return [item for item in found if item.manifest is None or item.manifest.stack == stack]
 
 
@@ -209,6 +230,8 @@ def choose(
         if named is None:
             near = ", ".join(item.id for item in found[-5:]) or "none at all"
             raise NotFoundError(attempted, identity, f"the repository has {near}", "`lifeboat list` shows all.")
+        if named.unknown:
+            raise UnverifiedError(attempted, identity, named.problem, "Try again, or choose another (`lifeboat list`).")
         if not named.good:
             raise IntegrityError(attempted, identity, named.problem, "Choose another (`lifeboat list`).")
         if named.stack != stack:
@@ -245,7 +268,14 @@ def unused(taken: Sequence[str], named: Callable[[datetime], str], moment: datet
 def for_retention(found: Sequence[Entry]) -> list[retention.Backup]:
     """What the retention plan needs."""
     return [
-        retention.Backup(item.id, item.dated, item.good, item.proven_at is not None, needs=tuple(sorted(held_of(item))))
+        retention.Backup(
+            item.id,
+            item.dated,
+            item.good,
+            item.proven_at is not None,
+            needs=tuple(sorted(held_of(item))),
+            unknown=item.problem if item.unknown else "",
+        )
         for item in found
         if item.manifest or ID.fullmatch(item.id)
     ]

@@ -41,7 +41,7 @@ class LocalRepository(Repository):
     def published(self, component: str) -> list[str]:
         folder = self.root / self._folder(component)
         with explained("list the backups", folder):
-            return [id for id in self.ids(component) if os.path.lexists(folder / id / MANIFEST)]
+            return [id for id in self.ids(component) if not base.absent(folder / id / MANIFEST)]
 
     @contextlib.contextmanager
     def stage(self, component: str, id: str) -> Iterator[Staging]:

@@ -83,7 +83,8 @@ def parse(data: bytes, *, expected_id: str) -> Point:
     point = unseal(Point, data, expected_id, f"{expected_id}.json")
     for name, part in point.components.items():
         if name not in KINDS:
-            raise point.error(expected_id, f"no component is called {name}")
+            remedy = "Upgrade Lifeboat on this host (lifeboat.dr.deploy), then try again."
+            raise UsageError(f"read the {point.what}", expected_id, f"no component is called {name} here", remedy)
         try:
             fits = part is None or component_of(part.id) == name
         except UsageError:
@@ -103,6 +104,7 @@ class PointEntry(Published):
     point: Optional[Point] = None
     problem: str = ""
     proven_at: Optional[datetime] = None
+    unknown: bool = False
 
     @property
     def sealed(self) -> Optional[Point]:
@@ -132,20 +134,23 @@ def entry(repo: Repository, identity: str, found: Mapping[str, Entry]) -> PointE
     try:
         point = parse(repo.read_point(identity), expected_id=identity)
     except LifeboatError as exc:
-        return PointEntry(identity, problem=exc.cause)
-    problems, proofs = [], []
+        return PointEntry(identity, problem=exc.cause, unknown=catalog.inconclusive(exc))
+    problems, unread, proofs = [], [], []
     for part in point.parts.values():
         one = found.get(part.id)
         if one is None:
             problems.append(f"{part.id} is missing")
+        elif one.unknown:
+            unread.append(f"{part.id}: {one.problem}")
         elif not one.good or one.manifest is None:
             problems.append(f"{part.id}: {one.problem}")
         elif one.manifest.seal != part.seal:
             problems.append(f"{part.id} is another than the one that was sealed")
         else:
             proofs.append(one.proven_at)
-    proven = None if problems or None in proofs else min(filter(None, proofs), default=None)
-    return PointEntry(identity, point, "; ".join(problems[:4]), proven)
+    said = [*problems, *unread]
+    proven = None if said or None in proofs else min(filter(None, proofs), default=None)
+    return PointEntry(identity, point, "; ".join(said[:4]), proven, unknown=bool(unread) and not problems)
 
 
 def entries(repo: Repository, stack: str, found: Mapping[str, Sequence[Entry]]) -> list[PointEntry]:
@@ -267,9 +272,11 @@ def _of_one_instant(objects: Manifest, database: Manifest) -> bool:
 
 
 def for_retention(found: Sequence[PointEntry]) -> list[retention.Point]:
-    """What the retention plan needs. One that cannot be read holds nothing."""
+    """What the retention plan needs. One that is broken holds nothing."""
     plain = []
     for item in found:
         holds = tuple(part.id for part in item.point.parts.values()) if item.point else ()
-        plain.append(retention.Point(item.id, item.dated, item.good, item.proven_at is not None, holds=holds))
+        why = item.problem if item.unknown else ""
+        verified = item.proven_at is not None
+        plain.append(retention.Point(item.id, item.dated, item.good, verified, unknown=why, holds=holds))
     return plain

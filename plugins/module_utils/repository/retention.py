@@ -16,6 +16,8 @@ The promises, from the seed: every backup 30 days, Sunday's 3 months, that of th
 * A **recovery point** is judged as a backup is; while it stays, so do the backups that it names. When it goes, they
   are loose: what the rules say of them alone then decides, from the same run on.
 * A backup that another one **needs** stays while that one does, by a rule or by a point. Needs are one step deep.
+* One that is **unknown**, because it could not be read, stays, and so does whatever may be a part of it: every older
+  backup of its component, and where it is a recovery point, every older backup. It is no reason to delete anything.
 * Floors: the newest verified and the newest `minimum` good backups always stay. Pinned ones too. Backups dated after
   `now` are kept and never count as a reason to delete anything.
 
@@ -56,7 +58,7 @@ def _zone(name: str) -> tzinfo:
 @dataclass(frozen=True)
 class Backup:
     """One backup as retention sees it. `good`: published and not known to be damaged. `needs`: ids of backups of the
-    same component that hold a part of it."""
+    same component that hold a part of it. `unknown`: why it could not be read, where it could not; it is not good."""
 
     id: str
     taken_at: datetime
@@ -64,6 +66,7 @@ class Backup:
     verified: bool = False
     pinned: bool = False
     needs: tuple[str, ...] = ()
+    unknown: str = ""
 
     def __post_init__(self) -> None:
         if self.taken_at.tzinfo is None:
@@ -154,6 +157,7 @@ def plan_all(points: Sequence[Point], backups: Sequence[Sequence[Backup]], polic
         for id_ in point.holds if point.id in whole.keep else ():
             holders[id_].append(point.id)
     keep, delete = dict(whole.keep), list(whole.delete)
+    unread = [point for point in points if point.unknown and not point.holds]
     for component in backups:
         own = plan(component, policy, now)
         needed: dict[str, list[str]] = defaultdict(list)
@@ -163,11 +167,20 @@ def plan_all(points: Sequence[Point], backups: Sequence[Sequence[Backup]], polic
         for item in sorted(component, key=lambda backup: (backup.taken_at, backup.id)):
             held = [f"part of {', '.join(holders[item.id][-3:])}"] if item.id in holders else []
             held += [f"holds a part of {', '.join(needed[item.id][-3:])}"] if item.id in needed else []
+            held += _perhaps(item, [*unread, *(other for other in component if other.unknown and not other.needs)])
             if item.id in own.keep or held:
                 keep[item.id] = [*own.keep.get(item.id, []), *held]
             else:
                 delete.append(item.id)
     return Plan(keep, delete)
+
+
+def _perhaps(item: Backup, unread: Sequence[Backup]) -> list[str]:
+    """Older than what could not be read, it may be a part of that."""
+    later = min(
+        (other for other in unread if other.taken_at > item.taken_at), key=lambda other: other.taken_at, default=None
+    )
+    return [f"may be a part of {later.id}, which could not be read"] if later else []
 
 
 # A rule yields (id, reason, last local day on which the reason holds).
@@ -229,7 +242,9 @@ def _floors(good: Sequence[Backup], policy: Policy) -> list[tuple[str, str]]:
 
 
 def _not_good(backup: Backup, day: date, newest: Optional[Backup], clock: date, policy: Policy) -> str:
-    """A bad backup proves nothing but may be all there is, or the only clue: it goes last."""
+    """A bad backup proves nothing but may be all there is, or the only clue: it goes last. One unknown may be good."""
+    if backup.unknown:
+        return f"unknown: {backup.unknown}"
     if newest is None or backup.taken_at >= newest.taken_at:
         return "not good: kept until a newer good backup exists"
     if (clock - day).days <= policy.daily_days:

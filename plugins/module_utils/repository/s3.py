@@ -78,6 +78,13 @@ class S3Repository(Repository):
     def published(self, component: str) -> list[str]:
         return self._those(component, lambda key: self._head(f"{key}/{MANIFEST}"))
 
+    def _unpublished(self, key: str) -> Optional[bool]:
+        """True where it is certain that there is no manifest; an error is no answer."""
+        try:
+            return self._head(f"{key}/{MANIFEST}") is None or None
+        except LifeboatError:
+            return None
+
     def _those(self, component: str, ask: Callable[[str], object]) -> list[str]:
         """The ids of which `ask`, given the key, finds something."""
         folder, found = self._folder(component), []
@@ -187,7 +194,7 @@ class S3Repository(Repository):
             local = [path for path in base.leftovers(self.staging_root) if filesystem.untouched(path, older_than, now)]
         stale: list[str] = []
         for component in self.folders:
-            for id in sorted(set(self.ids(component)) - set(self.published(component))):
+            for id in sorted(set(self.ids(component)) & set(self._those(component, self._unpublished))):
                 key = self._key(*self._backup(component, id))
                 newest = max((item.modified for item in self._objects(key + "/")), default=now)
                 stale += [key] if now - newest > older_than else []

@@ -59,7 +59,7 @@ def _cells(entry: Entry, columns: Iterable[str], now: datetime) -> Row:
 def _proven(entry: Union[Entry, PointEntry]) -> str:
     if entry.proven_at:
         return f"yes, {entry.proven_at:%Y-%m-%d}"
-    return "no" if entry.good else f"BROKEN: {entry.problem}"
+    return "no" if entry.good else f"{'UNKNOWN' if entry.unknown else 'BROKEN'}: {entry.problem}"
 
 
 def _aligned(rows: Sequence[Row]) -> list[str]:
