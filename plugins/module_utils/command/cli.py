@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
 from ..base import lock, pipeline, terminal
 from ..base import text as base_text
@@ -24,18 +24,14 @@ from ..base.checks import CODES
 from ..base.errors import IntegrityError, LifeboatError, Log
 from ..base.filesystem import explained
 from ..base.version import VERSION
-from ..operations import backup as operations_backup
-from ..operations import checklist, checklist_line, escrow, escrow_kit, schedule, status
-from ..operations import prune as operations_prune
-from ..operations import verify as operations_verify
-from ..operations.components import Result
-from ..repository import copies, points, repositories
-from ..repository import show as repository_show
+from ..operations import schedule
 from ..repository.components import KINDS
 from ..settings import config
 from ..stack.runtime import Opened
-from . import completion, report, transaction
-from .report import Answer
+
+if TYPE_CHECKING:
+    from ..operations.components import Result
+    from .report import Answer
 
 EXIT_CODES = """exit codes:
   0  done; what was asked is true
@@ -51,7 +47,16 @@ EXIT_CODES = """exit codes:
 LOG_DIRECTORY = Path("/var/log/lifeboat")
 
 
-def parser() -> argparse.ArgumentParser:
+class Verb(NamedTuple):
+    """One command. What it needs is imported by its functions: all of it takes longer than most commands."""
+
+    help: str
+    options: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[config.Config, argparse.Namespace, Log], Answer]
+
+
+def parser(verb: str = "") -> argparse.ArgumentParser:
+    """Of the whole command; with the name of a verb, the others have their name and help only."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--stack", default="", help="the stack, where this host has several")
     common.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
@@ -62,52 +67,19 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     top.add_argument("--version", action="version", version=f"lifeboat {VERSION}")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
-
-    def verb(name: str, text: str) -> argparse.ArgumentParser:
-        return verbs.add_parser(
-            name, help=text, description=text, parents=[common], epilog=EXIT_CODES, formatter_class=top.formatter_class
-        )
-
-    taking = verb("backup", "Take a recovery point now, or a backup of one component.")
-    taking.add_argument(
-        "component", nargs="?", choices=list(KINDS), help="what to back up (default: all, sealed as one point)"
-    )
-    taking.add_argument("--seal", action="store_true", help="tie the newest backups into a recovery point afterwards")
-    taking.add_argument(
-        "--override", action="store_true", help="mirror the bucket even where very much was removed or overwritten"
-    )
-    taking.add_argument("--prune", action="store_true", help="apply retention afterwards, only if the backup is good")
-    taking.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait for the lock this long")
-    check = verb("verify", "Prove a recovery point or a backup.")
-    named = "of a recovery point or a backup (default: the newest of each component)"
-    check.add_argument("id", nargs="?", default="latest", help=named)
-    check.add_argument(
-        "--level", choices=list(config.LEVELS), default="restore", help="how far to go (default: restore)"
-    )
-    check.add_argument(
-        "--sample", type=int, default=operations_verify.SAMPLE, metavar="N",
-        help=f"restore so many objects, chosen at random; 0: all of them (default: {operations_verify.SAMPLE})",
-    )  # fmt: skip
-    pruning = verb("prune", "Apply retention: delete backups that no rule keeps.")
-    pruning.add_argument("--dry-run", action="store_true", help="print the plan, delete nothing")
-    pruning.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait for the lock this long")
-    listing = verb("list", "List the recovery points and the backups, newest last.")
-    listing.add_argument("--component", default="", choices=["point", *KINDS], help="only these")
-    escrow_kit.options(verb("escrow", "Prove that the escrowed key and the vault's credentials open a recovery point."))
-    working = verb("checklist", "Work through the daily, weekly, monthly, quarterly or incident list.")
-    working.add_argument("--period", choices=checklist.PERIODS, default="daily", help="which list (default: daily)")
-    working.add_argument(
-        "--ahead-days", type=float, default=0, metavar="DAYS",
-        help="look at it as after so many days without a backup too; a line is never better for it",
-    )  # fmt: skip
-    working.add_argument("--markdown", type=Path, metavar="FILE", help="write it there as well, as Markdown")
-    working.add_argument("--html", type=Path, metavar="FILE", help="write it there as well, as one page of HTML")
-    report.add_report(verb("report", "List the records of recoveries, drills and verifications; show one."))
-    report.add_review(verb("review", "Add a finding, or your sign-off, to a record."))
-    transaction.options(verb("transaction", "Do what a user does, as lifeboat_drill says, and read it back."))
-    verb("status", "Say whether the stack is protected; fails when it is not.")
+    for name, of in _VERBS.items():
+        made = verbs.add_parser(
+            name, help=of.help, description=of.help, parents=[common], epilog=EXIT_CODES,
+            formatter_class=top.formatter_class,
+        )  # fmt: skip
+        if verb in (name, ""):
+            of.options(made)
     text = "Print this command's completion for bash or zsh."
-    completion.options(verbs.add_parser("completion", help=text, description=text))
+    completing = verbs.add_parser("completion", help=text, description=text)
+    if verb in ("completion", ""):
+        from . import completion
+
+        completion.options(completing)
     return top
 
 
@@ -120,19 +92,21 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
-    arguments = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = parser(words[0] if words and words[0] in (*_VERBS, "completion") else "").parse_args(words)
     if arguments.verb == "completion":
+        from . import completion
+
         return completion.run(parser(), arguments)
     log = logging.getLogger("lifeboat")
     stack = arguments.stack
     try:
-        elsewhere = arguments.verb == "escrow" and escrow_kit.given(arguments)
-        loaded = escrow_kit.configured(arguments) if elsewhere else config.load(stack, arguments.config_directory)
+        loaded = _configured(arguments)
         stack = loaded.stack
         _open_log(log, stack)
         if arguments.verb in schedule.WORK:
             log.debug(schedule.BEGINS, arguments.verb)
-        code, result, shown = _VERBS[arguments.verb](loaded, arguments, log.info)
+        code, result, shown = _VERBS[arguments.verb].run(loaded, arguments, log.info)
     except LifeboatError as exc:
         _open_log(log, stack or "lifeboat")
         log.error("%s failed: %s", arguments.verb, exc)
@@ -152,6 +126,15 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         terminal.rest(log)
     _log_end(log, arguments.verb, code, shown)
     return _answer(arguments, code, result, shown)
+
+
+def _configured(arguments: argparse.Namespace) -> config.Config:
+    if arguments.verb == "escrow":
+        from ..operations import escrow_kit
+
+        if escrow_kit.given(arguments):
+            return escrow_kit.configured(arguments)
+    return config.load(arguments.stack, arguments.config_directory)
 
 
 def _log_end(log: logging.Logger, verb: str, code: int, shown: Sequence[str]) -> None:
@@ -195,6 +178,9 @@ def _open_log(log: logging.Logger, stack: str) -> None:
 
 
 def _backup(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from ..operations import backup as operations_backup
+    from ..operations import prune as operations_prune
+
     purpose = f"backup {arguments.component or 'recovery point'}"
     with lock.held(loaded.stack, purpose, wait=arguments.wait):
         taken = operations_backup.take(
@@ -210,11 +196,15 @@ def _backup(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
 
 def _with_vault(loaded: config.Config, failed: Sequence[str], code: int, result: object, shown: list[str]) -> Answer:
     """What was done here is done and shown; what failed in the vault has the last word."""
+    from ..repository import copies
+
     problem = copies.problem(loaded.stack, failed)
     return (code or problem.exit_code, result, [*shown, str(problem)]) if problem else (code, result, shown)
 
 
 def _verify(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from ..operations import verify as operations_verify
+
     return _found(
         operations_verify.verify(Opened(loaded), arguments.id, arguments.level, sample=arguments.sample, log=log)
     )
@@ -226,6 +216,8 @@ def _found(result: Result) -> Answer:
 
 
 def _prune(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from ..operations import prune as operations_prune
+
     with lock.held(loaded.stack, "prune", wait=arguments.wait):
         result = operations_prune.prune(
             Opened(loaded), now=datetime.now(timezone.utc), dry_run=arguments.dry_run, log=log
@@ -242,6 +234,9 @@ def _prune(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> An
 
 
 def _list(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from ..repository import points, repositories
+    from ..repository import show as repository_show
+
     repo = repositories.of(Opened(loaded))
     repo.check(writable=False)
     found = points.backups(repo, loaded.stack)
@@ -254,6 +249,8 @@ def _list(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Ans
 
 
 def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from ..operations import escrow, escrow_kit
+
     if arguments.print_kit:
         kit = escrow_kit.kit(loaded)
         return 0, kit, json.dumps(kit, indent=1, ensure_ascii=False).splitlines()
@@ -262,12 +259,16 @@ def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
 
 
 def _status(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from ..operations import status
+
     seen = status.status(Opened(loaded), now=datetime.now(timezone.utc))
     shown = [*status.newest(seen), "", *base_text.checks(seen.checks), f"{seen.verdict}  {loaded.stack}"]
     return CODES[seen.verdict], seen.as_dict(), shown
 
 
 def _checklist(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from ..operations import checklist, checklist_line
+
     ahead = checklist.ahead_of(arguments.ahead_days)
     made = checklist.work_through(Opened(loaded), arguments.period, now=datetime.now(timezone.utc), ahead=ahead)
     for path, content in ((arguments.markdown, checklist_line.markdown), (arguments.html, checklist_line.page)):
@@ -277,8 +278,114 @@ def _checklist(loaded: config.Config, arguments: argparse.Namespace, log: Log) -
     return CODES[made.verdict], made.as_dict(), checklist_line.text(made)
 
 
+def _backup_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "component", nargs="?", choices=list(KINDS), help="what to back up (default: all, sealed as one point)"
+    )
+    parser.add_argument("--seal", action="store_true", help="tie the newest backups into a recovery point afterwards")
+    parser.add_argument(
+        "--override", action="store_true", help="mirror the bucket even where very much was removed or overwritten"
+    )
+    parser.add_argument("--prune", action="store_true", help="apply retention afterwards, only if the backup is good")
+    parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait for the lock this long")
+
+
+def _verify_options(parser: argparse.ArgumentParser) -> None:
+    from ..operations.verify import SAMPLE
+
+    named = "of a recovery point or a backup (default: the newest of each component)"
+    parser.add_argument("id", nargs="?", default="latest", help=named)
+    parser.add_argument(
+        "--level", choices=list(config.LEVELS), default="restore", help="how far to go (default: restore)"
+    )
+    parser.add_argument(
+        "--sample", type=int, default=SAMPLE, metavar="N",
+        help=f"restore so many objects, chosen at random; 0: all of them (default: {SAMPLE})",
+    )  # fmt: skip
+
+
+def _prune_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, delete nothing")
+    parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait for the lock this long")
+
+
+def _list_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--component", default="", choices=["point", *KINDS], help="only these")
+
+
+def _escrow_options(parser: argparse.ArgumentParser) -> None:
+    from ..operations import escrow_kit
+
+    escrow_kit.options(parser)
+
+
+def _checklist_options(parser: argparse.ArgumentParser) -> None:
+    from ..operations.checklist import PERIODS
+
+    parser.add_argument("--period", choices=PERIODS, default="daily", help="which list (default: daily)")
+    parser.add_argument(
+        "--ahead-days", type=float, default=0, metavar="DAYS",
+        help="look at it as after so many days without a backup too; a line is never better for it",
+    )  # fmt: skip
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write it there as well, as Markdown")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write it there as well, as one page of HTML")
+
+
+def _report(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from . import report
+
+    return report.report(loaded, arguments, log)
+
+
+def _report_options(parser: argparse.ArgumentParser) -> None:
+    from . import report
+
+    report.add_report(parser)
+
+
+def _review(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from . import report
+
+    return report.review(loaded, arguments, log)
+
+
+def _review_options(parser: argparse.ArgumentParser) -> None:
+    from . import report
+
+    report.add_review(parser)
+
+
+def _transaction(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from . import transaction
+
+    return transaction.run(loaded, arguments, log)
+
+
+def _transaction_options(parser: argparse.ArgumentParser) -> None:
+    from . import transaction
+
+    transaction.options(parser)
+
+
+def _no_options(parser: argparse.ArgumentParser) -> None:
+    del parser
+
+
 _VERBS = {
-    "backup": _backup, "verify": _verify, "prune": _prune, "list": _list, "status": _status, "escrow": _escrow,
-    "checklist": _checklist,
-    "report": report.report, "review": report.review, "transaction": transaction.run,
-}  # fmt: skip
+    "backup": Verb("Take a recovery point now, or a backup of one component.", _backup_options, _backup),
+    "verify": Verb("Prove a recovery point or a backup.", _verify_options, _verify),
+    "prune": Verb("Apply retention: delete backups that no rule keeps.", _prune_options, _prune),
+    "list": Verb("List the recovery points and the backups, newest last.", _list_options, _list),
+    "escrow": Verb(
+        "Prove that the escrowed key and the vault's credentials open a recovery point.", _escrow_options, _escrow
+    ),
+    "checklist": Verb(
+        "Work through the daily, weekly, monthly, quarterly or incident list.", _checklist_options, _checklist
+    ),
+    "report": Verb("List the records of recoveries, drills and verifications; show one.", _report_options, _report),
+    "review": Verb("Add a finding, or your sign-off, to a record.", _review_options, _review),
+    "transaction": Verb(
+        "Do what a user does, as lifeboat_drill says, and read it back.", _transaction_options, _transaction
+    ),
+    "status": Verb("Say whether the stack is protected; fails when it is not.", _no_options, _status),
+}
