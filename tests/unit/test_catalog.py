@@ -314,6 +314,31 @@ def test_a_streak_of_failures_deletes_nothing(tmp_path: Path, held: Path) -> Non
     assert operations_prune.prune(Opened(settings), now=NOW, dry_run=False, log=lambda _: None)["delete"] == []
 
 
+def test_one_failed_verification_deletes_nothing_and_a_second_one_may(tmp_path: Path, held: Path) -> None:
+    first = publish(tmp_path, NOW.replace(month=9, day=1))
+    publish(tmp_path, NOW.replace(month=9, day=2))
+    publish(tmp_path)
+    settings = make_config(tmp_path, retention={"daily_days": 5, "weekly_months": 0, "minimum": 1})
+
+    def deleted() -> list[str]:
+        return operations_prune.prune(Opened(settings), now=NOW, dry_run=True, log=lambda _: None)["delete"]
+
+    prove(tmp_path, first, checks.FAIL, at=NOW)
+    assert (entries(tmp_path)[0].failures, deleted()) == (1, [])
+    prove(tmp_path, first, checks.COULD_NOT_VERIFY, at=NOW)
+    assert (entries(tmp_path)[0].failures, deleted()) == (1, [])
+    prove(tmp_path, first, checks.FAIL, at=NOW + HOUR)
+    assert (entries(tmp_path)[0].failures, deleted()) == (2, [first.id])
+    prove(tmp_path, first, at=NOW + 2 * HOUR)
+    assert (entries(tmp_path)[0].failures, entries(tmp_path)[0].good) == (0, True)
+    prove(tmp_path, first, checks.FAIL, at=NOW + 3 * HOUR)
+    assert (entries(tmp_path)[0].failures, deleted()) == (1, []), "counted from the last pass"
+    prove(tmp_path, first, checks.FAIL, level="checksum", at=NOW + 4 * HOUR)
+    assert entries(tmp_path)[0].failures == 2
+    (folder(tmp_path, first) / "extra").touch()
+    assert entries(tmp_path)[0].failures == 0, "that is not all that is wrong with it"
+
+
 def test_a_verification_under_way_keeps_its_artefacts(tmp_path: Path, held: Path) -> None:
     for number in range(10):
         publish(tmp_path, NOW - number * DAY)

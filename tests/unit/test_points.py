@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
@@ -242,6 +243,23 @@ def test_a_point_is_as_good_as_its_parts(tmp_path: Path) -> None:
         "age_seconds": 86400,
         "components": {"database": database.id, "objects": objects.id, "config": None},
     }
+
+
+def test_a_point_is_doubted_as_its_parts_are(tmp_path: Path) -> None:
+    database, objects = pair(tmp_path)
+    seal(tmp_path)
+    prove(tmp_path, database, checks.FAIL)
+    (one,) = found(tmp_path)
+    assert (one.good, one.failures, points.for_retention([one])[0].doubted) == (False, 1, True)
+    prove(tmp_path, objects, checks.FAIL)
+    assert found(tmp_path)[0].failures == 1
+    prove(tmp_path, objects, checks.FAIL)
+    (one,) = found(tmp_path)
+    assert (one.failures, points.for_retention([one])[0].doubted) == (2, False)
+    prove(tmp_path, objects)
+    assert found(tmp_path)[0].failures == 1
+    store(tmp_path).delete("objects", objects.id)
+    assert found(tmp_path)[0].failures == 0
 
 
 def test_a_point_is_proven_when_every_part_is(tmp_path: Path) -> None:

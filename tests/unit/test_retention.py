@@ -220,6 +220,45 @@ def test_the_floor_counts_only_good_ones() -> None:
     assert [result.keep[item.id][-1] for item in good] == ["floor: newest 3"] * 3
 
 
+def test_one_failed_verification_deletes_nothing() -> None:
+    sunday, monday = backup("2026-08-30", good=False, doubted=True), backup("2026-08-31")
+    result = plan([sunday, monday, RECENT], ONE, NOW)
+    assert result.delete == []
+    assert result.keep[sunday.id][0] == (
+        "one verification failed, kept as if good: weekly: Sunday 2026-08-30, kept until 2026-11-30"
+    )
+    assert "promoted from 2026-08-31" in result.keep[monday.id][0], "it stands for no period"
+    assert plan([replace(sunday, doubted=False), monday, RECENT], ONE, NOW).delete == [sunday.id]
+
+
+def test_a_backup_that_was_proved_before_one_failure_stays_as_proved() -> None:
+    morning, evening = backup("2026-08-30T02:00"), backup("2026-08-30T22:00", good=False, doubted=True)
+    assert plan([morning, evening, RECENT], ONE, NOW).delete == []
+
+
+@pytest.mark.parametrize("doubted", [True, False])
+def test_a_failed_one_stays_until_a_later_good_one_exists(doubted: bool) -> None:
+    failed = backup("2020-02-02", good=False, doubted=doubted)
+    assert plan([backup("2020-02-01"), failed], ONE, NOW).delete == []
+    assert plan([failed], ONE, NOW).delete == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_doubted_backup_is_kept_as_a_good_one_and_licenses_nothing(seed: int) -> None:
+    dice = random.Random(seed)  # noqa: S311
+    some = [replace(item, good=dice.random() < 0.7) for item in nightly("2025-06-01", "2026-11-24")]
+    some = [replace(item, verified=item.good and dice.random() < 0.1) for item in some if dice.random() < 0.8]
+    bad = plan(some, Policy(), NOW)
+    for item in dice.sample([item for item in some if not item.good], 20):
+        among = [replace(other, doubted=True) if other is item else other for other in some]
+        good = [replace(other, good=True) if other is item else other for other in some]
+        result = plan(among, Policy(), NOW)
+        assert (item.id in plan(good, Policy(), NOW).keep) <= (item.id in result.keep)
+        assert {id_: why for id_, why in result.keep.items() if id_ != item.id} == {
+            id_: why for id_, why in bad.keep.items() if id_ != item.id
+        }
+
+
 # --- years of pruning, night after night ------------------------------------------------------------------------------
 
 Nights = Callable[[random.Random, date, int], bool]  # (random, local day, hour) -> good?

@@ -255,7 +255,14 @@ def _merged(sides: Sequence[Sequence[E]]) -> list[E]:
         found[item.id] = max(
             found.get(item.id, item),
             item,
-            key=lambda entry: (entry.good, entry.unknown, entry.proven_at is not None, entry.sealed is not None),
+            key=lambda entry: (
+                entry.good,
+                entry.unknown,
+                entry.failures == 1,
+                entry.failures > 0,
+                entry.proven_at is not None,
+                entry.sealed is not None,
+            ),
         )
     return [found[identity] for identity in sorted(found)]
 

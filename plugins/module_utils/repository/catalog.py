@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,11 +32,13 @@ class Published(ABC):
 
     `unknown`: that is because it could not be read, or a newer Lifeboat wrote it: it may be whole, and nothing may be
     concluded from it.
+    `failures`: where the only problem is that verifications failed, how many did since the last one that passed.
     """
 
     id: str
     problem: str
     unknown: bool
+    failures: int
 
     @property
     @abstractmethod
@@ -96,6 +99,11 @@ class Proof:
         return [*(item for item in before if isinstance(item, dict)), own] if isinstance(before, list) else [own]
 
     @property
+    def failures(self) -> int:
+        """How many results in a row failed, up to the last one."""
+        return len(list(itertools.takewhile(lambda said: said.get("verdict") == FAIL, reversed(self.history))))
+
+    @property
     def reason(self) -> str:
         """What failed, in the words of the first checks that did; empty where none is on record."""
         found = self.said.get("checks")
@@ -115,6 +123,7 @@ class Entry(Published):
     component: str = DATABASE
     place: str = "repository"
     unknown: bool = False
+    failures: int = 0
 
     @property
     def sealed(self) -> Optional[Manifest]:
@@ -160,8 +169,9 @@ def _published(repo: Repository, component: str, identity: str) -> Optional[Entr
             problems.append(f"{name} does not belong to it")
         elif size != wanted[name]:
             problems.append(f"{name} has {size} bytes instead of {wanted[name]}")
+    failures = 0 if problems else sum(item.failures for item in proof.values())
     problems += [_failed(level, item) for level, item in proof.items() if item.verdict == FAIL]
-    return Entry(identity, manifest, "; ".join(problems[:4]), proof, component)
+    return Entry(identity, manifest, "; ".join(problems[:4]), proof, component, failures=failures)
 
 
 def inconclusive(error: LifeboatError) -> bool:
@@ -273,6 +283,7 @@ def for_retention(found: Sequence[Entry]) -> list[retention.Backup]:
             item.dated,
             item.good,
             item.proven_at is not None,
+            doubted=item.failures == 1,
             needs=tuple(sorted(held_of(item))),
             unknown=item.problem if item.unknown else "",
         )

@@ -105,6 +105,7 @@ class PointEntry(Published):
     problem: str = ""
     proven_at: Optional[datetime] = None
     unknown: bool = False
+    failures: int = 0
 
     @property
     def sealed(self) -> Optional[Point]:
@@ -135,7 +136,7 @@ def entry(repo: Repository, identity: str, found: Mapping[str, Entry]) -> PointE
         point = parse(repo.read_point(identity), expected_id=identity)
     except LifeboatError as exc:
         return PointEntry(identity, problem=exc.cause, unknown=catalog.inconclusive(exc))
-    problems, unread, proofs = [], [], []
+    problems, failures, unread, proofs = [], [], [], []
     for part in point.parts.values():
         one = found.get(part.id)
         if one is None:
@@ -144,13 +145,16 @@ def entry(repo: Repository, identity: str, found: Mapping[str, Entry]) -> PointE
             unread.append(f"{part.id}: {one.problem}")
         elif not one.good or one.manifest is None:
             problems.append(f"{part.id}: {one.problem}")
+            failures += [one.failures] if one.manifest and one.manifest.seal == part.seal else []
         elif one.manifest.seal != part.seal:
             problems.append(f"{part.id} is another than the one that was sealed")
         else:
             proofs.append(one.proven_at)
     said = [*problems, *unread]
     proven = None if said or None in proofs else min(filter(None, proofs), default=None)
-    return PointEntry(identity, point, "; ".join(said[:4]), proven, unknown=bool(unread) and not problems)
+    failed = max(failures, default=0) if len(failures) == len(problems) and all(failures) else 0
+    unknown = bool(unread) and not problems
+    return PointEntry(identity, point, "; ".join(said[:4]), proven, unknown=unknown, failures=failed)
 
 
 def entries(repo: Repository, stack: str, found: Mapping[str, Sequence[Entry]]) -> list[PointEntry]:
@@ -277,6 +281,8 @@ def for_retention(found: Sequence[PointEntry]) -> list[retention.Point]:
     for item in found:
         holds = tuple(part.id for part in item.point.parts.values()) if item.point else ()
         why = item.problem if item.unknown else ""
-        verified = item.proven_at is not None
-        plain.append(retention.Point(item.id, item.dated, item.good, verified, unknown=why, holds=holds))
+        verified, doubted = item.proven_at is not None, item.failures == 1
+        plain.append(
+            retention.Point(item.id, item.dated, item.good, verified, doubted=doubted, unknown=why, holds=holds)
+        )
     return plain

@@ -18,6 +18,8 @@ The promises, from the seed: every backup 30 days, Sunday's 3 months, that of th
 * A backup that another one **needs** stays while that one does, by a rule or by a point. Needs are one step deep.
 * One that is **unknown**, because it could not be read, stays, and so does whatever may be a part of it: every older
   backup of its component, and where it is a recovery point, every older backup. It is no reason to delete anything.
+* A backup that is not good only because **one verification failed** stays for as long as it would if it were good: a
+  second look may revise the verdict. It counts for no other backup's deletion.
 * Floors: the newest verified and the newest `minimum` good backups always stay. Pinned ones too. Backups dated after
   `now` are kept and never count as a reason to delete anything.
 
@@ -28,8 +30,8 @@ from __future__ import annotations
 
 import calendar
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from typing import Annotated, Optional
 
@@ -58,13 +60,15 @@ def _zone(name: str) -> tzinfo:
 @dataclass(frozen=True)
 class Backup:
     """One backup as retention sees it. `good`: published and not known to be damaged. `needs`: ids of backups of the
-    same component that hold a part of it. `unknown`: why it could not be read, where it could not; it is not good."""
+    same component that hold a part of it. `doubted`: not good, because one verification failed and for nothing else.
+    `unknown`: why it could not be read, where it could not; it is not good."""
 
     id: str
     taken_at: datetime
     good: bool
     verified: bool = False
     pinned: bool = False
+    doubted: bool = False
     needs: tuple[str, ...] = ()
     unknown: str = ""
 
@@ -136,13 +140,12 @@ def plan(backups: Sequence[Backup], policy: Policy, now: datetime) -> Plan:
             reason = _not_good(backup, days[backup.id], newest, clock, policy)
             if reason:
                 reasons[backup.id].append(reason)
-    rules = _daily(good, days, policy, clock, today) + _weekly(good, days, policy) + _monthly(good, days, policy)
-    for id_, reason, until in rules:
-        if clock <= until:
-            held = f" (held: no good backup since {clock})" if until < today else ""
-            reasons[id_].append(reason + held)
-    for id_, reason in _floors(good, policy):
+    for id_, reason in _promised(good, days, policy, clock, today):
         reasons[id_].append(reason)
+    doubted = {backup.id for backup in ordered if backup.doubted and backup.taken_at <= now}
+    for id_, reason in _promised(_hoped(ordered, doubted, now), days, policy, clock, today) if doubted else ():
+        if id_ in doubted:
+            reasons[id_].append(f"one verification failed, kept as if good: {reason}")
     return Plan(
         keep={backup.id: reasons[backup.id] for backup in ordered if backup.id in reasons},
         delete=[backup.id for backup in ordered if backup.id not in reasons],
@@ -181,6 +184,24 @@ def _perhaps(item: Backup, unread: Sequence[Backup]) -> list[str]:
         (other for other in unread if other.taken_at > item.taken_at), key=lambda other: other.taken_at, default=None
     )
     return [f"may be a part of {later.id}, which could not be read"] if later else []
+
+
+def _hoped(ordered: Sequence[Backup], doubted: set[str], now: datetime) -> list[Backup]:
+    """The good ones, if the doubted were: as verified ones, for what failed may have been proved before."""
+    both = [replace(backup, good=True, verified=True) if backup.id in doubted else backup for backup in ordered]
+    return [backup for backup in both if backup.good and backup.taken_at <= now]
+
+
+def _promised(
+    good: Sequence[Backup], days: Mapping[str, date], policy: Policy, clock: date, today: date
+) -> Iterator[tuple[str, str]]:
+    """What the rules and the floors keep of these, and why."""
+    rules = _daily(good, days, policy, clock, today) + _weekly(good, days, policy) + _monthly(good, days, policy)
+    for id_, reason, until in rules:
+        if clock <= until:
+            held = f" (held: no good backup since {clock})" if until < today else ""
+            yield id_, reason + held
+    yield from _floors(good, policy)
 
 
 # A rule yields (id, reason, last local day on which the reason holds).
