@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import json
 import socket
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import yaml
 from ansible.module_utils import _internal
 from ansible.module_utils.common import warnings
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, pipeline
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, lock, pipeline
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import parse_time
 from builders import Run, Runner, settings
 
@@ -37,6 +38,12 @@ def no_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(host, *more, **named)
 
     monkeypatch.setattr(socket, "getaddrinfo", found)
+
+
+@pytest.fixture(autouse=True)
+def late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No backup that a test makes is dated later than now, whatever the clock of the machine says."""
+    monkeypatch.setattr(clock, "now", lambda: datetime(2199, 1, 1, tzinfo=timezone.utc))
 
 
 @pytest.fixture

@@ -10,13 +10,14 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Optional
 
 from .errors import UsageError
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
+TOLERANCE = timedelta(hours=1)  # clocks of two machines may differ so much before one of them counts as wrong
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,19 @@ class Clock:
         """Of what ends now."""
         both = (round(self.monotonic, 3), round(time.monotonic(), 3))
         return Phase(self.started_at, datetime.now(timezone.utc), both, self.boot)
+
+
+def now() -> datetime:
+    """The time by this host's clock, UTC."""
+    return datetime.now(timezone.utc)
+
+
+def ahead(moment: datetime) -> str:
+    """Why a time on record cannot be right: it has not come yet. Empty where it has, as far as clocks agree."""
+    at = now()
+    if moment <= at + TOLERANCE:
+        return ""
+    return f"it is dated {format_time(moment)}, and by this host's clock it is {format_time(at)}: one of them is wrong"
 
 
 def start() -> Clock:

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Optional
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, verdict
+from ..base.clock import TOLERANCE
 from ..base.text import human
 from ..objects import reconcile
 from ..repository import base as repository_base
@@ -78,11 +79,7 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
         words = "there is none that can be used; take one: lifeboat backup"
         checks.append(_newest(config, "recovery point", tied, now, words))
     for what, entries in (("backups", every), ("recovery points", tied)):
-        for word, result, unknown in (("broken", FAIL, False), ("unknown", COULD_NOT_VERIFY, True)):
-            some = [entry for entry in entries if not entry.good and entry.unknown is unknown]
-            if some:
-                said = "; ".join(f"{entry.id}: {entry.problem}" for entry in some[:3])
-                checks.append(Check(f"{word} {what}", result, said))
+        checks += _unfit(what, entries)
     less = [catalog.shrunk(backups[kind.name])[0] for kind in kinds if not kind.guarded]
     if any(less):
         checks.append(Check(CONTENT, FAIL, "; ".join(filter(None, less))))
@@ -106,9 +103,22 @@ def proof_of(kind: AnyKind) -> str:
     return f"{kind.word}proof"
 
 
+def _unfit(what: str, found: Sequence[Published]) -> Iterator[Check]:
+    """Those that are not good, by what is the matter with them."""
+    unfit = [entry for entry in found if not entry.good]
+    for words, result, those in (
+        (f"broken {what}", FAIL, [entry for entry in unfit if not entry.unknown and not entry.ahead]),
+        (f"unknown {what}", COULD_NOT_VERIFY, [entry for entry in unfit if entry.unknown]),
+        (f"dates of {what}", FAIL, [entry for entry in unfit if entry.ahead]),
+    ):
+        if those:
+            yield Check(words, result, "; ".join(f"{entry.id}: {entry.problem}" for entry in those[:3]))
+
+
 def _newest(config: Config, name: str, found: Sequence[Published], now: datetime, missing: str) -> Check:
     good = [entry.sealed for entry in found if entry.good and entry.sealed]
-    unread = found[-1] if found and found[-1].unknown else None
+    last = next((entry for entry in reversed(found) if not entry.ahead), None)
+    unread = last if last and last.unknown else None
     if not good:
         words = f"{unread.id} could not be read: {unread.problem}" if unread else missing
         return Check(name, COULD_NOT_VERIFY if unread else FAIL, words)
@@ -124,7 +134,7 @@ def _newest(config: Config, name: str, found: Sequence[Published], now: datetime
 def _proof(config: Config, kind: AnyKind, found: Sequence[Entry], now: datetime) -> Check:
     """The newest proof of a backup that was young when restored: last year's, restored today, proves no other."""
     name, limit = proof_of(kind), config.alarms.proof_age_days
-    proven = [(entry.proven_at, entry) for entry in found if entry.proven_at]
+    proven = [(at, entry) for entry in found if (at := entry.proven_at) and at <= now + TOLERANCE]
     if not proven:
         return Check(name, COULD_NOT_VERIFY, "no backup has been restored to prove it; run: lifeboat verify")
     young = timedelta(days=limit, hours=config.alarms.backup_age_hours)

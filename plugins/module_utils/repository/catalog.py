@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Callable, Optional, TypeVar
 
-from ..base import typed
+from ..base import clock, typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UnverifiedError, UsageError
@@ -31,7 +31,8 @@ class Published(ABC):
     """A published backup or recovery point. `problem`: why it cannot be used, empty when it can.
 
     `unknown`: that is because it could not be read, or a newer Lifeboat wrote it: it may be whole, and nothing may be
-    concluded from it.
+    concluded from it. `ahead`: that is only because its date has not come yet, so that a wrong clock gave it or a wrong
+    clock reads it. It can be named, and is never the newest.
     `failures`: where the only problem is that verifications failed, how many did since the last one that passed.
     """
 
@@ -39,6 +40,7 @@ class Published(ABC):
     problem: str
     unknown: bool
     failures: int
+    ahead: bool
 
     @property
     @abstractmethod
@@ -65,7 +67,9 @@ class Published(ABC):
 
     @property
     def dated(self) -> datetime:
-        """When it was taken; by its id where it cannot be read."""
+        """When it was taken; by its id where it cannot be read. When it was written, where that is yet to come."""
+        if self.ahead and self.sealed:
+            return self.sealed.written_at
         return self.taken_at or datetime.strptime(self.id[-15:], "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
 
     def as_dict(self, now: datetime) -> dict[str, object]:
@@ -74,6 +78,7 @@ class Published(ABC):
             "id": self.id,
             "good": self.good,
             "unknown": self.unknown,
+            "ahead": self.ahead,
             "problem": self.problem,
             "proven": self.proven_at is not None,
             "proven_at": format_time(self.proven_at) if self.proven_at else None,
@@ -124,6 +129,7 @@ class Entry(Published):
     place: str = "repository"
     unknown: bool = False
     failures: int = 0
+    ahead: bool = False
 
     @property
     def sealed(self) -> Optional[Manifest]:
@@ -170,8 +176,12 @@ def _published(repo: Repository, component: str, identity: str) -> Optional[Entr
         elif size != wanted[name]:
             problems.append(f"{name} has {size} bytes instead of {wanted[name]}")
     failures = 0 if problems else sum(item.failures for item in proof.values())
+    early = clock.ahead(manifest.written_at)
     problems += [_failed(level, item) for level, item in proof.items() if item.verdict == FAIL]
-    return Entry(identity, manifest, "; ".join(problems[:4]), proof, component, failures=failures)
+    said = "; ".join([*problems, *filter(None, [early])][:4])
+    return Entry(
+        identity, manifest, said, proof, component, failures=0 if early else failures, ahead=bool(early) and not problems
+    )
 
 
 def inconclusive(error: LifeboatError) -> bool:
@@ -242,7 +252,7 @@ def choose(
             raise NotFoundError(attempted, identity, f"the repository has {near}", "`lifeboat list` shows all.")
         if named.unknown:
             raise UnverifiedError(attempted, identity, named.problem, "Try again, or choose another (`lifeboat list`).")
-        if not named.good:
+        if not named.good and not named.ahead:
             raise IntegrityError(attempted, identity, named.problem, "Choose another (`lifeboat list`).")
         if named.stack != stack:
             raise UsageError(attempted, identity, f"it is of the stack {named.stack}, not {stack}")

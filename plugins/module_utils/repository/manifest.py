@@ -71,6 +71,10 @@ class Manifest(Sealed):
     details: Mapping[str, object] = field(default_factory=dict)
 
     @property
+    def written_at(self) -> datetime:
+        return max(self.taken_at, self.finished_at)
+
+    @property
     def size(self) -> int:
         return sum(artefact.size for artefact in self.artefacts)
 

@@ -17,6 +17,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import ClassVar, Optional
 
+from ..base import clock
 from ..base.clock import format_time
 from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UsageError
 from ..settings.config import Config
@@ -64,6 +65,10 @@ class Point(Sealed):
     notes: tuple[str, ...]
 
     @property
+    def written_at(self) -> datetime:
+        return max(self.taken_at, self.sealed_at)
+
+    @property
     def parts(self) -> dict[str, Part]:
         """The components that it has a backup of."""
         return {name: part for name, part in self.components.items() if part is not None}
@@ -106,6 +111,7 @@ class PointEntry(Published):
     proven_at: Optional[datetime] = None
     unknown: bool = False
     failures: int = 0
+    ahead: bool = False
 
     @property
     def sealed(self) -> Optional[Point]:
@@ -137,24 +143,28 @@ def entry(repo: Repository, identity: str, found: Mapping[str, Entry]) -> PointE
     except LifeboatError as exc:
         return PointEntry(identity, problem=exc.cause, unknown=catalog.inconclusive(exc))
     problems, failures, unread, proofs = [], [], [], []
+    early = clock.ahead(point.written_at)
     for part in point.parts.values():
         one = found.get(part.id)
         if one is None:
             problems.append(f"{part.id} is missing")
         elif one.unknown:
             unread.append(f"{part.id}: {one.problem}")
-        elif not one.good or one.manifest is None:
+        elif one.manifest is None or not (one.good or one.ahead):
             problems.append(f"{part.id}: {one.problem}")
             failures += [one.failures] if one.manifest and one.manifest.seal == part.seal else []
         elif one.manifest.seal != part.seal:
             problems.append(f"{part.id} is another than the one that was sealed")
+        elif one.ahead:
+            early = early or f"{part.id}: {one.problem}"
         else:
             proofs.append(one.proven_at)
-    said = [*problems, *unread]
+    said = [*problems, *unread, *filter(None, [early])]
     proven = None if said or None in proofs else min(filter(None, proofs), default=None)
-    failed = max(failures, default=0) if len(failures) == len(problems) and all(failures) else 0
-    unknown = bool(unread) and not problems
-    return PointEntry(identity, point, "; ".join(said[:4]), proven, unknown=unknown, failures=failed)
+    counted = len(failures) == len(problems) and all(failures) and not early
+    failed = max(failures, default=0) if counted else 0
+    unknown, ahead = bool(unread) and not problems, bool(early) and not problems and not unread
+    return PointEntry(identity, point, "; ".join(said[:4]), proven, unknown, failed, ahead)
 
 
 def entries(repo: Repository, stack: str, found: Mapping[str, Sequence[Entry]]) -> list[PointEntry]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +20,7 @@ from ..base.errors import IntegrityError, LifeboatError, UsageError
 VERSION = (1, 0)
 
 
-class Sealed:
+class Sealed(ABC):
     """A dataclass that is written once, with the seal of its content in it; `what` and `remedy` are for errors."""
 
     schema: ClassVar[str]
@@ -28,6 +29,11 @@ class Sealed:
     id: str
     stack: str
     taken_at: datetime
+
+    @property
+    @abstractmethod
+    def written_at(self) -> datetime:
+        """When it was written, which is not before the time that it is of."""
 
     def _body(self) -> dict[str, object]:
         return {"schema": self.schema, "version": list(VERSION), **typed.plain(self, nulls=True)}

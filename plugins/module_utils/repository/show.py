@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Optional, Union
 
+from ..base.clock import TOLERANCE
 from ..base.text import human
 from .catalog import Entry
 from .components import DATABASE, KINDS
@@ -59,7 +60,8 @@ def _cells(entry: Entry, columns: Iterable[str], now: datetime) -> Row:
 def _proven(entry: Union[Entry, PointEntry]) -> str:
     if entry.proven_at:
         return f"yes, {entry.proven_at:%Y-%m-%d}"
-    return "no" if entry.good else f"{'UNKNOWN' if entry.unknown else 'BROKEN'}: {entry.problem}"
+    word = "UNKNOWN" if entry.unknown else "WRONG DATE" if entry.ahead else "BROKEN"
+    return "no" if entry.good else f"{word}: {entry.problem}"
 
 
 def _aligned(rows: Sequence[Row]) -> list[str]:
@@ -68,6 +70,8 @@ def _aligned(rows: Sequence[Row]) -> list[str]:
 
 
 def _since(taken_at: Optional[datetime], now: datetime) -> str:
+    if taken_at and taken_at > now + TOLERANCE:
+        return "-"
     return age(int((now - taken_at).total_seconds()) if taken_at else None)
 
 
