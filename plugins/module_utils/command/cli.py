@@ -220,8 +220,9 @@ def _prune(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> An
 
     with lock.held(loaded.stack, "prune", wait=arguments.wait):
         result = operations_prune.prune(
-            Opened(loaded), now=datetime.now(timezone.utc), dry_run=arguments.dry_run, log=log
-        )
+            Opened(loaded), now=datetime.now(timezone.utc), dry_run=arguments.dry_run, log=log,
+            trust_clock=arguments.trust_clock,
+        )  # fmt: skip
     word = "would delete" if arguments.dry_run else "deleted"
     shown = [f"keep    {identity}  {', '.join(reasons)}" for identity, reasons in result["keep"].items()]
     shown += [f"{word}  {identity}" for identity in [*result["delete"], *result["swept"]]]
@@ -306,6 +307,9 @@ def _verify_options(parser: argparse.ArgumentParser) -> None:
 
 def _prune_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the plan, delete nothing")
+    parser.add_argument(
+        "--trust-clock", action="store_true", help="prune although this host's clock seems to have jumped: it is right"
+    )
     parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait for the lock this long")
 
 

@@ -33,6 +33,7 @@ from ..repository.points import PointEntry
 from ..repository.retention import Plan
 from ..settings.config import Config
 from ..stack.runtime import Opened
+from . import clocks
 
 E = TypeVar("E", Entry, PointEntry)
 
@@ -78,9 +79,14 @@ def policy(config: Config) -> retention.Policy:
     return retention.Policy.from_mapping({"timezone": config.timezone, **config.retention})
 
 
-def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log) -> Pruning:
-    """Delete what the plan deletes. The caller holds the stack's lock. A failing vault does not stop the repository."""
+def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log, trust_clock: bool = False) -> Pruning:
+    """Delete what the plan deletes. The caller holds the stack's lock. A failing vault does not stop the repository.
+
+    Raises UsageError where this host's clock is wrong or may have jumped, unless an operator trusts it.
+    """
     sides, failed = _sides(run)
+    if not trust_clock:
+        clocks.require(run.config, _dates(sides), now)
     whole, own = plans(sides, policy(run.config), now)
     doomed_of = [
         [text for text in whole.delete if text in side.ids and text not in plan.keep] for side, plan in zip(sides, own)
@@ -104,6 +110,8 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log) -> Pruning:
                     raise
                 failed.append(str(exc))
         old, waits = _old_versions(run, _mirrored(sides, doomed_of), now, dry_run, failed, log)
+    if not dry_run:
+        clocks.accept(run.config, now)
     locked += old.kept
     for line in locked:
         log(f"kept by the store: {line}")
@@ -116,6 +124,12 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log) -> Pruning:
         "versions": {"deleted": old.versions, "bytes": old.bytes, "waits": waits},
         "failed": failed,
     }
+
+
+def _dates(sides: Sequence[Side]) -> list[datetime]:
+    """Of all that is good, of each side."""
+    every = (entry for side in sides for some in side.backups.values() for entry in some)
+    return [entry.taken_at for entry in every if entry.good and entry.taken_at]
 
 
 def _unknown(sides: Sequence[Side], log: Log) -> dict[str, str]:
