@@ -14,6 +14,7 @@ import tarfile
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,34 @@ COMPRESSIONS = [
 ]
 
 
+def make_head(**changes: Any) -> dump._Head:
+    head = dump._Head(
+        NOW, "snap-1", 1000, 170000, is_superuser=True, relations=7, encoding="UTF8", template_encoding="UTF8",
+        role_names="", single_byte=(),
+    )  # fmt: skip
+    return replace(head, **changes)
+
+
+LATIN = dump._Database("shop", "LATIN1")
+# (encoding of template1, what roles are called, databases of one byte a character, where pg_dumpall is to read them)
+GLOBALS_FROM = [
+    ("UTF8", "app", (LATIN,), "template1"),
+    ("UTF8", "café", (LATIN,), "template1"),
+    ("UTF8", "caf\udce9", (LATIN,), "shop"),
+    ("UTF8", "caf\udce9", (), "template1"),
+    ("EUC_JP", "café", (LATIN,), "shop"),
+    ("EUC_JP", "app", (LATIN,), "template1"),
+]
+
+
+@pytest.mark.parametrize(("template", "names", "others", "source"), GLOBALS_FROM)
+def test_globals_are_read_where_every_role_can_be_named(
+    template: str, names: str, others: tuple[dump._Database, ...], source: str
+) -> None:
+    head = make_head(template_encoding=template, role_names=names, single_byte=others)
+    assert head.globals_from == dump._Database(source, "LATIN1" if source == "shop" else template)
+
+
 @pytest.mark.parametrize(("form", "wanted", "version", "method", "word"), COMPRESSIONS)
 def test_what_pg_dump_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, wanted: str, version: int, method: str, word: str
@@ -65,11 +94,17 @@ def test_what_pg_dump_is_told(
     monkeypatch.setattr(dump, "_receive", lambda *_: [])
     monkeypatch.setattr(dump, "_sequences", lambda _: {})
     with ThreadPoolExecutor(1) as pool:
-        head = dump._Head(NOW, "snap-1", 1000, version, is_superuser=True)
+        head = make_head(version=version, encoding="LATIN1")
         dump._dump(pool, settings, server, head, "db_backup_20261124_120000", tmp_path)
     words = next(argv for argv in said if argv[0] == "pg_dump")
     assert word in words
-    for each in ("--snapshot=snap-1", f"--format={form}", "--no-password", "--lock-wait-timeout=60s"):
+    for each in (
+        "--snapshot=snap-1",
+        "--encoding=LATIN1",
+        f"--format={form}",
+        "--no-password",
+        "--lock-wait-timeout=60s",
+    ):
         assert each in words
     assert words[-2:] == ["--dbname", "dbname='d=b'"]
     assert ("--jobs=3" in words) is (form == "directory")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, Callable
@@ -281,6 +282,53 @@ def test_a_server_too_old_is_refused() -> None:
         fingerprint.take(Answers(130020), "content")  # type: ignore[arg-type]
 
 
+def test_what_scheme_2_asked_is_asked_of_a_backup_of_its_time() -> None:
+    """Word for word what an earlier version asked: its fingerprints are compared with the like."""
+    asked = " ".join(fingerprint._schema_of(2).split()), " ".join(fingerprint._EVERY_SEQUENCE.split())
+    digests = [hashlib.md5(sql.encode(), usedforsecurity=False).hexdigest() for sql in asked]
+    assert digests == ["77533bf3e64660d52d602f0239fe231e", "f41036fec4309ae6c9337ea5e5d098f3"]
+    assert all(fingerprint._SCHEMA.count(sql) == 1 for sql in fingerprint._AS_SCHEME_2)
+
+
+@pytest.mark.parametrize(("scheme", "taken"), [(1, 2), (2, 2), (3, 3), (9, 3)])
+def test_a_database_is_described_in_the_scheme_of_its_backup(scheme: int, taken: int) -> None:
+    asked: list[str] = []
+
+    class Empty:
+        def rows(self, sql: str, *, attempted: str) -> list[Any]:
+            del attempted
+            asked.append(sql)
+            return [DATABASE_FACTS] if "pg_control_system" in sql else [0] if "to_json(count" in sql else []
+
+        def each(self, questions: Any) -> list[Any]:
+            return list(questions)
+
+    assert fingerprint.take(Empty(), "content", scheme).scheme == taken  # type: ignore[arg-type]
+    assert asked[0].startswith("SET client_encoding = 'UTF8';") is (taken == 2)
+    assert fingerprint._schema_of(taken) in asked
+
+
+def test_names_that_are_no_text_are_written_read_and_shown() -> None:
+    body = facts()
+    body["roles"]["n\udce9"] = "1f"
+    data = read(body).to_bytes()
+    assert b'"n\\udce9": "1f"' in data
+    assert data.decode(), "the file itself is UTF-8"
+    assert fingerprint.read(data, ID) == read(body)
+    (check,) = [check for check in compare(body, facts()) if check.result != checks.PASS]
+    assert check.detail == "n\\xe9 is missing"
+
+
+def test_a_privilege_that_two_have_granted_is_one() -> None:
+    expected, found = facts(), facts()
+    row = {"grantee": "app", "privilege": "CREATE", "grantable": False}
+    expected["facts"]["acl"] = [row, {**row, "grantable": True}]
+    found["facts"]["acl"] = [{**row, "grantable": True}]
+    assert of(compare(expected, found), "database settings").result == checks.PASS
+    found["facts"]["acl"] = [row]
+    assert of(compare(expected, found), "database settings").result == checks.FAIL
+
+
 TABLE_SQL = [
     ("record", "SELECT jsonb_build_object('rows', count(*), 'hash', coalesce(sum(hash_record_extended(ROW(x.a), 0)"),
     ("text", "SELECT jsonb_build_object('rows', count(*), 'hash', coalesce(sum(hashtextextended(ROW(x.a)::text, 0)"),
@@ -326,6 +374,7 @@ MALFORMED: list[tuple[bytes | Edit, str]] = [
     (b'{"scheme": 1, "scheme": 2}', "a key is given twice"),
     (b"[" * 100_000, "it is not JSON that can be read"),
     (b"\xff", "it is not JSON that can be read"),
+    (b'{"scheme": "\\ud800"}', "it has half a character"),
     (b"1" * 5000, "it is not JSON that can be read"),
     (lambda body: body.pop("tables"), "lacks tables"),
     (lambda body: body.update(scheme="2"), "scheme wants int, has '2'"),

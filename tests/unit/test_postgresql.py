@@ -185,6 +185,42 @@ def test_without_a_host_the_local_socket_is_used(fake: Path) -> None:
     assert not {"PGHOST", "PGPORT", "PGPASSWORD"} & set(calls(fake)[0]["env"])
 
 
+def test_names_are_bytes(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither PostgreSQL nor we convert them: what is not UTF-8 goes back as it came."""
+    monkeypatch.setenv("ANSWER", '"caf\udce9"')
+    server = Server(execute, user="u")
+    assert server.execute("SELECT 1;", database="x", attempted="try") == ["caf\udce9"]
+    with server.session("x") as session:
+        assert session.rows("SELECT 'caf\udce9';", attempted="try") == ["caf\udce9"]
+    assert {call["env"]["PGCLIENTENCODING"] for call in calls(fake)} == {"SQL_ASCII"}
+    assert database_server.encoded(database_server.decoded(b"caf\xe9 \xc3\xa9")) == b"caf\xe9 \xc3\xa9"
+    assert database_server.shown("caf\udce9 é") == "caf\\xe9 é"
+
+
+PLACES = [
+    ("DROP ROLE app;", "EUC_JP", "template1"),
+    ("DROP ROLE é;", "UTF8", "template1"),
+    ("DROP ROLE \udce9;", "SQL_ASCII", "template1"),
+    ("DROP ROLE \udce9;", "UTF8", "lifeboat_any_bytes"),
+    ("DROP ROLE é;", "EUC_JP", "lifeboat_any_bytes"),
+]
+
+
+@pytest.mark.parametrize(("sql", "encoding", "place"), PLACES)
+def test_sql_of_any_bytes_runs_where_they_are_accepted(sql: str, encoding: str, place: str) -> None:
+    done: list[str] = []
+
+    class Encoded(Server):
+        def execute(self, sql: str, **_: Any) -> list[Any]:
+            done.append(" ".join(sql.split()[:2]))
+            return [encoding]
+
+    with Encoded(execute, user="u").database_for(sql) as found:
+        assert found == place
+    made = [word for word in done if not word.startswith("SELECT")]
+    assert made == (["DROP DATABASE", "CREATE DATABASE", "DROP DATABASE"] if place != "template1" else [])
+
+
 ANSWERS = [
     ("", []),
     ('"a"', ["a"]),

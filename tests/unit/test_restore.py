@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
 
@@ -173,8 +174,14 @@ class Recorder:
         assert "pg_roles" in sql
         return [{"name": name} for name in self.roles]
 
-    def script(self, sql: bytes, **_: Any) -> None:
+    def script(self, sql: bytes, *, database: str, **_: Any) -> None:
+        assert database == "takes every name"
         self.scripts.append(sql)
+
+    @contextlib.contextmanager
+    def database_for(self, sql: str) -> Iterator[str]:
+        assert sql
+        yield "takes every name"
 
 
 ROLES: list[tuple[list[str], bool, list[str], int]] = [
@@ -190,11 +197,51 @@ def test_roles(tmp_path: Path, have: list[str], fresh: bool, made: list[str], sc
     with gzip.open(tmp_path / database_restore.GLOBALS, "wb") as file:
         file.write(GLOBALS.replace("own'", "öwn\r\n'").encode())
     server = Recorder(have)
-    facts = fingerprint(roles={"postgres": "", "app": "", "gone": ""})
+    facts = fingerprint(scheme=3, roles={"postgres": "", "app": "", "gone": ""})
     assert database_restore.roles(server, tmp_path, facts, fresh=fresh) == made  # type: ignore[arg-type]
     assert len(server.scripts) == scripts
     if fresh:
         assert "öwn\r\n'".encode() in server.scripts[0], "line breaks of a comment are left as they are"
+        assert b"SET client_encoding" not in server.scripts[0], "names are stored again as they were stored"
+
+
+def test_globals_of_an_earlier_version_are_text(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / database_restore.GLOBALS, "wb") as file:
+        file.write(GLOBALS.encode())
+    server = Recorder(["postgres"])
+    database_restore.roles(server, tmp_path, fingerprint(scheme=2), fresh=True)  # type: ignore[arg-type]
+    assert b"SET client_encoding = 'UTF8';" in server.scripts[0]
+
+
+def test_a_role_whose_name_is_no_text_comes_back_as_those_bytes(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / database_restore.GLOBALS, "wb") as file:
+        file.write(b'CREATE ROLE "n\xe9";\n')
+    server = Recorder(["postgres"])
+    facts = fingerprint(scheme=3, roles={"n\udce9": ""})
+    assert database_restore.roles(server, tmp_path, facts, fresh=False) == ["n\\xe9"]  # type: ignore[arg-type]
+    assert server.scripts == [b'CREATE ROLE "n\xe9";\n']
+
+
+GONE = [
+    ({}, {"schema": {"schema public": "a"}}, []),
+    ({}, {"schema": {}}, ["DROP SCHEMA IF EXISTS public;"]),
+    ({"extensions": {}}, {"schema": {"schema public": "a"}}, ["DROP EXTENSION IF EXISTS plpgsql;"]),
+]
+
+
+@pytest.mark.parametrize(("facts", "changes", "wanted"), GONE)
+def test_what_only_the_template_has_is_not_in_the_restored_database(
+    facts: dict[str, Any], changes: dict[str, Any], wanted: list[str]
+) -> None:
+    done: list[tuple[str, str]] = []
+
+    class Server:
+        def execute(self, sql: str, *, database: str = "template1", **_: Any) -> None:
+            done.append((database, sql))
+
+    found = fingerprint(facts={**DATABASE_FACTS, **facts}, **changes)
+    database_restore._create(Server(), found, "new")  # type: ignore[arg-type]
+    assert done[1:] == [("new", sql) for sql in wanted]
 
 
 SETTINGS = [
@@ -321,6 +368,10 @@ class Parallel:
     def tool(self, name: str, *words: str, database: str) -> Any:
         return words[0]
 
+    @contextlib.contextmanager
+    def database_for(self, _sql: str) -> Iterator[str]:
+        yield "template1"
+
 
 BEGUN = ["CREATE DATABASE", "--jobs=4"]
 ONCE_MORE = [*BEGUN, "DROP DATABASE", "CREATE DATABASE", "--jobs=1"]
@@ -354,7 +405,8 @@ def test_jobs_that_lock_each_other_out_are_followed_by_one(
     monkeypatch.setattr(database_restore, "_properties_sql", lambda facts, name: "ALTER DATABASE x")
     manifest = make_manifest(NOW, details={"format": "directory"})
     with pytest.raises(LifeboatError, match=said) if fails else contextlib.nullcontext():
-        database_restore.database(server, manifest, tmp_path, fingerprint(), "new", jobs=jobs, log=print)  # type: ignore[arg-type]
+        facts = fingerprint(scheme=3, schema={"schema public": "a"})
+        database_restore.database(server, manifest, tmp_path, facts, "new", jobs=jobs, log=print)  # type: ignore[arg-type]
     assert server.done == done + ([] if fails else ["ALTER DATABASE"])
 
 

@@ -295,8 +295,9 @@ def output(
     timeout: float = 300,
     remedy: str = "",
     limit: int = 256 << 20,
+    errors: str = "strict",
 ) -> str:
-    """Run one command and return what it printed."""
+    """Run one command and return what it printed. errors: what becomes of bytes that are not UTF-8, see `codecs`."""
     collected = _Collector(limit)
     (finished,) = run(
         [command], attempted=attempted, subject=subject, source=source, sink=collected, timeout=timeout, remedy=remedy,
@@ -305,7 +306,7 @@ def output(
     if finished.status:
         raise failed(attempted, subject, with_output(finished, bytes(collected.data)), remedy)
     try:
-        return collected.data.decode("utf-8")
+        return collected.data.decode("utf-8", errors)
     except UnicodeDecodeError as exc:
         cause = f"{command.argv[0]} printed what is no UTF-8, from byte {exc.start} on"
         raise LifeboatError(attempted, subject, cause, remedy) from exc

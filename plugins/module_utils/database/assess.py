@@ -20,9 +20,10 @@ from ..repository.sources import Sources
 from ..settings.config import Config
 from ..stack import runtime
 from ..stack.runtime import DataMount, Opened, Runtime
+from . import fingerprint
 from . import server as database_server
 from .fingerprint import FINGERPRINT, Fingerprint, read
-from .server import Server, answers
+from .server import Server, answers, shown
 
 # A table that lost every one of at least this many rows is damage; a short queue that ran empty is not.
 EMPTIED = 100
@@ -88,17 +89,19 @@ def _look_at_data(server: Server, database: str, reference: Fingerprint) -> tupl
     """Read every table that should be there, so that a damaged page is met now; bounded in time."""
     findings: list[str] = []
     unchecked: list[str] = []
-    rows = server.execute("SELECT to_json(rolname) FROM pg_roles;", database=database, attempted="list the roles")
-    roles = set(answers(str, rows))
-    findings += [f"the role {name} is missing" for name in reference.roles if name not in roles]
+    names = fingerprint.names_of(reference.scheme)
+    sql = f"{names}SELECT to_json(rolname) FROM pg_roles;"
+    roles = set(answers(str, server.execute(sql, database=database, attempted="list the roles")))
+    findings += [f"the role {shown(name)} is missing" for name in reference.roles if name not in roles]
     rows = server.execute(
-        "SELECT jsonb_build_object('name', format('%I.%I', n.nspname, c.relname), 'unlogged', c.relpersistence = 'u')"
+        f"{names}SELECT jsonb_build_object('name', format('%I.%I', n.nspname, c.relname),"
+        " 'unlogged', c.relpersistence = 'u')"
         " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r';",
         database=database,
         attempted="list the tables",
     )
     there = {table.name: table.unlogged for table in answers(_Table, rows)}
-    findings += [f"the table {name} is missing" for name in reference.tables if name not in there]
+    findings += [f"the table {shown(name)} is missing" for name in reference.tables if name not in there]
     deadline = time.monotonic() + READ_SECONDS
     remaining = [name for name in reference.tables if name in there]
     while remaining:
@@ -110,16 +113,16 @@ def _look_at_data(server: Server, database: str, reference: Fingerprint) -> tupl
                     name = remaining.pop(0)
                     left = int(1000 * (deadline - time.monotonic()))
                     if left <= 0:
-                        unchecked.append(f"{name} was not read: {READ_SECONDS} s were up")
+                        unchecked.append(f"{shown(name)} was not read: {READ_SECONDS} s were up")
                         continue
                     count = session.rows(
-                        f"SET statement_timeout = {left}; SELECT to_json(count(*)) FROM ONLY {name};",
-                        attempted=f"read {name}",
+                        f"{names}SET statement_timeout = {left}; SELECT to_json(count(*)) FROM ONLY {name};",
+                        attempted=f"read {shown(name)}",
                     )
                     expected = reference.tables[name].rows
                     # A crash empties unlogged tables, as it must: restoring would lose rows to bring those back.
                     if count == [0] and expected >= EMPTIED and not there[name]:
-                        findings.append(f"the table {name} is empty, the backup has {expected} rows")
+                        findings.append(f"the table {shown(name)} is empty, the backup has {expected} rows")
         except LifeboatError as exc:
             if not name:  # not even the session opened
                 return [*findings, f"the database {database} cannot be read: {exc.cause}"], unchecked

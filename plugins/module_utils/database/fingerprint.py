@@ -6,6 +6,9 @@
 
 Per table: rows and an order-independent content hash, the sum of one 64-bit hash a row (a sum, not an exclusive or:
 two equal rows must not cancel out). Beside it sequences, large objects, the schema's every definition, settings, roles.
+
+Equal means: equal in all that a dump carries. docs/fingerprint.md says of each catalogue column that is hashed here
+whether pg_dump keeps its order and form, and what the queries do where it does not.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, NamedTuple, Optional, Union
 
@@ -24,13 +27,14 @@ from ..base.errors import IntegrityError, LifeboatError, UsageError
 from ..base.typed import MOST, Range
 from ..repository.details import Content
 from ..settings.config import FINGERPRINTS
-from .server import Session, answers, literal, wrong_answer
+from .server import AS_TEXT, Session, answers, encoded, literal, shown, wrong_answer
 
 DUMP, GLOBALS, FINGERPRINT = "database.dump", "globals.sql.gz", "fingerprint.json"  # a backup's artefacts
 _VALUE = re.compile(r"-?\d{1,20}")  # of a sequence: 64 bits
-# Raised whenever the queries below describe a definition or a role otherwise than before: then those of an older backup
-# cannot be compared with ours, and a difference says nothing.
-SCHEME = 2
+# Raised whenever the queries below describe a definition or a role otherwise than before. What the scheme before asked
+# is kept (_AS_SCHEME_2): a restored database is described in its backup's scheme. Of scheme 1 only names are compared.
+SCHEME = 3
+_OLDEST = 2
 # Types whose hash function depends on the value alone. Left out on purpose: enum, oid and reg* types hash an object id,
 # which a restore changes; text under a non-deterministic collation hashes a sort key of the ICU version.
 _HASHABLE = (
@@ -69,7 +73,11 @@ ORDER BY pg_table_size(c.oid) DESC, 1;
 _SEQUENCES = """
 SELECT jsonb_build_object('name', format('%I.%I', schemaname, sequencename),
   'last', last_value::text, 'up', increment_by > 0, 'cycle', cycle)
-FROM pg_sequences ORDER BY 1;
+FROM pg_sequences s WHERE NOT EXISTS (
+  SELECT FROM pg_depend d JOIN pg_class c ON c.oid = d.objid JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'e'
+    AND c.relname = s.sequencename AND n.nspname = s.schemaname)
+ORDER BY 1;
 """
 
 _LARGE_OBJECTS = """
@@ -129,6 +137,29 @@ def _acl(kind: str, acl: str, owner: str) -> str:
     )
 
 
+def _sorted(options: str) -> str:
+    """An array of options as text: their order means nothing, and pg_dump does not always keep it."""
+    return f"(SELECT string_agg(o, ',' ORDER BY o COLLATE \"C\") FROM unnest({options}) o)"
+
+
+_N_DISTINCT = "(SELECT string_agg(o, ',' ORDER BY o COLLATE \"C\") FROM unnest(a.attoptions) o WHERE o ~ '^n_distinct')"
+_FOREIGN_TABLE = f"""(SELECT concat_ws('/', quote_ident(fs.srvname), {_sorted("ft.ftoptions")}) FROM pg_foreign_table ft
+              JOIN pg_foreign_server fs ON fs.oid = ft.ftserver WHERE ft.ftrelid = own.oid),"""
+_FOREIGN_COLUMN = f", {_sorted('a.attfdwoptions')}"
+_WRAPPERS = f"""
+    UNION ALL SELECT 'pg_foreign_data_wrapper'::regclass, oid, concat_ws('/', NULLIF(fdwhandler, 0)::regproc,
+        NULLIF(fdwvalidator, 0)::regproc, {_sorted("fdwoptions")}) FROM pg_foreign_data_wrapper"""
+# typdefault is the text that was printed under the search_path of its making; pg_dump prints the expression.
+_DOMAIN_DEFAULT = "coalesce(pg_get_expr(t.typdefaultbin, 'pg_type'::regclass), t.typdefault)"
+# Printed in the physical order of the columns, which a restored child of several tables does not keep.
+_STATISTICS = """concat_ws('/', stxrelid::regclass, stxkind, (SELECT string_agg(quote_ident(a.attname), ','
+        ORDER BY a.attname) FROM pg_attribute a WHERE a.attrelid = stxrelid AND a.attnum = ANY (stxkeys)),
+        (SELECT string_agg(e, ',' ORDER BY e COLLATE "C") FROM unnest(pg_get_statisticsobjdef_expressions(oid)) e))"""
+# In a restored database the schema public has the oid that initdb gave it, even where the source made it again.
+_PUBLIC = "x.classoid = 'pg_namespace'::regclass AND x.objoid = to_regnamespace('public')"
+_COMMENTED = f"""(x.objoid >= 16384 OR {_PUBLIC})
+    AND ({_PUBLIC} AND x.description = 'standard public schema') IS NOT TRUE"""
+
 # One row an object: its kind and name, and the md5 of everything that defines it. Members of extensions are left out:
 # the extension and its version stand for them.
 _SCHEMA = f"""
@@ -143,7 +174,7 @@ described AS (
   SELECT CASE relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WHEN 'v' THEN 'view'
            WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence' WHEN 'f' THEN 'foreign table'
            ELSE 'composite type' END AS kind, name,
-         concat_ws('|', quote_ident(pg_get_userbyid(relowner)), relpersistence, reloptions::text, relrowsecurity,
+         concat_ws('|', quote_ident(pg_get_userbyid(relowner)), relpersistence, {_sorted("reloptions")}, relrowsecurity,
            relforcerowsecurity, relreplident, relispopulated, pg_get_expr(relpartbound, own.oid),
            CASE WHEN relkind = 'p' THEN pg_get_partkeydef(own.oid) END,
            CASE WHEN relkind IN ('v', 'm') THEN pg_get_viewdef(own.oid) END,
@@ -151,6 +182,7 @@ described AS (
               FROM pg_inherits i WHERE i.inhrelid = own.oid),
            CASE WHEN relkind = 'S' THEN (SELECT concat_ws('/', q.seqtypid::regtype, q.seqstart, q.seqincrement,
               q.seqmax, q.seqmin, q.seqcache, q.seqcycle) FROM pg_sequence q WHERE q.seqrelid = own.oid) END,
+           {_FOREIGN_TABLE}
            CASE WHEN relkind = 'c' THEN NULL WHEN relkind = 'S'
              THEN {_acl("s", "relacl", "relowner")}
              ELSE {_acl("r", "relacl", "relowner")} END) AS body
@@ -160,7 +192,7 @@ described AS (
          concat_ws('|', format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attgenerated,
            pg_get_expr(d.adbin, d.adrelid), a.attcollation::regcollation::text, a.attstorage,
            {_acl("c", "a.attacl", "own.relowner")},
-           (SELECT string_agg(o, ',' ORDER BY o) FROM unnest(a.attoptions) o WHERE o ~ '^n_distinct'))
+           {_N_DISTINCT}{_FOREIGN_COLUMN})
   FROM own JOIN pg_attribute a ON a.attrelid = own.oid AND a.attnum > 0 AND NOT a.attisdropped
   LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
   WHERE own.relkind IN ('r', 'p', 'v', 'm', 'f', 'c')
@@ -198,7 +230,7 @@ described AS (
   UNION ALL
   SELECT 'type', t.oid::regtype::text, concat_ws('|', quote_ident(pg_get_userbyid(t.typowner)), t.typtype,
          (SELECT string_agg(e.enumlabel, ',' ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid),
-         CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END, t.typdefault, t.typnotnull,
+         CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END, {_DOMAIN_DEFAULT}, t.typnotnull,
          (SELECT string_agg(pg_get_constraintdef(k.oid), ',' ORDER BY k.conname)
             FROM pg_constraint k WHERE k.contypid = t.oid AND k.contype <> 'n'),
          {_acl("T", "t.typacl", "t.typowner")})
@@ -224,9 +256,9 @@ described AS (
     UNION ALL SELECT 'pg_publication'::regclass, b.oid, concat_ws('/', (to_jsonb(b) - '{{oid,pubowner}}'::text[])::text,
         (SELECT string_agg(pr.prrelid::regclass::text, ',' ORDER BY pr.prrelid::regclass::text COLLATE "C")
          FROM pg_publication_rel pr WHERE pr.prpubid = b.oid)) FROM pg_publication b
-    UNION ALL SELECT 'pg_statistic_ext'::regclass, oid, pg_get_statisticsobjdef(oid) FROM pg_statistic_ext
-    UNION ALL SELECT 'pg_foreign_server'::regclass, oid, concat_ws('/', srvtype, srvversion, srvoptions::text)
-        FROM pg_foreign_server
+    UNION ALL SELECT 'pg_statistic_ext'::regclass, oid, {_STATISTICS} FROM pg_statistic_ext
+    UNION ALL SELECT 'pg_foreign_server'::regclass, oid, concat_ws('/', srvtype, srvversion, {_sorted("srvoptions")})
+        FROM pg_foreign_server{_WRAPPERS}
     UNION ALL SELECT 'pg_cast'::regclass, oid, concat_ws('/', castcontext, castmethod, castfunc::regproc) FROM pg_cast
     UNION ALL SELECT 'pg_opclass'::regclass, oid, opcdefault::text FROM pg_opclass
     UNION ALL SELECT 'pg_default_acl'::regclass, oid, (SELECT string_agg(concat_ws('/', CASE WHEN a.grantee = 0
@@ -239,7 +271,7 @@ described AS (
   UNION ALL
   SELECT 'comment', i.type || ' ' || i.identity, x.description
   FROM pg_description x, LATERAL pg_identify_object(x.classoid, x.objoid, x.objsubid) i
-  WHERE x.objoid >= 16384
+  WHERE {_COMMENTED}
     AND NOT EXISTS (SELECT FROM member m WHERE m.classid = x.classoid AND m.objid = x.objoid)
     AND x.classoid <> 'pg_extension'::regclass
 )
@@ -250,7 +282,32 @@ SELECT jsonb_build_object('k', kind || ' ' || name) || CASE
 FROM described ORDER BY 1;
 """
 
+# What scheme 2 had in the place of these.
+_AS_SCHEME_2 = {
+    _sorted("reloptions"): "reloptions::text",
+    _FOREIGN_TABLE: "",
+    _N_DISTINCT + _FOREIGN_COLUMN: _N_DISTINCT.replace(' COLLATE "C"', ""),
+    _DOMAIN_DEFAULT: "t.typdefault",
+    _STATISTICS: "pg_get_statisticsobjdef(oid)",
+    _sorted("srvoptions"): "srvoptions::text",
+    _WRAPPERS: "",
+    _COMMENTED: "x.objoid >= 16384",
+}
+_EVERY_SEQUENCE = _SEQUENCES.partition(" s WHERE")[0] + " ORDER BY 1;"
+
 _ATTEMPT = "take the fingerprint"
+
+
+def names_of(scheme: int) -> str:
+    """SQL after which names read as those of the scheme's fingerprints: until 2 as text, then as they are stored."""
+    return AS_TEXT if scheme <= 2 else ""
+
+
+def _schema_of(scheme: int) -> str:
+    sql = _SCHEMA
+    for ours, before in _AS_SCHEME_2.items() if scheme <= 2 else ():
+        sql = sql.replace(ours, before)
+    return sql
 
 
 @dataclass(frozen=True)
@@ -379,7 +436,8 @@ class Fingerprint:
         return Content(self.level, len(self.tables), self.rows, self.large_objects.count, len(self.schema))
 
     def to_bytes(self) -> bytes:
-        return json.dumps(self, default=_members, indent=1, ensure_ascii=False).encode()
+        text = json.dumps(self, default=_members, indent=1, ensure_ascii=False)
+        return text.encode("utf-8", "backslashreplace")  # a byte that is not UTF-8 becomes JSON's own escape
 
 
 def locale_of(row: Mapping[str, object], wrong: typed.Wrong) -> Locale:
@@ -398,6 +456,10 @@ def read(data: bytes, identity: str) -> Fingerprint:
         return IntegrityError("read the fingerprint", identity, what, "Choose another backup (`lifeboat list`).")
 
     body = typed.load(data, wrong)
+    try:
+        encoded(json.dumps(body, ensure_ascii=False))
+    except UnicodeEncodeError as exc:
+        raise wrong("", "it has half a character, which stands for no byte") from exc
     if isinstance(body, dict):
         body.setdefault("scheme", 1)
         if isinstance(body.get("facts"), dict):  # the first fingerprints told neither of them
@@ -465,9 +527,9 @@ class _Role:
     facts: str
 
 
-def sequences(session: Session) -> dict[str, Position]:
-    """Where every sequence stands now: sequences know no snapshot."""
-    rows = session.rows(_SEQUENCES, attempted=_ATTEMPT)
+def sequences(session: Session, scheme: int = SCHEME) -> dict[str, Position]:
+    """Where every sequence stands now, save those of extensions: sequences know no snapshot."""
+    rows = session.rows(_SEQUENCES if scheme > 2 else _EVERY_SEQUENCE, attempted=_ATTEMPT)
     return {row.name: Position(row.up, row.last, row.cycle) for row in answers(_Sequence, rows)}
 
 
@@ -476,7 +538,8 @@ def _tables(session: Session, level: str) -> dict[str, Table]:
     hashable = ", ".join(literal(name) for name in _HASHABLE)
     there = answers(_Table, session.rows(_TABLES.replace("{hashable}", hashable), attempted=_ATTEMPT))
     asked = (
-        (_table_sql(table.name, table.columns, table.method(level)), f"{_ATTEMPT} of {table.name}") for table in there
+        (_table_sql(table.name, table.columns, table.method(level)), f"{_ATTEMPT} of {shown(table.name)}")
+        for table in there
     )
     counted = (answers(_Rows, rows)[0] for rows in session.each(asked))
     return {table.name: Table(row.rows, table.method(level), row.hash) for table, row in zip(there, counted)}
@@ -493,7 +556,7 @@ def _table_sql(name: str, columns: str, method: str) -> str:
 
 
 def _md5(text: str) -> str:
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+    return hashlib.md5(encoded(text), usedforsecurity=False).hexdigest()
 
 
 _TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|[()\[\],]|[^'"()\[\],]+|.""", re.DOTALL)
@@ -596,9 +659,10 @@ def _flattened(parts: list[_Part]) -> list[_Part]:
     return parts
 
 
-def take(session: Session, level: str) -> Fingerprint:
-    """The whole fingerprint, in the session's own snapshot."""
-    (known,) = session.rows(_FACTS, attempted=_ATTEMPT)
+def take(session: Session, level: str, scheme: int = SCHEME) -> Fingerprint:
+    """The whole fingerprint, in the session's own snapshot; in an earlier scheme, to be compared with such a one."""
+    scheme = min(max(scheme, _OLDEST), SCHEME)
+    (known,) = session.rows(names_of(scheme) + _FACTS, attempted=_ATTEMPT)
     version = typed.build(_Version, known, wrong_answer, unknown="ignore")
     if version.server_version_num < 140000:
         raise UsageError(
@@ -606,14 +670,14 @@ def take(session: Session, level: str) -> Fingerprint:
         )
     (facts,) = answers(Facts, [known])
     roles = answers(_Role, session.rows(_ROLES, attempted=_ATTEMPT))
-    schema = answers(_Definition, session.rows(_SCHEMA, attempted=_ATTEMPT))
+    schema = answers(_Definition, session.rows(_schema_of(scheme), attempted=_ATTEMPT))
     return Fingerprint(
-        SCHEME,
+        scheme,
         level,
         facts,
         {role.name: role.facts for role in roles},
         {row.k: row.h or _md5(settled(row.b)) for row in schema},
-        Sequences(sequences(session)),
+        Sequences(sequences(session, scheme)),
         _tables(session, level),
         _large_objects(session),
     )
@@ -634,7 +698,7 @@ def compare(expected: Fingerprint, found: Fingerprint, *, roles: str = "exact") 
     same_major = expected.facts.major == found.facts.major
     same_scheme = expected.scheme == found.scheme
     extensions = expected.facts.extensions
-    return [
+    checks = [
         _tables_check(expected, found),
         _sequences_check(expected.sequences, found.sequences.before),
         compared(
@@ -655,6 +719,7 @@ def compare(expected: Fingerprint, found: Fingerprint, *, roles: str = "exact") 
             f"{len(expected.roles)} present",
         ),
     ]
+    return [replace(check, detail=shown(check.detail)) for check in checks]
 
 
 def _changed(
@@ -719,6 +784,15 @@ def _schema_check(expected: Mapping[str, str], found: Mapping[str, str], same_ma
     )
 
 
+def _granted(acl: Optional[tuple[Privilege, ...]]) -> Optional[set[tuple[str, str, bool]]]:
+    """Who may do what, and whether they may pass it on: once, however many have granted it."""
+    if acl is None:
+        return None
+    wider = {(granted.grantee, granted.privilege) for granted in acl if granted.grantable}
+    pairs = {(granted.grantee, granted.privilege) for granted in acl}
+    return {(*pair, pair in wider) for pair in pairs}
+
+
 def _settings(expected: Facts, found: Facts) -> list[str]:
     differences = []
     for of, before, now in (
@@ -730,5 +804,7 @@ def _settings(expected: Facts, found: Facts) -> list[str]:
         ),
     ):
         was, has = typed.plain(before, nulls=True), typed.plain(now, nulls=True)
+        if "acl" in of and _granted(expected.acl) == _granted(found.acl):
+            has["acl"] = was["acl"]
         differences += [f"{key}: {has[key]!r}, the backup {was[key]!r}" for key in of if has[key] != was[key]]
     return differences

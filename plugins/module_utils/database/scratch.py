@@ -17,12 +17,13 @@ from ..base import pipeline
 from ..base.errors import NOT_INSTALLED, LifeboatError, UnverifiedError, of_machine
 from ..base.pipeline import Command
 from ..stack.runtime import exec_command
-from .server import Server
+from .server import AS_STORED, Server
 
 LABEL = "lifeboat.scratch"
 _INSIDE = "/lifeboat"
 _MOUNT = "/backup"
 _LOG = "/dev/shm/lifeboat.log"  # noqa: S108 - in the container, in memory: a full disk can be told there
+_LOCKS = 64  # PostgreSQL's own default
 # Nothing here survives, so nothing needs to be safe on disk.
 _FAST = {
     "listen_addresses": "",
@@ -96,17 +97,25 @@ def _user(name: str) -> str:
 
 
 @contextlib.contextmanager
-def server(name: str, *, superuser: str, preload: str, timeout: float) -> Iterator[Server]:
-    """A running server inside the container `name`, whose first superuser is `superuser` as in the backup."""
+def server(name: str, *, superuser: str, preload: str, timeout: float, locks: int = 0) -> Iterator[Server]:
+    """A running server inside the container `name`, whose first superuser is `superuser` as in the backup.
+
+    locks: how many relations one transaction must be able to hold at the same time. Its template1 has no encoding, so
+    that names of roles and databases may be any bytes; a database made of template0 has the encoding it is given.
+    """
     user = _user(name)
-    data = f"{_INSIDE}/data"
-    options = {**_FAST, **({"shared_preload_libraries": preload} if preload else {})}
+    data, encoding = f"{_INSIDE}/data", f"--encoding={AS_STORED}"
+    # The lock table has this many entries for each of at least 100 sessions, and ours is all but alone.
+    # https://www.postgresql.org/docs/current/runtime-config-locks.html
+    options = {**_FAST, "max_locks_per_transaction": str(max(_LOCKS, -(-locks // _LOCKS)))}
+    if preload:
+        options["shared_preload_libraries"] = preload
     words = " ".join(f"-c {key}='{value}'" for key, value in options.items())
     steps: Sequence[tuple[str, list[str], str]] = (
         ("prepare its directory", ["chown", user, _INSIDE], "0"),
         (
             "initialise it",
-            ["initdb", "-D", data, "-U", superuser, "--auth=trust", "--encoding=UTF8", "--no-sync", "--data-checksums"],
+            ["initdb", "-D", data, "-U", superuser, "--auth=trust", encoding, "--no-sync", "--data-checksums"],
             user,
         ),
         ("start it", ["pg_ctl", "-D", data, "-w", "-t", "120", "-l", _LOG, "-o", words, "start"], user),

@@ -5,6 +5,12 @@
 """Talk to a PostgreSQL server through its own tools, wherever they run: in its container, or on this host.
 
 psql is driven over stdin and answers in JSON, one line per row, so that no name, however hostile, is ever parsed.
+
+Names are bytes. Those of roles and databases belong to no encoding: each is stored as the session that made it sent
+it, and a database of another encoding reads the same bytes. So nothing is converted on the way: client_encoding is
+SQL_ASCII, by which PostgreSQL means "as it is stored", and here the bytes are UTF-8 with surrogateescape: what is not
+UTF-8 comes back as the bytes that it was. In JSON files such a byte is an escape (`\\udce9`); shown() prints `\\xe9`.
+https://www.postgresql.org/docs/current/multibyte.html
 """
 
 from __future__ import annotations
@@ -62,7 +68,10 @@ _UNHINDERED = " ".join(
 # verbose: errors come with their SQLSTATE, which pipeline.failed() takes out of the words again.
 _STRICT = ("-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose")
 _FOREIGN = "Look whether the psql there is PostgreSQL's own."
+AS_STORED = "SQL_ASCII"  # a client_encoding: nothing is converted, in either direction
+AS_TEXT = "SET client_encoding = 'UTF8';\n"
 BAD_CONNECTION = 2  # psql's status where it got no session
+_ANY_BYTES = "lifeboat_any_bytes"
 SCRATCH = "/var/tmp"  # noqa: S108 - in the file system of the tools; every name below it is made unique
 
 
@@ -75,6 +84,20 @@ def literal(value: str) -> str:
     """Quote a string for SQL, whatever standard_conforming_strings says."""
     quoted = "'" + value.replace("'", "''") + "'"
     return " E" + quoted.replace("\\", "\\\\") if "\\" in value else quoted
+
+
+def encoded(text: str) -> bytes:
+    """The bytes that PostgreSQL stores or prints for it."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def decoded(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def shown(text: str) -> str:
+    """Text for logs and records: a byte that is not UTF-8 as `\\xe9`."""
+    return encoded(text).decode("utf-8", "backslashreplace")
 
 
 def conninfo(**parts: str) -> str:
@@ -124,7 +147,7 @@ class Server:
             "PGUSER": user,
             "PGAPPNAME": application,
             "PGCONNECT_TIMEOUT": "10",
-            "PGCLIENTENCODING": "UTF8",
+            "PGCLIENTENCODING": AS_STORED,
             "PGOPTIONS": _UNHINDERED,
         }
         if password:
@@ -156,15 +179,19 @@ class Server:
             self._psql(database),
             attempted=attempted,
             subject=f"database {database}",
-            source=io.BytesIO((_pins() + sql + "\n").encode()),
+            source=io.BytesIO(encoded(_pins() + sql + "\n")),
             timeout=timeout or self.timeout,
+            errors="surrogateescape",
         )
         return _parsed(text.split("\n"), attempted, f"database {database}")  # only this one: names may hold U+2028
 
     def stream(self, sql: str, take: Callable[[object], object], *, database: str, attempted: str) -> None:
-        """Like execute(), and hand every row to `take` as it comes: neither psql nor we ever hold them all."""
+        """Like execute(), and hand every row to `take` as it comes: neither psql nor we ever hold them all.
+
+        For the application's own data: it is text, converted from the database's encoding.
+        """
         # https://www.postgresql.org/docs/current/app-psql.html#APP-PSQL-VARIABLES-FETCH-COUNT: for SELECT only
-        source = io.BytesIO(f"{_pins()}\\set FETCH_COUNT 5000\n{sql}\n".encode())
+        source = io.BytesIO(encoded(f"{_pins()}{AS_TEXT}\\set FETCH_COUNT 5000\n{sql}\n"))
         pipeline.run(
             [self._psql(database)],
             attempted=attempted,
@@ -236,6 +263,28 @@ class Server:
         if session is not None:
             return answers(int, session.rows(sql, attempted=attempted))[0]
         return answers(int, self.execute(sql, attempted=attempted, timeout=60))[0]
+
+    @contextlib.contextmanager
+    def database_for(self, sql: str) -> Iterator[str]:
+        """A database in which SQL about roles and databases can run, whatever bytes their names are.
+
+        That is template1, unless its encoding refuses them: then one that has no encoding is made, and dropped again.
+        """
+        if sql.isascii() or self._takes(sql):
+            yield "template1"
+            return
+        drop(self, _ANY_BYTES)  # of a killed run
+        make = f"CREATE DATABASE {_ANY_BYTES} TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C';"
+        self.execute(make, attempted="make a database that takes every name")
+        try:
+            yield _ANY_BYTES
+        finally:
+            drop(self, _ANY_BYTES)
+
+    def _takes(self, sql: str) -> bool:
+        asked = "SELECT to_json(pg_catalog.current_setting('server_encoding'));"
+        (encoding,) = answers(str, self.execute(asked, attempted="read the encoding of template1", timeout=60))
+        return encoding == AS_STORED or (encoding == "UTF8" and shown(sql) == sql)
 
     @contextlib.contextmanager
     def scratch_directory(self) -> Iterator[str]:
@@ -351,14 +400,14 @@ class Session:
         """Returns the line by which the answer ends."""
         stdin, end = present(self._process.stdin), f"--{secrets.token_hex(8)}--"
         with contextlib.suppress(BrokenPipeError):
-            stdin.write(f"{sql}\n\\echo {end}\n".encode())
+            stdin.write(encoded(f"{sql}\n\\echo {end}\n"))
             stdin.flush()
         return end
 
     def _answer(self, end: str, attempted: str) -> list[object]:
         lines: list[str] = []
         for raw in present(self._process.stdout):
-            line = raw.decode("utf-8").rstrip("\n")
+            line = decoded(raw).rstrip("\n")
             if line == end:
                 return _parsed(lines, attempted, self._subject)
             lines.append(line)

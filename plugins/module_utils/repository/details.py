@@ -31,7 +31,10 @@ class Content:
 
 @dataclass(frozen=True)
 class DatabaseDetails:
-    """database_size: bytes that it takes in the server. superuser, preload: what a server to restore into needs."""
+    """database_size: bytes that it takes in the server. superuser, preload: what a server to restore into needs.
+
+    relations: tables, indexes, sequences and the like: as many locks. 0: the backup does not say.
+    """
 
     database: str
     format: str
@@ -46,6 +49,7 @@ class DatabaseDetails:
     fingerprint: Content = Content()
     seconds: float = 0.0
     method: str = "logical"  # backups that do not say were made before there were others
+    relations: Count = 0
 
 
 @dataclass(frozen=True)

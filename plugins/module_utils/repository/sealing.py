@@ -52,7 +52,8 @@ class Sealed(ABC):
 
 
 def render(body: Mapping[str, object]) -> bytes:
-    return (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(body, indent=1, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "backslashreplace")  # a name's byte that is not UTF-8 becomes JSON's own escape
 
 
 def seal(body: Mapping[str, object]) -> str:

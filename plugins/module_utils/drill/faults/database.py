@@ -94,7 +94,8 @@ def drop_table(run: Opened, _lot: random.Random, _log: Log) -> str:
     """The server is as well as ever; a table and everything that depends on it is not there any more."""
     server = database_server.of(run)
     name = _largest(server).name
-    server.script(f"DROP TABLE {name} CASCADE;".encode(), database=server.database, attempted="drop the largest table")
+    sql = database_server.encoded(f"DROP TABLE {name} CASCADE;")
+    server.script(sql, database=server.database, attempted="drop the largest table")
     question = f"SELECT to_json(to_regclass({database_server.literal(name)}) IS NULL);"
     if server.execute(question, database=server.database, attempted="look for the table") != [True]:
         raise did_not_take(name, "the table is still there")

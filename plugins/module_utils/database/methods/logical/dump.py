@@ -37,7 +37,7 @@ from ....stack.runtime import Opened
 from ... import fingerprint
 from ... import server as database_server
 from ...fingerprint import DUMP, FINGERPRINT, GLOBALS, Fingerprint, Position
-from ...server import Server, Session, answers
+from ...server import Server, Session, answers, conninfo, shown
 
 _BRING = "bring the dump out of the container"
 
@@ -94,6 +94,7 @@ def take(run: Opened, *, log: Log) -> Manifest:
                 fingerprint=found.summary,
                 seconds=round(time.monotonic() - started, 2),
                 method="logical",
+                relations=head.relations,
             )
             manifest = Manifest(
                 id=identity,
@@ -113,18 +114,48 @@ def take(run: Opened, *, log: Log) -> Manifest:
 # The snapshot is taken before the row is made, and the clock is read first, as exporting takes its time: what was
 # acknowledged before `taken_at` is in the dump. https://www.postgresql.org/docs/current/transaction-iso.html
 @dataclass(frozen=True)
+class _Database:
+    name: str
+    encoding: str
+
+
+@dataclass(frozen=True)
 class _Head:
     taken_at: datetime
     snapshot: str
     size: int
     version: int
     is_superuser: bool
+    relations: int
+    encoding: str
+    template_encoding: str
+    role_names: str
+    single_byte: tuple[_Database, ...]
+
+    @property
+    def globals_from(self) -> _Database:
+        """The database in which pg_dumpall can name every role.
+
+        Roles and their comments are the bytes that some session sent, and a multibyte encoding refuses what it is not.
+        """
+        template = _Database("template1", self.template_encoding)
+        fits = self.role_names.isascii() or (template.encoding == "UTF8" and shown(self.role_names) == self.role_names)
+        return template if fits or not self.single_byte else self.single_byte[0]
 
 
 _HEAD = """BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SELECT jsonb_build_object('taken_at', clock_timestamp(), 'snapshot', pg_export_snapshot(),
   'size', pg_database_size(current_database()), 'version', current_setting('server_version_num')::int,
-  'is_superuser', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user));"""
+  'is_superuser', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
+  'relations', (SELECT count(*) FROM pg_class WHERE oid >= 16384),
+  'encoding', pg_encoding_to_char(encoding), 'template_encoding', (SELECT pg_encoding_to_char(encoding)
+     FROM pg_database WHERE datname = 'template1'),
+  'role_names', (SELECT string_agg(concat(rolname, rolconfig::text, shobj_description(oid, 'pg_authid')), ' ')
+     FROM pg_roles),
+  'single_byte', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', datname, 'encoding',
+     pg_encoding_to_char(encoding)) ORDER BY datname <> current_database(), datname), '[]')
+     FROM pg_database WHERE datallowconn AND pg_encoding_max_length(encoding) = 1))
+FROM pg_database WHERE datname = current_database();"""
 
 
 def _fill(
@@ -164,9 +195,12 @@ def _fill(
 
 def _globals(server: Server, head: _Head, folder: Path) -> Artefact:
     with create(folder / GLOBALS) as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
-        words = ["--globals-only"] + ([] if head.is_superuser else ["--no-role-passwords"])
+        source = head.globals_from
+        # Not --dbname: of that pg_dumpall ignores the name. Both take a connection string.
+        words = ["--globals-only", f"--database={conninfo(dbname=source.name)}", f"--encoding={source.encoding}"]
+        words += [] if head.is_superuser else ["--no-role-passwords"]
         pipeline.run(
-            [server.tool("pg_dumpall", *words, database="template1")],
+            [server.tool("pg_dumpall", *words)],
             attempted="dump roles and other globals",
             subject=server.database,
             sink=packed,
@@ -195,7 +229,15 @@ def _dump(
     method = compression(config, head.version)
     level = method.partition(":")[2] or "6"
     packing = f"--compress={method if head.version >= 160000 else 0 if method == 'none' else level}"
-    words = [f"--snapshot={head.snapshot}", packing, "--lock-wait-timeout=60s", "--no-password", "--no-sync"]
+    # The database's own encoding: a conversion would fail on, or change, what its encoding lets in.
+    words = [
+        f"--snapshot={head.snapshot}",
+        f"--encoding={head.encoding}",
+        packing,
+        "--lock-wait-timeout=60s",
+        "--no-password",
+        "--no-sync",
+    ]
 
     def run(form: str, *more: str, sink: Optional[pipeline.Sink] = None) -> Future[Mapping[str, Position]]:
         pipeline.run(

@@ -26,7 +26,7 @@ from ....settings.config import Config
 from ....stack.runtime import exec_command
 from ... import scratch
 from ...fingerprint import DUMP, GLOBALS, facts_of
-from ...server import Server, conninfo
+from ...server import Server, conninfo, decoded
 from . import restore as database_restore
 
 # What Python says of a file whose content is not what it should be; any other OSError is the machine's.
@@ -60,7 +60,7 @@ def _archive(config: Config, manifest: Manifest, folder: Path, name: str) -> Ite
         facts = facts_of(folder)
         with gzip.open(folder / GLOBALS, "rb") as file:
             roles = sum(
-                statement.startswith("CREATE ROLE ") for statement in database_restore.statements(file.read().decode())
+                statement.startswith("CREATE ROLE ") for statement in database_restore.statements(decoded(file.read()))
             )
     except _NOT_WRITTEN_SO as exc:
         yield Check("globals and fingerprint", FAIL, str(exc))
@@ -125,7 +125,9 @@ def _restored(config: Config, manifest: Manifest, folder: Path, name: str, log: 
     details = manifest.detailed(DatabaseDetails)
     _require_major(manifest, name)
     database = "lifeboat_verify"
-    with scratch.server(name, superuser=details.superuser, preload=details.preload, timeout=config.timeout) as server:
+    with scratch.server(
+        name, superuser=details.superuser, preload=details.preload, timeout=config.timeout, locks=_locks(details)
+    ) as server:
         try:
             database_restore.roles(server, folder, facts, fresh=True)
             database_restore.database(server, manifest, folder, facts, database, jobs=config.database.jobs, log=log)
@@ -157,6 +159,16 @@ def _refused(exc: LifeboatError, name: str, server: Server) -> Check:
         return ended("restore", exc)
     lacked = scratch.trouble(name, server)
     return Check("restore", COULD_NOT_VERIFY if lacked else FAIL, "; ".join(filter(None, (lacked, exc.cause))))
+
+
+def _locks(details: DatabaseDetails) -> int:
+    """How many locks one transaction of a restore and of its comparison holds, at most."""
+    content = details.fingerprint
+    # Backups that do not say: a table has a TOAST table with an index, and each index is among the objects.
+    relations = details.relations or content.objects + 3 * content.tables
+    if details.format != "plain":
+        return relations
+    return relations + content.objects + content.large_objects  # psql restores everything in one transaction
 
 
 def _amcheck(command: Command, timeout: float) -> Check:

@@ -22,7 +22,7 @@ from ....repository.details import DatabaseDetails
 from ....repository.manifest import Manifest
 from ... import fingerprint
 from ...fingerprint import DUMP, GLOBALS, Facts, Fingerprint
-from ...server import Server, answers, drop, fit_name, identifier, literal
+from ...server import Server, answers, decoded, drop, encoded, fit_name, identifier, literal, shown
 
 # Settings whose stored value is a list, already quoted item by item: pg_dump's variable_is_guc_list_quote().
 # https://github.com/postgres/postgres/blob/REL_17_STABLE/src/bin/pg_dump/dumputils.c
@@ -67,20 +67,26 @@ def roles(server: Server, directory: Path, facts: Fingerprint, *, fresh: bool) -
     fresh: the server was made for this, so every role becomes what it was. Else only missing roles are made: a
     password changed since the backup is the one that the application now uses.
     """
-    rows = server.execute("SELECT jsonb_build_object('name', rolname) FROM pg_roles;", attempted="list the roles")
+    names = fingerprint.names_of(facts.scheme)
+    sql = f"{names}SELECT jsonb_build_object('name', rolname) FROM pg_roles;"
+    rows = server.execute(sql, attempted="list the roles")
     have = {role.name for role in answers(_Named, rows)}
     missing = [name for name in facts.roles if name not in have]
     if not fresh and not missing:
         return []
     with gzip.open(directory / GLOBALS, "rb") as file:
-        script = keep_globals(statements(file.read().decode()), have, missing, server.user, fresh=fresh)
-    server.script(
-        script.encode(),
-        database="template1",
-        attempted="restore roles and other globals",
-        remedy="No role was changed. The statements are in the backup's globals.sql.gz.",
-    )
-    return missing
+        found = statements(decoded(file.read()))
+    if not names:  # as they were stored, so they are stored again
+        found = [statement for statement in found if not statement.startswith("SET client_encoding ")]
+    script = keep_globals(found, have, missing, server.user, fresh=fresh)
+    with server.database_for(script) as database_name:
+        server.script(
+            encoded(script),
+            database=database_name,
+            attempted="restore roles and other globals",
+            remedy="No role was changed. The statements are in the backup's globals.sql.gz.",
+        )
+    return [shown(name) for name in missing]
 
 
 _STATEMENT = re.compile(r"""\s*(--[^\n]*|\\[^\n]*|(?:[^;'"]|'[^']*'|"[^"]*")+;)""")
@@ -133,8 +139,7 @@ def database(
     `directory` holds the artefacts, already checked. Stops at the first error; a half-made database is left for the
     caller to drop. Always into an empty database: restoring into a used one doubles every table without a key.
     """
-    create = _create_sql(facts.facts, name)
-    server.execute(create, attempted=f"create the database {name}")
+    _create(server, facts, name)
     log(f"restoring {manifest.id} into {name}")
     if manifest.detailed(DatabaseDetails).format == "plain":
         _plain(server, manifest, directory, name)
@@ -148,9 +153,22 @@ def database(
                     raise
                 log(f"{jobs} jobs of pg_restore stood in one another's way: once more with one")
                 drop(server, name)
-                server.execute(create, attempted=f"create the database {name}")
+                _create(server, facts, name)
                 _archive(server, manifest, path, name, 1)
-    server.execute(_properties_sql(facts.facts, name), attempted=f"restore the settings of {name}")
+    properties = fingerprint.names_of(facts.scheme) + _properties_sql(facts.facts, name)
+    with server.database_for(properties) as other:
+        server.execute(properties, database=other, attempted=f"restore the settings of {name}")
+
+
+def _create(server: Server, facts: Fingerprint, name: str) -> None:
+    """An empty database: without what template0 has and the backup has not, for no dump says that something is gone."""
+    server.execute(_create_sql(facts.facts, name), attempted=f"create the database {name}")
+    gone = [
+        *([] if "schema public" in facts.schema else ["DROP SCHEMA IF EXISTS public;"]),
+        *([] if "plpgsql" in facts.facts.extensions else ["DROP EXTENSION IF EXISTS plpgsql;"]),
+    ]
+    if gone:
+        server.execute("\n".join(gone), database=name, attempted=f"empty the database {name}")
 
 
 def _deadlocked(server: Server, name: str) -> bool:
@@ -248,7 +266,7 @@ def compare(server: Server, name: str, expected: Fingerprint, *, fresh: bool) ->
     """Take the restored database's fingerprint at the backup's level and hold it against the backup's."""
     with server.session(name) as session:
         session.rows("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;", attempted="compare the restored database")
-        found = fingerprint.take(session, expected.level)
+        found = fingerprint.take(session, expected.level, expected.scheme)
     return fingerprint.compare(expected, found, roles="exact" if fresh else "present")
 
 
