@@ -61,8 +61,23 @@ status:
   description: Verdict and the checks behind it.
   returned: success
   type: dict
+quarantine:
+  description: >-
+    What recoveries moved aside and is there now, as the server, the engine and the store say; and of what kinds nothing
+    is known, and why. It does not change the verdict.
+  returned: success
+  type: dict
+  sample:
+    kept:
+      - kind: database
+        name: shop_quarantine_20261124_162202
+        quarantined_at: "2026-11-24T16:22:02.000Z"
+        age_seconds: 259200
+        size: 91226112
+        remove: lifeboat quarantine --stack shop remove database shop_quarantine_20261124_162202 --yes
+    unseen: []
 table:
-  description: The same list as lines of text.
+  description: The same lists as lines of text.
   returned: success
   type: list
   elements: str
@@ -87,7 +102,7 @@ from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import text as base_text
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import quarantine, status
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points, show
 
@@ -97,19 +112,22 @@ class Facts:
     points: Sequence[object]
     backups: Sequence[object]
     status: object
+    quarantine: object
     table: Sequence[str]
     text: Sequence[str]
 
 
 def work(task: Task) -> Result:
-    seen = status.status(Opened(task.config), now=task.now)
+    opened = Opened(task.config)
+    seen, kept = status.status(opened, now=task.now), quarantine.look(opened, now=task.now)
     found = seen.as_dict()
     return Result(
         Facts(
             points=points.listing(seen.points, {}, seen.at),
             backups=points.listing([], seen.backups, seen.at),
             status={key: found[key] for key in ("stack", "verdict", "checks")},
-            table=show.table(seen.points, seen.backups, task.now),
+            quarantine=kept.as_dict(),
+            table=[*show.table(seen.points, seen.backups, task.now), "", *kept.lines(), ""],
             text=base_text.checks(seen.checks),
         )
     )

@@ -99,6 +99,11 @@ class FakeBucket:
             raise failure("404", 404)
         return {}
 
+    def list_buckets(self) -> dict[str, Any]:
+        if self.error:
+            raise self.error
+        return {"Buckets": [{"Name": name} for name in (self.own, *self.aside)]}
+
     def create_bucket(self, Bucket: str) -> None:
         self.diary.append(f"make {Bucket}")
         if Bucket == self.own:

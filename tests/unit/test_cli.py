@@ -33,7 +33,19 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import O
 from ansible_collections.lifeboat.dr.plugins.modules import agent
 from builders import BUCKET, NOW, folder, make_config, make_manifest, prove, publish, publish_objects, settings, store
 
-VERBS = ["backup", "verify", "prune", "list", "status", "escrow", "checklist", "report", "review", "transaction"]
+VERBS = [
+    "backup",
+    "verify",
+    "prune",
+    "list",
+    "status",
+    "escrow",
+    "checklist",
+    "report",
+    "review",
+    "transaction",
+    "quarantine",
+]
 
 
 @pytest.fixture

@@ -73,6 +73,9 @@ STATIC = [
     ("lifeboat report --format j", ["junit", "json"]),
     ("lifeboat completion ", ["bash", "zsh"]),
     ("lifeboat completion --", ["--help"]),
+    ("lifeboat quarantine ", ["list", "remove"]),
+    ("lifeboat quarantine remove ", ["database", "volume", "directory", "bucket"]),
+    ("lifeboat quarantine remove volume ", []),
     ("lifeboat nonsense ", []),
     ("lifeboat review ", []),
 ]

@@ -73,7 +73,7 @@ def _reference(run: Opened, log: Log) -> Optional[Fingerprint]:
 
 
 def data_mount(config: Config, stack: Runtime, role: str) -> DataMount:
-    mounted = database_assess.data_mount if role == DATABASE else objects_assess.data_mount
+    mounted = runtime.database_mount if role == DATABASE else runtime.objects_mount
     return mounted(config, stack)
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 from ..base import lock, pipeline, terminal
 from ..base import text as base_text
 from ..base.checks import CODES
-from ..base.errors import IntegrityError, LifeboatError, Log
+from ..base.errors import IntegrityError, LifeboatError, Log, UnverifiedError, UsageError
 from ..base.filesystem import explained
 from ..base.version import VERSION
 from ..operations import schedule
@@ -260,11 +260,28 @@ def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
 
 
 def _status(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
-    from ..operations import status
+    from ..operations import quarantine, status
 
-    seen = status.status(Opened(loaded), now=datetime.now(timezone.utc))
-    shown = [*status.newest(seen), "", *base_text.checks(seen.checks), f"{seen.verdict}  {loaded.stack}"]
-    return CODES[seen.verdict], seen.as_dict(), shown
+    run, now = Opened(loaded), datetime.now(timezone.utc)
+    seen, kept = status.status(run, now=now), quarantine.look(run, now=now)
+    shown = [*status.newest(seen), "", *kept.lines(), "", *base_text.checks(seen.checks)]
+    result = {**seen.as_dict(), "quarantine": kept.as_dict()}
+    return CODES[seen.verdict], result, [*shown, f"{seen.verdict}  {loaded.stack}"]
+
+
+def _quarantine(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from ..operations import quarantine
+
+    run, now = Opened(loaded), datetime.now(timezone.utc)
+    if arguments.action == "list":
+        kept = quarantine.look(run, now=now)
+        return (UnverifiedError.exit_code if kept.unseen else 0), kept.as_dict(), kept.lines()
+    if not arguments.kind or not arguments.name:
+        cause, remedy = "its kind and name are not given", "`lifeboat quarantine` lists both, with the command."
+        raise UsageError(quarantine.REMOVE, loaded.stack, cause, remedy)
+    with lock.held(loaded.stack, quarantine.REMOVE):
+        gone = quarantine.remove(run, arguments.kind, arguments.name, sure=arguments.yes, now=now, log=log)
+    return 0, {"removed": {"kind": gone.kind, "name": gone.name}}, [f"removed  {gone.kind} {gone.name}"]
 
 
 def _checklist(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
@@ -335,6 +352,15 @@ def _checklist_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", type=Path, metavar="FILE", help="write it there as well, as one page of HTML")
 
 
+def _quarantine_options(parser: argparse.ArgumentParser) -> None:
+    from ..operations.quarantine import KINDS as MOVED
+
+    parser.add_argument("action", nargs="?", choices=["list", "remove"], default="list", help="default: list")
+    parser.add_argument("kind", nargs="?", choices=list(MOVED), help="remove: what kind of thing")
+    parser.add_argument("name", nargs="?", default="", help="remove: its name, as the list has it")
+    parser.add_argument("--yes", action="store_true", help="remove: it is sure; without it nothing is removed")
+
+
 def _report(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
     from . import report
 
@@ -390,6 +416,11 @@ _VERBS = {
     "review": Verb("Add a finding, or your sign-off, to a record.", _review_options, _review),
     "transaction": Verb(
         "Do what a user does, as lifeboat_drill says, and read it back.", _transaction_options, _transaction
+    ),
+    "quarantine": Verb(
+        "List what recoveries moved aside and is still there, or remove one thing of it.",
+        _quarantine_options,
+        _quarantine,
     ),
     "status": Verb("Say whether the stack is protected; fails when it is not.", _no_options, _status),
 }

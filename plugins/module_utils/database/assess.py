@@ -146,8 +146,3 @@ def reference_of(sources: Sources) -> Optional[Fingerprint]:
                 with contextlib.suppress(LifeboatError):  # of a newer Lifeboat; restoring it would say so
                     return read(data, entry.id)
     return None
-
-
-def data_mount(config: Config, stack: Runtime) -> DataMount:
-    """The volume or directory that holds the server's data."""
-    return stack.data_mount(config.database.service, stack.data_path(config.database.service))

@@ -27,7 +27,7 @@ from ..repository.details import DatabaseDetails
 from ..repository.sources import LATEST, VAULT, Sources
 from ..settings.config import Config
 from ..settings.scenarios import DATABASE
-from ..stack.runtime import Opened, Runtime
+from ..stack.runtime import Opened, Runtime, database_mount
 from . import assess, scratch
 from . import server as database_server
 from .methods import registry as methods
@@ -164,7 +164,7 @@ def _require_major(run: Opened, chosen: Entry, folder: Path) -> None:
 def _require_space(config: Config, stack: Runtime, seen: assess.Assessment, database_size: int) -> None:
     """The old data stays until an operator removes it, so the restored database needs room of its own."""
     try:
-        mount = assess.data_mount(config, stack)
+        mount = database_mount(config, stack)
         free = os.statvfs(mount.path).f_bavail * os.statvfs(mount.path).f_frsize
     except (LifeboatError, OSError):
         return  # a volume that is gone: the fresh one is the engine's matter

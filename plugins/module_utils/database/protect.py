@@ -12,7 +12,7 @@ from ..base.errors import Log, UsageError
 from ..recovery import state as recovery_state
 from ..recovery.protect import Protected, Protection
 from ..repository.sources import Sources
-from ..stack.runtime import DataMount, Opened, ServiceState
+from ..stack.runtime import DataMount, Opened, ServiceState, database_mount
 from . import assess
 from . import server as database_server
 from .planned import Plan
@@ -41,7 +41,7 @@ class _Protection(Protection[assess.Assessment]):
         return found.why if found.refused else ""
 
     def data_mount(self) -> DataMount:
-        return assess.data_mount(self.config, self.stack)
+        return database_mount(self.config, self.stack)
 
     def initialise(self, mount: DataMount) -> None:
         self.stack.initialise(self.service, str(mount.path), self.config.database.user or "postgres")

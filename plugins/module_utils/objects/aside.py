@@ -2,7 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Put objects aside before they are overwritten or removed: as older versions, else in a quarantine bucket."""
+"""Put objects aside before they are overwritten or removed: as older versions, else in a quarantine bucket.
+
+Such a bucket is found again by its name, and removed when an operator says so.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from ..base import throttle
-from ..base.errors import LifeboatError, Log, NotFoundError
+from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError
+from ..s3 import bucket as s3_bucket
 from ..s3 import client as s3_client
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
@@ -91,3 +95,28 @@ def quarantine_name(bucket: str, stamp: str) -> str:
     """A bucket's name takes 63 letters, digits and hyphens."""
     suffix = "-quarantine-" + re.sub(r"[^a-z0-9]", "-", stamp.lower())
     return bucket[: 63 - len(suffix)].rstrip(".-") + suffix
+
+
+def quarantined(source: Bucket) -> list[Bucket]:
+    """Quarantine buckets of this one, at its endpoint, oldest first."""
+    with s3_client.spoken("list the buckets in quarantine", source.endpoint_url):
+        names = sorted(found["Name"] for found in source.client.list_buckets().get("Buckets", ()))
+    stamped = re.compile(r".*-quarantine-([0-9]{8}-[0-9]{6})")
+    matches = [found for name in names if (found := stamped.fullmatch(name))]
+    return [replace(source, name=found[0]) for found in matches if quarantine_name(source.name, found[1]) == found[0]]
+
+
+def remove(quarantine: Bucket) -> None:
+    """Delete all that the bucket holds, older versions too, and the bucket."""
+    client, name = quarantine.client, quarantine.name
+
+    def delete(listed: s3_bucket.Version) -> None:
+        with s3_client.spoken("delete what is in quarantine", f"{listed.key} in {quarantine.url}"):
+            client.delete_object(Bucket=name, Key=listed.key)
+
+    throttle.each(delete, s3_bucket.objects(quarantine), WORKERS)
+    stays = s3_client.purge(client, name, "")
+    if stays:
+        raise IntegrityError("empty the quarantine bucket", quarantine.url, "; ".join(stays[:3]), "Ask again later.")
+    with s3_client.spoken("delete the quarantine bucket", quarantine.url):
+        client.delete_bucket(Bucket=name)

@@ -20,10 +20,8 @@ from ..s3.bucket import Bucket
 from ..s3.inventory import Inventory
 from ..settings.config import Config
 from ..stack import buckets, runtime
-from ..stack.runtime import DataMount, Opened, Runtime
+from ..stack.runtime import Opened, Runtime
 from . import compare
-
-DATA_DIRECTORY = "/data"  # where MinIO's image and its kin keep it
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def assess(run: Opened, reference: Optional[Point], *, log: Log) -> Assessment:
 def _emptied(config: Config, stack: Runtime, container: str) -> str:
     """A running server may serve files that were deleted under it, until it is restarted."""
     try:
-        path = data_mount(config, stack).path
+        path = runtime.objects_mount(config, stack).path
     except LifeboatError:
         return ""
     if path == Path() or not path.is_dir():
@@ -84,7 +82,9 @@ def _emptied(config: Config, stack: Runtime, container: str) -> str:
     sizes = [_size(os.path.join(folder, name)) for folder, _folders, files in os.walk(path) for name in files]
     if not sizes:
         return f"the data directory of {config.objects.service} is empty ({path})"
-    gone = _deleted_bytes(config.objects.data_directory or DATA_DIRECTORY, container or config.objects.service)
+    gone = _deleted_bytes(
+        config.objects.data_directory or runtime.OBJECTS_DIRECTORY, container or config.objects.service
+    )
     if gone <= max(sum(sizes), 1 << 20):  # a server that tidies up holds on to a file that it deleted, for a moment
         return ""
     return (
@@ -115,11 +115,6 @@ def _deleted_bytes(inside: str, owner: str) -> int:
         except OSError:  # it ended meanwhile
             continue
     return sum(found.values())
-
-
-def data_mount(config: Config, stack: Runtime) -> DataMount:
-    """The volume or directory that holds the object store's data."""
-    return stack.data_mount(config.objects.service, config.objects.data_directory or DATA_DIRECTORY)
 
 
 def _look_inside(run: Opened, source: Bucket, reference: Point, words: str, log: Log) -> Assessment:

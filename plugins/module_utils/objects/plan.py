@@ -27,7 +27,7 @@ from ..s3.inventory import Inventory
 from ..settings.config import Config
 from ..settings.scenarios import OBJECT_STORAGE
 from ..stack import buckets
-from ..stack.runtime import Opened
+from ..stack.runtime import Opened, objects_mount
 from . import assess, choose, compare
 from .assess import Assessment
 from .choose import Request, reference_of
@@ -219,7 +219,7 @@ def _require(run: Opened, chosen: Point, request: Request, counts: Counts, mode:
     if not config.objects.service:
         return
     try:
-        path = assess.data_mount(config, run.runtime).path
+        path = objects_mount(config, run.runtime).path
         free = os.statvfs(path).f_bavail * os.statvfs(path).f_frsize
     except (LifeboatError, OSError):
         return  # a volume that is gone: the fresh one is the engine's matter

@@ -30,7 +30,7 @@ from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
 from ..s3.inventory import Inventory
 from ..stack import buckets
-from ..stack.runtime import DataMount, Opened, ServiceState
+from ..stack.runtime import DataMount, Opened, ServiceState, objects_mount
 from . import assess, choose, compare, plan, reconcile
 from .aside import Aside
 from .compare import UNKNOWN_TO_POINT, to_restore
@@ -77,7 +77,7 @@ class _Protection(Protection[assess.Assessment]):
         return plan.refusal(self.config, said)
 
     def data_mount(self) -> DataMount:
-        return assess.data_mount(self.config, self.stack)
+        return objects_mount(self.config, self.stack)
 
     def beyond_repair(self, seen: assess.Assessment) -> bool:
         return super().beyond_repair(seen) or seen.emptied or seen.ruined or not self._takes_objects()

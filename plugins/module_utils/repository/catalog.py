@@ -180,7 +180,13 @@ def _published(repo: Repository, component: str, identity: str) -> Optional[Entr
     problems += [_failed(level, item) for level, item in proof.items() if item.verdict == FAIL]
     said = "; ".join([*problems, *filter(None, [early])][:4])
     return Entry(
-        identity, manifest, said, proof, component, failures=0 if early else failures, ahead=bool(early) and not problems
+        identity,
+        manifest,
+        said,
+        proof,
+        component,
+        failures=0 if early else failures,
+        ahead=bool(early) and not problems,
     )
 
 

@@ -34,7 +34,7 @@ def _points(tied: Sequence[PointEntry], now: datetime) -> list[str]:
         parts = ", ".join(point.parts) if point else ""
         cells = (point.consistency, parts or "-", str(len(point.copies))) if point else ("-", "-", "0")
         rows.append((entry.id, _since(point.taken_at if point else None, now), *cells, _proven(entry)))
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _backups(found: Mapping[str, Sequence[Entry]], now: datetime) -> list[str]:
@@ -43,7 +43,7 @@ def _backups(found: Mapping[str, Sequence[Entry]], now: datetime) -> list[str]:
     for name in reversed(tuple(KINDS)):
         for entry in found.get(name, ()):
             rows.append((entry.id, *_cells(entry, columns, now), _proven(entry)))
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _cells(entry: Entry, columns: Iterable[str], now: datetime) -> Row:
@@ -64,7 +64,7 @@ def _proven(entry: Union[Entry, PointEntry]) -> str:
     return "no" if entry.good else f"{word}: {entry.problem}"
 
 
-def _aligned(rows: Sequence[Row]) -> list[str]:
+def aligned(rows: Sequence[Row]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     return ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[-1]]) for row in rows]
 

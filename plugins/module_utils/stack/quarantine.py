@@ -2,19 +2,27 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Put a service's damaged data aside. It is moved, never copied and never deleted."""
+"""Put a service's damaged data aside, moved and never copied; find it again; remove it when an operator says so."""
 
 from __future__ import annotations
 
+import glob
 import os
+import re
 import shlex
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 from ..base import pipeline
 from ..base.errors import LifeboatError
+from ..base.filesystem import explained
 from ..base.pipeline import Command
 from .runtime import DataMount, Runtime
+
+_LABEL = "lifeboat.quarantine"
+_STAMP = re.compile(r".[/._-]quarantine[/_-]([0-9]{8})[_-]([0-9]{6})", re.DOTALL)
+_FILES = "quarantine"  # below the stack's state directory: a directory for each recovery
 
 
 def aside(stack_name: str, mount: DataMount, stamp: str) -> Path:
@@ -25,7 +33,7 @@ def aside(stack_name: str, mount: DataMount, stamp: str) -> Path:
     attempted, where = "quarantine the data directory", str(mount.path)
     info = mount.path.stat()
     if mount.kind == "volume":
-        label, name = f"lifeboat.quarantine={stack_name}", f"{mount.name}_quarantine_{stamp}"
+        label, name = f"{_LABEL}={stack_name}", f"{mount.name}_quarantine_{stamp}"
         create = Command(["docker", "volume", "create", "--label", label, name])
         made = pipeline.output(create, attempted=attempted, subject=where).strip()
         inspect = Command(["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", made])
@@ -61,3 +69,58 @@ def way_back(stack: Runtime, service: str, mount: DataMount, kept: Path) -> tupl
     stop, start = stack.by_hand(service)
     old, new = shlex.quote(str(kept)), shlex.quote(str(mount.path))
     return stop, f"mv {new} {shlex.quote(f'{mount.path}.recovered')}", f"mv {old} {new}", start
+
+
+def since(name: str) -> Optional[datetime]:
+    """When what has this name was put aside; None where it is not a name that a recovery gives."""
+    found = _STAMP.search(name)
+    if not found or found.end() != len(name):
+        return None
+    try:
+        return datetime.strptime("".join(found.groups()), "%Y%m%d%H%M%S").replace(tzinfo=timezone.utc)
+    except ValueError:
+        return None
+
+
+def volumes(stack_name: str) -> dict[str, Path]:
+    """The stack's volumes in quarantine, each with its directory."""
+    attempted, subject = "list the volumes in quarantine", stack_name
+    listing = Command(["docker", "volume", "ls", "--quiet", "--filter", f"label={_LABEL}={stack_name}"])
+    names = pipeline.output(listing, attempted=attempted, subject=subject, timeout=60).split()
+    if not names:
+        return {}
+    inspect = Command(["docker", "volume", "inspect", "--format", "{{.Name}} {{.Mountpoint}}", *names])
+    lines = pipeline.output(inspect, attempted=attempted, subject=subject, timeout=60).splitlines()
+    return {name: Path(place) for name, _space, place in (line.partition(" ") for line in lines)}
+
+
+def remove(volume: str) -> None:
+    """The engine refuses while a container uses it."""
+    command, remedy = Command(["docker", "volume", "rm", volume]), "Does a container use it? docker ps --all"
+    pipeline.output(command, attempted="remove the volume", subject=volume, timeout=600, remedy=remedy)
+
+
+def directories(data: Path) -> list[Path]:
+    """What lies in quarantine next to a directory."""
+    with explained("look for what is in quarantine", data.parent):
+        return sorted(path for path in data.parent.glob(f"{glob.escape(data.name)}.quarantine_*") if path.is_dir())
+
+
+def files(state: Path) -> list[Path]:
+    """A directory for each recovery that replaced files of the project."""
+    with explained("look for what is in quarantine", state):
+        return sorted(path for path in state.glob(f"{_FILES}/*") if path.is_dir())
+
+
+def size(path: Path) -> int:
+    """Bytes on the disk, what removing it frees. Nothing where the way back moved it home."""
+
+    def failed(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    found = 0
+    with explained("measure what is in quarantine", path):
+        for folder, _folders, names in os.walk(path, onerror=failed):
+            found += sum(os.lstat(os.path.join(folder, name)).st_blocks * 512 for name in names)
+    return found

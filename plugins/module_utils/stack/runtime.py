@@ -25,10 +25,11 @@ from .compose import ComposeRuntime, exec_command
 from .service import DataMount, Runtime, ServiceState, last_words
 
 __all__ = [
-    "ComposeRuntime", "DataMount", "HostRuntime", "Opened", "Runtime", "ServiceState", "connect", "exec_command",
-    "last_words", "wait_until_well",
+    "ComposeRuntime", "DataMount", "HostRuntime", "Opened", "Runtime", "ServiceState", "connect", "database_mount",
+    "exec_command", "last_words", "objects_mount", "wait_until_well",
 ]  # fmt: skip
 T = TypeVar("T")
+OBJECTS_DIRECTORY = "/data"  # where MinIO's image and its kin keep it
 
 
 class HostRuntime:
@@ -126,6 +127,16 @@ class HostRuntime:
     def images(self) -> dict[str, str]:
         """Units come from packages: no image."""
         return {}
+
+
+def database_mount(config: Config, stack: Runtime) -> DataMount:
+    """The volume or directory that holds the database server's data."""
+    return stack.data_mount(config.database.service, stack.data_path(config.database.service))
+
+
+def objects_mount(config: Config, stack: Runtime) -> DataMount:
+    """The volume or directory that holds the object store's data."""
+    return stack.data_mount(config.objects.service, config.objects.data_directory or OBJECTS_DIRECTORY)
 
 
 def connect(config: Config) -> Runtime:

@@ -1,0 +1,212 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What recoveries moved aside and is still there: its age and size, and its removal, which nothing does by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Callable
+
+from ..base import filesystem
+from ..base import text as base_text
+from ..base.checks import COULD_NOT_VERIFY, Check
+from ..base.clock import format_time
+from ..base.errors import LifeboatError, Log, NotFoundError, UsageError
+from ..base.filesystem import explained
+from ..base.text import human
+from ..database import server as database_server
+from ..database.server import answers
+from ..objects import aside
+from ..repository import show
+from ..repository.components import DATABASE, configured
+from ..s3 import bucket
+from ..settings.config import Config
+from ..stack import buckets
+from ..stack import quarantine as stack_quarantine
+from ..stack.quarantine import since
+from ..stack.runtime import Opened, database_mount, objects_mount
+
+REMOVE = "remove from quarantine"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One thing in quarantine. at: when it was moved there. size: in bytes, as its server or file system counts."""
+
+    kind: str
+    name: str
+    at: datetime
+    size: int
+
+    def command(self, stack: str) -> str:
+        """What removes it for good."""
+        return shlex.join(["lifeboat", "quarantine", "remove", self.kind, self.name, "--yes", "--stack", stack])
+
+    def words(self, now: datetime) -> tuple[str, str]:
+        """Its age and its size."""
+        return show.age(max(0, int((now - self.at).total_seconds()))), human(self.size)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Everything in quarantine at a time. unseen: the kinds that could not be looked at, and why."""
+
+    stack: str
+    at: datetime
+    kept: tuple[Kept, ...]
+    unseen: tuple[Check, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        found = [
+            {
+                "kind": item.kind,
+                "name": item.name,
+                "quarantined_at": format_time(item.at),
+                "age_seconds": max(0, int((self.at - item.at).total_seconds())),
+                "size": item.size,
+                "remove": item.command(self.stack),
+            }
+            for item in self.kept
+        ]
+        return {"kept": found, "unseen": [check.as_dict() for check in self.unseen]}
+
+    def lines(self) -> list[str]:
+        rows = [("QUARANTINE", "KIND", "AGE", "SIZE", "REMOVE IT FOR GOOD")]
+        for item in self.kept:
+            name, command = (
+                text if text.isprintable() else ascii(text) for text in (item.name, item.command(self.stack))
+            )
+            rows.append((name, item.kind, *item.words(self.at), command))
+        shown = show.aligned(rows) if self.kept else [] if self.unseen else ["nothing is in quarantine"]
+        return [*shown, *base_text.checks(self.unseen)]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """where: does a stack have such? look: each that is there. remove: one that look() found, for good."""
+
+    where: Callable[[Config], bool]
+    look: Callable[[Opened], Iterator[Kept]]
+    remove: Callable[[Opened, str], None]
+
+
+@dataclass(frozen=True)
+class _Sized:
+    name: str
+    size: int
+
+
+def look(run: Opened, *, now: datetime) -> Seen:
+    """Asks the database server, the engine, the file system and the object store; changes nothing."""
+    kept: list[Kept] = []
+    unseen: list[Check] = []
+    for name, kind in KINDS.items():
+        if not kind.where(run.config):
+            continue
+        try:
+            kept.extend(kind.look(run))  # also what was seen before it failed
+        except LifeboatError as exc:
+            unseen.append(Check(f"{name} in quarantine", COULD_NOT_VERIFY, str(exc)))
+    order = list(KINDS)
+    kept.sort(key=lambda item: (order.index(item.kind), item.at, item.name))
+    return Seen(run.config.stack, now, tuple(kept), tuple(unseen))
+
+
+def remove(run: Opened, kind: str, name: str, *, sure: bool, now: datetime, log: Log) -> Kept:
+    """Remove one thing for good, if it is in quarantine now. Not sure: say what would go, and refuse."""
+    subject = f"{kind} {name}"
+    found = next((item for item in KINDS[kind].look(run) if item.name == name), None)
+    if found is None:
+        raise NotFoundError(
+            REMOVE, subject, "nothing of that kind and name is there", "`lifeboat quarantine` lists what is."
+        )
+    age, size = found.words(now)
+    if not sure:
+        cause = f"it was not confirmed; {size}, {age} old, would be gone for good"
+        raise UsageError(
+            REMOVE, subject, cause, f"Nothing was removed. To remove it: {found.command(run.config.stack)}"
+        )
+    KINDS[kind].remove(run, name)
+    log(f"removed {subject} from quarantine: {size}, {age} old")
+    return found
+
+
+def _databases(run: Opened) -> Iterator[Kept]:
+    sql = "SELECT jsonb_build_object('name', datname, 'size', coalesce(pg_database_size(oid), 0)) FROM pg_database;"
+    rows = database_server.of(run).execute(sql, attempted="list the databases in quarantine", timeout=60)
+    for found in answers(_Sized, rows):
+        at = since(found.name)
+        if at and found.name != run.config.database.name:
+            yield Kept("database", found.name, at, found.size)
+
+
+def _drop(run: Opened, name: str) -> None:
+    """Not by force: a session in it is somebody who still needs it."""
+    database_server.drop(database_server.of(run), name)
+
+
+def _volumes(run: Opened) -> Iterator[Kept]:
+    for name, place in stack_quarantine.volumes(run.config.stack).items():
+        at = since(name)
+        if at:
+            yield Kept("volume", name, at, stack_quarantine.size(place))
+
+
+def _directories(run: Opened) -> Iterator[Kept]:
+    """The project's files that a recovery replaced, and what lies next to the directories that one moves."""
+    for path in (*stack_quarantine.files(run.config.state), *_beside(run)):
+        at = since(str(path))
+        if at:
+            yield Kept("directory", str(path), at, stack_quarantine.size(path))
+
+
+def _beside(run: Opened) -> Iterator[Path]:
+    config = run.config
+    if config.frontend.fallback.directory:
+        yield from stack_quarantine.directories(Path(config.frontend.fallback.directory))
+    for asked, mounted in ((_has_database, database_mount), (_has_bucket, objects_mount)):
+        with contextlib.suppress(NotFoundError):  # no directory, so nothing next to it
+            mount = mounted(config, run.runtime) if asked(config) else None
+            if mount and mount.kind == "bind":
+                yield from stack_quarantine.directories(mount.path)
+
+
+def _remove_directory(_run: Opened, name: str) -> None:
+    with explained(REMOVE, name):
+        filesystem.remove(Path(name))
+
+
+def _buckets(run: Opened) -> Iterator[Kept]:
+    for found in aside.quarantined(buckets.source(run)):
+        at = since(found.name)
+        if at:
+            yield Kept("bucket", found.name, at, sum(listed.size for listed in bucket.objects(found)))
+
+
+def _remove_bucket(run: Opened, name: str) -> None:
+    aside.remove(replace(buckets.source(run), name=name))
+
+
+def _has_database(config: Config) -> bool:
+    return any(kind.name == DATABASE for kind in configured(config))
+
+
+def _has_bucket(config: Config) -> bool:
+    return bool(config.objects.bucket)
+
+
+KINDS: Mapping[str, _Kind] = {
+    "database": _Kind(_has_database, _databases, _drop),
+    "volume": _Kind(
+        lambda config: config.runtime.type == "compose", _volumes, lambda run, name: stack_quarantine.remove(name)
+    ),
+    "directory": _Kind(lambda config: True, _directories, _remove_directory),
+    "bucket": _Kind(_has_bucket, _buckets, _remove_bucket),
+}
