@@ -24,7 +24,9 @@ options:
     type: int
     default: 0
   override:
-    description: Mirror the bucket even where more of it was removed or overwritten than C(change_limit) allows.
+    description: >-
+      Mirror the bucket even where more of it was removed or overwritten than C(change_limit) allows, and accept that
+      the database holds far less than before.
     type: bool
     default: false
 attributes:

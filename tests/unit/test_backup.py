@@ -43,7 +43,7 @@ class World:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     one = World(tmp_path)
 
-    def dumped(config: Any, log: Any) -> Any:
+    def dumped(config: Any, log: Any, **_: Any) -> Any:
         one.step("database")
         return publish(tmp_path)
 

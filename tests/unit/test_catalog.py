@@ -253,7 +253,9 @@ SHRUNK: list[tuple[str, list[dict[str, Any]], str]] = [
     ("fewer tables", [rows(5, 100), rows(2, 100)], "2 tables"),
     ("grown again", [rows(5, 100), rows(5, 10), rows(5, 100)], ""),
     ("still small, a week on", [rows(5, 100), *[rows(5, 10)] * 7], "10 rows"),
-    ("small for longer than a week", [rows(5, 100), *[rows(5, 10)] * 8], ""),
+    ("small for longer than a week", [rows(5, 100), *[rows(5, 10)] * 8], "10 rows"),
+    ("smaller again, and back to half", [rows(5, 100), *[rows(5, 10)] * 9, rows(5, 50)], ""),
+    ("less every night", [rows(5, 100 - number) for number in range(90)], ""),
 ]
 
 
@@ -263,6 +265,25 @@ def test_shrunk(sizes: list[dict[str, Any]], words: str) -> None:
     said, fuller = catalog.shrunk(found, found[-1].id)
     assert (words in said) if words else said == ""
     assert fuller == (found[0].id if words else "")
+
+
+def test_a_loss_is_over_when_an_operator_says_so() -> None:
+    accepts = {**rows(5, 10), "accepted": True}
+    sizes = [rows(5, 100), *[rows(5, 10)] * 8, accepts, rows(5, 9)]
+    found = [entry(NOW + number * DAY, **size) for number, size in enumerate(sizes)]
+    assert catalog.shrunk(found[:-2])[1] == found[0].id
+    assert catalog.shrunk(found[:-1]) == catalog.shrunk(found) == ("", "")
+    again = [*found, entry(NOW + 20 * DAY, **rows(5, 4))]
+    assert catalog.shrunk(again)[1] == found[-1].id, "the next loss is another"
+
+
+def test_what_retention_left_of_a_loss_still_tells_of_it_and_of_a_years_shrinking_not() -> None:
+    nights = [(0, 100), (30, 10), (60, 9), (90, 9), (91, 9)]
+    found = [entry(NOW + number * DAY, **rows(5, count)) for number, count in nights]
+    assert catalog.shrunk(found)[1] == found[0].id
+    months = [entry(NOW + number * 30 * DAY, **rows(5, 100 - 7 * number)) for number in range(12)]
+    nights = [entry(NOW + 400 * DAY + number * DAY, **rows(5, 20)) for number in range(9)]
+    assert catalog.shrunk([*months, *nights]) == ("", "")
 
 
 def test_for_retention_takes_the_time_of_an_unreadable_one_from_its_id() -> None:

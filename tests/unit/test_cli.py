@@ -241,7 +241,7 @@ def test_verify_of_what_lost_its_manifest_is_a_failure(
 
 
 def test_backup(etc: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dump, "take", lambda config, log: make_manifest())
+    monkeypatch.setattr(dump, "take", lambda config, log, **_: make_manifest())
     assert run(etc, "backup", "database", "--json") == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["id"], said["database"]) == (make_manifest().id, "shop")
@@ -267,14 +267,14 @@ def test_prune_runs_only_behind_a_good_backup(
             "failed": [],
         }
 
-    def fail(config: Any, log: Any) -> Any:
+    def fail(config: Any, log: Any, **_: Any) -> Any:
         raise errors.SpaceError("write the backup", "/backup", "No space left on device", "Free space.")
 
     monkeypatch.setattr(operations_prune, "prune", fake)
     monkeypatch.setattr(dump, "take", fail)
     assert run(etc, "backup", "database", "--prune") == 7
     assert pruned == []
-    monkeypatch.setattr(dump, "take", lambda config, log: make_manifest())
+    monkeypatch.setattr(dump, "take", lambda config, log, **_: make_manifest())
     assert run(etc, "backup", "database", "--prune") == 0
     assert capsys.readouterr().out.endswith("\npruned 1\nkept by the store  x: locked\n")
     assert pruned == [False]
@@ -286,7 +286,7 @@ def test_a_good_backup_stays_good_when_pruning_has_to_wait(
     def locked(*_: Any, **__: Any) -> Any:
         raise errors.LockedError("take the lock", "x", "a verification holds it")
 
-    monkeypatch.setattr(dump, "take", lambda config, log: make_manifest())
+    monkeypatch.setattr(dump, "take", lambda config, log, **_: make_manifest())
     monkeypatch.setattr(operations_prune, "prune", locked)
     assert run(etc, "backup", "database", "--prune") == 0
     assert "not pruned: a verification holds it" in capsys.readouterr().out
@@ -372,7 +372,7 @@ ERRORS = [errors.LifeboatError, *errors.LifeboatError.__subclasses__()]
 def test_errors_as_json_and_on_stderr(
     etc: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: type[errors.LifeboatError]
 ) -> None:
-    def fail(config: Any, log: Any) -> Any:
+    def fail(config: Any, log: Any, **_: Any) -> Any:
         raise error("dump the database", "shop", "it broke", "Mend it.")
 
     monkeypatch.setattr(dump, "take", fail)
@@ -395,7 +395,7 @@ def test_the_lock_is_held_during_a_backup(etc: Path, tmp_path: Path, capsys: pyt
 
 
 def test_ctrl_c(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(config: Any, log: Any) -> Any:
+    def interrupted(config: Any, log: Any, **_: Any) -> Any:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(dump, "take", interrupted)
@@ -427,7 +427,7 @@ def test_it_logs_to_a_private_file_with_stack_and_time(
 ) -> None:
     (tmp_path / "log").mkdir()
 
-    def take(config: Any, log: Any) -> Any:
+    def take(config: Any, log: Any, **_: Any) -> Any:
         log("dumping 日本")
         return make_manifest()
 
@@ -448,7 +448,7 @@ def test_what_nobody_foresaw_is_in_the_log_by_which_runs_are_judged(
 ) -> None:
     (tmp_path / "log").mkdir()
 
-    def take(config: Any, log: Any) -> Any:
+    def take(config: Any, log: Any, **_: Any) -> Any:
         log("db_backup_20261124_020000: dumping")
         raise ZeroDivisionError("a division\nwith password=s3cret")
 

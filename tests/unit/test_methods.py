@@ -35,8 +35,8 @@ class Invented(Method):
     def __init__(self) -> None:
         self.diary: list[str] = []
 
-    def take(self, run: Opened, *, log: Any) -> manifest.Manifest:
-        self.diary.append(f"take for {run.config.stack}")
+    def take(self, run: Opened, *, log: Any, override: bool = False) -> manifest.Manifest:
+        self.diary.append(f"take for {run.config.stack}, override {override}")
         return present(self.backup)
 
     backup: Optional[manifest.Manifest] = None
@@ -101,7 +101,7 @@ def test_an_invented_method_takes_proves_plans_and_restores(
             return 0
 
     monkeypatch.setattr(database_server, "connect", lambda *_: Quiet())
-    assert components.COMPONENTS["database"].take(Opened(settings), False, print).id == taken.id
+    assert components.COMPONENTS["database"].take(Opened(settings), True, print).id == taken.id
     report = operations_verify.verify(Opened(settings), taken.id, "archive", log=lambda _: None)
     assert "invented" in str(report)
     entry = next(item for item in catalog.entries(store(tmp_path), "database", settings.stack))
@@ -112,4 +112,4 @@ def test_an_invented_method_takes_proves_plans_and_restores(
         "aside",
         ["checksums", "invented"],
     )
-    assert invented.diary == ["take for shop", f"prove {taken.id} at archive", f"restore {taken.id}"]
+    assert invented.diary == ["take for shop, override True", f"prove {taken.id} at archive", f"restore {taken.id}"]

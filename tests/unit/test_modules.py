@@ -301,7 +301,7 @@ def taking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(runtime, "connect", lambda config: Images())
     moments = (datetime.now(timezone.utc) + timedelta(seconds=number - 60) for number in range(60))
 
-    def dumped(config: Any, log: Any) -> Any:
+    def dumped(config: Any, log: Any, **_: Any) -> Any:
         return publish(tmp_path, next(moments))
 
     def mirrored(config: Any, log: Any, override: bool) -> Any:
@@ -389,7 +389,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Callable[[Server], None]:
 
 
 def test_database_backup_changes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Any) -> None:
-    def take(config: Any, *, log: Any) -> Any:
+    def take(config: Any, *, log: Any, **_: Any) -> Any:
         log("dumping")
         return publish(tmp_path, datetime.now(timezone.utc))
 
@@ -419,7 +419,7 @@ def test_database_backup_takes_no_broken_nor_another_stacks_backup_for_a_young_o
 
 
 def test_database_backup_fails(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Any) -> None:
-    def take(config: Any, *, log: Any) -> Any:
+    def take(config: Any, *, log: Any, **_: Any) -> Any:
         raise LifeboatError("dump the database", "shop", "password=hunter2 was refused", "Mend it.")
 
     monkeypatch.setattr(dump, "take", take)

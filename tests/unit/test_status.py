@@ -147,6 +147,18 @@ def test_a_weekly_proof_of_last_nights_backup_lasts_for_its_days(tmp_path: Path,
     assert look(tmp_path, hours=24 * 8 + 1)["proof"] == (FAIL, f"{one.id} restored 8.0 days ago")
 
 
+def test_a_loss_is_told_for_as_long_as_nobody_accepts_it(tmp_path: Path, said: dict[str, list[Check]]) -> None:
+    less = {"fingerprint": {"tables": 1, "rows": 1}}
+    full = publish(tmp_path, NOW - 300 * HOUR, details={"fingerprint": {"tables": 9, "rows": 1000}})
+    for night in range(10):
+        small = publish(tmp_path, NOW + 24 * (night - 10) * HOUR, details=less)
+    assert look(tmp_path, hours=0)[status.CONTENT] == (
+        FAIL, f"{small.id} holds 1 tables, {full.id} 9; if that is right: lifeboat backup database --override"
+    )  # fmt: skip
+    publish(tmp_path, details={**less, "accepted": True})
+    assert status.CONTENT not in look(tmp_path, hours=0)
+
+
 def test_objects_that_are_in_no_backup_are_red(tmp_path: Path, said: dict[str, list[Check]]) -> None:
     green(tmp_path, unheld=[{"key": "a//b", "why": "x"}], unheld_count=7)
     assert look(tmp_path)["objects in no backup"] == (FAIL, "the vault could not hold 7: 'a//b'")

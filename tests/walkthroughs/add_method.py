@@ -42,7 +42,7 @@ BASE = "base.tar"
 class Physical(Method):
     name = "physical"
 
-    def take(self, run: Opened, *, log: Log) -> Manifest:
+    def take(self, run: Opened, *, log: Log, override: bool = False) -> Manifest:
         config, repo, server = run.config, repositories.of(run), database_server.for_backups(run)
         now = datetime.now(timezone.utc).replace(microsecond=0)
         identity = catalog.free_id(repo, "database", now)

@@ -19,7 +19,7 @@ from ..repository.manifest import Artefact
 from ..repository.sources import Sources
 from ..settings.config import Config
 from ..stack import runtime
-from ..stack.runtime import DataMount, Opened, Runtime
+from ..stack.runtime import Opened
 from . import fingerprint
 from . import server as database_server
 from .fingerprint import FINGERPRINT, Fingerprint, read

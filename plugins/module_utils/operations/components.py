@@ -88,7 +88,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Component:
-    """take: makes a backup; its second argument overrides the guard against mass deletions. line: it, for a terminal.
+    """take: makes a backup; its second argument accepts that much is gone. line: it, for a terminal.
 
     levels: the checks above checksums. opened: the checks that it can be used with the escrowed key alone, besides its
     checksums. judged: what status says of its newest good backup besides its age and proof.
@@ -197,7 +197,7 @@ def _config_judged(config: Config, repo: Repository, manifest: Manifest) -> Iter
 
 COMPONENTS: dict[str, Component] = {
     DATABASE: Component(
-        lambda run, override, log: methods.named(run.config.database.method).take(run, log=log),
+        lambda run, override, log: methods.named(run.config.database.method).take(run, log=log, override=override),
         _database_line,
         lambda item: methods.of(item.manifest).levels(
             item.run.config, item.manifest, item.folder, item.level, item.log

@@ -80,9 +80,10 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
         checks.append(_newest(config, "recovery point", tied, now, words))
     for what, entries in (("backups", every), ("recovery points", tied)):
         checks += _unfit(what, entries)
-    less = [catalog.shrunk(backups[kind.name])[0] for kind in kinds if not kind.guarded]
-    if any(less):
-        checks.append(Check(CONTENT, FAIL, "; ".join(filter(None, less))))
+    less = {kind.name: catalog.shrunk(backups[kind.name])[0] for kind in kinds if not kind.guarded}
+    if any(less.values()):
+        told = (f"{said}; if that is right: lifeboat backup {name} --override" for name, said in less.items() if said)
+        checks.append(Check(CONTENT, FAIL, "; ".join(told)))
     checks.append(_space(repo, every))
     checks += copies.checks(run, backups, tied)
     checks += escrow.checks(run, now)

@@ -25,6 +25,7 @@ from .manifest import Manifest, backup_id, parse
 from .sealing import Sealed
 
 BEFORE = "before"  # in the record of a verification: the results that it replaced
+_SUDDEN = timedelta(days=32)  # two firsts of a month
 
 
 class Published(ABC):
@@ -318,19 +319,29 @@ def held_of(entry: Entry) -> dict[str, int]:
 
 
 def shrunk(found: Sequence[Entry], identity: str = "") -> tuple[str, str]:
-    """Does a backup (the newest good one, where none is named) hold far less than one of the seven before it?
+    """Does a backup (the newest good one, where none is named) hold far less than one before it did?
 
-    An emptied database backs up without an error, and a wiped bucket may be mirrored too.
+    An emptied database backs up without an error, and a wiped bucket may be mirrored too. Far less: under half of what
+    its component counts in one of the seven before it, or still under half since such a drop. Nights that pass do not
+    make a loss right: it is over when what was lost is back, or when an operator takes a backup that accepts it.
 
-    Far less: under half of what its component counts. Returns (what to say, the id of the larger one), or ("", "").
+    Returns (what to say, the id of the larger one), or ("", "").
     """
     usable = good(found)
     last = len(usable) - 1
     index = next((n for n, manifest in enumerate(usable) if manifest.id == identity), 0) if identity else last
-    for before in reversed(usable[max(0, index - 7) : index]):
-        kind = KINDS[before.component]
-        has, had = (kind.counted(manifest.detailed(kind.details)) for manifest in (usable[index], before))
-        for what, more in had.items():
-            if 2 * has[what] < more:
-                return f"{usable[index].id} holds {has[what]} {what}, {before.id} {more}", before.id
+    kind = KINDS[usable[index].component] if usable else None
+    if kind is None or not kind.counts:
+        return "", ""
+    details = [manifest.detailed(kind.details) for manifest in usable[: index + 1]]
+    counts = [kind.counted(detail) for detail in details]
+    first = max((number for number, detail in enumerate(details) if kind.accepted(detail)), default=0)
+    for drop in [index] if kind.guarded else range(index, first, -1):
+        for before in range(drop - 1, max(first, drop - 7) - 1, -1):
+            if drop != index and usable[drop].taken_at - usable[before].taken_at > _SUDDEN:
+                break  # of what retention left of last year's nights: a year's shrinking is no drop
+            for what, had in counts[before].items():
+                has = counts[index][what]
+                if 2 * max(has, counts[drop][what]) < had:
+                    return f"{usable[index].id} holds {has} {what}, {usable[before].id} {had}", usable[before].id
     return "", ""

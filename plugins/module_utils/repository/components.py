@@ -27,7 +27,8 @@ class Kind(Generic[D]):
 
     needed: a recovery point of a stack that has it cannot do without. tied: its backup should be of the instant of the
     rows. absent: what a point says where the stack does not have it; notes: what it says of the backup. counts: what
-    must not shrink by half; guarded: a backup that did is refused when it is taken, unless an operator insists.
+    must not shrink by half; accepted: whether an operator said that a backup is right, however much less it holds;
+    guarded: a backup that shrank is refused when it is taken, unless an operator insists.
     elsewhere: what it stands for lies in the vault's mirror: an error there says nothing of the backup, and the mirror
     keeps what a backup needs. bytes: how much it is; held: the earlier backups that hold some of it, and how much.
     """
@@ -42,6 +43,7 @@ class Kind(Generic[D]):
     absent: str = "no backup of it is wanted"
     notes: Callable[[D], list[str]] = lambda details: []
     counts: Mapping[str, Callable[[D], int]] = field(default_factory=dict)
+    accepted: Callable[[D], bool] = lambda details: False
     guarded: bool = False
     elsewhere: bool = False
     bytes: Callable[[D], Optional[int]] = lambda details: None
@@ -82,7 +84,8 @@ AnyKind = Kind[Any]
 KINDS: dict[str, AnyKind] = {
     kind.name: kind
     for kind in (
-        Kind(DATABASE, "postgresql", "db", DatabaseDetails, needed=True, counts=_TABLES),
+        Kind(DATABASE, "postgresql", "db", DatabaseDetails, needed=True, counts=_TABLES,
+            accepted=lambda details: details.accepted),
         Kind(
             OBJECTS, "objects", "objects", ObjectsDetails, lambda config: bool(config.objects.bucket),
             needed=True, tied=True, absent="the stack has no bucket", notes=_unheld,

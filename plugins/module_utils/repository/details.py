@@ -34,6 +34,7 @@ class DatabaseDetails:
     """database_size: bytes that it takes in the server. superuser, preload: what a server to restore into needs.
 
     relations: tables, indexes, sequences and the like: as many locks. 0: the backup does not say.
+    accepted: an operator said that what it holds is right, however much the backups before it hold.
     """
 
     database: str
@@ -50,6 +51,7 @@ class DatabaseDetails:
     seconds: float = 0.0
     method: str = "logical"  # backups that do not say were made before there were others
     relations: Count = 0
+    accepted: bool = False
 
 
 @dataclass(frozen=True)

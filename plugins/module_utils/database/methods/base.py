@@ -58,8 +58,11 @@ class Method(abc.ABC):
     name: str  # what the manifest says
 
     @abc.abstractmethod
-    def take(self, run: Opened, *, log: Log) -> Manifest:
-        """Take a backup and publish it. The caller holds the stack's lock; on failure nothing is published."""
+    def take(self, run: Opened, *, log: Log, override: bool = False) -> Manifest:
+        """Take a backup and publish it. The caller holds the stack's lock; on failure nothing is published.
+
+        override: DatabaseDetails.accepted.
+        """
 
     @abc.abstractmethod
     def levels(self, config: Config, manifest: Manifest, folder: Path, level: str, log: Log) -> Iterator[Check]:

@@ -42,8 +42,10 @@ from ...server import Server, Session, answers, conninfo, shown
 _BRING = "bring the dump out of the container"
 
 
-def take(run: Opened, *, log: Log) -> Manifest:
+def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
     """Take one backup of the stack's database and publish it. The caller holds the stack's lock.
+
+    override: what it holds is right, even if it is far less than before.
 
     Raises LifeboatError; whatever fails, nothing is published and earlier backups stay as they were.
     """
@@ -95,6 +97,7 @@ def take(run: Opened, *, log: Log) -> Manifest:
                 seconds=round(time.monotonic() - started, 2),
                 method="logical",
                 relations=head.relations,
+                accepted=override,
             )
             manifest = Manifest(
                 id=identity,

@@ -31,8 +31,8 @@ from . import dump, proof, restore
 class Logical(Method):
     name = "logical"
 
-    def take(self, run: Opened, *, log: Log) -> Manifest:
-        return dump.take(run, log=log)
+    def take(self, run: Opened, *, log: Log, override: bool = False) -> Manifest:
+        return dump.take(run, log=log, override=override)
 
     def levels(self, config: Config, manifest: Manifest, folder: Path, level: str, log: Log) -> Iterator[Check]:
         return proof.levels(config, manifest, folder, level, log)
