@@ -141,6 +141,18 @@ def of(found: list[checks.Check], name: str) -> checks.Check:
     return next(check for check in found if check.name == name)
 
 
+@pytest.mark.parametrize(("application", "result"), [(True, checks.COULD_NOT_VERIFY), (False, checks.PASS)])
+def test_an_applications_database_without_tables_says_nothing_of_the_application(
+    application: bool, result: str
+) -> None:
+    bare = {**facts(), "tables": {}}
+    check = of(fingerprint.compare(read(bare), read(bare), application=application), "tables")
+    assert check.result == result
+    assert ("is lifeboat_database.name the right one?" in check.detail) is application
+    more = of(fingerprint.compare(read(bare), read(facts()), application=application), "tables")
+    assert more.result == checks.FAIL, "what differs is a difference"
+
+
 NAMES = ["tables", "sequences", "large objects", "schema", "extensions", "database settings", "roles"]
 
 

@@ -690,16 +690,19 @@ def _large_objects(session: Session) -> LargeObjects:
     return answers(LargeObjects, session.rows(_LARGE_OBJECTS, attempted=_ATTEMPT))[0]
 
 
-def compare(expected: Fingerprint, found: Fingerprint, *, roles: str = "exact") -> list[Check]:
+def compare(
+    expected: Fingerprint, found: Fingerprint, *, roles: str = "exact", application: bool = True
+) -> list[Check]:
     """Hold a restored database against the fingerprint of its backup. Both taken at the same level.
 
+    application: it is the application's own database, of which nothing is known where it has no table.
     roles: `exact` in a fresh server; `present` in a server that lived on, where a role may rightly have changed since.
     """
     same_major = expected.facts.major == found.facts.major
     same_scheme = expected.scheme == found.scheme
     extensions = expected.facts.extensions
     checks = [
-        _tables_check(expected, found),
+        _tables_check(expected, found, application),
         _sequences_check(expected.sequences, found.sequences.before),
         compared(
             "large objects",
@@ -733,7 +736,7 @@ def _changed(
     return sorted(differences)
 
 
-def _tables_check(expected: Fingerprint, found: Fingerprint) -> Check:
+def _tables_check(expected: Fingerprint, found: Fingerprint, application: bool) -> Check:
     wanted, had = expected.tables, found.tables
     differences = _changed(wanted, had, values=False)
     for name, table in wanted.items():
@@ -742,6 +745,11 @@ def _tables_check(expected: Fingerprint, found: Fingerprint) -> Check:
             differences.append(f"{name} has {other.rows} rows, the backup {table.rows}")
         elif table.hash != other.hash:
             differences.append(f"{name} has other content (content hash {other.hash}, the backup {table.hash})")
+    if application and not wanted and not differences:
+        words = (
+            "the application's database had no table when it was backed up: is lifeboat_database.name the right one?"
+        )
+        return Check("tables", COULD_NOT_VERIFY, words)
     how = "rows and content" if expected.level == "content" else "row counts"
     return compared("tables", sorted(differences), f"{len(wanted)} tables, {expected.rows} rows: {how} equal")
 
