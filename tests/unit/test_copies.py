@@ -26,7 +26,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copi
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import VERIFICATION
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.local import LocalRepository
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import Point
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.s3 import S3Repository
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.s3 import Mark, S3Repository
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources, open_place
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
@@ -52,6 +52,13 @@ class Vault(LocalRepository):
             raise LifeboatError("list the repository", "s3://copies", self.away, "Try again.")
         return super()._names(folder, directories)
 
+    def marks(self, component: str, id: str) -> dict[str, Mark]:
+        found = {}
+        for name, size in self.files(component, id).items():
+            with self.open(component, id, name) as file:
+                found[name] = Mark(size, hashlib.sha256(file.read()).hexdigest())
+        return found
+
     def delete(self, component: str, id: str) -> list[str]:
         super().delete(component, id)
         return [f"{id}: locked until 2027-01-01T00:00:00.000Z (COMPLIANCE)"] if id in self.locked else []
@@ -63,6 +70,13 @@ class Vault(LocalRepository):
             if hashlib.sha256(data).hexdigest() != expected:
                 raise IntegrityError("copy the backup", name, "it has another SHA-256 than when it was written")
             sent += len(data)
+        if id in self.published(component):
+            there = Path(self.location(component, id))
+            marks = self.marks(component, id)
+            again = [name for name, sha256 in artefacts.items() if name not in marks or marks[name].etag != sha256]
+            for name in again:
+                (there / name).write_bytes((folder / name).read_bytes())
+            return sum((folder / name).stat().st_size for name in again)
         with self.stage(component, id) as staging:
             for name in artefacts:
                 (staging.path / name).write_bytes((folder / name).read_bytes())
@@ -172,6 +186,53 @@ def test_what_the_vault_lost_is_sent_again(tmp_path: Path, settings: Config, vau
     catch_up(settings)
     vault.delete("database", one.id)
     assert catch_up(settings).copied == (one.id,)
+
+
+def damaged(path: Path) -> None:
+    path.chmod(0o600)
+    path.write_bytes(b"X" * path.stat().st_size)
+
+
+DAMAGE: list[tuple[str, Callable[[Path], None], str, str]] = [
+    ("a dump deleted", lambda path: (path / "database.dump").unlink(), checks.FAIL, "database.dump is missing"),
+    ("cut", lambda path: (path / "globals.sql.gz").write_bytes(b"r"), checks.FAIL, "has 1 bytes instead of 5"),
+    ("overwritten", lambda path: damaged(path / "globals.sql.gz"), checks.COULD_NOT_VERIFY, "written again since"),
+]
+
+
+@pytest.mark.parametrize(("damage", "result", "words"), [case[1:] for case in DAMAGE], ids=[case[0] for case in DAMAGE])
+def test_what_was_damaged_in_the_vault_is_seen_and_sent_again(
+    tmp_path: Path, settings: Config, vault: Vault, damage: Callable[[Path], None], result: str, words: str
+) -> None:
+    point = sealed(settings, tmp_path)
+    identity = point.parts["database"].id
+    assert said(settings, tmp_path)[0] == checks.PASS
+    damage(Path(vault.location("database", identity)))
+    found = said(settings, tmp_path)
+    assert (found[0], identity in found[1], words in found[1]) == (result, True, True), found
+    assert catch_up(settings).copied == (identity,)
+    assert said(settings, tmp_path)[0] == checks.PASS
+    assert (Path(vault.location("database", identity)) / "globals.sql.gz").read_bytes() == b"roles"
+    assert catch_up(settings).copied == ()
+
+
+def test_a_copy_that_an_earlier_version_recorded_is_looked_at_once(
+    tmp_path: Path, settings: Config, vault: Vault
+) -> None:
+    point = sealed(settings, tmp_path)
+    identity = point.parts["database"].id
+    raw = json.loads(store(tmp_path).read_record("database", identity, "copies.json") or b"")
+    del raw["copy"]["marks"]
+    store(tmp_path).write_record("database", identity, "copies.json", json.dumps(raw).encode())
+    assert said(settings, tmp_path)[0] == checks.COULD_NOT_VERIFY
+    assert catch_up(settings).copied == (), "it was whole"
+    assert said(settings, tmp_path)[0] == checks.PASS
+
+
+def said(settings: Config, root: Path) -> tuple[str, str]:
+    found = points.backups(store(root), "shop")
+    (one,) = copies.checks(Opened(settings), found, points.entries(store(root), "shop", found))
+    return one.result, one.detail
 
 
 def test_a_record_of_another_backup_proves_nothing(tmp_path: Path, settings: Config, vault: Vault) -> None:

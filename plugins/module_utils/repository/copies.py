@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Optional
 
-from ..base import typed
+from ..base import filesystem, typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ..base.errors import CopyError, IntegrityError, LifeboatError, Log, UsageError, present
 from ..base.text import human
@@ -27,7 +27,7 @@ from .base import COPIES, VERIFICATION, Repository
 from .catalog import Entry
 from .details import Count
 from .manifest import Manifest
-from .s3 import S3Repository
+from .s3 import Mark, S3Repository
 
 _SHOWN = 5
 
@@ -47,12 +47,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Copy:
-    """One copy of a backup. proof: the digest of the verifications that were sent along."""
+    """One copy of a backup. proof: the digest of the verifications that were sent along.
+
+    marks: the digest of what the vault said of its artefacts when their bytes were compared; earlier records lack it.
+    """
 
     place: str
     at: datetime
     bytes: Count
     proof: str = ""
+    marks: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,9 @@ def place(config: Config) -> str:
 
 
 def catch_up(run: Opened, *, log: Log) -> Outcome:
-    """Send what the vault lacks, newest first, and say what is there. Never raises for a vault that fails.
+    """Send what the vault lacks or no longer has as it was sent, newest first, and say what is there.
+
+    Never raises for a vault that fails.
 
     Only what looks good here is sent, and only what its manifest says arrives. The caller holds the stack's lock.
     """
@@ -112,7 +118,8 @@ def catch_up(run: Opened, *, log: Log) -> Outcome:
         manifest = present(entry.manifest)
         try:
             record = read(repo, manifest)
-            if entry.id not in there[entry.component] or record is None:
+            lost = entry.id not in there[entry.component] or record is None
+            if lost or _look(store, manifest, record) != Seen():
                 copied += _send(repo, store, manifest, where, log)
             _send_proof(repo, store, manifest)
             held[entry.id] = [where]
@@ -134,10 +141,43 @@ def _send(repo: Repository, store: S3Repository, manifest: Manifest, where: str,
     with repo.materialise(component, identity) as folder:
         sent = store.receive(component, identity, folder, sums, manifest.to_bytes())
     now = datetime.now(timezone.utc)
-    _write(repo, manifest, Copy(where, now, manifest.size))
+    _write(repo, manifest, Copy(where, now, manifest.size, marks=_digest(manifest, store.marks(component, identity))))
     if sent:
         log(f"{identity}: copied to {where}, {human(sent)} in {(now - before).total_seconds():.1f} s")
     return [identity] if sent else []
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A copy, looked at in the vault. wrong: missing, or of another size; unknown: why its bytes are not known."""
+
+    wrong: tuple[str, ...] = ()
+    unknown: str = ""
+
+
+def _look(store: S3Repository, manifest: Manifest, record: Optional[Copy]) -> Seen:
+    """Whether every artefact is there as it was sent, by its size and the mark that the server gives to its bytes."""
+    marks = store.marks(manifest.component, manifest.id)
+    wanted = {artefact.name: artefact.size for artefact in manifest.artefacts}
+    wrong = [f"{name} is missing" for name in wanted if name not in marks]
+    wrong += [f"{name} does not belong to it" for name in marks if name not in wanted]
+    for name, size in wanted.items():
+        if name in marks and marks[name].size != size:
+            wrong.append(f"{name} has {marks[name].size} bytes instead of {size}")
+    if wrong:
+        return Seen(tuple(wrong))
+    if record is None or not record.marks:
+        return Seen(unknown="its bytes were not compared")
+    return (
+        Seen() if _digest(manifest, marks) == record.marks else Seen(unknown="it was written again since it was sent")
+    )
+
+
+def _digest(manifest: Manifest, marks: Mapping[str, Mark]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(artefact.name for artefact in manifest.artefacts):
+        digest.update(f"{name}\0{marks.get(name)}\0".encode())
+    return digest.hexdigest()
 
 
 def _send_proof(repo: Repository, store: S3Repository, manifest: Manifest) -> None:
@@ -212,4 +252,28 @@ def checks(run: Opened, found: Mapping[str, Sequence[Entry]], tied: Sequence[poi
         return [Check("copies", FAIL, f"{len(missing)} are not in {where}: {shown}")]
     if not backups:
         return [Check("copies", COULD_NOT_VERIFY, f"there is no good backup to be in {where}")]
+    try:
+        looked = _looked(run, store, found)
+    except LifeboatError as exc:
+        return [Check("copies", COULD_NOT_VERIFY, f"{where}: {exc.cause}")]
+    wrong = [f"{name}: {'; '.join(seen.wrong[:2])}" for name, seen in looked.items() if seen.wrong]
+    if wrong:
+        words = f"{len(wrong)} are damaged in {where}: {', '.join(wrong[-_SHOWN:])}"
+        return [Check("copies", FAIL, f"{words}; the next backup sends them again")]
+    unknown = [f"{name}: {seen.unknown}" for name, seen in looked.items() if seen.unknown]
+    if unknown:
+        words = f"{len(unknown)} are in {where} and not known to be whole: {', '.join(unknown[-_SHOWN:])}"
+        return [Check("copies", COULD_NOT_VERIFY, f"{words}; the next backup compares their bytes")]
     return [Check("copies", PASS, f"{len(backups)} backups, {len(tied_ids)} recovery points are in {where} too")]
+
+
+def _looked(run: Opened, store: S3Repository, found: Mapping[str, Sequence[Entry]]) -> dict[str, Seen]:
+    repo = repositories.of(run)
+    seen: dict[str, Seen] = {}
+
+    def look(identity: str) -> None:
+        seen[identity] = _look(store, good[identity], read(repo, good[identity]))
+
+    good = {entry.id: entry.manifest for some in found.values() for entry in some if entry.good and entry.manifest}
+    filesystem.parallel(look, good, workers=8)
+    return dict(sorted(seen.items()))

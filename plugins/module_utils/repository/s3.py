@@ -18,7 +18,7 @@ import io
 import secrets as token
 import shutil
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO, Callable, NamedTuple, Optional
@@ -30,6 +30,7 @@ from ..s3.client import Client, connect, open_object, purge, spoken
 from . import base, checksums
 from .base import ID, MANIFEST, PARTIAL, POINTS, RECORDS, Repository, Staging
 
+DAMAGED = "damaged"  # what was found in a copy that was sent again, where the bucket keeps no versions
 STAGING = Path("/var/lib/lifeboat/staging")
 _PART = 16 << 20  # bytes; four are on their way at once, so this bounds the memory used
 _PARTS = 9000  # S3 allows 10,000 parts of up to 5 GiB
@@ -157,10 +158,17 @@ class S3Repository(Repository):
         filesystem.parallel(self._drop, [item.key for item in self._objects(key + "/")], workers=8)
         return purge(self.client, self.bucket, key + "/")
 
+    def marks(self, component: str, id: str) -> dict[str, Mark]:
+        """What the server says of each artefact's bytes; an overwritten one has another mark. Reads none of them."""
+        key = self._key(*self._backup(component, id)) + "/"
+        found = {item.key[len(key) :]: Mark(item.size, item.etag) for item in self._objects(key)}
+        return {name: mark for name, mark in found.items() if name not in (MANIFEST, *RECORDS)}
+
     def receive(self, component: str, id: str, folder: Path, artefacts: Mapping[str, str], manifest: bytes) -> int:
         """Take a copy of a backup whose artefacts, name -> SHA-256, lie in `folder`. Returns the bytes sent.
 
         What a killed copy left is gone on with: what arrived whole is not sent again. The manifest comes last.
+        Of a copy that was complete a damaged object is replaced and kept: as a version, or aside where there are none.
         """
         key = self._key(*self._backup(component, id))
         there = {item.key[len(key) + 1 :] for item in self._objects(key + "/")}
@@ -180,6 +188,8 @@ class S3Repository(Repository):
                     f"It is damaged: lifeboat verify {id} --level checksum.",
                 )  # fmt: skip
             if name not in there or not self._holds(f"{key}/{name}", facts):
+                if name in there and MANIFEST in there:
+                    self._keep(f"{key}/{name}")
                 self._send(folder / name, f"{key}/{name}", facts)
                 sent.append(facts.size)
 
@@ -249,7 +259,8 @@ class S3Repository(Repository):
             for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
                 for found in page.get("Contents", ()):
                     if not found["Key"].endswith("/"):
-                        yield _Object(found["Key"], found["Size"], found["LastModified"])
+                        etag = found.get("ETag", "").strip('"').lower()
+                        yield _Object(found["Key"], found["Size"], found["LastModified"], etag)
 
     def _names(self, folder: str, directories: bool = False) -> list[str]:
         prefix = self._key(folder) + "/"
@@ -315,6 +326,15 @@ class S3Repository(Repository):
             return False
         return True
 
+    def _keep(self, key: str) -> None:
+        with spoken("see whether versions are kept", f"s3://{self.bucket}"):
+            versioned = self.client.get_bucket_versioning(Bucket=self.bucket).get("Status") == "Enabled"
+        if not versioned:
+            below = key[len(self.prefix) + 1 :] if self.prefix else key
+            aside = self._key(DAMAGED, f"{datetime.now(timezone.utc):%Y%m%d_%H%M%S}", below)
+            with spoken("keep the damaged object", f"{self._url(key)} as {self._url(aside)}"):
+                self.client.copy({"Bucket": self.bucket, "Key": key}, self.bucket, aside)
+
     def _confirm(self, key: str, facts: _Facts) -> None:
         """The bytes the server holds are the bytes we measured, or IntegrityError."""
         head = self._head(key) or _Head(0, "")
@@ -347,6 +367,14 @@ class _Object(NamedTuple):
     key: str
     size: int
     modified: datetime
+    etag: str
+
+
+class Mark(NamedTuple):
+    """What a server tells of an object's bytes without reading them."""
+
+    size: int
+    etag: str
 
 
 class _Head(NamedTuple):
