@@ -115,8 +115,12 @@ def refuse(module: AnsibleModule, exc: LifeboatError, started: clock.Clock, line
     raise AssertionError("fail_json does not return")
 
 
-def run(work: Callable[[Task], Result], arguments: Mapping[str, object], **options: object) -> None:
+def run(
+    work: Callable[[Task], Result], arguments: Mapping[str, object], *,
+    first: Callable[[AnsibleModule], None] = lambda _module: None, **options: object,
+) -> None:  # fmt: skip
     """Run one module: `work` gets a Task and returns the result. A LifeboatError becomes fail_json, never a traceback.
+    `first` is done before the configuration is read.
 
     Adds `phase` {started_at, finished_at, monotonic, boot} to the result, from which evidence takes its timeline.
     """
@@ -129,6 +133,7 @@ def run(work: Callable[[Task], Result], arguments: Mapping[str, object], **optio
     started = clock.start()
     lines: list[str] = []
     try:
+        first(module)
         task = Task(module)
         lines = task.lines
         result = work(task).values()

@@ -56,6 +56,12 @@ _CODES: dict[str, tuple[type[LifeboatError], str, str]] = {
 }  # fmt: skip
 
 
+def refused_key(code: str) -> str:
+    """What a server's code says of the key; empty where it says nothing of it."""
+    _kind, cause, remedy = _CODES.get(code, ("", "", ""))
+    return f"{cause} ({code}). {remedy}" if (_kind, cause, remedy) in (_KEYS, _CLOCK) else ""
+
+
 def connect(
     endpoint_url: str,
     region: str,

@@ -16,10 +16,13 @@ import email.utils
 import functools
 import hashlib
 import hmac
+import http.client
 import os
 import random
 import re
+import ssl
 import time
+import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Mapping
@@ -190,6 +193,31 @@ class Requests:
         # urllib3 would add its own, unsigned; servers may compress what is asked for without a word.
         return {**found, "accept-encoding": "identity", "user-agent": "lifeboat"}
 
+    def refusal(self, bucket: str) -> str:
+        """Why nothing answers here, or the key is refused; empty where it is taken, and where only boto3 could tell.
+
+        With the standard library alone: a host has no boto3 before it is deployed.
+        """
+        path, words = "/" + quote(bucket), "list-type=2&max-keys=1"
+        headers = self._signed("GET", path, words, {}, b"")
+        request = urllib.request.Request(f"{self._endpoint}{path}?{words}", headers=headers)  # noqa: S310 - a scheme was given
+        try:
+            context = ssl.create_default_context(cafile=self._ca_bundle or None)
+            opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _Stays)
+            with opener.open(request, timeout=client.CONNECT_TIMEOUT) as answer:
+                body, status = answer.read(1 << 20), 200
+        except urllib.error.HTTPError as exc:
+            body, status = exc.read(1 << 16), exc.code
+        except (OSError, ValueError, http.client.HTTPException) as exc:
+            reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
+            # The packages that are still to be installed bring the certificates of known authorities.
+            certificate = isinstance(reason, ssl.SSLCertVerificationError) and not self._ca_bundle
+            return "" if certificate else str(reason) or repr(reason)
+        if status == 200 and b"ListBucketResult" not in body:
+            return "the answer is not an S3 server's. Correct endpoint_url: is it the port of a console?"
+        told = _error(body) or {}
+        return client.refused_key(told.get("Code", str(status)))
+
     def skew(self, bucket: str, subject: str) -> Optional[float]:
         """Seconds that the server's clock is ahead of this host's, to the second; None where it sends no date.
 
@@ -206,6 +234,13 @@ class Requests:
         second = email.utils.parsedate_to_datetime(told).timestamp()
         earliest, latest = second - after, second + 1 - before
         return 0.0 if earliest <= 0 <= latest else min(earliest, latest, key=abs)
+
+
+class _Stays(urllib.request.HTTPRedirectHandler):
+    """A signature is for one address."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
 
 
 def lasting(error: LifeboatError) -> bool:

@@ -1,0 +1,201 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What deploy refuses before it installs anything: mistakes of an inventory that would show at night, or in a recovery.
+
+Every problem is one sentence that begins with the variable to correct.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import socket
+import time
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable
+from urllib.parse import urlsplit
+
+from ..base import typed
+from ..base.errors import LifeboatError, UsageError
+from ..s3.bucket import Bucket
+from ..settings import config as settings
+from ..settings.config import Config
+from ..stack import buckets
+from ..stack.runtime import Opened
+
+NOT_UP = "If the stack is not up yet, say so: -e agent_reach_database=false"
+SHOWN = 8  # so that an answer has at most ten lines
+_PREFIX = "lifeboat_"
+_ATTEMPTS, _PAUSE = 3, 1.0  # a service that has just been started may take a moment to listen
+_PORTS = {"http": 80, "https": 443}
+_EACH = "give each stack a path or prefix of its own"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a stack of the play keeps its backups. machine: the hosts of one machine share its directories."""
+
+    host: str
+    machine: str
+    stack: str
+    repository: Mapping[str, object]
+
+    @property
+    def address(self) -> tuple[str, ...]:
+        """Equal for two stacks whose backups would lie among each other's."""
+        if self.repository.get("type", "local") == "s3":
+            given = {name: str(self.repository.get(name, "")) for name in ("endpoint_url", "bucket", "prefix")}
+            return ("s3", given["endpoint_url"].rstrip("/"), given["bucket"], given["prefix"].strip("/"))
+        return (self.machine, os.path.normpath(str(self.repository.get("path", ""))))
+
+
+@dataclass(frozen=True)
+class _Deployed:
+    """What is read of another stack's configuration, which an older version may have written."""
+
+    repository: Mapping[str, object] = field(default_factory=dict)
+
+
+def refuse(problems: Sequence[str], subject: str) -> None:
+    """Raise one error that names them all, or the first of very many."""
+    if problems:
+        rest = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+        raise UsageError(
+            "deploy", subject, "; ".join([*problems[:SHOWN], *rest]),
+            "Nothing was changed. Correct the inventory and run lifeboat.dr.deploy again.",
+        )  # fmt: skip
+
+
+def unknown(given: Iterable[str], known: Iterable[str]) -> list[str]:
+    """The variables that nothing reads, each with the name that was probably meant."""
+    names, found = {name.removeprefix(_PREFIX): name for name in known}, []
+    for name in sorted({*given} - {*names.values()}):
+        near = difflib.get_close_matches(name.removeprefix(_PREFIX), sorted(names), 1)
+        meant = f"did you mean {names[near[0]]}? If not, rename it" if near else "rename it"
+        found.append(f"{name} is unknown; {meant}: names that begin with {_PREFIX} are Lifeboat's own")
+    return found
+
+
+def configuration(given: object, secrets: object) -> Config:
+    """The stack's configuration; an error names the inventory's variable."""
+    try:
+        return settings.from_mapping(given, secrets)
+    except LifeboatError as exc:
+        variable = exc.subject.replace("settings.", "lifeboat_", 1)
+        raise UsageError(exc.attempted, variable, exc.cause, f"Nothing was changed. {exc.remedy}") from exc
+
+
+def addresses(config: Config) -> list[str]:
+    """Addresses without a scheme, which no request could be sent to."""
+    given = {f"lifeboat_application.checks[{n}].url": check.url for n, check in enumerate(config.application.checks)}
+    endpoints = {
+        "lifeboat_objects.endpoint_url": config.objects.endpoint_url,
+        "lifeboat_vault.endpoint_url": config.vault.endpoint_url,
+        "lifeboat_repository.endpoint_url": str(config.repository.get("endpoint_url", "")),
+    }
+    given.update({name: url for name, url in endpoints.items() if url})
+    return [
+        f"{name} is {typed.shown(url)}, which does not begin with http:// or https://"
+        for name, url in given.items()
+        if not url.startswith(("http://", "https://")) or not _host(url)
+    ]
+
+
+def shared(own: Place, places: Iterable[Place], directory: Path = settings.DIRECTORY) -> list[str]:
+    """Other stacks with this one's repository: on the hosts of the play, or deployed on this host before."""
+    found = []
+    for place in places:
+        same = place.host == own.host or not place.stack or (place.stack, place.machine) == (own.stack, own.machine)
+        if place.address == own.address and not same:
+            found.append(f"lifeboat_repository is also that of stack {place.stack} on {place.host}; {_EACH}")
+    for stack in settings.stacks(directory):
+        path = directory / f"{stack}.json"
+        there = typed.maybe(_Deployed, path.read_bytes())
+        if stack == own.stack or there is None:
+            continue
+        if Place(own.host, own.machine, stack, there.repository).address == own.address:
+            found.append(
+                f"lifeboat_repository is also that of stack {stack}, which is deployed here ({path}); {_EACH}, or, if"
+                " that stack is gone, remove that file and its schedule in /etc/cron.d"
+            )
+    return found
+
+
+def unreachable(run: Opened, *, stack: bool) -> list[str]:
+    """What does not answer, or refuses the key. `stack`: the stack is said to be up, so it is looked at, too."""
+    return [*(_stack(run) if stack else ()), *_elsewhere(run)]
+
+
+def _stack(run: Opened) -> Iterator[str]:
+    service = run.config.database.service
+    try:
+        state = run.runtime.state(service)
+    except LifeboatError as exc:
+        yield f"lifeboat_database.service: {exc}"
+        return
+    if state.exists and not state.running:
+        yield f"lifeboat_database.service: {service} is {state.describe()}. Start it. {NOT_UP}"
+        return
+    if run.config.objects.bucket:
+        yield from _bucket("lifeboat_objects", lambda: buckets.source(run), f". {NOT_UP}")
+    for number, check in enumerate(run.config.application.checks):
+        problem = _patiently(lambda url=check.url: _listens(url))  # type: ignore[misc]
+        if problem:
+            yield f"lifeboat_application.checks[{number}].url: {check.url} does not answer: {problem}. {NOT_UP}"
+
+
+def _elsewhere(run: Opened) -> Iterator[str]:
+    config, secrets, repository = run.config, run.config.secrets, run.config.repository
+    name = config.vault.objects_bucket or config.vault.repository_bucket
+    if name:
+        yield from _bucket("lifeboat_vault", lambda: buckets.in_vault(config, name))
+    if repository.get("type") == "s3" and secrets.get("s3_access_key"):  # without one, the machine's own role is used
+        bucket, endpoint, region, ca = (
+            str(repository.get(key, "")) for key in ("bucket", "endpoint_url", "region", "ca_bundle")
+        )
+        keys = (secrets["s3_access_key"], secrets.get("s3_secret_key", ""))
+        yield from _bucket("lifeboat_repository", lambda: Bucket(bucket, endpoint, region, ca, *keys))
+
+
+def _bucket(variable: str, opener: Callable[[], Bucket], more: str = "") -> Iterator[str]:
+    try:
+        bucket = opener()
+    except LifeboatError as exc:
+        yield f"{variable}: {exc}"
+        return
+    problem = _patiently(lambda: bucket.requests.refusal(bucket.name))
+    if problem:
+        yield f"{variable}: {bucket.url}: {problem}{more}"
+
+
+def _patiently(ask: Callable[[], str]) -> str:
+    """The problem that is still there after a moment."""
+    for _attempt in range(_ATTEMPTS - 1):
+        if not ask():
+            return ""
+        time.sleep(_PAUSE)
+    return ask()
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _listens(url: str) -> str:
+    """Why nothing can be connected to there; a request is not sent, as it may write."""
+    parts = urlsplit(url)
+    try:
+        if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.netloc):
+            return ""  # the proxy's to know
+        socket.create_connection((parts.hostname, parts.port or _PORTS[parts.scheme]), timeout=5).close()
+    except (OSError, ValueError) as exc:
+        return str(exc)
+    return ""

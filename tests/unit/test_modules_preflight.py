@@ -1,0 +1,249 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What deploy refuses before it installs anything: names, values, addresses, ports, keys, a shared repository."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import preflight
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.preflight import Place
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import ComposeRuntime, ServiceState
+from builders import Run, settings
+
+KNOWN = ["lifeboat_stack", "lifeboat_repository", "lifeboat_database", "lifeboat_drill", "lifeboat_drill_power_off"]
+KEY, SECRET = "VAULTKEY0001", "vault-secret-0001"
+
+
+class S3(http.server.BaseHTTPRequestHandler):
+    """Takes one key. A bucket that the name says is missing is."""
+
+    def do_GET(self) -> None:
+        status, body = 200, b"<ListBucketResult></ListBucketResult>"
+        if f"Credential={KEY}/" not in self.headers.get("Authorization", ""):
+            status, body = 403, b"<Error><Code>InvalidAccessKeyId</Code></Error>"
+        elif self.path.startswith("/missing"):
+            status, body = 404, b"<Error><Code>NoSuchBucket</Code></Error>"
+        elif self.path.startswith("/denied"):
+            status, body = 403, b"<Error><Code>AccessDenied</Code></Error>"
+        elif self.path.startswith("/console"):
+            body = b"<html>Sign in</html>"
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def s3() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), S3)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def closed() -> str:
+    """An address where nothing listens."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{held.getsockname()[1]}"
+
+
+@pytest.fixture(autouse=True)
+def up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "_PAUSE", 0)
+    state(monkeypatch, ServiceState(exists=True, running=True, status="running"))
+
+
+def state(monkeypatch: pytest.MonkeyPatch, found: ServiceState) -> None:
+    monkeypatch.setattr(ComposeRuntime, "state", lambda self, service: found)
+
+
+def vault(url: str, bucket: str = "uploads-backup", key: str = KEY) -> dict[str, Any]:
+    return {"vault": {"endpoint_url": url, "objects_bucket": bucket}, "key": key}
+
+
+def check(run: Run, root: Path, *, plain: bool = False, key: str = KEY, **more: Any) -> dict[str, Any]:
+    """The module on this configuration; every option that it has is taken out of `more` first."""
+    options = {name: more.pop(name) for name in ("variables", "known", "host", "places", "reach") if name in more}
+    secrets = {"vault_access_key": key, "vault_secret_key": SECRET, "s3_access_key": key, "s3_secret_key": SECRET}
+    secrets |= {"objects_access_key": key, "objects_secret_key": SECRET}
+    directory = root / "etc"
+    directory.mkdir(exist_ok=True)
+    return run(
+        "stack_check", plain=plain, settings=settings(root, **more), secrets=secrets, config_directory=str(directory),
+        **options,
+    )  # fmt: skip
+
+
+def checks(*urls: str) -> dict[str, Any]:
+    return {"checks": [{"url": url} for url in urls]}
+
+
+def test_stack_check_never_changes(run: Run, tmp_path: Path, s3: str) -> None:
+    given = {"repository": {"type": "s3", "bucket": "b", "endpoint_url": s3}, **vault(s3)}
+    found = check(run, tmp_path, application=checks(f"{s3}/health"), variables=KNOWN, known=KNOWN, **given)
+    assert (found["failed"], found["changed"]) == (False, False), found.get("msg")
+
+
+def test_stack_check_fails_where_a_variable_is_unknown(run: Run, tmp_path: Path) -> None:
+    """Before the configuration is read: its error would be about the variable that was not given."""
+    given = ["lifeboat_repositry", "lifeboat_shop_bucket", "lifeboat_stack"]
+    found = check(run, tmp_path, variables=given, known=KNOWN, runtime={}, host="shop1")
+    assert found["subject"] == "shop1"
+    reserved = "rename it: names that begin with lifeboat_ are Lifeboat's own"
+    assert found["cause"] == (
+        f"lifeboat_repositry is unknown; did you mean lifeboat_repository? If not, {reserved};"
+        f" lifeboat_shop_bucket is unknown; {reserved}"
+    )
+    assert found["remedy"].startswith("Nothing was changed.")
+
+
+def test_no_more_than_ten_lines_are_said() -> None:
+    problems = [f"lifeboat_{number} is unknown" for number in range(30)]
+    with pytest.raises(preflight.UsageError, match=r"; and 22 more\. Nothing was changed"):
+        preflight.refuse(problems, "shop1")
+    preflight.refuse([], "shop1")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"database": {"name": "shop", "format": "zip"}}, "lifeboat_database.format"),
+        ({"database": {"nmae": "shop"}}, "(lifeboat_database): does not know nmae"),
+        ({"retention": {"dayly_days": 3}}, "dayly_days"),
+    ],
+)
+def test_a_wrong_value_names_the_variable(run: Run, tmp_path: Path, wrong: dict[str, Any], words: str) -> None:
+    found = check(run, tmp_path, **wrong)
+    assert found["failed"]
+    assert words in found["msg"]
+
+
+@pytest.mark.parametrize("url", ["shop.example.org/health", "127.0.0.1:8000", "", "ftp://shop/", "http://", "http://["])
+def test_an_address_without_a_scheme_is_refused(run: Run, tmp_path: Path, url: str) -> None:
+    found = check(run, tmp_path, application=checks("http://127.0.0.1:1/", url), reach=False)
+    assert found["cause"].startswith("lifeboat_application.checks[1].url is ")
+    assert "does not begin with http:// or https://" in found["cause"]
+
+
+def test_so_is_an_endpoint_without_one(run: Run, tmp_path: Path) -> None:
+    found = check(run, tmp_path, **vault("vault.example.org:9000"))
+    assert found["cause"].startswith("lifeboat_vault.endpoint_url is 'vault.example.org:9000'")
+
+
+def test_a_port_that_does_not_answer(run: Run, tmp_path: Path, s3: str, closed: str) -> None:
+    objects = {"objects": {"bucket": "uploads", "endpoint_url": closed}, **vault(s3)}
+    found = check(run, tmp_path, application=checks(f"{s3}/", closed), **objects)
+    assert "lifeboat_application.checks[1].url" in found["cause"]
+    assert "checks[0]" not in found["cause"]
+    assert "lifeboat_objects: s3://uploads" in found["cause"]
+    assert "refused" in found["cause"]
+    assert "-e agent_reach_database=false" in found["cause"]
+    assert not check(run, tmp_path, application=checks(closed), reach=False, **objects)["failed"]
+
+
+def test_a_vault_must_answer_even_where_the_stack_is_down(run: Run, tmp_path: Path, closed: str) -> None:
+    found = check(run, tmp_path, reach=False, **vault(closed))
+    assert found["cause"].startswith(f"lifeboat_vault: s3://uploads-backup at {closed}: ")
+
+
+@pytest.mark.parametrize("boto3", [True, False])
+def test_a_key_that_is_refused(run: Run, tmp_path: Path, s3: str, boto3: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a host that was never deployed, too, which has no boto3."""
+    for name in () if boto3 else ("boto3", "botocore", "urllib3"):
+        monkeypatch.setitem(sys.modules, name, None)
+    repository = {"type": "s3", "bucket": "b", "endpoint_url": s3}
+    found = check(run, tmp_path, repository=repository, **vault(s3, key="ANOTHERKEY01"))
+    for variable in ("lifeboat_vault", "lifeboat_repository"):
+        assert f"{variable}: s3://" in found["cause"]
+    assert "the endpoint refuses the key (InvalidAccessKeyId). Correct s3_access_key" in found["cause"]
+    assert SECRET not in json.dumps(found)
+
+
+@pytest.mark.parametrize("bucket", ["missing", "denied"])
+def test_what_deploy_makes_or_cannot_be_told_is_not_refused(run: Run, tmp_path: Path, s3: str, bucket: str) -> None:
+    assert not check(run, tmp_path, **vault(s3, bucket))["failed"]
+
+
+def test_the_port_of_a_console_is_none_of_s3(run: Run, tmp_path: Path, s3: str) -> None:
+    assert "the answer is not an S3 server's" in check(run, tmp_path, **vault(s3, "console"))["cause"]
+
+
+def test_a_stack_that_is_down_is_one_problem(
+    run: Run, tmp_path: Path, closed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state(monkeypatch, ServiceState(exists=True, status="exited"))
+    found = check(run, tmp_path, application=checks(closed))
+    assert found["cause"] == f"lifeboat_database.service: db is exited. Start it. {preflight.NOT_UP}"
+    assert not check(run, tmp_path, application=checks(closed), reach=False)["failed"]
+
+
+def test_a_service_that_nobody_knows(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def state(self: object, service: str) -> ServiceState:
+        raise NotFoundError("find the service", service, "the project has backend, db", "Correct the service's name.")
+
+    monkeypatch.setattr(ComposeRuntime, "state", state)
+    assert "lifeboat_database.service: Could not find the service" in check(run, tmp_path)["cause"]
+
+
+def place(host: str, stack: str, machine: str = "", **repository: Any) -> dict[str, Any]:
+    return {"host": host, "machine": machine or host, "stack": stack, "repository": repository}
+
+
+BUCKET = {"type": "s3", "bucket": "b", "endpoint_url": "http://s3:9000"}
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "same"),
+    [
+        (place("shop1", "shop", "m", path="/backup"), place("wiki1", "wiki", "m", path="/backup/"), True),
+        (place("shop1", "shop", "m", path="/backup"), place("wiki1", "wiki", "m", path="/backup/wiki"), False),
+        (place("shop1", "shop", path="/backup"), place("wiki1", "wiki", path="/backup"), False),
+        (place("shop1", "shop", "m", path="/backup"), place("shop2", "shop", "m", path="/backup"), False),
+        (place("shop1", "shop", path="/backup"), place("wiki1", "", "shop1", path="/backup"), False),
+        (place("shop1", "shop", prefix="x", **BUCKET), place("wiki1", "wiki", prefix="/x/", **BUCKET), True),
+        (place("shop1", "shop", **BUCKET), place("shop2", "shop", **BUCKET), True),
+        (place("shop1", "shop", prefix="x", **BUCKET), place("wiki1", "wiki", prefix="y", **BUCKET), False),
+        (place("shop1", "shop", **BUCKET), place("wiki1", "wiki", path="/backup"), False),
+    ],
+)
+def test_two_stacks_of_the_play_with_one_repository(
+    own: dict[str, Any], other: dict[str, Any], same: bool, tmp_path: Path
+) -> None:
+    mine = Place(**own)
+    found = preflight.shared(mine, [mine, Place(**other)], tmp_path)
+    assert bool(found) is same, found
+    if same:
+        assert found[0].startswith(f"lifeboat_repository is also that of stack {other['stack']} on {other['host']}")
+
+
+def test_a_stack_that_was_deployed_on_this_host_before(run: Run, tmp_path: Path) -> None:
+    directory = tmp_path / "etc"
+    directory.mkdir()
+    repository = {"type": "local", "path": str(tmp_path / "backup")}
+    for stack in ("wiki", "shop"):
+        configuration = {"stack": stack, "repository": repository, "of": "another version"}
+        (directory / f"{stack}.json").write_text(json.dumps(configuration))
+    (directory / "torn.json").write_text("{")
+    found = check(run, tmp_path, host="shop1")
+    where = f"which is deployed here ({directory}/wiki.json)"
+    assert found["cause"].startswith(f"lifeboat_repository is also that of stack wiki, {where}; ")
+    assert found["cause"].count("lifeboat_repository") == 1
