@@ -270,6 +270,17 @@ def cache_name() -> str:
     return f"lifeboat-lab-images-{hashlib.sha256(ids.encode()).hexdigest()[:12]}"
 
 
+def advice(said: str) -> str:
+    """What to do, by what the engine said."""
+    if "no space left" in said.lower():
+        return "check the disk's space (docker system df)"
+    if any(words in said.lower() for words in ("not permitted", "permission denied", "capabilit")):
+        return (
+            "see that this engine may start privileged containers (docker run --privileged): the lab's hosts are such"
+        )
+    return "read what the engine said; docker system df shows the disk's space"
+
+
 def volume_complete(volume: str) -> bool:
     """Loading writes its mark last, so a volume left by an interrupted run does not count."""
     if docker("volume", "inspect", volume).returncode != 0:
@@ -298,7 +309,7 @@ def ensure_cache(check: bool) -> bool:
     if save.returncode != 0 or loaded.returncode != 0:
         raise BuildError(
             f"the image cache {volume}: docker save exited {save.returncode}, loading exited {loaded.returncode}: "
-            f"{loaded.stderr[-800:]}\nNext: check the disk's space (docker system df), then run this again"
+            f"{loaded.stderr[-800:]}\nNext: {advice(loaded.stderr)}, then run this again"
         )
     say(f"cache: ready in {time.monotonic() - began:.0f} s")
     return True

@@ -1,0 +1,90 @@
+"""What the lab says of a machine that cannot hold it, and in what order it provides an engine."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from test_awx import render
+
+ROOT = Path(__file__).resolve().parents[2]
+FULL = "Name:\tx\nCapEff:\t000001ffffffffff\n"
+DEFAULT = "Name:\tx\nCapEff:\t00000000a80425fb\n"  # what `docker run` gives a container
+
+
+def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"lab_{name}", ROOT / f"tests/lab/{name}.py")
+    assert spec and spec.loader
+    monkeypatch.syspath_prepend(str(ROOT / "tests/lab"))
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_machine_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs = script("needs", monkeypatch)
+    assert needs.of_machine(FULL) == []
+    (capabilities,) = needs.of_machine(DEFAULT)
+    assert "CAP_NET_ADMIN and CAP_SYS_ADMIN" in capabilities and "--privileged" in capabilities
+
+
+@pytest.mark.parametrize(
+    ("version", "compose", "wanted"),
+    [("2", 0, []), ("1", 0, ["cgroup v1"]), ("2", 1, ["Docker's own repository"])],
+    ids=["all there", "cgroup v1", "no Compose v2"],
+)
+def test_an_engine_is_asked(monkeypatch: pytest.MonkeyPatch, version: str, compose: int, wanted: list[str]) -> None:
+    needs = script("needs", monkeypatch)
+    answers = {"info": (0, version), "compose": (compose, "")}
+    monkeypatch.setattr(needs, "docker", lambda *argv: answers[argv[0]])
+    found = needs.of_engine()
+    assert len(found) == len(wanted)
+    assert all(words in note for words, note in zip(wanted, found))
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ("write /var/lib: no space left on device", "disk's space"),
+        ("mount: permission denied (are you root?)", "--privileged"),
+        ("OCI runtime: operation not permitted", "--privileged"),
+        ("something else", "docker system df"),
+    ],
+)
+def test_the_advice_is_for_the_cause(monkeypatch: pytest.MonkeyPatch, said: str, wanted: str) -> None:
+    assert wanted in script("images", monkeypatch).advice(said)
+
+
+def tasks() -> list[dict[str, Any]]:
+    loaded = yaml.safe_load((ROOT / "molecule/shared/roles/lab/tasks/engine.yml").read_text(encoding="utf-8"))
+    return [inner for task in loaded for inner in task.get("block", [task])]
+
+
+@pytest.mark.parametrize(
+    ("distribution", "major", "packages"),
+    [
+        ("Debian", "12", ["docker.io", "iptables"]),  # docker-cli is not there, docker-compose is version 1
+        ("Debian", "13", ["docker.io", "iptables", "docker-cli", "docker-compose"]),
+        ("Debian", "n/a", ["docker.io", "iptables", "docker-cli", "docker-compose"]),
+        ("Ubuntu", "24", ["docker.io", "iptables", "docker-compose-v2"]),
+    ],
+)
+def test_only_packages_that_the_release_has(distribution: str, major: str, packages: list[str]) -> None:
+    (install,) = [task for task in tasks() if "ansible.builtin.apt" in task]
+    facts = {"distribution": distribution, "distribution_major_version": major}
+    assert render(install["ansible.builtin.apt"]["name"], {"ansible_facts": facts}) == packages
+
+
+def test_what_is_installed_is_started_and_not_installed() -> None:
+    """Docker was there, not running, and the lab asked apt for a package that the release does not have."""
+    (install,) = [task for task in tasks() if "ansible.builtin.apt" in task]
+    assert install["when"] == "__lab_engine_installed.rc != 0"
+    names = [task["name"] for task in tasks()]
+    assert names.index("engine | Find out whether one is installed") < names.index(install["name"])
+    assert names.index("engine | See what this machine lacks") < names.index(install["name"])
