@@ -3,9 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true)
-step() { printf '\n%s==> [%3d s] %s%s\n' "$bold" "$SECONDS" "$1" "$plain"; }
-play() { ansible-playbook -i inventories/lab "$@"; }
+. tests/lab/progress.sh
 export DEPLOYED=1 WRITE=2
 
 step "Deploy the agent, the backups and their schedule on app1"
@@ -23,7 +21,7 @@ play lifeboat.dr.escrow -e target=spare1
 step "Lose the object store, its whole data directory, and bring the bucket back to one instant from vault1"
 tests/lab/drill.sh object_storage
 
-step "Hold rows against objects"
+step "Compare rows with objects"
 play lifeboat.dr.reconcile
 
 step "Done. The lab stays up: docker exec app1 lifeboat status shows more, make lab-down removes it; report: .lab/report/index.html"

@@ -8,9 +8,7 @@ cd "$(dirname "$0")/../.."
 
 scenario=${1:-database}
 host=app1 spare=spare1
-bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true)
-step() { printf '\n%s==> [%3d s] %s%s\n' "$bold" "$SECONDS" "$1" "$plain"; }
-play() { ansible-playbook -i inventories/lab "$@"; }
+. tests/lab/progress.sh
 
 case $scenario in
 database | object_storage | backend | frontend) scenarios=("$scenario") ;;
@@ -25,7 +23,7 @@ esac
 if [[ $scenario == site || $scenario == all ]] && docker exec "$spare" test -e /var/lib/lifeboat; then
     step "Replace the spare, which an earlier drill has used, by an empty machine"
     docker rm --force --volumes "$spare" >/dev/null
-    ansible-playbook molecule/shared/create.yml
+    logged ansible-playbook molecule/shared/create.yml
 fi
 
 if [ -z "${DEPLOYED:-}" ]; then
@@ -46,18 +44,16 @@ fi
 
 step "Drill: $scenario"
 play lifeboat.dr.drill "${words[@]}"
+told | sed -nE 's/^ *"((SCENARIO|database|object_storage|backend|frontend|site)  .*|report: .*)",?$/    \1/p'
 
 for one in "${scenarios[@]}"; do
     [[ $scenario != all || $one == site ]] || continue # the machine of the others is gone by now
     step "Recover the $one once more: nothing to do"
     target=$host
     [ "$one" != site ] || target=$spare
-    again=$(play "lifeboat.dr.recover_$one" -e target="$target" -e confirm="$target" -e reason=again) || { echo "$again"; exit 1; }
-    grep -E 'changed=' <<<"$again"
-    if grep -qE 'changed=[1-9]' <<<"$again"; then
-        echo "$again"
-        echo "drill: FAIL: the second recovery changed something" >&2
-        exit 1
+    play "lifeboat.dr.recover_$one" -e target="$target" -e confirm="$target" -e reason=again
+    if grep -qE 'changed=[1-9]' <<<"$(told)"; then
+        failed "the second recovery changed something"
     fi
 done
 [[ $scenario != site && $scenario != all ]] || echo "make lab brings $host back"

@@ -1,0 +1,78 @@
+"""`make demo` and `make drill`: one line a step; what Ansible says is in a log, whose end is shown after a failure."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ANSIBLE = """#!/bin/sh
+echo "TASK [something]"; echo "ran $*"
+case "$*" in *dr.drill*) cat <<'END'
+        "SCENARIO  FAULT",
+        "database  corrupted  36 s  PASS",
+        "report: /r.html"
+END
+esac
+case "$*" in *"$FAILS"*) echo "fatal: [app1]: the disk is full"; exit 2;; esac
+echo "app1 : ok=1 changed=${CHANGED:-0}"
+[ -z "$CHANGED" ] || seq 20000 # more than a pipe holds
+echo end
+"""
+
+
+def run(tmp_path: Path, script: str, **env: str) -> tuple[int, list[str], str]:
+    """(exit code, what was shown, the log) of a script of the lab with a stand-in of ansible-playbook."""
+    program = tmp_path / "ansible-playbook"
+    program.write_text(ANSIBLE)
+    program.chmod(0o755)
+    log = tmp_path / "log"
+    log.touch()
+    environment = {
+        **os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "FAILS": "nothing fails", "TERM": "dumb",
+        "LIFEBOAT_LAB_LOG": str(log), "LIFEBOAT_LAB_BEGAN": "0", **env,
+    }  # fmt: skip
+    argv = [str(ROOT / "tests/lab" / script)]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, (done.stdout + done.stderr).splitlines(), log.read_text()
+
+
+@pytest.mark.slow
+def test_a_demo_is_one_line_a_step(tmp_path: Path) -> None:
+    code, shown, log = run(tmp_path, "demo.sh")
+    assert code == 0, shown
+    steps = [line for line in shown if line.startswith("==> [")]
+    results = [line for line in shown if line not in steps]
+    assert len(steps) == 11
+    assert results == ["    SCENARIO  FAULT", "    database  corrupted  36 s  PASS", "    report: /r.html"] * 2
+    assert "TASK [something]" in log and "ran -i inventories/lab lifeboat.dr.escrow" in log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fails", "changed", "why", "seen"),
+    [
+        ("lifeboat.dr.drill", "", "exited 2", "the disk is full"),
+        ("nothing fails", "3", "the second recovery changed something", "end"),
+    ],
+)
+def test_a_failure_shows_the_end_of_the_log(tmp_path: Path, fails: str, changed: str, why: str, seen: str) -> None:
+    code, shown, _ = run(tmp_path, "drill.sh", FAILS=fails, CHANGED=changed, DEPLOYED="1")
+    assert code == 1
+    assert why in shown[-1] and shown[-1].endswith(str(tmp_path / "log"))
+    assert any(seen in line for line in shown)
+
+
+@pytest.mark.slow
+def test_the_log_is_named_first(tmp_path: Path) -> None:
+    code, shown, _ = run(tmp_path, "drill.sh", LIFEBOAT_LAB_LOG="", DEPLOYED="1")
+    assert code == 0
+    named = Path(shown[0].removeprefix("log: "))
+    try:
+        assert "TASK [something]" in named.read_text()
+        assert named.stat().st_mode & 0o077 == 0
+    finally:
+        named.unlink()
