@@ -110,14 +110,15 @@ def test_a_recovery_that_is_not_proved_fails_with_the_state_and_the_next_command
     assert code == 2
     assert "Nothing was changed. To carry this plan out on localhost, run the same command again" in text
     words = [
-        "msg: - The verdict is FAIL, see the checks",
-        "- 'state: as it was found'",
-        "- 'next: run it again'",
-        "- 'kept: a file'",
+        "localhost | The verdict is FAIL, see the checks",
+        "localhost | state: as it was found",
+        "localhost | next: run it again",
+        "localhost | kept: a file",
     ]
     found = [text.find(word) for word in words]
     assert -1 not in found, text
     assert found == sorted(found)
+    assert text.count("The verdict is FAIL") == 1
     (record,) = (tmp_path / "evidence").glob("*.json")
     body = json.loads(record.read_text(encoding="utf-8"))
     assert (body["scenario"], body["verdict"], [phase["name"] for phase in body["phases"]]) == (
