@@ -114,10 +114,13 @@ class Stack:
         found = self.psql(f"SELECT to_json(datname) FROM pg_database WHERE datname NOT IN {kept};", "template1")
         for name in found:
             self.psql(f"DROP DATABASE {identifier(json.loads(name))} WITH (FORCE);", "template1")
-        found = self.psql("SELECT to_json(rolname) FROM pg_roles WHERE oid >= 16384;", "template1")
-        names = ", ".join(identifier(json.loads(name)) for name in found)
-        if names:
-            self.psql(f"DROP OWNED BY {names}; DROP ROLE {names};")
+        # In the server: a role's name may be bytes that no text is.
+        self.psql(
+            "DO $$ DECLARE names text; BEGIN"
+            " SELECT string_agg(quote_ident(rolname), ', ') INTO names FROM pg_roles WHERE oid >= 16384;"
+            " IF names IS NOT NULL THEN EXECUTE 'DROP OWNED BY ' || names; EXECUTE 'DROP ROLE ' || names; END IF;"
+            " END $$;"
+        )
 
 
 def say(line: str) -> None:
