@@ -114,7 +114,7 @@ def test_verify_proves_it_and_status_knows(world: World) -> None:
 
 def test_prune_deletes_what_no_rule_keeps(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     old = republished(world, take(Opened(world.config), False, print), days=500)
-    newer = [republished(world, take(Opened(world.config), False, print), days=days).id for days in (4, 3, 2, 1)]
+    newer = [republished(world, take(Opened(world.config), False, print), days=days).id for days in (300, 3, 2, 1)]
     code, shown = world.run("prune")
     assert (code, f"deleted  {old.id}" in shown) == (0, True)
     assert world.here == sorted(newer)

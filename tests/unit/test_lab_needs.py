@@ -1,3 +1,7 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
 """What the lab says of a machine that cannot hold it, and in what order it provides an engine."""
 
 from __future__ import annotations
@@ -21,6 +25,9 @@ def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"lab_{name}", ROOT / f"tests/lab/{name}.py")
     assert spec and spec.loader
     monkeypatch.syspath_prepend(str(ROOT / "tests/lab"))
+    forge = ModuleType("forge")  # the folder; other tests import the file of this name in it
+    forge.__path__ = [str(ROOT / "tests/lab/forge")]
+    monkeypatch.setitem(sys.modules, "forge", forge)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)

@@ -28,8 +28,9 @@ OPENERS = {
     "stack/runtime.connect": {"stack/runtime"},
     "stack/compose.ComposeRuntime": {"stack/runtime", "modules/stack_images"},  # loads images: Compose stacks only
     "stack/runtime.HostRuntime": {"stack/runtime"},
-    "stack/buckets.in_vault": {"stack/buckets", "vault/vault"},  # vault: makes the buckets that are named
-    "s3/bucket.Bucket": {"stack/buckets"},
+    # vault makes the buckets that are named; clocks and preflight ask whether a server answers, before any is opened.
+    "stack/buckets.in_vault": {"stack/buckets", "vault/vault", "operations/clocks", "operations/preflight"},
+    "s3/bucket.Bucket": {"stack/buckets", "operations/clocks", "operations/preflight"},
     # Of a bucket, of a repository, and of the bucket that serves the site where GitHub Pages does not.
     "s3/client.connect": {"s3/bucket", "repository/s3", "frontend/build"},
     "repository/repositories.from_settings": {"repository/repositories"},

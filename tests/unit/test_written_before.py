@@ -45,7 +45,9 @@ def test_its_backups_are_listed_as_good(root: Path, capsys: pytest.CaptureFixtur
     assert {written.DATABASE[written.NEWER], written.OBJECTS[written.NEWER]} <= proven
 
 
-ADDED = {"database": {"method": "logical"}}  # since then, and what it means that a manifest does not say
+ADDED = {
+    "database": {"method": "logical", "relations": 0, "accepted": False}
+}  # since then, and what it means that a manifest does not say
 
 
 def test_its_manifests_have_the_form_that_is_written_today(root: Path) -> None:
