@@ -214,7 +214,7 @@ def left_as_found(stack: Stack, portrait: list[str], said: str) -> None:
     assert not half_restored(stack)
     assert serves(stack)
     assert "the live database is as it was found" in said
-    newest = stack.host.run("sh", "-c", "ls /var/lib/lifeboat/shop/evidence/*.json | tail -n 1").strip()
+    newest = stack.host.run("sh", "-c", "ls -t /var/lib/lifeboat/shop/evidence/*.json | head -n 1").strip()
     assert json.loads(stack.host.run("cat", newest))["verdict"] == "FAIL"
 
 
