@@ -17,8 +17,8 @@ from postgres_stack import IMAGE, MakeDatabase, Stack, assert_pass, back_up_and_
 
 EQUAL = {
     "options of foreign servers": "CREATE EXTENSION postgres_fdw; CREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw OPTIONS (port '1', host 'h', dbname 'd');"
-    "CREATE FOREIGN TABLE f (a int OPTIONS (column_name 'z')) SERVER s OPTIONS (table_name 't', schema_name 's', fetch_size '9');",
-    "options of a wrapper": "CREATE FOREIGN DATA WRAPPER w OPTIONS (z '1', \"A\" 'x,y', b '{}');",
+    "CREATE FOREIGN TABLE f (a int OPTIONS (column_name 'z')) SERVER s OPTIONS (table_name 't', schema_name 's', fetch_size '9'); CREATE TABLE t (a int);",
+    "options of a wrapper": "CREATE FOREIGN DATA WRAPPER w OPTIONS (z '1', \"A\" 'x,y', b '{}'); CREATE TABLE t (a int);",
     "a view's check option": "CREATE TABLE t (a int); CREATE VIEW v WITH (check_option = local, security_barrier = true) AS SELECT a FROM t;",
     "a domain's default": "SET search_path = public; CREATE SEQUENCE s; CREATE DOMAIN d AS int DEFAULT nextval('s'); CREATE TABLE t (a d);",
     "statistics of a child": "CREATE TABLE m (a int); CREATE TABLE c (c int, d int) INHERITS (m); ALTER TABLE m ADD e int;"
@@ -27,9 +27,9 @@ EQUAL = {
     "no plpgsql": "DROP EXTENSION plpgsql; CREATE TABLE t (a int);",
     "public made again": "DROP SCHEMA public; CREATE SCHEMA public; COMMENT ON SCHEMA public IS 'ours'; CREATE TABLE public.t (a int);",
     "a privilege granted twice": "CREATE ROLE g1; CREATE ROLE g2; GRANT CREATE ON DATABASE equal TO g1 WITH GRANT OPTION; GRANT CREATE ON DATABASE equal TO g2;"
-    "SET ROLE g1; GRANT CREATE ON DATABASE equal TO g2;",
+    "SET ROLE g1; GRANT CREATE ON DATABASE equal TO g2; RESET ROLE; CREATE TABLE t (a int);",
     "settings of many kinds": "CREATE ROLE c1; ALTER ROLE c1 SET work_mem = '1MB'; ALTER ROLE c1 SET search_path = z, \"Y y\"; ALTER ROLE c1 SET work_mem = '2MB';"
-    "CREATE FUNCTION f() RETURNS int LANGUAGE sql SET work_mem = '1MB' SET search_path = b, \"A\" SET datestyle = 'German' AS 'SELECT 1'; ALTER FUNCTION f() SET work_mem = '2MB';",
+    "CREATE FUNCTION f() RETURNS int LANGUAGE sql SET work_mem = '1MB' SET search_path = b, \"A\" SET datestyle = 'German' AS 'SELECT 1'; ALTER FUNCTION f() SET work_mem = '2MB'; CREATE TABLE t (a int);",
     "labels in the middle": "CREATE TYPE e AS ENUM ('b', 'd'); ALTER TYPE e ADD VALUE 'c' BEFORE 'd'; ALTER TYPE e ADD VALUE 'a' BEFORE 'b'; CREATE TABLE t (a e);",
 }  # fmt: skip
 

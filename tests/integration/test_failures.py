@@ -245,7 +245,7 @@ def test_a_manifest_of_a_newer_schema(settings: config.Config) -> None:
     made = database_plan.make(Opened(settings), force=True, log=say)
     assert made.backup["id"] == first, "an older one that can be read is used"
     assert [passed.id for passed in made.passed_over] == [newest], "and the plan says so"
-    with pytest.raises(IntegrityError, match="this Lifeboat reads version 1"):
+    with pytest.raises(UnverifiedError, match="this Lifeboat reads version 1"):
         database_plan.make(Opened(settings), identity=newest, log=say)
 
 

@@ -97,7 +97,7 @@ COLUMNS = ", ".join(
 )
 # (what the database is like, SQL that makes it so, what its backup must say of it)
 SHAPES: dict[str, tuple[str, dict[str, int]]] = {
-    "empty": ("", {"tables": 0, "rows": 0, "large_objects": 0}),
+    "empty": ("CREATE TABLE t ();", {"tables": 1, "rows": 0, "large_objects": 0}),
     "1,590 columns": (
         f"CREATE TABLE wide ({COLUMNS}); INSERT INTO wide (c0, c1, \"column 7\") VALUES ('x', '[]', 1), (NULL, NULL, 2);",
         {"tables": 1, "rows": 2},
@@ -126,6 +126,15 @@ SHAPES: dict[str, tuple[str, dict[str, int]]] = {
         {"tables": 1},
     ),
 }  # fmt: skip
+
+
+def test_an_application_without_tables_proves_nothing(
+    stack: Stack, make_database: MakeDatabase, tmp_path: Path
+) -> None:
+    settings = stack.config(tmp_path, database={"name": make_database("bare", "")})
+    result = operations_verify.verify(Opened(settings), dump.take(Opened(settings), log=say).id, "restore", log=say)
+    assert [check.name for check in result.checks if check.result != checks.PASS] == ["tables"]
+    assert result.verdict == checks.COULD_NOT_VERIFY
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -176,7 +176,7 @@ def test_a_killed_verification(
         process.kill()
     assert len(docker(*ours).split()) == 1, "nothing can be swept that is not there"
     assert not entries(settings)[0].proof, "a verification that did not end proves nothing"
-    code, said, err = agent.run("verify")
+    code, said, err = agent.run("verify", entries(settings)[0].id)
     assert (code, said["verdict"]) == (0, checks.PASS), err
     assert docker(*ours) == ""
     assert entries(settings)[0].proven_at is not None
