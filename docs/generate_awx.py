@@ -39,6 +39,10 @@ KNOWN: dict[str, dict[str, Any]] = {
         "type": "path",
         "description": "A directory on the machine where Ansible runs, to write the list to as Markdown and HTML.",
     },
+    "stack_file": {
+        "type": "path",
+        "description": "The file to write on the machine where Ansible runs; `<host>.yml` where you are.",
+    },
     "report_directory": {
         "type": "path",
         "description": "Where the pages go on the machine where Ansible runs; `lifeboat-report` where you are.",
@@ -49,6 +53,7 @@ MANDATORY = "(none)"  # in place of a default
 NOT_ASKED = {
     "identity_file": "a credential of the type `Lifeboat escrowed key` brings it as a file",
     "checklist_directory": "a job's files are gone when it ends; the list is its output",
+    "stack_file": "a job's files are gone when it ends; its output has what is left to do",
     "report_directory": "a job's files are gone when it ends",
 }
 # What changes something without a confirmation, because nothing is lost by it or because it is asked for by running it.

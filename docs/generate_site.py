@@ -24,11 +24,17 @@ WHEN = {
     "with confirm": "It reads and plans. It changes nothing unless `confirm` names the host.",
     "always": "It acts when it is run; with `--check` it changes nothing.",
 }
+# Where that is not the whole truth.
+OWN = {
+    "init": "It changes nothing on the hosts. It writes a file where Ansible runs, and replaces one only if `confirm`"
+    " names the host. With `--check --diff` it only shows the file.",
+}
 # A page that tells the whole story: by the playbook's name, where that is not runbook-<component>.md.
 STORIES = {
     "deploy": "quickstart.md", "backup": "recovery-points.md", "verify": "verification.md", "prune": "retention.md",
     "checklist": "checklists.md", "report": "evidence.md", "drill": "drills.md", "escrow": "config-backup.md",
     "awx": "awx.md", "status": "variables.md#lifeboat_alarms", "reconcile": "runbook-object-storage.md",
+    "init": "quickstart.md",
 }  # fmt: skip
 
 
@@ -96,7 +102,13 @@ def page(path: Path) -> str:
     name, found = path.stem, taken(play)
     given = " -e identity_file=<file>" if "identity_file" in found else ""
     confirmed = f" -e target=<host> -e confirm=<host>{given}" if "confirm" in found else ""
-    lines = [f"# lifeboat.dr.{name}", "", f"{play['name']}. {WHEN[changes(name, found)]}", "", *story(name)]
+    lines = [
+        f"# lifeboat.dr.{name}",
+        "",
+        f"{play['name']}. {OWN.get(name, WHEN[changes(name, found)])}",
+        "",
+        *story(name),
+    ]
     command = f"ansible-playbook -i inventories/mine lifeboat.dr.{name}"
     first = given if "confirm" not in found else ""
     lines += ["```", command + first, *([command + confirmed] if confirmed else []), "```", ""]

@@ -1,0 +1,322 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Read a Compose project that runs here, and write the inventory of its stack.
+
+Names, addresses and paths are taken over; the value of a password or a key never is. What a project does not tell is
+not guessed: it is listed for the operator.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable, Optional, Union
+from urllib.parse import urlsplit
+
+from ..base import pipeline, typed
+from ..base.errors import LifeboatError, NotFoundError, UsageError
+from ..base.pipeline import Command
+from ..settings import config as settings
+from ..stack import files
+from ..stack.compose import ComposeRuntime, Resource, Volume, within
+
+_ATTEMPTED = "read the Compose projects of this host"
+# The last part of an image's name, without its tag.
+_POSTGRES = re.compile(r"postgres(ql)?|postgis|timescaledb(-ha)?|pgvector|spilo-\d+")
+_STORES = {"minio": 9000, "seaweedfs": 8333, "juicefs": 9000, "versitygw": 7070, "garage": 3900}
+_DATA = "/var/lib/postgresql"
+# What the official image and Bitnami's are told, by what it is.
+_SAID = {"name": ("POSTGRES_DB", "POSTGRESQL_DATABASE"), "user": ("POSTGRES_USER", "POSTGRESQL_USERNAME")}
+_BUCKET = re.compile(r"(.*_)?BUCKET(_NAME)?")
+_ENDPOINT = re.compile(r"(.*_)?(S3|MINIO|AWS)_(.*_)?(ENDPOINT|ENDPOINT_URL|URL)(_S3)?")
+_URL = re.compile(r"(https?)://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::(\d+))?(/[^\s'\"|;)?#]*)?")
+_PLAIN = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+
+
+@dataclass(frozen=True)
+class _Port:
+    target: Union[str, int] = ""
+    published: Union[str, int] = ""
+    protocol: str = "tcp"
+
+
+@dataclass(frozen=True)
+class _Health:
+    test: Union[str, tuple[str, ...]] = ()
+
+
+@dataclass(frozen=True)
+class _Service:
+    image: str = ""
+    environment: Mapping[str, object] = field(default_factory=dict)
+    ports: tuple[_Port, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    depends_on: Union[Mapping[str, object], tuple[str, ...]] = ()
+    healthcheck: _Health = _Health()
+    network_mode: str = ""
+
+    @property
+    def kind(self) -> str:
+        """What the image is called: postgres of docker.io/library/postgres:17@sha256:…"""
+        return self.image.partition("@")[0].rpartition("/")[2].partition(":")[0]
+
+    def published(self, port: int) -> int:
+        """Where the host reaches the container's port; 0 where it does not."""
+        if self.network_mode == "host":
+            return port
+        found = [item.published for item in self.ports if item.protocol == "tcp" and str(item.target) == str(port)]
+        return int(found[0]) if found and str(found[0]).isdigit() else 0
+
+
+@dataclass(frozen=True)
+class Project:
+    """What `docker compose config` says. Holds secrets."""
+
+    name: str = ""
+    services: Mapping[str, _Service] = field(default_factory=dict)
+    secrets: Mapping[str, Resource] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Listed:
+    name: str = field(default="", metadata={"json": "Name"})
+    files: str = field(default="", metadata={"json": "ConfigFiles"})
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An inventory. unclear: what could not be interpreted. wanted: what only the operator can provide."""
+
+    stack: str
+    variables: Mapping[str, Mapping[str, object]]
+    later: Mapping[str, Mapping[str, object]]  # written as comments: not complete without what is wanted
+    unclear: tuple[str, ...]
+    wanted: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The file of the inventory."""
+        lines = [
+            "---", "# Written by lifeboat.dr.init from the running Compose project. Read it, correct it, then deploy.",
+            "# docs/variables.md describes every key.", *_yaml({"lifeboat_stack": self.stack}), *_yaml(self.variables),
+        ]  # fmt: skip
+        if self.later:
+            lines += ["", "# Complete these, then remove the comment signs."]
+            lines += [f"# {line}" for line in _yaml(self.later)]
+        for title, items in (("Could not be interpreted:", self.unclear), ("To be provided:", self.wanted)):
+            if items:
+                lines += ["", f"# {title}", *(f"# * {' '.join(item.split())}" for item in items)]
+        return "\n".join([*lines, ""])
+
+
+def _yaml(value: Mapping[str, object], indent: str = "") -> Iterator[str]:
+    """A mapping as YAML, whose scalars and lists may be JSON. What looks like a template of Ansible's is marked."""
+    for name, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield f"{indent}{name}:"
+            yield from _yaml(inner, indent + "  ")
+        else:
+            text = json.dumps(inner, ensure_ascii=False)
+            yield f"{indent}{name}: {'!unsafe ' if '{{' in text or '{%' in text else ''}{text}"
+
+
+def look(name: str = "") -> Draft:
+    """The project of that name, or the only one that there is."""
+    listed = _projects()
+    chosen = [item for item in listed if item.name == name] if name else listed
+    if len(chosen) != 1:
+        there = ", ".join(sorted(item.name for item in listed)) or "none"
+        remedy = "Name one: -e project=<name>." if listed else "Start the stack (docker compose up -d), then try again."
+        raise (UsageError if chosen else NotFoundError)(_ATTEMPTED, name or "all", f"there is {there}", remedy)
+    paths = [path for path in chosen[0].files.split(",") if path]
+    directory = _directory(chosen[0].name) or str(Path(paths[0] if paths else "/x").parent)
+    usual = [*files.NAMES, *files.OVERRIDES]
+    own = [os.path.relpath(path, directory) for path in paths]
+    runtime: dict[str, object] = {"project_directory": directory}
+    if any(path not in usual for path in own):
+        runtime["files"] = own
+    if chosen[0].name != re.sub(r"[^a-z0-9_-]", "", os.path.basename(directory).lower()).lstrip("_-"):
+        runtime["project"] = chosen[0].name
+    stack = chosen[0].name if _PLAIN.fullmatch(chosen[0].name) else "stack"
+    config = settings.from_mapping({"stack": stack, "runtime": runtime})
+    opened = ComposeRuntime(config)
+    project = opened.read(Project, "config")
+    try:
+        secret, problem = tuple(files.find(config, opened).secret), ""
+    except LifeboatError as exc:
+        secret, problem = (), f"secret files: {exc}"
+    return draft(project, stack, runtime, secret, problem=problem)
+
+
+def _projects() -> tuple[_Listed, ...]:
+    asked = Command(["docker", "compose", "ls", "--all", "--format", "json"])
+    remedy = "Is the Docker Engine running, and docker compose version 2? `docker compose ls`."
+    said = pipeline.output(asked, attempted=_ATTEMPTED, subject="docker compose ls", timeout=60, remedy=remedy)
+
+    def wrong(at: str, cause: str) -> LifeboatError:
+        return LifeboatError(_ATTEMPTED, "docker compose ls", f"{at} {cause}", remedy)
+
+    return typed.build(tuple[_Listed, ...], typed.load(said, wrong), wrong, unknown="ignore")
+
+
+def _directory(project: str) -> str:
+    shown = '{{.Label "com.docker.compose.project.working_dir"}}'
+    wanted = f"label=com.docker.compose.project={project}"
+    _status, out, _err = pipeline.probe(Command(["docker", "ps", "--all", "--filter", wanted, "--format", shown]))
+    found = sorted({line for line in out.splitlines() if line.startswith("/")})
+    return found[0] if len(found) == 1 else ""
+
+
+def draft(
+    project: Project, stack: str, runtime: Mapping[str, object], secret: tuple[str, ...] = (), *, problem: str = "",
+    read: Callable[[str], str] = lambda path: Path(path).read_text("utf-8"),
+) -> Draft:  # fmt: skip
+    """The inventory of a project. `read`: a file that holds a name, where the environment gives a file instead."""
+    unclear = [problem] if problem else []
+    wanted: list[str] = []
+    variables: dict[str, Mapping[str, object]] = {"lifeboat_runtime": runtime}
+    later: dict[str, Mapping[str, object]] = {}
+    services = project.services
+    database = _only(services, _is_database, "PostgreSQL", "lifeboat_database.service", unclear)
+    store = _only(services, lambda item: item.kind in _STORES, "", "lifeboat_objects.service", unclear)
+    if database:
+        variables["lifeboat_database"] = _database(project, database, read, unclear, wanted)
+        writers = [name for name, item in services.items() if database in item.depends_on]
+        if not writers:
+            unclear.append(f"no service depends on {database}: name those that write in lifeboat_application.writers")
+    variables["lifeboat_repository"] = {"type": "local", "path": f"/backup/{stack}"}
+    checks = []
+    for name, item in services.items():
+        if name in (database, store):
+            continue
+        url = _health(item)
+        if url:
+            checks.append({"url": url})
+        elif item.ports:
+            unclear.append(f"{name} publishes a port, and its healthcheck names no address: add one that proves that it"
+                           " works to lifeboat_application.checks")  # fmt: skip
+    variables["lifeboat_application"] = {"checks": checks}
+    objects = _objects(services, store, unclear)
+    if objects:
+        later["lifeboat_objects"] = objects
+        later["lifeboat_vault"] = {
+            "endpoint_url": "https://s3.elsewhere.example", "objects_bucket": f"{stack}-objects",
+            "repository_bucket": f"{stack}-repository",
+        }  # fmt: skip
+        wanted.append("lifeboat_vault: an S3 endpoint that is not lost with this host, and two buckets there")
+        wanted.append("lifeboat_secrets: objects_access_key, objects_secret_key, vault_access_key, vault_secret_key")
+    unclear += _unprotected(services, {database, store})
+    if secret:
+        later["lifeboat_config"] = {"recipients": ["age1…"]}
+        wanted.append(f"lifeboat_config.recipients: without one these stay out of every backup: {', '.join(secret)}")
+    wanted.append("lifeboat_repository: a disk of its own at the least, or a bucket")
+    return Draft(stack, variables, later, tuple(unclear), tuple(wanted))
+
+
+def _only(
+    services: Mapping[str, _Service], fits: Callable[[_Service], bool], wanted: str, variable: str, unclear: list[str]
+) -> str:
+    """The one service that fits; none is said where it is `wanted`, and of several the operator chooses."""
+    found = sorted(name for name, item in services.items() if fits(item))
+    if len(found) > 1:
+        unclear.append(f"{variable}: {', '.join(found)} fit; {found[0]} was taken, the others are not protected")
+    if not found and wanted:
+        unclear.append(f"{variable}: no service was recognised as {wanted}; Lifeboat backs up nothing else")
+    return found[0] if found else ""
+
+
+def _is_database(item: _Service) -> bool:
+    return bool(_POSTGRES.fullmatch(item.kind)) or any(within(volume.target, _DATA) for volume in item.volumes)
+
+
+def _database(
+    project: Project, service: str, read: Callable[[str], str], unclear: list[str], wanted: list[str]
+) -> dict[str, object]:
+    environment, found = project.services[service].environment, {"service": service}
+    for key, names in _SAID.items():
+        text = _said(project, environment, names, read)
+        if text is None:
+            unclear.append(f"lifeboat_database.{key}: it comes from a file that could not be read")
+        elif text:
+            found[key] = text
+    if "user" in found:
+        found.setdefault("name", found["user"])
+    if any(name.startswith("POSTGRESQL_") for name in environment) or "auth" in str(
+        environment.get("POSTGRES_INITDB_ARGS", "")
+    ):
+        wanted.append("lifeboat_secrets.database_password: this image may ask for it on its own socket, too")
+    return dict(found)
+
+
+def _said(
+    project: Project, environment: Mapping[str, object], names: tuple[str, ...], read: Callable[[str], str]
+) -> Optional[str]:
+    """The name that the image was told, directly or by a file; empty where it was not, None where it cannot be read."""
+    for name in names:
+        if environment.get(name) not in (None, ""):
+            return str(environment[name])
+        inside = str(environment.get(f"{name}_FILE") or "")
+        if inside:
+            secret = project.secrets.get(os.path.basename(inside), Resource())
+            try:
+                return read(secret.file).strip() if secret.file else None
+            except (OSError, UnicodeDecodeError):
+                return None
+    return ""
+
+
+def _health(item: _Service) -> str:
+    """The address that the service's own check asks, as the host reaches it."""
+    test = item.healthcheck.test
+    match = _URL.search(test if isinstance(test, str) else " ".join(test))
+    if not match:
+        return ""
+    scheme, port, path = match.groups()
+    published = item.published(int(port or (443 if scheme == "https" else 80)))
+    return f"{scheme}://127.0.0.1:{published}{path or '/'}" if published else ""
+
+
+def _objects(services: Mapping[str, _Service], store: str, unclear: list[str]) -> dict[str, object]:
+    """The bucket, by the names of the variables that the services are given."""
+    given = [(name, str(value)) for item in services.values() for name, value in item.environment.items() if value]
+    named = sorted({value for name, value in given if _BUCKET.fullmatch(name.upper())})
+    found: dict[str, object] = {}
+    if store:
+        item = services[store]
+        found["service"] = store
+        published = item.published(_STORES[item.kind])
+        if published:
+            found["endpoint_url"] = f"http://127.0.0.1:{published}"
+        else:
+            found["port"] = _STORES[item.kind]
+        if item.volumes:
+            found["data_directory"] = item.volumes[0].target
+    elif named:
+        urls = sorted({value for name, value in given if _ENDPOINT.fullmatch(name.upper())})
+        plain = [url for url in urls if url.startswith(("http://", "https://")) and not urlsplit(url).username]
+        if len(plain) != 1:
+            unclear.append("lifeboat_objects.endpoint_url: a bucket is named, and not one address of its S3 server")
+        found.update({"endpoint_url": plain[0].partition("?")[0]} if len(plain) == 1 else {})
+    if not store and not named:
+        return {}
+    if len(named) != 1:
+        unclear.append(
+            f"lifeboat_objects.bucket: {', '.join(named) or 'no service is given one'}; name the one to protect"
+        )
+    return {**found, "bucket": named[0] if len(named) == 1 else "…"}
+
+
+def _unprotected(services: Mapping[str, _Service], protected: set[str]) -> list[str]:
+    """Data in volumes, which neither the database's nor the bucket's backup holds."""
+    return [
+        f"{name} ({item.kind or 'built here'}) keeps {volume.target} in the volume {volume.source or 'without a name'}:"
+        " no backup contains it"
+        for name, item in services.items() if name not in protected
+        for volume in item.volumes if volume.type == "volume" and not volume.read_only
+    ]  # fmt: skip

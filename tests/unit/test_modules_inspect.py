@@ -1,0 +1,251 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The inventory of a running Compose project: what other people's projects say, and what of it is never written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import discover
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.discover import Draft, Project
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from builders import Run
+
+HIDDEN = "hunter2-never-written"
+
+
+def volume(source: str, target: str, kind: str = "volume") -> dict[str, Any]:
+    return {"type": kind, "source": source, "target": target}
+
+
+def port(target: int, published: str = "") -> dict[str, Any]:
+    return {"mode": "ingress", "target": target, "published": published, "protocol": "tcp"}
+
+
+# As `docker compose config --format json` writes them: names of keys and shapes are Compose's.
+SHOP: dict[str, Any] = {
+    "name": "shop",
+    "services": {
+        "db": {
+            "image": "postgres:17-alpine",
+            "environment": {"POSTGRES_DB": "shop", "POSTGRES_USER": "app", "POSTGRES_PASSWORD": HIDDEN},
+            "volumes": [volume("data", "/var/lib/postgresql/data")],
+        },
+        "web": {
+            "image": "registry.example.org:5000/shop/web@sha256:00",
+            "environment": {"DATABASE_URL": f"postgres://app:{HIDDEN}@db/shop", "S3_BUCKET": "uploads"},
+            "depends_on": {"db": {"condition": "service_healthy", "required": True}},
+            "healthcheck": {"test": ["CMD-SHELL", "curl -fsS http://localhost:8000/health?x=1 || exit 1"]},
+            "ports": [port(8000, "18000")],
+        },
+        "minio": {
+            "image": "quay.io/minio/minio:RELEASE.2025-01-20",
+            "environment": {"MINIO_ROOT_USER": "root-user-1", "MINIO_ROOT_PASSWORD": HIDDEN},
+            "ports": [port(9000, "9000"), port(9001, "9001")],
+            "volumes": [volume("objects", "/data")],
+        },
+    },
+}
+# A wiki: names from secret files, no health check, uploads in a volume, a cache.
+WIKI: dict[str, Any] = {
+    "name": "wiki",
+    "services": {
+        "postgres": {
+            "image": "postgis/postgis:16-3.4",
+            "environment": {
+                "POSTGRES_DB": "wiki", "POSTGRES_USER_FILE": "/run/secrets/db_user",
+                "POSTGRES_PASSWORD_FILE": "/run/secrets/db_password",
+            },
+            "secrets": [{"source": "db_user"}, {"source": "db_password"}],
+            "volumes": [volume("/srv/wiki/pg", "/var/lib/postgresql/data", "bind")],
+        },
+        "wiki": {
+            "build": {"context": "/srv/wiki"},
+            "depends_on": {"postgres": {"condition": "service_started"}},
+            "ports": [port(3000, "3000")],
+            "volumes": [volume("uploads", "/app/uploads")],
+        },
+        "redis": {"image": "redis:7", "volumes": [volume("cache", "/data")], "command": None},
+    },
+    "secrets": {
+        "db_user": {"name": "wiki_db_user", "file": "/srv/wiki/secrets/user"},
+        "db_password": {"name": "wiki_db_password", "file": "/srv/wiki/secrets/password"},
+    },
+}  # fmt: skip
+# Bitnami's image, a bucket at a provider, two of them named, nobody depends on anything.
+LEDGER: dict[str, Any] = {
+    "name": "ledger",
+    "services": {
+        "postgresql": {
+            "image": "docker.io/bitnami/postgresql:16",
+            "environment": {"POSTGRESQL_DATABASE": "{{ ledger }}", "POSTGRESQL_PASSWORD": HIDDEN},
+            "volumes": [volume("pg", "/bitnami/postgresql")],
+        },
+        "api": {
+            "image": "ledger/api",
+            "network_mode": "host",
+            "environment": {
+                "AWS_ENDPOINT_URL_S3": "https://s3.example.org/?token=" + HIDDEN, "AWS_SECRET_ACCESS_KEY": HIDDEN,
+                "MEDIA_BUCKET": "media", "EXPORT_BUCKET_NAME": "exports",
+            },
+            "healthcheck": {"test": ["CMD", "wget", "-q", "http://127.0.0.1:8080/"]},
+        },
+        "exporter": {"image": "prometheuscommunity/postgres-exporter", "environment": {"DATA_SOURCE_PASS": HIDDEN}},
+    },
+}  # fmt: skip
+# No PostgreSQL at all.
+BLOG: dict[str, Any] = {
+    "name": "blog",
+    "services": {"db": {"image": "mariadb:11", "volumes": [volume("db", "/var/lib/mysql")]}},
+}
+
+
+def drafted(project: dict[str, Any], secret: tuple[str, ...] = (), text: str = "wiki_owner\n") -> Draft:
+    def wrong(at: str, cause: str) -> LifeboatError:
+        return LifeboatError("read", at, cause)
+
+    found = typed.build(Project, without_nulls(project), wrong, unknown="ignore")
+    name = project["name"]
+    return discover.draft(found, name, {"project_directory": f"/srv/{name}"}, secret, read=lambda path: text)
+
+
+def without_nulls(value: Any) -> Any:
+    """As the runtime reads what Compose says."""
+    if isinstance(value, dict):
+        return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return value
+
+
+@pytest.mark.parametrize("project", [SHOP, WIKI, LEDGER, BLOG], ids=lambda project: str(project["name"]))
+def test_no_secret_is_written_and_what_is_written_can_be_deployed(project: dict[str, Any]) -> None:
+    draft = drafted(project, ("/srv/x/.env",), text=HIDDEN if project is SHOP else "owner")
+    assert HIDDEN not in draft.text + json.dumps(typed.plain(draft))
+    assert "root-user-1" not in draft.text
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_constructor("!unsafe", lambda loader, node: loader.construct_scalar(node))  # type: ignore[no-untyped-call]
+    written = yaml.load(draft.text, Loader)  # noqa: S506 - a safe one
+    assert written == {"lifeboat_stack": draft.stack, **draft.variables}
+    settings = {name.removeprefix("lifeboat_"): value for name, value in written.items()}
+    config.from_mapping(settings)
+    # With the comment signs removed and a recipient given it still is one.
+    later = {name.removeprefix("lifeboat_"): value for name, value in draft.later.items() if name != "lifeboat_config"}
+    config.from_mapping({**settings, **later})
+
+
+def test_a_shop_with_a_bucket() -> None:
+    draft = drafted(SHOP, ("/srv/shop/.env",))
+    assert draft.variables == {
+        "lifeboat_runtime": {"project_directory": "/srv/shop"},
+        "lifeboat_database": {"service": "db", "name": "shop", "user": "app"},
+        "lifeboat_repository": {"type": "local", "path": "/backup/shop"},
+        "lifeboat_application": {"checks": [{"url": "http://127.0.0.1:18000/health"}]},
+    }
+    assert draft.later["lifeboat_objects"] == {
+        "service": "minio", "endpoint_url": "http://127.0.0.1:9000", "data_directory": "/data", "bucket": "uploads",
+    }  # fmt: skip
+    assert draft.unclear == ()
+    assert [line.partition(":")[0] for line in draft.wanted] == [
+        "lifeboat_vault", "lifeboat_secrets", "lifeboat_config.recipients", "lifeboat_repository",
+    ]  # fmt: skip
+    assert "/srv/shop/.env" in draft.wanted[2]
+    assert "# lifeboat_vault:" in draft.text
+
+
+def test_names_from_files_and_data_that_no_backup_contains() -> None:
+    draft = drafted(WIKI)
+    assert draft.variables["lifeboat_database"] == {"service": "postgres", "name": "wiki", "user": "wiki_owner"}
+    assert draft.later == {}
+    said = "\n".join(draft.unclear)
+    for words in ("wiki publishes a port", "/app/uploads in the volume uploads", "redis (redis) keeps /data"):
+        assert words in said
+
+
+def test_a_file_that_cannot_be_read_is_said() -> None:
+    project = {**WIKI, "secrets": {}}
+    assert "lifeboat_database.user: it comes from a file that could not be read" in drafted(project).unclear
+
+
+def test_another_image_and_a_provider_of_buckets() -> None:
+    draft = drafted(LEDGER)
+    assert draft.variables["lifeboat_database"] == {"service": "postgresql", "name": "{{ ledger }}"}
+    assert 'name: !unsafe "{{ ledger }}"' in draft.text
+    assert draft.variables["lifeboat_application"] == {"checks": [{"url": "http://127.0.0.1:8080/"}]}
+    assert draft.later["lifeboat_objects"]["endpoint_url"] == "https://s3.example.org/"
+    said = "\n".join(draft.unclear)
+    assert "lifeboat_objects.bucket: exports, media; name the one to protect" in said
+    assert "no service depends on postgresql" in said
+    assert any(line.startswith("lifeboat_secrets.database_password") for line in draft.wanted)
+
+
+def test_a_project_without_postgresql_says_so() -> None:
+    draft = drafted(BLOG)
+    assert "lifeboat_database" not in draft.variables
+    assert "no service was recognised as PostgreSQL" in draft.unclear[0]
+    assert "db (mariadb) keeps /var/lib/mysql in the volume db: no backup contains it" in draft.unclear
+
+
+class Docker:
+    """What the host's docker answers."""
+
+    def __init__(self, listed: list[dict[str, str]], directory: Path, project: dict[str, Any]) -> None:
+        self.listed, self.directory, self.project = listed, directory, project
+
+    def output(self, command: Command, **_: Any) -> str:
+        if command.argv[:3] == ["docker", "compose", "ls"]:
+            return json.dumps(self.listed)
+        assert "config" in command.argv
+        return json.dumps(self.project)
+
+    def probe(self, command: Command, **_: Any) -> tuple[int, str, str]:
+        return 0, f"{self.directory}\n" if "working_dir" in " ".join(command.argv) else "", ""
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Docker:
+    (tmp_path / ".env").write_text(f"PASSWORD={HIDDEN}\n")
+    (tmp_path / "prod.yml").write_text("services: {}\n")
+    listed = [{"Name": "shop", "Status": "running(3)", "ConfigFiles": str(tmp_path / "prod.yml")}]
+    found = Docker(listed, tmp_path, SHOP)
+    monkeypatch.setattr(discover.pipeline, "output", found.output)
+    monkeypatch.setattr(discover.pipeline, "probe", found.probe)
+    return found
+
+
+def test_stack_inspect_never_changes(run: Run, docker: Docker, tmp_path: Path) -> None:
+    for check in (True, False):
+        found = run("stack_inspect", check=check, plain=True)
+        assert (found["failed"], found["changed"], found["stack"]) == (False, False, "shop")
+        runtime = {"project_directory": str(tmp_path), "files": ["prod.yml"], "project": "shop"}
+        assert found["variables"]["lifeboat_runtime"] == runtime
+        assert str(tmp_path / ".env") in found["text"]
+        assert HIDDEN not in json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("names", "asked", "words"),
+    [([], "", "there is none"), (["shop", "wiki"], "", "there is shop, wiki"), (["shop"], "wiki", "there is shop")],
+)
+def test_stack_inspect_fails(run: Run, docker: Docker, names: list[str], asked: str, words: str) -> None:
+    docker.listed = [{"Name": name, "ConfigFiles": f"/srv/{name}/compose.yml"} for name in names]
+    found = run("stack_inspect", plain=True, project=asked)
+    assert found["failed"]
+    assert words in found["msg"]
+
+
+def test_the_playbook_keeps_a_file_that_is_there() -> None:
+    root = Path(__file__).resolve().parents[2]
+    (play,) = yaml.safe_load((root / "playbooks/init.yml").read_text(encoding="utf-8"))
+    (written,) = (task for task in play["tasks"] if "ansible.builtin.copy" in task)
+    assert written["ansible.builtin.copy"]["force"] == "{{ confirm | default('') == inventory_hostname }}"
+    assert written["delegate_to"] == "localhost"
