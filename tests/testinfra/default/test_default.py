@@ -83,6 +83,9 @@ def test_a_mistake_in_the_inventory_changes_nothing(app1: Host) -> None:
         ),
         ({"lifeboat_runtime": {"project_directory": "/srv/nowhere"}}, "there is no such directory"),
         ({"lifeboat_retention": {"dayly_days": 3}}, "dayly_days"),
+        ({"lifeboat_repositry": {"type": "local", "path": "/b"}}, "did you mean lifeboat_repository"),
+        ({"lifeboat_application": {"checks": [{"url": "127.0.0.1:8000/"}]}}, "lifeboat_application.checks[0].url"),
+        ({"lifeboat_application": {"checks": [{"url": "http://127.0.0.1:9/"}]}}, "does not answer"),
     ):
         run = playbook(DEPLOY, **settings)
         assert run.status != 0, settings
