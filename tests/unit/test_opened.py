@@ -26,7 +26,8 @@ from object_world import OBJECTS, VAULT
 OPENERS = {
     "stack/runtime.Opened": {"command/cli", "command/completion", "modules"},
     "stack/runtime.connect": {"stack/runtime"},
-    "stack/compose.ComposeRuntime": {"stack/runtime", "modules/stack_images"},  # loads images: Compose stacks only
+    # stack_images loads images: Compose stacks only; discover looks at a project that has no configuration yet.
+    "stack/compose.ComposeRuntime": {"stack/runtime", "modules/stack_images", "operations/discover"},
     "stack/runtime.HostRuntime": {"stack/runtime"},
     # vault makes the buckets that are named; clocks and preflight ask whether a server answers, before any is opened.
     "stack/buckets.in_vault": {"stack/buckets", "vault/vault", "operations/clocks", "operations/preflight"},
