@@ -5,12 +5,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, LockedError, NotFoundError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
+    LifeboatError,
+    LockedError,
+    NotFoundError,
+    UsageError,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import backup as configuration_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take as mirror_take
@@ -166,3 +174,23 @@ def test_retention_can_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> No
     done = take(world, "database", prune_after=True)
     assert (done.pruned, done.not_pruned) == (None, "a verification holds it")
     assert "not pruned: a verification holds it" in done.lines()
+
+
+def test_a_clock_that_may_be_wrong_does_not_hide_the_backup(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: Any, **__: Any) -> Any:
+        raise UsageError("prune by this host's clock", "x", "it was pruned in 2099", "set it")
+
+    monkeypatch.setattr(operations_prune, "prune", refused)
+    done = take(world, prune_after=True)
+    assert done.pruned is None
+    assert done.point
+    monkeypatch.setattr(operations_backup, "take", lambda *_, **__: done)
+    monkeypatch.setattr(cli.config, "load", lambda *_: make_config(world.root))
+    monkeypatch.setattr(cli, "LOG_DIRECTORY", world.root / "log")
+    monkeypatch.setattr(cli.lock, "held", lambda *_, **__: contextlib.nullcontext())
+    assert cli.main(["backup", "--prune", "--json"]) == UsageError.exit_code
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["id"] == done.point.id
+    assert "it was pruned in 2099" in shown.err

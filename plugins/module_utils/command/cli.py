@@ -188,9 +188,9 @@ def _backup(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
             override=arguments.override, log=log,
         )  # fmt: skip
     code, shown = (IntegrityError.exit_code if taken.unheld else 0), taken.lines()
-    unread = operations_prune.unread(loaded.stack, taken.pruned) if taken.pruned else None
-    if unread:
-        code, shown = code or unread.exit_code, [*shown, str(unread)]
+    said = operations_prune.unread(loaded.stack, taken.pruned) if taken.pruned else taken.refused
+    if said:
+        code, shown = code or said.exit_code, [*shown, str(said)]
     return _with_vault(loaded, taken.failed, code, taken.as_dict(), shown)
 
 

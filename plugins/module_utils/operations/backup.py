@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Optional
 
-from ..base.errors import LifeboatError, LockedError, Log
+from ..base.errors import LifeboatError, LockedError, Log, UsageError
 from ..repository import copies, points
 from ..repository.components import OBJECTS, configured
 from ..repository.copies import Outcome
@@ -27,6 +27,7 @@ class Taken:
     """What one run did. point: the recovery point, where one was asked for; new: it did not exist before.
 
     failed: what of the vault could not be done. not_pruned: why retention has to wait.
+    refused: why nothing may be deleted by this host's clock.
     """
 
     manifests: tuple[Manifest, ...]
@@ -36,6 +37,7 @@ class Taken:
     pruned: Optional[prune.Pruning] = None
     not_pruned: str = ""
     failed: tuple[str, ...] = ()
+    refused: Optional[LifeboatError] = None
 
     @property
     def unheld(self) -> int:
@@ -103,7 +105,7 @@ def take(
     if seal or not component:
         point, new = points.seal(run, now=datetime.now(timezone.utc), copies=copied.held, log=log)
         failed += copies.send_points(run, log=log) if not failed else []
-    pruned, waits = None, ""
+    pruned, waits, refused = None, "", None
     if prune_after:
         try:
             pruned = prune.prune(run, now=datetime.now(timezone.utc), dry_run=False, log=log)
@@ -111,4 +113,6 @@ def take(
         except LockedError as exc:  # the backup is good; retention can wait for tomorrow
             waits = exc.cause
             log(f"not pruned: {waits}")
-    return Taken(tuple(manifests), point, new, copied, pruned, waits, tuple(failed))
+        except UsageError as exc:  # the backup is good; that the clock may be wrong has to be said
+            refused = exc
+    return Taken(tuple(manifests), point, new, copied, pruned, waits, tuple(failed), refused)
