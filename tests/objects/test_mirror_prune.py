@@ -14,6 +14,7 @@ from pathlib import Path
 
 import conftest
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import prune as mirror_prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.prune import Pruned
@@ -159,9 +160,12 @@ def test_a_key_that_may_not_delete_versions(tmp_path: Path, weed: SeaweedFS, mak
         conftest.s3_servers.wipe(weed.client, name)
 
 
-def test_retention_does_it_and_only_where_it_knows_what_is_needed(world: World) -> None:
+def test_retention_does_it_and_only_where_it_knows_what_is_needed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     history(world)
     late = datetime.now(timezone.utc) + 40 * DAY
+    monkeypatch.setattr(clock, "now", lambda: late)
     store = repositories.from_settings(world.config.repository, {})
 
     def retain(dry_run: bool = False) -> operations_prune.Pruning:
