@@ -9,7 +9,7 @@ name: brief
 type: stdout
 short_description: what an operator reads during a recovery, and no more
 version_added: 0.1.0
-author: The Lifeboat founders
+author: The Lifeboat founders (@lifeboat)
 description:
   - Shows messages, one line for each step of Lifeboat with the time that it took, one line for each task of another
     collection that changed something, and every error, warning and deprecation. Other tasks are not shown.

@@ -4,13 +4,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Optional
-
-from ansible.plugins.lookup import LookupBase
-
 DOCUMENTATION = r"""
 name: known_variables
 short_description: Name the variables of an inventory that the roles of this collection read
@@ -36,6 +29,13 @@ _raw:
   type: list
   elements: str
 """
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Optional
+
+from ansible.plugins.lookup import LookupBase
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 

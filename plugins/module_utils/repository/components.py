@@ -84,8 +84,10 @@ AnyKind = Kind[Any]
 KINDS: dict[str, AnyKind] = {
     kind.name: kind
     for kind in (
-        Kind(DATABASE, "postgresql", "db", DatabaseDetails, needed=True, counts=_TABLES,
-            accepted=lambda details: details.accepted),
+        Kind(
+            DATABASE, "postgresql", "db", DatabaseDetails, needed=True, counts=_TABLES,
+            accepted=lambda details: details.accepted,
+        ),
         Kind(
             OBJECTS, "objects", "objects", ObjectsDetails, lambda config: bool(config.objects.bucket),
             needed=True, tied=True, absent="the stack has no bucket", notes=_unheld,
