@@ -197,7 +197,9 @@ def test_a_deprecation_and_a_warning_of_a_module_stay_visible(tmp_path: Path) ->
         "#!/usr/bin/python\nfrom ansible.module_utils.basic import AnsibleModule\nm = AnsibleModule({})\n"
         "m.warn('mind the gap')\nm.deprecate('use new', version='99')\nm.exit_json()\n"
     )
-    _, _, err = run(tmp_path, [{"name": "Old", "old": {}}], ANSIBLE_LIBRARY=str(library))
+    # Not in the log in which `make compat` looks for deprecations of our own.
+    away = {"ANSIBLE_LIBRARY": str(library), "ANSIBLE_LOG_PATH": str(tmp_path / "log")}
+    _, _, err = run(tmp_path, [{"name": "Old", "old": {}}], **away)
     assert "mind the gap" in err and "use new" in err
 
 
