@@ -45,7 +45,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import pars
 
 P = ParamSpec("P")
 COLLECTION = "lifeboat.dr."
-# Steps that are no part of what an operator waits for.
+# Steps that an operator does not wait for.
 SILENT = {"endpoint_info", "evidence", "evidence_info", "site_phase", "site_scope"}
 # What a record's text repeats, by the module that returned it: the plan and the phases were shown while it ran.
 SEEN = ("found:", "backup:", "          passed over", "phase:")

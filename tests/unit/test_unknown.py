@@ -211,7 +211,7 @@ def test_what_an_unreadable_point_may_name_stays(tmp_path: Path, failing: set[st
     old, unread, newest = points_made
     failing.add(f"recovery-points/{unread.id}.json")
     result = pruned(tmp_path)
-    assert result["delete"] == [old.id], "a point is no part of another"
+    assert result["delete"] == [old.id], "one point is not part of another"
     for name in ("database", "objects"):
         for point in (old, unread):
             words = f"may be a part of {unread.id}, which could not be read"

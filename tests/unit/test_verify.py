@@ -158,7 +158,7 @@ def test_what_was_never_backed_up_is_named_and_not_passed(tmp_path: Path) -> Non
         ("objects", COULD_NOT_VERIFY), ("config", COULD_NOT_VERIFY),
         ("database: manifest", PASS), ("database: checksums", PASS),
     ]  # fmt: skip
-    assert found.checks[1].detail == "there is no backup of it; take one: lifeboat backup config"
+    assert found.checks[1].detail == "it was never backed up; run: lifeboat backup config"
     assert entries(tmp_path)[0].proof["checksum"].verdict == PASS, "what is there is proved all the same"
     named = operations_verify.verify(wide, ours.id, "checksum", log=lambda _: None)
     assert named.verdict == PASS, "nobody asked for the others"

@@ -77,7 +77,7 @@ def targets(config: Config, repo: Repository, identity: str) -> tuple[list[str],
 
 
 def _never(component: str) -> Check:
-    return Check(component, COULD_NOT_VERIFY, f"there is no backup of it; take one: lifeboat backup {component}")
+    return Check(component, COULD_NOT_VERIFY, f"it was never backed up; run: lifeboat backup {component}")
 
 
 def verify(run: Opened, identity: str, level: str, *, sample: int = SAMPLE, log: Log, record: bool = True) -> Result:
