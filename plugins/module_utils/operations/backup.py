@@ -27,7 +27,7 @@ class Taken:
     """What one run did. point: the recovery point, where one was asked for; new: it did not exist before.
 
     failed: what of the vault could not be done. not_pruned: why retention has to wait.
-    refused: why nothing may be deleted by this host's clock.
+    refused: why retention deleted nothing, most often because the clock may be wrong.
     """
 
     manifests: tuple[Manifest, ...]
