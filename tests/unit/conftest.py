@@ -11,6 +11,8 @@ from __future__ import annotations
 import importlib
 import json
 import socket
+import socketserver
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,18 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import pars
 from builders import Run, Runner, settings
 
 yaml.SafeLoader = yaml.CSafeLoader  # safe_load's: libyaml reads the same, ten times as fast
+
+
+def ended(_server: Any, _request: Any, client: Any) -> None:
+    """Say in one line that a test's server lost its client.
+
+    A traceback is printed with the help of ast, which CPython 3.11 cannot do in two threads at a time: a test that was
+    parsing source just then ended with a SystemError (python/cpython#106905).
+    """
+    print(f"{client}: {sys.exc_info()[1]!r}", file=sys.stderr)
+
+
+socketserver.BaseServer.handle_error = ended  # type: ignore[method-assign]
 
 
 @pytest.fixture(autouse=True)
