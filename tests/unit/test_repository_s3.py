@@ -14,7 +14,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -47,21 +46,6 @@ KEYS = {"s3_access_key": "lifeboat", "s3_secret_key": "very-secret"}
 pytestmark = pytest.mark.xdist_group("s3")  # one server for all of them
 
 
-def free_port(*taken: int) -> int:
-    """A free port whose gRPC twin (weed adds 10,000) is free too."""
-    while True:
-        port = random.randint(20000, 40000)  # noqa: S311
-        if port in taken:
-            continue
-        with socket.socket() as one, socket.socket() as twin:
-            try:
-                one.bind(("127.0.0.1", port))
-                twin.bind(("127.0.0.1", port + 10000))
-            except OSError:
-                continue
-            return port
-
-
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     directory = tmp_path_factory.mktemp("weed")
@@ -80,10 +64,10 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         ]
     }
     (directory / "s3.json").write_text(json.dumps(identity))
-    master = free_port()
-    volume = free_port(master)
-    filer = free_port(master, volume)
-    port = free_port(master, volume, filer)
+    ports: list[int] = []
+    for _ in range(4):
+        ports.append(s3_servers.free_port([*ports, *(port + 10000 for port in ports)], twin=10000))
+    master, volume, filer, port = ports
     weed = s3_servers.binary("weed")
     with (directory / "log").open("wb") as log:
         server = subprocess.Popen(
