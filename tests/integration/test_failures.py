@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -341,3 +342,22 @@ def test_a_live_database_in_use_is_swapped_all_the_same(stack: Stack, settings: 
     )
     user.join()
     assert stack.psql("SELECT count(*) FROM t;", "shop") == ["500"]
+
+
+def test_a_damaged_page_is_found_in_a_table_that_an_index_could_count(stack: Stack, tmp_path: Path) -> None:
+    """After a vacuum count(*) reads the index alone, and not one page of the table."""
+    stack.psql("CREATE DATABASE shop;")
+    rows = "INSERT INTO t SELECT n, repeat('row', 99) FROM generate_series(1, 20000) n;"
+    stack.psql(f"CREATE TABLE t (a int PRIMARY KEY, b text); {rows}", "shop")
+    settings = stack.config(tmp_path, database={"name": "shop"})
+    dump.take(Opened(settings), log=say)
+    stack.psql("VACUUM (FREEZE, ANALYZE) t; CHECKPOINT;", "shop")
+    assert "Index Only Scan" in "".join(stack.psql("EXPLAIN SELECT count(*) FROM t;", "shop"))
+    (path,) = stack.psql("SELECT current_setting('data_directory') || '/' || pg_relation_filepath('t');", "shop")
+    overwrite = f"printf 'not a page header' | dd of='{path}' bs=1 seek=16384 conv=notrunc status=none"
+    docker("exec", stack.container, "sh", "-ec", overwrite)
+    stack.compose("restart", "db")
+    stack.compose("up", "--detach", "--wait", "db")
+    made = database_plan.make(Opened(settings), log=say)
+    assert made.condition == "damaged", made
+    assert re.search(r"t cannot be read: .*invalid page in block 2", made.findings[0])
