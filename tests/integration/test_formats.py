@@ -206,7 +206,7 @@ def test_a_backup_is_of_one_instant_however_busy_the_database(
         statement = (
             f"INSERT INTO log SELECT FROM generate_series(1, 20); DELETE FROM log WHERE id % 7 = {number};"
             "UPDATE item SET name = name || 'x' WHERE id = 1 + (random() * 4999)::int; SELECT lo_create(0);"
-            f"CREATE TABLE IF NOT EXISTS made_{number} AS SELECT 1; DROP TABLE made_{number};"
+            f"BEGIN; CREATE TABLE made_{number} AS SELECT 1; DROP TABLE made_{number}; COMMIT;"
         )
         while not busy.is_set():
             try:
