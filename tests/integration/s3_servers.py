@@ -51,16 +51,19 @@ def binary(name: str) -> str:
     return found
 
 
+_LOWEST, _HIGHEST = 10240, 40000
 _EPHEMERAL = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
 
 
 def free_port(taken: Sequence[int] = (), twin: int = 0) -> int:
     """A free loopback port; with `twin`, the port that much above it (weed's gRPC) is free too.
 
-    All below those that the kernel gives to outgoing connections: one of these may take a port before the server does.
+    All below those that the kernel gives to outgoing connections, where it leaves enough of them: one of these may take
+    a port before the server does.
     """
+    below = _EPHEMERAL - twin
     while True:
-        port = random.randrange(10240, _EPHEMERAL - twin)  # noqa: S311
+        port = random.randrange(_LOWEST, below if below > _LOWEST + 1000 else _HIGHEST)  # noqa: S311
         wanted = {port, port + twin}
         if wanted & set(taken):
             continue
