@@ -30,11 +30,31 @@ class Content:
 
 
 @dataclass(frozen=True)
+class DatabaseDump:
+    """One database of the server in a backup of it.
+
+    folder: of its artefacts in the backup, empty where they lie in the backup's own. taken_at: the instant of its
+    snapshot, ISO 8601. size: bytes that it takes in the server. relations: as in DatabaseDetails.
+    """
+
+    name: str
+    folder: str
+    taken_at: str
+    size: Count
+    relations: Count = 0
+    fingerprint: Content = Content()
+
+
+@dataclass(frozen=True)
 class DatabaseDetails:
-    """database_size: bytes that it takes in the server. superuser, preload: what a server to restore into needs.
+    """database: the application's, of which database_size, relations and fingerprint are. superuser, preload: what a
+    server to restore into needs. database_size: bytes that it takes in the server.
 
     relations: tables, indexes, sequences and the like: as many locks. 0: the backup does not say.
     accepted: an operator said that what it holds is right, however much the backups before it hold.
+    others: the server's other databases, in the order of their names. None: the backup is of the time when a backup
+    held the application's database alone. excluded: those that the configuration leaves out.
+    missing: those that should be in it and are not, and why; a backup with such is not good.
     """
 
     database: str
@@ -52,6 +72,15 @@ class DatabaseDetails:
     method: str = "logical"  # backups that do not say were made before there were others
     relations: Count = 0
     accepted: bool = False
+    others: Optional[tuple[DatabaseDump, ...]] = None
+    excluded: tuple[str, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
+    standby: bool = False
+
+    def dumps(self, taken_at: str) -> tuple[DatabaseDump, ...]:
+        """Every database that is in the backup, the application's first. taken_at: the manifest's."""
+        own = DatabaseDump(self.database, "", taken_at, self.database_size, self.relations, self.fingerprint)
+        return (own, *(self.others or ()))
 
 
 @dataclass(frozen=True)
