@@ -187,12 +187,6 @@ MUTATIONS: list[tuple[str, Callable[[bytes], bytes], type[LifeboatError], str]] 
     ("no database", edited(lambda doc: doc["components"].update(database=None), True), IntegrityError, "its database"),
     ("odd consistency", edited(lambda doc: doc.update(consistency="sure"), True), IntegrityError, "its consistency"),
     (
-        "odd component",
-        edited(lambda doc: doc["components"].update(x=None), True),
-        UsageError,
-        "no component is called",
-    ),
-    (
         "mixed up",
         edited(lambda doc: doc["components"].update(objects=doc["components"]["database"]), True),
         IntegrityError,

@@ -16,12 +16,13 @@ from typing import Any, Callable
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import filesystem, lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UnverifiedError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UnverifiedError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune, status
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, points, sealing, show
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune, status, verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, points, sealing, show, sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import point_fetch
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import BUCKET, NOW, Run, entries, folder, make_config, publish, publish_objects, store
 
@@ -220,14 +221,60 @@ def test_what_an_unreadable_point_may_name_stays(tmp_path: Path, failing: set[st
     assert read(tmp_path)[-1].id == newest.id
 
 
-def test_a_point_of_a_newer_lifeboat_is_unknown(tmp_path: Path) -> None:
-    point = tied(tmp_path, 0)
+STRANGE = "no component is called 'mail' here: a newer Lifeboat wrote it"
+
+
+@pytest.fixture
+def newer(tmp_path: Path) -> points.Point:
+    """A recovery point of a Lifeboat that backs up something more, and one that was sealed before it."""
+    tied(tmp_path, 101)
+    point = tied(tmp_path, 100)
     path = tmp_path / "backup/recovery-points" / f"{point.id}.json"
     body = json.loads(path.read_bytes())
     body["components"]["mail"] = {"id": "mail_backup_20261124_120000", "seal": "0"}
     path.write_bytes(sealing.render({**body, "seal": sealing.seal(body)}))
-    (found,) = read(tmp_path)
-    assert (found.unknown, found.problem) == (True, "no component is called mail here")
+    return point
+
+
+def test_a_point_of_a_newer_lifeboat_is_unknown_and_stays(tmp_path: Path, newer: points.Point) -> None:
+    older, found = read(tmp_path)
+    assert (found.good, found.unknown, found.problem) == (False, True, STRANGE)
+    tied(tmp_path, 0)
+    result = pruned(tmp_path)
+    assert result["delete"] == [older.id], "one point is not part of another"
+    assert result["unknown"] == {newer.id: STRANGE}
+    assert result["keep"][str(newer.ids["database"])] == [f"part of {newer.id}"]
+    assert f"may be a part of {newer.id}" in result["keep"][str(points_ids(older)["database"])][0]
+    assert checked(tmp_path, **BUCKET)["unknown recovery points"] == COULD_NOT_VERIFY
+
+
+def points_ids(entry: points.PointEntry) -> dict[str, Any]:
+    assert entry.point is not None
+    return entry.point.ids
+
+
+def test_what_a_newer_point_names_can_be_recovered_by_its_name(tmp_path: Path, newer: points.Point) -> None:
+    run = Opened(make_config(tmp_path, **BUCKET))
+    for component in ("database", "objects"):
+        named = sources.Sources(run, component, newer.id)
+        assert named.identity == newer.ids[component]
+        assert named.notes == [f"recovery point {newer.id}: {STRANGE}; only its {component} is recovered by this"]
+    with pytest.raises(UnverifiedError, match="no component is called 'mail'"):
+        points.choose(read(tmp_path), "shop", identity=newer.id)
+    ids, found = verify.targets(run.config, store(tmp_path), newer.id)
+    assert ids == [newer.ids["database"], newer.ids["objects"]]
+    assert [(check.name, check.result) for check in found] == [
+        ("recovery point", PASS),
+        ("recovery point, other parts", COULD_NOT_VERIFY),
+    ]
+
+
+def test_a_newer_point_is_fetched_by_no_older_lifeboat(
+    tmp_path: Path, newer: points.Point, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(point_fetch, "open_store", lambda _: (store(tmp_path), "the vault"))
+    with pytest.raises(UsageError, match="no component is called 'mail'"):
+        point_fetch.fetch(Opened(make_config(tmp_path, **BUCKET)), newer.id, log=len)
 
 
 # --- the exit ---

@@ -65,15 +65,17 @@ def targets(config: Config, repo: Repository, identity: str) -> tuple[list[str],
     except LifeboatError as exc:
         return [], [Check("recovery point", FAIL, exc.cause)]
     differences = []
-    for component, part in point.parts.items():
+    parts = {name: part for name, part in point.parts.items() if name in KINDS}
+    for component, part in parts.items():
         one = catalog.entry(repo, component, part.id)
         if one.manifest is None:
             differences.append(f"{part.id}: {one.problem}")
         elif one.manifest.seal != part.seal:
             differences.append(f"{part.id} is another than the one that was sealed")
     sealed = f"sealed {point.seal[:12]}, consistency {point.consistency}"
-    known = [part.id for component, part in point.parts.items() if part.id in repo.published(component)]
-    return known, [compared("recovery point", differences, sealed)]
+    known = [part.id for component, part in parts.items() if part.id in repo.published(component)]
+    strange = [Check("recovery point, other parts", COULD_NOT_VERIFY, point.strange)] if point.strange else []
+    return known, [compared("recovery point", differences, sealed), *strange]
 
 
 def _never(component: str) -> Check:

@@ -17,7 +17,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import ClassVar, Optional
 
-from ..base import clock
+from ..base import clock, typed
 from ..base.clock import format_time
 from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UsageError
 from ..settings.config import Config
@@ -74,6 +74,12 @@ class Point(Sealed):
         return {name: part for name, part in self.components.items() if part is not None}
 
     @property
+    def strange(self) -> str:
+        """What it names that this Lifeboat does not know, in words; empty where it knows all of it."""
+        names = ", ".join(typed.shown(name) for name in self.components if name not in KINDS)
+        return f"no component is called {names} here: a newer Lifeboat wrote it" if names else ""
+
+    @property
     def ids(self) -> dict[str, Optional[str]]:
         """The id of each component's backup."""
         return {name: part.id if part else None for name, part in self.components.items()}
@@ -84,14 +90,14 @@ def is_id(text: str) -> bool:
 
 
 def parse(data: bytes, *, expected_id: str) -> Point:
-    """Raises IntegrityError when it is broken, edited or another's; UsageError when its schema is newer than ours."""
+    """Raises IntegrityError when it is broken, edited or another's; UsageError when its schema is newer than ours.
+
+    A component that only a newer Lifeboat has is no error: `strange` tells of it.
+    """
     point = unseal(Point, data, expected_id, f"{expected_id}.json")
     for name, part in point.components.items():
-        if name not in KINDS:
-            remedy = "Upgrade Lifeboat on this host (lifeboat.dr.deploy), then try again."
-            raise UsageError(f"read the {point.what}", expected_id, f"no component is called {name} here", remedy)
         try:
-            fits = part is None or component_of(part.id) == name
+            fits = part is None or name not in KINDS or component_of(part.id) == name
         except UsageError:
             fits = False
         if not fits:
@@ -142,9 +148,12 @@ def entry(repo: Repository, identity: str, found: Mapping[str, Entry]) -> PointE
         point = parse(repo.read_point(identity), expected_id=identity)
     except LifeboatError as exc:
         return PointEntry(identity, problem=exc.cause, unknown=catalog.inconclusive(exc))
-    problems, failures, unread, proofs = [], [], [], []
+    problems, failures, proofs = [], [], []
+    unread = [point.strange] if point.strange else []
     early = clock.ahead(point.written_at)
-    for part in point.parts.values():
+    for name, part in point.parts.items():
+        if name not in KINDS:
+            continue
         one = found.get(part.id)
         if one is None:
             problems.append(f"{part.id} is missing")
@@ -190,10 +199,11 @@ def choose(
     return catalog.choose(found, stack, what="recovery point", identity=identity, before=before)
 
 
-def part_of(repo: Repository, stack: str, identity: str, component: str) -> str:
+def part_of(repo: Repository, stack: str, identity: str, component: str, note: Log = lambda words: None) -> str:
     """What an operator typed as recovery_point, as the id of a backup of `component`, or `latest`.
 
-    A recovery point's id stands for the backup that it names, and that must be the very one that was sealed.
+    A recovery point's id stands for the backup that it names, and that must be the very one that was sealed. What else
+    the point names, and this Lifeboat does not know, is noted.
     """
     if not is_id(identity):
         return identity
@@ -207,6 +217,8 @@ def part_of(repo: Repository, stack: str, identity: str, component: str) -> str:
     found = catalog.entry(repo, component, part.id)
     if found.manifest is not None and found.manifest.seal != part.seal:
         raise IntegrityError(attempted, identity, f"{part.id} is another than the one that was sealed", another)
+    if point.strange:
+        note(f"recovery point {identity}: {point.strange}; only its {component} is recovered by this")
     return part.id
 
 
@@ -291,8 +303,11 @@ def for_retention(found: Sequence[PointEntry]) -> list[retention.Point]:
     for item in found:
         holds = tuple(part.id for part in item.point.parts.values()) if item.point else ()
         why = item.problem if item.unknown else ""
+        strange = bool(item.point and item.point.strange)
         verified, doubted = item.proven_at is not None, item.failures == 1
         plain.append(
-            retention.Point(item.id, item.dated, item.good, verified, doubted=doubted, unknown=why, holds=holds)
+            retention.Point(
+                item.id, item.dated, item.good, verified, doubted=doubted, unknown=why, holds=holds, strange=strange
+            )
         )
     return plain

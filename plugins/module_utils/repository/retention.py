@@ -80,9 +80,11 @@ class Backup:
 
 @dataclass(frozen=True)
 class Point(Backup):
-    """A recovery point; `holds`: the ids of the backups that it names."""
+    """A recovery point; `holds`: the ids of the backups that it names. `strange`: one of them is of a component that is
+    not known here, and may need any older backup."""
 
     holds: tuple[str, ...] = ()
+    strange: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def plan_all(points: Sequence[Point], backups: Sequence[Sequence[Backup]], polic
         for id_ in point.holds if point.id in whole.keep else ():
             holders[id_].append(point.id)
     keep, delete = dict(whole.keep), list(whole.delete)
-    unread = [point for point in points if point.unknown and not point.holds]
+    unread = [point for point in points if point.unknown and (point.strange or not point.holds)]
     for component in backups:
         own = plan(component, policy, now)
         needed: dict[str, list[str]] = defaultdict(list)

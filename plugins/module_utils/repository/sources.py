@@ -207,9 +207,9 @@ class Sources:
         if not points.is_id(identity):
             return identity
         try:
-            return points.part_of(repositories.of(self._run), self._stack, identity, self._component)
+            return points.part_of(repositories.of(self._run), self._stack, identity, self._component, self.notes.append)
         except LifeboatError:
             store = copies.vault(self._run)
             if store is None:
                 raise
-            return points.part_of(store, self._stack, identity, self._component)
+            return points.part_of(store, self._stack, identity, self._component, self.notes.append)

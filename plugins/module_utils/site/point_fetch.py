@@ -14,7 +14,7 @@ import shutil
 from typing import Callable
 
 from ..base import filesystem
-from ..base.errors import IntegrityError
+from ..base.errors import IntegrityError, UsageError
 from ..base.filesystem import explained
 from ..base.pipeline import HashingWriter
 from ..base.text import human
@@ -30,12 +30,16 @@ _ATTEMPTED = "fetch the recovery point"
 
 
 def fetch(run: Opened, identity: str, *, check: bool = False, log: Log) -> list[str]:
-    """Returns the ids that were not here. What is here already must be the very same. Raises IntegrityError."""
+    """Returns the ids that were not here. What is here already must be the very same, or IntegrityError. Raises
+    UsageError for a point that names a component which this Lifeboat does not know: it would not be whole here."""
     store, _place = open_store(run)
     repo = repositories.of(run)
     repo.check(writable=not check)
     sealed = store.read_point(identity)
     point = points.parse(sealed, expected_id=identity)
+    if point.strange:
+        remedy = "Upgrade Lifeboat here, or choose another recovery point: -e recovery_point=<id>."
+        raise UsageError(_ATTEMPTED, identity, point.strange, remedy)
     wanted = [part.id for part in point.parts.values()]
     if "config" in point.parts:
         own = point.parts["config"].id
