@@ -99,6 +99,35 @@ def test_damage_is_not_copied(server: Server, make_bucket: MakeBucket, tmp_path:
     assert repo.published("database") == []
 
 
+@pytest.mark.parametrize("versioned", [True, False])
+def test_what_was_replaced_is_sent_again_and_kept(
+    weed: SeaweedFS, make_bucket: MakeBucket, tmp_path: Path, folder: Path, versioned: bool
+) -> None:
+    bucket = make_bucket(weed)
+    if versioned:
+        weed.client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    repo = repository(weed, bucket, tmp_path)
+    repo.receive("database", ID, folder, SUMS, b"{}")
+    repo.write_point("20261124_030000", b"{}")
+    before = (repo.marks("database", ID)["manifest.json"], repo.point_marks())
+    manifest, point = f"shop/postgresql/{ID}/manifest.json", "shop/recovery-points/20261124_030000.json"
+    for key in (manifest, point):
+        weed.client.put_object(Bucket=bucket, Key=key, Body=b"[]")
+    assert repo.marks("database", ID)["manifest.json"] != before[0]
+    assert repo.point_marks() != before[1]
+    with pytest.raises(IntegrityError, match="another backup of that id is there"):
+        repo.receive("database", ID, folder, SUMS, b"{}")
+    assert repo.receive("database", ID, folder, SUMS, b"{}", ours=True) == 2
+    repo.replace_point("20261124_030000", b"{}")
+    assert (repo.manifest("database", ID), repo.read_point("20261124_030000")) == (b"{}", b"{}")
+    assert (repo.marks("database", ID)["manifest.json"], repo.point_marks()) == before
+    if versioned:
+        assert (versions(weed, bucket).count(manifest), versions(weed, bucket).count(point)) == (3, 3)
+    else:
+        aside = [key for key in names(weed, bucket) if key.startswith("shop/damaged/")]
+        assert sorted(key.split("/", 3)[3] for key in aside) == [key.split("/", 1)[1] for key in (manifest, point)]
+
+
 def test_deleted_is_gone_with_all_versions(
     weed: SeaweedFS, make_bucket: MakeBucket, tmp_path: Path, folder: Path
 ) -> None:

@@ -22,7 +22,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points, retention
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points, retention, sealing
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import VERIFICATION
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.local import LocalRepository
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import Point
@@ -36,6 +36,10 @@ from builders import BUCKET, NOW, folder, make_config, prove, publish, publish_o
 DAY = timedelta(days=1)
 SECRETS = {"vault_access_key": "writer", "vault_secret_key": "hunter2"}
 PLACE = "s3://copies/shop at http://127.0.0.1:9001"
+
+
+def mark(data: bytes) -> Mark:
+    return Mark(len(data), hashlib.new("md5", data, usedforsecurity=False).hexdigest())
 
 
 class Vault(LocalRepository):
@@ -53,17 +57,22 @@ class Vault(LocalRepository):
         return super()._names(folder, directories)
 
     def marks(self, component: str, id: str) -> dict[str, Mark]:
-        found = {}
-        for name, size in self.files(component, id).items():
-            with self.open(component, id, name) as file:
-                found[name] = Mark(size, hashlib.sha256(file.read()).hexdigest())
-        return found
+        there = Path(self.location(component, id))
+        return {path.name: mark(path.read_bytes()) for path in there.iterdir()}
+
+    def point_marks(self) -> dict[str, Mark]:
+        return {id: mark(self.read_point(id)) for id in self.points()}
+
+    def replace_point(self, id: str, data: bytes) -> None:
+        self._write(("recovery-points", f"{id}.json"), data)
 
     def delete(self, component: str, id: str) -> list[str]:
         super().delete(component, id)
         return [f"{id}: locked until 2027-01-01T00:00:00.000Z (COMPLIANCE)"] if id in self.locked else []
 
-    def receive(self, component: str, id: str, folder: Path, artefacts: Mapping[str, str], manifest: bytes) -> int:
+    def receive(
+        self, component: str, id: str, folder: Path, artefacts: Mapping[str, str], manifest: bytes, ours: bool = False
+    ) -> int:
         sent = 0
         for name, expected in artefacts.items():
             data = (folder / name).read_bytes()
@@ -72,11 +81,15 @@ class Vault(LocalRepository):
             sent += len(data)
         if id in self.published(component):
             there = Path(self.location(component, id))
+            wanted = {**{name: (folder / name).read_bytes() for name in artefacts}, "manifest.json": manifest}
             marks = self.marks(component, id)
-            again = [name for name, sha256 in artefacts.items() if name not in marks or marks[name].etag != sha256]
-            for name in again:
-                (there / name).write_bytes((folder / name).read_bytes())
-            return sum((folder / name).stat().st_size for name in again)
+            again = {name: data for name, data in wanted.items() if marks.get(name) != mark(data)}
+            if "manifest.json" in again and not ours:
+                raise IntegrityError("copy the backup", id, "another backup of that id is there")
+            for name, data in again.items():
+                (there / name).unlink(missing_ok=True)
+                (there / name).write_bytes(data)
+            return sum(map(len, again.values()))
         with self.stage(component, id) as staging:
             for name in artefacts:
                 (staging.path / name).write_bytes((folder / name).read_bytes())
@@ -214,6 +227,94 @@ def test_what_was_damaged_in_the_vault_is_seen_and_sent_again(
     assert said(settings, tmp_path)[0] == checks.PASS
     assert (Path(vault.location("database", identity)) / "globals.sql.gz").read_bytes() == b"roles"
     assert catch_up(settings).copied == ()
+
+
+def older(data: bytes) -> bytes:
+    """As its owner's key would write it: whole, and of another night."""
+    body = {**json.loads(data), "taken_at": "2026-01-01T00:00:00.000Z"}
+    return sealing.render({**body, "seal": sealing.seal(body)})
+
+
+@pytest.mark.parametrize("change", [older, lambda data: b"{}", lambda data: data[:-1] + b" "])
+def test_a_manifest_that_was_replaced_in_the_vault_is_seen_and_sent_again(
+    tmp_path: Path, settings: Config, vault: Vault, change: Callable[[bytes], bytes]
+) -> None:
+    identity = sealed(settings, tmp_path).parts["database"].id
+    path = Path(vault.location("database", identity)) / "manifest.json"
+    whole = path.read_bytes()
+    path.write_bytes(change(whole))
+    result, words = said(settings, tmp_path)
+    assert (result, f"{identity}: manifest.json is another than the repository's" in words) == (checks.FAIL, True)
+    assert catch_up(settings).copied == (identity,)
+    assert path.read_bytes() == whole
+    assert said(settings, tmp_path)[0] == checks.PASS
+
+
+def test_a_backup_that_was_never_sent_there_replaces_none(tmp_path: Path, settings: Config, vault: Vault) -> None:
+    """Two hosts of one name: the other's backup of the same second is not ours to replace."""
+    one = publish(tmp_path)
+    catch_up(settings)
+    (folder(tmp_path, one) / "copies.json").unlink()
+    path = Path(vault.location("database", one.id)) / "manifest.json"
+    path.write_bytes(older(path.read_bytes()))
+    assert "another backup of that id is there" in catch_up(settings).failed[0]
+
+
+@pytest.mark.parametrize("change", [older, lambda data: b"{}"])
+def test_a_point_that_was_replaced_in_the_vault_is_seen_and_sent_again(
+    tmp_path: Path, settings: Config, vault: Vault, change: Callable[[bytes], bytes]
+) -> None:
+    point = sealed(settings, tmp_path)
+    path = tmp_path / "vault/recovery-points" / f"{point.id}.json"
+    whole = path.read_bytes()
+    path.write_bytes(change(whole))
+    result, words = said(settings, tmp_path)
+    assert (result, f"{point.id}: it is another than the repository's" in words) == (checks.FAIL, True)
+    assert copies.send_points(Opened(settings), log=lambda _: None) == ()
+    assert path.read_bytes() == whole
+    assert said(settings, tmp_path)[0] == checks.PASS
+
+
+def test_another_stacks_point_is_not_replaced(tmp_path: Path, settings: Config, vault: Vault) -> None:
+    point = sealed(settings, tmp_path)
+    path = tmp_path / "vault/recovery-points" / f"{point.id}.json"
+    body = {**json.loads(path.read_bytes()), "stack": "wiki"}
+    other = sealing.render({**body, "seal": sealing.seal(body)})
+    path.write_bytes(other)
+    assert "that of the stack wiki is there" in copies.send_points(Opened(settings), log=lambda _: None)[0]
+    assert path.read_bytes() == other
+
+
+def test_a_verdict_that_the_vault_lost_or_that_was_replaced_there_is_sent_again(
+    tmp_path: Path, settings: Config, vault: Vault
+) -> None:
+    point = sealed(settings, tmp_path)
+    (database,) = [entry.manifest for entry in points.backups(vault, "shop")["database"] if entry.manifest]
+    prove(tmp_path, database)
+    assert said(settings, tmp_path)[0] == checks.PASS, "the next backup sends it"
+    catch_up(settings)
+    path = Path(vault.location("database", point.parts["database"].id)) / VERIFICATION
+    proof = path.read_bytes()
+    path.unlink()
+    result, words = said(settings, tmp_path)
+    assert (result, f"{VERIFICATION} is missing" in words) == (checks.FAIL, True)
+    catch_up(settings)
+    assert path.read_bytes() == proof
+    path.write_bytes(proof.replace(b"PASS", b"FAIL"))
+    result, words = said(settings, tmp_path)
+    assert (result, f"{VERIFICATION} is another" in words) == (checks.COULD_NOT_VERIFY, True)
+    catch_up(settings)
+    assert path.read_bytes() == proof
+    assert said(settings, tmp_path)[0] == checks.PASS
+
+
+def test_a_server_whose_etags_are_no_md5_is_read(
+    tmp_path: Path, settings: Config, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed(settings, tmp_path)
+    monkeypatch.setitem(globals(), "mark", lambda data: Mark(len(data), hashlib.sha256(data).hexdigest()))
+    catch_up(settings)
+    assert said(settings, tmp_path)[0] == checks.PASS
 
 
 def test_a_copy_that_an_earlier_version_recorded_is_looked_at_once(

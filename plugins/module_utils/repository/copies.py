@@ -14,16 +14,16 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import Optional
+from typing import Callable, Optional
 
 from ..base import filesystem, typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
-from ..base.errors import CopyError, IntegrityError, LifeboatError, Log, UsageError, present
+from ..base.errors import CopyError, IntegrityError, LifeboatError, Log, NotFoundError, UsageError, present
 from ..base.text import human
 from ..settings.config import Config
 from ..stack.runtime import Opened
 from . import points, repositories
-from .base import COPIES, VERIFICATION, Repository
+from .base import COPIES, MANIFEST, RECORDS, VERIFICATION, Repository
 from .catalog import Entry
 from .details import Count
 from .manifest import Manifest
@@ -118,10 +118,12 @@ def catch_up(run: Opened, *, log: Log) -> Outcome:
         manifest = present(entry.manifest)
         try:
             record = read(repo, manifest)
-            lost = entry.id not in there[entry.component] or record is None
-            if lost or _look(store, manifest, record) != Seen():
-                copied += _send(repo, store, manifest, where, log)
-            _send_proof(repo, store, manifest)
+            lost = entry.id not in there[entry.component]
+            marks = {} if lost else store.marks(entry.component, entry.id)
+            if lost or record is None or _look(store, manifest, record, marks) != Seen():
+                ours = record is not None and record.place == where
+                copied += _send(repo, store, manifest, where, ours, log)
+            _send_proof(repo, store, manifest, marks.get(VERIFICATION))
             held[entry.id] = [where]
         except IntegrityError as exc:  # of this one: damaged here, or another's there
             failed.append(str(exc))
@@ -133,13 +135,13 @@ def catch_up(run: Opened, *, log: Log) -> Outcome:
     return Outcome(where, tuple(copied), held, tuple(failed))
 
 
-def _send(repo: Repository, store: S3Repository, manifest: Manifest, where: str, log: Log) -> list[str]:
-    """Returns the id where it had to be sent; a copy that was all there is only put on record."""
+def _send(repo: Repository, store: S3Repository, manifest: Manifest, where: str, ours: bool, log: Log) -> list[str]:
+    """Returns the id where it had to be sent; a copy that was all there is only put on record. ours: see receive()."""
     component, identity = manifest.component, manifest.id
     before = datetime.now(timezone.utc)
     sums = {artefact.name: artefact.sha256 for artefact in manifest.artefacts}
     with repo.materialise(component, identity) as folder:
-        sent = store.receive(component, identity, folder, sums, manifest.to_bytes())
+        sent = store.receive(component, identity, folder, sums, manifest.to_bytes(), ours)
     now = datetime.now(timezone.utc)
     _write(repo, manifest, Copy(where, now, manifest.size, marks=_digest(manifest, store.marks(component, identity))))
     if sent:
@@ -149,18 +151,22 @@ def _send(repo: Repository, store: S3Repository, manifest: Manifest, where: str,
 
 @dataclass(frozen=True)
 class Seen:
-    """A copy, looked at in the vault. wrong: missing, or of another size; unknown: why its bytes are not known."""
+    """A copy, looked at in the vault. wrong: missing, or another than was sent; unknown: why its bytes are unknown."""
 
     wrong: tuple[str, ...] = ()
     unknown: str = ""
 
 
-def _look(store: S3Repository, manifest: Manifest, record: Optional[Copy]) -> Seen:
-    """Whether every artefact is there as it was sent, by its size and the mark that the server gives to its bytes."""
-    marks = store.marks(manifest.component, manifest.id)
+def _look(store: S3Repository, manifest: Manifest, record: Optional[Copy], marks: Mapping[str, Mark]) -> Seen:
+    """Whether the manifest and every artefact are there as they were sent, by size and the mark that the server gives
+    to the bytes."""
     wanted = {artefact.name: artefact.size for artefact in manifest.artefacts}
-    wrong = [f"{name} is missing" for name in wanted if name not in marks]
-    wrong += [f"{name} does not belong to it" for name in marks if name not in wanted]
+    wrong = [f"{name} is missing" for name in (MANIFEST, *wanted) if name not in marks]
+    wrong += [f"{name} does not belong to it" for name in marks if name not in (MANIFEST, *RECORDS, *wanted)]
+    if MANIFEST in marks and not _same(
+        marks[MANIFEST], manifest.to_bytes(), lambda: store.manifest(manifest.component, manifest.id)
+    ):
+        wrong.append(f"{MANIFEST} is another than the repository's")
     for name, size in wanted.items():
         if name in marks and marks[name].size != size:
             wrong.append(f"{name} has {marks[name].size} bytes instead of {size}")
@@ -173,6 +179,35 @@ def _look(store: S3Repository, manifest: Manifest, record: Optional[Copy]) -> Se
     )
 
 
+def _look_at_proof(repo: Repository, store: S3Repository, manifest: Manifest, marks: Mapping[str, Mark]) -> Seen:
+    """Whether the verifications that were sent are still there. A verdict that is yet to be sent is no matter; another
+    one may be that of a verification that ran on the vault itself."""
+    raw, record = repo.read_record(manifest.component, manifest.id, VERIFICATION), read(repo, manifest)
+    if not raw or record is None or record.proof != hashlib.sha256(raw).hexdigest():
+        return Seen()
+    if VERIFICATION not in marks:
+        return Seen((f"{VERIFICATION} is missing",))
+    return (
+        Seen() if _proof_is(store, manifest, marks[VERIFICATION], raw) else Seen(unknown=f"{VERIFICATION} is another")
+    )
+
+
+def _proof_is(store: S3Repository, manifest: Manifest, mark: Mark, raw: bytes) -> bool:
+    return _same(mark, raw, lambda: store.read_record(manifest.component, manifest.id, VERIFICATION))
+
+
+def _same(mark: Mark, data: bytes, read_again: Callable[[], Optional[bytes]]) -> bool:
+    """Whether the vault holds these very bytes. A server whose ETag is no MD5 has to show them."""
+    if mark.size != len(data):
+        return False
+    if mark.etag == hashlib.new("md5", data, usedforsecurity=False).hexdigest():
+        return True
+    try:
+        return read_again() == data
+    except (IntegrityError, NotFoundError):
+        return False
+
+
 def _digest(manifest: Manifest, marks: Mapping[str, Mark]) -> str:
     digest = hashlib.sha256()
     for name in sorted(artefact.name for artefact in manifest.artefacts):
@@ -180,12 +215,15 @@ def _digest(manifest: Manifest, marks: Mapping[str, Mark]) -> str:
     return digest.hexdigest()
 
 
-def _send_proof(repo: Repository, store: S3Repository, manifest: Manifest) -> None:
-    """What a restore proved of these bytes holds for their copy: it must be known where the repository is gone."""
+def _send_proof(repo: Repository, store: S3Repository, manifest: Manifest, mark: Optional[Mark]) -> None:
+    """What a restore proved of these bytes holds for their copy: it must be known where the repository is gone.
+
+    mark: of what is there; None where nothing is.
+    """
     raw = repo.read_record(manifest.component, manifest.id, VERIFICATION)
     record = read(repo, manifest)
     digest = hashlib.sha256(raw).hexdigest() if raw else ""
-    if raw and record and record.proof != digest:
+    if raw and record and (record.proof != digest or mark is None or not _proof_is(store, manifest, mark, raw)):
         store.write_record(manifest.component, manifest.id, VERIFICATION, raw)
         _write(repo, manifest, replace(record, proof=digest))
 
@@ -201,28 +239,49 @@ def _write(repo: Repository, manifest: Manifest, copy: Copy) -> None:
 
 
 def send_points(run: Opened, *, log: Log) -> tuple[str, ...]:
-    """Put the recovery points into the vault too; returns what failed. They are small, and useless on one side only."""
+    """Put the recovery points into the vault too; returns what failed. They are small, and useless on one side only.
+
+    One that is there and another than the repository's is replaced, and kept as receive() keeps what it replaces.
+    """
     try:
         store = vault(run)
         if store is None:
             return ()
         repo = repositories.of(run)
-        there = set(store.points())
+        there = store.point_marks()
         for identity in repo.points():
-            if identity in there:
-                continue
             data = repo.read_point(identity)
+            if identity in there and _point_is(store, identity, there[identity], data):
+                continue
             try:
                 ours = points.parse(data, expected_id=identity).stack == run.config.stack
             except LifeboatError:
                 continue  # broken, or of a newer schema: `lifeboat list` says so
-            if ours:
+            if ours and identity in there:
+                _replace_point(run.config, store, identity, data)
+            elif ours:
                 store.write_point(identity, data)
+            if ours:
                 log(f"{identity}: recovery point copied to {place(run.config)}")
     except LifeboatError as exc:
         log(f"recovery points not copied: {exc}")
         return (str(exc),)
     return ()
+
+
+def _point_is(store: S3Repository, identity: str, mark: Mark, data: bytes) -> bool:
+    return _same(mark, data, lambda: store.read_point(identity))
+
+
+def _replace_point(config: Config, store: S3Repository, identity: str, data: bytes) -> None:
+    try:
+        stack = points.parse(store.read_point(identity), expected_id=identity).stack
+    except IntegrityError:
+        stack = config.stack
+    if stack != config.stack:
+        remedy = "Two stacks with one place? Set lifeboat_vault.prefix to a name of its own for each."
+        raise IntegrityError("copy the recovery point", identity, f"that of the stack {stack} is there", remedy)
+    store.replace_point(identity, data)
 
 
 def problem(what: str, failed: Sequence[str]) -> Optional[CopyError]:
@@ -241,7 +300,8 @@ def checks(run: Opened, found: Mapping[str, Sequence[Entry]], tied: Sequence[poi
         if store is None:
             return []
         there = {name for component, some in found.items() if some for name in store.published(component)}
-        there |= set(store.points())
+        point_marks = store.point_marks()
+        there |= set(point_marks)
     except LifeboatError as exc:
         return [Check("copies", COULD_NOT_VERIFY, f"{where}: {exc.cause}")]
     backups = [entry.id for some in found.values() for entry in some if entry.good]
@@ -253,12 +313,12 @@ def checks(run: Opened, found: Mapping[str, Sequence[Entry]], tied: Sequence[poi
     if not backups:
         return [Check("copies", COULD_NOT_VERIFY, f"there is no good backup to be in {where}")]
     try:
-        looked = _looked(run, store, found)
+        looked = {**_looked(run, store, found), **_looked_at_points(run, store, tied_ids, point_marks)}
     except LifeboatError as exc:
         return [Check("copies", COULD_NOT_VERIFY, f"{where}: {exc.cause}")]
     wrong = [f"{name}: {'; '.join(seen.wrong[:2])}" for name, seen in looked.items() if seen.wrong]
     if wrong:
-        words = f"{len(wrong)} are damaged in {where}: {', '.join(wrong[-_SHOWN:])}"
+        words = f"{len(wrong)} are damaged or replaced in {where}: {', '.join(wrong[-_SHOWN:])}"
         return [Check("copies", FAIL, f"{words}; the next backup sends them again")]
     unknown = [f"{name}: {seen.unknown}" for name, seen in looked.items() if seen.unknown]
     if unknown:
@@ -272,8 +332,19 @@ def _looked(run: Opened, store: S3Repository, found: Mapping[str, Sequence[Entry
     seen: dict[str, Seen] = {}
 
     def look(identity: str) -> None:
-        seen[identity] = _look(store, good[identity], read(repo, good[identity]))
+        manifest = good[identity]
+        marks = store.marks(manifest.component, identity)
+        looked = _look(store, manifest, read(repo, manifest), marks)
+        seen[identity] = looked if looked != Seen() else _look_at_proof(repo, store, manifest, marks)
 
     good = {entry.id: entry.manifest for some in found.values() for entry in some if entry.good and entry.manifest}
     filesystem.parallel(look, good, workers=8)
     return dict(sorted(seen.items()))
+
+
+def _looked_at_points(
+    run: Opened, store: S3Repository, named: Sequence[str], marks: Mapping[str, Mark]
+) -> dict[str, Seen]:
+    repo = repositories.of(run)
+    others = [name for name in named if not _point_is(store, name, marks[name], repo.read_point(name))]
+    return {name: Seen(("it is another than the repository's",)) for name in others}

@@ -28,7 +28,7 @@ from ..base.errors import IntegrityError, LifeboatError, NotFoundError
 from ..base.filesystem import explained, plain_name
 from ..s3.client import Client, connect, open_object, purge, spoken
 from . import base, checksums
-from .base import ID, MANIFEST, PARTIAL, POINTS, RECORDS, Repository, Staging
+from .base import ID, MANIFEST, PARTIAL, POINT_ID, POINTS, RECORDS, Repository, Staging
 
 DAMAGED = "damaged"  # what was found in a copy that was sent again, where the bucket keeps no versions
 STAGING = Path("/var/lib/lifeboat/staging")
@@ -159,20 +159,41 @@ class S3Repository(Repository):
         return purge(self.client, self.bucket, key + "/")
 
     def marks(self, component: str, id: str) -> dict[str, Mark]:
-        """What the server says of each artefact's bytes; an overwritten one has another mark. Reads none of them."""
-        key = self._key(*self._backup(component, id)) + "/"
-        found = {item.key[len(key) :]: Mark(item.size, item.etag) for item in self._objects(key)}
-        return {name: mark for name, mark in found.items() if name not in (MANIFEST, *RECORDS)}
+        """What the server says of the bytes of all that a backup has there, artefacts, manifest and records; what was
+        overwritten has another mark. Reads none of them."""
+        return self._marks(self._key(*self._backup(component, id)) + "/")
 
-    def receive(self, component: str, id: str, folder: Path, artefacts: Mapping[str, str], manifest: bytes) -> int:
+    def point_marks(self) -> dict[str, Mark]:
+        """The same of each recovery point, by its id."""
+        found = self._marks(self._key(POINTS) + "/")
+        named = {name[: -len(".json")]: mark for name, mark in found.items() if name.endswith(".json")}
+        return {id: mark for id, mark in named.items() if POINT_ID.fullmatch(id)}
+
+    def _marks(self, prefix: str) -> dict[str, Mark]:
+        return {item.key[len(prefix) :]: Mark(item.size, item.etag) for item in self._objects(prefix)}
+
+    def replace_point(self, id: str, data: bytes) -> None:
+        """Put a recovery point in the place of another of its name, which is kept as in receive()."""
+        key = self._key(POINTS, f"{id}.json")
+        self._keep(key)
+        self._put(key, data)
+
+    def receive(
+        self, component: str, id: str, folder: Path, artefacts: Mapping[str, str], manifest: bytes, ours: bool = False
+    ) -> int:
         """Take a copy of a backup whose artefacts, name -> SHA-256, lie in `folder`. Returns the bytes sent.
 
         What a killed copy left is gone on with: what arrived whole is not sent again. The manifest comes last.
         Of a copy that was complete a damaged object is replaced and kept: as a version, or aside where there are none.
+        ours: this very backup was sent before, so that another manifest in its place is damage too, and no other
+        stack's backup.
         """
         key = self._key(*self._backup(component, id))
         there = {item.key[len(key) + 1 :] for item in self._objects(key + "/")}
-        if MANIFEST in there and self.manifest(component, id) != manifest:
+        other = MANIFEST in there and not self._holds(
+            f"{key}/{MANIFEST}", _measure(io.BytesIO(manifest), len(manifest) + 1)
+        )
+        if other and not ours:
             remedy = "Two stacks with one place? Set lifeboat_vault.prefix to a name of its own for each."
             raise IntegrityError("copy the backup", self._url(key), "another backup of that id is there", remedy)
         filesystem.parallel(
@@ -194,7 +215,10 @@ class S3Repository(Repository):
                 sent.append(facts.size)
 
         filesystem.parallel(send, artefacts)
-        if MANIFEST not in there:
+        if other:
+            self._keep(f"{key}/{MANIFEST}")
+            sent.append(len(manifest))
+        if other or MANIFEST not in there:
             self._put(f"{key}/{MANIFEST}", manifest)
         return sum(sent)
 
