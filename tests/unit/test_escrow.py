@@ -26,6 +26,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow, escrow_kit
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.local import LocalRepository
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import recipient_problem
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -177,14 +178,45 @@ def test_no_point_no_vault(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
         def check(self, writable: bool) -> None:
             raise LifeboatError("read", "s3://x", "connection refused")
 
-    class Refused:
-        def check(self, writable: bool) -> None:
-            raise UsageError("read", "s3://x", "the server refuses the key")
-
     monkeypatch.setattr(escrow, "store", lambda _: Away())
     assert prove(world)["verdict"][0] == COULD_NOT_VERIFY
-    monkeypatch.setattr(escrow, "store", lambda _: Refused())
-    assert prove(world)["vault credentials"][0] == FAIL
+
+
+ANSWERS = [
+    ("InvalidAccessKeyId", FAIL), ("SignatureDoesNotMatch", FAIL), ("AccessDenied", FAIL), ("403", FAIL),
+    ("NoSuchBucket", FAIL), ("RequestTimeTooSkewed", COULD_NOT_VERIFY), ("PermanentRedirect", COULD_NOT_VERIFY),
+    ("SlowDown", COULD_NOT_VERIFY),
+]  # fmt: skip
+
+
+def answered(code: str) -> LifeboatError:
+    error = UsageError("read", "s3://x", code)
+    error.__cause__ = RuntimeError()
+    error.__cause__.response = {"Error": {"Code": code}}  # type: ignore[attr-defined]
+    return error
+
+
+def refuse_with(code: str) -> Callable[..., Any]:
+    def refuse(*_: object, **__: object) -> Any:
+        raise answered(code)
+
+    return refuse
+
+
+@pytest.mark.parametrize(("code", "result"), ANSWERS)
+def test_credentials_fail_where_the_vault_refuses_them(
+    world: World, monkeypatch: pytest.MonkeyPatch, code: str, result: str
+) -> None:
+    monkeypatch.setattr(LocalRepository, "check", refuse_with(code))
+    assert prove(world)["vault credentials"][0] == result
+
+
+def test_what_the_key_may_not_read_is_not_lost(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    sealed(world)
+    monkeypatch.setattr(LocalRepository, "open", refuse_with("AccessDenied"))
+    found = prove(world)
+    assert (found["database"][0], found["config"][0]) == (COULD_NOT_VERIFY, COULD_NOT_VERIFY)
+    assert found["verdict"][0] == COULD_NOT_VERIFY
 
 
 def test_without_age_nothing_is_claimed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,8 @@ SHOWN = 1000
 
 @dataclass(frozen=True)
 class CopiedBack:
-    """failed: the first few objects that could not be had, of `failed_count`; the caller must look."""
+    """failed: the first few objects that could not be had, of `failed_count`; the caller must look. denied: how many of
+    them the vault's key may not read."""
 
     objects: int
     copied: int
@@ -35,6 +36,7 @@ class CopiedBack:
     skipped: int
     failed_count: int
     failed: tuple[Unheld, ...]
+    denied: int = 0
 
 
 def copy_back(run: Opened, entries: Iterable[Listed], target: Bucket, *, log: Log, compare: bool = True) -> CopiedBack:
@@ -58,6 +60,9 @@ def copy_back(run: Opened, entries: Iterable[Listed], target: Bucket, *, log: Lo
             why = copier.refusal(exc)
             if not why:
                 raise
+            if copier.denied(exc):
+                with lock:
+                    done["denied"] += 1
         with lock:
             done["lost" if why else "skipped" if right else "copied"] += 1
             if why and done["lost"] <= SHOWN:
@@ -77,7 +82,8 @@ def copy_back(run: Opened, entries: Iterable[Listed], target: Bucket, *, log: Lo
     if failed:
         log(f"WARNING: {done['lost']} objects could not be had, first {failed[0].key!r}: {failed[0].why}")
     objects = done["lost"] + done["skipped"] + done["copied"]
-    return CopiedBack(objects, done["copied"], done["bytes"], done["skipped"], done["lost"], tuple(failed))
+    counts = (objects, done["copied"], done["bytes"], done["skipped"], done["lost"])
+    return CopiedBack(*counts, tuple(failed), done["denied"])
 
 
 def is_right(vault: Bucket, target: Bucket, entry: Listed) -> bool:

@@ -97,7 +97,7 @@ def _presence(tables: Inventory, total: int) -> Check:
 
 def _look(bucket: Bucket, vault: Bucket, row: _Row, found: _Found) -> None:
     key, size, _etag, vault_version, *_rest = row
-    told = {BYTES: (_other_bytes(bucket, vault, row), ""), FACTS: _facts_of(bucket, vault, key, vault_version)}
+    told = {BYTES: _other_bytes(bucket, vault, row), FACTS: _facts_of(bucket, vault, key, vault_version)}
     with found.lock:
         found.read += 1
         found.size += size
@@ -106,19 +106,23 @@ def _look(bucket: Bucket, vault: Bucket, row: _Row, found: _Found) -> None:
             found.unknown[name] += [unknown] if unknown else []
 
 
-def _other_bytes(bucket: Bucket, vault: Bucket, row: _Row) -> str:
+def _other_bytes(bucket: Bucket, vault: Bucket, row: _Row) -> tuple[str, str]:
+    """As _facts_of()."""
     key, size, etag, vault_version, _at, sha256 = row
     try:
         own, md5, _headers = copier.digest(bucket, key, size)
-        if sha256:
-            same = own == sha256
-        elif MD5.fullmatch(etag):
-            same = md5 == etag
-        else:
-            same = own == copier.digest(vault, key, size, vault_version)[0]
     except (NotFoundError, IntegrityError) as exc:
-        return exc.cause
-    return "" if same else "other bytes"
+        return exc.cause, ""
+    if sha256:
+        same = own == sha256
+    elif MD5.fullmatch(etag):
+        same = md5 == etag
+    else:
+        try:
+            same = own == copier.digest(vault, key, size, vault_version)[0]
+        except LifeboatError as exc:
+            return "", f"the vault's {key!r} cannot be read: {exc.cause}"
+    return "" if same else "other bytes", ""
 
 
 def _facts_of(bucket: Bucket, vault: Bucket, key: str, vault_version: str) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 from ..base import filesystem
-from ..base.checks import FAIL, PASS, Check, compared
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
 from ..base.errors import LifeboatError, Log, UnverifiedError, UsageError
 from ..mirror import back
 from ..mirror import verify as mirror_verify
@@ -91,7 +91,9 @@ def _restored(run: Opened, inventory: Inventory, vault: Bucket, sample: int, log
         log(f"restoring {which} into {scratch.url}")
         done = back.copy_back(run, inventory.entries(chosen), scratch, log=log, compare=False)
         failed = [f"{lost.key!r}: {lost.why}" for lost in done.failed]
-        yield compared("restore", failed, f"{which}, into a bucket of their own")
+        restored = compared("restore", failed, f"{which}, into a bucket of their own")
+        unread = bool(failed) and done.denied == done.failed_count
+        yield replace(restored, result=COULD_NOT_VERIFY) if unread else restored
         if not failed:
             yield from mirror_verify.verify_objects(run, inventory.entries(chosen), scratch)
 

@@ -17,7 +17,7 @@ from typing import Literal, Optional
 
 from ..base import typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, compared
-from ..base.errors import NOT_INSTALLED, IntegrityError, LifeboatError, Log, NotFoundError, UsageError, present
+from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UsageError, present
 from ..base.version import VERSION
 from ..configuration import restore as configuration_restore
 from ..repository import copies, points, repositories
@@ -28,6 +28,7 @@ from ..repository.details import ConfigDetails
 from ..repository.manifest import Manifest, parse
 from ..repository.points import Point
 from ..repository.sealing import render
+from ..s3 import client as s3_client
 from ..settings.config import Config
 from ..stack.runtime import Opened
 from ..tools import age as tools_age
@@ -119,7 +120,7 @@ def _choose(config: Config, vault: Repository, point: str, found: list[Check]) -
         place = copies.place(config) if config.vault.repository_bucket else config.repository["bucket"]
         found.append(Check("vault credentials", PASS, f"they read {place}"))
     except LifeboatError as exc:
-        refused = isinstance(exc, (UsageError, NotFoundError)) and exc.exit_status != NOT_INSTALLED
+        refused = s3_client.refuses(exc)  # not a clock that is wrong, or a package that is missing here
         found.append(Check("vault credentials", FAIL if refused else COULD_NOT_VERIFY, str(exc)))
         return None
     try:
@@ -142,9 +143,9 @@ def _guarded(component: str, checks: Iterator[Check]) -> Iterator[Check]:
     """A component that cannot be looked at stops no other one from being looked at."""
     try:
         yield from checks
-    except (IntegrityError, NotFoundError, UsageError) as exc:
+    except (IntegrityError, NotFoundError, tools_age.WrongKeyError) as exc:
         yield Check(component, FAIL, str(exc))
-    except LifeboatError as exc:  # the network, a server that is busy, what could not be checked
+    except LifeboatError as exc:  # the network, a server that is busy or denies access, what could not be checked
         yield Check(component, COULD_NOT_VERIFY, str(exc))
 
 

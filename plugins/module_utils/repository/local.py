@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets as token
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -125,13 +126,20 @@ class LocalRepository(Repository):
         self._require_root()
         path = self.root / folder
         with explained("list the repository", path):
-            if not path.exists():
+            try:  # not Path.exists(), which from Python 3.14 takes a refusal for nothing
+                entries = os.scandir(path)
+            except FileNotFoundError:
                 return []
-            with os.scandir(path) as entries:
+            with entries:
                 return sorted(item.name for item in entries if item.is_dir(follow_symlinks=False) is directories)
 
     def _require_root(self) -> None:
-        if not self.root.is_dir():
+        with explained("open the repository", self.root):
+            try:
+                there = stat.S_ISDIR(self.root.stat().st_mode)
+            except (FileNotFoundError, NotADirectoryError):
+                there = False
+        if not there:
             remedy = "Mount it, or run lifeboat.dr.deploy to make it, then try again."
             raise UsageError("open the repository", str(self.root), "there is no such directory", remedy)
 

@@ -62,6 +62,11 @@ def refused_key(code: str) -> str:
     return f"{cause} ({code}). {remedy}" if (_kind, cause, remedy) in (_KEYS, _CLOCK) else ""
 
 
+def refuses(error: LifeboatError) -> bool:
+    """Whether a server answered that the key is wrong, or may not look there, or that there is no such bucket."""
+    return code(error) in DENIED or _CODES.get(code(error)) in (_KEYS, _BUCKET)
+
+
 def connect(
     endpoint_url: str,
     region: str,

@@ -332,6 +332,11 @@ def refused(exc: LifeboatError) -> bool:
     return 400 <= status < 500 and status not in (408, 429)
 
 
+def denied(exc: LifeboatError) -> bool:
+    """Does the key have no right to read it? Then nothing is known of it."""
+    return exc.attempted == READ and client.code(exc) in client.DENIED
+
+
 def refusal(exc: LifeboatError) -> str:
     """Why this one object cannot be copied while others can; empty where the error is not of this object."""
     reading = exc.attempted == READ
@@ -339,6 +344,6 @@ def refusal(exc: LifeboatError) -> str:
         return "it is listed and not there"
     if isinstance(exc, IntegrityError) or isinstance(exc.__cause__, ChangedError):
         return exc.cause
-    if reading and client.code(exc) in client.DENIED:
+    if denied(exc):
         return "it may not be read (access denied)"
     return f"{'it cannot be read' if reading else 'it is not taken'}: {exc.cause}" if refused(exc) else ""

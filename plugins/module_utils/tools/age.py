@@ -80,13 +80,17 @@ def _explained(exc: LifeboatError, path: Path, identity: str, subject: str, reci
             return IntegrityError("decrypt", subject, cause, _ANOTHER)
         own = f"the key given is that of {', '.join(given)}; " if given else ""
         for_whom = f"it was sealed for {', '.join(recipients)}" if recipients else f"it has {_count(path)} recipients"
-        return UsageError(
+        return WrongKeyError(
             "decrypt", subject, f"no identity matched any of the recipients: {own}{for_whom}",
             "Give the identity whose recipient is named here; `age-keygen -y` prints that of a key.",
         )  # fmt: skip
     if "unknown identity type" in cause or "no secret keys found" in cause or "malformed secret key" in cause:
-        return UsageError("read the identity", "standard input", cause, _WHOLE)
+        return WrongKeyError("read the identity", "standard input", cause, _WHOLE)
     return IntegrityError("decrypt", subject, f"it is cut or damaged: {cause}", _ANOTHER)
+
+
+class WrongKeyError(UsageError):
+    """The identity that was given is none, or opens what is another's. It says nothing of what it was to open."""
 
 
 def decrypt_bytes(path: Path, identity: str, *, subject: str, recipients: Sequence[str] = (), limit: int) -> bytes:
