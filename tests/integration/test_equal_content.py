@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from postgres_stack import IMAGE, MakeDatabase, Stack, assert_pass, back_up_and_prove, docker, entries, say
@@ -106,6 +109,18 @@ def test_a_schema_that_exists_only_through_an_extension(
     sql = "CREATE EXTENSION owns; INSERT INTO owned.job (a) VALUES ('x'); CREATE TABLE owned.ours (a int);"
     database = {"name": make_database("extended", sql), "verify_image": image_with_extension}
     back_up_and_prove(stack.config(tmp_path, database=database))
+
+
+def test_an_image_without_the_extension_proves_nothing(
+    stack: Stack, make_database: MakeDatabase, tmp_path: Path, image_with_extension: str
+) -> None:
+    for form in ("directory", "plain"):
+        name = make_database(f"lacks_{form}", "CREATE EXTENSION owns; CREATE TABLE ours (a int);")
+        settings = stack.config(tmp_path, database={"name": name, "verify_image": IMAGE, "format": form})
+        manifest = dump.take(Opened(settings), log=say)
+        result = operations_verify.verify(Opened(settings), manifest.id, "restore", log=say)
+        assert result.verdict == COULD_NOT_VERIFY, result
+        assert "the image lacks the extension owns; name one that has it" in result.checks[-1].detail
 
 
 TABLES = 10_000

@@ -143,7 +143,7 @@ class Server:
 
     def execute(self, sql: str, **_: Any) -> list[Any]:
         if self.catalogue:
-            raise LifeboatError("list", "shop", self.catalogue)
+            raise LifeboatError("list", "shop", self.catalogue, sqlstate=self.catalogue * (len(self.catalogue) == 5))
         if "pg_roles" in sql:
             return list(self.roles)
         return [{"name": name, "unlogged": name in self.unlogged} for name in self.tables]
@@ -201,6 +201,15 @@ ASSESSMENTS: list[tuple[str, Server, str, list[str], list[str]]] = [
      roles=["postgres", "app"]), HEALTHY, [], ["public.t was not read to its end in 120 s"]),
     ("not the code of a timeout", Server({**WHOLE, "public.t": "XX001"}, roles=["postgres", "app"]), DAMAGED,
      ["the table public.t cannot be read: XX001"], []),
+    *((words, Server({**WHOLE, "public.t": code}, roles=["postgres", "app"]), HEALTHY, [],
+       [f"public.t was not read: {code}"]) for code, words in {
+           "42809": "it became a view", "42501": "no privilege", "55P03": "locked", "53200": "no memory",
+           "53300": "no connection left", "40001": "a standby gave way to replication"}.items()),
+    *((words, Server({**WHOLE, "public.t": code}, roles=["postgres", "app"]), DAMAGED,
+       [f"the table public.t cannot be read: {code}"], []) for code, words in {
+           "58030": "the disk fails", "58P01": "its file is gone", "XX002": "an index is corrupt"}.items()),
+    ("no connection left for the catalogue", Server(WHOLE, catalogue="53300"), HEALTHY, [],
+     ["the database shop was not read: 53300"]),
     ("a damaged catalogue", Server(WHOLE, catalogue="could not open file"), DAMAGED,
      ["the database shop cannot be read: could not open file"], []),
     ("dropped", Server(names=["postgres"]), DAMAGED, ["the database shop is missing"], []),

@@ -470,6 +470,12 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         def tool(self, *words: str) -> Command:
             return Command(list(words))
 
+        def execute(self, sql: str, **_: Any) -> list[object]:
+            if "dead" in world:
+                raise LifeboatError("list", "x", world["dead"])
+            assert "pg_available_extensions" in sql
+            return [{"name": name} for name in world.get("offered", ["plpgsql", "amcheck"])]
+
         def problem(self) -> LifeboatError | None:
             return LifeboatError("reach PostgreSQL", "x", world["dead"]) if "dead" in world else None
 
@@ -480,7 +486,8 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def database(*_: Any, **__: Any) -> None:
         if world["error"]:
-            raise LifeboatError("restore the dump", "x", world["error"], **{"exit_status": 1, **world.get("how", {})})
+            how = {"attempted": "restore the dump", "exit_status": 1, **world.get("how", {})}
+            raise LifeboatError(how.pop("attempted"), "x", world["error"], **how)
 
     def compare(server: Any, name: str, facts: Any, *, fresh: bool) -> list[checks.Check]:
         world["compared"].append((name, fresh))
@@ -494,6 +501,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return world
 
 
+CREATING = "create the database lifeboat_verify"
 OUTCOMES: list[tuple[str, dict[str, Any], tuple[int, str, str], str, str]] = [
     ("no space", {"error": "e", "log": "53100 ERROR:  could not extend file"}, (0, "", ""), COULD_NOT_VERIFY, "extend"),
     (
@@ -509,6 +517,39 @@ OUTCOMES: list[tuple[str, dict[str, Any], tuple[int, str, str], str, str]] = [
         (0, "", ""),
         COULD_NOT_VERIFY,
         "no file",
+    ),
+    *(
+        (f"{what}, {code}", {"error": "e", **world}, (0, "", ""), COULD_NOT_VERIFY, words)
+        for what, code, world, words in (
+            ("an extension the image lacks", "0A000", {"offered": [], "log": "0A000 ERROR:  x"}, "extension plpgsql;"),
+            ("an extension, which is why", "42704", {"offered": [], "log": "42704 ERROR:  x"}, "verify_image: e"),
+            (
+                "a feature",
+                "0A000",
+                {"log": "00000 LOG:  up\n0A000 ERROR:  no XML"},
+                "lacks what this needs (ERROR:  no XML)",
+            ),
+            ("a feature, by psql", "0A000", {"how": {"sqlstate": "0A000"}}, "lifeboat_database.verify_image: e"),
+            ("a library, by psql", "58P01", {"how": {"sqlstate": "58P01"}}, "lifeboat_database.verify_image: e"),
+            ("a locale", "42809", {"how": {"sqlstate": "42809", "attempted": CREATING}}, "the image lacks the locale"),
+            ("a locale", "22023", {"how": {"sqlstate": "22023", "attempted": CREATING}}, "the image lacks the locale"),
+        )
+    ),
+    *(
+        (f"{what}, {code}", {"error": "bad", **world}, (0, "", ""), FAIL, "bad")
+        for what, code, world in (
+            ("another kind of object in the dump", "42809", {"how": {"sqlstate": "42809"}}),
+            ("a type that is nowhere", "42704", {"log": "42704 ERROR:  x"}),
+            ("a value that does not fit", "22023", {"how": {"sqlstate": "22023"}}),
+            ("a key that is there twice, then a feature", "23505", {"log": "23505 ERROR:  x\n0A000 ERROR:  y"}),
+        )
+    ),
+    (
+        "no disk for the database",
+        {"error": "full", "how": {"sqlstate": "53100", "attempted": CREATING}},
+        (0, "", ""),
+        COULD_NOT_VERIFY,
+        "full",
     ),
     (
         "cut off after another error",

@@ -29,6 +29,10 @@ from .server import Server, answers, shown
 EMPTIED = 100
 READ_SECONDS = 120
 QUERY_CANCELED = "57014"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
+# What says nothing of the data: no privilege, a table that became something else meanwhile, a lock that was not had;
+# the classes of a transaction that gave way (to replication, to another) and of too little memory, disk, connections.
+_NO_DAMAGE = (QUERY_CANCELED, "42501", "42809", "55P03")
+_NO_DAMAGE_CLASSES = ("40", "53")
 
 
 # Of a table that was vacuumed an index alone can count the rows, and no page of the table would be read.
@@ -75,8 +79,14 @@ def assess(run: Opened, reference: Optional[Fingerprint]) -> Assessment:
     try:
         findings, unchecked = _look_at_data(server, name, reference)
     except LifeboatError as exc:  # its directory is gone, its catalogue is damaged, or the server died of the question
+        if _no_damage(exc):
+            return Assessment(HEALTHY, (), state.describe(), (f"the database {name} was not read: {exc.cause}",))
         return Assessment(DAMAGED, (f"the database {name} cannot be read: {exc.cause}",), state.describe())
     return Assessment(DAMAGED if findings else HEALTHY, tuple(findings), state.describe(), tuple(unchecked))
+
+
+def _no_damage(exc: LifeboatError) -> bool:
+    return exc.sqlstate in _NO_DAMAGE or exc.sqlstate[:2] in _NO_DAMAGE_CLASSES
 
 
 def refusal(config: Config, said: str) -> UsageError:
@@ -129,10 +139,14 @@ def _look_at_data(server: Server, database: str, reference: Fingerprint) -> tupl
                     if count == [0] and expected >= EMPTIED and not there[name]:
                         findings.append(f"the table {shown(name)} is empty, the backup has {expected} rows")
         except LifeboatError as exc:
+            if not name and _no_damage(exc):
+                return findings, [*unchecked, f"the database {database} was not read: {exc.cause}"]
             if not name:  # not even the session opened
                 return [*findings, f"the database {database} cannot be read: {exc.cause}"], unchecked
             if exc.sqlstate == QUERY_CANCELED:
                 unchecked.append(f"{name} was not read to its end in {READ_SECONDS} s")
+            elif _no_damage(exc):
+                unchecked.append(f"{name} was not read: {exc.cause}")
             else:
                 findings.append(f"the table {name} cannot be read: {exc.cause}")
     return findings, unchecked

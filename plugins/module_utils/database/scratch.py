@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
@@ -46,6 +47,7 @@ _FAST = {
 }
 # What a session leaves in the log that was cut off because another one had failed, or by us.
 _CUT_OFF = ("57014", "57P01")
+_SQLSTATE = re.compile(r"([0-9A-Z]{5}) (.*)")
 
 
 def sweep(stack: str) -> None:
@@ -147,13 +149,24 @@ def trouble(name: str, server: Server) -> str:
     """What the machine lacked for the server in the container: space, memory, locks. Empty where it lacked nothing."""
     if gone := ended(name):
         return gone
-    _status, log, _err = pipeline.probe(exec_command(name, ["cat", _LOG], user="0"))
-    lines = [line.partition(" ") for line in log.splitlines()]
-    told = [words for code, _space, words in lines if of_machine(code) and code[:2] != "08" and code not in _CUT_OFF]
+    told = [words for code, words in _errors(name) if of_machine(code) and code[:2] != "08"]
     if told:
         return " / ".join(pipeline.without_rows(told)[:1])
     problem = server.problem()
     return f"the throw-away server does not answer: {problem.cause}" if problem else ""
+
+
+def first_error(name: str) -> tuple[str, str]:
+    """The SQLSTATE of the first error of the server in the container, and its words; empty where it had none."""
+    code, words = next(iter(_errors(name)), ("", ""))
+    return code, " / ".join(pipeline.without_rows([words]))
+
+
+def _errors(name: str) -> list[tuple[str, str]]:
+    """What the server logged, each with its SQLSTATE, but for what is no error and for sessions that were cut off."""
+    _status, log, _err = pipeline.probe(exec_command(name, ["cat", _LOG], user="0"))
+    lines = filter(None, map(_SQLSTATE.match, log.splitlines()))
+    return [(code, words) for code, words in (line.groups() for line in lines) if code not in ("00000", *_CUT_OFF)]
 
 
 def image_major(name: str) -> int:

@@ -14,6 +14,7 @@ import contextlib
 import gzip
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ....base import lock, pipeline
@@ -25,12 +26,15 @@ from ....repository.manifest import Manifest
 from ....settings.config import Config
 from ....stack.runtime import exec_command
 from ... import scratch
-from ...fingerprint import DUMP, GLOBALS, facts_of
-from ...server import Server, conninfo, decoded
+from ...fingerprint import DUMP, GLOBALS, Fingerprint, facts_of
+from ...server import Server, answers, conninfo, decoded, shown
 from . import restore as database_restore
 
 # What Python says of a file whose content is not what it should be; any other OSError is the machine's.
 _NOT_WRITTEN_SO = (gzip.BadGzipFile, EOFError, ValueError, zlib.error)
+# A feature or a file that is not there. The throw-away server's data is new: both are of its programs.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_NOT_OFFERED = ("0A000", "58P01")
 END_OF_DUMP = b"-- PostgreSQL database dump complete"
 
 
@@ -132,7 +136,8 @@ def _restored(config: Config, manifest: Manifest, folder: Path, name: str, log: 
             database_restore.roles(server, folder, facts, fresh=True)
             database_restore.database(server, manifest, folder, facts, database, jobs=config.database.jobs, log=log)
         except LifeboatError as exc:
-            yield _refused(exc, name, server)
+            lacks = _lacks(exc, name, server, facts, database_restore.creating(database))
+            yield _not_offered(exc, lacks) if lacks else _refused(exc, name, server)
             return
         yield Check("restore", PASS, "restored without an error")
         log(f"{manifest.id}: comparing with the fingerprint")
@@ -151,6 +156,36 @@ def _restored(config: Config, manifest: Manifest, folder: Path, name: str, log: 
         # pg_amcheck calls every error of its queries a damage.
         lacked = scratch.trouble(name, server) if sound.result == FAIL else ""
         yield Check(sound.name, COULD_NOT_VERIFY, lacked) if lacked else sound
+
+
+@dataclass(frozen=True)
+class _Named:
+    name: str
+
+
+def _lacks(exc: LifeboatError, name: str, server: Server, facts: Fingerprint, creating: str) -> str:
+    """What the database needs and the image of the throw-away server does not have, where a restore stopped for that.
+
+    The same dump was taken of a server that had it, so that nothing is said of the backup.
+    """
+    if exc.exit_status is None or unable(exc.exit_status):
+        return ""
+    with contextlib.suppress(LifeboatError):  # of a server that died
+        sql = "SELECT jsonb_build_object('name', name) FROM pg_available_extensions;"
+        offered = {item.name for item in answers(_Named, server.execute(sql, attempted="list the extensions"))}
+        missing = [shown(extension) for extension in facts.facts.extensions if extension not in offered]
+        if missing:
+            return f"the extension {', '.join(missing)}"
+    code, words = (exc.sqlstate, exc.cause) if exc.sqlstate else scratch.first_error(name)
+    if code in _NOT_OFFERED:
+        return f"what this needs ({words})"
+    empty = exc.attempted == creating and code and not of_machine(code)
+    return "the locale or the encoding of the database" if empty else ""
+
+
+def _not_offered(exc: LifeboatError, lacks: str) -> Check:
+    words = f"the image lacks {lacks}; name one that has it in lifeboat_database.verify_image: {exc.cause}"
+    return Check("restore", COULD_NOT_VERIFY, words)
 
 
 def _refused(exc: LifeboatError, name: str, server: Server) -> Check:

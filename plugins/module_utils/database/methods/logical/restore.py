@@ -160,9 +160,14 @@ def database(
         server.execute(properties, database=other, attempted=f"restore the settings of {name}")
 
 
+def creating(name: str) -> str:
+    """What was attempted where an empty database could not even be made."""
+    return f"create the database {name}"
+
+
 def _create(server: Server, facts: Fingerprint, name: str) -> None:
     """An empty database: without what template0 has and the backup has not, for no dump says that something is gone."""
-    server.execute(_create_sql(facts.facts, name), attempted=f"create the database {name}")
+    server.execute(_create_sql(facts.facts, name), attempted=creating(name))
     gone = [
         *([] if "schema public" in facts.schema else ["DROP SCHEMA IF EXISTS public;"]),
         *([] if "plpgsql" in facts.facts.extensions else ["DROP EXTENSION IF EXISTS plpgsql;"]),
