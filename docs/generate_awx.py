@@ -125,7 +125,8 @@ def of_tasks(play: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def question(name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    """As AWX keeps it. A truth is a choice of two words: AWX has no other, and passes them on as text."""
+    """As AWX keeps it. A truth is a choice of two words: AWX has no other, and passes them on as text. A choice that
+    may be empty is text: AWX refuses an empty one."""
     mandatory = spec.get("default") == MANDATORY
     kind, default = spec.get("type", "str"), "" if mandatory else spec.get("default", "")
     asked: dict[str, Any] = {
@@ -141,7 +142,7 @@ def question(name: str, spec: dict[str, Any]) -> dict[str, Any]:
     }
     if kind == "bool":
         asked.update(type="multiplechoice", choices=["false", "true"], default=str(bool(default)).lower())
-    elif spec.get("choices"):
+    elif spec.get("choices") and "" not in spec["choices"]:
         asked.update(type="multiplechoice", choices=[str(choice) for choice in spec["choices"]], default=str(default))
     elif kind in ("int", "float"):
         asked.update(type={"int": "integer", "float": "float"}[kind], default=default or 0, min=0, max=2**31 - 1)

@@ -75,7 +75,7 @@ def described(kind: Any) -> dict[str, Any]:
 def published() -> dict[str, Any]:
     found = schema(Record)
     first = [typed.key(field) for field in dataclasses.fields(Record) if field.default is dataclasses.MISSING]
-    later = [name for name in found["properties"] if name not in first]
+    later = [name for name in found["properties"] if name not in (*first, *Record.SPARSE)]
     for name in later:
         found["properties"][name]["description"] = f"Since 1.1. {found['properties'][name]['description']}"
     return {

@@ -40,6 +40,17 @@ options:
     default: ""
 """
 
+    ACCEPT = r"""
+options:
+  accept:
+    description:
+      - V(failed) uses the backup, or the recovery point, that was named although verifications of it failed, and lets
+        through what the restore finds to differ. Neither becomes a pass. An error where none was named.
+    type: str
+    choices: ["", failed]
+    default: ""
+"""
+
     RESTORE = r"""
 options:
   place:

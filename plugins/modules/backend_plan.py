@@ -18,6 +18,7 @@ extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.stack.reads_only
   - lifeboat.dr.options.identity
+  - lifeboat.dr.options.accept
 options:
   recovery_point:
     description: The configuration backup, or a recovery point's, that files would be put back from. V(latest) is the
@@ -88,7 +89,7 @@ from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend import plan as backend_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, IDENTITY, Result, Task, run
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ def work(task: Task) -> Result:
         method=given["method"],
         force=given["force"],
         key=given["identity"],
+        accept=task.accept,
         log=task.log,
     )
     return Result(Planned(made, made.needed, made.blocked, backend_plan.text(made)))
@@ -120,6 +122,7 @@ def main() -> None:
             "recovery_point": {"type": "str", "default": "latest"},
             "method": {"type": "str", "choices": list(backend_plan.METHODS), "default": "auto"},
             "force": {"type": "bool", "default": False},
+            **ACCEPT,
             **IDENTITY,
             "host": {"type": "str", "default": "<host>"},
         },

@@ -16,6 +16,7 @@ extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.stack.reads_only
   - lifeboat.dr.options.target
+  - lifeboat.dr.options.accept
 options:
   force:
     description: Recover even where the database is healthy and already what was asked for.
@@ -72,7 +73,7 @@ from dataclasses import dataclass
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.planned import Plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import TARGET, Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, TARGET, Result, Task, run
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def work(task: Task) -> Result:
         before=task.before(),
         force=task.params["force"],
         method=task.params["method"],
+        accept=task.accept,
         log=task.log,
     )
     return Result(Planned(made, made.needed, database_plan.text(made)))
@@ -99,6 +101,7 @@ def main() -> None:
         work,
         {
             **TARGET,
+            **ACCEPT,
             "force": {"type": "bool", "default": False},
             "method": {"type": "str", "choices": ["auto", "swap", "rebuild"], "default": "auto"},
         },

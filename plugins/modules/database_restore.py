@@ -12,11 +12,12 @@ version_added: 0.1.0
 description:
   - Restores roles and the dump into a new database, compares it with the fingerprint of the backup, and only then puts
     it in the live database's place by rename. The old database is kept under a quarantine name.
-  - If anything differs the live database stays as it was.
+  - If anything differs the live database stays as it was, unless O(accept).
   - "Idempotent by identity: a stack that was already recovered to O(id) is left alone unless O(force)."
 extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.options.restore
+  - lifeboat.dr.options.accept
 options:
   id:
     description: The backup to restore, a recovery point whose database backup it shall be, or V(latest).
@@ -79,7 +80,7 @@ from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import RESTORE, Diff, Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, RESTORE, Diff, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -93,8 +94,8 @@ class Chosen:
 
 def work(task: Task) -> Result:
     opened = Opened(task.config)
-    sources = Sources(opened, "database", task.params["id"])
-    chosen, _why = catalog.choose(sources.found, task.config.stack, identity=sources.identity)
+    sources = Sources(opened, "database", task.params["id"], accept=task.accept)
+    chosen, _why = catalog.choose(sources.found, task.config.stack, identity=sources.identity, accept=task.accept)
     place = chosen.place if task.params["place"] == "auto" else task.params["place"]
     last = recovery_state.recovered(task.config)
     diff = Diff(f"{last.id if last else ''}\n", f"{chosen.id}\n")
@@ -111,6 +112,7 @@ def work(task: Task) -> Result:
             fresh=task.params["fresh"],
             stamp=stamp,
             asked=task.params["asked"],
+            accept=task.accept,
             log=task.log,
         )
     return Result(result, changed=True, diff=diff)
@@ -122,6 +124,7 @@ def main() -> None:
         {
             "id": {"type": "str", "default": "latest"},
             **RESTORE,
+            **ACCEPT,
             "fresh": {"type": "bool", "default": False},
             "asked": {"type": "str", "default": ""},
         },

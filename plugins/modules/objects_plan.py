@@ -17,6 +17,7 @@ extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.stack.reads_only
   - lifeboat.dr.options.target
+  - lifeboat.dr.options.accept
 options:
   force:
     description: Recover even where the bucket is healthy and already what was asked for.
@@ -82,7 +83,7 @@ phase:
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import TARGET, Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, TARGET, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import Request
@@ -100,6 +101,7 @@ def work(task: Task) -> Result:
     request = Request(
         identity=given["recovery_point"],
         before=task.before(),
+        accept=task.accept,
         **{name: given[name] for name in ("force", "method", "prefix", "exact", "partial")},
     )
     made = objects_plan.make(Opened(task.config), request, log=task.log)
@@ -111,6 +113,7 @@ def main() -> None:
         work,
         {
             **TARGET,
+            **ACCEPT,
             "force": {"type": "bool", "default": False},
             "method": {"type": "str", "choices": ["auto", "fill", "rebuild"], "default": "auto"},
             "prefix": {"type": "str", "default": ""},

@@ -19,6 +19,7 @@ description:
 extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.options.restore
+  - lifeboat.dr.options.accept
 options:
   id:
     description: The objects backup to restore, a recovery point whose bucket it shall be, or V(latest).
@@ -122,7 +123,7 @@ phase:
 from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import RESTORE, Diff, Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, RESTORE, Diff, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import (
     plan as objects_plan,
 )
@@ -152,8 +153,8 @@ class Chosen:
 def work(task: Task) -> Result:
     given, stack = task.params, task.config.stack
     opened = Opened(task.config)
-    sources = Sources(opened, "objects", given["id"])
-    chosen, _why = catalog.choose(sources.found, stack, identity=sources.identity)
+    sources = Sources(opened, "objects", given["id"], accept=task.accept)
+    chosen, _why = catalog.choose(sources.found, stack, identity=sources.identity, accept=task.accept)
     place = chosen.place if given["place"] == "auto" else given["place"]
     last = objects_plan.recovered(task.config)
     diff = Diff(f"{last.id if last else ''}\n", f"{chosen.id}\n")
@@ -164,13 +165,19 @@ def work(task: Task) -> Result:
     stamp = given["stamp"] or task.now.strftime("%Y%m%d_%H%M%S")
     with lock.held(stack, "restore objects", wait=60):
         result = objects_recovery.restore_objects(
-            opened, chosen.id, place=place, stamp=stamp, log=task.log, **{name: given[name] for name in _OPTIONS}
+            opened,
+            chosen.id,
+            place=place,
+            stamp=stamp,
+            accept=task.accept,
+            log=task.log,
+            **{name: given[name] for name in _OPTIONS},
         )
     return Result(result, changed=True, diff=diff)
 
 
 def main() -> None:
-    run(work, {"id": {"type": "str", "default": "latest"}, **RESTORE, **_OPTIONS})
+    run(work, {"id": {"type": "str", "default": "latest"}, **RESTORE, **ACCEPT, **_OPTIONS})
 
 
 if __name__ == "__main__":

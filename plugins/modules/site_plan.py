@@ -20,6 +20,7 @@ extends_documentation_fragment:
   - lifeboat.dr.stack.reads_only
   - lifeboat.dr.options.identity
   - lifeboat.dr.options.target
+  - lifeboat.dr.options.accept
 options:
   others:
     description: The stack's other machines, by name; what M(lifeboat.dr.site_scope) returned as
@@ -89,7 +90,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, TARGET, Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, IDENTITY, TARGET, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -112,6 +113,7 @@ def work(task: Task) -> Result:
         rehearsal=given["rehearsal"],
         key=given["identity"],
         cutover=given["cutover"],
+        accept=task.accept,
     )
     opened = Opened(task.config)
     here = scope.look(opened, deep=True, log=task.log)
@@ -125,6 +127,7 @@ def main() -> None:
         {
             "others": {"type": "dict", "default": {}},
             **TARGET,
+            **ACCEPT,
             **IDENTITY,
             "rehearsal": {"type": "bool", "default": False},
             "cutover": {"type": "str", "default": ""},

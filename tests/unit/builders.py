@@ -76,8 +76,8 @@ DETAILS: dict[str, Any] = {
 PLAN = planned.Plan(
     needed=True, condition="damaged", findings=(), unchecked=(), warnings=(), why="the database is damaged",
     asked=False, state="", mode="swap", backup={"id": "db_backup_20261124_120000", "place": "repository"},
-    location="/backup", recovery_point="", passed_over=(), writers=("backend", "worker"), stamp="S", steps=(),
-    target="shop", target_seconds=14400,
+    location="/backup", recovery_point="", passed_over=(), accepted=(), writers=("backend", "worker"), stamp="S",
+    steps=(), target="shop", target_seconds=14400,
 )  # fmt: skip
 FRONTEND_PLAN = frontend_plan.Plan(
     needed=True, condition="down", cause="transient", why="it is gone", findings=("status 404",), unchecked=(),

@@ -18,13 +18,19 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.backend import images 
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend import redeploy, space, steps
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend.facts import Disk, Holder, Observations, Seen
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend.images import Known
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError, SpaceError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
+    IntegrityError,
+    NotFoundError,
+    SpaceError,
+    UsageError,
+)
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import ComposeRuntime, Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools.tar import Entry
-from builders import NOW, Runner, make_config
+from builders import NOW, Runner, make_config, prove, publish_config
 from test_backend_cause import APP, DB, HEALTHY, KILLED, STORE, seen
 
 FORBIDDEN = ("--volumes", "volume rm", "volume prune", "system prune", "rm --force", "down -v")
@@ -295,9 +301,9 @@ def backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
         def repo(self, one: Any) -> None:
             return None
 
-    entry = type("E", (), {"id": "config_backup_20261124_033000"})()
+    entry = type("E", (), {"id": "config_backup_20261124_033000", "failed": ""})()
     monkeypatch.setattr(configuration_restore, "extract", extract)
-    monkeypatch.setattr(redeploy, "candidates", lambda *_: (FakeSources(), [entry]))
+    monkeypatch.setattr(redeploy, "candidates", lambda *_, **__: (FakeSources(), [entry]))
     return make_config(tmp_path, runtime={"project_directory": str(live)})
 
 
@@ -320,6 +326,40 @@ def test_files_come_back_and_what_they_replace_is_kept(backup: config.Config) ->
     assert sorted(Path(path).name for path in done.replaced) == [".env", "compose.yml"]
     assert len(done.way_back) == 3
     assert not list(live.glob(".*lifeboat-*"))
+
+
+def test_files_of_a_backup_that_failed_are_told(work: steps.Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def put_back(run: Any, **options: Any) -> redeploy.Redeployed:
+        asked.append((options["identity"], options["accept"]))
+        return redeploy.Redeployed(("/srv/a",), (), (), "", (), backup="config_backup_x", failed="archive: cut")
+
+    monkeypatch.setattr(redeploy, "redeploy", put_back)
+    monkeypatch.setattr(steps, "keep_layers", lambda work: None)
+    monkeypatch.setattr(steps, "_up", lambda *_: None)
+    monkeypatch.setattr(steps.Work, "compose", lambda self: type("C", (), {"model": 0, "services": lambda self: ()})())
+    monkeypatch.setattr(steps, "unmovable", lambda *_: False)
+    work.identity, work.accept = "config_backup_x", True
+    steps.redeploy(work)
+    assert asked == [("config_backup_x", True)]
+    (check,) = work.checks
+    assert (check.result, check.detail) == (
+        checks.COULD_NOT_VERIFY, "ACCEPTED although it failed: config_backup_x: archive: cut",
+    )  # fmt: skip
+
+
+def test_a_failed_configuration_is_a_candidate_if_it_is_named_and_accepted(tmp_path: Path) -> None:
+    run, one = Opened(make_config(tmp_path)), publish_config(tmp_path, NOW)
+    prove(tmp_path, one, checks.FAIL)
+    found, why = redeploy.available(run, one.id)
+    assert (found, why) == (None, "verification at level restore failed (tables: x)")
+    with pytest.raises(IntegrityError, match="-e accept=failed"):
+        redeploy.candidates(run, one.id)
+    accepted, why = redeploy.available(run, one.id, accept=True)
+    assert accepted is not None
+    assert (accepted.id, accepted.failed, why) == (one.id, "verification at level restore failed (tables: x)", "")
+    assert redeploy.available(run)[0] is None, "unnamed it is not taken"
 
 
 def test_without_the_key_the_secret_files_stay_and_that_is_said(backup: config.Config) -> None:

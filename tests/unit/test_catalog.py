@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -238,6 +239,73 @@ def test_choose_refuses(
     with pytest.raises(error) as raised:
         catalog.choose(found, "shop", **asked)
     assert words in raised.value.cause
+
+
+def failed(root: Path, level: str = "archive", **changes: Any) -> manifest.Manifest:
+    one = publish(root, **changes)
+    prove(root, one, checks.FAIL, level)
+    return one
+
+
+def test_a_failed_backup_that_is_named_may_be_accepted(tmp_path: Path) -> None:
+    one = failed(tmp_path)
+    with pytest.raises(IntegrityError, match=r"verification at level archive failed \(tables: x\)") as refused:
+        catalog.choose(entries(tmp_path), "shop", identity=one.id, accept=False)
+    assert f"-e recovery_point={one.id} -e accept=failed" in refused.value.remedy
+    assert f"`lifeboat verify {one.id}`" in refused.value.remedy
+    chosen, passed = catalog.choose(entries(tmp_path), "shop", identity=one.id, accept=True)
+    assert (chosen.id, chosen.failed, passed) == (one.id, "verification at level archive failed (tables: x)", [])
+    prove(tmp_path, one, level="archive", at=NOW + HOUR)
+    assert catalog.choose(entries(tmp_path), "shop", identity=one.id, accept=True)[0].failed == "", "revised"
+
+
+def test_where_accepting_is_not_offered_nobody_is_told_of_it(tmp_path: Path) -> None:
+    one = failed(tmp_path)
+    with pytest.raises(IntegrityError) as refused:
+        catalog.choose(entries(tmp_path), "shop", identity=one.id)
+    assert refused.value.remedy == "Choose another (`lifeboat list`)."
+
+
+@pytest.mark.parametrize("identity", ["", "latest"])
+def test_nothing_is_accepted_that_was_not_named(tmp_path: Path, identity: str) -> None:
+    failed(tmp_path)
+    with pytest.raises(UsageError, match=r"accept=failed\): it needs the id of a backup or of a recovery point"):
+        catalog.choose(entries(tmp_path), "shop", identity=identity, before=NOW, accept=True)
+
+
+# What else may be wrong with a backup that failed: it stays refused.
+NOT_ACCEPTED: dict[str, tuple[Damage, type[LifeboatError], str]] = {
+    "an artefact missing": (lambda path: (path / "database.dump").unlink(), IntegrityError, "database.dump is missing"),
+    "one shorter": (lambda path: (path / "database.dump").write_bytes(b"dum"), IntegrityError, "3 bytes instead of 4"),
+    "one more": (lambda path: (path / "extra").write_bytes(b""), IntegrityError, "extra does not belong to it"),
+    "an edited manifest": (lambda path: edit(path, lambda doc: doc.update(stack="blog")), IntegrityError, "it was edited"),
+    "a broken manifest": (lambda path: (path / "manifest.json").write_text("{"), IntegrityError, "not a manifest"),
+    "a newer schema": (lambda path: edit(path, lambda doc: doc.update(version=[2, 0])), UnverifiedError, "reads version 1"),
+    "gone": (shutil.rmtree, NotFoundError, "none at all"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("damage", "error", "words"), NOT_ACCEPTED.values(), ids=list(NOT_ACCEPTED))
+def test_only_failed_verifications_are_accepted(
+    tmp_path: Path, damage: Damage, error: type[LifeboatError], words: str
+) -> None:
+    one = failed(tmp_path)
+    assert catalog.choose(entries(tmp_path), "shop", identity=one.id, accept=True)[0].id == one.id
+    damage(folder(tmp_path, one))
+    with pytest.raises(error, match=words) as refused:
+        catalog.choose(entries(tmp_path), "shop", identity=one.id, accept=True)
+    assert "accept=failed" not in str(refused.value)
+
+
+def test_another_stacks_failed_backup_is_not_accepted(tmp_path: Path) -> None:
+    one = failed(tmp_path, stack="blog")
+    with pytest.raises(UsageError, match="of the stack blog"):
+        catalog.choose(entries(tmp_path, "blog"), "shop", identity=one.id, accept=True)
+
+
+def test_a_good_backup_needs_no_accepting(tmp_path: Path) -> None:
+    one = publish(tmp_path)
+    assert catalog.choose(entries(tmp_path), "shop", identity=one.id, accept=True)[0].failed == ""
 
 
 def rows(tables: int, count: int) -> dict[str, Any]:

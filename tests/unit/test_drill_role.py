@@ -145,6 +145,8 @@ REFUSED: dict[str, tuple[tuple[str, str], dict[str, Any], str]] = {
     "the stack that a spare replaces": (("", DRILL), {"scenario": "site", "confirm": "here,spare"}, "here is in the environment production"),
     "the spare itself": ((DRILL, ""), {"scenario": "site", "confirm": "here,spare"}, "spare in production"),
     "another host": ((DRILL, DRILL), {"scenario": "database", "confirm": "elsewhere"}, "names elsewhere"),
+    "a backup that failed": ((DRILL, DRILL), {"scenario": "database", "confirm": "here", "accept": "failed"}, "takes no accept=failed"),
+    "a backup that failed, next to production": ((DRILL, DRILL), {"scenario": "database", "mode": "beside", "accept": "failed"}, "takes no accept=failed"),
     "an unknown scenario": ((DRILL, DRILL), {"scenario": "network", "confirm": "here"}, "value of drill_scenario must be one of"),
 }  # fmt: skip
 
@@ -156,6 +158,7 @@ def test_refused(tmp_path: Path, marks: tuple[str, str], given: dict[str, Any], 
     assert ran.returncode
     assert words in " ".join(ran.stdout.split())
     assert "drill_begin" not in ran.stdout + ran.stderr, "nobody even looked"
+    assert "drill_beside" not in ran.stdout + ran.stderr, "nothing was restored"
     assert "Traceback" not in ran.stdout + ran.stderr
 
 

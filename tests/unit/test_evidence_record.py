@@ -22,6 +22,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Lif
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import phases as evidence_phases
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema, store
+from ansible_collections.lifeboat.dr.plugins.module_utils.faces import site
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.scenarios import SCENARIOS
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -150,6 +151,26 @@ def test_how_the_recovery_point_was_chosen(tmp_path: Path, planned: dict[str, An
     record = build(tmp_path, planned={**PLAN, "location": "/backup", **planned})
     assert (record["chosen"]["how"], record["chosen"]["location"]) == (words, "/backup")
     assert build(tmp_path, planned={**PLAN, "backup": None})["chosen"] is None
+
+
+def test_a_backup_that_was_accepted_is_on_record_and_never_green(tmp_path: Path) -> None:
+    """Every check of the restore passed: a verification looks at more."""
+    assert build(tmp_path)["verdict"] == "PASS"
+    assert "accepted" not in build(tmp_path), "as records were before"
+    why = "verification at level archive failed (archive: cut)"
+    record = build(tmp_path, planned={**PLAN, "accepted": [why]})
+    assert (record["verdict"], record["accepted"]) == ("COULD_NOT_VERIFY", [why])
+    assert record["chosen"]["how"].endswith("; ACCEPTED although it failed")
+    assert problems(record) == []
+    said = {untested["what"]: untested["why"] for untested in record["untested"]}
+    assert said["backup accepted"] == f"ACCEPTED although it failed: {why}"
+    shown = evidence_record.lines(typed(record))
+    assert f"          ACCEPTED although it failed: {why}" in shown
+    for face in ("html", "markdown"):
+        assert "Accepted although it failed" in site.face(face, typed(record))
+        assert "Accepted although it failed" not in site.face(face, typed(build(tmp_path)))
+    worse = [*GOOD, {"name": "tables", "result": "FAIL", "detail": "public.t differs"}]
+    assert build(tmp_path, planned={**PLAN, "accepted": [why]}, results=worse)["verdict"] == "FAIL"
 
 
 def test_what_was_not_tested_is_said(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, clock, lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, NotFoundError
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune, status, verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, points, show
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -45,6 +45,15 @@ def test_latest_is_the_newest_that_can_be(tmp_path: Path) -> None:
     assert words in passed[0].problem
     assert catalog.choose(entries(tmp_path), "shop", identity=far.id)[0].id == far.id, "an operator may name it"
     assert verify.targets(make_config(tmp_path), store(tmp_path), "latest")[0] == [true.id]
+
+
+def test_a_date_to_come_is_not_accepted_with_a_failure(tmp_path: Path) -> None:
+    """Named it may be used, and with accept=failed too; that it failed as well is one doubt too many."""
+    far = publish(tmp_path, FAR)
+    assert catalog.choose(entries(tmp_path), "shop", identity=far.id, accept=True)[0].failed == ""
+    prove(tmp_path, far, FAIL)
+    with pytest.raises(IntegrityError, match=r"verification at level restore failed .* it is dated 2099"):
+        catalog.choose(entries(tmp_path), "shop", identity=far.id, accept=True)
 
 
 def test_clocks_may_differ_a_little(tmp_path: Path) -> None:

@@ -545,6 +545,28 @@ def test_database_restore_changes_once(run: Run, tmp_path: Path, monkeypatch: py
     assert len(asked[1][2]) == len("20261124_020000"), "an empty stamp means now"
 
 
+def test_database_restore_accepts_a_failed_backup_that_is_named(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = publish(tmp_path)
+    prove(tmp_path, one, checks.FAIL)
+    asked: list[Any] = []
+
+    def restore(opened: Any, identity: str, **options: Any) -> dict[str, Any]:
+        asked.append((identity, options["accept"]))
+        return {"id": identity, "checks": []}
+
+    monkeypatch.setattr(database_recovery, "restore_database", restore)
+    refused = run("database_restore", id=one.id)
+    assert (refused["failed"], asked) == (True, [])
+    assert f"-e recovery_point={one.id} -e accept=failed" in refused["remedy"]
+    assert "it needs the id of a backup" in run("database_restore", accept="failed")["cause"]
+    assert run("database_restore", check=True, id=one.id, accept="failed")["changed"] is True
+    assert asked == []
+    assert run("database_restore", id=one.id, accept="failed")["changed"] is True
+    assert asked == [(one.id, True)]
+
+
 def test_database_restore_fails(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     none = run("database_restore")
     assert none["failed"]
@@ -633,6 +655,19 @@ def test_database_plan_never_changes(run: Run, tmp_path: Path, seen: Any) -> Non
     assert earlier["plan"]["backup"]["id"] == old.id
     assert run("database_plan", recovery_point=old.id)["plan"]["backup"]["id"] == old.id
     assert run("database_plan", method="rebuild")["plan"]["mode"] == "rebuild"
+
+
+def test_database_plan_accepts_a_failed_backup_that_is_named(run: Run, tmp_path: Path, seen: Any) -> None:
+    one = publish(tmp_path)
+    prove(tmp_path, one, checks.FAIL)
+    seen(recovery_state.DAMAGED)
+    assert "-e accept=failed" in run("database_plan", recovery_point=one.id)["remedy"]
+    result = run("database_plan", recovery_point=one.id, accept="failed")
+    assert (result["failed"], result["changed"], result["plan"]["backup"]["id"]) == (False, False, one.id)
+    (why,) = result["plan"]["accepted"]
+    assert f"  ACCEPTED although it failed: {why}" in result["text"]
+    assert "it needs the id of a backup" in run("database_plan", accept="failed")["cause"]
+    assert "must be one of: , failed" in run("database_plan", plain=True, accept="all")["msg"]
 
 
 def test_database_plan_fails(run: Run, tmp_path: Path, seen: Any) -> None:

@@ -17,8 +17,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.backend import plan as
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend import recovery as backend_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend import redeploy, steps
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend.facts import Observations
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL, PASS, Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.catalog import Entry
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import Run, make_config, settings
@@ -40,7 +41,7 @@ class World:
         monkeypatch.setattr(backend_images, "candidates", lambda config, found: {})
         monkeypatch.setattr(answer, "ask", lambda check: "" if self.looks[0].serves else "Connection refused")
         monkeypatch.setattr(answer, "endpoint", lambda check, deadline: Check("GET x", *self.answer()))
-        monkeypatch.setattr(redeploy, "available", lambda config, identity: (None, "no backup"))
+        monkeypatch.setattr(redeploy, "available", lambda run, identity, accept: (None, "no backup"))
         for name in steps.STEPS:
             monkeypatch.setitem(steps.STEPS, name, self.step(name))
 
@@ -82,6 +83,37 @@ def test_backend_plan_never_changes(run: Run, tmp_path: Path, world: World) -> N
     forced = plan_of(run, tmp_path, force=True)
     assert (forced["needed"], forced["plan"]["begin"]) == (True, "restart")
     assert run("backend_recover", **given(tmp_path, plan=forced["plan"]))["mode"] == "restart"
+
+
+def test_a_failed_configuration_that_is_named_is_accepted(
+    run: Run, tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = Entry("config_backup_x", problem="archive: cut", failures=1)
+    asked: list[Any] = []
+
+    def available(_: Any, identity: str, *, accept: bool) -> Any:
+        asked.append((identity, accept))
+        return entry, ""
+
+    monkeypatch.setattr(redeploy, "available", available)
+    world.looks = [seen(KILLED)]
+    planned = plan_of(run, tmp_path, recovery_point="config_backup_x", accept="failed")
+    assert asked == [("config_backup_x", True)]
+    assert "  ACCEPTED although it failed: archive: cut" in planned["text"]
+    assert (planned["plan"]["accept"], planned["plan"]["failed"]) == (True, "archive: cut")
+    worked: list[Any] = []
+
+    def step(work: steps.Work) -> None:
+        worked.append((work.identity, work.accept))
+        work.checks.append(Check("backup accepted", COULD_NOT_VERIFY, "x"))
+        world.looks = [HEALTHY]
+
+    monkeypatch.setitem(steps.STEPS, "restart", step)
+    result = run("backend_recover", **given(tmp_path, plan=planned["plan"]))
+    assert worked == [("config_backup_x", True)]
+    assert {check["name"]: check["result"] for check in result["checks"]}["backup accepted"] == COULD_NOT_VERIFY
+    refused = run("backend_plan", **given(tmp_path, host="shop1", accept="failed"))
+    assert "it needs the id of a backup" in refused["cause"]
 
 
 def test_check_mode_changes_nothing(run: Run, tmp_path: Path, world: World) -> None:

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import parse_time
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError, present
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import refetch
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
-from builders import Run, settings
+from builders import Run, prove, settings, store
 from object_world import OBJECTS, SECRETS, VAULT, T, World, publish_objects
 from test_objects_plan import Stack
 from test_objects_recovery import PLANNED
@@ -57,6 +58,27 @@ def test_objects_plan_never_changes(run: Run, tmp_path: Path, bucket: World) -> 
     assert (asked["plan"]["prefix"], asked["plan"]["exact"], asked["plan"]["backup"]["id"]) == ("a", True, ID)
     forced = run("objects_plan", **given(tmp_path, force=True, method="rebuild", partial=True))
     assert (forced["plan"]["mode"], forced["plan"]["partial"]) == ("rebuild", True)
+
+
+def test_a_failed_backup_that_is_named_is_accepted(
+    run: Run, tmp_path: Path, bucket: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (one,) = catalog.entries(store(tmp_path), "objects", "shop")
+    prove(tmp_path, present(one.manifest), checks.FAIL)
+    asked: list[bool] = []
+
+    def restored(opened: Any, identity: str, **options: Any) -> dict[str, Any]:
+        asked.append(options["accept"])
+        return {"id": identity, "checks": []}
+
+    monkeypatch.setattr(objects_recovery, "restore_objects", restored)
+    for module, named in (("objects_plan", "recovery_point"), ("objects_restore", "id")):
+        assert "-e accept=failed" in run(module, **given(tmp_path, **{named: ID}))["remedy"]
+        assert "it needs the id of a backup" in run(module, **given(tmp_path, accept="failed"))["cause"]
+        assert run(module, **given(tmp_path, accept="failed", **{named: ID}))["failed"] is False
+    assert asked == [True]
+    made = run("objects_plan", **given(tmp_path, accept="failed", recovery_point=ID))
+    assert made["plan"]["accepted"] == ["verification at level restore failed (tables: x)"]
 
 
 @pytest.mark.parametrize(

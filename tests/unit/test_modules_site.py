@@ -57,13 +57,21 @@ def test_site_plan_never_changes(run: Run, machine: None, monkeypatch: pytest.Mo
     monkeypatch.setattr(site_plan, "make", make)
     monkeypatch.setattr(site_show, "text", lambda made, here: ["the plan"])
     result = run(
-        "site_plan", others={"app1": "gone"}, recovery_time="2026-11-24T12:00:00Z", identity=KEY, rehearsal=True
+        "site_plan",
+        others={"app1": "gone"},
+        recovery_time="2026-11-24T12:00:00Z",
+        identity=KEY,
+        rehearsal=True,
+        accept="failed",
     )
     assert (result["changed"], result["needed"], result["ready"], result["text"]) == (False, True, True, ["the plan"])
     assert result["plan"] == json.loads(json.dumps(typed.plain(PLAN, nulls=True)))
     assert (result["plan"]["backup"], result["plan"]["machine"]["system"]) == (None, "Debian")
     request, others = given[0]
     assert (request.before, request.key, request.rehearsal, others) == (NOW, KEY, True, {"app1": "gone"})
+    assert request.accept is True
+    assert run("site_plan")["failed"] is False
+    assert given[1][0].accept is False
     assert KEY not in json.dumps(result)
     assert run("site_plan", recovery_time="yesterday")["failed"]
 

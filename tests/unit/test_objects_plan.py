@@ -15,7 +15,7 @@ from typing import Any, Optional
 
 import builders
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
@@ -36,7 +36,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Versi
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
-from builders import settings
+from builders import prove, settings
 from object_world import AFTER, BEFORE, OBJECTS, SECRETS, VAULT, Object, T, World, failure, publish_objects
 
 UP = ServiceState(exists=True, running=True, status="running")
@@ -419,6 +419,26 @@ def test_a_far_smaller_newest_backup_is_not_chosen_for_you(case: Case) -> None:
     assert case.plan(identity=ID)["backup"]["id"] == ID
     named = case.plan(identity=small.id)
     assert any(f"to use that one: -e recovery_point={ID}" in warning for warning in named["warnings"])
+
+
+def test_a_failed_backup_is_planned_with_if_it_is_named_and_accepted(case: Case) -> None:
+    lose(case, "a")
+    prove(case.root, case.point.manifest, checks.FAIL)
+    with refused(IntegrityError, "verification at level restore failed"):
+        case.plan(identity=ID)
+    made = case.plan(identity=ID, accept=True)
+    assert made["accepted"] == ["verification at level restore failed (tables: x)"]
+    assert f"  ACCEPTED although it failed: {made['accepted'][0]}" in text(made)
+    with refused(UsageError, "it needs the id of a backup"):
+        case.plan(accept=True)
+
+
+def test_a_listing_of_other_bytes_is_not_accepted(case: Case) -> None:
+    """A damaged one cannot be unpacked: one that can was edited."""
+    path = case.root / "backup" / "objects" / ID / "listing.jsonl.gz"
+    path.write_bytes(path.read_bytes()[:-1] + b"X")
+    with refused(IntegrityError, "another SHA-256"):
+        case.plan(identity=ID, accept=True)
 
 
 def test_a_damaged_listing_is_passed_over_and_said(case: Case) -> None:

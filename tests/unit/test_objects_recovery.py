@@ -38,7 +38,7 @@ CRASHED = ServiceState(exists=True, status="exited", exit_code=1)
 STAMP = "20261124_130000"
 PLANNED = objects_plan.Plan(
     needed=True, condition="damaged", findings=(), unchecked=(), warnings=(), why="", asked=False, mode="fill",
-    unreadable=False, backup={}, location="", recovery_point="", passed_over=(), service="objects",
+    unreadable=False, backup={}, location="", recovery_point="", passed_over=(), accepted=(), service="objects",
     writers=("backend", "worker"), stamp=STAMP, target="uploads", target_seconds=0, prefix="", exact=False,
     partial=False, state="", counts=objects_plan.Difference(0, 0, 0, 0), steps=(),
 )  # fmt: skip
@@ -512,3 +512,16 @@ def test_one_instant_however_it_was_written(case: Case) -> None:
     last = objects_plan.recovered(case.config)
     assert last and last.asked == "2026-11-24T12:00:00.000Z"
     assert T.hour == 12
+
+
+def test_accepted_differences_are_let_through_and_stay_failed_checks(case: Case) -> None:
+    def spoil(_: Any, entries: Any, *__: Any, **___: Any) -> list[Check]:
+        return [Check("objects", FAIL, "b has other bytes")]
+
+    case.monkeypatch.setattr(mirror_verify, "verify_objects", spoil)
+    with pytest.raises(IntegrityError, match="b has other bytes"):
+        case.restore()
+    assert not (case.root / "state" / objects_plan.RECOVERED).exists()
+    done = case.restore(accept=True)
+    assert {check["name"]: check["result"] for check in done["checks"]}["objects"] == FAIL
+    assert (case.root / "state" / objects_plan.RECOVERED).exists()

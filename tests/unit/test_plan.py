@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, clock, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
@@ -35,7 +35,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points impo
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
-from builders import FACTS, NOW, entries, fingerprint, folder, make_config, publish, store
+from builders import FACTS, NOW, entries, fingerprint, folder, make_config, prove, publish, store
 
 DAY = timedelta(days=1)
 ID, OTHER = "db_backup_20261124_020000", "db_backup_20261123_020000"
@@ -399,6 +399,26 @@ def test_a_backup_whose_bytes_are_wrong_is_passed_over_and_said_so(tmp_path: Pat
     (folder(tmp_path, older) / "database.dump").write_bytes(b"DUMP")
     with pytest.raises(NotFoundError, match="No backup is whole"):
         make(tmp_path, force=True)
+
+
+def test_a_failed_backup_is_planned_with_if_it_is_named_and_accepted(tmp_path: Path, world: dict[str, Any]) -> None:
+    one = publish(tmp_path)
+    prove(tmp_path, one, checks.FAIL)
+    with pytest.raises(IntegrityError, match="-e accept=failed"):
+        make(tmp_path, identity=one.id)
+    made = make(tmp_path, identity=one.id, accept=True)
+    assert made.accepted == ("verification at level restore failed (tables: x)",)
+    assert f"  ACCEPTED although it failed: {made.accepted[0]}" in database_plan.text(made)
+    with pytest.raises(UsageError, match="it needs the id of a backup"):
+        make(tmp_path, accept=True)
+    with pytest.raises(UsageError, match="it needs the id of a backup"):
+        make(tmp_path, before=NOW, accept=True)
+    (folder(tmp_path, one) / "database.dump").write_bytes(b"DUMP")
+    words = "database.dump has another SHA-256 than when it was written"
+    assert make(tmp_path, identity=one.id, accept=True).accepted == (*made.accepted, words)
+    world["server"] = Server({}, major=16)
+    with pytest.raises(UsageError, match="the server is 16"):
+        make(tmp_path, identity=one.id, accept=True)
 
 
 def test_a_backup_that_shrank_is_never_recovered_to_unasked(tmp_path: Path, world: dict[str, Any]) -> None:

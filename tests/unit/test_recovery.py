@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import gzip
 import http.server
 import json
 import os
 import socket
 import subprocess
 import threading
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -357,6 +359,60 @@ def test_a_difference_is_an_error_before_the_swap(tmp_path: Path, server: dict[s
     with pytest.raises(IntegrityError, match=r"tables: public.t differs. shop is untouched"):
         recover(tmp_path)
     assert server["diary"][-1] == "drop shop_restore_20261124_020000"
+
+
+def test_an_accepted_difference_is_let_through_and_stays_a_failed_check(tmp_path: Path, server: dict[str, Any]) -> None:
+    server["checks"] = [checks.Check("tables", checks.FAIL, "public.t differs")]
+    with pytest.raises(IntegrityError, match="-e recovery_point=db_backup_20261124_120000 -e accept=failed"):
+        recover(tmp_path)
+    done = accepting(tmp_path)
+    assert [check.result for check in done.checks] == [checks.PASS, checks.FAIL]
+    assert done.quarantined_database == "shop_quarantine_S"
+    assert server["diary"][-2:] == ["swap shop shop_restore_20261124_020000 20261124_020000", "collations"]
+
+
+def damaged(tmp_path: Path) -> None:
+    path = folder(tmp_path, publish(tmp_path)) / "database.dump"
+    path.write_bytes(b"X" * path.stat().st_size)
+
+
+def accepting(tmp_path: Path) -> database_recovery.Recovered:
+    return database_recovery.restore_database(
+        Opened(make_config(tmp_path)),
+        "db_backup_20261124_120000",
+        fresh=False,
+        stamp="20261124_020000",
+        accept=True,
+        log=len,
+    )
+
+
+def test_accepted_bytes_are_tried_and_stay_a_failed_check(tmp_path: Path, server: dict[str, Any]) -> None:
+    damaged(tmp_path)
+    assert [check.result for check in accepting(tmp_path).checks] == [checks.FAIL, checks.PASS]
+
+
+def test_what_cannot_be_restored_at_all_ends_an_accepted_recovery_too(tmp_path: Path, server: dict[str, Any]) -> None:
+    damaged(tmp_path)
+    server["fail"] = "restore"
+    with pytest.raises(LifeboatError, match="restore failed"):
+        accepting(tmp_path)
+    assert server["diary"][-2:] == ["reap", "drop shop_restore_20261124_020000"]
+    assert recovery_state.recovered(make_config(tmp_path)) is None
+
+
+@pytest.mark.parametrize("error", [EOFError("cut"), gzip.BadGzipFile("CRC"), zlib.error("-3")])
+def test_accepted_bytes_that_cannot_be_read_are_an_error_with_a_cause(
+    tmp_path: Path, server: dict[str, Any], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def roles(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(database_restore, "roles", roles)
+    damaged(tmp_path)
+    with pytest.raises(IntegrityError, match=rf"database\.dump has another SHA-256 .*; it cannot be read: .*{error}"):
+        accepting(tmp_path)
+    assert not [entry for entry in server["diary"] if entry.startswith("swap")]
 
 
 def test_what_could_not_be_compared_does_not_stop_a_recovery(tmp_path: Path, server: dict[str, Any]) -> None:

@@ -25,14 +25,14 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import proof as objects_proof
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import manifest, points
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope, state
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import show as site_show
 from ansible_collections.lifeboat.dr.plugins.module_utils.site.plan import Request
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from builders import BUCKET, NOW, make_config, publish, publish_config, publish_objects, store
+from builders import BUCKET, NOW, make_config, prove, publish, publish_config, publish_objects, store
 
 MACHINE = scope.Machine("Debian", 2, 1 << 40, "/var/lib")
 EMPTY = scope.Seen("spare1", machine=MACHINE)
@@ -172,6 +172,11 @@ def damage(root: Path, component: str, name: str) -> None:
     newest.write_bytes(b"X" * newest.stat().st_size)
 
 
+def publish_objects_of(root: Path, point: str) -> Manifest:
+    identity = f"objects_backup_{point}"
+    return manifest.parse(store(root).manifest("objects", identity), component="objects", expected_id=identity)
+
+
 @pytest.mark.parametrize(
     ("component", "name"),
     [
@@ -200,6 +205,37 @@ def test_versions_that_the_vault_lost_make_a_point_unfit(world: World) -> None:
     with pytest.raises(NotFoundError) as error:
         world.make()
     assert "no longer has these versions: a" in error.value.cause
+
+
+def test_a_point_with_a_failed_part_is_taken_if_it_is_named_and_accepted(world: World) -> None:
+    point = world.point()
+    prove(world.root, publish_objects_of(world.root, point), FAIL)
+    with pytest.raises(IntegrityError) as error:
+        world.make(Request(point))
+    assert f"-e recovery_point={point} -e accept=failed" in error.value.remedy
+    with pytest.raises(UsageError) as unnamed:
+        world.make(Request(accept=True))
+    assert "it needs the id of a backup or of a recovery point" in unnamed.value.cause
+    made = world.make(Request(point, accept=True))
+    assert (made.backup.id, made.ready) == (point, True)
+    (why,) = made.accepted
+    assert why.endswith("verification at level restore failed (tables: x)")
+    assert f"  ACCEPTED although it failed: {why}" in site_show.text(made, EMPTY)
+    world.versions = [Check("versions", FAIL, "the vault no longer has these versions: a")]
+    made = world.make(Request(point, accept=True))
+    assert "versions: the vault no longer has these versions: a" in made.accepted[1]
+    assert [check.result for check in made.checks].count(FAIL) == 1, "it stays a failed check"
+
+
+@pytest.mark.parametrize(
+    ("component", "name"),
+    [("database", "database.dump"), ("objects", "listing.jsonl.gz"), ("config", "config.tar.gz")],
+)
+def test_bytes_that_a_new_machine_would_begin_with_are_not_accepted(world: World, component: str, name: str) -> None:
+    point = world.point()
+    damage(world.root, component, name)
+    with pytest.raises(IntegrityError, match="has another SHA-256"):
+        world.make(Request(point, accept=True))
 
 
 def test_a_point_far_smaller_than_those_before_is_not_taken_unasked(

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import Part, Point
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from builders import NOW, make_config, publish, publish_objects, store
+from builders import NOW, make_config, prove, publish, publish_objects, store
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 BOTH = ("database", "objects")
@@ -128,3 +130,42 @@ def test_what_only_reading_finds_is_said(tmp_path: Path) -> None:
     assert (one.point, one.tied) == ("", "")
     assert f"of recovery point {point.id} cannot be used (another SHA-256)" in one.notes[0]
     assert "may be of another instant" in one.notes[0]
+
+
+def taken(root: Path, identity: str, problem: str = "", **more: Any) -> tuple[str, tuple[str, ...]]:
+    """The backup that is chosen where its bytes have that problem, and what was accepted of it."""
+    one = Sources(Opened(make_config(root)), "database", identity, accept=True)
+    entry, _passed = one.choose(
+        one.identity, None, lambda entry: problem if entry.place == "repository" else "", **more
+    )
+    return f"{entry.place} {entry.id}", one.accepted
+
+
+def test_what_was_accepted_is_known(tmp_path: Path) -> None:
+    point = night(tmp_path, NOW)
+    database = next(iter(point.parts.values()))
+    assert taken(tmp_path, database.id) == (f"repository {database.id}", ())
+    prove(tmp_path, publish(tmp_path, NOW + DAY), checks.FAIL)
+    newer = f"db_backup_{NOW + DAY:%Y%m%d_%H%M%S}"
+    why = "verification at level restore failed (tables: x)"
+    assert taken(tmp_path, newer) == (f"repository {newer}", (why,))
+    assert taken(tmp_path, newer, "cut", bearable=True) == (f"repository {newer}", (why, "cut"))
+    with pytest.raises(IntegrityError, match="cut"):
+        taken(tmp_path, newer, "cut")
+    with pytest.raises(UsageError, match="it needs the id of a backup or of a recovery point"):
+        sources(tmp_path, "database", NOW, accept=True)
+
+
+def test_a_recovery_points_failed_part_may_be_accepted(tmp_path: Path) -> None:
+    database = publish(tmp_path)
+    point = tie(tmp_path, database, publish_objects(tmp_path, NOW + HOUR, of=database))
+    prove(tmp_path, database, checks.FAIL)
+    assert taken(tmp_path, point.id)[0] == f"repository {database.id}"
+
+
+def test_a_good_copy_is_better_than_what_could_be_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = publish(tmp_path)
+    shutil.copytree(tmp_path / "backup", tmp_path / "vault")
+    vault = repositories.from_settings({"type": "local", "path": str(tmp_path / "vault")}, {})
+    monkeypatch.setattr(copies, "vault", lambda config: vault)
+    assert taken(tmp_path, one.id, "cut", bearable=True) == (f"vault {one.id}", ())

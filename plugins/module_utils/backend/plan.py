@@ -11,8 +11,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from ..base.errors import Log, UsageError
-from ..base.text import human
+from ..base.text import cautions, human
 from ..recovery.state import DAMAGED, DOWN, HEALTHY
+from ..repository import catalog
 from ..settings.config import Config
 from ..settings.scenarios import BACKEND
 from ..stack.runtime import Opened
@@ -33,10 +34,12 @@ def make(
     method: str = "auto",
     force: bool = False,
     key: str = "",
+    accept: bool = False,
     log: Log,
 ) -> Plan:
-    """The plan. key: the age identity, if one was given."""
+    """The plan. key: the age identity, if one was given. accept: the backup that is named, although it failed."""
     config = run.config
+    catalog.require_named(accept, identity)
     seen = recovery.observe(run, log=log)
     cause = classify(seen, host)
     asked = force or method != "auto"
@@ -47,7 +50,9 @@ def make(
         )
     known = images.candidates(run, seen) if not seen.host.engine else {}
     backup, none = (
-        redeploy.available(run, identity) if config.runtime.project_directory else (None, "no project directory")
+        redeploy.available(run, identity, accept=accept)
+        if config.runtime.project_directory
+        else (None, "no project directory")
     )
     begin = next_step(cause, (), method=method) if needed else ""
     blocked = _blocked(cause, begin, none, key) if needed else ""
@@ -76,6 +81,8 @@ def make(
         stamp=datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S"),
         host=host,
         target_seconds=config.target(BACKEND),
+        accept=accept,
+        failed=backup.failed if backup else "",
     )
 
 
@@ -180,7 +187,7 @@ def text(made: Plan) -> list[str]:
     lines += [f"  {item}" for item in made.machine]
     lines += [f"  found: {finding}" for finding in made.findings]
     lines += [f"  not checked: {item}" for item in made.unchecked]
-    lines += [f"  WARNING: {warning}" for warning in made.warnings]
+    lines += cautions(made.warnings, accepted=[made.failed] if made.failed else [])
     if not made.needed:
         return [*lines, f"nothing to do: {made.why}"]
     for name, said in made.logs.items():

@@ -42,7 +42,8 @@ class Plan:
 
     kind, cause: of the table of causes, and as text. machine: its processor, memory and disks. begin: the first step.
     blocked: why no step of ours may mend it; next: the operator's command then. logs: the last lines, by container.
-    host: its name in the inventory, for the commands that are printed.
+    host: its name in the inventory, for the commands that are printed. accept: the backup that was named may be used
+    although it failed; failed: what verifications of it found.
     """
 
     needed: bool
@@ -66,6 +67,8 @@ class Plan:
     host: str
     target_seconds: int
     passed_over: tuple[str, ...] = ()
+    accept: bool = False
+    failed: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,9 @@ def observe(run: Opened, *, log: Log) -> Observations:
 def recover(run: Opened, planned: Plan, *, key: str = "", log: Log) -> tuple[Recovered, str]:
     """Carry the plan out. Returns what was done, and why it ended without success, in full and empty where it did not:
     no step is left, or what is wrong is not ours to mend."""
-    work = Work(run, observe(run, log=log), planned.stamp, log, key=key, identity=planned.identity)
+    work = Work(
+        run, observe(run, log=log), planned.stamp, log, key=key, identity=planned.identity, accept=planned.accept
+    )
     tried: list[Tried] = []
     while not work.seen.healthy or (planned.asked and not tried):
         cause = classify(work.seen, planned.host)
@@ -111,7 +116,7 @@ def recover(run: Opened, planned: Plan, *, key: str = "", log: Log) -> tuple[Rec
         healed = work.seen.healthy
         tried.append(replace(step, healed=healed))
         log(f"{name}: {'it serves' if healed else 'not yet: ' + classify(work.seen, planned.host).words}")
-    checks = prove(run, log=log)
+    checks = [*prove(run, log=log), *work.checks]
     return replace(_recovered(work, tried), mode=tried[-1].step if tried else "", checks=tuple(checks)), ""
 
 

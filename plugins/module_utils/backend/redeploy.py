@@ -35,7 +35,8 @@ BACK = 10  # so many backups are looked at for one that differs
 class Redeployed:
     """Paths of files: put back in place of others, put back where none was, set aside, and those that stayed sealed.
 
-    backup: whose files they are. quarantine: where what they replace is kept. way_back: commands that undo it.
+    backup: whose files they are; failed: what verifications of it found. quarantine: where what they replace is kept.
+    way_back: commands that undo it.
     """
 
     replaced: tuple[str, ...]
@@ -44,28 +45,29 @@ class Redeployed:
     quarantine: str
     way_back: tuple[str, ...]
     backup: str = ""
+    failed: str = ""
     missing: tuple[str, ...] = ()
 
 
-def candidates(run: Opened, identity: str = "latest") -> tuple[Sources, list[Entry]]:
+def candidates(run: Opened, identity: str = "latest", *, accept: bool = False) -> tuple[Sources, list[Entry]]:
     """The configuration backups to take, best first: the one that was named, or the good ones from the newest on.
 
-    Raises LifeboatError where there is none.
+    accept: the one that was named, although it failed. Raises LifeboatError where there is none.
     """
-    sources = Sources(run, "config", identity)
-    chosen, _why = catalog.choose(sources.found, run.config.stack, identity=sources.identity)
+    sources = Sources(run, "config", identity, accept=accept)
+    chosen, _why = catalog.choose(sources.found, run.config.stack, identity=sources.identity, accept=accept)
     if sources.identity not in ("", "latest"):
         return sources, [chosen]
     return sources, [entry for entry in reversed(sources.found) if entry.good and entry.id <= chosen.id][:BACK]
 
 
-def redeploy(run: Opened, *, identity: str, key: str, stamp: str, log: Log) -> Redeployed:
+def redeploy(run: Opened, *, identity: str, key: str, stamp: str, accept: bool = False, log: Log) -> Redeployed:
     """Bring every file of the project to what a backup has: the newest in which one differs from what is there now.
 
     The newest of all may have been taken after the files went bad. key: the age identity, without which secret files
     stay as they are. Raises NotFoundError where no backup has anything else.
     """
-    sources, found = candidates(run, identity)
+    sources, found = candidates(run, identity, accept=accept)
     missing: tuple[str, ...] = ()
     for chosen in found:
         with tempfile.TemporaryDirectory(prefix="lifeboat-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
@@ -74,7 +76,7 @@ def redeploy(run: Opened, *, identity: str, key: str, stamp: str, log: Log) -> R
             missing = missing or tuple(name for name in got.missing if _ours(run.config, name))
             done = _bring(run.config, got, run.config.state / QUARANTINE / stamp, stamp, log)
         if done.replaced or done.made or done.aside:
-            return replace(done, backup=chosen.id, missing=missing)
+            return replace(done, backup=chosen.id, failed=chosen.failed, missing=missing)
     raise NotFoundError(
         "redeploy the configuration", ", ".join(entry.id for entry in found[:3]),
         "the files are those of the backup already" + _sealed(missing),
@@ -187,9 +189,9 @@ def _set_aside(config: Config, wanted: set[str], kept: Path, log: Log) -> list[s
     return aside
 
 
-def available(run: Opened, identity: str = "latest") -> tuple[Optional[Entry], str]:
+def available(run: Opened, identity: str = "latest", *, accept: bool = False) -> tuple[Optional[Entry], str]:
     """The backup that a redeployment would take, or why there is none."""
     try:
-        return candidates(run, identity)[1][0], ""
+        return candidates(run, identity, accept=accept)[1][0], ""
     except LifeboatError as exc:
         return None, exc.cause

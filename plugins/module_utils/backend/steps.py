@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from ..base import pipeline
+from ..base.checks import Check, accepted
 from ..base.errors import LifeboatError, Log, UsageError
 from ..base.pipeline import Command
 from ..settings.config import Config
@@ -49,10 +50,12 @@ class Work:
     log: Log
     key: str = field(default="", repr=False)
     identity: str = "latest"
+    accept: bool = False
     kept: list[str] = field(default_factory=list)
     way_back: list[str] = field(default_factory=list)
     pinned: dict[str, tuple[str, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
 
     def compose(self) -> ComposeRuntime:
         """A fresh look at the project: the files may have changed since the last step."""
@@ -274,10 +277,14 @@ def redeploy(work: Work) -> None:
         images.unpin(work.pinned, log=work.log)
         work.pinned.clear()
     keep_layers(work)
-    done = backend_redeploy.redeploy(work.run, identity=work.identity, key=work.key, stamp=work.stamp, log=work.log)
+    done = backend_redeploy.redeploy(
+        work.run, identity=work.identity, key=work.key, stamp=work.stamp, accept=work.accept, log=work.log
+    )
     work.kept += [f"files in {done.quarantine}"] if done.quarantine else []
     work.way_back += done.way_back
     work.notes.append(f"{done.backup}: put back {', '.join([*done.replaced, *done.made]) or 'nothing'}")
+    if done.failed:
+        work.checks.append(accepted([f"{done.backup}: {done.failed}"]))
     if done.missing:
         work.notes.append(f"stayed sealed without -e identity_file=…: {', '.join(done.missing)}")
     stack = work.compose()

@@ -66,6 +66,11 @@ def verdict(checks: Iterable[Check]) -> Verdict:
     return PASS if results == {PASS} else COULD_NOT_VERIFY
 
 
+def accepted(reasons: Sequence[str]) -> Check:
+    """Of a backup that was used although it failed: what the restore compares is not all that a verification does."""
+    return Check("backup accepted", COULD_NOT_VERIFY, f"ACCEPTED although it failed: {'; '.join(reasons)}")
+
+
 def ended(name: str, exc: LifeboatError) -> Check:
     """The check that an error ended. FAIL is a difference that was seen: data that is missing, that is not what it
     should be, or that PostgreSQL refused. Of anything else nothing is known."""

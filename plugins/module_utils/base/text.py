@@ -31,7 +31,10 @@ class PassedOver:
 
 @dataclass(frozen=True)
 class Planned:
-    """What every plan says that restores a backup. Roles see it as JSON, with these names."""
+    """What every plan says that restores a backup. Roles see it as JSON, with these names.
+
+    accepted: why the backup failed, which an operator named and accepted; empty where it did not.
+    """
 
     needed: bool
     condition: str
@@ -44,6 +47,7 @@ class Planned:
     location: str
     recovery_point: str
     passed_over: tuple[PassedOver, ...]
+    accepted: tuple[str, ...]
     writers: tuple[str, ...]
     stamp: str
     steps: tuple[str, ...]
@@ -61,10 +65,13 @@ def assessed(what: str, plan: Planned) -> list[str]:
     ]
 
 
-def cautions(warnings: Sequence[str], passed_over: Sequence[PassedOver]) -> list[str]:
+def cautions(
+    warnings: Sequence[str], passed_over: Sequence[PassedOver] = (), accepted: Sequence[str] = ()
+) -> list[str]:
     """What an operator must know of a plan's choice before agreeing to it."""
     over = [f"  passed over {backup.id}: {backup.problem}" for backup in passed_over]
-    return [*(f"  WARNING: {warning}" for warning in warnings), *over]
+    failed = [f"  ACCEPTED although it failed: {'; '.join(accepted)}"] if accepted else []
+    return [*failed, *(f"  WARNING: {warning}" for warning in warnings), *over]
 
 
 def checks(found: Sequence[Check]) -> list[str]:

@@ -51,14 +51,15 @@ def make(
     before: Optional[datetime] = None,
     force: bool = False,
     method: str = "auto",
+    accept: bool = False,
     log: Log,
 ) -> Plan:
     """The plan of a database recovery. Reads only. Raises LifeboatError when no recovery is possible.
 
-    identity: of a backup or a recovery point, or `latest`.
+    identity: of a backup or a recovery point, or `latest`. accept: the one that is named, although it failed.
     """
     config, stack = run.config, run.runtime
-    sources = Sources(run, "database", identity, before)
+    sources = Sources(run, "database", identity, before, accept=accept)
     identity = sources.identity
     log("assessing the database")
     seen = assess.assess(run, assess.reference_of(sources))
@@ -97,6 +98,7 @@ def make(
         location=sources.where(chosen),
         recovery_point=sources.point,
         passed_over=tuple(passed_over),
+        accepted=sources.accepted,
         writers=tuple(writers),
         stamp=now.strftime("%Y%m%d_%H%M%S"),
         steps=tuple(_steps(config, chosen, writers, mode, before)) if needed else (),
@@ -133,12 +135,11 @@ def _choose(
         repo = sources.repo(entry)
         with repo.materialise("database", entry.id) as folder:
             check = checksums.checksums(repo, present(entry.manifest), folder)
-            if check.result == PASS:
+            if check.result == PASS or sources.accept:
                 _require_major(run, entry, folder)
-                return ""
-        return check.detail
+        return "" if check.result == PASS else check.detail
 
-    return sources.choose(identity, before, problem)
+    return sources.choose(identity, before, problem, bearable=True)
 
 
 def _require_major(run: Opened, chosen: Entry, folder: Path) -> None:
@@ -206,7 +207,7 @@ def text(made: Plan) -> list[str]:
     )
     lines += [f"  it is the database of recovery point {made.recovery_point}"] if made.recovery_point else []
     lines += [f"  it is taken from the vault: {made.location}"] if backup.place == VAULT else []
-    lines += cautions(made.warnings, made.passed_over)
+    lines += cautions(made.warnings, made.passed_over, made.accepted)
     if made.mode in ("swap", "start", "rebuild"):
         lines.append(f"data written after {backup.taken_at} will be missing from {made.target}; it is kept aside")
     return lines + [f"  {number}. {step}" for number, step in enumerate(made.steps, 1)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -40,11 +41,13 @@ class Recovered:
 
 
 def restore_database(
-    run: Opened, identity: str, *, place: str = REPOSITORY, fresh: bool, stamp: str, asked: str = "", log: Log
-) -> Recovered:
+    run: Opened, identity: str, *, place: str = REPOSITORY, fresh: bool, stamp: str, asked: str = "",
+    accept: bool = False, log: Log,
+) -> Recovered:  # fmt: skip
     """Restore by the method of the backup. Raises IntegrityError, the live database untouched, if it proves wrong.
 
-    place: the repository, or the vault with its copy.
+    place: the repository, or the vault with its copy. accept: what is not as it was backed up is let through, as
+    failed checks; what cannot be restored at all is an error still.
     """
     when = format_time(parse_time(asked)) if asked else ""  # one instant, however it was written
     repo = open_place(run, place)
@@ -54,10 +57,16 @@ def restore_database(
     server.reap()
     with repo.materialise("database", identity) as folder:
         check = checksums.checksums(repo, manifest, folder)
-        if check.result != PASS:
+        if check.result != PASS and not accept:
             raise IntegrityError("restore the backup", identity, check.detail, "Choose another (`lifeboat list`).")
         back = functools.partial(recovery_state.unmark, config, recovery_state.RECOVERING)
-        restored = method.restore(Restoration(config, server, manifest, folder, fresh, stamp, back, log))
+        try:
+            restored = method.restore(Restoration(config, server, manifest, folder, fresh, stamp, back, log, accept))
+        except (OSError, EOFError, zlib.error) as exc:
+            if check.result == PASS:
+                raise
+            cause = f"{check.detail}; it cannot be read: {exc}"
+            raise IntegrityError("restore the backup", identity, cause, "Choose another (`lifeboat list`).") from exc
     remember(config, {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": when})
     return Recovered(
         identity, (check, *restored.checks), restored.quarantined, restored.roles, restored.reindexed, restored.seconds

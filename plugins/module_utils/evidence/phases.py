@@ -59,6 +59,7 @@ class Plan:
     recovery_point: Optional[str] = None
     state: Optional[str] = None
     location: Optional[str] = None
+    accepted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,7 @@ def chosen(plan: Plan) -> Optional[schema.Chosen]:
         else "the newest good backup"
     )  # fmt: skip
     how += f"; {over} newer {'one was' if over == 1 else 'ones were'} passed over" if over else ""
+    how += "; ACCEPTED although it failed" if plan.accepted else ""
     return schema.Chosen(how, plan.recovery_point or "", plan.location or "")
 
 

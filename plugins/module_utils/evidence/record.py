@@ -19,7 +19,7 @@ from datetime import datetime, timezone
 from typing import Optional
 
 from ..base import pipeline, typed
-from ..base.checks import ABORTED, COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, at_most, verdict
+from ..base.checks import ABORTED, COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, accepted, at_most, verdict
 from ..base.clock import format_time
 from ..base.errors import UsageError
 from ..base.version import VERSION
@@ -84,6 +84,8 @@ def build(
     if not told.error:
         if not any(check.name in proofs for check in checks):
             checks.append(Check(proofs[-1], COULD_NOT_VERIFY, f"the {proofs[-1]} was compared with nothing"))
+        if plan.accepted:
+            checks.append(accepted(plan.accepted))
         checks.append(_in_time(seconds, target))
     touched = any(phase.name not in ("assess", "plan", "confirm") for phase in phases)
     timeline, at_size = evidence_phases.timeline(config, told.scenario, phases, plan.backup)
@@ -103,6 +105,7 @@ def build(
         backup=schema.Backup(backup.id, backup.taken_at, backup.age_seconds, backup.size) if backup else None,
         chosen=evidence_phases.chosen(plan),
         passed_over=plan.passed_over,
+        accepted=plan.accepted,
         phases=timeline,
         seconds=seconds,
         target_seconds=target,
@@ -251,6 +254,7 @@ def lines(record: Record) -> list[str]:
         shown.append(f"found:    {record.found.condition}{found}")
     if record.backup:
         shown.append(f"backup:   {record.backup.id} taken {format_time(record.backup.taken_at)}")
+    shown += [f"          ACCEPTED although it failed: {reason}" for reason in record.accepted]
     shown += [f"          passed over {over.id}: {over.problem}" for over in record.passed_over]
     for phase in record.phases:
         parts = "".join(f"  {name} {seconds:.1f} s" for name, seconds in phase.seconds_of.items())

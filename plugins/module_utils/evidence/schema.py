@@ -26,7 +26,7 @@ from ..base.typed import Says
 from ..repository import sealing
 from ..settings.scenarios import SCENARIOS
 
-VERSION = (1, 2)
+VERSION = (1, 3)
 KINDS = (RECOVERY, VERIFICATION, DRILL) = ("recovery", "verification", "drill")
 # Added when the machine is done; the seal covers everything else.
 BY_PEOPLE = ("findings", "sign_off")
@@ -211,6 +211,8 @@ class Log:
 class Record:
     """What a recovery, a verification or a drill leaves. A field with a default is there since version 1.1."""
 
+    SPARSE: ClassVar[tuple[str, ...]] = ("accepted",)
+
     schema: Literal["lifeboat.dr/evidence"]
     version: Annotated[tuple[int, ...], Says("[major, minor]", _VERSION)]
     id: Annotated[str, Says("Scenario and time of the record, UTC; the file's name.", _ID)]
@@ -234,6 +236,7 @@ class Record:
     seconds: Annotated[Seconds, Says("The whole.")]
     target_seconds: Annotated[Seconds, Says("What is allowed; 0 where there is no target.")]
     checks: Annotated[tuple[Check, ...], Says("Everything that was looked at.")]
+    accepted: Annotated[tuple[str, ...], Says("Since 1.3. Why the backup failed that was named and accepted.")] = ()
     kind: Annotated[str, Says("A record without it is of a recovery.", {"enum": list(KINDS)})] = RECOVERY
     versions: Annotated[Versions, Says("What ran, where known.")] = Versions("", {})
     commit: Annotated[str, Says("Of the playbooks or the application; empty where unknown.")] = ""

@@ -46,6 +46,7 @@ def markdown(record: Record, *, problem: str = "", signature: str = "", sha256: 
     checks = [(check.result, check.name, check.detail) for check in record.checks]
     lines += _table("Checks", ("Result", "Check", "Seen"), checks)
     lines += _table("Not tested", ("What", "Why"), [(gap.what, gap.why) for gap in record.untested])
+    lines += _table("Accepted although it failed", ("Why",), [(reason,) for reason in record.accepted])
     lines += _table("Passed over", ("Backup", "Why"), [(backup.id, backup.problem) for backup in record.passed_over])
     lines += ["", "## Kept", "", *(f"* {text(word)}" for word in words.kept(record))] if words.kept(record) else []
     lines += _table("Who, where, with what", ("", ""), words.origin(record))

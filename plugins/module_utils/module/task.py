@@ -33,6 +33,7 @@ _COMMON = {
 IDENTITY = {"identity": {"type": "str", "default": "", "no_log": True}}
 WAIT = {"wait": {"type": "int", "default": 0}}
 TARGET = {"recovery_point": {"type": "str", "default": "latest"}, "recovery_time": {"type": "str", "default": ""}}
+ACCEPT = {"accept": {"type": "str", "choices": ["", "failed"], "default": ""}}
 RESTORE = {
     "place": {"type": "str", "choices": ["auto", "repository", "vault"], "default": "auto"},
     "force": {"type": "bool", "default": False},
@@ -94,6 +95,11 @@ class Task:
     def before(self) -> Optional[datetime]:
         """The option `recovery_time` of TARGET: nothing later is to be taken."""
         return clock.parse_time(self.params["recovery_time"]) if self.params["recovery_time"] else None
+
+    @property
+    def accept(self) -> bool:
+        """The option of ACCEPT: a backup that is named may be used although it failed."""
+        return bool(self.params["accept"] == "failed")
 
     def fail(self, msg: str, result: Result) -> NoReturn:
         """What was asked for was done, and its answer is no."""

@@ -25,7 +25,7 @@ class Request:
     """What the operator asked for. identity: a recovery point, an objects backup, or `latest`, which asks for none.
 
     prefix: only these keys. exact: what the point does not know goes into quarantine. partial: recover what can be,
-    where the vault no longer has all of it.
+    where the vault no longer has all of it. accept: the backup that is named, although it failed.
     """
 
     identity: str = "latest"
@@ -35,6 +35,7 @@ class Request:
     prefix: str = ""
     exact: bool = False
     partial: bool = False
+    accept: bool = False
 
     @property
     def state(self) -> str:

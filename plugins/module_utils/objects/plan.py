@@ -85,7 +85,7 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
     config, stack = run.config, run.runtime
     if not config.objects.bucket:
         raise UsageError("plan the recovery", config.stack, "the stack has no bucket", "Set lifeboat_objects.bucket.")
-    sources = Sources(run, "objects", request.identity, request.before)
+    sources = Sources(run, "objects", request.identity, request.before, accept=request.accept)
     request = replace(request, identity=sources.identity)
     log("assessing the bucket")
     seen = assess.assess(run, reference_of(sources), log=log)
@@ -129,6 +129,7 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
         location=sources.where(entry),
         recovery_point=sources.point,
         passed_over=tuple(passed_over),
+        accepted=sources.accepted,
         service=service,
         writers=tuple(writers),
         stamp=now.strftime("%Y%m%d_%H%M%S"),
@@ -285,7 +286,7 @@ def text(made: Plan) -> list[str]:
     )
     lines += [f"  it is the bucket of recovery point {made.recovery_point}"] if made.recovery_point else []
     lines += [f"  its listing is taken from the vault: {made.location}"] if backup["place"] == VAULT else []
-    lines += cautions(made.warnings, made.passed_over)
+    lines += cautions(made.warnings, made.passed_over, made.accepted)
     if made.mode in ("start", "rebuild"):
         lines.append(
             f"objects written after {backup['taken_at']} are in no backup; where the data directory must be put aside,"

@@ -146,12 +146,14 @@ class Restored:
 
 def restore_objects(
     run: Opened, identity: str, *, place: str = REPOSITORY, stamp: str, prefix: str = "", exact: bool = False,
-    partial: bool = False, fresh: bool = False, asked: bool = True, state: str = "", sample: int = 0, log: Log,
+    partial: bool = False, fresh: bool = False, asked: bool = True, state: str = "", sample: int = 0,
+    accept: bool = False, log: Log,
 ) -> Restored:  # fmt: skip
     """Bring the bucket to a backup, and prove it. Raises IntegrityError when objects cannot be made what they were.
 
     place: where its listing is, the repository or the vault's copy of it. asked: a state was named, so that not even
-    what the database knows to be right now is left. sample: how many objects are read back, 0 for all.
+    what the database knows to be right now is left. sample: how many objects are read back, 0 for all. accept: objects
+    that are not what they were stay as failed checks, and end nothing.
     """
     config = run.config
     when = format_time(parse_time(state)) if state and "T" in state else state
@@ -185,7 +187,7 @@ def restore_objects(
             log(f"starting {config.objects.service} again: only what is on its disk counts")
             _Protection(run, config.objects.service, log).restart()
         expected = f"point p WHERE {compare.expected(keep=keep)}"
-        checks = _prove(run, inventory, expected, sample, copied, log)
+        checks = _prove(run, inventory, expected, sample, copied, log, accept=accept)
         if lost:
             checks.append(Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {lost}"))
         checks.append(_settings_check(buckets.source(run), point))
@@ -205,7 +207,9 @@ def restore_objects(
     )
 
 
-def _prove(run: Opened, inventory: Inventory, expected: str, sample: int, copied: CopiedBack, log: Log) -> list[Check]:
+def _prove(
+    run: Opened, inventory: Inventory, expected: str, sample: int, copied: CopiedBack, log: Log, *, accept: bool
+) -> list[Check]:
     """Compare with the listing. What is listed rightly and is wrong all the same is copied once more."""
     log("comparing with the backup's listing")
     checks = _verified(run, inventory, expected, sample)
@@ -216,7 +220,7 @@ def _prove(run: Opened, inventory: Inventory, expected: str, sample: int, copied
         again = inventory.entries(f"point p WHERE {bad}")
         copied = back.copy_back(run, again, source, log=log, compare=False)
         checks = _verified(run, inventory, expected, sample)
-    if verdict(checks) == FAIL:
+    if verdict(checks) == FAIL and not accept:
         wrong = [f"{check.name}: {check.detail}" for check in checks if check.result == FAIL]
         wrong += [f"{lost.key}: {lost.why}" for lost in copied.failed[:3]]
         remedy = "Run the same command again; where the server is to blame, with -e method=rebuild, into an empty one."

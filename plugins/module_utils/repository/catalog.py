@@ -25,6 +25,7 @@ from .manifest import Manifest, backup_id, parse
 from .sealing import Sealed
 
 BEFORE = "before"  # in the record of a verification: the results that it replaced
+LATEST = ("", "latest")
 _SUDDEN = timedelta(days=32)  # two firsts of a month
 
 
@@ -57,6 +58,11 @@ class Published(ABC):
     def good(self) -> bool:
         """Fit to recover from, as far as a look at it tells and no verification has said otherwise."""
         return self.sealed is not None and not self.problem
+
+    @property
+    def failed(self) -> str:
+        """What verifications found, where nothing else is wrong: an operator may accept that."""
+        return self.problem if self.failures else ""
 
     @property
     def stack(self) -> str:
@@ -243,24 +249,48 @@ def good(found: Iterable[Entry]) -> list[Manifest]:
 E = TypeVar("E", bound=Published)
 
 
+def require_named(accept: Optional[bool], identity: str) -> None:
+    """Raises UsageError where a failed backup is to be accepted and none was named."""
+    if accept and identity in LATEST:
+        raise UsageError(
+            "accept a failed backup", "accept=failed", "it needs the id of a backup or of a recovery point",
+            "Name it: -e recovery_point=<id> -e accept=failed (`lifeboat list` shows all).",
+        )  # fmt: skip
+
+
 def choose(
-    found: Sequence[E], stack: str, *, what: str = "backup", identity: str = "latest", before: Optional[datetime] = None
+    found: Sequence[E],
+    stack: str,
+    *,
+    what: str = "backup",
+    identity: str = "latest",
+    before: Optional[datetime] = None,
+    accept: Optional[bool] = None,
 ) -> tuple[E, list[E]]:
     """The one to recover from, and newer ones passed over because they cannot be used.
 
-    identity: an id, or `latest`. before: the newest taken at or before that time. Raises NotFoundError when there is
-    none, IntegrityError when the named one cannot be used, UsageError when it is another stack's.
+    identity: an id, or `latest`. before: the newest taken at or before that time. accept: the named one may be used
+    although verifications of it failed, if nothing else is wrong; None where the caller offers no such choice. Raises
+    NotFoundError when there is none, IntegrityError when the named one cannot be used, UsageError when it is another
+    stack's.
     """
     attempted = f"choose a {what}"
-    if identity not in ("", "latest"):
+    require_named(accept, identity)
+    if identity not in LATEST:
         named = next((item for item in found if item.id == identity), None)
         if named is None:
             near = ", ".join(item.id for item in found[-5:]) or "none at all"
             raise NotFoundError(attempted, identity, f"the repository has {near}", "`lifeboat list` shows all.")
         if named.unknown:
             raise UnverifiedError(attempted, identity, named.problem, "Try again, or choose another (`lifeboat list`).")
-        if not named.good and not named.ahead:
-            raise IntegrityError(attempted, identity, named.problem, "Choose another (`lifeboat list`).")
+        if not named.good and not named.ahead and not (accept and named.failed):
+            remedy = "Choose another (`lifeboat list`)."
+            if named.failed and accept is not None:
+                remedy += (
+                    f" A new check may revise the verdict: `lifeboat verify {identity}`. To use it although it failed:"
+                    f" -e recovery_point={identity} -e accept=failed."
+                )
+            raise IntegrityError(attempted, identity, named.problem, remedy)
         if named.stack != stack:
             raise UsageError(attempted, identity, f"it is of the stack {named.stack}, not {stack}")
         return named, []

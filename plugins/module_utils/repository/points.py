@@ -193,10 +193,11 @@ def listing(tied: Sequence[PointEntry], found: Mapping[str, Sequence[Entry]], no
 
 
 def choose(
-    found: Sequence[PointEntry], stack: str, *, identity: str = "latest", before: Optional[datetime] = None
-) -> tuple[PointEntry, list[PointEntry]]:
+    found: Sequence[PointEntry], stack: str, *, identity: str = "latest", before: Optional[datetime] = None,
+    accept: Optional[bool] = None,
+) -> tuple[PointEntry, list[PointEntry]]:  # fmt: skip
     """The recovery point to use, and newer ones passed over because they cannot be used; errors as catalog.choose()."""
-    return catalog.choose(found, stack, what="recovery point", identity=identity, before=before)
+    return catalog.choose(found, stack, what="recovery point", identity=identity, before=before, accept=accept)
 
 
 def part_of(repo: Repository, stack: str, identity: str, component: str, note: Log = lambda words: None) -> str:

@@ -24,7 +24,7 @@ from .points import PointEntry
 
 REPOSITORY, VAULT = "repository", "vault"
 PLACES = (REPOSITORY, VAULT)
-LATEST = ("", "latest")
+LATEST = catalog.LATEST
 
 
 def open_place(run: Opened, place: str) -> Repository:
@@ -42,12 +42,22 @@ class Sources:
     """`found`: the backups, oldest first, each once, with the `place` to take it from. `notes`: what did not do.
 
     `identity`: what was asked for; a recovery point's id has become that of its backup. `point`: the recovery point
-    that was named, or is the newest at `before`; of the latter `tied` is the backup.
+    that was named, or is the newest at `before`; of the latter `tied` is the backup. `accepted`: why the chosen one
+    failed, where `accept` let it through.
     """
 
     def __init__(
-        self, run: Opened, component: str, identity: str = "latest", before: Optional[datetime] = None
+        self,
+        run: Opened,
+        component: str,
+        identity: str = "latest",
+        before: Optional[datetime] = None,
+        *,
+        accept: bool = False,
     ) -> None:
+        catalog.require_named(accept, identity)
+        self.accept = accept
+        self.accepted: tuple[str, ...] = ()
         self._run, self._stack, self._component = run, run.config.stack, component
         self.found: list[Entry] = []
         self.notes: list[str] = []
@@ -66,16 +76,20 @@ class Sources:
             self._tie(before)
 
     def choose(
-        self, identity: str, before: Optional[datetime], problem: Callable[[Entry], str]
+        self, identity: str, before: Optional[datetime], problem: Callable[[Entry], str], *, bearable: bool = False
     ) -> tuple[Entry, list[PassedOver]]:
         """The backup to recover from, and newer ones passed over. One with a `problem`, which looks at its bytes, gives
-        way to its copy in the vault, and unless it was named to the one before it.
+        way to its copy in the vault, and unless it was named to the one before it. bearable: a restore may make
+        something of such bytes, so that `accept` lets them through.
         """
         stack, passed, candidates = self._stack, list[PassedOver](), list(self.found)
         while True:
-            chosen, newer = catalog.choose(candidates, stack, identity=self.tied or identity, before=before)
+            chosen, newer = catalog.choose(
+                candidates, stack, identity=self.tied or identity, before=before, accept=self.accept
+            )
             passed += [PassedOver(entry.id, entry.problem) for entry in newer]
             why = problem(chosen)
+            self.accepted = tuple(filter(None, [chosen.failed]))
             if not why:
                 return chosen, passed
             copy = self.copy_of(chosen)
@@ -83,6 +97,9 @@ class Sources:
                 passed.append(PassedOver(chosen.id, f"{why} in the repository; the vault has a copy"))
                 candidates = [copy if entry is chosen else entry for entry in candidates]
                 continue
+            if self.accept and bearable:
+                self.accepted += (why,)
+                return chosen, passed
             if identity not in LATEST:
                 raise IntegrityError("use the backup", chosen.id, why, "Choose another (`lifeboat list`).")
             passed.append(PassedOver(chosen.id, why))

@@ -52,7 +52,8 @@ _ATTEMPTED = "plan the recovery of the site"
 class Request:
     """What the operator asked for. rehearsal: beside a living site; no backup is taken and nobody is sent here.
 
-    key: the escrowed age identity, which opens the configuration. cutover: the operator's hook, by its path.
+    key: the escrowed age identity, which opens the configuration. cutover: the operator's hook, by its path. accept:
+    the recovery point that is named, although it failed.
     """
 
     identity: str = "latest"
@@ -60,17 +61,22 @@ class Request:
     rehearsal: bool = False
     key: str = ""
     cutover: str = ""
+    accept: bool = False
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The recovery point, its backups by component, what was checked of them in the vault, and what was passed over."""
+    """The recovery point, its backups by component, what was checked of them in the vault, and what was passed over.
+
+    accepted: why it failed, where an operator accepted that.
+    """
 
     point: Point
     parts: Mapping[str, Manifest]
     checks: tuple[Check, ...]
     passed: tuple[PointEntry, ...]
     warnings: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
 
     @property
     def needs(self) -> int:
@@ -86,6 +92,7 @@ def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object]
     here: scope.look() of this machine. others: the stack's other machines by name, each as scope.answered() takes it.
     """
     config = run.config
+    catalog.require_named(request.accept, request.identity)
     elsewhere = {name: site_scope.answered(said) for name, said in others.items()}
     refuse_living(config, request, here, elsewhere)
     last = here.recovery
@@ -129,6 +136,7 @@ def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object]
         ready=True,
         warnings=(*made.warnings, *chosen.warnings, *_warnings(here, chosen)),
         passed_over=tuple(PassedOver(entry.id, entry.problem) for entry in chosen.passed),
+        accepted=chosen.accepted,
         parts={name: manifest.id for name, manifest in chosen.parts.items()},
         place=place,
         images=point.images,
@@ -252,7 +260,9 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
     passed: list[PointEntry] = []
     named = request.identity not in LATEST
     while True:
-        entry, newer = points.choose(tied, config.stack, identity=request.identity, before=request.before)
+        entry, newer = points.choose(
+            tied, config.stack, identity=request.identity, before=request.before, accept=request.accept
+        )
         passed += newer
         point = present(entry.point)
         if point.stack != config.stack:
@@ -262,13 +272,21 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
         if not named:
             _refuse_shrunk(config, found, point)
         log(f"reading every artefact of {point.id} in the vault")
-        checks = [check for manifest in parts.values() if manifest for check in prove(run, store, manifest, log=log)]
-        bad = [f"{item.name}: {item.detail}" for item in checks if item.result == FAIL]
+        checks: list[Check] = []
+        bad: list[str] = []
+        accepted = list(filter(None, [entry.failed]))
+        for manifest in filter(None, parts.values()):
+            proved = prove(run, store, manifest, log=log)
+            checks += proved
+            # Bytes must be the written ones: the machine's own repository begins with them. What the vault has lost of
+            # the objects' versions is lost either way.
+            borne = request.accept and manifest.component == OBJECTS and proved[0].result == PASS
+            (accepted if borne else bad).extend(f"{item.name}: {item.detail}" for item in proved if item.result == FAIL)
         if not bad:
             good = {name: manifest for name, manifest in parts.items() if manifest}
             if CONFIG in good and not locked(good[CONFIG], request):
                 checks.append(_opened(store, good[CONFIG], request.key))
-            return Chosen(point, good, tuple(checks), tuple(passed), tuple(point.notes))
+            return Chosen(point, good, tuple(checks), tuple(passed), tuple(point.notes), tuple(accepted))
         if named:
             raise IntegrityError(
                 _ATTEMPTED, point.id, f"{'; '.join(bad)}. Nothing was built",

@@ -42,7 +42,7 @@ class Plan:
 
     ready: false where the vault could not be read yet, as the machine lacks what that takes. parts: component ->
     backup. images: service -> name@digest. done: phases of an earlier run. lacking: what must be given before anything
-    is done. fresh: nothing of the stack is on this machine.
+    is done. fresh: nothing of the stack is on this machine. accepted: why the point that an operator named failed.
     """
 
     needed: bool
@@ -58,6 +58,7 @@ class Plan:
     machine: scope.Machine
     target_seconds: int
     passed_over: tuple[PassedOver, ...] = ()
+    accepted: tuple[str, ...] = ()
     backup: Optional[Backup] = None
     recovery_point: Optional[str] = None
     location: Optional[str] = None
@@ -127,6 +128,6 @@ def text(made: Plan, here: scope.Seen) -> list[str]:
         )
         lines += [f"  {name}: {identity}" for name, identity in made.parts.items()]
     lines += [f"  {check.result}  {check.name}: {check.detail}" for check in made.checks]
-    lines += cautions(made.warnings, made.passed_over)
+    lines += cautions(made.warnings, made.passed_over, made.accepted)
     lines += [f"  done by an earlier run: {', '.join(made.done)}"] if made.done else []
     return lines + [f"  {number}. {step}" for number, step in enumerate(made.steps, 1)]

@@ -23,9 +23,10 @@ from ..server import Server
 
 @dataclass(frozen=True)
 class Restoration:
-    """What is to be restored, and where to. folder: its artefacts, whose checksums are right.
+    """What is to be restored, and where to. folder: its artefacts, whose checksums are right unless `accept`.
 
     fresh: the server was made for this. stamp: in the names of what is put aside. back: called when the data is back.
+    accept: an operator takes it although it failed: differences that are seen do not end the restore.
     """
 
     config: Config
@@ -36,6 +37,7 @@ class Restoration:
     stamp: str
     back: Callable[[], None]
     log: Log
+    accept: bool = False
 
 
 @dataclass(frozen=True)

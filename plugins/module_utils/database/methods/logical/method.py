@@ -65,12 +65,13 @@ class Logical(Method):
             clock.append(time.monotonic())
             log("comparing with the backup's fingerprint")
             checks = restore.compare(server, beside, facts, fresh=wanted.fresh)
-            if verdict(checks) == FAIL:
+            if verdict(checks) == FAIL and not wanted.accept:
                 raise IntegrityError(
                     "prove the restored database",
                     manifest.id,
                     "; ".join(f"{check.name}: {check.detail}" for check in checks if check.result == FAIL),
-                    f"{live} is untouched. Choose another backup, or look at the differences.",
+                    f"{live} is untouched. Choose another backup, or look at the differences; to use it although it"
+                    f" differs: -e recovery_point={manifest.id} -e accept=failed.",
                 )
             restore.analyze(server, beside, jobs)
         except BaseException:
