@@ -103,7 +103,7 @@ def steps(config: Config, made: Plan) -> tuple[str, ...]:
     )
     return (
         *found,
-        f"cutover, only after every check passed: {hook}",
+        f"cutover, only after every check passed{' that was not accepted' if made.accepted else ''}: {hook}",
         "backups: install them and their schedule here, take the first recovery point",
         "record: evidence with the time of each phase",
     )
