@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, lock, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
@@ -33,6 +33,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import recove
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.fingerprint import DUMP
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, checksums, sealing
@@ -275,6 +276,68 @@ def test_bytes_that_match_their_checksums_and_are_wrong(stack: Stack, settings: 
     assert stack.psql("SELECT count(*) FROM t WHERE b = 'row 77';", "shop") == ["1"]
     path.write_bytes(whole)
     Path(store(settings).location("database", newest.id), "manifest.json").write_bytes(original)
+
+
+def changed_row(settings: config.Config, identity: str) -> None:
+    """Row 77 becomes another in the uncompressed dump, under a manifest that says so."""
+    found = catalog.entry(store(settings), "database", identity)
+    assert found.manifest
+    folder = Path(store(settings).location("database", identity))
+    whole = (folder / DUMP).read_bytes()
+    assert whole.count(b"row 77\n") == 1
+    (folder / DUMP).write_bytes(whole.replace(b"row 77\n", b"row 76\n"))
+    artefacts = tuple(checksums.measure(folder / item.name, item.name) for item in found.manifest.artefacts)
+    (folder / "manifest.json").write_bytes(dataclasses.replace(found.manifest, artefacts=artefacts).to_bytes())
+
+
+def test_a_failed_backup_is_recovered_from_only_where_that_was_accepted(stack: Stack, settings: config.Config) -> None:
+    run, failed = Opened(settings), dump.take(Opened(settings), log=say).id
+    changed_row(settings, failed)
+    assert operations_verify.verify(run, failed, "restore", log=say).verdict == checks.FAIL
+    stack.psql("UPDATE t SET b = 'later' WHERE a = 1;", "shop")
+    with pytest.raises(
+        IntegrityError, match=rf"public\.t has other content.*-e recovery_point={failed} -e accept=failed"
+    ):
+        database_plan.make(run, identity=failed, log=say)
+    made = database_plan.make(run, identity=failed, accept=True, log=say)
+    (why,) = made.accepted
+    assert why.startswith("verification at level restore failed (tables: public.t has other content")
+    assert f"  ACCEPTED although it failed: {why}" in database_plan.text(made)
+    assert stack.psql("SELECT b FROM t WHERE a IN (1, 77) ORDER BY a;", "shop") == ["later", "row 77"]
+    stamp = "20261124_020000"
+    with pytest.raises(IntegrityError, match="shop is untouched"):
+        database_recovery.restore_database(run, failed, fresh=False, stamp=stamp, log=say)
+    done = database_recovery.restore_database(run, failed, fresh=False, stamp=stamp, accept=True, log=say)
+    assert {check.name for check in done.checks if check.result == checks.FAIL} == {"tables"}
+    assert stack.psql("SELECT b FROM t WHERE a IN (1, 77) ORDER BY a;", "shop") == ["row 1", "row 76"]
+    assert stack.psql("SELECT b FROM t WHERE a IN (1, 77) ORDER BY a;", done.quarantined_database) == [
+        "later",
+        "row 77",
+    ]
+    told = {"scenario": "database", "plan": typed.plain(made), "checks": typed.plain(done.checks)}
+    record = evidence_record.build(settings, evidence_record.recovery(told, []), now=datetime.now(timezone.utc))
+    assert (record.verdict, record.accepted) == (checks.FAIL, made.accepted)
+
+
+def test_accepted_bytes_that_no_tool_can_read_leave_the_live_database(stack: Stack, tmp_path: Path) -> None:
+    stack.psql("CREATE DATABASE shop;")
+    stack.psql(DATA, "shop")
+    settings = stack.config(tmp_path, database={"name": "shop", "format": "plain", "compression": "gzip:6"})
+    identity = dump.take(Opened(settings), log=say).id
+    path = next(Path(store(settings).location("database", identity)).glob("*.sql.gz"))
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 0xFF
+    path.write_bytes(whole)
+    assert operations_verify.verify(Opened(settings), identity, "checksum", log=say).verdict == checks.FAIL
+    made = database_plan.make(Opened(settings), identity=identity, accept=True, log=say)
+    assert "another SHA-256" in made.accepted[1]
+    before = stack.psql("SELECT datname FROM pg_database ORDER BY 1;")
+    with pytest.raises(LifeboatError, match=re.escape(path.name) + "|restore the plain dump"):
+        database_recovery.restore_database(
+            Opened(settings), identity, fresh=False, stamp="20261124_020000", accept=True, log=say
+        )
+    assert stack.psql("SELECT datname FROM pg_database ORDER BY 1;") == before
+    assert stack.psql("SELECT count(*) FROM t;", "shop") == ["500"]
 
 
 LONG_AGO = datetime(2001, 1, 1, tzinfo=timezone.utc)

@@ -2,7 +2,8 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - tables
-"""What the role site_recovery makes of a machine's silence: only one that was not reached may be lost."""
+"""What the role site_recovery makes of a machine's silence (only one that was not reached may be lost), and of a backup
+that failed and was accepted."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
-VARS = yaml.safe_load((Path(__file__).resolve().parents[2] / "roles/site_recovery/vars/main.yml").read_text("utf-8"))
+ROOT = Path(__file__).resolve().parents[2]
+VARS = yaml.safe_load((ROOT / "roles/site_recovery/vars/main.yml").read_text("utf-8"))
 GARBLED = {"rc": 1, "module_stdout": "", "msg": "Module result deserialization failed: No start of json char found"}
 SCOPE = {"running": ["db"], "stopped": []}
 GONE = "Error response from daemon: No such container: shop1"
@@ -58,3 +60,46 @@ def test_a_machine_that_the_inventory_does_not_know_is_not_lost() -> None:
     templar = Templar(loader=DataLoader(), variables=variables)
     made = templar.template(trust_as_template(VARS["__site_recovery_seen"]))
     assert made == {"shop9": {"failed": "no such host"}}
+
+
+GOOD, BAD, UNKNOWN = ({"name": "x", "result": result} for result in ("PASS", "FAIL", "COULD_NOT_VERIFY"))
+# (the verdict so far, what was accepted, the checks of the images and of the endpoints) -> whether users are sent here
+GOES_ON: list[tuple[str, str, list[dict[str, str]], list[dict[str, str]], bool]] = [
+    ("PASS", "", [GOOD], [GOOD], True),
+    ("FAIL", "", [GOOD], [GOOD], False),
+    ("COULD_NOT_VERIFY", "", [GOOD], [GOOD], False),
+    ("FAIL", "failed", [GOOD], [GOOD], True),
+    ("COULD_NOT_VERIFY", "failed", [GOOD], [GOOD], True),
+    ("FAIL", "failed", [BAD], [GOOD], False),
+    ("FAIL", "failed", [GOOD], [GOOD, BAD], False),
+    ("FAIL", "failed", [GOOD], [UNKNOWN], False),
+]
+
+
+@pytest.mark.parametrize(("verdict", "accept", "images", "endpoints", "on"), GOES_ON)
+def test_an_accepted_backup_does_not_excuse_a_site_that_does_not_serve(
+    verdict: str, accept: str, images: list[dict[str, str]], endpoints: list[dict[str, str]], on: bool
+) -> None:
+    tasks = yaml.safe_load((ROOT / "roles/site_recovery/tasks/verify.yml").read_text("utf-8"))
+    (condition,) = (task["ansible.builtin.assert"]["that"] for task in tasks if "ansible.builtin.assert" in task)
+    variables = {
+        "site_recovery_verdict": {"verdict": verdict}, "site_recovery_accept": accept,
+        "__site_recovery_images": {"checks": images}, "__site_recovery_reopened": {"checks": endpoints},
+    }  # fmt: skip
+    templar = Templar(loader=DataLoader(), variables=variables)
+    assert templar.evaluate_conditional(trust_as_template(condition)) is on
+
+
+ACCEPTS = ["database_plan", "database_restore", "objects_plan", "objects_restore", "backend_plan", "site_plan"]
+
+
+@pytest.mark.parametrize("role", ["database", "object_storage", "backend", "site"])
+def test_every_module_of_a_recovery_is_told_what_is_accepted(role: str) -> None:
+    """A plan that is accepted and a restore that is not told would stop half-way."""
+    told = []
+    for path in sorted((ROOT / f"roles/{role}_recovery/tasks").glob("*.yml")):
+        for task in yaml.safe_load(path.read_text("utf-8")):
+            for inner in [task, *task.get("block", [])]:
+                told += [inner[f"lifeboat.dr.{name}"] for name in ACCEPTS if f"lifeboat.dr.{name}" in inner]
+    assert told
+    assert [arguments.get("accept") for arguments in told] == [f"{{{{ {role}_recovery_accept }}}}"] * len(told)
