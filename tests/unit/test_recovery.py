@@ -43,7 +43,17 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
 from builders import PLAN, Runner, fingerprint, folder, make_config, publish
 
-SERVER: Any = object()
+
+class Listening:
+    """A server that answers. `addresses`: where it listens."""
+
+    addresses = "*"
+
+    def execute(self, sql: str, **_: Any) -> list[object]:
+        return [self.addresses]
+
+
+SERVER: Any = Listening()
 UP = ServiceState(exists=True, running=True, status="running")
 CRASHED = ServiceState(exists=True, status="exited", exit_code=1)
 
@@ -148,6 +158,20 @@ def test_rebuild_moves_the_data_aside_and_deletes_nothing(tmp_path: Path, world:
     assert (tmp_path / "state" / recovery_state.RECOVERING).exists(), (
         "no backup of an empty server may become the newest good one"
     )
+
+
+@pytest.mark.parametrize(
+    ("addresses", "looks"), [("*", 0), ("localhost, 10.0.0.5", 0), ("", 4), ("127.0.0.1,::1", 4), ("localhost", 4)]
+)
+def test_a_server_with_which_an_image_initialises_is_watched_until_it_stays(
+    tmp_path: Path, world: Stack, monkeypatch: pytest.MonkeyPatch, addresses: str, looks: int
+) -> None:
+    """It listens to its socket or to the loopback alone, and makes room for the real one after it has answered."""
+    slept: list[float] = []
+    monkeypatch.setattr(recovery_protect.time, "sleep", slept.append)
+    monkeypatch.setattr(Listening, "addresses", addresses)
+    assert protect(tmp_path, mode="rebuild")["fresh"] is True
+    assert len(slept) == looks
 
 
 def test_the_way_back_works(tmp_path: Path, world: Stack, data: Path) -> None:

@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Optional
 
-from ..base.errors import Log, UsageError
+from ..base.errors import LifeboatError, Log, UsageError
 from ..recovery import state as recovery_state
 from ..recovery.protect import Protected, Protection
 from ..repository.sources import Sources
@@ -16,6 +17,9 @@ from ..stack.runtime import DataMount, Opened, ServiceState, database_mount
 from . import assess
 from . import server as database_server
 from .planned import Plan
+from .server import answers
+
+_LOOPBACK = {"", "localhost", "127.0.0.1", "::1"}
 
 
 class _Protection(Protection[assess.Assessment]):
@@ -39,6 +43,15 @@ class _Protection(Protection[assess.Assessment]):
     def refused(self) -> str:
         found = database_server.reach(self.run)
         return found.why if found.refused else ""
+
+    def settled(self) -> bool:
+        """Images keep the server with which they initialise to its socket, or to the loopback."""
+        sql = "SELECT to_json(pg_catalog.current_setting('listen_addresses'));"
+        server = database_server.reach(self.run).server
+        with contextlib.suppress(LifeboatError):
+            told = answers(str, server.execute(sql, attempted="see where it listens")) if server else []
+            return any({address.strip() for address in addresses.split(",")} - _LOOPBACK for addresses in told)
+        return False
 
     def data_mount(self) -> DataMount:
         return database_mount(self.config, self.stack)

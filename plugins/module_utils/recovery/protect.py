@@ -23,7 +23,7 @@ from .state import DOWN, HEALTHY, STOPPED, keep, mark, unmark
 Log = Callable[[str], None]
 # A server that keeps exiting will not come up; one that replays its log says so, and may take as long as it needs.
 PATIENCE_WHEN_EXITED = 15.0
-RESTARTS_ENOUGH = 4
+RESTARTS_ENOUGH = 3
 
 
 class Seen(Protocol):
@@ -97,6 +97,10 @@ class Protection(abc.ABC, Generic[S]):
     def fitting(self, mode: str) -> str:
         """The mode that is right where the server is neither to be started nor rebuilt."""
         return mode
+
+    def settled(self) -> bool:
+        """Is what answers now, without a doubt, not the temporary server with which an image initialises?"""
+        return False
 
     def initialise(self, mount: DataMount) -> None:
         """Prepare an empty data directory, where starting the service does not."""
@@ -187,8 +191,10 @@ class Protection(abc.ABC, Generic[S]):
             if time.monotonic() > deadline:
                 raise LifeboatError(self.attempted, self.service, "it does not stay up")
             state = self.stack.state(self.service)
-            up = state.running and state.health != "starting" and self.ask(state) is None
-            calm = calm + 1 if up else 0
+            up = state.running and self.ask(state) is None
+            if up and self.settled():
+                return
+            calm = calm + 1 if up and state.health != "starting" else 0
             time.sleep(0.5)
 
     def _rebuild(self, stamp: str) -> tuple[str, tuple[str, ...]]:
