@@ -92,8 +92,8 @@ engine: setup
 	@ansible-playbook molecule/shared/create.yml --tags engine,images
 
 lab: setup ## Boot the lab: app1, vault1, spare1
-	@ansible-playbook molecule/shared/create.yml
-	@ansible-playbook -i inventories/lab molecule/shared/prepare.yml
+	@tests/lab/standing.sh || { ansible-playbook molecule/shared/create.yml && \
+		ansible-playbook -i inventories/lab molecule/shared/prepare.yml && tests/lab/standing.sh note; }
 
 drill: lab ## Break the lab for real, recover, measure, prove: SCENARIO=database|...|all, FAULT=, SEED= (docs/drills.md)
 	@tests/lab/drill.sh $(SCENARIO)

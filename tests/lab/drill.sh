@@ -20,6 +20,7 @@ all) scenarios=(database object_storage backend frontend site) ;;
     ;;
 esac
 
+tests/lab/standing.sh forget
 if [[ $scenario == site || $scenario == all ]] && docker exec "$spare" test -e /var/lib/lifeboat; then
     step "Replace the spare, which an earlier drill has used, by an empty machine"
     docker rm --force --volumes "$spare" >/dev/null
@@ -56,4 +57,8 @@ for one in "${scenarios[@]}"; do
         failed "the second recovery changed something"
     fi
 done
-[[ $scenario != site && $scenario != all ]] || echo "make lab brings $host back"
+if [[ $scenario == site || $scenario == all ]]; then
+    echo "make lab brings $host back"
+else
+    tests/lab/standing.sh note
+fi

@@ -33,7 +33,8 @@ def run(tmp_path: Path, script: str, **env: str) -> tuple[int, list[str], str]:
     log.touch()
     environment = {
         **os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "FAILS": "nothing fails", "TERM": "dumb",
-        "LIFEBOAT_LAB_LOG": str(log), "LIFEBOAT_LAB_BEGAN": "0", **env,
+        "LIFEBOAT_LAB_LOG": str(log), "LIFEBOAT_LAB_BEGAN": "0", "LIFEBOAT_LAB_STANDING": str(tmp_path / "standing"),
+        **env,
     }  # fmt: skip
     argv = [str(ROOT / "tests/lab" / script)]
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=60)
@@ -76,3 +77,36 @@ def test_the_log_is_named_first(tmp_path: Path) -> None:
         assert named.stat().st_mode & 0o077 == 0
     finally:
         named.unlink()
+
+
+DOCKER = """#!/bin/sh
+case "$1" in
+inspect) for host in 1 2 3 4; do echo "id $STARTED true"; done; exit "${GONE:-0}" ;;
+exec) seq "${HEALTHY:-4}" ;;
+esac
+"""
+
+
+def stands(tmp_path: Path, *words: str, **env: str) -> bool:
+    """Whether the script ends with 0, with a stand-in of docker."""
+    program = tmp_path / "docker"
+    program.write_text(DOCKER)
+    program.chmod(0o755)
+    note = str(tmp_path / "standing")
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "LIFEBOAT_LAB_STANDING": note, **env}
+    return subprocess.run([str(ROOT / "tests/lab/standing.sh"), *words], env=environment, check=False).returncode == 0
+
+
+def test_a_lab_that_stands_is_left_alone(tmp_path: Path) -> None:
+    assert not stands(tmp_path, STARTED="1"), "nobody noted it"
+    assert stands(tmp_path, "note", STARTED="1")
+    assert stands(tmp_path, STARTED="1")
+    assert not stands(tmp_path, STARTED="2"), "a machine was booted again"
+    assert not stands(tmp_path, STARTED="1", GONE="1")
+    assert not stands(tmp_path, STARTED="1", HEALTHY="3"), "a service is not well"
+    assert stands(tmp_path, "forget") and not stands(tmp_path, STARTED="1")
+
+
+def test_a_lab_that_is_not_well_is_not_noted(tmp_path: Path) -> None:
+    assert stands(tmp_path, "note", STARTED="1", HEALTHY="3")
+    assert not stands(tmp_path, STARTED="1", HEALTHY="3")
