@@ -46,7 +46,15 @@ def test_its_backups_are_listed_as_good(root: Path, capsys: pytest.CaptureFixtur
 
 
 ADDED = {
-    "database": {"method": "logical", "relations": 0, "accepted": False}
+    "database": {
+        "method": "logical",
+        "relations": 0,
+        "accepted": False,
+        "others": None,
+        "excluded": [],
+        "missing": {},
+        "standby": False,
+    }
 }  # since then, and what it means that a manifest does not say
 
 
