@@ -15,8 +15,14 @@ description:
   - Judges recovery points and the backups of every component, and deletes in the repository and in the vault alike.
   - Of the mirror in the vault it deletes versions that were replaced or removed longer than C(noncurrent_days) before
     the newest mirror, where no lifecycle rule did. What a kept backup names stays.
+  - Refuses where the host's clock is wrong or may have jumped, and deletes nothing then.
 extends_documentation_fragment:
   - lifeboat.dr.stack
+options:
+  trust_clock:
+    description: Prune although the host's clock seems to have jumped. For once, where you know that it is right.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -30,6 +36,11 @@ EXAMPLES = r"""
 - name: Apply retention
   lifeboat.dr.backup_prune:
     stack: shop
+
+- name: Apply retention on a host that was off for two months, and whose clock is right
+  lifeboat.dr.backup_prune:
+    stack: shop
+    trust_clock: true
 """
 
 RETURN = r"""
@@ -90,7 +101,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copi
 
 def work(task: Task) -> Result:
     with lock.held(task.config.stack, "prune"):
-        result = operations_prune.prune(Opened(task.config), now=task.now, dry_run=task.check, log=task.log)
+        result = operations_prune.prune(
+            Opened(task.config), now=task.now, dry_run=task.check, log=task.log, trust_clock=task.params["trust_clock"]
+        )
     kept, old = list(result["keep"]), result["versions"]["deleted"]
     versions = [f"{old} old versions in the mirror"] if old else []
     before = [*sorted([*kept, *result["delete"]]), *versions]
@@ -107,7 +120,7 @@ def work(task: Task) -> Result:
 
 
 def main() -> None:
-    run(work, {})
+    run(work, {"trust_clock": {"type": "bool", "default": False}})
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import recove
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take as mirror_take
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import clocks
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen as recovery_reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
@@ -226,6 +227,18 @@ def test_backup_prune_changes(run: Run, tmp_path: Path) -> None:
     assert [entry.id for entry in entries(tmp_path)] == [new.id]
     again = run("backup_prune", settings=asked)
     assert (again["changed"], again["delete"]) == (False, [])
+
+
+def test_backup_prune_by_a_clock_that_jumped(run: Run, tmp_path: Path) -> None:
+    old, new = publish(tmp_path, NOW - timedelta(days=9)), publish(tmp_path)
+    asked = {**settings(tmp_path), "retention": SHORT}
+    clocks.accept(make_config(tmp_path), datetime.now(timezone.utc) + timedelta(days=900))
+    refused = run("backup_prune", settings=asked)
+    assert refused["failed"]
+    assert "lifeboat.dr.prune with -e trust_clock=true" in refused["msg"]
+    assert [entry.id for entry in entries(tmp_path)] == [old.id, new.id]
+    done = run("backup_prune", settings=asked, trust_clock=True)
+    assert (done["changed"], done["delete"]) == (True, [old.id])
 
 
 def test_backup_prune_fails(run: Run, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def _refused(config: Config, cause: str) -> UsageError:
     return UsageError(
         "prune by this host's clock", config.stack, cause,
         "Nothing was deleted. Set the clock that is wrong (timedatectl). If this host's is right, run once: lifeboat"
-        f" prune --stack {config.stack} --trust-clock",
+        f" prune --stack {config.stack} --trust-clock, or lifeboat.dr.prune with -e trust_clock=true",
     )  # fmt: skip
 
 
