@@ -104,10 +104,12 @@ def drill(
     )  # fmt: skip
 
 
-def proof(root: Path, days: float, result: str = PASS, level: str = "restore", taken_at: str = "") -> dict[str, Any]:
+def proof(
+    root: Path, days: float, result: str = PASS, level: str = "restore", taken_at: str = "", of: str = "db"
+) -> dict[str, Any]:
     end = NOW - timedelta(days=days)
     part, start = (
-        schema.Verified("db_backup_20261124_020000", result, taken_at or format_time(end), 81_900_000),
+        schema.Verified(f"{of}_backup_20261124_020000", result, taken_at or format_time(end), 81_900_000),
         end - timedelta(seconds=30),
     )
     made = evidence_record.of_verification(

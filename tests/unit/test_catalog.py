@@ -27,7 +27,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prun
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base, catalog, manifest, sealing
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from builders import NOW, entries, folder, make_config, make_manifest, prove, publish, store
+from builders import BUCKET, NOW, entries, folder, make_config, make_manifest, prove, publish, publish_objects, store
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -480,6 +480,21 @@ def test_a_backup_is_protection_only_once_it_is_proved(tmp_path: Path) -> None:
     }
     prove(tmp_path, one)
     assert checked(tmp_path)["verdict"] == "PASS"
+
+
+def test_each_components_own_proof_counts(tmp_path: Path) -> None:
+    """That of the database says nothing of the bucket."""
+    run = Opened(make_config(tmp_path, **BUCKET))
+    database = publish(tmp_path)
+    objects = publish_objects(tmp_path, of=database)
+    prove(tmp_path, database)
+    seen = status.status(run, now=NOW + DAY)
+    found = {check.name: check for check in seen.checks}
+    assert (found["proof"].result, found["objects proof"].result) == ("PASS", "COULD_NOT_VERIFY")
+    assert found["objects proof"].detail.startswith("no backup of the objects has been restored to prove it")
+    assert seen.as_dict()["proof_age_days"] == {"database": 1.0, "objects": None}
+    prove(tmp_path, objects)
+    assert status.status(run, now=NOW + DAY).proof_age_days == {"database": 1.0, "objects": 1.0}
 
 
 AGES = [

@@ -91,7 +91,10 @@ def test_html_shows_hostile_words_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_the_history_shows_hostile_words_and_nothing_else(tmp_path: Path) -> None:
-    evil = {"host": HOSTILE, "stack": HOSTILE, "scenarios": [HOSTILE], "drill_age_days": 92, "proof_age_days": 8}
+    evil = {
+        "host": HOSTILE, "stack": HOSTILE, "scenarios": [HOSTILE], "components": [HOSTILE], "drill_age_days": 92,
+        "proof_age_days": 8,
+    }  # fmt: skip
     given = [{**evil, "records": [kept(hostile(tmp_path), signature=HOSTILE)]}, {"host": HOSTILE, "problem": HOSTILE}]
     _, files = faces_site.site([*given, *history(tmp_path)], NOW)
     seen = Seen(files["index.html"].decode())
@@ -363,6 +366,35 @@ def test_a_restore_of_last_years_backup_is_no_proof_of_the_backups(tmp_path: Pat
     young = format_time(NOW - timedelta(days=8))
     assert stack(proof(tmp_path, 1, taken_at=young)).duties[-1].state == OK
     assert stack(proof(tmp_path, 1, taken_at=taken_at)).duties[-1].state == NEVER
+
+
+THREE = ["database", "objects", "config"]
+
+
+def test_each_component_is_proved_by_itself(tmp_path: Path) -> None:
+    def states(*records: dict[str, Any]) -> dict[str, str]:
+        return {duty.name: duty.state for duty in stack(*records, scenarios=[], components=THREE).duties}
+
+    database, objects, config = (f"proof of the {name} by a restore" for name in THREE)
+    assert states(proof(tmp_path, 1)) == {database: OK, objects: NEVER, config: NEVER}
+    both = [proof(tmp_path, 2, of="objects"), proof(tmp_path, 1, "FAIL", of="config"), proof(tmp_path, 9)]
+    assert states(*both) == {database: OVERDUE, objects: OK, config: NEVER}
+    assert stack(proof(tmp_path, 1, of="nothing"), components=THREE).proofs == dict.fromkeys(THREE)
+
+
+def test_metrics_name_a_component_that_was_never_proved(tmp_path: Path) -> None:
+    known = {"host": "the inventory's", "stack": "shop", "scenarios": [], "drill_age_days": 92, "proof_age_days": 8}
+    body = proof(tmp_path, 1)
+    given = {**known, "components": THREE, "records": [kept(body)]}
+    lines = faces_site.site([given], NOW)[1]["lifeboat.prom"].decode().splitlines()
+    name, host = "lifeboat_evidence_proof_timestamp_seconds", body["host"]
+    at = (NOW - timedelta(days=1)).timestamp()
+    assert [line for line in lines if line.startswith(name)] == [
+        f'{name}{{stack="shop",host="{host}",component="{component}"}} {value:.15g}'
+        for component, value in (("config", 0), ("database", at), ("objects", 0))
+    ]
+    none = faces_site.site([{**given, "records": []}], NOW)[1]["lifeboat.prom"].decode()
+    assert f'{name}{{stack="shop",host="the inventory\'s",component="database"}} 0\n' in none
 
 
 def test_the_history_counts_what_is_there(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,10 +18,13 @@ from ..base.clock import parse_time
 from ..base.errors import LifeboatError, UnverifiedError, UsageError
 from ..evidence import schema
 from ..evidence.store import Kept
+from ..repository.components import DATABASE, configured
+from ..repository.manifest import component_of
 from ..settings.config import Config
 from . import words
 from .charts import Point
 
+Done = tuple[datetime, str]  # when, and the verdict
 OK, OVERDUE, NEVER = "in time", "OVERDUE", "NEVER DONE"
 
 
@@ -37,12 +41,13 @@ class Given:
 
 @dataclass(frozen=True)
 class Answer:
-    """What answer() says of a host's records and duties."""
+    """What answer() says of a host's records and duties. components: what the stack has to be backed up."""
 
     scenarios: tuple[str, ...]
     drill_age_days: int
     proof_age_days: int
     records: tuple[Given, ...]
+    components: tuple[str, ...] = (DATABASE,)
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,8 @@ class Duty:
 
 @dataclass(frozen=True)
 class Stack:
-    """A stack on a host: its duties, its records oldest first. `problem`: why nothing is known of it."""
+    """A stack on a host: its duties, its records oldest first. `problem`: why nothing is known of it. `proofs`: when a
+    restore last proved each component; None where none ever did."""
 
     host: str
     stack: str
@@ -66,6 +72,7 @@ class Stack:
     duties: tuple[Duty, ...] = ()
     records: tuple[Kept, ...] = ()
     trends: Mapping[str, tuple[tuple[Point, ...], float]] = field(default_factory=dict)
+    proofs: Mapping[str, Optional[datetime]] = field(default_factory=dict)
 
     @property
     def overdue(self) -> list[Duty]:
@@ -73,7 +80,7 @@ class Stack:
 
 
 def judge(given: Mapping[str, object], now: datetime) -> Stack:
-    """given: {host, stack, problem, scenarios, drill_age_days, proof_age_days, records: [Given]}.
+    """given: {host, stack, problem, scenarios, components, drill_age_days, proof_age_days, records: [Given]}.
 
     What a host says of its records is looked at again: a host that was broken into says what it likes.
     """
@@ -91,11 +98,15 @@ def judge(given: Mapping[str, object], now: datetime) -> Stack:
     drills = [record for record in good if record.kind == "drill"]
     duties = []
     for name in said.scenarios:
-        own = [drill for drill in drills if drill.scenario == name]
+        own = [(drill.recorded_at, drill.verdict) for drill in drills if drill.scenario == name]
         duties.append(_duty(f"drill of the {name.replace('_', ' ')}", own, said.drill_age_days, now))
-    proofs = [record for record in good if _proves(record, timedelta(days=said.proof_age_days))]
-    duties.append(_duty("proof of the backups by a restore", proofs, said.proof_age_days, now))
-    return Stack(host, stack, "", tuple(duties), records, _trends(good))
+    proofs: dict[str, Optional[datetime]] = {}
+    for name in said.components:
+        proved = _proved(good, name, timedelta(days=said.proof_age_days))
+        duty = _duty(f"proof of the {name} by a restore", proved, said.proof_age_days, now)
+        proofs[name] = duty.last
+        duties.append(duty)
+    return Stack(host, stack, "", tuple(duties), records, _trends(good), proofs)
 
 
 def _kept(told: Given) -> Kept:
@@ -105,23 +116,29 @@ def _kept(told: Given) -> Kept:
     return Kept(told.id, body, record, told.problem or problem, told.signature, told.sha256)
 
 
-def _proves(record: schema.Record, young: timedelta) -> bool:
-    """A restore of backups that were young then: last year's, restored today, says nothing of the others."""
-    if record.verification is None or record.verification.level != "restore":
-        return False
-    try:
-        taken = [parse_time(backup.taken_at) for backup in record.verification.backups if backup.taken_at]
-    except UsageError:
-        return False
-    return all(record.recorded_at - at <= young for at in taken)
+def _proved(records: Sequence[schema.Record], component: str, young: timedelta) -> list[Done]:
+    """When backups of the component were restored to prove them, and how that ended.
+
+    Of backups that were young then: last year's, restored today, says nothing of the others.
+    """
+    found = []
+    for record in records:
+        if record.verification is None or record.verification.level != "restore":
+            continue
+        for backup in record.verification.backups:
+            with contextlib.suppress(UsageError):  # a name or a time that is none
+                late = backup.taken_at and record.recorded_at - parse_time(backup.taken_at) > young
+                if component_of(backup.id) == component and not late:
+                    found.append((record.recorded_at, backup.verdict))
+    return found
 
 
-def _duty(name: str, records: Sequence[schema.Record], days: int, now: datetime) -> Duty:
+def _duty(name: str, done: Sequence[Done], days: int, now: datetime) -> Duty:
     """Only what passed counts. A record from the future does not: somebody's clock is wrong, or somebody."""
-    past = [record for record in records if record.recorded_at <= now]
-    passed = [record.recorded_at for record in past if record.verdict == PASS]
+    past = [(at, verdict) for at, verdict in done if at <= now]
+    passed = [at for at, verdict in past if verdict == PASS]
     last = passed[-1] if passed else None
-    failed = past[-1].verdict if past and past[-1].verdict != PASS else ""
+    failed = past[-1][1] if past and past[-1][1] != PASS else ""
     late = last and now - last > timedelta(days=days)
     return Duty(name, days, last, NEVER if last is None else OVERDUE if late else OK, failed)
 
@@ -144,5 +161,6 @@ def answer(config: Config, records: Sequence[Kept]) -> dict[str, object]:
     """What this host has to say, as judge() takes it."""
     told = tuple(Given(kept.id, kept.body, kept.problem, kept.signature, kept.sha256) for kept in records)
     duties = tuple(scenario.name for scenario in config.scenarios)
-    said = Answer(duties, config.alarms.drill_age_days, config.alarms.proof_age_days, told)
+    components = tuple(kind.name for kind in configured(config))
+    said = Answer(duties, config.alarms.drill_age_days, config.alarms.proof_age_days, told, components)
     return {"stack": config.stack, **typed.plain(said)}

@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Callable, Optional
 
 from ..base.checks import PASS
 from ..evidence.schema import Record
@@ -21,7 +23,21 @@ _METRICS: Mapping[str, tuple[str, Callable[[Record], float]]] = {
 }
 
 
-def metrics(records: Sequence[Record]) -> str:
+_PROOF = "lifeboat_evidence_proof_timestamp_seconds"
+_PROOF_HELP = "When a restore last proved a young backup of the component; 0 where none ever did."
+
+
+@dataclass(frozen=True)
+class Proof:
+    """When a restore last proved a component of a stack; None: never."""
+
+    stack: str
+    host: str
+    component: str
+    at: Optional[datetime]
+
+
+def metrics(records: Sequence[Record], proofs: Sequence[Proof] = ()) -> str:
     """records: oldest first, good ones only. A record that is no evidence must not look fresh here."""
     newest = {(record.stack, record.host, record.kind, record.scenario): record for record in records}
     lines = []
@@ -30,9 +46,17 @@ def metrics(records: Sequence[Record]) -> str:
         lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge"]
         for (stack, host, kind, scenario), record in sorted(newest.items(), key=lambda item: item[0]):
             labels = {"stack": stack, "host": host, "kind": kind, "scenario": scenario}
-            joined = ",".join(f'{key}="{_label(said)}"' for key, said in labels.items())
-            lines.append(f"{name}{{{joined}}} {float(value(record)):.15g}")
+            lines.append(_line(name, labels, value(record)))
+    lines += [f"# HELP {_PROOF} {_PROOF_HELP}", f"# TYPE {_PROOF} gauge"] if proofs else []
+    for proof in proofs:
+        labels = {"stack": proof.stack, "host": proof.host, "component": proof.component}
+        lines.append(_line(_PROOF, labels, proof.at.timestamp() if proof.at else 0))
     return "\n".join(lines) + "\n"
+
+
+def _line(name: str, labels: Mapping[str, str], value: float) -> str:
+    joined = ",".join(f'{key}="{_label(said)}"' for key, said in labels.items())
+    return f"{name}{{{joined}}} {float(value):.15g}"
 
 
 def _label(value: object) -> str:

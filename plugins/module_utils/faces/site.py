@@ -20,7 +20,7 @@ from .html import html
 from .index import index
 from .junit import junit
 from .markdown import markdown
-from .metrics import metrics
+from .metrics import Proof, metrics
 
 
 class Face(Protocol):
@@ -55,8 +55,19 @@ def site(given: Sequence[Mapping[str, object]], now: datetime) -> tuple[list[Sta
                 links[(stack.host, stack.stack, held.id)] = f"{folder}/{held.id}.html"
     files["index.html"] = _bytes(index(stacks, now, links))
     good = [record for stack in stacks for held in stack.records if (record := held.good)]
-    files["lifeboat.prom"] = _bytes(metrics(sorted(good, key=lambda record: record.recorded_at)))
+    files["lifeboat.prom"] = _bytes(metrics(sorted(good, key=lambda record: record.recorded_at), _proofs(stacks)))
     return stacks, files
+
+
+def _proofs(stacks: Sequence[Stack]) -> list[Proof]:
+    """By the host's own name, as its records are."""
+    found = {}
+    for stack in stacks:
+        hosts = [record.host for held in stack.records if (record := held.good)]
+        for component, at in stack.proofs.items():
+            proof = Proof(stack.stack, hosts[-1] if hosts else stack.host, component, at)
+            found[proof.stack, proof.host, component] = proof
+    return [found[labels] for labels in sorted(found)]
 
 
 def _faces(path: str, held: Kept, record: Record) -> dict[str, bytes]:

@@ -18,7 +18,7 @@ from ..objects import reconcile
 from ..repository import base as repository_base
 from ..repository import catalog, copies, points, repositories, show
 from ..repository.catalog import Entry, Published
-from ..repository.components import DATABASE, AnyKind, configured
+from ..repository.components import DATABASE, KINDS, AnyKind, configured
 from ..repository.points import Point, PointEntry
 from ..s3 import bucket
 from ..s3.bucket import Listed
@@ -46,11 +46,18 @@ class Status:
     def verdict(self) -> str:
         return verdict(self.checks)
 
+    @property
+    def proof_age_days(self) -> dict[str, Optional[float]]:
+        """By component, as its check measured it; None where no restore ever proved it."""
+        found = {check.name: check.measured for check in self.checks}
+        return {name: found[proof_of(kind)] for name, kind in KINDS.items() if proof_of(kind) in found}
+
     def as_dict(self) -> dict[str, object]:
         return {
             "stack": self.stack,
             "verdict": self.verdict,
             "checks": [check.as_dict() for check in self.checks],
+            "proof_age_days": self.proof_age_days,
             "points": points.listing(self.points, {}, self.at),
             "backups": points.listing([], self.backups, self.at),
         }
@@ -137,7 +144,8 @@ def _proof(config: Config, kind: AnyKind, found: Sequence[Entry], now: datetime)
     name, limit = proof_of(kind), config.alarms.proof_age_days
     proven = [(at, entry) for entry in found if (at := entry.proven_at) and at <= now + TOLERANCE]
     if not proven:
-        return Check(name, COULD_NOT_VERIFY, "no backup has been restored to prove it; run: lifeboat verify")
+        words = f"no backup of the {kind.name} has been restored to prove it; run: lifeboat verify"
+        return Check(name, COULD_NOT_VERIFY, words)
     young = timedelta(days=limit, hours=config.alarms.backup_age_hours)
     of_late = [(at, entry) for at, entry in proven if now - entry.dated <= young]
     at, entry = max(of_late or proven, key=lambda item: item[0])
