@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Callable
 
@@ -22,9 +22,12 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points, retention, sealing
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.verify import Result
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, copies, points, retention, sealing
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import VERIFICATION
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.local import LocalRepository
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import Point
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.s3 import Mark, S3Repository
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources, open_place
@@ -379,6 +382,41 @@ def test_a_proof_follows_the_copy(tmp_path: Path, settings: Config, vault: Vault
     catch_up(settings)
     (found,) = points.backups(vault, "shop")["database"]
     assert found.proven_at == NOW
+
+
+def failed_at(root: Path, backup: Manifest, checksums: str, moment: datetime = NOW) -> None:
+    found = (checks.Check("checksums", checksums, "x"), checks.Check("tables", checks.FAIL, "other content"))
+    operations_verify.keep(store(root), backup, Result(backup.id, "restore", found, moment, moment))
+
+
+@pytest.mark.parametrize(("checksums", "good_there"), [(checks.PASS, False), (checks.FAIL, True)])
+def test_a_verdict_on_the_content_holds_for_the_copy_and_one_on_these_bytes_does_not(
+    tmp_path: Path, settings: Config, vault: Vault, checksums: str, good_there: bool
+) -> None:
+    """Else a recovery would take from the vault, as good, what was found to be wrong here."""
+    one = publish(tmp_path)
+    catch_up(settings)
+    failed_at(tmp_path, one, checksums)
+    assert catch_up(settings).copied == ()
+    assert catalog.entry(vault, "database", one.id).good is good_there
+    chosen = {"identity": one.id, "accept": False}
+    found = Sources(Opened(settings), "database", one.id).found
+    if good_there:
+        assert catalog.choose(found, "shop", **chosen)[0].place == "vault"
+        return
+    with pytest.raises(IntegrityError, match="tables: other content"):
+        catalog.choose(found, "shop", **chosen)
+    prove(tmp_path, one, at=NOW + DAY)
+    catch_up(settings)
+    assert catalog.entry(vault, "database", one.id).good, "the verdict was revised"
+
+
+def test_a_configuration_that_failed_here_may_be_whole_in_the_vault() -> None:
+    """A part of it that an earlier backup keeps may lack in one place only."""
+    said = {"checks": [{"name": "checksums", "result": "PASS"}, {"name": "part images.tar", "result": "FAIL"}]}
+    proof = {"archive": catalog.Proof(checks.FAIL, NOW, said)}
+    assert not catalog.Entry("config_backup_x", proof=proof, component="config").flawed
+    assert catalog.Entry("db_backup_x", proof=proof).flawed
 
 
 def test_points_go_too_and_know_their_copies(tmp_path: Path, settings: Config, vault: Vault) -> None:

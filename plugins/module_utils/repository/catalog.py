@@ -20,7 +20,7 @@ from ..base.errors import IntegrityError, LifeboatError, NotFoundError, Unverifi
 from ..settings.config import LEVELS
 from . import retention
 from .base import ID, VERIFICATION, Repository
-from .components import DATABASE, KINDS
+from .components import CONFIG, DATABASE, KINDS
 from .manifest import Manifest, backup_id, parse
 from .sealing import Sealed
 
@@ -116,6 +116,13 @@ class Proof:
         return len(list(itertools.takewhile(lambda said: said.get("verdict") == FAIL, reversed(self.history))))
 
     @property
+    def whole(self) -> bool:
+        """Whether the bytes were those that were written: what failed all the same fails of every copy."""
+        found = self.said.get("checks")
+        checks = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+        return any((item.get("name"), item.get("result")) == ("checksums", PASS) for item in checks)
+
+    @property
     def reason(self) -> str:
         """What failed, in the words of the first checks that did; empty where none is on record."""
         found = self.said.get("checks")
@@ -141,6 +148,13 @@ class Entry(Published):
     @property
     def sealed(self) -> Optional[Manifest]:
         return self.manifest
+
+    @property
+    def flawed(self) -> bool:
+        """Whether it failed though its bytes are the written ones, so that a copy of it is no better. Not known of the
+        configuration: it may lack a part that an earlier backup keeps, and that lacks in one place only."""
+        failed = [proof for proof in self.proof.values() if proof.verdict == FAIL]
+        return self.component != CONFIG and any(proof.whole for proof in failed)
 
     @property
     def proven_at(self) -> Optional[datetime]:

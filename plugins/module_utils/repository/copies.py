@@ -96,7 +96,8 @@ def catch_up(run: Opened, *, log: Log) -> Outcome:
 
     Never raises for a vault that fails.
 
-    Only what looks good here is sent, and only what its manifest says arrives. The caller holds the stack's lock.
+    Only what looks good here is sent, and only what its manifest says arrives. Of one that was sent and is flawed the
+    verdict is. The caller holds the stack's lock.
     """
     where = place(run.config)
     try:
@@ -107,7 +108,7 @@ def catch_up(run: Opened, *, log: Log) -> Outcome:
         return Outcome()
     repo = repositories.of(run)
     every = points.backups(repo, run.config.stack).values()
-    found = [entry for some in every for entry in some if entry.good and entry.manifest]
+    found = [entry for some in every for entry in some if entry.manifest and (entry.good or entry.flawed)]
     held: dict[str, list[str]] = {}
     copied, failed = [], []
     try:
@@ -117,6 +118,9 @@ def catch_up(run: Opened, *, log: Log) -> Outcome:
     for entry in sorted(found, key=lambda item: item.id.rpartition("backup_")[2], reverse=True):
         manifest = present(entry.manifest)
         try:
+            if not entry.good:
+                _send_proof(repo, store, manifest)
+                continue
             record = read(repo, manifest)
             lost = entry.id not in there[entry.component]
             marks = {} if lost else store.marks(entry.component, entry.id)
