@@ -118,12 +118,13 @@ def catch_up(run: Opened, *, log: Log) -> Outcome:
     for entry in sorted(found, key=lambda item: item.id.rpartition("backup_")[2], reverse=True):
         manifest = present(entry.manifest)
         try:
-            if not entry.good:
-                _send_proof(repo, store, manifest)
-                continue
-            record = read(repo, manifest)
             lost = entry.id not in there[entry.component]
             marks = {} if lost else store.marks(entry.component, entry.id)
+            if not entry.good:
+                if not lost:
+                    _send_proof(repo, store, manifest, marks.get(VERIFICATION))
+                continue
+            record = read(repo, manifest)
             if lost or record is None or _look(store, manifest, record, marks) != Seen():
                 ours = record is not None and record.place == where
                 copied += _send(repo, store, manifest, where, ours, log)
