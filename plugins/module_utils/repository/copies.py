@@ -116,20 +116,10 @@ def catch_up(run: Opened, *, log: Log) -> Outcome:
     except LifeboatError as exc:
         return Outcome(where, failed=(f"{where}: {exc}",))
     for entry in sorted(found, key=lambda item: item.id.rpartition("backup_")[2], reverse=True):
-        manifest = present(entry.manifest)
         try:
-            lost = entry.id not in there[entry.component]
-            marks = {} if lost else store.marks(entry.component, entry.id)
-            if not entry.good:
-                if not lost:
-                    _send_proof(repo, store, manifest, marks.get(VERIFICATION))
-                continue
-            record = read(repo, manifest)
-            if lost or record is None or _look(store, manifest, record, marks) != Seen():
-                ours = record is not None and record.place == where
-                copied += _send(repo, store, manifest, where, ours, log)
-            _send_proof(repo, store, manifest, marks.get(VERIFICATION))
-            held[entry.id] = [where]
+            copied += _bring(repo, store, entry, entry.id in there[entry.component], where, log)
+            if entry.good:
+                held[entry.id] = [where]
         except IntegrityError as exc:  # of this one: damaged here, or another's there
             failed.append(str(exc))
         except LifeboatError as exc:  # of the vault: the next would fail likewise
@@ -138,6 +128,21 @@ def catch_up(run: Opened, *, log: Log) -> Outcome:
     for line in failed:
         log(f"not copied: {line}")
     return Outcome(where, tuple(copied), held, tuple(failed))
+
+
+def _bring(repo: Repository, store: S3Repository, entry: Entry, there: bool, where: str, log: Log) -> list[str]:
+    """Bring one copy up to date. Returns the backup's id where it had to be sent. Of a flawed one the verdict goes."""
+    manifest = present(entry.manifest)
+    marks = store.marks(entry.component, entry.id) if there else {}
+    sent: list[str] = []
+    if entry.good:
+        record = read(repo, manifest)
+        if not there or record is None or _look(store, manifest, record, marks) != Seen():
+            ours = record is not None and record.place == where
+            sent = _send(repo, store, manifest, where, ours, log)
+    if entry.good or there:
+        _send_proof(repo, store, manifest, marks.get(VERIFICATION))
+    return sent
 
 
 def _send(repo: Repository, store: S3Repository, manifest: Manifest, where: str, ours: bool, log: Log) -> list[str]:
