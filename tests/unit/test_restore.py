@@ -13,6 +13,7 @@ from typing import Any, Optional
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command, Finished
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.fingerprint import Facts
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical.restore import (
@@ -393,10 +394,10 @@ def test_jobs_that_lock_each_other_out_are_followed_by_one(
 ) -> None:
     server = Parallel(deadlocks)
 
-    def run(chain: list[str], **_: Any) -> None:
+    def run(chain: list[str], **_: Any) -> list[Finished]:
         server.done.append(chain[0])
-        if said and (fails or chain[0] != "--jobs=1"):
-            raise LifeboatError("restore the dump", "it", said)
+        failed = bool(said) and (fails or chain[0] != "--jobs=1")
+        return [Finished(Command(chain), int(failed), said)]
 
     monkeypatch.setattr(database_restore.pipeline, "run", run)
     monkeypatch.setattr(

@@ -43,6 +43,7 @@ _FAST = {
     "log_error_verbosity": "terse",
     "log_checkpoints": "off",
     "log_line_prefix": "%e ",
+    "lc_messages": "C",  # what is read of its words is English
     "restart_after_crash": "off",  # one that was killed shall not look as if it had refused the data
 }
 # What a session leaves in the log that was cut off because another one had failed, or by us.

@@ -148,6 +148,7 @@ class Server:
             "PGAPPNAME": application,
             "PGCONNECT_TIMEOUT": "10",
             "PGCLIENTENCODING": AS_STORED,
+            "LC_ALL": "C",  # the tools' words in English: pipeline.without_rows() knows rows by them
             "PGOPTIONS": _UNHINDERED,
         }
         if password:

@@ -193,7 +193,8 @@ def _refused(exc: LifeboatError, name: str, server: Server) -> Check:
     if exc.exit_status is None or unable(exc.exit_status) or of_machine(exc.sqlstate):
         return ended("restore", exc)
     lacked = scratch.trouble(name, server)
-    return Check("restore", COULD_NOT_VERIFY if lacked else FAIL, "; ".join(filter(None, (lacked, exc.cause))))
+    words = "; ".join(filter(None, (lacked, exc.cause, exc.remedy)))
+    return Check("restore", COULD_NOT_VERIFY if lacked else FAIL, words)
 
 
 def _locks(details: DatabaseDetails) -> int:
@@ -209,7 +210,7 @@ def _locks(details: DatabaseDetails) -> int:
 def _amcheck(command: Command, timeout: float) -> Check:
     """https://www.postgresql.org/docs/current/app-pgamcheck.html: exit 2 means corruption was found."""
     status, out, err = pipeline.probe(command, timeout=timeout)
-    words = (out.strip() or err.strip()).splitlines()
+    words = " ".join(line.strip() for line in (out.strip() or err.strip()).splitlines()[:2])  # where, and what
     if status == 0:
         return Check("amcheck", PASS, "every table and B-tree index is sound")
-    return Check("amcheck", FAIL if status == 2 else COULD_NOT_VERIFY, words[0] if words else f"exit {status}")
+    return Check("amcheck", FAIL if status == 2 else COULD_NOT_VERIFY, words or f"exit {status}")

@@ -23,6 +23,7 @@ from ....repository.manifest import Manifest
 from ... import fingerprint
 from ...fingerprint import DUMP, GLOBALS, Facts, Fingerprint
 from ...server import Server, answers, decoded, drop, encoded, fit_name, identifier, literal, shown
+from . import cause
 
 # Settings whose stored value is a list, already quoted item by item: pg_dump's variable_is_guc_list_quote().
 # https://github.com/postgres/postgres/blob/REL_17_STABLE/src/bin/pg_dump/dumputils.c
@@ -142,11 +143,11 @@ def database(
     _create(server, facts, name)
     log(f"restoring {manifest.id} into {name}")
     if manifest.detailed(DatabaseDetails).format == "plain":
-        _plain(server, manifest, directory, name)
+        _plain(server, manifest, directory, name, facts)
     else:
         with _dump_where_the_tools_are(server, directory) as path:
             try:
-                _archive(server, manifest, path, name, jobs)
+                _archive(server, manifest, path, name, jobs, facts)
             except LifeboatError:
                 # One job attaches a partition's index while another locks its table: a single one meets nobody.
                 if jobs == 1 or not _deadlocked(server, name):
@@ -154,7 +155,7 @@ def database(
                 log(f"{jobs} jobs of pg_restore stood in one another's way: once more with one")
                 drop(server, name)
                 _create(server, facts, name)
-                _archive(server, manifest, path, name, 1)
+                _archive(server, manifest, path, name, 1, facts)
     properties = fingerprint.names_of(facts.scheme) + _properties_sql(facts.facts, name)
     with server.database_for(properties) as other:
         server.execute(properties, database=other, attempted=f"restore the settings of {name}")
@@ -189,14 +190,18 @@ def _deadlocked(server: Server, name: str) -> bool:
         return False  # the error that brought us here is the one to show
 
 
-def _archive(server: Server, manifest: Manifest, path: str, name: str, jobs: int) -> None:
+def _archive(server: Server, manifest: Manifest, path: str, name: str, jobs: int, facts: Fingerprint) -> None:
     words = [f"--jobs={jobs}", "--exit-on-error", "--no-tablespaces", "--no-password", path]
-    pipeline.run(
+    attempted, subject = "restore the dump", f"{manifest.id} into {name}"
+    (done,) = pipeline.run(
         [server.tool("pg_restore", *words, database=name)],
-        attempted="restore the dump",
-        subject=f"{manifest.id} into {name}",
+        attempted=attempted,
+        subject=subject,
         timeout=server.timeout,
+        ok=lambda _: True,
     )
+    if done.status:
+        raise cause.explained(pipeline.failed(attempted, subject, done), done.stderr, facts.schema)
 
 
 def open_plain(manifest: Manifest, directory: Path) -> IO[bytes]:
@@ -209,16 +214,21 @@ def plain_name(manifest: Manifest) -> str:
     return next(item.name for item in manifest.artefacts if item.name.endswith((".sql", ".sql.gz")))
 
 
-def _plain(server: Server, manifest: Manifest, directory: Path, name: str) -> None:
+def _plain(server: Server, manifest: Manifest, directory: Path, name: str, facts: Fingerprint) -> None:
     """psql accepts a dump cut in mid-table with exit 0; the caller's checksums and fingerprint are what notice."""
+    attempted, subject = "restore the plain dump", f"{manifest.id} into {name}"
     with open_plain(manifest, directory) as source:
-        pipeline.run(
+        (done,) = pipeline.run(
             [server.psql_script(name)],
-            attempted="restore the plain dump",
-            subject=f"{manifest.id} into {name}",
+            attempted=attempted,
+            subject=subject,
             source=source,
             timeout=server.timeout,
+            ok=lambda _: True,
         )
+    if done.status:
+        with open_plain(manifest, directory) as script:
+            raise cause.explained(pipeline.failed(attempted, subject, done), done.stderr, facts.schema, script)
 
 
 def _create_sql(facts: Facts, name: str) -> str:
