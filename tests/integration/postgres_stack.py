@@ -49,23 +49,23 @@ def docker(*argv: str, stdin: str = "", check: bool = True) -> str:
 class Stack:
     """The project: `db`, and `app` that depends on it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, image: str = IMAGE, name: str = STACK) -> None:
         self.directory = directory
-        self.name = f"lifeboat-{STACK}"
+        self.name = f"lifeboat-{name}"
         self.container = f"{self.name}-db-1"
         environment = {"POSTGRES_USER": SUPERUSER, "POSTGRES_PASSWORD": PASSWORD, "POSTGRES_DB": "postgres"}
         definition = {
             "name": self.name,
             "services": {
                 "db": {
-                    "image": IMAGE,
+                    "image": image,
                     "command": ["postgres", "-c", "fsync=off", "-c", "shared_buffers=32MB"],
                     "environment": {key: value.replace("$", "$$") for key, value in environment.items()},
                     "volumes": ["data:/var/lib/postgresql/data"],
                     "healthcheck": {"test": ["CMD", "pg_isready", "-qh127.0.0.1"], "interval": "300ms", "retries": 200},
                     "stop_grace_period": "5s",
                 },
-                "app": {"image": IMAGE, "entrypoint": ["sleep", "infinity"], "depends_on": ["db"], "init": True},
+                "app": {"image": image, "entrypoint": ["sleep", "infinity"], "depends_on": ["db"], "init": True},
             },
             "volumes": {"data": {}},
         }

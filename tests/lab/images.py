@@ -54,6 +54,7 @@ IMAGES = {
         Image("vault", "lifeboat-lab/vault:trixie", "host", weed=True, borrows=("objects/objects-entrypoint.sh",)),
         Image("forge", "lifeboat-lab/forge:trixie", "host", node=True),
         Image("postgres", "lifeboat-lab/postgres:17"),
+        Image("postgres-busybox", "lifeboat-lab/postgres-busybox:17", "postgres"),
         Image("objects", "lifeboat-lab/objects:1", weed=True),
         Image("backend", "lifeboat-lab/backend:1"),
         Image("frontend", "lifeboat-lab/frontend:1"),
