@@ -54,6 +54,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+notes:
+  description: What works and should be known at once, such as secret files that no backup will hold.
+  returned: success
+  type: list
+  elements: str
 log:
   description: What was done, line by line, as also written to the journal.
   returned: always
@@ -83,7 +88,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Facts:
-    """Nothing but that it may be deployed."""
+    """It may be deployed. notes: what its operator had better know at once."""
+
+    notes: list[str]
 
 
 def names(module: AnsibleModule) -> None:
@@ -105,9 +112,10 @@ def work(task: Task) -> Result:
     problems = preflight.addresses(config)
     problems += preflight.shared(own, places, Path(params["config_directory"]))
     # An address without a scheme cannot be asked.
-    problems += [] if problems else preflight.unreachable(Opened(config), stack=params["reach"])
+    opened = Opened(config)
+    problems += [] if problems else preflight.unreachable(opened, stack=params["reach"])
     preflight.refuse(problems, f"stack {config.stack}")
-    return Result(Facts())
+    return Result(Facts(preflight.notes(opened) if params["reach"] else []))
 
 
 def main() -> None:

@@ -19,7 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 # The set of hosts that the tests run on: molecule/inventory/hosts.py names them so.
 LANE = os.environ.get("LIFEBOAT_LANE", "test")
 LAB = f"lifeboat-{LANE}"
-APP, SPARE, VAULT, FORGE, LEDGER = (f"{LANE}-{name}1" for name in ("app", "spare", "vault", "forge", "ledger"))
+APP, SPARE, VAULT, FORGE, LEDGER, README = (
+    f"{LANE}-{name}1" for name in ("app", "spare", "vault", "forge", "ledger", "readme")
+)
 IDENTITY = ROOT / ".lab" / LAB / "age.key"
 PORTRAIT = (Path(__file__).parent / "portrait.sql").read_text(encoding="utf-8")
 

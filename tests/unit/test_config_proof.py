@@ -50,8 +50,8 @@ def everything(world: World) -> dict[str, Any]:
     return {"images": "archive", "site_directory": str(site), "repositories": [{"name": "app", "path": str(source)}]}
 
 
-def look(world: World, manifest: Manifest, level: str = "restore") -> dict[str, tuple[str, str]]:
-    settings = world.configured()
+def look(world: World, manifest: Manifest, level: str = "restore", **changes: Any) -> dict[str, tuple[str, str]]:
+    settings = world.configured(**changes)
     found = operations_verify.verify(Opened(settings), manifest.id, level, log=world.lines.append)
     assert found.verdict == checks.verdict(found.checks)
     return {"verdict": (found.verdict, ""), **{check.name: (check.result, check.detail) for check in found.checks}}
@@ -249,9 +249,27 @@ def test_a_part_that_its_holder_lost_is_missed(world: World) -> None:
 
 
 def test_without_recipients_it_could_not_be_verified(world: World) -> None:
-    found = look(world, world.take(recipients=[]))
+    taken = world.take(recipients=[])
+    found = look(world, taken)
+    assert found["verdict"][0] == COULD_NOT_VERIFY, "that a new one would have them is no fault of this one"
+    assert "take a new one: lifeboat backup config" in found["secrets"][1]
+    found = look(world, taken, recipients=[])
     assert found["verdict"][0] == COULD_NOT_VERIFY
-    assert "left out, as no recipient was configured" in found["secrets"][1]
+    assert found["secrets"][1].startswith("3 files are in no backup: ")
+    assert "lifeboat_config.recipients" in found["secrets"][1]
+
+
+def test_secrets_that_are_kept_elsewhere_are_named_and_no_gap(world: World) -> None:
+    taken = world.take(recipients=[], secrets="elsewhere")
+    assert "kept elsewhere: 3 secret files are left out" in "".join(world.lines)
+    found = look(world, taken, recipients=[], secrets="elsewhere")
+    assert found["verdict"][0] == PASS
+    assert "kept elsewhere, as lifeboat_config.secrets says; 3 files are in no backup: " in found["secrets"][1]
+    assert judged(world, recipients=[], secrets="elsewhere")["config secrets"] == found["secrets"]
+    assert judged(world, recipients=[])["config secrets"][0] == COULD_NOT_VERIFY
+    assert judged(world)["config secrets"][0] == FAIL, "the recipients are given now, and it has none"
+    with pytest.raises(LifeboatError, match="remove either"):
+        world.configured(secrets="elsewhere")
 
 
 # --- status ---

@@ -18,6 +18,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import preflight
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.preflight import Place
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import files as stack_files
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import ComposeRuntime, ServiceState
 from builders import Run, settings
 
@@ -101,6 +102,28 @@ def test_stack_check_never_changes(run: Run, tmp_path: Path, s3: str) -> None:
     given = {"repository": {"type": "s3", "bucket": "b", "endpoint_url": s3}, **vault(s3)}
     found = check(run, tmp_path, application=checks(f"{s3}/health"), variables=KNOWN, known=KNOWN, **given)
     assert (found["failed"], found["changed"]) == (False, False), found.get("msg")
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({}, "2 secret files will be in no backup (/srv/shop/password, "),
+        ({"enabled": False}, ""),
+        ({"secrets": "elsewhere"}, ""),
+        ({"recipients": ["age1px20ruqptq3ct67gnhrw5hhnmsnnsux0w6jmn5lezs2g7qppqcpsa6fxz0"]}, ""),
+    ],
+)
+def test_secret_files_without_a_recipient_are_said_at_once(
+    run: Run, tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], said: str
+) -> None:
+    files = stack_files.ProjectFiles([], [], ["/srv/shop/password"], [])
+    monkeypatch.setattr(stack_files, "find", lambda config, stack: files)
+    found = check(run, tmp_path, application=checks(f"{s3}/health"), config=config)
+    assert found["failed"] is False
+    assert [said in note for note in found["notes"]] == ([True] if said else [])
+    if said:
+        assert "lifeboat_config.recipients" in found["notes"][0]
+    assert check(run, tmp_path, application=checks(f"{s3}/health"), config=config, reach=False)["notes"] == []
 
 
 def test_stack_check_fails_where_a_variable_is_unknown(run: Run, tmp_path: Path) -> None:

@@ -113,6 +113,17 @@ def take(run: Opened, *, log: Log, directory: Path = configuration.DIRECTORY) ->
     return manifest
 
 
+def left_out(run: Opened, *, directory: Path = configuration.DIRECTORY) -> list[str]:
+    """The secret files that a backup would leave out now although nobody said that they are kept elsewhere."""
+    config = run.config.config
+    if not config.enabled or config.recipients or config.secrets == "elsewhere":
+        return []
+    found = _wanted(run.config, run.runtime, directory)
+    # What deploy has yet to write.
+    own = [str(directory / f"{run.config.stack}.secrets.json")] if run.config.secrets else []
+    return [shown(path) for path in dict.fromkeys([*found.secret, *own])]
+
+
 def _wanted(config: Config, stack: runtime.Runtime, directory: Path) -> _Wanted:
     """What Lifeboat finds by itself, then what the operator names."""
     found = _Wanted()
@@ -127,7 +138,8 @@ def _wanted(config: Config, stack: runtime.Runtime, directory: Path) -> _Wanted:
     cron = Path(CRON) / f"lifeboat-{config.stack.replace('.', '_')}"
     found.plain += [str(path) for path in (own, cron) if path.exists()]
     secrets = directory / f"{config.stack}.secrets.json"
-    found.secret += [str(secrets)] if secrets.exists() else []
+    if secrets.exists():
+        (found.secret if config.secrets else found.plain).append(str(secrets))
     found.plain += config.config.files
     found.secret += config.config.secret_files
     return found
@@ -163,7 +175,8 @@ class _Work:
         if recipients:
             packed, left = self._secrets(left), []
         elif left:
-            self._log(f"{self._identity}: no recipient is configured: {len(left)} secret files are left out")
+            why = "kept elsewhere" if self._config.config.secrets == "elsewhere" else "no recipient is configured"
+            self._log(f"{self._identity}: {why}: {len(left)} secret files are left out")
         return ConfigDetails(
             host=socket.gethostname(), files=len(plain.entries), bytes=plain.size, recipients=tuple(recipients),
             secrets=0 if left else sum(entry.secret and entry.type == tar.FILE for entry in self._entries.values()),

@@ -12,7 +12,7 @@ and Compose reads the project from what was unpacked. Whether the escrowed key o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
@@ -38,14 +38,14 @@ def levels(config: Config, repo: Repository, manifest: Manifest, level: str, log
     """The checks of `archive`, and of `restore` where asked for, which is not begun when the former failed."""
     log(f"{manifest.id}: reading the archives back")
     found = []
-    for check in _archive(repo, manifest):
+    for check in _archive(config, repo, manifest):
         yield check
         found.append(check)
     if level == "restore" and all(item.result == PASS for item in found):
         yield from _restored(config, repo, manifest, log)
 
 
-def _archive(repo: Repository, manifest: Manifest) -> Iterator[Check]:
+def _archive(config: Config, repo: Repository, manifest: Manifest) -> Iterator[Check]:
     listed = restore.listing(repo, manifest.id)
     parts = configuration_parts.of(manifest)
     for part in parts.values():
@@ -61,7 +61,7 @@ def _archive(repo: Repository, manifest: Manifest) -> Iterator[Check]:
     for name in parts:
         if name.startswith(GIT):
             yield _bundle(repo, manifest, name, parts[name])
-    yield _sealed(repo, manifest)
+    yield _sealed(config, repo, manifest)
 
 
 def _tar(listed: Mapping[str, Entry], manifest: Manifest, name: str, stream: IO[bytes]) -> Check:
@@ -100,12 +100,23 @@ def _bundle(repo: Repository, manifest: Manifest, name: str, part: Part) -> Chec
     return compared(f"bundle {name}", wrong, f"whole, {len(heads.splitlines())} refs")
 
 
-def _sealed(repo: Repository, manifest: Manifest) -> Check:
+def left_out(config: Config, left: Sequence[str]) -> Check:
+    """What status and a verification say of secret files that are in no backup."""
+    named = f"{len(left)} files are in no backup: {', '.join(left[:3])}{', …' if len(left) > 3 else ''}"
+    if config.config.secrets == "elsewhere":
+        return Check("secrets", PASS, f"kept elsewhere, as lifeboat_config.secrets says; {named}")
+    remedy = "name a key in lifeboat_config.recipients, or say secrets: elsewhere"
+    if config.config.recipients:
+        remedy = "it was taken when there was no recipient; take a new one: lifeboat backup config"
+    return Check("secrets", COULD_NOT_VERIFY, f"{named}; {remedy}")
+
+
+def _sealed(config: Config, repo: Repository, manifest: Manifest) -> Check:
     """Only what can be known without the key."""
     details = manifest.detailed(ConfigDetails)
-    left, recipients = details.left_out, details.recipients
-    if left:
-        return Check("secrets", COULD_NOT_VERIFY, f"left out, as no recipient was configured: {', '.join(left[:4])}")
+    recipients = details.recipients
+    if details.left_out:
+        return left_out(config, details.left_out)
     if not recipients:
         return Check("secrets", PASS, "there are none to keep")
     wrong = []
@@ -125,8 +136,9 @@ def _restored(config: Config, repo: Repository, manifest: Manifest, log: Log) ->
         except LifeboatError as exc:
             yield ended("restore", exc)
             return
-        there = len(out.entries) - len(out.missing)
-        yield Check("restore", PASS, f"{there} files unpacked and compared; {len(out.missing)} are sealed")
+        sealed = sum(path in out.entries for path in out.missing)
+        words = f"{len(out.entries) - sealed} files unpacked and compared; {sealed} are sealed"
+        yield Check("restore", PASS, words)
         for name in configuration_parts.of(manifest):
             if name.startswith(GIT):
                 yield _cloned(config, repo, manifest, name, Path(scratch))
@@ -151,12 +163,13 @@ def _cloned(config: Config, repo: Repository, manifest: Manifest, name: str, scr
 
 
 def _parsed(config: Config, manifest: Manifest, out: Extracted) -> Check:
-    """Does Compose read the project from the backup alone? What is sealed stands in empty: only its names matter."""
+    """Does Compose read the project from the backup alone? What is sealed or left out is empty: only names matter."""
     name = "compose project"
     with filesystem.explained("stand in for what is sealed", out.root):
         for path in out.missing:
             place = out.where(path)
-            directory = out.entries[path].type == tar.DIRECTORY
+            listed = out.entries.get(path)
+            directory = listed is not None and listed.type == tar.DIRECTORY
             (place if directory else place.parent).mkdir(parents=True, exist_ok=True)
             if not directory and not place.exists():
                 place.touch()

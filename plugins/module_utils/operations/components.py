@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Callable
@@ -168,9 +168,9 @@ def _config_judged(config: Config, repo: Repository, manifest: Manifest) -> Iter
     details = manifest.detailed(ConfigDetails)
     wanted = sorted(config.config.recipients)
     if details.left_out:
-        named = f"{len(details.left_out)} files are in no backup, as there was no recipient: "
-        result = FAIL if wanted else COULD_NOT_VERIFY
-        yield Check("config secrets", result, named + ", ".join(details.left_out[:3]))
+        found = configuration_proof.left_out(config, details.left_out)
+        result = FAIL if wanted else found.result  # one that has them can be taken now
+        yield replace(found, name=f"config {found.name}", result=result)
     elif sorted(details.recipients) != wanted:
         words = f"{manifest.id} is sealed for other recipients than are configured; take a new one: "
         yield Check("config secrets", FAIL, words + "lifeboat backup config")

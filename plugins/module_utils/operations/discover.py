@@ -214,7 +214,10 @@ def draft(
     unclear += _unprotected(services, {database, store})
     if secret:
         later["lifeboat_config"] = {"recipients": ["age1…"]}
-        wanted.append(f"lifeboat_config.recipients: without one these stay out of every backup: {', '.join(secret)}")
+        wanted.append(
+            f"lifeboat_config.recipients: without one these stay out of every backup: {', '.join(secret)}"
+            " (or secrets: elsewhere, if you keep them by other means)"
+        )
     wanted.append("lifeboat_repository: a disk of its own at the least, or a bucket")
     return Draft(stack, variables, later, tuple(unclear), tuple(wanted))
 

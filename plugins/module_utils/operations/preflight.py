@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from ..base import typed
 from ..base.errors import LifeboatError, UsageError
+from ..configuration import backup
 from ..s3.bucket import Bucket
 from ..settings import config as settings
 from ..settings.config import Config
@@ -129,6 +130,21 @@ def shared(own: Place, places: Iterable[Place], directory: Path = settings.DIREC
 def unreachable(run: Opened, *, stack: bool) -> list[str]:
     """What does not answer, or refuses the key. `stack`: the stack is said to be up, so it is looked at, too."""
     return [*(_stack(run) if stack else ()), *_elsewhere(run)]
+
+
+def notes(run: Opened) -> list[str]:
+    """What a deployment is not refused for, and its operator had better know at once."""
+    try:
+        left = backup.left_out(run)
+    except LifeboatError as exc:
+        return [f"lifeboat_config: the files of the stack could not be found, so no backup will hold them: {exc}"]
+    if not left:
+        return []
+    return [
+        f"lifeboat_config.recipients names no key, so {len(left)} secret files will be in no backup"
+        f" ({', '.join(left[:3])}{', …' if len(left) > 3 else ''}), and verify and status will say COULD_NOT_VERIFY."
+        " Make a key (docs/config-backup.md). If they are kept by other means: lifeboat_config.secrets: elsewhere"
+    ]
 
 
 def _stack(run: Opened) -> Iterator[str]:

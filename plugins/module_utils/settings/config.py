@@ -145,6 +145,8 @@ class GitRepository:
 class ConfigSettings:
     """What rebuilds the stack where nothing is left but the vault. `recipients` empty: secrets are left out.
 
+    `secrets`: elsewhere says that they are kept by other means, so that it is right to leave them out.
+
     `recipients`: age recipients or ssh public keys; their secret keys never come to this host. `files`: files and
     directories besides those that Lifeboat finds; `secret_files`: those that are only kept encrypted. `images`:
     digests, or archive to keep the images themselves. `site_directory`: the built frontend; `site_commit` or the first
@@ -154,6 +156,7 @@ class ConfigSettings:
 
     enabled: bool = True
     recipients: tuple[str, ...] = ()
+    secrets: Literal["sealed", "elsewhere"] = "sealed"
     files: tuple[str, ...] = ()
     secret_files: tuple[str, ...] = ()
     images: Literal["digests", "archive"] = "digests"
@@ -314,6 +317,8 @@ def _check_config(config: ConfigSettings, where: str) -> None:
         problem = recipient_problem(recipient)
         if problem:
             raise _wrong(f"{where}.recipients[{number}]", problem)
+    if config.recipients and config.secrets == "elsewhere":
+        raise _wrong(f"{where}.secrets", "elsewhere leaves them out, and recipients are given: remove either")
     paths = [*config.files, *config.secret_files, *(item.path for item in config.repositories if item.path)]
     for path in [*paths, config.site_directory or "/", config.site_commit_file or "/"]:
         if not path.startswith("/") or "\0" in path:
