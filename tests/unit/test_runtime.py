@@ -213,6 +213,64 @@ def test_dependants_in_a_circle_end(runner: Runner, compose: ComposeRuntime) -> 
     assert ComposeRuntime.dependants(compose, "z") == []
 
 
+JOB = {"depends_on": {"worker": {}}, "profiles": ["jobs"]}
+EVERY = {**PROJECT, "services": {**PROJECT["services"], "job": JOB, "idle": JOB, "other": {"profiles": ["jobs"]}}}
+
+
+def of_service(service: str, name: str = "c", address: str = "", **changes: Any) -> dict[str, Any]:
+    found = container(**changes)
+    found["Config"]["Labels"] = {"com.docker.compose.service": service}
+    networks = {"shop_default": {"IPAddress": address, "GlobalIPv6Address": f"fd00::{address[-1:]}" if address else ""}}
+    return {**found, "Name": f"/{name}", "NetworkSettings": {"Networks": networks}}
+
+
+def answer_with_profiles(runner: Runner, lasting: list[dict[str, Any]], one_offs: list[dict[str, Any]]) -> None:
+    runner.expect("^docker compose .* --profile [*] config --format json$", json.dumps(EVERY))
+    for label, found, number in (("oneoff=False", lasting, "1"), ("oneoff=True", one_offs, "2")):
+        runner.expect(f"^docker ps .*{label}$", f"{number}\n" if found else "")
+        runner.expect(f"^docker inspect {number}$", json.dumps(found))
+    answer(runner)
+
+
+def test_a_service_behind_a_profile_is_a_dependant_while_its_container_runs(
+    runner: Runner, compose: ComposeRuntime
+) -> None:
+    running = [of_service("job"), of_service("other"), of_service("idle", Status="exited", Running=False)]
+    answer_with_profiles(runner, running, [])
+    assert compose.dependants("db") == ["backend", "job", "report", "web", "worker"]
+    assert compose.dependants("cache") == ["web"], "none of them depends on it"
+
+
+def test_a_paused_container_behind_a_profile_has_its_sessions_still(runner: Runner, compose: ComposeRuntime) -> None:
+    answer_with_profiles(runner, [of_service("job", Status="paused", Paused=True)], [])
+    assert "job" in compose.dependants("db")
+
+
+def test_a_mistake_behind_a_profile_stops_nothing(runner: Runner, compose: ComposeRuntime) -> None:
+    runner.expect("^docker compose .* --profile [*] config", (1, "", "service x refers to undefined network"))
+    answer(runner)
+    assert compose.dependants("db") == ["backend", "report", "web", "worker"]
+
+
+def test_containers_of_compose_run(runner: Runner, compose: ComposeRuntime) -> None:
+    ran = [
+        of_service("idle", "shop-idle-run-1", "172.20.0.7"),
+        of_service("backend", "shop-backend-run-2", "172.20.0.8"),
+        of_service("backend", "shop-backend-run-3", Status="exited", Running=False),
+        of_service("db", "shop-db-run-4"),
+        of_service("queue", "shop-queue-run-5"),
+    ]
+    answer_with_profiles(runner, [of_service("backend", "shop-backend-1", "172.20.0.3"), of_service("db")], ran)
+    runner.expect("^docker stop ", "")
+    assert compose.one_offs("db") == ["shop-backend-run-2", "shop-idle-run-1"], "db's own writes only if somebody types"
+    assert compose.one_offs("db", "queue") == ["shop-backend-run-2", "shop-idle-run-1", "shop-queue-run-5"]
+    assert compose.addresses(["backend"], ["shop-idle-run-1"]) == {"172.20.0.3", "fd00::3", "172.20.0.7", "fd00::7"}
+    compose.end(["shop-idle-run-1", "gone"], timeout=9)
+    assert [call for call in runner.ran if call.startswith("docker stop")] == ["docker stop shop-idle-run-1"]
+    compose.end(["gone"], timeout=9)
+    assert len([call for call in runner.ran if call.startswith("docker stop")]) == 1, "it has ended by itself"
+
+
 def volumes(*mounts: tuple[str, str, str]) -> dict[str, Any]:
     listed = [{"type": kind, "source": source, "target": target} for kind, source, target in mounts]
     return {**PROJECT, "services": {"db": {**PROJECT["services"]["db"], "volumes": listed}}}
@@ -416,6 +474,7 @@ def test_the_host_runtime_controls_units(runner: Runner, tmp_path: Path) -> None
     assert runner.ran == ["systemctl reset-failed a b", "systemctl start a b", "systemctl stop b", "systemctl stop a"]
     assert host.command("x", ["psql"]).argv == ["runuser", "--user", "pg", "--", "psql"]
     assert host.dependants("a") == []
+    assert (host.one_offs("a", "b"), host.addresses(["a"], [])) == ([], set()), "units share the machine's addresses"
     assert host.image("a") == ""
     assert host.data_mount("a", "/var/lib/x") == DataMount("bind", "/var/lib/x", Path("/var/lib/x"))
     assert host.by_hand("a b") == ("systemctl stop 'a b'", "systemctl start 'a b'")

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -138,6 +139,7 @@ class _Host:
 @dataclass(frozen=True)
 class _Network:
     address: str = _of("IPAddress", "")
+    address6: str = _of("GlobalIPv6Address", "")
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,12 @@ class Container:
     @property
     def project(self) -> str:
         return self.made.labels.get(f"{_LABEL}project", "")
+
+    @property
+    def addresses(self) -> set[str]:
+        """Where it connects from, in each of its networks."""
+        networks = self.network.networks.values()
+        return {found for network in networks for found in (network.address, network.address6) if found}
 
 
 @dataclass(frozen=True)
@@ -223,6 +231,7 @@ class ComposeRuntime:
         self._project = config.runtime.project
         self._data_directory = config.database.data_directory
         self._model: Optional[Project] = None
+        self._every: Optional[Mapping[str, Service]] = None
         self._borne = ""
         self.label = f"compose project {self._project or self._directory}"
 
@@ -291,14 +300,14 @@ class ComposeRuntime:
         found = self.model.services
         return sorted(name for name, item in found.items() if 0 not in (item.scale, item.deploy.replicas))
 
-    def containers(self) -> tuple[Container, ...]:
-        """What the engine says of each container of the project."""
+    def containers(self, *, one_off: bool = False) -> tuple[Container, ...]:
+        """What the engine says of each container of the project. one_off: of those that `docker compose run` made."""
         attempted, subject = "ask the engine for the containers", self.project
-        return inspect(self._ids(attempted, subject), attempted=attempted, subject=subject)
+        return inspect(self._ids(attempted, subject, one_off=one_off), attempted=attempted, subject=subject)
 
-    def _ids(self, attempted: str, subject: str, *labels: str) -> list[str]:
+    def _ids(self, attempted: str, subject: str, *labels: str, one_off: bool = False) -> list[str]:
         words = ["docker", "ps", "--all", "--quiet", "--no-trunc"]
-        for label in (f"project={self.project}", *labels, "oneoff=False"):
+        for label in (f"project={self.project}", *labels, f"oneoff={one_off}"):
             words += ["--filter", f"label={_LABEL}{label}"]
         remedy = "Is the Docker Engine running? `systemctl status docker`."
         return pipeline.output(Command(words), attempted=attempted, subject=subject, timeout=60, remedy=remedy).split()
@@ -411,12 +420,54 @@ class ComposeRuntime:
         return pipeline.scrub(out + err) if status == 0 else ""
 
     def dependants(self, service: str) -> list[str]:
-        """Services that depend on `service`, directly or through others: they write, so they are stopped first."""
-        services = self.model.services
+        """Services that depend on `service`, directly or through others: they write, so they are stopped first.
+
+        One behind a profile that is not active is a writer as long as its container runs.
+        """
+        found = self._depending(service)
+        active = found & {*self.model.services}
+        if found != active:
+            active |= found & {container.service for container in self.containers() if container.state.running}
+        return sorted(active)
+
+    def _depending(self, service: str) -> set[str]:
+        """The like, whatever their profiles are."""
+        services = self._of_every_profile()
         found: set[str] = set()
         while more := {name for name in services if {service, *found} & {*services[name].depends_on}} - found:
             found |= more
-        return sorted(found)
+        return found
+
+    def _of_every_profile(self) -> Mapping[str, Service]:
+        services = self.model.services
+        if self._every is None:
+            self._every = {}
+            # A mistake behind a profile that nobody uses stops no recovery; what runs there is found as a client.
+            with contextlib.suppress(LifeboatError):
+                self._every = self.read(Project, "--profile", "*", "config").services
+        return {**self._every, **services}
+
+    def one_offs(self, service: str, *more: str) -> list[str]:
+        """Containers of `docker compose run` that run, and are of one of `more`, or of what depends on `service`."""
+        wanted = {*more, *self._depending(service)}
+        found = self.containers(one_off=True)
+        return sorted(container.name for container in found if container.state.running and container.service in wanted)
+
+    def end(self, containers: Sequence[str], *, timeout: float) -> None:
+        """Stop containers of `docker compose run`; those that have ended meanwhile are no error."""
+        there = {container.name for container in self.containers(one_off=True)} & {*containers}
+        if there:
+            pipeline.run(
+                [Command(["docker", "stop", *sorted(there)])],
+                attempted="stop containers of `docker compose run`", subject=", ".join(sorted(there)), timeout=timeout,
+                remedy="Stop them by hand: docker rm --force <name>.",
+            )  # fmt: skip
+
+    def addresses(self, services: Sequence[str], one_offs: Sequence[str]) -> set[str]:
+        """Where these services and containers of `docker compose run` connect from."""
+        found = [container for container in self.containers() if container.service in services]
+        found += [container for container in self.containers(one_off=True) if container.name in one_offs]
+        return {address for container in found for address in container.addresses}
 
     def data_mount(self, service: str, inside: str) -> DataMount:
         """The mount that holds the path `inside` the container, by the project's definition, else the container's."""

@@ -116,6 +116,18 @@ class HostRuntime:
         del service
         return []  # systemd's dependency graph is the whole machine; lifeboat_application_writers names them
 
+    def one_offs(self, service: str, *more: str) -> list[str]:
+        del service, more
+        return []
+
+    def end(self, containers: Sequence[str], *, timeout: float) -> None:
+        """Nothing to do: there are none."""
+
+    def addresses(self, services: Sequence[str], one_offs: Sequence[str]) -> set[str]:
+        """None is known: units of one machine share its addresses."""
+        del services, one_offs
+        return set()
+
     def data_mount(self, service: str, inside: str) -> DataMount:
         del service
         return DataMount("bind", inside, Path(inside))
