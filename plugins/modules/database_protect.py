@@ -11,6 +11,9 @@ short_description: Stop the writers and put damaged data aside
 version_added: 0.1.0
 description:
   - The protect phase of a database recovery, as planned by M(lifeboat.dr.database_plan).
+  - Services and containers of C(docker compose run) are stopped. Then the database that will be replaced is closed to
+    logins, and the sessions that are left in it are ended. M(lifeboat.dr.database_restore) opens it again, or, after a
+    run that was killed, M(lifeboat.dr.stack_reopen).
   - "A server that is down is started first: if it comes up with its data, nothing needs to be restored. Otherwise its
     data directory is moved aside, never deleted, and a fresh server is started."
 extends_documentation_fragment:
@@ -55,6 +58,16 @@ checks:
   returned: when RV(mode) is V(started)
   type: list
   elements: dict
+stopped:
+  description: The services and the containers of C(docker compose run) that were stopped.
+  returned: when any had to be
+  type: list
+  elements: str
+notes:
+  description: The sessions of other clients that were ended, one line each.
+  returned: success
+  type: list
+  elements: str
 way_back:
   description: Commands that put the old data back.
   returned: success
@@ -93,7 +106,9 @@ class Foreseen:
 def work(task: Task) -> Result:
     planned = task.plan(Plan, "database_plan")
     if task.check:
-        return Result(Foreseen(planned.mode, planned.mode == "rebuild", planned.writers), changed=True)
+        return Result(
+            Foreseen(planned.mode, planned.mode == "rebuild", (*planned.writers, *planned.one_offs)), changed=True
+        )
     with lock.held(task.config.stack, "recover database", wait=60):
         return Result(database_protect.protect(Opened(task.config), planned, log=task.log), changed=True)
 

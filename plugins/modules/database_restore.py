@@ -79,6 +79,7 @@ phase:
 from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, RESTORE, Diff, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
@@ -104,7 +105,7 @@ def work(task: Task) -> Result:
     if task.check:
         return Result(Chosen(chosen.id), changed=True, diff=diff)
     stamp = task.params["stamp"] or task.now.strftime("%Y%m%d_%H%M%S")
-    with lock.held(task.config.stack, "restore database", wait=60):
+    with lock.held(task.config.stack, "restore database", wait=60), logins.opened_afterwards(opened, log=task.log):
         result = database_recovery.restore_database(
             opened,
             chosen.id,

@@ -10,6 +10,7 @@ module: stack_reopen
 short_description: Start a stack's services and see that it serves
 version_added: 0.1.0
 description:
+  - Opens the database to logins, where a recovery that was killed left it closed.
   - Starts the services, waits for their health checks, and asks the endpoints of the configuration until they answer as
     expected or the time is up.
   - "What is wrong is a check with result C(FAIL), not an error: the caller decides."
@@ -63,6 +64,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -77,10 +80,21 @@ class Facts:
 def work(task: Task) -> Result:
     names, opened = task.params["services"], Opened(task.config)
     asleep = [item for item in [task.config.database.service, *names] if not opened.runtime.state(item).running]
+    shut = (task.config.state / logins.CLOSED).exists()
     if task.check:
-        return Result(Facts(checks.COULD_NOT_VERIFY, ()), changed=bool(asleep))
-    found = reopen.reopen(opened, names, log=task.log)
-    return Result(Facts(checks.verdict(found), found), changed=bool(asleep))
+        return Result(Facts(checks.COULD_NOT_VERIFY, ()), changed=bool(asleep) or shut)
+    found = [*_open(opened, task), *reopen.reopen(opened, names, log=task.log)]
+    return Result(Facts(checks.verdict(found), found), changed=bool(asleep) or shut)
+
+
+def _open(opened: Opened, task: Task) -> list[checks.Check]:
+    """Before the writers start: they would not get in."""
+    try:
+        left = logins.reopen(opened, log=task.log)
+    except LifeboatError as exc:
+        return [checks.Check("logins", checks.FAIL, f"{exc.cause}. {exc.remedy}")]
+    words = "a fresh server's and not filled yet: lifeboat.dr.recover_database does it"
+    return [checks.Check("logins", checks.FAIL, f"closed to {', '.join(left)}, {words}")] if left else []
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     SpaceError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Server, require_database
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
@@ -275,6 +276,12 @@ def test_no_backup_while_a_recovery_has_not_ended(tmp_path: Path) -> None:
     settings.state.mkdir()
     (settings.state / recovery_state.RECOVERING).touch()
     with pytest.raises(LockedError, match=r"a recovery has begun and not ended.*remove that file"):
+        dump.take(Opened(settings), log=lambda _: None)
+    recovery_state.unmark(settings, recovery_state.RECOVERING)
+    recovery_state.mark(settings, logins.CLOSED)
+    with pytest.raises(
+        LockedError, match=r"closed the database to logins and not ended.*that opens the database again"
+    ):
         dump.take(Opened(settings), log=lambda _: None)
 
 

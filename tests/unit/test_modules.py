@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     NotFoundError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import protect as database_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
@@ -501,6 +503,7 @@ def test_database_protect_changes(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(database_protect, "protect", protect)
     planned = run("database_protect", check=True, plan=PLANNED)
     assert (planned["changed"], planned["mode"], planned["fresh"], seen) == (True, "rebuild", True, [])
+    assert run("database_protect", check=True, plan={**PLANNED, "one_offs": ["seed"]})["stopped"][-1] == "seed"
     done = run("database_protect", plan=PLANNED)
     assert (done["changed"], done["quarantine"], done["way_back"], seen) == (True, "/old", ["mv"], [REBUILD])
 
@@ -640,6 +643,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         def dependants(self, service: str) -> list[str]:
             return ["backend"]
 
+        def one_offs(self, service: str, *more: str) -> list[str]:
+            return []
+
         def state(self, service: str) -> ServiceState:
             return ServiceState(exists=True, running=True)
 
@@ -650,6 +656,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         )
         monkeypatch.setattr(database_plan, "_require_major", lambda *_: None)
         monkeypatch.setattr(database_plan, "_require_space", lambda *_: None)
+        monkeypatch.setattr(database_plan, "_clients", lambda *_: [])
 
     return use
 
@@ -726,6 +733,66 @@ def test_stack_reopen_changes_what_is_asleep(run: Run, monkeypatch: pytest.Monke
     ill = run("stack_reopen", services=[])
     assert (ill["failed"], ill["verdict"]) == (False, checks.FAIL), "what is wrong is a check; the caller decides"
     assert run("stack_reopen", services=["gone"])["failed"]
+
+
+LOGINS: list[tuple[str, Any, str, str]] = [
+    ("opened", [], checks.PASS, ""),
+    ("a fresh server's", ["shop"], checks.FAIL, "closed to shop, a fresh server's and not filled yet"),
+    ("no server", LifeboatError("open", "db", "refused", "Start it."), checks.FAIL, "refused. Start it."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("left", "verdict", "words"), [case[1:] for case in LOGINS], ids=[case[0] for case in LOGINS])
+def test_stack_reopen_opens_the_logins_before_the_writers_start(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: Any, verdict: str, words: str
+) -> None:
+    diary: list[str] = []
+
+    class Stack:
+        def state(self, service: str) -> ServiceState:
+            return ServiceState(exists=True, running=True)
+
+    def open_(opened: Any, *, log: Any) -> list[str]:
+        diary.append("logins")
+        if isinstance(left, LifeboatError):
+            raise left
+        return list(left)
+
+    def reopen(config: Any, services: Any, *, log: Any) -> list[checks.Check]:
+        diary.append("writers")
+        return [checks.Check("service backend", checks.PASS, "")]
+
+    monkeypatch.setattr(runtime, "connect", lambda config: Stack())
+    monkeypatch.setattr(recovery_reopen, "reopen", reopen)
+    monkeypatch.setattr(logins, "reopen", open_)
+    assert run("stack_reopen", services=["backend"])["changed"] is False
+    recovery_state.mark(make_config(tmp_path), logins.CLOSED)
+    assert run("stack_reopen", check=True, services=["backend"])["changed"] is True
+    done = run("stack_reopen", services=["backend"])
+    assert (done["changed"], done["verdict"], diary[-2:]) == (True, verdict, ["logins", "writers"])
+    assert words in done["checks"][0]["detail"]
+
+
+def test_database_restore_opens_the_logins_however_it_ends(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+
+    @contextlib.contextmanager
+    def opened_afterwards(opened: Any, *, log: Any) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            ended.append("opened")
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise LifeboatError("restore", "shop", "no space")
+
+    publish(tmp_path)
+    monkeypatch.setattr(logins, "opened_afterwards", opened_afterwards)
+    monkeypatch.setattr(database_recovery, "restore_database", fails)
+    assert "no space" in run("database_restore")["msg"]
+    assert ended == ["opened"]
 
 
 def test_stack_reopen_fails(run: Run, tmp_path: Path) -> None:

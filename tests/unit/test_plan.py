@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Optional
@@ -23,8 +25,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.text import PassedOver
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins, planned
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import planned
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.assess import Assessment
@@ -99,6 +101,7 @@ class Stack:
         self.found = state or ServiceState(exists=True, running=True, status="running")
         self.log = log
         self.mount = DataMount("volume", "data", Path("/"))
+        self.ran: list[str] = []
 
     def state(self, service: str) -> ServiceState:
         assert service == "db"
@@ -109,6 +112,14 @@ class Stack:
 
     def dependants(self, service: str) -> list[str]:
         return ["backend", "worker"]
+
+    def one_offs(self, service: str, *more: str) -> list[str]:
+        assert (service, *more) in (("db", "backend", "worker"), ("db", "queue"))
+        return list(self.ran)
+
+    def addresses(self, services: Any, one_offs: Any) -> set[str]:
+        assert [*one_offs] == self.ran
+        return {"172.20.0.2"}
 
     def data_path(self, service: str) -> str:
         return "/var/lib/postgresql/data"
@@ -125,6 +136,7 @@ class Server:
 
     user = "postgres"
     database = "shop"
+    application = "lifeboat-shop"
 
     def __init__(self, tables: Optional[dict[str, Any]] = None, **more: Any) -> None:
         self.tables = {"public.t": 500} if tables is None else tables
@@ -133,6 +145,8 @@ class Server:
         self.unlogged = more.get("unlogged", [])
         self.catalogue = more.get("catalogue")
         self.number = more.get("major", 17)
+        self.clients = more.get("clients", [])
+        self.closed = more.get("closed", False)
         self.read: list[str] = []
 
     def databases(self) -> list[str]:
@@ -142,11 +156,19 @@ class Server:
         return int(self.number)
 
     def execute(self, sql: str, **_: Any) -> list[Any]:
+        if "datallowconn" in sql:
+            return [{"name": "shop", "open": False}] if self.closed else []
+        if "pg_stat_activity" in sql:
+            return list(self.clients)
         if self.catalogue:
             raise LifeboatError("list", "shop", self.catalogue, sqlstate=self.catalogue * (len(self.catalogue) == 5))
         if "pg_roles" in sql:
             return list(self.roles)
         return [{"name": name, "unlogged": name in self.unlogged} for name in self.tables]
+
+    @contextlib.contextmanager
+    def database_for(self, sql: str) -> Iterator[str]:
+        yield "template1"
 
     def session(self, database: str) -> Server:
         return self
@@ -213,6 +235,8 @@ ASSESSMENTS: list[tuple[str, Server, str, list[str], list[str]]] = [
     ("a damaged catalogue", Server(WHOLE, catalogue="could not open file"), DAMAGED,
      ["the database shop cannot be read: could not open file"], []),
     ("dropped", Server(names=["postgres"]), DAMAGED, ["the database shop is missing"], []),
+    ("closed by an operator", Server(names=["postgres"], closed=True), DAMAGED,
+     ["the database shop takes no logins; if that is all that is wrong: ALTER DATABASE \"shop\" ALLOW_CONNECTIONS true;"], []),
 ]  # fmt: skip
 
 
@@ -333,6 +357,56 @@ def test_an_earlier_recovery_that_left_the_writers_stopped_is_finished(tmp_path:
     assert [step.partition(":")[0] for step in made.steps] == ["reopen", "record"]
     assert "will be missing" not in "\n".join(database_plan.text(made)), "nothing is restored"
     assert make(tmp_path, force=True).mode == "swap"
+
+
+NOTE = "shop is closed to logins since a recovery that did not end; this is what that one found"
+
+
+@pytest.mark.parametrize(
+    ("damaged", "fresh", "mode"), [(False, False, "reopen"), (True, False, "swap"), (True, True, "swap")]
+)
+def test_of_a_database_that_a_killed_recovery_closed_its_word_is_taken(
+    tmp_path: Path, world: dict[str, Any], damaged: bool, fresh: bool, mode: str
+) -> None:
+    """Nobody could write since, and nobody can look."""
+    publish(tmp_path)
+    world["server"] = Server(names=["postgres"], closed=True)
+    settings = make_config(tmp_path)
+    found = logins.Closed(("shop",), fresh, damaged, ("it was emptied",) if damaged else ())
+    recovery_state.keep(settings, logins.CLOSED, json.dumps(typed.plain(found)))
+    made = make(tmp_path)
+    assert (made.needed, made.mode, made.findings, made.unchecked) == (True, mode, found.findings, (NOTE,))
+    assert damaged or "closed the database to logins and did not come to its end" in made.why
+    recovery_state.keep(settings, logins.CLOSED, json.dumps(typed.plain(logins.Closed(("other",), False, False))))
+    assert make(tmp_path).mode == "swap", "another's: what was found of it is not known"
+
+
+def client(**changes: Any) -> dict[str, Any]:
+    plain = {"pid": 1, "database": "shop", "user": "app", "application": "cron", "address": "10.0.0.9", "state": "idle"}
+    return {**plain, "since": "2026-11-24T02:00:00Z", **changes}
+
+
+def test_who_stays_connected_when_the_writers_are_stopped_is_named(tmp_path: Path, world: dict[str, Any]) -> None:
+    publish(tmp_path)
+    seen = [client(), client(pid=2), client(pid=3, address="172.20.0.2"), client(pid=4, address=None, application="")]
+    world["server"] = Server(clients=seen)
+    world["stack"].ran = ["shop-seed-run-1"]
+    made = make(tmp_path, force=True)
+    assert [line.partition(", also")[0] for line in made.warnings] == [
+        "app at 10.0.0.9 (cron) is connected to shop (2 sessions)", "app at a local socket is connected to shop",
+    ]  # fmt: skip
+    assert made.one_offs == ("shop-seed-run-1",)
+    assert made.steps[0] == (
+        "protect: stop the writers (backend, worker, shop-seed-run-1 of `docker compose run`, which is not started again)"
+    )
+    assert made.steps[1].startswith("protect: close the database to logins")
+    assert make(tmp_path).warnings == (), "nothing is stopped"
+
+
+def test_clients_that_cannot_be_listed_are_no_reason_to_stop(tmp_path: Path, world: dict[str, Any]) -> None:
+    publish(tmp_path)
+    world["server"] = Server(clients=[{"pid": "no number"}])
+    assert "who else is connected to shop is not known" in make(tmp_path, force=True).warnings[-1]
 
 
 REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], type[LifeboatError], str]] = [

@@ -29,9 +29,11 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import fingerprint as database_fingerprint
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import protect as database_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.clients import Client
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Reached
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import protect as recovery_protect
@@ -68,6 +70,7 @@ class Stack:
         self.diary: list[str] = []
         self.log = "PANIC:  could not locate a valid checkpoint record"
         self.fresh_answers = True
+        self.closed: list[logins.Closed] = []
 
     def state(self, service: str) -> ServiceState:
         return UP if self.up else CRASHED
@@ -81,6 +84,9 @@ class Stack:
 
     def discard(self, service: str, *, timeout: float) -> None:
         self.diary.append(f"discard {service}")
+
+    def end(self, containers: Any, *, timeout: float) -> None:
+        self.diary.append(f"end {' '.join(containers)}")
 
     def initialise(self, service: str, path: str, superuser: str) -> None:
         self.diary.append(f"initialise {path} for {superuser}")
@@ -111,8 +117,16 @@ def world(monkeypatch: pytest.MonkeyPatch, data: Path) -> Stack:
     stack = Stack(DataMount("bind", str(data), data))
     monkeypatch.setattr(runtime, "connect", lambda config: stack)
     monkeypatch.setattr(database_server, "reach", lambda run: Reached(SERVER if stack.up else None, "it is down"))
+    monkeypatch.setattr(database_server, "connect", lambda config, runtime: SERVER)
     monkeypatch.setattr(recovery_protect, "PATIENCE_WHEN_EXITED", -1.0)
     monkeypatch.setattr(recovery_protect.time, "sleep", lambda _: None)
+
+    def close(config: Any, server: Any, wanted: logins.Closed, *, log: Any) -> list[Client]:
+        assert stack.up or stack.diary == ["stop backend worker"] or "end" in stack.diary[0], "of a server that answers"
+        stack.closed.append(wanted)
+        return [Client(7, "shop", "app", "psql", "172.20.0.9", "idle", "2026-11-24T02:00:00Z")]
+
+    monkeypatch.setattr(logins, "close", close)
     return stack
 
 
@@ -133,6 +147,10 @@ def test_swap_stops_the_writers_and_nothing_else(tmp_path: Path, world: Stack, d
     done = protect(tmp_path)
     assert (done["mode"], done["fresh"], done["quarantine"]) == ("swap", False, "")
     assert world.diary == ["stop backend worker"]
+    assert world.closed == [logins.Closed(("shop",), False, True)], "as found: nobody can look at it until it is open"
+    assert done["notes"] == [
+        "ended the session of app at 172.20.0.9 (psql), connected to shop, since 2026-11-24T02:00:00Z, idle"
+    ]
     assert (data / "PG_VERSION").exists()
     assert recovery_state.stopped(make_config(tmp_path)) == ["backend", "worker"], (
         "remembered, lest a kill leave them stopped"
@@ -142,9 +160,18 @@ def test_swap_stops_the_writers_and_nothing_else(tmp_path: Path, world: Stack, d
     )
 
 
+def test_containers_of_compose_run_are_stopped_with_the_writers(tmp_path: Path, world: Stack) -> None:
+    done = protect(tmp_path, one_offs=("shop-seed-run-1",))
+    assert world.diary == ["end shop-seed-run-1", "stop backend worker"]
+    assert done["stopped"] == ["backend", "worker", "shop-seed-run-1"]
+    assert recovery_state.stopped(make_config(tmp_path)) == ["backend", "worker"], "no service: it is not started again"
+
+
 def test_rebuild_moves_the_data_aside_and_deletes_nothing(tmp_path: Path, world: Stack, data: Path) -> None:
     done = protect(tmp_path, mode="rebuild")
     aside = data.with_name("it's data.quarantine_S")
+    empty = "the database is the empty one of a fresh server"
+    assert world.closed == [logins.Closed(("shop",), True, True, (empty,))]
     assert (done["mode"], done["fresh"], done["quarantine"]) == ("rebuild", True, str(aside))
     assert (aside / "PG_VERSION").read_text() == "17"
     assert list(data.iterdir()) == []
@@ -220,6 +247,7 @@ def test_a_server_that_comes_up_whole_is_not_restored(
     assert (done["mode"], done["fresh"]) == ("started", False)
     assert done["checks"][0]["result"] == checks.PASS
     assert world.diary == ["stop backend worker", "start db"]
+    assert (world.closed, done["notes"]) == ([], []), "nothing is replaced"
     assert not (tmp_path / "state" / recovery_state.RECOVERING).exists()
     assess_as(monkeypatch, recovery_state.HEALTHY, ("public.t was not read",))
     assert protect(tmp_path, mode="start")["checks"][0]["result"] == checks.COULD_NOT_VERIFY
@@ -240,6 +268,8 @@ def test_a_server_that_comes_up_otherwise(
     done = protect(tmp_path, mode="start", asked=asked)
     assert (done["mode"], done["fresh"]) == (mode, mode == "rebuild"), why
     assert (tmp_path / "state" / recovery_state.RECOVERING).exists()
+    (shut,) = world.closed
+    assert (shut.fresh, shut.damaged) == (mode == "rebuild", condition != recovery_state.HEALTHY), "as seen when it ran"
 
 
 def test_the_temporary_server_of_an_image_is_not_taken_for_one_that_fails(
@@ -286,6 +316,24 @@ def test_a_recovery_that_only_has_to_reopen_touches_nothing(tmp_path: Path, worl
     assert protect(tmp_path, mode="reopen", unchecked=("x",))["checks"][0]["result"] == checks.COULD_NOT_VERIFY
 
 
+@pytest.mark.parametrize("condition", [recovery_state.HEALTHY, recovery_state.DAMAGED])
+def test_what_a_killed_recovery_closed_is_opened_and_looked_at(
+    tmp_path: Path, world: Stack, monkeypatch: pytest.MonkeyPatch, condition: str
+) -> None:
+    """The plan could not look into it, so its "not checked" is no longer true."""
+    opened: list[str] = []
+    monkeypatch.setattr(logins, "reopen", lambda run, log: opened.append("opened"))
+    assess_as(monkeypatch, condition)
+    recovery_state.mark(make_config(tmp_path), logins.CLOSED)
+    if condition == recovery_state.HEALTHY:
+        done = protect(tmp_path, mode="reopen", unchecked=("shop is closed",))
+        assert (done["mode"], done["checks"][0]["result"], world.diary) == ("started", checks.PASS, [])
+    else:
+        with pytest.raises(LifeboatError, match=r"shop\): why. Run the same command again"):
+            protect(tmp_path, mode="reopen")
+    assert opened == ["opened"]
+
+
 # --- restore beside, prove, swap ---
 
 
@@ -313,6 +361,7 @@ def server(monkeypatch: pytest.MonkeyPatch, world: Stack) -> dict[str, Any]:
         "fail": "",
         "checks": [checks.Check("tables", checks.PASS, "")],
         "names": ["shop"],
+        "untouched": True,
     }
 
     def step(name: str, answer: Any = None) -> Any:
@@ -331,6 +380,7 @@ def server(monkeypatch: pytest.MonkeyPatch, world: Stack) -> dict[str, Any]:
     monkeypatch.setattr(database_restore, "compare", step("compare", lambda: list(found["checks"])))
     monkeypatch.setattr(database_restore, "analyze", step("analyze"))
     monkeypatch.setattr(database_restore, "swap", step("swap", "shop_quarantine_S"))
+    monkeypatch.setattr(database_restore, "untouched", lambda *_: found["untouched"])
     monkeypatch.setattr(database_server, "drop", step("drop"))
     monkeypatch.setattr(database_restore, "refresh_collations", step("collations", []))
     return found
@@ -364,6 +414,14 @@ def test_on_a_fresh_server_the_empty_database_is_dropped_after_the_swap(tmp_path
     done = recover(tmp_path, fresh=True)
     assert server["diary"][-2:] == ["drop shop_quarantine_S", "collations"]
     assert done.quarantined_database == ""
+
+
+def test_on_a_fresh_server_what_a_client_wrote_before_we_closed_it_is_kept(
+    tmp_path: Path, server: dict[str, Any]
+) -> None:
+    server["untouched"] = False
+    assert recover(tmp_path, fresh=True).quarantined_database == "shop_quarantine_S"
+    assert not [entry for entry in server["diary"] if entry.startswith("drop")]
 
 
 @pytest.mark.parametrize("step", ["restore", "compare", "analyze"])

@@ -414,8 +414,9 @@ def test_jobs_that_lock_each_other_out_are_followed_by_one(
 class Swapping:
     """A server that has the live database or not, and may fail at one statement."""
 
-    def __init__(self, live: bool, fail: str = "") -> None:
+    def __init__(self, live: bool, fail: str = "", open: bool = True) -> None:
         self.live = live
+        self.open = open
         self.fail = fail
         self.sql: list[str] = []
 
@@ -423,7 +424,11 @@ class Swapping:
         self.sql.append(sql)
         if self.fail and self.fail in sql:
             raise LifeboatError("swap", "it", "no")
-        return ["x"] if self.live and "SELECT to_json(datname)" in sql else []
+        return [{"name": "li'v\"e", "open": self.open}] if self.live and "datallowconn" in sql else []
+
+    @contextlib.contextmanager
+    def database_for(self, sql: str) -> Iterator[str]:
+        yield "template1"
 
 
 def swap(server: Swapping) -> str:
@@ -449,13 +454,14 @@ def test_swap_without_a_live_database_only_renames() -> None:
     assert server.sql[1:] == ['BEGIN;\nALTER DATABASE "new" RENAME TO "li\'v""e";\nCOMMIT;']
 
 
-@pytest.mark.parametrize("live", [True, False])
-def test_a_failed_swap_opens_the_live_database_again(live: bool) -> None:
-    server = Swapping(live, fail="RENAME")
+@pytest.mark.parametrize(("live", "before"), [(True, True), (True, False), (False, True)])
+def test_a_failed_swap_opens_the_live_database_again(live: bool, before: bool) -> None:
+    """One that was closed stays closed: it may be the empty one of a fresh server."""
+    server = Swapping(live, fail="RENAME", open=before)
     with pytest.raises(LifeboatError):
         swap(server)
     opened = 'ALTER DATABASE "li\'v""e" ALLOW_CONNECTIONS true;'
-    assert (server.sql[-1] == opened) is live
+    assert (server.sql[-1] == opened) is (live and before)
 
 
 def test_a_failed_reopening_does_not_hide_the_first_error() -> None:

@@ -20,10 +20,10 @@ from ..repository.sources import Sources
 from ..settings.config import Config
 from ..stack import runtime
 from ..stack.runtime import Opened
-from . import fingerprint
+from . import fingerprint, logins
 from . import server as database_server
 from .fingerprint import FINGERPRINT, Fingerprint, read
-from .server import Server, answers, shown
+from .server import Server, answers, identifier, shown
 
 # A table that lost every one of at least this many rows is damage; a short queue that ran empty is not.
 EMPTIED = 100
@@ -73,7 +73,7 @@ def assess(run: Opened, reference: Optional[Fingerprint]) -> Assessment:
         )
     name = server.database
     if name not in server.databases():
-        return Assessment(DAMAGED, (f"the database {name} is missing",), state.describe())
+        return _out_of_reach(run.config, server, name, state.describe())
     if reference is None:
         return Assessment(HEALTHY, (), state.describe(), ("no good backup to compare the data with",))
     try:
@@ -87,6 +87,20 @@ def assess(run: Opened, reference: Optional[Fingerprint]) -> Assessment:
 
 def _no_damage(exc: LifeboatError) -> bool:
     return exc.sqlstate in _NO_DAMAGE or exc.sqlstate[:2] in _NO_DAMAGE_CLASSES
+
+
+def _out_of_reach(config: Config, server: Server, name: str, service: str) -> Assessment:
+    """Of a database that takes no logins, or is missing."""
+    if logins.allows(server, name) is None:
+        return Assessment(DAMAGED, (f"the database {name} is missing",), service)
+    ours = logins.closed(config)
+    if ours and name in ours.names:
+        note = f"{name} is closed to logins since a recovery that did not end; this is what that one found"
+        return Assessment(DAMAGED if ours.damaged else HEALTHY, ours.findings, service, (note,))
+    remedy = f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS true;"
+    return Assessment(
+        DAMAGED, (f"the database {name} takes no logins; if that is all that is wrong: {remedy}",), service
+    )
 
 
 def refusal(config: Config, said: str) -> UsageError:

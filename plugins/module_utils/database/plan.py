@@ -28,7 +28,7 @@ from ..repository.sources import LATEST, VAULT, Sources
 from ..settings.config import Config
 from ..settings.scenarios import DATABASE
 from ..stack.runtime import Opened, Runtime, database_mount
-from . import assess, scratch
+from . import assess, clients, logins, scratch
 from . import server as database_server
 from .methods import registry as methods
 from .planned import Mode, Plan
@@ -69,10 +69,12 @@ def make(
     needed, why = _needed(config, seen, identity, before, force)
     chosen, passed_over = _choose(run, sources, identity, before, needed, log)
     mode: Mode = "none"
-    left = stopped(config)
-    if not needed and left:
+    left, shut = stopped(config), (config.state / logins.CLOSED).exists()
+    if not needed and (left or shut):
         needed, mode = True, "reopen"
-        why = f"an earlier recovery stopped {', '.join(left)} and did not start them again"
+        why = f"an earlier recovery stopped {', '.join(left)} and did not start them again" if left else (
+            "an earlier recovery closed the database to logins and did not come to its end"
+        )  # fmt: skip
     elif needed:
         mode = _ASKED.get(method) or ("start" if seen.condition == DOWN else "swap")
         if mode == "swap" and seen.condition == DOWN:
@@ -82,14 +84,19 @@ def make(
     writers = list(config.application.writers) or stack.dependants(config.database.service)
     now = datetime.now(timezone.utc)
     details = present(chosen.manifest).detailed(DatabaseDetails)
+    target = config.database.name or details.database
+    one_offs: list[str] = []
+    remaining: list[str] = []
     if mode not in ("none", "reopen"):
         _require_space(config, stack, seen, details.database_size)
+        one_offs = stack.one_offs(config.database.service, *writers)
+        remaining = _clients(run, writers, one_offs, target) if seen.condition != DOWN else []
     return Plan(
         needed=needed,
         condition=seen.condition,
         findings=seen.findings,
         unchecked=seen.unchecked,
-        warnings=(*sources.notes, *_warnings(sources.found, chosen)),
+        warnings=(*sources.notes, *_warnings(sources.found, chosen), *remaining),
         why=why,
         asked=force or bool(state),
         state=state,
@@ -101,9 +108,10 @@ def make(
         accepted=sources.accepted,
         writers=tuple(writers),
         stamp=now.strftime("%Y%m%d_%H%M%S"),
-        steps=tuple(_steps(config, chosen, writers, mode, before)) if needed else (),
-        target=config.database.name or details.database,
+        steps=tuple(_steps(config, chosen, [*writers, *map(_one_off, one_offs)], mode, before)) if needed else (),
+        target=target,
         target_seconds=config.target(DATABASE),
+        one_offs=tuple(one_offs),
     )
 
 
@@ -178,10 +186,25 @@ def _require_space(config: Config, stack: Runtime, seen: assess.Assessment, data
         )
 
 
+def _clients(run: Opened, writers: list[str], one_offs: list[str], target: str) -> list[str]:
+    """Who else is connected, and will be when the writers are stopped."""
+    try:
+        found = clients.connected(database_server.of(run), [target])
+        return clients.lasting(found, run.runtime.addresses(writers, one_offs)) if found else []
+    except LifeboatError as exc:
+        return [f"who else is connected to {target} is not known: {exc.cause}"]
+
+
+def _one_off(name: str) -> str:
+    return f"{name} of `docker compose run`, which is not started again"
+
+
 def _steps(config: Config, chosen: Entry, writers: list[str], mode: str, before: Optional[datetime]) -> list[str]:
     manifest = present(chosen.manifest)
     then = methods.of(manifest).steps(manifest, before, config.database.name or "the database")
-    return recovery_state.steps(mode, config.database.service, writers, then)
+    shut = "close the database to logins until it is replaced, end the sessions that are left"
+    fresh = ", whose database takes no logins until it is filled"
+    return recovery_state.steps(mode, config.database.service, writers, then, living=[shut], fresh=fresh)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ class Plan(Planned):
     not come up, or wrong, rebuild), rebuild (quarantine the data directory, fresh server), reopen (a recovery was
     killed when the data was back and the writers were not). asked: a state was named, so a healthy server will not do;
     state: that name, an identity or a time. backup: as a listing has it. target: the database's name.
+    one_offs: containers of `docker compose run` that are stopped with the writers, and not started again.
     """
 
     mode: Mode
     backup: Mapping[str, object]
+    one_offs: tuple[str, ...] = ()

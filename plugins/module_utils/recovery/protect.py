@@ -41,7 +41,8 @@ class Seen(Protocol):
 
 @dataclass(frozen=True)
 class Protected:
-    """mode `started`: it came up whole, nothing is restored. stopped: None where nothing had to be."""
+    """mode `started`: it came up whole, nothing is restored. stopped: None where nothing had to be. notes: who else
+    wrote, and was cut off."""
 
     mode: str
     checks: tuple[Check, ...] = ()
@@ -49,6 +50,7 @@ class Protected:
     quarantine: str = ""
     way_back: tuple[str, ...] = ()
     stopped: Optional[tuple[str, ...]] = None
+    notes: tuple[str, ...] = ()
 
 
 S = TypeVar("S", bound=Seen)
@@ -106,6 +108,17 @@ class Protection(abc.ABC, Generic[S]):
         """Prepare an empty data directory, where starting the service does not."""
         del mount
 
+    def stop(self, writers: tuple[str, ...]) -> tuple[str, ...]:
+        """Stop the writers. Returns the names of what was stopped."""
+        self.log(f"stopping the writers: {', '.join(writers) or 'none known'}")
+        self.stack.stop(writers, timeout=120)
+        return writers
+
+    def shut(self, *, fresh: bool) -> tuple[str, ...]:
+        """Keep everybody else away from what will be replaced. Returns who was cut off. fresh: the server is."""
+        del fresh
+        return ()
+
     def protect(
         self, mode: str, writers: tuple[str, ...], *, asked: bool, unchecked: Sequence[str], stamp: str
     ) -> Protected:
@@ -114,8 +127,7 @@ class Protection(abc.ABC, Generic[S]):
             unmark(self.config, self.mark)
             return Protected("started", (Check("data", COULD_NOT_VERIFY if unchecked else PASS, self.assessed),))
         keep(self.config, STOPPED, json.dumps(list(writers)))
-        self.log(f"stopping the writers: {', '.join(writers) or 'none known'}")
-        self.stack.stop(writers, timeout=120)
+        stopped = self.stop(writers)
         if mode in self.marked:
             mark(self.config, self.mark)
         checks: tuple[Check, ...] = ()
@@ -124,9 +136,10 @@ class Protection(abc.ABC, Generic[S]):
         elif mode == self.restore:
             mode = self.fitting(mode)
         if mode != "rebuild":
-            return Protected(mode, checks, stopped=writers)
+            cut_off = self.shut(fresh=False) if mode == self.restore else ()
+            return Protected(mode, checks, stopped=stopped, notes=cut_off)
         kept, way_back = self._rebuild(stamp)
-        return Protected(mode, checks, True, kept, way_back, writers)
+        return Protected(mode, checks, True, kept, way_back, stopped, self.shut(fresh=True))
 
     def _start_and_look(self, asked: bool) -> tuple[str, tuple[Check, ...]]:
         """The smallest step first: a server that was merely stopped loses nothing when it is merely started."""

@@ -37,6 +37,7 @@ from ....stack.runtime import Opened
 from ... import fingerprint
 from ... import server as database_server
 from ...fingerprint import DUMP, FINGERPRINT, GLOBALS, Fingerprint, Position
+from ...logins import CLOSED
 from ...server import Server, Session, answers, conninfo, shown
 
 _BRING = "bring the dump out of the container"
@@ -56,6 +57,13 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
             config.stack,
             f"a recovery has begun and not ended ({config.state / RECOVERING})",
             "Finish it (lifeboat.dr.recover_database). If the database is right as it is, remove that file.",
+        )
+    if (config.state / CLOSED).exists():
+        raise LockedError(
+            "start a backup",
+            config.stack,
+            f"a recovery has closed the database to logins and not ended ({config.state / CLOSED})",
+            "Finish it (lifeboat.dr.recover_database): that opens the database again.",
         )
     repo = repositories.of(run)
     repo.check(writable=True)

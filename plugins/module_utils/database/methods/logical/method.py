@@ -83,8 +83,8 @@ class Logical(Method):
         log(f"swapping {live}")
         kept = restore.swap(server, live, beside, wanted.stamp)
         wanted.back()
-        if wanted.fresh and kept:
-            # the empty database that the fresh server came with, moments ago; it held nothing
+        if wanted.fresh and kept and restore.untouched(server, kept):
+            # the empty database that the fresh server came with, moments ago
             database_server.drop(server, kept)
             kept = ""
         reindexed = restore.refresh_collations(server)

@@ -22,6 +22,7 @@ from ....repository.details import DatabaseDetails
 from ....repository.manifest import Manifest
 from ... import fingerprint
 from ...fingerprint import DUMP, GLOBALS, Facts, Fingerprint
+from ...logins import allows
 from ...server import Server, answers, decoded, drop, encoded, fit_name, identifier, literal, shown
 from . import cause
 
@@ -323,7 +324,8 @@ def swap(server: Server, live: str, restored: str, stamp: str) -> str:
 
     Both renames are one transaction: there is never a moment with neither, nor with both.
     """
-    kept = fit_name(live, f"_quarantine_{stamp}") if exists(server, live) else ""
+    open_before = allows(server, live)
+    kept = "" if open_before is None else fit_name(live, f"_quarantine_{stamp}")
     if kept:
         # No new connections, end the old ones, rename. Without the first a quick client is back before the rename.
         server.execute(
@@ -339,14 +341,17 @@ def swap(server: Server, live: str, restored: str, stamp: str) -> str:
     try:
         server.execute("BEGIN;\n" + "\n".join(renames) + "\nCOMMIT;", attempted="swap in the database")
     except BaseException:
-        if kept:
+        if open_before:  # one that was closed is for who closed it to open
             with contextlib.suppress(LifeboatError):
                 server.execute(f"ALTER DATABASE {identifier(live)} ALLOW_CONNECTIONS true;", attempted=f"reopen {live}")
         raise
     return kept
 
 
-def exists(server: Server, name: str) -> bool:
-    """Also one that a killed swap left closed to connections."""
-    sql = f"SELECT to_json(datname) FROM pg_database WHERE datname = {literal(name)};"
-    return bool(server.execute(sql, attempted="look for the live database"))
+def untouched(server: Server, name: str) -> bool:
+    """Has nobody stored anything in it? A client may have been quicker than we with a fresh server's database."""
+    sql = (
+        "SELECT to_json(NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid >= 16384 AND relkind IN ('r', 'm')"
+        " AND pg_catalog.pg_relation_size(oid) > 0) AND NOT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata));"
+    )
+    return answers(bool, server.execute(sql, database=name, attempted=f"look into {name}")) == [True]

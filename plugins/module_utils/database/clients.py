@@ -1,0 +1,114 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Who is connected to a database, and how their sessions are ended.
+
+A writer need not be a service of the stack: a container of another project, a cron job of the host, an operator's psql.
+pg_stat_activity knows them all. https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+from ..base.errors import LifeboatError
+from .server import Server, answers, literal, shown
+
+PATIENCE = 30.0  # seconds for a session to notice that it was ended: it may be writing to a slow disk
+# A login that was let in an instant before the database was closed is seen only now.
+SECOND_LOOK = 0.1
+
+
+@dataclass(frozen=True)
+class Client:
+    """A session. address: None at a Unix socket. What our role may not see of another's session is None."""
+
+    pid: int
+    database: str
+    user: Optional[str] = None
+    application: Optional[str] = None
+    address: Optional[str] = None
+    state: Optional[str] = None
+    since: Optional[str] = None
+
+    @property
+    def who(self) -> str:
+        """Without what changes from one of its sessions to the next."""
+        name = f" ({shown(self.application)})" if self.application else ""
+        return f"{shown(self.user or 'an unknown role')} at {self.address or 'a local socket'}{name}"
+
+    def __str__(self) -> str:
+        details = [
+            f"connected to {shown(self.database)}",
+            f"since {self.since}" if self.since else "",
+            self.state or "",
+        ]
+        return ", ".join(filter(None, [self.who, *details]))
+
+
+# A role that is not a member of pg_read_all_stats sees no backend_type of others.
+_SEEN = (
+    "jsonb_build_object('pid', pid, 'database', datname, 'user', usename, 'application', application_name,"
+    " 'address', pg_catalog.host(client_addr), 'state', state,"
+    " 'since', pg_catalog.to_char(backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'))"
+)
+_CLIENTS = "coalesce(backend_type, 'client backend') IN ('client backend', 'walsender')"
+
+
+def _in(names: Collection[str]) -> str:
+    listed = ", ".join(literal(name) for name in sorted(names))
+    return f"FROM pg_catalog.pg_stat_activity WHERE datname IN ({listed}) AND pid <> pg_catalog.pg_backend_pid()"
+
+
+def _listed(server: Server, names: Collection[str]) -> str:
+    """Neither our own sessions nor workers of the server."""
+    ours = f"application_name IS NOT DISTINCT FROM {literal(server.application)}"
+    return f"SELECT {_SEEN} {_in(names)} AND {_CLIENTS} AND NOT {ours} ORDER BY backend_start;"
+
+
+def connected(server: Server, names: Collection[str]) -> list[Client]:
+    """The sessions of clients in these databases."""
+    sql = _listed(server, names)
+    with server.database_for(sql) as other:
+        return answers(Client, server.execute(sql, database=other, attempted="list the clients", timeout=60))
+
+
+def end(server: Server, names: Collection[str]) -> list[Client]:
+    """End every session in these databases, which take no new logins. Returns those of clients.
+
+    Raises LifeboatError where one does not end in time.
+    """
+    ended: dict[int, Client] = {}
+    terminate = f"SELECT to_json(pg_catalog.count(pg_catalog.pg_terminate_backend(pid))) {_in(names)};"
+    sql = f"{_listed(server, names)}\n{terminate}"
+    deadline, calm = time.monotonic() + PATIENCE, 0
+    with server.database_for(sql) as other:
+        while calm < 2:
+            *rows, _count = server.execute(sql, database=other, attempted="end the sessions of clients", timeout=60)
+            found = answers(Client, rows)
+            ended.update({client.pid: client for client in found})
+            calm = 0 if found else calm + 1
+            if found and time.monotonic() > deadline:
+                raise LifeboatError(
+                    "end the sessions of clients", ", ".join(map(shown, names)),
+                    f"still there after {PATIENCE:.0f} s: {'; '.join(map(str, found))}",
+                    "Stop these clients where they run, then run the same command again.",
+                )  # fmt: skip
+            if calm < 2:
+                time.sleep(SECOND_LOOK)
+    return list(ended.values())
+
+
+def lasting(found: Sequence[Client], stopped: Collection[str]) -> list[str]:
+    """Those that stopping the writers, which connect from the addresses `stopped`, does not end: one line each."""
+    left = Counter((client.database, client.who) for client in found if client.address not in stopped)
+    return [
+        f"{who} is connected to {shown(database)}{f' ({count} sessions)' if count > 1 else ''}, also when the writers"
+        " are stopped: it is cut off until the database is replaced; what it writes before that is only kept aside"
+        for (database, who), count in left.items()
+    ]
