@@ -47,13 +47,14 @@ def docker(*argv: str, stdin: str = "", check: bool = True) -> str:
 
 
 class Stack:
-    """The project: `db`, and `app` that depends on it."""
+    """The project: `db`, `app` that depends on it, and behind the profile `jobs` `worker` that depends on `app`."""
 
     def __init__(self, directory: Path, *, image: str = IMAGE, name: str = STACK) -> None:
         self.directory = directory
         self.name = f"lifeboat-{name}"
         self.container = f"{self.name}-db-1"
         environment = {"POSTGRES_USER": SUPERUSER, "POSTGRES_PASSWORD": PASSWORD, "POSTGRES_DB": "postgres"}
+        sleeps = {"image": image, "entrypoint": ["sleep", "infinity"], "init": True}
         definition = {
             "name": self.name,
             "services": {
@@ -65,7 +66,8 @@ class Stack:
                     "healthcheck": {"test": ["CMD", "pg_isready", "-qh127.0.0.1"], "interval": "300ms", "retries": 200},
                     "stop_grace_period": "5s",
                 },
-                "app": {"image": image, "entrypoint": ["sleep", "infinity"], "depends_on": ["db"], "init": True},
+                "app": {**sleeps, "depends_on": ["db"]},
+                "worker": {**sleeps, "depends_on": ["app"], "profiles": ["jobs"]},
             },
             "volumes": {"data": {}},
         }
