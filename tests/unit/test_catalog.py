@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Sequence
@@ -495,6 +496,44 @@ def test_each_components_own_proof_counts(tmp_path: Path) -> None:
     assert seen.as_dict()["proof_age_days"] == {"database": 1.0, "objects": None}
     prove(tmp_path, objects)
     assert status.status(run, now=NOW + DAY).proof_age_days == {"database": 1.0, "objects": 1.0}
+
+
+@pytest.mark.parametrize("component", ["database", "objects"])
+def test_a_sudden_size_is_told_and_is_no_failure(tmp_path: Path, component: str) -> None:
+    run = Opened(make_config(tmp_path, **BUCKET))
+    name = "size against earlier backups"
+
+    def take(night: int, size: int, accepted: bool = False) -> manifest.Manifest:
+        at = NOW + night * DAY
+        made = publish(tmp_path, at, details={"accepted": accepted})
+        if component == "objects":
+            return publish_objects(tmp_path, at, of=made, bytes=size)
+        path = folder(tmp_path, made)
+        for file in path.iterdir():
+            file.unlink()
+        with (path / "database.dump").open("wb") as sparse:
+            sparse.truncate(size)
+        body = dataclasses.replace(made, artefacts=(manifest.Artefact("database.dump", size, "0" * 64),))
+        (path / "manifest.json").write_bytes(body.to_bytes())
+        return body
+
+    def seen(night: int) -> list[checks.Check]:
+        found = status.status(run, now=NOW + night * DAY + HOUR).checks
+        return [check for check in found if check.name == name]
+
+    for night in range(5):
+        take(night, 9_000_000)
+    assert seen(4) == []
+    take(5, 1_000_000)
+    (told,) = seen(5)
+    assert told.result == checks.COULD_NOT_VERIFY
+    assert "has 1.0 MB, the median of those before it is 9.0 MB" in told.detail
+    take(6, 1_000_000)
+    assert len(seen(6)) == 1
+    assert seen(13) == [], "a week is over"
+    if component == "database":
+        take(7, 1_000_000, accepted=True)
+        assert seen(7) == [], "an operator said so"
 
 
 AGES = [

@@ -65,3 +65,35 @@ def test_as_many_a_day_as_there_were() -> None:
 
 def test_nothing_there_needs_nothing() -> None:
     assert growth.days_until_full(0, [[], nightly(3, GB, good=False)], POLICY, NOW) is None
+
+
+def sizes(*given: int) -> list[growth.Kept]:
+    """One backup a night, the last one tonight."""
+    return [
+        (Backup(f"b{number}", NOW - (len(given) - 1 - number) * DAY, True), size) for number, size in enumerate(given)
+    ]
+
+
+TEN = [100 * 10**6] * 10
+JUMPS: list[tuple[str, list[growth.Kept], Optional[str]]] = [
+    ("steady", sizes(*TEN), None),
+    ("half is no jump", sizes(*TEN, 50 * 10**6), None),
+    ("less than half", sizes(*TEN, 49 * 10**6), "b10"),
+    ("three times is none", sizes(*TEN, 300 * 10**6), None),
+    ("more than three times", sizes(*TEN, 301 * 10**6), "b10"),
+    ("more by little", sizes(*[10**6] * 10, 9 * 10**6), None),
+    ("the first of them is told, for a week", sizes(*TEN, *[40 * 10**6] * 8), "b10"),
+    ("and then no more", sizes(*TEN, *[40 * 10**6] * 9), None),
+    ("undone", sizes(*TEN, 40 * 10**6, 90 * 10**6), None),
+    ("too few before it", sizes(100, 100, 1), None),
+    ("enough before it", sizes(100, 100, 100, 1), "b3"),
+    ("growth by and by", sizes(*(int(10**8 * 1.1**night) for night in range(60))), None),
+    ("one that is to come", [*sizes(*TEN), (Backup("later", NOW + DAY, True), 1)], None),
+    ("one that is not good", [*sizes(*TEN), (Backup("bad", NOW, False), 1)], None),
+]
+
+
+@pytest.mark.parametrize(("kept", "expected"), [case[1:] for case in JUMPS], ids=[case[0] for case in JUMPS])
+def test_a_size_that_those_before_do_not_explain(kept: list[growth.Kept], expected: Optional[str]) -> None:
+    found = growth.jump(kept, NOW)
+    assert (found[0] if found else None) == expected

@@ -20,9 +20,9 @@ from ..base.errors import LifeboatError, UsageError, present
 from ..base.text import human
 from ..evidence import store
 from ..faces import history
-from ..repository import catalog, growth, repositories, retention
+from ..repository import growth, repositories, retention
 from ..repository.catalog import Entry
-from ..repository.components import KINDS, AnyKind, configured
+from ..repository.components import AnyKind, configured
 from ..settings.config import Config
 from ..stack.runtime import Opened
 from . import checklist_incident, prune, schedule, status
@@ -34,11 +34,10 @@ SIZE, SPACE = "size and integrity of the backups", "disk space where the backups
 OLD, SCRIPTS, DRILLS = "old backups were deleted", "the backup jobs work", "recovery drills"
 DAYS_TO_ACT = 30
 MOST_AHEAD = 3650  # days
-_BEFORE = 7  # a backup is held against so many before it
-_SMALL = 10_000_000  # more by less than this is no news, whatever the ratio
 # Where a check of status belongs; every other one is of the daily list.
 _BELONGS = {
-    status.CONTENT: "weekly", "config parts": "weekly", "rows and objects": "weekly", "rows without objects": "weekly",
+    status.CONTENT: "weekly", status.SIZES: "weekly", "config parts": "weekly",
+    "rows and objects": "weekly", "rows without objects": "weekly",
     "rows and objects agree": "weekly", "objects without rows": "weekly", "space": "weekly", "escrow": "quarterly",
 }  # fmt: skip
 
@@ -104,23 +103,15 @@ def _line(box: str, check: Check) -> Line:
     return Line(box, check.name, check.result, check.detail, f"at most {check.most}" if check.most else "")
 
 
-def _bytes(entry: Entry) -> int:
-    """What it stands for: of objects the bucket's bytes, of a configuration also what earlier ones hold of it."""
-    kind, manifest = KINDS[entry.component], present(entry.manifest)
-    size = kind.bytes(manifest.detailed(kind.details))
-    return manifest.size + sum(catalog.held_of(entry).values()) if size is None else size
-
-
 def _trend(component: str, good: Sequence[Entry]) -> Line:
-    name, limit = f"{component} size", f"half to three times the median of the {_BEFORE} before"
+    name, limit = f"{component} size", f"half to three times the median of the {growth.BEFORE} before"
     if len(good) < 2:
-        words = f"{good[0].id} has {human(_bytes(good[0]))}" if good else "there is no good backup"
+        words = f"{good[0].id} has {human(status.bytes_of(good[0]))}" if good else "there is no good backup"
         return Line(SIZE, name, COULD_NOT_VERIFY, f"{words}: no earlier one to hold it against", limit)
-    size = _bytes(good[-1])
-    median = statistics.median(_bytes(entry) for entry in good[-1 - _BEFORE : -1])
-    wrong = 2 * size < median or (size > 3 * median and size - median > _SMALL)
-    words = f"{good[-1].id} has {human(size)}, the median before is {human(median)}"
-    return Line(SIZE, name, FAIL if wrong else PASS, words, limit)
+    sizes = [status.bytes_of(entry) for entry in good[-1 - growth.BEFORE :]]
+    median = statistics.median(sizes[:-1])
+    words = f"{good[-1].id} has {human(sizes[-1])}, the median before is {human(median)}"
+    return Line(SIZE, name, FAIL if growth.sudden(sizes[-1], median) else PASS, words, limit)
 
 
 def _content(found: Mapping[AnyKind, Sequence[Entry]]) -> Line:

@@ -13,10 +13,11 @@ from typing import Optional
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, verdict
 from ..base.clock import TOLERANCE
+from ..base.errors import present
 from ..base.text import human
 from ..objects import reconcile
 from ..repository import base as repository_base
-from ..repository import catalog, copies, points, repositories, show
+from ..repository import catalog, copies, growth, points, repositories, retention, show
 from ..repository.catalog import Entry, Published
 from ..repository.components import DATABASE, KINDS, AnyKind, configured
 from ..repository.points import Point, PointEntry
@@ -29,7 +30,7 @@ from ..vault import endpoints
 from . import escrow
 from .components import COMPONENTS
 
-CONTENT = "content against earlier backups"
+CONTENT, SIZES = "content against earlier backups", "size against earlier backups"
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
     if any(less.values()):
         told = (f"{said}; if that is right: lifeboat backup {name} --override" for name, said in less.items() if said)
         checks.append(Check(CONTENT, FAIL, "; ".join(told)))
+    checks += _sizes({kind: backups[kind.name] for kind in kinds if kind.counts}, now)
     checks.append(_space(repo, every))
     checks += copies.checks(run, backups, tied)
     checks += escrow.checks(run, now)
@@ -154,6 +156,29 @@ def _proof(config: Config, kind: AnyKind, found: Sequence[Entry], now: datetime)
         return at_most(name, _days(now - at), limit, "days", words)
     words += f", and no newer one was: it was taken {_days(now - entry.dated):.1f} days ago; run: lifeboat verify"
     return at_most(name, _days(now - entry.dated), limit, "days", words)
+
+
+def bytes_of(entry: Entry) -> int:
+    """What it stands for: of objects the bucket's bytes, of a configuration also what earlier ones hold of it."""
+    kind, manifest = KINDS[entry.component], present(entry.manifest)
+    size = kind.bytes(manifest.detailed(kind.details))
+    return manifest.size + sum(catalog.held_of(entry).values()) if size is None else size
+
+
+def _sizes(found: Mapping[AnyKind, Sequence[Entry]], now: datetime) -> Iterator[Check]:
+    """A size that the backups before it do not explain is told for a week, or until an operator accepts it. It may be
+    right, so that it is no failure; and nobody has said that it is."""
+    told = []
+    for kind, entries in found.items():
+        good = [entry for entry in entries if entry.good and entry.manifest]
+        accepted = [n for n, entry in enumerate(good) if kind.accepted(present(entry.manifest).detailed(kind.details))]
+        since = good[accepted[-1] :] if accepted else good
+        seen = growth.jump([(retention.Backup(entry.id, entry.dated, True), bytes_of(entry)) for entry in since], now)
+        if seen:
+            identity, size, median = seen
+            told.append(f"{identity} has {human(size)}, the median of those before it is {human(int(median))}")
+    if told:
+        yield Check(SIZES, COULD_NOT_VERIFY, f"{'; '.join(told)}: is that right?")
 
 
 def _days(age: timedelta) -> float:

@@ -2,10 +2,12 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""When will the place of the backups be full? By what retention keeps of a future like the past. Pure."""
+"""When will the place of the backups be full? By what retention keeps of a future like the past. And is a backup of a
+size that those before it do not explain? Pure."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Optional
@@ -19,6 +21,30 @@ LEAST = timedelta(days=1)
 _WEEK = 7
 _PER_DAY = 24  # more than that many a day are counted as so many: the plan is of days
 Kept = tuple[Backup, int]  # a backup and its bytes
+BEFORE = 7  # a backup is held against so many before it
+_ENOUGH = 3  # fewer of them tell nothing
+_SMALL = 10_000_000  # more by less than this is no news, whatever the ratio
+
+
+def sudden(size: int, median: float) -> bool:
+    """Whether it is less than half of the median of those before it, or more than three times it."""
+    return 2 * size < median or (size > 3 * median and size - median > _SMALL)
+
+
+def jump(kept: Sequence[Kept], now: datetime) -> Optional[tuple[str, int, float]]:
+    """The first sudden change of size in the last week, unless it was undone: (id, its size, the median before it)."""
+    good = [(backup, size) for backup, size in kept if backup.good and backup.taken_at <= now]
+    for number, (backup, size) in enumerate(good[_ENOUGH:], _ENOUGH):
+        median = statistics.median(before for _backup, before in good[max(0, number - BEFORE) : number])
+        late = now - backup.taken_at > timedelta(days=_WEEK)
+        if (
+            not late
+            and sudden(size, median)
+            and sudden(good[-1][1], median)
+            and not sudden(good[number - 1][1], median)
+        ):
+            return backup.id, size, median
+    return None
 
 
 def slope(kept: Sequence[Kept], now: datetime) -> Optional[float]:
