@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
@@ -25,7 +26,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow, escrow_kit
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points, sealing
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.local import LocalRepository
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import recipient_problem
@@ -91,6 +92,77 @@ def test_a_point_of_last_year_is_no_proof_of_last_nights(world: World, allowed: 
     assert judged.result == result
     assert judged.words == f"{point.id}, 7200.0 h old, consistency {point.consistency}, limit {allowed} h"
     assert (world.repo.read_escrow("shop") is None) == (result == FAIL)
+
+
+@pytest.fixture
+def today(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "now", lambda: datetime.now(timezone.utc))
+
+
+def test_a_record_of_a_day_to_come_is_not_fresh(world: World, today: None) -> None:
+    sealed(world)
+    assert prove(world)["verdict"][0] == PASS
+    record = json.loads(world.repo.read_escrow("shop") or b"")
+    for change in ({"at": "2099-01-01T00:00:00.000Z"}, {"point": "20990101_000000"}):
+        world.repo.write_escrow("shop", json.dumps({**record, **change}).encode())
+        (check,) = escrow.checks(Opened(world.configured()), datetime.now(timezone.utc))
+        assert (check.result, "it is dated 2099-01-01" in check.detail) == (COULD_NOT_VERIFY, True)
+    for odd in ("latest", "20261399_999999", "\x1b[2J"):
+        world.repo.write_escrow("shop", json.dumps({**record, "point": odd}).encode())
+        (check,) = escrow.checks(Opened(world.configured()), datetime.now(timezone.utc))
+        assert check.result == (PASS if odd[0] == "2" else COULD_NOT_VERIFY)
+
+
+def another(world: World, point: points.Point, identity: str, **changes: Any) -> Path:
+    made = replace(point, id=identity, **changes)
+    world.repo.write_point(identity, made.to_bytes())
+    return world.root / "backup/recovery-points" / f"{identity}.json"
+
+
+def test_a_point_of_a_day_to_come_is_not_the_newest(world: World, today: None) -> None:
+    point = sealed(world)
+    another(world, point, "20990101_000000", sealed_at=datetime(2099, 1, 1, tzinfo=timezone.utc))
+    found = prove(world)
+    assert (found["verdict"], found["recovery point"][0]) == ((PASS, point.id), PASS)
+    assert "passed over: 20990101_000000: it is dated 2099-01-01" in found["recovery point"][1]
+    (world.root / "backup/recovery-points/escrow-shop.json").unlink()
+    found = prove(world, point="20990101_000000")
+    assert (found["verdict"][0], found["recovery point"][0]) == (COULD_NOT_VERIFY, COULD_NOT_VERIFY)
+    assert world.repo.read_escrow("shop") is None
+
+
+def newer_schema(path: Path) -> None:
+    body = {**json.loads(path.read_bytes()), "version": [2, 0]}
+    path.write_bytes(sealing.render({**body, "seal": sealing.seal(body)}))
+
+
+def test_a_point_that_cannot_be_read_is_unknown_and_not_lost(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    point = sealed(world)
+    older = another(world, point, "20200101_000000")
+    newer_schema(older)
+    found = prove(world)
+    assert found["verdict"][0] == PASS, "the newest was opened"
+    assert "passed over: 20200101_000000: its schema has version 2" in found["recovery point"][1]
+    newest = datetime.now(timezone.utc) + timedelta(minutes=5)
+    later = another(world, point, f"{newest:%Y%m%d_%H%M%S}")
+    newer_schema(later)
+    found = prove(world)
+    assert (found["verdict"][0], found["recovery point"][0]) == (COULD_NOT_VERIFY, COULD_NOT_VERIFY)
+    assert (
+        f"may be newer: 20200101_000000: its schema has version 2; this Lifeboat reads version 1; {later.stem}: its"
+        in (found["recovery point"][1])
+    )
+    assert prove(world, point=later.stem)["recovery point"][0] == COULD_NOT_VERIFY
+    later.write_text("{")
+    found = prove(world)
+    assert (found["recovery point"][0], f"newer ones cannot be used: {later.stem}" in found["recovery point"][1]) == (
+        FAIL,
+        True,
+    )
+    assert prove(world, point=later.stem)["recovery point"][0] == FAIL, "that it is damaged was seen"
+    assert prove(world, point="20200202_000000")["recovery point"][0] == FAIL, "that it is not there was seen"
+    monkeypatch.setattr(LocalRepository, "read_point", refuse_with("AccessDenied"))
+    assert prove(world)["recovery point"][0] == COULD_NOT_VERIFY
 
 
 def test_a_look_leaves_no_record(world: World) -> None:

@@ -10,12 +10,12 @@ gone. Its success is written beside the recovery points: `lifeboat status` tells
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Literal, Optional
 
-from ..base import typed
+from ..base import clock, typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, compared
 from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UsageError, present
 from ..base.version import VERSION
@@ -26,8 +26,9 @@ from ..repository.checksums import in_place
 from ..repository.components import CONFIG
 from ..repository.details import ConfigDetails
 from ..repository.manifest import Manifest, parse
-from ..repository.points import Point
+from ..repository.points import Point, PointEntry
 from ..repository.sealing import render
+from ..repository.sources import LATEST
 from ..s3 import client as s3_client
 from ..settings.config import Config
 from ..stack.runtime import Opened
@@ -76,14 +77,25 @@ def checks(run: Opened, now: datetime) -> list[Check]:
     except LifeboatError as exc:
         return [Check(name, COULD_NOT_VERIFY, exc.cause)]
     opened = typed.maybe(EscrowProof, raw)
-    if opened is None or opened.version[:1] != (1,) or opened.stack != config.stack or not opened.point:
+    if opened is None or opened.version[:1] != (1,) or opened.stack != config.stack or not points.is_id(opened.point):
         return [Check(name, COULD_NOT_VERIFY, f"nobody has shown that the escrowed key opens a backup; {ask}")]
     if sorted(opened.recipients) != sorted(config.config.recipients):
         return [Check(name, COULD_NOT_VERIFY, f"last proved for other recipients than are configured; {ask}")]
+    early = clock.ahead(max(opened.at, _dated(opened.point)))
+    if early:
+        return [Check(name, COULD_NOT_VERIFY, f"when the key last opened {opened.point} is not known: {early}; {ask}")]
     days = (now - opened.at).total_seconds() / 86400
     limit = config.alarms.escrow_age_days
     words = f"the key opened {opened.point} {days:.1f} days ago{'' if days <= limit else f'; {ask}'}"
     return [at_most(name, days, limit, "days", words)]
+
+
+def _dated(identity: str) -> datetime:
+    """When a recovery point was sealed, by its id; long ago where that is no date."""
+    try:
+        return datetime.strptime(identity, "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
+    except ValueError:
+        return datetime(2000, 1, 1, tzinfo=timezone.utc)
 
 
 def prove(run: Opened, identity: str, *, point: str = "latest", record: bool = True, log: Log) -> Result:
@@ -126,17 +138,34 @@ def _choose(config: Config, vault: Repository, point: str, found: list[Check]) -
     try:
         one, passed = points.choose(tied, config.stack, identity=point)
     except LifeboatError as exc:
-        found.append(Check("recovery point", FAIL, exc.cause))
+        unread = point in LATEST and any(entry.unknown for entry in tied)
+        seen = isinstance(exc, (IntegrityError, NotFoundError)) and not unread
+        found.append(Check("recovery point", FAIL if seen else COULD_NOT_VERIFY, exc.cause))
         return None
-    opened = present(one.point)
+    found.append(_newest(config, one, passed, [entry for entry in tied if entry.unknown]))
+    return present(one.point)
+
+
+def _newest(config: Config, one: PointEntry, passed: Sequence[PointEntry], unread: Sequence[PointEntry]) -> Check:
+    """Whether the point that is opened is the newest one. None is by a date that is yet to come; one that could not be
+    read may be it."""
+    name, opened = "recovery point", present(one.point)
     age, limit = (datetime.now(timezone.utc) - opened.taken_at).total_seconds() / 3600, config.alarms.backup_age_hours
     words = f"{one.id}, {age:.1f} h old, consistency {opened.consistency}"
-    if passed:
-        newer = "; ".join(f"{entry.id}: {entry.problem}" for entry in passed[:3])
-        found.append(Check("recovery point", FAIL, f"{words}; newer ones cannot be used: {newer}"))
-    else:
-        found.append(at_most("recovery point", age, limit, "h", words))
-    return opened
+    broken = [entry for entry in passed if not entry.unknown and not entry.ahead]
+    if broken:
+        return Check(name, FAIL, f"{words}; newer ones cannot be used: {_told(broken)}")
+    if one.ahead:
+        return Check(name, COULD_NOT_VERIFY, f"{one.id}, of an unknown age: {one.problem}")
+    if any(entry.unknown for entry in passed):
+        return Check(name, COULD_NOT_VERIFY, f"{words}; what could not be read may be newer: {_told(unread)}")
+    early = [entry for entry in passed if entry.ahead]
+    words += f"; passed over: {_told([*early, *unread])}" if early or unread else ""
+    return at_most(name, age, limit, "h", words)
+
+
+def _told(entries: Sequence[PointEntry]) -> str:
+    return "; ".join(f"{entry.id}: {entry.problem}" for entry in entries[-3:])
 
 
 def _guarded(component: str, checks: Iterator[Check]) -> Iterator[Check]:
