@@ -80,12 +80,12 @@ def pattern(line: str) -> str:
     return re.sub(r"\d(?:[\d_:T]|\\[.\-]\d)*Z?", lambda _number: r"\\d[\\d_:T.\\-]*Z?".replace("\\\\", "\\"), words)
 
 
-def assert_printed(expected: tuple[str, ...], said: str, command: str) -> None:
-    """Line by line, in that order; between two lines nothing but where a line is `…`."""
+def misprinted(expected: tuple[str, ...], said: str, command: str) -> list[str]:
+    """Compared line by line, in that order; between two lines is nothing but where a line is `…`."""
     wanted = "\n".join(pattern(line) if line != "…" else ".*" for line in expected)
     wanted = wanted.replace("\n.*\n", r"\n(?:.*\n)*?").removeprefix(".*\n").removesuffix("\n.*")
     printed = re.search(rf"^\s*{wanted}\s*?$", said, re.MULTILINE)
-    assert printed, f"{command}\nshould print\n{wanted}\nand prints\n{said}"
+    return [] if printed else [f"{command}\nshould print\n{wanted}\nand prints\n{said}"]
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ def test_the_five_minutes(operator: Operator, account: Path, machine: Host, shop
         "ansible-playbook -i inventories/mine lifeboat.dr.deploy": lambda: describe(operator, account),
         "ansible-playbook -i inventories/mine lifeboat.dr.recover_database": lambda: shop.sql("DROP TABLE entry;"),
     }
-    followed = 0
+    followed, wrong = 0, []
     for block in blocks("README.md", "Five minutes on your own stack"):
         if block.path:
             operator.path(block.path).write_text(block.text, encoding="utf-8")
@@ -246,8 +246,9 @@ def test_the_five_minutes(operator: Operator, account: Path, machine: Host, shop
             print(f"$ {command}", flush=True)
             said = operator.does(command)
             print(said, flush=True)
-            assert_printed(expected, said, command)
+            wrong += misprinted(expected, said, command)
             followed += 1
+    assert not wrong, "\n\n".join(wrong)
     assert followed >= 7
     assert not between, f"README.md has no such command any more: {list(between)}"
     assert shop.portrait() == before
