@@ -122,6 +122,7 @@ def test_those_at_the_addresses_of_what_is_stopped_do_not_last() -> None:
     assert [line.partition(", also")[0] for line in lines] == [
         "app at 10.0.0.2 (x) is connected to shop (2 sessions)", "app at a local socket (x) is connected to shop",
     ]  # fmt: skip
+    assert " (x) is connected to shop and may be a writer: it is cut off" in clients.lasting(found[:1], set())[0]
 
 
 def test_sessions_are_ended_until_none_is_seen_twice() -> None:

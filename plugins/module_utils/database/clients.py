@@ -105,10 +105,14 @@ def end(server: Server, names: Collection[str]) -> list[Client]:
 
 
 def lasting(found: Sequence[Client], stopped: Collection[str]) -> list[str]:
-    """Those that stopping the writers, which connect from the addresses `stopped`, does not end: one line each."""
+    """Those that stopping the writers, which connect from the addresses `stopped`, does not end: one line each.
+
+    Where no address is known, as of units of one machine, any of them may be a writer.
+    """
+    when = ", also when the writers are stopped" if stopped else " and may be a writer"
     left = Counter((client.database, client.who) for client in found if client.address not in stopped)
     return [
-        f"{who} is connected to {shown(database)}{f' ({count} sessions)' if count > 1 else ''}, also when the writers"
-        " are stopped: it is cut off until the database is replaced; what it writes before that is only kept aside"
+        f"{who} is connected to {shown(database)}{f' ({count} sessions)' if count > 1 else ''}{when}: it is cut off"
+        " until the database is replaced; what it writes before that is only kept aside"
         for (database, who), count in left.items()
     ]
