@@ -37,6 +37,25 @@ EQUAL = {
 }  # fmt: skip
 
 
+RECORDS = """
+CREATE TABLE log (command text); CREATE TABLE t AS SELECT 1 AS a; CREATE MATERIALIZED VIEW m AS SELECT * FROM t;
+CREATE FUNCTION audit() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.log VALUES (tg_tag); END $$;
+CREATE EVENT TRIGGER audited ON ddl_command_end EXECUTE FUNCTION audit(); ALTER EVENT TRIGGER audited ENABLE ALWAYS;
+"""
+
+
+@pytest.mark.parametrize("form", ["custom", "plain"])
+def test_an_event_trigger_does_not_record_the_restore(
+    stack: Stack, make_database: MakeDatabase, tmp_path: Path, form: str
+) -> None:
+    """pg_restore and a dump's script refresh materialised views last of all, when the event trigger is there."""
+    database = {"name": make_database("recorded", RECORDS), "format": form, "jobs": 1}
+    settings = stack.config(tmp_path, database=database)
+    identity = back_up_and_prove(settings)
+    done = database_recovery.restore_database(Opened(settings), identity, fresh=False, stamp="20261124_020000", log=say)
+    assert_pass(done.checks, at_least=7)
+
+
 @pytest.mark.parametrize("sql", EQUAL.values(), ids=EQUAL)
 def test_equal_content_passes(stack: Stack, make_database: MakeDatabase, tmp_path: Path, sql: str) -> None:
     back_up_and_prove(stack.config(tmp_path, database={"name": make_database("equal", sql)}))

@@ -366,7 +366,9 @@ class Parallel:
         self.done.append(" ".join(sql.split()[:2]))
         return []
 
-    def tool(self, name: str, *words: str, database: str) -> Any:
+    silent = ""
+
+    def tool(self, name: str, *words: str, database: str, options: str) -> Any:
         return words[0]
 
     @contextlib.contextmanager

@@ -162,12 +162,15 @@ class Server:
         """Any command where the tools are: mktemp, tar, rm."""
         return self._execute(argv, env={}, stdin=stdin)
 
-    def tool(self, name: str, *args: str, database: str = "", stdin: bool = False) -> Command:
-        """One of PostgreSQL's tools, connected by environment and connection string."""
+    def tool(self, name: str, *args: str, database: str = "", stdin: bool = False, options: str = "") -> Command:
+        """One of PostgreSQL's tools, connected by environment and connection string. options: of its sessions."""
         argv = [name, *args]
         if database:
             argv += ["--dbname", conninfo(dbname=database)]
-        return self._execute(argv, env=self._env, stdin=stdin)
+        return self._execute(argv, env=self._with(options), stdin=stdin)
+
+    def _with(self, options: str) -> Mapping[str, str]:
+        return {**self._env, "PGOPTIONS": f"{_UNHINDERED} {options}"} if options else self._env
 
     def _psql(self, database: str) -> Command:
         return self._execute(["psql", "-XAtqw", *_STRICT, "-d", conninfo(dbname=database)], env=self._env, stdin=True)
@@ -202,10 +205,10 @@ class Server:
             timeout=self.timeout,
         )
 
-    def psql_script(self, database: str) -> Command:
-        """psql that runs its stdin in one transaction, stopping at the first error."""
+    def psql_script(self, database: str, options: str = "") -> Command:
+        """psql that runs its stdin in one transaction, stopping at the first error. options: of its session."""
         argv = ["psql", "-Xqw", "--single-transaction", *_STRICT, "-d", conninfo(dbname=database)]
-        return self._execute([*argv, "-f", "-"], env=self._env, stdin=True)
+        return self._execute([*argv, "-f", "-"], env=self._with(options), stdin=True)
 
     def script(self, sql: bytes, *, database: str, attempted: str, remedy: str = "") -> None:
         """Run a whole SQL script in one transaction; any error undoes all of it."""
@@ -253,6 +256,20 @@ class Server:
         sql = "SELECT to_json(pg_catalog.current_setting('server_version_num')::int);"
         rows = self.execute(sql, attempted="read the server's version", timeout=60)
         return answers(int, rows)[0]
+
+    @functools.cached_property
+    def silent(self) -> str:
+        """Options of a session in which no event trigger fires, where there are such: from PostgreSQL 17 on.
+
+        pg_restore refreshes materialised views when it has made event triggers, and what one of them then records is
+        no content of the backup. https://www.postgresql.org/docs/current/runtime-config-client.html
+        """
+        sql = (
+            "SELECT to_json(rolsuper AND pg_catalog.current_setting('event_triggers', true) IS NOT NULL)"
+            " FROM pg_catalog.pg_roles WHERE rolname = current_user;"
+        )
+        rows = self.execute(sql, attempted="look how event triggers can be kept silent", timeout=60)
+        return "-c event_triggers=off" if rows == [True] else ""
 
     def reap(self, session: Optional[Session] = None) -> int:
         """End sessions that an earlier run of ours left behind. Only for the holder of the stack's lock."""

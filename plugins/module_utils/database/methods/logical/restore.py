@@ -195,7 +195,7 @@ def _archive(server: Server, manifest: Manifest, path: str, name: str, jobs: int
     words = [f"--jobs={jobs}", "--exit-on-error", "--no-tablespaces", "--no-password", path]
     attempted, subject = "restore the dump", f"{manifest.id} into {name}"
     (done,) = pipeline.run(
-        [server.tool("pg_restore", *words, database=name)],
+        [server.tool("pg_restore", *words, database=name, options=server.silent)],
         attempted=attempted,
         subject=subject,
         timeout=server.timeout,
@@ -220,7 +220,7 @@ def _plain(server: Server, manifest: Manifest, directory: Path, name: str, facts
     attempted, subject = "restore the plain dump", f"{manifest.id} into {name}"
     with open_plain(manifest, directory) as source:
         (done,) = pipeline.run(
-            [server.psql_script(name)],
+            [server.psql_script(name, server.silent)],
             attempted=attempted,
             subject=subject,
             source=source,
