@@ -13,8 +13,8 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_LOCALHOST_WARNING := False
 export ANSIBLE_INVENTORY_UNPARSED_WARNING := False
 
-.PHONY: help setup demo quick test release style lint unit unit-quick browser objects awx integration molecule compat ids \
-	ids-write engine lab lab-down drill docs site bench clean
+.PHONY: help setup demo quick test release style lint unit unit-quick browser objects awx server integration molecule compat \
+	ids ids-write engine lab lab-down drill docs site bench clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,11 +33,11 @@ quick: setup ## Before every commit: style, types and the unit tests but the slo
 
 # Whatever apt may have to install for the engine is there before the browser's and the objects' tests ask apt as well. The hosts
 # leave enough of two cores for all the other suites, one after the other.
-test: setup ## What CI runs first: lint, unit, browser, objects, awx, Molecule
-	@tests/suites.sh engine,style lint+unit+awx+browser+objects,molecule
+test: setup ## What CI runs first: lint, unit, browser, objects, awx, a foreign server, Molecule
+	@tests/suites.sh engine,style lint+unit+awx+browser+objects+server,molecule
 
 release: setup ## Everything there is, however long: make test, the longest scenarios, integration, no test lost
-	@LONG=1 tests/suites.sh engine,style lint+unit+ids+awx+browser+objects,molecule integration
+	@LONG=1 tests/suites.sh engine,style lint+unit+ids+awx+browser+objects+server,molecule integration
 
 style: setup
 	ruff check .
@@ -72,8 +72,11 @@ objects: setup ## The core against real S3 servers, as plain processes: two minu
 awx: setup ## The AWX role and the real modules against a stand-in of AWX's API: half a minute
 	pytest tests/awx
 
-integration: engine ## The core against real PostgreSQL servers in containers (six minutes; part of make release)
-	pytest tests/integration
+server: engine ## A whole PostgreSQL server as somebody else made it, destroyed and recovered (two minutes; LONG=1: 10,000 tables)
+	pytest tests/integration/test_server.py
+
+integration: engine ## The core against real PostgreSQL servers in containers (eight minutes; part of make release)
+	pytest tests/integration --ignore tests/integration/test_server.py
 
 ids: setup ## Each test that was here at an earlier commit is still here, or replaced by others (tests/ids)
 	python tests/ids/check.py

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import identifier
-from postgres_stack import IMAGE, STACK, MakeDatabase, Stack, docker
+from postgres_stack import IMAGE, MakeDatabase, Stack
 
 HERE = Path(__file__).parent
 
@@ -42,17 +42,8 @@ def engine() -> None:
 def running(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     del engine
     one = Stack(tmp_path_factory.mktemp("project"))
-    try:
-        one.compose("up", "--detach", "--wait")
+    with one.up():
         yield one
-    finally:
-        one.compose("down", "--volumes", "--timeout", "1")
-        for lock in Path("/run/lock").glob(f"lifeboat-{STACK}*"):
-            lock.unlink()
-    left = docker("ps", "-aq", "--filter", f"label=lifeboat.scratch={STACK}").split()
-    if left:
-        docker("rm", "--force", "--volumes", *left)
-    assert not left, "a throw-away container was left"
 
 
 @pytest.fixture

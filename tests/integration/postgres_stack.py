@@ -8,11 +8,12 @@ The superuser's name and password are hostile on purpose, so that every test of 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Callable
 
@@ -47,20 +48,32 @@ def docker(*argv: str, stdin: str = "", check: bool = True) -> str:
 
 
 class Stack:
-    """The project: `db`, `app` that depends on it, and behind the profile `jobs` `worker` that depends on `app`."""
+    """The project: `db`, `app` that depends on it, and behind the profile `jobs` `worker` that depends on `app`.
 
-    def __init__(self, directory: Path, *, image: str = IMAGE, name: str = STACK) -> None:
-        self.directory = directory
-        self.name = f"lifeboat-{name}"
+    options: of the server, `name=value`.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        stack: str = STACK,
+        *,
+        user: str = SUPERUSER,
+        image: str = IMAGE,
+        options: Sequence[str] = (),
+    ) -> None:
+        self.directory, self.stack, self.user = directory, stack, user
+        self.name = f"lifeboat-{stack}"
         self.container = f"{self.name}-db-1"
-        environment = {"POSTGRES_USER": SUPERUSER, "POSTGRES_PASSWORD": PASSWORD, "POSTGRES_DB": "postgres"}
+        environment = {"POSTGRES_USER": user, "POSTGRES_PASSWORD": PASSWORD, "POSTGRES_DB": "postgres"}
+        words = [word for option in ("fsync=off", "shared_buffers=32MB", *options) for word in ("-c", option)]
         sleeps = {"image": image, "entrypoint": ["sleep", "infinity"], "init": True}
-        definition = {
+        self.definition: dict[str, Any] = {
             "name": self.name,
             "services": {
                 "db": {
                     "image": image,
-                    "command": ["postgres", "-c", "fsync=off", "-c", "shared_buffers=32MB"],
+                    "command": ["postgres", *words],
                     "environment": {key: value.replace("$", "$$") for key, value in environment.items()},
                     "volumes": ["data:/var/lib/postgresql/data"],
                     "healthcheck": {"test": ["CMD", "pg_isready", "-qh127.0.0.1"], "interval": "300ms", "retries": 200},
@@ -71,21 +84,39 @@ class Stack:
             },
             "volumes": {"data": {}},
         }
-        (directory / "compose.yaml").write_text(json.dumps(definition))
+        self.write()
+
+    def write(self) -> None:
+        (self.directory / "compose.yaml").write_text(json.dumps(self.definition))
+
+    @contextlib.contextmanager
+    def up(self) -> Iterator[None]:
+        """Start the project; in the end remove it and all that is its own. Nothing else of ours may be left."""
+        try:
+            self.compose("up", "--detach", "--wait")
+            yield
+        finally:
+            self.compose("--profile", "*", "down", "--volumes", "--timeout", "1")
+            for lock in Path("/run/lock").glob(f"lifeboat-{self.stack}*"):
+                lock.unlink()
+        left = docker("ps", "-aq", "--filter", f"label=lifeboat.scratch={self.stack}").split()
+        if left:
+            docker("rm", "--force", "--volumes", *left)
+        assert not left, "a throw-away container was left"
 
     def compose(self, *argv: str) -> str:
         return docker("compose", "--project-directory", str(self.directory), *argv)
 
-    def psql(self, sql: str, database: str = "postgres", *, user: str = SUPERUSER) -> list[str]:
+    def psql(self, sql: str, database: str = "postgres", *, user: str = "") -> list[str]:
         """Run SQL, no core code involved; what it prints, one row a line."""
-        words = ["exec", "-i", "-e", f"PGUSER={user}", "-e", f"PGDATABASE={database}", self.container]
+        words = ["exec", "-i", "-e", f"PGUSER={user or self.user}", "-e", f"PGDATABASE={database}", self.container]
         return docker(*words, "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-f", "-", stdin=sql).split("\n")[:-1]
 
     def settings(self, root: Path, **changes: Any) -> dict[str, Any]:
         """The stack's configuration, repository and state below `root`. Mappings in `changes` are merged into it."""
         (root / "backup").mkdir(exist_ok=True)
         settings: dict[str, Any] = {
-            "stack": STACK,
+            "stack": self.stack,
             "timeout": 300,
             "runtime": {"project_directory": str(self.directory)},
             "database": {"name": "postgres"},
@@ -105,7 +136,7 @@ class Stack:
 
     def traces(self) -> list[str]:
         """What our runs have left behind: sessions in the server, files in its container."""
-        where = f"application_name = 'lifeboat-{STACK}'"
+        where = f"application_name = '{self.name}'"
         left = self.psql(f"SELECT 'session: ' || query FROM pg_stat_activity WHERE {where};", "template1")
         return left + docker("exec", self.container, "find", "/var/tmp", "-mindepth", "1").splitlines()
 

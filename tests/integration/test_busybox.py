@@ -32,7 +32,7 @@ SELECT encode(lo_get(4242), 'escape'); SELECT relacl::text FROM pg_class WHERE r
 @pytest.fixture(scope="module")
 def alpine(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     del engine
-    stack = Stack(tmp_path_factory.mktemp("busybox"), image=IMAGE, name=f"{STACK}-busybox")
+    stack = Stack(tmp_path_factory.mktemp("busybox"), f"{STACK}-busybox", image=IMAGE)
     try:
         stack.compose("up", "--detach", "--wait")
         stack.psql("CREATE DATABASE shop;")
