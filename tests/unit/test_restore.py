@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
@@ -21,6 +22,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logic
     statements,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import identifier, literal
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact
 from builders import DATABASE_FACTS, NOW, fingerprint, make_manifest
 
 GLOBALS = r"""--
@@ -402,15 +404,38 @@ def test_jobs_that_lock_each_other_out_are_followed_by_one(
         return [Finished(Command(chain), int(failed), said)]
 
     monkeypatch.setattr(database_restore.pipeline, "run", run)
-    monkeypatch.setattr(
-        database_restore, "_dump_where_the_tools_are", lambda server, directory: contextlib.nullcontext("/dump")
-    )
+    monkeypatch.setattr(database_restore, "_dump_where_the_tools_are", lambda *_: contextlib.nullcontext("/dump"))
     monkeypatch.setattr(database_restore, "_properties_sql", lambda facts, name: "ALTER DATABASE x")
     manifest = make_manifest(NOW, details={"format": "directory"})
     with pytest.raises(LifeboatError, match=said) if fails else contextlib.nullcontext():
         facts = fingerprint(scheme=3, schema={"schema public": "a"})
         database_restore.database(server, manifest, tmp_path, facts, "new", jobs=jobs, log=print)  # type: ignore[arg-type]
     assert server.done == done + ([] if fails else ["ALTER DATABASE"])
+
+
+OTHERS = [{"name": "o'ne", "folder": "databases/001", "taken_at": "2026-11-24T02:00:00+00:00", "size": 1}]
+
+
+@pytest.mark.parametrize(
+    ("inside", "dump", "plain"),
+    [("", "/backup/database.dump", "x.sql.gz"),
+     ("databases/001", "/backup/databases/001/database.dump", "databases/001/database.sql")],
+)  # fmt: skip
+def test_each_database_is_restored_from_its_own_folder(tmp_path: Path, inside: str, dump: str, plain: str) -> None:
+    artefacts = {"globals.sql.gz": b"", "x.sql.gz": gzip.compress(b"own"), "databases/001/database.sql": b"other"}
+    named = tuple(Artefact(name, len(data), "0" * 64) for name, data in artefacts.items())
+    manifest = make_manifest(NOW, artefacts=named, details={"format": "plain", "others": OTHERS})
+    for name, data in artefacts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    directory = tmp_path / inside
+    assert database_restore.folder_of(manifest, directory) == inside
+    assert database_restore.plain_name(manifest, inside) == plain
+    with database_restore.open_plain(manifest, directory) as file:
+        assert file.read() == (b"other" if inside else b"own")
+    mounted = types.SimpleNamespace(mount="/backup")
+    with database_restore._dump_where_the_tools_are(mounted, manifest, directory) as path:  # type: ignore[arg-type]
+        assert path == dump
 
 
 class Swapping:

@@ -44,10 +44,10 @@ class _Named:
 
 
 @contextlib.contextmanager
-def _dump_where_the_tools_are(server: Server, directory: Path) -> Iterator[str]:
-    """The dump's path as the server's tools see it; copied there unless it is mounted already."""
+def _dump_where_the_tools_are(server: Server, manifest: Manifest, directory: Path) -> Iterator[str]:
+    """The dump's path as the server's tools see it; copied there unless the backup is mounted already."""
     if server.mount:
-        yield f"{server.mount}/{DUMP}"
+        yield "/".join(filter(None, (server.mount, folder_of(manifest, directory), DUMP)))
         return
     with server.scratch_directory() as inside:
         pipeline.run(
@@ -138,15 +138,16 @@ def database(
 ) -> None:
     """Create the database `name` as the backup's was, and restore the dump into it.
 
-    `directory` holds the artefacts, already checked. Stops at the first error; a half-made database is left for the
-    caller to drop. Always into an empty database: restoring into a used one doubles every table without a key.
+    `directory` is the database's own folder, its artefacts already checked. Stops at the first error; a half-made
+    database is left for the caller to drop. Always into an empty database: restoring into a used one doubles every
+    table without a key.
     """
     _create(server, facts, name)
     log(f"restoring {manifest.id} into {name}")
     if manifest.detailed(DatabaseDetails).format == "plain":
         _plain(server, manifest, directory, name, facts)
     else:
-        with _dump_where_the_tools_are(server, directory) as path:
+        with _dump_where_the_tools_are(server, manifest, directory) as path:
             try:
                 _archive(server, manifest, path, name, jobs, facts)
             except LifeboatError:
@@ -205,14 +206,22 @@ def _archive(server: Server, manifest: Manifest, path: str, name: str, jobs: int
         raise cause.explained(pipeline.failed(attempted, subject, done), done.stderr, facts.schema)
 
 
+def folder_of(manifest: Manifest, directory: Path) -> str:
+    """Which of the backup's folders `directory` is; empty for its own, where the application's database lies."""
+    others, own = manifest.detailed(DatabaseDetails).others or (), "/".join(directory.parts[-2:])
+    return next((dump.folder for dump in others if dump.folder == own), "")
+
+
 def open_plain(manifest: Manifest, directory: Path) -> IO[bytes]:
-    """The text of a plain dump."""
-    path = directory / plain_name(manifest)
+    """The text of a plain dump that lies in `directory`, the database's own folder."""
+    path = directory / plain_name(manifest, folder_of(manifest, directory)).rpartition("/")[2]
     return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
-def plain_name(manifest: Manifest) -> str:
-    return next(item.name for item in manifest.artefacts if item.name.endswith((".sql", ".sql.gz")))
+def plain_name(manifest: Manifest, folder: str = "") -> str:
+    """The artefact that is the plain dump of the database in that folder."""
+    inside = (item.name for item in manifest.artefacts if item.name.rpartition("/")[0] == folder)
+    return next(name for name in inside if name.endswith((".sql", ".sql.gz")) and name != GLOBALS)
 
 
 def _plain(server: Server, manifest: Manifest, directory: Path, name: str, facts: Fingerprint) -> None:
