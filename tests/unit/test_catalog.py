@@ -10,6 +10,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Callable
@@ -172,6 +173,10 @@ def entry(taken_at: datetime, problem: str = "", stack: str = "shop", **details:
     return catalog.Entry(one.id, one, problem)
 
 
+def lacking(taken_at: datetime) -> catalog.Entry:
+    return replace(entry(taken_at, "the database x is not in it: y"), incomplete=True)
+
+
 def lost(taken_at: datetime) -> catalog.Entry:
     """One whose manifest cannot be read."""
     return catalog.Entry(manifest.backup_id("database", taken_at), problem="it is not a manifest")
@@ -200,6 +205,8 @@ CHOICES: list[tuple[str, Sequence[catalog.Entry], dict[str, Any], datetime, list
     ("before everything later", ALL, {"before": NOW}, NEW, []),
     ("before, the best one broken", [entry(OLD), entry(MIDDLE, "x"), entry(NEW)], {"before": MIDDLE}, OLD, [MIDDLE]),
     ("by id, older than a broken one", BAD_NEWEST, {"identity": names(MIDDLE)[0]}, MIDDLE, []),
+    ("an incomplete one by id", [*ALL[:2], lacking(NEW)], {"identity": names(NEW)[0]}, NEW, []),
+    ("newest incomplete", [*ALL[:2], lacking(NEW)], {}, MIDDLE, [NEW]),
     ("before, in another zone", ALL, {"before": MIDDLE.astimezone(timezone(9 * HOUR))}, MIDDLE, []),
 ]
 
@@ -227,6 +234,7 @@ REFUSALS: list[tuple[str, Sequence[catalog.Entry], dict[str, Any], type[Lifeboat
     ("only another stack's", [entry(NEW, stack="blog")], {}, NotFoundError, "the repository holds no backup"),
     ("before the first", ALL, {"before": OLD - DAY}, NotFoundError, "the first is of 2026-11-21T12:00:00.000Z"),
     ("before, none readable", [lost(NEW)], {"before": NOW}, NotFoundError, "none can be read"),
+    ("all incomplete", [lacking(OLD), lacking(NEW)], {}, NotFoundError, "the database x is not in it: y"),
     ("all broken", [entry(OLD, "one"), entry(NEW, "two")], {}, NotFoundError, f"{names(NEW)[0]}: two"),
 ]  # fmt: skip
 
@@ -334,6 +342,51 @@ def test_shrunk(sizes: list[dict[str, Any]], words: str) -> None:
     said, fuller = catalog.shrunk(found, found[-1].id)
     assert (words in said) if words else said == ""
     assert fuller == (found[0].id if words else "")
+
+
+def server(*names: str, rows: int = 100, **details: Any) -> dict[str, Any]:
+    """Details of a backup with these databases besides the application's."""
+    held = {"tables": 5, "rows": rows}
+    return {"others": [{"name": name, "folder": f"databases/00{number}", "taken_at": "2026-11-24T12:00:00Z", "size": 1,
+                        "fingerprint": held} for number, name in enumerate(names, 1)], **details}  # fmt: skip
+
+
+SHRUNK_SERVERS: list[tuple[str, list[dict[str, Any]], str]] = [
+    ("as many", [server("a", "b"), server("a", "b")], ""),
+    ("one more", [server("a"), server("a", "b")], ""),
+    ("the first of its form", [{}, server("a")], ""),
+    ("one of the form before", [server("a"), {}], ""),
+    ("one is gone", [server("a", "b"), server("a")], "holds 0 tables of database b, "),
+    ("one is left out now", [server("a", "b"), server("a", excluded=["b"])], ""),
+    ("one has half of its rows", [server("a"), server("a", rows=49)], "holds 49 rows of database a, "),
+    ("the application's has half", [server("a", **rows(2, 9)), server("a", **rows(2, 4))], "holds 4 rows, "),
+    ("the application's has another name", [server("a", database="shop"), server("a", database="store")], ""),
+    ("another is the application's now", [server("a", database="b"), server("b", database="a", **rows(9, 400))], ""),
+    ("a hostile name", [server("a\n\udce9"), server()], "holds 0 tables of database a\\n\\xe9, "),
+]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"), [case[1:] for case in SHRUNK_SERVERS], ids=[case[0] for case in SHRUNK_SERVERS]
+)
+def test_a_server_shrank_where_one_of_its_databases_did(sizes: list[dict[str, Any]], words: str) -> None:
+    found = [entry(NOW + number * DAY, **size) for number, size in enumerate(sizes)]
+    said, fuller = catalog.shrunk(found)
+    assert (words in said) if words else said == ""
+    assert fuller == (found[0].id if words else "")
+
+
+def test_a_backup_that_lacks_a_database_is_not_good_and_no_less_than_it_is(tmp_path: Path) -> None:
+    publish(tmp_path, details={"missing": {"old\n": "it takes no connections"}})
+    (found,) = entries(tmp_path)
+    assert (found.good, found.sound, found.incomplete) == (False, True, True)
+    assert found.problem == "the database old\\n is not in it: it takes no connections"
+    assert found.as_dict(NOW)["incomplete"] is True
+    (plain,) = catalog.for_retention([found])
+    assert (plain.good, plain.incomplete, plain.doubted) == (False, True, False)
+    prove(tmp_path, make_manifest(details={"missing": {"old\n": "it takes no connections"}}), checks.FAIL)
+    (found,) = entries(tmp_path)
+    assert (found.sound, found.incomplete, found.failures) == (False, False, 1)
 
 
 def test_a_loss_is_over_when_an_operator_says_so() -> None:

@@ -87,7 +87,7 @@ def test_list_shows_it_with_its_own_column(world: World) -> None:
     world.capsys.readouterr()
     code, shown = world.run("list")
     heads, *rows = shown.splitlines()
-    assert (code, heads.split()) == (0, ["ID", "AGE", "SIZE", "TABLES", "ROWS", "LETTERS", "PROVEN"])
+    assert (code, heads.split()) == (0, ["ID", "AGE", "SIZE", "DATABASES", "TABLES", "ROWS", "LETTERS", "PROVEN"])
     assert rows[0].split()[0] == world.here[0]
     code, shown = world.run("list", "--component", "letters", "--json")
     assert [entry["id"] for entry in json.loads(shown)] == world.here

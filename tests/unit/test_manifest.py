@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, Callable
 
@@ -132,6 +134,45 @@ def test_an_edit_sealed_anew(edit: Edit, error: type[LifeboatError], words: str)
     with pytest.raises(error) as raised:
         parse(sealing.render({**body, "seal": sealing.seal(body)}))
     assert words in raised.value.cause
+
+
+def other(**changes: Any) -> dict[str, Any]:
+    return {"name": "a", "folder": "databases/001", "taken_at": "2026-11-24T12:00:00Z", "size": 1, **changes}
+
+
+# (the other databases that its details name, folders of its artefacts, what the error says)
+FOLDERS: list[tuple[str, Any, list[str], str]] = [
+    ("a database, whatever its name", [other(name="a'\n=\udce9")], ["databases/001"], ""),
+    ("a folder that nothing names", [], ["databases/001"], "do not have the same folders: databases/001"),
+    ("of the form before", None, ["databases/001"], "do not have the same folders: databases/001"),
+    ("no artefact", [other()], [], "do not have the same folders: databases/001"),
+    ("above", [other(folder="../001")], ["databases/001"], "cannot be the folder"),
+    ("absolute", [other(folder="/databases/001")], ["databases/001"], "cannot be the folder"),
+    ("its own folder", [other(folder="")], [], "cannot be the folder"),
+    ("deeper", [other(folder="databases/001/x")], ["databases/001/x"], "cannot be the folder"),
+    ("a line more", [other(folder="databases/001\n")], ["databases/001"], "cannot be the folder"),
+    ("other digits", [other(folder="databases/\u0661\u0662\u0663")], ["databases/001"], "cannot be the folder"),
+    ("a folder twice", [other(), other(name="b")], ["databases/001"], "names 'databases/001' 2 times"),
+    ("a name twice", [other(), other(folder="databases/002")], ["databases/001", "databases/002"], "names 'a' 2 times"),
+    ("the application's", [other(name="shop")], ["databases/001"], "names 'shop' 2 times"),
+    ("a missing one", [other(name="gone")], ["databases/001"], "names 'gone' 2 times"),
+    ("no name", [other(name="")], ["databases/001"], "'' cannot be the name"),
+    ("half a character", [other(name="\ud800")], ["databases/001"], "cannot be the name"),
+    ("a zero byte", [other(name="a\0")], ["databases/001"], "cannot be the name"),
+    ("no time", [other(taken_at="soon")], ["databases/001"], "taken_at of the database a: it is not ISO 8601"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("others", "folders", "words"), [case[1:] for case in FOLDERS], ids=[one[0] for one in FOLDERS]
+)
+def test_a_backups_databases_are_those_of_its_folders(others: Any, folders: list[str], words: str) -> None:
+    details = {"others": others, "missing": {"gone": "it takes no connections"}}
+    one = make_manifest(details=details)
+    more = tuple(replace(one.artefacts[0], name=f"{folder}/database.dump") for folder in folders)
+    data = replace(one, artefacts=(*one.artefacts, *more)).to_bytes()
+    with pytest.raises(IntegrityError, match=re.escape(words)) if words else contextlib.nullcontext():
+        parse(data)
 
 
 def test_details_of_a_newer_minor_version_are_read_and_stay_sealed() -> None:

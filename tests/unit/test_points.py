@@ -239,6 +239,23 @@ def test_a_point_is_as_good_as_its_parts(tmp_path: Path) -> None:
     }
 
 
+def test_a_backup_that_lacks_a_database_is_tied_into_a_point_that_is_not_good(tmp_path: Path) -> None:
+    publish(tmp_path, NOW - DAY)
+    database = publish(tmp_path, details={"missing": {"old": "it takes no connections"}})
+    objects = publish_objects(tmp_path, NOW + timedelta(seconds=5), of=database)
+    point = seal(tmp_path)
+    said = "the database old is not in it: it takes no connections"
+    assert point.ids == {"database": database.id, "objects": objects.id, "config": None}
+    assert point.consistency == "snapshot" and f"database: {said}" in point.notes
+    (one,) = found(tmp_path)
+    assert (one.good, one.sound, one.problem) == (False, True, f"{database.id}: {said}")
+    assert points.for_retention([one])[0].incomplete
+    assert points.choose([one], "shop", identity=point.id) == (one, [])
+    with pytest.raises(NotFoundError, match=f"recovery_point={point.id}"):
+        points.choose([one], "shop")
+    assert seal(tmp_path).id == point.id, "the same parts are tied once"
+
+
 def test_a_point_is_doubted_as_its_parts_are(tmp_path: Path) -> None:
     database, objects = pair(tmp_path)
     seal(tmp_path)

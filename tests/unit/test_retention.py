@@ -231,6 +231,15 @@ def test_one_failed_verification_deletes_nothing() -> None:
     assert plan([replace(sunday, doubted=False), monday, RECENT], ONE, NOW).delete == [sunday.id]
 
 
+def test_an_incomplete_backup_is_kept_as_a_good_one_and_deletes_nothing() -> None:
+    sunday, monday = backup("2026-08-30", good=False, incomplete=True), backup("2026-08-31")
+    result = plan([sunday, monday, RECENT], ONE, NOW)
+    assert result.delete == []
+    assert result.keep[sunday.id][0] == "incomplete, kept as if good: weekly: Sunday 2026-08-30, kept until 2026-11-30"
+    assert "promoted from 2026-08-31" in result.keep[monday.id][0], "it stands for no period"
+    assert plan([replace(sunday, incomplete=False), monday, RECENT], ONE, NOW).delete == [sunday.id]
+
+
 def test_a_backup_that_was_proved_before_one_failure_stays_as_proved() -> None:
     morning, evening = backup("2026-08-30T02:00"), backup("2026-08-30T22:00", good=False, doubted=True)
     assert plan([morning, evening, RECENT], ONE, NOW).delete == []

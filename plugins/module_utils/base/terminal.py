@@ -30,7 +30,7 @@ _COLOURS = {
 _WORDS = "|".join(_COLOURS)
 # A verdict stands first on its line or last: in the middle it is somebody's words.
 _VERDICT = re.compile(rf"(?P<before>^ *)(?P<first>{_WORDS})(?![\w])|(?<=: )(?P<last>{_WORDS})$")
-_PROVEN = re.compile(r"(?<=  )(?:(?P<yes>yes, \d{4}-\d\d-\d\d)|(?P<no>no)|(?P<broken>BROKEN: .*))$")
+_PROVEN = re.compile(r"(?<=  )(?:(?P<yes>yes, \d{4}-\d\d-\d\d)|(?P<no>no)|(?P<broken>(?:BROKEN|INCOMPLETE): .*))$")
 _HEAD = re.compile(r"(?:ID|RECOVERY POINT) +AGE .*PROVEN")
 _PATIENCE = 2.0  # seconds without a word before time is shown
 

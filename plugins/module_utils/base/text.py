@@ -21,6 +21,12 @@ def human(size: float) -> str:
     return f"{size:.1f} TB"
 
 
+def named(name: str) -> str:
+    """A name for a line that people read: a byte that is not UTF-8 as `\\xe9`, a line break as `\\n`."""
+    whole = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in whole)
+
+
 @dataclass(frozen=True)
 class PassedOver:
     """A newer backup that was not chosen, and why."""

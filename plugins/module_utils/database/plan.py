@@ -39,6 +39,8 @@ _ASKED: Mapping[str, Mode] = {"swap": "swap", "rebuild": "rebuild"}
 def _warnings(found: list[Entry], chosen: Entry) -> list[str]:
     less, fuller = catalog.shrunk(found, chosen.id)
     lines = [f"{less}; to use that one: -e recovery_point={fuller}"] if less else []
+    if chosen.incomplete:
+        lines.append(f"{chosen.id} is not good: {chosen.problem}")
     if chosen.manifest and not chosen.manifest.detailed(DatabaseDetails).role_passwords:
         lines.append("the backup has no role passwords: a role that must be made anew has none until you set it")
     return lines

@@ -50,12 +50,13 @@ def require_vault(source: Bucket, vault: Bucket) -> None:
 def choose_instant(
     config: Config, repo: repository_base.Repository, source: Bucket, now: datetime, log: Log
 ) -> Instant:
-    """The newest good database backup's instant, where the source can still tell what it held then."""
+    """The newest database backup's instant, where the source can still tell what it held then. One that lacks another
+    database holds the application's rows."""
     skew = bucket.skew(source)
     if skew is not None and abs(skew) > MAX_SKEW:
         remedy = "Set both clocks (timedatectl), then try again: objects cannot be held against rows by such times."
         raise UsageError("mirror the bucket", source.url, f"its clock is {skew:+.0f} s off this host's", remedy)
-    good = catalog.good(catalog.entries(repo, "database", config.stack))
+    good = catalog.sound(catalog.entries(repo, "database", config.stack))
     oldest = now - timedelta(hours=config.alarms.backup_age_hours)
     why = ""
     if config.objects.engine == "mc":

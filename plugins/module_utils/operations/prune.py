@@ -272,6 +272,7 @@ def _merged(sides: Sequence[Sequence[E]]) -> list[E]:
             key=lambda entry: (
                 entry.good,
                 entry.unknown,
+                entry.incomplete,
                 entry.failures == 1,
                 entry.failures > 0,
                 entry.proven_at is not None,

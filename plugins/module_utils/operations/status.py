@@ -116,8 +116,11 @@ def proof_of(kind: AnyKind) -> str:
 def _unfit(what: str, found: Sequence[Published]) -> Iterator[Check]:
     """Those that are not good, by what is the matter with them."""
     unfit = [entry for entry in found if not entry.good]
+    last = {entry.id[:-15]: entry.id for entry in found if entry.good}  # by kind: it has what an earlier one lacks
+    lacking = [entry for entry in unfit if entry.incomplete and entry.id > last.get(entry.id[:-15], "")]
     for words, result, those in (
-        (f"broken {what}", FAIL, [entry for entry in unfit if not entry.unknown and not entry.ahead]),
+        (f"broken {what}", FAIL, [e for e in unfit if not e.unknown and not e.ahead and not e.incomplete]),
+        (f"incomplete {what}", FAIL, lacking),
         (f"unknown {what}", COULD_NOT_VERIFY, [entry for entry in unfit if entry.unknown]),
         (f"dates of {what}", FAIL, [entry for entry in unfit if entry.ahead]),
     ):

@@ -17,6 +17,7 @@ from ..base import clock, typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UnverifiedError, UsageError
+from ..base.text import named
 from ..settings.config import LEVELS
 from . import retention
 from .base import ID, VERIFICATION, Repository
@@ -35,6 +36,7 @@ class Published(ABC):
     `unknown`: that is because it could not be read, or a newer Lifeboat wrote it: it may be whole, and nothing may be
     concluded from it. `ahead`: that is only because its date has not come yet, so that a wrong clock gave it or a wrong
     clock reads it. It can be named, and is never the newest.
+    `incomplete`: it lacks something that should be in it; what is in it is as good as in another. It can be named too.
     `failures`: where the only problem is that verifications failed, how many did since the last one that passed.
     """
 
@@ -43,6 +45,7 @@ class Published(ABC):
     unknown: bool
     failures: int
     ahead: bool
+    incomplete: bool
 
     @property
     @abstractmethod
@@ -63,6 +66,11 @@ class Published(ABC):
     def failed(self) -> str:
         """What verifications found, where nothing else is wrong: an operator may accept that."""
         return self.problem if self.failures else ""
+
+    @property
+    def sound(self) -> bool:
+        """Good, or not good only because something is not in it."""
+        return self.good or (self.incomplete and not self.ahead)
 
     @property
     def stack(self) -> str:
@@ -86,6 +94,7 @@ class Published(ABC):
             "good": self.good,
             "unknown": self.unknown,
             "ahead": self.ahead,
+            "incomplete": self.incomplete,
             "problem": self.problem,
             "proven": self.proven_at is not None,
             "proven_at": format_time(self.proven_at) if self.proven_at else None,
@@ -144,6 +153,7 @@ class Entry(Published):
     unknown: bool = False
     failures: int = 0
     ahead: bool = False
+    incomplete: bool = False
 
     @property
     def sealed(self) -> Optional[Manifest]:
@@ -199,7 +209,9 @@ def _published(repo: Repository, component: str, identity: str) -> Optional[Entr
     failures = 0 if problems else sum(item.failures for item in proof.values())
     early = clock.ahead(manifest.written_at)
     problems += [_failed(level, item) for level, item in proof.items() if item.verdict == FAIL]
-    said = "; ".join([*problems, *filter(None, [early])][:4])
+    kind = KINDS[component]
+    lacks = kind.lacks(manifest.detailed(kind.details))
+    said = "; ".join([*problems, *lacks, *filter(None, [early])][:4])
     return Entry(
         identity,
         manifest,
@@ -208,6 +220,7 @@ def _published(repo: Repository, component: str, identity: str) -> Optional[Entr
         component,
         failures=0 if early else failures,
         ahead=bool(early) and not problems,
+        incomplete=bool(lacks) and not problems,
     )
 
 
@@ -260,6 +273,11 @@ def good(found: Iterable[Entry]) -> list[Manifest]:
     return [item.manifest for item in found if item.good and item.manifest]
 
 
+def sound(found: Iterable[Entry]) -> list[Manifest]:
+    """Of those too that only lack something: each is the newest state of what is in it."""
+    return [item.manifest for item in found if item.sound and item.manifest]
+
+
 E = TypeVar("E", bound=Published)
 
 
@@ -291,23 +309,23 @@ def choose(
     attempted = f"choose a {what}"
     require_named(accept, identity)
     if identity not in LATEST:
-        named = next((item for item in found if item.id == identity), None)
-        if named is None:
+        asked = next((item for item in found if item.id == identity), None)
+        if asked is None:
             near = ", ".join(item.id for item in found[-5:]) or "none at all"
             raise NotFoundError(attempted, identity, f"the repository has {near}", "`lifeboat list` shows all.")
-        if named.unknown:
-            raise UnverifiedError(attempted, identity, named.problem, "Try again, or choose another (`lifeboat list`).")
-        if not named.good and not named.ahead and not (accept and named.failed):
+        if asked.unknown:
+            raise UnverifiedError(attempted, identity, asked.problem, "Try again, or choose another (`lifeboat list`).")
+        if not (asked.good or asked.ahead or asked.incomplete or (accept and asked.failed)):
             remedy = "Choose another (`lifeboat list`)."
-            if named.failed and accept is not None:
+            if asked.failed and accept is not None:
                 remedy += (
                     f" A new check may revise the verdict: `lifeboat verify {identity}`. To use it although it failed:"
                     f" -e recovery_point={identity} -e accept=failed."
                 )
-            raise IntegrityError(attempted, identity, named.problem, remedy)
-        if named.stack != stack:
-            raise UsageError(attempted, identity, f"it is of the stack {named.stack}, not {stack}")
-        return named, []
+            raise IntegrityError(attempted, identity, asked.problem, remedy)
+        if asked.stack != stack:
+            raise UsageError(attempted, identity, f"it is of the stack {asked.stack}, not {stack}")
+        return asked, []
     fit = [item for item in found if item.stack in ("", stack)]
     if before is not None:
         early = [item for item in fit if item.taken_at and item.taken_at <= before]
@@ -320,7 +338,10 @@ def choose(
     usable = [item for item in fit if item.good]
     if not usable:
         cause = "; ".join(f"{item.id}: {item.problem}" for item in fit[-3:]) or f"the repository holds no {what}"
-        raise NotFoundError(attempted, stack, cause, "Take one (lifeboat.dr.backup), or name another repository.")
+        lacking = [item.id for item in fit if item.incomplete]
+        name = f"name one for what it has (-e recovery_point={lacking[-1]}), " if lacking else ""
+        remedy = f"Take one (lifeboat.dr.backup), {name}or name another repository."
+        raise NotFoundError(attempted, stack, cause, remedy)
     return usable[-1], fit[fit.index(usable[-1]) + 1 :]
 
 
@@ -345,6 +366,7 @@ def for_retention(found: Sequence[Entry]) -> list[retention.Backup]:
             item.good,
             item.proven_at is not None,
             doubted=item.failures == 1,
+            incomplete=item.incomplete,
             needs=tuple(sorted(held_of(item))),
             unknown=item.problem if item.unknown else "",
         )
@@ -366,7 +388,7 @@ def shrunk(found: Sequence[Entry], identity: str = "") -> tuple[str, str]:
     """Does a backup (the newest good one, where none is named) hold far less than one before it did?
 
     An emptied database backs up without an error, and a wiped bucket may be mirrored too. Far less: under half of what
-    its component counts in one of the seven before it, or still under half since such a drop. Nights that pass do not
+    any part of it held in one of the seven before it, or still under half since such a drop. Nights that pass do not
     make a loss right: it is over when what was lost is back, or when an operator takes a backup that accepts it.
 
     Returns (what to say, the id of the larger one), or ("", "").
@@ -378,14 +400,20 @@ def shrunk(found: Sequence[Entry], identity: str = "") -> tuple[str, str]:
     if kind is None or not kind.counts:
         return "", ""
     details = [manifest.detailed(kind.details) for manifest in usable[: index + 1]]
-    counts = [kind.counted(detail) for detail in details]
+    parts = [kind.held_parts(detail) for detail in details]
     first = max((number for number, detail in enumerate(details) if kind.accepted(detail)), default=0)
     for drop in [index] if kind.guarded else range(index, first, -1):
         for before in range(drop - 1, max(first, drop - 7) - 1, -1):
             if drop != index and usable[drop].taken_at - usable[before].taken_at > _SUDDEN:
                 break  # of what retention left of last year's nights: a year's shrinking is no drop
-            for what, had in counts[before].items():
-                has = counts[index][what]
-                if 2 * max(has, counts[drop][what]) < had:
-                    return f"{usable[index].id} holds {has} {what}, {usable[before].id} {had}", usable[before].id
+            for part, counts in parts[before].items():
+                now, then = kind.held_part(details[index], part), kind.held_part(details[drop], part)
+                if now is None or then is None:
+                    continue
+                for what, had in counts.items():
+                    has = now.get(what, 0)
+                    if 2 * max(has, then.get(what, 0)) < had:
+                        of = f" of {kind.name} {named(part)}" if part else ""
+                        said = f"{usable[index].id} holds {has} {what}{of}, {usable[before].id} {had}"
+                        return said, usable[before].id
     return "", ""

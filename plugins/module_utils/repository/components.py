@@ -9,15 +9,18 @@ This is the only list of them. What is done with each (taken, verified, judged, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable, Generic, Optional, TypeVar
 
+from ..base.text import named
 from ..settings.config import Config
-from .details import ConfigDetails, DatabaseDetails, ObjectsDetails
+from .details import ConfigDetails, Content, DatabaseDetails, ObjectsDetails
 
 DATABASE, OBJECTS, CONFIG = "database", "objects", "config"
 D = TypeVar("D")
+Counts = Mapping[str, int]
+Parts = Mapping[str, Counts]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +29,13 @@ class Kind(Generic[D]):
     artefacts. configured: whether a stack has it.
 
     needed: a recovery point of a stack that has it cannot do without. tied: its backup should be of the instant of the
-    rows. absent: what a point says where the stack does not have it; notes: what it says of the backup. counts: what
-    must not shrink by half; accepted: whether an operator said that a backup is right, however much less it holds;
-    guarded: a backup that shrank is refused when it is taken, unless an operator insists.
+    rows. absent: what a point says where the stack does not have it; notes: what it says of the backup. lacks: what
+    should be in a backup and is not, so that it is not good. impossible: why its details cannot be true of artefacts of
+    these names; empty where they can.
+    counts: how much a backup holds; parts: the like of each of its parts, which must not shrink by half; part: the like
+    of what was a part of an earlier one, None where this backup does not say; accepted: whether an operator said that a
+    backup is right, however much less it holds; guarded: a backup that shrank is refused when it is taken, unless an
+    operator insists.
     elsewhere: what it stands for lies in the vault's mirror: an error there says nothing of the backup, and the mirror
     keeps what a backup needs. bytes: how much it is; held: the earlier backups that hold some of it, and how much.
     """
@@ -42,7 +49,11 @@ class Kind(Generic[D]):
     tied: bool = False
     absent: str = "no backup of it is wanted"
     notes: Callable[[D], list[str]] = lambda details: []
+    lacks: Callable[[D], list[str]] = lambda details: []
+    impossible: Callable[[D, Sequence[str]], str] = lambda details, artefacts: ""
     counts: Mapping[str, Callable[[D], int]] = field(default_factory=dict)
+    parts: Optional[Callable[[D], Parts]] = None
+    part: Optional[Callable[[D, str], Optional[Counts]]] = None
     accepted: Callable[[D], bool] = lambda details: False
     guarded: bool = False
     elsewhere: bool = False
@@ -56,6 +67,13 @@ class Kind(Generic[D]):
 
     def counted(self, details: D) -> dict[str, int]:
         return {what: count(details) for what, count in self.counts.items()}
+
+    def held_parts(self, details: D) -> Parts:
+        """What each part holds; the one without a name is all that there is, or what the stack's name stands for."""
+        return self.parts(details) if self.parts else {"": self.counted(details)}
+
+    def held_part(self, details: D, name: str) -> Optional[Counts]:
+        return self.part(details, name) if self.part else self.counted(details)
 
 
 def _unheld(details: ObjectsDetails) -> list[str]:
@@ -75,9 +93,46 @@ def _left_out(details: ConfigDetails) -> list[str]:
     return [f"{len(left)} secret files are not in it, as no recipient was configured"] if left else []
 
 
+def _contents(details: DatabaseDetails) -> list[Content]:
+    return [dump.fingerprint for dump in details.dumps("")]
+
+
+def _counts(content: Content) -> Counts:
+    return {"tables": content.tables, "rows": content.rows}
+
+
+def _databases(details: DatabaseDetails) -> Parts:
+    """The application's is the one without a name: it may have been given another since."""
+    others = {dump.name: _counts(dump.fingerprint) for dump in details.others or ()}
+    return {"": _counts(details.fingerprint), **others}
+
+
+def _database(details: DatabaseDetails, name: str) -> Optional[Counts]:
+    if details.others is None and name not in ("", details.database):
+        return None
+    if name in details.excluded or name in details.missing:
+        return None
+    return _databases(details).get("" if name == details.database else name, {})
+
+
+def _not_in_it(details: DatabaseDetails) -> list[str]:
+    return [f"the database {named(name)} is not in it: {why}" for name, why in details.missing.items()]
+
+
+def _of_the_server(details: DatabaseDetails) -> list[str]:
+    left = ", ".join(map(named, details.excluded))
+    return [
+        *_not_in_it(details),
+        *([f"left out by lifeboat_database.exclude: {left}"] if left else []),
+        *(["taken from a standby"] if details.standby else []),
+    ]
+
+
 _TABLES: Mapping[str, Callable[[DatabaseDetails], int]] = {
-    "tables": lambda details: details.fingerprint.tables, "rows": lambda details: details.fingerprint.rows,
-}  # fmt: skip
+    "databases": lambda details: len(_contents(details)),
+    "tables": lambda details: sum(content.tables for content in _contents(details)),
+    "rows": lambda details: sum(content.rows for content in _contents(details)),
+}
 
 AnyKind = Kind[Any]
 # The order in which they are taken. The database is first: a recovery point is of the instant of its rows.
@@ -85,8 +140,9 @@ KINDS: dict[str, AnyKind] = {
     kind.name: kind
     for kind in (
         Kind(
-            DATABASE, "postgresql", "db", DatabaseDetails, needed=True, counts=_TABLES,
-            accepted=lambda details: details.accepted,
+            DATABASE, "postgresql", "db", DatabaseDetails, needed=True, notes=_of_the_server, lacks=_not_in_it,
+            impossible=lambda details, artefacts: details.impossible(artefacts),
+            counts=_TABLES, parts=_databases, part=_database, accepted=lambda details: details.accepted,
         ),
         Kind(
             OBJECTS, "objects", "objects", ObjectsDetails, lambda config: bool(config.objects.bucket),

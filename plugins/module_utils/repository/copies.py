@@ -108,7 +108,7 @@ def catch_up(run: Opened, *, log: Log) -> Outcome:
         return Outcome()
     repo = repositories.of(run)
     every = points.backups(repo, run.config.stack).values()
-    found = [entry for some in every for entry in some if entry.manifest and (entry.good or entry.flawed)]
+    found = [entry for some in every for entry in some if entry.manifest and (entry.sound or entry.flawed)]
     held: dict[str, list[str]] = {}
     copied, failed = [], []
     try:
@@ -118,7 +118,7 @@ def catch_up(run: Opened, *, log: Log) -> Outcome:
     for entry in sorted(found, key=lambda item: item.id.rpartition("backup_")[2], reverse=True):
         try:
             copied += _bring(repo, store, entry, entry.id in there[entry.component], where, log)
-            if entry.good:
+            if entry.sound:
                 held[entry.id] = [where]
         except IntegrityError as exc:  # of this one: damaged here, or another's there
             failed.append(str(exc))
@@ -135,12 +135,12 @@ def _bring(repo: Repository, store: S3Repository, entry: Entry, there: bool, whe
     manifest = present(entry.manifest)
     marks = store.marks(entry.component, entry.id) if there else {}
     sent: list[str] = []
-    if entry.good:
+    if entry.sound:
         record = read(repo, manifest)
         if not there or record is None or _look(store, manifest, record, marks) != Seen():
             ours = record is not None and record.place == where
             sent = _send(repo, store, manifest, where, ours, log)
-    if entry.good or there:
+    if entry.sound or there:
         _send_proof(repo, store, manifest, marks.get(VERIFICATION))
     return sent
 
@@ -314,8 +314,8 @@ def checks(run: Opened, found: Mapping[str, Sequence[Entry]], tied: Sequence[poi
         there |= set(point_marks)
     except LifeboatError as exc:
         return [Check("copies", COULD_NOT_VERIFY, f"{where}: {exc.cause}")]
-    backups = [entry.id for some in found.values() for entry in some if entry.good]
-    tied_ids = [entry.id for entry in tied if entry.good]
+    backups = [entry.id for some in found.values() for entry in some if entry.sound]
+    tied_ids = [entry.id for entry in tied if entry.sound]
     missing = [name for name in [*backups, *tied_ids] if name not in there]
     if missing:
         shown = ", ".join(missing[-_SHOWN:]) + (" …" if len(missing) > _SHOWN else "")
@@ -347,7 +347,7 @@ def _looked(run: Opened, store: S3Repository, found: Mapping[str, Sequence[Entry
         looked = _look(store, manifest, read(repo, manifest), marks)
         seen[identity] = looked if looked != Seen() else _look_at_proof(repo, store, manifest, marks)
 
-    good = {entry.id: entry.manifest for some in found.values() for entry in some if entry.good and entry.manifest}
+    good = {entry.id: entry.manifest for some in found.values() for entry in some if entry.sound and entry.manifest}
     filesystem.parallel(look, good, workers=8)
     return dict(sorted(seen.items()))
 

@@ -9,13 +9,21 @@ A field with a default may be missing: a reader then sees what the field means w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Optional
 
+from ..base import typed
+from ..base.clock import parse_time
+from ..base.errors import UsageError
+from ..base.text import named
 from ..base.typed import Range
 
 Count = Annotated[int, Range(0)]
+DATABASES = "databases"  # the folder in a backup of the server's other databases, a numbered one for each
+_FOLDER = re.compile(rf"{DATABASES}/[0-9]{{3,5}}")
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,36 @@ class DatabaseDetails:
         """Every database that is in the backup, the application's first. taken_at: the manifest's."""
         own = DatabaseDump(self.database, "", taken_at, self.database_size, self.relations, self.fingerprint)
         return (own, *(self.others or ()))
+
+    def impossible(self, artefacts: Iterable[str]) -> str:
+        """Why no backup of ours can say this of itself, by the names of its artefacts; empty where one can."""
+        others = self.others or ()
+        names = [self.database, *(dump.name for dump in others), *self.excluded, *self.missing]
+        folders = [dump.folder for dump in others]
+        for name in names:
+            if not _stored(name):
+                return f"{typed.shown(name)} cannot be the name of a database"
+        for dump in others:
+            if not _FOLDER.fullmatch(dump.folder):
+                return f"{typed.shown(dump.folder)} cannot be the folder of a database"
+            try:
+                parse_time(dump.taken_at)
+            except UsageError as exc:
+                return f"taken_at of the database {named(dump.name)}: {exc.cause}"
+        for text, times in Counter([*names, *folders]).items():
+            if times > 1:
+                return f"it names {typed.shown(text)} {times} times"
+        inside = {"/".join(name.split("/")[:2]) for name in artefacts if name.split("/")[0] == DATABASES}
+        differ = sorted(inside ^ set(folders))
+        return f"its artefacts and its databases do not have the same folders: {', '.join(differ)}" if differ else ""
+
+
+def _stored(name: str) -> bool:
+    """Can a server have a database of that name? A byte that is not UTF-8 is half a character, see database/server."""
+    try:
+        return bool(name) and "\0" not in name and bool(name.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        return False
 
 
 @dataclass(frozen=True)

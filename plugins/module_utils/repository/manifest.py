@@ -98,5 +98,8 @@ def parse(data: bytes, *, component: str, expected_id: str) -> Manifest:
     if manifest.component != component:
         raise manifest.error(expected_id, f"it is the manifest of {manifest.component} {manifest.id}")
     if component in KINDS:
-        manifest.detailed(KINDS[component].details)
+        kind = KINDS[component]
+        cause = kind.impossible(manifest.detailed(kind.details), [artefact.name for artefact in manifest.artefacts])
+        if cause:
+            raise manifest.error(expected_id, f"manifest.json: details: {cause}")
     return manifest

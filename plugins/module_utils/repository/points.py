@@ -118,6 +118,7 @@ class PointEntry(Published):
     unknown: bool = False
     failures: int = 0
     ahead: bool = False
+    incomplete: bool = False
 
     @property
     def sealed(self) -> Optional[Point]:
@@ -148,7 +149,7 @@ def entry(repo: Repository, identity: str, found: Mapping[str, Entry]) -> PointE
         point = parse(repo.read_point(identity), expected_id=identity)
     except LifeboatError as exc:
         return PointEntry(identity, problem=exc.cause, unknown=catalog.inconclusive(exc))
-    problems, failures, proofs = [], [], []
+    problems, failures, proofs, lacks = [], [], [], []
     unread = [point.strange] if point.strange else []
     early = clock.ahead(point.written_at)
     for name, part in point.parts.items():
@@ -159,21 +160,24 @@ def entry(repo: Repository, identity: str, found: Mapping[str, Entry]) -> PointE
             problems.append(f"{part.id} is missing")
         elif one.unknown:
             unread.append(f"{part.id}: {one.problem}")
-        elif one.manifest is None or not (one.good or one.ahead):
+        elif one.manifest is None or not (one.good or one.ahead or one.incomplete):
             problems.append(f"{part.id}: {one.problem}")
             failures += [one.failures] if one.manifest and one.manifest.seal == part.seal else []
         elif one.manifest.seal != part.seal:
             problems.append(f"{part.id} is another than the one that was sealed")
         elif one.ahead:
             early = early or f"{part.id}: {one.problem}"
+        elif one.incomplete:
+            lacks.append(f"{part.id}: {one.problem}")
         else:
             proofs.append(one.proven_at)
-    said = [*problems, *unread, *filter(None, [early])]
+    said = [*problems, *unread, *lacks, *filter(None, [early])]
     proven = None if said or None in proofs else min(filter(None, proofs), default=None)
     counted = len(failures) == len(problems) and all(failures) and not early
     failed = max(failures, default=0) if counted else 0
-    unknown, ahead = bool(unread) and not problems, bool(early) and not problems and not unread
-    return PointEntry(identity, point, "; ".join(said[:4]), proven, unknown, failed, ahead)
+    unknown, whole = bool(unread) and not problems, not problems and not unread
+    ahead, incomplete = bool(early) and whole, bool(lacks) and whole
+    return PointEntry(identity, point, "; ".join(said[:4]), proven, unknown, failed, ahead, incomplete)
 
 
 def entries(repo: Repository, stack: str, found: Mapping[str, Sequence[Entry]]) -> list[PointEntry]:
@@ -228,6 +232,7 @@ def seal(
 ) -> tuple[Point, bool]:
     """Tie the newest good backups together and publish the recovery point; the caller holds the stack's lock.
 
+    A backup that only lacks something is tied too: what is in it is of the newest instant, and the point is not good.
     Returns it and whether it is new: the same backups are tied once. copies: backup id -> where else it is.
     Raises NotFoundError where a component of the stack has no good backup: half a point is none.
     """
@@ -250,7 +255,7 @@ def seal(
         notes[:0] = [f"{name}: {note}" for note in said]
     names = [part.id for part in parts.values() if part]
     for item in reversed(entries(repo, config.stack, found)):
-        if item.good and item.point and item.point.components == parts and item.point.consistency == consistency:
+        if item.sound and item.point and item.point.components == parts and item.point.consistency == consistency:
             return item.point, False
     try:
         images = run.runtime.images()
@@ -277,7 +282,7 @@ def _chosen(config: Config, kind: Kind[D], found: Sequence[Entry], database: Man
     """The newest good backup; of a component that is tied to the rows, the newest one of their instant."""
     if not kind.configured(config):
         return None
-    usable = catalog.good(found)
+    usable = catalog.sound(found)
     if kind.tied:
         usable = [manifest for manifest in usable if _of_one_instant(manifest, database)] or usable
     if not usable:
@@ -286,7 +291,7 @@ def _chosen(config: Config, kind: Kind[D], found: Sequence[Entry], database: Man
 
 
 def _newest(config: Config, found: Sequence[Entry], component: str) -> Manifest:
-    usable = catalog.good(found)
+    usable = catalog.sound(found)
     if not usable:
         cause = f"there is no good backup of {component}"
         raise NotFoundError("seal a recovery point", config.stack, cause, f"Take one: lifeboat backup {component}.")
@@ -308,7 +313,8 @@ def for_retention(found: Sequence[PointEntry]) -> list[retention.Point]:
         verified, doubted = item.proven_at is not None, item.failures == 1
         plain.append(
             retention.Point(
-                item.id, item.dated, item.good, verified, doubted=doubted, unknown=why, holds=holds, strange=strange
+                item.id, item.dated, item.good, verified, doubted=doubted, incomplete=item.incomplete, unknown=why,
+                holds=holds, strange=strange,
             )
-        )
+        )  # fmt: skip
     return plain

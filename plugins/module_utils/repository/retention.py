@@ -19,7 +19,8 @@ The promises, from the seed: every backup 30 days, Sunday's 3 months, that of th
 * One that is **unknown**, because it could not be read, stays, and so does whatever may be a part of it: every older
   backup of its component, and where it is a recovery point, every older backup. It is no reason to delete anything.
 * A backup that is not good only because **one verification failed** stays for as long as it would if it were good: a
-  second look may revise the verdict. It counts for no other backup's deletion.
+  second look may revise the verdict. So does one that is not good only because **something is not in it**. Neither
+  counts for another backup's deletion.
 * Floors: the newest verified and the newest `minimum` good backups always stay. Pinned ones too. Backups dated after
   `now` are kept and never count as a reason to delete anything.
 
@@ -30,7 +31,7 @@ from __future__ import annotations
 
 import calendar
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from typing import Annotated, Optional
@@ -61,6 +62,7 @@ def _zone(name: str) -> tzinfo:
 class Backup:
     """One backup as retention sees it. `good`: published and not known to be damaged. `needs`: ids of backups of the
     same component that hold a part of it. `doubted`: not good, because one verification failed and for nothing else.
+    `incomplete`: not good, because something is not in it and for nothing else.
     `unknown`: why it could not be read, where it could not; it is not good."""
 
     id: str
@@ -69,6 +71,7 @@ class Backup:
     verified: bool = False
     pinned: bool = False
     doubted: bool = False
+    incomplete: bool = False
     needs: tuple[str, ...] = ()
     unknown: str = ""
 
@@ -144,10 +147,14 @@ def plan(backups: Sequence[Backup], policy: Policy, now: datetime) -> Plan:
                 reasons[backup.id].append(reason)
     for id_, reason in _promised(good, days, policy, clock, today):
         reasons[id_].append(reason)
-    doubted = {backup.id for backup in ordered if backup.doubted and backup.taken_at <= now}
+    doubted = {
+        backup.id: "one verification failed" if backup.doubted else "incomplete"
+        for backup in ordered
+        if (backup.doubted or backup.incomplete) and backup.taken_at <= now
+    }
     for id_, reason in _promised(_hoped(ordered, doubted, now), days, policy, clock, today) if doubted else ():
         if id_ in doubted:
-            reasons[id_].append(f"one verification failed, kept as if good: {reason}")
+            reasons[id_].append(f"{doubted[id_]}, kept as if good: {reason}")
     return Plan(
         keep={backup.id: reasons[backup.id] for backup in ordered if backup.id in reasons},
         delete=[backup.id for backup in ordered if backup.id not in reasons],
@@ -188,7 +195,7 @@ def _perhaps(item: Backup, unread: Sequence[Backup]) -> list[str]:
     return [f"may be a part of {later.id}, which could not be read"] if later else []
 
 
-def _hoped(ordered: Sequence[Backup], doubted: set[str], now: datetime) -> list[Backup]:
+def _hoped(ordered: Sequence[Backup], doubted: Collection[str], now: datetime) -> list[Backup]:
     """The good ones, if the doubted were: as verified ones, for what failed may have been proved before."""
     both = [replace(backup, good=True, verified=True) if backup.id in doubted else backup for backup in ordered]
     return [backup for backup in both if backup.good and backup.taken_at <= now]

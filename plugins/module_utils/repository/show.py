@@ -61,6 +61,7 @@ def _proven(entry: Union[Entry, PointEntry]) -> str:
     if entry.proven_at:
         return f"yes, {entry.proven_at:%Y-%m-%d}"
     word = "UNKNOWN" if entry.unknown else "WRONG DATE" if entry.ahead else "BROKEN"
+    word = "INCOMPLETE" if entry.incomplete and not entry.ahead else word
     return "no" if entry.good else f"{word}: {entry.problem}"
 
 

@@ -128,7 +128,7 @@ class Sources:
         if entry.place == VAULT or entry.manifest is None:
             return None
         copy = self._vault().get(entry.id)
-        return copy if copy and copy.good and copy.manifest and copy.manifest.seal == entry.manifest.seal else None
+        return copy if copy and copy.sound and copy.manifest and copy.manifest.seal == entry.manifest.seal else None
 
     def where(self, entry: Entry) -> str:
         if entry.place == VAULT:
@@ -164,7 +164,7 @@ class Sources:
         if not own and self._vault() and not self.notes:
             self.notes.append("the repository holds no backup")
         for identity, copy in self._vault().items():
-            if identity in own and copy.good and not own[identity].good:
+            if identity in own and copy.sound and not own[identity].sound:
                 self.notes.append(
                     f"{identity} in the repository: {own[identity].problem}; its copy in the vault is good"
                 )
