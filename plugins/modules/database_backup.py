@@ -7,11 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: database_backup
-short_description: Take a backup of a stack's database now
+short_description: Take a backup of a stack's database server now
 version_added: 0.1.0
 description:
-  - Dumps the database, the roles and a fingerprint, all of one snapshot, and publishes them with a manifest.
+  - Dumps every database of the server, the application's first, with the roles and a fingerprint of each, and publishes
+    them with a manifest.
   - Whatever fails, nothing is published and earlier backups stay as they were.
+  - Where a database takes no connections or may not be read, the backup is published without it, is not good, and the
+    module fails and names it.
   - Brings the vault's copies up to date; where only that fails the module fails too, and says that the backup is good.
 extends_documentation_fragment:
   - lifeboat.dr.stack
@@ -52,7 +55,9 @@ size:
   returned: when a backup was taken
   type: int
 details:
-  description: Database, format, server version, fingerprint summary, seconds.
+  description:
+    - Database, format, server version, fingerprint summary, seconds. RV(ignore:details.others) are the server's other
+      databases, each with the instant of its snapshot; excluded, missing and standby say what is not in it.
   returned: when a backup was taken
   type: dict
 copies:
@@ -108,6 +113,8 @@ def work(task: Task) -> Result:
     copied = taken.copied if taken.copied.place else None
     facts = Facts(manifest.id, manifest.size, manifest.details, copied)
     done = Result(facts, changed=True, diff=added([manifest.id]))
+    if taken.missing:
+        task.fail(str(taken.missing), done)
     problem = copies.problem(task.config.stack, taken.failed)
     if problem:
         task.fail(f"The backup {manifest.id} is there. {problem}", done)

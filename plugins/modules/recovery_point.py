@@ -154,6 +154,8 @@ def work(task: Task) -> Result:
     )
     done = Result(facts, changed=True, diff=added([point.id]))
     problem = copies.problem(task.config.stack, taken.failed)
+    if taken.missing:
+        task.fail(f"The recovery point {point.id} is there. {taken.missing}", done)
     if taken.unheld:
         task.fail(f"The recovery point {point.id} is there. {taken.lines()[-1]}", done)
     if problem:

@@ -123,7 +123,7 @@ def test_list(tmp_path: Path, etc: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert run(etc, "list", "--json") == 0
     assert json.loads(capsys.readouterr().out) == []
     assert run(etc, "list") == 0
-    assert capsys.readouterr().out.split() == ["ID", "AGE", "SIZE", "TABLES", "ROWS", "PROVEN"]
+    assert capsys.readouterr().out.split() == ["ID", "AGE", "SIZE", "DATABASES", "TABLES", "ROWS", "PROVEN"]
     proved = publish(tmp_path)
     prove(tmp_path, proved)
     bad = publish(tmp_path, NOW.replace(hour=13))
@@ -185,7 +185,7 @@ def test_list_shows_points_then_backups(
     assert "snapshot" in lines[1]
     assert "database, objects" in lines[1]
     assert lines[2] == ""
-    assert lines[3].split() == ["ID", "AGE", "SIZE", "TABLES", "ROWS", "OBJECTS", "PROVEN"]
+    assert lines[3].split() == ["ID", "AGE", "SIZE", "DATABASES", "TABLES", "ROWS", "OBJECTS", "PROVEN"]
     assert [line.split()[0] for line in lines[4:]] == [objects.id, database.id]
     for component, identity in (("point", point.id), ("objects", objects.id), ("database", database.id)):
         assert run(etc, "list", "--json", "--component", component) == 0

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -52,11 +53,14 @@ COMPRESSIONS = [
 
 
 def make_head(**changes: Any) -> dump._Head:
-    head = dump._Head(
-        NOW, "snap-1", 1000, 170000, is_superuser=True, relations=7, encoding="UTF8", template_encoding="UTF8",
-        role_names="", single_byte=(),
-    )  # fmt: skip
-    return replace(head, **changes)
+    return replace(dump._Head(NOW, "snap-1", 1000, 170000, relations=7, encoding="UTF8"), **changes)
+
+
+def make_around(**changes: Any) -> dump._Around:
+    around = dump._Around(
+        is_superuser=True, standby=False, template_encoding="UTF8", role_names="", single_byte=(), databases=()
+    )
+    return replace(around, **changes)
 
 
 LATIN = dump._Database("shop", "LATIN1")
@@ -75,8 +79,8 @@ GLOBALS_FROM = [
 def test_globals_are_read_where_every_role_can_be_named(
     template: str, names: str, others: tuple[dump._Database, ...], source: str
 ) -> None:
-    head = make_head(template_encoding=template, role_names=names, single_byte=others)
-    assert head.globals_from == dump._Database(source, "LATIN1" if source == "shop" else template)
+    around = make_around(template_encoding=template, role_names=names, single_byte=others)
+    assert around.globals_from == dump._Database(source, "LATIN1" if source == "shop" else template)
 
 
 @pytest.mark.parametrize(("form", "wanted", "version", "method", "word"), COMPRESSIONS)
@@ -93,10 +97,11 @@ def test_what_pg_dump_is_told(
 
     server = Server(execute, user="u", database="d=b")
     monkeypatch.setattr(dump, "_receive", lambda *_: [])
-    monkeypatch.setattr(dump, "_sequences", lambda _: {})
+    monkeypatch.setattr(dump, "_sequences", lambda *_: {})
     with ThreadPoolExecutor(1) as pool:
         head = make_head(version=version, encoding="LATIN1")
-        dump._dump(pool, settings, server, head, "db_backup_20261124_120000", tmp_path)
+        work = dump._Work(pool, settings, server, "db_backup_20261124_120000", tmp_path, print)
+        dump._dump(work, head, "d=b", tmp_path, "x.sql")
     words = next(argv for argv in said if argv[0] == "pg_dump")
     assert word in words
     for each in (
@@ -122,7 +127,7 @@ def test_of_two_failures_the_first_is_told(tmp_path: Path, monkeypatch: pytest.M
             assert reaped.wait(10)
         raise LifeboatError("take the fingerprint", "shop", "it was ended" if first == "pg_dump" else "a table went")
 
-    def pg_dump(pool: ThreadPoolExecutor, *_: object) -> None:
+    def pg_dump(*_: object) -> None:
         if first == "the fingerprint":
             assert over.wait(10)
         raise LifeboatError("dump the database", "shop", "its disk is full" if first == "pg_dump" else "no snapshot")
@@ -139,11 +144,11 @@ def test_of_two_failures_the_first_is_told(tmp_path: Path, monkeypatch: pytest.M
             return future
 
     monkeypatch.setattr(dump.fingerprint, "take", take)
-    monkeypatch.setattr(dump, "_globals", lambda *_: None)
     monkeypatch.setattr(dump, "_dump", pg_dump)
     words = "its disk is full" if first == "pg_dump" else "a table went"
     with Told(2) as pool, pytest.raises(LifeboatError, match=words):
-        dump._fill(pool, make_config(tmp_path), Reaping(), None, {}, "db_x", tmp_path, lambda _: None)  # type: ignore[arg-type]
+        work = dump._Work(pool, make_config(tmp_path), Reaping(), "db_x", tmp_path, print)  # type: ignore[arg-type]
+        dump._fill(work, None, {}, "shop", "x.sql", "")  # type: ignore[arg-type]
 
 
 def tar(*members: tuple[str, Any]) -> bytes:
@@ -250,6 +255,25 @@ SPACES = [
     ([729], 10**9, 1093, True),
     ([729], 10**9, 1092, False),
 ]
+# (sizes of the server's databases, of which an earlier backup holds `shop` alone, what is free, is that enough)
+SERVERS = [
+    ([], {"shop": 3000, "b": 3000}, 2000, True),
+    ([], {"shop": 3000, "b": 3000}, 1999, False),
+    ([729], {"shop": 10**9, "b": 3000}, 2093, True),
+    ([729], {"shop": 10**9, "b": 3000}, 2092, False),
+]
+
+
+@pytest.mark.parametrize(("earlier", "sizes", "free", "enough"), SERVERS)
+def test_space_is_judged_for_every_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: list[int], sizes: dict[str, int], free: int, enough: bool
+) -> None:
+    if earlier:
+        assert [publish(tmp_path).size] == earlier
+    repo = store(tmp_path)
+    monkeypatch.setattr(type(repo), "free_bytes", lambda self: free)
+    with contextlib.nullcontext() if enough else pytest.raises(SpaceError, match="free, about"):
+        dump._require_space(make_config(tmp_path), repo, sizes)
 
 
 @pytest.mark.parametrize(("earlier", "database", "free", "enough"), SPACES)
@@ -262,12 +286,12 @@ def test_space_is_judged_by_the_last_backup(
     repo = store(tmp_path)
     monkeypatch.setattr(type(repo), "free_bytes", lambda self: free)
     if enough:
-        dump._require_space(settings, repo, database)
+        dump._require_space(settings, repo, {"shop": database})
     else:
         with pytest.raises(SpaceError, match="free, about"):
-            dump._require_space(settings, repo, database)
+            dump._require_space(settings, repo, {"shop": database})
     monkeypatch.setattr(type(repo), "free_bytes", lambda self: None)
-    dump._require_space(settings, repo, 10**18)
+    dump._require_space(settings, repo, {"shop": 10**18})
 
 
 def test_no_backup_while_a_recovery_has_not_ended(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -458,3 +459,28 @@ def test_connect_on_the_host_itself(tmp_path: Path) -> None:
     server = database_server.connect(settings, HostRuntime(settings))
     assert server.tool("psql").argv == ["runuser", "--user", "postgres", "--", "psql"]
     assert (server.user, server.database) == ("postgres", "shop")
+
+
+WORDS = ["plain", "", "two words", "'$x`\"\\%s", "a\nb\n", "日本", "caf\udce9", "-n"]
+
+
+def test_bytes_that_are_not_utf_8_reach_a_tool_through_docker(tmp_path: Path) -> None:
+    """Docker's client sends words as JSON: what is not UTF-8 would be replaced."""
+    assert database_server.as_words(WORDS[:-2]) == WORDS[:-2]
+    show = tmp_path / "show"
+    show.write_text("#!/bin/sh\nprintf '%s\\0' \"$@\"\n")
+    show.chmod(0o755)
+    argv = database_server.as_words([str(show), *WORDS])
+    assert argv[:2] == ["sh", "-c"] and all(word.isascii() for word in argv)
+    printed = subprocess.run(argv, capture_output=True, check=True).stdout
+    assert printed.split(b"\0")[:-1] == [database_server.encoded(word) for word in WORDS]
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [("shop", False), ("shop_quarantine_20261124_120000", True), ("a\n_restore_20261124_120000", True),
+     ("shop_restore_20261124", False), ("shop_restore_20261124_120000_old", False), ("lifeboat_verify", True),
+     ("lifeboat_any_bytes", True), ("my_lifeboat_verify", False)],
+)  # fmt: skip
+def test_what_lifeboat_made_is_in_no_backup(name: str, ours: bool) -> None:
+    assert database_server.is_ours(name) is ours

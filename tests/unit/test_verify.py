@@ -36,7 +36,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import veri
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import local as repository_local
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.checksums import measure
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import Content, DatabaseDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import Content, DatabaseDump
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest, backup_id
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import BUCKET, NOW, Runner, entries, folder, make_config, make_manifest, publish, store
@@ -489,7 +489,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             how = {"attempted": "restore the dump", "exit_status": 1, **world.get("how", {})}
             raise LifeboatError(how.pop("attempted"), "x", world["error"], **how)
 
-    def compare(server: Any, name: str, facts: Any, *, fresh: bool) -> list[checks.Check]:
+    def compare(server: Any, name: str, facts: Any, *, fresh: bool, application: bool) -> list[checks.Check]:
         world["compared"].append((name, fresh))
         return list(world["checks"])
 
@@ -727,9 +727,9 @@ def test_the_lock_table_is_as_large_as_the_backup_needs(runner: Runner, locks: i
 
 
 def test_how_many_locks_a_backup_needs() -> None:
-    details = DatabaseDetails("shop", "custom", 170000, "u", "", role_passwords=True, database_size=0, relations=40_000)
+    dump = DatabaseDump("shop", "", "", 0, relations=40_000)
     content = Content(tables=10_000, objects=30_000, large_objects=5)
-    assert database_proof._locks(details) == 40_000
-    assert database_proof._locks(replace(details, relations=0, fingerprint=content)) == 60_000, "it does not say"
-    plain = replace(details, format="plain", fingerprint=content)
-    assert database_proof._locks(plain) == 70_005, "one transaction restores all of it"
+    assert database_proof._locks(dump, "custom") == 40_000
+    assert database_proof._locks(replace(dump, relations=0, fingerprint=content), "custom") == 60_000, "it does not say"
+    plain = database_proof._locks(replace(dump, fingerprint=content), "plain")
+    assert plain == 70_005, "one transaction restores all of it"

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import IO, Callable, Optional, Protocol, Union
 
-from .errors import LifeboatError, present
+from .errors import TIMED_OUT, LifeboatError, present
 
 CHUNK = 1 << 20
 STDERR_KEPT = 64 << 10
@@ -173,7 +173,8 @@ def run(
     passes through unchanged so that its owner can say which file it was.
     """
     deadline = time.monotonic() + timeout
-    late = LifeboatError(attempted, subject, f"no end after {timeout:.0f} s", "Raise lifeboat_timeout.")
+    words = f"no end after {timeout:.0f} s"
+    late = LifeboatError(attempted, subject, words, "Raise lifeboat_timeout.", exit_status=TIMED_OUT)
     processes: list[subprocess.Popen[bytes]] = []
     with contextlib.ExitStack() as stack:
         errors = [stack.enter_context(tempfile.TemporaryFile()) for _command in commands]

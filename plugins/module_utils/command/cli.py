@@ -40,7 +40,7 @@ EXIT_CODES = """exit codes:
   3  could not verify: nothing is known, so nothing is claimed
   4  another run holds the stack's lock
   5  a backup, database or service that was named is not there
-  6  data is there and is not what it should be (also: a verification, the status or a list says FAIL)
+  6  data is there and is not what it should be (also: FAIL of a verification, status or list; a backup lacks something)
   7  no space, or a read-only file system
   8  the backup is good, and its copy or retention in the vault failed; the next backup makes up for it
 """
@@ -187,7 +187,7 @@ def _backup(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
             Opened(loaded), arguments.component or "", seal=arguments.seal, prune_after=arguments.prune,
             override=arguments.override, log=log,
         )  # fmt: skip
-    code, shown = (IntegrityError.exit_code if taken.unheld else 0), taken.lines()
+    code, shown = (IntegrityError.exit_code if taken.unheld or taken.missing else 0), taken.lines()
     said = operations_prune.unread(loaded.stack, taken.pruned) if taken.pruned else taken.refused
     if said:
         code, shown = code or said.exit_code, [*shown, str(said)]

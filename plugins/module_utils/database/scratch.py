@@ -22,7 +22,7 @@ from .server import AS_STORED, Server
 
 LABEL = "lifeboat.scratch"
 _INSIDE = "/lifeboat"
-_MOUNT = "/backup"
+MOUNT = "/backup"
 _LOG = "/dev/shm/lifeboat.log"  # noqa: S108 - in the container, in memory: a full disk can be told there
 _LOCKS = 64  # PostgreSQL's own default
 # Nothing here survives, so nothing needs to be safe on disk.
@@ -69,7 +69,7 @@ def container(image: str, stack: str, artefacts: Path, *, timeout: float) -> Ite
         Command([
             "docker", "run", "--detach", "--name", name, "--label", f"{LABEL}={stack}", "--network", "none",
             "--user", "0", "--entrypoint", "sleep", "--volume", _INSIDE,
-            "--mount", f"type=bind,{_field(f'source={artefacts}')},target={_MOUNT},readonly", image, str(int(timeout)),
+            "--mount", f"type=bind,{_field(f'source={artefacts}')},target={MOUNT},readonly", image, str(int(timeout)),
         ]),
         timeout=600,
     )  # fmt: skip
@@ -137,7 +137,12 @@ def server(name: str, *, superuser: str, preload: str, timeout: float, locks: in
 
     # Root, because the artefacts are readable by root alone; the server itself runs as `user`.
     execute = partial(exec_command, name, user="0")
-    yield Server(execute, user=superuser, host=_INSIDE, application="lifeboat-verify", timeout=timeout, mount=_MOUNT)
+    yield Server(execute, user=superuser, host=_INSIDE, application="lifeboat-verify", timeout=timeout, mount=MOUNT)
+
+
+def forget(name: str) -> None:
+    """Empty the log of the server in the container: what is in it is of a database that was looked at before."""
+    pipeline.probe(exec_command(name, ["cp", "/dev/null", _LOG], user="0"))
 
 
 def ended(name: str) -> str:

@@ -115,6 +115,27 @@ def fit_name(name: str, suffix: str) -> str:
     return name.encode()[:room].decode("utf-8", "ignore") + suffix
 
 
+def as_words(argv: Sequence[str]) -> list[str]:
+    """The same words so that a byte which is not UTF-8 arrives: Docker replaces it on its way into a container.
+
+    Such a word is written in octal, and the shell there, which need not know anything else, makes its bytes again.
+    """
+    if all(shown(word) == word for word in argv):
+        return list(argv)
+    octal = ("".join(f"\\0{byte:03o}" for byte in encoded(word)) for word in argv)
+    # The x keeps line breaks at a word's end, which $() drops.
+    words = " ".join(f"\"$(printf %b '{word}x')\"" for word in octal)
+    return ["sh", "-c", f'for word in {words}; do set -- "$@" "${{word%x}}"; done; exec "$@"']
+
+
+_OURS = re.compile(r".+_(quarantine|restore)_\d{8}_\d{6}|lifeboat_verify|lifeboat_any_bytes", re.DOTALL | re.ASCII)
+
+
+def is_ours(name: str) -> bool:
+    """Is that a database which Lifeboat made or moved aside? Such are in no backup."""
+    return _OURS.fullmatch(name) is not None
+
+
 class Executor(Protocol):
     """Makes the command that runs `argv` where the server's tools are."""
 
@@ -160,20 +181,21 @@ class Server:
 
     def run_command(self, argv: Sequence[str], *, stdin: bool = False) -> Command:
         """Any command where the tools are: mktemp, tar, rm."""
-        return self._execute(argv, env={}, stdin=stdin)
+        return self._execute(as_words(argv), env={}, stdin=stdin)
 
     def tool(self, name: str, *args: str, database: str = "", stdin: bool = False, options: str = "") -> Command:
         """One of PostgreSQL's tools, connected by environment and connection string. options: of its sessions."""
         argv = [name, *args]
         if database:
             argv += ["--dbname", conninfo(dbname=database)]
-        return self._execute(argv, env=self._with(options), stdin=stdin)
+        return self._execute(as_words(argv), env=self._with(options), stdin=stdin)
 
     def _with(self, options: str) -> Mapping[str, str]:
         return {**self._env, "PGOPTIONS": f"{_UNHINDERED} {options}"} if options else self._env
 
     def _psql(self, database: str) -> Command:
-        return self._execute(["psql", "-XAtqw", *_STRICT, "-d", conninfo(dbname=database)], env=self._env, stdin=True)
+        argv = ["psql", "-XAtqw", *_STRICT, "-d", conninfo(dbname=database)]
+        return self._execute(as_words(argv), env=self._env, stdin=True)
 
     def execute(
         self, sql: str, *, database: str = "template1", attempted: str, timeout: Optional[float] = None
@@ -208,7 +230,7 @@ class Server:
     def psql_script(self, database: str, options: str = "") -> Command:
         """psql that runs its stdin in one transaction, stopping at the first error. options: of its session."""
         argv = ["psql", "-Xqw", "--single-transaction", *_STRICT, "-d", conninfo(dbname=database)]
-        return self._execute([*argv, "-f", "-"], env=self._with(options), stdin=True)
+        return self._execute(as_words([*argv, "-f", "-"]), env=self._with(options), stdin=True)
 
     def script(self, sql: bytes, *, database: str, attempted: str, remedy: str = "") -> None:
         """Run a whole SQL script in one transaction; any error undoes all of it."""
@@ -322,6 +344,11 @@ class Server:
     def scratch_path(self) -> str:
         """The like, for a tool that makes its directory itself: a name nobody has. Sweep before, remove afterwards."""
         return f"{SCRATCH}/{self.application}.{secrets.token_hex(4)}"
+
+    def is_full(self, path: str) -> bool:
+        """Can nothing more be written into that directory, where the tools run? They tell it in their language."""
+        words = ["dd", "if=/dev/zero", f"of={path}/{self.application}", "bs=65536", "count=16"]
+        return pipeline.probe(self.run_command(words))[0] == 1
 
     def remove(self, path: str) -> None:
         """Remove a scratch directory. What cannot be removed now is swept by the next run."""

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Optional
 
-from ..base.errors import LifeboatError, LockedError, Log, UsageError
+from ..base.errors import IntegrityError, LifeboatError, LockedError, Log, UsageError
+from ..base.text import named
 from ..repository import copies, points
-from ..repository.components import OBJECTS, configured
+from ..repository.components import DATABASE, OBJECTS, configured
 from ..repository.copies import Outcome
-from ..repository.details import ObjectsDetails
+from ..repository.details import DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..repository.points import Point
 from ..stack.runtime import Opened
@@ -45,6 +46,19 @@ class Taken:
         objects = (manifest for manifest in self.manifests if manifest.component == OBJECTS)
         return sum(manifest.detailed(ObjectsDetails).in_no_backup for manifest in objects)
 
+    @property
+    def missing(self) -> Optional[IntegrityError]:
+        """The error where databases of the server are not in their backup."""
+        for manifest in self.manifests:
+            if manifest.component == DATABASE and (lacks := manifest.detailed(DatabaseDetails).missing):
+                cause = "; ".join(f"the database {named(name)} is not in it: {why}" for name, why in lacks.items())
+                remedy = (
+                    "The backup is there and is not good. Let it be read (ALTER DATABASE … ALLOW_CONNECTIONS true;"
+                    " GRANT CONNECT and pg_read_all_data), or leave it out: lifeboat_database.exclude."
+                )
+                return IntegrityError("back up every database of the server", manifest.id, cause, remedy)
+        return None
+
     def as_dict(self) -> dict[str, object]:
         taken = [{"id": manifest.id, "size": manifest.size, **manifest.details} for manifest in self.manifests]
         found: dict[str, object] = dict(taken[0]) if len(taken) == 1 else {}
@@ -74,6 +88,8 @@ class Taken:
             shown.append(f"not pruned: {self.not_pruned}")
         if self.unheld:
             shown.append(f"WARNING: {self.unheld} objects could not be held by the vault and are in no backup")
+        if self.missing:
+            shown.append(str(self.missing))
         return shown
 
 

@@ -20,7 +20,7 @@ from ..base import lock
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, compared, verdict
 from ..base.clock import format_time
 from ..base.errors import Log, UnverifiedError, UsageError
-from ..base.text import human
+from ..base.text import human, named
 from ..base.version import VERSION
 from ..configuration import backup as configuration_backup
 from ..configuration import parts
@@ -31,7 +31,7 @@ from ..database.methods import registry as methods
 from ..mirror import take as mirror_take
 from ..objects import proof as objects_proof
 from ..repository.base import Repository
-from ..repository.components import CONFIG, DATABASE, OBJECTS
+from ..repository.components import CONFIG, DATABASE, KINDS, OBJECTS
 from ..repository.details import ConfigDetails, DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..settings.config import Config
@@ -103,8 +103,19 @@ class Component:
 
 def _database_line(one: Manifest) -> str:
     details = one.detailed(DatabaseDetails)
-    held = details.fingerprint
-    return f"{human(one.size)}  {details.seconds} s  {held.tables} tables, {held.rows} rows"
+    held = KINDS[DATABASE].counted(details)
+    many = f"{held['databases']} databases, " if held["databases"] > 1 else ""
+    return f"{human(one.size)}  {details.seconds} s  {many}{held['tables']} tables, {held['rows']} rows"
+
+
+def _database_judged(config: Config, repo: Repository, manifest: Manifest) -> Iterator[Check]:
+    details = manifest.detailed(DatabaseDetails)
+    if details.others is None:  # the next one holds the server
+        return
+    words = ", ".join(named(dump.name) for dump in details.dumps(""))
+    spread = f", snapshots within {details.spread(manifest.taken_at):.1f} s" if details.others else ""
+    said = [f"{words}{spread}", *KINDS[DATABASE].notes(details)]
+    yield Check("databases", PASS, "; ".join(said))
 
 
 def _objects_line(one: Manifest) -> str:
@@ -202,6 +213,7 @@ COMPONENTS: dict[str, Component] = {
         lambda item: methods.of(item.manifest).levels(
             item.run.config, item.manifest, item.folder, item.level, item.log
         ),
+        judged=_database_judged,
     ),
     OBJECTS: Component(
         lambda run, override, log: mirror_take.take(run, log=log, override=override),

@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, Optional
 
 from ..base import typed
@@ -89,6 +90,11 @@ class DatabaseDetails:
         """Every database that is in the backup, the application's first. taken_at: the manifest's."""
         own = DatabaseDump(self.database, "", taken_at, self.database_size, self.relations, self.fingerprint)
         return (own, *(self.others or ()))
+
+    def spread(self, taken_at: datetime) -> float:
+        """Seconds between the first snapshot and the last. taken_at: the manifest's."""
+        at = [taken_at, *(parse_time(dump.taken_at) for dump in self.others or ())]
+        return (max(at) - min(at)).total_seconds()
 
     def impossible(self, artefacts: Iterable[str]) -> str:
         """Why no backup of ours can say this of itself, by the names of its artefacts; empty where one can."""

@@ -43,7 +43,14 @@ def _backups(found: Mapping[str, Sequence[Entry]], now: datetime) -> list[str]:
     for name in reversed(tuple(KINDS)):
         for entry in found.get(name, ()):
             rows.append((entry.id, *_cells(entry, columns, now), _proven(entry)))
-    return aligned(rows)
+    return [*aligned(rows), *_notes(found.get(DATABASE, ()))]
+
+
+def _notes(found: Sequence[Entry]) -> list[str]:
+    """What an operator must know of the newest backup of the database server."""
+    last = next((entry.manifest for entry in reversed(found) if entry.manifest), None)
+    kind = KINDS[DATABASE]
+    return [f"{last.id}: {note}" for note in kind.notes(last.detailed(kind.details))] if last else []
 
 
 def _cells(entry: Entry, columns: Iterable[str], now: datetime) -> Row:

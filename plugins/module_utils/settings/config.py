@@ -56,8 +56,9 @@ class RuntimeSettings:
 
 @dataclass(frozen=True)
 class DatabaseSettings:
-    """One database. `service` is a Compose service, or a systemd unit where the runtime is `host`.
+    """A database server. `service` is a Compose service, or a systemd unit where the runtime is `host`.
 
+    `name`: the application's database. `exclude`: databases of the server that no backup holds.
     `user` empty: the server image's POSTGRES_USER, else `postgres`. `host` empty: the local socket.
     `os_user` empty: the container's own user (compose) or `postgres` (host).
     `data_directory` empty: the image's PGDATA (compose), or Debian's place for the unit's cluster (host).
@@ -79,6 +80,7 @@ class DatabaseSettings:
     jobs: Annotated[int, Range(1, 1000)] = 2
     fingerprint: Literal["content", "rows"] = "content"
     verify_image: str = ""
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -272,10 +274,7 @@ def from_mapping(data: object, secrets: object = None, where: str = "settings") 
     if strange:
         known = ", ".join(sorted(SCENARIOS))
         raise _wrong(f"{where}.targets", f"does not know {', '.join(strange)}; it knows {known}")
-    if config.database.method not in METHODS:
-        raise _wrong(f"{where}.database.method", f"{config.database.method!r} is not one of {', '.join(METHODS)}")
-    if not _COMPRESSION.fullmatch(config.database.compression):
-        raise _wrong(f"{where}.database.compression", f"{config.database.compression!r} is not none or method:level")
+    _check_database(config.database, f"{where}.database")
     _check_objects(config, where)
     _check_config(config.config, f"{where}.config")
     for name, cause in frontend.problems(config.frontend):
@@ -291,6 +290,17 @@ def _secrets(given: object, where: str) -> dict[str, str]:
     if isinstance(given, Mapping) and all(isinstance(text, str) for pair in given.items() for text in pair):
         return dict(given)
     raise _wrong(f"{where}, secrets", "wants a mapping of text to text")  # and what it has is not for showing
+
+
+def _check_database(database: DatabaseSettings, where: str) -> None:
+    if database.method not in METHODS:
+        raise _wrong(f"{where}.method", f"{database.method!r} is not one of {', '.join(METHODS)}")
+    if not _COMPRESSION.fullmatch(database.compression):
+        raise _wrong(f"{where}.compression", f"{database.compression!r} is not none or method:level")
+    for name in database.exclude:
+        if not name or "\0" in name or name == database.name:
+            cause = "it is database.name" if name else "that is no database"
+            raise _wrong(f"{where}.exclude", f"{name!r}: {cause}")
 
 
 def _check_objects(config: Config, where: str) -> None:

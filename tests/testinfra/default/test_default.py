@@ -99,7 +99,7 @@ def test_a_person_reads_the_same_on_the_host(app1: Host) -> None:
     only = ("list", "--component", "database")
     listed = app1.lifeboat(*only)[1]
     lines = app1.run("lifeboat", *only).splitlines()
-    assert lines[0].split() == ["ID", "AGE", "SIZE", "TABLES", "ROWS", "PROVEN"]
+    assert lines[0].split() == ["ID", "AGE", "SIZE", "DATABASES", "TABLES", "ROWS", "PROVEN"]
     assert [line.split()[0] for line in lines[1:]] == [backup["id"] for backup in listed]
     assert [" yes, " in line for line in lines[1:]] == [backup["proven"] for backup in listed]
     app1.run("lifeboat", "backup")

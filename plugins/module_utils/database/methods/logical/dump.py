@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Take a backup of a database: the dump, the globals and the fingerprint, all of one snapshot."""
+"""Take a backup of a database server: of each database a dump and a fingerprint of one snapshot, the globals once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import shutil
 import socket
 import tarfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -21,16 +21,17 @@ from pathlib import Path
 from typing import IO, Optional
 
 from ....base import pipeline
-from ....base.errors import LifeboatError, LockedError, Log, SpaceError
+from ....base.clock import format_time
+from ....base.errors import LifeboatError, LockedError, Log, SpaceError, UsageError, of_machine, unable
 from ....base.filesystem import create
-from ....base.text import human
+from ....base.text import human, named
 from ....base.typed import plain
 from ....base.version import VERSION
 from ....recovery.state import RECOVERING
 from ....repository import base as repository_base
 from ....repository import catalog, repositories
 from ....repository.checksums import measure
-from ....repository.details import DatabaseDetails
+from ....repository.details import DATABASES, DatabaseDetails, DatabaseDump
 from ....repository.manifest import Artefact, Manifest
 from ....settings.config import Config
 from ....stack.runtime import Opened
@@ -44,9 +45,10 @@ _BRING = "bring the dump out of the container"
 
 
 def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
-    """Take one backup of the stack's database and publish it. The caller holds the stack's lock.
+    """Take one backup of the stack's database server and publish it. The caller holds the stack's lock.
 
-    override: what it holds is right, even if it is far less than before.
+    The application's database comes first, then every other one. What cannot be read of these is in details.missing,
+    and such a backup is not good. override: what it holds is right, even if it is far less than before.
 
     Raises LifeboatError; whatever fails, nothing is published and earlier backups stay as they were.
     """
@@ -70,6 +72,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
     repo.sweep(older_than=repository_base.STALE, now=datetime.now(timezone.utc))
     server = database_server.for_backups(run)
     database = server.database
+    _refuse_excluded(config, database)
     started = time.monotonic()
     # The pool runs what costs a process in the container and does not depend on what runs beside it.
     with ThreadPoolExecutor(4) as pool, contextlib.ExitStack() as opened:
@@ -81,14 +84,28 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
             database_server.require_database(server, database)
             raise
         server.reap(session)
-        (head,) = answers(_Head, session.rows(_HEAD, attempted="export a snapshot"))
-        _require_space(config, repo, head.size)
+        (head,) = answers(_Head, session.rows(_HEAD, attempted=_SNAPSHOT))
+        (around,) = answers(_Around, session.rows(_AROUND, attempted="look at the server"))
+        others, missing = _others(config, around, database, log)
+        _require_space(config, repo, {database: head.size, **{item.name: item.size for item in others}})
         taken_at = head.taken_at
         identity = catalog.free_id(repo, "database", taken_at)
-        log(f"{identity}: dumping {database} ({human(head.size)}) as {config.database.format}")
+        many = f", 1 of {len(others) + 1}" if others else ""
+        log(f"{identity}: dumping {named(database)} ({human(head.size)}) as {config.database.format}{many}")
+        if around.standby:
+            log(f"{identity}: the server is a standby: what it has not replayed yet is not in it")
         swept.result()
         with repo.stage("database", identity) as staging, _named_errors(config):
-            artefacts, found = _fill(pool, config, server, session, head, identity, staging.path, log)
+            work = _Work(pool, config, server, identity, staging.path, log)
+            naming = pool.submit(_globals, server, around, staging.path)
+            artefacts, found = _fill(work, session, head, database, f"{identity}.sql", "", naming)
+            artefacts.append(naming.result())
+            there = _there(session)
+            opened.close()  # its snapshot keeps the server from tidying up
+            done = list(_each(work, others, missing))
+            artefacts += [artefact for one in done for artefact in one.artefacts]
+            for name in sorted((done[-1].there if done else there) - {item.name for item in around.databases}):
+                log(f"{identity}: {named(name)} was made while the backup ran; the next one will hold it")
             facts = found.facts
             details = DatabaseDetails(
                 database=database,
@@ -106,6 +123,10 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
                 method="logical",
                 relations=head.relations,
                 accepted=override,
+                others=tuple(one.dump for one in done),
+                excluded=tuple(sorted(set(config.database.exclude))),
+                missing=missing,
+                standby=around.standby,
             )
             manifest = Manifest(
                 id=identity,
@@ -118,30 +139,63 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
                 details=plain(details),
             )
             staging.publish(manifest.to_bytes())
-    log(f"{identity}: published, {human(manifest.size)} in {details.seconds} s")
+    spread = f", snapshots within {details.spread(taken_at):.1f} s" if done else ""
+    log(f"{identity}: published, {human(manifest.size)} in {details.seconds} s{spread}")
+    for name, why in missing.items():
+        log(f"{identity}: the database {named(name)} is NOT in it: {why}")
     return manifest
 
 
-# The snapshot is taken before the row is made, and the clock is read first, as exporting takes its time: what was
-# acknowledged before `taken_at` is in the dump. https://www.postgresql.org/docs/current/transaction-iso.html
 @dataclass(frozen=True)
 class _Database:
     name: str
     encoding: str
 
 
+# The snapshot is taken before the row is made, and the clock is read first, as exporting takes its time: what was
+# acknowledged before `taken_at` is in the dump. https://www.postgresql.org/docs/current/transaction-iso.html
 @dataclass(frozen=True)
 class _Head:
     taken_at: datetime
     snapshot: str
     size: int
     version: int
-    is_superuser: bool
     relations: int
     encoding: str
+
+
+_SNAPSHOT = "export a snapshot"
+_HEAD = """BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+SELECT jsonb_build_object('taken_at', clock_timestamp(), 'snapshot', pg_export_snapshot(),
+  'size', pg_database_size(current_database()), 'version', current_setting('server_version_num')::int,
+  'relations', (SELECT count(*) FROM pg_class WHERE oid >= 16384), 'encoding', pg_encoding_to_char(encoding))
+FROM pg_database WHERE datname = current_database();"""
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """A database of the server that is no template. size: 0 where the account may not ask. connects: it may be entered.
+
+    torn: what is left of a DROP DATABASE that was interrupted; it can only be dropped.
+    """
+
+    oid: int
+    name: str
+    size: int
+    connects: bool
+    torn: bool
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What one database knows of its server."""
+
+    is_superuser: bool
+    standby: bool
     template_encoding: str
     role_names: str
     single_byte: tuple[_Database, ...]
+    databases: tuple[_Listed, ...]
 
     @property
     def globals_from(self) -> _Database:
@@ -154,62 +208,164 @@ class _Head:
         return template if fits or not self.single_byte else self.single_byte[0]
 
 
-_HEAD = """BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
-SELECT jsonb_build_object('taken_at', clock_timestamp(), 'snapshot', pg_export_snapshot(),
-  'size', pg_database_size(current_database()), 'version', current_setting('server_version_num')::int,
-  'is_superuser', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
-  'relations', (SELECT count(*) FROM pg_class WHERE oid >= 16384),
-  'encoding', pg_encoding_to_char(encoding), 'template_encoding', (SELECT pg_encoding_to_char(encoding)
-     FROM pg_database WHERE datname = 'template1'),
+# -2: https://www.postgresql.org/docs/current/catalog-pg-database.html, "datconnlimit"
+_AROUND = """SELECT jsonb_build_object(
+  'is_superuser', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user), 'standby', pg_is_in_recovery(),
+  'template_encoding', (SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = 'template1'),
   'role_names', (SELECT string_agg(concat(rolname, rolconfig::text, shobj_description(oid, 'pg_authid')), ' ')
      FROM pg_roles),
   'single_byte', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', datname, 'encoding',
      pg_encoding_to_char(encoding)) ORDER BY datname <> current_database(), datname), '[]')
-     FROM pg_database WHERE datallowconn AND pg_encoding_max_length(encoding) = 1))
-FROM pg_database WHERE datname = current_database();"""
+     FROM pg_database WHERE datallowconn AND pg_encoding_max_length(encoding) = 1),
+  'databases', (SELECT jsonb_agg(jsonb_build_object('oid', oid::bigint, 'name', datname, 'connects', datallowconn,
+     'torn', datconnlimit = -2, 'size', CASE WHEN has_database_privilege(oid, 'CONNECT')
+       OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(oid) ELSE 0 END)
+     ORDER BY datname COLLATE "C") FROM pg_database WHERE NOT datistemplate OR datname = current_database()));"""
+
+
+def _refuse_excluded(config: Config, database: str) -> None:
+    if database in config.database.exclude:
+        remedy = "Take it out of there, or name another database in lifeboat_database.name."
+        raise UsageError("start a backup", database, "lifeboat_database.exclude leaves it out", remedy)
+
+
+def _others(config: Config, around: _Around, database: str, log: Log) -> tuple[list[_Listed], dict[str, str]]:
+    """The server's other databases that are to be in the backup, and those that cannot be, with the reason."""
+    wanted, missing = [], {}
+    unknown = set(config.database.exclude) - {item.name for item in around.databases}
+    if unknown:
+        names = ", ".join(map(named, sorted(unknown)))
+        log(f"lifeboat_database.exclude names {names}: the server has no such database")
+    for item in around.databases:
+        if item.name in (database, *config.database.exclude) or database_server.is_ours(item.name):
+            continue
+        if item.torn:
+            log(f"{named(item.name)} is what is left of an interrupted DROP DATABASE: nothing of it can be read")
+        elif not item.connects:
+            missing[item.name] = "it takes no connections (datallowconn is false)"
+        else:
+            wanted.append(item)
+    return wanted, missing
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What every database of one backup is dumped with. root: where its artefacts go."""
+
+    pool: ThreadPoolExecutor
+    config: Config
+    server: Server
+    identity: str
+    root: Path
+    log: Log
+
+
+@dataclass(frozen=True)
+class _Done:
+    """there: the databases that the server had after it."""
+
+    dump: DatabaseDump
+    artefacts: list[Artefact]
+    there: set[str]
+
+
+def _each(work: _Work, others: Sequence[_Listed], missing: dict[str, str]) -> Iterator[_Done]:
+    """The other databases in turn; their folders are numbered without a gap."""
+    made = 0
+    for number, item in enumerate(others, 2):
+        words = f"dumping {named(item.name)} ({human(item.size)}) {number} of {len(others) + 1}"
+        work.log(f"{work.identity}: {words}")
+        done = _other(work, item, f"{DATABASES}/{made + 1:03d}", missing)
+        if done:
+            made += 1
+            yield done
+
+
+def _other(work: _Work, item: _Listed, folder: str, missing: dict[str, str]) -> Optional[_Done]:
+    """One of the other databases. None where it is gone by now, or where it alone cannot be read: that is `missing`."""
+    path = work.root / folder
+    path.mkdir(mode=0o700, parents=True)
+    try:
+        with work.server.session(item.name) as session:
+            (head,) = answers(_Head, session.rows(_HEAD, attempted=_SNAPSHOT))
+            artefacts, found = _fill(work, session, head, item.name, "database.sql", folder)
+            there = _there(session)
+    except LifeboatError as exc:
+        shutil.rmtree(path)
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()
+        name = _name_now(work.server, item.oid, exc)
+        if name == "":
+            work.log(f"{work.identity}: {named(item.name)} was dropped while the backup ran")
+            return None
+        if not _of_that_database(exc):
+            raise
+        renamed = f"it was given the name {named(name)} while the backup ran" if name != item.name else ""
+        missing[item.name] = renamed or named(exc.cause)
+        return None
+    dump = DatabaseDump(item.name, folder, format_time(head.taken_at), head.size, head.relations, found.summary)
+    return _Done(dump, artefacts, there)
+
+
+def _name_now(server: Server, oid: int, why: LifeboatError) -> str:
+    """What a database is called that could not be read; empty where it is gone. Raises `why` where nobody can say."""
+    try:
+        rows = server.execute(f"SELECT to_json(datname) FROM pg_database WHERE oid = {oid};", attempted="look for it")
+    except LifeboatError:
+        raise why from None
+    return next(iter(answers(str, rows)), "")
+
+
+def _of_that_database(exc: LifeboatError) -> bool:
+    """Does a failure tell of the database that was read? Else it is of the machine, and the next would fail as well."""
+    machine = isinstance(exc, SpaceError) or exc.attempted == _BRING
+    return not machine and not unable(exc.exit_status or 0) and not of_machine(exc.sqlstate)
+
+
+def _there(session: Session) -> set[str]:
+    """The names of the databases that there are by now; ends the session's snapshot."""
+    sql = "COMMIT; SELECT to_json(datname) FROM pg_database WHERE NOT datistemplate;"
+    return {
+        name
+        for name in answers(str, session.rows(sql, attempted="list the databases"))
+        if not database_server.is_ours(name)
+    }
 
 
 def _fill(
-    pool: ThreadPoolExecutor,
-    config: Config,
-    server: Server,
-    session: Session,
-    head: _Head,
-    identity: str,
-    folder: Path,
-    log: Log,
+    work: _Work, session: Session, head: _Head, database: str, script: str, folder: str, *beside: Future[Artefact]
 ) -> tuple[list[Artefact], Fingerprint]:
-    """Write every artefact into `folder`. The fingerprint is read while pg_dump reads, from the same snapshot."""
-    reading = pool.submit(fingerprint.take, session, config.database.fingerprint)
-    naming = pool.submit(_globals, server, head, folder)
+    """Write a database's artefacts into that folder of the backup. The fingerprint is read while pg_dump reads, from
+    the same snapshot. script: how a plain dump is called. beside: what else writes into the backup."""
+    inside = work.root / folder
+    reading = work.pool.submit(fingerprint.take, session, work.config.database.fingerprint)
     try:
-        artefacts, later = _dump(pool, config, server, head, identity, folder)
+        artefacts, later = _dump(work, head, database, inside, script)
     except BaseException as exc:
         # The snapshot is gone when the session that exported it ends, and pg_dump only says that: the reason is there.
         first = reading.exception() if reading.done() else None
         with contextlib.suppress(LifeboatError):
-            server.reap()  # pg_dump outlives a killed `docker exec`; its sessions must not
-        wait((naming,), timeout=60)  # nobody writes into a directory that is being removed
+            work.server.reap()  # pg_dump outlives a killed `docker exec`; its sessions must not
+        wait(beside, timeout=60)  # nobody writes into a directory that is being removed
         wait((reading,), timeout=60)
         if isinstance(exc, LifeboatError) and isinstance(first, LifeboatError):
             raise first from exc
         raise
     found = reading.result()
-    log(f"{identity}: fingerprint of {len(found.tables)} tables taken")
+    work.log(f"{work.identity}: fingerprint of {len(found.tables)} tables taken")
     found = replace(found, sequences=replace(found.sequences, after=later.result()))
-    artefacts.append(naming.result())
-    with create(folder / FINGERPRINT) as raw:
+    with create(inside / FINGERPRINT) as raw:
         raw.write(found.to_bytes())
-    artefacts.append(measure(folder / FINGERPRINT, FINGERPRINT))
-    return artefacts, found
+    artefacts.append(measure(inside / FINGERPRINT, FINGERPRINT))
+    return [replace(item, name=f"{folder}/{item.name}".lstrip("/")) for item in artefacts], found
 
 
-def _globals(server: Server, head: _Head, folder: Path) -> Artefact:
+def _globals(server: Server, around: _Around, folder: Path) -> Artefact:
     with create(folder / GLOBALS) as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
-        source = head.globals_from
+        source = around.globals_from
         # Not --dbname: of that pg_dumpall ignores the name. Both take a connection string.
         words = ["--globals-only", f"--database={conninfo(dbname=source.name)}", f"--encoding={source.encoding}"]
-        words += [] if head.is_superuser else ["--no-role-passwords"]
+        words += [] if around.is_superuser else ["--no-role-passwords"]
         pipeline.run(
             [server.tool("pg_dumpall", *words)],
             attempted="dump roles and other globals",
@@ -220,8 +376,8 @@ def _globals(server: Server, head: _Head, folder: Path) -> Artefact:
     return measure(folder / GLOBALS, GLOBALS)
 
 
-def _sequences(server: Server) -> Mapping[str, Position]:
-    with server.session(server.database) as session:
+def _sequences(server: Server, database: str) -> Mapping[str, Position]:
+    with server.session(database) as session:
         return fingerprint.sequences(session)
 
 
@@ -234,9 +390,10 @@ def compression(config: Config, server_version_num: int) -> str:
 
 
 def _dump(
-    pool: ThreadPoolExecutor, config: Config, server: Server, head: _Head, identity: str, folder: Path
+    work: _Work, head: _Head, database: str, folder: Path, script: str
 ) -> tuple[list[Artefact], Future[Mapping[str, Position]]]:
     """The dump's artefacts, and where the sequences stood once pg_dump had read them."""
+    config, server = work.config, work.server
     method = compression(config, head.version)
     level = method.partition(":")[2] or "6"
     packing = f"--compress={method if head.version >= 160000 else 0 if method == 'none' else level}"
@@ -252,18 +409,18 @@ def _dump(
 
     def run(form: str, *more: str, sink: Optional[pipeline.Sink] = None) -> Future[Mapping[str, Position]]:
         pipeline.run(
-            [server.tool("pg_dump", f"--format={form}", *words, *more, database=server.database)],
+            [server.tool("pg_dump", f"--format={form}", *words, *more, database=database)],
             attempted="dump the database",
-            subject=server.database,
+            subject=named(database),
             sink=sink,
             timeout=config.timeout,
             remedy="Earlier backups are untouched. `lifeboat.dr.status` shows them.",
         )
-        return pool.submit(_sequences, server)
+        return work.pool.submit(_sequences, server, database)
 
     if config.database.format != "directory":
         plain = config.database.format == "plain"
-        name = f"{identity}.sql" + ("" if method == "none" else ".gz") if plain else DUMP
+        name = script + ("" if method == "none" else ".gz") if plain else DUMP
         if plain:  # the others are restored without: tablespaces are directories of this host
             words.append("--no-tablespaces")
         with create(folder / name) as raw:
@@ -274,8 +431,13 @@ def _dump(
     try:
         later = run("directory", f"--jobs={config.database.jobs}", f"--file={inside}")
         return _receive(server, inside, folder / DUMP, config.timeout), later
+    except LifeboatError as exc:
+        if server.is_full(inside):
+            remedy = "Free space there, or set lifeboat_database.format to custom, which needs none."
+            raise SpaceError(exc.attempted, inside, exc.cause, remedy) from exc
+        raise
     finally:
-        pool.submit(server.remove, inside)
+        work.pool.submit(server.remove, inside)
 
 
 def _receive(server: Server, inside: str, folder: Path, timeout: float) -> list[Artefact]:
@@ -326,15 +488,17 @@ def _unpack_plain(stream: IO[bytes], folder: Path) -> list[Artefact]:
     return sorted(artefacts, key=lambda artefact: artefact.name)
 
 
-def _require_space(config: Config, repo: repository_base.Repository, database_size: int) -> None:
-    """Refuse early rather than fill the disk: the last backup's size and half of it again, else a third of the data."""
+def _require_space(config: Config, repo: repository_base.Repository, sizes: Mapping[str, int]) -> None:
+    """Refuse early rather than fill the disk: the last backup's size and half of it again, and of the databases that it
+    does not hold a third of their data. sizes: of each database, in bytes."""
     free = repo.free_bytes()
     if free is None:
         return
     last = next(
         (entry.manifest for entry in reversed(catalog.entries(repo, "database", config.stack)) if entry.manifest), None
     )
-    needed = int(last.size * 1.5) if last else database_size // 3
+    held = {dump.name for dump in last.detailed(DatabaseDetails).dumps("")} if last else set()
+    needed = (int(last.size * 1.5) if last else 0) + sum(size for name, size in sizes.items() if name not in held) // 3
     if free < needed:
         raise SpaceError(
             "start a backup",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Prove a backup of the database.
+"""Prove a backup of the database server, each of its databases.
 
 archive: pg_restore reads every byte to nowhere, or gunzip to the dump's last line.
 restore: a throw-away PostgreSQL restores it; the fingerprint must match; amcheck reads every table and index.
@@ -13,21 +13,22 @@ from __future__ import annotations
 import contextlib
 import gzip
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ....base import lock, pipeline
 from ....base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared, ended
 from ....base.errors import LifeboatError, Log, UnverifiedError, of_machine, unable
 from ....base.pipeline import Command
-from ....repository.details import DatabaseDetails
+from ....base.text import named
+from ....repository.details import DatabaseDetails, DatabaseDump
 from ....repository.manifest import Manifest
 from ....settings.config import Config
 from ....stack.runtime import exec_command
 from ... import scratch
 from ...fingerprint import DUMP, GLOBALS, Fingerprint, facts_of
-from ...server import Server, answers, conninfo, decoded, shown
+from ...server import Server, answers, conninfo, decoded, drop, shown
 from . import restore as database_restore
 
 # What Python says of a file whose content is not what it should be; any other OSError is the machine's.
@@ -35,6 +36,7 @@ _NOT_WRITTEN_SO = (gzip.BadGzipFile, EOFError, ValueError, zlib.error)
 # A feature or a file that is not there. The throw-away server's data is new: both are of its programs.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _NOT_OFFERED = ("0A000", "58P01")
+_VERIFIED = "lifeboat_verify"
 END_OF_DUMP = b"-- PostgreSQL database dump complete"
 
 
@@ -49,49 +51,67 @@ def levels(config: Config, manifest: Manifest, folder: Path, level: str, log: Lo
         stack.enter_context(lock.held(f"{config.stack}.verify", "verify"))
         scratch.sweep(config.stack)
         name = stack.enter_context(scratch.container(image, config.stack, folder, timeout=config.timeout))
-        log(f"{manifest.id}: reading the archive back")
-        for check in _archive(config, manifest, folder, name):
-            yield check
-            if check.result != PASS:
-                return
-        if level == "restore":
-            yield from _restored(config, manifest, folder, name, log)
+        log(f"{manifest.id}: reading the archives back")
+        dumps = manifest.detailed(DatabaseDetails).dumps("")
+        whole = True
+        for dump in dumps:
+            for check in _archive(config, manifest, folder, dump, name):
+                yield _of(dump, check)
+                if check.result != PASS:
+                    whole = False
+                    break
+        if whole and level == "restore":
+            yield from _restored(config, manifest, folder, dumps, name, log)
 
 
-def _archive(config: Config, manifest: Manifest, folder: Path, name: str) -> Iterator[Check]:
-    details = manifest.detailed(DatabaseDetails)
+def _of(dump: DatabaseDump, check: Check) -> Check:
+    """The check of one database, by the name of the other than the application's."""
+    return replace(check, name=f"{check.name} of {named(dump.name)}") if dump.folder else check
+
+
+def _archive(config: Config, manifest: Manifest, folder: Path, dump: DatabaseDump, name: str) -> Iterator[Check]:
     try:
-        facts = facts_of(folder)
-        with gzip.open(folder / GLOBALS, "rb") as file:
-            roles = sum(
-                statement.startswith("CREATE ROLE ") for statement in database_restore.statements(decoded(file.read()))
-            )
+        facts = facts_of(folder / dump.folder)
+        script = b"" if dump.folder else gzip.decompress((folder / GLOBALS).read_bytes())
     except _NOT_WRITTEN_SO as exc:
         yield Check("globals and fingerprint", FAIL, str(exc))
         return
     except LifeboatError as exc:
         yield ended("globals and fingerprint", exc)
         return
-    yield compared(
+    taken_of = str(facts.facts.row.get("datname", dump.name))
+    if taken_of != dump.name:
+        yield Check("fingerprint", FAIL, f"it was taken of the database {named(taken_of)}")
+    if not dump.folder:
+        yield _globals(manifest, facts, script)
+    yield _read(config, manifest, folder, dump, name)
+
+
+def _globals(manifest: Manifest, facts: Fingerprint, script: bytes) -> Check:
+    found = database_restore.statements(decoded(script))
+    roles = sum(statement.startswith("CREATE ROLE ") for statement in found)
+    return compared(
         "globals",
         [] if roles == len(facts.roles) else [f"{roles} roles, the fingerprint has {len(facts.roles)}"],
-        f"{roles} roles" + ("" if details.role_passwords else ", without passwords"),
+        f"{roles} roles" + ("" if manifest.detailed(DatabaseDetails).role_passwords else ", without passwords"),
     )
-    if details.format == "plain":
-        yield _plain_archive(manifest, folder)
-        return
+
+
+def _read(config: Config, manifest: Manifest, folder: Path, dump: DatabaseDump, name: str) -> Check:
+    if manifest.detailed(DatabaseDetails).format == "plain":
+        return _plain_archive(manifest, folder, dump.folder)
+    inside = f"{scratch.MOUNT}/{dump.folder}/{DUMP}".replace("//", "/")
     status, _out, err = pipeline.probe(
-        exec_command(name, ["pg_restore", "--file=/dev/null", f"/backup/{DUMP}"], user="0"), timeout=config.timeout
+        exec_command(name, ["pg_restore", "--file=/dev/null", inside], user="0"), timeout=config.timeout
     )
     if status == 0:
-        yield Check("archive", PASS, "pg_restore reads every byte")
-        return
+        return Check("archive", PASS, "pg_restore reads every byte")
     words = err.strip().splitlines()
     said = words[-1] if words else f"pg_restore ended with {status}"
     lacked = said if unable(status) else scratch.ended(name)
     if not lacked:
         _require_major(manifest, name)
-    yield Check("archive", COULD_NOT_VERIFY if lacked else FAIL, lacked or said)
+    return Check("archive", COULD_NOT_VERIFY if lacked else FAIL, lacked or said)
 
 
 def _require_major(manifest: Manifest, name: str) -> None:
@@ -107,10 +127,10 @@ def _require_major(manifest: Manifest, name: str) -> None:
         )
 
 
-def _plain_archive(manifest: Manifest, folder: Path) -> Check:
-    artefact, tail = database_restore.plain_name(manifest), b""
+def _plain_archive(manifest: Manifest, folder: Path, inside: str) -> Check:
+    artefact, tail = database_restore.plain_name(manifest, inside), b""
     try:
-        with database_restore.open_plain(manifest, folder) as file:
+        with database_restore.open_plain(manifest, folder / inside) as file:
             while data := file.read(pipeline.CHUNK):
                 tail = (tail + data)[-4096:]
     except _NOT_WRITTEN_SO as exc:
@@ -123,39 +143,64 @@ def _plain_archive(manifest: Manifest, folder: Path) -> Check:
     )
 
 
-def _restored(config: Config, manifest: Manifest, folder: Path, name: str, log: Log) -> Iterator[Check]:
-    """Restore into the container's own server and hold it against the fingerprint."""
-    facts = facts_of(folder)
+def _restored(
+    config: Config, manifest: Manifest, folder: Path, dumps: Sequence[DatabaseDump], name: str, log: Log
+) -> Iterator[Check]:
+    """Restore into the container's own server and hold it against the fingerprints: one database at a time, dropped
+    after its check, so that the disk holds the largest and never all."""
     details = manifest.detailed(DatabaseDetails)
     _require_major(manifest, name)
-    database = "lifeboat_verify"
+    locks = max(_locks(dump, details.format) for dump in dumps)
     with scratch.server(
-        name, superuser=details.superuser, preload=details.preload, timeout=config.timeout, locks=_locks(details)
+        name, superuser=details.superuser, preload=details.preload, timeout=config.timeout, locks=locks
     ) as server:
         try:
-            database_restore.roles(server, folder, facts, fresh=True)
-            database_restore.database(server, manifest, folder, facts, database, jobs=config.database.jobs, log=log)
+            database_restore.roles(server, folder, facts_of(folder), fresh=True)
         except LifeboatError as exc:
-            lacks = _lacks(exc, name, server, facts, database_restore.creating(database))
-            yield _not_offered(exc, lacks) if lacks else _refused(exc, name, server)
+            yield _refused(exc, name, server)
             return
-        yield Check("restore", PASS, "restored without an error")
-        log(f"{manifest.id}: comparing with the fingerprint")
-        yield from database_restore.compare(server, database, facts, fresh=True)
-        sound = _amcheck(
-            server.tool(
-                "pg_amcheck",
-                "--heapallindexed",
-                "--install-missing",
-                "--no-password",
-                f"--jobs={config.database.jobs}",
-                conninfo(dbname=database),
-            ),
-            config.timeout,
-        )
-        # pg_amcheck calls every error of its queries a damage.
-        lacked = scratch.trouble(name, server) if sound.result == FAIL else ""
-        yield Check(sound.name, COULD_NOT_VERIFY, lacked) if lacked else sound
+        for number, dump in enumerate(dumps, 1):
+            if number > 1:
+                server.reap()  # of a restore that was stopped
+                drop(server, _VERIFIED)
+                scratch.forget(name)
+            many = f" {number} of {len(dumps)}" if len(dumps) > 1 else ""
+            log(f"{manifest.id}: restoring {named(dump.name)}{many}")
+            for check in _one(config, manifest, folder, dump, name, server, log):
+                yield _of(dump, check)
+            if scratch.ended(name):
+                return
+
+
+def _one(
+    config: Config, manifest: Manifest, folder: Path, dump: DatabaseDump, name: str, server: Server, log: Log
+) -> Iterator[Check]:
+    """One database, which stays in the server. name: of the container."""
+    inside, jobs = folder / dump.folder, config.database.jobs
+    facts = facts_of(inside)
+    try:
+        database_restore.database(server, manifest, inside, facts, _VERIFIED, jobs=jobs, log=log)
+    except LifeboatError as exc:
+        lacks = _lacks(exc, name, server, facts, database_restore.creating(_VERIFIED))
+        yield _not_offered(exc, lacks) if lacks else _refused(exc, name, server)
+        return
+    yield Check("restore", PASS, "restored without an error")
+    log(f"{manifest.id}: comparing with the fingerprint")
+    yield from database_restore.compare(server, _VERIFIED, facts, fresh=True, application=not dump.folder)
+    sound = _amcheck(
+        server.tool(
+            "pg_amcheck",
+            "--heapallindexed",
+            "--install-missing",
+            "--no-password",
+            f"--jobs={jobs}",
+            conninfo(dbname=_VERIFIED),
+        ),
+        config.timeout,
+    )
+    # pg_amcheck calls every error of its queries a damage.
+    lacked = scratch.trouble(name, server) if sound.result == FAIL else ""
+    yield Check(sound.name, COULD_NOT_VERIFY, lacked) if lacked else sound
 
 
 @dataclass(frozen=True)
@@ -197,12 +242,12 @@ def _refused(exc: LifeboatError, name: str, server: Server) -> Check:
     return Check("restore", COULD_NOT_VERIFY if lacked else FAIL, words)
 
 
-def _locks(details: DatabaseDetails) -> int:
+def _locks(dump: DatabaseDump, form: str) -> int:
     """How many locks one transaction of a restore and of its comparison holds, at most."""
-    content = details.fingerprint
+    content = dump.fingerprint
     # Backups that do not say: a table has a TOAST table with an index, and each index is among the objects.
-    relations = details.relations or content.objects + 3 * content.tables
-    if details.format != "plain":
+    relations = dump.relations or content.objects + 3 * content.tables
+    if form != "plain":
         return relations
     return relations + content.objects + content.large_objects  # psql restores everything in one transaction
 

@@ -287,12 +287,15 @@ def _setting_value(key: str, value: str) -> str:
     return ", ".join(literal(quoted.replace('""', '"') or bare.strip()) for quoted, bare in items) or "''"
 
 
-def compare(server: Server, name: str, expected: Fingerprint, *, fresh: bool) -> list[Check]:
-    """Take the restored database's fingerprint at the backup's level and hold it against the backup's."""
+def compare(server: Server, name: str, expected: Fingerprint, *, fresh: bool, application: bool = True) -> list[Check]:
+    """Take the restored database's fingerprint at the backup's level and hold it against the backup's.
+
+    application: as in fingerprint.compare().
+    """
     with server.session(name) as session:
         session.rows("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;", attempted="compare the restored database")
         found = fingerprint.take(session, expected.level, expected.scheme)
-    return fingerprint.compare(expected, found, roles="exact" if fresh else "present")
+    return fingerprint.compare(expected, found, roles="exact" if fresh else "present", application=application)
 
 
 def analyze(server: Server, name: str, jobs: int) -> None:
