@@ -56,7 +56,7 @@ size:
   type: int
 details:
   description:
-    - Database, format, server version, fingerprint summary, seconds. RV(ignore:details.others) are the server's other
+    - Database, format, server version, fingerprint summary, seconds. C(others) are the server's other
       databases, each with the instant of its snapshot; excluded, missing and standby say what is not in it.
   returned: when a backup was taken
   type: dict

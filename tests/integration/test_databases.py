@@ -1,7 +1,6 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: E501 - SQL
 """Every database of the server is in a backup, each proved; what cannot be is named, and the backup is not good."""
 
 from __future__ import annotations

@@ -97,7 +97,6 @@ def test_what_pg_dump_is_told(
 
     server = Server(execute, user="u", database="d=b")
     monkeypatch.setattr(dump, "_receive", lambda *_: [])
-    monkeypatch.setattr(dump, "_sequences", lambda *_: {})
     with ThreadPoolExecutor(1) as pool:
         head = make_head(version=version, encoding="LATIN1")
         work = dump._Work(pool, settings, server, "db_backup_20261124_120000", tmp_path, print)

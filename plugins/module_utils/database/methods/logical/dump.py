@@ -37,7 +37,7 @@ from ....settings.config import Config
 from ....stack.runtime import Opened
 from ... import fingerprint
 from ... import server as database_server
-from ...fingerprint import DUMP, FINGERPRINT, GLOBALS, Fingerprint, Position
+from ...fingerprint import DUMP, FINGERPRINT, GLOBALS, Fingerprint
 from ...logins import CLOSED
 from ...server import Server, Session, answers, conninfo, shown
 
@@ -323,8 +323,8 @@ def _of_that_database(exc: LifeboatError) -> bool:
 
 
 def _there(session: Session) -> set[str]:
-    """The names of the databases that there are by now; ends the session's snapshot."""
-    sql = "COMMIT; SELECT to_json(datname) FROM pg_database WHERE NOT datistemplate;"
+    """The names of the databases that there are by now."""
+    sql = "SELECT to_json(datname) FROM pg_database WHERE NOT datistemplate;"
     return {
         name
         for name in answers(str, session.rows(sql, attempted="list the databases"))
@@ -340,7 +340,7 @@ def _fill(
     inside = work.root / folder
     reading = work.pool.submit(fingerprint.take, session, work.config.database.fingerprint)
     try:
-        artefacts, later = _dump(work, head, database, inside, script)
+        artefacts = _dump(work, head, database, inside, script)
     except BaseException as exc:
         # The snapshot is gone when the session that exported it ends, and pg_dump only says that: the reason is there.
         first = reading.exception() if reading.done() else None
@@ -353,7 +353,8 @@ def _fill(
         raise
     found = reading.result()
     work.log(f"{work.identity}: fingerprint of {len(found.tables)} tables taken")
-    found = replace(found, sequences=replace(found.sequences, after=later.result()))
+    session.rows("COMMIT;", attempted=_SNAPSHOT)  # sequences know no snapshot, but which there are is known by one
+    found = replace(found, sequences=replace(found.sequences, after=fingerprint.sequences(session)))
     with create(inside / FINGERPRINT) as raw:
         raw.write(found.to_bytes())
     artefacts.append(measure(inside / FINGERPRINT, FINGERPRINT))
@@ -376,11 +377,6 @@ def _globals(server: Server, around: _Around, folder: Path) -> Artefact:
     return measure(folder / GLOBALS, GLOBALS)
 
 
-def _sequences(server: Server, database: str) -> Mapping[str, Position]:
-    with server.session(database) as session:
-        return fingerprint.sequences(session)
-
-
 def compression(config: Config, server_version_num: int) -> str:
     """What pg_dump is told. Before 16 it knows gzip only; a plain dump is gzip so that gunzip and psql suffice."""
     wanted = config.database.compression
@@ -389,10 +385,8 @@ def compression(config: Config, server_version_num: int) -> str:
     return wanted
 
 
-def _dump(
-    work: _Work, head: _Head, database: str, folder: Path, script: str
-) -> tuple[list[Artefact], Future[Mapping[str, Position]]]:
-    """The dump's artefacts, and where the sequences stood once pg_dump had read them."""
+def _dump(work: _Work, head: _Head, database: str, folder: Path, script: str) -> list[Artefact]:
+    """The dump's artefacts."""
     config, server = work.config, work.server
     method = compression(config, head.version)
     level = method.partition(":")[2] or "6"
@@ -407,7 +401,7 @@ def _dump(
         "--no-sync",
     ]
 
-    def run(form: str, *more: str, sink: Optional[pipeline.Sink] = None) -> Future[Mapping[str, Position]]:
+    def run(form: str, *more: str, sink: Optional[pipeline.Sink] = None) -> None:
         pipeline.run(
             [server.tool("pg_dump", f"--format={form}", *words, *more, database=database)],
             attempted="dump the database",
@@ -416,7 +410,6 @@ def _dump(
             timeout=config.timeout,
             remedy="Earlier backups are untouched. `lifeboat.dr.status` shows them.",
         )
-        return work.pool.submit(_sequences, server, database)
 
     if config.database.format != "directory":
         plain = config.database.format == "plain"
@@ -425,12 +418,12 @@ def _dump(
             words.append("--no-tablespaces")
         with create(folder / name) as raw:
             writer = pipeline.HashingWriter(raw)
-            later = run(config.database.format, sink=writer)
-        return [Artefact(name, writer.size, writer.sha256)], later
+            run(config.database.format, sink=writer)
+        return [Artefact(name, writer.size, writer.sha256)]
     inside = server.scratch_path()
     try:
-        later = run("directory", f"--jobs={config.database.jobs}", f"--file={inside}")
-        return _receive(server, inside, folder / DUMP, config.timeout), later
+        run("directory", f"--jobs={config.database.jobs}", f"--file={inside}")
+        return _receive(server, inside, folder / DUMP, config.timeout)
     except LifeboatError as exc:
         if server.is_full(inside):
             remedy = "Free space there, or set lifeboat_database.format to custom, which needs none."
