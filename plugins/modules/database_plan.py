@@ -10,7 +10,8 @@ module: database_plan
 short_description: Assess a stack's database and plan its recovery
 version_added: 0.1.0
 description:
-  - Reads only. Says what is wrong, which backup would be used and why, and every step that would be taken.
+  - Reads only. Says what is wrong, which backup would be used and why, what happens to each database of the server,
+    and every step that would be taken.
   - Fails when no recovery is possible, before anything is touched.
 extends_documentation_fragment:
   - lifeboat.dr.stack
@@ -29,6 +30,20 @@ options:
     type: str
     choices: [auto, swap, rebuild]
     default: auto
+  database:
+    description:
+      - The only database to replace in a server that answers. Empty means the application's, and each other one that
+        is damaged.
+    type: str
+    default: ""
+  others:
+    description:
+      - What becomes of databases that the server has and the backup does not hold, where the server is rebuilt.
+        V(restore) copies each into the fresh server and compares it; V(aside) leaves it in the data directory that is
+        put aside; V(ask) refuses such a plan, and the error names them.
+    type: str
+    choices: [ask, restore, aside]
+    default: ask
 """
 
 EXAMPLES = r"""
@@ -91,6 +106,8 @@ def work(task: Task) -> Result:
         force=task.params["force"],
         method=task.params["method"],
         accept=task.accept,
+        database=task.params["database"],
+        others=task.params["others"],
         log=task.log,
     )
     return Result(Planned(made, made.needed, database_plan.text(made)))
@@ -104,6 +121,8 @@ def main() -> None:
             **ACCEPT,
             "force": {"type": "bool", "default": False},
             "method": {"type": "str", "choices": ["auto", "swap", "rebuild"], "default": "auto"},
+            "database": {"type": "str", "default": ""},
+            "others": {"type": "str", "choices": ["ask", "restore", "aside"], "default": "ask"},
         },
     )
 

@@ -73,6 +73,22 @@ way_back:
   returned: success
   type: list
   elements: str
+replaced:
+  description:
+    - The databases to restore, as O(plan) names them. Empty where the server is a fresh one, which gets every database
+      of the backup.
+  returned: success
+  type: list
+  elements: str
+copied:
+  description: Where databases were copied to that the backup does not hold; empty where none were.
+  returned: success
+  type: str
+databases:
+  description: What became of databases that are not restored, each with C(name), C(action) and C(why).
+  returned: success
+  type: list
+  elements: dict
 log:
   description: What was done, line by line, as also written to the journal.
   returned: always
@@ -101,13 +117,22 @@ class Foreseen:
     stopped: Sequence[str]
     quarantine: str = ""
     way_back: Sequence[str] = ()
+    replaced: Sequence[str] = ()
+    copied: str = ""
+    databases: Sequence[str] = ()
 
 
 def work(task: Task) -> Result:
     planned = task.plan(Plan, "database_plan")
     if task.check:
         return Result(
-            Foreseen(planned.mode, planned.mode == "rebuild", (*planned.writers, *planned.one_offs)), changed=True
+            Foreseen(
+                planned.mode,
+                planned.mode == "rebuild",
+                (*planned.writers, *planned.one_offs),
+                replaced=planned.replaced,
+            ),
+            changed=True,
         )
     with lock.held(task.config.stack, "recover database", wait=60):
         return Result(database_protect.protect(Opened(task.config), planned, log=task.log), changed=True)

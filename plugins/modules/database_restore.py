@@ -7,12 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: database_restore
-short_description: Restore a database under another name, prove it, swap it in
+short_description: Restore databases under other names, prove them, swap them in
 version_added: 0.1.0
 description:
-  - Restores roles and the dump into a new database, compares it with the fingerprint of the backup, and only then puts
+  - Restores roles and a dump into a new database, compares it with the fingerprint of the backup, and only then puts
     it in the live database's place by rename. The old database is kept under a quarantine name.
-  - If anything differs the live database stays as it was, unless O(accept).
+  - If anything differs the live database stays as it was, unless O(accept). The application's database must be right;
+    of the others each stands for itself, and a check says which one is not.
   - "Idempotent by identity: a stack that was already recovered to O(id) is left alone unless O(force)."
 extends_documentation_fragment:
   - lifeboat.dr.stack
@@ -23,10 +24,20 @@ options:
     description: The backup to restore, a recovery point whose database backup it shall be, or V(latest).
     type: str
     default: latest
+  databases:
+    description:
+      - The databases to replace. Empty means every database of the backup in a fresh server, else the application's.
+    type: list
+    elements: str
+    default: []
   fresh:
     description: The server is a new, empty one, so that every role becomes what it was in the backup.
     type: bool
     default: false
+  copied:
+    description: RV(lifeboat.dr.database_protect#module:copied), whose databases a fresh server gets too.
+    type: str
+    default: ""
   asked:
     description: What the operator asked for, remembered so that asking again changes nothing.
     type: str
@@ -58,9 +69,16 @@ checks:
   type: list
   elements: dict
 quarantined_database:
-  description: The name under which the old database is kept; empty when there was none.
+  description: The name under which the first database that was replaced is kept; empty when there was none.
   returned: when restored
   type: str
+databases:
+  description:
+    - What became of each database of the server, with C(name), C(action) (C(restored), C(copied), C(failed) or
+      C(untouched)), C(why) and C(kept), the name under which the old one is kept.
+  returned: when restored
+  type: list
+  elements: dict
 seconds:
   description: Seconds spent in restore, verify and swap.
   returned: when restored
@@ -100,7 +118,8 @@ def work(task: Task) -> Result:
     place = chosen.place if task.params["place"] == "auto" else task.params["place"]
     last = recovery_state.recovered(task.config)
     diff = Diff(f"{last.id if last else ''}\n", f"{chosen.id}\n")
-    if last and last.id == chosen.id and not task.params["force"]:
+    done = last and (not last.databases or set(task.params["databases"]) <= set(last.databases))
+    if last and done and last.id == chosen.id and not task.params["force"]:
         return Result(Chosen(chosen.id))
     if task.check:
         return Result(Chosen(chosen.id), changed=True, diff=diff)
@@ -114,6 +133,7 @@ def work(task: Task) -> Result:
             stamp=stamp,
             asked=task.params["asked"],
             accept=task.accept,
+            wanted=database_recovery.Wanted(tuple(task.params["databases"]), task.params["copied"]),
             log=task.log,
         )
     return Result(result, changed=True, diff=diff)
@@ -126,6 +146,8 @@ def main() -> None:
             "id": {"type": "str", "default": "latest"},
             **RESTORE,
             **ACCEPT,
+            "databases": {"type": "list", "elements": "str", "default": []},
+            "copied": {"type": "str", "default": ""},
             "fresh": {"type": "bool", "default": False},
             "asked": {"type": "str", "default": ""},
         },

@@ -78,6 +78,7 @@ PLAN = planned.Plan(
     asked=False, state="", mode="swap", backup={"id": "db_backup_20261124_120000", "place": "repository"},
     location="/backup", recovery_point="", passed_over=(), accepted=(), writers=("backend", "worker"), stamp="S",
     steps=(), target="shop", target_seconds=14400,
+    databases=(planned.Database("shop", "restored", "it is damaged", 1000, 2, 500),),
 )  # fmt: skip
 FRONTEND_PLAN = frontend_plan.Plan(
     needed=True, condition="down", cause="transient", why="it is gone", findings=("status 404",), unchecked=(),

@@ -108,6 +108,8 @@ def test_a_survey_that_a_person_wrote_down() -> None:
         "reason": ("text", [], ""),
         "force": ("multiplechoice", ["false", "true"], "false"),
         "method": ("multiplechoice", ["auto", "swap", "rebuild"], "auto"),
+        "database": ("text", [], ""),
+        "others": ("multiplechoice", ["ask", "restore", "aside"], "ask"),
         "confirm": ("text", [], ""),
     }
     assert list(asked)[-1] == "confirm", "what acts is asked last"

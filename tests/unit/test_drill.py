@@ -543,8 +543,7 @@ class Asked:
         self.problem = problem
         self.sql: list[str] = []
 
-    def execute(self, sql: str, *, database: str = "template1", attempted: str) -> list[Any]:
-        del database
+    def alter(self, sql: str, *, attempted: str) -> list[Any]:
         self.sql.append(sql)
         if self.problem:
             raise LifeboatError(attempted, "database shop", self.problem)

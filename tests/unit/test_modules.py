@@ -652,7 +652,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     def use(condition: str) -> None:
         monkeypatch.setattr(runtime, "connect", lambda config: Stack())
         monkeypatch.setattr(
-            database_assess, "assess", lambda config, reference: database_assess.Assessment(condition, ("why",), "")
+            database_assess,
+            "assess",
+            lambda config, reference: database_assess.Assessment(condition, ("why",), "", damaged=("shop",)),
         )
         monkeypatch.setattr(database_plan, "_require_major", lambda *_: None)
         monkeypatch.setattr(database_plan, "_require_space", lambda *_: None)

@@ -29,7 +29,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
-from ansible_collections.lifeboat.dr.plugins.module_utils.database.assess import Assessment
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.assess import Assessment, Reference
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.fingerprint import Fingerprint
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import DAMAGED, DOWN, HEALTHY
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, repositories
@@ -37,7 +38,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points impo
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
-from builders import FACTS, NOW, entries, fingerprint, folder, make_config, prove, publish, store
+from builders import FACTS, NOW, entries, fingerprint, folder, make_config, make_manifest, prove, publish, store
 
 DAY = timedelta(days=1)
 ID, OTHER = "db_backup_20261124_020000", "db_backup_20261123_020000"
@@ -46,7 +47,7 @@ SAME_INSTANT = datetime.fromisoformat("2026-11-24T02:00:00+00:00")
 
 
 def seen(condition: str) -> Assessment:
-    return Assessment(condition, ("why",), "running")
+    return Assessment(condition, ("why",), "running", damaged=("shop",) if condition == DAMAGED else ())
 
 
 # (condition, what was asked, the last recovery, force) -> (needed, words of the reason)
@@ -149,8 +150,11 @@ class Server:
         self.closed = more.get("closed", False)
         self.read: list[str] = []
 
-    def databases(self) -> list[str]:
-        return list(self.names)
+    def living(self) -> list[database_server.Living]:
+        return [database_server.Living(name, True, False) for name in self.names]
+
+    def problem(self) -> None:
+        return None
 
     def major(self) -> int:
         return int(self.number)
@@ -204,10 +208,11 @@ def world(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return found
 
 
-REFERENCE = fingerprint(
+CONTENT = fingerprint(
     roles={"postgres": "", "app": ""},
     tables={"public.t": {"rows": 500, "method": "none"}, "public.u": {"rows": 3, "method": "none"}},
 )
+REFERENCE = Reference(make_manifest(), {"": CONTENT})
 WHOLE = {"public.t": 499, "public.u": 0}
 # (the server's tables and more, the condition, what must be found, what stays unchecked)
 ASSESSMENTS: list[tuple[str, Server, str, list[str], list[str]]] = [
@@ -495,14 +500,21 @@ def test_a_failed_backup_is_planned_with_if_it_is_named_and_accepted(tmp_path: P
         make(tmp_path, identity=one.id, accept=True)
 
 
+def expected(sources: Sources) -> Optional[Fingerprint]:
+    """What the application's database should hold."""
+    found = database_assess.reference_of(sources)
+    return found.fingerprints[""] if found else None
+
+
 def test_a_backup_that_shrank_is_never_recovered_to_unasked(tmp_path: Path, world: dict[str, Any]) -> None:
     full = publish(tmp_path, NOW - DAY)
     small = {"level": "content", "tables": 0, "rows": 0, "large_objects": 0, "objects": 0}
     empty = publish(tmp_path, details={"fingerprint": small})
     world["server"] = Server({})
-    assert database_assess.assess(Opened(make_config(tmp_path)), fingerprint()).condition == DAMAGED, (
-        "held against the fuller one"
-    )
+    assert (
+        database_assess.assess(Opened(make_config(tmp_path)), Reference(make_manifest(), {"": fingerprint()})).condition
+        == DAMAGED
+    ), "held against the fuller one"
     with pytest.raises(UsageError, match=f"-e recovery_point={full.id}"):
         make(tmp_path)
     assert make(tmp_path, identity=full.id).backup["id"] == full.id
@@ -516,23 +528,23 @@ def test_the_reference_is_the_newest_good_one_whose_fingerprint_is_whole(tmp_pat
     publish(tmp_path, NOW - DAY)
     newest = publish(tmp_path)
     settings = make_config(tmp_path)
-    assert database_assess.reference_of(Sources(Opened(settings), "database")) == fingerprint()
+    assert expected(Sources(Opened(settings), "database")) == fingerprint()
     (folder(tmp_path, newest) / "fingerprint.json").write_text("x" * len(json.dumps(FACTS)))
-    assert database_assess.reference_of(Sources(Opened(settings), "database")) == fingerprint()
-    assert database_assess.reference_of(Sources(Opened(make_config(tmp_path, stack="blog")), "database")) is None
+    assert expected(Sources(Opened(settings), "database")) == fingerprint()
+    assert expected(Sources(Opened(make_config(tmp_path, stack="blog")), "database")) is None
 
 
 def test_a_reference_that_cannot_be_read_is_passed_over(tmp_path: Path, world: dict[str, Any]) -> None:
     """Its bytes are those that were written: by a Lifeboat that writes otherwise."""
     older = publish(tmp_path, NOW - DAY)
     sources = Sources(Opened(make_config(tmp_path)), "database")
-    assert database_assess.reference_of(sources) == fingerprint()
+    assert expected(sources) == fingerprint()
     publish(tmp_path, facts={**FACTS, "tables": []})
     sources = Sources(Opened(make_config(tmp_path)), "database")
     assert [entry.good for entry in sources.found] == [True, True]
-    assert database_assess.reference_of(sources) == fingerprint()
+    assert expected(sources) == fingerprint()
     shutil.rmtree(folder(tmp_path, older))
-    assert database_assess.reference_of(Sources(Opened(make_config(tmp_path)), "database")) is None
+    assert expected(Sources(Opened(make_config(tmp_path)), "database")) is None
 
 
 def test_a_backup_without_role_passwords_is_warned_of(tmp_path: Path, world: dict[str, Any]) -> None:

@@ -139,7 +139,9 @@ def assess_as(monkeypatch: pytest.MonkeyPatch, condition: str, unchecked: tuple[
     monkeypatch.setattr(
         database_assess,
         "assess",
-        lambda config, reference: database_assess.Assessment(condition, ("why",), "", unchecked),
+        lambda config, reference: database_assess.Assessment(
+            condition, ("why",), "", unchecked, damaged=("shop",) if condition == recovery_state.DAMAGED else ()
+        ),
     )
 
 
@@ -278,7 +280,9 @@ def test_the_temporary_server_of_an_image_is_not_taken_for_one_that_fails(
     """An emptied directory is initialised by a server that answers, stops, and makes room for the real one."""
     conditions = [recovery_state.DOWN, recovery_state.DAMAGED]
     monkeypatch.setattr(
-        database_assess, "assess", lambda *_: database_assess.Assessment(conditions.pop(0), ("why",), "", ())
+        database_assess,
+        "assess",
+        lambda *_: database_assess.Assessment(conditions.pop(0), ("why",), "", damaged=("shop",)),
     )
     done = protect(tmp_path, mode="start")
     assert (done["mode"], done["fresh"], conditions) == ("swap", False, [])
@@ -349,7 +353,10 @@ class Server:
         return 0
 
     def databases(self) -> list[str]:
-        return self.names
+        return list(self.names)
+
+    def living(self) -> list[database_server.Living]:
+        return [database_server.Living(name, True, False) for name in self.names]
 
 
 @pytest.fixture

@@ -242,6 +242,9 @@ def test_what_only_the_template_has_is_not_in_the_restored_database(
         def execute(self, sql: str, *, database: str = "template1", **_: Any) -> None:
             done.append((database, sql))
 
+        def alter(self, sql: str, **_: Any) -> None:
+            done.append(("any", sql))
+
     found = fingerprint(facts={**DATABASE_FACTS, **facts}, **changes)
     database_restore._create(Server(), found, "new")  # type: ignore[arg-type]
     assert done[1:] == [("new", sql) for sql in wanted]
@@ -369,6 +372,7 @@ class Parallel:
         return []
 
     silent = ""
+    alter = execute
 
     def tool(self, name: str, *words: str, database: str, options: str) -> Any:
         return words[0]
@@ -441,25 +445,30 @@ def test_each_database_is_restored_from_its_own_folder(tmp_path: Path, inside: s
 class Swapping:
     """A server that has the live database or not, and may fail at one statement."""
 
-    def __init__(self, live: bool, fail: str = "", open: bool = True) -> None:
-        self.live = live
+    def __init__(self, live: bool, fail: str = "", open: bool = True, taken: str = "") -> None:
+        self.there = [literal(name) for name in (LIVE if live else "", taken) if name]
         self.open = open
         self.fail = fail
         self.sql: list[str] = []
 
-    def execute(self, sql: str, **_: Any) -> list[Any]:
+    def alter(self, sql: str, **_: Any) -> list[Any]:
         self.sql.append(sql)
         if self.fail and self.fail in sql:
             raise LifeboatError("swap", "it", "no")
-        return [{"name": "li'v\"e", "open": self.open}] if self.live and "datallowconn" in sql else []
+        if "datallowconn" in sql:
+            return [{"name": LIVE, "open": self.open}] if literal(LIVE) in self.there else []
+        return ["x"] if "to_json(datname)" in sql and any(sql.endswith(f"= {name};") for name in self.there) else []
 
     @contextlib.contextmanager
     def database_for(self, sql: str) -> Iterator[str]:
         yield "template1"
 
 
+LIVE = "li'v\"e"
+
+
 def swap(server: Swapping) -> str:
-    return database_restore.swap(server, "li'v\"e", "new", "S")  # type: ignore[arg-type]
+    return database_restore.swap(server, LIVE, "new", "S")  # type: ignore[arg-type]
 
 
 def test_swap_is_one_transaction() -> None:
@@ -473,6 +482,12 @@ def test_swap_is_one_transaction() -> None:
         "COMMIT;",
     ]
     assert literal("li'v\"e") in server.sql[-2], "sessions are ended by the name as a string"
+
+
+def test_a_name_in_quarantine_that_is_taken_gets_a_number() -> None:
+    """Two databases whose names are as long as they may be can begin alike."""
+    server = Swapping(live=True, taken="li'v\"e_quarantine_S")
+    assert swap(server) == "li'v\"e_2_quarantine_S"
 
 
 def test_swap_without_a_live_database_only_renames() -> None:
@@ -493,10 +508,10 @@ def test_a_failed_swap_opens_the_live_database_again(live: bool, before: bool) -
 
 def test_a_failed_reopening_does_not_hide_the_first_error() -> None:
     class Broken(Swapping):
-        def execute(self, sql: str, **options: Any) -> list[Any]:
+        def alter(self, sql: str, **options: Any) -> list[Any]:
             if sql.endswith("ALLOW_CONNECTIONS true;"):
                 raise LifeboatError("reopen", "it", "the second error")
-            return super().execute(sql, **options)
+            return super().alter(sql, **options)
 
     with pytest.raises(LifeboatError, match=r"it\): no"):
         swap(Broken(live=True, fail="RENAME"))

@@ -12,7 +12,6 @@ from typing import Optional
 from ..base.errors import LifeboatError, Log
 from ..database import assess as database_assess
 from ..database import server as database_server
-from ..database.fingerprint import Fingerprint
 from ..objects import assess as objects_assess
 from ..recovery import state as recovery_state
 from ..repository.sources import Sources
@@ -63,7 +62,7 @@ def _broken(run: Opened, found: Observations, role: str, service: str, one: Opti
     return "" if state_of_data.condition == recovery_state.HEALTHY else "; ".join(state_of_data.findings[:3])
 
 
-def _reference(run: Opened, log: Log) -> Optional[Fingerprint]:
+def _reference(run: Opened, log: Log) -> Optional[database_assess.Reference]:
     """What the database should hold, where there is a backup that tells."""
     try:
         return database_assess.reference_of(Sources(run, "database"))

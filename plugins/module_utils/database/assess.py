@@ -2,32 +2,37 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Look at the stack's database: does it answer, and is all of its data there? Reads only."""
+"""Look at the stack's database server: does it answer, and is the data of each database there? Reads only."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Optional
 
-from ..base.errors import LifeboatError, UsageError
+from ..base.errors import LifeboatError, UsageError, present
 from ..recovery.state import DAMAGED, DOWN, HEALTHY
 from ..repository import catalog
-from ..repository.manifest import Artefact
+from ..repository.catalog import Entry
+from ..repository.details import DatabaseDetails
+from ..repository.manifest import Artefact, Manifest
 from ..repository.sources import Sources
 from ..settings.config import Config
 from ..stack import runtime
 from ..stack.runtime import Opened
-from . import fingerprint, logins
+from . import fingerprint, held, logins
 from . import server as database_server
 from .fingerprint import FINGERPRINT, Fingerprint, read
-from .server import Server, answers, identifier, shown
+from .held import Held
+from .server import Living, Server, answers, identifier, shown
 
 # A table that lost every one of at least this many rows is damage; a short queue that ran empty is not.
 EMPTIED = 100
 READ_SECONDS = 120
+PATIENCE = 30
 QUERY_CANCELED = "57014"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
 # What says nothing of the data: no privilege, a table that became something else meanwhile, a lock that was not had;
 # the classes of a transaction that gave way (to replication, to another) and of too little memory, disk, connections.
@@ -42,13 +47,27 @@ _PAGES = "SET enable_indexonlyscan = off; SET enable_indexscan = off; SET enable
 
 @dataclass(frozen=True)
 class Assessment:
-    """condition: healthy, damaged (the server answers, the data is wrong) or down (no server). findings: why."""
+    """condition: healthy, damaged (the server answers, the data is wrong) or down (no server). findings: why.
+
+    damaged: the databases that are wrong, as the server names them. databases: all that it has, but those that runs of
+    ours made; None where it does not tell.
+    """
 
     condition: str
     findings: tuple[str, ...]
     service: str
     unchecked: tuple[str, ...] = ()
     refused: str = ""  # the server lives and does not let us in: this is what it said
+    damaged: tuple[str, ...] = ()
+    databases: Optional[tuple[str, ...]] = None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What should be there: a backup, and the fingerprint of each of its databases by its folder in the backup."""
+
+    manifest: Manifest
+    fingerprints: Mapping[str, Fingerprint]
 
 
 @dataclass(frozen=True)
@@ -57,8 +76,18 @@ class _Table:
     unlogged: bool
 
 
-def assess(run: Opened, reference: Optional[Fingerprint]) -> Assessment:
-    """Look at the stack's database. `reference`: the fingerprint of the newest good backup, what should be there."""
+@dataclass
+class _Look:
+    """What was seen of the databases so far; the time to read them in is shared."""
+
+    deadline: float
+    findings: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+    read: bool = False  # a session could be opened
+
+
+def assess(run: Opened, reference: Optional[Reference]) -> Assessment:
+    """Look at the stack's server. `reference`: the newest good backup, of what should be there."""
     stack, service = run.runtime, run.config.database.service
     state = stack.state(service)
     server, why, refused = database_server.reach(run) if state.running else database_server.Reached(None)
@@ -71,36 +100,96 @@ def assess(run: Opened, reference: Optional[Fingerprint]) -> Assessment:
             state.describe(),
             refused=why if refused else "",
         )
-    name = server.database
-    if name not in server.databases():
-        return _out_of_reach(run.config, server, name, state.describe())
+    there = {database.name: database for database in server.living()}
+    look, damaged = _Look(time.monotonic() + READ_SECONDS), []
     if reference is None:
-        return Assessment(HEALTHY, (), state.describe(), ("no good backup to compare the data with",))
+        look.unchecked.append("no good backup to compare the data with")
+        if server.database not in there:
+            damaged.append(server.database)
+            look = _Look(0, [f"the database {shown(server.database)} is missing"])
+    else:
+        for item in held.of(reference.manifest, server.database):
+            seen = len(look.findings)
+            _look_at(look, run.config, server, item, there.get(item.live), reference)
+            if len(look.findings) > seen:
+                damaged.append(item.live)
+    return Assessment(
+        DAMAGED if damaged else HEALTHY,
+        tuple(look.findings),
+        state.describe(),
+        tuple(look.unchecked),
+        damaged=tuple(damaged),
+        databases=tuple(there),
+    )
+
+
+def _look_at(
+    look: _Look, config: Config, server: Server, item: Held, living: Optional[Living], reference: Reference
+) -> None:
+    """One database of the backup: is it there, and its data?"""
+    if living is None:
+        look.findings.append(f"the database {item.shown} is missing")
+        return
+    expected = reference.fingerprints.get(item.dump.folder)
+    if expected is None:
+        look.unchecked.append(f"the database {item.shown}: its fingerprint in {reference.manifest.id} cannot be read")
+        return
+    if not living.open:
+        _shut(look, config, item)
+        return
+    one = _looked(look, server, item, expected)
+    if one.findings and not item.application:
+        # Did the server die of what was read before, in another database, or have others all of the connections?
+        if not _answers(server):
+            one = _Look(0, [], [f"the database {item.shown}: the server stopped answering while others were read"])
+        else:
+            one = _looked(look, server, item, expected)
+            one = _Look(0, [], one.findings) if living.bounded and not one.read else one
+    where = f"{item.shown}: " if reference.manifest.detailed(DatabaseDetails).others else ""
+    look.findings += [words if words.startswith("the database ") else where + words for words in one.findings]
+    look.unchecked += [words if words.startswith("the database ") else where + words for words in one.unchecked]
+
+
+def _looked(look: _Look, server: Server, item: Held, expected: Fingerprint) -> _Look:
+    one = _Look(look.deadline)
     try:
-        findings, unchecked = _look_at_data(server, name, reference)
+        _look_at_data(one, server, item, expected)
     except LifeboatError as exc:  # its directory is gone, its catalogue is damaged, or the server died of the question
         if _no_damage(exc):
-            return Assessment(HEALTHY, (), state.describe(), (f"the database {name} was not read: {exc.cause}",))
-        return Assessment(DAMAGED, (f"the database {name} cannot be read: {exc.cause}",), state.describe())
-    return Assessment(DAMAGED if findings else HEALTHY, tuple(findings), state.describe(), tuple(unchecked))
+            return _Look(0, [], [f"the database {item.shown} was not read: {exc.cause}"])
+        return _Look(0, [f"the database {item.shown} cannot be read: {exc.cause}"], read=one.read)
+    return one
+
+
+def _answers(server: Server) -> bool:
+    """A server that crashed is back within seconds, most often."""
+    end = time.monotonic() + PATIENCE
+    while server.problem() is not None:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.5)
+    return True
 
 
 def _no_damage(exc: LifeboatError) -> bool:
     return exc.sqlstate in _NO_DAMAGE or exc.sqlstate[:2] in _NO_DAMAGE_CLASSES
 
 
-def _out_of_reach(config: Config, server: Server, name: str, service: str) -> Assessment:
-    """Of a database that takes no logins, or is missing."""
-    if logins.allows(server, name) is None:
-        return Assessment(DAMAGED, (f"the database {name} is missing",), service)
+def _shut(look: _Look, config: Config, item: Held) -> None:
+    """Of a database that takes no logins, which most often is a recovery's doing."""
     ours = logins.closed(config)
-    if ours and name in ours.names:
-        note = f"{name} is closed to logins since a recovery that did not end; this is what that one found"
-        return Assessment(DAMAGED if ours.damaged else HEALTHY, ours.findings, service, (note,))
-    remedy = f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS true;"
-    return Assessment(
-        DAMAGED, (f"the database {name} takes no logins; if that is all that is wrong: {remedy}",), service
-    )
+    if ours and item.live in ours.names:
+        look.unchecked.append(
+            f"the database {item.shown} is closed to logins since a recovery that did not end:"
+            " this is what that one found"
+        )
+        if ours.damaged:
+            look.findings += ours.findings or (f"the database {item.shown} was damaged",)
+    elif item.application:
+        remedy = f"ALTER DATABASE {shown(identifier(item.live))} ALLOW_CONNECTIONS true;"
+        look.findings.append(f"the database {item.shown} takes no logins; if that is all that is wrong: {remedy}")
+    else:
+        look.unchecked.append(f"the database {item.shown} does not accept our connections")
 
 
 def refusal(config: Config, said: str) -> UsageError:
@@ -114,14 +203,14 @@ def refusal(config: Config, said: str) -> UsageError:
     )
 
 
-def _look_at_data(server: Server, database: str, reference: Fingerprint) -> tuple[list[str], list[str]]:
+def _look_at_data(look: _Look, server: Server, item: Held, reference: Fingerprint) -> None:
     """Read every table that should be there, so that a damaged page is met now; bounded in time."""
-    findings: list[str] = []
-    unchecked: list[str] = []
+    database = item.live
     names = fingerprint.names_of(reference.scheme)
-    sql = f"{names}SELECT to_json(rolname) FROM pg_roles;"
-    roles = set(answers(str, server.execute(sql, database=database, attempted="list the roles")))
-    findings += [f"the role {shown(name)} is missing" for name in reference.roles if name not in roles]
+    if item.application:  # roles are the server's
+        sql = f"{names}SELECT to_json(rolname) FROM pg_roles;"
+        roles = set(answers(str, server.execute(sql, database=database, attempted="list the roles")))
+        look.findings += [f"the role {shown(name)} is missing" for name in reference.roles if name not in roles]
     rows = server.execute(
         f"{names}SELECT jsonb_build_object('name', format('%I.%I', n.nspname, c.relname),"
         " 'unlogged', c.relpersistence = 'u')"
@@ -129,20 +218,26 @@ def _look_at_data(server: Server, database: str, reference: Fingerprint) -> tupl
         database=database,
         attempted="list the tables",
     )
+    look.read = True
     there = {table.name: table.unlogged for table in answers(_Table, rows)}
-    findings += [f"the table {shown(name)} is missing" for name in reference.tables if name not in there]
-    deadline = time.monotonic() + READ_SECONDS
+    look.findings += [f"the table {shown(name)} is missing" for name in reference.tables if name not in there]
+    _read_tables(look, server, item, reference, there)
+
+
+def _read_tables(look: _Look, server: Server, item: Held, reference: Fingerprint, there: Mapping[str, bool]) -> None:
+    """there: the tables that the database has, and which are unlogged."""
+    names = fingerprint.names_of(reference.scheme)
     remaining = [name for name in reference.tables if name in there]
     while remaining:
         # An error ends the session: note it, open another for the tables that are left.
         name = ""
         try:
-            with server.session(database) as session:
+            with server.session(item.live) as session:
                 while remaining:
                     name = remaining.pop(0)
-                    left = int(1000 * (deadline - time.monotonic()))
+                    left = int(1000 * (look.deadline - time.monotonic()))
                     if left <= 0:
-                        unchecked.append(f"{shown(name)} was not read: {READ_SECONDS} s were up")
+                        look.unchecked.append(f"{shown(name)} was not read: {READ_SECONDS} s were up")
                         continue
                     count = session.rows(
                         f"{names}SET statement_timeout = {left}; {_PAGES}SELECT to_json(count(*)) FROM ONLY {name};",
@@ -151,31 +246,42 @@ def _look_at_data(server: Server, database: str, reference: Fingerprint) -> tupl
                     expected = reference.tables[name].rows
                     # A crash empties unlogged tables, as it must: restoring would lose rows to bring those back.
                     if count == [0] and expected >= EMPTIED and not there[name]:
-                        findings.append(f"the table {shown(name)} is empty, the backup has {expected} rows")
+                        look.findings.append(f"the table {shown(name)} is empty, the backup has {expected} rows")
         except LifeboatError as exc:
             if not name and _no_damage(exc):
-                return findings, [*unchecked, f"the database {database} was not read: {exc.cause}"]
+                look.unchecked.append(f"the database {item.shown} was not read: {exc.cause}")
+                return
             if not name:  # not even the session opened
-                return [*findings, f"the database {database} cannot be read: {exc.cause}"], unchecked
+                look.findings.append(f"the database {item.shown} cannot be read: {exc.cause}")
+                return
             if exc.sqlstate == QUERY_CANCELED:
-                unchecked.append(f"{name} was not read to its end in {READ_SECONDS} s")
+                look.unchecked.append(f"{shown(name)} was not read to its end in {READ_SECONDS} s")
             elif _no_damage(exc):
-                unchecked.append(f"{name} was not read: {exc.cause}")
+                look.unchecked.append(f"{shown(name)} was not read: {exc.cause}")
             else:
-                findings.append(f"the table {name} cannot be read: {exc.cause}")
-    return findings, unchecked
+                look.findings.append(f"the table {shown(name)} cannot be read: {exc.cause}")
 
 
-def reference_of(sources: Sources) -> Optional[Fingerprint]:
-    """What should be there: the fingerprint of the newest good backup, or of the fuller one before it.
+def reference_of(sources: Sources) -> Optional[Reference]:
+    """What should be there: the newest good backup, or the fuller one before it, with its fingerprints.
 
-    Its bytes are checked first: a damaged one would make a healthy database look damaged, or a damaged one healthy.
+    Their bytes are checked first: a damaged one would make a healthy database look damaged, or a damaged one healthy.
     """
     for entry in reversed(sources.found):
         if entry.good and entry.manifest and not catalog.shrunk(sources.found, entry.id)[0]:
-            with sources.repo(entry).open("database", entry.id, FINGERPRINT) as file:
-                data = file.read()
-            if Artefact(FINGERPRINT, len(data), hashlib.sha256(data).hexdigest()) in entry.manifest.artefacts:
+            found = {}
+            for item in held.of(entry.manifest):
                 with contextlib.suppress(LifeboatError):  # of a newer Lifeboat; restoring it would say so
-                    return read(data, entry.id)
+                    read_one = _fingerprint(sources, entry, item.dump.folder)
+                    found.update({item.dump.folder: read_one} if read_one else {})
+            if "" in found:
+                return Reference(entry.manifest, found)
     return None
+
+
+def _fingerprint(sources: Sources, entry: Entry, folder: str) -> Optional[Fingerprint]:
+    name = f"{folder}/{FINGERPRINT}" if folder else FINGERPRINT
+    with sources.repo(entry).open("database", entry.id, name) as file:
+        data = file.read()
+    whole = Artefact(name, len(data), hashlib.sha256(data).hexdigest()) in present(entry.manifest).artefacts
+    return read(data, entry.id) if whole else None

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -17,22 +17,29 @@ from typing import Optional
 from ..base import typed
 from ..base.checks import PASS
 from ..base.clock import format_time
-from ..base.errors import LifeboatError, Log, SpaceError, UsageError, present
+from ..base.errors import LifeboatError, Log, NotFoundError, SpaceError, UsageError, present
 from ..base.text import PassedOver, assessed, cautions, human
 from ..recovery import state as recovery_state
-from ..recovery.state import DOWN, recovered, stopped
-from ..repository import catalog, checksums
+from ..recovery.state import DAMAGED, DOWN, HEALTHY, recovered, stopped
+from ..repository import catalog
 from ..repository.catalog import Entry
 from ..repository.details import DatabaseDetails
+from ..repository.manifest import Manifest
 from ..repository.sources import LATEST, VAULT, Sources
 from ..settings.config import Config
 from ..settings.scenarios import DATABASE
 from ..stack.runtime import Opened, Runtime, database_mount
-from . import assess, clients, logins, scratch
+from . import aside, assess, clients, held, logins, scratch
 from . import server as database_server
+from .held import Held
 from .methods import registry as methods
-from .planned import Mode, Plan
+from .planned import ASIDE, ASK, RESTORE, Action, Database, Mode, Plan
+from .server import shown
 
+UNKNOWN_OTHERS = (
+    "databases of the server that the backup does not hold, as it does not answer: in a rebuild they stay in the data"
+    " directory that is put aside"
+)
 _ASKED: Mapping[str, Mode] = {"swap": "swap", "rebuild": "rebuild"}
 
 
@@ -54,11 +61,15 @@ def make(
     force: bool = False,
     method: str = "auto",
     accept: bool = False,
+    database: str = "",
+    others: str = ASK,
     log: Log,
 ) -> Plan:
     """The plan of a database recovery. Reads only. Raises LifeboatError when no recovery is possible.
 
-    identity: of a backup or a recovery point, or `latest`. accept: the one that is named, although it failed.
+    identity: of a backup or a recovery point, or `latest`. accept: the one that is named, although it failed. database:
+    the only one to be replaced in a server that lives. others: `restore`, `aside` or `ask`, for databases that the
+    backup does not hold and a rebuild would lose.
     """
     config, stack = run.config, run.runtime
     sources = Sources(run, "database", identity, before, accept=accept)
@@ -68,12 +79,11 @@ def make(
     if seen.refused and method != "rebuild":
         raise assess.refusal(config, seen.refused)
     state = _named(identity, before)
-    needed, why = _needed(config, seen, identity, before, force)
-    chosen, passed_over = _choose(run, sources, identity, before, needed, log)
+    needed, why = _needed(config, seen, identity, before, force, database)
     mode: Mode = "none"
     left, shut = stopped(config), (config.state / logins.CLOSED).exists()
     if not needed and (left or shut):
-        needed, mode = True, "reopen"
+        mode = "reopen"
         why = f"an earlier recovery stopped {', '.join(left)} and did not start them again" if left else (
             "an earlier recovery closed the database to logins and did not come to its end"
         )  # fmt: skip
@@ -83,22 +93,31 @@ def make(
             raise UsageError(
                 "plan the recovery", config.stack, "method=swap needs a server that answers", "Leave method at auto."
             )
+        if mode == "rebuild" and database:
+            raise UsageError(
+                "plan the recovery", config.stack, f"method=rebuild replaces every database, not {database} alone",
+                "Leave method at auto, or name no database.",
+            )  # fmt: skip
+    scope = Scope(run, seen, mode, database, bool(state) or force, others)
+    chosen, passed_over, damaged = _choose(run, sources, identity, before, scope, log)
+    needed = mode != "none"
     writers = list(config.application.writers) or stack.dependants(config.database.service)
     now = datetime.now(timezone.utc)
-    details = present(chosen.manifest).detailed(DatabaseDetails)
-    target = config.database.name or details.database
+    manifest = present(chosen.manifest)
+    databases = scope.databases(manifest)
     one_offs: list[str] = []
     remaining: list[str] = []
     if mode not in ("none", "reopen"):
-        _require_space(config, stack, seen, details.database_size)
+        _require_space(config, stack, sum(item.size for item in databases if item.action in ("restored", "copied")))
         one_offs = stack.one_offs(config.database.service, *writers)
-        remaining = _clients(run, writers, one_offs, target) if seen.condition != DOWN else []
+        replaced = [item.live for item in scope.restored(manifest)]
+        remaining = _clients(run, writers, one_offs, replaced) if seen.condition != DOWN else []
     return Plan(
         needed=needed,
         condition=seen.condition,
         findings=seen.findings,
-        unchecked=seen.unchecked,
-        warnings=(*sources.notes, *_warnings(sources.found, chosen), *remaining),
+        unchecked=(*seen.unchecked, *scope.unknown),
+        warnings=(*sources.notes, *_warnings(sources.found, chosen), *damaged, *remaining),
         why=why,
         asked=force or bool(state),
         state=state,
@@ -110,11 +129,105 @@ def make(
         accepted=sources.accepted,
         writers=tuple(writers),
         stamp=now.strftime("%Y%m%d_%H%M%S"),
-        steps=tuple(_steps(config, chosen, [*writers, *map(_one_off, one_offs)], mode, before)) if needed else (),
-        target=target,
+        steps=tuple(_steps(config, chosen, [*writers, *map(_one_off, one_offs)], mode, before, databases))
+        if needed
+        else (),
+        target=scope.target(held.of(manifest, config.database.name), chosen.id).shown,
         target_seconds=config.target(DATABASE),
+        databases=databases,
+        named=bool(database),
         one_offs=tuple(one_offs),
     )
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which databases a recovery is about: of those that a backup holds, and of those that the server has.
+
+    named: the only one to be replaced in a server that lives. asked: its state was named. others: see make().
+    """
+
+    run: Opened
+    seen: assess.Assessment
+    mode: Mode
+    named: str
+    asked: bool
+    others: str
+
+    def target(self, found: Sequence[Held], identity: str) -> Held:
+        return held.named(found, self.named, identity) if self.named else found[0]
+
+    def restored(self, manifest: Manifest) -> tuple[Held, ...]:
+        """Those that come back from this backup, the target first."""
+        found = held.of(manifest, self.run.config.database.name)
+        target = self.target(found, manifest.id)
+        if self.mode in ("none", "reopen"):
+            return ()
+        if self.mode != "swap":
+            return (target, *(item for item in found if item is not target))
+        wrong = [item for item in found if item.live in self.seen.damaged and (not self.named or item is target)]
+        if self.asked:
+            wrong = [target, *(item for item in wrong if item is not target)]
+        if not wrong:
+            raise NotFoundError(
+                "restore the database", ", ".join(map(shown, self.seen.damaged)), f"{manifest.id} does not hold it",
+                "Name a backup that does: -e recovery_point=<id> (`lifeboat list`).",
+            )  # fmt: skip
+        return tuple(wrong)
+
+    def databases(self, manifest: Manifest) -> tuple[Database, ...]:
+        """Every database of the backup and of the server, and what happens to it."""
+        found = held.of(manifest, self.run.config.database.name)
+        chosen, details = self.restored(manifest), manifest.detailed(DatabaseDetails)
+        lines = []
+        for item in found:
+            content, wrong = item.dump.fingerprint, item.live in self.seen.damaged
+            action: Action = "restored" if item in chosen else "untouched"
+            if item in chosen:
+                why = {
+                    "start": "unless the server comes up with its data", "rebuild": "the server will be a fresh one",
+                }.get(self.mode) or ("it is damaged" if wrong else "it was asked for")  # fmt: skip
+            elif wrong and self.named:
+                why = f"it is damaged, and only {self.named} was named"
+            else:
+                why = "nothing is wrong with it" if self.seen.databases is not None else "nothing is restored"
+            lines.append(Database(item.shown, action, why, item.dump.size, content.tables, content.rows))
+        known = [item.live for item in found]
+        rest = [name for name in self.seen.databases or (*details.excluded, *details.missing) if name not in known]
+        return (*lines, *self._rest(rest, details))
+
+    def _rest(self, names: Sequence[str], details: DatabaseDetails) -> list[Database]:
+        """Databases that the backup does not hold."""
+        why = dict.fromkeys(details.excluded, "it is excluded from backups")
+        why.update({name: f"the backup could not include it: {cause}" for name, cause in details.missing.items()})
+        tell = {name: why.get(name, "the backup does not hold it") for name in names}
+        if self.mode not in ("start", "rebuild"):
+            return [Database(shown(name), "untouched", text) for name, text in tell.items()]
+        if self.mode == "start" or self.seen.databases is None:
+            return [Database(shown(name), "quarantined", f"{text}; in a rebuild") for name, text in tell.items()]
+        server = database_server.of(self.run)
+        sizes = {name: aside.size(server, name) for name in names}
+        sizes = {name: size for name, size in sizes.items() if name != aside.EVERYWHERE or size.filled}
+        if sizes and self.others not in (RESTORE, ASIDE):
+            raise UsageError(
+                "rebuild the server", ", ".join(map(shown, sizes)),
+                "the server has these databases and the backup does not hold them",
+                f"-e others={RESTORE} copies each into the fresh server; -e others={ASIDE} leaves them in the data"
+                " directory that is put aside. method=auto replaces only what is damaged.",
+            )  # fmt: skip
+        action: Action = "copied" if self.others == RESTORE else "quarantined"
+        lines = [Database(shown(name), action, tell[name], size.bytes) for name, size in sizes.items()]
+        bare = [name for name in names if name not in sizes]
+        return lines + [
+            Database(name, "untouched", "it holds nothing, and the fresh server has its own") for name in bare
+        ]
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """What a rebuild may leave behind without anybody having seen it."""
+        if self.mode not in ("start", "rebuild") or self.seen.databases is not None:
+            return ()
+        return (UNKNOWN_OTHERS,)
 
 
 def _named(identity: str, before: Optional[datetime]) -> str:
@@ -122,18 +235,36 @@ def _named(identity: str, before: Optional[datetime]) -> str:
 
 
 def _needed(
-    config: Config, seen: assess.Assessment, identity: str, before: Optional[datetime], force: bool
+    config: Config,
+    seen: assess.Assessment,
+    identity: str,
+    before: Optional[datetime],
+    force: bool,
+    database: str = "",
 ) -> tuple[bool, str]:
-    return recovery_state.needed("database", seen.condition, _named(identity, before), force, recovered(config))
+    last, condition, what = recovered(config), seen.condition, f"database {database}" if database else "database"
+    wrong = [shown(name) for name in seen.damaged]
+    if condition == DAMAGED and database:
+        condition = DAMAGED if database in wrong else HEALTHY
+    elif condition == DAMAGED and wrong and wrong != [shown(config.database.name or wrong[0])]:
+        return True, f"{', '.join(wrong)}: {'damaged' if len(wrong) == 1 else 'these databases are damaged'}"
+    if last and last.databases and (database or shown(config.database.name) or last.databases[0]) not in last.databases:
+        last = None  # it brought back others
+    return recovery_state.needed(what, condition, _named(identity, before), force, last)
 
 
 def _choose(
-    run: Opened, sources: Sources, identity: str, before: Optional[datetime], needed: bool, log: Log
-) -> tuple[Entry, list[PassedOver]]:
-    """The backup, its bytes checked before anything is touched. A broken newest one is passed over, and said so."""
+    run: Opened, sources: Sources, identity: str, before: Optional[datetime], scope: Scope, log: Log
+) -> tuple[Entry, list[PassedOver], list[str]]:
+    """The backup, its bytes checked before anything is touched. A broken newest one is passed over, and said so.
+
+    One in which only other databases' artefacts are broken will do where the vault has no better: which those are.
+    """
+    damaged: list[str] = []
 
     def problem(entry: Entry) -> str:
-        if not needed:
+        damaged.clear()
+        if scope.mode in ("none", "reopen"):
             return ""
         less, fuller = catalog.shrunk(sources.found, entry.id)
         if less and identity in LATEST:
@@ -142,14 +273,28 @@ def _choose(
                 f"Name the one you want: -e recovery_point={fuller} (or {entry.id}).",
             )  # fmt: skip
         log(f"checking the bytes of {entry.id}")
-        repo = sources.repo(entry)
+        repo, manifest = sources.repo(entry), present(entry.manifest)
+        restored = scope.restored(manifest)
         with repo.materialise("database", entry.id) as folder:
-            check = checksums.checksums(repo, present(entry.manifest), folder)
-            if check.result == PASS or sources.accept:
+            found = held.checksums(repo, manifest, folder)
+            checks = [found.pop(""), *(found[item.dump.folder] for item in restored if item.dump.folder)]
+            if sources.accept:
                 _require_major(run, entry, folder)
-        return "" if check.result == PASS else check.detail
+                return "; ".join(check.detail for check in checks if check.result != PASS)
+            wrong = {item: found[item.dump.folder] for item in restored if item.dump.folder}
+            wrong = {item: check for item, check in wrong.items() if check.result != PASS}
+            if checks[0].result != PASS:
+                return checks[0].detail
+            if wrong and (restored[0] in wrong or sources.copy_of(entry)):
+                return "; ".join(check.detail for check in wrong.values())
+            damaged.extend(
+                f"{item.shown} cannot be restored from {entry.id}: {check.detail}" for item, check in wrong.items()
+            )
+            _require_major(run, entry, folder)
+        return ""
 
-    return sources.choose(identity, before, problem, bearable=True)
+    chosen, passed_over = sources.choose(identity, before, problem, bearable=True)
+    return chosen, passed_over, damaged
 
 
 def _require_major(run: Opened, chosen: Entry, folder: Path) -> None:
@@ -172,7 +317,7 @@ def _require_major(run: Opened, chosen: Entry, folder: Path) -> None:
         )
 
 
-def _require_space(config: Config, stack: Runtime, seen: assess.Assessment, database_size: int) -> None:
+def _require_space(config: Config, stack: Runtime, database_size: int) -> None:
     """The old data stays until an operator removes it, so the restored database needs room of its own."""
     try:
         mount = database_mount(config, stack)
@@ -188,25 +333,38 @@ def _require_space(config: Config, stack: Runtime, seen: assess.Assessment, data
         )
 
 
-def _clients(run: Opened, writers: list[str], one_offs: list[str], target: str) -> list[str]:
+def _clients(run: Opened, writers: list[str], one_offs: list[str], databases: Sequence[str]) -> list[str]:
     """Who else is connected, and will be when the writers are stopped."""
     try:
-        found = clients.connected(database_server.of(run), [target])
+        found = clients.connected(database_server.of(run), databases)
         return clients.lasting(found, run.runtime.addresses(writers, one_offs)) if found else []
     except LifeboatError as exc:
-        return [f"who else is connected to {target} is not known: {exc.cause}"]
+        return [f"who else is connected is not known: {exc.cause}"]
 
 
 def _one_off(name: str) -> str:
     return f"{name} of `docker compose run`, which is not started again"
 
 
-def _steps(config: Config, chosen: Entry, writers: list[str], mode: str, before: Optional[datetime]) -> list[str]:
+def _steps(
+    config: Config,
+    chosen: Entry,
+    writers: list[str],
+    mode: str,
+    before: Optional[datetime],
+    databases: Sequence[Database] = (),
+) -> list[str]:
     manifest = present(chosen.manifest)
-    then = methods.of(manifest).steps(manifest, before, config.database.name or "the database")
-    shut = "close the database to logins until it is replaced, end the sessions that are left"
-    fresh = ", whose database takes no logins until it is filled"
-    return recovery_state.steps(mode, config.database.service, writers, then, living=[shut], fresh=fresh)
+    live = ", ".join(item.name for item in databases if item.action == "restored")
+    then = methods.of(manifest).steps(manifest, before, live or config.database.name or "the database")
+    copied = ", ".join(item.name for item in databases if item.action == "copied")
+    shut = "close what is replaced to logins, end the sessions that are left"
+    fresh = ", whose databases take no logins until they are filled"
+    steps = recovery_state.steps(mode, config.database.service, writers, then, living=[shut], fresh=fresh)
+    if copied:
+        steps.insert(1, f"protect: dump {copied} out of the server, each with a fingerprint")
+        steps.insert(len(steps) - 2, f"restore and verify: {copied} as they were when they were dumped")
+    return steps
 
 
 @dataclass(frozen=True)
@@ -233,6 +391,11 @@ def text(made: Plan) -> list[str]:
     lines += [f"  it is the database of recovery point {made.recovery_point}"] if made.recovery_point else []
     lines += [f"  it is taken from the vault: {made.location}"] if backup.place == VAULT else []
     lines += cautions(made.warnings, made.passed_over, made.accepted)
+    if made.needed and len(made.databases) > 1:
+        lines += [f"  database {item.name}: {item.action} ({item.why})" for item in made.databases]
     if made.mode in ("swap", "start", "rebuild"):
-        lines.append(f"data written after {backup.taken_at} will be missing from {made.target}; it is kept aside")
+        dumps = {shown(item.name): item.taken_at for item in backup.details.dumps(backup.taken_at)}
+        since = min((dumps[name] for name in made.replaced if name in dumps), default=backup.taken_at)
+        gone = ", ".join(made.replaced) or made.target
+        lines.append(f"data written after {since} will be missing from {gone}; it is kept aside")
     return lines + [f"  {number}. {step}" for number, step in enumerate(made.steps, 1)]

@@ -13,6 +13,24 @@ from typing import Literal
 from ..base.text import Planned
 
 Mode = Literal["none", "swap", "start", "rebuild", "reopen"]
+Action = Literal["restored", "untouched", "copied", "quarantined"]
+ASK, RESTORE, ASIDE = "ask", "restore", "aside"  # what becomes of databases that a rebuild would lose
+
+
+@dataclass(frozen=True)
+class Database:
+    """What happens to one database of the backup or of the server, and why. name: as it is shown.
+
+    action: restored (of the backup), copied (out of the server that is put aside, into the fresh one), quarantined (it
+    stays in the data directory that is put aside), untouched. size: bytes that it takes in a server.
+    """
+
+    name: str
+    action: Action
+    why: str
+    size: int = 0
+    tables: int = 0
+    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -22,10 +40,22 @@ class Plan(Planned):
     mode: none, swap (the server lives: restore beside, swap by name), start (it is down: start it and look; if it does
     not come up, or wrong, rebuild), rebuild (quarantine the data directory, fresh server), reopen (a recovery was
     killed when the data was back and the writers were not). asked: a state was named, so a healthy server will not do;
-    state: that name, an identity or a time. backup: as a listing has it. target: the database's name.
+    state: that name, an identity or a time. backup: as a listing has it. target: the name of the application's
+    database, or of the one that was named, which is then the only one to be replaced in a server that lives.
     one_offs: containers of `docker compose run` that are stopped with the writers, and not started again.
     """
 
     mode: Mode
     backup: Mapping[str, object]
     one_offs: tuple[str, ...] = ()
+    databases: tuple[Database, ...] = ()
+    named: bool = False
+
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """The databases that come back from the backup."""
+        return tuple(database.name for database in self.databases if database.action == "restored")
+
+    @property
+    def copied(self) -> tuple[str, ...]:
+        return tuple(database.name for database in self.databases if database.action == "copied")

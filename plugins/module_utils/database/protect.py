@@ -7,19 +7,22 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass, replace
 from typing import Optional
 
-from ..base.errors import LifeboatError, Log, UsageError
+from ..base.errors import LifeboatError, Log, NotFoundError, UsageError, present
 from ..recovery import state as recovery_state
 from ..recovery.protect import Protected, Protection
-from ..recovery.state import HEALTHY
+from ..recovery.state import DAMAGED, DOWN, HEALTHY
 from ..repository.sources import Sources
 from ..stack.runtime import DataMount, Opened, ServiceState, database_mount
-from . import assess, logins
+from . import aside, assess, logins
 from . import server as database_server
 from .logins import Closed
+from .methods.base import Outcome
+from .plan import UNKNOWN_OTHERS
 from .planned import Plan
-from .server import answers
+from .server import answers, shown
 
 _LOOPBACK = {"", "localhost", "127.0.0.1", "::1"}
 
@@ -34,8 +37,22 @@ class _Protection(Protection[assess.Assessment]):
 
     def __init__(self, run: Opened, planned: Plan, log: Log) -> None:
         super().__init__(run, run.config.database.service, log)
-        self._planned = planned
-        self._condition, self._findings = planned.condition, planned.findings
+        self.planned, self.copied = planned, ""
+        self.seen: Optional[assess.Assessment] = None
+
+    def to_replace(self) -> tuple[str, ...]:
+        """Of a server that was started: the target where its state was asked for, and what is damaged."""
+        target, wrong = self.planned.target, [shown(name) for name in present(self.seen).damaged]
+        if self.planned.named:
+            return (target,)
+        first = [target] if self.planned.asked or target in wrong else []
+        found = tuple(name for name in dict.fromkeys([*first, *wrong]) if name in self.planned.replaced)
+        if not found:
+            raise NotFoundError(
+                "restore the database", ", ".join(wrong), "the chosen backup does not hold it",
+                "Run the recovery again: the server is up now. Or name another backup: -e recovery_point=<id>.",
+            )  # fmt: skip
+        return found
 
     def ask(self, state: ServiceState) -> Optional[str]:
         found = database_server.reach(self.run) if state.running else database_server.Reached(None)
@@ -43,8 +60,14 @@ class _Protection(Protection[assess.Assessment]):
 
     def look(self) -> assess.Assessment:
         seen = assess.assess(self.run, assess.reference_of(Sources(self.run, "database")))
-        self._condition, self._findings = seen.condition, seen.findings
+        self.seen = seen if seen.condition != DOWN else None
+        if self.planned.named and seen.condition == DAMAGED and self.planned.target not in map(shown, seen.damaged):
+            return replace(seen, condition=HEALTHY)  # the others were not asked for
         return seen
+
+    def before_rebuild(self) -> None:
+        if self.planned.copied:
+            self.copied = aside.take(self.run, self.planned.copied, self.planned.stamp, self.log)
 
     def refusal(self, said: str) -> UsageError:
         return assess.refusal(self.config, said)
@@ -69,7 +92,7 @@ class _Protection(Protection[assess.Assessment]):
         self.stack.initialise(self.service, str(mount.path), self.config.database.user or "postgres")
 
     def stop(self, writers: tuple[str, ...]) -> tuple[str, ...]:
-        one_offs = self._planned.one_offs
+        one_offs = self.planned.one_offs
         if one_offs:
             self.log(f"stopping containers of `docker compose run`: {', '.join(one_offs)}")
             self.stack.end(one_offs, timeout=120)
@@ -77,16 +100,32 @@ class _Protection(Protection[assess.Assessment]):
 
     def shut(self, *, fresh: bool) -> tuple[str, ...]:
         """Clients of others lose their sessions, and nobody logs in to write what the new database will not have."""
-        names = (self._planned.target,)
+        server, planned, seen = database_server.of(self.run), self.planned, self.seen
+        replaced = planned.replaced if fresh or planned.mode == "swap" else self.to_replace()
+        names = tuple(database.name for database in server.living() if shown(database.name) in replaced)
         if fresh:
             shut = Closed(names, True, True, ("the database is the empty one of a fresh server",))
+        elif seen is None:
+            shut = Closed(names, False, planned.condition != HEALTHY, planned.findings)
         else:
-            shut = Closed(names, False, self._condition != HEALTHY, self._findings)
-        cut_off = logins.close(self.config, database_server.of(self.run), shut, log=self.log)
+            shut = Closed(names, False, seen.condition != HEALTHY, seen.findings)
+        cut_off = logins.close(self.config, server, shut, log=self.log)
         return tuple(f"ended the session of {client}" for client in cut_off)
 
 
-def protect(run: Opened, planned: Plan, *, log: Log) -> Protected:
+@dataclass(frozen=True)
+class ProtectedDatabase(Protected):
+    """replaced: the databases to restore, the one that must prove first; none where a fresh server gets every one.
+
+    copied: where those lie that the backup does not hold and the fresh server gets. databases: what became of others.
+    """
+
+    replaced: tuple[str, ...] = ()
+    copied: str = ""
+    databases: tuple[Outcome, ...] = ()
+
+
+def protect(run: Opened, planned: Plan, *, log: Log) -> ProtectedDatabase:
     """What Protection.protect() does, for the stack's database."""
     protection, unchecked = _Protection(run, planned, log), planned.unchecked
     if planned.mode == "reopen" and (run.config.state / logins.CLOSED).exists():
@@ -97,6 +136,19 @@ def protect(run: Opened, planned: Plan, *, log: Log) -> Protected:
                 "look at the database", planned.target, "; ".join(seen.findings), "Run the same command again."
             )
         unchecked = seen.unchecked
-    return protection.protect(
+    done = protection.protect(
         planned.mode, planned.writers, asked=planned.asked, unchecked=unchecked, stamp=planned.stamp
     )
+    replaced: tuple[str, ...] = ()
+    if done.mode == "swap":
+        replaced = planned.replaced if planned.mode == "swap" else protection.to_replace()
+    outcomes = _left(planned) if done.fresh and done.quarantine else ()
+    return ProtectedDatabase(**vars(done), replaced=replaced, copied=protection.copied, databases=outcomes)
+
+
+def _left(planned: Plan) -> tuple[Outcome, ...]:
+    """The databases that stay in the data directory that was put aside, as far as they are known."""
+    left = [Outcome(item.name, item.action, item.why) for item in planned.databases if item.action == "quarantined"]
+    if UNKNOWN_OTHERS in planned.unchecked:
+        left.append(Outcome("any other", "quarantined", "the server did not answer, so what else it had is not known"))
+    return tuple(left)

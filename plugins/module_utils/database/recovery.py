@@ -10,22 +10,24 @@ import functools
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from pathlib import Path
 
 from ..base.checks import PASS, Check
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, Log
 from ..recovery import state as recovery_state
 from ..recovery.state import keep
-from ..repository import checksums
 from ..repository.manifest import parse
 from ..repository.sources import REPOSITORY, open_place
 from ..settings.config import Config
 from ..stack.runtime import Opened
+from . import aside, held
 from . import server as database_server
 from .methods import registry as methods
-from .methods.base import Restoration
+from .methods.base import Outcome, Restoration
+from .server import shown
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,35 @@ class Recovered:
     roles: tuple[str, ...]
     reindexed: tuple[str, ...]
     seconds: Mapping[str, float]
+    databases: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a restore is to bring back. databases: as shown() prints them, the one that must prove first; none: every
+    database of the backup in a fresh server, else the application's. copied: where aside.take() put databases that the
+    backup does not hold, for a fresh server.
+    """
+
+    databases: tuple[str, ...] = ()
+    copied: str = ""
+
+
+EVERYTHING = Wanted()
 
 
 def restore_database(
-    run: Opened, identity: str, *, place: str = REPOSITORY, fresh: bool, stamp: str, asked: str = "",
-    accept: bool = False, log: Log,
-) -> Recovered:  # fmt: skip
+    run: Opened,
+    identity: str,
+    *,
+    place: str = REPOSITORY,
+    fresh: bool,
+    stamp: str,
+    asked: str = "",
+    wanted: Wanted = EVERYTHING,
+    accept: bool = False,
+    log: Log,
+) -> Recovered:
     """Restore by the method of the backup. Raises IntegrityError, the live database untouched, if it proves wrong.
 
     place: the repository, or the vault with its copy. accept: what is not as it was backed up is let through, as
@@ -53,26 +78,56 @@ def restore_database(
     repo = open_place(run, place)
     manifest = parse(repo.manifest("database", identity), component="database", expected_id=identity)
     method = methods.of(manifest)
+    found = held.of(manifest, run.config.database.name)
+    chosen = [held.named(found, name, identity) for name in wanted.databases] or list(found if fresh else found[:1])
     server, config = database_server.of(run), run.config
     server.reap()
     with repo.materialise("database", identity) as folder:
-        check = checksums.checksums(repo, manifest, folder)
-        if check.result != PASS and not accept:
-            raise IntegrityError("restore the backup", identity, check.detail, "Choose another (`lifeboat list`).")
-        back = functools.partial(recovery_state.unmark, config, recovery_state.RECOVERING)
+        checks = held.checksums(repo, manifest, folder)
+        common = checks[""]
+        broken = {item: checks[item.dump.folder] for item in chosen if checks[item.dump.folder].result != PASS}
+        required = chosen[0] if chosen[0].application or len(chosen) == 1 or fresh else None
+        whole = tuple(chosen if accept else (item for item in chosen if item not in broken))
+        refused = common.detail if common.result != PASS else ""
+        if not refused and (required in broken or not whole or accept):
+            refused = "; ".join(check.detail for check in broken.values())
+        if refused and not accept:
+            raise IntegrityError("restore the backup", identity, refused, "Choose another (`lifeboat list`).")
+        unmark = functools.partial(recovery_state.unmark, config, recovery_state.RECOVERING)
+        back = (lambda: None) if wanted.copied else unmark
+        restoration = Restoration(config, server, manifest, folder, fresh, stamp, back, log, whole, required, accept)
         try:
-            restored = method.restore(Restoration(config, server, manifest, folder, fresh, stamp, back, log, accept))
+            restored = method.restore(restoration)
         except (OSError, EOFError, zlib.error) as exc:
-            if check.result == PASS:
+            if not refused:
                 raise
-            cause = f"{check.detail}; it cannot be read: {exc}"
+            cause = f"{refused}; it cannot be read: {exc}"
             raise IntegrityError("restore the backup", identity, cause, "Choose another (`lifeboat list`).") from exc
-    remember(config, {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": when})
+    left_out = {item: check for item, check in broken.items() if item not in whole}
+    outcomes = [*restored.databases, *(Outcome(item.shown, "failed", check.detail) for item, check in left_out.items())]
+    named = [replace(check, name=f"{check.name} of {item.shown}") for item, check in broken.items() if item.dump.folder]
+    others: tuple[Check, ...] = ()
+    if wanted.copied:
+        others, more = aside.bring_back(config, server, Path(wanted.copied), stamp, log)
+        outcomes += more
+        unmark()
+    names = [outcome.name for outcome in outcomes if outcome.action == "restored"]
+    remember(config, {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": when, "databases": names})
+    if outcomes and not fresh:
+        told = [outcome.name for outcome in outcomes]
+        rest = [shown(database.name) for database in server.living()]
+        outcomes += [Outcome(name, "untouched") for name in rest if name not in told]
     return Recovered(
-        identity, (check, *restored.checks), restored.quarantined, restored.roles, restored.reindexed, restored.seconds
+        identity,
+        (common, *named, *restored.checks, *others),
+        restored.quarantined,
+        restored.roles,
+        restored.reindexed,
+        restored.seconds,
+        tuple(outcomes),
     )
 
 
-def remember(config: Config, what: Mapping[str, str]) -> None:
+def remember(config: Config, what: Mapping[str, object]) -> None:
     """Write the identity of the last recovery; whole or not at all."""
     keep(config, recovery_state.RECOVERED, json.dumps(what))

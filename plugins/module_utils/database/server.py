@@ -25,6 +25,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, Callable, NamedTuple, Optional, Protocol, TypeVar
 
@@ -72,6 +73,7 @@ AS_STORED = "SQL_ASCII"  # a client_encoding: nothing is converted, in either di
 AS_TEXT = "SET client_encoding = 'UTF8';\n"
 BAD_CONNECTION = 2  # psql's status where it got no session
 _ANY_BYTES = "lifeboat_any_bytes"
+_OWN = re.compile(r".*_(quarantine|restore)_\d{8}_\d{6}", re.DOTALL)
 SCRATCH = "/var/tmp"  # noqa: S108 - in the file system of the tools; every name below it is made unique
 
 
@@ -111,8 +113,10 @@ def conninfo(**parts: str) -> str:
 
 def fit_name(name: str, suffix: str) -> str:
     """`name` + `suffix` within PostgreSQL's 63 bytes, cut at a character, never inside one."""
-    room = 63 - len(suffix.encode())
-    return name.encode()[:room].decode("utf-8", "ignore") + suffix
+    room = 63 - len(encoded(suffix))
+    while len(encoded(name)) > room:
+        name = name[:-1]
+    return name + suffix
 
 
 def as_words(argv: Sequence[str]) -> list[str]:
@@ -251,6 +255,11 @@ class Server:
         sql = "SELECT to_json(datname) FROM pg_catalog.pg_database WHERE datallowconn ORDER BY datname;"
         return answers(str, self.execute(sql, attempted=attempted, timeout=60))
 
+    def living(self) -> list[Living]:
+        """Every database but templates and those that a run of ours made."""
+        rows = self.execute(_LIVING, attempted="list the databases", timeout=60)
+        return [database for database in answers(Living, rows) if not is_own(database.name)]
+
     def problem(self, database: str = "template1") -> Optional[LifeboatError]:
         """Why the server does not accept a query; None where it does."""
         try:
@@ -321,6 +330,11 @@ class Server:
         finally:
             drop(self, _ANY_BYTES)
 
+    def alter(self, sql: str, *, attempted: str) -> list[object]:
+        """execute() of SQL about databases, in one whose encoding takes their names."""
+        with self.database_for(sql) as database:
+            return self.execute(sql, database=database, attempted=attempted)
+
     def _takes(self, sql: str) -> bool:
         asked = "SELECT to_json(pg_catalog.current_setting('server_encoding'));"
         (encoding,) = answers(str, self.execute(asked, attempted="read the encoding of template1", timeout=60))
@@ -362,6 +376,27 @@ class Server:
     def _tidy(self, argv: Sequence[str]) -> None:
         with contextlib.suppress(LifeboatError):
             pipeline.run([self.run_command(argv)], attempted="remove scratch directories", subject=SCRATCH, timeout=300)
+
+
+@dataclass(frozen=True)
+class Living:
+    """A database of the server. open: it accepts our connections, if it is whole. bounded: only so many at a time."""
+
+    name: str
+    open: bool
+    bounded: bool
+
+
+# A limit of -2 marks a database whose removal was interrupted: nothing can connect to it any more.
+_LIVING = """SELECT jsonb_build_object('name', datname,
+  'open', (datallowconn OR datconnlimit = -2) AND has_database_privilege(oid, 'CONNECT'),
+  'bounded', datconnlimit >= 0 AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user))
+FROM pg_database WHERE NOT datistemplate ORDER BY datname;"""
+
+
+def is_own(name: str) -> bool:
+    """Was the database made by a run of ours: half-restored, put aside, or for a moment?"""
+    return name in (_ANY_BYTES, "lifeboat_verify") or bool(_OWN.fullmatch(name))
 
 
 class _Rows:
@@ -493,7 +528,7 @@ def require_database(server: Server, name: str) -> int:
 def drop(server: Server, name: str, *, force: bool = False) -> None:
     """Drop a half-made database, or by force one that sessions use. No script(): that is one transaction."""
     sql = f"DROP DATABASE {identifier(name)} WITH (FORCE);" if force else f"DROP DATABASE IF EXISTS {identifier(name)};"
-    server.execute(sql, attempted=f"drop {name}")
+    server.alter(sql, attempted=f"drop {name}")
 
 
 class Reached(NamedTuple):

@@ -53,9 +53,10 @@ def clean(run: Opened, record: Record, fault: str, *, log: Log) -> tuple[list[st
     for phase in record.phases:
         aside = (
             tried(functools.partial(_remove, phase.quarantine)),
-            tried(functools.partial(_drop, run, phase.quarantined_database)),
+            *(tried(functools.partial(_drop, run, name)) for name in phase.quarantined_databases),
         )
-        gone = replace(phase, quarantine="", quarantined_database="", way_back=())
+        left_over = tuple(replace(database, kept="") for database in phase.databases)
+        gone = replace(phase, quarantine="", quarantined_database="", way_back=(), databases=left_over)
         phases.append(gone if any(aside) else phase)
     for done in removed:
         log(f"cleaned up: {done}")

@@ -82,7 +82,7 @@ def build(
     target = int(plan.target_seconds)
     proofs = SCENARIOS[told.scenario].proofs
     if not told.error:
-        if not any(check.name in proofs for check in checks):
+        if not any(check.name.partition(" of ")[0] in proofs for check in checks):
             checks.append(Check(proofs[-1], COULD_NOT_VERIFY, f"the {proofs[-1]} was compared with nothing"))
         if plan.accepted:
             checks.append(accepted(plan.accepted))
@@ -264,9 +264,13 @@ def lines(record: Record) -> list[str]:
     shown += [f"{check.result:<9} {check.name}: {check.detail}" for check in record.checks]
     shown += [f"not tested: {gap.what} ({gap.why})" for gap in record.untested]
     for phase in record.phases:
+        shown += [
+            f"database: {database.name} {database.action}" + (f" ({database.why})" if database.why else "")
+            for database in (phase.databases if len(phase.databases) > 1 or phase.name == "protect" else ())
+        ]
         aside = (
             ("the old data as", phase.quarantine),
-            ("the old database as", phase.quarantined_database),
+            *(("the old database as", name) for name in phase.quarantined_databases),
             ("the objects that were replaced in the bucket", phase.quarantine_bucket),
         )
         shown += [f"kept:     {words} {where}" for words, where in aside if where]

@@ -34,6 +34,7 @@ BY_PEOPLE = ("findings", "sign_off")
 KEPT = (
     "quarantine", "quarantined_database", "quarantine_bucket", "way_back", "stopped", "reindexed", "mode", "seconds_of",
     "copied", "settings", "reconciled", "tried", "logs", "notes", "commit", "recovery_point",
+    "databases",
 )  # fmt: skip
 
 _WRONG = functools.partial(IntegrityError, "read the evidence")
@@ -85,6 +86,15 @@ class Chosen:
 
 
 @dataclass(frozen=True)
+class Database:
+    name: str
+    action: Annotated[str, Says("restored, copied, failed, quarantined or untouched.")]
+    why: str = ""
+    kept: Annotated[str, Says("The name under which the old one is kept.")] = ""
+    SPARSE: ClassVar[tuple[str, ...]] = ("why", "kept")
+
+
+@dataclass(frozen=True)
 class Phase:
     name: str
     started_at: datetime
@@ -110,7 +120,14 @@ class Phase:
     notes: tuple[object, ...] = ()
     commit: Annotated[str, Says("What is served now.")] = ""
     recovery_point: str = ""
+    databases: Annotated[tuple[Database, ...], Says("Since 1.3. What became of each database of the server.")] = ()
     SPARSE: ClassVar[tuple[str, ...]] = KEPT
+
+    @property
+    def quarantined_databases(self) -> tuple[str, ...]:
+        """The names under which old databases are kept."""
+        found = (self.quarantined_database, *(database.kept for database in self.databases))
+        return tuple(dict.fromkeys(filter(None, found)))
 
 
 @dataclass(frozen=True)

@@ -210,7 +210,7 @@ def kept(record: Record) -> list[str]:
     for phase in record.phases:
         aside = (
             ("the old data", phase.quarantine),
-            ("the old database", phase.quarantined_database),
+            *(("the old database", name) for name in phase.quarantined_databases),
             ("the objects that were replaced, in the bucket", phase.quarantine_bucket),
         )
         found += [f"{words}: {where}" for words, where in aside if where]

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,7 @@ from ..settings import config
 from ..settings.scenarios import SCENARIOS
 
 T = TypeVar("T")
+_HALF = re.compile("[\udc80-\udcff]")
 _COMMON = {
     "stack": {"type": "str", "default": ""},
     "config_directory": {"type": "path", "default": str(config.DIRECTORY)},
@@ -64,7 +66,17 @@ class Result:
 
     def values(self) -> dict[str, object]:
         diff = {} if self.diff is None else {"diff": typed.plain(self.diff)}
-        return {**typed.plain(self.facts), "changed": self.changed, **diff}
+        facts = {name: _text(value) for name, value in typed.plain(self.facts).items()}
+        return {**facts, "changed": self.changed, **diff}
+
+
+def _text(value: object) -> object:
+    """Ansible takes no text with a byte that is not UTF-8, as a database's name may have: it becomes `\\xe9`."""
+    if isinstance(value, str):
+        return _HALF.sub(lambda half: f"\\x{ord(half.group()) & 0xFF:02x}", value)
+    if isinstance(value, Mapping):
+        return {_text(key): _text(item) for key, item in value.items()}
+    return [_text(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 class Task:

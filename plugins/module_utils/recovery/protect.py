@@ -104,6 +104,10 @@ class Protection(abc.ABC, Generic[S]):
         """Is what answers now, without a doubt, not the temporary server with which an image initialises?"""
         return False
 
+    def before_rebuild(self) -> None:
+        """What must be brought out of the server before its data is put aside."""
+        return
+
     def initialise(self, mount: DataMount) -> None:
         """Prepare an empty data directory, where starting the service does not."""
         del mount
@@ -212,6 +216,7 @@ class Protection(abc.ABC, Generic[S]):
 
     def _rebuild(self, stamp: str) -> tuple[str, tuple[str, ...]]:
         """Move the data directory aside and let the stack's own definition start a fresh server."""
+        self.before_rebuild()
         mount = self.data_mount()
         aside = quarantine.put_aside(self.config.stack, self.stack, self.service, mount, stamp, log=self.log)
         self.log(f"starting a fresh {self.service}")

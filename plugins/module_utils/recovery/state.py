@@ -28,12 +28,16 @@ RECOVERED = "recovered.json"
 
 @dataclass(frozen=True)
 class Last:
-    """The last recovery of a component that this host completed. asked: the backup or time, empty where none was."""
+    """The last recovery of a component that this host completed. asked: the backup or time, empty where none was.
+
+    databases: those that it brought back; empty where it does not say, and it was the application's.
+    """
 
     id: str
     at: str
     asked: str = ""
     prefix: str = ""  # of the keys that were recovered, empty: all of them
+    databases: tuple[str, ...] = ()
 
 
 def stopped(config: Config) -> list[str]:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -19,20 +20,38 @@ from .manifest import Artefact, Manifest
 
 def checksums(repo: Repository, manifest: Manifest, folder: Path) -> Check:
     """Every artefact's size and SHA-256, and nothing there that the manifest does not name."""
+    return by_folder(repo, manifest, folder, [""])[""]
+
+
+def by_folder(repo: Repository, manifest: Manifest, folder: Path, folders: Sequence[str]) -> dict[str, Check]:
+    """The like for each of the folders in the backup; what lies in none of them is the empty one's."""
     files = repo.files(manifest.component, manifest.id)
     wanted = {item.name: item for item in manifest.artefacts}
-    differences = [f"{name} does not belong to the backup" for name in files if name not in wanted]
+    inside = {name: _inside(name, folders) for name in (*wanted, *files)}
+    differences: dict[str, list[str]] = {each: [] for each in folders}
+    for name in files:
+        if name not in wanted:
+            differences[inside[name]].append(f"{name} does not belong to the backup")
     for name, artefact in wanted.items():
-        path = folder / name
+        path, found = folder / name, differences[inside[name]]
         if name not in files or path.is_symlink() or not path.is_file():
-            differences.append(f"{name} is missing")
+            found.append(f"{name} is missing")
             continue
         had = measure(path, name)
         if had.size != artefact.size:
-            differences.append(f"{name} has {had.size} bytes instead of {artefact.size}")
+            found.append(f"{name} has {had.size} bytes instead of {artefact.size}")
         elif had.sha256 != artefact.sha256:
-            differences.append(f"{name} has another SHA-256 than when it was written")
-    return compared("checksums", sorted(differences), f"{len(wanted)} artefacts, {manifest.size} bytes")
+            found.append(f"{name} has another SHA-256 than when it was written")
+    checks = {}
+    for each, found in differences.items():
+        own = [artefact for name, artefact in wanted.items() if inside[name] == each]
+        same = f"{len(own)} artefacts, {sum(artefact.size for artefact in own)} bytes"
+        checks[each] = compared("checksums", sorted(found), same)
+    return checks
+
+
+def _inside(name: str, folders: Sequence[str]) -> str:
+    return next((folder for folder in folders if folder and name.startswith(f"{folder}/")), "")
 
 
 def in_place(repo: Repository, manifest: Manifest) -> list[str]:

@@ -18,15 +18,18 @@ from ...base.errors import Log
 from ...repository.manifest import Manifest
 from ...settings.config import Config
 from ...stack.runtime import Opened
+from ..held import Held
 from ..server import Server
 
 
 @dataclass(frozen=True)
 class Restoration:
-    """What is to be restored, and where to. folder: its artefacts, whose checksums are right unless `accept`.
+    """What is to be restored, and where to. folder: the backup's artefacts, whose checksums are right unless `accept`.
 
     fresh: the server was made for this. stamp: in the names of what is put aside. back: called when the data is back.
-    accept: an operator takes it although it failed: differences that are seen do not end the restore.
+    databases: those of the backup that are to be restored. required: the one among them without which nothing else is
+    restored either; None where each stands for itself. accept: an operator takes it although it failed: differences
+    that are seen do not end the restore.
     """
 
     config: Config
@@ -37,12 +40,29 @@ class Restoration:
     stamp: str
     back: Callable[[], None]
     log: Log
+    databases: tuple[Held, ...] = ()
+    required: Optional[Held] = None
     accept: bool = False
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What became of one database. name: as shown() prints it. kept: the name under which the old one is kept.
+
+    action: restored; failed, where what came back was not what was backed up or did not come back, so that what is in
+    the server is as it was; copied, quarantined or untouched as in a plan.
+    """
+
+    name: str
+    action: str
+    why: str = ""
+    kept: str = ""
+
+
+@dataclass(frozen=True)
 class Restored:
-    """checks: of the data, before it took the live one's place. quarantined: the name under which that one is kept.
+    """checks: of the data, before it took the live one's place; of any but the application's each check is named
+    after it. quarantined: the name under which the first one that was replaced is kept. databases: what became of each.
 
     roles: those that were made. reindexed: databases whose collations had moved. seconds: what each step took.
     """
@@ -52,6 +72,7 @@ class Restored:
     roles: tuple[str, ...] = ()
     reindexed: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    databases: tuple[Outcome, ...] = ()
 
 
 class Method(abc.ABC):
@@ -76,8 +97,9 @@ class Method(abc.ABC):
 
     @abc.abstractmethod
     def steps(self, manifest: Manifest, wanted: Optional[datetime], live: str) -> tuple[str, ...]:
-        """What a restore does, for the plan that an operator reads."""
+        """What a restore does, for the plan that an operator reads. live: the names of what is replaced."""
 
     @abc.abstractmethod
     def restore(self, wanted: Restoration) -> Restored:
-        """Bring it back. Raises IntegrityError, the live database untouched, where it is not what was backed up."""
+        """Bring the databases back. Raises IntegrityError, nothing replaced, where the required one, or each, is not
+        what was backed up."""

@@ -2,30 +2,34 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The logical method: pg_dump and pg_restore, one database, restored next to the live one."""
+"""The logical method: pg_dump and pg_restore, each database restored next to the live one."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional, TypeVar
 
-from ....base.checks import FAIL, Check, verdict
+from ....base.checks import FAIL, Check, ended, verdict
 from ....base.clock import format_time
 from ....base.errors import IntegrityError, LifeboatError, Log
-from ....repository.details import DatabaseDetails
 from ....repository.manifest import Manifest
 from ....settings.config import Config
 from ....stack.runtime import Opened
 from ... import server as database_server
 from ...fingerprint import facts_of
-from ...server import fit_name
-from ..base import Method, Restoration, Restored
+from ...held import Held
+from ...server import Server, fit_name, shown
+from ..base import Method, Outcome, Restoration, Restored
 from . import dump, proof, restore
+
+T = TypeVar("T")
+ROLES = "roles"  # the check of what is the server's, made once
 
 
 class Logical(Method):
@@ -50,47 +54,120 @@ class Logical(Method):
         )
 
     def restore(self, wanted: Restoration) -> Restored:
-        """Restore beside, compare, swap."""
-        server, manifest, jobs, log = wanted.server, wanted.manifest, wanted.config.database.jobs, wanted.log
-        live = wanted.config.database.name or manifest.detailed(DatabaseDetails).database
-        beside = fit_name(live, f"_restore_{wanted.stamp}")
-        for left in server.databases():  # a killed run's half-made database; ours by name, and we hold the lock
-            if re.fullmatch(re.escape(fit_name(live, "_restore_" + "0" * 15)[:-15]) + r"\d{8}_\d{6}", left):
-                database_server.drop(server, left)
-        facts = facts_of(wanted.folder)
-        clock = [time.monotonic()]
-        made = restore.roles(server, wanted.folder, facts, fresh=wanted.fresh)
+        """Each database beside the live one, compared, swapped in: the required one first."""
+        server, log = wanted.server, wanted.log
+        _sweep(server, wanted.databases)
+        work = _Work(wanted)
+        made = work.timed(
+            "restore", lambda: restore.roles(server, wanted.folder, facts_of(wanted.folder), fresh=wanted.fresh)
+        )
+        order = sorted(wanted.databases, key=lambda item: item is not wanted.required)
+        for item in order:
+            try:
+                work.bring_back(item)
+            except LifeboatError as exc:
+                if item is wanted.required or len(order) == 1:
+                    raise
+                log(f"{item.shown} was not restored: {exc.cause}")
+                work.failed(item, exc)
+        if not any(outcome.action == "restored" for outcome in work.outcomes):
+            raise IntegrityError(
+                "prove the restored databases", wanted.manifest.id,
+                "; ".join(f"{outcome.name}: {outcome.why}" for outcome in work.outcomes),
+                "Nothing was replaced. Choose another backup, or look at the differences.",
+            )  # fmt: skip
+        wanted.back()
+        reindexed = work.timed("swap", lambda: restore.refresh_collations(server))
+        kept = next((outcome.kept for outcome in work.outcomes if outcome.kept), "")
+        seconds = {name: round(spent, 2) for name, spent in work.seconds.items()}
+        return Restored(tuple(work.checks), kept, tuple(made), tuple(reindexed), seconds, tuple(work.outcomes))
+
+
+def _sweep(server: Server, databases: Sequence[Held]) -> None:
+    """Drop half-made databases of killed runs: ours by name, and we hold the lock."""
+    left = server.databases()
+    for item in databases:
+        name = re.escape(fit_name(item.live, "_restore_" + "0" * 15)[:-15])
+        for found in [each for each in left if re.fullmatch(name + r"\d{8}_\d{6}", each)]:
+            database_server.drop(server, found)
+            left.remove(found)
+
+
+class _Work:
+    """What was done so far for a restoration, and how long each step took."""
+
+    def __init__(self, wanted: Restoration) -> None:
+        self._wanted = wanted
+        self.checks: list[Check] = []
+        self.outcomes: list[Outcome] = []
+        self.seconds = dict.fromkeys(("restore", "verify", "swap"), 0.0)
+
+    def timed(self, step: str, work: Callable[[], T]) -> T:
+        started = time.monotonic()
         try:
-            restore.database(server, manifest, wanted.folder, facts, beside, jobs=jobs, log=log)
-            clock.append(time.monotonic())
-            log("comparing with the backup's fingerprint")
-            checks = restore.compare(server, beside, facts, fresh=wanted.fresh)
-            if verdict(checks) == FAIL and not wanted.accept:
-                raise IntegrityError(
-                    "prove the restored database",
-                    manifest.id,
-                    "; ".join(f"{check.name}: {check.detail}" for check in checks if check.result == FAIL),
-                    f"{live} is untouched. Choose another backup, or look at the differences; to use it although it"
-                    f" differs: -e recovery_point={manifest.id} -e accept=failed.",
-                )
-            restore.analyze(server, beside, jobs)
+            return work()
+        finally:
+            self.seconds[step] += time.monotonic() - started
+
+    def bring_back(self, item: Held) -> None:
+        """One database; where it fails the live one is as it was, and an error says why."""
+        wanted, server = self._wanted, self._wanted.server
+        beside = fit_name(item.live, f"_restore_{wanted.stamp}")
+        try:
+            checks = self._made(item, beside)
         except BaseException:
             with contextlib.suppress(LifeboatError):  # the error that brought us here is the one to show
                 server.reap()
                 database_server.drop(server, beside)
             raise
-        clock.append(time.monotonic())
-        log(f"swapping {live}")
-        kept = restore.swap(server, live, beside, wanted.stamp)
-        wanted.back()
+        wanted.log(f"swapping {item.shown}")
+        kept = self.timed("swap", lambda: restore.swap(server, item.live, beside, wanted.stamp))
         if wanted.fresh and kept and restore.untouched(server, kept):
             # the empty database that the fresh server came with, moments ago
-            database_server.drop(server, kept)
+            self.timed("swap", lambda: database_server.drop(server, kept))
             kept = ""
-        reindexed = restore.refresh_collations(server)
-        clock.append(time.monotonic())
-        spent = zip(("restore", "verify", "swap"), clock, clock[1:])
-        return Restored(
-            tuple(checks), kept, tuple(made), tuple(reindexed),
-            {name: round(end - start, 2) for name, start, end in spent},
-        )  # fmt: skip
+        self.checks += checks
+        self.outcomes.append(Outcome(item.shown, "restored", kept=shown(kept)))
+
+    def _made(self, item: Held, beside: str) -> list[Check]:
+        """Restored beside and compared. Raises IntegrityError where anything differs."""
+        wanted, server, jobs = self._wanted, self._wanted.server, self._wanted.config.database.jobs
+        folder = wanted.folder / item.dump.folder
+        facts = facts_of(folder)
+        self.timed(
+            "restore",
+            lambda: restore.database(server, wanted.manifest, folder, facts, beside, jobs=jobs, log=wanted.log),
+        )
+        wanted.log(f"comparing {item.shown} with the backup's fingerprint")
+        checks = self.timed(
+            "verify",
+            lambda: restore.compare(server, beside, facts, fresh=wanted.fresh, application=item.application),
+        )
+        if any(check.name == ROLES for check in self.checks):
+            checks = [check for check in checks if check.name != ROLES]
+        if not item.application:
+            named = {check.name: f"{check.name} of {item.shown}" for check in checks if check.name != ROLES}
+            checks = [replace(check, name=named.get(check.name, check.name)) for check in checks]
+        if verdict(checks) == FAIL and not wanted.accept:
+            raise Unproved(checks, wanted.manifest.id, item.shown)
+        self.timed("verify", lambda: restore.analyze(server, beside, jobs))
+        return checks
+
+    def failed(self, item: Held, exc: LifeboatError) -> None:
+        checks = exc.checks if isinstance(exc, Unproved) else [ended(f"restore of {item.shown}", exc)]
+        self.checks += checks
+        self.outcomes.append(Outcome(item.shown, "failed", exc.cause))
+
+
+class Unproved(IntegrityError):
+    """What was restored is not what was backed up. checks: all that were made of it."""
+
+    def __init__(self, checks: Sequence[Check], identity: str, name: str) -> None:
+        super().__init__(
+            "prove the restored database",
+            identity,
+            "; ".join(f"{check.name}: {check.detail}" for check in checks if check.result == FAIL),
+            f"{name} is untouched. Choose another backup, or look at the differences; to use it although it differs:"
+            f" -e recovery_point={identity} -e accept=failed.",
+        )
+        self.checks = tuple(checks)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -159,8 +160,7 @@ def database(
                 _create(server, facts, name)
                 _archive(server, manifest, path, name, 1, facts)
     properties = fingerprint.names_of(facts.scheme) + _properties_sql(facts.facts, name)
-    with server.database_for(properties) as other:
-        server.execute(properties, database=other, attempted=f"restore the settings of {name}")
+    server.alter(properties, attempted=f"restore the settings of {name}")
 
 
 def creating(name: str) -> str:
@@ -170,7 +170,7 @@ def creating(name: str) -> str:
 
 def _create(server: Server, facts: Fingerprint, name: str) -> None:
     """An empty database: without what template0 has and the backup has not, for no dump says that something is gone."""
-    server.execute(_create_sql(facts.facts, name), attempted=creating(name))
+    server.alter(_create_sql(facts.facts, name), attempted=creating(name))
     gone = [
         *([] if "schema public" in facts.schema else ["DROP SCHEMA IF EXISTS public;"]),
         *([] if "plpgsql" in facts.facts.extensions else ["DROP EXTENSION IF EXISTS plpgsql;"]),
@@ -187,7 +187,7 @@ def _deadlocked(server: Server, name: str) -> bool:
         f"SELECT to_json(deadlocks) FROM pg_stat_database WHERE datname = {literal(name)};"
     )
     try:
-        return any(server.execute(sql, attempted="look for deadlocks")[1:])
+        return any(server.alter(sql, attempted="look for deadlocks")[1:])
     except LifeboatError:
         return False  # the error that brought us here is the one to show
 
@@ -290,7 +290,7 @@ def _setting_value(key: str, value: str) -> str:
 def compare(server: Server, name: str, expected: Fingerprint, *, fresh: bool, application: bool = True) -> list[Check]:
     """Take the restored database's fingerprint at the backup's level and hold it against the backup's.
 
-    application: as in fingerprint.compare().
+    fresh, application: see fingerprint.compare(), where fresh is `exact`.
     """
     with server.session(name) as session:
         session.rows("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;", attempted="compare the restored database")
@@ -337,10 +337,10 @@ def swap(server: Server, live: str, restored: str, stamp: str) -> str:
     Both renames are one transaction: there is never a moment with neither, nor with both.
     """
     open_before = allows(server, live)
-    kept = "" if open_before is None else fit_name(live, f"_quarantine_{stamp}")
+    kept = "" if open_before is None else _free_name(server, live, stamp)
     if kept:
         # No new connections, end the old ones, rename. Without the first a quick client is back before the rename.
-        server.execute(
+        server.alter(
             f"ALTER DATABASE {identifier(live)} ALLOW_CONNECTIONS false;\n"
             "SELECT to_json(count(pg_terminate_backend(pid, 10000))) FROM pg_stat_activity"
             f" WHERE datname = {literal(live)};",
@@ -351,11 +351,11 @@ def swap(server: Server, live: str, restored: str, stamp: str) -> str:
         renames.insert(0, f"ALTER DATABASE {identifier(live)} RENAME TO {identifier(kept)};")
         renames.insert(1, f"ALTER DATABASE {identifier(kept)} ALLOW_CONNECTIONS true;")
     try:
-        server.execute("BEGIN;\n" + "\n".join(renames) + "\nCOMMIT;", attempted="swap in the database")
+        server.alter("BEGIN;\n" + "\n".join(renames) + "\nCOMMIT;", attempted="swap in the database")
     except BaseException:
         if open_before:  # one that was closed is for who closed it to open
             with contextlib.suppress(LifeboatError):
-                server.execute(f"ALTER DATABASE {identifier(live)} ALLOW_CONNECTIONS true;", attempted=f"reopen {live}")
+                server.alter(f"ALTER DATABASE {identifier(live)} ALLOW_CONNECTIONS true;", attempted=f"reopen {live}")
         raise
     return kept
 
@@ -367,3 +367,18 @@ def untouched(server: Server, name: str) -> bool:
         " AND pg_catalog.pg_relation_size(oid) > 0) AND NOT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata));"
     )
     return answers(bool, server.execute(sql, database=name, attempted=f"look into {name}")) == [True]
+
+
+def _free_name(server: Server, live: str, stamp: str) -> str:
+    """Names that are as long as they may be can begin alike, and are cut where they differ."""
+    for number in itertools.count(1):
+        name = fit_name(live, f"{f'_{number}' if number > 1 else ''}_quarantine_{stamp}")
+        if not exists(server, name):
+            return name
+    raise AssertionError("a count ended")
+
+
+def exists(server: Server, name: str) -> bool:
+    """Also one that a killed swap left closed to connections."""
+    sql = f"SELECT to_json(datname) FROM pg_database WHERE datname = {literal(name)};"
+    return bool(server.alter(sql, attempted="look for the database"))

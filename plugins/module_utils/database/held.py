@@ -1,0 +1,60 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The databases that a backup holds, each with the name that it has in the server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..base.checks import Check
+from ..base.errors import NotFoundError
+from ..repository import checksums as repository_checksums
+from ..repository.base import Repository
+from ..repository.details import DatabaseDetails, DatabaseDump
+from ..repository.manifest import Manifest
+from .server import shown
+
+
+@dataclass(frozen=True)
+class Held:
+    """One database in a backup. live: its name in the server. application: it is the application's own."""
+
+    live: str
+    dump: DatabaseDump
+    application: bool
+
+    @property
+    def shown(self) -> str:
+        return shown(self.live)
+
+
+def of(manifest: Manifest, name: str = "") -> tuple[Held, ...]:
+    """Every database of the backup, the application's first. name: the application's in the configuration.
+
+    The backup's application database comes back under that name, unless another database of the backup has it: then
+    each comes back under its own, and that one is the application's.
+    """
+    dumps = manifest.detailed(DatabaseDetails).dumps("")
+    renamed = bool(name) and name not in (dump.name for dump in dumps)
+    own = name if name and not renamed else dumps[0].name
+    found = [Held(name if renamed and dump.name == own else dump.name, dump, dump.name == own) for dump in dumps]
+    return tuple(sorted(found, key=lambda item: not item.application))
+
+
+def named(found: Sequence[Held], name: str, identity: str) -> Held:
+    """The database that an operator named, as shown() prints it."""
+    for item in found:
+        if name in (item.live, item.shown):
+            return item
+    there = ", ".join(item.shown for item in found)
+    raise NotFoundError("find the database", name, f"{identity} holds {there}", "Name one of them: -e database=<name>.")
+
+
+def checksums(repo: Repository, manifest: Manifest, folder: Path) -> dict[str, Check]:
+    """The check of the artefacts by the database's folder in the backup; the empty one's are the server's too."""
+    folders = [item.dump.folder for item in of(manifest)]
+    return repository_checksums.by_folder(repo, manifest, folder, folders)

@@ -1,0 +1,557 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A recovery of a server with several databases: which are replaced, which are untouched, and what is said of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
+    IntegrityError,
+    LifeboatError,
+    NotFoundError,
+    UsageError,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import aside, held, planned
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import protect as database_protect
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.assess import Assessment, Reference
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Living, Reached
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.protect import Protected
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import DAMAGED, DOWN, HEALTHY
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened, ServiceState
+from builders import FACTS, PLAN, fingerprint, folder, make_config, make_manifest, store
+
+ODD = "b\udcfccher"  # in LATIN1
+SHOWN = "b\\xfccher"
+OTHERS = (ODD, "postgres")
+NAMES = ("shop", SHOWN, "postgres")
+
+
+def dump(name: str, place: str) -> dict[str, Any]:
+    counts = {"level": "content", "tables": 1, "rows": 7, "large_objects": 0, "objects": 1}
+    taken_at = "2026-11-24T12:00:01.000Z"
+    return {"name": name, "folder": place, "taken_at": taken_at, "size": 500, "relations": 3, "fingerprint": counts}
+
+
+def publish(root: Path, others: Optional[tuple[str, ...]] = OTHERS, **details: Any) -> Manifest:
+    """A backup of the server, with the application's database and these."""
+    files = {"database.dump": b"dump", "globals.sql.gz": b"roles", "fingerprint.json": json.dumps(FACTS).encode()}
+    dumps = [dump(name, f"databases/{number:03d}") for number, name in enumerate(others or (), 1)]
+    for item in dumps:
+        files[f"{item['folder']}/database.dump"] = item["folder"].encode()
+        files[f"{item['folder']}/fingerprint.json"] = json.dumps(FACTS).encode()
+    artefacts = tuple(Artefact(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items())
+    more = {} if others is None else {"others": dumps}
+    backup = make_manifest(artefacts=artefacts, details={**more, **details})
+    (root / "backup").mkdir(exist_ok=True)
+    with store(root).stage("database", backup.id) as staging:
+        for name, data in files.items():
+            (staging.path / name).parent.mkdir(parents=True, exist_ok=True)
+            (staging.path / name).write_bytes(data)
+        staging.publish(backup.to_bytes())
+    return backup
+
+
+def spoil(root: Path, backup: Manifest, name: str) -> None:
+    path = folder(root, backup) / name
+    path.write_bytes(b"X" * path.stat().st_size)
+
+
+# --- which databases a backup holds ---
+
+
+def test_the_application_s_database_has_the_configured_name() -> None:
+    manifest = make_manifest(details={"others": [dump("blog", "databases/001"), dump("postgres", "databases/002")]})
+    names = [(item.live, item.dump.folder, item.application) for item in held.of(manifest)]
+    assert names == [("shop", "", True), ("blog", "databases/001", False), ("postgres", "databases/002", False)]
+    assert [item.live for item in held.of(manifest, "store")] == ["store", "blog", "postgres"], "it was renamed"
+    names = [(item.live, item.dump.folder, item.application) for item in held.of(manifest, "blog")]
+    assert names == [("blog", "databases/001", True), ("shop", "", False), ("postgres", "databases/002", False)]
+
+
+def test_a_database_is_named_as_it_is_shown(tmp_path: Path) -> None:
+    found = held.of(publish(tmp_path), "shop")
+    assert held.named(found, SHOWN, "x").live == ODD
+    with pytest.raises(NotFoundError, match=r"\(blog\): x holds shop, b\\xfccher, postgres"):
+        held.named(found, "blog", "x")
+
+
+OWN = {
+    "shop_quarantine_20261124_020000": True, "shop_restore_20261124_020000": True, "lifeboat_verify": True,
+    "lifeboat_any_bytes": True, "shop\nx_restore_20261124_020000": True, "shop": False, "quarantine_2026": False,
+    "shop_quarantine_20261124_020000_old": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_databases_that_runs_of_ours_made(name: str) -> None:
+    assert database_server.is_own(name) is OWN[name]
+
+
+LONG = [
+    ("a" * 63, "_x", "a" * 61 + "_x"),
+    ("語" * 21, "_xy", "語" * 20 + "_xy"),
+    ("\udce9" * 63, "_x", "\udce9" * 61 + "_x"),
+]
+
+
+@pytest.mark.parametrize(("name", "suffix", "wanted"), LONG)
+def test_a_name_is_cut_at_a_character_and_no_byte_is_lost(name: str, suffix: str, wanted: str) -> None:
+    assert database_server.fit_name(name, suffix) == wanted
+
+
+# --- assess ---
+
+
+class Server:
+    """Databases of what a test says: a list of tables, or why they cannot be read."""
+
+    database, user = "shop", "postgres"
+
+    def __init__(self, **content: Any) -> None:
+        self.content: dict[str, Any] = {"shop": ["public.t"], ODD: ["public.t"], "postgres": ["public.t"], **content}
+        self.closed: list[str] = []
+        self.bounded: list[str] = []
+        self.gone: Optional[LifeboatError] = None
+        self.looked: list[str] = []
+
+    def living(self) -> list[Living]:
+        there = [name for name, tables in self.content.items() if tables is not None]
+        return [Living(name, name not in self.closed, name in self.bounded) for name in there]
+
+    def problem(self) -> Optional[LifeboatError]:
+        return self.gone
+
+    def major(self) -> int:
+        return 17
+
+    def execute(self, sql: str, *, database: str = "template1", **_: Any) -> list[Any]:
+        if "'filled'" in sql:
+            return [{"bytes": 900, "filled": database != "postgres"}]
+        if "pg_roles" in sql:
+            return ["postgres"]
+        self.looked.append(database)
+        tables = self.content[database]
+        if callable(tables):
+            tables = tables()
+        if isinstance(tables, str):
+            raise LifeboatError("list", database, tables)
+        return [{"name": name, "unlogged": False} for name in tables]
+
+    def session(self, database: str) -> Server:
+        del database
+        return self
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def rows(self, sql: str, *, attempted: str) -> list[Any]:
+        del sql, attempted
+        return [500]
+
+
+class Stack:
+    def __init__(self, up: bool) -> None:
+        self.up = up
+
+    def state(self, service: str) -> ServiceState:
+        del service
+        return ServiceState(exists=True, running=self.up, status="running" if self.up else "exited")
+
+    def dependants(self, service: str) -> list[str]:
+        del service
+        return ["backend"]
+
+    def logs(self, service: str, lines: int = 30) -> str:
+        del service, lines
+        return ""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    found = Server()
+    monkeypatch.setattr(runtime, "connect", lambda config: Stack(True))
+    monkeypatch.setattr(database_server, "reach", lambda run: Reached(found))
+    monkeypatch.setattr(database_server, "connect", lambda config, stack, backup=False: found)
+    monkeypatch.setattr(database_plan, "_require_major", lambda *_: None)
+    monkeypatch.setattr(database_plan, "_require_space", lambda *_: None)
+    monkeypatch.setattr(database_assess, "PATIENCE", 0)
+    return found
+
+
+def look(tmp_path: Path) -> Assessment:
+    others = [dump(name, f"databases/{number:03d}") for number, name in enumerate(OTHERS, 1)]
+    backup = make_manifest(details={"others": others})
+    expected = {place: fingerprint() for place in ("", "databases/001", "databases/002")}
+    return database_assess.assess(Opened(make_config(tmp_path)), Reference(backup, expected))
+
+
+def test_every_database_is_looked_at_the_application_s_first(tmp_path: Path, server: Server) -> None:
+    found = look(tmp_path)
+    assert (found.condition, found.findings, found.damaged) == (HEALTHY, (), ())
+    assert server.looked == ["shop", ODD, "postgres"]
+    assert found.databases == ("shop", ODD, "postgres")
+
+
+WRONG: list[tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]] = [
+    ({ODD: None}, (ODD,), (f"the database {SHOWN} is missing",)),
+    ({ODD: []}, (ODD,), (f"{SHOWN}: the table public.t is missing",)),
+    ({"shop": []}, ("shop",), ("shop: the table public.t is missing",)),
+    ({"postgres": "it is gone"}, ("postgres",), ("the database postgres cannot be read: it is gone",)),
+    ({"shop": None, ODD: None}, ("shop", ODD), ("the database shop is missing", f"the database {SHOWN} is missing")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "damaged", "findings"), WRONG)
+def test_which_databases_are_wrong(
+    tmp_path: Path, server: Server, changes: dict[str, Any], damaged: tuple[str, ...], findings: tuple[str, ...]
+) -> None:
+    server.content.update(changes)
+    found = look(tmp_path)
+    assert (found.condition, found.damaged, found.findings) == (DAMAGED, damaged, findings)
+
+
+def test_another_database_that_only_cannot_be_seen_is_not_damaged(tmp_path: Path, server: Server) -> None:
+    """What a second look finds whole, what accepts no connection of ours, and what a dead server could not show."""
+    answers = [["public.t"], "the database system is in recovery mode"]
+    server.content[ODD] = answers.pop
+    assert look(tmp_path).condition == HEALTHY
+    server.closed = [ODD]
+    found = look(tmp_path)
+    assert (found.condition, found.unchecked) == (HEALTHY, (f"the database {SHOWN} does not accept our connections",))
+    server.closed, server.bounded, server.content[ODD] = [], [ODD], "too many connections"
+    found = look(tmp_path)
+    assert (found.condition, "too many connections" in found.unchecked[0]) == (HEALTHY, True)
+    server.bounded, server.gone = [], LifeboatError("reach", "it", "gone")
+    found = look(tmp_path)
+    assert (found.condition, "stopped answering" in found.unchecked[0]) == (HEALTHY, True)
+
+
+def test_a_fingerprint_that_cannot_be_read_leaves_its_database_unchecked(tmp_path: Path, server: Server) -> None:
+    backup = publish(tmp_path)
+    spoil(tmp_path, backup, "databases/001/fingerprint.json")
+    made = make(tmp_path)
+    assert (made.condition, made.unchecked) == (
+        HEALTHY, (f"the database {SHOWN}: its fingerprint in {backup.id} cannot be read",),
+    )  # fmt: skip
+
+
+# --- plan ---
+
+
+def make(tmp_path: Path, **asked: Any) -> planned.Plan:
+    return database_plan.make(Opened(make_config(tmp_path)), log=lambda _: None, **asked)
+
+
+def actions(made: planned.Plan) -> tuple[str, ...]:
+    return tuple(item.action for item in made.databases)
+
+
+U, R, C, Q = "untouched", "restored", "copied", "quarantined"
+# (what is wrong, what is asked) -> (mode, what happens to shop, the odd one, postgres)
+PLANS: list[tuple[dict[str, Any], dict[str, Any], str, tuple[str, ...]]] = [
+    ({}, {}, "none", (U, U, U)),
+    ({}, {"force": True}, "swap", (R, U, U)),
+    ({"shop": []}, {}, "swap", (R, U, U)),
+    ({ODD: None}, {}, "swap", (U, R, U)),
+    ({ODD: None}, {"force": True}, "swap", (R, R, U)),
+    ({"shop": [], ODD: None}, {"database": SHOWN}, "swap", (U, R, U)),
+    ({"shop": []}, {"database": SHOWN}, "none", (U, U, U)),
+    ({}, {"database": SHOWN, "force": True}, "swap", (U, R, U)),
+    ({}, {"method": "rebuild", "force": True}, "rebuild", (R, R, R)),
+]
+
+
+@pytest.mark.parametrize(("changes", "asked", "mode", "wanted"), PLANS)
+def test_what_happens_to_each_database(
+    tmp_path: Path, server: Server, changes: dict[str, Any], asked: dict[str, Any], mode: str, wanted: tuple[str, ...]
+) -> None:
+    publish(tmp_path)
+    server.content.update(changes)
+    made = make(tmp_path, **asked)
+    assert (made.mode, actions(made)) == (mode, wanted)
+    assert tuple(item.name for item in made.databases) == NAMES
+    assert made.target == asked.get("database", "shop")
+    text = "\n".join(database_plan.text(made))
+    for item in made.databases:
+        assert (f"database {item.name}: {item.action} ({item.why})" in text) is made.needed
+    told = json.loads(json.dumps(Result(made).values()))
+    assert typed.build(
+        planned.Plan, {key: told[key] for key in told if key != "changed"}, wrong
+    ) == dataclasses.replace(made, backup=told["backup"])
+    assert "\\udc" not in json.dumps(told), "Ansible takes no such text"
+
+
+def wrong(field: str, cause: str) -> UsageError:
+    return UsageError("read the plan", field, cause)
+
+
+def test_the_plan_tells_from_when_on_data_will_be_missing(tmp_path: Path, server: Server) -> None:
+    publish(tmp_path)
+    server.content[ODD] = None
+    text = database_plan.text(make(tmp_path))
+    assert f"data written after 2026-11-24T12:00:01.000Z will be missing from {SHOWN}; it is kept aside" in text
+
+
+def test_space_is_needed_for_all_that_is_restored(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(database_plan, "_require_space", lambda config, stack, size: sizes.append(size))
+    publish(tmp_path)
+    server.content[ODD] = None
+    make(tmp_path)
+    make(tmp_path, force=True, method="rebuild")
+    assert sizes == [500, 1000 + 2 * 500]
+
+
+def test_a_server_that_is_down_gets_every_database_unless_it_comes_up(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tmp_path, excluded=["scratch"], missing={"closed": "it accepts no connections"})
+    monkeypatch.setattr(runtime, "connect", lambda config: Stack(False))
+    made = make(tmp_path)
+    assert (made.condition, made.mode, actions(made)) == (DOWN, "start", (R, R, R, Q, Q))
+    assert made.unchecked == (database_plan.UNKNOWN_OTHERS,)
+    assert "it is excluded from backups" in made.databases[3].why
+    assert "it accepts no connections" in made.databases[4].why
+
+
+@pytest.mark.parametrize("others", [None, ("postgres",)])
+def test_a_rebuild_that_would_lose_a_database_is_refused_until_one_is_chosen(
+    tmp_path: Path, server: Server, others: Optional[tuple[str, ...]]
+) -> None:
+    """The earlier form of a backup, and a database made since. The `postgres` that every server has is no loss."""
+    publish(tmp_path, others)
+    asked: dict[str, Any] = {"force": True, "method": "rebuild"}
+    with pytest.raises(UsageError, match=r"\(b\\xfccher\): .*-e others=restore .*-e others=aside") as raised:
+        make(tmp_path, **asked)
+    assert "postgres" not in raised.value.subject
+    by_name = {item.name: item for item in make(tmp_path, others="restore", **asked).databases}
+    assert (by_name[SHOWN].action, by_name[SHOWN].size) == (C, 900)
+    assert by_name["postgres"].action == (U if others is None else R)
+    made = make(tmp_path, others="aside", **asked)
+    assert {item.name: item.action for item in made.databases}[SHOWN] == Q
+    made = make(tmp_path, others="restore", **asked)
+    assert made.steps[1].startswith(f"protect: dump {SHOWN} out of the server")
+    assert make(tmp_path, force=True).replaced == ("shop",), "a swap touches none"
+
+
+def test_what_cannot_be_planned(tmp_path: Path, server: Server) -> None:
+    publish(tmp_path, None)
+    with pytest.raises(NotFoundError, match=r"\(postgres\): db_backup_20261124_120000 holds shop\."):
+        make(tmp_path, database="postgres")
+    with pytest.raises(UsageError, match="method=rebuild replaces every database, not shop alone"):
+        make(tmp_path, database="shop", method="rebuild", force=True)
+
+
+def test_a_broken_dump_of_another_database_does_not_pass_the_backup_over(tmp_path: Path, server: Server) -> None:
+    backup = publish(tmp_path)
+    spoil(tmp_path, backup, "databases/001/database.dump")
+    assert not make(tmp_path, force=True).warnings, "it is not to be restored"
+    made = make(tmp_path, force=True, method="rebuild")
+    assert (made.backup["id"], made.passed_over) == (backup.id, ())
+    assert f"{SHOWN} cannot be restored from {backup.id}: databases/001/database.dump has another" in made.warnings[0]
+    server.content[ODD] = None
+    with pytest.raises(NotFoundError, match="No backup is whole"):
+        make(tmp_path)
+
+
+# --- protect ---
+
+
+@pytest.mark.parametrize(
+    ("changes", "damaged", "wanted"),
+    [
+        ({}, ("shop",), ("shop",)),
+        ({}, (ODD,), (SHOWN,)),
+        ({"asked": True}, (ODD,), ("shop", SHOWN)),
+        ({"named": True, "target": SHOWN, "asked": True}, ("shop",), (SHOWN,)),
+    ],
+)
+def test_what_a_server_that_came_up_needs(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any],
+    damaged: tuple[str, ...], wanted: tuple[str, ...],
+) -> None:  # fmt: skip
+    def came_up(self: Any, *_: Any, **__: Any) -> Protected:
+        self.look()
+        return Protected("swap")
+
+    publish(tmp_path)
+    seen = Assessment(DAMAGED, ("why",), "", damaged=damaged)
+    monkeypatch.setattr(database_assess, "assess", lambda run, reference: seen)
+    monkeypatch.setattr(database_protect._Protection, "protect", came_up)
+    databases = tuple(planned.Database(name, "restored", "x") for name in NAMES)
+    plan = dataclasses.replace(PLAN, mode="start", databases=databases, **changes)
+    done = database_protect.protect(Opened(make_config(tmp_path)), plan, log=lambda _: None)
+    assert done.replaced == wanted
+
+
+def test_a_damaged_database_that_the_backup_does_not_hold_replaces_no_other(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tmp_path)
+    seen = Assessment(DAMAGED, ("why",), "", damaged=(ODD,))
+    monkeypatch.setattr(database_assess, "assess", lambda run, reference: seen)
+    monkeypatch.setattr(
+        database_protect._Protection, "protect", lambda self, *_, **__: (self.look(), Protected("swap"))[1]
+    )
+    with pytest.raises(NotFoundError, match="the chosen backup does not hold it"):
+        database_protect.protect(
+            Opened(make_config(tmp_path)), dataclasses.replace(PLAN, mode="start"), log=lambda _: None
+        )
+
+
+# --- restore ---
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The steps of a restore; `fail`: of which new database, `differ`: which one is not what was backed up."""
+    diary: list[str] = []
+    found: dict[str, Any] = {"diary": diary, "fail": "", "differ": "", "left": []}
+
+    class Living:
+        def reap(self, *_: Any) -> int:
+            return 0
+
+        def databases(self) -> list[str]:
+            return list(found["left"])
+
+        def living(self) -> list[database_server.Living]:
+            return [database_server.Living(name, True, False) for name in ("shop", ODD, "postgres", "blog")]
+
+    def database(server: Any, manifest: Any, directory: Path, facts: Any, name: str, **_: Any) -> None:
+        diary.append(f"restore {directory.name} as {name}")
+        if found["fail"] and name.startswith(found["fail"]):
+            raise LifeboatError("restore the dump", name, "no space left", sqlstate="53100")
+
+    def compare(server: Any, name: str, facts: Any, *, fresh: bool, application: bool) -> list[checks.Check]:
+        assert application is name.startswith("shop")
+        result = checks.FAIL if found["differ"] and name.startswith(found["differ"]) else checks.PASS
+        return [checks.Check("tables", result, "t differs"), checks.Check("roles", checks.PASS)]
+
+    def swap(server: Any, live: str, beside: str, stamp: str) -> str:
+        diary.append(f"swap {live}")
+        return f"{live}_quarantine_{stamp}"
+
+    monkeypatch.setattr(runtime, "connect", lambda config: Stack(True))
+    monkeypatch.setattr(database_server, "connect", lambda config, stack: Living())
+    monkeypatch.setattr(database_restore, "roles", lambda *_, **__: diary.append("roles") or [])
+    monkeypatch.setattr(database_restore, "database", database)
+    monkeypatch.setattr(database_restore, "compare", compare)
+    monkeypatch.setattr(database_restore, "analyze", lambda *_: None)
+    monkeypatch.setattr(database_restore, "swap", swap)
+    monkeypatch.setattr(database_restore, "refresh_collations", lambda *_: [])
+    monkeypatch.setattr(database_server, "drop", lambda server, name: diary.append(f"drop {name}"))
+    return found
+
+
+def restore(tmp_path: Path, backup: Optional[Manifest] = None, **options: Any) -> database_recovery.Recovered:
+    one = backup or publish(tmp_path)
+    wanted = database_recovery.Wanted(options.pop("databases", ()))
+    plain: dict[str, Any] = {"fresh": False, "stamp": "20261124_020000", "wanted": wanted, "log": lambda _: None}
+    return database_recovery.restore_database(Opened(make_config(tmp_path)), one.id, **{**plain, **options})
+
+
+def swapped(steps: dict[str, Any]) -> list[str]:
+    return [line.removeprefix("swap ") for line in steps["diary"] if line.startswith("swap ")]
+
+
+def test_a_fresh_server_gets_every_database_the_application_s_first(tmp_path: Path, steps: dict[str, Any]) -> None:
+    done = restore(tmp_path, fresh=True)
+    assert swapped(steps) == ["shop", ODD, "postgres"]
+    assert steps["diary"].count("roles") == 1
+    assert [line for line in steps["diary"] if line.startswith("drop")] == [
+        f"drop {name}_quarantine_20261124_020000" for name in ("shop", ODD, "postgres")
+    ], "the fresh server's own"
+    assert [check.name for check in done.checks] == [
+        "checksums", "tables", "roles", f"tables of {SHOWN}", "tables of postgres",
+    ]  # fmt: skip
+    assert [(item.name, item.action, item.kept) for item in done.databases] == [(name, R, "") for name in NAMES]
+
+
+def test_in_a_living_server_the_others_are_untouched(tmp_path: Path, steps: dict[str, Any]) -> None:
+    steps["left"] = ["shop_restore_20250101_000000", f"{ODD}_restore_20250101_000000", "blog_restore_20250101_000000"]
+    done = restore(tmp_path, databases=(SHOWN, "shop"))
+    assert swapped(steps) == [ODD, "shop"]
+    assert [line for line in steps["diary"] if line.startswith("drop")] == [
+        f"drop {ODD}_restore_20250101_000000", "drop shop_restore_20250101_000000",
+    ]  # fmt: skip
+    assert {item.name: (item.action, item.kept) for item in done.databases} == {
+        SHOWN: (R, f"{SHOWN}_quarantine_20261124_020000"), "shop": (R, "shop_quarantine_20261124_020000"),
+        "postgres": (U, ""), "blog": (U, ""),
+    }  # fmt: skip
+    last = database_recovery.recovery_state.recovered(make_config(tmp_path))
+    assert last is not None
+    assert last.databases == (SHOWN, "shop")
+
+
+def test_another_database_that_does_not_prove_stops_no_other(tmp_path: Path, steps: dict[str, Any]) -> None:
+    backup = publish(tmp_path)
+    steps["differ"] = ODD
+    done = restore(tmp_path, backup, fresh=True)
+    assert swapped(steps) == ["shop", "postgres"]
+    assert {item.name: item.action for item in done.databases} == {"shop": R, SHOWN: "failed", "postgres": R}
+    assert f"drop {ODD}_restore_20261124_020000" in steps["diary"]
+    assert [check.name for check in done.checks if check.result == checks.FAIL] == [f"tables of {SHOWN}"]
+    steps["differ"], steps["fail"] = "", ODD
+    done = restore(tmp_path, backup, fresh=True)
+    bad = [(check.name, check.result) for check in done.checks if check.result != checks.PASS]
+    assert bad == [(f"restore of {SHOWN}", checks.COULD_NOT_VERIFY)], "a full disk is no difference"
+
+
+def test_the_application_s_database_must_prove(tmp_path: Path, steps: dict[str, Any]) -> None:
+    backup = publish(tmp_path)
+    steps["differ"] = "shop"
+    for databases in ((), ("shop", "postgres")):
+        with pytest.raises(IntegrityError, match=r"tables: t differs. shop is untouched"):
+            restore(tmp_path, backup, fresh=not databases, databases=databases)
+    assert swapped(steps) == []
+
+
+def test_of_several_others_each_stands_for_itself_and_none_is_an_error(tmp_path: Path, steps: dict[str, Any]) -> None:
+    backup = publish(tmp_path)
+    steps["differ"] = ODD
+    done = restore(tmp_path, backup, databases=(SHOWN, "postgres"))
+    assert swapped(steps) == ["postgres"]
+    assert done.databases[0].action == "failed"
+    with pytest.raises(IntegrityError, match="t differs"):
+        restore(tmp_path, backup, databases=(SHOWN,))
+
+
+def test_broken_bytes_of_another_database_fail_that_one_alone(tmp_path: Path, steps: dict[str, Any]) -> None:
+    backup = publish(tmp_path)
+    spoil(tmp_path, backup, "databases/001/database.dump")
+    done = restore(tmp_path, backup, fresh=True)
+    assert swapped(steps) == ["shop", "postgres"]
+    assert [check.name for check in done.checks if check.result == checks.FAIL] == [f"checksums of {SHOWN}"]
+    with pytest.raises(IntegrityError, match="another SHA-256"):
+        restore(tmp_path, backup, databases=(SHOWN,))
+    spoil(tmp_path, backup, "database.dump")
+    with pytest.raises(IntegrityError, match=r"database\.dump has another SHA-256"):
+        restore(tmp_path, backup, fresh=True)
+
+
+def test_size_asks_the_database_itself(server: Server) -> None:
+    assert aside.size(server, ODD) == aside.Size(900, True)  # type: ignore[arg-type]
+    assert not aside.size(server, "postgres").filled  # type: ignore[arg-type]
