@@ -151,7 +151,8 @@ class Server:
         self.read: list[str] = []
 
     def living(self) -> list[database_server.Living]:
-        return [database_server.Living(name, True, False) for name in self.names]
+        shut = [database_server.Living("shop", False, False)] if self.closed else []
+        return [*(database_server.Living(name, True, False) for name in self.names), *shut]
 
     def problem(self) -> None:
         return None
@@ -364,7 +365,7 @@ def test_an_earlier_recovery_that_left_the_writers_stopped_is_finished(tmp_path:
     assert make(tmp_path, force=True).mode == "swap"
 
 
-NOTE = "shop is closed to logins since a recovery that did not end; this is what that one found"
+NOTE = "the database shop is closed to logins since a recovery that did not end; this is what that one found"
 
 
 @pytest.mark.parametrize(
@@ -404,14 +405,14 @@ def test_who_stays_connected_when_the_writers_are_stopped_is_named(tmp_path: Pat
     assert made.steps[0] == (
         "protect: stop the writers (backend, worker, shop-seed-run-1 of `docker compose run`, which is not started again)"
     )
-    assert made.steps[1].startswith("protect: close the database to logins")
+    assert made.steps[1].startswith("protect: close what is replaced to logins")
     assert make(tmp_path).warnings == (), "nothing is stopped"
 
 
 def test_clients_that_cannot_be_listed_are_no_reason_to_stop(tmp_path: Path, world: dict[str, Any]) -> None:
     publish(tmp_path)
     world["server"] = Server(clients=[{"pid": "no number"}])
-    assert "who else is connected to shop is not known" in make(tmp_path, force=True).warnings[-1]
+    assert "who else is connected is not known" in make(tmp_path, force=True).warnings[-1]
 
 
 REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], type[LifeboatError], str]] = [

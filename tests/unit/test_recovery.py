@@ -54,6 +54,9 @@ class Listening:
     def execute(self, sql: str, **_: Any) -> list[object]:
         return [self.addresses]
 
+    def living(self) -> list[database_server.Living]:
+        return [database_server.Living(name, True, False) for name in ("postgres", "shop")]
+
 
 SERVER: Any = Listening()
 UP = ServiceState(exists=True, running=True, status="running")

@@ -180,7 +180,7 @@ def _shut(look: _Look, config: Config, item: Held) -> None:
     ours = logins.closed(config)
     if ours and item.live in ours.names:
         look.unchecked.append(
-            f"the database {item.shown} is closed to logins since a recovery that did not end:"
+            f"the database {item.shown} is closed to logins since a recovery that did not end;"
             " this is what that one found"
         )
         if ours.damaged:
