@@ -109,7 +109,9 @@ def make_config(root: Path, **changes: Any) -> config.Config:
 
 
 def make_manifest(taken_at: datetime = NOW, facts: Any = FACTS, **changes: Any) -> Manifest:
+    details = {**DETAILS, **changes.pop("details", {})}
     files = {"database.dump": b"dump", "globals.sql.gz": b"roles", "fingerprint.json": json.dumps(facts).encode()}
+    files |= {f"{other['folder']}/database.dump": b"dump" for other in details.get("others") or ()}
     body: dict[str, Any] = {
         "id": manifest.backup_id("database", taken_at),
         "component": "database",
@@ -118,7 +120,7 @@ def make_manifest(taken_at: datetime = NOW, facts: Any = FACTS, **changes: Any) 
         "finished_at": taken_at + timedelta(seconds=2),
         "artefacts": tuple(Artefact(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()),
         "tool": {"lifeboat": "0.1.0"},
-        "details": {**DETAILS, **changes.pop("details", {})},
+        "details": details,
     }
     return Manifest(**{**body, **changes})
 
@@ -129,7 +131,9 @@ def publish(root: Path, taken_at: datetime = NOW, facts: Any = FACTS, **changes:
     (root / "backup").mkdir(exist_ok=True)
     repo = store(root)
     with repo.stage("database", backup.id) as staging:
-        (staging.path / "database.dump").write_bytes(b"dump")
+        for artefact in backup.artefacts:
+            (staging.path / artefact.name).parent.mkdir(parents=True, exist_ok=True)
+            (staging.path / artefact.name).write_bytes(b"dump")
         (staging.path / "globals.sql.gz").write_bytes(b"roles")
         (staging.path / "fingerprint.json").write_text(json.dumps(facts))
         staging.publish(backup.to_bytes())

@@ -326,6 +326,25 @@ def test_what_fails_in_the_vault_has_the_last_word(
     assert "access denied" in capsys.readouterr().err
 
 
+def test_a_database_that_is_not_in_the_backup_is_no_success(
+    etc: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [
+        {"name": "wiki", "folder": "databases/001", "taken_at": "2026-11-24T12:00:04Z", "size": 9,
+         "fingerprint": {"tables": 12, "rows": 1500}},
+    ]  # fmt: skip
+    whole = make_manifest(details={"others": others})
+    lacking = make_manifest(details={"others": others, "missing": {"o\nld": "it takes no connections"}})
+    monkeypatch.setattr(operations_backup, "take", lambda *_, **__: operations_backup.Taken((whole,)))
+    assert run(etc, "backup", "database") == 0
+    assert "2 databases, 14 tables, 2000 rows" in capsys.readouterr().out
+    monkeypatch.setattr(operations_backup, "take", lambda *_, **__: operations_backup.Taken((lacking,)))
+    assert run(etc, "backup", "database") == 6
+    told = capsys.readouterr().err
+    assert "(db_backup_20261124_120000): the database o\\nld is not in it: it takes no connections" in told
+    assert "ALLOW_CONNECTIONS true" in told and "lifeboat_database.exclude" in told
+
+
 def test_objects_that_no_backup_holds_are_no_success(
     etc: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -168,7 +168,7 @@ FOLDERS: list[tuple[str, Any, list[str], str]] = [
 )
 def test_a_backups_databases_are_those_of_its_folders(others: Any, folders: list[str], words: str) -> None:
     details = {"others": others, "missing": {"gone": "it takes no connections"}}
-    one = make_manifest(details=details)
+    one = make_manifest(details=details, artefacts=make_manifest().artefacts)
     more = tuple(replace(one.artefacts[0], name=f"{folder}/database.dump") for folder in folders)
     data = replace(one, artefacts=(*one.artefacts, *more)).to_bytes()
     with pytest.raises(IntegrityError, match=re.escape(words)) if words else contextlib.nullcontext():

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import sys
+import types
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -448,6 +449,23 @@ def test_database_backup_fails(run: Run, tmp_path: Path, monkeypatch: pytest.Mon
     planned = run("database_backup", check=True)
     assert planned["failed"], "check mode looks as far as it can"
     assert "the server has blog" in planned["msg"]
+
+
+def test_database_backup_names_the_database_that_is_not_in_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Any
+) -> None:
+    missing = {"missing": {"old": "it takes no connections"}}
+    moments = iter([datetime.now(timezone.utc) - timedelta(minutes=1), datetime.now(timezone.utc)])
+    monkeypatch.setattr(dump, "take", lambda *_, **__: publish(tmp_path, next(moments), details=missing))
+    result = run("database_backup")
+    (one,) = entries(tmp_path)
+    assert (result["failed"], result["changed"], result["id"], one.good) == (True, True, one.id, False)
+    assert "the database old is not in it: it takes no connections" in result["msg"]
+    assert "lifeboat_database.exclude" in result["msg"]
+    monkeypatch.setattr(points, "seal", lambda *_, **__: (types.SimpleNamespace(
+        id="20261124_120000", consistency="snapshot", components={}, ids={}, notes=(), parts={}), True))  # fmt: skip
+    told = run("recovery_point")
+    assert told["msg"].startswith("The recovery point 20261124_120000 is there. Could not back up every database")
 
 
 # --- database_info ---

@@ -70,6 +70,29 @@ def test_green(tmp_path: Path, said: dict[str, list[Check]]) -> None:
     assert "reconcile" not in look(tmp_path), "no query, nothing to say"
 
 
+def server(**details: Any) -> dict[str, Any]:
+    wiki = {"name": "wiki", "folder": "databases/001", "taken_at": "2026-11-24T12:00:04Z", "size": 9}
+    return {"details": {"others": [wiki], **details}}
+
+
+def test_every_database_of_the_newest_backup_is_named(tmp_path: Path, said: dict[str, list[Check]]) -> None:
+    publish(tmp_path, NOW, **server(excluded=["scratch"], standby=True))
+    words = "shop, wiki, snapshots within 4.0 s; left out by lifeboat_database.exclude: scratch; taken from a standby"
+    assert look(tmp_path)["databases"] == (PASS, words)
+    shown = status.newest(status.status(Opened(configured(tmp_path)), now=NOW))
+    assert shown[-2:] == [f"db_backup_20261124_120000: {note}" for note in words.split("; ")[1:]]
+
+
+def test_an_incomplete_backup_is_named_until_a_good_one_follows(tmp_path: Path, said: dict[str, list[Check]]) -> None:
+    green(tmp_path)
+    one = publish(tmp_path, NOW + HOUR, details={"missing": {"old": "it takes no connections"}})
+    found = look(tmp_path)
+    assert found["incomplete backups"] == (FAIL, f"{one.id}: the database old is not in it: it takes no connections")
+    assert "broken backups" not in found
+    publish(tmp_path, NOW + 2 * HOUR)
+    assert "incomplete backups" not in look(tmp_path)
+
+
 def lose_objects(root: Path) -> None:
     for identity in store(root).published("objects"):
         store(root).delete("objects", identity)
