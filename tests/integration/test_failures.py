@@ -324,7 +324,7 @@ def test_accepted_bytes_that_no_tool_can_read_leave_the_live_database(stack: Sta
     stack.psql(DATA, "shop")
     settings = stack.config(tmp_path, database={"name": "shop", "format": "plain", "compression": "gzip:6"})
     identity = dump.take(Opened(settings), log=say).id
-    path = next(Path(store(settings).location("database", identity)).glob("*.sql.gz"))
+    path = Path(store(settings).location("database", identity)) / f"{identity}.sql.gz"
     whole = bytearray(path.read_bytes())
     whole[len(whole) // 2] ^= 0xFF
     path.write_bytes(whole)
