@@ -229,6 +229,31 @@ def test_a_restore_that_fails_leaves_the_database_open(stack: Stack, settings: c
     assert checks.verdict(reopen.reopen(Opened(settings), made.writers, log=say)) == checks.PASS
 
 
+@pytest.mark.parametrize("written", [False, True])
+def test_a_fresh_servers_database_stays_closed_until_it_is_filled(
+    stack: Stack, settings: config.Config, written: bool
+) -> None:
+    stack.psql("DROP DATABASE shop;")
+    stack.psql("CREATE DATABASE shop OWNER w;")
+    if written:  # by a client that was quicker than we
+        stack.psql(DATA, "shop")
+    logins.close(settings, stack.server(settings), logins.Closed(("shop",), True, True), log=say)
+    identity = entries(settings)[-1].id
+    with pytest.raises(NotFoundError), logins.opened_afterwards(Opened(settings), log=say):
+        database_recovery.restore_database(
+            Opened(settings), "db_backup_20200101_000000", fresh=True, stamp="20261124_020000", log=say
+        )
+    assert logins.reopen(Opened(settings), log=say) == ["shop"]
+    assert_closed(stack)
+    with logins.opened_afterwards(Opened(settings), log=say):
+        done = database_recovery.restore_database(
+            Opened(settings), identity, fresh=True, stamp="20261124_020000", log=say
+        )
+    assert stack.psql("SELECT count(*) FROM t;", "shop") == ["500"]
+    assert logins.closed(settings) is None
+    assert done.quarantined_database == ("shop_quarantine_20261124_020000" if written else "")
+
+
 WRITTEN = [
     ("SELECT 1;", True),
     ("CREATE TABLE a (b int); CREATE INDEX ON a (b);", True),
