@@ -102,6 +102,13 @@ def shown(text: str) -> str:
     return encoded(text).decode("utf-8", "backslashreplace")
 
 
+def readable(text: str) -> str:
+    """The like on one line, for text of somebody else's: control characters, also those of terminals, as escapes."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in shown(text)
+    )
+
+
 def conninfo(**parts: str) -> str:
     """A libpq connection string. A bare name with `=` or `://` in it would be taken for one, so always write one.
 
