@@ -6,17 +6,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import carried
-from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Server, identifier
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import carried, cluster
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Server, drop, identifier
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import exec_command
-from postgres_stack import IMAGE, docker
+from postgres_stack import IMAGE, docker, say
 
 NAME = f"lifeboat-it-cluster-{os.getpid()}"
 OPTIONS = {"fsync": "off", "shared_buffers": "32MB", "max_prepared_transactions": "5", "wal_level": "logical"}
@@ -26,29 +29,36 @@ def connect(name: str, **more: str) -> Server:
     return Server(functools.partial(exec_command, name), user="postgres", **more)
 
 
+@contextlib.contextmanager
+def running(name: str, options: dict[str, str]) -> Iterator[Server]:
+    words = [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
+    docker("run", "--detach", "--name", name, "--env", "POSTGRES_PASSWORD=x", IMAGE, "postgres", *words)
+    try:
+        await_answer(name)
+        yield connect(name)
+    finally:
+        docker("rm", "--force", "--volumes", name)
+
+
+def await_answer(name: str) -> None:
+    deadline = time.monotonic() + 60
+    # Over TCP: while the image initialises its directory, a first server listens on the socket alone.
+    while connect(name, host="127.0.0.1").problem():
+        assert time.monotonic() < deadline, docker("logs", name)
+        time.sleep(0.2)
+
+
 @pytest.fixture(scope="module")
 def server(engine: None) -> Iterator[Server]:
     """A server of its own: prepared transactions and logical slots need options that the shared one does not have."""
     del engine
-    words = [word for key, value in OPTIONS.items() for word in ("-c", f"{key}={value}")]
-    docker("run", "--detach", "--name", NAME, "--env", "POSTGRES_PASSWORD=x", IMAGE, "postgres", *words)
-    try:
-        found = connect(NAME)
-        deadline = time.monotonic() + 60
-        # Over TCP: while the image initialises its directory, a first server listens on the socket alone.
-        while (
-            docker("exec", NAME, "pg_isready", "-qh127.0.0.1", check=False) or connect(NAME, host="127.0.0.1").problem()
-        ):
-            assert time.monotonic() < deadline, docker("logs", NAME)
-            time.sleep(0.2)
+    with running(NAME, OPTIONS) as found:
         yield found
-    finally:
-        docker("rm", "--force", "--volumes", NAME)
 
 
-def psql(sql: str, database: str = "postgres") -> list[str]:
+def psql(sql: str, database: str = "postgres", *, name: str = NAME) -> list[str]:
     """Run SQL, no core code involved; what it prints, one row a line."""
-    words = ["exec", "-i", NAME, "psql", "-XAtq", "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-d", database, "-f", "-"]
+    words = ["exec", "-i", name, "psql", "-XAtq", "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-d", database, "-f", "-"]
     return docker(*words, stdin=sql).split("\n")[:-1]
 
 
@@ -145,6 +155,17 @@ def test_a_dump_does_not_carry(server: Server, database: str, case: str) -> None
     assert before is None or (had, has) == (before, after)
 
 
+def test_a_database_with_a_subscription_is_dropped(server: Server, database: str) -> None:
+    """A half-restored one has the subscriptions of the backup, and PostgreSQL does not drop it then."""
+    psql(CARRIED["subscription"][0], database)
+    copy = dumped_and_restored(database)
+    with pytest.raises(LifeboatError, match="used by logical replication subscription"):
+        server.execute(f"DROP DATABASE {identifier(copy)};", attempted="drop it")
+    drop(server, copy)
+    left = psql("SELECT datname FROM pg_subscription s JOIN pg_database d ON d.oid = subdbid;")
+    assert left == [database]
+
+
 def test_literals_hold_where_strings_do_not_conform(server: Server, database: str) -> None:
     """standard_conforming_strings = off makes a backslash in a plain literal an escape."""
     psql(f"ALTER DATABASE {identifier(database)} SET standard_conforming_strings = off;")
@@ -203,3 +224,174 @@ def test_a_prepared_transaction_stands_in_the_way_of_a_swap(server: Server, data
     with pytest.raises(UsageError, match="it can be neither renamed nor replaced"):
         carried.refuse_prepared(server, ["postgres", database])
     carried.refuse_prepared(server, ["postgres"])
+
+
+# The server around the databases. Each secret has "s3cr" in it, so that one look finds them all.
+AROUND = r"""
+ALTER SYSTEM SET work_mem = '65MB';
+ALTER SYSTEM SET statement_timeout = '7min';
+ALTER SYSTEM SET search_path = "$user", 'a"b', public;
+ALTER SYSTEM SET log_line_prefix = E'%m it''s \\ ';
+ALTER SYSTEM SET max_connections = 123;
+ALTER SYSTEM SET shared_buffers = '33MB';
+ALTER SYSTEM SET app.note = 'kept';
+ALTER SYSTEM SET app.jwt_secret = 's3cr1';
+ALTER SYSTEM SET primary_conninfo = E'host=a password=''s3cr2 \\''s3cr'' user=b';
+ALTER SYSTEM SET archive_command = 'curl -H "Authorization: Bearer s3cr3" -T %p https://u:s3cr4@host/';
+ALTER ROLE ALL SET lock_timeout = '9s';
+ALTER ROLE ALL SET app.api_key = 's3cr5';
+CREATE TABLESPACE fast LOCATION '/var/lib/postgresql/fast' WITH (seq_page_cost = 0.5);
+SELECT pg_create_physical_replication_slot('standby');
+ALTER SYSTEM SET standard_conforming_strings = off;
+"""
+IN_DATABASE = r"""
+CREATE TABLE t (a int PRIMARY KEY, b int); CREATE PUBLICATION p FOR TABLE t (a) WHERE (a > 1);
+CREATE EXTENSION pg_trgm;
+CREATE SUBSCRIPTION sub CONNECTION E'host=nowhere password=''s3cr \\''s3cr''' PUBLICATION p WITH (connect = false);
+"""
+RULES = """
+host "my db",all +admins,"a b" 10.0.0.0/8 ldap ldapserver=l ldapbindpasswd="s3cr 6" ldapbasedn="dc=x, dc=y"
+host all all 10.1.0.0/16 radius radiusservers=127.0.0.1 radiussecrets=s3cr7
+"""
+FULL, FRESH = f"{NAME}-full", f"{NAME}-fresh"
+
+
+def into(path: str, text: str) -> None:
+    docker("exec", "-i", FULL, "sh", "-c", 'cat >> "$1"', "sh", f"/var/lib/postgresql/data/{path}", stdin=text)
+
+
+@pytest.fixture(scope="module")
+def around(engine: None) -> Iterator[tuple[Server, cluster.Cluster]]:
+    """A server with something of everything around its database `shop`, and what was recorded of it."""
+    del engine
+    with running(FULL, OPTIONS) as found:
+        docker("exec", FULL, "install", "-d", "-o", "postgres", "/var/lib/postgresql/fast")
+        psql("CREATE DATABASE shop;", name=FULL)
+        psql(IN_DATABASE, "shop", name=FULL)
+        psql("SELECT pg_create_logical_replication_slot('logical', 'pgoutput');", "shop", name=FULL)
+        psql(AROUND, name=FULL)
+        into("postgresql.conf", "cursor_tuple_fraction = 0.25\nlog_min_duration_statement = 2s\n")
+        into("pg_hba.conf", RULES)
+        into("pg_ident.conf", 'm "/^(.*)@x$" app\n')
+        psql("SELECT pg_reload_conf(); SELECT pg_sleep(0.5);", name=FULL)
+        assert psql("SHOW standard_conforming_strings;", name=FULL) == ["off"]
+        yield found, cluster.take(found, ["postgres", "shop"])
+
+
+def test_everything_around_the_databases_is_recorded(around: tuple[Server, cluster.Cluster]) -> None:
+    _server, told = around
+    assert told.unreadable == {}
+    values = {setting.name: (setting.value, setting.file or setting.source) for setting in told.settings}
+    auto = cluster.AUTO
+    assert values["work_mem"] == ("65MB", auto)
+    assert values["statement_timeout"] == ("7min", auto)
+    assert values["search_path"] == ('"$user", "a""b", public', auto)
+    assert values["log_line_prefix"] == ("%m it's \\ ", auto)
+    assert values["app.jwt_secret"] == (cluster.MASK, auto)
+    assert values["primary_conninfo"] == (f"host=a password={cluster.MASK} user=b", auto)
+    assert values["archive_command"] == (f"curl {cluster.MASK}", auto)
+    assert values["cursor_tuple_fraction"] == ("0.25", "postgresql.conf")
+    assert values["log_min_duration_statement"] == ("2s", "postgresql.conf")
+    assert values["fsync"] == ("off", cluster.COMMAND_LINE)
+    assert "max_wal_size" not in values, "initdb writes it, and it is the default"
+    assert {setting.name: setting.value for setting in told.for_all} == {"app.api_key": "***", "lock_timeout": "9s"}
+    assert [rule for rule in told.hba if " 10." in rule] == [
+        'host "my db",all +admins,"a b" 10.0.0.0 255.0.0.0 ldap ldapserver=l ldapbasedn="dc=x, dc=y" ldapbindpasswd=*** ldapscope=2',
+        "host all all 10.1.0.0 255.255.0.0 radius radiusservers=127.0.0.1 radiussecrets=***",
+    ]
+    assert told.ident == ("m /^(.*)@x$ app",)
+    place = "/var/lib/postgresql/fast"
+    assert told.tablespaces == (cluster.Tablespace("fast", "postgres", place, ("seq_page_cost=0.5",)),)
+    assert [slot.name for slot in told.slots] == ["logical", "standby"]
+    assert told.slots[0] == cluster.Slot("logical", "logical", "pgoutput", "shop")
+    assert told.subscriptions[0].conninfo == "host=nowhere password=***"
+    assert list(told.databases["shop"].publications) == ["p"]
+    assert [each.name for each in told.databases["shop"].extensions] == ["pg_trgm", "plpgsql"]
+    data = told.to_bytes()
+    assert b"s3cr" not in data
+    assert cluster.read(data, "a-backup") == told
+
+
+def test_the_settings_of_all_roles_are_in_no_globals(around: tuple[Server, cluster.Cluster]) -> None:
+    """Why they are recorded: pg_dumpall writes the settings of roles and not those of all roles."""
+    del around
+    psql("ALTER ROLE postgres SET deadlock_timeout = '3s';", name=FULL)
+    script = docker("exec", FULL, "pg_dumpall", "-U", "postgres", "--globals-only")
+    assert "deadlock_timeout" in script
+    assert "9s" not in script
+
+
+def test_an_unchanged_server_equals_itself(around: tuple[Server, cluster.Cluster]) -> None:
+    found, told = around
+    made = cluster.compare(told, cluster.take(found, ["postgres", "shop"]))
+    assert {check.result for check in made.checks} == {"PASS"}
+    # What is masked cannot be compared, and is named.
+    named = sorted(line.split()[0] for line in made.notes)
+    assert named == ["app.api_key", "app.jwt_secret", "archive_command", "primary_conninfo"]
+
+
+def test_what_an_account_may_not_read_is_not_verified(around: tuple[Server, cluster.Cluster]) -> None:
+    found, _told = around
+    psql("CREATE ROLE reader LOGIN;", name=FULL)
+    reader = Server(functools.partial(exec_command, FULL), user="reader")
+    less = cluster.take(reader, ["shop"])
+    assert set(less.unreadable) == {cluster.SETTINGS, cluster.RULES, cluster.SUBSCRIPTIONS}
+    assert "permission denied for view pg_hba_file_rules" in less.unreadable[cluster.RULES]
+    made = cluster.compare(less, cluster.take(found, ["shop"]))
+    unknown = {check.name for check in made.checks if check.result == "COULD_NOT_VERIFY"}
+    assert unknown == set(less.unreadable)
+    assert not [check for check in made.checks if check.result == "FAIL"]
+
+
+def test_a_fresh_server_gets_what_is_safe_and_starts_with_it(
+    around: tuple[Server, cluster.Cluster], tmp_path: Path
+) -> None:
+    _server, wanted = around
+    settings = config.from_mapping(
+        {
+            "stack": "it",
+            "runtime": {"project_directory": "/nowhere"},
+            "database": {"name": "shop"},
+            "repository": {"type": "local", "path": "/nowhere"},
+            "state_directory": str(tmp_path),
+        }
+    )
+    with running(FRESH, OPTIONS) as fresh:
+        psql("CREATE DATABASE shop;", name=FRESH)
+        psql(IN_DATABASE, "shop", name=FRESH)
+        made = cluster.restore(fresh, settings, wanted, "20261126_120000", say)
+        found = {check.name: check for check in made.checks}
+        assert {check.result for check in made.checks} == {"PASS"}, made
+        assert found[cluster.SETTINGS].detail == "7 set again as the backup has them"
+        assert cluster.RULES not in found
+        docker("restart", "--time", "5", FRESH)
+        await_answer(FRESH)
+        names = ("work_mem", "max_connections", "lock_timeout", "search_path", "log_line_prefix", "statement_timeout")
+        shown = "".join(f"SHOW {name};" for name in names)
+        assert psql(shown, name=FRESH) == psql(shown.replace("SHOW max_connections", "SELECT 123"), name=FULL)
+        left_out = "'primary_conninfo', 'archive_command', 'app.jwt_secret', 'app.note', 'shared_buffers'"
+        asked = f"SELECT name FROM pg_file_settings WHERE name IN ({left_out}) AND sourcefile LIKE '%auto.conf';"
+        assert psql(asked, name=FRESH) == []
+        told = "\n".join(made.notes)
+        for words in (
+            "archive_command = curl ***, as it may hold a secret",
+            "shared_buffers = 33MB, as this host may not have the memory. To set it: ALTER SYSTEM SET shared_buffers = '33MB';",
+            "cursor_tuple_fraction = 0.25 of postgresql.conf, the server has its default.",
+            "max_connections: set, in effect when",
+            "CREATE TABLESPACE \"fast\" OWNER \"postgres\" LOCATION '/var/lib/postgresql/fast' WITH (seq_page_cost = '0.5');",
+            "SELECT pg_create_logical_replication_slot('logical', 'pgoutput'); in the database shop",
+            "the backup's rules of pg_hba.conf are in",
+        ):
+            assert words in told
+        aside = tmp_path / "pg_hba.conf.lifeboat_20261126_120000"
+        assert aside.read_text().splitlines() == list(wanted.hba)
+        assert (
+            "+host all all 10.1.0.0 255.255.0.0 radius radiusservers=127.0.0.1 radiussecrets=***"
+            in made.diff.splitlines()
+        )
+        # What was set again and is lost is a failure; what the plan named is not.
+        psql("ALTER SYSTEM RESET work_mem;", name=FRESH)
+        failed = cluster.compare(wanted, cluster.take(fresh, ["shop"]), ["work_mem"])
+        assert [(check.name, check.detail) for check in failed.checks if check.result == "FAIL"] == [
+            (cluster.SETTINGS, "work_mem: the server has its default, the backup 65MB")
+        ]

@@ -21,7 +21,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logic
     keep_globals,
     statements,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import identifier, literal
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import identifier, literal, setting_value
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact
 from builders import DATABASE_FACTS, NOW, fingerprint, make_manifest
 
@@ -266,7 +266,7 @@ SETTINGS = [
 
 @pytest.mark.parametrize(("key", "value", "sql"), SETTINGS)
 def test_setting_value(key: str, value: str, sql: str) -> None:
-    assert database_restore._setting_value(key, value) == sql
+    assert setting_value(key, value) == sql
 
 
 def facts(row: Optional[dict[str, Any]] = None, **changes: Any) -> Facts:

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..base.errors import UsageError
-from .server import Server, Session, answers, identifier, literal, readable
+from ..base.text import named
+from .server import Server, Session, answers, identifier, literal
 
 _ATTEMPT = "look for what a dump does not carry"
 SHOWN = 20  # sentences of one kind; the rest is counted
@@ -31,21 +32,21 @@ class _Found:
 
 
 _WORDS = {
-    "triggers": "table {name}: its constraints {more} are not enforced now (ALTER TABLE ... DISABLE TRIGGER ALL) and come"
-    " back enforced; rows that break them stop the restore. To disable them again: ALTER TABLE {name} DISABLE TRIGGER"
-    " ALL;",
+    "triggers": "table {name}: its constraints {more} are not enforced now (ALTER TABLE ... DISABLE TRIGGER ALL) and"
+    " come back enforced; rows that break them stop the restore. To disable them again: ALTER TABLE {name} DISABLE"
+    " TRIGGER ALL;",
     "index": "index {name} of {more} is invalid, so no dump has it. REINDEX INDEX {name}; makes it valid, DROP INDEX"
     " {name}; removes it",
-    "unlogged": "unlogged table {name} comes back empty: a standby does not have its rows. To make it part of the next"
+    "unlogged": "unlogged table {name} comes back empty: a standby does not have its rows. To have them in the next"
     " backup: ALTER TABLE {name} SET LOGGED; on the primary",
-    "view": "materialised view {name} may have other content after a restore, which computes it again: its query uses {more}."
-    " To keep what it holds now: CREATE TABLE ... AS TABLE {name};",
-    "subscription": "subscription {name} comes back disabled. When its slot at the publisher is right: ALTER SUBSCRIPTION"
-    " {name} ENABLE; ALTER SUBSCRIPTION {name} REFRESH PUBLICATION WITH (copy_data = false);",
+    "view": "materialised view {name} may have other content after a restore, which computes it again: its query uses"
+    " {more}. To keep what it holds now: CREATE TABLE ... AS TABLE {name};",
+    "subscription": "subscription {name} comes back disabled. When its slot at the publisher is right: ALTER"
+    " SUBSCRIPTION {name} ENABLE; ALTER SUBSCRIPTION {name} REFRESH PUBLICATION WITH (copy_data = false);",
     "prepared": "prepared transaction {more} has changes that are in no dump. To end it: COMMIT PREPARED {name}; or"
     " ROLLBACK PREPARED {name};",
-    "tablespace": "{more} come back in the database's default tablespace and not in {name}. To move one: ALTER TABLE ..."
-    " SET TABLESPACE {name};",
+    "tablespace": "{more} come back in the database's default tablespace and not in {name}. To move one: ALTER TABLE"
+    " ... SET TABLESPACE {name};",
     "home": "the database lies in the tablespace {more} and comes back in pg_default. To move it: ALTER DATABASE {name}"
     " SET TABLESPACE {more};",
     "member": "table {name} belongs to the extension {more}, which does not mark it for dumps: its rows come back as"
@@ -138,10 +139,9 @@ def take(session: Session) -> tuple[str, ...]:
 def _told(kind: str, found: Sequence[_Found]) -> Iterator[str]:
     for item in found[:SHOWN]:
         name = literal(item.name).strip() if kind == "prepared" else item.name
-        yield readable(_WORDS[kind].format(name=name, more=item.more))
-    if more := len(found) - SHOWN:
-        if more > 0:
-            yield f"{more} more of the last kind"
+        yield named(_WORDS[kind].format(name=name, more=item.more))
+    if len(found) > SHOWN:
+        yield f"{len(found) - SHOWN} more of the last kind"
 
 
 def prepared(server: Server, names: Sequence[str]) -> tuple[Prepared, ...]:
@@ -165,9 +165,9 @@ def refuse_prepared(server: Server, names: Sequence[str]) -> None:
     more = f" and {len(waiting) - SHOWN} more" if len(waiting) > SHOWN else ""
     raise UsageError(
         "plan the recovery",
-        readable(first.database),
-        readable(f"prepared transactions wait in it, so it can be neither renamed nor replaced: {told}{more}"),
-        readable(
+        named(first.database),
+        named(f"prepared transactions wait in it, so it can be neither renamed nor replaced: {told}{more}"),
+        named(
             f"End each, connected to its database as its owner or a superuser (psql, \\connect"
             f" {identifier(first.database)}): COMMIT PREPARED {gid}; or ROLLBACK PREPARED {gid}; Nothing was changed."
         ),

@@ -72,8 +72,19 @@ _FOREIGN = "Look whether the psql there is PostgreSQL's own."
 AS_STORED = "SQL_ASCII"  # a client_encoding: nothing is converted, in either direction
 AS_TEXT = "SET client_encoding = 'UTF8';\n"
 BAD_CONNECTION = 2  # psql's status where it got no session
+OBJECT_IN_USE = "55006"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _ANY_BYTES = "lifeboat_any_bytes"
 _OWN = re.compile(r".*_(quarantine|restore)_\d{8}_\d{6}", re.DOTALL)
+# Settings whose stored value is a list, already quoted item by item: pg_dump's variable_is_guc_list_quote().
+# https://github.com/postgres/postgres/blob/REL_17_STABLE/src/bin/pg_dump/dumputils.c
+_LISTS = {
+    "local_preload_libraries",
+    "search_path",
+    "session_preload_libraries",
+    "shared_preload_libraries",
+    "temp_tablespaces",
+    "unix_socket_directories",
+}
 SCRATCH = "/var/tmp"  # noqa: S108 - in the file system of the tools; every name below it is made unique
 
 
@@ -102,11 +113,16 @@ def shown(text: str) -> str:
     return encoded(text).decode("utf-8", "backslashreplace")
 
 
-def readable(text: str) -> str:
-    """The like on one line, for text of somebody else's: control characters, also those of terminals, as escapes."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in shown(text)
-    )
+def setting_value(name: str, value: str) -> str:
+    """A setting's value, as the catalogue or a configuration file has it, for `SET name TO`: lists item by item."""
+    if name.lower() not in _LISTS:
+        return literal(value)
+    items = re.findall(r'"((?:[^"]|"")*)"|([^,\s][^,]*)', value)
+    return ", ".join(literal(quoted.replace('""', '"') or bare.strip()) for quoted, bare in items) or "''"
+
+
+def setting_name(name: str) -> str:
+    return ".".join(identifier(part) for part in name.split("."))
 
 
 def conninfo(**parts: str) -> str:
@@ -535,7 +551,29 @@ def require_database(server: Server, name: str) -> int:
 def drop(server: Server, name: str, *, force: bool = False) -> None:
     """Drop a half-made database, or by force one that sessions use. No script(): that is one transaction."""
     sql = f"DROP DATABASE {identifier(name)} WITH (FORCE);" if force else f"DROP DATABASE IF EXISTS {identifier(name)};"
-    server.alter(sql, attempted=f"drop {name}")
+    try:
+        server.alter(sql, attempted=f"drop {name}")
+    except LifeboatError as exc:
+        if exc.sqlstate != OBJECT_IN_USE or not _without_subscriptions(server, name):
+            raise
+        server.alter(sql, attempted=f"drop {name}")
+
+
+def _without_subscriptions(server: Server, name: str) -> bool:
+    """Drop a database's subscriptions, which keep it from being dropped. Were there any?
+
+    Their slots at the publishers are left: the database in whose place this one stood may use the same.
+    """
+    attempted = f"drop the subscriptions of {name}"
+    sql = (
+        "SELECT to_json(s.subname) FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid"
+        f" WHERE d.datname = {literal(name)};"
+    )
+    found = [identifier(subscription) for subscription in answers(str, server.alter(sql, attempted=attempted))]
+    for each in found:  # no transaction: one that has a slot cannot be dropped in it
+        words = (f"ALTER SUBSCRIPTION {each} DISABLE;", f"ALTER SUBSCRIPTION {each} SET (slot_name = NONE);")
+        server.execute("\n".join([*words, f"DROP SUBSCRIPTION {each};"]), database=name, attempted=attempted)
+    return bool(found)
 
 
 class Reached(NamedTuple):

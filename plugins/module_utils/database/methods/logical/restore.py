@@ -24,19 +24,20 @@ from ....repository.manifest import Manifest
 from ... import fingerprint
 from ...fingerprint import DUMP, GLOBALS, Facts, Fingerprint
 from ...logins import allows
-from ...server import Server, answers, decoded, drop, encoded, fit_name, identifier, literal, shown
+from ...server import (
+    Server,
+    answers,
+    decoded,
+    drop,
+    encoded,
+    fit_name,
+    identifier,
+    literal,
+    setting_name,
+    setting_value,
+    shown,
+)
 from . import cause
-
-# Settings whose stored value is a list, already quoted item by item: pg_dump's variable_is_guc_list_quote().
-# https://github.com/postgres/postgres/blob/REL_17_STABLE/src/bin/pg_dump/dumputils.c
-_LISTS = {
-    "local_preload_libraries",
-    "search_path",
-    "session_preload_libraries",
-    "shared_preload_libraries",
-    "temp_tablespaces",
-    "unix_socket_directories",
-}
 
 
 @dataclass(frozen=True)
@@ -268,8 +269,7 @@ def _properties_sql(facts: Facts, name: str) -> str:
     for item in facts.settings:
         key, _sep, value = item.setting.partition("=")
         whom = f"ROLE {identifier(item.role)} IN DATABASE {target}" if item.role else f"DATABASE {target}"
-        setting = ".".join(identifier(part) for part in key.split("."))
-        lines.append(f"ALTER {whom} SET {setting} TO {_setting_value(key, value)};")
+        lines.append(f"ALTER {whom} SET {setting_name(key)} TO {setting_value(key, value)};")
     if not facts.acl_is_default:  # else there is nothing to say, and saying it would be a difference
         lines.append(f"REVOKE ALL ON DATABASE {target} FROM PUBLIC;")
         lines.append(f"REVOKE ALL ON DATABASE {target} FROM {identifier(facts.owner)};")
@@ -278,13 +278,6 @@ def _properties_sql(facts: Facts, name: str) -> str:
             option = " WITH GRANT OPTION" if granted.grantable else ""
             lines.append(f"GRANT {granted.privilege} ON DATABASE {target} TO {grantee}{option};")
     return "BEGIN;\n" + "\n".join(lines) + "\nCOMMIT;"
-
-
-def _setting_value(key: str, value: str) -> str:
-    if key.lower() not in _LISTS:
-        return literal(value)
-    items = re.findall(r'"((?:[^"]|"")*)"|([^,\s][^,]*)', value)
-    return ", ".join(literal(quoted.replace('""', '"') or bare.strip()) for quoted, bare in items) or "''"
 
 
 def compare(server: Server, name: str, expected: Fingerprint, *, fresh: bool, application: bool = True) -> list[Check]:

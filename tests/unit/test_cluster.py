@@ -1,0 +1,210 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501 - tables
+"""What surrounds the databases: read strictly, compared, and never a secret in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import cluster
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.cluster import (
+    AUTO,
+    COMMAND_LINE,
+    MASK,
+    Cluster,
+    Extension,
+    Inside,
+    Setting,
+    Slot,
+    Subscription,
+    Tablespace,
+)
+
+WORK_MEM = Setting("work_mem", "64MB", "configuration file", AUTO, "integer", "kB")
+WHOLE = Cluster(
+    scheme=1,
+    settings=(WORK_MEM, Setting("fsync", "off", COMMAND_LINE, kind="bool")),
+    for_all=(Setting("lock_timeout", "9s", "global", kind="integer", unit="ms"),),
+    hba=("local all all trust",),
+    ident=("m a b",),
+    tablespaces=(Tablespace("fast", "o", "/x"),),
+    slots=(Slot("s", "physical"),),
+    subscriptions=(Subscription("sub", "d\udce9", "o", True, ("p",), "s", "host=a password=***"),),
+    databases={"d\udce9": Inside({"p": "all"}, (Extension("e", "1", True),))},
+    unreadable={"slots": "why"},
+)
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    assert cluster.read(WHOLE.to_bytes(), "b") == WHOLE
+    assert cluster.of(tmp_path) is None
+    (tmp_path / cluster.CLUSTER).write_bytes(WHOLE.to_bytes())
+    assert cluster.of(tmp_path) == WHOLE
+
+
+HOSTILE = {
+    "nothing": (b"", "it is not JSON"),
+    "a list": (b"[]", "wants a mapping"),
+    "no scheme": (b"{}", "lacks scheme"),
+    "a scheme of zero": (b'{"scheme": 0}', "scheme 0 is not between 1"),
+    "a text for a list": (b'{"scheme": 1, "hba": "local all all trust"}', "hba wants a list"),
+    "a number for a text": (b'{"scheme": 1, "hba": [1]}', r"hba\[0\] wants str"),
+    "a setting without a value": (b'{"scheme": 1, "settings": [{"name": "a", "source": "x"}]}', r"settings\[0\] lacks value"),
+    "a truth that is text": (b'{"scheme": 1, "slots": [{"name": "a", "kind": "logical", "two_phase": "no"}]}', "two_phase wants bool"),
+    "a key twice": (b'{"scheme": 1, "scheme": 2}', "a key is given twice"),
+    "half a character": (b'{"scheme": 1, "hba": ["\\ud800"]}', "half a character"),
+    "a NUL": (b'{"scheme": 1, "hba": ["a\\u0000b"]}', "it has a NUL"),
+    "too deep": (b'{"scheme": 1, "x": ' + b"[" * 60 + b"]" * 60 + b"}", "nested more than"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_anything_else_is_refused(case: str) -> None:
+    data, words = HOSTILE[case]
+    with pytest.raises(IntegrityError, match=words):
+        cluster.read(data, "b")
+
+
+def test_two_characters_that_spell_an_escape_are_no_nul() -> None:
+    data = json.dumps({"scheme": 1, "hba": ["\\u0000"]}).encode()
+    assert cluster.read(data, "b").hba == ("\\u0000",)
+
+
+SECRETS = {
+    "host=a password=abc user=b": "host=a password=*** user=b",
+    "host=a password = 'a b' user=b": "host=a password = *** user=b",
+    r"password='it\'s' user=b": "password=*** user=b",
+    r"password='a\\' user=b": "password=*** user=b",
+    "password='cut off": "password=***",
+    "PASSWORD=abc sslpassword=def": "PASSWORD=*** sslpassword=***",
+    "postgres://u:abc@h/d": "postgres://u:***@h/d",
+    "postgres://u:a@b:c@h/d": "postgres://u:***@h/d",
+    "postgres://h/d?password=abc": "postgres://h/d?password=***",
+    "PGPASSWORD=abc psql": "PGPASSWORD=*** psql",
+    "mc --secret-key abc": "mc --secret-key ***",
+    "AWS_SECRET_ACCESS_KEY=abc x": "AWS_SECRET_ACCESS_KEY=*** x",
+    "passfile=/root/.pgpass user=b": "passfile=/root/.pgpass user=b",
+    "host=a user=b": "host=a user=b",
+    '"$user", public': '"$user", public',
+    "%m [%p] ": "%m [%p] ",
+}
+
+
+@pytest.mark.parametrize("text", SECRETS)
+def test_passwords_are_masked_and_nothing_else(text: str) -> None:
+    assert cluster.mask(text) == SECRETS[text]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "value", "kept"),
+    [
+        ("app.jwt_secret", "string", "abc", MASK),
+        ("ssl_passphrase_command", "string", "echo abc", MASK),
+        ("archive_command", "string", "curl -u a:abc %p", f"curl {MASK}"),
+        ("archive_command", "string", "KEY=abc", MASK),
+        ("archive_command", "string", "", ""),
+        ("restore_command", "string", "/usr/bin/get", "/usr/bin/get"),
+        ("primary_conninfo", "string", "password=abc host=a", "password=*** host=a"),
+        ("password_encryption", "enum", "scram-sha-256", "scram-sha-256"),
+        ("ssl_key_file", "string", "server.key", "server.key"),
+    ],
+)
+def test_the_values_of_settings_that_may_hold_a_secret(name: str, kind: str, value: str, kept: str) -> None:
+    assert cluster.masked(Setting(name, value, "x", AUTO, kind)).value == kept
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        (WORK_MEM, ""),
+        (Setting("max_connections", "9", "x", AUTO, "integer", None, True), ""),
+        (Setting("wal_level", "logical", "x", AUTO, "enum", None, True), ""),
+        (Setting("search_path", "public", "x", AUTO), ""),
+        (Setting("wal_level", "minimal", "x", AUTO, "enum", None, True), "max_wal_senders"),
+        (Setting("Port", "1", "x", AUTO, "integer", None, True), "where the server is reached"),
+        (Setting("shared_preload_libraries", "x", "x", AUTO, "string", None, True), "does not start"),
+        (Setting("huge_page_size", "1", "x", AUTO, "integer", "kB", True), "keeps the server from starting"),
+        (Setting("dynamic_library_path", "/x", "x", AUTO), "a library"),
+        (Setting("work_mem", "1; x", "x", AUTO, "a kind nobody knows"), "a library"),
+        (Setting("search_path", MASK, "x", AUTO), "may hold a secret"),
+    ],
+)
+def test_what_is_set_again(setting: Setting, words: str) -> None:
+    why = cluster.kept_out(setting)
+    assert words in why if words else not why
+
+
+def found_with(**changes: object) -> Cluster:
+    return replace(WHOLE, **{"unreadable": {}, **changes})  # type: ignore[arg-type]
+
+
+EXPECTED = found_with()
+
+
+def test_equal_however_a_value_is_written() -> None:
+    for value in ("65536", "65536kB", "64MB", "0.0625GB"):
+        made = cluster.compare(EXPECTED, found_with(settings=(replace(WORK_MEM, value=value), WHOLE.settings[1])))
+        assert {check.result for check in made.checks} == {"PASS"}, value
+        assert len(made.checks) == 7
+        assert made.notes == ()
+
+
+# What is otherwise in the server, the check that fails (none: it is a note) and its words.
+DIFFERENCES: dict[str, tuple[dict[str, object], str, str]] = {
+    "a restored setting": ({"settings": (replace(WORK_MEM, value="1MB"),)}, "server settings", "work_mem: the server has 1MB, the backup 64MB"),
+    "a setting of the command line": ({"settings": (WORK_MEM,)}, "", "fsync = off was on the command line, the server has its default"),
+    "a setting more": ({"settings": (*WHOLE.settings, Setting("jit", "off", "x", AUTO, "bool"))}, "", "jit = off was not in the backup"),
+    "a setting of all roles": ({"for_all": ()}, "", "ALTER ROLE ALL SET lock_timeout = '9s';"),
+    "a rule": ({"hba": ()}, "", "pg_hba.conf has other rules than the backup: 0 here, 1 there"),
+    "a mapping": ({"ident": ("m a c",)}, "", "pg_ident.conf has other rules"),
+    "a tablespace": ({"tablespaces": ()}, "", "CREATE TABLESPACE \"fast\" OWNER \"o\" LOCATION '/x';"),
+    "a slot": ({"slots": ()}, "", "SELECT pg_create_physical_replication_slot('s');"),
+    "a subscription": ({"subscriptions": ()}, "", "the subscription sub of d\\xe9 is not there"),
+    "a subscription that is disabled": (
+        {"subscriptions": (replace(WHOLE.subscriptions[0], enabled=False),)}, "", 'ALTER SUBSCRIPTION "sub" ENABLE;'),
+    "a publication": ({"databases": {"d\udce9": Inside({}, ())}}, "publications", "p of d\\xe9 is missing"),
+    "a publication that differs": ({"databases": {"d\udce9": Inside({"p": "t"}, ())}}, "publications", "p of d\\xe9 differs"),
+    "the files of an extension": (
+        {"databases": {"d\udce9": Inside({"p": "all"}, (Extension("e", "1", False),))}}, "", "files of the extension e"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DIFFERENCES)
+def test_each_difference_is_named(case: str) -> None:
+    changes, failing, words = DIFFERENCES[case]
+    made = cluster.compare(EXPECTED, found_with(**changes), ["work_mem"])
+    failed = {check.name: check.detail for check in made.checks if check.result == "FAIL"}
+    assert list(failed) == ([failing] if failing else [])
+    (told,) = [line for line in [*failed.values(), *made.notes] if words in line]
+    assert told.isprintable()
+    passed = {check.name for check in made.checks if check.result == "PASS"}
+    assert len(passed) == 6, "what differs passes"
+
+
+def test_what_was_not_read_on_either_side_could_not_be_verified() -> None:
+    why = {cluster.RULES: "permission denied"}
+    for before, now in ((replace(EXPECTED, unreadable=why), EXPECTED), (EXPECTED, replace(EXPECTED, unreadable=why))):
+        made = cluster.compare(before, now)
+        assert [check.result for check in made.checks if check.name == cluster.RULES] == ["COULD_NOT_VERIFY"]
+
+
+def test_the_plan_names_what_does_not_come_back() -> None:
+    told = cluster.notes(replace(WHOLE, settings=(*WHOLE.settings, Setting("port", "5\n", "x", AUTO, "integer"))))
+    assert all(line.startswith("not restored: ") and line.isprintable() for line in told)
+    for words in (
+        "port = 5\\n",
+        "2 rules of pg_hba.conf",
+        "CREATE TABLESPACE",
+        "slot s",
+        "subscription sub",
+        "slots: not",
+    ):
+        assert any(words in line for line in told), words
+    assert not [line for line in told if "work_mem" in line or "fsync" in line]
+    assert cluster.notes(Cluster(1)) == []
