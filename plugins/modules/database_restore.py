@@ -79,6 +79,11 @@ databases:
   returned: when restored
   type: list
   elements: dict
+notes:
+  description: What no restore brings back as it was, each with the command to use; not tested in the record.
+  returned: when restored
+  type: list
+  elements: str
 seconds:
   description: Seconds spent in restore, verify and swap.
   returned: when restored

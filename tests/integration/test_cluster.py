@@ -16,10 +16,12 @@ from pathlib import Path
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import carried, cluster
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Server, drop, identifier
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import exec_command
-from postgres_stack import IMAGE, docker, say
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened, exec_command
+from postgres_stack import IMAGE, MakeDatabase, Stack, back_up_and_prove, docker, entries, say
 
 NAME = f"lifeboat-it-cluster-{os.getpid()}"
 OPTIONS = {"fsync": "off", "shared_buffers": "32MB", "max_prepared_transactions": "5", "wal_level": "logical"}
@@ -254,6 +256,7 @@ host "my db",all +admins,"a b" 10.0.0.0/8 ldap ldapserver=l ldapbindpasswd="s3cr
 host all all 10.1.0.0/16 radius radiusservers=127.0.0.1 radiussecrets=s3cr7
 """
 FULL, FRESH = f"{NAME}-full", f"{NAME}-fresh"
+STAMP = "20261126_120000"
 
 
 def into(path: str, text: str) -> None:
@@ -395,3 +398,37 @@ def test_a_fresh_server_gets_what_is_safe_and_starts_with_it(
         assert [(check.name, check.detail) for check in failed.checks if check.result == "FAIL"] == [
             (cluster.SETTINGS, "work_mem: the server has its default, the backup 65MB")
         ]
+
+
+def test_a_backup_records_it_and_a_rebuild_brings_it_back(
+    stack: Stack, make_database: MakeDatabase, tmp_path: Path
+) -> None:
+    sql = "CREATE TABLE t AS SELECT 1 AS a; CREATE MATERIALIZED VIEW m AS SELECT random() AS r;"
+    settings = stack.config(tmp_path, database={"name": make_database("shop", sql)})
+    stack.psql("ALTER SYSTEM SET work_mem = '65MB';")
+    stack.psql("ALTER SYSTEM SET temp_tablespaces = '';")
+    try:
+        identity = back_up_and_prove(settings)
+        newest = entries(settings)[-1].manifest
+        assert newest
+        assert cluster.CLUSTER in [artefact.name for artefact in newest.artefacts]
+        (line,) = newest.detailed(DatabaseDetails).not_carried
+        assert line.startswith("materialised view public.m may have other content")
+        stack.psql("ALTER SYSTEM RESET ALL;")
+        done = database_recovery.restore_database(Opened(settings), identity, fresh=True, stamp=STAMP, log=say)
+        assert {check.result for check in done.checks} == {"PASS"}
+        assert stack.psql("SELECT name, setting FROM pg_file_settings WHERE sourcefile LIKE '%auto.conf';") == [
+            "work_mem|65MB"
+        ]
+        told = "\n".join(done.notes)
+        assert "differs: shop: materialised view public.m may have other content" in told
+        assert 'differs: temp_tablespaces = "", as it may name a path' in told
+        # In a server that lives nothing of it is touched or compared.
+        stack.psql("ALTER SYSTEM RESET ALL;")
+        lived = database_recovery.restore_database(Opened(settings), identity, fresh=False, stamp=STAMP, log=say)
+        assert not [check for check in lived.checks if check.name in (cluster.SETTINGS, cluster.RULES)]
+        assert [note for note in lived.notes if "materialised view" not in note] == []
+        assert stack.psql("SELECT name FROM pg_file_settings WHERE sourcefile LIKE '%auto.conf';") == []
+    finally:
+        stack.psql("ALTER SYSTEM RESET ALL;")
+        stack.psql("SELECT pg_reload_conf();")

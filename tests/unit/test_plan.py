@@ -25,7 +25,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.text import PassedOver
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins, planned
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import carried, logins, planned
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
@@ -199,6 +199,7 @@ class Server:
 def world(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The stack and the server that the core meets; a test changes them."""
     found: dict[str, Any] = {"stack": Stack(), "server": Server(), "why": "", "refused": False}
+    monkeypatch.setattr(carried, "prepared", lambda server, names: found.get("prepared", ()))
     monkeypatch.setattr(runtime, "connect", lambda config: found["stack"])
     monkeypatch.setattr(
         database_server,
@@ -415,6 +416,7 @@ def test_clients_that_cannot_be_listed_are_no_reason_to_stop(tmp_path: Path, wor
     assert "who else is connected is not known" in make(tmp_path, force=True).warnings[-1]
 
 
+PREPARED = (carried.Prepared("it's \\ x", "shop", "app"),)
 REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], type[LifeboatError], str]] = [
     (
         "swap while down",
@@ -422,6 +424,13 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], type[LifeboatError], st
         {"method": "swap"},
         UsageError,
         "needs a server that",
+    ),
+    (
+        "prepared transactions",
+        {"prepared": PREPARED},
+        {"force": True},
+        UsageError,
+        "ROLLBACK PREPARED E'it''s \\\\ x'; Nothing was changed.",
     ),
     (
         "refused",

@@ -18,7 +18,7 @@ from ..base import typed
 from ..base.checks import PASS
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, Log, NotFoundError, SpaceError, UsageError, present
-from ..base.text import PassedOver, assessed, cautions, human
+from ..base.text import PassedOver, assessed, cautions, human, named
 from ..recovery import state as recovery_state
 from ..recovery.state import DAMAGED, DOWN, HEALTHY, recovered, stopped
 from ..repository import catalog
@@ -29,7 +29,7 @@ from ..repository.sources import LATEST, VAULT, Sources
 from ..settings.config import Config
 from ..settings.scenarios import DATABASE
 from ..stack.runtime import Opened, Runtime, database_mount
-from . import aside, assess, clients, held, logins, scratch
+from . import aside, assess, carried, clients, cluster, held, logins, scratch
 from . import server as database_server
 from .held import Held
 from .methods import registry as methods
@@ -40,6 +40,7 @@ UNKNOWN_OTHERS = (
     "databases of the server that the backup does not hold, as it does not answer: in a rebuild they stay in the data"
     " directory that is put aside"
 )
+LOST = 12  # lines of the text about what does not come back as it was
 _ASKED: Mapping[str, Mode] = {"swap": "swap", "rebuild": "rebuild"}
 
 
@@ -99,7 +100,7 @@ def make(
                 "Leave method at auto, or name no database.",
             )  # fmt: skip
     scope = Scope(run, seen, mode, database, bool(state) or force, others)
-    chosen, passed_over, damaged = _choose(run, sources, identity, before, scope, log)
+    chosen, passed_over, damaged, lost = _choose(run, sources, identity, before, scope, log)
     needed = mode != "none"
     writers = list(config.application.writers) or stack.dependants(config.database.service)
     now = datetime.now(timezone.utc)
@@ -137,6 +138,7 @@ def make(
         databases=databases,
         named=bool(database),
         one_offs=tuple(one_offs),
+        lost=tuple(lost),
     )
 
 
@@ -255,15 +257,18 @@ def _needed(
 
 def _choose(
     run: Opened, sources: Sources, identity: str, before: Optional[datetime], scope: Scope, log: Log
-) -> tuple[Entry, list[PassedOver], list[str]]:
+) -> tuple[Entry, list[PassedOver], list[str], list[str]]:
     """The backup, its bytes checked before anything is touched. A broken newest one is passed over, and said so.
 
     One in which only other databases' artefacts are broken will do where the vault has no better: which those are.
+    Last: what does not come back as it was.
     """
     damaged: list[str] = []
+    lost: list[str] = []
 
     def problem(entry: Entry) -> str:
         damaged.clear()
+        lost.clear()
         if scope.mode in ("none", "reopen"):
             return ""
         less, fuller = catalog.shrunk(sources.found, entry.id)
@@ -275,6 +280,8 @@ def _choose(
         log(f"checking the bytes of {entry.id}")
         repo, manifest = sources.repo(entry), present(entry.manifest)
         restored = scope.restored(manifest)
+        if scope.mode == "swap":
+            _require_no_prepared(run, restored)
         with repo.materialise("database", entry.id) as folder:
             found = held.checksums(repo, manifest, folder)
             checks = [found.pop(""), *(found[item.dump.folder] for item in restored if item.dump.folder)]
@@ -290,11 +297,14 @@ def _choose(
             damaged.extend(
                 f"{item.shown} cannot be restored from {entry.id}: {check.detail}" for item, check in wrong.items()
             )
+            around = cluster.of(folder) if scope.mode != "swap" else None
+            lost.extend(f"in a rebuild {line}" for line in (cluster.notes(around) if around else ()))
+            lost.extend(f"{item.shown}: {named(line)}" for item in restored for line in item.dump.not_carried)
             _require_major(run, entry, folder)
         return ""
 
     chosen, passed_over = sources.choose(identity, before, problem, bearable=True)
-    return chosen, passed_over, damaged
+    return chosen, passed_over, damaged, lost
 
 
 def _require_major(run: Opened, chosen: Entry, folder: Path) -> None:
@@ -315,6 +325,10 @@ def _require_major(run: Opened, chosen: Entry, folder: Path) -> None:
             f"it is of PostgreSQL {needed}, the server is {have}",
             f"Run PostgreSQL {needed} or newer, or choose an older backup.",
         )
+
+
+def _require_no_prepared(run: Opened, restored: Sequence[Held]) -> None:
+    carried.refuse_prepared(database_server.of(run), [item.live for item in restored])
 
 
 def _require_space(config: Config, stack: Runtime, database_size: int) -> None:
@@ -393,6 +407,9 @@ def text(made: Plan) -> list[str]:
     lines += cautions(made.warnings, made.passed_over, made.accepted)
     if made.needed and len(made.databases) > 1:
         lines += [f"  database {item.name}: {item.action} ({item.why})" for item in made.databases]
+    lines += [f"  {line}" for line in made.lost[:LOST]]
+    if len(made.lost) > LOST:
+        lines.append(f"  and {len(made.lost) - LOST} more: the module's result has them all (lost)")
     if made.mode in ("swap", "start", "rebuild"):
         dumps = {shown(item.name): item.taken_at for item in backup.details.dumps(backup.taken_at)}
         since = min((dumps[name] for name in made.replaced if name in dumps), default=backup.taken_at)

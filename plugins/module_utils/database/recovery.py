@@ -18,7 +18,7 @@ from ..base.checks import PASS, Check
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, Log
 from ..recovery import state as recovery_state
-from ..recovery.state import keep
+from ..recovery.state import DIFFERS, keep
 from ..repository.manifest import parse
 from ..repository.sources import REPOSITORY, open_place
 from ..settings.config import Config
@@ -41,6 +41,7 @@ class Recovered:
     reindexed: tuple[str, ...]
     seconds: Mapping[str, float]
     databases: tuple[Outcome, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ def restore_database(
         restored.reindexed,
         restored.seconds,
         tuple(outcomes),
+        tuple(f"{DIFFERS}{note}" for note in restored.notes),
     )
 
 

@@ -23,6 +23,7 @@ from ..base.checks import ABORTED, COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict,
 from ..base.clock import format_time
 from ..base.errors import UsageError
 from ..base.version import VERSION
+from ..recovery.state import DIFFERS
 from ..settings.config import LEVELS, Config
 from ..settings.scenarios import SCENARIOS
 from . import phases as evidence_phases
@@ -90,6 +91,8 @@ def build(
     touched = any(phase.name not in ("assess", "plan", "confirm") for phase in phases)
     timeline, at_size = evidence_phases.timeline(config, told.scenario, phases, plan.backup)
     backup = plan.backup
+    noted = [note for phase in timeline for note in phase.notes if isinstance(note, str)]
+    differing = [note[len(DIFFERS) :] for note in noted if note.startswith(DIFFERS)]
     commits = [str(phase.kept["commit"]) for phase in phases if "commit" in phase.kept]
     outcome = (FAIL if touched else ABORTED) if told.error else verdict(checks)
     made = replace(
@@ -113,7 +116,7 @@ def build(
         rto=Rto(seconds, target, "from the first phase's start to the last one's end"),
         rpo=evidence_phases.rpo(backup, phases),
         production=at_size,
-        untested=_untested(told.scenario, plan.unchecked, checks, at_size is not None, told.untested),
+        untested=_untested(told.scenario, plan.unchecked, checks, at_size is not None, told.untested, differing),
     )
     return _finished(config, made, phases)
 
@@ -228,7 +231,12 @@ def _finished(config: Config, record: Record, phases: Sequence[Given] = ()) -> R
 
 
 def _untested(
-    scenario: str, unchecked: Sequence[str], checks: Sequence[Check], extrapolated: bool, more: Sequence[Gap]
+    scenario: str,
+    unchecked: Sequence[str],
+    checks: Sequence[Check],
+    extrapolated: bool,
+    more: Sequence[Gap],
+    differing: Sequence[str],
 ) -> tuple[Untested, ...]:
     """Of a recovery."""
     found = [(thing, "the assessment could not look at it") for thing in unchecked]
@@ -239,6 +247,7 @@ def _untested(
         why = "no size is configured, or no bytes were moved (lifeboat_evidence)"
         found.append(("the time at production size", why))
     found += [(gap.what, gap.why or "not said") for gap in more]
+    found += [(note, "a restore does not bring it back as it was") for note in differing]
     return tuple(itertools.starmap(Untested, found))
 
 

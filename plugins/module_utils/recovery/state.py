@@ -24,6 +24,7 @@ DAMAGED = "damaged"
 DOWN = "down"
 STOPPED = "stopped.json"
 RECOVERED = "recovered.json"
+DIFFERS = "differs: "  # how a phase's note begins that names what no restore brings back as it was
 
 
 @dataclass(frozen=True)

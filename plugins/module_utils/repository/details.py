@@ -43,7 +43,8 @@ class DatabaseDump:
     """One database of the server in a backup of it.
 
     folder: of its artefacts in the backup, empty where they lie in the backup's own. taken_at: the instant of its
-    snapshot, ISO 8601. size: bytes that it takes in the server. relations: as in DatabaseDetails.
+    snapshot, ISO 8601. size: bytes that it takes in the server. relations: as in DatabaseDetails. not_carried: what it
+    has and its dump does not carry, a sentence each.
     """
 
     name: str
@@ -52,6 +53,7 @@ class DatabaseDump:
     size: Count
     relations: Count = 0
     fingerprint: Content = Content()
+    not_carried: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class DatabaseDetails:
     accepted: an operator said that what it holds is right, however much the backups before it hold.
     others: the server's other databases, in the order of their names. None: the backup is of the time when a backup
     held the application's database alone. excluded: those that the configuration leaves out.
-    missing: those that should be in it and are not, and why; a backup with such is not good.
+    missing: those that should be in it and are not, and why; a backup with such is not good. not_carried: as in
+    DatabaseDump, of the application's.
     """
 
     database: str
@@ -85,10 +88,13 @@ class DatabaseDetails:
     excluded: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
     standby: bool = False
+    not_carried: tuple[str, ...] = ()
 
     def dumps(self, taken_at: str) -> tuple[DatabaseDump, ...]:
         """Every database that is in the backup, the application's first. taken_at: the manifest's."""
-        own = DatabaseDump(self.database, "", taken_at, self.database_size, self.relations, self.fingerprint)
+        own = DatabaseDump(
+            self.database, "", taken_at, self.database_size, self.relations, self.fingerprint, self.not_carried
+        )
         return (own, *(self.others or ()))
 
     def spread(self, taken_at: datetime) -> float:

@@ -64,6 +64,7 @@ class Restored:
     """checks: of the data, before it took the live one's place; of any but the application's each check is named
     after it. quarantined: the name under which the first one that was replaced is kept. databases: what became of each.
 
+    notes: what differs from what was backed up, as no dump brings it back, a sentence each.
     roles: those that were made. reindexed: databases whose collations had moved. seconds: what each step took.
     """
 
@@ -73,6 +74,7 @@ class Restored:
     reindexed: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     databases: tuple[Outcome, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Method(abc.ABC):

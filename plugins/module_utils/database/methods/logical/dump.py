@@ -35,8 +35,9 @@ from ....repository.details import DATABASES, DatabaseDetails, DatabaseDump
 from ....repository.manifest import Artefact, Manifest
 from ....settings.config import Config
 from ....stack.runtime import Opened
-from ... import fingerprint
+from ... import carried, cluster, fingerprint
 from ... import server as database_server
+from ...cluster import CLUSTER
 from ...fingerprint import DUMP, FINGERPRINT, GLOBALS, Fingerprint
 from ...logins import CLOSED
 from ...server import Server, Session, answers, conninfo, shown
@@ -53,20 +54,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
     Raises LifeboatError; whatever fails, nothing is published and earlier backups stay as they were.
     """
     config, stack = run.config, run.runtime
-    if (config.state / RECOVERING).exists():
-        raise LockedError(
-            "start a backup",
-            config.stack,
-            f"a recovery has begun and not ended ({config.state / RECOVERING})",
-            "Finish it (lifeboat.dr.recover_database). If the database is right as it is, remove that file.",
-        )
-    if (config.state / CLOSED).exists():
-        raise LockedError(
-            "start a backup",
-            config.stack,
-            f"a recovery has closed the database to logins and not ended ({config.state / CLOSED})",
-            "Finish it (lifeboat.dr.recover_database): that opens the database again.",
-        )
+    _refuse_in_recovery(config)
     repo = repositories.of(run)
     repo.check(writable=True)
     repo.sweep(older_than=repository_base.STALE, now=datetime.now(timezone.utc))
@@ -98,12 +86,14 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
         with repo.stage("database", identity) as staging, _named_errors(config):
             work = _Work(pool, config, server, identity, staging.path, log)
             naming = pool.submit(_globals, server, around, staging.path)
-            artefacts, found = _fill(work, session, head, database, f"{identity}.sql", "", naming)
+            around_it = pool.submit(cluster.take, server, [database, *(item.name for item in others)])
+            artefacts, found, not_carried = _fill(work, session, head, database, f"{identity}.sql", "", naming)
             artefacts.append(naming.result())
             there = _there(session)
             opened.close()  # its snapshot keeps the server from tidying up
             done = list(_each(work, others, missing))
             artefacts += [artefact for one in done for artefact in one.artefacts]
+            artefacts.append(_surrounding(around_it.result(), staging.path))
             for name in sorted((done[-1].there if done else there) - {item.name for item in around.databases}):
                 log(f"{identity}: {named(name)} was made while the backup ran; the next one will hold it")
             facts = found.facts
@@ -127,6 +117,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
                 excluded=tuple(sorted(set(config.database.exclude))),
                 missing=missing,
                 standby=around.standby,
+                not_carried=not_carried,
             )
             manifest = Manifest(
                 id=identity,
@@ -141,9 +132,34 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
             staging.publish(manifest.to_bytes())
     spread = f", snapshots within {details.spread(taken_at):.1f} s" if done else ""
     log(f"{identity}: published, {human(manifest.size)} in {details.seconds} s{spread}")
-    for name, why in missing.items():
-        log(f"{identity}: the database {named(name)} is NOT in it: {why}")
+    _tell(identity, details, log)
     return manifest
+
+
+def _refuse_in_recovery(config: Config) -> None:
+    if (config.state / RECOVERING).exists():
+        raise LockedError(
+            "start a backup",
+            config.stack,
+            f"a recovery has begun and not ended ({config.state / RECOVERING})",
+            "Finish it (lifeboat.dr.recover_database). If the database is right as it is, remove that file.",
+        )
+    if (config.state / CLOSED).exists():
+        raise LockedError(
+            "start a backup",
+            config.stack,
+            f"a recovery has closed the database to logins and not ended ({config.state / CLOSED})",
+            "Finish it (lifeboat.dr.recover_database): that opens the database again.",
+        )
+
+
+def _tell(identity: str, details: DatabaseDetails, log: Log) -> None:
+    """What the backup does not have."""
+    for dump in details.dumps(""):
+        for line in dump.not_carried:
+            log(f"{identity}: {named(dump.name)}: {line}")
+    for name, why in details.missing.items():
+        log(f"{identity}: the database {named(name)} is NOT in it: {why}")
 
 
 @dataclass(frozen=True)
@@ -288,7 +304,7 @@ def _other(work: _Work, item: _Listed, folder: str, missing: dict[str, str]) -> 
     try:
         with work.server.session(item.name) as session:
             (head,) = answers(_Head, session.rows(_HEAD, attempted=_SNAPSHOT))
-            artefacts, found = _fill(work, session, head, item.name, "database.sql", folder)
+            artefacts, found, lost = _fill(work, session, head, item.name, "database.sql", folder)
             there = _there(session)
     except LifeboatError as exc:
         shutil.rmtree(path)
@@ -303,7 +319,7 @@ def _other(work: _Work, item: _Listed, folder: str, missing: dict[str, str]) -> 
         renamed = f"it was given the name {named(name)} while the backup ran" if name != item.name else ""
         missing[item.name] = renamed or named(exc.cause)
         return None
-    dump = DatabaseDump(item.name, folder, format_time(head.taken_at), head.size, head.relations, found.summary)
+    dump = DatabaseDump(item.name, folder, format_time(head.taken_at), head.size, head.relations, found.summary, lost)
     return _Done(dump, artefacts, there)
 
 
@@ -334,11 +350,12 @@ def _there(session: Session) -> set[str]:
 
 def _fill(
     work: _Work, session: Session, head: _Head, database: str, script: str, folder: str, *beside: Future[Artefact]
-) -> tuple[list[Artefact], Fingerprint]:
-    """Write a database's artefacts into that folder of the backup. The fingerprint is read while pg_dump reads, from
-    the same snapshot. script: how a plain dump is called. beside: what else writes into the backup."""
+) -> tuple[list[Artefact], Fingerprint, tuple[str, ...]]:
+    """Write a database's artefacts into that folder of the backup. The fingerprint, and what the dump does not carry,
+    are read while pg_dump reads, from the same snapshot. script: how a plain dump is called. beside: what else writes
+    into the backup."""
     inside = work.root / folder
-    reading = work.pool.submit(fingerprint.take, session, work.config.database.fingerprint)
+    reading = work.pool.submit(_facts, session, work.config.database.fingerprint)
     try:
         artefacts = _dump(work, head, database, inside, script)
     except BaseException as exc:
@@ -351,14 +368,24 @@ def _fill(
         if isinstance(exc, LifeboatError) and isinstance(first, LifeboatError):
             raise first from exc
         raise
-    found = reading.result()
+    found, not_carried = reading.result()
     work.log(f"{work.identity}: fingerprint of {len(found.tables)} tables taken")
     session.rows("COMMIT;", attempted=_SNAPSHOT)  # sequences know no snapshot, but which there are is known by one
     found = replace(found, sequences=replace(found.sequences, after=fingerprint.sequences(session)))
     with create(inside / FINGERPRINT) as raw:
         raw.write(found.to_bytes())
     artefacts.append(measure(inside / FINGERPRINT, FINGERPRINT))
-    return [replace(item, name=f"{folder}/{item.name}".lstrip("/")) for item in artefacts], found
+    return [replace(item, name=f"{folder}/{item.name}".lstrip("/")) for item in artefacts], found, not_carried
+
+
+def _facts(session: Session, level: str) -> tuple[Fingerprint, tuple[str, ...]]:
+    return fingerprint.take(session, level), carried.take(session)
+
+
+def _surrounding(found: cluster.Cluster, folder: Path) -> Artefact:
+    with create(folder / CLUSTER) as raw:
+        raw.write(found.to_bytes())
+    return measure(folder / CLUSTER, CLUSTER)
 
 
 def _globals(server: Server, around: _Around, folder: Path) -> Artefact:

@@ -18,9 +18,11 @@ from typing import Callable, Optional, TypeVar
 from ....base.checks import FAIL, Check, ended, verdict
 from ....base.clock import format_time
 from ....base.errors import IntegrityError, LifeboatError, Log
+from ....base.text import named
 from ....repository.manifest import Manifest
 from ....settings.config import Config
 from ....stack.runtime import Opened
+from ... import cluster
 from ... import server as database_server
 from ...fingerprint import facts_of
 from ...held import Held
@@ -78,9 +80,16 @@ class Logical(Method):
             )  # fmt: skip
         wanted.back()
         reindexed = work.timed("swap", lambda: restore.refresh_collations(server))
+        around = cluster.of(wanted.folder) if wanted.fresh else None
+        brought = cluster.Brought()
+        if around:
+            brought = work.timed("restore", lambda: cluster.restore(server, wanted.config, around, wanted.stamp, log))
         kept = next((outcome.kept for outcome in work.outcomes if outcome.kept), "")
         seconds = {name: round(spent, 2) for name, spent in work.seconds.items()}
-        return Restored(tuple(work.checks), kept, tuple(made), tuple(reindexed), seconds, tuple(work.outcomes))
+        return Restored(
+            (*work.checks, *brought.checks), kept, tuple(made), tuple(reindexed), seconds, tuple(work.outcomes),
+            (*brought.notes, *work.notes, *brought.diff.splitlines()),
+        )  # fmt: skip
 
 
 def _sweep(server: Server, databases: Sequence[Held]) -> None:
@@ -100,6 +109,7 @@ class _Work:
         self._wanted = wanted
         self.checks: list[Check] = []
         self.outcomes: list[Outcome] = []
+        self.notes: list[str] = []
         self.seconds = dict.fromkeys(("restore", "verify", "swap"), 0.0)
 
     def timed(self, step: str, work: Callable[[], T]) -> T:
@@ -128,6 +138,7 @@ class _Work:
             kept = ""
         self.checks += checks
         self.outcomes.append(Outcome(item.shown, "restored", kept=shown(kept)))
+        self.notes += [f"{item.shown}: {named(line)}" for line in item.dump.not_carried]
 
     def _made(self, item: Held, beside: str) -> list[Check]:
         """Restored beside and compared. Raises IntegrityError where anything differs."""

@@ -26,7 +26,7 @@ from ....repository.details import DatabaseDetails, DatabaseDump
 from ....repository.manifest import Manifest
 from ....settings.config import Config
 from ....stack.runtime import exec_command
-from ... import scratch
+from ... import cluster, scratch
 from ...fingerprint import DUMP, GLOBALS, Fingerprint, facts_of
 from ...server import Server, answers, conninfo, decoded, drop, shown
 from . import restore as database_restore
@@ -72,6 +72,8 @@ def _of(dump: DatabaseDump, check: Check) -> Check:
 def _archive(config: Config, manifest: Manifest, folder: Path, dump: DatabaseDump, name: str) -> Iterator[Check]:
     try:
         facts = facts_of(folder / dump.folder)
+        if not dump.folder:
+            cluster.of(folder)
         script = b"" if dump.folder else gzip.decompress((folder / GLOBALS).read_bytes())
     except _NOT_WRITTEN_SO as exc:
         yield Check("globals and fingerprint", FAIL, str(exc))
