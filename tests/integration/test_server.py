@@ -106,8 +106,7 @@ def test_a_destroyed_server_comes_back_with_every_database(
         place=str(made.backup["place"]),
         fresh=protected.fresh,
         stamp=made.stamp,
-        databases=protected.replaced,
-        copied=protected.copied,
+        wanted=database_recovery.Wanted(protected.replaced, protected.copied),
         log=say,
     )
     assert {one.name: one.action for one in restored.databases} == dict.fromkeys(EVERY, "restored")
