@@ -14,6 +14,7 @@ from typing import Any, Optional
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import format_time
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
@@ -29,13 +30,16 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.assess import Assessment, Reference
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Living, Reached
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema
+from ansible_collections.lifeboat.dr.plugins.module_utils.faces.words import kept
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.protect import Protected
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import DAMAGED, DOWN, HEALTHY
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened, ServiceState
-from builders import FACTS, PLAN, fingerprint, folder, make_config, make_manifest, store
+from builders import FACTS, NOW, PLAN, fingerprint, folder, make_config, make_manifest, store
 
 ODD = "b\udcfccher"  # in LATIN1
 SHOWN = "b\\xfccher"
@@ -552,6 +556,84 @@ def test_broken_bytes_of_another_database_fail_that_one_alone(tmp_path: Path, st
         restore(tmp_path, backup, fresh=True)
 
 
+def test_what_was_copied_stays_where_it_lies_until_it_is_back(tmp_path: Path, steps: dict[str, Any]) -> None:
+    place = tmp_path / "others_20261124_120000"
+    (place / "databases" / "001").mkdir(parents=True)
+    files = ("database.dump", "fingerprint.json", "databases/001/database.dump", "databases/001/fingerprint.json")
+    for name in files:
+        (place / name).write_text(json.dumps(FACTS))
+    artefacts = tuple(Artefact(name, 1, "0" * 64) for name in files)
+    backup = make_manifest(artefacts=artefacts, details={"database": "blog", "others": [dump(ODD, "databases/001")]})
+    (place / "manifest.json").write_bytes(backup.to_bytes())
+    living = database_server.connect(None, None)  # type: ignore[arg-type]
+    settings = make_config(tmp_path)
+
+    def back() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        found, outcomes = aside.bring_back(settings, living, place, "20261124_020000", lambda _: None)
+        return [(check.name, check.result) for check in found], [(item.name, item.action) for item in outcomes]
+
+    steps["fail"] = ODD
+    bad = (f"restore of {SHOWN}", checks.COULD_NOT_VERIFY)
+    assert back() == ([("tables of blog", checks.PASS), bad], [("blog", C), (SHOWN, "failed")])
+    assert place.is_dir()
+    steps["fail"] = ""
+    names = [("tables of blog", checks.PASS), (f"tables of {SHOWN}", checks.PASS)]
+    assert back() == (names, [("blog", C), (SHOWN, C)])
+    assert not place.exists()
+
+
+def test_a_copy_that_fails_leaves_nothing_behind(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copy(config: Any, server: Any, names: Any, identity: str, root: Path, log: Any) -> None:
+        assert (names, root.stat().st_mode & 0o777) == ([ODD], 0o700)
+        (root / "half").touch()
+        raise LifeboatError("dump the database", "it", "it was dropped meanwhile")
+
+    monkeypatch.setattr(aside.dump, "copy", copy)
+    with pytest.raises(LifeboatError, match="dropped meanwhile"):
+        aside.take(Opened(make_config(tmp_path)), [SHOWN], "20261124_020000", lambda _: None)
+    assert list((tmp_path / "state").iterdir()) == []
+
+
 def test_size_asks_the_database_itself(server: Server) -> None:
     assert aside.size(server, ODD) == aside.Size(900, True)  # type: ignore[arg-type]
     assert not aside.size(server, "postgres").filled  # type: ignore[arg-type]
+
+
+# --- what is put on record ---
+
+
+def test_the_evidence_names_each_database_and_what_is_kept(tmp_path: Path) -> None:
+    moment = {"started_at": format_time(NOW), "finished_at": format_time(NOW)}
+    left = [{"name": "blog", "action": Q, "why": "the backup does not hold it", "kept": ""}]
+    restored = [
+        {"name": SHOWN, "action": R, "why": "", "kept": f"{SHOWN}_quarantine_S"},
+        {"name": "postgres", "action": "failed", "why": "t differs", "kept": ""},
+        {"name": "shop", "action": U, "why": "", "kept": ""},
+    ]
+    phases = [
+        {"name": "protect", "databases": left, **moment},
+        {"name": "restore", "databases": restored, "quarantined_database": f"{SHOWN}_quarantine_S", **moment},
+    ]
+    plan = {"condition": "damaged", "findings": [], "unchecked": [], "passed_over": [], "target_seconds": 60}
+    checked = [{"name": f"tables of {SHOWN}", "result": checks.PASS, "detail": ""}]
+    told = evidence_record.recovery({"scenario": "database", "plan": plan, "checks": checked}, phases)
+    made = evidence_record.build(make_config(tmp_path), told, now=NOW)
+    assert made.verdict == checks.PASS, "the tables of another database are proof of it"
+    lines = evidence_record.lines(made)
+    assert [line for line in lines if line.startswith(("database: ", "kept: "))] == [
+        "database: blog quarantined (the backup does not hold it)",
+        f"database: {SHOWN} restored",
+        "database: postgres failed (t differs)",
+        "database: shop untouched",
+        f"kept:     the old database as {SHOWN}_quarantine_S",
+    ]
+    assert kept(made) == [f"the old database: {SHOWN}_quarantine_S"]
+    again, why = schema.read(json.loads(json.dumps(schema.plain(made))))
+    assert (again, why) == (made, "")
+
+
+def test_the_oldest_records_name_one_database() -> None:
+    phase = schema.Phase("restore", NOW, NOW, 1.0, quarantined_database="shop_quarantine_S")
+    assert phase.quarantined_databases == ("shop_quarantine_S",)

@@ -6,29 +6,28 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ..base import filesystem, pipeline
+from ..base import filesystem
 from ..base.checks import Check, ended
 from ..base.errors import LifeboatError, Log
 from ..base.filesystem import create, explained
+from ..base.text import named
 from ..base.typed import plain
 from ..repository.base import MANIFEST
-from ..repository.checksums import measure
-from ..repository.details import DatabaseDetails, DatabaseDump
+from ..repository.details import DatabaseDetails
 from ..repository.manifest import Manifest, parse
 from ..settings.config import Config
 from ..stack.runtime import Opened
-from . import fingerprint, held
+from . import held
 from . import server as database_server
-from .fingerprint import DUMP, FINGERPRINT, GLOBALS, Fingerprint
 from .methods import registry as methods
 from .methods.base import Outcome, Restoration
-from .server import Server, answers, conninfo, shown
+from .methods.logical import dump
+from .server import Server, answers
 
 EVERYWHERE = "postgres"  # every new server has it
 _RESTORED = "copied"
@@ -51,16 +50,16 @@ class Size:
 def size(server: Server, name: str) -> Size:
     """Raises LifeboatError where the database cannot be opened: then it cannot be copied either, and that is said."""
     sql = f"SELECT jsonb_build_object('bytes', pg_database_size(current_database()), 'filled', {_FILLED});"
-    return answers(Size, server.execute(sql, database=name, attempted=f"look at the database {shown(name)}"))[0]
+    return answers(Size, server.execute(sql, database=name, attempted=f"look at the database {named(name)}"))[0]
 
 
 def take(run: Opened, names: Sequence[str], stamp: str, log: Log) -> str:
-    """Dump these databases of the server, named as shown() prints them, into a private directory; returns where.
+    """Dump these databases of the server, named as named() prints them, into a private directory; returns where.
 
     Nothing was changed yet: what fails leaves the server as it is.
     """
     config, server = run.config, database_server.of(run)
-    wanted = [database.name for database in server.living() if shown(database.name) in names]
+    wanted = [database.name for database in server.living() if named(database.name) in names]
     folder = config.state / f"others_{stamp}"
     with explained("copy the databases that the backup does not hold", folder):
         folder.mkdir(mode=0o700, parents=True)
@@ -74,49 +73,21 @@ def take(run: Opened, names: Sequence[str], stamp: str, log: Log) -> str:
 
 
 def _fill(config: Config, server: Server, names: Sequence[str], folder: Path, log: Log) -> None:
-    with create(folder / GLOBALS) as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
-        words = ["--globals-only", f"--database={conninfo(dbname=server.database)}"]
-        pipeline.run(
-            [server.tool("pg_dumpall", *words)], attempted="dump roles and other globals", subject=server.database,
-            sink=packed, timeout=300,
-        )  # fmt: skip
-    dumps, facts = [], []
-    for number, name in enumerate(names):
-        log(f"copying {shown(name)}, which the backup does not hold")
-        inside = f"databases/{number:03d}" if number else ""
-        (folder / inside).mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = _dump(config, server, name, folder / inside)
-        facts.append(found)
-        taken_at = datetime.now(timezone.utc).isoformat()
-        dumps.append(DatabaseDump(name, inside, taken_at, size(server, name).bytes, fingerprint=found.summary))
-    now, first = datetime.now(timezone.utc), facts[0].facts
+    identity = _identity(folder)
+    copied = dump.copy(config, server, names, identity, folder, log)
+    (first, *others), facts, now = copied.dumps, copied.facts.facts, datetime.now(timezone.utc)
     details = DatabaseDetails(
-        dumps[0].name, "custom", first.server_version_num, first.superuser, first.preload or "", first.is_superuser,
-        dumps[0].size, fingerprint=dumps[0].fingerprint, others=tuple(dumps[1:]),
+        first.name, config.database.format, facts.server_version_num, facts.superuser, facts.preload or "",
+        facts.is_superuser, first.size, fingerprint=first.fingerprint, others=tuple(others),
     )  # fmt: skip
-    identity = f"db_backup_{folder.name.removeprefix('others_')}"
-    artefacts = tuple(measure(folder / name, name) for name in sorted(filesystem.relative_files(folder)))
-    made = Manifest(identity, "database", config.stack, now, now, artefacts, details=plain(details))
+    made = Manifest(identity, "database", config.stack, now, now, copied.artefacts, details=plain(details))
     with create(folder / MANIFEST) as raw:
         raw.write(made.to_bytes())
 
 
-def _dump(config: Config, server: Server, name: str, folder: Path) -> Fingerprint:
-    with server.session(name) as session:
-        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT to_json(pg_export_snapshot());"
-        (snapshot,) = answers(str, session.rows(begin, attempted="export a snapshot"))
-        found = fingerprint.take(session, config.database.fingerprint)
-        words = ["--format=custom", f"--snapshot={snapshot}", f"--encoding={found.facts.encoding}", "--no-password"]
-        with create(folder / DUMP) as raw:
-            pipeline.run(
-                [server.tool("pg_dump", *words, database=name)], attempted="dump the database", subject=shown(name),
-                sink=raw, timeout=config.timeout,
-            )  # fmt: skip
-    with server.session(name) as session:
-        found = replace(found, sequences=replace(found.sequences, after=fingerprint.sequences(session)))
-    with create(folder / FINGERPRINT) as raw:
-        raw.write(found.to_bytes())
-    return found
+def _identity(folder: Path) -> str:
+    """What was copied has the form of a backup, and so an id."""
+    return f"db_backup_{folder.name.removeprefix('others_')}"
 
 
 def bring_back(
@@ -124,7 +95,7 @@ def bring_back(
 ) -> tuple[tuple[Check, ...], list[Outcome]]:
     """Restore what take() copied and compare it. What does not come back whole stays in the directory, and in the data
     directory that was put aside; it stops nothing else."""
-    identity = f"db_backup_{folder.name.removeprefix('others_')}"
+    identity = _identity(folder)
     with explained("read what was copied", folder):
         manifest = parse((folder / MANIFEST).read_bytes(), component="database", expected_id=identity)
     checks: list[Check] = []

@@ -163,6 +163,37 @@ def _tell(identity: str, details: DatabaseDetails, log: Log) -> None:
 
 
 @dataclass(frozen=True)
+class Copied:
+    """The artefacts and the databases of copy(); facts: the fingerprint of the first."""
+
+    artefacts: tuple[Artefact, ...]
+    dumps: tuple[DatabaseDump, ...]
+    facts: Fingerprint
+
+
+def copy(config: Config, server: Server, names: Sequence[str], identity: str, root: Path, log: Log) -> Copied:
+    """Dump these databases into the directory `root` as into a backup's, the first as if it were the application's."""
+    artefacts, dumps, facts = [], [], []
+    with ThreadPoolExecutor(4) as pool:
+        work = _Work(pool, config, server, identity, root, log)
+        for number, name in enumerate(names):
+            folder = f"{DATABASES}/{number:03d}" if number else ""
+            (root / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+            with server.session(name) as session:
+                (head,) = answers(_Head, session.rows(_HEAD, attempted=_SNAPSHOT))
+                if not number:
+                    (around,) = answers(_Around, session.rows(_AROUND, attempted="look at the server"))
+                    artefacts.append(_globals(server, around, root))
+                log(f"copying {named(name)} ({human(head.size)})")
+                made, found = _fill(work, session, head, name, "database.sql", folder)
+            artefacts += made
+            facts.append(found)
+            taken_at = format_time(head.taken_at)
+            dumps.append(DatabaseDump(name, folder, taken_at, head.size, head.relations, found.summary))
+    return Copied(tuple(artefacts), tuple(dumps), facts[0])
+
+
+@dataclass(frozen=True)
 class _Database:
     name: str
     encoding: str
