@@ -49,6 +49,8 @@ class Server:
             return []
         return [{"name": name, "size": size} for name, size in self.databases.items()]
 
+    alter = execute
+
 
 class World:
     """A stack with one of everything in quarantine, and much that only looks like it."""

@@ -91,9 +91,9 @@ def test_the_application_s_database_has_the_configured_name() -> None:
 
 def test_a_database_is_named_as_it_is_shown(tmp_path: Path) -> None:
     found = held.of(publish(tmp_path), "shop")
-    assert held.named(found, SHOWN, "x").live == ODD
+    assert held.find(found, SHOWN, "x").live == ODD
     with pytest.raises(NotFoundError, match=r"\(blog\): x holds shop, b\\xfccher, postgres"):
-        held.named(found, "blog", "x")
+        held.find(found, "blog", "x")
 
 
 OWN = {
@@ -105,7 +105,7 @@ OWN = {
 
 @pytest.mark.parametrize("name", OWN)
 def test_databases_that_runs_of_ours_made(name: str) -> None:
-    assert database_server.is_own(name) is OWN[name]
+    assert database_server.is_ours(name) is OWN[name]
 
 
 LONG = [
@@ -189,6 +189,14 @@ class Stack:
         del service, lines
         return ""
 
+    def one_offs(self, *services: str) -> list[str]:
+        del services
+        return []
+
+    def addresses(self, services: Any, one_offs: Any) -> set[str]:
+        del services, one_offs
+        return set()
+
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
@@ -198,6 +206,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     monkeypatch.setattr(database_server, "connect", lambda config, stack, backup=False: found)
     monkeypatch.setattr(database_plan, "_require_major", lambda *_: None)
     monkeypatch.setattr(database_plan, "_require_space", lambda *_: None)
+    monkeypatch.setattr(database_plan, "_require_no_prepared", lambda *_: None)
+    monkeypatch.setattr(database_plan, "_clients", lambda *_: [])
     monkeypatch.setattr(database_assess, "PATIENCE", 0)
     return found
 
@@ -331,9 +341,9 @@ def test_space_is_needed_for_all_that_is_restored(
 def test_a_server_that_is_down_gets_every_database_unless_it_comes_up(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(tmp_path, excluded=["scratch"], missing={"closed": "it accepts no connections"})
+    backup = publish(tmp_path, excluded=["scratch"], missing={"closed": "it accepts no connections"})
     monkeypatch.setattr(runtime, "connect", lambda config: Stack(False))
-    made = make(tmp_path)
+    made = make(tmp_path, identity=backup.id)
     assert (made.condition, made.mode, actions(made)) == (DOWN, "start", (R, R, R, Q, Q))
     assert made.unchecked == (database_plan.UNKNOWN_OTHERS,)
     assert "it is excluded from backups" in made.databases[3].why
@@ -462,6 +472,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(database_server, "connect", lambda config, stack: Living())
     monkeypatch.setattr(database_restore, "roles", lambda *_, **__: diary.append("roles") or [])
     monkeypatch.setattr(database_restore, "database", database)
+    monkeypatch.setattr(database_restore, "untouched", lambda *_: True)
     monkeypatch.setattr(database_restore, "compare", compare)
     monkeypatch.setattr(database_restore, "analyze", lambda *_: None)
     monkeypatch.setattr(database_restore, "swap", swap)

@@ -54,6 +54,7 @@ ADDED = {
         "excluded": [],
         "missing": {},
         "standby": False,
+        "not_carried": [],
     }
 }  # since then, and what it means that a manifest does not say
 

@@ -9,13 +9,10 @@ from pathlib import Path
 
 from edits import insert, run
 
-CODE = """def _database_judged(config: Config, repo: Repository, manifest: Manifest) -> Iterator[Check]:
-    if manifest.detailed(DatabaseDetails).role_passwords:
+CODE = """    if details.role_passwords:
         yield Check("role passwords", PASS, f"{manifest.id} has them")
     else:
         yield Check("role passwords", COULD_NOT_VERIFY, f"{manifest.id} has none: somebody must know them")
-
-
 """
 SHOWN = """
 import sys
@@ -37,8 +34,7 @@ EXPECTED = ("status: PASS role passwords", "weekly: PASS role passwords", "then:
 
 def add(root: Path) -> None:
     operations = root / "plugins" / "module_utils" / "operations"
-    insert(operations / "components.py", "def _objects_line(", CODE)
-    insert(operations / "components.py", "    ),\n    OBJECTS: Component(", "        judged=_database_judged,\n")
+    insert(operations / "components.py", "    if details.others is None:  # the next", CODE)
     insert(operations / "checklist.py", '    status.CONTENT: "weekly"', '    "role passwords": "weekly",\n')
 
 

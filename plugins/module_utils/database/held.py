@@ -12,11 +12,11 @@ from pathlib import Path
 
 from ..base.checks import Check
 from ..base.errors import NotFoundError
+from ..base.text import named
 from ..repository import checksums as repository_checksums
 from ..repository.base import Repository
 from ..repository.details import DatabaseDetails, DatabaseDump
 from ..repository.manifest import Manifest
-from .server import shown
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Held:
 
     @property
     def shown(self) -> str:
-        return shown(self.live)
+        return named(self.live)
 
 
 def of(manifest: Manifest, name: str = "") -> tuple[Held, ...]:
@@ -45,8 +45,8 @@ def of(manifest: Manifest, name: str = "") -> tuple[Held, ...]:
     return tuple(sorted(found, key=lambda item: not item.application))
 
 
-def named(found: Sequence[Held], name: str, identity: str) -> Held:
-    """The database that an operator named, as shown() prints it."""
+def find(found: Sequence[Held], name: str, identity: str) -> Held:
+    """The database that an operator named, as named() prints it."""
     for item in found:
         if name in (item.live, item.shown):
             return item

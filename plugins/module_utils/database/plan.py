@@ -34,7 +34,6 @@ from . import server as database_server
 from .held import Held
 from .methods import registry as methods
 from .planned import ASIDE, ASK, RESTORE, Action, Database, Mode, Plan
-from .server import shown
 
 UNKNOWN_OTHERS = (
     "databases of the server that the backup does not hold, as it does not answer: in a rebuild they stay in the data"
@@ -157,7 +156,7 @@ class Scope:
     others: str
 
     def target(self, found: Sequence[Held], identity: str) -> Held:
-        return held.named(found, self.named, identity) if self.named else found[0]
+        return held.find(found, self.named, identity) if self.named else found[0]
 
     def restored(self, manifest: Manifest) -> tuple[Held, ...]:
         """Those that come back from this backup, the target first."""
@@ -172,7 +171,7 @@ class Scope:
             wrong = [target, *(item for item in wrong if item is not target)]
         if not wrong:
             raise NotFoundError(
-                "restore the database", ", ".join(map(shown, self.seen.damaged)), f"{manifest.id} does not hold it",
+                "restore the database", ", ".join(map(named, self.seen.damaged)), f"{manifest.id} does not hold it",
                 "Name a backup that does: -e recovery_point=<id> (`lifeboat list`).",
             )  # fmt: skip
         return tuple(wrong)
@@ -204,21 +203,21 @@ class Scope:
         why.update({name: f"the backup could not include it: {cause}" for name, cause in details.missing.items()})
         tell = {name: why.get(name, "the backup does not hold it") for name in names}
         if self.mode not in ("start", "rebuild"):
-            return [Database(shown(name), "untouched", text) for name, text in tell.items()]
+            return [Database(named(name), "untouched", text) for name, text in tell.items()]
         if self.mode == "start" or self.seen.databases is None:
-            return [Database(shown(name), "quarantined", f"{text}; in a rebuild") for name, text in tell.items()]
+            return [Database(named(name), "quarantined", f"{text}; in a rebuild") for name, text in tell.items()]
         server = database_server.of(self.run)
         sizes = {name: aside.size(server, name) for name in names}
         sizes = {name: size for name, size in sizes.items() if name != aside.EVERYWHERE or size.filled}
         if sizes and self.others not in (RESTORE, ASIDE):
             raise UsageError(
-                "rebuild the server", ", ".join(map(shown, sizes)),
+                "rebuild the server", ", ".join(map(named, sizes)),
                 "the server has these databases and the backup does not hold them",
                 f"-e others={RESTORE} copies each into the fresh server; -e others={ASIDE} leaves them in the data"
                 " directory that is put aside. method=auto replaces only what is damaged.",
             )  # fmt: skip
         action: Action = "copied" if self.others == RESTORE else "quarantined"
-        lines = [Database(shown(name), action, tell[name], size.bytes) for name, size in sizes.items()]
+        lines = [Database(named(name), action, tell[name], size.bytes) for name, size in sizes.items()]
         bare = [name for name in names if name not in sizes]
         return lines + [
             Database(name, "untouched", "it holds nothing, and the fresh server has its own") for name in bare
@@ -245,12 +244,12 @@ def _needed(
     database: str = "",
 ) -> tuple[bool, str]:
     last, condition, what = recovered(config), seen.condition, f"database {database}" if database else "database"
-    wrong = [shown(name) for name in seen.damaged]
+    wrong = [named(name) for name in seen.damaged]
     if condition == DAMAGED and database:
         condition = DAMAGED if database in wrong else HEALTHY
-    elif condition == DAMAGED and wrong and wrong != [shown(config.database.name or wrong[0])]:
+    elif condition == DAMAGED and wrong and wrong != [named(config.database.name or wrong[0])]:
         return True, f"{', '.join(wrong)}: {'damaged' if len(wrong) == 1 else 'these databases are damaged'}"
-    if last and last.databases and (database or shown(config.database.name) or last.databases[0]) not in last.databases:
+    if last and last.databases and (database or named(config.database.name) or last.databases[0]) not in last.databases:
         last = None  # it brought back others
     return recovery_state.needed(what, condition, _named(identity, before), force, last)
 
@@ -411,7 +410,7 @@ def text(made: Plan) -> list[str]:
     if len(made.lost) > LOST:
         lines.append(f"  and {len(made.lost) - LOST} more: the module's result has them all (lost)")
     if made.mode in ("swap", "start", "rebuild"):
-        dumps = {shown(item.name): item.taken_at for item in backup.details.dumps(backup.taken_at)}
+        dumps = {named(item.name): item.taken_at for item in backup.details.dumps(backup.taken_at)}
         since = min((dumps[name] for name in made.replaced if name in dumps), default=backup.taken_at)
         gone = ", ".join(made.replaced) or made.target
         lines.append(f"data written after {since} will be missing from {gone}; it is kept aside")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Optional
 
 from ..base.errors import LifeboatError, Log, NotFoundError, UsageError, present
+from ..base.text import named
 from ..recovery import state as recovery_state
 from ..recovery.protect import Protected, Protection
 from ..recovery.state import DAMAGED, DOWN, HEALTHY
@@ -22,7 +23,7 @@ from .logins import Closed
 from .methods.base import Outcome
 from .plan import UNKNOWN_OTHERS
 from .planned import Plan
-from .server import answers, shown
+from .server import answers
 
 _LOOPBACK = {"", "localhost", "127.0.0.1", "::1"}
 
@@ -42,7 +43,7 @@ class _Protection(Protection[assess.Assessment]):
 
     def to_replace(self) -> tuple[str, ...]:
         """Of a server that was started: the target where its state was asked for, and what is damaged."""
-        target, wrong = self.planned.target, [shown(name) for name in present(self.seen).damaged]
+        target, wrong = self.planned.target, [named(name) for name in present(self.seen).damaged]
         if self.planned.named:
             return (target,)
         first = [target] if self.planned.asked or target in wrong else []
@@ -61,7 +62,7 @@ class _Protection(Protection[assess.Assessment]):
     def look(self) -> assess.Assessment:
         seen = assess.assess(self.run, assess.reference_of(Sources(self.run, "database")))
         self.seen = seen if seen.condition != DOWN else None
-        if self.planned.named and seen.condition == DAMAGED and self.planned.target not in map(shown, seen.damaged):
+        if self.planned.named and seen.condition == DAMAGED and self.planned.target not in map(named, seen.damaged):
             return replace(seen, condition=HEALTHY)  # the others were not asked for
         return seen
 
@@ -102,7 +103,7 @@ class _Protection(Protection[assess.Assessment]):
         """Clients of others lose their sessions, and nobody logs in to write what the new database will not have."""
         server, planned, seen = database_server.of(self.run), self.planned, self.seen
         replaced = planned.replaced if fresh or planned.mode == "swap" else self.to_replace()
-        names = tuple(database.name for database in server.living() if shown(database.name) in replaced)
+        names = tuple(database.name for database in server.living() if named(database.name) in replaced)
         if fresh:
             shut = Closed(names, True, True, ("the database is the empty one of a fresh server",))
         elif seen is None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from ..base.checks import PASS, Check
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, Log
+from ..base.text import named
 from ..recovery import state as recovery_state
 from ..recovery.state import DIFFERS, keep
 from ..repository.manifest import parse
@@ -27,7 +28,6 @@ from . import aside, held
 from . import server as database_server
 from .methods import registry as methods
 from .methods.base import Outcome, Restoration
-from .server import shown
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Recovered:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a restore is to bring back. databases: as shown() prints them, the one that must prove first; none: every
+    """What a restore is to bring back. databases: as named() prints them, the one that must prove first; none: every
     database of the backup in a fresh server, else the application's. copied: where aside.take() put databases that the
     backup does not hold, for a fresh server.
     """
@@ -80,7 +80,7 @@ def restore_database(
     manifest = parse(repo.manifest("database", identity), component="database", expected_id=identity)
     method = methods.of(manifest)
     found = held.of(manifest, run.config.database.name)
-    chosen = [held.named(found, name, identity) for name in wanted.databases] or list(found if fresh else found[:1])
+    chosen = [held.find(found, name, identity) for name in wanted.databases] or list(found if fresh else found[:1])
     server, config = database_server.of(run), run.config
     server.reap()
     with repo.materialise("database", identity) as folder:
@@ -106,7 +106,9 @@ def restore_database(
             raise IntegrityError("restore the backup", identity, cause, "Choose another (`lifeboat list`).") from exc
     left_out = {item: check for item, check in broken.items() if item not in whole}
     outcomes = [*restored.databases, *(Outcome(item.shown, "failed", check.detail) for item, check in left_out.items())]
-    named = [replace(check, name=f"{check.name} of {item.shown}") for item, check in broken.items() if item.dump.folder]
+    unread = [
+        replace(check, name=f"{check.name} of {item.shown}") for item, check in broken.items() if item.dump.folder
+    ]
     others: tuple[Check, ...] = ()
     if wanted.copied:
         others, more = aside.bring_back(config, server, Path(wanted.copied), stamp, log)
@@ -116,11 +118,11 @@ def restore_database(
     remember(config, {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": when, "databases": names})
     if outcomes and not fresh:
         told = [outcome.name for outcome in outcomes]
-        rest = [shown(database.name) for database in server.living()]
+        rest = [named(database.name) for database in server.living()]
         outcomes += [Outcome(name, "untouched") for name in rest if name not in told]
     return Recovered(
         identity,
-        (common, *named, *restored.checks, *others),
+        (common, *unread, *restored.checks, *others),
         restored.quarantined,
         restored.roles,
         restored.reindexed,

@@ -74,7 +74,6 @@ AS_TEXT = "SET client_encoding = 'UTF8';\n"
 BAD_CONNECTION = 2  # psql's status where it got no session
 OBJECT_IN_USE = "55006"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _ANY_BYTES = "lifeboat_any_bytes"
-_OWN = re.compile(r".*_(quarantine|restore)_\d{8}_\d{6}", re.DOTALL)
 # Settings whose stored value is a list, already quoted item by item: pg_dump's variable_is_guc_list_quote().
 # https://github.com/postgres/postgres/blob/REL_17_STABLE/src/bin/pg_dump/dumputils.c
 _LISTS = {
@@ -281,7 +280,7 @@ class Server:
     def living(self) -> list[Living]:
         """Every database but templates and those that a run of ours made."""
         rows = self.execute(_LIVING, attempted="list the databases", timeout=60)
-        return [database for database in answers(Living, rows) if not is_own(database.name)]
+        return [database for database in answers(Living, rows) if not is_ours(database.name)]
 
     def problem(self, database: str = "template1") -> Optional[LifeboatError]:
         """Why the server does not accept a query; None where it does."""
@@ -415,11 +414,6 @@ _LIVING = """SELECT jsonb_build_object('name', datname,
   'open', (datallowconn OR datconnlimit = -2) AND has_database_privilege(oid, 'CONNECT'),
   'bounded', datconnlimit >= 0 AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user))
 FROM pg_database WHERE NOT datistemplate ORDER BY datname;"""
-
-
-def is_own(name: str) -> bool:
-    """Was the database made by a run of ours: half-restored, put aside, or for a moment?"""
-    return name in (_ANY_BYTES, "lifeboat_verify") or bool(_OWN.fullmatch(name))
 
 
 class _Rows:

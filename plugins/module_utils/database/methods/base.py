@@ -47,7 +47,7 @@ class Restoration:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one database. name: as shown() prints it. kept: the name under which the old one is kept.
+    """What became of one database. name: as named() prints it. kept: the name under which the old one is kept.
 
     action: restored; failed, where what came back was not what was backed up or did not come back, so that what is in
     the server is as it was; copied, quarantined or untouched as in a plan.

@@ -185,11 +185,11 @@ def copy(config: Config, server: Server, names: Sequence[str], identity: str, ro
                     (around,) = answers(_Around, session.rows(_AROUND, attempted="look at the server"))
                     artefacts.append(_globals(server, around, root))
                 log(f"copying {named(name)} ({human(head.size)})")
-                made, found = _fill(work, session, head, name, "database.sql", folder)
+                made, found, lost = _fill(work, session, head, name, "database.sql", folder)
             artefacts += made
             facts.append(found)
             taken_at = format_time(head.taken_at)
-            dumps.append(DatabaseDump(name, folder, taken_at, head.size, head.relations, found.summary))
+            dumps.append(DatabaseDump(name, folder, taken_at, head.size, head.relations, found.summary, lost))
     return Copied(tuple(artefacts), tuple(dumps), facts[0])
 
 

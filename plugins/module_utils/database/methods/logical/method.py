@@ -26,7 +26,7 @@ from ... import cluster
 from ... import server as database_server
 from ...fingerprint import facts_of
 from ...held import Held
-from ...server import Server, fit_name, shown
+from ...server import Server, fit_name
 from ..base import Method, Outcome, Restoration, Restored
 from . import dump, proof, restore
 
@@ -137,7 +137,7 @@ class _Work:
             self.timed("swap", lambda: database_server.drop(server, kept))
             kept = ""
         self.checks += checks
-        self.outcomes.append(Outcome(item.shown, "restored", kept=shown(kept)))
+        self.outcomes.append(Outcome(item.shown, "restored", kept=named(kept)))
         self.notes += [f"{item.shown}: {named(line)}" for line in item.dump.not_carried]
 
     def _made(self, item: Held, beside: str) -> list[Check]:
@@ -157,8 +157,8 @@ class _Work:
         if any(check.name == ROLES for check in self.checks):
             checks = [check for check in checks if check.name != ROLES]
         if not item.application:
-            named = {check.name: f"{check.name} of {item.shown}" for check in checks if check.name != ROLES}
-            checks = [replace(check, name=named.get(check.name, check.name)) for check in checks]
+            names = {check.name: f"{check.name} of {item.shown}" for check in checks if check.name != ROLES}
+            checks = [replace(check, name=names.get(check.name, check.name)) for check in checks]
         if verdict(checks) == FAIL and not wanted.accept:
             raise Unproved(checks, wanted.manifest.id, item.shown)
         self.timed("verify", lambda: restore.analyze(server, beside, jobs))
