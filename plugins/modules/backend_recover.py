@@ -97,7 +97,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend import recovery as backend_recovery
-from ansible_collections.lifeboat.dr.plugins.module_utils.backend.recovery import Plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend.planned import Plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened

@@ -287,7 +287,7 @@ def test_the_stack_under_another_name_is_seen_before_its_data_seems_lost(
     runner.expect("^docker image inspect", "sha256:1")
     runner.expect("^systemctl", "")
     tell(runner, have)
-    found = backend_assess.observe(Opened(stack), changed=lambda _: {}, log=lambda _: None)
+    found = backend_assess.observe(Opened(stack), log=lambda _: None)
     assert found.elsewhere == elsewhere
     assert bool(looked) is not bool(elsewhere)
 

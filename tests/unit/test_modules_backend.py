@@ -35,7 +35,7 @@ class World:
         self.looks: list[Observations] = [HEALTHY]
         self.done: list[str] = []
         self.errors: dict[str, LifeboatError] = {}
-        monkeypatch.setattr(backend_recovery, "observe", lambda config, log: self.looks[0])
+        monkeypatch.setattr(backend_assess, "observe", lambda config, log: self.looks[0])
         monkeypatch.setattr(backend_assess, "glance", lambda config, **_: self.looks[0])
         monkeypatch.setattr(backend_recovery, "settle", lambda config: None)
         monkeypatch.setattr(backend_images, "candidates", lambda config, found: {})

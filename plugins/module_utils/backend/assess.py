@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 from ..base import pipeline
 from ..base.checks import FAIL, PASS, Check
@@ -28,7 +28,7 @@ from ..stack import answer
 from ..stack import files as stack_files
 from ..stack.compose import ComposeRuntime, Container, inspect
 from ..stack.runtime import Opened, Runtime
-from . import host
+from . import host, images
 from . import stores as backend_stores
 from .facts import BACKEND, DATABASE, OBJECTS, OTHER, Holder, Observations, Seen, Store, role_of
 from .veil import Veil, assignments, plain, secrets_of
@@ -112,8 +112,8 @@ def glance(run: Opened, *, logs: bool = False) -> Observations:
     )
 
 
-def observe(run: Opened, *, changed: Callable[[Observations], Mapping[str, str]], log: Log) -> Observations:
-    """The whole look. changed: says which services ran another image in the newest recovery points."""
+def observe(run: Opened, *, log: Log) -> Observations:
+    """The whole look."""
     config, stack = run.config, run.runtime
     log("looking at the machine, the engine and the services")
     first = glance(run, logs=True)
@@ -129,7 +129,7 @@ def observe(run: Opened, *, changed: Callable[[Observations], Mapping[str, str]]
         found = replace(
             found,
             images_gone=_images_gone(found, stack),
-            images_changed=changed(found),
+            images_changed=images.changed(run, found),
             ports=_ports(found, stack, {config.database.service, config.objects.service}),
         )
     stores, unsure = backend_stores.look(run, found, log=log)

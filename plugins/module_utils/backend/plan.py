@@ -17,11 +17,11 @@ from ..repository import catalog
 from ..settings.config import Config
 from ..settings.scenarios import BACKEND
 from ..stack.runtime import Opened
+from . import assess, images, redeploy, space
 from . import host as backend_host
-from . import images, recovery, redeploy, space
 from .cause import IMAGE, LADDER, REDEPLOY, SPACE, Cause, classify, next_step
 from .facts import Observations
-from .recovery import Plan, Rung
+from .planned import Plan, Rung
 
 METHODS = ("auto", *(step for step in LADDER if step != "engine"))
 
@@ -40,7 +40,7 @@ def make(
     """The plan. key: the age identity, if one was given. accept: the backup that is named, although it failed."""
     config = run.config
     catalog.require_named(accept, identity)
-    seen = recovery.observe(run, log=log)
+    seen = assess.observe(run, log=log)
     cause = classify(seen, host)
     asked = force or method != "auto"
     needed = asked or not seen.healthy

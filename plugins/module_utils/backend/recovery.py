@@ -15,60 +15,16 @@ from ..base.errors import LifeboatError, Log, NotFoundError, UsageError
 from ..settings.config import Config
 from ..stack import answer
 from ..stack.runtime import Opened
-from . import assess, images, steps
+from . import assess, steps
 from .cause import LADDER, Cause, classify, next_step
-from .facts import OTHER, Observations
+from .facts import OTHER
+from .planned import Plan
 from .steps import Work
 
 # How long a state that does not mend itself is watched.
 PATIENCE_FALLEN, PATIENCE_UNHEALTHY = 8.0, 15.0
 FALLS = 3
 CALM = 2.0  # one that has no health check must be up at two looks so far apart
-
-
-@dataclass(frozen=True)
-class Rung:
-    """A step with what becomes of it: begin, then (in case), or skipped; and why."""
-
-    step: str
-    words: str
-    state: str
-    why: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is wrong and what would be done. Roles see it as JSON, with these names.
-
-    kind, cause: of the table of causes, and as text. machine: its processor, memory and disks. begin: the first step.
-    blocked: why no step of ours may mend it; next: the operator's command then. logs: the last lines, by container.
-    host: its name in the inventory, for the commands that are printed. accept: the backup that was named may be used
-    although it failed; failed: what verifications of it found.
-    """
-
-    needed: bool
-    condition: str
-    kind: str
-    cause: str
-    why: str
-    machine: tuple[str, ...]
-    findings: tuple[str, ...]
-    unchecked: tuple[str, ...]
-    warnings: tuple[str, ...]
-    ladder: tuple[Rung, ...]
-    begin: str
-    blocked: str
-    next: str
-    logs: Mapping[str, tuple[str, ...]]
-    method: str
-    asked: bool
-    identity: str
-    stamp: str
-    host: str
-    target_seconds: int
-    passed_over: tuple[str, ...] = ()
-    accept: bool = False
-    failed: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,15 +51,11 @@ class Recovered:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-def observe(run: Opened, *, log: Log) -> Observations:
-    return assess.observe(run, changed=lambda seen: images.changed(run, seen), log=log)
-
-
 def recover(run: Opened, planned: Plan, *, key: str = "", log: Log) -> tuple[Recovered, str]:
     """Carry the plan out. Returns what was done, and why it ended without success, in full and empty where it did not:
     no step is left, or what is wrong is not ours to mend."""
     work = Work(
-        run, observe(run, log=log), planned.stamp, log, key=key, identity=planned.identity, accept=planned.accept
+        run, assess.observe(run, log=log), planned.stamp, log, key=key, identity=planned.identity, accept=planned.accept
     )
     tried: list[Tried] = []
     while not work.seen.healthy or (planned.asked and not tried):
@@ -112,7 +64,7 @@ def recover(run: Opened, planned: Plan, *, key: str = "", log: Log) -> tuple[Rec
         if not name:
             return _recovered(work, tried), str(_given_up(run.config, cause, tried))
         step = _try(name, cause, work)
-        work.seen = observe(run, log=log)
+        work.seen = assess.observe(run, log=log)
         healed = work.seen.healthy
         tried.append(replace(step, healed=healed))
         log(f"{name}: {'it serves' if healed else 'not yet: ' + classify(work.seen, planned.host).words}")
