@@ -18,7 +18,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.backend.facts import O
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects import assess as objects_assess
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import condition as objects_condition
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer, runtime
@@ -388,8 +388,8 @@ def test_a_bucket_that_is_gone_is_broken_and_what_cannot_be_asked_is_unsure(
     here = make_config(tmp_path, **objects)
     seen = Observations(seen=(Seen("objects", "o", "objects"),))
     below: Any = Below(DataMount("bind", "x", tmp_path))
-    gone = objects_assess.Assessment(recovery_state.DAMAGED, ("the bucket uploads is missing",))
-    monkeypatch.setattr(objects_assess, "assess", lambda *_, **__: gone)
+    gone = objects_condition.Assessment(recovery_state.DAMAGED, ("the bucket uploads is missing",))
+    monkeypatch.setattr(objects_condition, "answers", lambda *_, **__: gone)
     assert (
         backend_stores.look(opened(here, below), seen, log=lambda _: None)[0][1].broken
         == "the bucket uploads is missing"
@@ -398,7 +398,7 @@ def test_a_bucket_that_is_gone_is_broken_and_what_cannot_be_asked_is_unsure(
     def fail(*_: Any, **__: Any) -> None:
         raise NotFoundError("ask", "objects", "no route to host")
 
-    monkeypatch.setattr(objects_assess, "assess", fail)
+    monkeypatch.setattr(objects_condition, "answers", fail)
     stores, unsure = backend_stores.look(opened(here, below), seen, log=lambda _: None)
     assert ([store.broken for store in stores], unsure) == (["", ""], ["objects: no route to host"])
 

@@ -18,6 +18,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import assess as frontend_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import plan as frontend_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import assess as objects_assess
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import condition as objects_condition
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import checklist as operations_checklist
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.checklist_line import BY_HAND, Line
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
@@ -50,7 +51,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A stack that is well, with one recovery point."""
     found: dict[str, Any] = {
         "database": database_assess.Assessment("healthy", (), "running"),
-        "objects": objects_assess.Assessment("healthy", (), "running"),
+        "objects": objects_condition.Assessment("healthy", (), "running"),
         "stack": Stack(),
         "endpoint": PASS,
     }
@@ -109,7 +110,7 @@ def test_a_broken_database_names_its_playbook(world: dict[str, Any]) -> None:
 
 def test_two_that_are_broken_are_recovered_to_one_instant(world: dict[str, Any]) -> None:
     world["database"] = database_assess.Assessment("down", ("db is exited",), "exited")
-    world["objects"] = objects_assess.Assessment("damaged", ("the bucket uploads is missing",))
+    world["objects"] = objects_condition.Assessment("damaged", ("the bucket uploads is missing",))
     found = look(world)
     for name in ("database", "object storage"):
         assert f"-e target=<host> -e recovery_point={POINT}, read" in found[f"the recovery: {name}"].seen
@@ -117,7 +118,7 @@ def test_two_that_are_broken_are_recovered_to_one_instant(world: dict[str, Any])
 
 def test_a_whole_site_that_is_lost(world: dict[str, Any]) -> None:
     world["database"] = database_assess.Assessment("down", (), "absent")
-    world["objects"] = objects_assess.Assessment("down", ("no",))
+    world["objects"] = objects_condition.Assessment("down", ("no",))
     world["stack"].states = {"web": DEAD}
     found = look(world)
     assert "lifeboat.dr.recover_site" in found["the runbook: site"].seen
@@ -140,7 +141,7 @@ UNKNOWN: list[tuple[str, str, Any, str]] = [
         database_assess.Assessment("healthy", (), "up", ("t was not read",)),
         "t was not read",
     ),
-    ("objects", "the recovery: object storage", objects_assess.Assessment("down", (), refused="403"), "403"),
+    ("objects", "the recovery: object storage", objects_condition.Assessment("down", (), refused="403"), "403"),
     ("objects", "the recovery: object storage", LifeboatError("list", "it", "gone"), "gone"),
 ]
 

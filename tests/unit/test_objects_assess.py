@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects import assess as objects_assess
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import condition
 
 OURS = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()[-1]
 
@@ -18,9 +18,9 @@ def test_files_that_only_an_open_handle_still_reaches_are_counted(tmp_path: Path
     for path in (gone, kept):
         path.write_bytes(b"x" * 5000)
     with gone.open("rb"), gone.open("rb"), kept.open("rb"):  # the same file twice is one
-        assert objects_assess._deleted_bytes(str(tmp_path), OURS) == 0
+        assert condition._deleted_bytes(str(tmp_path), OURS) == 0
         gone.unlink()
-        assert objects_assess._deleted_bytes(str(tmp_path), OURS) == 5000
-        assert objects_assess._deleted_bytes(str(tmp_path / "elsewhere"), OURS) == 0
-        assert objects_assess._deleted_bytes(str(tmp_path), "another container") == 0
-    assert objects_assess._deleted_bytes(str(tmp_path), OURS) == 0
+        assert condition._deleted_bytes(str(tmp_path), OURS) == 5000
+        assert condition._deleted_bytes(str(tmp_path / "elsewhere"), OURS) == 0
+        assert condition._deleted_bytes(str(tmp_path), "another container") == 0
+    assert condition._deleted_bytes(str(tmp_path), OURS) == 0

@@ -21,6 +21,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import back
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import verify as mirror_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.back import CopiedBack
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import assess as objects_assess
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import condition as objects_condition
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import protect
@@ -176,7 +177,7 @@ class Case:
         self.monkeypatch.setattr(
             objects_assess,
             "assess",
-            lambda config, reference, log: objects_assess.Assessment(condition, ("why",), **more),
+            lambda config, reference, log: objects_condition.Assessment(condition, ("why",), **more),
         )
 
     @property
@@ -278,7 +279,7 @@ def test_the_temporary_server_of_an_image_is_not_taken_for_one_that_fails(case: 
     """An emptied directory may be initialised by a server that answers, stops, and makes room for the real one."""
     conditions = [recovery_state.DOWN, recovery_state.DAMAGED]
     case.monkeypatch.setattr(
-        objects_assess, "assess", lambda *_, **__: objects_assess.Assessment(conditions.pop(0), ("why",), "")
+        objects_assess, "assess", lambda *_, **__: objects_condition.Assessment(conditions.pop(0), ("why",), "")
     )
     done = case.protect(mode="start")
     assert (done["mode"], done["fresh"], conditions) == ("fill", False, [])

@@ -12,7 +12,7 @@ from typing import Optional
 from ..base.errors import LifeboatError, Log
 from ..database import assess as database_assess
 from ..database import server as database_server
-from ..objects import assess as objects_assess
+from ..objects import condition as objects_condition
 from ..recovery import state as recovery_state
 from ..repository.sources import Sources
 from ..settings.config import Config
@@ -51,7 +51,7 @@ def _broken(run: Opened, found: Observations, role: str, service: str, one: Opti
         return ""
     log(f"looking at {service}")
     if role == OBJECTS:
-        state = objects_assess.assess(run, None, log=log)
+        state = objects_condition.answers(run)
         return "" if state.condition == recovery_state.HEALTHY or state.refused else "; ".join(state.findings[:3])
     reached = database_server.reach(run)
     if reached.server is None:

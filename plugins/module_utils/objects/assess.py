@@ -6,118 +6,36 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 from typing import Optional
 
-from ..base.errors import LifeboatError, Log, UsageError
-from ..base.text import human
+from ..base.errors import LifeboatError, Log
 from ..mirror.listing import Point
-from ..recovery.state import DAMAGED, DOWN, HEALTHY
+from ..recovery.state import DAMAGED, HEALTHY
 from ..s3 import settings as s3_settings
-from ..s3.bucket import Bucket
 from ..s3.inventory import Inventory
-from ..settings.config import Config
-from ..stack import buckets, runtime
-from ..stack.runtime import Opened, Runtime
-from . import compare
-
-
-@dataclass(frozen=True)
-class Assessment:
-    """condition: healthy, damaged (the endpoint answers, the bucket is wrong) or down (no endpoint). findings: why.
-
-    emptied: its files are gone although it runs: whatever is written to it now may be lost with the next start.
-    unreadable: objects could not be read that are listed as they should be. ruined: so many that its disk is to blame.
-    """
-
-    condition: str
-    findings: tuple[str, ...] = ()
-    service: str = ""
-    unchecked: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    refused: str = ""
-    emptied: bool = False
-    unreadable: bool = False
-    ruined: bool = False
+from ..stack import buckets
+from ..stack.runtime import Opened
+from . import compare, condition
+from .condition import Assessment
 
 
 def assess(run: Opened, reference: Optional[Point], *, log: Log) -> Assessment:
     """Look at the stack's bucket. `reference`: the newest good backup, what should be there."""
-    stack, service = run.runtime, run.config.objects.service
-    state = stack.state(service) if service else None
-    words = state.describe() if state else "not ours to start and stop"
-    if state and not state.running:
-        said = runtime.last_words(stack.logs(service))
-        return Assessment(DOWN, (f"{service} is {words}", *([f"it last said: {said}"] if said else [])), words)
-    try:
-        source = buckets.source(run)
-        there = s3_settings.exists(source)
-    except UsageError as exc:
-        return Assessment(DOWN, (f"the endpoint does not let us in: {exc.cause}",), words, refused=exc.cause)
-    except LifeboatError as exc:
-        return Assessment(DOWN, (f"{service or 'the endpoint'} is {words} and does not answer: {exc.cause}",), words)
-    emptied = _emptied(run.config, stack, state.id) if state else ""
-    if emptied or not there:
-        findings = [emptied] if emptied else []
-        findings += [] if there else [f"the bucket {source.name} is missing"]
-        return Assessment(DAMAGED, tuple(findings), words, emptied=bool(emptied))
+    seen = condition.answers(run)
+    if seen.condition != HEALTHY:
+        return seen
     if reference is None:
-        return Assessment(HEALTHY, (), words, ("no good backup to compare the objects with",))
+        return replace(seen, unchecked=("no good backup to compare the objects with",))
     try:
-        return _look_inside(run, source, reference, words, log)
+        return _look_inside(run, reference, seen.service, log)
     except LifeboatError as exc:  # it died of the question, or cannot list what it holds
-        return Assessment(DAMAGED, (f"the bucket {source.name} cannot be read: {exc.cause}",), words, unreadable=True)
+        words = f"the bucket {run.config.objects.bucket} cannot be read: {exc.cause}"
+        return Assessment(DAMAGED, (words,), seen.service, unreadable=True)
 
 
-def _emptied(config: Config, stack: Runtime, container: str) -> str:
-    """A running server may serve files that were deleted under it, until it is restarted."""
-    try:
-        path = runtime.objects_mount(config, stack).path
-    except LifeboatError:
-        return ""
-    if path == Path() or not path.is_dir():
-        return f"the data directory of {config.objects.service} is gone" if path != Path() else ""
-    sizes = [_size(os.path.join(folder, name)) for folder, _folders, files in os.walk(path) for name in files]
-    if not sizes:
-        return f"the data directory of {config.objects.service} is empty ({path})"
-    gone = _deleted_bytes(
-        config.objects.data_directory or runtime.OBJECTS_DIRECTORY, container or config.objects.service
-    )
-    if gone <= max(sum(sizes), 1 << 20):  # a server that tidies up holds on to a file that it deleted, for a moment
-        return ""
-    return (
-        f"the data directory of {config.objects.service} is emptied: {human(sum(sizes))} are left, {human(gone)} were"
-        f" deleted and are there only until the service ends ({path})"
-    )
-
-
-def _size(path: str) -> int:
-    try:
-        return os.lstat(path).st_size
-    except OSError:
-        return 0
-
-
-def _deleted_bytes(inside: str, owner: str) -> int:
-    """Bytes of files below `inside` that the container (or unit) `owner` holds open and nobody can reach any more."""
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if owner not in (process / "cgroup").read_text():
-                continue
-            for path in (process / "fd").iterdir():
-                if os.readlink(path).startswith(f"{inside}/"):  # noqa: PTH115 - Path.readlink() tidies the path up
-                    info = path.stat()
-                    if not info.st_nlink:
-                        found[info.st_dev, info.st_ino] = info.st_size
-        except OSError:  # it ended meanwhile
-            continue
-    return sum(found.values())
-
-
-def _look_inside(run: Opened, source: Bucket, reference: Point, words: str, log: Log) -> Assessment:
+def _look_inside(run: Opened, reference: Point, words: str, log: Log) -> Assessment:
+    source = buckets.source(run)
     have = s3_settings.read(source)
     findings = [s3_settings.describe(name, have) for name in s3_settings.lost(reference.settings, have)]
     warnings = [

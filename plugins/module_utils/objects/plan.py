@@ -29,9 +29,9 @@ from ..settings.scenarios import OBJECT_STORAGE
 from ..stack import buckets
 from ..stack.runtime import Opened, objects_mount
 from . import assess, choose, compare
-from .assess import Assessment
 from .choose import Request, reference_of
 from .compare import DIFFERS, GONE, UNHELD, UNKNOWN_TO_POINT, to_restore
+from .condition import Assessment
 
 RECOVERED = "recovered_objects.json"
 METHODS = ("auto", "fill", "rebuild")

@@ -34,12 +34,13 @@ from ..stack.runtime import DataMount, Opened, ServiceState, objects_mount
 from . import assess, choose, compare, plan, reconcile
 from .aside import Aside
 from .compare import UNKNOWN_TO_POINT, to_restore
+from .condition import Assessment
 
 SCRATCH = "lifeboat-check-"
 SETTLING = 60.0  # seconds that a store may take from its first answer until it finds every object
 
 
-class _Protection(Protection[assess.Assessment]):
+class _Protection(Protection[Assessment]):
     restore = "fill"
     mark = recovery_state.RECOVERING_OBJECTS
     marked = ("start", "rebuild", "fill")
@@ -61,7 +62,7 @@ class _Protection(Protection[assess.Assessment]):
         except LifeboatError as exc:
             return exc.cause
 
-    def look(self) -> assess.Assessment:
+    def look(self) -> Assessment:
         """A store that has just been started may list its objects long before it finds their bytes: until it does."""
         reference = choose.reference_of(Sources(self.run, "objects"))
         deadline = time.monotonic() + min(self.config.application.timeout, SETTLING)
@@ -79,7 +80,7 @@ class _Protection(Protection[assess.Assessment]):
     def data_mount(self) -> DataMount:
         return objects_mount(self.config, self.stack)
 
-    def beyond_repair(self, seen: assess.Assessment) -> bool:
+    def beyond_repair(self, seen: Assessment) -> bool:
         return super().beyond_repair(seen) or seen.emptied or seen.ruined or not self._takes_objects()
 
     def fitting(self, mode: str) -> str:

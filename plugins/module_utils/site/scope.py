@@ -26,6 +26,7 @@ from ..base.pipeline import Command
 from ..database import assess as database_assess
 from ..objects import assess as objects_assess
 from ..objects import choose
+from ..objects import condition as objects_condition
 from ..recovery.state import DAMAGED, DOWN, HEALTHY
 from ..repository.components import DATABASE, OBJECTS, configured
 from ..repository.sources import Sources
@@ -35,7 +36,7 @@ from ..stack.runtime import Opened
 from . import state as site_state
 
 Log = Callable[[str], None]
-Assessment = Union[database_assess.Assessment, objects_assess.Assessment]
+Assessment = Union[database_assess.Assessment, objects_condition.Assessment]
 ABSENT, UNKNOWN = "absent", "unknown"
 APPLICATION = "application"
 _PROJECT = "com.docker.compose.project"
