@@ -21,8 +21,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COU
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import judgements
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import COMPONENTS
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
@@ -277,7 +277,7 @@ def test_secrets_that_are_kept_elsewhere_are_named_and_no_gap(world: World) -> N
 
 def judged(world: World, **changes: Any) -> dict[str, tuple[str, str]]:
     last = configuration_restore.read_manifest(world.repo, world.repo.ids("config")[-1])
-    found = COMPONENTS["config"].judged(world.configured(**changes), world.repo, last)
+    found = judgements.of("config").judged(world.configured(**changes), world.repo, last)
     return {check.name: (check.result, check.detail) for check in found}
 
 

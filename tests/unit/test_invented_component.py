@@ -20,12 +20,13 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow, schedule, status
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.checklist import work_through
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import COMPONENTS
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.judgements import JUDGEMENTS
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import make_config, publish, settings, store
 from config_world import keys
-from invented import DONE, FILE, LETTERS, take
+from invented import DONE, FILE, JUDGED, LETTERS, take
 
 CREATED = "letters_backup_"
 
@@ -58,6 +59,7 @@ class World:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[World]:
     monkeypatch.setitem(KINDS, "letters", LETTERS)
     monkeypatch.setitem(COMPONENTS, "letters", DONE)
+    monkeypatch.setitem(JUDGEMENTS, "letters", JUDGED)
     (tmp_path / "etc").mkdir()
     (tmp_path / "locks").mkdir()
     (tmp_path / "etc" / "shop.json").write_text(json.dumps(settings(tmp_path)), encoding="utf-8")

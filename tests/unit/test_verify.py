@@ -33,7 +33,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import scratc
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import proof as database_proof
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import Result
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import local as repository_local
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.checksums import measure
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import Content, DatabaseDump

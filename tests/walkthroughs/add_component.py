@@ -91,7 +91,7 @@ def add(root: Path) -> None:
     insert(kinds, "ObjectsDetails\n\nDATABASE", "LettersDetails, ")
     write(core / "configuration/letters.py", CODE)
     done = core / "operations/components.py"
-    insert(done, "from ..configuration import parts\n", "from ..configuration import letters\n")
+    insert(done, "from ..configuration import proof as", "from ..configuration import letters\n")
     text = done.read_text(encoding="utf-8").rstrip()
     if not text.endswith("}"):
         raise ValueError(f"{done}: the registry is not at the end any more")

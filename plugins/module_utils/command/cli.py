@@ -30,7 +30,7 @@ from ..settings import config
 from ..stack.runtime import Opened
 
 if TYPE_CHECKING:
-    from ..operations.components import Result
+    from ..operations.proof import Result
     from .report import Answer
 
 EXIT_CODES = """exit codes:

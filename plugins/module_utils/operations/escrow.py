@@ -33,7 +33,8 @@ from ..s3 import client as s3_client
 from ..settings.config import Config
 from ..stack.runtime import Opened
 from ..tools import age as tools_age
-from .components import COMPONENTS, Proof, Result
+from . import judgements
+from .proof import Proof, Result
 
 LEVEL = "escrow"
 SCHEMA: Literal["lifeboat.dr/escrow"] = "lifeboat.dr/escrow"
@@ -181,7 +182,7 @@ def _guarded(component: str, checks: Iterator[Check]) -> Iterator[Check]:
 def _component(run: Opened, vault: Repository, component: str, identity: str, key: str, log: Log) -> Iterator[Check]:
     manifest = parse(vault.manifest(component, identity), component=component, expected_id=identity)
     yield _bytes(vault, manifest)
-    yield from COMPONENTS[component].opened(Proof(run, vault, manifest, key=key, log=log))
+    yield from judgements.of(component).opened(Proof(run, vault, manifest, key=key, log=log))
 
 
 def _bytes(vault: Repository, manifest: Manifest) -> Check:

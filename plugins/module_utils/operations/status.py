@@ -27,8 +27,7 @@ from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
 from ..vault import endpoints
-from . import escrow
-from .components import COMPONENTS
+from . import escrow, judgements
 
 CONTENT, SIZES = "content against earlier backups", "size against earlier backups"
 
@@ -82,7 +81,7 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
         checks.append(_newest(config, f"newest {kind.word}backup", found, now, "there is no good backup"))
         checks.append(_proof(config, kind, found, now))
         good = catalog.good(found)
-        checks += COMPONENTS[kind.name].judged(config, repo, good[-1]) if good else ()
+        checks += judgements.of(kind.name).judged(config, repo, good[-1]) if good else ()
     if any(kind.tied for kind in kinds):  # a point is as old as its rows
         words = "there is none that can be used; take one: lifeboat backup"
         checks.append(_newest(config, "recovery point", tied, now, words))

@@ -31,7 +31,8 @@ from ..repository.components import KINDS, configured
 from ..repository.manifest import Manifest, component_of, parse
 from ..settings.config import LEVELS, Config
 from ..stack.runtime import Opened
-from .components import COMPONENTS, Proof, Result
+from .components import COMPONENTS
+from .proof import Proof, Result
 
 SAMPLE = 500  # objects
 HISTORY = 50  # results that a record keeps of what was found before

@@ -1,0 +1,66 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A backup to be proved, and what was found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from ..base.checks import Check, Verdict, verdict
+from ..base.clock import format_time
+from ..base.errors import Log
+from ..base.version import VERSION
+from ..repository.base import Repository
+from ..repository.manifest import Manifest
+from ..stack.runtime import Opened
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A backup to be proved. folder: where its artefacts lie; level, sample: how far to go; key: what opens secrets."""
+
+    run: Opened
+    repo: Repository
+    manifest: Manifest
+    folder: Path = Path()
+    level: str = ""
+    sample: int = 0
+    log: Log = lambda line: None
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one verification found. verdict: PASS, FAIL or COULD_NOT_VERIFY. parts: of each backup, where several.
+
+    taken_at, size: of the backup, where its manifest could be read.
+    """
+
+    id: str
+    level: str
+    checks: tuple[Check, ...]
+    started_at: datetime
+    finished_at: datetime
+    parts: tuple[Result, ...] = ()
+    taken_at: str = ""
+    size: int = 0
+
+    @property
+    def verdict(self) -> Verdict:
+        return verdict(self.checks)
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "id": self.id,
+            "level": self.level,
+            "verdict": self.verdict,
+            "started_at": format_time(self.started_at),
+            "finished_at": format_time(self.finished_at),
+            "tool": f"lifeboat {VERSION}",
+            "checks": [check.as_dict() for check in self.checks],
+            **({"parts": [result.as_dict() for result in self.parts]} if self.parts else {}),
+        }
