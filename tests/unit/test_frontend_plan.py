@@ -13,7 +13,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import plan a
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend.assess import Last, Pages, Run, Seen, failing_lines
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend.build import headline, telling
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend.site import Site
-from ansible_collections.lifeboat.dr.plugins.module_utils.settings.frontend import FallbackSettings, FrontendSettings
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.parts import FallbackSettings, FrontendSettings
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import github
 
 OLD, NEW = "a" * 40, "b" * 40

@@ -28,7 +28,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import plan a
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import recovery as frontend_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
-from ansible_collections.lifeboat.dr.plugins.module_utils.settings.frontend import FrontendSettings
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.parts import FrontendSettings
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import github

@@ -32,7 +32,7 @@ from ..base.errors import IntegrityError, LifeboatError, UnverifiedError
 from ..base.filesystem import explained
 from ..evidence.drill import Compared
 from ..settings.config import Config
-from ..settings.drill import TransactionSettings
+from ..settings.parts import TransactionSettings
 from . import transaction
 
 LONGEST = 6 * 3600.0  # a writer that nobody stopped stops by itself

@@ -19,7 +19,7 @@ from uuid import uuid4
 from ..base import pipeline
 from ..base.errors import LifeboatError, UnverifiedError
 from ..settings.config import Config
-from ..settings.drill import RequestSettings, TransactionSettings
+from ..settings.parts import RequestSettings, TransactionSettings
 
 PRESENT, LOST, OTHER = "present", "lost", "other"
 BROKEN = "broken"  # the application knows of it, and cannot give it back

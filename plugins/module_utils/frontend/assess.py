@@ -16,7 +16,7 @@ from ..base import pipeline
 from ..base.errors import LifeboatError
 from ..recovery import state as recovery_state
 from ..settings.config import Config
-from ..settings.frontend import FrontendSettings
+from ..settings.parts import FrontendSettings
 from ..tools import github
 from ..tools.git import Remote
 from ..tools.github import MISSING, TOKEN, Client, GithubError, Pages

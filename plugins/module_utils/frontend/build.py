@@ -25,7 +25,7 @@ from ..base.filesystem import explained, open_below, relative_files
 from ..base.pipeline import Command
 from ..s3 import client as s3_client
 from ..settings.config import Config
-from ..settings.frontend import FrontendSettings
+from ..settings.parts import FrontendSettings
 from ..tools.git import Clone
 from . import site
 

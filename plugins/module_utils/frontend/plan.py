@@ -14,7 +14,7 @@ from typing import Callable, Optional
 
 from ..base.errors import UnverifiedError, UsageError
 from ..settings.config import Config
-from ..settings.frontend import FrontendSettings
+from ..settings.parts import FrontendSettings
 from ..settings.scenarios import FRONTEND
 from . import assess
 from .assess import Run, Seen

@@ -22,9 +22,7 @@ from typing import Annotated, Literal, Optional
 from ..base import typed
 from ..base.errors import NotFoundError, UsageError
 from ..base.typed import Range
-from . import drill, frontend
-from .drill import DrillSettings
-from .frontend import FrontendSettings
+from .parts import PRODUCTION, DrillSettings, FrontendSettings, problems
 from .scenarios import SCENARIOS, Scenario
 
 DIRECTORY = Path("/etc/lifeboat")
@@ -238,7 +236,7 @@ class Config:
     alarms: AlarmSettings = field(default_factory=AlarmSettings)
     targets: Mapping[str, Seconds] = field(default_factory=dict)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
-    environment: str = drill.PRODUCTION
+    environment: str = PRODUCTION
     drill: DrillSettings = field(default_factory=DrillSettings)
     state_directory: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
@@ -277,10 +275,8 @@ def from_mapping(data: object, secrets: object = None, where: str = "settings") 
     _check_database(config.database, f"{where}.database")
     _check_objects(config, where)
     _check_config(config.config, f"{where}.config")
-    for name, cause in frontend.problems(config.frontend):
-        raise _wrong(f"{where}.frontend{name}", cause)
-    for name, cause in drill.problems(config.drill):
-        raise _wrong(f"{where}.drill{name}", cause)
+    for name, cause in problems(config.frontend, config.drill):
+        raise _wrong(f"{where}{name}", cause)
     if config.runtime.type == "compose" and not config.runtime.project_directory and not config.runtime.project:
         raise _wrong(f"{where}.runtime", "neither project_directory nor project is given")
     return config

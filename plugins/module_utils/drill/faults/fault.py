@@ -13,7 +13,7 @@ from typing import Callable, Optional
 
 from ...base.errors import UsageError
 from ...settings.config import Config
-from ...settings.drill import REHEARSED
+from ...settings.parts import REHEARSED
 from ...settings.scenarios import SCENARIOS, Scenario
 from ...stack.runtime import Opened
 from . import backend, database, frontend, objects
