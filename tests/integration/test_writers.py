@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LockedError, NotFoundError
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import clients, logins
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import protect as database_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
@@ -237,7 +237,7 @@ def test_a_fresh_servers_database_stays_closed_until_it_is_filled(
     stack.psql("CREATE DATABASE shop OWNER w;")
     if written:  # by a client that was quicker than we
         stack.psql(DATA, "shop")
-    logins.close(settings, stack.server(settings), logins.Closed(("shop",), True, True), log=say)
+    clients.shut_out(settings, stack.server(settings), logins.Closed(("shop",), True, True), log=say)
     identity = entries(settings)[-1].id
     with pytest.raises(NotFoundError), logins.opened_afterwards(Opened(settings), log=say):
         database_recovery.restore_database(

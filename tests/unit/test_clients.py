@@ -145,7 +145,7 @@ SHUT = Closed(("shop",), False, True, ("it was emptied",))
 
 
 def close(tmp_path: Path, server: Server, wanted: Closed = SHUT) -> list[Client]:
-    return logins.close(make_config(tmp_path), fake(server), wanted, log=server.diary.append)
+    return clients.shut_out(make_config(tmp_path), fake(server), wanted, log=server.diary.append)
 
 
 def test_closing_remembers_first_then_closes_then_ends(tmp_path: Path) -> None:
@@ -168,8 +168,8 @@ def test_it_is_remembered_before_it_is_closed(tmp_path: Path, monkeypatch: pytes
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(logins, "_set", killed)
-    monkeypatch.setattr(logins, "_open", lambda *_: None)
+    monkeypatch.setattr(logins, "allow", killed)
+    monkeypatch.setattr(logins, "open_again", lambda *_: None)
     with pytest.raises(KeyboardInterrupt):
         close(tmp_path, server)
     assert logins.closed(make_config(tmp_path)) == SHUT

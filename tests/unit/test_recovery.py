@@ -28,8 +28,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import clients, logins
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import fingerprint as database_fingerprint
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import protect as database_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
@@ -129,7 +129,7 @@ def world(monkeypatch: pytest.MonkeyPatch, data: Path) -> Stack:
         stack.closed.append(wanted)
         return [Client(7, "shop", "app", "psql", "172.20.0.9", "idle", "2026-11-24T02:00:00Z")]
 
-    monkeypatch.setattr(logins, "close", close)
+    monkeypatch.setattr(clients, "shut_out", close)
     return stack
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who is connected to a database, and how their sessions are ended.
+"""Who is connected to a database, and how they are shut out of it.
 
 A writer need not be a service of the stack: a container of another project, a cron job of the host, an operator's psql.
 pg_stat_activity knows them all. https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
@@ -10,13 +10,20 @@ pg_stat_activity knows them all. https://www.postgresql.org/docs/current/monitor
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
-from ..base.errors import LifeboatError
+from ..base import typed
+from ..base.errors import LifeboatError, Log
+from ..recovery.state import keep
+from ..settings.config import Config
+from . import logins
+from .logins import Closed
 from .server import Server, answers, literal, shown
 
 PATIENCE = 30.0  # seconds for a session to notice that it was ended: it may be writing to a slow disk
@@ -102,6 +109,34 @@ def end(server: Server, names: Collection[str]) -> list[Client]:
             if calm < 2:
                 time.sleep(SECOND_LOOK)
     return list(ended.values())
+
+
+def shut_out(config: Config, server: Server, wanted: Closed, *, log: Log) -> list[Client]:
+    """Close the databases that there are to logins and end the sessions in them. Returns the clients that were cut off.
+
+    On failure those of a living server are open again. One that somebody else closed is not remembered as ours.
+    """
+    before = logins.closed(config)
+    seen = logins.there(server, {*wanted.names, *(before.names if before else ())})
+    ours = [name for name in (before.names if before else ()) if seen.get(name) is False]
+    here = [name for name in wanted.names if name in seen]
+    names = [name for name in here if seen[name]]
+    fresh = wanted.fresh or bool(before and before.fresh and ours)
+    now = replace(wanted, names=tuple(sorted({*names, *ours})), fresh=fresh)
+    keep(config, logins.CLOSED, json.dumps(typed.plain(now)))
+    try:
+        if names:
+            log(f"closing {', '.join(map(shown, names))} to logins")
+            logins.allow(server, names, False)
+        ended = end(server, here) if here else []
+    except BaseException:
+        if not fresh:
+            with contextlib.suppress(LifeboatError):  # the error that brought us here is the one to show
+                logins.open_again(config, server, now.names, log)
+        raise
+    for client in ended:
+        log(f"ended the session of {client}")
+    return ended
 
 
 def lasting(found: Sequence[Client], stopped: Collection[str]) -> list[str]:

@@ -15,20 +15,16 @@ next one knows: a plan takes the killed run's word for its condition, as nobody 
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Optional
 
-from ..base import typed
 from ..base.errors import LifeboatError, Log
-from ..recovery.state import keep, remembered, unmark
+from ..recovery.state import remembered, unmark
 from ..settings.config import Config
 from ..stack.runtime import Opened
-from . import clients
 from . import server as database_server
-from .clients import Client
 from .server import Server, answers, identifier, literal, shown
 
 CLOSED = "closed.json"
@@ -58,7 +54,7 @@ class _Seen:
     open: bool
 
 
-def _seen(server: Server, names: Collection[str]) -> dict[str, bool]:
+def there(server: Server, names: Collection[str]) -> dict[str, bool]:
     """Of those databases that there are: whether they take logins."""
     if not names:
         return {}
@@ -74,10 +70,11 @@ def _seen(server: Server, names: Collection[str]) -> dict[str, bool]:
 
 def allows(server: Server, name: str) -> Optional[bool]:
     """Does the database take logins? None where there is none of that name."""
-    return _seen(server, [name]).get(name)
+    return there(server, [name]).get(name)
 
 
-def _set(server: Server, names: Sequence[str], allowed: bool) -> None:
+def allow(server: Server, names: Sequence[str], allowed: bool) -> None:
+    """Let the databases take logins, or none."""
     word, attempted = ("true", "open") if allowed else ("false", "close")
     sql = "\n".join(f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS {word};" for name in names)
     if names:
@@ -89,39 +86,12 @@ def _shown(names: Collection[str]) -> str:
     return ", ".join(map(shown, names))
 
 
-def close(config: Config, server: Server, wanted: Closed, *, log: Log) -> list[Client]:
-    """Close the databases that there are and end the sessions in them. Returns the clients that were cut off.
-
-    On failure those of a living server are open again. One that somebody else closed is not remembered as ours.
-    """
-    before = closed(config)
-    seen = _seen(server, {*wanted.names, *(before.names if before else ())})
-    ours = [name for name in (before.names if before else ()) if seen.get(name) is False]
-    there = [name for name in wanted.names if name in seen]
-    names = [name for name in there if seen[name]]
-    fresh = wanted.fresh or bool(before and before.fresh and ours)
-    now = replace(wanted, names=tuple(sorted({*names, *ours})), fresh=fresh)
-    keep(config, CLOSED, json.dumps(typed.plain(now)))
-    try:
-        if names:
-            log(f"closing {_shown(names)} to logins")
-            _set(server, names, False)
-        ended = clients.end(server, there) if there else []
-    except BaseException:
-        if not fresh:
-            with contextlib.suppress(LifeboatError):  # the error that brought us here is the one to show
-                _open(config, server, now.names, log)
-        raise
-    for client in ended:
-        log(f"ended the session of {client}")
-    return ended
-
-
-def _open(config: Config, server: Server, names: Collection[str], log: Log) -> None:
-    left = sorted(name for name, takes in _seen(server, names).items() if not takes)
+def open_again(config: Config, server: Server, names: Collection[str], log: Log) -> None:
+    """Open those that are closed, and remember none."""
+    left = sorted(name for name, takes in there(server, names).items() if not takes)
     if left:
         log(f"opening {_shown(left)} to logins")
-        _set(server, left, True)
+        allow(server, left, True)
     unmark(config, CLOSED)
 
 
@@ -132,9 +102,9 @@ def _settle(config: Config, server: Server, log: Log) -> list[str]:
             "open the database to logins", str(config.state / CLOSED), "it cannot be read",
             "ALTER DATABASE … ALLOW_CONNECTIONS true; for what is closed, then remove that file.",
         )  # fmt: skip
-    if found.fresh and (left := [name for name, takes in _seen(server, found.names).items() if not takes]):
+    if found.fresh and (left := [name for name, takes in there(server, found.names).items() if not takes]):
         return sorted(left)
-    _open(config, server, found.names, log)
+    open_again(config, server, found.names, log)
     return []
 
 

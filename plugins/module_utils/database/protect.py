@@ -17,7 +17,7 @@ from ..recovery.protect import Protected, Protection
 from ..recovery.state import DAMAGED, DOWN, HEALTHY
 from ..repository.sources import Sources
 from ..stack.runtime import DataMount, Opened, ServiceState, database_mount
-from . import aside, assess, logins
+from . import aside, assess, clients, logins
 from . import server as database_server
 from .logins import Closed
 from .methods.base import Outcome
@@ -110,7 +110,7 @@ class _Protection(Protection[assess.Assessment]):
             shut = Closed(names, False, planned.condition != HEALTHY, planned.findings)
         else:
             shut = Closed(names, False, seen.condition != HEALTHY, seen.findings)
-        cut_off = logins.close(self.config, server, shut, log=self.log)
+        cut_off = clients.shut_out(self.config, server, shut, log=self.log)
         return tuple(f"ended the session of {client}" for client in cut_off)
 
 
