@@ -21,7 +21,18 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details imp
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from postgres_stack import Agent, MakeDatabase, Stack, assert_pass, back_up_and_prove, entries, say, store
+from postgres_stack import (
+    SUPERUSER,
+    Agent,
+    MakeDatabase,
+    Stack,
+    assert_pass,
+    back_up_and_prove,
+    docker,
+    entries,
+    say,
+    store,
+)
 
 LATIN1, BYTES = "la'tin\n=1", "raw\udce9"
 SQL = "CREATE TABLE t AS SELECT n, 'é' || n AS a FROM generate_series(1, {}) n;"
@@ -137,6 +148,34 @@ def test_a_server_that_takes_no_more_connections(stack: Stack, make_database: Ma
         dump.take(Opened(settings), log=say)
     assert entries(settings) == []
     assert list((tmp_path / "backup/postgresql").iterdir()) == []
+
+
+@pytest.fixture
+def standby(stack: Stack, make_database: MakeDatabase) -> Iterator[dict[str, Any]]:
+    """A standby of the server, in the same container; the settings by which it is reached."""
+    make_database("shop", f"{SQL.format(5)} CREATE UNLOGGED TABLE u AS SELECT 1 AS a;")
+    run = ["exec", "--user", "postgres", stack.container]
+    data, user = "/var/lib/postgresql/standby", ["--username", SUPERUSER]
+    docker("exec", stack.container, "install", "-d", "-o", "postgres", "-m", "700", data)
+    docker(*run, "pg_basebackup", "-D", data, "-R", "-c", "fast", *user)
+    options = "-c port=5433 -c listen_addresses= -c fsync=off -c shared_buffers=32MB"
+    try:
+        docker(*run, "pg_ctl", "-D", data, "-w", "-l", "/tmp/standby.log", "-o", options, "start")
+        yield {"name": "shop", "host": "/var/run/postgresql", "port": 5433}
+    finally:
+        docker(*run, "pg_ctl", "-D", data, "-m", "immediate", "stop", check=False)
+        docker("exec", stack.container, "rm", "-rf", data, check=False)
+
+
+def test_a_standby_is_backed_up_and_said_so(stack: Stack, standby: dict[str, Any], tmp_path: Path) -> None:
+    settings = stack.config(tmp_path, database=standby)
+    lines: list[str] = []
+    taken = dump.take(Opened(settings), log=lines.append)
+    assert taken.detailed(DatabaseDetails).standby
+    assert any("the server is a standby" in line for line in lines)
+    checked = operations_verify.verify(Opened(settings), taken.id, "restore", log=say).checks
+    assert_pass(checked, at_least=20)
+    assert "2 tables, 5 rows: rows and content equal" in [check.detail for check in checked]
 
 
 def reseal(folder: Path, manifest: Manifest, details: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
 
@@ -350,9 +351,13 @@ TABLE_SQL = [
 
 @pytest.mark.parametrize(("method", "start"), TABLE_SQL)
 def test_table_sql(method: str, start: str) -> None:
-    sql = fingerprint._table_sql("s.t", "x.a", method)
+    table = fingerprint._Table("s.t", "x.a", hashable=True, empty=False, bytes=0)
+    sql = fingerprint._table_sql(table, method)
     assert sql.startswith(start)
     assert sql.endswith("FROM ONLY s.t x;")
+    unread = fingerprint._table_sql(replace(table, empty=True), method)
+    hashed = "" if method == "none" else ", 'hash', '0'"
+    assert unread == f"SELECT jsonb_build_object('rows', 0{hashed});", "as of a table that has no rows"
 
 
 def test_it_is_written_as_it_was_read(tmp_path: Path) -> None:

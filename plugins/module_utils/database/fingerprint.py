@@ -48,6 +48,7 @@ SELECT jsonb_build_object(
   'name', format('%I.%I', n.nspname, c.relname),
   'columns', coalesce(cols.list, ''),
   'hashable', coalesce(cols.hashable, true),
+  'empty', c.relpersistence = 'u' AND pg_is_in_recovery(),
   'bytes', pg_table_size(c.oid))
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -487,11 +488,13 @@ class _Sequence(Position):
 
 @dataclass(frozen=True)
 class _Table:
-    """columns: quoted, by name. hashable: whether a hash of their values depends on the values alone."""
+    """columns: quoted, by name. hashable: whether a hash of their values depends on the values alone. empty: it is not
+    logged and this is a standby, where such a table has no rows, cannot be read, and is dumped without its data."""
 
     name: str
     columns: str
     hashable: bool
+    empty: bool
     bytes: int
 
     def method(self, level: str) -> str:
@@ -537,22 +540,22 @@ def _tables(session: Session, level: str) -> dict[str, Table]:
     """Rows, and at level `content` the hash, of every ordinary table."""
     hashable = ", ".join(literal(name) for name in _HASHABLE)
     there = answers(_Table, session.rows(_TABLES.replace("{hashable}", hashable), attempted=_ATTEMPT))
-    asked = (
-        (_table_sql(table.name, table.columns, table.method(level)), f"{_ATTEMPT} of {shown(table.name)}")
-        for table in there
-    )
+    asked = ((_table_sql(table, table.method(level)), f"{_ATTEMPT} of {shown(table.name)}") for table in there)
     counted = (answers(_Rows, rows)[0] for rows in session.each(asked))
     return {table.name: Table(row.rows, table.method(level), row.hash) for table, row in zip(there, counted)}
 
 
-def _table_sql(name: str, columns: str, method: str) -> str:
+def _table_sql(table: _Table, method: str) -> str:
     """Columns by name, so that their physical order does not matter. sum(bigint) is numeric: it cannot overflow."""
     row_hash = {
-        "record": f"hash_record_extended(ROW({columns}), 0)",
-        "text": f"hashtextextended(ROW({columns})::text, 0)",
+        "record": f"hash_record_extended(ROW({table.columns}), 0)",
+        "text": f"hashtextextended(ROW({table.columns})::text, 0)",
     }.get(method)
+    if table.empty:
+        none = ", 'hash', '0'" if row_hash else ""
+        return f"SELECT jsonb_build_object('rows', 0{none});"
     hashed = f", 'hash', coalesce(sum({row_hash}), 0)::text" if row_hash else ""
-    return f"SELECT jsonb_build_object('rows', count(*){hashed}) FROM ONLY {name} x;"
+    return f"SELECT jsonb_build_object('rows', count(*){hashed}) FROM ONLY {table.name} x;"
 
 
 def _md5(text: str) -> str:
