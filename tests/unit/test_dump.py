@@ -27,6 +27,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     LockedError,
     NotFoundError,
     SpaceError,
+    UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins
@@ -341,3 +342,94 @@ def test_measure(tmp_path: Path) -> None:
     data = os.urandom((2 << 20) + 5)
     (tmp_path / "x").write_bytes(data)
     assert checksums.measure(tmp_path / "x", "n") == dump.Artefact("n", len(data), hashlib.sha256(data).hexdigest())
+
+
+def item(name: str, **changes: Any) -> dump._Listed:
+    return replace(dump._Listed(oid=7, name=name, size=5, connects=True, torn=False), **changes)
+
+
+def test_which_databases_are_to_be_in_a_backup(tmp_path: Path) -> None:
+    settings = make_config(tmp_path, database={"name": "shop", "exclude": ["left", "nowhere"]})
+    there = [
+        item("shop"), item("wiki"), item("left"), item("closed", connects=False), item("half", torn=True),
+        item("shop_quarantine_20261124_120000"), item("lifeboat_any_bytes"), item("a\n\udce9"),
+    ]  # fmt: skip
+    lines: list[str] = []
+    wanted, missing = dump._others(settings, make_around(databases=tuple(there)), "shop", lines.append)
+    assert [one.name for one in wanted] == ["wiki", "a\n\udce9"]
+    assert missing == {"closed": "it takes no connections (datallowconn is false)"}
+    assert lines[0] == "lifeboat_database.exclude names nowhere: the server has no such database"
+    assert "half is what is left of an interrupted DROP DATABASE" in lines[1]
+
+
+def test_the_applications_database_cannot_be_left_out(tmp_path: Path) -> None:
+    settings = make_config(tmp_path, database={"exclude": ["from_the_image"]})
+    with pytest.raises(UsageError, match=r"lifeboat_database\.exclude leaves it out"):
+        dump._refuse_excluded(settings, "from_the_image")
+
+
+def error(**how: Any) -> LifeboatError:
+    return LifeboatError("dump the database", "b", "no", **how)
+
+
+# (what failed, what the database of that number is called now, what becomes of it)
+FAILURES: list[tuple[str, LifeboatError, Any, str]] = [
+    ("no right", error(exit_status=1), ["b"], "missing"),
+    ("a byte that its encoding has not", error(exit_status=3, sqlstate="22021"), ["b"], "missing"),
+    ("not let in", error(exit_status=2), ["b"], "missing"),
+    ("an answer that cannot be read", error(), ["b"], "missing"),
+    ("renamed", error(exit_status=2), ["c"], "it was given the name c"),
+    ("dropped", error(exit_status=2), [], "passed over"),
+    ("dropped by force", error(exit_status=3, sqlstate="57P01"), [], "passed over"),
+    ("no time", error(exit_status=124), ["b"], "raised"),
+    ("killed", error(exit_status=137), ["b"], "raised"),
+    ("the server's disk", error(exit_status=3, sqlstate="53100"), ["b"], "raised"),
+    ("the tools' disk", SpaceError("dump the database", "b", "no"), ["b"], "raised"),
+    ("not brought out", LifeboatError(dump._BRING, "b", "no", exit_status=1), ["b"], "raised"),
+    ("the server is gone", error(exit_status=2), error(exit_status=2), "raised"),
+]
+
+
+@pytest.mark.parametrize(
+    ("failure", "now", "then"), [case[1:] for case in FAILURES], ids=[case[0] for case in FAILURES]
+)
+def test_a_failure_is_of_one_database_or_of_the_machine(
+    tmp_path: Path, failure: LifeboatError, now: Any, then: str
+) -> None:
+    class Failing:
+        def session(self, name: str) -> Any:
+            raise failure
+
+        def execute(self, sql: str, **_: Any) -> list[str]:
+            assert "oid = 7;" in sql
+            if isinstance(now, LifeboatError):
+                raise now
+            return list(now)
+
+    lines: list[str] = []
+    missing: dict[str, str] = {}
+    with ThreadPoolExecutor(1) as pool:
+        work = dump._Work(pool, make_config(tmp_path), Failing(), "db_x", tmp_path, lines.append)  # type: ignore[arg-type]
+        if then == "raised":
+            with pytest.raises(LifeboatError) as raised:
+                dump._other(work, item("b"), "databases/001", missing)
+            assert raised.value is failure
+        else:
+            assert dump._other(work, item("b"), "databases/001", missing) is None
+            words = {"missing": "no", "passed over": ""}.get(then, then)
+            assert missing.get("b", "").startswith(words) and bool(missing) == bool(words)
+            assert lines == ([] if words else ["db_x: b was dropped while the backup ran"])
+    assert not (tmp_path / "databases").exists()
+
+
+def here() -> Server:
+    """A server whose tools run on this machine."""
+    return Server(lambda words, *, env, stdin: Command(list(words)), user="u")
+
+
+def test_a_full_disk_where_the_tools_run_is_told_from_what_a_database_refuses(tmp_path: Path) -> None:
+    assert not here().is_full(str(tmp_path))
+    assert not here().is_full(str(tmp_path / "none"))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/lifeboat").symlink_to("/dev/full")
+    assert here().is_full(str(tmp_path / "full"))

@@ -382,7 +382,9 @@ class Server:
         return f"{SCRATCH}/{self.application}.{secrets.token_hex(4)}"
 
     def is_full(self, path: str) -> bool:
-        """Can nothing more be written into that directory, where the tools run? They tell it in their language."""
+        """Is that a directory, where the tools run, into which nothing more can be written? They tell it in words."""
+        if pipeline.probe(self.run_command(["test", "-d", path]))[0] != 0:
+            return False
         words = ["dd", "if=/dev/zero", f"of={path}/{self.application}", "bs=65536", "count=16"]
         return pipeline.probe(self.run_command(words))[0] == 1
 
