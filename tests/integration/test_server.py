@@ -36,7 +36,7 @@ def foreign(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="module")
 def settings(foreign: ForeignServer, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    return foreign.config(tmp_path_factory.mktemp("backups"), database={"name": APPLICATION})
+    return foreign.config(tmp_path_factory.mktemp("backups"), timeout=1200, database={"name": APPLICATION})
 
 
 @pytest.fixture(scope="module")
