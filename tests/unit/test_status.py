@@ -210,6 +210,24 @@ def test_the_terminal_has_the_last_few_of_each(tmp_path: Path, said: dict[str, l
     assert "BROKEN: database.dump is missing" in lines[-1]
 
 
+def test_a_verification_that_left_a_gap_is_not_asked_for_again(tmp_path: Path) -> None:
+    green(tmp_path)
+    settings = make_config(tmp_path, config={"secrets": "elsewhere"})
+    one = publish_config(tmp_path, NOW + HOUR)
+
+    def proof() -> str:
+        found = status.status(Opened(settings), now=NOW + 2 * HOUR)
+        (check,) = [check for check in found.checks if check.name == "config proof"]
+        assert check.result == COULD_NOT_VERIFY
+        return check.detail
+
+    assert proof() == "no backup has been restored to prove it; run: lifeboat verify"
+    prove(tmp_path, one, COULD_NOT_VERIFY, at=NOW + HOUR)
+    assert proof() == f"{one.id} could not be proved: tables: x"
+    publish_config(tmp_path, NOW + 2 * HOUR)
+    assert proof().endswith("run: lifeboat verify"), "the newest one was not verified"
+
+
 def test_a_configuration_that_is_wanted_counts(tmp_path: Path, said: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     green(tmp_path)
     wanted = {**BUCKET, "config": {"recipients": CONFIG["recipients"]}}

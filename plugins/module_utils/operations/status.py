@@ -148,6 +148,9 @@ def _proof(config: Config, kind: AnyKind, found: Sequence[Entry], now: datetime)
     name, limit = proof_of(kind), config.alarms.proof_age_days
     proven = [(at, entry) for entry in found if (at := entry.proven_at) and at <= now + TOLERANCE]
     if not proven:
+        last = found[-1].proof.get("restore") if found else None
+        if last and last.verdict == COULD_NOT_VERIFY and last.gap:  # to verify it again would change nothing
+            return Check(name, COULD_NOT_VERIFY, f"{found[-1].id} could not be proved: {last.gap}")
         words = f"no backup of the {kind.name} has been restored to prove it; run: lifeboat verify"
         return Check(name, COULD_NOT_VERIFY, words)
     young = timedelta(days=limit, hours=config.alarms.backup_age_hours)

@@ -134,9 +134,17 @@ class Proof:
     @property
     def reason(self) -> str:
         """What failed, in the words of the first checks that did; empty where none is on record."""
+        return self._told(FAIL)
+
+    @property
+    def gap(self) -> str:
+        """What could not be verified, in the same way."""
+        return self._told(COULD_NOT_VERIFY)
+
+    def _told(self, result: str) -> str:
         found = self.said.get("checks")
         checks = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
-        told = [f"{item.get('name')}: {item.get('detail')}" for item in checks if item.get("result") == FAIL]
+        told = [f"{item.get('name')}: {item.get('detail')}" for item in checks if item.get("result") == result]
         return "; ".join(told[:2])
 
 
