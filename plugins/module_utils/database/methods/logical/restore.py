@@ -19,6 +19,7 @@ from ....base import pipeline
 from ....base.checks import Check
 from ....base.errors import LifeboatError, Log
 from ....base.pipeline import Command
+from ....base.text import named
 from ....repository.details import DatabaseDetails
 from ....repository.manifest import Manifest
 from ... import fingerprint
@@ -145,7 +146,7 @@ def database(
     table without a key.
     """
     _create(server, facts, name)
-    log(f"restoring {manifest.id} into {name}")
+    log(f"restoring {manifest.id} into {named(name)}")
     if manifest.detailed(DatabaseDetails).format == "plain":
         _plain(server, manifest, directory, name, facts)
     else:
