@@ -181,7 +181,7 @@ def test_what_the_backup_does_not_hold_is_asked_for_and_copied(stack: Stack, set
         passed(done)
         assert {item.name: item.action for item in done.databases} == {
             "shop": "restored",
-            LATIN1: "copied",
+            SHOWN: "copied",
             EMPTY: "copied",
         }
         assert (rows(stack, settings, "shop"), rows(stack, settings, LATIN1)) == ([500], [501])
