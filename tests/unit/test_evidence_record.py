@@ -191,6 +191,13 @@ def test_what_was_not_tested_is_said(tmp_path: Path) -> None:
         assert build(tmp_path, scenario=scenario)["untested"], scenario
 
 
+def test_what_no_restore_brings_back_as_it_was_is_not_tested(tmp_path: Path) -> None:
+    last = {**PHASES[-1], "notes": ["differs: the slot s", "found something"]}
+    told = build(tmp_path, phases=[*PHASES[:-1], last])["untested"]
+    why = "a restore does not bring it back as it was"
+    assert [untested["what"] for untested in told if untested["why"] == why] == ["the slot s"]
+
+
 def test_versions_where_known(tmp_path: Path) -> None:
     given = {"ansible": "2.19.4", "images": {"db": "postgres:17@sha256:1"}}
     record = build(

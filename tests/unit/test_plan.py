@@ -25,7 +25,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.text import PassedOver
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import carried, logins, planned
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import carried, cluster, logins, planned
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
@@ -351,6 +351,25 @@ def test_mode(
     assert ("\nto do: " in text) is needed
     assert ("quarantine" in text) is (mode in ("rebuild", "start"))
     assert ("will be missing from shop" in text) is needed
+
+
+@pytest.mark.parametrize(("method", "server_too"), [("swap", False), ("rebuild", True)])
+def test_what_does_not_come_back_as_it_was_is_said_before(
+    tmp_path: Path, world: dict[str, Any], monkeypatch: pytest.MonkeyPatch, method: str, server_too: bool
+) -> None:
+    del world
+    lines = tuple(f"index i{number} is invalid" for number in range(database_plan.LOST))
+    publish(tmp_path, details={"not_carried": lines})
+    around = cluster.Cluster(1, slots=(cluster.Slot("s", "physical"),))
+    monkeypatch.setattr(cluster, "of", lambda folder: around)
+    monkeypatch.setattr(database_plan, "_require_major", lambda *_: None)
+    made = make(tmp_path, force=True, method=method)
+    first = "in a rebuild not restored: the physical replication slot s"
+    assert made.lost[0].startswith(first) is server_too
+    assert made.lost[-1] == f"shop: {lines[-1]}"
+    text = database_plan.text(made)
+    assert f"  {made.lost[0]}" in text
+    assert ("  and 1 more: the module's result has them all (lost)" in text) is server_too
 
 
 def test_an_earlier_recovery_that_left_the_writers_stopped_is_finished(tmp_path: Path, world: dict[str, Any]) -> None:
