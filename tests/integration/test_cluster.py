@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import carried, cluster
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import carried, cluster, fingerprint
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Server, drop, identifier
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails
@@ -27,8 +27,8 @@ NAME = f"lifeboat-it-cluster-{os.getpid()}"
 OPTIONS = {"fsync": "off", "shared_buffers": "32MB", "max_prepared_transactions": "5", "wal_level": "logical"}
 
 
-def connect(name: str, **more: str) -> Server:
-    return Server(functools.partial(exec_command, name), user="postgres", **more)
+def connect(name: str, host: str = "", port: int = 5432) -> Server:
+    return Server(functools.partial(exec_command, name), user="postgres", host=host, port=port)
 
 
 @contextlib.contextmanager
@@ -432,3 +432,38 @@ def test_a_backup_records_it_and_a_rebuild_brings_it_back(
     finally:
         stack.psql("ALTER SYSTEM RESET ALL;")
         stack.psql("SELECT pg_reload_conf();")
+
+
+@pytest.fixture
+def standby(server: Server) -> Iterator[Server]:
+    """A standby of the module's server, in the same container."""
+    del server
+    data = "/var/lib/postgresql/standby"
+    docker("exec", "--user", "postgres", NAME, "pg_basebackup", "-R", "-c", "fast", "-D", data)
+    words = ["-p 5433 -c max_prepared_transactions=5", "-l", f"{data}/log", "start"]
+    docker("exec", "--user", "postgres", NAME, "pg_ctl", "-D", data, "-w", "-o", *words)
+    yield connect(NAME, port=5433)
+    docker("exec", "--user", "postgres", NAME, "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+    docker("exec", NAME, "rm", "-r", data)
+
+
+def test_a_standby_has_no_rows_of_unlogged_tables(
+    server: Server, database: str, request: pytest.FixtureRequest
+) -> None:
+    psql("CREATE UNLOGGED TABLE u AS SELECT 1 AS a; CREATE TABLE t AS SELECT 1 AS a;", database)
+    assert taken(server, database) == ()
+    second = request.getfixturevalue("standby")
+    (found,) = taken(second, database)
+    assert found.startswith("unlogged table public.u comes back empty")
+    script = 'PGDATABASE="$1" pg_dump -U postgres -p 5433'
+    dumped = docker("exec", NAME, "sh", "-ec", script, "sh", database)
+    assert "COPY public.t " in dumped
+    assert "CREATE UNLOGGED TABLE public.u" in dumped
+    assert "COPY public.u " not in dumped
+    assert cluster.take(second, [database]).unreadable == {}
+    with second.session(database) as session:
+        told = fingerprint.take(session, "content")
+    # What the dump brings back of it, with the hash of no rows.
+    psql("TRUNCATE u;", database)
+    with server.session(database) as session:
+        assert told.tables == fingerprint.take(session, "content").tables
