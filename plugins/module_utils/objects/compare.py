@@ -15,13 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from ..base import throttle
-from ..base.checks import SHOWN
 from ..base.errors import LifeboatError, Log
 from ..mirror.listing import Point
 from ..s3 import bucket, client, copier
 from ..s3.bucket import Bucket
 from ..s3.copier import MD5
-from ..s3.inventory import Inventory, text
+from ..s3.inventory import UNHELD, Inventory, text
 from ..s3.signed import NULL
 from ..settings.config import Config
 from ..stack import buckets
@@ -46,7 +45,6 @@ UNKNOWN_TO_POINT = "live l WHERE NOT EXISTS (SELECT 1 FROM point p WHERE p.key =
 # loose: gone, and no row knows it: deleted rightly, or never one of the database's. A recovery brings it back, for an
 # object too many is told, and one too few is lost.
 SAME, RIGHT, WRONG, DOUBT, LOST, LOOSE = "same", "right", "wrong", "doubt", "lost", "loose"
-UNHELD = "NOT EXISTS (SELECT 1 FROM held h WHERE h.key = p.key AND h.version = p.version)"
 
 
 def to_restore(*, keep: bool) -> str:
@@ -63,22 +61,11 @@ def expected(*, keep: bool) -> str:
 
 def leave_out_unheld(run: Opened, inventory: Inventory, prefix: str, wanted: str) -> str:
     """Settle as lost what the vault no longer has of what is wanted; returns how many, and the first of them."""
-    add_held(run, inventory, prefix)
+    inventory.add_held(bucket.versions(buckets.vault(run), prefix))
     lacking = f"point p WHERE {wanted} AND {UNHELD}"
-    told = few(inventory, lacking)
+    told = inventory.few(lacking)
     inventory.change(f"INSERT OR REPLACE INTO settled SELECT p.key, '{LOST}' FROM {lacking}")
     return told
-
-
-def add_held(run: Opened, inventory: Inventory, prefix: str) -> None:
-    """Fill `held` with every version in the vault."""
-    several = bucket.versions(buckets.vault(run), prefix)
-    rows = (
-        (text(version.key), version.version, version.size, version.etag, version.modified.timestamp())
-        for version in several
-        if not version.deleted
-    )
-    inventory.add("held", rows)
 
 
 def hold(run: Opened, inventory: Inventory, source: Bucket, point: Point, *, prefix: str = "", log: Log) -> str:
@@ -195,20 +182,20 @@ def judge(config: Config, inventory: Inventory, point: Point, unknown: str) -> t
     unknown: why the database could not be asked.
     """
     findings, unsure, told = [], [], []
-    if missing := few(inventory, f"{GONE} AND {_is(WRONG)}"):
+    if missing := inventory.few(f"{GONE} AND {_is(WRONG)}"):
         findings.append(f"objects are gone that the database knows: {missing}")
-    if overwritten := few(inventory, f"{DIFFERS} AND {_is(WRONG)}"):
+    if overwritten := inventory.few(f"{DIFFERS} AND {_is(WRONG)}"):
         findings.append(f"objects are neither what {point.id} nor what the database has: {overwritten}")
     either = f"settled WHERE how IN ('{DOUBT}', '{LOOSE}')"
     count, total = inventory.counted(either)[0], inventory.count("point")
     if count and (count == total or 100 * count > config.objects.change_limit * total):
-        words = f"of {total} objects are gone or overwritten since {point.id}: {few(inventory, either)}"
+        words = f"of {total} objects are gone or overwritten since {point.id}: {inventory.few(either)}"
         findings.append(f"more than the {config.objects.change_limit} % {words}")
     elif count:
-        if doubtful := few(inventory, f"settled WHERE how = '{DOUBT}'"):
+        if doubtful := inventory.few(f"settled WHERE how = '{DOUBT}'"):
             changed = f"of {total} objects are gone or overwritten since {point.id}: {doubtful}"
             unsure.append(f"{changed}; rightly or not, nobody can say")
-        if loose := few(inventory, f"settled WHERE how = '{LOOSE}'"):
+        if loose := inventory.few(f"settled WHERE how = '{LOOSE}'"):
             told.append(f"objects are gone since {point.id} that no row knows: {loose}; a recovery brings them back")
     if unknown:
         unsure.append(f"what the database says of the objects: {unknown}")
@@ -217,13 +204,6 @@ def judge(config: Config, inventory: Inventory, point: Point, unknown: str) -> t
 
 def _is(how: str) -> str:
     return f"EXISTS (SELECT 1 FROM settled s WHERE s.key = p.key AND s.how = '{how}')"
-
-
-def few(inventory: Inventory, source: str) -> str:
-    """How many keys there are in `source`, and the first of them; nothing where there are none."""
-    count, keys = inventory.counted(source, shown=SHOWN)
-    rest = f" and {count - len(keys)} more" if count > len(keys) else ""
-    return f"{count} ({', '.join(keys)}{rest})" if count else ""
 
 
 def damaged(inventory: Inventory, source: Bucket, vault: Bucket, among: str) -> str:

@@ -22,15 +22,16 @@ from ..repository import catalog
 from ..repository.catalog import Entry
 from ..repository.details import ObjectsDetails
 from ..repository.sources import VAULT, Sources
+from ..s3 import bucket
 from ..s3.bucket import addresses, place
-from ..s3.inventory import Inventory
+from ..s3.inventory import UNHELD, Inventory
 from ..settings.config import Config
 from ..settings.scenarios import OBJECT_STORAGE
 from ..stack import buckets
 from ..stack.runtime import Opened, objects_mount
 from . import assess, choose, compare
 from .choose import Request, reference_of
-from .compare import DIFFERS, GONE, UNHELD, UNKNOWN_TO_POINT, to_restore
+from .compare import DIFFERS, GONE, UNKNOWN_TO_POINT, to_restore
 from .condition import Assessment
 
 RECOVERED = "recovered_objects.json"
@@ -181,7 +182,7 @@ def _count(run: Opened, chosen: Point, request: Request, seen: Assessment, log: 
                 raise
             log(f"{run.config.objects.bucket} cannot be compared, all of it counts as gone: {exc.cause}")
             compare.all_gone(inventory, chosen, prefix=request.prefix)
-        compare.add_held(run, inventory, request.prefix)
+        inventory.add_held(bucket.versions(buckets.vault(run), request.prefix))
         wanted = to_restore(keep=not request.asked)
         return Counts(
             gone=inventory.counted(f"{GONE} AND {wanted}")[0],
@@ -190,7 +191,7 @@ def _count(run: Opened, chosen: Point, request: Request, seen: Assessment, log: 
             later=inventory.counted(f"{UNKNOWN_TO_POINT} AND l.modified > ?", chosen.at.timestamp())[0],
             bytes=int(inventory.value(f"SELECT coalesce(sum(p.size), 0) FROM point p WHERE {wanted}")),
             objects=inventory.count("point"),
-            lacking=compare.few(inventory, f"point p WHERE {wanted} AND {UNHELD}"),
+            lacking=inventory.few(f"point p WHERE {wanted} AND {UNHELD}"),
         )
 
 

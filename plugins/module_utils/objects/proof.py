@@ -31,11 +31,10 @@ from ..repository.manifest import Manifest
 from ..s3 import bucket, client
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
-from ..s3.inventory import Inventory
+from ..s3.inventory import UNHELD, Inventory
 from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
-from .compare import UNHELD, add_held, few
 
 PREFIX = "lifeboat-verify-"
 ABANDONED = timedelta(hours=24)
@@ -64,8 +63,8 @@ def _archive(run: Opened, inventory: Inventory, manifest: Manifest, vault: Bucke
         [] if has == told else [f"it has {has[0]} objects, {has[1]} bytes; the manifest says {told[0]}, {told[1]}"],
         f"{has[0]} objects, {has[1]} bytes",
     )
-    add_held(run, inventory, "")
-    missing = few(inventory, f"point p WHERE {UNHELD}")
+    inventory.add_held(bucket.versions(vault))
+    missing = inventory.few(f"point p WHERE {UNHELD}")
     gone = f"the vault no longer has these versions: {missing}"
     yield Check("versions", FAIL, gone) if missing else Check("versions", PASS, f"all of them are in {vault.url}")
     wrong: list[str] = []

@@ -14,6 +14,7 @@ from ..base.checks import SHOWN, Check, verdict
 from ..base.clock import format_time
 from ..base.errors import Log, present
 from ..mirror import back
+from ..s3 import bucket
 from ..s3.bucket import Listed
 from ..s3.inventory import UNKNOWN, Inventory
 from ..stack import buckets
@@ -82,7 +83,7 @@ def _held(run: Opened, inventory: Inventory, missing: int) -> Iterator[tuple[Lis
     wanted = "rows r WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.key = r.key)"
     keys = inventory.counted(wanted, shown=_FEW)[1] if missing <= _FEW else [""]
     for prefix in keys:
-        compare.add_held(run, inventory, prefix)
+        inventory.add_held(bucket.versions(vault, prefix))
     for key, size, sha256 in inventory.each(f"SELECT r.key, r.size, r.sha256 FROM {wanted} ORDER BY r.key"):
         held = "SELECT version, size, etag, modified FROM held WHERE key = ? ORDER BY modified DESC"
         fit = [item for item in inventory.each(held, key) if size in (UNKNOWN, item[1])]

@@ -15,11 +15,13 @@ from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from ..base.checks import SHOWN
 from ..base.errors import LifeboatError
-from .bucket import Listed
+from .bucket import Listed, Version
 
 T = TypeVar("T", bound="Inventory")
 UNKNOWN = -1  # a size that nobody told
+UNHELD = "NOT EXISTS (SELECT 1 FROM held h WHERE h.key = p.key AND h.version = p.version)"  # of a row p of `point`
 _BATCH = 5000
 # rows: what the database knows. live: what the bucket holds. point: what it should hold, `version` being the vault's.
 # held: the versions that the vault has. settled: what was found out of a key in which they differ.
@@ -103,6 +105,15 @@ class Inventory:
 
         return self.add(table, map(columns, entries))
 
+    def add_held(self, versions: Iterable[Version]) -> None:
+        """Fill `held` with what the vault has."""
+        rows = (
+            (text(version.key), version.version, version.size, version.etag, version.modified.timestamp())
+            for version in versions
+            if not version.deleted
+        )
+        self.add("held", rows)
+
     def count(self, table: str) -> int:
         return int(self.value(f"SELECT count(*) FROM {table}"))
 
@@ -131,6 +142,12 @@ class Inventory:
         total = int(self.value(f"SELECT count(DISTINCT key) FROM {source}", *values))
         few = f"SELECT DISTINCT key FROM {source} ORDER BY {order} LIMIT {shown}"
         return total, [str(row[0]) for row in self.each(few, *values)] if total else []
+
+    def few(self, source: str) -> str:
+        """How many keys there are in `source`, and the first of them; nothing where there are none."""
+        count, keys = self.counted(source, shown=SHOWN)
+        rest = f" and {count - len(keys)} more" if count > len(keys) else ""
+        return f"{count} ({', '.join(keys)}{rest})" if count else ""
 
     def entries(self, source: str, *values: Any) -> Iterator[Listed]:
         """The point's listing lines whose rows are in `source` (what follows FROM), in the order of their keys."""
