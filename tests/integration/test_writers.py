@@ -187,7 +187,7 @@ def test_what_a_killed_recovery_closed_is_opened_by_the_next_run(
     made = database_plan.make(Opened(settings), log=say)
     assert (made.condition, made.mode) == ("healthy", "reopen")
     assert made.unchecked == (
-        "shop is closed to logins since a recovery that did not end; this is what that one found",
+        "the database shop is closed to logins since a recovery that did not end; this is what that one found",
     )
     done = database_protect.protect(Opened(settings), made, log=say)
     assert [check.result for check in done.checks] == [checks.PASS], "it was looked at"

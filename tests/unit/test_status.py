@@ -221,7 +221,7 @@ def test_a_verification_that_left_a_gap_is_not_asked_for_again(tmp_path: Path) -
         assert check.result == COULD_NOT_VERIFY
         return check.detail
 
-    assert proof() == "no backup has been restored to prove it; run: lifeboat verify"
+    assert proof() == "no backup of the config has been restored to prove it; run: lifeboat verify"
     prove(tmp_path, one, COULD_NOT_VERIFY, at=NOW + HOUR)
     assert proof() == f"{one.id} could not be proved: tables: x"
     publish_config(tmp_path, NOW + 2 * HOUR)

@@ -62,12 +62,12 @@ def _verdict(found: re.Match[str]) -> str:
     return (found["before"] or "") + _in(_COLOURS[word], word)
 
 
-def handler(stream: TextIO) -> logging.Handler:
+def handler(stream: TextIO, *, errors_only: bool = False) -> logging.Handler:
     """Progress for a person; for everybody else errors only, which cron mails."""
-    if wants_more(stream):
+    if wants_more(stream) and not errors_only:
         return Progress(stream)
     plain = logging.StreamHandler(stream)
-    plain.setLevel(logging.INFO if stream.isatty() else logging.ERROR)
+    plain.setLevel(logging.INFO if stream.isatty() and not errors_only else logging.ERROR)
     plain.setFormatter(logging.Formatter("lifeboat: %(message)s"))
     return plain
 

@@ -103,12 +103,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         loaded = _configured(arguments)
         stack = loaded.stack
-        _open_log(log, stack)
+        _open_log(log, stack, arguments)
         if arguments.verb in schedule.WORK:
             log.debug(schedule.BEGINS, arguments.verb)
         code, result, shown = _VERBS[arguments.verb].run(loaded, arguments, log.info)
     except LifeboatError as exc:
-        _open_log(log, stack or "lifeboat")
+        _open_log(log, stack or "lifeboat", arguments)
         log.error("%s failed: %s", arguments.verb, exc)
         if arguments.json:
             parts = {name: getattr(exc, name) for name in ("attempted", "subject", "cause", "remedy")}
@@ -118,7 +118,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         log.error("%s interrupted", arguments.verb)
         return 130
     except Exception as exc:
-        _open_log(log, stack or "lifeboat")
+        _open_log(log, stack or "lifeboat", arguments)
         said = " ".join(pipeline.scrub(str(exc)).split())
         log.error("%s failed: %s, which Lifeboat does not foresee: %s", arguments.verb, type(exc).__name__, said)
         raise
@@ -157,12 +157,13 @@ def _answer(arguments: argparse.Namespace, code: int, result: object, shown: lis
     return code
 
 
-def _open_log(log: logging.Logger, stack: str) -> None:
+def _open_log(log: logging.Logger, stack: str, arguments: argparse.Namespace) -> None:
     """To the journal, to a file that logrotate turns, and to the terminal's stderr; each where it can be had."""
     if log.handlers:
         return
     log.setLevel(logging.DEBUG)  # that a run begins and ends is for the log and the journal; a terminal shows INFO
-    log.addHandler(terminal.handler(sys.stderr))
+    whole = getattr(arguments, "json", False) and sys.stdout.isatty()  # progress would stand in the middle of the JSON
+    log.addHandler(terminal.handler(sys.stderr, errors_only=whole))
     plain = logging.Formatter(f"%(asctime)s {stack}[%(process)d] %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z")
     try:
         if LOG_DIRECTORY.is_dir():
