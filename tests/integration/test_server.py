@@ -8,7 +8,8 @@ Part of `make test`. With LONG=1, as in `make release`, one of its databases has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Callable
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
@@ -97,7 +98,7 @@ def test_a_destroyed_server_comes_back_with_every_database(
     made = database_plan.make(run, log=say)
     assert made.backup["id"] == taken
     assert {one.name: one.action for one in made.databases} == dict.fromkeys(EVERY, "restored")
-    assert "night" in made.writers
+    assert "night" in made.writers, "it is behind a profile"
     protected = database_protect.protect(run, made, log=say)
     assert docker("ps", "-q", "--filter", f"name={foreign.name}-night").split() == []
     restored = database_recovery.restore_database(
@@ -116,3 +117,8 @@ def test_a_destroyed_server_comes_back_with_every_database(
         assert after[name].schema == before[name].schema, name
         assert after[name].content == before[name].content, name
     assert foreign.roles() == roles
+    # What came back beside the databases, and every exception by its name.
+    assert foreign.psql("SHOW work_mem; SHOW log_min_duration_statement;") == ["5MB", "250ms"]
+    told = "\n".join([*made.warnings, *restored.notes])
+    for exception in ("replication slot reporting", "pg_hba.conf", "left here"):
+        assert exception in told, told
