@@ -86,6 +86,22 @@ class _Protection(Protection[assess.Assessment]):
             return any({address.strip() for address in addresses.split(",")} - _LOOPBACK for addresses in told)
         return False
 
+    def blank(self) -> bool:
+        """Then nobody's roles and settings are in it: it gets all that a rebuilt one gets. That a database was dropped
+        makes no other server of it."""
+        if self.planned.named or (self.seen or self.planned).condition != DAMAGED:
+            return False
+        server = database_server.of(self.run)
+        with contextlib.suppress(LifeboatError):  # a database that cannot be read is not empty
+            if any(aside.size(server, database.name).filled for database in server.living()):
+                return False
+            sql = "SELECT to_json(system_identifier::text) FROM pg_control_system();"
+            now = answers(str, server.execute(sql, attempted="look which server it is"))
+            reference = assess.reference_of(Sources(self.run, "database"))
+            known = reference.fingerprints.get("") if reference else None
+            return known is not None and [known.facts.system_identifier] != now
+        return False
+
     def data_mount(self) -> DataMount:
         return database_mount(self.config, self.stack)
 
@@ -141,7 +157,7 @@ def protect(run: Opened, planned: Plan, *, log: Log) -> ProtectedDatabase:
         planned.mode, planned.writers, asked=planned.asked, unchecked=unchecked, stamp=planned.stamp
     )
     replaced: tuple[str, ...] = ()
-    if done.mode == "swap":
+    if done.mode == "swap" and not done.fresh:
         replaced = planned.replaced if planned.mode == "swap" else protection.to_replace()
     outcomes = _left(planned) if done.fresh and done.quarantine else ()
     return ProtectedDatabase(**vars(done), replaced=replaced, copied=protection.copied, databases=outcomes)

@@ -108,6 +108,10 @@ class Protection(abc.ABC, Generic[S]):
         """What must be brought out of the server before its data is put aside."""
         return
 
+    def blank(self) -> bool:
+        """Is what answers a server that holds nothing, such as an image makes of a directory that was emptied?"""
+        return False
+
     def initialise(self, mount: DataMount) -> None:
         """Prepare an empty data directory, where starting the service does not."""
         del mount
@@ -140,8 +144,9 @@ class Protection(abc.ABC, Generic[S]):
         elif mode == self.restore:
             mode = self.fitting(mode)
         if mode != "rebuild":
-            cut_off = self.shut(fresh=False) if mode == self.restore else ()
-            return Protected(mode, checks, stopped=stopped, notes=cut_off)
+            fresh = mode == self.restore and self.blank()
+            cut_off = self.shut(fresh=fresh) if mode == self.restore else ()
+            return Protected(mode, checks, fresh, stopped=stopped, notes=cut_off)
         kept, way_back = self._rebuild(stamp)
         return Protected(mode, checks, True, kept, way_back, stopped, self.shut(fresh=True))
 

@@ -50,9 +50,10 @@ def levels(config: Config, manifest: Manifest, folder: Path, level: str, log: Lo
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock.held(f"{config.stack}.verify", "verify"))
         scratch.sweep(config.stack)
-        name = stack.enter_context(scratch.container(image, config.stack, folder, timeout=config.timeout))
-        log(f"{manifest.id}: reading the archives back")
         dumps = manifest.detailed(DatabaseDetails).dumps("")
+        limit = config.timeout * len(dumps)
+        name = stack.enter_context(scratch.container(image, config.stack, folder, timeout=limit))
+        log(f"{manifest.id}: reading the archives back")
         whole = True
         for dump in dumps:
             for check in _archive(config, manifest, folder, dump, name):
