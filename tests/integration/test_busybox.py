@@ -69,7 +69,7 @@ def test_the_image_is_what_it_stands_for(alpine: Stack) -> None:
 def test_it_is_backed_up_proved_and_swapped(alpine: Stack, tmp_path: Path, form: str) -> None:
     settings = alpine.config(tmp_path, database={"name": "shop", "format": form})
     before = alpine.psql(PORTRAIT, "shop")
-    docker("exec", alpine.container, "mkdir", f"/var/tmp/lifeboat-{STACK}.0123abcd")  # as a killed run leaves it
+    docker("exec", alpine.container, "mkdir", f"/var/tmp/lifeboat-{alpine.stack}.0123abcd")  # as a killed run leaves it
     back_up_and_prove(settings)
     alpine.psql("DROP TABLE item;", "shop")
     recover(settings, mode="swap")
