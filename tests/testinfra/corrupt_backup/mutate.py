@@ -18,10 +18,12 @@ def seal(body):
 
 
 def find(folder, target):
+    """Of the application's database, whose artefacts lie in no folder of another one."""
+    own = [path for path in folder.rglob("*") if "databases" not in path.parts and path.is_file()]
     if target == "data":  # the biggest table's file, or the whole dump where it is one file
-        files = [path for path in folder.rglob("*") if path.suffix in (".zst", ".gz", ".dump") and path.is_file()]
-        return max((file for file in files if "globals" not in file.name), key=lambda path: path.stat().st_size)
-    return next(folder.rglob(target))
+        files = [path for path in own if path.suffix in (".zst", ".gz", ".dump") and "globals" not in path.name]
+        return max(files, key=lambda path: path.stat().st_size)
+    return next(path for path in own if path.name == target)
 
 
 def replace(path, data):
