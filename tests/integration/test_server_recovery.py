@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.text import named
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import protect as database_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
@@ -83,10 +84,11 @@ def recover(settings: config.Config, **asked: Any) -> tuple[Plan, Any, database_
     print("\n".join(database_plan.text(made)))
     assert made.needed
     protected = database_protect.protect(Opened(settings), made, log=say)
-    done = database_recovery.restore_database(
-        Opened(settings), str(made.backup["id"]), fresh=protected.fresh, stamp=made.stamp,
-        wanted=database_recovery.Wanted(protected.replaced, protected.copied), log=say,
-    )  # fmt: skip
+    with logins.opened_afterwards(Opened(settings), log=say):
+        done = database_recovery.restore_database(
+            Opened(settings), str(made.backup["id"]), fresh=protected.fresh, stamp=made.stamp,
+            wanted=database_recovery.Wanted(protected.replaced, protected.copied), log=say,
+        )  # fmt: skip
     reopen.reopen(Opened(settings), made.writers, log=say)
     return made, protected, done
 

@@ -151,7 +151,7 @@ def prepared(server: Server, names: Sequence[str]) -> tuple[Prepared, ...]:
         "SELECT jsonb_build_object('gid', gid, 'database', database, 'owner', owner) FROM pg_prepared_xacts"
         f" WHERE database IN ({among}) ORDER BY prepared, gid;"
     )
-    return tuple(answers(Prepared, server.execute(sql, attempted="look for prepared transactions"))) if names else ()
+    return tuple(answers(Prepared, server.alter(sql, attempted="look for prepared transactions"))) if names else ()
 
 
 def refuse_prepared(server: Server, names: Sequence[str]) -> None:
