@@ -362,9 +362,9 @@ def test_a_healthy_database_is_left_alone_and_a_damaged_one_is_found(stack: Stac
     stack.psql("TRUNCATE t;", "shop")
     made = database_plan.make(Opened(settings), log=say)
     assert (made.needed, made.mode) == (True, "swap")
-    assert made.findings == ("the table public.t is empty, the backup has 500 rows",)
+    assert made.findings == ("shop: the table public.t is empty, the backup has 500 rows",)
     stack.psql("DROP TABLE t;", "shop")
-    assert database_plan.make(Opened(settings), log=say).findings == ("the table public.t is missing",)
+    assert database_plan.make(Opened(settings), log=say).findings == ("shop: the table public.t is missing",)
     stack.psql("DROP DATABASE shop;")
     assert database_plan.make(Opened(settings), log=say).findings == ("the database shop is missing",)
     identity = entries(settings)[-1].id
