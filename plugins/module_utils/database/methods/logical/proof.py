@@ -149,7 +149,7 @@ def _plain_archive(manifest: Manifest, folder: Path, inside: str) -> Check:
 def _restored(
     config: Config, manifest: Manifest, folder: Path, dumps: Sequence[DatabaseDump], name: str, log: Log
 ) -> Iterator[Check]:
-    """Restore into the container's own server and hold it against the fingerprints: one database at a time, dropped
+    """Restore into the container's own server and compare it with the fingerprints: one database at a time, dropped
     after its check, so that the disk holds the largest and never all."""
     details = manifest.detailed(DatabaseDetails)
     _require_major(manifest, name)

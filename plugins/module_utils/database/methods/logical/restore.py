@@ -282,7 +282,7 @@ def _properties_sql(facts: Facts, name: str) -> str:
 
 
 def compare(server: Server, name: str, expected: Fingerprint, *, fresh: bool, application: bool = True) -> list[Check]:
-    """Take the restored database's fingerprint at the backup's level and hold it against the backup's.
+    """Take the restored database's fingerprint at the backup's level and compare it with the backup's.
 
     fresh, application: see fingerprint.compare(), where fresh is `exact`.
     """
