@@ -251,7 +251,7 @@ def test_a_part_that_its_holder_lost_is_missed(world: World) -> None:
 def test_without_recipients_it_could_not_be_verified(world: World) -> None:
     taken = world.take(recipients=[])
     found = look(world, taken)
-    assert found["verdict"][0] == COULD_NOT_VERIFY, "that a new one would have them is no fault of this one"
+    assert found["verdict"][0] == COULD_NOT_VERIFY, "what was left out of it stays out, whatever a new one would have"
     assert "take a new one: lifeboat backup config" in found["secrets"][1]
     found = look(world, taken, recipients=[])
     assert found["verdict"][0] == COULD_NOT_VERIFY
