@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import socket
 import socketserver
 import sys
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,16 @@ def no_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(host, *more, **named)
 
     monkeypatch.setattr(socket, "getaddrinfo", found)
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """The command opens its log once in a process: one that an earlier test left would write to that test's streams."""
+    yield
+    log = logging.getLogger("lifeboat")
+    for handler in list(log.handlers):
+        log.removeHandler(handler)
+        handler.close()
 
 
 @pytest.fixture(autouse=True)

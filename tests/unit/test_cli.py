@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -49,8 +47,8 @@ VERBS = [
 
 
 @pytest.fixture
-def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A host's configuration of the stack `shop`; locks, log and handlers are this test's own."""
+def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host's configuration of the stack `shop`; locks and log are this test's own."""
     directory = tmp_path / "etc"
     directory.mkdir()
     (directory / "shop.json").write_text(json.dumps(settings(tmp_path)))
@@ -58,11 +56,7 @@ def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "locks").mkdir()
     monkeypatch.setattr(lock, "held", lambda *a, **kw: real(*a, **{**kw, "directory": tmp_path / "locks"}))
     monkeypatch.setattr(cli, "LOG_DIRECTORY", tmp_path / "log")
-    yield directory
-    log = logging.getLogger("lifeboat")
-    for handler in list(log.handlers):
-        log.removeHandler(handler)
-        handler.close()
+    return directory
 
 
 def run(etc: Path, *words: str) -> int:

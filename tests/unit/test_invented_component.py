@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -56,7 +54,7 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[World]:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> World:
     monkeypatch.setitem(KINDS, "letters", LETTERS)
     monkeypatch.setitem(COMPONENTS, "letters", DONE)
     monkeypatch.setitem(JUDGEMENTS, "letters", JUDGED)
@@ -68,11 +66,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setattr(cli, "LOG_DIRECTORY", tmp_path / "log")
     monkeypatch.setattr(escrow, "store", lambda _: store(tmp_path))
     publish(tmp_path, datetime.now(timezone.utc).replace(microsecond=0) - timedelta(minutes=5))
-    yield World(tmp_path, capsys)
-    log = logging.getLogger("lifeboat")
-    for handler in list(log.handlers):
-        log.removeHandler(handler)
-        handler.close()
+    return World(tmp_path, capsys)
 
 
 def test_backup_takes_it_and_a_recovery_point_ties_it(world: World) -> None:
