@@ -10,10 +10,13 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import pytest
+from _pytest.mark import ParameterSet
 
 ROOT = Path(__file__).resolve().parents[2]
 # The set of hosts that the tests run on: molecule/inventory/hosts.py names them so.
@@ -24,6 +27,19 @@ APP, SPARE, VAULT, FORGE, LEDGER, README = (
 )
 IDENTITY = ROOT / ".lab" / LAB / "age.key"
 PORTRAIT = (Path(__file__).parent / "portrait.sql").read_text(encoding="utf-8")
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+def cases(faults: Sequence[Named], often: Collection[Named]) -> list[ParameterSet]:
+    """A case of each fault. Those that are not in `often` are long: make test has one of each way to recover."""
+    return [
+        pytest.param(fault, id=fault.name.replace(" ", "-"), marks=[] if fault in often else [pytest.mark.long])
+        for fault in faults
+    ]
 
 
 def identity() -> str:

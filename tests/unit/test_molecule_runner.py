@@ -23,8 +23,8 @@ echo "output of $1 $2 in $LIFEBOAT_LANE with $MOLECULE_EPHEMERAL_DIRECTORY"
 case " $FAILING " in *" $1:$2 "*) echo "FAILED test_of_$2"; exit 1 ;; esac
 case " $HANGING " in *" $1:$2 "*) touch "$SHIM/hangs.$LIFEBOAT_LANE"; exec sleep 60 ;; esac
 """
-LANE_A = ["default", "foreign_stack", "corrupt_backup", "recover_database", "recovery_point", "recover_site"]
-LANE_B = ["recover_object_storage", "recover_backend", "recover_frontend", "drill"]
+LANE_A = ["default", "foreign_stack", "recover_database", "recovery_point", "recover_site"]
+LANE_B = ["recover_object_storage", "recover_backend", "recover_frontend", "corrupt_backup", "drill"]
 
 
 def start(tmp_path: Path, *arguments: str, failing: str = "", hanging: str = "") -> subprocess.Popen[str]:
@@ -67,7 +67,7 @@ def test_each_lane_has_hosts_of_its_own_and_one_deployment_for_what_differs_in_n
         "verify default",
         "converge foreign_stack",
         "verify foreign_stack",
-        "converge corrupt_backup",
+        f"converge {LANE_A[2]}",
         *(f"verify {name}" for name in LANE_A[2:]),
         "destroy default",
     ]
@@ -123,7 +123,7 @@ def test_the_longest_tests_run_when_they_are_asked_for(
 ) -> None:
     assert run(tmp_path, *arguments, "recover_database")[0] == 0
     options = (tmp_path / "options").read_text(encoding="utf-8")
-    assert ("-k test_fault_is_recovered" not in options) is everything
+    assert ("-m 'not long'" not in options) is everything
 
 
 def test_an_interrupted_run_leaves_no_host(tmp_path: Path) -> None:

@@ -94,7 +94,14 @@ def drill(tmp_path: Path, fault: str) -> Run:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", ["corrupted", "volume_removed", "database_dropped"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param("corrupted", marks=pytest.mark.long),
+        "volume_removed",
+        pytest.param("database_dropped", marks=pytest.mark.long),
+    ],
+)
 def test_a_database_under_systemd_is_recovered(ledger: Host, tmp_path: Path, fault: str) -> None:
     portrait = "SELECT md5(string_agg(o::text, ',' ORDER BY id)) FROM orders o WHERE customer LIKE '客%';"
     before = psql(ledger, portrait)

@@ -165,7 +165,7 @@ def account(machine: Host, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=PIPELINING)
+@pytest.fixture(params=[PIPELINING[0], pytest.param(PIPELINING[1], marks=pytest.mark.long)])
 def operator(request: pytest.FixtureRequest, account: Path, tmp_path: Path) -> Operator:
     """The password of sudo comes from a file, or from the inventory; it is in no command."""
     environment = {

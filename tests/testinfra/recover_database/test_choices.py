@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from recovery import RECOVER, phase_facts, serves, write_a_row
 from support import APP, ROOT, Host, Stack, playbook
+
+pytestmark = pytest.mark.long
 
 
 def test_confirming_another_host_changes_nothing(shop: Stack, backed_up: list[str]) -> None:

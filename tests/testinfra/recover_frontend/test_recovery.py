@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from faults import FAULTS, Fault, delete_site
 from forge import FALLBACK, Forge
-from support import APP, Host, Run, playbook
+from support import APP, Host, Run, cases, playbook
 
 RECOVER = "lifeboat.dr.recover_frontend"
 SECRETS = "/etc/lifeboat/shop.secrets.json"
 # Planned without a confirmation before, too.
 THOROUGH = (FAULTS[0], FAULTS[-1])
+OFTEN = {fault.mode: fault for fault in reversed(FAULTS)}
 
 
 def record(run: Run) -> Any:
@@ -28,7 +29,7 @@ def checks(run: Run) -> dict[str, str]:
     return {check["name"]: check["result"] for check in record(run)["checks"]}
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
+@pytest.mark.parametrize("fault", cases(FAULTS, [*OFTEN.values(), *THOROUGH]))
 def test_fault_is_recovered(forge: Forge, served: str, fault: Fault) -> None:
     fault.inject(forge)
     newest = forge.history()

@@ -13,6 +13,8 @@ import store
 from recovery import RECOVER, forget_quarantine, has_file, leave_no_orphans, serves, write_a_file
 from support import APP, ROOT, VAULT, Stack, playbook
 
+pytestmark = pytest.mark.long
+
 
 def test_confirming_another_host_changes_nothing(shop: Stack, backed_up: dict[str, Any]) -> None:
     before = shop.host.world()

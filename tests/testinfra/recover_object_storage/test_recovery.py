@@ -12,13 +12,13 @@ import pytest
 import store
 from faults import FAULTS, Fault
 from recovery import RECOVER, forget_quarantine, has_file, leave_no_orphans, phase_facts, serves, write_a_file
-from support import APP, Stack, playbook
+from support import APP, Stack, cases, playbook
 
 # The first of each way to recover is also planned without a confirmation before, and asked for again afterwards.
 THOROUGH = {fault.mode: fault for fault in reversed(FAULTS)}
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
+@pytest.mark.parametrize("fault", cases(FAULTS, [*THOROUGH.values(), FAULTS[-1]]))
 def test_fault_is_recovered(shop: Stack, backed_up: dict[str, Any], fault: Fault) -> None:
     forget_quarantine(shop)
     file = write_a_file(shop)
