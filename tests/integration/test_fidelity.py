@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.text import named
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
@@ -129,7 +130,8 @@ def test_a_database_of_any_name_is_swapped_in(
             Opened(settings), taken.id, fresh=False, stamp="20261124_020000", log=say
         )
         assert stack.psql("SELECT * FROM t;", name) == ["1"]
-        kept = done.quarantined_database
+        names = stack.server(settings).execute("SELECT to_json(datname) FROM pg_database;", attempted="list")
+        (kept,) = [name for name in map(str, names) if named(name) == done.quarantined_database]
         assert stack.psql("SELECT * FROM t ORDER BY 1;", kept) == ["1", "2"]
         assert len(kept.encode()) <= 63
         assert {check.result for check in done.checks} == {"PASS"}
@@ -139,7 +141,7 @@ def test_a_database_of_any_name_is_swapped_in(
         again = database_recovery.restore_database(
             Opened(settings), taken.id, fresh=False, stamp="20261124_020001", log=say
         )
-        assert again.quarantined_database != kept
+        assert again.quarantined_database != named(kept)
         assert stack.psql("SELECT * FROM t ORDER BY 1;", kept) == ["1", "2"]
     finally:
         if name == "postgres":

@@ -8,12 +8,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.text import named
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
@@ -23,6 +24,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.planned import Plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import answers, identifier
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import quarantine
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.checksums import measure
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails
@@ -145,6 +147,45 @@ def test_a_named_database_is_the_only_one(stack: Stack, settings: config.Config)
     with pytest.raises(NotFoundError, match=r"\(books\): db_backup_\w+ holds shop, .*postgres"):
         database_plan.make(Opened(settings), log=say, database="books")
     assert database_plan.make(Opened(settings), log=say, identity=identity).replaced == ("shop", EMPTY)
+
+
+def test_a_name_like_those_that_lifeboat_gives_makes_no_database_its_own(stack: Stack, settings: config.Config) -> None:
+    """Somebody's copy of a database is in the backup, and no recovery drops it."""
+    names = ["shop_restore_20240101_120000", "shop_quarantine_20240101_120000", "lifeboat_any_bytes", "lifeboat_verify"]
+    for name in names:
+        stack.psql(f"CREATE DATABASE {name};")
+        stack.psql("CREATE TABLE t AS SELECT 7 AS a;", name)
+    identity = back_up(settings)
+    manifest = entries(settings)[-1].manifest
+    assert manifest
+    assert set(names) <= {dump.name for dump in manifest.detailed(DatabaseDetails).dumps("")}
+    made, _protected, done = recover(settings, identity=identity)
+    assert {name: actions(made)[name] for name in names} == dict.fromkeys(names, "untouched")
+    assert [stack.psql("SELECT a FROM t;", name) for name in names] == [["7"]] * 4
+    # What the recovery put aside is known: it is in no backup, and listed with the command that removes it.
+    back_up(settings)
+    manifest = entries(settings)[-1].manifest
+    assert manifest
+    kept = done.quarantined_database
+    assert kept and kept not in {dump.name for dump in manifest.detailed(DatabaseDetails).dumps("")}
+    now = datetime.now(timezone.utc)
+    seen = quarantine.look(Opened(settings), now=now).kept
+    assert [item.name for item in seen if item.kind == "database"] == [kept]
+    quarantine.remove(Opened(settings), "database", kept, sure=True, now=now, log=say)
+    assert not list((settings.state / "made").iterdir())
+
+
+def test_what_cannot_be_opened_may_stay_aside(stack: Stack, settings: config.Config) -> None:
+    """A database that cannot be copied is no reason against a rebuild that leaves it in the old data directory."""
+    back_up(settings, others=False)
+    stack.psql(f"ALTER DATABASE {EMPTY} ALLOW_CONNECTIONS false;")
+    asked: dict[str, Any] = {"method": "rebuild", "force": True}
+    with pytest.raises(UsageError, match=r"the backup does not hold them.*-e others=restore"):
+        database_plan.make(Opened(settings), log=say, **asked)
+    with pytest.raises(LifeboatError, match=rf"{EMPTY}.*-e others=aside"):
+        database_plan.make(Opened(settings), log=say, **asked, others="restore")
+    made = database_plan.make(Opened(settings), log=say, **asked, others="aside")
+    assert actions(made) == {"shop": "restored", SHOWN: "quarantined", EMPTY: "quarantined", "postgres": "untouched"}
 
 
 def test_a_rebuild_brings_every_database_back(stack: Stack, settings: config.Config) -> None:

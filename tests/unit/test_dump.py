@@ -352,14 +352,18 @@ def test_which_databases_are_to_be_in_a_backup(tmp_path: Path) -> None:
     settings = make_config(tmp_path, database={"name": "shop", "exclude": ["left", "nowhere"]})
     there = [
         item("shop"), item("wiki"), item("left"), item("closed", connects=False), item("half", torn=True),
-        item("shop_quarantine_20261124_120000"), item("lifeboat_any_bytes"), item("a\n\udce9"),
+        item("shop_quarantine_20261124_120000"), item("wiki_quarantine_20261124_120000"), item("lifeboat_verify"),
+        item("a\n\udce9"),
     ]  # fmt: skip
     lines: list[str] = []
-    wanted, missing = dump._others(settings, make_around(databases=tuple(there)), "shop", lines.append)
-    assert [one.name for one in wanted] == ["wiki", "a\n\udce9"]
+    ours = {"shop_quarantine_20261124_120000"}
+    wanted, missing = dump._others(settings, make_around(databases=tuple(there)), "shop", ours, lines.append)
+    names = ["wiki", "wiki_quarantine_20261124_120000", "lifeboat_verify", "a\n\udce9"]
+    assert [one.name for one in wanted] == names, "a name alone makes none ours"
     assert missing == {"closed": "it takes no connections (datallowconn is false)"}
     assert lines[0] == "lifeboat_database.exclude names nowhere: the server has no such database"
     assert "half is what is left of an interrupted DROP DATABASE" in lines[1]
+    assert lines[2].startswith("wiki_quarantine_20261124_120000 is in it: ")
 
 
 def test_the_applications_database_cannot_be_left_out(tmp_path: Path) -> None:

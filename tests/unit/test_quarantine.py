@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.made import Made
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import quarantine
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.quarantine import Kept
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket as s3_bucket
@@ -35,7 +36,11 @@ class Server:
     """Databases and their sizes, as the server has them."""
 
     def __init__(self) -> None:
-        self.databases = {"shop": 9, "postgres": 7, DATABASE: 350_000_000, "shop_quarantine_old": 1}
+        somebody_s = f"wiki_quarantine_{STAMP}"
+        self.databases = {"shop": 9, "postgres": 7, DATABASE: 350_000_000, "shop_quarantine_old": 1, somebody_s: 1}
+        self.made = Made()
+        for name in (DATABASE, "shop_quarantine_old"):
+            self.made.add(name)
         self.error: LifeboatError | None = None
         self.busy = False
 
@@ -118,7 +123,9 @@ def test_everything_is_listed_and_nothing_that_only_looks_like_it(world: World) 
 
 
 def test_a_name_cannot_make_a_line_of_its_own(world: World) -> None:
-    world.server.databases[f"x\nPASS  shop\u202e_quarantine_{STAMP}"] = 1
+    hostile = f"x\nPASS  shop\u202e_quarantine_{STAMP}"
+    world.server.databases[hostile] = 1
+    world.server.made.add(hostile)
     (shown,) = [line for line in world.look().lines() if "PASS" in line]
     assert shown.startswith(f"'x\\nPASS  shop\\u202e_quarantine_{STAMP}'")
 
@@ -232,7 +239,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert run_command(tmp_path, capsys, "quarantine", "remove", "database", "shop", "--yes")[0] == 5
     printed = next(line for line in said.splitlines() if " --yes " in line).partition("lifeboat ")[2].split()
     assert run_command(tmp_path, capsys, *printed)[0] == 0
-    assert list(server.databases) == ["shop", "postgres", "shop_quarantine_old"]
+    assert list(server.databases) == ["shop", "postgres", "shop_quarantine_old", f"wiki_quarantine_{STAMP}"]
     assert "nothing is in quarantine" in run_command(tmp_path, capsys, "status")[1]
     server.error = LifeboatError("reach PostgreSQL", "db", "the server does not run")
     assert run_command(tmp_path, capsys, "quarantine")[0] == 3

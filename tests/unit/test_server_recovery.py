@@ -23,6 +23,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import aside, held, planned
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import made as database_made
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import protect as database_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
@@ -96,16 +97,39 @@ def test_a_database_is_named_as_it_is_shown(tmp_path: Path) -> None:
         held.find(found, "blog", "x")
 
 
-OWN = {
-    "shop_quarantine_20261124_020000": True, "shop_restore_20261124_020000": True, "lifeboat_verify": True,
-    "lifeboat_any_bytes": True, "shop\nx_restore_20261124_020000": True, "shop": False, "quarantine_2026": False,
+ALIKE = {
+    "shop_quarantine_20261124_020000": True, "shop_restore_20261124_020000": True, "lifeboat_verify": False,
+    "lifeboat_any_bytes": False, "shop\nx_restore_20261124_020000": True, "shop": False, "quarantine_2026": False,
     "shop_quarantine_20261124_020000_old": False,
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_databases_that_runs_of_ours_made(name: str) -> None:
-    assert database_server.is_ours(name) is OWN[name]
+@pytest.mark.parametrize("name", ALIKE)
+def test_databases_called_as_those_that_runs_of_ours_make(name: str) -> None:
+    assert database_made.alike(name) is ALIKE[name]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_only_what_was_recorded_is_ours(tmp_path: Path, folder: bool) -> None:
+    made = database_made.Made(tmp_path / "state" / "made" if folder else None)
+    assert made.names() == set()
+    names = {"shop_restore_20261124_020000", "..", "a/b\n%41", ODD, "語" * 21, "a" * 63}
+    for name in names:
+        made.add(name)
+        made.add(name)
+    if folder:
+        made = database_made.Made(tmp_path / "state" / "made")
+    assert made.names() == names
+    for name in names:
+        made.forget(name)
+        made.forget(name)
+    assert made.names() == set()
+
+
+def test_a_record_that_cannot_be_kept_ends_the_run_before_anything_is_made(tmp_path: Path) -> None:
+    (tmp_path / "made").write_text("in the way")
+    with pytest.raises(LifeboatError, match="remember which databases Lifeboat made"):
+        database_made.Made(tmp_path / "made").add("x")
 
 
 LONG = [
@@ -442,14 +466,13 @@ def test_a_damaged_database_that_the_backup_does_not_hold_replaces_no_other(
 def steps(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The steps of a restore; `fail`: of which new database, `differ`: which one is not what was backed up."""
     diary: list[str] = []
-    found: dict[str, Any] = {"diary": diary, "fail": "", "differ": "", "left": []}
+    found: dict[str, Any] = {"diary": diary, "fail": "", "differ": "", "made": database_made.Made(), "there": []}
 
     class Living:
+        made = found["made"]
+
         def reap(self, *_: Any) -> int:
             return 0
-
-        def databases(self) -> list[str]:
-            return list(found["left"])
 
         def living(self) -> list[database_server.Living]:
             return [database_server.Living(name, True, False) for name in ("shop", ODD, "postgres", "blog")]
@@ -477,6 +500,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(database_restore, "analyze", lambda *_: None)
     monkeypatch.setattr(database_restore, "swap", swap)
     monkeypatch.setattr(database_restore, "refresh_collations", lambda *_: [])
+    monkeypatch.setattr(database_restore, "exists", lambda server, name: name in found["there"])
     monkeypatch.setattr(database_server, "drop", lambda server, name: diary.append(f"drop {name}"))
     return found
 
@@ -506,12 +530,14 @@ def test_a_fresh_server_gets_every_database_the_application_s_first(tmp_path: Pa
 
 
 def test_in_a_living_server_the_others_are_untouched(tmp_path: Path, steps: dict[str, Any]) -> None:
-    steps["left"] = ["shop_restore_20250101_000000", f"{ODD}_restore_20250101_000000", "blog_restore_20250101_000000"]
+    for name in (f"{ODD}_restore_20250101_000000", "shop_restore_20250101_000000", "shop_quarantine_20250101_000000"):
+        steps["made"].add(name)
     done = restore(tmp_path, databases=(SHOWN, "shop"))
     assert swapped(steps) == [ODD, "shop"]
     assert [line for line in steps["diary"] if line.startswith("drop")] == [
         f"drop {ODD}_restore_20250101_000000", "drop shop_restore_20250101_000000",
     ]  # fmt: skip
+    assert "shop_quarantine_20250101_000000" in steps["made"].names()
     assert {item.name: (item.action, item.kept) for item in done.databases} == {
         SHOWN: (R, f"{SHOWN}_quarantine_20261124_020000"), "shop": (R, "shop_quarantine_20261124_020000"),
         "postgres": (U, ""), "blog": (U, ""),
@@ -519,6 +545,13 @@ def test_in_a_living_server_the_others_are_untouched(tmp_path: Path, steps: dict
     last = database_recovery.recovery_state.recovered(make_config(tmp_path))
     assert last is not None
     assert last.databases == (SHOWN, "shop")
+
+
+def test_somebody_s_database_of_the_name_that_a_restore_takes_is_kept(tmp_path: Path, steps: dict[str, Any]) -> None:
+    steps["there"] = ["shop_restore_20261124_020000"]
+    with pytest.raises(LifeboatError, match="Lifeboat did not make it"):
+        restore(tmp_path)
+    assert steps["diary"] == ["roles"]
 
 
 def test_another_database_that_does_not_prove_stops_no_other(tmp_path: Path, steps: dict[str, Any]) -> None:

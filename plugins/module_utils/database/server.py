@@ -34,6 +34,7 @@ from ..base.errors import LifeboatError, NotFoundError, UnverifiedError, present
 from ..base.pipeline import Command
 from ..settings.config import Config
 from ..stack.runtime import ComposeRuntime, Opened, Runtime, exec_command
+from .made import FOLDER, Made
 
 T = TypeVar("T")
 # Values and expressions must print the same on every server we compare: pin whatever changes their text.
@@ -154,14 +155,6 @@ def as_words(argv: Sequence[str]) -> list[str]:
     return ["sh", "-c", f'for word in {words}; do set -- "$@" "${{word%x}}"; done; exec "$@"']
 
 
-_OURS = re.compile(r".+_(quarantine|restore)_\d{8}_\d{6}|lifeboat_verify|lifeboat_any_bytes", re.DOTALL | re.ASCII)
-
-
-def is_ours(name: str) -> bool:
-    """Is that a database which Lifeboat made or moved aside? Such are in no backup."""
-    return _OURS.fullmatch(name) is not None
-
-
 class Executor(Protocol):
     """Makes the command that runs `argv` where the server's tools are."""
 
@@ -185,6 +178,7 @@ class Server:
         mount: str = "",
     ) -> None:
         self._execute = execute
+        self.made = Made()
         self.mount = mount  # where a backup's artefacts already lie for the tools, if they do
         self.user = user
         self.database = database  # the one that the configuration is about
@@ -279,8 +273,8 @@ class Server:
 
     def living(self) -> list[Living]:
         """Every database but templates and those that a run of ours made."""
-        rows = self.execute(_LIVING, attempted="list the databases", timeout=60)
-        return [database for database in answers(Living, rows) if not is_ours(database.name)]
+        rows, made = self.execute(_LIVING, attempted="list the databases", timeout=60), self.made.names()
+        return [database for database in answers(Living, rows) if database.name not in made]
 
     def problem(self, database: str = "template1") -> Optional[LifeboatError]:
         """Why the server does not accept a query; None where it does."""
@@ -344,13 +338,17 @@ class Server:
         if sql.isascii() or self._takes(sql):
             yield "template1"
             return
-        drop(self, _ANY_BYTES)  # of a killed run
-        make = f"CREATE DATABASE {_ANY_BYTES} TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C';"
+        for left in sorted(name for name in self.made.names() if name.startswith(_ANY_BYTES)):
+            with contextlib.suppress(LifeboatError):  # of a run that was killed, or of one that still needs it
+                drop(self, left)
+        name = f"{_ANY_BYTES}_{secrets.token_hex(4)}"
+        self.made.add(name)
+        make = f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C';"
         self.execute(make, attempted="make a database that takes every name")
         try:
-            yield _ANY_BYTES
+            yield name
         finally:
-            drop(self, _ANY_BYTES)
+            drop(self, name)
 
     def alter(self, sql: str, *, attempted: str) -> list[object]:
         """execute() of SQL about databases, in one whose encoding takes their names."""
@@ -553,6 +551,7 @@ def drop(server: Server, name: str, *, force: bool = False) -> None:
         if exc.sqlstate != OBJECT_IN_USE or not _without_subscriptions(server, name):
             raise
         server.alter(sql, attempted=f"drop {name}")
+    server.made.forget(name)
 
 
 def _without_subscriptions(server: Server, name: str) -> bool:
@@ -636,7 +635,7 @@ def connect(config: Config, runtime: Runtime, *, backup: bool = False) -> Server
     else:
         execute = functools.partial(runtime.command, settings.service)
     own = backup and bool(settings.backup_user)
-    return Server(
+    server = Server(
         execute,
         user=settings.backup_user if own else user or "postgres",
         database=database or user or "postgres",
@@ -646,3 +645,5 @@ def connect(config: Config, runtime: Runtime, *, backup: bool = False) -> Server
         application=f"lifeboat-{config.stack}",
         timeout=config.timeout,
     )
+    server.made = Made(config.state / FOLDER)
+    return server

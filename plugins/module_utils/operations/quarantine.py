@@ -140,9 +140,10 @@ def remove(run: Opened, kind: str, name: str, *, sure: bool, now: datetime, log:
 
 def _databases(run: Opened) -> Iterator[Kept]:
     sql = "SELECT jsonb_build_object('name', datname, 'size', coalesce(pg_database_size(oid), 0)) FROM pg_database;"
-    rows = database_server.of(run).execute(sql, attempted="list the databases in quarantine", timeout=60)
+    server = database_server.of(run)
+    rows, ours = server.execute(sql, attempted="list the databases in quarantine", timeout=60), server.made.names()
     for found in answers(_Sized, rows):
-        at = since(found.name)
+        at = since(found.name) if found.name in ours else None
         if at and found.name != run.config.database.name:
             yield Kept("database", found.name, at, found.size)
 

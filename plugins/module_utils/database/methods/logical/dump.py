@@ -13,7 +13,7 @@ import shutil
 import socket
 import tarfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -40,6 +40,7 @@ from ... import server as database_server
 from ...cluster import CLUSTER
 from ...fingerprint import DUMP, FINGERPRINT, GLOBALS, Fingerprint
 from ...logins import CLOSED
+from ...made import alike
 from ...server import Server, Session, answers, conninfo, shown
 
 _BRING = "bring the dump out of the container"
@@ -74,7 +75,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
         server.reap(session)
         (head,) = answers(_Head, session.rows(_HEAD, attempted=_SNAPSHOT))
         (around,) = answers(_Around, session.rows(_AROUND, attempted="look at the server"))
-        others, missing = _others(config, around, database, log)
+        others, missing = _others(config, around, database, server.made.names(), log)
         _require_space(config, repo, {database: head.size, **{item.name: item.size for item in others}})
         taken_at = head.taken_at
         identity = catalog.free_id(repo, "database", taken_at)
@@ -89,7 +90,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
             around_it = pool.submit(cluster.take, server, [database, *(item.name for item in others)])
             artefacts, found, not_carried = _fill(work, session, head, database, f"{identity}.sql", "", naming)
             artefacts.append(naming.result())
-            there = _there(session)
+            there = _there(session, server)
             opened.close()  # its snapshot keeps the server from tidying up
             done = list(_each(work, others, missing))
             artefacts += [artefact for one in done for artefact in one.artefacts]
@@ -276,7 +277,9 @@ def _refuse_excluded(config: Config, database: str) -> None:
         raise UsageError("start a backup", database, "lifeboat_database.exclude leaves it out", remedy)
 
 
-def _others(config: Config, around: _Around, database: str, log: Log) -> tuple[list[_Listed], dict[str, str]]:
+def _others(
+    config: Config, around: _Around, database: str, ours: Collection[str], log: Log
+) -> tuple[list[_Listed], dict[str, str]]:
     """The server's other databases that are to be in the backup, and those that cannot be, with the reason."""
     wanted, missing = [], {}
     unknown = set(config.database.exclude) - {item.name for item in around.databases}
@@ -284,8 +287,10 @@ def _others(config: Config, around: _Around, database: str, log: Log) -> tuple[l
         names = ", ".join(map(named, sorted(unknown)))
         log(f"lifeboat_database.exclude names {names}: the server has no such database")
     for item in around.databases:
-        if item.name in (database, *config.database.exclude) or database_server.is_ours(item.name):
+        if item.name in (database, *config.database.exclude, *ours):
             continue
+        if alike(item.name):
+            log(f"{named(item.name)} is in it: it is called as what a recovery keeps, and none here has kept it")
         if item.torn:
             log(f"{named(item.name)} is what is left of an interrupted DROP DATABASE: nothing of it can be read")
         elif not item.connects:
@@ -336,7 +341,7 @@ def _other(work: _Work, item: _Listed, folder: str, missing: dict[str, str]) -> 
         with work.server.session(item.name) as session:
             (head,) = answers(_Head, session.rows(_HEAD, attempted=_SNAPSHOT))
             artefacts, found, lost = _fill(work, session, head, item.name, "database.sql", folder)
-            there = _there(session)
+            there = _there(session, work.server)
     except LifeboatError as exc:
         shutil.rmtree(path)
         with contextlib.suppress(OSError):
@@ -369,14 +374,10 @@ def _of_that_database(exc: LifeboatError) -> bool:
     return not machine and not unable(exc.exit_status or 0) and not of_machine(exc.sqlstate)
 
 
-def _there(session: Session) -> set[str]:
-    """The names of the databases that there are by now."""
+def _there(session: Session, server: Server) -> set[str]:
+    """The names of the databases that there are by now, but those that runs of ours made."""
     sql = "SELECT to_json(datname) FROM pg_database WHERE NOT datistemplate;"
-    return {
-        name
-        for name in answers(str, session.rows(sql, attempted="list the databases"))
-        if not database_server.is_ours(name)
-    }
+    return set(answers(str, session.rows(sql, attempted="list the databases"))) - server.made.names()
 
 
 def _fill(

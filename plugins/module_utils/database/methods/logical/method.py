@@ -31,6 +31,7 @@ from ..base import Method, Outcome, Restoration, Restored
 from . import dump, proof, restore
 
 T = TypeVar("T")
+_HALF_MADE = re.compile(r".+_restore_\d{8}_\d{6}", re.DOTALL | re.ASCII)
 ROLES = "roles"  # the check of what is the server's, made once
 
 
@@ -58,7 +59,7 @@ class Logical(Method):
     def restore(self, wanted: Restoration) -> Restored:
         """Each database beside the live one, compared, swapped in: the required one first."""
         server, log = wanted.server, wanted.log
-        _sweep(server, wanted.databases)
+        _sweep(server)
         work = _Work(wanted)
         made = work.timed(
             "restore", lambda: restore.roles(server, wanted.folder, facts_of(wanted.folder), fresh=wanted.fresh)
@@ -92,14 +93,11 @@ class Logical(Method):
         )  # fmt: skip
 
 
-def _sweep(server: Server, databases: Sequence[Held]) -> None:
-    """Drop half-made databases of killed runs: ours by name, and we hold the lock."""
-    left = server.databases()
-    for item in databases:
-        name = re.escape(fit_name(item.live, "_restore_" + "0" * 15)[:-15])
-        for found in [each for each in left if re.fullmatch(name + r"\d{8}_\d{6}", each)]:
-            database_server.drop(server, found)
-            left.remove(found)
+def _sweep(server: Server) -> None:
+    """Drop half-made databases of killed runs: they are recorded as ours, and we hold the lock."""
+    for name in sorted(server.made.names()):
+        if _HALF_MADE.fullmatch(name):
+            database_server.drop(server, name)
 
 
 class _Work:
@@ -123,6 +121,12 @@ class _Work:
         """One database; where it fails the live one is as it was, and an error says why."""
         wanted, server = self._wanted, self._wanted.server
         beside = fit_name(item.live, f"_restore_{wanted.stamp}")
+        if beside not in server.made.names() and restore.exists(server, beside):  # a killed run's was swept
+            raise LifeboatError(
+                "restore beside", named(beside), "a database of that name is there, and Lifeboat did not make it",
+                "Run the same command again: the name has the time in it.",
+            )  # fmt: skip
+        server.made.add(beside)
         try:
             checks = self._made(item, beside)
         except BaseException:
@@ -132,6 +136,7 @@ class _Work:
             raise
         wanted.log(f"swapping {item.shown}")
         kept = self.timed("swap", lambda: restore.swap(server, item.live, beside, wanted.stamp))
+        server.made.forget(beside)
         if wanted.fresh and kept and restore.untouched(server, kept):
             # the empty database that the fresh server came with, moments ago
             self.timed("swap", lambda: database_server.drop(server, kept))

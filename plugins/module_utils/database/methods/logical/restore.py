@@ -333,6 +333,7 @@ def swap(server: Server, live: str, restored: str, stamp: str) -> str:
     open_before = allows(server, live)
     kept = "" if open_before is None else _free_name(server, live, stamp)
     if kept:
+        server.made.add(kept)
         # No new connections, end the old ones, rename. Without the first a quick client is back before the rename.
         server.alter(
             f"ALTER DATABASE {identifier(live)} ALLOW_CONNECTIONS false;\n"
