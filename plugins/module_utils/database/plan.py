@@ -207,7 +207,14 @@ class Scope:
         if self.mode == "start" or self.seen.databases is None:
             return [Database(named(name), "quarantined", f"{text}; in a rebuild") for name, text in tell.items()]
         server = database_server.of(self.run)
-        sizes = {name: aside.size(server, name) for name in names}
+        sizes: dict[str, aside.Size] = {}
+        shut: dict[str, str] = {}  # those that cannot be opened, and so not be copied
+        for name in names:
+            try:
+                sizes[name] = aside.size(server, name)
+            except LifeboatError as exc:
+                sizes[name] = aside.Size(0, True)
+                shut[name] = exc.cause
         sizes = {name: size for name, size in sizes.items() if name != aside.EVERYWHERE or size.filled}
         if sizes and self.others not in (RESTORE, ASIDE):
             raise UsageError(
@@ -215,6 +222,13 @@ class Scope:
                 "the server has these databases and the backup does not hold them",
                 f"-e others={RESTORE} copies each into the fresh server; -e others={ASIDE} leaves them in the data"
                 " directory that is put aside. method=auto replaces only what is damaged.",
+            )  # fmt: skip
+        if shut and self.others == RESTORE:
+            raise UsageError(
+                "rebuild the server", ", ".join(map(named, shut)),
+                "; ".join(f"{named(name)} cannot be copied: {cause}" for name, cause in shut.items()),
+                "Let it be read (ALTER DATABASE … ALLOW_CONNECTIONS true; GRANT CONNECT), drop it, or leave all of"
+                f" these in the data directory that is put aside: -e others={ASIDE}. Nothing was changed.",
             )  # fmt: skip
         action: Action = "copied" if self.others == RESTORE else "quarantined"
         lines = [Database(named(name), action, tell[name], size.bytes) for name, size in sizes.items()]
