@@ -36,7 +36,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, checksums
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from builders import NOW, make_config, publish, store
+from builders import NOW, fingerprint, make_config, publish, store
 
 COMPRESSIONS = [
     ("directory", "zstd:3", 170000, "zstd:3", "--compress=zstd:3"),
@@ -144,11 +144,47 @@ def test_of_two_failures_the_first_is_told(tmp_path: Path, monkeypatch: pytest.M
             return future
 
     monkeypatch.setattr(dump.fingerprint, "take", take)
+    monkeypatch.setattr(dump.fingerprint, "sequences", lambda session: {})
     monkeypatch.setattr(dump, "_dump", pg_dump)
     words = "its disk is full" if first == "pg_dump" else "a table went"
     with Told(2) as pool, pytest.raises(LifeboatError, match=words):
         work = dump._Work(pool, make_config(tmp_path), Reaping(), "db_x", tmp_path, print)  # type: ignore[arg-type]
         dump._fill(work, None, {}, "shop", "x.sql", "")  # type: ignore[arg-type]
+
+
+def test_sequences_are_read_before_pg_dump_reads_them_and_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fingerprint of a large schema takes longer than pg_dump: a sequence that moves would look too high then."""
+    stands, dumped = [0], threading.Event()
+
+    def sequences(*_: object) -> dict[str, dump.fingerprint.Position]:
+        stands[0] += 100
+        return {"public.s": dump.fingerprint.Position(True, str(stands[0]), False)}
+
+    def pg_dump(*_: object) -> list[object]:
+        stands[0] = 150
+        dumped.set()
+        return []
+
+    def facts(*_: object) -> tuple[dump.fingerprint.Fingerprint, tuple[str, ...]]:
+        assert dumped.wait(10)
+        found = fingerprint()
+        return replace(found, sequences=dump.fingerprint.Sequences(sequences())), ()
+
+    class Asked:
+        def rows(self, *_: object, **__: object) -> list[object]:
+            return []
+
+    monkeypatch.setattr(dump, "_facts", facts)
+    monkeypatch.setattr(dump.fingerprint, "sequences", sequences)
+    monkeypatch.setattr(dump, "_dump", pg_dump)
+    with ThreadPoolExecutor(2) as pool:
+        work = dump._Work(pool, make_config(tmp_path), None, "db_x", tmp_path, print)  # type: ignore[arg-type]
+        _artefacts, found, _lost = dump._fill(work, Asked(), {}, "shop", "x.sql", "")  # type: ignore[arg-type]
+    assert found.sequences.before["public.s"].last == "100"
+    assert found.sequences.after is not None
+    assert int(found.sequences.after["public.s"].last or 0) > 150
 
 
 def tar(*members: tuple[str, Any]) -> bytes:

@@ -387,6 +387,11 @@ def _fill(
     are read while pg_dump reads, from the same snapshot. script: how a plain dump is called. beside: what else writes
     into the backup."""
     inside = work.root / folder
+    try:
+        stood = fingerprint.sequences(session)  # before pg_dump reads any: a large schema may take us longer than it
+    except BaseException:
+        wait(beside, timeout=60)
+        raise
     reading = work.pool.submit(_facts, session, work.config.database.fingerprint)
     try:
         artefacts = _dump(work, head, database, inside, script)
@@ -403,7 +408,7 @@ def _fill(
     found, not_carried = reading.result()
     work.log(f"{work.identity}: fingerprint of {len(found.tables)} tables taken")
     session.rows("COMMIT;", attempted=_SNAPSHOT)  # sequences know no snapshot, but which there are is known by one
-    found = replace(found, sequences=replace(found.sequences, after=fingerprint.sequences(session)))
+    found = replace(found, sequences=fingerprint.Sequences(stood, fingerprint.sequences(session)))
     with create(inside / FINGERPRINT) as raw:
         raw.write(found.to_bytes())
     artefacts.append(measure(inside / FINGERPRINT, FINGERPRINT))
