@@ -25,7 +25,7 @@ APPLICATION = "shop"
 # shared memory has left. Reading a table locks each of its indexes as well.
 TABLES, INDEXES = (10_000, 1) if os.environ.get("LONG") else (1_300, 9)
 LOCKS = TABLES * (1 + INDEXES)
-OPTIONS = ("wal_level=logical", "max_prepared_transactions=4", f"max_locks_per_transaction={LOCKS // 100}")
+OPTIONS = ("wal_level=logical", "max_prepared_transactions=4", f"max_locks_per_transaction={LOCKS // 100 + 20}")
 
 # Names of roles are the bytes of the session that made them.
 ROLES = """
