@@ -5,6 +5,8 @@
 
 with faulty(server, lambda call: DENIED if call.method == "PUT" else None) as proxy:
     Bucket("uploads", proxy.url, ...)
+
+with faulty(server, edit=s3_quirks.rgw_markers) as proxy: ...  # answers as another server would give them
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ import email.utils
 import http.client
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from s3_servers import Server
 
@@ -26,11 +29,22 @@ HOP = ("connection", "transfer-encoding", "keep-alive", "date", "server")
 
 @dataclass(frozen=True)
 class Call:
-    """One request, and how many came before it."""
+    """One request, and how many came before it. Headers by lower-case name."""
 
     method: str
     path: str
     number: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    @property
+    def query(self) -> dict[str, str]:
+        return dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
+
+    @property
+    def key(self) -> str:
+        """Empty: it is about the bucket."""
+        return unquote(urlsplit(self.path).path.lstrip("/").partition("/")[2])
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,7 @@ class Reply:
     pause: float = 0.0
     clock: float = 0.0
     kind: str = "application/xml"
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def error(status: int, code: str, **more: Any) -> Reply:
@@ -49,6 +64,7 @@ def error(status: int, code: str, **more: Any) -> Reply:
 
 
 Fault = Callable[[Call], "Reply | None"]
+Edit = Callable[[Call, bytes], bytes]  # what is made of the body of the server's own answer
 
 
 @dataclass
@@ -57,6 +73,7 @@ class Proxy:
 
     server: Server
     fault: Fault
+    edit: Edit
     port: int = 0
     calls: list[Call] = field(default_factory=list)
 
@@ -66,8 +83,8 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def faulty(server: Server, fault: Fault) -> Iterator[Proxy]:
-    proxy = Proxy(server, fault)
+def faulty(server: Server, fault: Fault = lambda call: None, edit: Edit = lambda call, body: body) -> Iterator[Proxy]:
+    proxy = Proxy(server, fault, edit)
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -83,31 +100,34 @@ def faulty(server: Server, fault: Fault) -> Iterator[Proxy]:
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             with lock:
-                call = Call(self.command, self.path, len(proxy.calls))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                call = Call(self.command, self.path, len(proxy.calls), headers, body)
                 proxy.calls.append(call)
             reply = proxy.fault(call)
             if reply is None or reply.clock:
-                self.pass_on(body, reply.clock if reply else 0.0)
+                self.pass_on(call, reply.clock if reply else 0.0)
                 return
             time.sleep(reply.pause)
             self.send_response(reply.status)
             data = reply.body.encode()
             self.send_header("Content-Type", reply.kind)
             self.send_header("Content-Length", str(len(data)))
+            for name, value in reply.headers.items():
+                self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(data)
 
-        def pass_on(self, body: bytes, clock: float) -> None:
+        def pass_on(self, call: Call, clock: float) -> None:
             far = http.client.HTTPConnection("127.0.0.1", proxy.server.port, timeout=30)
             with contextlib.closing(far):
                 far.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
                 for name, value in self.headers.items():
                     if name.lower() not in HOP:
                         far.putheader(name, value)
-                far.endheaders(body or None)
+                far.endheaders(call.body or None)
                 told = far.getresponse()
-                data = told.read()
+                data = proxy.edit(call, told.read())
             self.send_response_only(told.status)
             self.send_header("Date", email.utils.formatdate(time.time() + clock, usegmt=True))
             for name, value in told.getheaders():

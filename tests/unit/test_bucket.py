@@ -284,3 +284,23 @@ def test_unfinished_uploads_of_all_pages(server: dict[str, Any]) -> None:
     server["asked"].clear()
     assert list(bucket.uploads(server["bucket"])) == []
     assert len(server["asked"]) == 2
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "POST", "DELETE"])
+@pytest.mark.parametrize("query", [{}, {"uploads": ""}, {"versionId": "v"}, {"tagging": ""}])
+def test_a_request_about_an_object_without_a_name_is_never_sent(
+    server: dict[str, Any], method: str, query: dict[str, str]
+) -> None:
+    server["answers"] = [page()]
+    with pytest.raises(signed.NamelessError, match=r"copy .'' in s3://uploads .*an empty name"):
+        server["bucket"].ask(method, "", query, attempted="copy")
+    assert server["asked"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "query"), [("DELETE", {}), ("PUT", {}), ("PUT", {"acl": ""}), ("POST", {}), ("DELETE", {"policy": ""})]
+)
+def test_nothing_is_made_of_a_bucket_as_a_whole(server: dict[str, Any], method: str, query: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="of a whole bucket"):
+        server["bucket"].ask(method, None, query, attempted="destroy")
+    assert server["asked"] == []

@@ -98,7 +98,7 @@ def sweep(vault: Bucket, older_than: timedelta, now: datetime) -> list[str]:
     """Abort uploads of parts that a killed run left: they cost money and show in no listing. Returns their keys."""
     swept = []
     for key, upload, initiated in list(bucket.uploads(vault)):
-        if now - initiated > older_than:
+        if key and now - initiated > older_than:
             vault.ask("DELETE", key, {"uploadId": upload}, attempted="sweep an unfinished upload")
             swept.append(key)
     return swept

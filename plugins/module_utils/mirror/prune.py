@@ -76,6 +76,7 @@ def prune(run: Opened, kept: Iterable[Point], newest: datetime, *, dry_run: bool
         rows = (
             (text(found.key), found.modified.timestamp(), found.version, found.size, found.latest, found.deleted)
             for found in bucket.versions(vault)
+            if found.key  # one without a name cannot be asked to go
         )
         inventory.add("versions", rows)
         inventory.change(_OLD, before)
@@ -154,7 +155,7 @@ class _Removal:
         )
         body = f'<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{lines}</Delete>'.encode()
         md5 = base64.b64encode(hashlib.new("md5", body, usedforsecurity=False).digest()).decode()
-        answer = self._vault.ask("POST", "", {"delete": ""}, {"content-md5": md5}, body, attempted=DELETE)
+        answer = self._vault.ask("POST", None, {"delete": ""}, {"content-md5": md5}, body, attempted=DELETE)
         left = dict.fromkeys(several, "the server did not say that it deleted it")
         for child in signed.xml(answer.body, DELETE, self._vault.url):
             said = signed.fields(child)

@@ -124,7 +124,7 @@ class State(Inventory):
 
     def read_vault(self, versions: Iterable[Version]) -> None:
         self.change("DELETE FROM vault")
-        self.add("vault", (_row(item) for item in versions if item.latest and not item.deleted))
+        self.add("vault", (_row(item) for item in versions if item.latest and not item.deleted and item.key))
 
     def put_vault(self, versions: Iterable[Version]) -> None:
         """What is now known of some keys of the vault."""

@@ -66,19 +66,19 @@ class Bucket:
         return f"s3://{self.name} at {self.endpoint_url or 'Amazon S3'}"
 
     def ask(
-        self, method: str, key: str = "", query: Optional[Mapping[str, str]] = None,
+        self, method: str, key: Optional[str] = None, query: Optional[Mapping[str, str]] = None,
         headers: Optional[Mapping[str, str]] = None, body: bytes = b"", *, attempted: str, subject: str = "",
     ) -> Answer:  # fmt: skip
-        """One request about the bucket, or one of its objects. As Requests.call()."""
+        """One request about an object of the bucket; key None: about the bucket. As Requests.call()."""
         subject = subject or self.where(key)
         return self.requests.call(method, self.name, key, query, headers, body, attempted=attempted, subject=subject)
 
-    def ask_xml(self, attempted: str, query: Mapping[str, str], key: str = "") -> ElementTree.Element:
+    def ask_xml(self, attempted: str, query: Mapping[str, str], key: Optional[str] = None) -> ElementTree.Element:
         return xml(self.ask("GET", key, query, attempted=attempted).body, attempted, self.where(key))
 
-    def where(self, key: str) -> str:
+    def where(self, key: Optional[str]) -> str:
         """What an error is of."""
-        return f"{key!r} in {self.url}" if key else self.url
+        return self.url if key is None else f"{key!r} in {self.url}"
 
 
 @dataclass(frozen=True)

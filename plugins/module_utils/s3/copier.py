@@ -342,7 +342,7 @@ def refusal(exc: LifeboatError) -> str:
     reading = exc.attempted == READ
     if reading and isinstance(exc, NotFoundError):
         return "it is listed and not there"
-    if isinstance(exc, IntegrityError) or isinstance(exc.__cause__, ChangedError):
+    if isinstance(exc, (IntegrityError, signed.NamelessError)) or isinstance(exc.__cause__, ChangedError):
         return exc.cause
     if denied(exc):
         return "it may not be read (access denied)"

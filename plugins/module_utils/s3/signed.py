@@ -66,10 +66,16 @@ class Answer:
         return int(self.headers.get("content-length") or 0)
 
 
+class NamelessError(LifeboatError):
+    """An object whose name is empty: a request about it would be one about the bucket, such as its deletion."""
+
+
 class _Request(NamedTuple):
+    """`key` None: it is about the bucket."""
+
     method: str
     bucket: str
-    key: str = ""
+    key: Optional[str] = None
     query: Mapping[str, str] = MappingProxyType({})
     headers: Mapping[str, str] = MappingProxyType({})
     body: bytes = b""
@@ -107,7 +113,7 @@ class Requests:
         self,
         method: str,
         bucket: str,
-        key: str = "",
+        key: Optional[str] = None,
         query: Optional[Mapping[str, str]] = None,
         headers: Optional[Mapping[str, str]] = None,
         body: bytes = b"",
@@ -115,10 +121,13 @@ class Requests:
         attempted: str,
         subject: str,
     ) -> Answer:
-        """One request. A server that is busy or cuts the line is asked again, for a bounded time.
+        """One request; `key` None: about the bucket. A server that is busy or cuts the line is asked again, for a
+        bounded time.
 
         Raises what client.translate() makes of a refusal; client.code() then tells the server's own code.
+        NamelessError: the key is empty, and nothing was sent.
         """
+        _require_safe(method, key, query or {}, attempted, subject)
         request = _Request(method, bucket, key, query or {}, headers or {}, body)
         for attempt in range(PATIENCE):
             try:
@@ -136,7 +145,7 @@ class Requests:
             answer = self._send(request)
             data = answer.body
             # Some answer 200 and an error: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
-            wrong, may_lie = not 200 <= answer.status < 300, request.key == "" or request.method == "POST"
+            wrong, may_lie = not 200 <= answer.status < 300, request.key is None or request.method == "POST"
             told = _error(data) if wrong or (may_lie and b"<Error>" in data[:512]) else None
             if wrong or told:
                 said = told or {"Code": str(answer.status), "Message": data[:200].decode("utf-8", "replace")}
@@ -241,6 +250,20 @@ class _Stays(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: object) -> None:
         return None
+
+
+def _require_safe(method: str, key: Optional[str], query: Mapping[str, str], attempted: str, subject: str) -> None:
+    """Refuse what would be about the whole bucket though an object was meant: SeaweedFS lists one named `/` as ``.
+
+    About a bucket this code only asks; it neither makes nor changes nor deletes one.
+    """
+    if key == "":
+        raise NamelessError(
+            attempted, subject, "the server lists it under an empty name, and a request with that name would be about"
+            " the whole bucket", "Give the object another name in its own bucket (SeaweedFS: it is named / or \\).",
+        )  # fmt: skip
+    if key is None and method not in ("GET", "HEAD") and (method, set(query)) != ("POST", {"delete"}):
+        raise ValueError(f"{method} of a whole bucket")
 
 
 def lasting(error: LifeboatError) -> bool:
