@@ -18,10 +18,12 @@ from ..base import throttle
 from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError
 from ..s3 import bucket as s3_bucket
 from ..s3 import client as s3_client
+from ..s3 import demolish
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
 
 WORKERS = 16
+_STAMPED = re.compile(r".*-quarantine-([0-9]{8}-[0-9]{6})")
 _WHOLE = 5 << 30  # what one CopyObject takes: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
 _HEADERS = ("ContentType", "CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "Metadata")
 
@@ -101,8 +103,7 @@ def quarantined(source: Bucket) -> list[Bucket]:
     """Quarantine buckets of this one, at its endpoint, oldest first."""
     with s3_client.spoken("list the buckets in quarantine", source.endpoint_url):
         names = sorted(found["Name"] for found in source.client.list_buckets().get("Buckets", ()))
-    stamped = re.compile(r".*-quarantine-([0-9]{8}-[0-9]{6})")
-    matches = [found for name in names if (found := stamped.fullmatch(name))]
+    matches = [found for name in names if (found := _STAMPED.fullmatch(name))]
     return [replace(source, name=found[0]) for found in matches if quarantine_name(source.name, found[1]) == found[0]]
 
 
@@ -118,5 +119,4 @@ def remove(quarantine: Bucket) -> None:
     stays = s3_client.purge(client, name, "")
     if stays:
         raise IntegrityError("empty the quarantine bucket", quarantine.url, "; ".join(stays[:3]), "Ask again later.")
-    with s3_client.spoken("delete the quarantine bucket", quarantine.url):
-        client.delete_bucket(Bucket=name)
+    demolish.delete_bucket(quarantine, confirm=name if _STAMPED.fullmatch(name) else "")

@@ -28,7 +28,7 @@ from ..mirror.listing import Point
 from ..repository.base import Repository
 from ..repository.details import ObjectsDetails
 from ..repository.manifest import Manifest
-from ..s3 import bucket, client
+from ..s3 import bucket, client, demolish
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
 from ..s3.inventory import UNHELD, Inventory
@@ -128,5 +128,4 @@ def _remove(scratch: Bucket) -> None:
             scratch.client.delete_object(Bucket=scratch.name, Key=key)
 
     filesystem.parallel(drop, (version.key for version in bucket.objects(scratch)), workers=8)
-    with client.spoken("remove the scratch bucket", scratch.url):
-        scratch.client.delete_bucket(Bucket=scratch.name)
+    demolish.delete_bucket(scratch, confirm=scratch.name if scratch.name.startswith(PREFIX) else "")

@@ -24,7 +24,7 @@ from ..recovery import state as recovery_state
 from ..recovery.protect import Protected, Protection
 from ..repository.manifest import parse
 from ..repository.sources import REPOSITORY, Sources, open_place
-from ..s3 import bucket
+from ..s3 import bucket, demolish
 from ..s3 import client as s3_client
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
@@ -113,7 +113,7 @@ class _Protection(Protection[Assessment]):
                     took = bool(client.get_object(Bucket=name, Key="check")["Body"].read() == body)
                     client.delete_object(Bucket=name, Key="check")
                 finally:
-                    client.delete_bucket(Bucket=name)
+                    demolish.delete_bucket(replace(source, name=name), confirm=name)
         except UsageError as exc:
             self.log(f"the key may make no bucket to try the server with ({exc.cause}); it is taken to be fit")
             return True

@@ -23,7 +23,7 @@ from typing import Callable, Optional
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from ..s3 import bucket as s3_bucket
 from ..s3 import client as s3_client
-from ..s3 import lifecycle
+from ..s3 import demolish, lifecycle
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
 from ..s3.client import DENIED, UNSUPPORTED
@@ -315,8 +315,7 @@ def _remove(scratch: Bucket) -> bool:
                     return False
                 _drop(scratch, key, {"VersionId": version} if version else {})
             if next(_contents(scratch), None) is None:
-                with s3_client.spoken("remove the probe's bucket", scratch.url):
-                    scratch.client.delete_bucket(Bucket=scratch.name)
+                demolish.delete_bucket(scratch, confirm=scratch.name if _NAME.fullmatch(scratch.name) else "")
                 return True
         except LifeboatError as exc:
             code = s3_client.code(exc)

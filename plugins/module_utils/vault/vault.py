@@ -18,7 +18,7 @@ from typing import Callable, Optional
 from ..base.errors import LifeboatError, Log, UsageError
 from ..s3 import bucket as s3_bucket
 from ..s3 import client as s3_client
-from ..s3 import lifecycle
+from ..s3 import demolish, lifecycle
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
 from ..s3.client import DENIED, UNSUPPORTED
@@ -228,8 +228,8 @@ class _Ensuring:
             self._changes.pop()  # it was taken, and did nothing
         if self._kind == OBJECTS:
             if self._made and not self._holds_objects():  # SeaweedFS removes a bucket with all that is in it
-                with contextlib.suppress(LifeboatError), s3_client.spoken("remove the bucket", self._bucket.url):
-                    self._bucket.client.delete_bucket(Bucket=self._bucket.name)
+                with contextlib.suppress(LifeboatError):
+                    demolish.delete_bucket(self._bucket, confirm=self._config.vault.objects_bucket)
             raise self._wrong(
                 "the server has no versioning: the mirror could be gone back to its newest state only, and one bad"
                 " night would overwrite the last good copy",
