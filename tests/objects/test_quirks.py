@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import s3_quirks
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, copier
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from s3_faults import Proxy, faulty
 from s3_servers import SeaweedFS, Server
@@ -54,9 +57,9 @@ def test_an_object_without_a_name_is_named_and_costs_nothing_else(world: World, 
     world.vault.ask("PUT", "\\", body=b"planted", attempted="plant")
     assert "" in {version.key for version in bucket.versions(world.vault)}
     begun = weed.client.create_multipart_upload(Bucket=world.vault.name, Key="/")
+    world.database()
     with faulty(weed) as proxy:
         for _ in range(2):
-            world.database()
             manifest = through(world, vault=proxy)
             assert list(world.listing(manifest)) == ["a"]
             assert list(unheld(manifest)) == [""]
@@ -65,3 +68,35 @@ def test_an_object_without_a_name_is_named_and_costs_nothing_else(world: World, 
     assert begun["UploadId"]
     assert not [call for call in proxy.calls if not call.key and call.method in ("PUT", "DELETE")]
     assert bucket.versioning(world.vault) == "Enabled", "the vault is still there"
+
+
+# --- MinIO ---
+
+
+def tar_of(**members: bytes) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, body in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(body)
+            tar.addfile(member, io.BytesIO(body))
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("body", [tar_of(kept=b"planted"), b""], ids=["a tar", "nothing"])
+def test_metadata_that_makes_a_server_unpack_an_object(world: World, weed: SeaweedFS, body: bytes) -> None:
+    world.put("kept", b"right")
+    world.put("archive", body, {"x-amz-meta-snowball-auto-extract": "true", "content-type": "a/b"})
+    world.put("other", b"x", {"x-amz-meta-minio-anything": "x", "x-amz-meta-own": "y"})
+    world.database()
+    with faulty(weed, s3_quirks.minio_unpacks(weed)) as proxy:
+        manifest = through(world, vault=proxy)
+        rows = world.listing(manifest)
+        assert {key: world.held(row) for key, row in rows.items()} == {"kept": b"right", "archive": body, "other": b"x"}
+        assert unheld(manifest) == {}
+        held = copier.facts(world.vault, "archive").headers
+        assert (held["x-amz-meta-snowball-auto-extract"], held["content-type"]) == ("true", "a/b")
+        assert copier.facts(world.vault, "other").headers["x-amz-meta-own"] == "y"
+        whole = {call.key for call in proxy.calls if call.method == "PUT" and not call.query}
+        assert whole == {"kept"}
+        assert through(world, vault=proxy).detailed(ObjectsDetails).copied == 0

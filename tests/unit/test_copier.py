@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, Optional
 
+import layers
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError, SpaceError
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client, copier
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client, copier, signed
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.copier import READ, WRITE, Copier
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.signed import Answer
@@ -104,7 +106,7 @@ def test_what_is_carried(monkeypatch: pytest.MonkeyPatch) -> None:
     assert body == b"hello"
     assert headers == {
         "content-type": "text/x", "cache-control": "a", "x-amz-meta-own": extra["x-amz-meta-own"],
-        "x-amz-tagging": "a+b=c%26d", "content-md5": "XUFAKrxLKna5cZ2REBfFkg==",
+        "x-amz-tagging": "a%20b=c%26d", "content-md5": "XUFAKrxLKna5cZ2REBfFkg==",
     }  # fmt: skip
 
 
@@ -170,3 +172,90 @@ def test_an_object_without_tags_says_nothing_of_the_next(monkeypatch: pytest.Mon
         moving.copy("a", 5, MD5)
         moving.copy("b", 5, MD5)
     assert ["x-amz-tagging" in headers for headers, _body in fake.put] == [False, True]
+
+
+# What a source can say, and none of which is sent: it would change what a vault does with the object.
+FORBIDDEN = (
+    "x-minio-source-mtime", "x-minio-source-etag", "x-minio-force-delete", "x-minio-extract", "x-amz-acl",
+    "x-amz-copy-source", "x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date", "x-amz-storage-class",
+    "x-amz-server-side-encryption", "x-amz-version-id", "x-amz-tagging", "x-amz-bypass-governance-retention",
+    "x-amz-security-token", "x-amz-content-sha256", "x-amz-date", "authorization", "host", "content-length",
+    "transfer-encoding", "connection", "expect", "if-none-match", "if-match", "range", "x-amz-replication-status",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [5, copier.PART + 1])
+def test_what_a_source_can_make_us_send(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """docs/decisions/0037: every header and parameter of a write whose value a source controls."""
+    body = b"x" * size
+    headers = {
+        "etag": '"e"', "content-length": str(size), "server": "S", "x-amz-tagging-count": "1",
+        **dict.fromkeys(signed.KEPT, "theirs"), "x-amz-meta-own": "theirs", **dict.fromkeys(FORBIDDEN, "theirs"),
+    }  # fmt: skip
+    headers["content-length"] = str(size)
+    sent: list[tuple[str, dict[str, str], dict[str, str]]] = []
+
+    def call(
+        method: str, name: str, key: str, query: Any = None, headers_sent: Any = None, data: bytes = b"", **_: Any
+    ) -> Answer:
+        if name == SOURCE.name:
+            assert method in ("GET", "HEAD")
+            if "tagging" in query:
+                return Answer(200, {}, b"<Tagging><Tag><Key>theirs</Key><Value>theirs</Value></Tag></Tagging>")
+            start, _, end = (headers_sent or {}).get("range", "bytes=0-").removeprefix("bytes=").partition("-")
+            return Answer(200, headers, body[int(start) : int(end) + 1 if end else None])
+        sent.append((method, dict(query), dict(headers_sent or {})))
+        said = b"<R><UploadId>u</UploadId><ETag>e</ETag></R>" if method == "POST" else data or body
+        return Answer(200, {}, body if method == "GET" else said)
+
+    monkeypatch.setattr(Bucket, "requests", SimpleNamespace(call=call))
+    monkeypatch.setattr(Copier, "_read_back", lambda *_: None)
+    with Copier(SOURCE, TARGET) as moving:
+        moving.copy("a", size, "e")
+    theirs = {
+        name for _method, _query, sent_headers in sent for name, value in sent_headers.items() if "theirs" in value
+    }
+    assert theirs == {*signed.KEPT, "x-amz-meta-own", "x-amz-tagging"}
+    assert {name for _method, query, _headers in sent for name in query} <= {"uploads", "uploadId", "partNumber"}
+    assert not [query for _method, query, _headers in sent if "theirs" in query.values()]
+
+
+def test_the_decision_lists_what_a_source_can_make_us_send() -> None:
+    text = (layers.ROOT / "docs/decisions/0037-what-a-source-controls.md").read_text(encoding="utf-8")
+    table = {cell.strip("` ") for line in text.splitlines() if line.startswith("| `") for cell in [line.split("|")[1]]}
+    assert table >= {*signed.KEPT, "x-amz-meta-*", "x-amz-tagging", "range", "if-match", "content-md5"}
+    assert {name for name in table if name.startswith("x-amz")} == {
+        "x-amz-meta-*", "x-amz-tagging", "x-amz-website-redirect-location",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_no_other_header_is_ever_sent(name: str) -> None:
+    if name in ("if-match", "range", "x-amz-tagging"):
+        return
+    with pytest.raises(ValueError, match="a header that is not to be sent"):
+        TARGET.ask("PUT", "a", headers={name: "theirs"}, attempted=WRITE)
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST"])
+def test_no_write_names_a_version(method: str) -> None:
+    """MinIO overwrites that version in place."""
+    with pytest.raises(ValueError, match="a write that names a version"):
+        TARGET.ask(method, "a", {"versionId": "v"}, attempted=WRITE)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("x-amz-meta-\xe9", "a"), ("x-amz-meta-a b", "a"), ("x-amz-meta-a", "b\r\nx: y"), ("x-amz-meta-", "a\0")],
+)
+def test_an_object_whose_headers_cannot_be_sent_is_its_own_fault(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    def send(self: signed.Requests, request: Any) -> Answer:
+        assert request.bucket == SOURCE.name, "nothing reaches the vault"
+        return Answer(200, {**HEADERS, name: value}, b"hello")
+
+    monkeypatch.setattr(signed.Requests, "_send", send)
+    with pytest.raises(signed.UnsendableError) as caught, Copier(SOURCE, TARGET) as moving:
+        moving.copy("a", 5, MD5)
+    assert copier.refusal(caught.value).startswith(f"its header {name!r} cannot be sent")

@@ -15,11 +15,11 @@ import contextlib
 import hashlib
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple, Optional
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from xml.sax.saxutils import escape
 
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
@@ -34,8 +34,9 @@ _PARTS = 10_000  # S3 takes no more in one upload
 _AHEAD = 3
 _CHANGED_TRIES = 3
 MD5 = re.compile(r"[0-9a-f]{32}")
-KEPT = ("content-type", "cache-control", "content-disposition", "content-encoding", "content-language", "expires",
-        "x-amz-website-redirect-location")  # fmt: skip
+# MinIO unpacks what is put with such user metadata, over other objects and their versions, and keeps no object of it;
+# by way of a multipart upload it keeps the object and its metadata.
+_UNPACKED = ("x-amz-meta-snowball-", "x-amz-meta-minio-")
 _TELL_TAGS = ("AmazonS3", "MinIO", "SeaweedFS")  # who counts an object's tags with it; others are asked for them
 READ = "read the object"  # what an error says was attempted, and so on which side it happened
 WRITE = "write the object"
@@ -112,12 +113,17 @@ class Copier:
             data = answer.body
             md5, sha256 = _md5(data).hexdigest(), hashlib.sha256(data).hexdigest()
             _require(wanted, sha256, subject)
-            put = self._ask("PUT", self.target, key, {}, {**headers, **_content_md5(md5)}, data, subject=subject)
-            if put.etag != md5:
+            if any(name.startswith(_UNPACKED) for name in headers):
+                with self._upload(key, headers, subject) as upload:
+                    put = self._finish(key, upload, [self._put_part(key, 1, data, upload, 0, subject)], subject)
+            else:
+                done = self._ask("PUT", self.target, key, {}, {**headers, **_content_md5(md5)}, data, subject=subject)
+                put = _Put(done.version, done.etag, done.etag == md5)
+            if not put.usual:
                 self._read_back(key, put.version, sha256, len(data), subject)
         finally:
             self._budget.give(held)
-        return _copied(key, len(data), etag, answer, md5, sha256, put.version, put.etag)
+        return _copied(key, len(data), etag, answer, md5, sha256, put)
 
     def _copy_parts(self, key: str, size: int, listed: str, version: str, wanted: str, subject: str) -> Copied:
         part = max(PART, -(-size // _PARTS))
@@ -126,21 +132,31 @@ class Copier:
         if first.size != size:
             raise ChangedError
         headers = self._headers(first, key, version)
+        with self._upload(key, headers, subject) as upload:
+            sums, md5, sha256 = self._move(key, ranges, version, first.etag, upload, subject)
+            _require(wanted, sha256, subject)
+            put = self._finish(key, upload, sums, subject)
+        if not put.usual:
+            self._read_back(key, put.version, sha256, size, subject)
+        return _copied(key, size, listed, first, md5, sha256, put)
+
+    @contextlib.contextmanager
+    def _upload(self, key: str, headers: Mapping[str, str], subject: str) -> Iterator[str]:
+        """An upload in parts, which is aborted where it is not finished."""
         begun = self._ask("POST", self.target, key, {"uploads": ""}, headers, subject=subject)
         upload = _text(begun.body, "UploadId", subject)
         try:
-            sums, md5, sha256 = self._move(key, ranges, version, first.etag, upload, subject)
-            _require(wanted, sha256, subject)
-            done = self._complete(key, upload, sums, subject)
+            yield upload
         except BaseException:
             with contextlib.suppress(LifeboatError):
                 self._ask("DELETE", self.target, key, {"uploadId": upload}, subject=subject)
             raise
+
+    def _finish(self, key: str, upload: str, sums: list[tuple[str, str]], subject: str) -> _Put:
+        done = self._complete(key, upload, sums, subject)
         etag = _text(done.body, "ETag", subject).strip('"')
         joined = _md5(b"".join(bytes.fromhex(name) for name, _etag in sums)).hexdigest()
-        if etag != f"{joined}-{len(sums)}":
-            self._read_back(key, done.version, sha256, size, subject)
-        return _copied(key, size, listed, first, md5, sha256, done.version, etag)
+        return _Put(done.version, etag, etag == f"{joined}-{len(sums)}")
 
     def _move(
         self, key: str, ranges: list[tuple[int, int]], version: str, etag: str, upload: str, subject: str
@@ -223,8 +239,16 @@ class Copier:
         if not self._no_tags and may_have_tags(answer):
             told = tags(self.source, key, version)
             self._no_tags = told is None
-            return {**found, "x-amz-tagging": urlencode(told)} if told else found
+            return {**found, "x-amz-tagging": urlencode(told, quote_via=quote)} if told else found
         return found
+
+
+class _Put(NamedTuple):
+    """What the target said of a write. usual: its ETag is the one that S3 describes for these bytes."""
+
+    version: str
+    etag: str
+    usual: bool
 
 
 class Facts(NamedTuple):
@@ -243,9 +267,7 @@ def _require(wanted: str, sha256: str, subject: str) -> None:
         raise IntegrityError(READ, subject, "its bytes are not those that were mirrored (SHA-256 differs)", remedy)
 
 
-def _copied(
-    key: str, size: int, listed: str, source: Answer, md5: str, sha256: str, version: str, target_etag: str
-) -> Copied:
+def _copied(key: str, size: int, listed: str, source: Answer, md5: str, sha256: str, put: _Put) -> Copied:
     headers, etag = source.headers, source.etag
     # Encrypted with a key of the customer's, an ETag is no MD5 though it looks like one.
     own_key = headers.get("x-amz-server-side-encryption", "").startswith("aws:kms") or any(
@@ -253,7 +275,7 @@ def _copied(
     )
     told = {text for text in (etag, listed) if MD5.fullmatch(text) and not own_key}
     return Copied(
-        key, size, etag, sha256, version, target_etag, headers.get("x-amz-version-id", ""),
+        key, size, etag, sha256, put.version, put.etag, headers.get("x-amz-version-id", ""),
         proved=md5 in told, doubtful=bool(told) and md5 not in told,
     )  # fmt: skip
 
@@ -278,7 +300,7 @@ def _of(version: str) -> dict[str, str]:
 
 def kept(headers: Mapping[str, str]) -> dict[str, str]:
     """Those headers of an object that are part of it and not of the answer."""
-    return {name: value for name, value in headers.items() if name in KEPT or name.startswith("x-amz-meta-")}
+    return {name: value for name, value in headers.items() if name in signed.KEPT or name.startswith(signed.USER)}
 
 
 def tags(bucket: Bucket, key: str, version: str = "") -> Optional[list[tuple[str, str]]]:
@@ -342,7 +364,7 @@ def refusal(exc: LifeboatError) -> str:
     reading = exc.attempted == READ
     if reading and isinstance(exc, NotFoundError):
         return "it is listed and not there"
-    if isinstance(exc, (IntegrityError, signed.NamelessError)) or isinstance(exc.__cause__, ChangedError):
+    if isinstance(exc, (IntegrityError, signed.UnsendableError)) or isinstance(exc.__cause__, ChangedError):
         return exc.cause
     if denied(exc):
         return "it may not be read (access denied)"

@@ -38,6 +38,14 @@ from . import client
 if TYPE_CHECKING:
     import urllib3
 
+KEPT = ("content-type", "cache-control", "content-disposition", "content-encoding", "content-language", "expires",
+        "x-amz-website-redirect-location")  # fmt: skip
+USER = "x-amz-meta-"
+# Headers that a request may have: an object's own, and these. No other is ever sent, whatever a source says.
+_SENT = frozenset({*KEPT, "x-amz-tagging", "content-md5", "range", "if-match"})
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")  # https://www.rfc-editor.org/rfc/rfc9110#name-tokens
+_NO_VALUE = re.compile(r"[\x00\r\n]")
+_FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
 NULL = "null"  # the version of what was written where, or while, nothing was versioned
 PATIENCE = 4  # attempts in all
 _PAUSE = 0.5
@@ -66,7 +74,11 @@ class Answer:
         return int(self.headers.get("content-length") or 0)
 
 
-class NamelessError(LifeboatError):
+class UnsendableError(LifeboatError):
+    """What is said of one object cannot be said in a request. Nothing was sent."""
+
+
+class NamelessError(UnsendableError):
     """An object whose name is empty: a request about it would be one about the bucket, such as its deletion."""
 
 
@@ -128,6 +140,7 @@ class Requests:
         NamelessError: the key is empty, and nothing was sent.
         """
         _require_safe(method, key, query or {}, attempted, subject)
+        _require_sendable(headers or {}, attempted, subject)
         request = _Request(method, bucket, key, query or {}, headers or {}, body)
         for attempt in range(PATIENCE):
             try:
@@ -179,7 +192,7 @@ class Requests:
             )
             kind = next(ours for theirs, ours in kinds if isinstance(exc, theirs))
             raise kind(endpoint_url=self._endpoint, error=exc) from exc
-        told = {name.lower(): value for name, value in answer.headers.items()}
+        told = {name.lower(): _FOLD.sub(" ", value) for name, value in answer.headers.items()}
         return Answer(int(answer.status), told, bytes(answer.data))
 
     def _signed(self, method: str, path: str, words: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
@@ -264,6 +277,17 @@ def _require_safe(method: str, key: Optional[str], query: Mapping[str, str], att
         )  # fmt: skip
     if key is None and method not in ("GET", "HEAD") and (method, set(query)) != ("POST", {"delete"}):
         raise ValueError(f"{method} of a whole bucket")
+    if "versionId" in query and method in ("PUT", "POST"):
+        raise ValueError("a write that names a version")  # MinIO overwrites that very version
+
+
+def _require_sendable(headers: Mapping[str, str], attempted: str, subject: str) -> None:
+    for name, value in headers.items():
+        if name not in _SENT and not name.startswith(USER):
+            raise ValueError(f"a header that is not to be sent: {name}")
+        if not _NAME.fullmatch(name) or _NO_VALUE.search(value):
+            remedy = "Write the object again in its own bucket, with metadata in ASCII names and on one line."
+            raise UnsendableError(attempted, subject, f"its header {name!r} cannot be sent", remedy)
 
 
 def lasting(error: LifeboatError) -> bool:

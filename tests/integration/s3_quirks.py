@@ -1,0 +1,36 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What other S3 servers do, reproduced by a proxy before SeaweedFS, as it was recorded on loopback in November 2026.
+
+Each is a fault or an edit for s3_faults.faulty(). MinIO is of February 2026, VersityGW of August 2026, Ceph RGW 18.2.7.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+
+from s3_faults import Call, Fault, Reply
+from s3_servers import Server
+
+
+def minio_unpacks(server: Server) -> Fault:
+    """MinIO unpacks a tar that is put in one request with this metadata, and keeps no object of it."""
+
+    def fault(call: Call) -> Reply | None:
+        if call.method != "PUT" or "uploadId" in call.query:
+            return None
+        if call.headers.get("x-amz-meta-snowball-auto-extract") != "true":
+            return None
+        bucket = call.path.lstrip("/").partition("/")[0]
+        with tarfile.open(fileobj=io.BytesIO(call.body)) as tar:
+            for member in tar:
+                found = tar.extractfile(member)
+                assert found is not None
+                server.client.put_object(Bucket=bucket, Key=member.name, Body=found.read())
+        etag = hashlib.md5(call.body, usedforsecurity=False).hexdigest()
+        return Reply(headers={"ETag": f'"{etag}"'})
+
+    return fault
