@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import tarfile
 
-from s3_faults import Call, Fault, Reply
+from s3_faults import Call, Edit, Fault, Reply
 from s3_servers import Server
 
 
@@ -34,3 +35,19 @@ def minio_unpacks(server: Server) -> Fault:
         return Reply(headers={"ETag": f'"{etag}"'})
 
     return fault
+
+
+def minio_overwrites(bucket: str, key: str, version: str, etag: str) -> Edit:
+    """As after `PUT ?versionId=OLD`: that very version has other bytes, of the same length, and another ETag."""
+
+    def edit(call: Call, body: bytes) -> bytes:
+        if not call.path.startswith(f"/{bucket}") or "versions" not in call.query:
+            return body
+        rows = re.split(rb"(?=<Version>)", body)
+        of_it = (f"<Key>{key}</Key>".encode(), f"<VersionId>{version}</VersionId>".encode())
+        for number, row in enumerate(rows):
+            if all(part in row for part in of_it):
+                rows[number] = re.sub(rb"<ETag>.*?</ETag>", f"<ETag>&#34;{etag}&#34;</ETag>".encode(), row)
+        return b"".join(rows)
+
+    return edit

@@ -100,3 +100,20 @@ def test_metadata_that_makes_a_server_unpack_an_object(world: World, weed: Seawe
         whole = {call.key for call in proxy.calls if call.method == "PUT" and not call.query}
         assert whole == {"kept"}
         assert through(world, vault=proxy).detailed(ObjectsDetails).copied == 0
+
+
+def test_a_version_that_was_overwritten_in_place_is_copied_again(world: World, weed: SeaweedFS) -> None:
+    """Of equal length: only its ETag tells."""
+    world.put("a", b"right")
+    for key in "bcdefgh":
+        world.put(key, b"other")
+    world.database()
+    first = world.listing(world.take())
+    edit = s3_quirks.minio_overwrites(world.vault.name, "a", first["a"]["vault_version"], "0" * 32)
+    with faulty(weed, edit=edit) as proxy:
+        manifest = through(world, vault=proxy)
+    assert manifest.detailed(ObjectsDetails).copied == 1
+    again = world.listing(manifest)
+    assert again["a"]["vault_version"] != first["a"]["vault_version"]
+    assert world.held(again["a"]) == b"right"
+    assert any("something else in 1 versions that were copied, the first is 'a'" in line for line in world.lines)

@@ -34,7 +34,9 @@ _TABLES = {
 }
 _SAME = "c.key IS NOT NULL AND c.size = s.size AND c.etag = s.etag"
 _IN_VAULT = "v.key IS NOT NULL AND v.size = s.size"
-_AS_COPIED = "c.vault_version = v.version"  # and a version never changes
+# A version should never change; MinIO overwrites one in place where a PUT names it, and the ETag shows that.
+_AS_COPIED = "c.vault_version = v.version AND c.vault_etag = v.etag"
+_REPLACED = f"{_SAME} AND c.vault_version = v.version AND (c.vault_etag <> v.etag OR v.size <> s.size)"
 _RIGHT = f"{_IN_VAULT} AND {_SAME} AND c.version = s.version AND c.modified = s.modified AND {_AS_COPIED}"
 # The same bytes, but perhaps other headers: written again since, or copied by someone else.
 _ALIKE = f"NOT ({_RIGHT}) AND {_IN_VAULT} AND ((s.etag <> '' AND s.etag = v.etag) OR ({_SAME} AND {_AS_COPIED}))"
@@ -149,6 +151,10 @@ class State(Inventory):
             source=row[0], vault=self.count("vault"), copy=row[1], alike=row[2], removed=removed, overwritten=row[3],
             bytes=row[4],
         )  # fmt: skip
+
+    def replaced(self) -> tuple[int, list[str]]:
+        """Of how many objects the vault's very version is no longer what was copied, and the first few."""
+        return self.counted(f"(SELECT s.key FROM {_JOINED} WHERE {_REPLACED})")
 
     def to_copy(self) -> Iterator[Object]:
         """Largest first: the last object to end must not be a long one."""

@@ -210,6 +210,12 @@ class _Mirror:
             theirs.result()
             self.settings = settings.result()
         self._state.read_copies(self._before(repo))
+        count, keys = self._state.replaced()
+        if count:
+            self._log(
+                f"WARNING: the vault holds something else in {count} versions that were copied, the first is"
+                f" {keys[0]!r}: earlier backups cannot give these objects back; they are copied again"
+            )
         return ambiguous
 
     def _before(self, repo: repository_base.Repository) -> Iterator[Listed]:
