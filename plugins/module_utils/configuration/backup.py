@@ -140,6 +140,8 @@ def _wanted(config: Config, stack: runtime.Runtime, directory: Path) -> _Wanted:
     secrets = directory / f"{config.stack}.secrets.json"
     if secrets.exists():
         (found.secret if config.secrets else found.plain).append(str(secrets))
+    if config.objects.bucket and config.identities.exists():
+        found.secret.append(str(config.identities))
     found.plain += config.config.files
     found.secret += config.config.secret_files
     return found

@@ -43,7 +43,7 @@ from ..s3.signed import NULL
 from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
-from . import guard, listing, mc
+from . import guard, identities, listing, mc
 from .guard import Instant
 from .listing import Point
 from .state import Numbers, Object, State
@@ -95,6 +95,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
         )
         work.bring(numbers)
         work.confirm(numbers)
+        held = identities.take(run, identity, override=override, log=log)
         count, unheld = state.unheld_rows(SHOWN)
         with repo.stage("objects", identity) as staging, explained("write the listing", staging.path):
             summary = listing.write(staging.path / listing.NAME, state.listing())
@@ -125,6 +126,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
                 weaknesses=tuple(mc.WEAKNESSES) if config.objects.engine == "mc" else (),
                 settings=work.settings,
                 vault={"endpoint": vault.endpoint_url, "bucket": vault.name},
+                identities=held,
                 seconds=round(time.monotonic() - started, 2),
             )
             manifest = Manifest(

@@ -17,7 +17,7 @@ from ..base.text import Planned, assessed, cautions, human
 from ..base.typed import plain
 from ..mirror.listing import Point
 from ..recovery import state as recovery_state
-from ..recovery.state import DOWN, HEALTHY, RECOVERING_OBJECTS
+from ..recovery.state import DAMAGED, DOWN, HEALTHY, RECOVERING_OBJECTS
 from ..repository import catalog
 from ..repository.catalog import Entry
 from ..repository.details import ObjectsDetails
@@ -29,7 +29,7 @@ from ..settings.config import Config
 from ..settings.scenarios import OBJECT_STORAGE
 from ..stack import buckets
 from ..stack.runtime import Opened, objects_mount
-from . import assess, choose, compare
+from . import assess, choose, compare, identities
 from .choose import Request, reference_of
 from .compare import DIFFERS, GONE, UNKNOWN_TO_POINT, to_restore
 from .condition import Assessment
@@ -91,7 +91,10 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
     log("assessing the bucket")
     seen = assess.assess(run, reference_of(sources), log=log)
     if seen.refused and request.method != "rebuild":
-        raise refusal(config, seen.refused)
+        lost = identities.needed(run)
+        if not lost:
+            raise refusal(config, seen.refused)
+        seen = replace(seen, condition=DAMAGED, findings=(lost,), refused="")
     entry, chosen, passed_over = choose.choose(config, sources, request)
     counts = Counts()
     last = recovered(config)
@@ -121,7 +124,12 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
         condition=seen.condition,
         findings=seen.findings,
         unchecked=seen.unchecked,
-        warnings=(*sources.notes, *seen.warnings, *_warnings(run, sources.found, entry, counts)),
+        warnings=(
+            *sources.notes,
+            *seen.warnings,
+            *_warnings(run, sources.found, entry, counts),
+            *(identities.warnings(run) if mode in ("start", "rebuild") else ()),
+        ),
         why=why,
         asked=request.asked,
         mode=mode,
@@ -143,7 +151,7 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
         counts=Difference(counts.gone, counts.differ, counts.extra, counts.later),
         steps=(),
     )
-    return replace(made, steps=tuple(_steps(made, entry.id, config))) if needed else made
+    return replace(made, steps=tuple(_steps(made, entry.id, run))) if needed else made
 
 
 def refusal(config: Config, said: str) -> UsageError:
@@ -254,12 +262,13 @@ def _warnings(run: Opened, found: list[Entry], chosen: Entry, counts: Counts) ->
     return lines + ([f"{unheld} objects were never in the vault and cannot come back"] if unheld else [])
 
 
-def _steps(made: Plan, backup: str, config: Config) -> list[str]:
-    service, counts = made.service, made.counts
+def _steps(made: Plan, backup: str, run: Opened) -> list[str]:
+    config, service, counts = run.config, made.service, made.counts
     where = f" below {made.prefix}" if made.prefix else ""
     copied = f"{counts.gone} missing and {counts.differ} other objects{where}"
     what = copied if made.mode == "fill" else f"every object{where} that is missing or wrong"
     then = [
+        *identities.step(run),
         f"restore: the bucket's settings, then {what}, from {config.vault.objects_bucket} in the vault",
         *([f"restore: put {counts.extra} objects that the point does not know aside"] if made.exact else []),
         *([f"verify: restart {service}, so that only what is on its disk counts"] if service else []),

@@ -31,7 +31,7 @@ from ..s3.bucket import Bucket
 from ..s3.inventory import Inventory
 from ..stack import buckets
 from ..stack.runtime import DataMount, Opened, ServiceState, objects_mount
-from . import assess, choose, compare, plan, reconcile
+from . import assess, choose, compare, identities, plan, reconcile
 from .aside import Aside
 from .compare import UNKNOWN_TO_POINT, to_restore
 from .condition import Assessment
@@ -58,6 +58,8 @@ class _Protection(Protection[Assessment]):
             s3_settings.exists(buckets.source(self.run))
             return None
         except UsageError:
+            if identities.revive(self.run, log=self.log):
+                return ""
             raise
         except LifeboatError as exc:
             return exc.cause
@@ -165,6 +167,7 @@ def restore_objects(
         raise IntegrityError("restore the objects", identity, problem, "Choose another (`lifeboat list`).")
     source = buckets.source(run)
     clock = [time.monotonic()]
+    brought = identities.bring(run, log=log)  # first: without them the key may be unknown
     made = s3_settings.make(source)
     if made:
         log(f"made {source.url}")
@@ -192,6 +195,7 @@ def restore_objects(
         if lost:
             checks.append(Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {lost}"))
         checks.append(_settings_check(buckets.source(run), point))
+        checks += identities.checks(run, brought, fresh=fresh or made, log=log)
         reconciled, report = reconcile.checked(config, lambda: _reconciled(run, inventory, point, prefix))
     clock.append(time.monotonic())
     recovery_state.unmark(config, recovery_state.RECOVERING_OBJECTS)

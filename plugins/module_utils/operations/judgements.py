@@ -12,22 +12,26 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Callable
+from typing import Callable, Optional
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
-from ..base.errors import UnverifiedError, UsageError
+from ..base.errors import LifeboatError, UnverifiedError, UsageError
 from ..base.text import named
 from ..configuration import parts
 from ..configuration import proof as configuration_proof
 from ..configuration import restore as configuration_restore
 from ..configuration.restore import SECRET_LIST, SECRETS
+from ..objects import identities as objects_identities
 from ..objects import proof as objects_proof
+from ..repository import catalog
 from ..repository.base import Repository
 from ..repository.components import CONFIG, DATABASE, KINDS, OBJECTS
-from ..repository.details import ConfigDetails, DatabaseDetails, ObjectsDetails
+from ..repository.details import ConfigDetails, DatabaseDetails, HeldIdentities, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..settings.config import Config
+from ..stack import identities as stack_identities
 from ..tools import tar
+from ..tools.tar import shown
 from .proof import Proof
 
 
@@ -56,6 +60,48 @@ def _objects_judged(config: Config, repo: Repository, manifest: Manifest) -> Ite
     if details.unheld:
         named = ", ".join(repr(unheld.key) for unheld in details.unheld[:3])
         yield Check("objects in no backup", FAIL, f"the vault could not hold {details.in_no_backup}: {named}")
+    yield from _identities_judged(config, repo, manifest.id, details.identities)
+
+
+def _identities_judged(
+    config: Config, repo: Repository, backup: str, held: Optional[HeldIdentities]
+) -> Iterator[Check]:
+    """The users and keys of a store that is the stack's own."""
+    api = config.objects.admin.api
+    if not api and not config.objects.service:
+        return
+    name, unknown = objects_identities.NAME, ""
+    if api == stack_identities.ELSEWHERE:
+        yield Check(name, PASS, "kept elsewhere, as lifeboat_objects.admin says")
+        return
+    if not api:
+        unknown = objects_identities.UNKEPT
+    elif held is None or held.api != api:
+        unknown = f"{backup} was taken without them; take a new one: lifeboat backup objects"
+    elif held.problem:
+        unknown = f"{backup} was taken without them: {held.problem}"
+    elif held.uses:
+        unknown = f"the {objects_identities.USES}: {', '.join(held.uses[:3])}"
+    else:
+        unknown = _unsealed(config, repo)
+    words = f"as with {backup}, sealed with the configuration"
+    yield Check(name, COULD_NOT_VERIFY, unknown) if unknown else Check(name, PASS, words)
+
+
+def _unsealed(config: Config, repo: Repository) -> str:
+    """Why the copy of the identities is on this host alone; empty where a config backup has it."""
+    alone = "the copy of them is on this host alone"
+    try:
+        good = catalog.good(catalog.entries(repo, CONFIG, config.stack)) if config.config.enabled else []
+        listed = configuration_restore.listing(repo, good[-1].id) if good else {}
+    except LifeboatError as exc:
+        return f"whether a config backup has the copy of them could not be seen: {exc.cause}"
+    path = str(config.identities)
+    if path in listed:
+        return ""
+    if good and shown(path) in good[-1].detailed(ConfigDetails).left_out:
+        return f"{alone}: {good[-1].id} was taken without a recipient (lifeboat_config.recipients)"
+    return f"{alone}: the newest config backup does not have it; take one: lifeboat backup config"
 
 
 def _objects_opened(proof: Proof) -> Iterator[Check]:

@@ -142,10 +142,31 @@ class Unheld:
 
 
 @dataclass(frozen=True)
+class HeldIdentities:
+    """The identities of the object store as they were with a backup: how many, never what they are.
+
+    digest: SHA-256 of all but their secret keys. problem: why they could not be had, so that they are in no backup.
+    access_keys: those of service accounts too. uses: what of the server's configuration buckets depend on, and no
+    backup holds.
+    """
+
+    api: str
+    digest: str = ""
+    users: Count = 0
+    groups: Count = 0
+    policies: Count = 0
+    access_keys: Count = 0
+    quotas: Count = 0
+    uses: tuple[str, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class ObjectsDetails:
     """consistency: `snapshot` (of the instant of `database_backup`) or `eventual`, for the reason `why`.
 
-    unheld: the first few objects that the vault could not hold, of `unheld_count`.
+    unheld: the first few objects that the vault could not hold, of `unheld_count`. identities: None where nobody said
+    how they are kept.
     """
 
     objects: Count
@@ -169,6 +190,7 @@ class ObjectsDetails:
     weaknesses: tuple[str, ...] = ()
     settings: Mapping[str, object] = field(default_factory=dict)
     vault: Mapping[str, str] = field(default_factory=dict)
+    identities: Optional[HeldIdentities] = None
     seconds: float = 0.0
 
     @property

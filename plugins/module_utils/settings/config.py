@@ -82,6 +82,20 @@ class DatabaseSettings:
 
 
 @dataclass(frozen=True)
+class AdminSettings:
+    """How the store's identities are kept: users, groups, policies, access keys. `api` empty: nobody keeps them.
+
+    `api`: minio (its admin API), seaweedfs (`identities_file`, which its option -s3.config names, on this host) or
+    elsewhere (they are kept by other means). `endpoint_url` empty: the store's own. Secrets of minio:
+    objects_admin_access_key, objects_admin_secret_key.
+    """
+
+    api: Literal["", "minio", "seaweedfs", "elsewhere"] = ""
+    endpoint_url: str = ""
+    identities_file: str = ""
+
+
+@dataclass(frozen=True)
 class ObjectsSettings:
     """The bucket of the stack's own object store. `bucket` empty: the stack has none.
 
@@ -104,6 +118,7 @@ class ObjectsSettings:
     bandwidth: str = ""
     change_limit: Annotated[int, Range(0, 100)] = 30
     keys_query: str = ""
+    admin: AdminSettings = field(default_factory=AdminSettings)
 
 
 @dataclass(frozen=True)
@@ -247,6 +262,11 @@ class Config:
         return Path(self.state_directory) if self.state_directory else STATE_DIRECTORY / self.stack
 
     @property
+    def identities(self) -> Path:
+        """The copy of the object store's identities that this host keeps: a secret."""
+        return self.state / "identities.zip"
+
+    @property
     def scenarios(self) -> list[Scenario]:
         """What can be lost of this stack, and so must be drilled."""
         return [scenario for scenario in SCENARIOS.values() if operator.attrgetter(scenario.setting)(self)]
@@ -303,6 +323,11 @@ def _check_objects(config: Config, where: str) -> None:
     objects, vault = config.objects, config.vault
     if objects.bucket and not objects.endpoint_url and not objects.service:
         raise _wrong(f"{where}.objects", "neither endpoint_url nor service says where the bucket is")
+    file = objects.admin.identities_file
+    if bool(file) is not (objects.admin.api == "seaweedfs") or (file and not file.startswith("/")) or "\0" in file:
+        raise _wrong(
+            f"{where}.objects.admin", "api seaweedfs wants identities_file, an absolute path, and no other does"
+        )
     if objects.bucket and not vault.objects_bucket:
         raise _wrong(f"{where}.vault", "there is a bucket to protect and no objects_bucket to mirror it to")
     if vault.objects_bucket and vault.objects_bucket == vault.repository_bucket:

@@ -72,7 +72,8 @@ def place(
                 " set, the next backup has them.",
             )  # fmt: skip
         for path, entry in sorted(found.entries.items()):
-            if path.startswith(_OURS) or path.startswith(_BY_THE_CLOCK) is not (which == SCHEDULES):
+            ours = path.startswith(_OURS) and path != str(config.identities)
+            if ours or path.startswith(_BY_THE_CLOCK) is not (which == SCHEDULES):
                 continue
             new = found.root / path.lstrip("/")
             if os.path.lexists(new):

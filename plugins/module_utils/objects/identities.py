@@ -1,0 +1,176 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Give a store that lost its identities those that this host keeps, before anything needs them, and compare.
+
+A store that has any of them keeps what it has: a key that is gone since the backup was most likely revoked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Optional
+
+from ..base import typed
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
+from ..base.errors import LifeboatError, Log, NotFoundError
+from ..base.text import named
+from ..s3 import identities
+from ..s3.identities import Form
+from ..stack import identities as stack_identities
+from ..stack.identities import Kept, Store
+from ..stack.runtime import Opened
+
+NAME = "identities"
+WHAT = "users, groups, policies and access keys"
+UNKEPT = f"the {WHAT} of the object store are in no backup; set lifeboat_objects.admin"
+USES = "server's configuration, in no backup"
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class _Quota:
+    quota: int = 0
+    quotatype: str = ""
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What bring() found and did. imported: the store had lost them. error: why nothing can be said."""
+
+    store: Optional[Store] = None
+    kept: Optional[Kept] = None
+    imported: bool = False
+    error: Optional[LifeboatError] = field(default=None, compare=False)
+
+
+def bring(run: Opened, *, log: Log) -> Brought:
+    """Give the store its identities where it has none of those that are kept. Raises nothing: see checks()."""
+    try:
+        store, kept = stack_identities.of(run), stack_identities.newest(run.config)
+        if store is None or kept is None:
+            return Brought(store, kept)
+        if not lost(kept.form, _now(store)):
+            return Brought(store, kept)
+        log(f"giving the object store its identities of {kept.backup}: {kept}")
+        store.put(kept, log)
+    except LifeboatError as exc:
+        log(f"the identities of the object store: {exc}")
+        return Brought(error=exc)
+    return Brought(store, kept, imported=True)
+
+
+def checks(run: Opened, brought: Brought, *, fresh: bool, log: Log) -> list[Check]:
+    """Whether the store's identities are those that are kept, read once more. fresh: the store is a new, empty one, so
+    that all of them are those that were given to it, by whatever step."""
+    store, kept = brought.store, brought.kept
+    if brought.error:
+        return [Check(NAME, COULD_NOT_VERIFY, f"not compared: {brought.error.cause}. {brought.error.remedy}".strip())]
+    if store is None or kept is None:
+        if not fresh or run.config.objects.admin.api == stack_identities.ELSEWHERE:
+            return []
+        words = UNKEPT if store is None else f"no backup of the {WHAT} was taken before this recovery"
+        return [Check(NAME, COULD_NOT_VERIFY, words)]
+    given = brought.imported or fresh
+    try:
+        if given:
+            store.put_quotas(kept, log)
+        found = store.export()
+    except LifeboatError as exc:
+        return [Check(NAME, COULD_NOT_VERIFY, f"not compared: {exc.cause}. {exc.remedy}".strip())]
+    return [_judged(kept, found, store.exceptions(kept) if given else {}, given=given)]
+
+
+def _judged(kept: Kept, found: Kept, left_out: Mapping[str, str], *, given: bool) -> Check:
+    left = {name: why for name, why in left_out.items() if found.form.get(name) != kept.form[name]}
+    differ = identities.differences({name: told for name, told in kept.form.items() if name not in left}, found.form)
+    differ += [f"the quota of {named(name)} is not as it was" for name in kept.quotas if not _same(name, kept, found)]
+    if differ and given:
+        return Check(NAME, FAIL, _few(differ))
+    if differ:
+        words = f"the store kept its own, which differ from those of {kept.backup}: {_few(differ)}"
+        return Check(NAME, COULD_NOT_VERIFY, words)
+    if given and kept.uses:
+        left[USES] = ", ".join(kept.uses)
+    if left:
+        words = _few([f"the {named(name)}: {why}" for name, why in sorted(left.items())])
+        return Check(NAME, COULD_NOT_VERIFY, f"{kept}, as with {kept.backup}; not given back: {words}")
+    added = identities.added(kept.form, found.form)
+    more = f"; the store has others too: {_few(added)}" if added else ""
+    return Check(NAME, PASS, f"{kept}, as with {kept.backup}{more}")
+
+
+def _same(bucket: str, kept: Kept, found: Kept) -> bool:
+    wanted, have = (typed.maybe(_Quota, members.quotas.get(bucket)) for members in (kept, found))
+    return wanted == have
+
+
+def warnings(run: Opened) -> list[str]:
+    """What a fresh server will not have, for an operator to know before agreeing to one."""
+    api = run.config.objects.admin.api
+    if not api:
+        return [UNKEPT]
+    if api == stack_identities.ELSEWHERE:
+        return [f"the {WHAT} are kept elsewhere (lifeboat_objects.admin): give them to a fresh object store by hand"]
+    try:
+        store, kept = stack_identities.of(run), stack_identities.newest(run.config)
+        left_out = store.exceptions(kept) if store and kept else {}
+    except NotFoundError:  # it is down, so that nothing is known of its address
+        return []
+    except LifeboatError as exc:
+        return [f"the identities of the object store cannot be given back: {exc.cause}"]
+    if kept is None:
+        return [f"this host has no copy of the {WHAT} of the object store: a fresh one has none of them"]
+    lines = [f"the {named(name)} does not come back: {why}" for name, why in sorted(left_out.items())]
+    return [*lines, *([f"the {USES}: {', '.join(kept.uses)}"] if kept.uses else [])]
+
+
+def step(run: Opened) -> list[str]:
+    """The step of a plan that brings them back, where they are kept."""
+    try:
+        kept = stack_identities.newest(run.config) if run.config.objects.admin.api in identities.FORMS else None
+    except LifeboatError:
+        return []
+    return [f"restore: where the store has lost its identities, those of {kept.backup} ({kept})"] if kept else []
+
+
+def needed(run: Opened) -> str:
+    """Why the store does not take the application's key, where it has lost its identities and they are kept.
+
+    Empty where that is not so, or cannot be told.
+    """
+    own = run.config.secrets.get("objects_access_key", "")
+    try:
+        store, kept = stack_identities.of(run), stack_identities.newest(run.config)
+        if store is None or kept is None or not lost(kept.form, _now(store)):
+            return ""
+    except LifeboatError:
+        return ""
+    if not identities.knows(kept.form, own):
+        return ""
+    return f"the object store has lost its identities, the application's key {named(own)} among them"
+
+
+def revive(run: Opened, *, log: Log) -> bool:
+    """Give a store that refuses the application's key its identities, where that is why; returns whether it was."""
+    return bool(needed(run)) and bring(run, log=log).imported
+
+
+def lost(expected: Form, found: Form) -> bool:
+    """Has the store none of the users, groups and access keys that it had? Policies are built in."""
+    had = {name for name in expected if not name.startswith(f"{identities.POLICY} ")}
+    return bool(had) and not any(name in found for name in had)
+
+
+def _now(store: Store) -> Form:
+    try:
+        return store.export().form
+    except NotFoundError:  # a file that is gone
+        return {}
+
+
+def _few(lines: list[str]) -> str:
+    more = f" and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+    return "; ".join(lines[:SHOWN]) + more
