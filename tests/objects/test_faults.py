@@ -62,7 +62,7 @@ def when(which: Callable[[Call], bool], reply: Reply) -> Fault:
 TIRED = error(503, "SlowDown", pause=0.2)
 # (what the vault does) -> (the kind of error, of what it speaks, why, what to do)
 VAULT: list[tuple[str, Fault, type[LifeboatError], str, str, str]] = [
-    ("a key without rights", when(listing, error(403, "AccessDenied")), UsageError, "s3://", "access denied (AccessDenied: no)", "Give the key leave"),
+    ("a key without rights", when(listing, error(403, "AccessDenied")), UsageError, "s3://", "access denied (AccessDenied: no)", "docs/vault.md"),
     ("a key that expired", when(listing, error(403, "ExpiredToken")), UsageError, "s3://", "the endpoint refuses the key (ExpiredToken", "lifeboat_secrets"),
     ("a key that was taken away in mid-mirror", when(writing(8), error(403, "InvalidAccessKeyId")), UsageError, "'key ", "the endpoint refuses the key", "lifeboat_secrets"),
     ("a clock that is wrong", when(listing, error(403, "RequestTimeTooSkewed")), UsageError, "s3://", "this host's clock is wrong", "timedatectl"),
@@ -75,7 +75,7 @@ VAULT: list[tuple[str, Fault, type[LifeboatError], str, str, str]] = [
     ("200 with a web page", when(listing, Reply(body="<html><body>hello</body></html>")), LifeboatError, "s3://", "what is no listing: <html>", "Is that an S3 endpoint"),
     ("200 with nothing", when(listing, Reply()), LifeboatError, "s3://", "what is not S3's: no XML", "Is that an S3 endpoint"),
     ("its disk is full", when(writing(8), error(507, "XMinioStorageFull")), SpaceError, "'key ", "the server's storage is full", "Free space there"),
-    ("its quota is used up", when(writing(8), error(403, "QuotaExceeded")), SpaceError, "'key ", "the server's storage is full", "Free space there"),
+    ("its quota is used up", when(writing(8), error(403, "QuotaExceeded")), SpaceError, "'key ", "the bucket's quota is used up", "Raise the bucket's quota"),
     ("its bucket went away", when(writing(8), error(404, "NoSuchBucket")), UsageError, "'key ", "there is no such bucket", "correct the bucket's name"),
 ]  # fmt: skip
 

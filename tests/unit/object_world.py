@@ -23,7 +23,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import 
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import compare
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, client
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Version
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets
 from botocore.exceptions import ClientError
@@ -98,6 +98,10 @@ class FakeBucket:
         if Bucket not in self.aside and (self.missing or Bucket != self.own):
             raise failure("404", 404)
         return {}
+
+    def ask(self, method: str, *, query: dict[str, str], attempted: str) -> None:
+        with client.spoken(attempted, self.url):
+            self.head_bucket(self.name)
 
     def list_buckets(self) -> dict[str, Any]:
         if self.error:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import settings as s3_settings
 from botocore.exceptions import ClientError, EndpointConnectionError
 
@@ -39,6 +40,10 @@ class Bucket:
     @property
     def client(self) -> Bucket:
         return self
+
+    def ask(self, method: str, *, query: dict[str, str], attempted: str) -> None:
+        with client.spoken(attempted, self.url):
+            self.head_bucket(Bucket=self.name)
 
     def __getattr__(self, call: str) -> Any:
         def answer(**arguments: Any) -> Any:

@@ -333,8 +333,11 @@ def refused(kind: type[Exception], words: str) -> Iterator[None]:
 
 
 def test_a_key_that_is_refused_is_not_a_lost_bucket(case: Case) -> None:
+    case.world.live.error = failure("SignatureDoesNotMatch", 403)
+    with refused(UsageError, "refuses the key.*Correct lifeboat_objects"):
+        case.plan()
     case.world.live.error = failure("403", 403)
-    with refused(UsageError, "access denied.*Correct lifeboat_objects"):
+    with refused(UsageError, "access denied.*docs/mirror.md lists.*nothing is rebuilt"):
         case.plan()
     assert case.plan(method="rebuild")["mode"] == "rebuild"
 

@@ -380,7 +380,7 @@ def test_plain_http_where_tls_is_asked_for(endpoint: str, tmp_path: Path) -> Non
     [
         (403, "RequestTimeTooSkewed", UsageError, "timedatectl"),
         (301, "PermanentRedirect", UsageError, "Correct region"),
-        (403, "QuotaExceeded", SpaceError, "Free space"),
+        (403, "QuotaExceeded", SpaceError, "Raise the bucket"),
         (507, "XMinioStorageFull", SpaceError, "Free space"),
         (503, "SlowDown", LifeboatError, "try again"),
         (501, "NotImplemented", LifeboatError, "NotImplemented"),

@@ -12,6 +12,7 @@ from typing import Optional
 from ..base.errors import LifeboatError, Log
 from ..mirror.listing import Point
 from ..recovery.state import DAMAGED, HEALTHY
+from ..s3 import causes
 from ..s3 import settings as s3_settings
 from ..s3.inventory import Inventory
 from ..stack import buckets
@@ -30,6 +31,8 @@ def assess(run: Opened, reference: Optional[Point], *, log: Log) -> Assessment:
     try:
         return _look_inside(run, reference, seen.service, log)
     except LifeboatError as exc:  # it died of the question, or cannot list what it holds
+        if causes.of(exc):
+            return condition.refused(exc, seen.service)
         words = f"the bucket {run.config.objects.bucket} cannot be read: {exc.cause}"
         return Assessment(DAMAGED, (words,), seen.service, unreadable=True)
 

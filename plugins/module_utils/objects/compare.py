@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from ..base import throttle
-from ..base.errors import LifeboatError, Log
+from ..base.errors import LifeboatError, Log, present
 from ..mirror.listing import Point
-from ..s3 import bucket, client, copier
+from ..s3 import bucket, causes, client, copier
 from ..s3.bucket import Bucket
 from ..s3.copier import MD5
 from ..s3.inventory import UNHELD, Inventory, text
@@ -146,8 +146,11 @@ def _settled(source: Bucket, key: str, size: int, etag: str, sha256: str, live_s
         return RIGHT if live_size in [item for item, _digest in told] else WRONG if told else DOUBT
     try:
         md5, own = digests(source, key)
-    except LifeboatError:
-        return WRONG
+    except LifeboatError as exc:
+        cause = causes.of(exc)
+        if cause and cause.whole:
+            raise
+        return DOUBT if cause else WRONG
     if size == live_size and (own == sha256 or md5 == etag):
         return SAME
     if own in [digest for _size, digest in told]:
@@ -225,10 +228,15 @@ def damaged(inventory: Inventory, source: Bucket, vault: Bucket, among: str) -> 
 
 
 def _damage(source: Bucket, key: str, etag: str, sha256: str) -> str:
-    """What is wrong with the bytes under a key; nothing where they are as listed, or nobody noted what they were."""
+    """What is wrong with the bytes under a key; nothing where they are as listed, or nobody noted what they were.
+
+    Raises what refuses to let us look.
+    """
     try:
         md5, own = digests(source, key)
     except LifeboatError as exc:
+        if causes.of(exc):
+            raise
         return f"{key} cannot be read: {exc.cause}"
     wrong = own != sha256 if sha256 else bool(MD5.fullmatch(etag)) and md5 != etag
     return f"{key} has other bytes than its listing says" if wrong else ""
@@ -237,7 +245,8 @@ def _damage(source: Bucket, key: str, etag: str, sha256: str) -> str:
 def sample(inventory: Inventory, source: Bucket) -> tuple[list[str], list[str], int]:
     """Really read some of the objects that are listed as they should be.
 
-    Returns (findings, what was not read, how many are damaged); stops where these are ENOUGH.
+    Returns (findings, what was not read, how many are damaged); stops where these are ENOUGH. Raises what refuses to
+    let us read any of them.
     """
     same = f"point p JOIN live l USING (key) WHERE NOT {_OTHER}"
     columns = "key, p.size, p.etag, p.sha256"
@@ -251,18 +260,30 @@ def sample(inventory: Inventory, source: Bucket) -> tuple[list[str], list[str], 
     deadline = time.monotonic() + READ_SECONDS
 
     bad: list[str] = []
+    withheld: list[LifeboatError] = []
 
     def look(entry: tuple[str, int, str, str]) -> bool:
         key, _size, etag, sha256 = entry
         if time.monotonic() > deadline or len(bad) >= ENOUGH:
             return False
-        wrong = _damage(source, key, etag, sha256)
+        try:
+            wrong = _damage(source, key, etag, sha256)
+        except LifeboatError as exc:
+            withheld.append(exc)
+            return False
         bad.extend([wrong] if wrong else [])
         return True
 
     with ThreadPoolExecutor(READERS) as pool:
         read = sum(pool.map(look, chosen))
+    told = [exc for exc in withheld if not read or present(causes.of(exc)).whole]
+    if told:
+        raise told[0]
     if bad:
         return [f"{len(bad)} of {read} objects read are damaged: {'; '.join(sorted(bad)[:ENOUGH])}"], [], len(bad)
-    late = len(chosen) - read
-    return [], [f"{late} of {len(chosen)} objects were not read: {READ_SECONDS} s were up"] if late else [], 0
+    late = len(chosen) - read - len(withheld)
+    unread = [f"{late} of {len(chosen)} objects were not read: {READ_SECONDS} s were up"] if late else []
+    if withheld:
+        first = withheld[0]
+        unread.append(f"{len(withheld)} of {len(chosen)} objects could not be read: {first.subject}: {first.cause}")
+    return [], unread, 0

@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 from ..base.errors import LifeboatError, UsageError
 from ..base.text import human
 from ..recovery.state import DAMAGED, DOWN, HEALTHY
+from ..s3 import causes
 from ..s3 import settings as s3_settings
 from ..settings.config import Config
 from ..stack import buckets, runtime
@@ -25,6 +27,7 @@ class Assessment:
 
     emptied: its files are gone although it runs: whatever is written to it now may be lost with the next start.
     unreadable: objects could not be read that are listed as they should be. ruined: so many that its disk is to blame.
+    refused: why the server does not let us look, which says nothing against its data; remedy: what to do about that.
     """
 
     condition: str
@@ -33,6 +36,7 @@ class Assessment:
     unchecked: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     refused: str = ""
+    remedy: str = ""
     emptied: bool = False
     unreadable: bool = False
     ruined: bool = False
@@ -44,14 +48,17 @@ def answers(run: Opened) -> Assessment:
     state = stack.state(service) if service else None
     words = state.describe() if state else "not ours to start and stop"
     if state and not state.running:
+        if told := ended(run):
+            why = f"{service} is {words}: {told.cause}"
+            return Assessment(DOWN, (why,), words, refused=told.cause, remedy=told.remedy)
         said = runtime.last_words(stack.logs(service))
         return Assessment(DOWN, (f"{service} is {words}", *([f"it last said: {said}"] if said else [])), words)
     try:
         source = buckets.source(run)
         there = s3_settings.exists(source)
-    except UsageError as exc:
-        return Assessment(DOWN, (f"the endpoint does not let us in: {exc.cause}",), words, refused=exc.cause)
     except LifeboatError as exc:
+        if isinstance(exc, UsageError) or causes.of(exc):
+            return refused(exc, words)
         return Assessment(DOWN, (f"{service or 'the endpoint'} is {words} and does not answer: {exc.cause}",), words)
     emptied = _emptied(run.config, stack, state.id) if state else ""
     if emptied or not there:
@@ -59,6 +66,26 @@ def answers(run: Opened) -> Assessment:
         findings += [] if there else [f"the bucket {source.name} is missing"]
         return Assessment(DAMAGED, tuple(findings), words, emptied=bool(emptied))
     return Assessment(HEALTHY, (), words)
+
+
+def refused(error: LifeboatError, service: str) -> Assessment:
+    """A server that lives and refuses us: nothing is known of its data, and nothing is said against it."""
+    cause = causes.of(error)
+    remedy = error.remedy if cause is None or not cause.rebuild else ""
+    return Assessment(
+        DOWN, (f"the endpoint does not let us in: {error.cause}",), service, refused=error.cause, remedy=remedy
+    )
+
+
+def ended(run: Opened) -> Optional[LifeboatError]:
+    """Why a server that does not run ended, where its own log tells a cause that is not its data."""
+    service = run.config.objects.service
+    found = causes.logged(run.runtime.logs(service))
+    if not found:
+        return None
+    cause, line = found
+    said = f"{cause.words}; it last said of it: {line[:300]}"
+    return UsageError("start the object store", service, said, f"{cause.remedy} Then start {service}.")
 
 
 def _emptied(config: Config, stack: Runtime, container: str) -> str:

@@ -93,7 +93,7 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
     if seen.refused and request.method != "rebuild":
         lost = identities.needed(run)
         if not lost:
-            raise refusal(config, seen.refused)
+            raise refusal(config, seen.refused, seen.remedy)
         seen = replace(seen, condition=DAMAGED, findings=(lost,), refused="")
     entry, chosen, passed_over = choose.choose(config, sources, request)
     counts = Counts()
@@ -154,10 +154,12 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
     return replace(made, steps=tuple(_steps(made, entry.id, run))) if needed else made
 
 
-def refusal(config: Config, said: str) -> UsageError:
-    """An endpoint that lives and does not let us in may hold all its objects: what is wrong is most likely our key."""
+def refusal(config: Config, said: str, remedy: str = "") -> UsageError:
+    """An endpoint that lives and does not let us in may hold all its objects. remedy: of what it said; where there is
+    none, what is wrong is most likely our key."""
     return UsageError(
         "look at the bucket", f"{config.objects.bucket} of {config.stack}", said,
+        f"{remedy} Nothing was found to be damaged, so nothing is rebuilt." if remedy else
         "Correct lifeboat_objects or lifeboat_secrets (objects_access_key, objects_secret_key) and deploy again."
         " Only if its data is lost, and with it the key: -e method=rebuild, which puts what is there aside.",
     )  # fmt: skip

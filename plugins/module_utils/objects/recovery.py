@@ -24,14 +24,14 @@ from ..recovery import state as recovery_state
 from ..recovery.protect import Protected, Protection
 from ..repository.manifest import parse
 from ..repository.sources import REPOSITORY, Sources, open_place
-from ..s3 import bucket, demolish
+from ..s3 import bucket, causes, demolish
 from ..s3 import client as s3_client
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
 from ..s3.inventory import Inventory
 from ..stack import buckets
 from ..stack.runtime import DataMount, Opened, ServiceState, objects_mount
-from . import assess, choose, compare, identities, plan, reconcile
+from . import assess, choose, compare, condition, identities, plan, reconcile
 from .aside import Aside
 from .compare import UNKNOWN_TO_POINT, to_restore
 from .condition import Assessment
@@ -49,9 +49,10 @@ class _Protection(Protection[Assessment]):
     whole = "every object of the newest backup is listed, and a sample was read"
     stamp = ""
     unreadable = False
+    remedy = ""
 
     def ask(self, state: ServiceState) -> Optional[str]:
-        """Whether the endpoint says that the bucket is there. A refusal of the key is for the operator, not for us."""
+        """Whether the endpoint says that the bucket is there. What it refuses is for the operator, not for us."""
         if not state.running or state.health == "starting":
             return ""
         try:
@@ -62,7 +63,14 @@ class _Protection(Protection[Assessment]):
                 return ""
             raise
         except LifeboatError as exc:
+            if cause := causes.of(exc):
+                raise plan.refusal(self.config, exc.cause, cause.remedy) from exc
             return exc.cause
+
+    def refused(self) -> str:
+        told = condition.ended(self.run)
+        self.remedy = told.remedy if told else ""
+        return told.cause if told else ""
 
     def look(self) -> Assessment:
         """A store that has just been started may list its objects long before it finds their bytes: until it does."""
@@ -70,6 +78,7 @@ class _Protection(Protection[Assessment]):
         deadline = time.monotonic() + min(self.config.application.timeout, SETTLING)
         while True:
             seen = assess.assess(self.run, reference, log=self.log)
+            self.remedy = seen.remedy
             wrong = seen.condition == recovery_state.DOWN or seen.unreadable or seen.ruined
             if not wrong or seen.refused or time.monotonic() > deadline:
                 return seen
@@ -77,7 +86,7 @@ class _Protection(Protection[Assessment]):
             time.sleep(3)
 
     def refusal(self, said: str) -> UsageError:
-        return plan.refusal(self.config, said)
+        return plan.refusal(self.config, said, self.remedy)
 
     def data_mount(self) -> DataMount:
         return objects_mount(self.config, self.stack)
@@ -92,6 +101,8 @@ class _Protection(Protection[Assessment]):
             try:
                 self.restart()
             except LifeboatError as exc:
+                if why := self.refused():
+                    raise self.refusal(why) from exc
                 self.log(f"it does not come up again: {exc.cause}")
                 return "rebuild"
         return mode if not self.service or self._takes_objects() else "rebuild"
@@ -103,7 +114,7 @@ class _Protection(Protection[Assessment]):
         self.wait()
 
     def _takes_objects(self) -> bool:
-        """Write an object into a bucket of our own, read it, remove both."""
+        """Write an object into a bucket of our own, read it, remove both. Raises what a fresh server would not cure."""
         source = buckets.source(self.run)
         name = f"{SCRATCH}{self.stamp.replace('_', '-')}"
         client, body = source.client, name.encode()
@@ -120,6 +131,8 @@ class _Protection(Protection[Assessment]):
             self.log(f"the key may make no bucket to try the server with ({exc.cause}); it is taken to be fit")
             return True
         except LifeboatError as exc:
+            if cause := causes.of(exc):
+                raise plan.refusal(self.config, exc.cause, cause.remedy) from exc
             self.log(f"it takes no objects: {exc.cause}")
             return False
         return took
@@ -240,6 +253,8 @@ def _verified(run: Opened, inventory: Inventory, expected: str, sample: int) -> 
             run, inventory.entries(expected), buckets.source(run), sample=sample or None
         )
     except LifeboatError as exc:
+        if causes.of(exc):
+            raise
         return [Check("objects", FAIL, f"{exc.subject}: {exc.cause}")]
 
 

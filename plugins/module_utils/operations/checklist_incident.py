@@ -19,6 +19,8 @@ from ..database import assess as database_assess
 from ..evidence import store
 from ..frontend import assess as frontend_assess
 from ..frontend import plan as frontend_plan
+from ..objects import condition as objects_condition
+from ..objects import plan as objects_plan
 from ..recovery import state as recovery_state
 from ..recovery.state import HEALTHY
 from ..repository import points, sources
@@ -118,8 +120,12 @@ def _sources(run: Opened, component: str) -> Optional[Sources]:
 def _component(run: Opened, name: str) -> Seen:
     seen = scope.ASSESS[name](run, _sources(run, name), lambda _: None)
     if seen.refused:
-        refusal = str(database_assess.refusal(run.config, seen.refused)) if name == DATABASE else seen.refused
-        return "", refusal, ""
+        refusal = (
+            objects_plan.refusal(run.config, seen.refused, seen.remedy)
+            if isinstance(seen, objects_condition.Assessment)
+            else database_assess.refusal(run.config, seen.refused)
+        )
+        return "", str(refusal), ""
     return seen.condition, "; ".join(seen.findings) or seen.service, "; ".join(seen.unchecked)
 
 

@@ -21,7 +21,9 @@ from typing import Any, BinaryIO
 
 from ..base import filesystem
 from ..base.clock import format_time
-from ..base.errors import NOT_INSTALLED, IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
+from ..base.errors import NOT_INSTALLED, IntegrityError, LifeboatError, NotFoundError, UsageError
+from . import causes
+from .causes import CLOCK, CREDENTIALS
 
 Client = Any  # boto3 makes its clients at run time; they have no type
 CONNECT_TIMEOUT = 5  # seconds
@@ -33,38 +35,24 @@ UNSUPPORTED = ("NotImplemented", "XNotImplemented", "MethodNotAllowed", "501", "
 DENIED = ("AccessDenied", "403", "AllAccessDisabled")
 
 _MAKING = threading.Lock()
-_KEYS = (
-    UsageError,
-    "the endpoint refuses the key",
-    "Correct s3_access_key and s3_secret_key (of the stack's bucket: objects_…, of the vault: vault_…) in "
-    "lifeboat_secrets and deploy again.",
-)
 _BUCKET = (UsageError, "there is no such bucket", "Make it (with versions), or correct the bucket's name.")
 _OBJECT = (NotFoundError, "there is no such object", "Choose another backup (lifeboat list).")
-_DENIED = (UsageError, "access denied", "Give the key leave to list, get, put and delete there.")
-_REGION = (UsageError, "the bucket is in another region", "Correct region and endpoint_url.")
-_CLOCK = (UsageError, "this host's clock is wrong", "Set it (timedatectl), then try again.")
-_FULL = (SpaceError, "the server's storage is full", "Free space there or run lifeboat.dr.prune, then try again.")
 _CODES: dict[str, tuple[type[LifeboatError], str, str]] = {
-    "InvalidAccessKeyId": _KEYS, "SignatureDoesNotMatch": _KEYS, "InvalidToken": _KEYS, "401": _KEYS,
-    "ExpiredToken": _KEYS, "TokenRefreshRequired": _KEYS,
     "NoSuchBucket": _BUCKET, "NoSuchKey": _OBJECT, "404": _OBJECT, "NotFound": _OBJECT,
-    "AccessDenied": _DENIED, "403": _DENIED, "AllAccessDisabled": _DENIED, "MethodNotAllowed": _DENIED,
-    "PermanentRedirect": _REGION, "AuthorizationHeaderMalformed": _REGION, "301": _REGION,
-    "RequestTimeTooSkewed": _CLOCK,
-    "QuotaExceeded": _FULL, "XMinioStorageFull": _FULL, "InsufficientStorage": _FULL, "507": _FULL,
 }  # fmt: skip
 
 
 def refused_key(code: str) -> str:
     """What a server's code says of the key; empty where it says nothing of it."""
-    _kind, cause, remedy = _CODES.get(code, ("", "", ""))
-    return f"{cause} ({code}). {remedy}" if (_kind, cause, remedy) in (_KEYS, _CLOCK) else ""
+    cause = causes.answered(code)
+    return f"{cause.words} ({code}). {cause.remedy}" if cause and cause.name in (CREDENTIALS, CLOCK) else ""
 
 
 def refuses(error: LifeboatError) -> bool:
     """Whether a server answered that the key is wrong, or may not look there, or that there is no such bucket."""
-    return code(error) in DENIED or _CODES.get(code(error)) in (_KEYS, _BUCKET)
+    cause = causes.answered(code(error))
+    refused = cause is not None and cause.name == CREDENTIALS
+    return refused or code(error) in DENIED or _CODES.get(code(error)) == _BUCKET
 
 
 def connect(
@@ -160,17 +148,20 @@ def translate(exc: BaseException, attempted: str, subject: str) -> LifeboatError
         code = str(answer.get("Code", ""))
         status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         said = f"{code}: {answer.get('Message', '')}".strip(": ")
+        known_cause = causes.answered(code, str(answer.get("Message", "")), status)
+        if known_cause:
+            return known_cause.kind(attempted, subject, f"{known_cause.words} ({said})", known_cause.remedy)
         kind, cause, remedy = _CODES.get(code) or _CODES.get(str(status)) or (LifeboatError, "", "")
         if not remedy:
             busy = "The server is busy or failing: look at its log, then try again."
             remedy = busy if status >= 500 else "Look up that answer in the server's manual."
         return kind(attempted, subject, f"{cause} ({said})" if cause else said, remedy)
+    tls = causes.named(causes.TLS)
+    if isinstance(exc, known.SSLError) or causes.answered("", str(exc)) is tls:
+        return tls.kind(attempted, subject, f"{tls.words}: {exc}", tls.remedy)
     if isinstance(exc, of_a_parser):
         cause = "the server answered what is not S3's: " + " ".join(str(exc).split())[:200]
         return LifeboatError(attempted, subject, cause, "Is that an S3 endpoint? Correct endpoint_url and port.")
-    if isinstance(exc, known.SSLError):
-        remedy = "Set ca_bundle to the CA that signed its certificate, or correct the scheme of endpoint_url."
-        return UsageError(attempted, subject, str(exc), remedy)
     if isinstance(exc, known.ParamValidationError):
         return UsageError(attempted, subject, str(exc), "Correct the bucket's name or the prefix.")
     if isinstance(exc, (known.HTTPClientError, known.ConnectionError, known.IncompleteReadError)):

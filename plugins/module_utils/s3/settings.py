@@ -105,14 +105,26 @@ def apply(bucket: Bucket, wanted: Mapping[str, object]) -> list[str]:
 
 
 def exists(bucket: Bucket) -> bool:
-    """Is the bucket there? Raises what keeps us from knowing: no answer, or no access."""
+    """Is the bucket there? Raises what keeps us from knowing: no answer, or no access.
+
+    HEAD has no body and so no reason: what it refuses is asked again by a listing, which says why.
+    """
     try:
         with s3_client.spoken("look for the bucket", bucket.url):
             bucket.client.head_bucket(Bucket=bucket.name)
     except LifeboatError as exc:
-        if s3_client.code(exc) not in ("NoSuchBucket", "404"):
+        if s3_client.code(exc) in ("NoSuchBucket", "404"):
+            return False
+        if s3_client.code(exc) not in ("400", "403", "507"):
             raise
-        return False
+    else:
+        return True
+    try:
+        bucket.ask("GET", query={"list-type": "2", "max-keys": "1"}, attempted="look into the bucket")
+    except LifeboatError as exc:
+        if s3_client.code(exc) in ("NoSuchBucket", "404"):
+            return False
+        raise
     return True
 
 

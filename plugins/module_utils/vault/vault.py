@@ -132,16 +132,9 @@ class _Ensuring:
     # Is it there, and ours?
 
     def _there(self) -> bool:
-        """HEAD has no body and so no reason: what it refuses is asked again by a listing, which says why."""
         bucket = self._bucket
         try:
             return s3_settings.exists(bucket)
-        except LifeboatError as exc:
-            if s3_client.code(exc) not in DENIED:
-                raise
-        try:
-            with s3_client.spoken("look into the bucket", bucket.url):
-                bucket.client.list_objects_v2(Bucket=bucket.name, MaxKeys=1)
         except LifeboatError as exc:
             if s3_client.code(exc) in DENIED:
                 raise UsageError(
@@ -150,7 +143,6 @@ class _Ensuring:
                     f"Choose another name in lifeboat_vault. If it is yours or yet to be made: {_BY_ADMIN}",
                 ) from exc  # fmt: skip
             raise
-        return True
 
     def _create(self) -> None:
         try:

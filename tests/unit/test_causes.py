@@ -1,0 +1,118 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501 - tables
+"""What servers answer for reasons of their own, in their own words, and what an operator is told to do about it."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
+    LifeboatError,
+    NotFoundError,
+    SpaceError,
+    UsageError,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import causes, client
+from botocore import exceptions as known
+from botocore.exceptions import ClientError
+
+# (code, message, status) -> (cause, the kind of error, words of the remedy)
+ANSWERS: list[tuple[str, str, int, str, type[LifeboatError], str]] = [
+    ("kms:InvalidCiphertextException", "failed to decrypt ciphertext", 400, causes.ENCRYPTION, LifeboatError, "MINIO_KMS_SECRET_KEY"),
+    ("InvalidRequest", "The object was stored using a form of Server Side Encryption. The correct parameters must be provided", 400, causes.CUSTOMER_KEY, LifeboatError, "leave it out of the mirror"),
+    ("InvalidAccessKeyId", "The Access Key Id you provided does not exist in our records.", 403, causes.CREDENTIALS, UsageError, "lifeboat_secrets"),
+    ("SignatureDoesNotMatch", "The request signature we calculated does not match", 403, causes.CREDENTIALS, UsageError, "lifeboat_secrets"),
+    ("AccessDenied", "Forbidden: No such key: GK1", 403, causes.CREDENTIALS, UsageError, "lifeboat_secrets"),
+    ("AccessDenied", "Access Denied.", 403, causes.PERMISSION, UsageError, "docs/mirror.md"),
+    ("Weird", "", 403, causes.PERMISSION, UsageError, "docs/mirror.md"),
+    ("RequestTimeTooSkewed", "", 403, causes.CLOCK, UsageError, "timedatectl"),
+    ("XMinioStorageFull", "Storage backend has reached its minimum free drive threshold.", 507, causes.FULL, SpaceError, "Free space"),
+    ("Weird", "", 507, causes.FULL, SpaceError, "Free space"),
+    ("XMinioAdminBucketQuotaExceeded", "Bucket quota exceeded", 400, causes.QUOTA, SpaceError, "Raise the bucket's quota"),
+    ("InvalidRequest", "Object is WORM protected and cannot be overwritten", 400, causes.READ_ONLY, LifeboatError, "until the object's lock ends"),
+    ("Forbidden", "The licence has expired", 403, causes.LICENCE, UsageError, "Renew the licence"),
+    ("400", "Client sent an HTTP request to an HTTPS server.", 400, causes.TLS, UsageError, "the scheme of endpoint_url"),
+    ("PermanentRedirect", "", 301, causes.REGION, UsageError, "Correct region"),
+]  # fmt: skip
+
+
+def said(code: str, message: str, status: int) -> LifeboatError:
+    answer = ClientError(
+        {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}},  # type: ignore[typeddict-item]
+        "GetObject",
+    )
+    with pytest.raises(LifeboatError) as caught, client.spoken("read", "s3://uploads"):
+        raise answer
+    return caught.value
+
+
+@pytest.mark.parametrize(("code", "message", "status", "cause", "kind", "remedy"), ANSWERS)
+def test_an_answer_has_a_cause(
+    code: str, message: str, status: int, cause: str, kind: type[LifeboatError], remedy: str
+) -> None:
+    error = said(code, message, status)
+    found = causes.of(error)
+    assert found is causes.named(cause)
+    assert (type(error), remedy in error.remedy, found.words in error.cause, code in error.cause) == (
+        kind, True, True, True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "status"),
+    [
+        ("NoSuchKey", "no licence to read", 404), ("404", "", 404), ("InternalError", "We encountered an error", 500),
+        ("InvalidRequest", "unknown argument", 400), ("XMinioObjectTampered", "may be compromised", 206),
+        ("SlowDown", "", 503),
+    ],
+)  # fmt: skip
+def test_what_may_be_damage_has_none(code: str, message: str, status: int) -> None:
+    assert causes.of(said(code, message, status)) is None
+
+
+def test_tls_is_a_cause_and_a_silent_server_is_none() -> None:
+    failures = {
+        known.SSLError(endpoint_url="https://x", error="certificate verify failed"): causes.TLS,
+        known.ConnectTimeoutError(endpoint_url="https://x"): "",
+        known.EndpointConnectionError(endpoint_url="https://x"): "",
+    }
+    for failure, cause in failures.items():
+        with pytest.raises(LifeboatError) as caught, client.spoken("look", "s3://uploads"):
+            raise failure
+        found = causes.of(caught.value)
+        assert (found.name if found else "") == cause
+    assert causes.of(NotFoundError("look", "it", "is not there")) is None
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        ("INFO ready\nFATAL Unable to initialize KMS: invalid key length", causes.ENCRYPTION),
+        ("ERROR Unable to validate credentials: Invalid credentials", causes.CREDENTIALS),
+        ("FATAL Unable to start: the licence is expired", causes.LICENCE),
+        ("ERROR Unable to write to the backend: file access denied", causes.PERMISSION),
+        ("ERROR open /data/x: read-only file system: cannot write", causes.READ_ONLY),
+        ("ERROR write /data/x: no space left on device", causes.FULL),
+        ("ERROR Invalid TLS certificate: no PEM", causes.TLS),
+        ("INFO license AGPLv3\nINFO using KMS\nFATAL unexpected end of file", None),
+        ("panic: runtime error: format.json is corrupted", None),
+    ],
+)
+def test_a_log_tells_why_a_server_ended(log: str, cause: Optional[str]) -> None:
+    found = causes.logged(log)
+    assert (found[0].name if found else None) == cause
+    if found:
+        assert found[1] in log
+
+
+def test_the_registry_is_whole() -> None:
+    codes = [code for cause in causes.CAUSES for code in cause.codes]
+    assert len(codes) == len(set(codes)), "a code has one meaning"
+    assert len({cause.name for cause in causes.CAUSES}) == len(causes.CAUSES)
+    for cause in causes.CAUSES:
+        assert cause.codes or cause.message, f"nothing leads to {cause.name}"
+        assert cause.remedy.endswith("."), cause.name
+        assert "rebuild" not in cause.remedy, "no fresh server cures it"
