@@ -255,6 +255,22 @@ def test_an_older_state_by_its_id_and_exactly(versioned: Case) -> None:
     assert newest["condition"] == "healthy", "another state was chosen on purpose, and is within the limit"
 
 
+def test_a_state_that_was_recovered_to_and_is_lost_again(versioned: Case) -> None:
+    expected = versioned.backup()
+    versioned.recover(identity=versioned.id)
+    assert versioned.plan(identity=versioned.id)["needed"] is False
+    for key in KEYS[:2]:
+        versioned.client.delete_object(Bucket=versioned.bucket, Key=key)
+    assert versioned.plan()["condition"] == "healthy", "within the limit"
+    made = versioned.plan(identity=versioned.id)
+    assert (made["needed"], made["why"]) == (True, f"2 objects are not those of {versioned.id}")
+    versioned.recover(identity=versioned.id)
+    versioned.client.put_object(Bucket=versioned.bucket, Key="later", Body=b"written after the point")
+    assert versioned.plan(identity=versioned.id)["needed"] is False
+    found = versioned.recover(identity=versioned.id, exact=True)
+    assert (bad(found), versioned.portrait()) == ([], expected)
+
+
 def test_what_expired_in_the_vault_is_said_first(versioned: Case) -> None:
     expected = versioned.backup()
     vault = versioned.vault.client

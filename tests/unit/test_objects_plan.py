@@ -7,15 +7,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Optional
 
 import builders
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, clock, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
@@ -299,6 +300,62 @@ def test_idempotent_by_identity(
         case.remember(**last)
     made = case.plan(**request_)
     assert (made["needed"], made["mode"]) == (needed, "fill" if needed else "none")
+
+
+def test_a_state_that_is_asked_for_is_compared_with(case: Case) -> None:
+    """That the bucket was recovered to it once does not make it so still."""
+    case.remember(id=ID)
+    assert case.plan(identity=ID)["needed"] is False
+    case.world.live.objects["new"] = Object(b"later", AFTER)
+    assert case.plan(identity=ID)["needed"] is False, "what the point does not know stays"
+    made = case.plan(identity=ID, exact=True)
+    assert (made["needed"], made["mode"], made["counts"]["extra"]) == (True, "fill", 1)
+    assert made["why"] == f"1 objects are not in {ID}, and exact was given"
+    assert case.plan(exact=True)["needed"] is True, "of the newest backup, too"
+    lose(case, "d")
+    made = case.plan(identity=ID)
+    assert (made["needed"], made["counts"]["gone"], made["why"]) == (True, 1, f"1 objects are not those of {ID}")
+    case.known(["a"], ["b"], ["c"])
+    assert case.plan(identity=ID)["needed"] is True, "though the database knows it to be deleted: a state was asked for"
+    assert case.plan()["needed"] is False
+
+
+def test_settings_of_a_state_that_is_asked_for(case: Case) -> None:
+    case.remember(id=ID)
+    case.known(["a"], ["b"], ["c"], ["d"])
+    newer = publish_objects(
+        case.root, dict(case.world.live.objects), T + timedelta(days=1), settings={"versioning": None}
+    )
+    case.world.live.settings["versioning"] = None
+    assert case.plan()["condition"] == "healthy", f"as in {newer.id}"
+    made = case.plan(identity=ID)
+    assert (made["needed"], made["why"]) == (True, "versioning is off, it was Enabled")
+
+
+def test_rows_whose_object_only_an_older_backup_has(case: Case) -> None:
+    """The newest backup was taken after they were lost: by it alone the bucket would be healthy."""
+    lose(case, "c", "d")
+    older = ID
+    publish_objects(case.root, dict(case.world.live.objects), T + timedelta(days=1))
+    case.known(["a"], ["b"], ["c"], ["d"])
+    words = f"rows have no object: 2 (c, d); {older} has 2 of them"
+    with refused(NotFoundError, rf"{re.escape(words)}.*lifeboat.dr.reconcile.*-e recovery_point={older}"):
+        case.plan()
+    assert case.plan(identity=older)["counts"]["gone"] == 2
+    lose(case, "a")
+    damaged = case.plan()
+    assert (damaged["counts"]["gone"], words in damaged["findings"]) == (1, True), "what the newest has is brought back"
+
+
+def test_rows_whose_object_no_backup_has(case: Case) -> None:
+    case.known(
+        ["a"], ["b"], ["c"], ["d"], ["never"], ["young", None, None, clock.format_time(datetime.now(timezone.utc))]
+    )
+    made = case.plan()
+    assert (made["needed"], made["condition"]) == (False, "healthy")
+    assert made["unchecked"] == [
+        "rows have no object: 1 (never); no earlier backup that was looked into has one of them; the rows may be wrong"
+    ]
 
 
 def test_a_prefix_alone_is_brought_back(case: Case) -> None:

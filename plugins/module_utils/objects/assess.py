@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Optional
 
@@ -21,15 +22,18 @@ from . import compare, condition
 from .condition import Assessment
 
 
-def assess(run: Opened, reference: Optional[Point], *, log: Log) -> Assessment:
-    """Look at the stack's bucket. `reference`: the newest good backup, what should be there."""
+def assess(run: Opened, reference: Optional[Point], older: Iterable[Point] = (), *, log: Log) -> Assessment:
+    """Look at the stack's bucket. `reference`: the newest good backup, what should be there.
+
+    older: the backups before it, newest first; they are read where rows name objects that it does not have.
+    """
     seen = condition.answers(run)
     if seen.condition != HEALTHY:
         return seen
     if reference is None:
         return replace(seen, unchecked=("no good backup to compare the objects with",))
     try:
-        return _look_inside(run, reference, seen.service, log)
+        return _look_inside(run, reference, older, seen.service, log)
     except LifeboatError as exc:  # it died of the question, or cannot list what it holds
         if causes.of(exc):
             return condition.refused(exc, seen.service)
@@ -37,7 +41,7 @@ def assess(run: Opened, reference: Optional[Point], *, log: Log) -> Assessment:
         return Assessment(DAMAGED, (words,), seen.service, unreadable=True)
 
 
-def _look_inside(run: Opened, reference: Point, words: str, log: Log) -> Assessment:
+def _look_inside(run: Opened, reference: Point, older: Iterable[Point], words: str, log: Log) -> Assessment:
     source = buckets.source(run)
     have = s3_settings.read(source)
     findings = [s3_settings.describe(name, have) for name in s3_settings.lost(reference.settings, have)]
@@ -49,8 +53,29 @@ def _look_inside(run: Opened, reference: Point, words: str, log: Log) -> Assessm
         unknown = compare.hold(run, inventory, source, reference, log=log)
         found, unsure, told = compare.judge(run.config, inventory, reference, unknown)
         bad, unread, damaged = compare.sample(inventory, source)
-    findings += [*found, *bad]
+        lacking, held_by = ("", "") if unknown else _rows_without(inventory, older)
+    findings += [*found, *bad, *([lacking] if held_by else [])]
+    unsure += [f"{lacking}; the rows may be wrong"] if lacking and not held_by else []
     return Assessment(
         DAMAGED if findings else HEALTHY, tuple(findings), words, (*unsure, *unread), (*warnings, *told),
-        unreadable=bool(bad), ruined=damaged >= compare.ENOUGH,
+        unreadable=bool(bad), ruined=damaged >= compare.ENOUGH, held_by=held_by,
     )  # fmt: skip
+
+
+def _rows_without(inventory: Inventory, older: Iterable[Point]) -> tuple[str, str]:
+    """Rows whose object neither the bucket nor the reference has, in words, and the backup that has most of them."""
+    wanted, words = compare.rows_without(inventory)
+    if not wanted:
+        return "", ""
+    best, most = "", 0
+    try:
+        for point in older:
+            count = sum(entry.key in wanted for entry in point.entries())
+            if count > most:
+                best, most = point.id, count
+            if most == len(wanted):
+                break
+    except LifeboatError as exc:
+        return f"rows have no object: {words}; an older backup cannot be read: {exc.cause}", best
+    where = f"{best} has {most} of them" if best else "no earlier backup that was looked into has one of them"
+    return f"rows have no object: {words}; {where}", best

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Optional
@@ -18,6 +19,8 @@ from ..repository import catalog
 from ..repository.catalog import Entry
 from ..repository.sources import LATEST, Sources
 from ..settings.config import Config
+
+_LOOKED_INTO = 30  # older backups, for what the newest does not have
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,13 @@ def reference_of(sources: Sources) -> Optional[Point]:
             if not point.problem():
                 return point
     return None
+
+
+def older(sources: Sources, reference: Optional[Point]) -> Iterator[Point]:
+    """The good backups before that one, the newest first, as far as anyone would go back."""
+    before = [entry for entry in sources.found if entry.good and reference and entry.id < reference.id]
+    for entry in list(reversed(before))[:_LOOKED_INTO]:
+        yield _point(sources, entry)
 
 
 def choose(config: Config, sources: Sources, request: Request) -> tuple[Entry, Point, list[PassedOver]]:

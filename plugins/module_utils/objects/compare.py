@@ -205,6 +205,20 @@ def judge(config: Config, inventory: Inventory, point: Point, unknown: str) -> t
     return findings, unsure, told
 
 
+def rows_without(inventory: Inventory) -> tuple[frozenset[str], str]:
+    """Keys of rows whose object neither the bucket nor the point has, and these in words: how many, and the first.
+
+    A row so young that its object may be on its way is none. The keys are at most as many as are looked for.
+    """
+    old = time.time() - reconcile.GRACE
+    lacking = (
+        "rows r WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.key = r.key)"
+        f" AND NOT EXISTS (SELECT 1 FROM point p WHERE p.key = r.key) AND coalesce(r.at, 0) <= {old!r}"
+    )
+    keys = frozenset(key for (key,) in inventory.each(f"SELECT DISTINCT r.key FROM {lacking} LIMIT {READ_MOST}"))
+    return keys, inventory.few(lacking)
+
+
 def _is(how: str) -> str:
     return f"EXISTS (SELECT 1 FROM settled s WHERE s.key = p.key AND s.how = '{how}')"
 

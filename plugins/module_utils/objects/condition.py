@@ -27,6 +27,7 @@ class Assessment:
 
     emptied: its files are gone although it runs: whatever is written to it now may be lost with the next start.
     unreadable: objects could not be read that are listed as they should be. ruined: so many that its disk is to blame.
+    held_by: the newest backup that has objects which rows name and the newest backup of all lacks.
     refused: why the server does not let us look, which says nothing against its data; remedy: what to do about that.
     """
 
@@ -37,6 +38,7 @@ class Assessment:
     warnings: tuple[str, ...] = ()
     refused: str = ""
     remedy: str = ""
+    held_by: str = ""
     emptied: bool = False
     unreadable: bool = False
     ruined: bool = False

@@ -23,6 +23,7 @@ from ..repository.catalog import Entry
 from ..repository.details import ObjectsDetails
 from ..repository.sources import VAULT, Sources
 from ..s3 import bucket
+from ..s3 import settings as s3_settings
 from ..s3.bucket import addresses, place
 from ..s3.inventory import UNHELD, Inventory
 from ..settings.config import Config
@@ -89,7 +90,8 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
     sources = Sources(run, "objects", request.identity, request.before, accept=request.accept)
     request = replace(request, identity=sources.identity)
     log("assessing the bucket")
-    seen = assess.assess(run, reference_of(sources), log=log)
+    reference = reference_of(sources)
+    seen = assess.assess(run, reference, choose.older(sources, reference), log=log)
     if seen.refused and request.method != "rebuild":
         lost = identities.needed(run)
         if not lost:
@@ -100,12 +102,13 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
     last = recovered(config)
     same = last if last and last.prefix in ("", request.prefix) else None
     needed, why = recovery_state.needed("bucket", seen.condition, request.state, request.force, same)
-    by_difference = request.prefix and not request.state
-    if needed or by_difference:
+    if needed or request.prefix or request.state or request.exact:
         log(f"comparing with {chosen.id} and the vault")
         counts = _count(run, chosen, request, seen, log)
-    if not needed and by_difference and counts.gone + counts.differ:
-        needed, why = True, f"{counts.gone + counts.differ} objects below {request.prefix} are not those of {chosen.id}"
+    if seen.held_by and not request.asked and len(seen.findings) == 1 and not counts.gone + counts.differ:
+        raise _of_an_older_backup(config, seen)
+    if not needed and (differing := _differing(run, chosen, request, counts)):
+        needed, why = True, differing
     left = recovery_state.stopped(config)
     mode: Mode = "none"
     if needed:
@@ -152,6 +155,27 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
         steps=(),
     )
     return replace(made, steps=tuple(_steps(made, entry.id, run))) if needed else made
+
+
+def _differing(run: Opened, chosen: Point, request: Request, counts: Counts) -> str:
+    """Why a healthy bucket is not what was asked for, although it may have been recovered to that before."""
+    where = f" below {request.prefix}" if request.prefix else ""
+    changed = counts.gone + counts.differ if request.asked else 0
+    told = [f"{changed} objects{where} are not those of {chosen.id}"] if changed else []
+    if request.exact and counts.extra:
+        told.append(f"{counts.extra} objects{where} are not in {chosen.id}, and exact was given")
+    if request.state and not request.prefix:
+        have = s3_settings.read(buckets.source(run))
+        told += [s3_settings.describe(name, have) for name in s3_settings.lost(chosen.settings, have)]
+    return "; ".join(told)
+
+
+def _of_an_older_backup(config: Config, seen: Assessment) -> NotFoundError:
+    return NotFoundError(
+        "choose a backup", config.stack, f"{seen.findings[0]}; the newest good backup has none of these",
+        "lifeboat.dr.reconcile copies only these back, from the vault's older versions. For the whole bucket as it was"
+        f" then: -e recovery_point={seen.held_by}.",
+    )  # fmt: skip
 
 
 def refusal(config: Config, said: str, remedy: str = "") -> UsageError:

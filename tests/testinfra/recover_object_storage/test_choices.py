@@ -8,7 +8,6 @@ import signal
 import subprocess
 from typing import Any
 
-import pytest
 import store
 from recovery import RECOVER, forget_quarantine, has_file, leave_no_orphans, serves, write_a_file
 from support import APP, ROOT, VAULT, Stack, playbook
@@ -53,9 +52,6 @@ def test_a_prefix_alone_comes_back_and_the_rest_stays(shop: Stack, backed_up: di
     assert store.portrait(shop.host) == backed_up
 
 
-@pytest.mark.xfail(
-    strict=True, reason="exact is ignored where the bucket is healthy and was recovered to the same point before"
-)
 def test_the_recovery_point_by_its_id_twice(shop: Stack, backed_up: dict[str, Any]) -> None:
     write_a_file(shop)
     try:
