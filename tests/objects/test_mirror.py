@@ -131,6 +131,43 @@ def body_of(where: Bucket, key: str) -> bytes:
     return where.requests.call("GET", where.name, key, attempted="get", subject=key).body
 
 
+def test_the_stores_other_buckets_are_named_in_the_backup(
+    world: MakeWorld, make_bucket: MakeBucket, weed: SeaweedFS
+) -> None:
+    one = world()
+    other, excluded = make_bucket(weed), make_bucket(weed)
+    objects = dataclasses.replace(one.config.objects, exclude=(excluded,))
+    one.config = dataclasses.replace(one.config, objects=objects)
+    one.put("a")
+    details = one.take().detailed(ObjectsDetails)
+    assert details.unprotected is not None and details.unlisted == ""
+    assert (other in details.unprotected, details.excluded) == (True, (excluded,))
+    assert not {one.source.name, one.vault.name} & {*details.unprotected}, "the vault's is at the same server"
+    assert any(line.startswith("NOT in this backup: the bucket") and other in line for line in one.lines)
+
+
+def test_a_key_sees_no_bucket_that_it_may_not_list(weed: SeaweedFS, make_bucket: MakeBucket) -> None:
+    """SeaweedFS and MinIO leave out of their answer what the key may not see, and say nothing of it."""
+    theirs, own = make_bucket(weed), conftest.BUCKETS[0]
+    weed.client.create_bucket(Bucket=own)
+    try:
+        key = dataclasses.replace(
+            Bucket(own, weed.url), access_key=conftest.PLAIN["access_key"], secret_key=conftest.PLAIN["secret_key"]
+        )
+        seen = bucket.names(key)
+        every = bucket.names(dataclasses.replace(key, access_key=weed.access_key, secret_key=weed.secret_key))
+    finally:
+        s3_servers.wipe(weed.client, own)
+    assert (own in seen, theirs in seen) == (True, False)
+    assert {own, theirs} <= {*every}
+
+
+def test_every_server_lists_its_buckets(server: Server, make_bucket: MakeBucket) -> None:
+    name = make_bucket(server)
+    one = Bucket(name, server.url, access_key=server.access_key, secret_key=server.secret_key)
+    assert name in bucket.names(one)
+
+
 def test_hostile_keys_there_and_back(
     world: MakeWorld, server: Server, weed: SeaweedFS, make_bucket: MakeBucket
 ) -> None:

@@ -181,6 +181,9 @@ class World:
         self.vault = FakeBucket("uploads-backup", endpoint_url="http://vault.invalid:9000")
         monkeypatch.setattr(buckets, "source", lambda config: self.live)
         monkeypatch.setattr(buckets, "vault", lambda config: self.vault)
+        self.others: list[str] = []
+        self.unlisted = ""
+        monkeypatch.setattr(bucket, "names", self.names)
         monkeypatch.setattr(bucket, "objects", self.listed)
         monkeypatch.setattr(compare, "_impatient", lambda opened: opened)
         # Headers and tags: those of the vault are the key's own, unless a test says that somebody changed them.
@@ -199,6 +202,13 @@ class World:
         for key, each in list(fake_bucket.objects.items()):
             if key.startswith(prefix):
                 yield Version(key, len(each.body), each.tag, each.modified)
+
+    def names(self, fake_bucket: FakeBucket) -> list[str]:
+        if self.unlisted:
+            raise UsageError("list the buckets", fake_bucket.endpoint_url, self.unlisted)
+        return sorted(
+            {self.live.own, *fake_bucket.aside, *self.others} - ({self.live.own} if self.live.missing else set())
+        )
 
     def fill(self, keys: str = "a b c d", at: datetime = BEFORE) -> None:
         """Objects in the live bucket, and their versions in the vault."""

@@ -266,6 +266,39 @@ def test_what_is_not_configured(tmp_path: Path) -> None:
         buckets.vault(Opened(made))
 
 
+def every(*names: str, more: str = "") -> Answer:
+    """A page of a list of buckets."""
+    kind = "ListAllMyBucketsResult"
+    listed = "".join(f"<Bucket><Name>{name}</Name></Bucket>" for name in names)
+    token = f"<ContinuationToken>{more}</ContinuationToken>" if more else ""
+    return 200, f"{HEAD.format(kind)}<Owner><ID>o</ID></Owner><Buckets>{listed}</Buckets>{token}</{kind}>"
+
+
+def test_every_bucket_that_the_key_sees(server: dict[str, Any]) -> None:
+    server["answers"] = [every("uploads", "docs", more="t&amp;1"), every("avatars", "docs")]
+    assert bucket.names(server["bucket"]) == ["avatars", "docs", "uploads"]
+    assert server["asked"] == [{}, {"continuation-token": ["t&1"]}]
+    server["answers"] = [every("a", more="t")]
+    assert bucket.names(server["bucket"]) == ["a"], "a page that is followed by itself is the last"
+    server["answers"] = [every()]
+    assert bucket.names(server["bucket"]) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((403, error("AccessDenied")), "access denied"),
+        (page(item("a")), "what is no listing"),
+        ((200, "<p>"), "no XML"),
+    ],
+)
+def test_a_server_that_does_not_tell_its_buckets(server: dict[str, Any], answer: Answer, words: str) -> None:
+    server["answers"] = [answer]
+    with pytest.raises(LifeboatError, match="list the buckets") as caught:
+        bucket.names(server["bucket"])
+    assert words in caught.value.cause
+
+
 def upload(key: str) -> str:
     said = {"Key": key, "UploadId": f"u{key}", "Initiated": "2026-11-24T02:00:00Z"}
     return "<Upload>" + "".join(f"<{name}>{value}</{name}>" for name, value in said.items()) + "</Upload>"

@@ -187,6 +187,49 @@ def test_objects_that_are_in_no_backup_are_red(tmp_path: Path, said: dict[str, l
     assert look(tmp_path)["objects in no backup"] == (FAIL, "the vault could not hold 7: 'a//b'")
 
 
+BUCKETS = [
+    ("the only one", {"unprotected": []}, PASS, "uploads"),
+    (
+        "others",
+        {"unprotected": ["avatars", "docs"], "excluded": ["cache"]},
+        COULD_NOT_VERIFY,
+        "uploads; the buckets avatars, docs: in no backup, as lifeboat_objects.bucket names uploads alone;"
+        " the bucket cache: left out by lifeboat_objects.exclude",
+    ),
+    (
+        "only excluded",
+        {"unprotected": [], "excluded": ["cache"]},
+        COULD_NOT_VERIFY,
+        "uploads; the bucket cache: left out by lifeboat_objects.exclude",
+    ),
+    (
+        "nobody knows",
+        {"unprotected": [], "unlisted": "access denied"},
+        COULD_NOT_VERIFY,
+        "uploads; which other buckets the store has: not known: access denied",
+    ),
+]
+
+
+@pytest.mark.parametrize(("details", "result", "words"), [case[1:] for case in BUCKETS], ids=[c[0] for c in BUCKETS])
+def test_every_bucket_of_the_store_is_named_every_time(
+    tmp_path: Path, said: dict[str, list[Check]], details: dict[str, Any], result: str, words: str
+) -> None:
+    green(tmp_path, **details)
+    assert look(tmp_path)["buckets"] == look(tmp_path, 3)["buckets"] == (result, words)
+    (point,) = status.status(Opened(configured(tmp_path)), now=NOW + HOUR).points
+    assert point.point and [note for note in point.point.notes if "bucket" in note] == [
+        f"objects: {note}" for note in words.split("; ")[1:]
+    ]
+
+
+def test_a_backup_of_the_time_when_nobody_looked_says_nothing_of_buckets(
+    tmp_path: Path, said: dict[str, list[Check]]
+) -> None:
+    green(tmp_path)
+    assert "buckets" not in look(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["endpoints", "copies", "reconcile"])
 def test_what_others_say_counts(tmp_path: Path, said: dict[str, list[Check]], name: str) -> None:
     green(tmp_path)

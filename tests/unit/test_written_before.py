@@ -55,7 +55,8 @@ ADDED = {
         "missing": {},
         "standby": False,
         "not_carried": [],
-    }
+    },
+    "objects": {"unprotected": None, "excluded": [], "unlisted": ""},
 }  # since then, and what it means that a manifest does not say
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .checks import Check
+from .checks import SHOWN, Check
 
 
 def human(size: float) -> str:
@@ -25,6 +25,20 @@ def named(name: str) -> str:
     """A name for a line that people read: a byte that is not UTF-8 as `\\xe9`, a line break as `\\n`."""
     whole = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in whole)
+
+
+def several(what: str, names: Sequence[str], most: int = SHOWN) -> str:
+    """Names with what they are names of: "the bucket a", "the buckets a, b"; of very many the first and how many."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"the {what}{'s' if len(names) > 1 else ''} {', '.join(map(named, names[:most]))}{rest}"
+
+
+@dataclass(frozen=True)
+class Untested:
+    """What is not proved, and why."""
+
+    what: str
+    why: str
 
 
 @dataclass(frozen=True)

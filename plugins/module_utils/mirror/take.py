@@ -43,7 +43,7 @@ from ..s3.signed import NULL
 from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
-from . import guard, identities, listing, mc
+from . import guard, identities, listing, mc, store
 from .guard import Instant
 from .listing import Point
 from .state import Numbers, Object, State
@@ -84,6 +84,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
         log(f"unfinished uploads in the vault were not swept: {exc}")
     instant = guard.choose_instant(config, repo, source, now, log)
     identity = catalog.free_id(repo, "objects", now)
+    seen = store.look(run)
     with State(config.state / JOURNAL) as state:
         work = _Mirror(config, source, vault, state, log)
         ambiguous = work.look(repo, instant)
@@ -128,6 +129,9 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
                 vault={"endpoint": vault.endpoint_url, "bucket": vault.name},
                 identities=held,
                 seconds=round(time.monotonic() - started, 2),
+                unprotected=seen.unprotected,
+                excluded=seen.excluded,
+                unlisted=seen.unlisted,
             )
             manifest = Manifest(
                 id=identity, component="objects", stack=config.stack, taken_at=instant.at or now,
@@ -141,6 +145,8 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
         f"{identity}: published, {summary.objects} objects, {human(summary.bytes)}; {work.copied} copied,"
         f" {work.removed} removed in {details.seconds} s"
     )
+    for gap in details.left:
+        log(f"NOT in this backup: {gap.what}: {gap.why}")
     if count:
         log(f"WARNING: the vault does not hold {count} objects, the first is {unheld[0].key!r}: {unheld[0].why}")
     return manifest

@@ -9,13 +9,13 @@ Such a bucket is found again by its name, and removed when an operator says so.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
 
 from ..base import throttle
 from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError
+from ..mirror.store import STAMPED, quarantine_name
 from ..s3 import bucket as s3_bucket
 from ..s3 import client as s3_client
 from ..s3 import demolish
@@ -23,7 +23,6 @@ from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
 
 WORKERS = 16
-_STAMPED = re.compile(r".*-quarantine-([0-9]{8}-[0-9]{6})")
 _WHOLE = 5 << 30  # what one CopyObject takes: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
 _HEADERS = ("ContentType", "CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "Metadata")
 
@@ -93,17 +92,11 @@ class Aside:
             self._source.client.delete_object(Bucket=self._source.name, Key=key)
 
 
-def quarantine_name(bucket: str, stamp: str) -> str:
-    """A bucket's name takes 63 letters, digits and hyphens."""
-    suffix = "-quarantine-" + re.sub(r"[^a-z0-9]", "-", stamp.lower())
-    return bucket[: 63 - len(suffix)].rstrip(".-") + suffix
-
-
 def quarantined(source: Bucket) -> list[Bucket]:
     """Quarantine buckets of this one, at its endpoint, oldest first."""
     with s3_client.spoken("list the buckets in quarantine", source.endpoint_url):
         names = sorted(found["Name"] for found in source.client.list_buckets().get("Buckets", ()))
-    matches = [found for name in names if (found := _STAMPED.fullmatch(name))]
+    matches = [found for name in names if (found := STAMPED.fullmatch(name))]
     return [replace(source, name=found[0]) for found in matches if quarantine_name(source.name, found[1]) == found[0]]
 
 

@@ -58,9 +58,13 @@ def _database_judged(config: Config, repo: Repository, manifest: Manifest) -> It
 def _objects_judged(config: Config, repo: Repository, manifest: Manifest) -> Iterator[Check]:
     details = manifest.detailed(ObjectsDetails)
     if details.unheld:
-        named = ", ".join(repr(unheld.key) for unheld in details.unheld[:3])
-        yield Check("objects in no backup", FAIL, f"the vault could not hold {details.in_no_backup}: {named}")
+        first = ", ".join(repr(unheld.key) for unheld in details.unheld[:3])
+        yield Check("objects in no backup", FAIL, f"the vault could not hold {details.in_no_backup}: {first}")
     yield from _identities_judged(config, repo, manifest.id, details.identities)
+    if details.unprotected is None:  # the next one looks
+        return
+    words = [named(details.bucket), *(f"{gap.what}: {gap.why}" for gap in details.left)]
+    yield Check("buckets", COULD_NOT_VERIFY if details.left else PASS, "; ".join(words))
 
 
 def _identities_judged(

@@ -82,6 +82,10 @@ def _unheld(details: ObjectsDetails) -> list[str]:
     return [f"{count} keys could not be held by the vault and are in no backup"] if count else []
 
 
+def _of_the_store(details: ObjectsDetails) -> list[str]:
+    return [*_unheld(details), *(f"{gap.what}: {gap.why}" for gap in details.left)]
+
+
 def _held(details: ConfigDetails) -> Mapping[str, int]:
     held: dict[str, int] = {}
     for part in details.parts.values():
@@ -147,7 +151,8 @@ KINDS: dict[str, AnyKind] = {
         ),
         Kind(
             OBJECTS, "objects", "objects", ObjectsDetails, lambda config: bool(config.objects.bucket),
-            needed=True, tied=True, absent="the stack has no bucket", notes=_unheld,
+            needed=True, tied=True, absent="the stack has no bucket", notes=_of_the_store,
+            impossible=lambda details, artefacts: details.impossible(),
             counts={"objects": lambda details: details.objects}, guarded=True, elsewhere=True,
             bytes=lambda details: details.bytes,
         ),

@@ -19,11 +19,12 @@ from typing import Annotated, Optional
 from ..base import typed
 from ..base.clock import parse_time
 from ..base.errors import UsageError
-from ..base.text import named
+from ..base.text import Untested, named, several
 from ..base.typed import Range
 
 Count = Annotated[int, Range(0)]
 DATABASES = "databases"  # the folder in a backup of the server's other databases, a numbered one for each
+EXCLUDED = "left out by lifeboat_objects.exclude"
 _FOLDER = re.compile(rf"{DATABASES}/[0-9]{{3,5}}")
 
 
@@ -162,11 +163,37 @@ class HeldIdentities:
 
 
 @dataclass(frozen=True)
+class Store:
+    """The buckets of an object store, as far as its key sees them. protected: those that backups hold. unprotected:
+    others that nobody left out. excluded: those that the configuration leaves out. unlisted: why it is not known which
+    buckets there are; empty where the store told.
+    """
+
+    protected: tuple[str, ...]
+    unprotected: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    unlisted: str = ""
+
+    @property
+    def left(self) -> tuple[Untested, ...]:
+        """What of the store is in no backup, and why."""
+        alone = f"in no backup, as lifeboat_objects.bucket names {', '.join(map(named, self.protected))} alone"
+        return (
+            *([Untested(several("bucket", self.unprotected), alone)] if self.unprotected else []),
+            *([Untested(several("bucket", self.excluded), EXCLUDED)] if self.excluded else []),
+            *([Untested("which other buckets the store has", f"not known: {self.unlisted}")] if self.unlisted else []),
+        )
+
+
+@dataclass(frozen=True)
 class ObjectsDetails:
     """consistency: `snapshot` (of the instant of `database_backup`) or `eventual`, for the reason `why`.
 
     unheld: the first few objects that the vault could not hold, of `unheld_count`. identities: None where nobody said
     how they are kept.
+    unprotected: buckets of the store that no backup holds, as nobody chose them. None: the backup is of the time when
+    nobody looked. excluded: those that the configuration leaves out. unlisted: why it is not known which buckets there
+    are; empty where the store told.
     """
 
     objects: Count
@@ -192,10 +219,25 @@ class ObjectsDetails:
     vault: Mapping[str, str] = field(default_factory=dict)
     identities: Optional[HeldIdentities] = None
     seconds: float = 0.0
+    unprotected: Optional[tuple[str, ...]] = None
+    excluded: tuple[str, ...] = ()
+    unlisted: str = ""
 
     @property
     def in_no_backup(self) -> int:
         return self.unheld_count or len(self.unheld)
+
+    @property
+    def left(self) -> tuple[Untested, ...]:
+        """What of the store is in no backup, and why."""
+        return Store((self.bucket,), self.unprotected or (), self.excluded, self.unlisted).left
+
+    def impossible(self) -> str:
+        """Why no backup of ours can say this of itself; empty where one can."""
+        for name, times in Counter([self.bucket, *(self.unprotected or ()), *self.excluded]).items():
+            if times > 1:
+                return f"it names the bucket {typed.shown(name)} {times} times"
+        return ""
 
 
 @dataclass(frozen=True)

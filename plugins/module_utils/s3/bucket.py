@@ -31,6 +31,7 @@ _Decode = Callable[[str], str]
 # What asks for the next page: the parameter, and the field of this page that it is taken from.
 _VERSIONS = {"key-marker": "NextKeyMarker", "version-id-marker": "NextVersionIdMarker"}
 _OBJECTS = {"continuation-token": "NextContinuationToken"}
+_MORE_BUCKETS = "ContinuationToken"  # the field of a list of buckets that has more
 _UPLOADS = {"key-marker": "NextKeyMarker", "upload-id-marker": "NextUploadIdMarker"}
 _GARBLED = "\ufffd"
 UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # no XML can say these
@@ -172,6 +173,24 @@ def _restored(bucket: Bucket, garbled: set[str]) -> Iterator[Version]:
 def objects(bucket: Bucket, prefix: str = "") -> Iterator[Version]:
     """The current objects, without versions' ids: cheaper where there are many, all there is where there are none."""
     yield from _listed(bucket, {"list-type": "2", "prefix": prefix}, _OBJECTS)
+
+
+def names(bucket: Bucket) -> list[str]:
+    """Every bucket at its endpoint that the key may see, by name. An endpoint shows a key no others."""
+    attempted, subject = "list the buckets", bucket.endpoint_url or "Amazon S3"
+    found: set[str] = set()
+    query: dict[str, str] = {}
+    while True:
+        answer = bucket.requests.call("GET", "", query=query, attempted=attempted, subject=subject)
+        page = xml(answer.body, attempted, subject)
+        if plain(page.tag) != "ListAllMyBucketsResult":
+            raise _unintelligible(bucket, attempted, f"<{plain(page.tag)}>")
+        here = {fields(one).get("Name", "") for some in page if plain(some.tag) == "Buckets" for one in some} - {""}
+        more = fields(page).get(_MORE_BUCKETS, "")
+        if not more or here <= found:
+            return sorted(found | here)
+        found |= here
+        query = {"continuation-token": more}
 
 
 def uploads(bucket: Bucket) -> Iterator[tuple[str, str, datetime]]:

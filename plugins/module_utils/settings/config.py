@@ -102,6 +102,7 @@ class ObjectsSettings:
     `service`: the Compose service or systemd unit that serves it; empty where it is not ours to start and stop.
     `endpoint_url` empty: the service's own address and `port`. `data_directory`: where it keeps its data, inside the
     container. `change_limit`: percent of the bucket that one mirror may remove or overwrite unasked.
+    `exclude`: other buckets of that store which no backup needs to hold.
     `bandwidth`: bytes a second at most, such as 10M. `keys_query`: SQL that returns the object keys that the database
     knows (columns key, and where known size in bytes, sha256 in hex). Secrets: objects_access_key, objects_secret_key.
     """
@@ -112,6 +113,7 @@ class ObjectsSettings:
     region: str = ""
     ca_bundle: str = ""
     bucket: str = ""
+    exclude: tuple[str, ...] = ()
     data_directory: str = ""
     engine: Literal["lifeboat", "mc"] = "lifeboat"
     transfers: Annotated[int, Range(1, 10_000)] = 32
@@ -328,6 +330,10 @@ def _check_objects(config: Config, where: str) -> None:
         raise _wrong(
             f"{where}.objects.admin", "api seaweedfs wants identities_file, an absolute path, and no other does"
         )
+    for name in objects.exclude:
+        if not name or name == objects.bucket:
+            cause = "it is objects.bucket" if name else "that is no bucket"
+            raise _wrong(f"{where}.objects.exclude", f"{name!r}: {cause}")
     if objects.bucket and not vault.objects_bucket:
         raise _wrong(f"{where}.vault", "there is a bucket to protect and no objects_bucket to mirror it to")
     if vault.objects_bucket and vault.objects_bucket == vault.repository_bucket:

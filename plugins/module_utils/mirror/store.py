@@ -1,0 +1,78 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every bucket of the stack's object store, and whether backups hold it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from ..base.errors import LifeboatError
+from ..repository.details import Store
+from ..s3 import bucket
+from ..s3.bucket import addresses, place
+from ..stack import buckets
+from ..stack.runtime import Opened
+
+# Buckets that Lifeboat makes for a moment, see objects/recovery, objects/proof and vault/probe.
+SCRATCH = re.compile(
+    r"lifeboat-(?:check-\d{8}-\d{6}|verify-[0-9a-f]{8}-\d{14}-[0-9a-f]{6}|probe-\d{14}-[0-9a-f]{8}(?:-lock)?)"
+)
+STAMPED = re.compile(r".*-quarantine-([0-9]{8}-[0-9]{6})")
+
+
+def look(run: Opened) -> Store:
+    """Ask the store. A key sees no bucket that it may not list; one that may list none is no error."""
+    objects = run.config.objects
+    protected = (objects.bucket,)
+    try:
+        names = bucket.names(buckets.source(run))
+    except LifeboatError as exc:
+        return Store(protected, excluded=objects.exclude, unlisted=exc.cause)
+    ours = {*_ours(run, names, protected)}
+    rest = [name for name in names if name not in protected and name not in ours]
+    excluded = tuple(name for name in rest if name in objects.exclude)
+    return Store(protected, tuple(name for name in rest if name not in excluded), excluded)
+
+
+def _ours(run: Opened, names: Sequence[str], protected: Sequence[str]) -> Iterator[str]:
+    config = run.config
+    vault, repository = config.vault, config.repository
+    if _listed_with(run, vault.endpoint_url, vault.region):
+        yield from (vault.objects_bucket, vault.repository_bucket)
+    if repository.get("type") == "s3":
+        where, region, name = (str(repository.get(key, "")) for key in ("endpoint_url", "region", "bucket"))
+        if _listed_with(run, where, region):
+            yield name
+    for name in names:
+        stamp = STAMPED.fullmatch(name)
+        if SCRATCH.fullmatch(name) or (stamp and any(quarantine_name(own, stamp[1]) == name for own in protected)):
+            yield name
+
+
+def _listed_with(run: Opened, endpoint_url: str, region: str) -> bool:
+    """Does the stack's store list the buckets of that endpoint? Amazon lists those of all its regions."""
+    amazon = all(place(url, region)[0].endswith(".amazonaws.com") for url in (_own(run) or "-", endpoint_url))
+    return amazon or same_server(run, endpoint_url, region)
+
+
+def same_server(run: Opened, endpoint_url: str, region: str) -> bool:
+    """Is that endpoint at the address where the stack's own store listens?"""
+    own = _own(run)
+    (ours, port), (theirs, other) = place(own, ""), place(endpoint_url, region)
+    return bool(own) and port == other and (addresses(ours) or {ours}) == (addresses(theirs) or {theirs})
+
+
+def _own(run: Opened) -> str:
+    try:
+        return buckets.source(run).endpoint_url
+    except LifeboatError:
+        return run.config.objects.endpoint_url
+
+
+def quarantine_name(name: str, stamp: str) -> str:
+    """A bucket's name takes 63 letters, digits and hyphens."""
+    suffix = "-quarantine-" + re.sub(r"[^a-z0-9]", "-", stamp.lower())
+    return name[: 63 - len(suffix)].rstrip(".-") + suffix
