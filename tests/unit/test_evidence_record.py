@@ -176,12 +176,20 @@ def test_a_backup_that_was_accepted_is_on_record_and_never_green(tmp_path: Path)
 def test_what_was_not_tested_is_said(tmp_path: Path) -> None:
     unsure = [*GOOD, {"name": "schema", "result": "COULD_NOT_VERIFY", "detail": "a newer major"}]
     record = build(
-        tmp_path, planned={**PLAN, "unchecked": ["t was not read"]}, results=unsure, untested=[{"what": "load"}]
+        tmp_path,
+        planned={
+            **PLAN,
+            "unchecked": ["t was not read"],
+            "untested": [{"what": "the bucket docs", "why": "in no backup"}],
+        },
+        results=unsure,
+        untested=[{"what": "load"}],
     )
     said = {untested["what"]: untested["why"] for untested in record["untested"]}
     assert said["t was not read"] == "the assessment could not look at it"
     assert said["schema"] == "a newer major"
     assert said["load"] == "not said"
+    assert said["the bucket docs"] == "in no backup"
     assert {
         "the bucket's objects",
         "data written after the backup",

@@ -292,6 +292,62 @@ IDENTITY: list[tuple[dict[str, Any], Optional[dict[str, str]], bool]] = [
 ]  # fmt: skip
 
 
+def others(made: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [(one["name"], one["action"], one["why"]) for one in made["buckets"][1:]]
+
+
+def test_what_happens_to_every_other_bucket_is_planned(case: Case) -> None:
+    case.world.others = ["avatars", "cache", "docs"]
+    case.objects["exclude"] = ["cache"]
+    apart = [("avatars", "in no backup"), ("docs", "in no backup"), ("cache", "left out by lifeboat_objects.exclude")]
+    healthy = case.plan()
+    assert others(healthy) == [(name, "untouched", why) for name, why in apart]
+    assert "  not touched: the buckets avatars, docs (in no backup)" in text(healthy)
+    filled = case.plan(force=True)
+    assert (filled["mode"], filled["buckets"][0]["action"]) == ("fill", "restored")
+    assert others(filled) == [(name, "untouched", why) for name, why in apart]
+    rebuilt = case.plan(force=True, method="rebuild")
+    assert others(rebuilt) == [(name, "quarantined", why) for name, why in apart]
+    words = "  put aside with the data directory, and not brought back: the bucket"
+    assert f"{words}s avatars, docs (in no backup)" in text(rebuilt)
+    assert f"{words} cache (left out by lifeboat_objects.exclude)" in text(rebuilt)
+    for made in (filled, rebuilt):
+        assert [(gap["what"], gap["why"]) for gap in made["untested"]] == [
+            ("the buckets avatars, docs", "in no backup"),
+            ("the bucket cache", "left out by lifeboat_objects.exclude"),
+        ]
+
+
+def test_a_rebuild_names_each_of_many_buckets(case: Case) -> None:
+    case.world.others = [f"tenant-{number:03}" for number in range(300)]
+    (line,) = [line for line in text(case.plan(force=True, method="rebuild")) if "tenant" in line]
+    assert all(name in line for name in case.world.others)
+
+
+def test_a_store_that_does_not_answer_had_the_buckets_of_the_backups_time(case: Case) -> None:
+    stopped(case)
+    case.world.others = ["unseen"]
+    before = case.plan()
+    assert (others(before), before["unchecked"]) == ([], ["which other buckets the store has: it does not answer"])
+    publish_objects(case.root, dict(case.world.live.objects), AFTER, unprotected=["docs"], excluded=["cache"])
+    made = case.plan()
+    assert made["mode"] == "start"
+    assert others(made) == [
+        ("docs", "quarantined", "in no backup"),
+        ("cache", "quarantined", "left out by lifeboat_objects.exclude"),
+    ]
+    assert made["unchecked"] == ["which buckets were made since the backup: it does not answer"]
+    aside = "where the data directory must be put aside, they go with it and are not brought back"
+    assert f"  {aside}: the bucket docs (in no backup)" in text(made)
+
+
+def test_a_key_that_may_not_list_buckets_leaves_them_unchecked(case: Case) -> None:
+    case.world.unlisted = "access denied"
+    made = case.plan()
+    assert (made["needed"], "which other buckets the store has: access denied" in made["unchecked"]) == (False, True)
+    assert "  not checked: which other buckets the store has: access denied" in text(made)
+
+
 @pytest.mark.parametrize(("request_", "last", "needed"), IDENTITY)
 def test_idempotent_by_identity(
     case: Case, request_: dict[str, Any], last: Optional[dict[str, str]], needed: bool
@@ -396,7 +452,7 @@ def test_a_key_that_is_refused_is_not_a_lost_bucket(case: Case) -> None:
     case.world.live.error = failure("403", 403)
     with refused(UsageError, "access denied.*docs/mirror.md lists.*nothing is rebuilt"):
         case.plan()
-    assert case.plan(method="rebuild")["mode"] == "rebuild"
+    assert case.plan(force=True, method="rebuild")["mode"] == "rebuild"
 
 
 def test_what_the_vault_no_longer_has_is_said_before_anything_is_touched(case: Case) -> None:
@@ -462,7 +518,7 @@ def test_an_endpoint_that_is_not_ours_is_not_started(case: Case) -> None:
     lose(case, "a", "b")
     assert case.plan()["mode"] == "fill"
     with refused(UsageError, "method=rebuild needs lifeboat_objects.service"):
-        case.plan(method="rebuild")
+        case.plan(force=True, method="rebuild")
 
 
 def test_fill_needs_a_server(case: Case) -> None:

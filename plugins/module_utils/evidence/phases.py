@@ -16,7 +16,7 @@ from typing import Optional, TypeVar, cast
 
 from ..base import clock, pipeline, typed
 from ..base.errors import UsageError
-from ..base.text import PassedOver
+from ..base.text import PassedOver, Untested
 from ..base.version import VERSION
 from ..settings.config import Config
 from ..settings.scenarios import SCENARIOS
@@ -60,6 +60,7 @@ class Plan:
     state: Optional[str] = None
     location: Optional[str] = None
     accepted: tuple[str, ...] = ()
+    untested: tuple[Untested, ...] = ()
 
 
 @dataclass(frozen=True)

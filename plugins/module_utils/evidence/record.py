@@ -22,6 +22,7 @@ from ..base import pipeline, typed
 from ..base.checks import ABORTED, COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, accepted, at_most, verdict
 from ..base.clock import format_time
 from ..base.errors import UsageError
+from ..base.text import Untested
 from ..base.version import VERSION
 from ..recovery.state import DIFFERS
 from ..settings.config import LEVELS, Config
@@ -30,7 +31,7 @@ from . import phases as evidence_phases
 from . import schema
 from .drill import Account, drilled
 from .phases import Given, Plan
-from .schema import Found, Record, Rto, Untested, Verification
+from .schema import Found, Record, Rto, Verification
 
 UNNOTICED = "the time until somebody noticed"
 _SKIPPED = {
@@ -116,7 +117,7 @@ def build(
         rto=Rto(seconds, target, "from the first phase's start to the last one's end"),
         rpo=evidence_phases.rpo(backup, phases),
         production=at_size,
-        untested=_untested(told.scenario, plan.unchecked, checks, at_size is not None, told.untested, differing),
+        untested=_untested(told.scenario, plan, checks, at_size is not None, told.untested, differing),
     )
     return _finished(config, made, phases)
 
@@ -232,14 +233,15 @@ def _finished(config: Config, record: Record, phases: Sequence[Given] = ()) -> R
 
 def _untested(
     scenario: str,
-    unchecked: Sequence[str],
+    plan: Plan,
     checks: Sequence[Check],
     extrapolated: bool,
     more: Sequence[Gap],
     differing: Sequence[str],
 ) -> tuple[Untested, ...]:
     """Of a recovery."""
-    found = [(thing, "the assessment could not look at it") for thing in unchecked]
+    found = [(thing, "the assessment could not look at it") for thing in plan.unchecked]
+    found += [(gap.what, gap.why) for gap in plan.untested]
     found += _unmade(checks)
     found += SCENARIOS[scenario].untested
     found.append((f"{UNNOTICED} and decided", "the clock starts with the operator's command"))

@@ -21,7 +21,7 @@ from ..base import typed
 from ..base.checks import Check as Checked
 from ..base.checks import Verdict
 from ..base.errors import IntegrityError, LifeboatError
-from ..base.text import PassedOver
+from ..base.text import PassedOver, Untested
 from ..base.typed import Says
 from ..repository import sealing
 from ..settings.scenarios import SCENARIOS
@@ -160,12 +160,6 @@ class Check(Checked):
     measured: Annotated[Optional[float], Says("Since 1.2. The figure that decided, where one did.")] = None
     limit: Annotated[Optional[float], Says("Since 1.2. The most that it may be.")] = None
     unit: Annotated[str, Says("Since 1.2. Of both.")] = ""
-
-
-@dataclass(frozen=True)
-class Untested:
-    what: str
-    why: str
 
 
 @dataclass(frozen=True)

@@ -112,4 +112,4 @@ def remove(quarantine: Bucket) -> None:
     stays = s3_client.purge(client, name, "")
     if stays:
         raise IntegrityError("empty the quarantine bucket", quarantine.url, "; ".join(stays[:3]), "Ask again later.")
-    demolish.delete_bucket(quarantine, confirm=name if _STAMPED.fullmatch(name) else "")
+    demolish.delete_bucket(quarantine, confirm=name if STAMPED.fullmatch(name) else "")

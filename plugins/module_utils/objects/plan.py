@@ -7,24 +7,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Literal, Optional
 
 from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, SpaceError, UsageError, present
-from ..base.text import Planned, assessed, cautions, human
+from ..base.text import Planned, Untested, assessed, cautions, human, named, several
 from ..base.typed import plain
+from ..mirror import store
 from ..mirror.listing import Point
 from ..recovery import state as recovery_state
 from ..recovery.state import DAMAGED, DOWN, HEALTHY, RECOVERING_OBJECTS
 from ..repository import catalog
 from ..repository.catalog import Entry
-from ..repository.details import ObjectsDetails
+from ..repository.details import EXCLUDED, ObjectsDetails, Store
 from ..repository.sources import VAULT, Sources
 from ..s3 import bucket
 from ..s3 import settings as s3_settings
-from ..s3.bucket import addresses, place
 from ..s3.inventory import UNHELD, Inventory
 from ..settings.config import Config
 from ..settings.scenarios import OBJECT_STORAGE
@@ -59,7 +59,19 @@ class Counts(Difference):
 
 
 Mode = Literal["none", "start", "fill", "rebuild", "reopen"]
+Action = Literal["restored", "untouched", "quarantined"]
+NOWHERE = "in no backup"
 _ASKED: Mapping[str, Mode] = {"fill": "fill", "rebuild": "rebuild"}
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """What happens to one bucket of the store, and why. action: restored (of the backup), quarantined (it stays in the
+    data directory that is put aside), untouched."""
+
+    name: str
+    action: Action
+    why: str
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,7 @@ class Plan(Planned):
     the bucket where it is gone, copy back what is missing or wrong); rebuild (quarantine the data directory, fresh
     server, buckets as they were); reopen (a recovery was killed when the data was back and the writers were not).
     asked, state, prefix, exact, partial: as in the request. unreadable: as in the assessment. target: the bucket.
+    buckets: those of the store. untested: what of the store no recovery brings back, and why.
     """
 
     mode: Mode
@@ -80,6 +93,8 @@ class Plan(Planned):
     exact: bool
     partial: bool
     counts: Difference
+    buckets: tuple[Bucket, ...] = ()
+    untested: tuple[Untested, ...] = ()
 
 
 def make(run: Opened, request: Request, *, log: Log) -> Plan:
@@ -122,11 +137,13 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
     now = datetime.now(timezone.utc)
     kept = ("objects", "bytes", "consistency", "database_backup", "versioned", "settings")
     details = {key: value for key, value in present(entry.manifest).details.items() if key in kept}
+    rest, unlisted = _rest(run, seen, present(entry.manifest).detailed(ObjectsDetails), mode)
+    target = Bucket(config.objects.bucket, "untouched" if mode in ("none", "reopen") else "restored", why)
     made = Plan(
         needed=needed,
         condition=seen.condition,
         findings=seen.findings,
-        unchecked=seen.unchecked,
+        unchecked=(*seen.unchecked, *unlisted),
         warnings=(
             *sources.notes,
             *seen.warnings,
@@ -153,6 +170,8 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
         state=request.state,
         counts=Difference(counts.gone, counts.differ, counts.extra, counts.later),
         steps=(),
+        buckets=(target, *rest),
+        untested=tuple(Untested(several("bucket", names), why) for (_action, why), names in _alike(rest)),
     )
     return replace(made, steps=tuple(_steps(made, entry.id, run))) if needed else made
 
@@ -187,6 +206,31 @@ def refusal(config: Config, said: str, remedy: str = "") -> UsageError:
         "Correct lifeboat_objects or lifeboat_secrets (objects_access_key, objects_secret_key) and deploy again."
         " Only if its data is lost, and with it the key: -e method=rebuild, which puts what is there aside.",
     )  # fmt: skip
+
+
+def _rest(
+    run: Opened, seen: Assessment, details: ObjectsDetails, mode: Mode
+) -> tuple[tuple[Bucket, ...], tuple[str, ...]]:
+    """The store's other buckets, and what is not known of them. Where it does not tell, those of the backup's time."""
+    found = Store((), unlisted="it does not answer") if seen.condition == DOWN else store.look(run)
+    unprotected, excluded = found.unprotected, found.excluded
+    unknown: tuple[str, ...] = ()
+    if found.unlisted:
+        unprotected, excluded = details.unprotected or (), details.excluded
+        known = details.unprotected is not None and not details.unlisted
+        what = "which buckets were made since the backup" if known else "which other buckets the store has"
+        unknown = (f"{what}: {found.unlisted}",)
+    action: Action = "quarantined" if mode in ("start", "rebuild") else "untouched"
+    rest = [Bucket(named(name), action, NOWHERE) for name in unprotected]
+    return (*rest, *(Bucket(named(name), action, EXCLUDED) for name in excluded)), unknown
+
+
+def _alike(rest: Sequence[Bucket]) -> list[tuple[tuple[Action, str], list[str]]]:
+    """Their names by what happens to them, and why."""
+    found: dict[tuple[Action, str], list[str]] = {}
+    for one in rest:
+        found.setdefault((one.action, one.why), []).append(one.name)
+    return list(found.items())
 
 
 def _mode(config: Config, seen: Assessment, method: str) -> Mode:
@@ -266,12 +310,7 @@ def _require(run: Opened, chosen: Point, request: Request, counts: Counts, mode:
 
 def same_server(run: Opened) -> bool:
     """Is the vault at the address where the stack's own service listens?"""
-    try:
-        own = buckets.source(run).endpoint_url
-    except LifeboatError:
-        own = run.config.objects.endpoint_url
-    (ours, port), (theirs, other) = place(own, ""), place(run.config.vault.endpoint_url, run.config.vault.region)
-    return bool(own) and port == other and (addresses(ours) or {ours}) == (addresses(theirs) or {theirs})
+    return store.same_server(run, run.config.vault.endpoint_url, run.config.vault.region)
 
 
 def _warnings(run: Opened, found: list[Entry], chosen: Entry, counts: Counts) -> list[str]:
@@ -323,6 +362,14 @@ def text(made: Plan) -> list[str]:
     lines += [f"  it is the bucket of recovery point {made.recovery_point}"] if made.recovery_point else []
     lines += [f"  its listing is taken from the vault: {made.location}"] if backup["place"] == VAULT else []
     lines += cautions(made.warnings, made.passed_over, made.accepted)
+    fates: dict[Action, str] = {
+        "untouched": "not touched",
+        "quarantined": "put aside with the data directory, and not brought back"
+        if made.mode == "rebuild"
+        else "where the data directory must be put aside, they go with it and are not brought back",
+    }
+    for (action, why), names in _alike(made.buckets[1:]):
+        lines.append(f"  {fates[action]}: {several('bucket', names, len(names))} ({why})")
     if made.mode in ("start", "rebuild"):
         lines.append(
             f"objects written after {backup['taken_at']} are in no backup; where the data directory must be put aside,"

@@ -29,7 +29,7 @@ from ..repository.base import Repository
 from ..repository.catalog import Entry
 from ..repository.checksums import in_place
 from ..repository.components import CONFIG, DATABASE, KINDS, OBJECTS
-from ..repository.details import DatabaseDetails
+from ..repository.details import DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..repository.points import Point, PointEntry
 from ..repository.sources import VAULT
@@ -144,6 +144,7 @@ def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object]
         location=copies.place(config) if place == VAULT else store.location(DATABASE, database.id),
         checks=chosen.checks,
         done=state.done(last, point.id),
+        untested=chosen.parts[OBJECTS].detailed(ObjectsDetails).left if OBJECTS in chosen.parts else (),
         backup=Backup(
             point.id,
             point.taken_at,

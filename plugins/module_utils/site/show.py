@@ -13,7 +13,7 @@ from typing import ClassVar, Optional
 
 from ..base.checks import Check
 from ..base.clock import format_time
-from ..base.text import PassedOver, cautions, human
+from ..base.text import PassedOver, Untested, cautions, human
 from ..settings.config import Config
 from . import scope
 
@@ -43,6 +43,7 @@ class Plan:
     ready: false where the vault could not be read yet, as the machine lacks what that takes. parts: component ->
     backup. images: service -> name@digest. done: phases of an earlier run. lacking: what must be given before anything
     is done. fresh: nothing of the stack is on this machine. accepted: why the point that an operator named failed.
+    untested: what of the object store is in no backup, and why.
     """
 
     needed: bool
@@ -69,6 +70,7 @@ class Plan:
     done: tuple[str, ...] = ()
     lacking: str = ""
     steps: tuple[str, ...] = ()
+    untested: tuple[Untested, ...] = ()
 
 
 def steps(config: Config, made: Plan) -> tuple[str, ...]:
