@@ -108,8 +108,10 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import store
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault.endpoints import SOURCE
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,8 @@ def work(task: Task) -> Result:
         if report is not None:
             found[place] = report
     lacking = [f"{place}: {line}" for place, report in found.items() for line in endpoints.lacking(place, report)]
+    if SOURCE in found:
+        lacking += [f"{SOURCE}: {gap.what}: {gap.why}" for gap in store.look(opened).left]
     for line in lacking:
         task.log(line)
     shown = {place: typed.plain(report, nulls=True) for place, report in found.items()}

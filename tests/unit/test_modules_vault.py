@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import store
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import Store
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints, vault
 from builders import Run, settings
@@ -76,10 +78,14 @@ def test_endpoint_info_never_changes(run: Run, tmp_path: Path, monkeypatch: pyte
         return report(versioning="missing", object_lock="missing") if place == "source" else report()
 
     monkeypatch.setattr(endpoints, "report", tell)
+    monkeypatch.setattr(store, "look", lambda run: Store(("uploads",), ("docs",)))
     found = run("endpoint_info", **asked(tmp_path))
     assert (found["changed"], sorted(found["endpoints"])) == (False, ["source", "vault"])
     assert found["endpoints"]["vault"]["features"]["versioning"]["state"] == "supported"
-    assert [line.partition(": mirrored")[0] for line in found["lacking"]] == ["source: no versioning"]
+    assert [line.partition(": mirrored")[0] for line in found["lacking"]] == [
+        "source: no versioning",
+        "source: the bucket docs: in no backup, as lifeboat_objects.bucket names uploads alone",
+    ]
     assert sorted(run("endpoint_info", endpoint="vault", fresh=True, **asked(tmp_path))["endpoints"]) == ["vault"]
     assert tried == [("source", False), ("vault", False), ("vault", True)]
     checked = run("endpoint_info", check=True, **asked(tmp_path))
