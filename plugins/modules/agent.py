@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: agent
-short_description: Install the lifeboat command on a host
+short_description: Install the lifeboat command on a host, and a stack's configuration
 version_added: 0.1.0
 description:
   - Writes one executable file, a Python zipapp of the very same core files that the modules run, so that a decision
@@ -34,6 +34,15 @@ options:
       - A stack's configuration. Every key and value is checked before anything is installed, so that a mistake in the
         inventory stops here and not at night.
     type: dict
+  secrets:
+    description: Secrets that go with O(settings). Written 0600, shown nowhere.
+    type: dict
+  configure:
+    description:
+      - Write O(settings) and O(secrets) to C(/etc/lifeboat), make the stack's state directory and that of the logs, and
+        have logrotate turn the logs over.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Can run without changing anything.
@@ -41,7 +50,8 @@ attributes:
   diff_mode:
     description: Shows what changed or would change.
     support: full
-    details: The version and RV(sha256) of the command, and the SHA-256 of the completion, before and after.
+    details: The version and RV(sha256) of the command, and the SHA-256 of the completion, before and after. Of what
+      O(configure) changes the path, the mode and the content; of the secrets no content.
 requirements:
   - Python >= 3.9 on the managed host
 author:
@@ -57,6 +67,12 @@ EXAMPLES = r"""
       stack: shop
       runtime:
         project_directory: /srv/shop
+
+- name: Install it, and the stack's configuration
+  lifeboat.dr.agent:
+    settings: "{{ agent_configuration }}"
+    secrets: "{{ agent_secrets }}"
+    configure: true
 """
 
 RETURN = r"""
@@ -69,29 +85,39 @@ sha256:
     itself, as Python need not compile to the same bytes twice.
   returned: success
   type: str
+log:
+  description: What was done, line by line. Empty, as the diff has it.
+  returned: success
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: success
+  type: dict
 """
 
-import ast
 import functools
 import hashlib
 import importlib.abc
 import importlib.util
 import io
-import os
+import json
 import re
 import subprocess
-import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Callable, Optional, cast
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import errors, version
-from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli, completion
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, errors, typed, version
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import task
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.placing import Placing, install
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import retention
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import DIRECTORY, STATE_DIRECTORY, Config
 
-CORE = cli.__name__.rpartition(".command.")[0]
+CORE = task.__name__.rpartition(".module.")[0]
+CLI = f"{CORE}.command.cli"
 MAIN = b"from lifeboat.command.cli import main\n\nraise SystemExit(main())\n"
 
 
@@ -111,8 +137,27 @@ with zipfile.ZipFile(compiled, "w") as archive:
         archive.writestr(name + "c", head + code)
 sys.stdout.buffer.write(compiled.getvalue())
 """
-SEAL = re.compile(rb"lifeboat ([0-9a-f]{64}) ([0-9a-f]{64})")
-SEAL_LENGTH = 138
+# A whole parser would take most of the time that a second run takes: what it finds is compared with this by a test.
+RELATIVE = re.compile(
+    r"^[ \t]*from[ \t]+(?P<dots>\.+)(?P<module>[\w.]*)[ \t]+import[ \t]+(?P<names>\([^)]*\)|[^\n#]*)", re.MULTILINE
+)
+NAMES = re.compile(r"(?<!\bas )\b(?!as\b)\w+")
+# What it was made of, the SHA-256 of its completion, and that of all that stands before.
+SEAL = re.compile(rb"lifeboat ([0-9a-f]{64}) ([0-9a-f]{64}) ([0-9a-f]{64})")
+SEAL_LENGTH = 203
+
+LOGS = Path("/var/log/lifeboat")
+LOGROTATE = Path("/etc/logrotate.d/lifeboat")
+TURNED_OVER = """%s/*.log {
+    weekly
+    rotate 12
+    compress
+    delaycompress
+    missingok
+    notifempty
+    create 0600 root root
+}
+"""
 
 
 def ask(interpreter: str, script: str, given: bytes = b"") -> bytes:
@@ -143,20 +188,19 @@ def source_of(name: str) -> Optional[str]:
 def imported(name: str, source: str) -> tuple[str, ...]:
     """The modules of the core that one of them imports, lazily too."""
     found = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            parent = ".".join([*name.split(".")[: -node.level], *filter(None, [node.module])])
-            if source_of(parent) is not None:
-                found.append(parent)
-            else:
-                found += [f"{parent}.{alias.name}" for alias in node.names]
+    for statement in RELATIVE.finditer(source):
+        parent = ".".join([*name.split(".")[: -len(statement["dots"])], *filter(None, [statement["module"]])])
+        if source_of(parent) is not None:
+            found.append(parent)
+        else:
+            found += [f"{parent}.{imported}" for imported in NAMES.findall(statement["names"])]
     return tuple(found)
 
 
 def sources() -> dict[str, bytes]:
     """The command's files: `cli` and all that it imports. Ansible sends them with this module for the same reason."""
     files = {"__main__.py": MAIN, "lifeboat/__init__.py": b""}
-    waiting, seen = [cli.__name__], {cli.__name__}
+    waiting, seen = [CLI], {CLI}
     while waiting:
         name = waiting.pop()
         source = source_of(name)
@@ -205,50 +249,71 @@ def build(interpreter: str) -> bytes:
         with zipfile.ZipFile(io.BytesIO(ask(interpreter, COMPILE, packed(files)))) as compiled:
             files.update({name: compiled.read(name) for name in compiled.namelist()})
     content = f"#!{interpreter}\n".encode() + packed(files, bytes(SEAL_LENGTH))[:-SEAL_LENGTH]
-    return content + f"lifeboat {digest} {hashlib.sha256(content).hexdigest()}".encode()
+    content += f"lifeboat {digest} {hashed(completed())} ".encode()
+    return content + hashed(content).encode()
+
+
+def sealed(content: bytes) -> tuple[str, str]:
+    """The inputs that an installed command was built from, and the SHA-256 of its completion; both empty where it is
+    not, to the byte, what was built."""
+    seal = SEAL.fullmatch(content[-SEAL_LENGTH:])
+    if seal is None or hashed(content[:-64]) != seal[3].decode():
+        return "", ""
+    return seal[1].decode(), seal[2].decode()
 
 
 def made_of(content: bytes) -> str:
-    """The inputs that an installed command was built from; empty where it is not, to the byte, what was built."""
-    seal = SEAL.fullmatch(content[-SEAL_LENGTH:])
-    if seal is None or hashlib.sha256(content[:-SEAL_LENGTH]).hexdigest() != seal[2].decode():
-        return ""
-    return seal[1].decode()
-
-
-def install(path: Path, content: bytes, mode: int = 0o755) -> None:
-    """Whole or not at all: cron may start it at any moment."""
-    handle, partial = tempfile.mkstemp(prefix=".lifeboat-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(partial).chmod(mode)
-        Path(partial).replace(path)
-    except BaseException:
-        Path(partial).unlink()
-        raise
+    return sealed(content)[0]
 
 
 def hashed(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+@functools.cache
+def completed() -> bytes:
+    """The completion for bash. The whole command is imported only here, as Python would first have to compile it."""
+    from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli, completion  # noqa: PLC0415
+
+    return completion.script(cli.parser()).encode()
+
+
+def written(value: object) -> bytes:
+    """JSON for people, too; to the byte as Ansible's filter to_nice_json has it, which wrote these files before."""
+    return f"{json.dumps(value, indent=4, sort_keys=True)}\n".encode()
+
+
+def configured(check: bool, config: Config, settings: object, secrets: object) -> Placing:
+    placing = Placing(check)
+    for directory in (DIRECTORY, STATE_DIRECTORY / config.stack, LOGS):
+        placing.directory(directory)
+    placing.file(DIRECTORY / f"{config.stack}.json", written(settings))
+    placing.file(DIRECTORY / f"{config.stack}.secrets.json", written(secrets), secret=True)
+    placing.file(LOGROTATE, (TURNED_OVER % LOGS).encode(), 0o644)
+    return placing
+
+
 def main() -> None:
+    started = clock.start()
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "default": "/usr/local/bin/lifeboat"},
             "completion": {"type": "str", "default": ""},
             "interpreter": {"type": "path", "default": "/usr/bin/python3"},
             "settings": {"type": "dict"},
+            "secrets": {"type": "dict", "no_log": True},
+            "configure": {"type": "bool", "default": False},
         },
+        required_if=[("configure", True, ("settings",))],
         supports_check_mode=True,
     )
-    path = Path(module.params["path"])
+    task.show_names(module)
+    path, given, secrets = Path(module.params["path"]), module.params["settings"], module.params["secrets"] or {}
+    stack = None
     try:
-        if module.params["settings"] is not None:
-            operations_prune.policy(config.from_mapping(module.params["settings"], where="inventory"))
+        if given is not None:
+            stack = config.from_mapping(given, secrets, where="inventory")
+            retention.policy(stack)
     except errors.LifeboatError as exc:
         module.fail_json(msg=f"{exc} Nothing was changed.")
     interpreter, tab = module.params["interpreter"], module.params["completion"]
@@ -261,8 +326,9 @@ def main() -> None:
             (path, digest, made_of, lambda: build(interpreter), 0o755)
         ]
         if tab:
-            script = completion.script(cli.parser()).encode()
-            wanted.append((Path(tab), hashed(script), hashed, lambda: script, 0o644))
+            made, known = sealed(path.read_bytes()) if path.is_file() else ("", "")
+            new = known if made == digest else hashed(completed())
+            wanted.append((Path(tab), new, hashed, completed, 0o644))
         for path, new, digest_of, content, mode in wanted:
             before = path.read_bytes() if path.is_file() else b""
             old = (digest_of(before) or "not as it was installed") if before else "absent"
@@ -274,12 +340,19 @@ def main() -> None:
             changed = changed or not same
             diff["before"] += f"{path}: {old}\n"
             diff["after"] += f"{path}: {version.VERSION} {new}\n"
+        if stack is not None and module.params["configure"]:
+            placed = configured(module.check_mode, stack, given, secrets)
+            changed = changed or placed.changed
+            diff = {"before": diff["before"] + placed.before, "after": diff["after"] + placed.after}
     except OSError as exc:
-        module.fail_json(msg=f"Could not install the lifeboat command ({path}): {exc.strerror or exc}.")
+        where = exc.filename or path
+        module.fail_json(msg=f"Could not install the lifeboat command ({where}): {exc.strerror or exc}.")
     path = Path(module.params["path"])
     if not magic:
         module.warn(f"{interpreter} cannot be run on this host: until it can, neither can {path}.")
-    module.exit_json(changed=changed, path=str(path), sha256=digest, diff=diff)
+    module.exit_json(
+        changed=changed, path=str(path), sha256=digest, diff=diff, log=[], phase=typed.plain(started.phase())
+    )
 
 
 if __name__ == "__main__":

@@ -43,39 +43,21 @@ phase:
 
 from dataclasses import dataclass
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import reach
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-
-# Below these minors a plain dump restored by psql can run commands that stand in the data (CVE-2026-18408).
-SAFE_MINORS = {17: 170011, 16: 160015, 15: 150019}
-
-
-@dataclass(frozen=True)
-class Database:
-    name: str
-    size: int
-    user: str
-    server_version_num: int
 
 
 @dataclass(frozen=True)
 class Facts:
-    database: Database
+    database: reach.Database
 
 
 def work(task: Task) -> Result:
-    server = database_server.for_backups(Opened(task.config))
-    size = database_server.require_database(server, server.database)
-    with server.session(server.database):  # the account may see the database and yet not be let in
-        pass
-    version = server.version_num
-    if version < SAFE_MINORS.get(version // 10000, 0):
-        task.module.warn(
-            f"PostgreSQL {version // 10000}.{version % 10000} restores plain dumps unsafely (CVE-2026-18408);"
-            f" update it to {version // 10000}.{SAFE_MINORS[version // 10000] % 10000} or newer"
-        )
-    return Result(Facts(Database(server.database, size, server.user, version)))
+    found = reach.database(Opened(task.config))
+    if found.warning:
+        task.module.warn(found.warning)
+    return Result(Facts(found))
 
 
 def main() -> None:

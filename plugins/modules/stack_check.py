@@ -13,8 +13,8 @@ description:
   - Fails, naming every variable to correct, where a C(lifeboat_) variable is unknown, a key or value of the
     configuration is wrong, an address has no scheme, a port does not answer, an S3 server refuses the key, or another
     stack has the same repository.
-  - Needs no boto3, so that it can run on a host before its first deployment. M(lifeboat.dr.database_info) logs in to
-    the database.
+  - Logs in to the database as M(lifeboat.dr.database_info) does.
+  - Needs no boto3, so that it can run on a host before its first deployment. Says which packages the host lacks.
 extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.stack.reads_only
@@ -39,9 +39,17 @@ options:
     elements: dict
     default: []
   reach:
-    description: The stack is up, so its services must answer. The vault and a repository in S3 must answer in any case.
+    description:
+      - The stack is up, so its services must answer, and its database let the account in that takes backups. The vault
+        and a repository in S3 must answer in any case.
     type: bool
     default: true
+  packages:
+    description: What the host should have, by Debian's names. It is looked for by what a package brings.
+    type: list
+    elements: str
+    choices: [age, cron, git, logrotate, python3-boto3, tzdata]
+    default: []
 """
 
 EXAMPLES = r"""
@@ -56,6 +64,11 @@ EXAMPLES = r"""
 RETURN = r"""
 notes:
   description: What works and should be known at once, such as secret files that no backup will hold.
+  returned: success
+  type: list
+  elements: str
+missing:
+  description: The packages of O(packages) that the host lacks.
   returned: success
   type: list
   elements: str
@@ -77,9 +90,10 @@ from typing import TYPE_CHECKING
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import reach
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import preflight
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import retention
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 
 if TYPE_CHECKING:
@@ -88,9 +102,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Facts:
-    """It may be deployed. notes: what its operator had better know at once."""
+    """It may be deployed. notes: what its operator had better know at once. missing: packages to install."""
 
     notes: list[str]
+    missing: list[str]
 
 
 def names(module: AnsibleModule) -> None:
@@ -103,7 +118,7 @@ def names(module: AnsibleModule) -> None:
 
 def work(task: Task) -> Result:
     config, params = task.config, task.params
-    operations_prune.policy(config)
+    retention.policy(config)
     places = typed.build(
         tuple[preflight.Place, ...], params["places"], partial(UsageError, "read where the stacks keep their backups")
     )
@@ -115,7 +130,10 @@ def work(task: Task) -> Result:
     opened = Opened(config)
     problems += [] if problems else preflight.unreachable(opened, stack=params["reach"])
     preflight.refuse(problems, f"stack {config.stack}")
-    return Result(Facts(preflight.notes(opened) if params["reach"] else []))
+    if params["reach"] and (warning := reach.database(opened).warning):
+        task.module.warn(warning)
+    notes = preflight.notes(opened) if params["reach"] else []
+    return Result(Facts(notes, preflight.missing(params["packages"])))
 
 
 def main() -> None:
@@ -127,6 +145,7 @@ def main() -> None:
             "host": {"type": "str", "default": ""},
             "places": {"type": "list", "elements": "dict", "default": []},
             "reach": {"type": "bool", "default": True},
+            "packages": {"type": "list", "elements": "str", "choices": sorted(preflight.PACKAGES), "default": []},
         },
         first=names,
     )

@@ -100,6 +100,40 @@ def test_its_inputs_are_the_sources_the_interpreter_and_its_version() -> None:
     assert len({asked, *others}) == 5
 
 
+@pytest.mark.parametrize("path", CORE, ids=lambda path: "/".join(path.parts[-2:]))
+def test_its_imports_are_those_that_a_parser_finds(path: Path) -> None:
+    """It looks for them with an expression, for speed: what it overlooked the command would lack."""
+    source = path.read_text(encoding="utf-8")
+    parsed = {
+        (node.level, node.module or "", alias.name)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and node.level
+        for alias in node.names
+    }
+    assert relative(source) == parsed
+
+
+def relative(source: str) -> set[tuple[int, str, str]]:
+    return {
+        (len(found["dots"]), found["module"], name)
+        for found in agent.RELATIVE.finditer(source)
+        for name in agent.NAMES.findall(found["names"])
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from . import a, b as c\n", {(1, "", "a"), (1, "", "b")}),
+        ("from ..x.y import (\n    a as as_,\n    b,\n)\n", {(2, "x.y", "a"), (2, "x.y", "b")}),
+        ("def f():\n    from ..x import a  # noqa: late\n", {(2, "x", "a")}),
+        ("from x import a\nimport b\n", set()),
+    ],
+)
+def test_the_forms_of_an_import(source: str, found: set[tuple[int, str, str]]) -> None:
+    assert relative(source) == found
+
+
 @pytest.mark.parametrize("place", [0, 1000, -1000, -200, -100, -1], ids=lambda place: f"byte {place}")
 def test_one_bit_of_it_changed_is_not_what_was_built(place: int) -> None:
     content = bytearray(built(sys.executable))
@@ -275,7 +309,7 @@ def test_install_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monk
     def fail(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(agent.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="No space left"):
         agent.install(path, b"second")
     assert path.read_bytes() == b"first"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -66,7 +67,7 @@ def test_every_module_is_tested() -> None:
             assert f"def test_{name}_{what}" in source or f"def test_{name}_never_changes" in source, f"{name}: {what}"
 
 
-WITH_STACK = [name for name in MODULES if name not in ("agent", "report", "stack_inspect")]
+WITH_STACK = [name for name in MODULES if name not in ("agent", "report", "schedule", "stack_inspect")]
 REQUIRED: dict[str, dict[str, Any]] = {
     "drill_begin": {"scenario": "database"},
     "drill_fault": {"scenario": "database"},
@@ -81,6 +82,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "escrow": {"identity": "AGE-SECRET-KEY-1"},
     "objects_protect": {"plan": {"mode": "fill", "writers": []}},
     "frontend_recover": {"plan": {"needed": True}},
+    "schedule": {"stack_name": "shop", "jobs": []},
 }
 
 
@@ -108,7 +110,7 @@ def test_every_module_that_reads_the_repository_says_when_it_is_not_there(run: R
     assert "there is no such directory" in result["msg"]
 
 
-@pytest.mark.parametrize("name", [*WITH_STACK, "agent", "stack_inspect"])
+@pytest.mark.parametrize("name", [*WITH_STACK, "agent", "schedule", "stack_inspect"])
 def test_every_module_refuses_an_option_it_does_not_know(run: Run, name: str) -> None:
     result = run(name, plain=True, no_such_option=1, **REQUIRED.get(name, {}))
     assert result["failed"]
@@ -196,6 +198,56 @@ def test_agent_fails_where_it_cannot_write(run: Run, tmp_path: Path) -> None:
     result = run("agent", plain=True, path=str(tmp_path / "gone" / "lifeboat"))
     assert result["failed"]
     assert "No such file or directory" in result["msg"]
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    found = {"DIRECTORY": tmp_path / "etc", "STATE_DIRECTORY": tmp_path / "state", "LOGS": tmp_path / "log"}
+    found["LOGROTATE"] = tmp_path / "logrotate"
+    for name, path in found.items():
+        monkeypatch.setattr(agent, name, path)
+    return found
+
+
+SECRETS = {"database_password": "hunter2-long", "vault_access_key": "lifeboat"}
+
+
+def test_agent_writes_the_configuration_once(run: Run, tmp_path: Path, places: dict[str, Path]) -> None:
+    path, etc = tmp_path / "lifeboat", places["DIRECTORY"]
+    given = settings(tmp_path)
+    asked = {"path": str(path), "settings": given, "secrets": SECRETS, "configure": True, "plain": True}
+    planned = run("agent", check=True, **asked)
+    assert (planned["changed"], [other.exists() for other in places.values()]) == (True, [False] * 4)
+    done = run("agent", **asked)
+    assert (done["changed"], done["diff"], done["path"]) == (True, planned["diff"], str(path))
+    assert "hunter2" not in json.dumps(done)
+    assert json.loads((etc / "shop.json").read_text()) == given
+    assert json.loads((etc / "shop.secrets.json").read_text()) == SECRETS
+    modes = {name: (etc / name).stat().st_mode & 0o777 for name in ("shop.json", "shop.secrets.json", ".")}
+    assert modes == {"shop.json": 0o600, "shop.secrets.json": 0o600, ".": 0o700}
+    assert (places["STATE_DIRECTORY"] / "shop").stat().st_mode & 0o777 == 0o700
+    assert f"{places['LOGS']}/*.log {{\n" in places["LOGROTATE"].read_text()
+    for check in (True, False):
+        again = run("agent", check=check, **asked)
+        assert (again["changed"], str(etc) in again["diff"]["before"]) == (False, False)
+    other = run("agent", **{**asked, "secrets": {**SECRETS, "database_password": "correct-horse"}})
+    assert (other["changed"], str(etc / "shop.secrets.json") in other["diff"]["after"]) == (True, True)
+    assert other["diff"]["before"] != other["diff"]["after"]
+    assert not re.search("hunter2|correct-horse", json.dumps(other))
+    (etc / "shop.json").chmod(0o644)
+    assert "shop.json: file 0644\n" in run("agent", **asked)["diff"]["before"]
+    assert (etc / "shop.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_agent_fails_where_the_configuration_cannot_be_written(
+    run: Run, tmp_path: Path, places: dict[str, Path]
+) -> None:
+    places["DIRECTORY"].write_text("in the way")
+    asked = {"path": str(tmp_path / "lifeboat"), "settings": settings(tmp_path), "configure": True, "plain": True}
+    result = run("agent", **asked)
+    assert result["failed"]
+    assert f"({places['DIRECTORY']}): File exists" in result["msg"]
+    assert run("agent", plain=True, path=str(tmp_path / "lifeboat"), configure=True)["failed"]
 
 
 # --- backup_info ---

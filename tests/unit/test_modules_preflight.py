@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import reach
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import preflight
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.preflight import Place
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import files as stack_files
@@ -70,6 +71,7 @@ def closed() -> str:
 @pytest.fixture(autouse=True)
 def up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "_PAUSE", 0)
+    monkeypatch.setattr(reach, "database", lambda run: reach.Database("shop", 4096, "app", 170012))
     state(monkeypatch, ServiceState(exists=True, running=True, status="running"))
 
 
@@ -83,7 +85,9 @@ def vault(url: str, bucket: str = "uploads-backup", key: str = KEY) -> dict[str,
 
 def check(run: Run, root: Path, *, plain: bool = False, key: str = KEY, **more: Any) -> dict[str, Any]:
     """The module on this configuration; every option that it has is taken out of `more` first."""
-    options = {name: more.pop(name) for name in ("variables", "known", "host", "places", "reach") if name in more}
+    options = {
+        name: more.pop(name) for name in ("variables", "known", "host", "places", "reach", "packages") if name in more
+    }
     secrets = {"vault_access_key": key, "vault_secret_key": SECRET, "s3_access_key": key, "s3_secret_key": SECRET}
     secrets |= {"objects_access_key": key, "objects_secret_key": SECRET}
     directory = root / "etc"
@@ -270,3 +274,39 @@ def test_a_stack_that_was_deployed_on_this_host_before(run: Run, tmp_path: Path)
     where = f"which is deployed here ({directory}/wiki.json)"
     assert found["cause"].startswith(f"lifeboat_repository is also that of stack wiki, {where}; ")
     assert found["cause"].count("lifeboat_repository") == 1
+
+
+def test_the_database_is_reached_where_the_stack_is_up(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_run: object) -> reach.Database:
+        raise NotFoundError("find the database", "shoq", "the server has shop", "Correct lifeboat_database.name.")
+
+    monkeypatch.setattr(reach, "database", refused)
+    assert "the server has shop" in check(run, tmp_path)["msg"]
+    assert check(run, tmp_path, reach=False)["failed"] is False
+
+
+@pytest.mark.parametrize(("version", "warned"), [(170012, False), (170010, True), (130001, False)])
+def test_an_unsafe_server_is_warned_of(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int, warned: bool
+) -> None:
+    monkeypatch.setattr(reach, "database", lambda run: reach.Database("shop", 4096, "app", version))
+    assert ("CVE-2026-18408" in json.dumps(check(run, tmp_path).get("warnings", []))) is warned
+
+
+def test_packages_are_looked_for_by_what_they_bring(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the distribution calls them, and however they came there."""
+    (tmp_path / "bin").mkdir()
+    for name in ("crond", "git"):
+        (tmp_path / "bin" / name).write_text("#!/bin/sh\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setattr(preflight, "_PLACES", str(tmp_path / "bin"))
+    monkeypatch.setattr(preflight, "ZONES", tmp_path / "zones")
+    monkeypatch.setattr(preflight, "INTERPRETER", "/nowhere/python3")
+    asked = sorted(preflight.PACKAGES)
+    assert check(run, tmp_path, packages=asked)["missing"] == ["age", "logrotate", "python3-boto3", "tzdata"]
+    (tmp_path / "zones").write_text("")
+    monkeypatch.setattr(preflight, "INTERPRETER", sys.executable)
+    assert check(run, tmp_path, packages=asked)["missing"] == ["age", "logrotate"]
+    assert check(run, tmp_path)["missing"] == []

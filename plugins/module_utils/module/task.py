@@ -133,6 +133,13 @@ def refuse(module: AnsibleModule, exc: LifeboatError, started: clock.Clock, line
     raise AssertionError("fail_json does not return")
 
 
+def show_names(module: AnsibleModule) -> None:
+    """An access key is a name and no secret: hiding `shop` would hide it in every path of the result."""
+    given = module.params["secrets"] or {}
+    names = {value for name, value in given.items() if name.endswith("_access_key")}
+    module.no_log_values -= names - {value for name, value in given.items() if not name.endswith("_access_key")}
+
+
 def run(
     work: Callable[[Task], Result], arguments: Mapping[str, object], *,
     first: Callable[[AnsibleModule], None] = lambda _module: None, **options: object,
@@ -143,10 +150,7 @@ def run(
     Adds `phase` {started_at, finished_at, monotonic, boot} to the result, from which evidence takes its timeline.
     """
     module = AnsibleModule(argument_spec={**_COMMON, **arguments}, supports_check_mode=True, **options)
-    given = module.params["secrets"] or {}
-    names = {value for name, value in given.items() if name.endswith("_access_key")}
-    # A name, no secret: hiding `shop` would hide it in every path of the result.
-    module.no_log_values -= names - {value for name, value in given.items() if not name.endswith("_access_key")}
+    show_names(module)
     os.umask(0o077)
     started = clock.start()
     lines: list[str] = []

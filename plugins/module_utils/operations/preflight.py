@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shutil
 import socket
 import time
 import urllib.request
@@ -20,8 +21,9 @@ from pathlib import Path
 from typing import Callable
 from urllib.parse import urlsplit
 
-from ..base import typed
+from ..base import pipeline, typed
 from ..base.errors import LifeboatError, UsageError
+from ..base.pipeline import Command
 from ..configuration import backup
 from ..s3.bucket import Bucket
 from ..settings import config as settings
@@ -34,6 +36,19 @@ SHOWN = 8  # so that an answer has at most ten lines
 _PREFIX = "lifeboat_"
 _ATTEMPTS, _PAUSE = 3, 1.0  # a service that has just been started may take a moment to listen
 _PORTS = {"http": 80, "https": 443}
+# What a package of Debian's name brings, however it came there: commands of which one is enough, modules, directories.
+PACKAGES: Mapping[str, tuple[str, ...]] = {
+    "age": ("age",),
+    "cron": ("cron", "crond"),
+    "git": ("git",),
+    "logrotate": ("logrotate",),
+    "python3-boto3": (),
+    "tzdata": (),
+}
+ZONES = Path("/usr/share/zoneinfo/UTC")
+INTERPRETER = "/usr/bin/python3"  # runs the installed command
+_HAS_BOTO3 = "import importlib.util, sys; sys.exit(importlib.util.find_spec('boto3') is None)"
+_PLACES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _EACH = "give each stack a path or prefix of its own"
 
 
@@ -130,6 +145,19 @@ def shared(own: Place, places: Iterable[Place], directory: Path = settings.DIREC
 def unreachable(run: Opened, *, stack: bool) -> list[str]:
     """What does not answer, or refuses the key. `stack`: the stack is said to be up, so it is looked at, too."""
     return [*(_stack(run) if stack else ()), *_elsewhere(run)]
+
+
+def missing(packages: Iterable[str]) -> list[str]:
+    """The packages that the host lacks. It is asked what it can do and not its package manager, which is slow."""
+    return [name for name in packages if not _there(name)]
+
+
+def _there(package: str) -> bool:
+    if package == "tzdata":
+        return ZONES.exists()
+    if package == "python3-boto3":
+        return pipeline.probe(Command([INTERPRETER, "-c", _HAS_BOTO3]))[0] == 0
+    return any(shutil.which(name, path=_PLACES) for name in PACKAGES[package])
 
 
 def notes(run: Opened) -> list[str]:

@@ -76,7 +76,7 @@ class Pruning(TypedDict):
 
 
 def policy(config: Config) -> retention.Policy:
-    return retention.Policy.from_mapping({"timezone": config.timezone, **config.retention})
+    return retention.policy(config)
 
 
 def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log, trust_clock: bool = False) -> Pruning:

@@ -39,6 +39,7 @@ from typing import Annotated, Optional
 from ..base import typed
 from ..base.errors import UsageError
 from ..base.typed import Range
+from ..settings.config import Config
 
 _READ = "read the retention policy"
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -111,6 +112,10 @@ class Policy:
     def from_mapping(cls, settings: Mapping[str, object]) -> Policy:
         """Build from plain data; an unknown key is an error, because a misspelt promise is no promise."""
         return typed.build(cls, settings, lambda field, cause: _bad(field, settings.get(field), cause))
+
+
+def policy(config: Config) -> Policy:
+    return Policy.from_mapping({"timezone": config.timezone, **config.retention})
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,216 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: schedule
+short_description: Set or remove jobs of a stack in its cron file
+version_added: 0.1.0
+description:
+  - Keeps C(/etc/cron.d/lifeboat-<stack>), one file for each stack. The jobs that are given are set or removed; every
+    other line stays. A file without jobs is removed.
+  - It is the file, and the way to mark a job, that C(ansible.builtin.cron) has, so that a job which an earlier version
+    set is replaced and never there twice.
+  - Makes the directory of a local repository, and tells whether cron runs.
+options:
+  stack_name:
+    description: The stack, which need not be configured yet.
+    type: str
+    required: true
+  jobs:
+    description: The jobs.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: What marks it in the file.
+        type: str
+        required: true
+      schedule:
+        description: Minute, hour, day, month, weekday, in the host's own time.
+        type: str
+        required: true
+      job:
+        description: The command.
+        type: str
+        required: true
+      enabled:
+        description: Whether it is there.
+        type: bool
+        default: true
+  repository:
+    description: The directory of a local repository, to be made for root alone. Empty for none.
+    type: str
+    default: ""
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+    support: full
+  diff_mode:
+    description: Shows what changed or would change.
+    support: full
+    details: The file before and after.
+requirements:
+  - Python >= 3.9 on the managed host
+author:
+  - The Lifeboat founders (@lifeboat)
+"""
+
+EXAMPLES = r"""
+- name: Set the backup
+  lifeboat.dr.schedule:
+    stack_name: shop
+    jobs:
+      - name: lifeboat backup database
+        schedule: 0 2 * * *
+        job: lifeboat backup database --stack shop >/dev/null
+"""
+
+RETURN = r"""
+path:
+  description: The file.
+  returned: success
+  type: str
+cron:
+  description: Which C(service) it is, and whether it C(runs) now and after a boot.
+  returned: success
+  type: dict
+  sample: {service: cron, runs: true}
+log:
+  description: What was done, line by line. Empty, as the diff has it.
+  returned: success
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: success
+  type: dict
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, pipeline, typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.placing import Placing
+
+CRON = Path("/etc/cron.d")
+PATH = 'PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"'
+MARK = "#Ansible: "
+DEBIAN = Path("/etc/debian_version")
+TIMES = re.compile(r"[\d*/,\-A-Za-z]+(?:[ \t]+[\d*/,\-A-Za-z]+){4}")
+PLAIN = re.compile(r"[^\x00-\x1f\x7f]+")
+SETS_PATH = re.compile(r"\s*PATH\s*=")
+NO_JOB = re.compile(r"\s*(?:#.*|\w+\s*=.*)?")
+
+
+@dataclass(frozen=True)
+class Job:
+    name: str
+    schedule: str
+    job: str
+    enabled: bool = True
+
+    @property
+    def line(self) -> str:
+        return f"{' '.join(self.schedule.split())} root {self.job}"
+
+
+@dataclass(frozen=True)
+class Cron:
+    service: str
+    runs: bool
+
+
+def read(given: object) -> tuple[Job, ...]:
+    jobs = typed.build(tuple[Job, ...], given, partial(UsageError, "read the jobs"))
+    for job in jobs:
+        if not TIMES.fullmatch(job.schedule.strip()):
+            cause = f"{typed.shown(job.schedule)} is not minute, hour, day, month and weekday"
+            raise UsageError("read the schedule", job.name, cause, "Correct it in the inventory. Nothing was changed.")
+        if not PLAIN.fullmatch(job.name) or not PLAIN.fullmatch(job.job):
+            raise UsageError("read the jobs", typed.shown(job.name), "a job is one line", "Nothing was changed.")
+    return jobs
+
+
+def edited(text: str, jobs: Sequence[Job]) -> str:
+    """The file with these jobs set or removed; empty where no job is left. Each stays where it is, once."""
+    waiting = {job.name: job for job in jobs}
+    known = dict(waiting)
+    lines, kept = text.splitlines(), [PATH]
+    at = 0
+    while at < len(lines):
+        name = lines[at].removeprefix(MARK) if lines[at].startswith(MARK) else ""
+        if name in known:
+            job = waiting.pop(name, None)
+            kept += [lines[at], job.line] if job is not None and job.enabled else []
+            at += (
+                1 if lines[at + 1 : at + 2] and lines[at + 1].startswith(MARK) else 2
+            )  # a mark whose job was taken away
+            continue
+        kept += [] if SETS_PATH.match(lines[at]) else [lines[at]]
+        at += 1
+    for job in waiting.values():
+        kept += [f"{MARK}{job.name}", job.line] if job.enabled else []
+    return "".join(f"{line}\n" for line in kept) if any(not NO_JOB.fullmatch(line) for line in kept) else ""
+
+
+def cron() -> Cron:
+    """By systemd, in one question. Where there is none, nothing is known to run."""
+    asked = ["systemctl", "show", "-p", "Id,LoadState,ActiveState,UnitFileState", "cron.service", "crond.service"]
+    status, out, _err = pipeline.probe(Command(asked))
+    for block in out.split("\n\n") if status == 0 else ():
+        facts = dict(line.partition("=")[::2] for line in block.splitlines())
+        if facts.get("LoadState") == "loaded":
+            runs = (facts.get("ActiveState"), facts.get("UnitFileState")) == ("active", "enabled")
+            return Cron(facts.get("Id", "cron.service").removesuffix(".service"), runs)
+    return Cron("cron" if DEBIAN.exists() else "crond", False)
+
+
+def main() -> None:
+    started = clock.start()
+    job = {name: {"type": "str", "required": True} for name in ("name", "schedule", "job")}
+    module = AnsibleModule(
+        argument_spec={
+            "stack_name": {"type": "str", "required": True},
+            "jobs": {
+                "type": "list", "elements": "dict", "required": True,
+                "options": {**job, "enabled": {"type": "bool", "default": True}},
+            },
+            "repository": {"type": "str", "default": ""},
+        },
+        supports_check_mode=True,
+    )  # fmt: skip
+    # run-parts ignores names with a dot, and cron.d follows its rules.
+    path = CRON / f"lifeboat-{module.params['stack_name'].replace('.', '_')}"
+    placing = Placing(module.check_mode)
+    try:
+        jobs = read(module.params["jobs"])
+        if module.params["repository"]:
+            placing.directory(Path(module.params["repository"]))
+        text = edited(path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else "", jobs)
+        if text:
+            placing.file(path, text.encode("utf-8", "surrogateescape"), 0o644)
+        else:
+            placing.absent(path)
+    except LifeboatError as exc:
+        module.fail_json(msg=str(exc))
+    except OSError as exc:
+        module.fail_json(msg=f"Could not set the schedule ({exc.filename or path}): {exc.strerror or exc}.")
+    module.exit_json(
+        changed=placing.changed, path=str(path), cron=typed.plain(cron()), log=[],
+        phase=typed.plain(started.phase()), diff={"before": placing.before, "after": placing.after},
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

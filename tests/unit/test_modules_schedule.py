@@ -1,0 +1,181 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The stack's cron file: set and removed by several roles; what an earlier version wrote is replaced, never doubled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import pipeline
+from ansible_collections.lifeboat.dr.plugins.modules import schedule
+from builders import Run
+from test_awx import render
+
+ROOT = Path(__file__).resolve().parents[2]
+BACKUP = {"name": "lifeboat backup database", "schedule": "0 2 * * *", "job": "lifeboat backup database --stack shop"}
+CONFIG = {
+    "name": "lifeboat backup config",
+    "schedule": "30 3 * * *",
+    "job": "lifeboat backup config --stack shop --seal",
+}
+PATH = 'PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"\n'
+WRITTEN = f"{PATH}#Ansible: lifeboat backup database\n0 2 * * * root lifeboat backup database --stack shop\n"
+BOTH = f"{WRITTEN}#Ansible: lifeboat backup config\n30 3 * * * root lifeboat backup config --stack shop --seal\n"
+# What ansible.builtin.cron wrote for the roles of earlier versions.
+EARLIER = BOTH.replace("root lifeboat backup config", f"root {PATH.strip()} lifeboat backup config".replace('"', ""))
+
+
+@pytest.fixture
+def cron(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "cron.d").mkdir()
+    monkeypatch.setattr(schedule, "CRON", tmp_path / "cron.d")
+    answer(monkeypatch, "Id=cron.service\nLoadState=loaded\nActiveState=active\nUnitFileState=enabled\n")
+    return tmp_path / "cron.d" / "lifeboat-shop"
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, said: str, status: int = 0) -> None:
+    monkeypatch.setattr(pipeline, "probe", lambda command: (status, said, ""))
+
+
+@pytest.fixture
+def asked(run: Run) -> Callable[..., dict[str, Any]]:
+    return lambda *jobs, name="shop", **more: run("schedule", plain=True, stack_name=name, jobs=list(jobs), **more)
+
+
+def test_schedule_changes_once(asked: Callable[..., dict[str, Any]], cron: Path) -> None:
+    planned = asked(BACKUP, check=True)
+    assert (planned["changed"], cron.exists()) == (True, False)
+    done = asked(BACKUP)
+    assert (done["changed"], done["diff"], done["path"]) == (True, planned["diff"], str(cron))
+    assert (cron.read_text(), cron.stat().st_mode & 0o777) == (WRITTEN, 0o644)
+    assert asked(CONFIG)["changed"] is True
+    assert cron.read_text() == BOTH
+    for check in (True, False):
+        assert [asked(job, check=check)["changed"] for job in (BACKUP, CONFIG)] == [False, False]
+    other = asked({**BACKUP, "schedule": "15  3 * * 1-5"})
+    assert "-0 2" not in other["diff"]["after"]
+    assert cron.read_text() == BOTH.replace("0 2 * * *", "15 3 * * 1-5")
+
+
+def test_a_job_that_an_earlier_version_set_is_replaced_and_not_doubled(
+    asked: Callable[..., dict[str, Any]], cron: Path
+) -> None:
+    cron.write_text(EARLIER)
+    assert asked(BACKUP, CONFIG)["changed"] is True
+    assert cron.read_text() == BOTH
+    cron.write_text(BOTH + BOTH.removeprefix(PATH))
+    asked(BACKUP, CONFIG)
+    assert cron.read_text() == BOTH
+
+
+def test_what_others_wrote_there_stays(asked: Callable[..., dict[str, Any]], cron: Path) -> None:
+    own = "MAILTO=ops@example.org\n# by hand\n@daily root lifeboat list --stack shop \xe9\n"
+    cron.write_bytes(own.encode("latin-1"))
+    asked(BACKUP)
+    assert cron.read_bytes() == (PATH + own).encode("latin-1") + WRITTEN.removeprefix(PATH).encode()
+    asked({**BACKUP, "enabled": False})
+    assert cron.read_bytes() == (PATH + own).encode("latin-1")
+
+
+def test_a_file_without_jobs_is_removed(asked: Callable[..., dict[str, Any]], cron: Path) -> None:
+    off = ({**BACKUP, "enabled": False}, {**CONFIG, "enabled": False})
+    assert asked(*off)["changed"] is False
+    cron.write_text(EARLIER)
+    assert (asked(*off, check=True)["changed"], cron.exists()) == (True, True)
+    assert (asked(*off)["changed"], cron.exists()) == (True, False)
+    assert asked(*off)["changed"] is False
+
+
+def test_a_mark_without_its_job_takes_no_other_along(asked: Callable[..., dict[str, Any]], cron: Path) -> None:
+    cron.write_text(f"{PATH}#Ansible: lifeboat backup database\n#Ansible: other\n1 1 * * * root other\n")
+    asked(BACKUP)
+    assert cron.read_text() == f"{WRITTEN}#Ansible: other\n1 1 * * * root other\n"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"schedule": "0 2 * *"}, "'0 2 * *' is not minute, hour, day, month and weekday"),
+        ({"schedule": "0 2 * * *\n* * * * * root rm"}, "is not minute"),
+        ({"schedule": "@daily"}, "is not minute"),
+        ({"job": "lifeboat\n* * * * * root rm"}, "a job is one line"),
+        ({"name": "a\nb"}, "a job is one line"),
+    ],
+)
+def test_schedule_fails_on_what_cron_would_not_read(
+    asked: Callable[..., dict[str, Any]], cron: Path, wrong: dict[str, str], words: str
+) -> None:
+    result = asked({**BACKUP, **wrong})
+    assert result["failed"]
+    assert words in result["msg"]
+    assert not cron.exists()
+
+
+def test_schedule_fails_where_there_is_no_place_for_it(asked: Callable[..., dict[str, Any]], cron: Path) -> None:
+    cron.parent.rmdir()
+    assert "No such file or directory" in asked(BACKUP)["msg"]
+
+
+def test_a_name_with_a_dot_is_one_that_cron_reads(asked: Callable[..., dict[str, Any]], cron: Path) -> None:
+    assert asked(BACKUP, name="shop.eu")["path"] == f"{cron}_eu"
+
+
+def test_the_repository_is_for_root_alone(asked: Callable[..., dict[str, Any]], cron: Path, tmp_path: Path) -> None:
+    place = tmp_path / "backup" / "shop"
+    assert (asked(BACKUP, repository=str(place), check=True)["changed"], place.exists()) == (True, False)
+    assert asked(BACKUP, repository=str(place))["changed"] is True
+    assert place.stat().st_mode & 0o777 == 0o700
+    assert asked(BACKUP, repository=str(place))["changed"] is False
+    place.chmod(0o755)
+    assert f"{place}: directory 0755\n" in asked(BACKUP, repository=str(place))["diff"]["before"]
+
+
+SHOWN = "Id={0}.service\nLoadState={1}\nActiveState={2}\nUnitFileState={3}\n"
+ABSENT = SHOWN.format("cron", "not-found", "inactive", "")
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "service", "runs"),
+    [
+        (SHOWN.format("cron", "loaded", "active", "enabled"), 0, "cron", True),
+        (f"{ABSENT}\n{SHOWN.format('crond', 'loaded', 'active', 'enabled')}", 0, "crond", True),
+        (SHOWN.format("cron", "loaded", "active", "disabled"), 0, "cron", False),
+        (SHOWN.format("cron", "loaded", "failed", "enabled"), 0, "cron", False),
+        (ABSENT, 0, "crond", False),
+        ("", 127, "crond", False),
+    ],
+)  # fmt: skip
+def test_whether_cron_runs(
+    asked: Callable[..., dict[str, Any]], cron: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    said: str, status: int, service: str, runs: bool,
+) -> None:  # fmt: skip
+    answer(monkeypatch, said, status)
+    monkeypatch.setattr(schedule, "DEBIAN", tmp_path / "none")
+    assert asked(BACKUP)["cron"] == {"service": service, "runs": runs}
+
+
+@pytest.mark.parametrize("role", ["database_backup", "object_storage_backup", "config_backup"])
+def test_the_roles_give_jobs_that_can_be_read(role: str) -> None:
+    variables = yaml.safe_load((ROOT / f"roles/{role}/vars/main.yml").read_text(encoding="utf-8"))
+    defaults = yaml.safe_load((ROOT / f"roles/{role}/defaults/main.yml").read_text(encoding="utf-8"))
+    given = {
+        **defaults,
+        "lifeboat_stack": "shop",
+        "lifeboat_objects": {"bucket": "uploads"},
+        "agent_reach_database": True,
+    }
+    given = {name: render(value, given) if isinstance(value, str) else value for name, value in given.items()}
+    (jobs,) = variables.values()
+    made = schedule.read(
+        [
+            {name: render(value, given) if isinstance(value, str) else value for name, value in job.items()}
+            for job in jobs
+        ]
+    )
+    assert made
+    assert all("--stack shop" in job.line and job.enabled is True for job in made), made
