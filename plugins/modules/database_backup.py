@@ -13,8 +13,8 @@ description:
   - Dumps every database of the server, the application's first, with the roles and a fingerprint of each, and publishes
     them with a manifest.
   - Whatever fails, nothing is published and earlier backups stay as they were.
-  - Where a database takes no connections or may not be read, the backup is published without it, is not good, and the
-    module fails and names it.
+  - Where a database takes no connections, may not be read or is dropped meanwhile, the backup is published without it,
+    is not good, and the module fails and names it.
   - Brings the vault's copies up to date; where only that fails the module fails too, and says that the backup is good.
 extends_documentation_fragment:
   - lifeboat.dr.stack
@@ -57,7 +57,7 @@ size:
 details:
   description:
     - Database, format, server version, fingerprint summary, seconds. C(others) are the server's other
-      databases, each with the instant of its snapshot; excluded, missing and standby say what is not in it.
+      databases, each with the instant of its snapshot; excluded, missing, created and standby say what is not in it.
   returned: when a backup was taken
   type: dict
 copies:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, show
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.checksums import measure
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
@@ -132,11 +133,23 @@ def test_databases_come_and_go_while_a_backup_runs(stack: Stack, make_database: 
             )
 
     settings = stack.config(tmp_path, database={"name": "shop"})
-    taken = dump.take(Opened(settings), log=log)
+    with lock.held(settings.stack, "backup"):
+        done = operations_backup.take(Opened(settings), "database", log=log)
+    (taken,) = done.manifests
     details = taken.detailed(DatabaseDetails)
     assert [other.name for other in details.others or ()] == ["postgres"]
-    assert details.missing == {"moved": "it was given the name elsewhere while the backup ran"}
-    assert f"{taken.id}: away was dropped while the backup ran" in lines
+    assert details.missing == {
+        "away": "it was dropped while the backup ran",
+        "moved": "it was given the name elsewhere while the backup ran",
+    }
+    assert details.created == ("elsewhere", "fresh")
+    assert isinstance(done.missing, IntegrityError)
+    assert done.missing.cause.startswith("the database away is not in it: it was dropped while the backup ran; the")
+    assert done.missing.remedy.startswith("The backup is there and is not good. Take another one")
+    (entry,) = entries(settings)
+    assert (entry.good, entry.incomplete) == (False, True)
+    told = show.table([], {"database": [entry]}, entry.dated)
+    assert f"{taken.id}: made while it was taken, the next one will hold it: elsewhere, fresh" in told
     assert f"{taken.id}: fresh was made while the backup ran; the next one will hold it" in lines
 
 

@@ -53,6 +53,7 @@ ADDED = {
         "others": None,
         "excluded": [],
         "missing": {},
+        "created": [],
         "standby": False,
         "not_carried": [],
     },

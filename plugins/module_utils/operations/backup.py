@@ -53,8 +53,9 @@ class Taken:
             if manifest.component == DATABASE and (lacks := manifest.detailed(DatabaseDetails).missing):
                 cause = "; ".join(f"the database {named(name)} is not in it: {why}" for name, why in lacks.items())
                 remedy = (
-                    "The backup is there and is not good. Let it be read (ALTER DATABASE … ALLOW_CONNECTIONS true;"
-                    " GRANT CONNECT and pg_read_all_data), or leave it out: lifeboat_database.exclude."
+                    "The backup is there and is not good. Take another one where a database was dropped or renamed"
+                    " meanwhile; else let it be read (ALTER DATABASE … ALLOW_CONNECTIONS true; GRANT CONNECT and"
+                    " pg_read_all_data), or leave it out: lifeboat_database.exclude."
                 )
                 return IntegrityError("back up every database of the server", manifest.id, cause, remedy)
         return None

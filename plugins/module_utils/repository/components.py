@@ -125,10 +125,11 @@ def _not_in_it(details: DatabaseDetails) -> list[str]:
 
 
 def _of_the_server(details: DatabaseDetails) -> list[str]:
-    left = ", ".join(map(named, details.excluded))
+    left, later = (", ".join(map(named, names)) for names in (details.excluded, details.created))
     return [
         *_not_in_it(details),
         *([f"left out by lifeboat_database.exclude: {left}"] if left else []),
+        *([f"made while it was taken, the next one will hold it: {later}"] if later else []),
         *(["taken from a standby"] if details.standby else []),
     ]
 

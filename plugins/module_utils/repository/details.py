@@ -66,7 +66,8 @@ class DatabaseDetails:
     accepted: an operator said that what it holds is right, however much the backups before it hold.
     others: the server's other databases, in the order of their names. None: the backup is of the time when a backup
     held the application's database alone. excluded: those that the configuration leaves out.
-    missing: those that should be in it and are not, and why; a backup with such is not good. not_carried: as in
+    missing: those that should be in it and are not, and why; a backup with such is not good. created: those that came
+    while the backup ran, so that they are not in it: at its instant they did not exist. not_carried: as in
     DatabaseDump, of the application's.
     """
 
@@ -88,6 +89,7 @@ class DatabaseDetails:
     others: Optional[tuple[DatabaseDump, ...]] = None
     excluded: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
+    created: tuple[str, ...] = ()
     standby: bool = False
     not_carried: tuple[str, ...] = ()
 
@@ -106,7 +108,7 @@ class DatabaseDetails:
     def impossible(self, artefacts: Iterable[str]) -> str:
         """Why no backup of ours can say this of itself, by the names of its artefacts; empty where one can."""
         others = self.others or ()
-        names = [self.database, *(dump.name for dump in others), *self.excluded, *self.missing]
+        names = [self.database, *(dump.name for dump in others), *self.excluded, *self.missing, *self.created]
         folders = [dump.folder for dump in others]
         for name in names:
             if not _stored(name):

@@ -95,8 +95,9 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
             done = list(_each(work, others, missing))
             artefacts += [artefact for one in done for artefact in one.artefacts]
             artefacts.append(_surrounding(around_it.result(), staging.path))
-            for name in sorted((done[-1].there if done else there) - {item.name for item in around.databases}):
-                log(f"{identity}: {named(name)} was made while the backup ran; the next one will hold it")
+            created = sorted(
+                (done[-1].there if done else there) - {item.name for item in around.databases} - set(missing)
+            )
             facts = found.facts
             details = DatabaseDetails(
                 database=database,
@@ -117,6 +118,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
                 others=tuple(one.dump for one in done),
                 excluded=tuple(sorted(set(config.database.exclude))),
                 missing=missing,
+                created=tuple(created),
                 standby=around.standby,
                 not_carried=not_carried,
             )
@@ -159,6 +161,8 @@ def _tell(identity: str, details: DatabaseDetails, log: Log) -> None:
     for dump in details.dumps(""):
         for line in dump.not_carried:
             log(f"{identity}: {named(dump.name)}: {line}")
+    for name in details.created:
+        log(f"{identity}: {named(name)} was made while the backup ran; the next one will hold it")
     for name, why in details.missing.items():
         log(f"{identity}: the database {named(name)} is NOT in it: {why}")
 
@@ -334,7 +338,7 @@ def _each(work: _Work, others: Sequence[_Listed], missing: dict[str, str]) -> It
 
 
 def _other(work: _Work, item: _Listed, folder: str, missing: dict[str, str]) -> Optional[_Done]:
-    """One of the other databases. None where it is gone by now, or where it alone cannot be read: that is `missing`."""
+    """One of the other databases. None where it alone cannot be read, or is gone by now: that is `missing`."""
     path = work.root / folder
     path.mkdir(mode=0o700, parents=True)
     try:
@@ -347,13 +351,10 @@ def _other(work: _Work, item: _Listed, folder: str, missing: dict[str, str]) -> 
         with contextlib.suppress(OSError):
             path.parent.rmdir()
         name = _name_now(work.server, item.oid, exc)
-        if name == "":
-            work.log(f"{work.identity}: {named(item.name)} was dropped while the backup ran")
-            return None
-        if not _of_that_database(exc):
+        if name and not _of_that_database(exc):
             raise
         renamed = f"it was given the name {named(name)} while the backup ran" if name != item.name else ""
-        missing[item.name] = renamed or named(exc.cause)
+        missing[item.name] = (renamed or named(exc.cause)) if name else "it was dropped while the backup ran"
         return None
     dump = DatabaseDump(item.name, folder, format_time(head.taken_at), head.size, head.relations, found.summary, lost)
     return _Done(dump, artefacts, there)
