@@ -14,6 +14,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COU
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from postgres_stack import IMAGE, MakeDatabase, Stack, assert_pass, back_up_and_prove, docker, entries, say
@@ -112,9 +113,7 @@ def image_with_extension(stack: Stack) -> Iterator[str]:
     docker("run", "--detach", "--name", name, "--entrypoint", "sleep", IMAGE, "300")
     try:
         for container in (stack.container, name):
-            for file, text in EXTENSION.items():
-                path = f"/usr/share/postgresql/17/extension/{file}"
-                docker("exec", "-u", "0", "-i", container, "sh", "-c", f"cat >{path}; chmod 644 {path}", stdin=text)
+            into(container, EXTENSION)
         docker("commit", name, f"{name}:1")
         yield f"{name}:1"
     finally:
@@ -138,9 +137,57 @@ def test_an_image_without_the_extension_proves_nothing(
         settings = stack.config(tmp_path, database={"name": name, "verify_image": IMAGE, "format": form})
         manifest = dump.take(Opened(settings), log=say)
         result = operations_verify.verify(Opened(settings), manifest.id, "restore", log=say)
-        assert result.verdict == COULD_NOT_VERIFY, result
-        (unproved,) = [check for check in result.checks if check.result == COULD_NOT_VERIFY]
-        assert "the image lacks the extension owns; name one that has it" in unproved.detail
+        assert result.verdict == COULD_NOT_VERIFY, said(result)
+        unproved = [check.detail for check in result.checks if check.result == COULD_NOT_VERIFY]
+        assert unproved  # of each database that has it
+        assert all("the image lacks the extension owns; name one that has it" in words for words in unproved), unproved
+
+
+COLLATED = """SET allow_system_table_mods = on;
+CREATE COLLATION pg_catalog."xx_XX.utf8" (provider = libc, locale = 'C.utf8'); RESET allow_system_table_mods;
+CREATE TABLE t (a text COLLATE pg_catalog."xx_XX.utf8"); INSERT INTO t VALUES ('é');"""
+NEWER = {
+    "owns.control": EXTENSION["owns.control"].replace("1.0", "1.1"),
+    "owns--1.1.sql": EXTENSION["owns--1.0.sql"] + " CREATE FUNCTION owned.f() RETURNS int LANGUAGE sql AS 'SELECT 1';",
+}
+
+
+def said(result: Result) -> str:
+    return "\n".join(f"{check.result} {check.name}: {check.detail}" for check in result.checks)
+
+
+def into(container: str, files: dict[str, str]) -> None:
+    for file, text in files.items():
+        path = f"/usr/share/postgresql/17/extension/{file}"
+        docker("exec", "-u", "0", "-i", container, "sh", "-c", f"cat >{path}; chmod 644 {path}", stdin=text)
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        (COLLATED, 'the image lacks what this needs (ERROR:  collation "pg_catalog.xx_XX.utf8" for encoding "UTF8"'),
+        ("CREATE EXTENSION owns;", "the image lacks the extension owns 1.1 (it has 1.0); name one that has it"),
+        (
+            "CREATE EXTENSION owns; CREATE VIEW v AS SELECT owned.f() AS a;",
+            "the image lacks the extension owns 1.1 (it has 1.0); name one that has it",
+        ),
+    ],
+    ids=["a collation of its C library", "a version of an extension", "what a version of an extension has"],
+)
+def test_an_image_of_another_build_proves_nothing(
+    stack: Stack, make_database: MakeDatabase, tmp_path: Path, image_with_extension: str, sql: str, words: str
+) -> None:
+    """The server's C library knows a locale, and it has an extension in a version, that the image does not have."""
+    into(stack.container, NEWER)
+    settings = stack.config(
+        tmp_path, database={"name": make_database("built", sql), "verify_image": image_with_extension}
+    )
+    manifest = dump.take(Opened(settings), log=say)
+    result = operations_verify.verify(Opened(settings), manifest.id, "restore", log=say)
+    assert result.verdict == COULD_NOT_VERIFY, said(result)
+    (unproved,) = [check for check in result.checks if check.result == COULD_NOT_VERIFY and check.name != "tables"]
+    assert unproved.detail.startswith(words), unproved
+    assert entries(settings)[-1].good
 
 
 TABLES = 10_000

@@ -473,8 +473,17 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         def execute(self, sql: str, **_: Any) -> list[object]:
             if "dead" in world:
                 raise LifeboatError("list", "x", world["dead"])
+            if "pg_database_collation_actual_version" in sql:
+                return [world.get("sorts", "153.120")]
             assert "pg_available_extensions" in sql
-            return [{"name": name} for name in world.get("offered", ["plpgsql", "amcheck"])]
+            offered = {"plpgsql": "1.0", "amcheck": "1.4"}
+            names, has = world.get("offered", list(offered)), world.get("has", {})
+            made = {
+                name: world.get("installs") or has.get(name, offered[name]) for name in world.get("made", ["plpgsql"])
+            }
+            return [
+                {"name": name, "version": has.get(name, offered[name]), "installed": made.get(name)} for name in names
+            ]
 
         def problem(self) -> LifeboatError | None:
             return LifeboatError("reach PostgreSQL", "x", world["dead"]) if "dead" in world else None
@@ -531,6 +540,57 @@ OUTCOMES: list[tuple[str, dict[str, Any], tuple[int, str, str], str, str]] = [
             ),
             ("a feature, by psql", "0A000", {"how": {"sqlstate": "0A000"}}, "lifeboat_database.verify_image: e"),
             ("a library, by psql", "58P01", {"how": {"sqlstate": "58P01"}}, "lifeboat_database.verify_image: e"),
+            (
+                "a library that has another function",
+                "42883",
+                {"log": '42883 ERROR:  could not find function "f" in file "/l/e.so"'},
+                "could not find function",
+            ),
+            (
+                "a library of another build",
+                "XX000",
+                {"log": 'XX000 ERROR:  incompatible library "/l/e.so": missing magic block'},
+                "lacks what this needs (ERROR:  incompatible",
+            ),
+            (
+                "a dictionary's file",
+                "F0000",
+                {"log": 'F0000 ERROR:  could not open dictionary file "/s/de.dict"'},
+                "lacks what this needs",
+            ),
+            (
+                "a collation of initdb",
+                "42704",
+                {"log": '42704 ERROR:  collation "pg_catalog.de_DE.utf8" for encoding "UTF8" does not exist'},
+                'lacks what this needs (ERROR:  collation "pg_catalog.de_DE.utf8"',
+            ),
+            (
+                "a locale of a collation",
+                "22023",
+                {"log": '22023 ERROR:  could not create locale "de_DE.utf8": No such file or directory'},
+                "lacks what this needs",
+            ),
+            (
+                "a text search",
+                "42704",
+                {
+                    "how": {"sqlstate": "42704"},
+                    "error": 'CREATE INDEX: text search configuration "pg_catalog.finnish" does not exist',
+                },
+                "lacks what this needs (CREATE INDEX",
+            ),
+            (
+                "another version of an extension",
+                "42883",
+                {"has": {"plpgsql": "1.1"}, "log": "42883 ERROR:  function new() does not exist"},
+                "the image lacks the extension plpgsql 1.0 (it has 1.1); name one",
+            ),
+            (
+                "a check by another order",
+                "23514",
+                {"sorts": "154", "log": "23514 ERROR:  new row violates partition constraint"},
+                "lacks the version 153.120 of its collations (it has 154)",
+            ),
             ("a locale", "42809", {"how": {"sqlstate": "42809", "attempted": CREATING}}, "the image lacks the locale"),
             ("a locale", "22023", {"how": {"sqlstate": "22023", "attempted": CREATING}}, "the image lacks the locale"),
         )
@@ -541,6 +601,17 @@ OUTCOMES: list[tuple[str, dict[str, Any], tuple[int, str, str], str, str]] = [
             ("another kind of object in the dump", "42809", {"how": {"sqlstate": "42809"}}),
             ("a type that is nowhere", "42704", {"log": "42704 ERROR:  x"}),
             ("a value that does not fit", "22023", {"how": {"sqlstate": "22023"}}),
+            (
+                "a collation of its own",
+                "42704",
+                {"log": '42704 ERROR:  collation "public.c" for encoding "UTF8" does not exist'},
+            ),
+            ("a check", "23514", {"log": "23514 ERROR:  new row violates check constraint"}),
+            (
+                "a value, with another version of an extension",
+                "22003",
+                {"has": {"plpgsql": "1.1"}, "log": "22003 ERROR:  out of range"},
+            ),
             ("a key that is there twice, then a feature", "23505", {"log": "23505 ERROR:  x\n0A000 ERROR:  y"}),
         )
     ),
@@ -572,6 +643,26 @@ OUTCOMES: list[tuple[str, dict[str, Any], tuple[int, str, str], str, str]] = [
     ),
     ("all equal", {}, (0, "", ""), PASS, "every table and B-tree index is sound"),
     ("it does not restore", {"error": "ERROR: out of range"}, (0, "", ""), FAIL, "ERROR: out of range"),
+    *(
+        (
+            f"extensions: {what}",
+            {"checks": [checks.Check("extensions", FAIL, "plpgsql differs")], **world},
+            (0, "", ""),
+            verdict,
+            words,
+        )
+        for what, world, verdict, words in (
+            (
+                "the image's version",
+                {"has": {"plpgsql": "1.1"}},
+                COULD_NOT_VERIFY,
+                "the image lacks the extension plpgsql 1.0 (it has 1.1); name one that has it",
+            ),
+            ("one is gone", {"has": {"plpgsql": "1.1"}, "made": []}, FAIL, "plpgsql differs"),
+            ("one more", {"has": {"plpgsql": "1.1"}, "made": ["plpgsql", "amcheck"]}, FAIL, "plpgsql differs"),
+            ("not the image's", {"made": ["plpgsql"], "installs": "0.9"}, FAIL, "plpgsql differs"),
+        )
+    ),
     ("another content", {"checks": [checks.Check("tables", FAIL, "x differs")]}, (0, "", ""), FAIL, "x differs"),
     (
         "a damaged index",
@@ -695,8 +786,9 @@ def test_server_runs_as_the_images_own_account(runner: Runner, known: dict[str, 
 
 def test_a_server_that_does_not_start_proves_nothing(runner: Runner) -> None:
     runner.expect("id postgres$")
-    runner.expect("pg_ctl", (1, "", ""))
-    runner.expect("cat /dev/shm/lifeboat.log$", 'line\nFATAL:  could not access file "pg_cron"\n')
+    runner.expect("pg_ctl", (1, "", "pg_ctl: could not start server\nExamine the log output.\n"))
+    log = '58P01 FATAL:  could not access file "pg_cron"\n00000 LOG:  database system is shut down\n'
+    runner.expect("cat /dev/shm/lifeboat.log$", log)
     runner.expect("^docker exec ")
     failed = pytest.raises(UnverifiedError, match=r'could not access file "pg_cron"')
     with failed, scratch.server("box", superuser="u", preload="pg_cron", timeout=60):

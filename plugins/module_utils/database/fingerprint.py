@@ -30,6 +30,7 @@ from ..settings.config import FINGERPRINTS
 from .server import AS_TEXT, Session, answers, encoded, literal, shown, wrong_answer
 
 DUMP, GLOBALS, FINGERPRINT = "database.dump", "globals.sql.gz", "fingerprint.json"  # a backup's artefacts
+EXTENSIONS = "extensions"  # the name of a check
 _VALUE = re.compile(r"-?\d{1,20}")  # of a sequence: 64 bits
 # Raised whenever the queries below describe a definition or a role otherwise than before. What the scheme before asked
 # is kept (_AS_SCHEME_2): a restored database is described in its backup's scheme. Of scheme 1 only names are compared.
@@ -714,7 +715,7 @@ def compare(
         ),
         _schema_check(expected.schema, found.schema, same_major, same_scheme),
         compared(
-            "extensions", _changed(extensions, found.facts.extensions, values=same_major), f"{len(extensions)} present"
+            EXTENSIONS, _changed(extensions, found.facts.extensions, values=same_major), f"{len(extensions)} present"
         ),
         compared(
             "database settings", _settings(expected.facts, found.facts), "settings, owner, privileges, locale equal"

@@ -126,12 +126,14 @@ def server(name: str, *, superuser: str, preload: str, timeout: float, locks: in
     for what, argv, as_user in steps:
         status, out, err = pipeline.probe(exec_command(name, argv, user=as_user), timeout=300)
         if status:
-            log = pipeline.probe(exec_command(name, ["cat", _LOG], user=as_user))[1]
-            said = (err.strip() or out.strip() or log.strip()).splitlines()
+            log = _logged(name)
+            said = [words for _code, words in _errors(log)] or (err.strip() or out.strip() or log.strip()).splitlines()[
+                -1:
+            ]
             raise UnverifiedError(
                 f"{what} (throw-away PostgreSQL)",
                 name,
-                said[-1] if said else f"exit {status}",
+                said[0] if said else f"exit {status}",
                 "The image must hold PostgreSQL's own tools: see lifeboat_database.verify_image.",
             )
 
@@ -155,7 +157,7 @@ def trouble(name: str, server: Server) -> str:
     """What the machine lacked for the server in the container: space, memory, locks. Empty where it lacked nothing."""
     if gone := ended(name):
         return gone
-    told = [words for code, words in _errors(name) if of_machine(code) and code[:2] != "08"]
+    told = [words for code, words in _errors(_logged(name)) if of_machine(code) and code[:2] != "08"]
     if told:
         return " / ".join(pipeline.without_rows(told)[:1])
     problem = server.problem()
@@ -164,13 +166,16 @@ def trouble(name: str, server: Server) -> str:
 
 def first_error(name: str) -> tuple[str, str]:
     """The SQLSTATE of the first error of the server in the container, and its words; empty where it had none."""
-    code, words = next(iter(_errors(name)), ("", ""))
+    code, words = next(iter(_errors(_logged(name))), ("", ""))
     return code, " / ".join(pipeline.without_rows([words]))
 
 
-def _errors(name: str) -> list[tuple[str, str]]:
+def _logged(name: str) -> str:
+    return pipeline.probe(exec_command(name, ["cat", _LOG], user="0"))[1]
+
+
+def _errors(log: str) -> list[tuple[str, str]]:
     """What the server logged, each with its SQLSTATE, but for what is no error and for sessions that were cut off."""
-    _status, log, _err = pipeline.probe(exec_command(name, ["cat", _LOG], user="0"))
     lines = filter(None, map(_SQLSTATE.match, log.splitlines()))
     return [(code, words) for code, words in (line.groups() for line in lines) if code not in ("00000", *_CUT_OFF)]
 

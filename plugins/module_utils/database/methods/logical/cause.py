@@ -2,9 +2,8 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What stopped a restore: the object, and where it is the cause, a function that relies on search_path.
-
-That is empty while a dump is restored.
+"""What stopped a restore: the object, and where it is the cause, a function that relies on search_path, which is empty
+while a dump is restored. And whether it was something that the server's image does not have.
 
 An index, a constraint or a generated column may call a function, and pg_dump does not look into functions. Where one
 names a table without its schema, the application's search_path finds the table, and a restore does not.
@@ -32,6 +31,15 @@ _FUNCTION = re.compile(
 _MISSING = re.compile(
     r'(?:(?:relation|type|collation|schema|text search \w+) "(?P<quoted>.+)"'
     r"|(?:function|procedure) (?P<called>[^(]+)\(.*\)) does not exist|operator does not exist: .+"
+)
+# A collation, a dictionary and the like of pg_catalog are of initdb, which takes them from the image; no dump has them.
+# pg_locale.c, pg_locale_libc.c, pg_locale_icu.c and dfmgr.c in the same tree.
+_OF_THE_IMAGE = re.compile(
+    r'(?:collation|text search \w+) "pg_catalog\.[^"]+"(?: for encoding "[^"]+")? does not exist'
+    r'|could not create locale "[^"]*"|could not (?:open collator for|get language from|convert) (?:ICU )?locale'
+    r"|ICU is not supported in this build"
+    r'|could not (?:load|access file) (?:library )?"[^"]+"|incompatible library "[^"]+"'
+    r'|could not find function "[^"]+" in file "[^"]+"'
 )
 _ERROR = re.compile(r"ERROR:  (?:[0-9A-Z]{5}: )?(.+)")
 _COMMAND = re.compile(r"^Command was: (.+)$|^pg_restore: error: COPY failed for (table .+): ERROR: ", re.MULTILINE)
@@ -73,6 +81,12 @@ def explained(
         error.attempted, error.subject, f"{where}: {words}", remedy,
         exit_status=error.exit_status, sqlstate=error.sqlstate,
     )  # fmt: skip
+
+
+def lacked(words: str) -> str:
+    """What the server's image does not have, in the server's words; empty where these tell of something else."""
+    found = _OF_THE_IMAGE.search(words)
+    return found[0] if found else ""
 
 
 def _name(name: str) -> str:

@@ -13,9 +13,10 @@ from __future__ import annotations
 import contextlib
 import gzip
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Optional
 
 from ....base import lock, pipeline
 from ....base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared, ended
@@ -27,16 +28,20 @@ from ....repository.manifest import Manifest
 from ....settings.config import Config
 from ....stack.runtime import exec_command
 from ... import cluster, scratch
-from ...fingerprint import DUMP, GLOBALS, Fingerprint, facts_of
-from ...server import Server, answers, conninfo, decoded, drop, shown
+from ...fingerprint import DUMP, EXTENSIONS, GLOBALS, Fingerprint, facts_of
+from ...server import Server, answers, conninfo, decoded, drop, literal, shown
+from . import cause
 from . import restore as database_restore
 
 # What Python says of a file whose content is not what it should be; any other OSError is the machine's.
 _NOT_WRITTEN_SO = (gzip.BadGzipFile, EOFError, ValueError, zlib.error)
-# A feature or a file that is not there. The throw-away server's data is new: both are of its programs.
-# https://www.postgresql.org/docs/current/errcodes-appendix.html
-_NOT_OFFERED = ("0A000", "58P01")
+# A feature or a file that is not there, also one of a dictionary. The throw-away server's data is new: all are of its
+# programs. https://www.postgresql.org/docs/current/errcodes-appendix.html
+_NOT_OFFERED = ("0A000", "58P01", "F0000")
+_REFUSED_BY_CHECK = "23514"  # also a row that is not of its partition
+_UNKNOWN_TO_IT = "42"  # the class of names and arguments that nothing fits
 _VERIFIED = "lifeboat_verify"
+_NAME_ONE = "name one that has it in lifeboat_database.verify_image"
 END_OF_DUMP = b"-- PostgreSQL database dump complete"
 
 
@@ -189,7 +194,8 @@ def _one(
         return
     yield Check("restore", PASS, "restored without an error")
     log(f"{manifest.id}: comparing with the fingerprint")
-    yield from database_restore.compare(server, _VERIFIED, facts, fresh=True, application=not dump.folder)
+    for check in database_restore.compare(server, _VERIFIED, facts, fresh=True, application=not dump.folder):
+        yield _of_another_version(check, facts, server) if check.name == EXTENSIONS and check.result == FAIL else check
     sound = _amcheck(
         server.tool(
             "pg_amcheck",
@@ -207,8 +213,61 @@ def _one(
 
 
 @dataclass(frozen=True)
-class _Named:
+class _Offered:
+    """An extension that can be made. version: the one that it then has."""
+
     name: str
+    version: Optional[str]
+    installed: Optional[str] = None
+
+
+def _offered(server: Server, database: str) -> dict[str, _Offered]:
+    sql = (
+        "SELECT jsonb_build_object('name', name, 'version', default_version, 'installed', installed_version)"
+        " FROM pg_available_extensions;"
+    )
+    rows = server.execute(sql, database=database, attempted="list the extensions")
+    return {item.name: item for item in answers(_Offered, rows)}
+
+
+def _others(facts: Fingerprint, offered: Mapping[str, _Offered]) -> str:
+    """The extensions that the image has in another version than the database had."""
+    return ", ".join(
+        f"{shown(name)} {shown(version)} (it has {shown(offered[name].version or 'none')})"
+        for name, version in facts.facts.extensions.items()
+        if name in offered and offered[name].version != version
+    )
+
+
+def _sorts_otherwise(server: Server, facts: Fingerprint) -> str:
+    """The collation version that the database was made with, where the image sorts its text by another one."""
+    was, sql = (
+        facts.facts.row.get("datcollversion"),
+        f"""SELECT to_json(pg_database_collation_actual_version(oid))
+        FROM pg_database WHERE datname = {literal(_VERIFIED)};""",
+    )
+    if not isinstance(was, str):
+        return ""
+    with contextlib.suppress(LifeboatError):
+        for has in answers(str, server.execute(sql, attempted="look how it sorts")):
+            return f"the version {shown(was)} of its collations (it has {shown(has)})" if has != was else ""
+    return ""
+
+
+def _of_another_version(check: Check, facts: Fingerprint, server: Server) -> Check:
+    """A dump names no version of an extension: a restore makes the one of the image. That is no difference of the
+    backup where each extension is there, in the image's version."""
+    offered = _offered(server, _VERIFIED)
+    made = {name for name, item in offered.items() if item.installed is not None}
+    as_offered = all(
+        offered[name].installed in (version, offered[name].version)
+        for name, version in facts.facts.extensions.items()
+        if name in made
+    )
+    if made != set(facts.facts.extensions) or not as_offered:
+        return check
+    words = f"the image lacks the extension {_others(facts, offered)}; {_NAME_ONE}"
+    return replace(check, result=COULD_NOT_VERIFY, detail=words)
 
 
 def _lacks(exc: LifeboatError, name: str, server: Server, facts: Fingerprint, creating: str) -> str:
@@ -218,21 +277,25 @@ def _lacks(exc: LifeboatError, name: str, server: Server, facts: Fingerprint, cr
     """
     if exc.exit_status is None or unable(exc.exit_status):
         return ""
+    offered: Mapping[str, _Offered] = {}
     with contextlib.suppress(LifeboatError):  # of a server that died
-        sql = "SELECT jsonb_build_object('name', name) FROM pg_available_extensions;"
-        offered = {item.name for item in answers(_Named, server.execute(sql, attempted="list the extensions"))}
+        offered = _offered(server, "template1")
         missing = [shown(extension) for extension in facts.facts.extensions if extension not in offered]
         if missing:
             return f"the extension {', '.join(missing)}"
     code, words = (exc.sqlstate, exc.cause) if exc.sqlstate else scratch.first_error(name)
-    if code in _NOT_OFFERED:
+    if code in _NOT_OFFERED or cause.lacked(words):
         return f"what this needs ({words})"
+    if code[:2] == _UNKNOWN_TO_IT and (others := _others(facts, offered)):
+        return f"the extension {others}"
+    if code == _REFUSED_BY_CHECK and (sorts := _sorts_otherwise(server, facts)):
+        return sorts
     empty = exc.attempted == creating and code and not of_machine(code)
     return "the locale or the encoding of the database" if empty else ""
 
 
 def _not_offered(exc: LifeboatError, lacks: str) -> Check:
-    words = f"the image lacks {lacks}; name one that has it in lifeboat_database.verify_image: {exc.cause}"
+    words = f"the image lacks {lacks}; {_NAME_ONE}: {exc.cause}"
     return Check("restore", COULD_NOT_VERIFY, words)
 
 
