@@ -33,14 +33,7 @@ NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=timezone.utc)
 # A fingerprint as it is written, field by field.
 DATABASE_FACTS: dict[str, Any] = {
     "acl": None,
-    "row": {
-        "datcollate": "en_US.utf8",
-        "datctype": "C",
-        "datlocprovider": "c",
-        "datlocale": None,
-        "datconnlimit": -1,
-        "datcollversion": "153.120",
-    },
+    "row": {"datcollate": "en_US.utf8", "datctype": "C", "datlocprovider": "c", "datlocale": None, "datconnlimit": -1},
     "size": 1000,
     "owner": "app",
     "comment": None,

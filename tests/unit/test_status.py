@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import reconcile
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow, status
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -81,6 +84,54 @@ def test_every_database_of_the_newest_backup_is_named(tmp_path: Path, said: dict
     assert look(tmp_path)["databases"] == (PASS, words)
     shown = status.newest(status.status(Opened(configured(tmp_path)), now=NOW))
     assert shown[-2:] == [f"db_backup_20261124_120000: {note}" for note in words.split("; ")[1:]]
+
+
+def test_what_a_restore_brings_back_otherwise_is_told_and_makes_nothing_worse(
+    tmp_path: Path, said: dict[str, list[Check]]
+) -> None:
+    lost = server(not_carried=["prepared transaction a", "subscription b"])
+    lost["details"]["others"][0]["not_carried"] = ["index c"]
+    publish(tmp_path, NOW, **lost)
+    words = "a restore brings back otherwise: 2 things of shop, 1 thing of wiki (not_carried in --json says what)"
+    assert look(tmp_path)["databases"] == (PASS, f"shop, wiki, snapshots within 4.0 s; {words}")
+    found = status.status(Opened(configured(tmp_path)), now=NOW)
+    assert status.newest(found)[-1] == f"db_backup_20261124_120000: {words}"
+    assert "prepared transaction a" in json.dumps(found.as_dict(), default=str)
+    # of the time when a backup held the application's database alone
+    publish(tmp_path, NOW + HOUR, details={"not_carried": ["subscription b"]})
+    found = status.status(Opened(configured(tmp_path)), now=NOW + HOUR)
+    assert "1 thing of shop" in status.newest(found)[-1]
+
+
+CLOSED = [
+    (
+        logins.Closed(("shop", "a b"), False, True),
+        "a recovery closed shop, a b to logins and has not ended; unless it runs now: lifeboat.dr.recover_database ends"
+        ' it, or keep the data as it is: ALTER DATABASE "shop" ALLOW_CONNECTIONS true; ALTER DATABASE "a b"'
+        " ALLOW_CONNECTIONS true; in template1, then rm {}",
+    ),
+    (
+        logins.Closed(("shop",), True, True),
+        "a recovery closed shop to logins and has not ended; unless it runs now: lifeboat.dr.recover_database ends it",
+    ),
+    (
+        "torn",
+        "a recovery closed what {}, which cannot be read, named to logins and has not ended; unless it runs now:"
+        " lifeboat.dr.recover_database ends it",
+    ),
+]
+
+
+@pytest.mark.parametrize(("left", "words"), CLOSED, ids=["a living server", "a fresh one", "torn"])
+def test_a_database_that_a_killed_recovery_left_closed_is_red(
+    tmp_path: Path, said: dict[str, list[Check]], left: Any, words: str
+) -> None:
+    green(tmp_path)
+    settings = configured(tmp_path)
+    recovery_state.keep(settings, logins.CLOSED, left if left == "torn" else json.dumps(typed.plain(left)))
+    assert look(tmp_path)["logins"] == (FAIL, words.format(settings.state / logins.CLOSED))
+    recovery_state.unmark(settings, logins.CLOSED)
+    assert "logins" not in look(tmp_path)
 
 
 def test_an_incomplete_backup_is_named_until_a_good_one_follows(tmp_path: Path, said: dict[str, list[Check]]) -> None:

@@ -502,6 +502,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         world["compared"].append((name, fresh))
         return list(world["checks"])
 
+    monkeypatch.setitem(builders.DATABASE_FACTS["row"], "datcollversion", "153.120")
     monkeypatch.setattr(scratch, "image_major", lambda name: world["major"])
     monkeypatch.setattr(scratch, "server", server)
     monkeypatch.setattr(database_restore, "roles", lambda *_, **__: [])

@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from ..base.checks import FAIL, Check
 from ..base.errors import LifeboatError, Log
 from ..recovery.state import remembered, unmark
 from ..settings.config import Config
@@ -46,6 +47,21 @@ class Closed:
 def closed(config: Config) -> Optional[Closed]:
     """What a recovery closed and none has opened since; None where that is nothing."""
     return remembered(config, CLOSED, Closed)
+
+
+def unfinished(config: Config) -> Iterator[Check]:
+    """What status says of a recovery that closed databases and has not ended: clients are refused, and so are backups.
+    Nothing where there is none."""
+    path = config.state / CLOSED
+    if not path.exists():
+        return
+    found = closed(config)
+    names = f"closed {_shown(found.names)}" if found else f"closed what {path}, which cannot be read, named"
+    words = f"a recovery {names} to logins and has not ended; unless it runs now: lifeboat.dr.recover_database ends it"
+    if found and not found.fresh:  # a fresh server's databases are empty, and a writer would fill them
+        sql = " ".join(f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS true;" for name in found.names)
+        words += f", or keep the data as it is: {shown(sql)} in template1, then rm {path}"
+    yield Check("logins", FAIL, words)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, verdict
 from ..base.clock import TOLERANCE
 from ..base.errors import present
 from ..base.text import human
+from ..database import logins
 from ..objects import reconcile
 from ..repository import base as repository_base
 from ..repository import catalog, copies, growth, points, repositories, retention, show
@@ -74,7 +75,7 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
     backups = points.backups(repo, config.stack)
     tied = points.entries(repo, config.stack, backups)
     every = [entry for entries in backups.values() for entry in entries]
-    checks: list[Check] = []
+    checks: list[Check] = list(logins.unfinished(config))
     kinds = configured(config)
     for kind in kinds:
         found = backups[kind.name]

@@ -126,11 +126,14 @@ def _not_in_it(details: DatabaseDetails) -> list[str]:
 
 def _of_the_server(details: DatabaseDetails) -> list[str]:
     left, later = (", ".join(map(named, names)) for names in (details.excluded, details.created))
+    lost = [(named(dump.name), len(dump.not_carried)) for dump in details.dumps("") if dump.not_carried]
+    otherwise = ", ".join(f"{count} {'things' if count > 1 else 'thing'} of {name}" for name, count in lost)
     return [
         *_not_in_it(details),
         *([f"left out by lifeboat_database.exclude: {left}"] if left else []),
         *([f"made while it was taken, the next one will hold it: {later}"] if later else []),
         *(["taken from a standby"] if details.standby else []),
+        *([f"a restore brings back otherwise: {otherwise} (not_carried in --json says what)"] if otherwise else []),
     ]
 
 
