@@ -63,7 +63,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 notes:
-  description: What works and should be known at once, such as secret files that no backup will hold.
+  description:
+    - What works and should be known at once, such as secret files that no backup will hold.
+    - The databases that each backup will hold and those that it leaves out, where the server answers.
   returned: success
   type: list
   elements: str

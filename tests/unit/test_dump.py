@@ -380,8 +380,8 @@ def test_measure(tmp_path: Path) -> None:
     assert checksums.measure(tmp_path / "x", "n") == dump.Artefact("n", len(data), hashlib.sha256(data).hexdigest())
 
 
-def item(name: str, **changes: Any) -> dump._Listed:
-    return replace(dump._Listed(oid=7, name=name, size=5, connects=True, torn=False), **changes)
+def item(name: str, **changes: Any) -> dump.Listed:
+    return replace(dump.Listed(oid=7, name=name, size=5, connects=True, torn=False), **changes)
 
 
 def test_which_databases_are_to_be_in_a_backup(tmp_path: Path) -> None:

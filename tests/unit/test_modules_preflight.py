@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import reach
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import preflight
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.preflight import Place
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import files as stack_files
@@ -128,6 +129,35 @@ def test_secret_files_without_a_recipient_are_said_at_once(
     if said:
         assert "lifeboat_config.recipients" in found["notes"][0]
     assert check(run, tmp_path, application=checks(f"{s3}/health"), config=config, reach=False)["notes"] == []
+
+
+def database(name: str, **changes: Any) -> dict[str, Any]:
+    return {"oid": 7, "name": name, "size": 1_500_000, "connects": True, "torn": False, **changes}
+
+
+def test_what_each_backup_will_hold_is_said_at_once(
+    run: Run, tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = [
+        *map(database, ("a\n", "left", "shop", "shop_quarantine_20261124_120000", "wiki")),
+        database("closed", connects=False), database("half", torn=True, connects=False),
+    ]  # fmt: skip
+    monkeypatch.setattr(database_server.Server, "execute", lambda self, sql, **_: [there])
+    given: dict[str, Any] = {"database": {"name": "shop", "exclude": ["left", "nowhere"]}, "config": {"enabled": False}}
+    found = check(run, tmp_path, application=checks(f"{s3}/health"), **given)
+    assert (found["failed"], found["notes"]) == (
+        False,
+        [
+            "each backup will hold the databases shop (1.5 MB), a\\n (1.5 MB), wiki (1.5 MB)",
+            "lifeboat_database.exclude leaves out left",
+            "lifeboat_database.exclude names nowhere, which the server lacks",
+            "no backup will be good: it cannot hold closed (it takes no connections (datallowconn is false)); allow"
+            " that, or name it in lifeboat_database.exclude",
+        ],
+    )
+    there = [database("shop"), *(database(f"d{number}") for number in range(40))]
+    (note,) = check(run, tmp_path, application=checks(f"{s3}/health"), config={"enabled": False})["notes"]
+    assert note.endswith("d4 (1.5 MB) and 35 more")
 
 
 def test_stack_check_fails_where_a_variable_is_unknown(run: Run, tmp_path: Path) -> None:

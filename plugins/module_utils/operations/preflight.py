@@ -25,6 +25,8 @@ from ..base import pipeline, typed
 from ..base.errors import LifeboatError, UsageError
 from ..base.pipeline import Command
 from ..configuration import backup
+from ..database import listed
+from ..database import server as database_server
 from ..s3.bucket import Bucket
 from ..settings import config as settings
 from ..settings.config import Config
@@ -162,6 +164,17 @@ def _there(package: str) -> bool:
 
 def notes(run: Opened) -> list[str]:
     """What a deployment is not refused for, and its operator had better know at once."""
+    return [*_secret_files(run), *_databases(run)]
+
+
+def _databases(run: Opened) -> list[str]:
+    try:
+        return listed.told(database_server.for_backups(run), run.config.database.exclude)
+    except LifeboatError:
+        return []  # the task that logs in says why
+
+
+def _secret_files(run: Opened) -> list[str]:
     try:
         left = backup.left_out(run)
     except LifeboatError as exc:

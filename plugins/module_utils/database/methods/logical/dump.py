@@ -35,10 +35,11 @@ from ....repository.details import DATABASES, DatabaseDetails, DatabaseDump
 from ....repository.manifest import Artefact, Manifest
 from ....settings.config import Config
 from ....stack.runtime import Opened
-from ... import carried, cluster, fingerprint
+from ... import carried, cluster, fingerprint, listed
 from ... import server as database_server
 from ...cluster import CLUSTER
 from ...fingerprint import DUMP, FINGERPRINT, GLOBALS, Fingerprint
+from ...listed import LISTED, Listed
 from ...logins import CLOSED
 from ...made import alike
 from ...server import Server, Session, answers, conninfo, shown
@@ -225,20 +226,6 @@ FROM pg_database WHERE datname = current_database();"""
 
 
 @dataclass(frozen=True)
-class _Listed:
-    """A database of the server that is no template. size: 0 where the account may not ask. connects: it may be entered.
-
-    torn: what is left of a DROP DATABASE that was interrupted; it can only be dropped.
-    """
-
-    oid: int
-    name: str
-    size: int
-    connects: bool
-    torn: bool
-
-
-@dataclass(frozen=True)
 class _Around:
     """What one database knows of its server."""
 
@@ -247,7 +234,7 @@ class _Around:
     template_encoding: str
     role_names: str
     single_byte: tuple[_Database, ...]
-    databases: tuple[_Listed, ...]
+    databases: tuple[Listed, ...]
 
     @property
     def globals_from(self) -> _Database:
@@ -260,8 +247,7 @@ class _Around:
         return template if fits or not self.single_byte else self.single_byte[0]
 
 
-# -2: https://www.postgresql.org/docs/current/catalog-pg-database.html, "datconnlimit"
-_AROUND = """SELECT jsonb_build_object(
+_AROUND = f"""SELECT jsonb_build_object(
   'is_superuser', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user), 'standby', pg_is_in_recovery(),
   'template_encoding', (SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = 'template1'),
   'role_names', (SELECT string_agg(concat(rolname, rolconfig::text, shobj_description(oid, 'pg_authid')), ' ')
@@ -269,10 +255,7 @@ _AROUND = """SELECT jsonb_build_object(
   'single_byte', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', datname, 'encoding',
      pg_encoding_to_char(encoding)) ORDER BY datname <> current_database(), datname), '[]')
      FROM pg_database WHERE datallowconn AND pg_encoding_max_length(encoding) = 1),
-  'databases', (SELECT jsonb_agg(jsonb_build_object('oid', oid::bigint, 'name', datname, 'connects', datallowconn,
-     'torn', datconnlimit = -2, 'size', CASE WHEN has_database_privilege(oid, 'CONNECT')
-       OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(oid) ELSE 0 END)
-     ORDER BY datname COLLATE "C") FROM pg_database WHERE NOT datistemplate OR datname = current_database()));"""
+  'databases', {LISTED});"""
 
 
 def _refuse_excluded(config: Config, database: str) -> None:
@@ -283,25 +266,17 @@ def _refuse_excluded(config: Config, database: str) -> None:
 
 def _others(
     config: Config, around: _Around, database: str, ours: Collection[str], log: Log
-) -> tuple[list[_Listed], dict[str, str]]:
+) -> tuple[tuple[Listed, ...], dict[str, str]]:
     """The server's other databases that are to be in the backup, and those that cannot be, with the reason."""
-    wanted, missing = [], {}
-    unknown = set(config.database.exclude) - {item.name for item in around.databases}
-    if unknown:
-        names = ", ".join(map(named, sorted(unknown)))
+    found = listed.choose(around.databases, database, config.database.exclude, ours)
+    if found.unknown:
+        names = ", ".join(map(named, found.unknown))
         log(f"lifeboat_database.exclude names {names}: the server has no such database")
-    for item in around.databases:
-        if item.name in (database, *config.database.exclude, *ours):
-            continue
-        if alike(item.name):
-            log(f"{named(item.name)} is in it: it is called as what a recovery keeps, and none here has kept it")
-        if item.torn:
-            log(f"{named(item.name)} is what is left of an interrupted DROP DATABASE: nothing of it can be read")
-        elif not item.connects:
-            missing[item.name] = "it takes no connections (datallowconn is false)"
-        else:
-            wanted.append(item)
-    return wanted, missing
+    for name in filter(alike, (item.name for item in found.others)):
+        log(f"{named(name)} is in it: it is called as what a recovery keeps, and none here has kept it")
+    for name in found.torn:
+        log(f"{named(name)} is what is left of an interrupted DROP DATABASE: nothing of it can be read")
+    return found.others, dict(found.missing)
 
 
 @dataclass(frozen=True)
@@ -325,7 +300,7 @@ class _Done:
     there: set[str]
 
 
-def _each(work: _Work, others: Sequence[_Listed], missing: dict[str, str]) -> Iterator[_Done]:
+def _each(work: _Work, others: Sequence[Listed], missing: dict[str, str]) -> Iterator[_Done]:
     """The other databases in turn; their folders are numbered without a gap."""
     made = 0
     for number, item in enumerate(others, 2):
@@ -337,7 +312,7 @@ def _each(work: _Work, others: Sequence[_Listed], missing: dict[str, str]) -> It
             yield done
 
 
-def _other(work: _Work, item: _Listed, folder: str, missing: dict[str, str]) -> Optional[_Done]:
+def _other(work: _Work, item: Listed, folder: str, missing: dict[str, str]) -> Optional[_Done]:
     """One of the other databases. None where it alone cannot be read, or is gone by now: that is `missing`."""
     path = work.root / folder
     path.mkdir(mode=0o700, parents=True)
