@@ -8,6 +8,7 @@ import signal
 import subprocess
 from typing import Any
 
+import pytest
 import store
 from recovery import RECOVER, forget_quarantine, has_file, leave_no_orphans, serves, write_a_file
 from support import APP, ROOT, VAULT, Stack, playbook
