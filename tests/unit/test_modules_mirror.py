@@ -31,6 +31,7 @@ class World:
         self.held: dict[str, dict[str, str]] = {"uploads": {"a": "1", "b": "2", "c": "3"}, "mirror": {}}
         self.refuses: dict[str, LifeboatError] = {}
         self.written = 0
+        monkeypatch.setattr(bucket, "names", lambda one: ["docs", "uploads"])
         monkeypatch.setattr(bucket, "versions", self.versions)
         monkeypatch.setattr(bucket, "objects", self.versions)
         monkeypatch.setattr(bucket, "versioning", lambda opened: "Enabled" if opened.name == "mirror" else "")
@@ -90,6 +91,7 @@ def test_objects_mirror_changes(run: Run, tmp_path: Path, world: World) -> None:
     done = run("objects_mirror", **given(tmp_path))
     assert (done["changed"], done["details"]["copied"], done["details"]["objects"]) == (True, 3, 3)
     assert published(tmp_path) == [done["id"]]
+    assert (done["details"]["unprotected"], done["details"]["excluded"]) == (["docs"], [])
     assert world.held["mirror"] == world.held["uploads"]
     assert "warnings" not in done
     again = run("objects_mirror", **given(tmp_path))
