@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import identifier
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, show
@@ -35,6 +37,8 @@ from postgres_stack import (
     store,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
+QUERY = "community.postgresql.postgresql_query"
 LATIN1, BYTES = "la'tin\n=1", "raw\udce9"
 SQL = "CREATE TABLE t AS SELECT n, 'é' || n AS a FROM generate_series(1, {}) n;"
 IN_BYTES = "DO $$ BEGIN EXECUTE E'ALTER DATABASE {} RENAME TO {}'; END $$;"
@@ -116,6 +120,25 @@ def test_what_cannot_be_read_is_named_and_the_backup_is_not_good(
     assert_pass(operations_verify.verify(Opened(settings), taken.id, "restore", log=say).checks, at_least=20)
     assert stack.traces() == []
     stack.psql("ALTER DATABASE closed ALLOW_CONNECTIONS true;")
+
+
+def test_the_account_that_the_role_makes_may_connect_to_every_database(
+    stack: Stack, make_database: MakeDatabase, tmp_path: Path
+) -> None:
+    for name in ("shop", "pri'v %s", "open", "left", "shop_quarantine_20261124_120000"):
+        make_database(name, SQL.format(5))
+        if name != "open":
+            stack.psql(f"REVOKE CONNECT ON DATABASE {identifier(name)} FROM PUBLIC;")
+    stack.psql('CREATE ROLE "back-ups" LOGIN BYPASSRLS; GRANT pg_read_all_data, pg_monitor TO "back-ups";')
+    tasks = yaml.safe_load((ROOT / "roles/database_backup/tasks/account.yml").read_text(encoding="utf-8"))
+    (query,) = [task[QUERY] for task in tasks if "named_args" in task.get(QUERY, {})]
+    sql = query["query"].replace("%(account)s", "'back-ups'").replace("%%", "%")
+    found = dict(row.rsplit("|", 1) for row in stack.psql(sql))
+    assert list(found) == ["left", "pri'v %s", "shop"]
+    stack.psql(";".join(statement for name, statement in found.items() if name != "left"))
+    settings = stack.config(tmp_path, database={"name": "shop", "backup_user": "back-ups", "exclude": ["left"]})
+    details = dump.take(Opened(settings), log=say).detailed(DatabaseDetails)
+    assert (details.missing, [other.name for other in details.others or ()]) == ({}, ["open", "postgres", "pri'v %s"])
 
 
 def test_databases_come_and_go_while_a_backup_runs(stack: Stack, make_database: MakeDatabase, tmp_path: Path) -> None:
