@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -230,6 +233,40 @@ def test_what_the_backup_does_not_hold_is_asked_for_and_copied(stack: Stack, set
         assert (rows(stack, settings, "shop"), rows(stack, settings, LATIN1)) == ([500], [501])
         sql = "SELECT tableowner FROM pg_tables WHERE tablename = 'of_newcomer'"
         assert ask(stack, settings, LATIN1, sql) == ["newcomer"]
+        assert stack.psql("SELECT 1;", EMPTY) == ["1"]
+    finally:
+        forget(protected.quarantine)
+
+
+@pytest.mark.parametrize("moment", ["the server is a fresh one", "the application is back"])
+def test_what_a_killed_recovery_copied_comes_back_with_the_next(
+    stack: Stack, settings: config.Config, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    back_up(settings, others=False)
+    made = database_plan.make(Opened(settings), log=say, method="rebuild", force=True, others="restore")
+    protected = database_protect.protect(Opened(settings), made, log=say)
+    try:
+        if moment == "the application is back":
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(database_recovery.aside, "bring_back", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+                with logins.opened_afterwards(Opened(settings), log=say):
+                    database_recovery.restore_database(
+                        Opened(settings), str(made.backup["id"]), fresh=True, stamp=made.stamp,
+                        wanted=database_recovery.Wanted((), protected.copied), log=say,
+                    )  # fmt: skip
+            made = database_plan.make(Opened(settings), log=say)
+            assert made.mode == "reopen" and SHOWN in " ".join(made.warnings)
+            done = database_protect.protect(Opened(settings), made, log=say)
+            outcomes = {item.name: item.action for item in done.databases}
+            assert {check.result for check in done.checks} == {checks.PASS}, done.checks
+        else:
+            time.sleep(1)  # another stamp
+            made, protected2, recovered = recover(settings)
+            assert (made.mode, protected2.fresh, protected2.copied) == ("swap", True, protected.copied)
+            passed(recovered)
+            outcomes = {item.name: item.action for item in recovered.databases}
+        assert (outcomes[SHOWN], outcomes[EMPTY]) == ("copied", "copied")
+        assert (rows(stack, settings, "shop"), rows(stack, settings, LATIN1)) == ([500], [501])
         assert stack.psql("SELECT 1;", EMPTY) == ["1"]
     finally:
         forget(protected.quarantine)

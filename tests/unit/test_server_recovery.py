@@ -35,6 +35,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema
 from ansible_collections.lifeboat.dr.plugins.module_utils.faces.words import kept
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.protect import Protected
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import DAMAGED, DOWN, HEALTHY
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
@@ -600,7 +601,9 @@ def test_broken_bytes_of_another_database_fail_that_one_alone(tmp_path: Path, st
         restore(tmp_path, backup, fresh=True)
 
 
-def test_what_was_copied_stays_where_it_lies_until_it_is_back(tmp_path: Path, steps: dict[str, Any]) -> None:
+def test_what_was_copied_stays_where_it_lies_until_it_is_back(
+    tmp_path: Path, steps: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = tmp_path / "others_20261124_120000"
     (place / "databases" / "001").mkdir(parents=True)
     files = ("database.dump", "fingerprint.json", "databases/001/database.dump", "databases/001/fingerprint.json")
@@ -612,8 +615,8 @@ def test_what_was_copied_stays_where_it_lies_until_it_is_back(tmp_path: Path, st
     living = database_server.connect(None, None)  # type: ignore[arg-type]
     settings = make_config(tmp_path)
 
-    def back() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-        found, outcomes = aside.bring_back(settings, living, place, "20261124_020000", lambda _: None)
+    def back(stamp: str = "20261124_120000") -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        found, outcomes = aside.bring_back(settings, living, place, stamp, lambda _: None)
         return [(check.name, check.result) for check in found], [(item.name, item.action) for item in outcomes]
 
     steps["fail"] = ODD
@@ -621,9 +624,33 @@ def test_what_was_copied_stays_where_it_lies_until_it_is_back(tmp_path: Path, st
     assert back() == ([("tables of blog", checks.PASS), bad], [("blog", C), (SHOWN, "failed")])
     assert place.is_dir()
     steps["fail"] = ""
+    monkeypatch.setattr(aside, "size", lambda server, name: aside.Size(9, name == "blog"))
+    bad = ("copy of blog", checks.COULD_NOT_VERIFY)
+    another = ([bad, (f"tables of {SHOWN}", checks.PASS)], [("blog", U), (SHOWN, C)])
+    assert back("20261125_120000") == another, "the recovery of another time may have brought it back"
+    assert place.is_dir()
     names = [("tables of blog", checks.PASS), (f"tables of {SHOWN}", checks.PASS)]
     assert back() == (names, [("blog", C), (SHOWN, C)])
     assert not place.exists()
+
+
+def test_only_a_recovery_that_did_not_end_leaves_copies_for_the_next(tmp_path: Path) -> None:
+    settings = make_config(tmp_path)
+    assert (aside.waiting(settings), aside.copied(settings)) == ("", ())
+    recovery_state.mark(settings, recovery_state.RECOVERING)
+    for stamp, whole in (("20261124_120000", True), ("20261125_120000", True), ("20261126_120000", False)):
+        place = settings.state / f"others_{stamp}"
+        place.mkdir()
+        if whole:
+            made = dataclasses.replace(make_manifest(details={"database": ODD}), id=f"db_backup_{stamp}")
+            (place / "manifest.json").write_bytes(made.to_bytes())
+    assert aside.waiting(settings) == str(settings.state / "others_20261125_120000")
+    assert aside.copied(settings) == (SHOWN,)
+    recovery_state.unmark(settings, recovery_state.RECOVERING)
+    assert aside.waiting(settings) == "", "it ended"
+    aside.settle(settings)
+    recovery_state.mark(settings, recovery_state.RECOVERING)
+    assert aside.waiting(settings) == "", "another one that did not end did not copy this"
 
 
 def test_a_copy_that_fails_leaves_nothing_behind(

@@ -12,11 +12,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from ..base import filesystem
-from ..base.checks import Check, ended
+from ..base.checks import COULD_NOT_VERIFY, Check, ended
 from ..base.errors import LifeboatError, Log
 from ..base.filesystem import create, explained
 from ..base.text import named
 from ..base.typed import plain
+from ..recovery.state import RECOVERING
 from ..repository.base import MANIFEST
 from ..repository.details import DatabaseDetails
 from ..repository.manifest import Manifest, parse
@@ -31,6 +32,8 @@ from .server import Server, answers
 
 EVERYWHERE = "postgres"  # every new server has it
 _RESTORED = "copied"
+_COPIES = "others_"  # directories of the stack's state: this, and the stamp of the recovery that made it
+_SETTLED = "settled"  # a file in one that no recovery takes up again
 # From this number on, identifiers are those of objects that somebody made.
 # https://www.postgresql.org/docs/current/system-catalog-initial-data.html#SYSTEM-CATALOG-OID-ASSIGNMENT
 _FILLED = " OR ".join(
@@ -60,8 +63,10 @@ def take(run: Opened, names: Sequence[str], stamp: str, log: Log) -> str:
     """
     config, server = run.config, database_server.of(run)
     wanted = [database.name for database in server.living() if named(database.name) in names]
-    folder = config.state / f"others_{stamp}"
+    folder = config.state / f"{_COPIES}{stamp}"
     with explained("copy the databases that the backup does not hold", folder):
+        for half in _folders(config, whole=False):
+            filesystem.remove(half)  # of a run that was killed while it copied
         folder.mkdir(mode=0o700, parents=True)
         filesystem.require_room(folder, sum(size(server, name).bytes for name in wanted) // 3)
         try:
@@ -87,21 +92,58 @@ def _fill(config: Config, server: Server, names: Sequence[str], folder: Path, lo
 
 def _identity(folder: Path) -> str:
     """What was copied has the form of a backup, and so an id."""
-    return f"db_backup_{folder.name.removeprefix('others_')}"
+    return f"db_backup_{folder.name.removeprefix(_COPIES)}"
+
+
+def _folders(config: Config, *, whole: bool) -> list[Path]:
+    return sorted(path for path in config.state.glob(f"{_COPIES}*") if (path / MANIFEST).exists() is whole)
+
+
+def waiting(config: Config) -> str:
+    """The directory of a recovery that copied databases and did not end; empty where there is none."""
+    if not (config.state / RECOVERING).exists():
+        return ""
+    found = [path for path in _folders(config, whole=True) if not (path / _SETTLED).exists()]
+    return str(found[-1]) if found else ""
+
+
+def settle(config: Config) -> None:
+    """Before a recovery that takes nothing up: what lies there is of one that ended, or that somebody ended by hand."""
+    for folder in _folders(config, whole=True):
+        with explained("look at what was copied", folder):
+            (folder / _SETTLED).touch(mode=0o600)
+
+
+def copied(config: Config) -> tuple[str, ...]:
+    """The names, as named() prints them, of what waits."""
+    folder = waiting(config)
+    return tuple(item.shown for item in held.of(_manifest(Path(folder)))) if folder else ()
+
+
+def _manifest(folder: Path) -> Manifest:
+    with explained("read what was copied", folder):
+        return parse((folder / MANIFEST).read_bytes(), component="database", expected_id=_identity(folder))
 
 
 def bring_back(
     config: Config, server: Server, folder: Path, stamp: str, log: Log
 ) -> tuple[tuple[Check, ...], list[Outcome]]:
     """Restore what take() copied and compare it. What does not come back whole stays in the directory, and in the data
-    directory that was put aside; it stops nothing else."""
-    identity = _identity(folder)
-    with explained("read what was copied", folder):
-        manifest = parse((folder / MANIFEST).read_bytes(), component="database", expected_id=identity)
+    directory that was put aside; it stops nothing else.
+
+    What an earlier recovery copied, by its stamp, replaces nothing: that one may have brought it back before it ended.
+    """
+    manifest = _manifest(folder)
     checks: list[Check] = []
     outcomes = []
+    there = {database.name for database in server.living()} if folder.name != f"{_COPIES}{stamp}" else set()
     for item in held.of(manifest):
         one = replace(item, application=False)
+        if item.live in there and _filled(server, item.live):
+            words = f"the server has it, and it was not compared with its copy in {folder}"
+            checks.append(Check(f"copy of {item.shown}", COULD_NOT_VERIFY, words))
+            outcomes.append(Outcome(item.shown, "untouched", words))
+            continue
         wanted = Restoration(config, server, manifest, folder, False, stamp, lambda: None, log, (one,), one)
         try:
             done = methods.of(manifest).restore(wanted)
@@ -113,4 +155,13 @@ def bring_back(
             outcomes.append(Outcome(item.shown, "failed", f"{exc.cause}; its copy is in {folder}"))
     if all(outcome.action == _RESTORED for outcome in outcomes):
         filesystem.remove(folder)
+    else:
+        (folder / _SETTLED).touch(mode=0o600)
     return tuple(checks), outcomes
+
+
+def _filled(server: Server, name: str) -> bool:
+    try:
+        return size(server, name).filled
+    except LifeboatError:
+        return True  # what cannot be opened is not ours to replace

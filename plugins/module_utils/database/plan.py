@@ -82,7 +82,8 @@ def make(
     needed, why = _needed(config, seen, identity, before, force, database)
     mode: Mode = "none"
     left, shut = stopped(config), (config.state / logins.CLOSED).exists()
-    if not needed and (left or shut):
+    copies = aside.copied(config)
+    if not needed and (left or shut or copies):
         mode = "reopen"
         why = f"an earlier recovery stopped {', '.join(left)} and did not start them again" if left else (
             "an earlier recovery closed the database to logins and did not come to its end"
@@ -117,7 +118,7 @@ def make(
         condition=seen.condition,
         findings=seen.findings,
         unchecked=(*seen.unchecked, *scope.unknown),
-        warnings=(*sources.notes, *_warnings(sources.found, chosen), *damaged, *remaining),
+        warnings=(*sources.notes, *_warnings(sources.found, chosen), *damaged, *remaining, *_copies(copies)),
         why=why,
         asked=force or bool(state),
         state=state,
@@ -139,6 +140,12 @@ def make(
         one_offs=tuple(one_offs),
         lost=tuple(lost),
     )
+
+
+def _copies(names: Sequence[str]) -> list[str]:
+    """What a recovery that did not end has left to do."""
+    words = "of these, which a recovery that did not end copied out of the server, it brings back what is missing"
+    return [f"{words}: {', '.join(names)}"] if names else []
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,12 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Optional
 
+from ..base.checks import Check
 from ..base.errors import LifeboatError, Log, NotFoundError, UsageError, present
 from ..base.text import named
 from ..recovery import state as recovery_state
@@ -145,6 +148,9 @@ class ProtectedDatabase(Protected):
 def protect(run: Opened, planned: Plan, *, log: Log) -> ProtectedDatabase:
     """What Protection.protect() does, for the stack's database."""
     protection, unchecked = _Protection(run, planned, log), planned.unchecked
+    left = aside.waiting(run.config)  # before this recovery marks itself as one that has not ended
+    if not left:
+        aside.settle(run.config)
     if planned.mode == "reopen" and (run.config.state / logins.CLOSED).exists():
         logins.reopen(run, log=log)
         seen = protection.look()  # the plan could not
@@ -153,14 +159,22 @@ def protect(run: Opened, planned: Plan, *, log: Log) -> ProtectedDatabase:
                 "look at the database", planned.target, "; ".join(seen.findings), "Run the same command again."
             )
         unchecked = seen.unchecked
+    checks: tuple[Check, ...] = ()
+    brought: Sequence[Outcome] = ()
+    if planned.mode == "reopen" and left:
+        checks, brought = aside.bring_back(run.config, database_server.of(run), Path(left), planned.stamp, log)
     done = protection.protect(
         planned.mode, planned.writers, asked=planned.asked, unchecked=unchecked, stamp=planned.stamp
     )
+    if planned.mode != "reopen" and done.mode == "started" and left:
+        checks, brought = aside.bring_back(run.config, database_server.of(run), Path(left), planned.stamp, log)
+    done = replace(done, checks=(*done.checks, *checks))
     replaced: tuple[str, ...] = ()
     if done.mode == "swap" and not done.fresh:
         replaced = planned.replaced if planned.mode == "swap" else protection.to_replace()
     outcomes = _left(planned) if done.fresh and done.quarantine else ()
-    return ProtectedDatabase(**vars(done), replaced=replaced, copied=protection.copied, databases=outcomes)
+    copied = "" if done.mode == "started" else protection.copied or left
+    return ProtectedDatabase(**vars(done), replaced=replaced, copied=copied, databases=(*outcomes, *brought))
 
 
 def _left(planned: Plan) -> tuple[Outcome, ...]:
