@@ -105,6 +105,9 @@ def test_passwords_are_masked_and_nothing_else(text: str) -> None:
     ("name", "kind", "value", "kept"),
     [
         ("app.jwt_secret", "string", "abc", MASK),
+        ("app.jwt", "string", "eyJ.abc", MASK),
+        ("app.settings.service_key", "string", "abc", MASK),
+        ("my.encryption_key", "string", "00ff", MASK),
         ("ssl_passphrase_command", "string", "echo abc", MASK),
         ("archive_command", "string", "curl -u a:abc %p", f"curl {MASK}"),
         ("archive_command", "string", "KEY=abc", MASK),
@@ -192,6 +195,14 @@ def test_what_was_not_read_on_either_side_could_not_be_verified() -> None:
     for before, now in ((replace(EXPECTED, unreadable=why), EXPECTED), (EXPECTED, replace(EXPECTED, unreadable=why))):
         made = cluster.compare(before, now)
         assert [check.result for check in made.checks if check.name == cluster.RULES] == ["COULD_NOT_VERIFY"]
+
+
+def test_what_was_in_a_database_that_is_not_there_is_not_equal() -> None:
+    """It was not restored: a check of its own says so, and nothing in it was compared."""
+    made = cluster.compare(EXPECTED, found_with(databases={}))
+    results = {check.name: (check.result, check.detail) for check in made.checks}
+    told = ("COULD_NOT_VERIFY", "not read: in d\\xe9, not there or not readable now")
+    assert results[cluster.PUBLICATIONS] == results[cluster.LIBRARIES] == told
 
 
 def test_the_plan_names_what_does_not_come_back() -> None:

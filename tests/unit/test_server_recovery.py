@@ -98,6 +98,14 @@ def test_a_database_is_named_as_it_is_shown(tmp_path: Path) -> None:
         held.find(found, "blog", "x")
 
 
+def test_two_databases_that_are_printed_alike_are_not_taken_for_one_another(tmp_path: Path, server: Server) -> None:
+    """The name is how the later phases know a database: they would restore one of them twice, and the other never."""
+    alike = held.of(publish(tmp_path, (ODD, SHOWN, "postgres")), "shop")
+    with pytest.raises(UsageError, match="2 databases of x are printed so"):
+        held.find(alike, SHOWN, "x")
+    assert held.find(alike, "postgres", "x").live == "postgres"
+
+
 ALIKE = {
     "shop_quarantine_20261124_020000": True, "shop_restore_20261124_020000": True, "lifeboat_verify": False,
     "lifeboat_any_bytes": False, "shop\nx_restore_20261124_020000": True, "shop": False, "quarantine_2026": False,

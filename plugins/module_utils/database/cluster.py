@@ -194,7 +194,10 @@ def of(folder: Path) -> Optional[Cluster]:
 
 # --- secrets
 
-_SECRET = "passw|passphrase|pwd|secret|token|credential|api_?key|access_?key|private_?key|bearer"
+_SECRET = (
+    "passw|passphrase|pwd|secret|token|credential|bearer|jwt|hmac"
+    "|(?:api|access|private|service|encryption|signing|master|root)_?key"
+)
 _GIVEN = re.compile(
     rf"""([\w.-]{{0,64}}(?:{_SECRET})[\w.-]{{0,64}}(?:\s*[=:]\s*|\s+))('(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$)|\S+)""",
     re.IGNORECASE | re.DOTALL,
@@ -548,13 +551,17 @@ def compare(expected: Cluster, found: Cluster, restored: Collection[str] = ()) -
         ),
         (LIBRARIES, _libraries(expected, found), sum(len(one.extensions) for one in expected.databases.values())),
     )
+    absent = [name for name in expected.databases if name not in found.databases]
+    gone = f"in {', '.join(absent)}, not there or not readable now" if absent else ""
     for topic, differences, count in topics:
         told = [(fails, named(words)) for fails, words in differences]
         wrong = [words for fails, words in told if fails]
         noted = [words for fails, words in told if not fails]
         lines += noted
         read_by = LIBRARIES if topic == PUBLICATIONS else topic
-        why = expected.unreadable.get(read_by) or found.unreadable.get(read_by)
+        why = (
+            expected.unreadable.get(read_by) or found.unreadable.get(read_by) or (gone if read_by == LIBRARIES else "")
+        )
         if wrong:
             checks.append(compared(topic, wrong, ""))
         elif why:

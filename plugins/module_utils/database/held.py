@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..base.checks import Check
-from ..base.errors import NotFoundError
+from ..base.errors import NotFoundError, UsageError
 from ..base.text import named
 from ..repository import checksums as repository_checksums
 from ..repository.base import Repository
@@ -46,10 +46,19 @@ def of(manifest: Manifest, name: str = "") -> tuple[Held, ...]:
 
 
 def find(found: Sequence[Held], name: str, identity: str) -> Held:
-    """The database that an operator named, as named() prints it."""
-    for item in found:
-        if name in (item.live, item.shown):
-            return item
+    """The database that an operator named, as named() prints it.
+
+    Two names may be printed alike: one has a byte that is not UTF-8, the other the letters that stand for it.
+    """
+    fits = [item for item in found if name in (item.live, item.shown)]
+    if len(fits) > 1:
+        raise UsageError(
+            "find the database", name, f"{len(fits)} databases of {identity} are printed so, and no name tells which",
+            "Rename one of them (ALTER DATABASE … RENAME TO …) and take a backup, or rebuild the server, which brings"
+            " every one back: -e method=rebuild.",
+        )  # fmt: skip
+    if fits:
+        return fits[0]
     there = ", ".join(item.shown for item in found)
     raise NotFoundError("find the database", name, f"{identity} holds {there}", "Name one of them: -e database=<name>.")
 

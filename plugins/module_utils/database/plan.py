@@ -181,6 +181,8 @@ class Scope:
                 "restore the database", ", ".join(map(named, self.seen.damaged)), f"{manifest.id} does not hold it",
                 "Name a backup that does: -e recovery_point=<id> (`lifeboat list`).",
             )  # fmt: skip
+        for item in wrong:
+            held.find(found, item.shown, manifest.id)  # the later phases know it by that name
         return tuple(wrong)
 
     def databases(self, manifest: Manifest) -> tuple[Database, ...]:
