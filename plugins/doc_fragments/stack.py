@@ -28,7 +28,8 @@ options:
   secrets:
     description: >-
       Secrets that go with O(settings): C(database_password), C(database_backup_password), C(s3_access_key),
-      C(s3_secret_key), C(objects_access_key), C(objects_secret_key), C(vault_access_key), C(vault_secret_key).
+      C(s3_secret_key), C(objects_access_key), C(objects_secret_key), C(objects_admin_access_key),
+      C(objects_admin_secret_key), C(vault_access_key), C(vault_secret_key).
     type: dict
 attributes:
   check_mode:

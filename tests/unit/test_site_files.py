@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration.backup import RECOVERING_CONFIG
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration.restore import Extracted
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import files as site_files
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools.tar import DIRECTORY, FILE, LINK, Entry
 from builders import NOW, Runner, make_config, make_manifest
@@ -150,3 +151,13 @@ def test_secrets_that_are_in_no_backup_must_be_brought_by_hand(case: Case) -> No
     assert (make_config(case.root).state / RECOVERING_CONFIG).exists(), "no backup of half a configuration"
     env.write_text("by hand")
     assert len(case.place().written) == 1
+
+
+def test_the_copy_of_the_identities_is_put_in_its_place_and_nothing_else_of_ours(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The role agent writes the rest; nobody but the backup has this one."""
+    monkeypatch.setattr(site_files, "_OURS", (f"{case.host}/",))
+    monkeypatch.setattr(config.Config, "identities", case.add("shop/identities.zip", mode=0o600))
+    case.add("shop/mirror.jsonl")
+    assert case.place().written == [str(case.host / "shop/identities.zip")]
