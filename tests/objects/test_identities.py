@@ -236,3 +236,15 @@ def test_no_secret_is_told(shop: Shop) -> None:
     assert '"access_keys": 1' in told
     assert not [secret for secret in minio_admin.keys([FOUND]).values() if secret in told]
     assert shop.config.identities.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_rebuild_takes_along_what_came_after_the_backup(shop: Shop) -> None:
+    shop.backup()
+    state = shop.store.state
+    state["users"]["newcomer"] = {"secretKey": "newcomersecret1", "status": "enabled"}
+    shop.store.state = state
+    found = shop.recover(method="rebuild", force=True)
+    result, detail = shop.checked(found)
+    assert (result, found["mode"]) == ("PASS", "rebuild")
+    assert detail.startswith("3 users, 1 group,") and detail.endswith("before the rebuild")
+    assert "newcomer" in shop.store.state["users"]

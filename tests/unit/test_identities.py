@@ -23,10 +23,11 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     NotFoundError,
     UsageError,
 )
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import backup as configuration_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import identities as mirror_identities
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import identities as objects_identities
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import judgements
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import judgements, preflight
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import HeldIdentities
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import identities
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
@@ -500,6 +501,23 @@ def test_the_copy_is_sealed_with_the_configuration(tmp_path: Path, monkeypatch: 
     one = world.take()
     listed = configuration_restore.listing(world.repo, one.id)
     assert (listed[str(made.identities)].secret, listed[str(made.identities)].archive) == (True, "secrets.tar.gz.age")
+
+
+NOTES = [
+    ("", {}, "lifeboat_objects.admin is not set"),
+    ("elsewhere", {}, ""),
+    ("minio", {}, "lifeboat_secrets has no objects_admin_access_key and no objects_admin_secret_key"),
+    ("minio", {"objects_admin_access_key": "a", "objects_admin_secret_key": "b"}, ""),
+]
+
+
+@pytest.mark.parametrize(("api", "secrets", "words"), NOTES)
+def test_what_deploy_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: str, secrets: dict[str, str], words: str
+) -> None:
+    monkeypatch.setattr(configuration_backup, "left_out", lambda run: [])
+    found = preflight.notes(Opened(replace(make(tmp_path, api), secrets=secrets)))
+    assert [note.startswith(words) for note in found] == ([True] if words else [])
 
 
 def judged(root: Path, api: str, **details: Any) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from ..base.checks import COULD_NOT_VERIFY, FAIL, Check, compared, verdict
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, Log, UsageError
 from ..mirror import back
+from ..mirror import identities as mirror_identities
 from ..mirror import verify as mirror_verify
 from ..mirror.back import CopiedBack
 from ..mirror.listing import Point
@@ -93,6 +94,10 @@ class _Protection(Protection[Assessment]):
 
     def beyond_repair(self, seen: Assessment) -> bool:
         return super().beyond_repair(seen) or seen.emptied or seen.ruined or not self._takes_objects()
+
+    def before_rebuild(self) -> None:
+        """A server that answers may have identities that no export has yet; one that lost them replaces none."""
+        mirror_identities.take(self.run, f"{self.stamp}, before the rebuild", override=False, log=self.log)
 
     def fitting(self, mode: str) -> str:
         """Filling needs a server that keeps what it is given. Started again it shows what is really on its disk."""

@@ -113,6 +113,7 @@ def addresses(config: Config) -> list[str]:
     given = {f"lifeboat_application.checks[{n}].url": check.url for n, check in enumerate(config.application.checks)}
     endpoints = {
         "lifeboat_objects.endpoint_url": config.objects.endpoint_url,
+        "lifeboat_objects.admin.endpoint_url": config.objects.admin.endpoint_url,
         "lifeboat_vault.endpoint_url": config.vault.endpoint_url,
         "lifeboat_repository.endpoint_url": str(config.repository.get("endpoint_url", "")),
     }
@@ -164,7 +165,7 @@ def _there(package: str) -> bool:
 
 def notes(run: Opened) -> list[str]:
     """What a deployment is not refused for, and its operator had better know at once."""
-    return [*_secret_files(run), *_databases(run)]
+    return [*_secret_files(run), *_databases(run), *_identities(run.config)]
 
 
 def _databases(run: Opened) -> list[str]:
@@ -172,6 +173,20 @@ def _databases(run: Opened) -> list[str]:
         return listed.told(database_server.for_backups(run), run.config.database.exclude)
     except LifeboatError:
         return []  # the task that logs in says why
+
+
+def _identities(config: Config) -> Iterator[str]:
+    """The users and keys of an object store that is the stack's own."""
+    api, secrets = config.objects.admin.api, config.secrets
+    lacks = [name for name in ("objects_admin_access_key", "objects_admin_secret_key") if not secrets.get(name)]
+    so = "so the users, groups, policies and access keys of the object store will be in no backup, and status will say"
+    if not config.objects.bucket or not config.objects.service:
+        return
+    if not api:
+        words = "If they are kept by other means: {api: elsewhere}"
+        yield f"lifeboat_objects.admin is not set, {so} COULD_NOT_VERIFY (docs/mirror.md#identities). {words}"
+    elif api == "minio" and lacks:
+        yield f"lifeboat_secrets has no {' and no '.join(lacks)}, {so} COULD_NOT_VERIFY"
 
 
 def _secret_files(run: Opened) -> list[str]:
