@@ -12,6 +12,8 @@ import hashlib
 import io
 import re
 import tarfile
+from urllib.parse import quote, unquote_plus
+from xml.sax.saxutils import escape, unescape
 
 from s3_faults import Call, Edit, Fault, Reply
 from s3_servers import Server
@@ -51,3 +53,22 @@ def minio_overwrites(bucket: str, key: str, version: str, etag: str) -> Edit:
         return b"".join(rows)
 
     return edit
+
+
+def rgw_markers(call: Call, body: bytes) -> bytes:
+    """Ceph RGW says EncodingType=url, encodes the keys, and not NextKeyMarker."""
+    if call.key or "versions" not in call.query or b"<Error>" in body[:512]:
+        return body
+    encoded = b"<EncodingType>url</EncodingType>" in body
+    if not encoded:
+        body = re.sub(rb"(?<=<Key>).*?(?=</Key>)", lambda found: _quoted(found[0]), body)
+        return re.sub(rb"(<IsTruncated>)", rb"<EncodingType>url</EncodingType>\1", body, count=1)
+    return re.sub(rb"(?<=<NextKeyMarker>).*?(?=</NextKeyMarker>)", lambda found: _unquoted(found[0]), body)
+
+
+def _quoted(text: bytes) -> bytes:
+    return quote(unescape(text.decode()), safe="/").encode()
+
+
+def _unquoted(text: bytes) -> bytes:
+    return escape(unquote_plus(text.decode())).encode()

@@ -9,6 +9,7 @@ import dataclasses
 import io
 import tarfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, copier
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from s3_faults import Proxy, faulty
 from s3_servers import SeaweedFS, Server
@@ -117,3 +119,23 @@ def test_a_version_that_was_overwritten_in_place_is_copied_again(world: World, w
     assert again["a"]["vault_version"] != first["a"]["vault_version"]
     assert world.held(again["a"]) == b"right"
     assert any("something else in 1 versions that were copied, the first is 'a'" in line for line in world.lines)
+
+
+# --- Ceph RGW ---
+
+
+def fill(bucket_of: Bucket, keys: list[str]) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda key: bucket_of.ask("PUT", key, body=b"x", attempted="fill"), keys))
+
+
+def test_a_page_that_ends_in_a_key_which_looks_encoded(world: World, weed: SeaweedFS) -> None:
+    keys = [f"a/{number:04}%ff" for number in range(700)] + [f"b/{number:04}+x" for number in range(700)]
+    fill(world.source, keys)
+    world.database()
+    with faulty(weed, edit=s3_quirks.rgw_markers) as proxy:
+        manifest = through(world, source=proxy)
+    assert list(world.listing(manifest)) == sorted(keys)
+    assert unheld(manifest) == {}
+    markers = [call.query["key-marker"] for call in proxy.calls if "key-marker" in call.query]
+    assert markers == ["b/0299+x"]

@@ -337,3 +337,28 @@ def test_nothing_is_made_of_a_bucket_as_a_whole(server: dict[str, Any], method: 
     with pytest.raises(ValueError, match="of a whole bucket"):
         server["bucket"].ask(method, None, query, attempted="destroy")
     assert server["asked"] == []
+
+
+@pytest.mark.parametrize(
+    ("key", "marker", "asked"),
+    [
+        pytest.param("a%2520b", "a%20b", "a%20b", id="Ceph RGW: not encoded"),
+        pytest.param("a%2Bb", "a+b", "a+b", id="Ceph RGW: a plus"),
+        pytest.param("a%2520b", "a%2520b", "a%20b", id="encoded"),
+        pytest.param("a+b", "a+b", "a b", id="encoded with a plus"),
+        pytest.param("a%2520b", "a%2520b[minio_cache:v2]", "a%20b[minio_cache:v2]", id="MinIO: with its own addition"),
+        pytest.param("a", "b%20c", "b c", id="of a key that is not in the page"),
+    ],
+)
+@pytest.mark.parametrize("what", ["versions", "uploads"])
+def test_the_marker_of_the_next_page(server: dict[str, Any], what: str, key: str, marker: str, asked: str) -> None:
+    more = f"<NextKeyMarker>{marker}</NextKeyMarker>"
+    if what == "versions":
+        server["answers"] = [page(item("0"), item(key), more=more), page(item("z"))]
+        assert len(list(bucket.versions(server["bucket"]))) == 3
+    else:
+        upload = f"<Upload><Key>{key}</Key><UploadId>u</UploadId><Initiated>2026-11-24T02:00:00Z</Initiated></Upload>"
+        kind = "ListMultipartUploadsResult"
+        server["answers"] = [page(upload, kind=kind, more=more), page(kind=kind)]
+        assert len(list(bucket.uploads(server["bucket"]))) == 1
+    assert server["asked"][1]["key-marker"] == [asked]

@@ -227,7 +227,7 @@ def _pages(
             return
         # Only keys are encoded; a token is opaque and goes back as it came.
         more = {
-            mark: decode(head[name]) if mark == "key-marker" else head[name]
+            mark: _marker(head[name], page, decode) if mark == "key-marker" else head[name]
             for mark, name in marks.items()
             if head.get(name)
         }
@@ -236,6 +236,19 @@ def _pages(
                 raise _unintelligible(bucket, attempted, "a page that says it is followed by itself")
             return
         seen.append(more)
+
+
+def _marker(said: str, page: ElementTree.Element, decode: _Decode) -> str:
+    """The key after which the next page begins: the last one of this page.
+
+    Ceph RGW announces that it encodes, encodes the keys, and does not encode this. MinIO may add `[...]` to it.
+    """
+    keys = [key for child in page if (key := fields(child).get("Key"))]
+    last = decode(keys[-1]) if keys else ""
+    for text in (said, decode(said)):
+        if text == last:
+            return text
+    return next((text for text in (said, decode(said)) if text.startswith(f"{last}[")), decode(said))
 
 
 def _version(child: ElementTree.Element, decode: _Decode) -> Version:
