@@ -151,7 +151,11 @@ def work(task: Task) -> Result:
     broke = typed.build(evidence_drill.Injected, given["fault"], wrong, "fault", unknown="ignore")
     told = given["recovery"]
     recovery = typed.build(schema.Record, told, wrong, "recovery", unknown="ignore") if told else None
-    found = drill.end(config, scenario, broke, recovered=bool(told) and not given["error"], log=task.log)
+    phases = recovery.phases if recovery else ()
+    reopened = next((phase.started_at for phase in phases if phase.name == "reopen"), None)
+    found = drill.end(
+        config, scenario, broke, recovered=bool(told) and not given["error"], reopened=reopened, log=task.log
+    )
     record = evidence_record.of_drill(
         config, recovery, replace(found, seed=given["seed"], steady_state=given["steady_state"]), scenario=scenario,
         reason=given["reason"], operator=given["operator"],

@@ -23,6 +23,7 @@ from typing import Any
 
 import evidence_world
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import parse_time
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UnverifiedError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import clean, drill, ledger
@@ -475,6 +476,34 @@ def test_the_clock_ends_with_the_first_transaction_that_holds(tmp_path: Path, ap
     assert found.ledger
     assert (found.ledger.acknowledged, found.ledger.present) == (8, 8)
     assert found.rpo_seconds == 0.0
+
+
+def test_the_writers_transactions_after_the_reopen_end_the_clock(tmp_path: Path, app: Application) -> None:
+    """Ours come after the recovery has recorded what it did, for which no user waits."""
+    held = stack(tmp_path, app)
+    path = filled(held, 2)
+    reopened = ledger.acknowledged(path)[0][-1].time + timedelta(microseconds=1)
+    time.sleep(0.01)
+    filled(held, 4)
+    lines = ledger.acknowledged(path)[0]
+    del app.rows[3]  # the first one afterwards is not there: the next one of its kind counts
+    assert ledger.served(held, path, reopened) == lines[4].time
+    assert ledger.served(held, path, lines[-1].time) is None, "one kind of two was not made"
+    assert ledger.served(held, path, lines[-1].time + timedelta(seconds=1)) is None
+    app.fails["GET"] = 503
+    assert ledger.served(held, path, reopened) is None, "nobody knows"
+    app.fails.clear()
+    boot = clock.start()
+    began = Injected(injected_at=NOW, monotonic=boot.monotonic - 100, boot=boot.boot)
+    early = drill.end(held, "database", began, recovered=True, reopened=reopened, log=lambda _: None)
+    late = drill.end(held, "database", began, recovered=True, log=lambda _: None)
+    assert early.transaction_at == lines[4].time
+    assert late.transaction_at
+    assert late.transaction_at > early.transaction_at
+    if boot.boot:
+        assert early.seconds
+        assert late.seconds
+        assert 99 < early.seconds < late.seconds
 
 
 @pytest.mark.slow

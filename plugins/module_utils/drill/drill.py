@@ -84,8 +84,14 @@ def serve_again(config: Config, scenario: str, *, seconds: float, log: Log) -> d
             time.sleep(_AGAIN)
 
 
-def end(config: Config, scenario: str, broke: Injected, *, recovered: bool, log: Log) -> Account:
-    """What was found afterwards. Whatever cannot be found out is left out and said in problems: it is no pass."""
+def end(
+    config: Config, scenario: str, broke: Injected, *, recovered: bool, reopened: Optional[datetime] = None, log: Log
+) -> Account:
+    """What was found afterwards. Whatever cannot be found out is left out and said in problems: it is no pass.
+
+    reopened: when the recovery began to start the application. The writer's transactions after it end the clock: ours
+    are later, by the time that the recovery needs to record what it did.
+    """
     path = ledger.path_of(config)
     target = config.drill.rpo_target_seconds
     seen = Account(broke.fault, broke.proof, injected_at=broke.injected_at, rpo_target_seconds=target)
@@ -96,7 +102,13 @@ def end(config: Config, scenario: str, broke: Injected, *, recovered: bool, log:
     if recovered:
         try:
             served = serve_again(config, scenario, seconds=config.application.timeout, log=log)
-            seen = replace(seen, transaction_at=served, seconds=_between(broke, clock.start()))
+            seconds = _between(broke, clock.start())
+            earlier = ledger.served(config, path, reopened) if reopened and scenario != FRONTEND else None
+            if earlier and earlier < served:
+                log("the writer's transactions were there before ours")
+                seconds = None if seconds is None else round(seconds - (served - earlier).total_seconds(), 2)
+                served = earlier
+            seen = replace(seen, transaction_at=served, seconds=seconds)
         except LifeboatError as exc:
             seen = replace(seen, problems=(str(exc),))
     try:

@@ -89,7 +89,7 @@ def keep(config: Config, path: Path, *, seconds: float = LONGEST) -> Counts:
                 acknowledged += 1
             except LifeboatError:  # the ledger says which
                 errors += 1
-                pause = max(0.5, pause)  # an application that is down is not asked as fast as it refuses
+                pause = max(0.25, pause)  # an application that is down is not asked as fast as it refuses
             stop.wait(max(0.0, began + pause - time.monotonic()))
     return Counts(acknowledged, errors)
 
@@ -223,6 +223,26 @@ def compare(config: Config, path: Path) -> Compared:
     kept = [write.time for write, state in zip(writes, found) if state == transaction.PRESENT]
     first, last = min(lost, default=None), max(kept, default=None)
     return Compared(len(writes), len(kept), len(lost), found.count(transaction.OTHER), errors, first, last)
+
+
+def served(config: Config, path: Path, since: datetime) -> Optional[datetime]:
+    """When the writer had made each of its transactions again: the first of each that was acknowledged after `since`
+    and is there now. None where one of them was not made, or is not there."""
+    writes, _errors = acknowledged(path)
+    first: list[datetime] = []
+    for asked in config.drill.transactions:
+        made = [write for write in writes if write.name == asked.name and write.time >= since][:_TRIES]
+        there = next((write for write in made if _reads_back(config, asked, write)), None)
+        if there is None:
+            return None
+        first.append(there.time)
+    return max(first, default=None)
+
+
+def _reads_back(config: Config, asked: TransactionSettings, write: Write) -> bool:
+    with contextlib.suppress(LifeboatError):
+        return transaction.read(config, asked, write.token, write.id or "") == transaction.PRESENT
+    return False
 
 
 def remove(config: Config, path: Path) -> tuple[int, int]:
