@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -246,6 +247,44 @@ def test_every_row_is_one_json_value_whatever_is_in_it(
     streamed: list[Any] = []
     server.stream("SELECT x;", streamed.append, database="d", attempted="try")
     assert streamed == rows
+
+
+def test_template1_is_asked_in_one_session_as_long_as_that_is_wanted(
+    fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANSWER", "1")
+    server = Server(execute, user="u")
+    with server.kept_open():
+        assert [server.execute("SELECT 1;", attempted="try") for _ in range(3)] == [[1]] * 3
+        assert len(calls(fake)) == 1
+        assert server.execute("SELECT 1;", database="d", attempted="try") == [1], "another database is left alone"
+        assert len(calls(fake)) == 2
+        with pytest.raises(LifeboatError, match=r"Could not count \(database template1\)"):
+            server.execute("EXIT", attempted="count")
+        assert server.execute("SELECT 1;", attempted="try") == [1], "an error ended the session, and no other one"
+        assert len(calls(fake)) == 3
+    assert server.execute("SELECT 1;", attempted="try") == [1]
+    assert len(calls(fake)) == 4
+
+
+def test_what_one_question_sets_is_gone_at_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Asked(contextlib.nullcontext[Any]):
+        def rows(self, sql: str, *, attempted: str) -> list[object]:
+            asked.append(sql)
+            return []
+
+        def __enter__(self) -> Any:
+            return self
+
+    server = Server(execute, user="u")
+    monkeypatch.setattr(server, "session", lambda database: Asked())
+    with server.kept_open():
+        server.execute("SET client_encoding = 'LATIN1'; SELECT 1;", attempted="try")
+        server.execute("SELECT 2;", attempted="try")
+    assert all(sql.startswith("RESET ALL;\nSET ") for sql in asked)
+    assert [sql.splitlines()[-1][-9:] for sql in asked] == ["SELECT 1;", "SELECT 2;"]
 
 
 FOREIGN = [("{", "not JSON"), ("[" * 100_000, "not JSON"), ("1" * 5000, "not JSON"), ("x", "not JSON")]

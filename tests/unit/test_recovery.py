@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.server
 import json
@@ -112,6 +113,8 @@ def data(tmp_path: Path) -> Path:
     path = tmp_path / "it's data"
     path.mkdir(mode=0o700)
     (path / "PG_VERSION").write_text("17")
+    (path / "global").mkdir()
+    (path / "global" / "pg_control").write_bytes(bytes(8192))
     return path
 
 
@@ -211,7 +214,7 @@ def test_the_way_back_works(tmp_path: Path, world: Stack, data: Path) -> None:
     (data / "fresh").touch()
     for command in done["way_back"][1:3]:
         subprocess.run(["sh", "-c", command], check=True)
-    assert [path.name for path in data.iterdir()] == ["PG_VERSION"]
+    assert sorted(path.name for path in data.iterdir()) == ["PG_VERSION", "global"]
     assert [path.name for path in Path(f"{data}.recovered").iterdir()] == ["fresh"]
 
 
@@ -256,6 +259,29 @@ def test_a_server_that_comes_up_whole_is_not_restored(
     assert not (tmp_path / "state" / recovery_state.RECOVERING).exists()
     assess_as(monkeypatch, recovery_state.HEALTHY, ("public.t was not read",))
     assert protect(tmp_path, mode="start")["checks"][0]["result"] == checks.COULD_NOT_VERIFY
+
+
+@pytest.mark.parametrize("size", [None, 0, 255])
+def test_a_server_without_a_control_file_is_not_even_started(
+    tmp_path: Path, world: Stack, data: Path, size: Optional[int]
+) -> None:
+    control = data / "global" / "pg_control"
+    control.unlink()
+    if size is not None:
+        control.write_bytes(bytes(size))
+    done = protect(tmp_path, mode="start")
+    assert (done["mode"], done["fresh"]) == ("rebuild", True)
+    assert world.diary[:2] == ["stop backend worker", "discard db"]
+
+
+def test_a_server_without_any_data_is_started_as_ever(
+    tmp_path: Path, world: Stack, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image initialises an empty directory: whether that is right is seen afterwards."""
+    (data / "global" / "pg_control").unlink()
+    (data / "PG_VERSION").unlink()
+    assess_as(monkeypatch, recovery_state.HEALTHY)
+    assert protect(tmp_path, mode="start")["mode"] == "started"
 
 
 STARTS = [
@@ -353,6 +379,9 @@ class Server:
         self.made = Made()
         for name in left:
             self.made.add(name)
+
+    def kept_open(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def reap(self, *_: Any) -> int:
         self.diary.append("reap")
@@ -710,7 +739,20 @@ class Services:
             raise LifeboatError("start services", "backend", self.problem)
 
     def state(self, service: str) -> ServiceState:
-        return UP
+        return UP if service in self.started else CRASHED
+
+
+def test_what_runs_is_not_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose would wait for its health before it starts what depends on it."""
+    stack = Services(None)
+    stack.started = ["db"]
+    asked: list[list[str]] = []
+    monkeypatch.setattr(runtime, "connect", lambda config: stack)
+    monkeypatch.setattr(Services, "start", lambda self, names, timeout: asked.append(names))
+    monkeypatch.setattr(runtime, "wait_until_well", lambda stack, names, timeout: dict.fromkeys(names, "well"))
+    found = reopen.reopen(Opened(make_config(tmp_path)), ["backend"], log=lambda _: None)
+    assert asked == [["backend"]]
+    assert [check.name for check in found] == ["service db", "service backend"]
 
 
 @pytest.mark.parametrize(("problem", "verdict"), [(None, checks.PASS), ("port is taken", checks.FAIL)])

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -479,6 +480,9 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     class Living:
         made = found["made"]
+
+        def kept_open(self) -> contextlib.AbstractContextManager[None]:
+            return contextlib.nullcontext()
 
         def reap(self, *_: Any) -> int:
             return 0

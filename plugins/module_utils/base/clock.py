@@ -65,6 +65,11 @@ def start() -> Clock:
     return Clock(datetime.now(timezone.utc), time.monotonic(), boot)
 
 
+def pause(since: float) -> None:
+    """Wait before looking again for what has been waited for since then (monotonic): the longer, the longer."""
+    time.sleep(min(0.5, max(0.05, (time.monotonic() - since) / 20)))
+
+
 def elapsed(phases: Sequence[Phase]) -> tuple[float, Optional[float]]:
     """From the first phase's start to the last one's end: seconds by the wall, and by the monotonic clock if known."""
     if not phases:

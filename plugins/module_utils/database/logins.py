@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from ..base import clock
 from ..base.checks import FAIL, Check
 from ..base.errors import LifeboatError, Log
 from ..recovery.state import remembered, unmark
@@ -135,14 +136,15 @@ def reopen(run: Opened, *, log: Log) -> list[str]:
 def _server(run: Opened) -> Server:
     service, timeout = run.config.database.service, run.config.application.timeout
     run.runtime.start([service], timeout=timeout)
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
+    deadline = began + timeout
     while (found := database_server.reach(run)).server is None:
         if time.monotonic() > deadline:
             raise LifeboatError(
                 "open the database to logins", service, found.why or "no answer",
                 "Start the server, then run the same command again.",
             )  # fmt: skip
-        time.sleep(0.5)
+        clock.pause(began)
     return found.server
 
 

@@ -28,6 +28,8 @@ from .plan import UNKNOWN_OTHERS
 from .planned import Plan
 from .server import answers
 
+# What PostgreSQL reads of its control file, at the least; a whole one has 8192 bytes.
+CONTROL_BYTES = 256
 _LOOPBACK = {"", "localhost", "127.0.0.1", "::1"}
 
 
@@ -57,6 +59,21 @@ class _Protection(Protection[assess.Assessment]):
                 "Run the recovery again: the server is up now. Or name another backup: -e recovery_point=<id>.",
             )  # fmt: skip
         return found
+
+    def hopeless(self) -> str:
+        """No PostgreSQL starts without its control file, and the image makes no other where there is a PG_VERSION.
+        https://www.postgresql.org/docs/current/storage-file-layout.html
+        """
+        with contextlib.suppress(LifeboatError, OSError):
+            data = self.data_mount().path
+            control = data / "global" / "pg_control"
+            if not (data / "PG_VERSION").is_file():
+                return ""
+            if not control.exists():
+                return f"{control} is missing"
+            if (size := control.stat().st_size) < CONTROL_BYTES:
+                return f"{control} has {size} bytes"
+        return ""
 
     def ask(self, state: ServiceState) -> Optional[str]:
         found = database_server.reach(self.run) if state.running else database_server.Reached(None)

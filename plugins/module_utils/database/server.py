@@ -74,6 +74,7 @@ AS_STORED = "SQL_ASCII"  # a client_encoding: nothing is converted, in either di
 AS_TEXT = "SET client_encoding = 'UTF8';\n"
 BAD_CONNECTION = 2  # psql's status where it got no session
 OBJECT_IN_USE = "55006"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
+_CENTRE = "template1"
 _ANY_BYTES = "lifeboat_any_bytes"
 # Settings whose stored value is a list, already quoted item by item: pg_dump's variable_is_guc_list_quote().
 # https://github.com/postgres/postgres/blob/REL_17_STABLE/src/bin/pg_dump/dumputils.c
@@ -184,6 +185,8 @@ class Server:
         self.database = database  # the one that the configuration is about
         self.timeout = timeout
         self.application = application
+        self._kept: Optional[contextlib.ExitStack] = None
+        self._open: Optional[Session] = None
         self._env = {
             "PGUSER": user,
             "PGAPPNAME": application,
@@ -221,6 +224,8 @@ class Server:
         self, sql: str, *, database: str = "template1", attempted: str, timeout: Optional[float] = None
     ) -> list[object]:
         """Run SQL; every row must be one JSON value in one column. Returns them: answers() gives them a type."""
+        if database == _CENTRE and self._kept is not None:
+            return self._asked(self._kept, sql, attempted)
         text = pipeline.output(
             self._psql(database),
             attempted=attempted,
@@ -230,6 +235,24 @@ class Server:
             errors="surrogateescape",
         )
         return _parsed(text.split("\n"), attempted, f"database {database}")  # only this one: names may hold U+2028
+
+    @contextlib.contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Within it template1 is asked in one session: to start psql takes longer than most answers."""
+        with contextlib.ExitStack() as kept:
+            self._kept = kept
+            try:
+                yield
+            finally:
+                self._open, self._kept = None, None
+
+    def _asked(self, kept: contextlib.ExitStack, sql: str, attempted: str) -> list[object]:
+        """In the session, as it was when it was opened. An error ends a session: the next question opens another."""
+        session = self._open or kept.enter_context(self.session(_CENTRE))
+        self._open = None
+        rows = session.rows(f"RESET ALL;\n{_pins()}{sql}", attempted=attempted)
+        self._open = session
+        return rows
 
     def stream(self, sql: str, take: Callable[[object], object], *, database: str, attempted: str) -> None:
         """Like execute(), and hand every row to `take` as it comes: neither psql nor we ever hold them all.
@@ -627,11 +650,13 @@ def connect(config: Config, runtime: Runtime, *, backup: bool = False) -> Server
     user, database = settings.user, settings.name
     if isinstance(runtime, ComposeRuntime):
         # What the image was told: https://hub.docker.com/_/postgres, "Environment Variables".
-        environment = runtime.state(settings.service).environment or {}
+        found = runtime.state(settings.service)
+        if not found.running:
+            runtime.command(settings.service, [])  # raises, and says what the container does instead
+        environment = found.environment or {}
         user = user or environment.get("POSTGRES_USER", "")
         database = database or environment.get("POSTGRES_DB", "")
-        container = runtime.command(settings.service, [], user=settings.os_user).argv[-1]
-        execute: Executor = functools.partial(exec_command, container, user=settings.os_user)
+        execute: Executor = functools.partial(exec_command, found.id, user=settings.os_user)
     else:
         execute = functools.partial(runtime.command, settings.service)
     own = backup and bool(settings.backup_user)

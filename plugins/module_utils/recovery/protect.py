@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Callable, Generic, Optional, Protocol, TypeVar
 
+from ..base import clock
 from ..base.checks import COULD_NOT_VERIFY, PASS, Check
 from ..base.errors import LifeboatError, UsageError
 from ..stack import quarantine, runtime
@@ -92,6 +93,10 @@ class Protection(abc.ABC, Generic[S]):
         """What a server that did not come up says where it only refuses us."""
         return ""
 
+    def hopeless(self) -> str:
+        """Why the server cannot come up, where its files alone tell that."""
+        return ""
+
     def beyond_repair(self, seen: S) -> bool:
         """Can what came up, and is not whole, be restored only into a fresh server?"""
         return seen.condition == DOWN
@@ -152,6 +157,9 @@ class Protection(abc.ABC, Generic[S]):
 
     def _start_and_look(self, asked: bool) -> tuple[str, tuple[Check, ...]]:
         """The smallest step first: a server that was merely stopped loses nothing when it is merely started."""
+        if why := self.hopeless():
+            self.log(f"{self.service} is not started: {why}")
+            return "rebuild", ()
         self.log(f"starting {self.service} to see whether it comes up")
         try:
             self.stack.start([self.service], timeout=120)
@@ -185,7 +193,8 @@ class Protection(abc.ABC, Generic[S]):
 
     def wait(self) -> None:
         """Until the server that has been started answers."""
-        deadline = time.monotonic() + self.config.application.timeout
+        began = time.monotonic()
+        deadline = began + self.config.application.timeout
         exited_since, why = 0.0, ""
         while time.monotonic() < deadline:
             state = self.stack.state(self.service)
@@ -200,14 +209,15 @@ class Protection(abc.ABC, Generic[S]):
                 words = runtime.last_words(self.stack.logs(self.service))
                 why = f"{self.service} is {state.describe()}" + (f"; it last said: {words}" if words else "")
                 break
-            time.sleep(0.5)
+            clock.pause(began)
         raise LifeboatError(
             self.attempted, self.service, why or "no answer", f"docker compose logs --tail 50 {self.service}"
         )
 
     def _settle(self) -> None:
         """Images initialise with a temporary server that answers, stops, and makes room for the real one."""
-        deadline = time.monotonic() + self.config.application.timeout
+        began = time.monotonic()
+        deadline = began + self.config.application.timeout
         calm = 0
         while calm < 4:
             if time.monotonic() > deadline:
@@ -217,7 +227,10 @@ class Protection(abc.ABC, Generic[S]):
             if up and self.settled():
                 return
             calm = calm + 1 if up and state.health != "starting" else 0
-            time.sleep(0.5)
+            if calm:
+                time.sleep(0.5)
+            else:
+                clock.pause(began)
 
     def _rebuild(self, stamp: str) -> tuple[str, tuple[str, ...]]:
         """Move the data directory aside and let the stack's own definition start a fresh server."""

@@ -25,7 +25,8 @@ def reopen(run: Opened, services: Sequence[str], *, log: Callable[[str], None]) 
     log(f"starting {', '.join(names)}")
     checks: list[Check] = []
     try:
-        stack.start(names, timeout=config.application.timeout)
+        # Compose would first wait, in half seconds, for the health of those that run.
+        stack.start([name for name in names if not stack.state(name).running], timeout=config.application.timeout)
         states = runtime.wait_until_well(stack, names, timeout=config.application.timeout)
         checks += [Check(f"service {name}", PASS, words) for name, words in states.items()]
     except LifeboatError as exc:

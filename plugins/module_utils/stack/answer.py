@@ -15,7 +15,7 @@ import urllib.request
 from http.client import HTTPMessage
 from typing import IO, Optional
 
-from ..base import pipeline
+from ..base import clock, pipeline
 from ..base.checks import FAIL, PASS, Check
 from ..settings.config import EndpointCheck
 
@@ -43,14 +43,14 @@ _OPENER = urllib.request.build_opener(_OwnHost)
 
 def endpoint(check: EndpointCheck, deadline: float) -> Check:
     """Ask until the answer is right or the time is up."""
-    name = f"{check.method} {check.url}"
+    name, began = f"{check.method} {check.url}", time.monotonic()
     while True:
         problem = ask(check)
         if not problem:
             return Check(name, PASS, f"status {check.status}" + ("".join(f", {k}={v}" for k, v in check.json.items())))
         if time.monotonic() >= deadline:
             return Check(name, FAIL, problem)
-        time.sleep(0.5)
+        clock.pause(began)
 
 
 def ask(check: EndpointCheck) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Callable, Optional, TypeVar, cast
 
-from ..base import pipeline
+from ..base import clock, pipeline
 from ..base.errors import LifeboatError
 from ..base.pipeline import Command
 from ..settings.config import Config
@@ -183,7 +183,8 @@ class Opened:
 
 def wait_until_well(runtime: Runtime, services: Sequence[str], *, timeout: float) -> dict[str, str]:
     """Wait until every service runs and its health check, where it has one, passes. Returns the last words of each."""
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
+    deadline = began + timeout
     while True:
         states = {service: runtime.state(service) for service in services}
         if all(state.well for state in states.values()):
@@ -197,4 +198,4 @@ def wait_until_well(runtime: Runtime, services: Sequence[str], *, timeout: float
                 f"after {timeout:.0f} s: {told}" + (f"; it last said: {said}" if said else ""),
                 f"Look at their logs: docker compose logs --tail 50 {' '.join(ill)}",
             )  # fmt: skip
-        time.sleep(0.5)
+        clock.pause(began)

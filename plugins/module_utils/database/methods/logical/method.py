@@ -58,6 +58,10 @@ class Logical(Method):
 
     def restore(self, wanted: Restoration) -> Restored:
         """Each database beside the live one, compared, swapped in: the required one first."""
+        with wanted.server.kept_open():
+            return self._restore(wanted)
+
+    def _restore(self, wanted: Restoration) -> Restored:
         server, log = wanted.server, wanted.log
         _sweep(server)
         work = _Work(wanted)
