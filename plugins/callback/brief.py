@@ -56,6 +56,7 @@ NOT_PASSED = 8
 OUTPUT_LINES = 5
 # The name of a task that may take long says so.
 FOLLOW = "follow it on the host"
+REOPEN = "reopen | Start the application and ask its endpoints"
 FAIL = add_internal_fqcns(("fail",))
 
 
@@ -250,6 +251,8 @@ class CallbackModule(Default):  # type: ignore[misc] # Ansible has no types
             self._phases[host] = len(ended)
         elif name not in SILENT and host not in self._phases and "phase" in returned:
             self._show(result, [step(result.task_name, returned["phase"], returned.get("seconds"))])
+            if "reopened" in returned:  # a second phase of the same module
+                self._show(result, [step(REOPEN, returned["reopened"]["phase"])])
 
     def _changed(self, result: CallbackTaskResult) -> None:
         if module_of(result.task) is None and result.host.get_name() not in self._phases:

@@ -23,6 +23,10 @@ options:
     description: What M(lifeboat.dr.database_plan) returned as RV(lifeboat.dr.database_plan#module:plan).
     type: dict
     required: true
+  reopen:
+    description: Where the server came up whole, start the writers again, as M(lifeboat.dr.stack_reopen) does.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -89,6 +93,10 @@ databases:
   returned: success
   type: list
   elements: dict
+reopened:
+  description: What M(lifeboat.dr.stack_reopen) returns. C(phase) and C(log) are then of what came before it.
+  returned: when O(reopen) and RV(mode) is V(started)
+  type: dict
 log:
   description: What was done, line by line, as also written to the journal.
   returned: always
@@ -107,6 +115,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import protect as database_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.planned import Plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import reopened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 
 
@@ -134,12 +143,16 @@ def work(task: Task) -> Result:
             ),
             changed=True,
         )
+    opened = Opened(task.config)
     with lock.held(task.config.stack, "recover database", wait=60):
-        return Result(database_protect.protect(Opened(task.config), planned, log=task.log), changed=True)
+        done = database_protect.protect(opened, planned, log=task.log)
+    if task.params["reopen"] and done.mode == "started":
+        return Result(reopened.after(task, opened, done, planned.writers), changed=True)
+    return Result(done, changed=True)
 
 
 def main() -> None:
-    run(work, {"plan": {"type": "dict", "required": True}})
+    run(work, {"plan": {"type": "dict", "required": True}, "reopen": {"type": "bool", "default": False}})
 
 
 if __name__ == "__main__":

@@ -42,6 +42,15 @@ options:
     description: What the operator asked for, remembered so that asking again changes nothing.
     type: str
     default: ""
+  reopen:
+    description: Start the services afterwards, as M(lifeboat.dr.stack_reopen) does.
+    type: bool
+    default: false
+  services:
+    description: The services to start where O(reopen), in addition to the database itself.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     support: full
@@ -88,6 +97,10 @@ seconds:
   description: Seconds spent in restore, verify and swap.
   returned: when restored
   type: dict
+reopened:
+  description: What M(lifeboat.dr.stack_reopen) returns. C(phase) and C(log) are then of what came before it.
+  returned: when restored and O(reopen)
+  type: dict
 log:
   description: What was done, line by line, as also written to the journal.
   returned: always
@@ -104,6 +117,7 @@ from dataclasses import dataclass
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.module import reopened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, RESTORE, Diff, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
@@ -141,6 +155,8 @@ def work(task: Task) -> Result:
             wanted=database_recovery.Wanted(tuple(task.params["databases"]), task.params["copied"]),
             log=task.log,
         )
+    if task.params["reopen"]:
+        return Result(reopened.after(task, opened, result, task.params["services"]), changed=True, diff=diff)
     return Result(result, changed=True, diff=diff)
 
 
@@ -155,6 +171,8 @@ def main() -> None:
             "copied": {"type": "str", "default": ""},
             "fresh": {"type": "bool", "default": False},
             "asked": {"type": "str", "default": ""},
+            "reopen": {"type": "bool", "default": False},
+            "services": {"type": "list", "elements": "str", "default": []},
         },
     )
 

@@ -64,9 +64,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins
-from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins, reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 
@@ -83,18 +81,8 @@ def work(task: Task) -> Result:
     shut = (task.config.state / logins.CLOSED).exists()
     if task.check:
         return Result(Facts(checks.COULD_NOT_VERIFY, ()), changed=bool(asleep) or shut)
-    found = [*_open(opened, task), *reopen.reopen(opened, names, log=task.log)]
+    found = reopen.reopen(opened, names, log=task.log)
     return Result(Facts(checks.verdict(found), found), changed=bool(asleep) or shut)
-
-
-def _open(opened: Opened, task: Task) -> list[checks.Check]:
-    """Before the writers start: they would not get in."""
-    try:
-        left = logins.reopen(opened, log=task.log)
-    except LifeboatError as exc:
-        return [checks.Check("logins", checks.FAIL, f"{exc.cause}. {exc.remedy}")]
-    words = "a fresh server's and not filled yet: lifeboat.dr.recover_database does it"
-    return [checks.Check("logins", checks.FAIL, f"closed to {', '.join(left)}, {words}")] if left else []
 
 
 def main() -> None:

@@ -252,7 +252,7 @@ RECOVERY = [
     told("database_plan", "plan | Assess the database", text=TEXT),
     debug(TEXT),
     told("database_protect", "protect | Stop the writers"),
-    told("database_restore", f"restore | {FOLLOW}", seconds={"restore": 8.0, "swap": 0.25}),
+    told("database_restore", f"restore | {FOLLOW}", seconds={"restore": 8.0, "swap": 0.25}, reopened={"phase": PHASE}),
     told("evidence", "record | Record the evidence", text=RECORD),
     debug([*RECORD, "evidence: /var/lib/lifeboat/shop/evidence/1.json"]),
 ]  # fmt: skip
@@ -270,6 +270,7 @@ def test_a_recovery_takes_at_most_40_lines(tmp_path: Path) -> None:
     assert lines[17:] == [
         "    10.6 s  protect | Stop the writers",
         f"… restore | {FOLLOW}", "    10.6 s  restore | Restore (restore 8.0 s, swap 0.2 s)",
+        "    10.6 s  reopen | Start the application and ask its endpoints",
         RECORD[0], "total:    20.0 s of 3600 s allowed", *(f"FAIL      bad {number}: differs" for number in range(8)),
         RECORD[-2], RECORD[-1], "evidence: /var/lib/lifeboat/shop/evidence/1.json",
         "… 5 more checks that are not PASS", "checks:   40 PASS, 6 not tested; each is in the evidence",

@@ -15,7 +15,7 @@ import types
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
@@ -31,12 +31,14 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import protect as database_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import reopen as database_reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take as mirror_take
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import clocks
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen as recovery_reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.protect import Protected
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened, ServiceState
@@ -578,6 +580,48 @@ def test_database_protect_changes(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     assert (done["changed"], done["quarantine"], done["way_back"], seen) == (True, "/old", ["mv"], [REBUILD])
 
 
+@pytest.mark.parametrize(("mode", "opens"), [("started", True), ("swap", False)])
+def test_database_protect_starts_the_writers_of_a_server_that_is_whole(
+    run: Run, monkeypatch: pytest.MonkeyPatch, mode: str, opens: bool
+) -> None:
+    def protect(run: Any, planned: Any, *, log: Any) -> Protected:
+        log("starting db")
+        return Protected(mode)
+
+    monkeypatch.setattr(database_protect, "protect", protect)
+    asked = follow(monkeypatch)
+    assert "reopened" not in run("database_protect", plan=PLANNED)
+    done = run("database_protect", plan=PLANNED, reopen=True)
+    assert (asked, "reopened" in done, done["log"]) == ([["backend"]] if opens else [], opens, ["starting db"])
+    if opens:
+        follows(done)
+        follow(monkeypatch, LifeboatError("inspect the service", "db", "no engine"))
+        ill = run("database_protect", plan=PLANNED, reopen=True)["reopened"]
+        assert (ill["verdict"], ill["checks"][0]["detail"]) == (checks.FAIL, "no engine"), "a check, and not an error"
+
+
+def follow(monkeypatch: pytest.MonkeyPatch, error: Optional[LifeboatError] = None) -> list[list[str]]:
+    """The reopen phase after another one: what it was asked to start."""
+    asked: list[list[str]] = []
+
+    def reopen(run: Any, services: Any, *, log: Any) -> list[checks.Check]:
+        asked.append(list(services))
+        log("starting the writers")
+        if error:
+            raise error
+        return [checks.Check("service backend", checks.PASS, "")]
+
+    monkeypatch.setattr(database_reopen, "reopen", reopen)
+    return asked
+
+
+def follows(done: dict[str, Any]) -> None:
+    """Each of the two phases has its own time and its own log."""
+    after = done["reopened"]
+    assert (after["verdict"], after["log"]) == (checks.PASS, ["starting the writers"])
+    assert done["phase"]["finished_at"] <= after["phase"]["started_at"] <= after["phase"]["finished_at"]
+
+
 def test_database_protect_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def protect(config: Any, planned: Any, *, log: Any) -> dict[str, Any]:
         log("stopping the writers")
@@ -629,6 +673,10 @@ def test_database_restore_changes_once(run: Run, tmp_path: Path, monkeypatch: py
     assert run("database_restore", force=True)["changed"] is True
     assert asked[1][1] is False
     assert len(asked[1][2]) == len("20261124_020000"), "an empty stamp means now"
+    started = follow(monkeypatch)
+    assert "reopened" not in run("database_restore", force=True, services=["backend"])
+    follows(run("database_restore", force=True, reopen=True, services=["backend"]))
+    assert started == [["backend"]]
 
 
 def test_database_restore_accepts_a_failed_backup_that_is_named(

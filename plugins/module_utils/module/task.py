@@ -58,7 +58,10 @@ class Diff:
 
 @dataclass(frozen=True)
 class Result:
-    """What a module returns. facts: its own values, a frozen dataclass; a field that is None is left out."""
+    """What a module returns. facts: its own values, a frozen dataclass; a field that is None is left out.
+
+    A module that goes on after its own phase says in `phase` and `log` what belongs to that.
+    """
 
     facts: object
     changed: bool = False
@@ -161,4 +164,4 @@ def run(
         result = work(task).values()
     except LifeboatError as exc:
         refuse(module, exc, started, lines)
-    module.exit_json(log=lines, phase=typed.plain(started.phase()), **result)
+    module.exit_json(**{"log": lines, "phase": typed.plain(started.phase()), **result})
