@@ -14,7 +14,7 @@ export ANSIBLE_LOCALHOST_WARNING := False
 export ANSIBLE_INVENTORY_UNPARSED_WARNING := False
 
 .PHONY: help setup demo quick test release style lint unit unit-quick browser objects awx server integration molecule compat \
-	ids ids-write engine lab lab-down drill docs site bench clean
+	ids ids-write engine lab lab-down drill docs site bench bench-recovery clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -125,6 +125,10 @@ lab-down: setup ## Remove the lab; its images stay
 bench: engine ## Measure against the seed's own script lines, side by side
 	python tests/bench/bench.py $(BENCH)
 	python tests/bench/objects.py
+
+bench-recovery: lab ## Lose the lab's database three times in each of three ways: the median of each phase
+	@tests/lab/standing.sh forget
+	python tests/bench/recovery.py $(BENCH)
 
 clean: lab-down ## Remove the lab and the virtual environment
 	rm -rf $(VENV) .ansible .lab
