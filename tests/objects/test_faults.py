@@ -160,6 +160,16 @@ def test_a_source_that_breaks_off_in_the_middle_of_an_object(world: World, weed:
     assert "key 11" not in world.listing(manifest)
 
 
+def test_a_setting_that_the_key_may_not_read_is_on_record_as_such(world: World, weed: SeaweedFS) -> None:
+    denied = when(lambda call: "policy" in call.path, error(403, "AccessDenied"))
+    with faulty(weed, denied) as proxy:
+        objects = dataclasses.replace(world.config.objects, endpoint_url=proxy.url)
+        manifest = take.take(Opened(dataclasses.replace(world.config, objects=objects)), log=world.lines.append)
+    found = manifest.detailed(ObjectsDetails)
+    assert (found.settings_denied, "policy" in found.settings) == (("policy",), False)
+    assert any("may not read the bucket's policy" in line for line in world.lines)
+
+
 def test_a_web_page_in_place_of_tags(world: World, weed: SeaweedFS) -> None:
     with faulty(weed, when(lambda call: "tagging" in call.path, Reply(body="<p>sign in<br>"))) as proxy:
         objects = dataclasses.replace(world.config.objects, endpoint_url=proxy.url)

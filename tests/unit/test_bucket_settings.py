@@ -48,6 +48,8 @@ class Bucket:
     def __getattr__(self, call: str) -> Any:
         def answer(**arguments: Any) -> Any:
             assert arguments.pop("Bucket") == "uploads"
+            if callable(self.answers.get(call)):
+                return self.answers[call](Bucket=self.name, **arguments)
             if not call.startswith(("get_", "head_")):
                 self.put[call] = arguments
                 return {}
@@ -122,17 +124,67 @@ def test_what_is_lost_is_set_again_and_nothing_else() -> None:
         get_bucket_versioning={}, get_bucket_policy=refused("NoSuchBucketPolicy"), get_bucket_cors={"CORSRules": [{}]},
         get_bucket_lifecycle_configuration=refused("NoSuchLifecycleConfiguration"),
     )  # fmt: skip
-    assert s3_settings.apply(bucket, WHOLE) == ["versioning", "lifecycle", "policy"]
+    assert s3_settings.apply(bucket, WHOLE) == s3_settings.Applied(("versioning", "lifecycle", "policy"))
     assert bucket.put == {
         "put_bucket_versioning": {"VersioningConfiguration": {"Status": "Enabled"}},
         "put_bucket_lifecycle_configuration": {"LifecycleConfiguration": {"Rules": RULES}},
         "put_bucket_policy": {"Policy": json.dumps(POLICY)},
     }
     bucket = telling(get_bucket_cors=refused("NoSuchCORSConfiguration"))
-    assert s3_settings.apply(bucket, WHOLE) == ["cors"]
+    assert s3_settings.apply(bucket, WHOLE).made == ("cors",)
     assert bucket.put == {"put_bucket_cors": {"CORSConfiguration": {"CORSRules": CORS}}}
     bucket = telling()
-    assert (s3_settings.apply(bucket, WHOLE), bucket.put) == ([], {})
+    assert (s3_settings.apply(bucket, WHOLE), bucket.put) == (s3_settings.Applied(), {})
+
+
+def test_what_the_server_refuses_stops_nothing_else() -> None:
+    """A tier that a fresh server does not have; the rule next to it is set all the same."""
+    rules = [{"ID": "tier", "Transitions": [{"StorageClass": "COLD"}]}, {"ID": "old"}]
+    bucket = telling(
+        get_bucket_lifecycle_configuration=refused("NoSuchLifecycleConfiguration"),
+        get_bucket_policy=refused("NoSuchBucketPolicy"),
+    )  # fmt: skip
+
+    def put(Bucket: str, LifecycleConfiguration: dict[str, Any]) -> None:
+        if any("Transitions" in rule for rule in LifecycleConfiguration["Rules"]):
+            raise refused("InvalidStorageClass", 400)
+        bucket.put["rules"] = LifecycleConfiguration["Rules"]
+
+    bucket.answers["put_bucket_lifecycle_configuration"] = put
+    applied = s3_settings.apply(bucket, {**WHOLE, "lifecycle": rules})
+    assert (applied.made, bucket.put["rules"]) == (("policy",), [{"ID": "old"}])
+    assert list(applied.refused) == ["lifecycle"]
+    assert "rule tier: InvalidStorageClass" in applied.refused["lifecycle"]
+    silent = telling(get_bucket_policy=refused("SlowDown", 503))
+    assert list(s3_settings.apply(silent, WHOLE).refused) == ["versioning", "lifecycle", "policy", "cors"]
+
+
+def test_what_the_key_may_not_read_is_not_absent() -> None:
+    told = s3_settings.look(telling(get_bucket_policy=refused("AccessDenied", 403)))
+    assert (told.denied, "policy" in told.values) == (("policy",), False)
+    assert s3_settings.look(telling(get_bucket_cors=refused("NotImplemented", 501))).denied == ()
+
+
+STATEMENT: dict[str, Any] = {
+    "Effect": "Allow", "Principal": {"AWS": ["*"]}, "Action": ["s3:GetObject", "s3:ListBucket"], "Resource": ["a", "b"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        ({"Action": ["s3:ListBucket", "s3:GetObject"], "Resource": ["b", "a"]}, True),
+        ({"Principal": {"AWS": "*"}}, True),
+        ({"Action": ["s3:GetObject"]}, False),
+        ({"Effect": "Deny"}, False),
+    ],
+)
+def test_policies_are_compared_as_sets(other: dict[str, Any], same: bool) -> None:
+    second = {**STATEMENT, "Effect": "Deny", "Resource": "c"}
+    wanted = {"policy": {"Statement": [STATEMENT, second]}}
+    have = {"policy": {"Statement": [second, {**STATEMENT, **other}]}}
+    assert s3_settings.changed(wanted, have) == ([] if same else ["policy"])
+    assert s3_settings.changed({"policy": json.dumps(wanted["policy"])}, have) == ([] if same else ["policy"])
 
 
 def test_a_bucket_is_made_once() -> None:

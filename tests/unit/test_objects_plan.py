@@ -616,6 +616,15 @@ def test_settings_that_were_changed_on_purpose_are_left_and_told(
     )
 
 
+def test_a_setting_that_the_key_may_not_read_is_not_called_healthy(case: Case) -> None:
+    case.known(["a"], ["b"], ["c"], ["d"])
+    publish_objects(
+        case.root, dict(case.world.live.objects), T + timedelta(days=1), settings={}, settings_denied=["policy"]
+    )
+    made = case.plan()
+    assert (made["condition"], made["unchecked"]) == ("healthy", ["the bucket's policy: the key may not read it"])
+
+
 def test_what_is_remembered_may_be_broken(case: Case) -> None:
     (case.root / "state").mkdir()
     for text in ("", "{", "5", "{}"):

@@ -32,7 +32,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
 from builders import settings
-from object_world import AFTER, OBJECTS, SECRETS, VAULT, Object, T, World, failure, publish_objects
+from object_world import AFTER, OBJECTS, SECRETS, VAULT, FakeBucket, Object, T, World, failure, publish_objects
 
 UP = ServiceState(exists=True, running=True, status="running")
 CRASHED = ServiceState(exists=True, status="exited", exit_code=1)
@@ -350,7 +350,7 @@ def test_only_what_is_missing_or_wrong_is_copied(case: Case) -> None:
     assert (done["quarantine_bucket"], done["settings"]) == ("", [])
     assert case.stack.diary == ["stop objects", "start objects"], "only what is on its disk counts"
     assert {check["name"]: check["result"] for check in done["checks"]} == {
-        "objects": PASS, "metadata and tags": PASS, "bucket settings": PASS, "rows and objects": COULD_NOT_VERIFY,
+        "objects": PASS, "metadata and tags": PASS, "bucket versioning": PASS, "rows and objects": COULD_NOT_VERIFY,
     }  # fmt: skip
     last = objects_plan.recovered(case.config)
     assert last and (last.id, last.prefix, last.asked) == (case.point.id, "", "")
@@ -367,6 +367,71 @@ def test_a_missing_bucket_is_made_with_its_settings(case: Case) -> None:
     done = case.restore(fresh=True)
     assert case.world.live.diary == ["make uploads", "versioning on"]
     assert (case.copied, done["settings"]) == ([["a", "b", "c", "d"]], ["versioning"])
+
+
+def settings_checks(done: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {
+        check["name"]: (check["result"], check["detail"])
+        for check in done["checks"]
+        if check["name"].startswith("bucket ")
+    }
+
+
+def test_a_setting_that_the_server_refuses_never_stops_the_objects(case: Case) -> None:
+    """A fresh server without the tier of a rule, and a versioning that cannot be switched on: every object is back."""
+    wanted = {"versioning": "Enabled", "lifecycle": [{"ID": "tier"}], "policy": None}
+    case.point = publish_objects(case.root, case.wanted, AFTER, settings=wanted)
+    case.world.live.objects, case.world.live.settings = {}, {}
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise failure("InvalidStorageClass", 400)
+
+    case.monkeypatch.setattr(FakeBucket, "put_bucket_lifecycle_configuration", refuse, raising=False)
+    case.monkeypatch.setattr(FakeBucket, "put_bucket_versioning", refuse)
+    done = case.restore(fresh=True)
+    assert sorted(case.world.live.objects) == ["a", "b", "c", "d"]
+    found = settings_checks(done)
+    assert {name: result for name, (result, _) in found.items()} == {
+        "bucket versioning": FAIL,
+        "bucket lifecycle": FAIL,
+    }
+    assert "InvalidStorageClass" in found["bucket lifecycle"][1]
+
+
+def test_settings_come_after_the_objects(case: Case) -> None:
+    """A policy that denies writes, or a rule that expires old objects, is no hindrance to bringing them back."""
+    case.point = publish_objects(case.root, case.wanted, AFTER, settings={"lifecycle": [{"ID": "old"}]})
+    case.world.live.objects, seen = {}, []
+
+    def put(_: Any, Bucket: str, LifecycleConfiguration: dict[str, Any]) -> None:
+        seen.extend(sorted(case.world.live.objects))
+        case.world.live.settings["lifecycle"] = LifecycleConfiguration["Rules"]
+
+    case.monkeypatch.setattr(FakeBucket, "put_bucket_lifecycle_configuration", put, raising=False)
+    done = case.restore(fresh=True)
+    assert seen == ["a", "b", "c", "d"]
+    assert settings_checks(done) == {"bucket lifecycle": (PASS, "as on record")}
+
+
+# (on record, unread then, now) -> (result, words)
+SETTINGS: list[tuple[dict[str, Any], tuple[str, ...], dict[str, Any], str, str]] = [
+    ({"lifecycle": [{"ID": "x"}]}, (), {"lifecycle": [{"ID": "y"}]}, COULD_NOT_VERIFY, "not as on record"),
+    ({"lifecycle": [{"ID": "x"}, {"ID": "y"}]}, (), {"lifecycle": [{"ID": "y"}, {"ID": "x"}]}, PASS, "as on record"),
+    ({"cors": [{"ID": "x"}]}, (), {}, COULD_NOT_VERIFY, "the server does not tell it"),
+    ({}, ("lifecycle",), {}, COULD_NOT_VERIFY, "the key might not read it when the backup was made"),
+    ({}, (), {}, PASS, "none are on record"),
+]
+
+
+@pytest.mark.parametrize(("wanted", "unread", "now", "result", "words"), SETTINGS)
+def test_each_setting_is_a_check_of_its_own(
+    case: Case, wanted: dict[str, Any], unread: tuple[str, ...], now: dict[str, Any], result: str, words: str
+) -> None:
+    case.point = publish_objects(case.root, case.wanted, AFTER, settings=wanted, settings_denied=list(unread))
+    case.world.live.settings.update(now)
+    ((name, (told, detail)),) = settings_checks(case.restore()).items()
+    assert name == f"bucket {next(iter([*wanted, *unread]), 'settings')}"
+    assert (told, words in detail) == (result, True), detail
 
 
 def test_versioning_comes_first_so_that_nothing_is_overwritten_for_good(case: Case) -> None:

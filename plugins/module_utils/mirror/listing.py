@@ -119,6 +119,11 @@ class Point:
     def settings(self) -> Mapping[str, object]:
         return self.manifest.detailed(ObjectsDetails).settings
 
+    @property
+    def settings_denied(self) -> tuple[str, ...]:
+        """The settings that are not on record because the key might not read them."""
+        return self.manifest.detailed(ObjectsDetails).settings_denied
+
     def problem(self) -> str:
         """Why its listing cannot be used; empty when every byte is the one that was written."""
         wanted = next((artefact for artefact in self.manifest.artefacts if artefact.name == NAME), None)

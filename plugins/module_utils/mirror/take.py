@@ -17,7 +17,7 @@ import secrets as token
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -125,7 +125,8 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
                 clock_skew=instant.skew,
                 engine=config.objects.engine,
                 weaknesses=tuple(mc.WEAKNESSES) if config.objects.engine == "mc" else (),
-                settings=work.settings,
+                settings=work.settings.values,
+                settings_denied=work.settings.denied,
                 vault={"endpoint": vault.endpoint_url, "bucket": vault.name},
                 identities=held,
                 seconds=round(time.monotonic() - started, 2),
@@ -202,7 +203,7 @@ class _Mirror:
         self._few = _FEWEST
         self._progress = throttle.Progress()
         self._exact = True
-        self.settings: Mapping[str, object] = {}
+        self.settings = s3_settings.Told({})
         self._proved = 0
         self._doubtful: list[str] = []
         self.copied = self.bytes = self.removed = 0
@@ -211,12 +212,15 @@ class _Mirror:
         """Read both buckets at once, and what the last mirror knew; returns how many keys are ambiguous."""
         self._exact = instant.at is not None
         with ThreadPoolExecutor(2) as pool:
-            settings = pool.submit(s3_settings.read, self._source, quick=True)
+            settings = pool.submit(s3_settings.look, self._source, quick=True)
             theirs = pool.submit(self._state.read_vault, bucket.versions(self._vault))
             found = bucket.versions if bucket.versioning(self._source) else bucket.objects
             ambiguous = self._state.read_source(found(self._source), instant.server)
             theirs.result()
             self.settings = settings.result()
+        if self.settings.denied:
+            denied = ", ".join(self.settings.denied)
+            self._log(f"WARNING: the key may not read the bucket's {denied}, so this backup does not have them")
         self._state.read_copies(self._before(repo))
         count, keys = self._state.replaced()
         if count:

@@ -43,7 +43,8 @@ def assess(run: Opened, reference: Optional[Point], older: Iterable[Point] = (),
 
 def _look_inside(run: Opened, reference: Point, older: Iterable[Point], words: str, log: Log) -> Assessment:
     source = buckets.source(run)
-    have = s3_settings.read(source)
+    told_settings = s3_settings.look(source)
+    have = told_settings.values
     findings = [s3_settings.describe(name, have) for name in s3_settings.lost(reference.settings, have)]
     warnings = [
         f"the bucket's {name} is not what it was; it is left as it is"
@@ -55,6 +56,8 @@ def _look_inside(run: Opened, reference: Point, older: Iterable[Point], words: s
         bad, unread, damaged = compare.sample(inventory, source)
         lacking, held_by = ("", "") if unknown else _rows_without(inventory, older)
     findings += [*found, *bad, *([lacking] if held_by else [])]
+    unknown_settings = {*reference.settings_denied, *told_settings.denied}
+    unsure += [f"the bucket's {name}: the key may not read it" for name in sorted(unknown_settings)]
     unsure += [f"{lacking}; the rows may be wrong"] if lacking and not held_by else []
     return Assessment(
         DAMAGED if findings else HEALTHY, tuple(findings), words, (*unsure, *unread), (*warnings, *told),

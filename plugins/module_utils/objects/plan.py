@@ -334,7 +334,7 @@ def _steps(made: Plan, backup: str, run: Opened) -> list[str]:
     what = copied if made.mode == "fill" else f"every object{where} that is missing or wrong"
     then = [
         *identities.step(run),
-        f"restore: the bucket's settings, then {what}, from {config.vault.objects_bucket} in the vault",
+        f"restore: {what}, from {config.vault.objects_bucket} in the vault, then the bucket's settings that are lost",
         *([f"restore: put {counts.extra} objects that the point does not know aside"] if made.exact else []),
         *([f"verify: restart {service}, so that only what is on its disk counts"] if service else []),
         f"verify: every object{where} against {backup}, metadata, tags, settings; then rows and objects",

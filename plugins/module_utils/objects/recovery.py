@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Optional
 
-from ..base.checks import COULD_NOT_VERIFY, FAIL, Check, compared, verdict
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, verdict
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, Log, UsageError
 from ..mirror import back
@@ -189,9 +189,9 @@ def restore_objects(
     made = s3_settings.make(source)
     if made:
         log(f"made {source.url}")
-    settings = s3_settings.apply(source, point.settings)
-    for text in settings:
-        log(f"set the bucket's {text} as it was")
+    # Before the objects, so that what they replace is kept as an older version. All other settings come after them: a
+    # policy may forbid the copying, and a rule may expire what comes back.
+    first = _apply(source, point, (s3_settings.VERSIONING,), log)
     with Inventory() as inventory:
         compare.hold(run, inventory, source, point, prefix=prefix, log=log)
         # In a bucket that lost everything nothing was the application's own doing.
@@ -204,6 +204,7 @@ def restore_objects(
             aside.remove(key for (key,) in inventory.each(f"SELECT key FROM {UNKNOWN_TO_POINT}"))
         log(f"copying {inventory.counted(f'point p WHERE {wanted}')[0]} objects from the vault")
         copied = back.copy_back(run, inventory.entries(f"point p WHERE {wanted}"), source, log=log, compare=False)
+        rest = _apply(source, point, tuple(name for name in point.settings if name != s3_settings.VERSIONING), log)
         clock.append(time.monotonic())
         if config.objects.service:
             log(f"starting {config.objects.service} again: only what is on its disk counts")
@@ -212,7 +213,8 @@ def restore_objects(
         checks = _prove(run, inventory, expected, sample, copied, log, accept=accept)
         if lost:
             checks.append(Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {lost}"))
-        checks.append(_settings_check(buckets.source(run), point))
+        applied = s3_settings.Applied((*first.made, *rest.made), {**first.refused, **rest.refused})
+        checks += _settings_checks(buckets.source(run), point, applied)
         checks += identities.checks(run, brought, fresh=fresh or made, log=log)
         reconciled, report = reconcile.checked(config, lambda: _reconciled(run, inventory, point, prefix))
     clock.append(time.monotonic())
@@ -224,7 +226,7 @@ def restore_objects(
         checks=(*checks, *reconciled),
         copied=replace(copied, failed=copied.failed[:20]),
         quarantine_bucket=aside.bucket,
-        settings=tuple(settings),
+        settings=applied.made,
         reconciled=report.as_dict() if report else {},
         seconds={name: round(end - start, 2) for name, start, end in zip(("restore", "verify"), clock, clock[1:])},
     )
@@ -263,14 +265,45 @@ def _verified(run: Opened, inventory: Inventory, expected: str, sample: int) -> 
         return [Check("objects", FAIL, f"{exc.subject}: {exc.cause}")]
 
 
-def _settings_check(source: Bucket, point: Point) -> Check:
-    have = s3_settings.read(source)
-    gone = [s3_settings.describe(name, have) for name in s3_settings.lost(point.settings, have)]
-    untold = [name for name, value in point.settings.items() if value and name not in have]
-    if untold and not gone:
-        return Check("bucket settings", COULD_NOT_VERIFY, f"the server does not tell its {', '.join(untold)}")
-    made = [name for name, value in point.settings.items() if value]
-    return compared("bucket settings", gone, f"{', '.join(made) or 'none'} as on record")
+def _apply(source: Bucket, point: Point, names: Sequence[str], log: Log) -> s3_settings.Applied:
+    """Set again what is lost of these; what the server refuses is a failed check later, and stops nothing."""
+    applied = s3_settings.apply(source, {name: point.settings[name] for name in names if name in point.settings})
+    for name in applied.made:
+        log(f"set the bucket's {name} as it was")
+    for name, why in applied.refused.items():
+        log(f"the bucket's {name} is not set as it was: {why}")
+    return applied
+
+
+def _settings_checks(source: Bucket, point: Point, applied: s3_settings.Applied) -> Iterator[Check]:
+    """One check a setting that is on record, or that nobody could read when the backup was made."""
+    told = s3_settings.look(source)
+    wanted = {name: value for name, value in point.settings.items() if value}
+    for name in wanted:
+        yield Check(f"bucket {name}", *_setting(name, wanted, told, applied))
+    for name in point.settings_denied:
+        words = "not on record: the key might not read it when the backup was made"
+        yield Check(f"bucket {name}", COULD_NOT_VERIFY, words)
+    if not wanted and not point.settings_denied:
+        yield Check("bucket settings", PASS, "none are on record")
+
+
+def _setting(
+    name: str, wanted: Mapping[str, object], told: s3_settings.Told, applied: s3_settings.Applied
+) -> tuple[Verdict, str]:
+    if name in applied.refused:
+        return FAIL, f"not restored: {applied.refused[name]}"
+    if name not in told.values:
+        why = "the key may not read it" if name in told.denied else "the server does not tell it"
+        return COULD_NOT_VERIFY, why
+    only = {name: wanted[name]}
+    if s3_settings.lost(only, told.values):
+        return FAIL, s3_settings.describe(name, told.values)
+    if not s3_settings.changed(only, told.values):
+        return PASS, "as on record"
+    if name in applied.made:
+        return FAIL, "it was set as on record, and the server made another of it"
+    return COULD_NOT_VERIFY, "it is not as on record, perhaps rightly, and is left as it is"
 
 
 def _reconciled(run: Opened, inventory: Inventory, point: Point, prefix: str) -> reconcile.Report:

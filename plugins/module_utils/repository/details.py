@@ -195,7 +195,8 @@ class ObjectsDetails:
     how they are kept.
     unprotected: buckets of the store that no backup holds, as nobody chose them. None: the backup is of the time when
     nobody looked. excluded: those that the configuration leaves out. unlisted: why it is not known which buckets there
-    are; empty where the store told.
+    are; empty where the store told. settings_denied: those of the bucket that the key may not read, so that nobody knows
+    whether they are set.
     """
 
     objects: Count
@@ -218,6 +219,7 @@ class ObjectsDetails:
     engine: str = ""
     weaknesses: tuple[str, ...] = ()
     settings: Mapping[str, object] = field(default_factory=dict)
+    settings_denied: tuple[str, ...] = ()
     vault: Mapping[str, str] = field(default_factory=dict)
     identities: Optional[HeldIdentities] = None
     seconds: float = 0.0

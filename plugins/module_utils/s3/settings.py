@@ -10,7 +10,7 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Callable
 
@@ -25,12 +25,31 @@ _NONE = ("NoSuchLifecycleConfiguration", "NoSuchBucketPolicy", "NoSuchCORSConfig
 _UNTOLD = (*s3_client.UNSUPPORTED, *s3_client.DENIED, "Unsupported")
 
 
-def read(bucket: Bucket, *, quick: bool = False) -> dict[str, object]:
-    """{versioning, lifecycle, policy, cors}. None: nothing is set. A key is missing where the server does not tell.
+@dataclass(frozen=True)
+class Told:
+    """values: {versioning, lifecycle, policy, cors}. None: nothing is set. A key is missing where the server does not
+    tell, and of these `denied` are those that the key may not read. versioning: Enabled, Suspended, or None."""
 
-    versioning: Enabled, Suspended, or None where it never was. quick: where nothing is set, as mostly, boto3 is not
-    loaded, which takes longer than all that is asked.
-    """
+    values: Mapping[str, object]
+    denied: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Applied:
+    """made: the settings that were set. refused: those that the server would not take, and its words."""
+
+    made: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+def read(bucket: Bucket) -> Mapping[str, object]:
+    """What the server tells, as Told.values."""
+    return look(bucket).values
+
+
+def look(bucket: Bucket, *, quick: bool = False) -> Told:
+    """Read the settings. quick: where nothing is set, as mostly, boto3 is not loaded, which takes longer than all that
+    is asked."""
     name = bucket.name
     asked: dict[str, Callable[[], object]] = {
         VERSIONING: lambda: bucket.client.get_bucket_versioning(Bucket=name).get("Status"),
@@ -39,6 +58,7 @@ def read(bucket: Bucket, *, quick: bool = False) -> dict[str, object]:
         "cors": lambda: bucket.client.get_bucket_cors(Bucket=name).get("CORSRules"),
     }
     found: dict[str, object] = {}
+    denied: list[str] = []
     for setting, ask in asked.items():
         attempted = f"read the bucket's {setting}"
         try:
@@ -53,9 +73,34 @@ def read(bucket: Bucket, *, quick: bool = False) -> dict[str, object]:
             code = s3_client.code(exc)
             if code in _NONE:
                 found[setting] = None
+            elif code in s3_client.DENIED:
+                denied.append(setting)
             elif code not in _UNTOLD:
                 raise
-    return found
+    return Told(found, tuple(denied))
+
+
+def canonical(setting: str, value: object) -> object:
+    """The same for all that means the same: servers give the arrays of a policy and the rules in any order."""
+    if setting == "policy":
+        return _unordered(json.loads(value) if isinstance(value, str) else value)
+    if setting == "lifecycle" and isinstance(value, list):
+        return sorted(value, key=_text)
+    return value
+
+
+def _unordered(value: object) -> object:
+    """An array as a set, of which one element is the element."""
+    if isinstance(value, Mapping):
+        return {key: _unordered(item) for key, item in value.items()}
+    if isinstance(value, list):
+        items = sorted({_text(_unordered(item)): _unordered(item) for item in value}.items())
+        return items[0][1] if len(items) == 1 else [item for _text, item in items]
+    return value
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
 
 
 def lost(wanted: Mapping[str, object], have: Mapping[str, object]) -> list[str]:
@@ -75,7 +120,10 @@ def changed(wanted: Mapping[str, object], have: Mapping[str, object]) -> list[st
     return [
         setting
         for setting in wanted
-        if setting != VERSIONING and wanted[setting] and have.get(setting) and have[setting] != wanted[setting]
+        if setting != VERSIONING
+        and wanted[setting]
+        and have.get(setting)
+        and canonical(setting, have[setting]) != canonical(setting, wanted[setting])
     ]
 
 
@@ -86,22 +134,57 @@ def describe(setting: str, have: Mapping[str, object]) -> str:
     return f"the bucket's {setting} is gone"
 
 
-def apply(bucket: Bucket, wanted: Mapping[str, object]) -> list[str]:
-    """Set what is lost again; returns the names of what was set."""
-    client, name = bucket.client, bucket.name
-    gone = lost(wanted, read(bucket))
+def apply(bucket: Bucket, wanted: Mapping[str, object]) -> Applied:
+    """Set what is lost again. A setting that the server refuses stops none of the others, and raises nothing."""
+    try:
+        gone = lost(wanted, read(bucket))
+    except LifeboatError as exc:
+        return Applied((), {setting: exc.cause for setting, value in wanted.items() if value})
+    made: list[str] = []
+    refused: dict[str, str] = {}
     for setting in gone:
         value = wanted[setting]
-        with s3_client.spoken(f"set the bucket's {setting}", bucket.url):
-            if setting == VERSIONING:
-                client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-            elif setting == "lifecycle":
-                client.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": value})
-            elif setting == "policy":
-                client.put_bucket_policy(Bucket=name, Policy=value if isinstance(value, str) else json.dumps(value))
+        try:
+            if setting == "lifecycle" and isinstance(value, list):
+                _put_rules(bucket, value)
             else:
-                client.put_bucket_cors(Bucket=name, CORSConfiguration={"CORSRules": value})
-    return gone
+                _put(bucket, setting, value)
+            made.append(setting)
+        except LifeboatError as exc:
+            refused[setting] = exc.cause
+    return Applied(tuple(made), refused)
+
+
+def _put(bucket: Bucket, setting: str, value: object) -> None:
+    client, name = bucket.client, bucket.name
+    with s3_client.spoken(f"set the bucket's {setting}", bucket.url):
+        if setting == VERSIONING:
+            client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+        elif setting == "lifecycle":
+            client.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": value})
+        elif setting == "policy":
+            client.put_bucket_policy(Bucket=name, Policy=value if isinstance(value, str) else json.dumps(value))
+        else:
+            client.put_bucket_cors(Bucket=name, CORSConfiguration={"CORSRules": value})
+
+
+def _put_rules(bucket: Bucket, rules: list[object]) -> None:
+    """All rules; where the server refuses one, all the others, and the error names it."""
+    try:
+        _put(bucket, "lifecycle", rules)
+    except LifeboatError as exc:
+        kept: list[object] = []
+        bad: list[str] = []
+        for rule in rules if len(rules) > 1 else ():
+            try:
+                _put(bucket, "lifecycle", [*kept, rule])
+                kept.append(rule)
+            except LifeboatError as refused:
+                name = rule.get("ID") if isinstance(rule, Mapping) else ""
+                bad.append(f"rule {name or 'without a name'}: {refused.cause}")
+        if kept:
+            raise LifeboatError(exc.attempted, exc.subject, "; ".join(bad)) from exc
+        raise
 
 
 def exists(bucket: Bucket) -> bool:
