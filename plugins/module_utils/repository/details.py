@@ -195,8 +195,8 @@ class ObjectsDetails:
     how they are kept.
     unprotected: buckets of the store that no backup holds, as nobody chose them. None: the backup is of the time when
     nobody looked. excluded: those that the configuration leaves out. unlisted: why it is not known which buckets there
-    are; empty where the store told. settings_denied: those of the bucket that the key may not read, so that nobody knows
-    whether they are set.
+    are; empty where the store told. settings_denied: those of the bucket that the key may not read, so that
+    nobody knows whether they are set.
     """
 
     objects: Count
