@@ -152,6 +152,18 @@ def test_a_named_database_is_the_only_one(stack: Stack, settings: config.Config)
     assert database_plan.make(Opened(settings), log=say, identity=identity).replaced == ("shop", EMPTY)
 
 
+def test_collations_that_cannot_be_refreshed_end_no_recovery(stack: Stack, settings: config.Config) -> None:
+    """A data directory that moved from an image whose C library has versions to one that has none, as Alpine's."""
+    identity = back_up(settings)
+    moved = "UPDATE pg_database SET datcollversion = '2.36' WHERE datcollate = 'C' AND NOT datistemplate;"
+    stack.psql(moved)
+    stack.psql("INSERT INTO t VALUES (1000, 'written after the backup');", "shop")
+    made, _protected, done = recover(settings, identity=identity)
+    assert (actions(made)[SHOWN], rows(stack, settings, "shop"), done.reindexed) == ("untouched", [500], ())
+    passed(done)
+    assert not (settings.state / "closed.json").exists()
+
+
 def test_a_name_like_those_that_lifeboat_gives_makes_no_database_its_own(stack: Stack, settings: config.Config) -> None:
     """Somebody's copy of a database is in the backup, and no recovery drops it."""
     names = ["shop_restore_20240101_120000", "shop_quarantine_20240101_120000", "lifeboat_any_bytes", "lifeboat_verify"]

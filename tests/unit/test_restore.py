@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import re
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command, Finished
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.fingerprint import Facts
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.made import Made
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical.restore import (
     keep_globals,
@@ -360,6 +362,8 @@ class Parallel:
     def __init__(self, deadlocks: Optional[int]) -> None:
         self.deadlocks = deadlocks
         self.done: list[str] = []
+        self.made = Made()
+        self.made.add("new")
 
     def execute(self, sql: str, **_: Any) -> list[Any]:
         if "to_json(deadlocks)" in sql:
@@ -415,6 +419,7 @@ def test_jobs_that_lock_each_other_out_are_followed_by_one(
         facts = fingerprint(scheme=3, schema={"schema public": "a"})
         database_restore.database(server, manifest, tmp_path, facts, "new", jobs=jobs, log=print)  # type: ignore[arg-type]
     assert server.done == done + ([] if fails else ["ALTER DATABASE"])
+    assert "new" in server.made.names(), "the second one is as half-made as the first"
 
 
 OTHERS = [{"name": "o'ne", "folder": "databases/001", "taken_at": "2026-11-24T02:00:00+00:00", "size": 1}]
@@ -450,9 +455,12 @@ class Swapping:
         self.open = open
         self.fail = fail
         self.sql: list[str] = []
+        self.made = Made()
 
     def alter(self, sql: str, **_: Any) -> list[Any]:
         self.sql.append(sql)
+        kept = re.search(r'RENAME TO ("li.*_quarantine_S")', sql)
+        assert not kept or kept[1] in map(identifier, self.made.names()), "it is known as ours before it has the name"
         if self.fail and self.fail in sql:
             raise LifeboatError("swap", "it", "no")
         if "datallowconn" in sql:
@@ -524,15 +532,23 @@ def test_a_failed_reopening_does_not_hide_the_first_error() -> None:
 def test_refresh_collations(version: int, moved: list[str]) -> None:
     done: list[tuple[str, str]] = []
 
+    lines: list[str] = []
+
     class Server:
         version_num = version
+        made = Made()
 
         def execute(self, sql: str, *, database: str = "template1", **_: Any) -> list[Any]:
+            if database == "broken":
+                raise LifeboatError("reindex broken", "broken", "could not read block 7")
             done.append((database, sql))
-            return [{"name": name} for name in moved] if "datcollversion" in sql else []
+            return [{"name": name} for name in ("aside", "broken", *moved)] if "datcollversion" in sql else []
 
-    assert database_restore.refresh_collations(Server()) == moved  # type: ignore[arg-type]
+    Server.made.add("aside")
+    assert database_restore.refresh_collations(Server(), lines.append) == moved  # type: ignore[arg-type]
     if moved:
+        (line,) = lines
+        assert "broken" in line and "could not read block 7" in line
         assert done[-2:] == [
             ('b"', 'REINDEX DATABASE "b""";'),
             ('b"', 'ALTER DATABASE "b""" REFRESH COLLATION VERSION;'),

@@ -84,7 +84,7 @@ class Logical(Method):
                 "Nothing was replaced. Choose another backup, or look at the differences.",
             )  # fmt: skip
         wanted.back()
-        reindexed = work.timed("swap", lambda: restore.refresh_collations(server))
+        reindexed = work.timed("swap", lambda: restore.refresh_collations(server, log))
         around = cluster.of(wanted.folder) if wanted.fresh else None
         brought = cluster.Brought()
         if around:

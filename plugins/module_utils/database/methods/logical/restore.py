@@ -158,7 +158,10 @@ def database(
                 if jobs == 1 or not _deadlocked(server, name):
                     raise
                 log(f"{jobs} jobs of pg_restore stood in one another's way: once more with one")
+                known = name in server.made.names()
                 drop(server, name)
+                if known:
+                    server.made.add(name)
                 _create(server, facts, name)
                 _archive(server, manifest, path, name, 1, facts)
     properties = fingerprint.names_of(facts.scheme) + _properties_sql(facts.facts, name)
@@ -302,27 +305,32 @@ def analyze(server: Server, name: str, jobs: int) -> None:
     )
 
 
-def refresh_collations(server: Server) -> list[str]:
+def refresh_collations(server: Server, log: Log) -> list[str]:
     """Where the image's C library moved, indexes on text may be out of order: reindex, then note the new version.
 
-    Returns the databases it mended. https://www.postgresql.org/docs/current/sql-altercollation.html
+    A library without versions, such as Alpine's, cannot be noted. The data is back by now: what cannot be mended is
+    told, and ends no recovery. Returns the databases it mended. https://www.postgresql.org/docs/current/sql-altercollation.html
     """
     if server.version_num < 150000:
         return []
     rows = server.execute(
         "SELECT jsonb_build_object('name', datname) FROM pg_database WHERE datallowconn"
-        " AND datcollversion IS DISTINCT FROM pg_database_collation_actual_version(oid);",
+        " AND datcollversion <> pg_database_collation_actual_version(oid);",
         attempted="compare collation versions",
     )
-    moved = [database.name for database in answers(_Named, rows)]
-    for name in moved:
-        server.execute(f"REINDEX DATABASE {identifier(name)};", database=name, attempted=f"reindex {name}")
-        server.execute(
-            f"ALTER DATABASE {identifier(name)} REFRESH COLLATION VERSION;",
-            database=name,
-            attempted=f"note the collation version of {name}",
-        )
-    return moved
+    mended, ours = [], server.made.names()
+    for name in [database.name for database in answers(_Named, rows) if database.name not in ours]:
+        try:
+            server.execute(f"REINDEX DATABASE {identifier(name)};", database=name, attempted=f"reindex {name}")
+            server.execute(
+                f"ALTER DATABASE {identifier(name)} REFRESH COLLATION VERSION;",
+                database=name,
+                attempted=f"note the collation version of {name}",
+            )
+            mended.append(name)
+        except LifeboatError as exc:
+            log(f"the collations of {named(name)} moved, and its indexes could not be rebuilt: {named(exc.cause)}")
+    return mended
 
 
 def swap(server: Server, live: str, restored: str, stamp: str) -> str:
