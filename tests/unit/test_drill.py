@@ -26,6 +26,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import parse_time
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UnverifiedError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.made import Made
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import clean, drill, ledger
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import transaction as drill_transaction
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
@@ -571,6 +572,7 @@ class Asked:
     def __init__(self, problem: str = "") -> None:
         self.problem = problem
         self.sql: list[str] = []
+        self.made = Made()
 
     def alter(self, sql: str, *, attempted: str) -> list[Any]:
         self.sql.append(sql)
