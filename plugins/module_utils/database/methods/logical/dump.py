@@ -22,7 +22,16 @@ from typing import IO, Optional
 
 from ....base import pipeline
 from ....base.clock import format_time
-from ....base.errors import LifeboatError, LockedError, Log, SpaceError, UsageError, of_machine, unable
+from ....base.errors import (
+    LifeboatError,
+    LockedError,
+    Log,
+    NotFoundError,
+    SpaceError,
+    UsageError,
+    of_machine,
+    unable,
+)
 from ....base.filesystem import create
 from ....base.text import human, named
 from ....base.typed import plain
@@ -70,9 +79,8 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
         image = pool.submit(stack.image, config.database.service)
         try:
             session = opened.enter_context(server.session(database))
-        except LifeboatError:
-            database_server.require_database(server, database)
-            raise
+        except LifeboatError as exc:
+            raise _not_let_in(server, database, exc) from exc
         server.reap(session)
         (head,) = answers(_Head, session.rows(_HEAD, attempted=_SNAPSHOT))
         (around,) = answers(_Around, session.rows(_AROUND, attempted="look at the server"))
@@ -256,6 +264,22 @@ _AROUND = f"""SELECT jsonb_build_object(
      pg_encoding_to_char(encoding)) ORDER BY datname <> current_database(), datname), '[]')
      FROM pg_database WHERE datallowconn AND pg_encoding_max_length(encoding) = 1),
   'databases', {LISTED});"""
+
+
+def _not_let_in(server: Server, database: str, why: LifeboatError) -> LifeboatError:
+    """Why no session began in the application's database: there is none, or what the server said of ours."""
+    try:
+        database_server.require_database(server, database)
+    except NotFoundError as exc:
+        return exc
+    except LifeboatError:
+        pass  # a server that takes no session at all
+    return LifeboatError(
+        "connect to the database", named(database), why.cause,
+        "Nothing was published, and earlier backups are untouched. See that the server answers, lets the account in and"
+        " has a connection left (max_connections, the CONNECTION LIMIT of the role and of the database), then run it"
+        " again.", exit_status=why.exit_status, sqlstate=why.sqlstate,
+    )  # fmt: skip
 
 
 def _refuse_excluded(config: Config, database: str) -> None:
