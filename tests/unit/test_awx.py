@@ -375,7 +375,7 @@ def test_the_workflow_of_scenario_5() -> None:
         assert template["type"] == "workflow_approval" or template["name"] in names
     asked = {question["variable"] for question in made["survey_spec"]["spec"]}
     site = {question["variable"] for question in BY_PLAYBOOK["recover_site"]["survey"]}
-    assert {"target", "confirm"} <= asked <= site
+    assert {"target", "confirm", "recovery_point", "accept"} <= asked <= site
     assert_survey(made["survey_spec"])
     assert made["notification_templates_approvals"]
     assert made["allow_simultaneous"] is False
