@@ -26,6 +26,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import parse_time
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UnverifiedError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.text import named
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.made import Made
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import clean, drill, ledger
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import transaction as drill_transaction
@@ -573,12 +574,26 @@ class Asked:
         self.problem = problem
         self.sql: list[str] = []
         self.made = Made()
+        self.there = ["shop", "shop_quarantine_1"]
+
+    def databases(self) -> list[str]:
+        return self.there
 
     def alter(self, sql: str, *, attempted: str) -> list[Any]:
         self.sql.append(sql)
         if self.problem:
             raise LifeboatError(attempted, "database shop", self.problem)
         return []
+
+
+def test_a_database_is_cleaned_up_whose_name_no_record_can_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Asked()
+    server.there = ["shop", "sh\udcf6p_quarantine_1"]
+    monkeypatch.setattr(clean.database_server, "connect", lambda *_: server)
+    assert clean._drop(Opened(make_config(tmp_path)), named(server.there[1])) == "sh\\xf6p_quarantine_1"
+    assert server.sql == ['DROP DATABASE "sh\udcf6p_quarantine_1" WITH (FORCE);']
 
 
 def gone(phase: schema.Phase) -> schema.Phase:

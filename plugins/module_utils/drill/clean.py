@@ -13,6 +13,7 @@ from typing import Callable
 
 from ..base.errors import LifeboatError
 from ..base.filesystem import explained, remove
+from ..base.text import named
 from ..database import server as database_server
 from ..evidence.schema import Record, sealed
 from ..settings.scenarios import FRONTEND
@@ -84,5 +85,8 @@ def _remove(where: str) -> str:
 def _drop(run: Opened, database: str) -> str:
     if "_quarantine_" not in database:
         return ""
-    database_server.drop(database_server.of(run), database, force=True)
+    server = database_server.of(run)
+    # A record has text; a name of other bytes is one of the server's that is shown so.
+    name = next((there for there in server.databases() if named(there) == database), database)
+    database_server.drop(server, name, force=True)
     return database
