@@ -99,6 +99,7 @@ def test_a_destroyed_server_comes_back_with_every_database(
     assert made.backup["id"] == taken
     assert {one.name: one.action for one in made.databases} == dict.fromkeys(EVERY, "restored")
     assert "night" in made.writers, "it is behind a profile"
+    lines: list[str] = []
     protected = database_protect.protect(run, made, log=say)
     assert docker("ps", "-q", "--filter", f"name={foreign.name}-night").split() == []
     restored = database_recovery.restore_database(
@@ -108,7 +109,7 @@ def test_a_destroyed_server_comes_back_with_every_database(
         fresh=protected.fresh,
         stamp=made.stamp,
         wanted=database_recovery.Wanted(protected.replaced, protected.copied),
-        log=say,
+        log=lines.append,
     )
     assert {one.name: one.action for one in restored.databases} == dict.fromkeys(EVERY, "restored")
     assert_pass(restored.checks, at_least=7 * len(EVERY))
@@ -120,5 +121,7 @@ def test_a_destroyed_server_comes_back_with_every_database(
     # What came back beside the databases, and every exception by its name.
     assert foreign.psql("SHOW work_mem; SHOW log_min_duration_statement;") == ["5MB", "250ms"]
     told = "\n".join([*made.warnings, *restored.notes])
+    assert [line for line in restored.notes if line.startswith(("---", "+++", "@@", "+", "-"))] == []
+    assert [line.splitlines()[0] for line in lines if "+++ pg_hba.conf.lifeboat_" in line] == ["--- pg_hba.conf"]
     for exception in ("replication slot reporting", "pg_hba.conf", "left here"):
         assert exception in told, told

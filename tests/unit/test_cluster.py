@@ -25,6 +25,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.cluster impor
     Subscription,
     Tablespace,
 )
+from builders import make_config
 
 WORK_MEM = Setting("work_mem", "64MB", "configuration file", AUTO, "integer", "kB")
 WHOLE = Cluster(
@@ -219,3 +220,20 @@ def test_the_plan_names_what_does_not_come_back() -> None:
         assert any(words in line for line in told), words
     assert not [line for line in told if "work_mem" in line or "fsync" in line]
     assert cluster.notes(Cluster(1)) == []
+
+
+def test_access_rules_that_differ_are_one_line_and_a_unified_diff(tmp_path: Path) -> None:
+    settings = make_config(tmp_path)
+    wanted = found_with(hba=("local all all trust", "host all all ::1/128 md5"), ident=("m a b",))
+    diff, lines = cluster._aside(settings, wanted, found_with(), "20261126_120000")
+    file = settings.state / "pg_hba.conf.lifeboat_20261126_120000"
+    assert file.read_text().splitlines() == list(wanted.hba)
+    assert (settings.state / f"{file.name}.diff").read_text() == f"{diff}\n"
+    assert diff.splitlines() == [
+        "--- pg_hba.conf", f"+++ {file.name}", "@@ -1 +1,2 @@", " local all all trust", "+host all all ::1/128 md5",
+    ]  # fmt: skip
+    assert lines == [
+        f"the backup's rules of pg_hba.conf are in {file}, a unified diff in {file.name}.diff beside it and in the"
+        " record's log; *** stands for secrets"
+    ]
+    assert cluster._aside(settings, wanted, wanted, "20261126_120000") == ("", [])

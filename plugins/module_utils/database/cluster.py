@@ -713,6 +713,11 @@ def _aside(config: Config, wanted: Cluster, found: Cluster, stamp: str) -> tuple
         file = f"{name}.lifeboat_{stamp}"
         rules = [named(rule) for rule in before]
         keep(config, file, "\n".join(rules))
-        diff += difflib.unified_diff([named(rule) for rule in now], rules, name, file, lineterm="", n=1)
-        lines.append(f"the backup's rules of {name} are in {config.state / file}; {MASK} stands for secrets")
+        differ = list(difflib.unified_diff([named(rule) for rule in now], rules, name, file, lineterm="", n=1))
+        keep(config, f"{file}.diff", "\n".join(differ))
+        diff += differ
+        lines.append(
+            f"the backup's rules of {name} are in {config.state / file}, a unified diff in {file}.diff beside it and in"
+            f" the record's log; {MASK} stands for secrets"
+        )
     return "\n".join(diff), lines

@@ -89,11 +89,13 @@ class Logical(Method):
         brought = cluster.Brought()
         if around:
             brought = work.timed("restore", lambda: cluster.restore(server, wanted.config, around, wanted.stamp, log))
+        if brought.diff:
+            log(brought.diff)
         kept = next((outcome.kept for outcome in work.outcomes if outcome.kept), "")
         seconds = {name: round(spent, 2) for name, spent in work.seconds.items()}
         return Restored(
             (*work.checks, *brought.checks), kept, tuple(made), tuple(reindexed), seconds, tuple(work.outcomes),
-            (*brought.notes, *work.notes, *brought.diff.splitlines()),
+            (*brought.notes, *work.notes),
         )  # fmt: skip
 
 
