@@ -137,6 +137,16 @@ with zipfile.ZipFile(compiled, "w") as archive:
         archive.writestr(name + "c", head + code)
 sys.stdout.buffer.write(compiled.getvalue())
 """
+# The completion, from what was just compiled: to import the sources would compile them once more.
+COMPLETE = """
+import sys, tempfile
+with tempfile.NamedTemporaryFile(suffix=".zip") as compiled:
+    compiled.write(sys.stdin.buffer.read())
+    compiled.flush()
+    sys.path.insert(0, compiled.name)
+    from lifeboat.command import cli, completion
+    sys.stdout.buffer.write(completion.script(cli.parser()).encode())
+"""
 # A whole parser would take most of the time that a second run takes: what it finds is compared with this by a test.
 RELATIVE = re.compile(
     r"^[ \t]*from[ \t]+(?P<dots>\.+)(?P<module>[\w.]*)[ \t]+import[ \t]+(?P<names>\([^)]*\)|[^\n#]*)", re.MULTILINE
@@ -240,17 +250,25 @@ def version_of(interpreter: str) -> str:
         return ""
 
 
-def build(interpreter: str) -> bytes:
-    """The zipapp: https://docs.python.org/3/library/zipapp.html. It ends in its seal, see made_of."""
+def built(interpreter: str) -> tuple[bytes, bytes]:
+    """The zipapp, https://docs.python.org/3/library/zipapp.html, which ends in its seal, see sealed; its completion."""
     files = sources()
     magic = version_of(interpreter)
     digest = inputs(files, interpreter, magic)
     if magic:
-        with zipfile.ZipFile(io.BytesIO(ask(interpreter, COMPILE, packed(files)))) as compiled:
+        archive = ask(interpreter, COMPILE, packed(files))
+        script = ask(interpreter, COMPLETE, archive)
+        with zipfile.ZipFile(io.BytesIO(archive)) as compiled:
             files.update({name: compiled.read(name) for name in compiled.namelist()})
+    else:
+        script = completed()
     content = f"#!{interpreter}\n".encode() + packed(files, bytes(SEAL_LENGTH))[:-SEAL_LENGTH]
-    content += f"lifeboat {digest} {hashed(completed())} ".encode()
-    return content + hashed(content).encode()
+    content += f"lifeboat {digest} {hashed(script)} ".encode()
+    return content + hashed(content).encode(), script
+
+
+def build(interpreter: str) -> bytes:
+    return built(interpreter)[0]
 
 
 def sealed(content: bytes) -> tuple[str, str]:
@@ -270,9 +288,8 @@ def hashed(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-@functools.cache
 def completed() -> bytes:
-    """The completion for bash. The whole command is imported only here, as Python would first have to compile it."""
+    """The completion for bash where the interpreter cannot be run. Only here the whole command is imported."""
     from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli, completion  # noqa: PLC0415
 
     return completion.script(cli.parser()).encode()
@@ -317,18 +334,19 @@ def main() -> None:
     except errors.LifeboatError as exc:
         module.fail_json(msg=f"{exc} Nothing was changed.")
     interpreter, tab = module.params["interpreter"], module.params["completion"]
+    make = functools.cache(lambda: built(interpreter))
     diff = {"before": "", "after": ""}
     changed = False
     try:
         magic = version_of(interpreter)
         digest = inputs(sources(), interpreter, magic)
         wanted: list[tuple[Path, str, Callable[[bytes], str], Callable[[], bytes], int]] = [
-            (path, digest, made_of, lambda: build(interpreter), 0o755)
+            (path, digest, made_of, lambda: make()[0], 0o755)
         ]
         if tab:
             made, known = sealed(path.read_bytes()) if path.is_file() else ("", "")
-            new = known if made == digest else hashed(completed())
-            wanted.append((Path(tab), new, hashed, completed, 0o644))
+            new = known if made == digest else hashed(make()[1])
+            wanted.append((Path(tab), new, hashed, lambda: make()[1], 0o644))
         for path, new, digest_of, content, mode in wanted:
             before = path.read_bytes() if path.is_file() else b""
             old = (digest_of(before) or "not as it was installed") if before else "absent"

@@ -48,7 +48,9 @@ class Placing:
             return
         self._differs(path, "absent" if facts is None else _described(facts), f"directory {mode:04o}")
         if not self.check:
-            path.mkdir(mode=mode, parents=True, exist_ok=True)
+            for missing in reversed([one for one in path.parents if not one.exists()]):
+                missing.mkdir(mode=mode, exist_ok=True)
+            path.mkdir(mode=mode, exist_ok=True)
             path.chmod(mode)
             os.chown(path, os.geteuid(), os.getegid())
 
