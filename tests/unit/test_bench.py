@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,31 @@ BENCH = Path(__file__).resolve().parents[1] / "bench"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["bench.py", "objects.py"])
+@pytest.mark.parametrize("name", ["bench.py", "objects.py", "hosts.py"])
 def test_a_bench_says_what_it_takes(name: str) -> None:
     done = subprocess.run([sys.executable, str(BENCH / name), "--help"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "usage" in done.stdout
+
+
+RECAP = "shop1 : ok=13 changed=2 unreachable=0 failed=0 skipped=8\nshop2 : ok=13 changed=1 unreachable=0 failed={0} x"
+
+
+def test_a_deployment_that_failed_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCH))
+    hosts = importlib.import_module("hosts")
+    assert hosts.recap(RECAP.format(0), ["shop1", "shop2"]) == 3
+    for said, stacks in ((RECAP.format(1), ["shop1", "shop2"]), (RECAP.format(0), ["shop1", "shop2", "shop3"])):
+        with pytest.raises(SystemExit, match="the deployment failed"):
+            hosts.recap(said, stacks)
+
+
+def test_what_a_further_host_costs_is_the_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCH))
+    hosts = importlib.import_module("hosts")
+    one, every, again = hosts.Deployed(1, 10, 6, 3), hosts.Deployed(5, 20, 26, 15), hosts.Deployed(5, 15, 20, 0)
+    found = hosts.row("further host", one, every, again, 3.0)
+    assert (found.each, found.cpu, found.again_changed) == (2.5, 5.0, 0)
+    assert "2.5 s" in found.text
+    assert "met" in found.text
+    assert "missed" in hosts.row("further host", one, every, again, 2.4).text

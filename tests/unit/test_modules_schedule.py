@@ -159,6 +159,19 @@ def test_whether_cron_runs(
     assert asked(BACKUP)["cron"] == {"service": service, "runs": runs}
 
 
+def test_a_deployment_sets_the_jobs_of_database_and_configuration_at_once() -> None:
+    """Each role alone sets its own."""
+    (play,) = yaml.safe_load((ROOT / "playbooks/deploy.yml").read_text(encoding="utf-8"))
+    given = {role["role"].rpartition(".")[2]: role.get("vars") for role in play["roles"]}
+    assert given["database_backup"] == {"database_backup_jobs": "{{ config_backup_jobs }}"}
+    assert given["config_backup"] == {"config_backup_set": False}
+    (task,) = yaml.safe_load((ROOT / "roles/config_backup/tasks/main.yml").read_text(encoding="utf-8"))
+    assert (task["lifeboat.dr.schedule"]["jobs"], task["when"]) == (
+        "{{ config_backup_jobs }}",
+        "config_backup_set | bool",
+    )
+
+
 @pytest.mark.parametrize("role", ["database_backup", "object_storage_backup", "config_backup"])
 def test_the_roles_give_jobs_that_can_be_read(role: str) -> None:
     variables = yaml.safe_load((ROOT / f"roles/{role}/vars/main.yml").read_text(encoding="utf-8"))
