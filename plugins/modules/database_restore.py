@@ -113,8 +113,10 @@ phase:
 """
 
 from dataclasses import dataclass
+from typing import Callable
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.module import reopened
@@ -142,6 +144,7 @@ def work(task: Task) -> Result:
         return Result(Chosen(chosen.id))
     if task.check:
         return Result(Chosen(chosen.id), changed=True, diff=diff)
+    later: list[Callable[[], None]] = []
     stamp = task.params["stamp"] or task.now.strftime("%Y%m%d_%H%M%S")
     with lock.held(task.config.stack, "restore database", wait=60), logins.opened_afterwards(opened, log=task.log):
         result = database_recovery.restore_database(
@@ -152,11 +155,19 @@ def work(task: Task) -> Result:
             stamp=stamp,
             asked=task.params["asked"],
             accept=task.accept,
-            wanted=database_recovery.Wanted(tuple(task.params["databases"]), task.params["copied"]),
+            wanted=database_recovery.Wanted(
+                tuple(task.params["databases"]), task.params["copied"], later if task.params["reopen"] else None
+            ),
             log=task.log,
         )
     if task.params["reopen"]:
-        return Result(reopened.after(task, opened, result, task.params["services"]), changed=True, diff=diff)
+        values = reopened.after(task, opened, result, task.params["services"])
+        for step in later:
+            try:
+                step()
+            except LifeboatError as exc:  # the application runs, and `lifeboat quarantine` lists what is left
+                task.log(str(exc))
+        return Result(values, changed=True, diff=diff)
     return Result(result, changed=True, diff=diff)
 
 

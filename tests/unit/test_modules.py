@@ -673,10 +673,23 @@ def test_database_restore_changes_once(run: Run, tmp_path: Path, monkeypatch: py
     assert run("database_restore", force=True)["changed"] is True
     assert asked[1][1] is False
     assert len(asked[1][2]) == len("20261124_020000"), "an empty stamp means now"
-    started = follow(monkeypatch)
+    started, dropped = follow(monkeypatch), []
+
+    def left(opened: Any, identity: str, *, wanted: database_recovery.Wanted, **options: Any) -> dict[str, Any]:
+        def drop() -> None:
+            dropped.append("after the reopen" if started else "before it")
+            raise LifeboatError("drop the database", "shop_quarantine", "it is in use")
+
+        if wanted.later is not None:
+            wanted.later.append(drop)
+        return restore(opened, identity, **options)
+
+    monkeypatch.setattr(database_recovery, "restore_database", left)
     assert "reopened" not in run("database_restore", force=True, services=["backend"])
+    assert dropped == []
     follows(run("database_restore", force=True, reopen=True, services=["backend"]))
     assert started == [["backend"]]
+    assert dropped == ["after the reopen"]
 
 
 def test_database_restore_accepts_a_failed_backup_that_is_named(

@@ -441,6 +441,7 @@ def test_restore_proves_before_it_swaps(tmp_path: Path, server: dict[str, Any]) 
     settings.state.mkdir()
     (settings.state / recovery_state.RECOVERING).touch()
     done = recover(tmp_path, asked="2026-11-24T11:00:00+09:00")
+    server["diary"][3:5] = sorted(server["diary"][3:5], reverse=True)  # at the same time
     assert server["diary"] == [
         "reap", "roles", "restore shop_restore_20261124_020000", "compare shop_restore_20261124_020000",
         "analyze shop_restore_20261124_020000", "swap shop shop_restore_20261124_020000 20261124_020000", "collations",
@@ -458,6 +459,17 @@ def test_on_a_fresh_server_the_empty_database_is_dropped_after_the_swap(tmp_path
     done = recover(tmp_path, fresh=True)
     assert server["diary"][-2:] == ["drop shop_quarantine_S", "collations"]
     assert done.quarantined_database == ""
+
+
+def test_the_empty_database_is_dropped_while_the_application_runs_already(
+    tmp_path: Path, server: dict[str, Any]
+) -> None:
+    later: list[Any] = []
+    done = recover(tmp_path, fresh=True, wanted=database_recovery.Wanted(later=later))
+    assert (server["diary"][-1], done.quarantined_database) == ("collations", ""), "not while the application waits"
+    (drop,) = later
+    drop()
+    assert server["diary"][-1] == "drop shop_quarantine_S"
 
 
 def test_on_a_fresh_server_what_a_client_wrote_before_we_closed_it_is_kept(

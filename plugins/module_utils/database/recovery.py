@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Callable, Optional
 
 from ..base.checks import PASS, Check
 from ..base.clock import format_time, parse_time
@@ -48,11 +49,12 @@ class Recovered:
 class Wanted:
     """What a restore is to bring back. databases: as named() prints them, the one that must prove first; none: every
     database of the backup in a fresh server, else the application's. copied: where aside.take() put databases that the
-    backup does not hold, for a fresh server.
+    backup does not hold, for a fresh server. later: takes what need not be done before the application runs.
     """
 
     databases: tuple[str, ...] = ()
     copied: str = ""
+    later: Optional[list[Callable[[], None]]] = None
 
 
 EVERYTHING = Wanted()
@@ -96,7 +98,9 @@ def restore_database(
             raise IntegrityError("restore the backup", identity, refused, "Choose another (`lifeboat list`).")
         unmark = functools.partial(recovery_state.unmark, config, recovery_state.RECOVERING)
         back = (lambda: None) if wanted.copied else unmark
-        restoration = Restoration(config, server, manifest, folder, fresh, stamp, back, log, whole, required, accept)
+        restoration = Restoration(
+            config, server, manifest, folder, fresh, stamp, back, log, whole, required, accept, wanted.later
+        )
         try:
             restored = method.restore(restoration)
         except (OSError, EOFError, zlib.error) as exc:

@@ -29,7 +29,7 @@ class Restoration:
     fresh: the server was made for this. stamp: in the names of what is put aside. back: called when the data is back.
     databases: those of the backup that are to be restored. required: the one among them without which nothing else is
     restored either; None where each stands for itself. accept: an operator takes it although it failed: differences
-    that are seen do not end the restore.
+    that are seen do not end the restore. later: takes what need not be done before the application runs; None: do it.
     """
 
     config: Config
@@ -43,6 +43,7 @@ class Restoration:
     databases: tuple[Held, ...] = ()
     required: Optional[Held] = None
     accept: bool = False
+    later: Optional[list[Callable[[], None]]] = None
 
 
 @dataclass(frozen=True)

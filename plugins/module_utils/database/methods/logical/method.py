@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -144,8 +146,13 @@ class _Work:
         kept = self.timed("swap", lambda: restore.swap(server, item.live, beside, wanted.stamp))
         server.made.forget(beside)
         if wanted.fresh and kept and restore.untouched(server, kept):
-            # the empty database that the fresh server came with, moments ago
-            self.timed("swap", lambda: database_server.drop(server, kept))
+            # The empty database that the fresh server came with, moments ago. Before it drops one the server writes out
+            # all that was restored.
+            drop = functools.partial(database_server.drop, server, kept)
+            if wanted.later is None:
+                self.timed("swap", drop)
+            else:
+                wanted.later.append(drop)
             kept = ""
         self.checks += checks
         self.outcomes.append(Outcome(item.shown, "restored", kept=named(kept)))
@@ -161,10 +168,16 @@ class _Work:
             lambda: restore.database(server, wanted.manifest, folder, facts, beside, jobs=jobs, log=wanted.log),
         )
         wanted.log(f"comparing {item.shown} with the backup's fingerprint")
-        checks = self.timed(
-            "verify",
-            lambda: restore.compare(server, beside, facts, fresh=wanted.fresh, application=item.application),
-        )
+
+        def compared() -> list[Check]:
+            """And analysed meanwhile: each of the two leaves a core idle."""
+            with ThreadPoolExecutor(1) as pool:
+                analysed = pool.submit(restore.analyze, server, beside, jobs)
+                found = restore.compare(server, beside, facts, fresh=wanted.fresh, application=item.application)
+                analysed.result()
+            return found
+
+        checks = self.timed("verify", compared)
         if any(check.name == ROLES for check in self.checks):
             checks = [check for check in checks if check.name != ROLES]
         if not item.application:
@@ -172,7 +185,6 @@ class _Work:
             checks = [replace(check, name=names.get(check.name, check.name)) for check in checks]
         if verdict(checks) == FAIL and not wanted.accept:
             raise Unproved(checks, wanted.manifest.id, item.shown)
-        self.timed("verify", lambda: restore.analyze(server, beside, jobs))
         return checks
 
     def failed(self, item: Held, exc: LifeboatError) -> None:
