@@ -37,15 +37,18 @@ def between(first: str, last: str) -> float:
 
 
 def rows(drill: dict[str, Any], recovery: dict[str, Any]) -> dict[str, float]:
-    """Seconds of each phase after the plan, of what lies between them, and from the last one to the transaction."""
+    """Seconds of each phase after the plan, of what lies between them, and to the transaction.
+
+    The application serves before the last phase, which starts it, has seen that all of it is well.
+    """
     plan, *phases = recovery["phases"]
     if plan["name"] != "assess" or not phases:
         raise ValueError(f"{recovery['id']}: its phases are {[phase['name'] for phase in recovery['phases']]}")
     served = drill["drill"]["transaction_at"]
-    found = {phase["name"]: float(phase["seconds"]) for phase in phases}
-    total = between(plan["finished_at"], served)
-    after = between(phases[-1]["finished_at"], served)
-    return {**found, GAPS: total - after - sum(found.values()), "record to transaction": after, TOTAL: total}
+    *whole, last = phases
+    found = {phase["name"]: float(phase["seconds"]) for phase in whole}
+    total, rest = between(plan["finished_at"], served), between(last["started_at"], served)
+    return {**found, f"{last['name']}, to the transaction": rest, GAPS: total - rest - sum(found.values()), TOTAL: total}
 
 
 def play(options: argparse.Namespace, name: str, *words: str) -> None:
