@@ -48,7 +48,8 @@ def rows(drill: dict[str, Any], recovery: dict[str, Any]) -> dict[str, float]:
     *whole, last = phases
     found = {phase["name"]: float(phase["seconds"]) for phase in whole}
     total, rest = between(plan["finished_at"], served), between(last["started_at"], served)
-    return {**found, f"{last['name']}, to the transaction": rest, GAPS: total - rest - sum(found.values()), TOTAL: total}
+    gaps = total - rest - sum(found.values())
+    return {**found, f"{last['name']}, to the transaction": rest, GAPS: gaps, TOTAL: total}
 
 
 def play(options: argparse.Namespace, name: str, *words: str) -> None:
