@@ -278,10 +278,18 @@ def test_a_server_without_any_data_is_started_as_ever(
     tmp_path: Path, world: Stack, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The image initialises an empty directory: whether that is right is seen afterwards."""
-    (data / "global" / "pg_control").unlink()
-    (data / "PG_VERSION").unlink()
     assess_as(monkeypatch, recovery_state.HEALTHY)
+    control = data / "global" / "pg_control"
+    control.unlink()
+    control.symlink_to("/in/the/container")
+    assert protect(tmp_path, mode="start")["mode"] == "started", "a link leads where we do not see"
+    control.unlink()
+    (data / "PG_VERSION").unlink()
     assert protect(tmp_path, mode="start")["mode"] == "started"
+    monkeypatch.chdir(data)
+    (data / "PG_VERSION").write_text("17")
+    world.mount = DataMount("volume", "gone", Path())
+    assert protect(tmp_path, mode="start")["mode"] == "started", "of a volume that is gone nothing is known"
 
 
 STARTS = [

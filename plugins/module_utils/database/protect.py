@@ -67,7 +67,10 @@ class _Protection(Protection[assess.Assessment]):
         with contextlib.suppress(LifeboatError, OSError):
             data = self.data_mount().path
             control = data / "global" / "pg_control"
-            if not (data / "PG_VERSION").is_file():
+            # A link may lead elsewhere in a container; a volume that is gone has no path.
+            if data == Path() or control.parent.is_symlink() or control.is_symlink():
+                return ""
+            if not (data / "PG_VERSION").is_file() or not control.parent.is_dir():
                 return ""
             if not control.exists():
                 return f"{control} is missing"
