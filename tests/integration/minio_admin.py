@@ -7,12 +7,14 @@ It answers `export-iam`, `import-iam-v2`, `import-iam`, `set-group-status`, `exp
 `import-bucket-metadata`, checks their signatures, and passes everything else on to SeaweedFS, where the access key is
 one that it knows. Its identities lie in the server's data directory, so that they are lost with it, as MinIO's are.
 
-As MinIO, it tells arrays in random order, refuses a user with root's name, and an import enables every group and every
-service account. What MinIO encrypts (`mc admin user add`) it does not have: identities come by an import.
+As MinIO, it tells arrays in random order and refuses a user with root's name; an import enables every group and every
+service account, and that of a bucket's metadata makes the bucket.
+What MinIO encrypts (`mc admin user add`) it does not have: identities come by an import.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import http.client
@@ -238,6 +240,8 @@ class _Handler(BaseHTTPRequestHandler):
         if (self.command, what) == ("PUT", "import-bucket-metadata"):
             with zipfile.ZipFile(io.BytesIO(body)) as packed:
                 quota = json.loads(packed.read(f"{query['bucket']}/quota.json"))
+            with contextlib.suppress(self.owner.weed.client.exceptions.ClientError):
+                self.owner.weed.client.create_bucket(Bucket=query["bucket"])
             self.owner.state = {**state, "quotas": {**state["quotas"], query["bucket"]: quota}}
             done = {query["bucket"]: {"quota": {"isSet": True}, "policy": {"isSet": False}}}
             return "application/json", _compact({"buckets": done})

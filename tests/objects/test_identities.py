@@ -167,6 +167,8 @@ def wiped_and_started_again(case: Shop) -> None:
 
 @pytest.mark.parametrize("fault", [wiped_while_it_is_down, wiped_and_started_again])
 def test_a_wiped_store_has_its_identities_again(shop: Shop, fault: Callable[[Shop], None]) -> None:
+    shop.client.create_bucket(Bucket="unprotected")
+    shop.store.state = {**shop.store.state, "quotas": {"uploads": QUOTA, "unprotected": QUOTA}}
     expected, before = shop.backup(), shop.identities()
     fault(shop)
     found = shop.recover()
@@ -174,9 +176,10 @@ def test_a_wiped_store_has_its_identities_again(shop: Shop, fault: Callable[[Sho
     assert shop.portrait() == expected
     result, detail = shop.checked(found)
     assert (result, detail) == (
-        "PASS", f"2 users, 1 group, 1 policy, 1 access key, 1 quota, as with {shop.id}",
+        "PASS", f"2 users, 1 group, 1 policy, 1 access key, 2 quotas, as with {shop.id}",
     )  # fmt: skip
     assert shop.store.state["quotas"] == {"uploads": QUOTA}
+    assert [one["Name"] for one in shop.client.list_buckets()["Buckets"]] == ["uploads"], "an import makes buckets"
     client = shop.store.connect(SERVICE, "websvcsecret0001")
     assert client.get_object(Bucket="uploads", Key="root")["Body"].read()
     assert shop.plan()["condition"] == "healthy"

@@ -258,7 +258,9 @@ def test_a_hostile_export_is_refused(what: str) -> None:
     assert not any(secret in str(caught.value) for secret in SECRETS)
 
 
-@pytest.mark.parametrize("name", ["../x/quota.json", "uploads/../quota.json", "Uploads/quota.json", "uploads/x.xml"])
+@pytest.mark.parametrize(
+    "name", ["../x/quota.json", "uploads/../quota.json", "Uploads/quota.json", "uploads/x.sh", "uploads/a/quota.json"]
+)
 def test_hostile_metadata_is_refused(name: str) -> None:
     with pytest.raises(IntegrityError, match="does not belong there"):
         identities.quotas(identities.packed({name: b"{}"}))
@@ -413,6 +415,23 @@ def test_what_came_back_otherwise_is_a_failure(tmp_path: Path, fake: Fake) -> No
     fake.found = kept(NOBODY)
     fake.lossy = lambda given: kept(changed("users/webapp/secretKey", "another"))
     assert recovered(tmp_path, fake) == (FAIL, "the user webapp has another secret key")
+
+
+@pytest.mark.parametrize(("there", "has", "result"), [
+    ({"uploads"}, b'{"quota":5,"quotatype":"hard","size":3}', PASS), ({"uploads"}, b'{"quota":6}', FAIL),
+    ({"uploads"}, b'{"quota":0}', FAIL), ({"other"}, b'{"quota":0}', PASS),
+])  # fmt: skip
+def test_quotas_of_the_buckets_that_are_there(
+    tmp_path: Path, fake: Fake, there: set[str], has: bytes, result: str
+) -> None:
+    def with_quota(data: bytes) -> Kept:
+        quotas = identities.packed({"uploads/quota.json": data})
+        return Kept("minio", {"iam.zip": zipped(), "quotas.zip": quotas}, buckets=frozenset(there))
+
+    fake.found = with_quota(b'{"quota":5,"quotatype":"hard"}')
+    take(tmp_path)
+    fake.found = with_quota(has)
+    assert recovered(tmp_path, fake, fresh=True)[0] == result
 
 
 def test_a_fresh_store_whose_identities_came_earlier_is_compared_as_strictly(tmp_path: Path, fake: Fake) -> None:

@@ -127,7 +127,7 @@ class Admin:
         if code in client.DENIED:
             return UsageError(
                 exc.attempted, exc.subject, f"the admin key may not do that ({said})",
-                f"Give {KEYS} of root, or of a user with the policy consoleAdmin.",
+                f"Give root's as {KEYS}, or those of a user with the policy consoleAdmin.",
             )  # fmt: skip
         if code in _ABSENT:
             return AbsentError(

@@ -41,12 +41,8 @@ _MEMBERS = (_POLICIES, _USERS, _GROUPS, _ACCOUNTS, _OF_USERS, _OF_GROUPS, _OF_EX
 _PLURALS = {"policy": "policies"}
 _TWICE = ("exp", "sessionPolicy")  # claims
 QUOTA = "quota.json"
-# What MinIO says of a bucket, one file for each.
-_OF_BUCKETS = (
-    "policy.json", "notification.xml", "lifecycle.xml", "bucket-encryption.xml", "tagging.xml", QUOTA,
-    "object-lock.xml", "versioning.xml", "replication.xml", "bucket-targets.json", "cors.xml", "logging.xml",
-)  # fmt: skip
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,62}")
+# What MinIO says of a bucket, one file for each setting; a newer one may have more settings.
+_OF_A_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,62}/[a-z-]{1,40}\.(json|xml)")
 Form = Mapping[str, Mapping[str, str]]
 T = TypeVar("T")
 
@@ -259,6 +255,11 @@ def quotas(archive: bytes) -> dict[str, bytes]:
     return found
 
 
+def buckets(archive: bytes) -> frozenset[str]:
+    """Which buckets the server has; out of what `export-bucket-metadata` answers."""
+    return frozenset(name.partition("/")[0] for name in _unzip(archive, None, "buckets"))
+
+
 def uses(archive: bytes) -> list[str]:
     """Which buckets use a part of the server's own configuration, which no export in clear holds."""
     found = []
@@ -333,10 +334,11 @@ def _unzip(data: bytes, known: Optional[Mapping[str, str]], what: str) -> dict[s
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for member in archive.infolist():
-                name = _known(member.filename) if known is None else known.get(member.filename, "")
+                text = member.filename
+                name = (text if _OF_A_BUCKET.fullmatch(text) else "") if known is None else known.get(text, "")
                 if not name or name in found:
                     cause = "is in it twice" if name else "does not belong there"
-                    raise _wrong("", f"in the archive of the {what} {typed.shown(member.filename)} {cause}")
+                    raise _wrong("", f"in the archive of the {what} {typed.shown(text)} {cause}")
                 with archive.open(member) as file:
                     found[name] = file.read(LIMIT - total + 1)
                 total += len(found[name])
@@ -345,11 +347,6 @@ def _unzip(data: bytes, known: Optional[Mapping[str, str]], what: str) -> dict[s
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as exc:
         raise _wrong("", f"the archive of the {what} is cut or damaged: {exc}") from exc
     return found
-
-
-def _known(path: str) -> str:
-    bucket, _, file = path.partition("/")
-    return path if _BUCKET.fullmatch(bucket) and file in _OF_BUCKETS else ""
 
 
 def _wrong(where: str, cause: str) -> IntegrityError:

@@ -47,7 +47,8 @@ class _About:
 class Kept:
     """The identities of one moment. backup: the objects backup that they were taken with. members: secrets.
 
-    uses: what of the server's configuration buckets depend on, and no backup holds.
+    uses: what of the server's configuration buckets depend on, and no backup holds. buckets: those that are there, of
+    an export.
     """
 
     api: str
@@ -55,6 +56,7 @@ class Kept:
     backup: str = ""
     uses: tuple[str, ...] = ()
     taken_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    buckets: frozenset[str] = field(default=frozenset(), compare=False)
 
     @functools.cached_property
     def form(self) -> Form:
@@ -107,7 +109,7 @@ class _MinIO(Store):
         metadata = self._server.export_buckets()
         found = identities.quotas(metadata)
         members[_QUOTAS] = identities.packed({f"{bucket}/{identities.QUOTA}": data for bucket, data in found.items()})
-        return Kept(MINIO, members, uses=tuple(identities.uses(metadata)))
+        return Kept(MINIO, members, uses=tuple(identities.uses(metadata)), buckets=identities.buckets(metadata))
 
     def put(self, kept: Kept, log: Log) -> None:
         left_out = [name.partition(f"{identities.KEY} ")[2] for name in self.exceptions(kept)]
@@ -120,7 +122,10 @@ class _MinIO(Store):
         log(f"the server took {done.added.count} identities and mappings, {done.failed.count} failed")
 
     def put_quotas(self, kept: Kept, log: Log) -> None:
+        there = identities.buckets(self._server.export_buckets())  # an import would make the others
         for bucket, data in sorted(kept.quotas.items()):
+            if bucket not in there:
+                continue
             try:
                 self._server.import_bucket(bucket, identities.packed({f"{bucket}/{identities.QUOTA}": data}))
             except LifeboatError as exc:
