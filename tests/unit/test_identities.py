@@ -350,7 +350,7 @@ def test_a_file_that_is_gone_is_written_again(tmp_path: Path) -> None:
     file.parent.rmdir()
     brought = objects_identities.bring(run, log=said.append)
     assert (brought.imported, json.loads(file.read_text()), file.stat().st_mode & 0o777) == (True, WEED, 0o600)
-    (check,) = objects_identities.checks(run, brought, fresh=True, log=said.append)
+    (check,) = objects_identities.checks(run, brought, fresh=True, made=False, log=said.append)
     assert (check.result, check.detail) == (PASS, "1 user, 0 groups, 1 policy, 1 access key, as with objects_1")
     file.write_text("mine")
     assert objects_identities.bring(run, log=said.append).error
@@ -389,10 +389,12 @@ def test_a_store_without_them_does_not_replace_the_copy(tmp_path: Path, fake: Fa
     assert copy and "access key websvcaccesskey01" not in copy.form
 
 
-def recovered(root: Path, fake: Fake, *, fresh: bool = False, api: str = "minio") -> tuple[str, str]:
+def recovered(
+    root: Path, fake: Fake, *, fresh: bool = False, made: bool = False, api: str = "minio"
+) -> tuple[str, str]:
     run = Opened(make(root, api))
     brought = objects_identities.bring(run, log=lambda _: None)
-    found = objects_identities.checks(run, brought, fresh=fresh, log=lambda _: None)
+    found = objects_identities.checks(run, brought, fresh=fresh, made=made, log=lambda _: None)
     return (found[0].result, found[0].detail) if found else ("", "")
 
 
@@ -441,6 +443,30 @@ def test_a_fresh_store_whose_identities_came_earlier_is_compared_as_strictly(tmp
     assert recovered(tmp_path, fake, fresh=True) == (FAIL, "the group editors has another members")
 
 
+def test_a_run_that_was_ended_while_it_gave_them_is_taken_up(tmp_path: Path, fake: Fake) -> None:
+    take(tmp_path)
+    fake.found = kept(NOBODY)
+
+    def dies(given: Kept) -> Kept:
+        fake.found = kept({**NOBODY, "users": EXPORT["users"]})
+        raise LifeboatError("import", "x", "the line was cut")
+
+    fake.lossy = dies
+    assert recovered(tmp_path, fake)[0] == COULD_NOT_VERIFY
+    fake.lossy = lambda given: given
+    assert recovered(tmp_path, fake) == (PASS, COUNTED)
+    fake.found = kept({**NOBODY, "users": EXPORT["users"]})
+    assert recovered(tmp_path, fake)[0] == COULD_NOT_VERIFY, "that is the store's own now"
+    assert fake.diary == ["put", "put", "quotas"]
+
+
+def test_a_bucket_that_was_made_again_has_its_quota_and_no_identity_changes(tmp_path: Path, fake: Fake) -> None:
+    take(tmp_path)
+    fake.found = kept(changed("groups/editors/members", []))
+    assert recovered(tmp_path, fake, made=True)[0] == COULD_NOT_VERIFY
+    assert fake.diary == ["quotas"]
+
+
 def test_what_is_not_given_back_is_no_pass(tmp_path: Path, fake: Fake) -> None:
     fake.found = kept(uses=("tiers (bucket cold)",))
     take(tmp_path)
@@ -470,7 +496,7 @@ def test_what_could_not_be_compared_is_no_pass(tmp_path: Path, fake: Fake, when:
         return
     brought = objects_identities.bring(Opened(make(tmp_path)), log=lambda _: None)
     fake.error = error
-    (check,) = objects_identities.checks(Opened(make(tmp_path)), brought, fresh=True, log=lambda _: None)
+    (check,) = objects_identities.checks(Opened(make(tmp_path)), brought, fresh=True, made=False, log=lambda _: None)
     assert check.result == COULD_NOT_VERIFY and "not compared: the admin key may not do that" in check.detail
 
 

@@ -13,8 +13,10 @@ from dataclasses import asdict, replace
 from typing import Optional
 
 from ..base.errors import IntegrityError, LifeboatError, Log
+from ..recovery import state as recovery_state
 from ..repository.details import HeldIdentities
 from ..s3 import identities
+from ..settings.config import ELSEWHERE
 from ..stack import identities as stack_identities
 from ..stack.identities import Kept
 from ..stack.runtime import Opened
@@ -26,7 +28,7 @@ def take(run: Opened, backup: str, *, override: bool, log: Log) -> Optional[Held
     backup: the objects backup that they are taken with. override: that half of them are gone is right.
     """
     api = run.config.objects.admin.api
-    if not api or api == stack_identities.ELSEWHERE:
+    if not api or api == ELSEWHERE:
         return HeldIdentities(api) if api else None
     try:
         store = stack_identities.of(run)
@@ -37,6 +39,7 @@ def take(run: Opened, backup: str, *, override: bool, log: Log) -> Optional[Held
         if not override:
             _guard(run, kept)
         stack_identities.keep(run.config, kept)
+        recovery_state.unmark(run.config, recovery_state.GIVING_IDENTITIES)
     except LifeboatError as exc:
         log(f"WARNING: the identities of the object store are not in this backup: {exc}")
         return HeldIdentities(api, problem=exc.cause)

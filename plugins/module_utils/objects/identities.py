@@ -9,6 +9,7 @@ A store that has any of them keeps what it has: a key that is gone since the bac
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional
@@ -17,16 +18,15 @@ from ..base import typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ..base.errors import LifeboatError, Log, NotFoundError
 from ..base.text import named
+from ..recovery import state as recovery_state
+from ..repository.details import IDENTITIES, UNKEPT, USES, WHAT_THEY_ARE
 from ..s3 import identities
 from ..s3.identities import Form
+from ..settings.config import ELSEWHERE
 from ..stack import identities as stack_identities
 from ..stack.identities import Kept, Store
 from ..stack.runtime import Opened
 
-NAME = "identities"
-WHAT = "users, groups, policies and access keys"
-UNKEPT = f"the {WHAT} of the object store are in no backup; set lifeboat_objects.admin"
-USES = "server's configuration, in no backup"
 SHOWN = 5
 
 
@@ -38,7 +38,8 @@ class _Quota:
 
 @dataclass(frozen=True)
 class Brought:
-    """What bring() found and did. imported: the store had lost them. error: why nothing can be said."""
+    """What bring() found and did. imported: the store had lost them, and has been given them. error: why nothing can
+    be said."""
 
     store: Optional[Store] = None
     kept: Optional[Kept] = None
@@ -47,13 +48,18 @@ class Brought:
 
 
 def bring(run: Opened, *, log: Log) -> Brought:
-    """Give the store its identities where it has none of those that are kept. Raises nothing: see checks()."""
+    """Give the store its identities where it has none of those that are kept, or a run that did so was ended.
+
+    Raises nothing: see checks().
+    """
+    config, giving = run.config, recovery_state.GIVING_IDENTITIES
     try:
         store, kept = stack_identities.of(run), stack_identities.newest(run.config)
         if store is None or kept is None:
             return Brought(store, kept)
-        if not lost(kept.form, _now(store)):
+        if not (config.state / giving).exists() and not lost(kept.form, _now(store)):
             return Brought(store, kept)
+        recovery_state.mark(config, giving)
         log(f"giving the object store its identities of {kept.backup}: {kept}")
         store.put(kept, log)
     except LifeboatError as exc:
@@ -62,24 +68,29 @@ def bring(run: Opened, *, log: Log) -> Brought:
     return Brought(store, kept, imported=True)
 
 
-def checks(run: Opened, brought: Brought, *, fresh: bool, log: Log) -> list[Check]:
-    """Whether the store's identities are those that are kept, read once more. fresh: the store is a new, empty one, so
-    that all of them are those that were given to it, by whatever step."""
+def checks(run: Opened, brought: Brought, *, fresh: bool, made: bool, log: Log) -> list[Check]:
+    """Whether the store's identities are those that are kept, read once more.
+
+    fresh: the store is a new, empty one. made: the bucket was, and has no quota yet.
+    """
     store, kept = brought.store, brought.kept
     if brought.error:
-        return [Check(NAME, COULD_NOT_VERIFY, f"not compared: {brought.error.cause}. {brought.error.remedy}".strip())]
+        return [
+            Check(IDENTITIES, COULD_NOT_VERIFY, f"not compared: {brought.error.cause}. {brought.error.remedy}".strip())
+        ]
     if store is None or kept is None:
-        if not fresh or run.config.objects.admin.api == stack_identities.ELSEWHERE:
+        if not fresh or run.config.objects.admin.api == ELSEWHERE:
             return []
-        words = UNKEPT if store is None else f"no backup of the {WHAT} was taken before this recovery"
-        return [Check(NAME, COULD_NOT_VERIFY, words)]
+        words = UNKEPT if store is None else f"no backup of the {WHAT_THEY_ARE} was taken before this recovery"
+        return [Check(IDENTITIES, COULD_NOT_VERIFY, words)]
     given = brought.imported or fresh
     try:
-        if given:
+        if given or made:
             store.put_quotas(kept, log)
         found = store.export()
+        recovery_state.unmark(run.config, recovery_state.GIVING_IDENTITIES)
     except LifeboatError as exc:
-        return [Check(NAME, COULD_NOT_VERIFY, f"not compared: {exc.cause}. {exc.remedy}".strip())]
+        return [Check(IDENTITIES, COULD_NOT_VERIFY, f"not compared: {exc.cause}. {exc.remedy}".strip())]
     return [_judged(kept, found, store.exceptions(kept) if given else {}, given=given)]
 
 
@@ -91,18 +102,18 @@ def _judged(kept: Kept, found: Kept, left_out: Mapping[str, str], *, given: bool
         f"the quota of {named(name)} is not as it was" for name in sorted(quotas) if not _same(name, kept, found)
     ]
     if differ and given:
-        return Check(NAME, FAIL, _few(differ))
+        return Check(IDENTITIES, FAIL, _few(differ))
     if differ:
         words = f"the store kept its own, which differ from those of {kept.backup}: {_few(differ)}"
-        return Check(NAME, COULD_NOT_VERIFY, words)
+        return Check(IDENTITIES, COULD_NOT_VERIFY, words)
     if given and kept.uses:
         left[USES] = ", ".join(kept.uses)
     if left:
         words = _few([f"the {named(name)}: {why}" for name, why in sorted(left.items())])
-        return Check(NAME, COULD_NOT_VERIFY, f"{kept}, as with {kept.backup}; not given back: {words}")
+        return Check(IDENTITIES, COULD_NOT_VERIFY, f"{kept}, as with {kept.backup}; not given back: {words}")
     added = identities.added(kept.form, found.form)
     more = f"; the store has others too: {_few(added)}" if added else ""
-    return Check(NAME, PASS, f"{kept}, as with {kept.backup}{more}")
+    return Check(IDENTITIES, PASS, f"{kept}, as with {kept.backup}{more}")
 
 
 def _same(bucket: str, kept: Kept, found: Kept) -> bool:
@@ -115,17 +126,18 @@ def warnings(run: Opened) -> list[str]:
     api = run.config.objects.admin.api
     if not api:
         return [UNKEPT]
-    if api == stack_identities.ELSEWHERE:
-        return [f"the {WHAT} are kept elsewhere (lifeboat_objects.admin): give them to a fresh object store by hand"]
+    if api == ELSEWHERE:
+        return [f"the {WHAT_THEY_ARE} are kept elsewhere (lifeboat_objects.admin): give them to a fresh store by hand"]
+    left_out: Mapping[str, str] = {}
     try:
-        store, kept = stack_identities.of(run), stack_identities.newest(run.config)
-        left_out = store.exceptions(kept) if store and kept else {}
-    except NotFoundError:  # it is down, so that nothing is known of its address
-        return []
+        kept = stack_identities.newest(run.config)
+        if kept is None:
+            return [f"this host has no copy of the {WHAT_THEY_ARE} of the object store: a fresh one has none of them"]
+        with contextlib.suppress(NotFoundError):  # it is down, so that nothing is known of its address
+            store = stack_identities.of(run)
+            left_out = store.exceptions(kept) if store else {}
     except LifeboatError as exc:
         return [f"the identities of the object store cannot be given back: {exc.cause}"]
-    if kept is None:
-        return [f"this host has no copy of the {WHAT} of the object store: a fresh one has none of them"]
     lines = [f"the {named(name)} does not come back: {why}" for name, why in sorted(left_out.items())]
     return [*lines, *([f"the {USES}: {', '.join(kept.uses)}"] if kept.uses else [])]
 

@@ -107,6 +107,7 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
     log("assessing the bucket")
     reference = reference_of(sources)
     seen = assess.assess(run, reference, choose.older(sources, reference), log=log)
+    lost = ""
     if seen.refused and request.method != "rebuild":
         lost = identities.needed(run)
         if not lost:
@@ -148,7 +149,7 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
             *sources.notes,
             *seen.warnings,
             *_warnings(run, sources.found, entry, counts),
-            *(identities.warnings(run) if mode in ("start", "rebuild") else ()),
+            *(identities.warnings(run) if lost or mode in ("start", "rebuild") else ()),
         ),
         why=why,
         asked=request.asked,

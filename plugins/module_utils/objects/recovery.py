@@ -215,7 +215,7 @@ def restore_objects(
             checks.append(Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {lost}"))
         applied = s3_settings.Applied((*first.made, *rest.made), {**first.refused, **rest.refused})
         checks += _settings_checks(buckets.source(run), point, applied)
-        checks += identities.checks(run, brought, fresh=fresh or made, log=log)
+        checks += identities.checks(run, brought, fresh=fresh, made=made, log=log)
         reconciled, report = reconcile.checked(config, lambda: _reconciled(run, inventory, point, prefix))
     clock.append(time.monotonic())
     recovery_state.unmark(config, recovery_state.RECOVERING_OBJECTS)

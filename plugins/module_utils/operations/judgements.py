@@ -21,15 +21,21 @@ from ..configuration import parts
 from ..configuration import proof as configuration_proof
 from ..configuration import restore as configuration_restore
 from ..configuration.restore import SECRET_LIST, SECRETS
-from ..objects import identities as objects_identities
 from ..objects import proof as objects_proof
 from ..repository import catalog
 from ..repository.base import Repository
 from ..repository.components import CONFIG, DATABASE, KINDS, OBJECTS
-from ..repository.details import ConfigDetails, DatabaseDetails, HeldIdentities, ObjectsDetails
+from ..repository.details import (
+    IDENTITIES,
+    UNKEPT,
+    USES,
+    ConfigDetails,
+    DatabaseDetails,
+    HeldIdentities,
+    ObjectsDetails,
+)
 from ..repository.manifest import Manifest
-from ..settings.config import Config
-from ..stack import identities as stack_identities
+from ..settings.config import ELSEWHERE, Config
 from ..tools import tar
 from ..tools.tar import shown
 from .proof import Proof
@@ -74,18 +80,18 @@ def _identities_judged(
     api = config.objects.admin.api
     if not api and not config.objects.service:
         return
-    name, unknown = objects_identities.NAME, ""
-    if api == stack_identities.ELSEWHERE:
+    name, unknown = IDENTITIES, ""
+    if api == ELSEWHERE:
         yield Check(name, PASS, "kept elsewhere, as lifeboat_objects.admin says")
         return
     if not api:
-        unknown = objects_identities.UNKEPT
+        unknown = UNKEPT
     elif held is None or held.api != api:
         unknown = f"{backup} was taken without them; take a new one: lifeboat backup objects"
     elif held.problem:
         unknown = f"{backup} was taken without them: {held.problem}"
     elif held.uses:
-        unknown = f"the {objects_identities.USES}: {', '.join(held.uses[:3])}"
+        unknown = f"the {USES}: {', '.join(held.uses[:3])}"
     else:
         unknown = _unsealed(config, repo)
     words = f"as with {backup}, sealed with the configuration"

@@ -144,6 +144,12 @@ class Unheld:
     why: str
 
 
+IDENTITIES = "identities"  # the check of them, in status and in a recovery
+WHAT_THEY_ARE = "users, groups, policies and access keys"
+UNKEPT = f"the {WHAT_THEY_ARE} of the object store are in no backup; set lifeboat_objects.admin"
+USES = "server's configuration, in no backup"
+
+
 @dataclass(frozen=True)
 class HeldIdentities:
     """The identities of the object store as they were with a backup: how many, never what they are.

@@ -27,6 +27,7 @@ from .scenarios import SCENARIOS, Scenario
 
 DIRECTORY = Path("/etc/lifeboat")
 STATE_DIRECTORY = Path("/var/lib/lifeboat")
+ELSEWHERE = "elsewhere"  # kept by other means
 METHODS = ("logical",)  # those of database/methods/registry
 FINGERPRINTS = ("content", "rows")
 LEVELS = ("checksum", "archive", "restore")

@@ -28,7 +28,6 @@ from ..settings.config import Config
 from . import buckets
 from .runtime import Opened
 
-ELSEWHERE = "elsewhere"
 _SCHEMA = "lifeboat.dr/identities"
 _ABOUT, _IAM, _QUOTAS, _FILE = "about.json", "iam.zip", "quotas.zip", "identities.json"
 
