@@ -12,6 +12,7 @@ import hashlib
 import io
 import re
 import tarfile
+from collections.abc import Callable
 from urllib.parse import quote, unquote_plus
 from xml.sax.saxutils import escape, unescape
 
@@ -72,3 +73,59 @@ def _quoted(text: bytes) -> bytes:
 
 def _unquoted(text: bytes) -> bytes:
     return escape(unquote_plus(text.decode())).encode()
+
+
+_ROW = re.compile(rb"<(Contents|Version|DeleteMarker)>.*?</\1>", re.DOTALL)
+
+
+def _field(row: bytes, name: str) -> str:
+    found = re.search(rf"<{name}>(.*?)</{name}>".encode(), row)
+    return unescape(found[1].decode()) if found else ""
+
+
+def _rows(make: Callable[[list[bytes]], list[bytes]]) -> Edit:
+    """Change the rows of every listing of objects or versions."""
+
+    def edit(call: Call, body: bytes) -> bytes:
+        if call.key or call.method != "GET" or not {"versions", "list-type"} & call.query.keys():
+            return body
+        found = list(_ROW.finditer(body))
+        if not found:
+            return body
+        changed = b"".join(make([row[0] for row in found]))
+        return body[: found[0].start()] + changed + body[found[-1].end() :]
+
+    return edit
+
+
+@_rows
+def minio_hides(rows: list[bytes]) -> list[bytes]:
+    """Once `a` is written MinIO lists `a/b` no longer, and gives it all the same."""
+    keys = {_field(row, "Key") for row in rows}
+    parts = [(row, _field(row, "Key").split("/")) for row in rows]
+    return [row for row, part in parts if not {"/".join(part[:end]) for end in range(1, len(part))} & keys]
+
+
+@_rows
+def backwards(rows: list[bytes]) -> list[bytes]:
+    """No server that we know: its keys go back."""
+    return rows[::-1]
+
+
+@_rows
+def versity_times(rows: list[bytes]) -> list[bytes]:
+    """VersityGW lists all markers before all versions, an old version with the time of its replacement, and a marker
+    with the time of what it hides."""
+    moments: dict[str, list[str]] = {}
+    for row in rows:
+        moments.setdefault(_field(row, "Key"), []).append(_field(row, "LastModified"))  # the newest first
+    taken: dict[str, int] = {}
+    changed = []
+    for row in rows:
+        key = _field(row, "Key")
+        number = taken[key] = taken.get(key, -1) + 1
+        marker = row.startswith(b"<DeleteMarker")
+        at = min(number + 1, len(moments[key]) - 1) if marker else max(number - 1, 0)
+        time = f"<LastModified>{moments[key][at]}</LastModified>".encode()
+        changed.append(re.sub(rb"<LastModified>.*?</LastModified>", time, row))
+    return sorted(changed, key=lambda row: not row.startswith(b"<DeleteMarker"))

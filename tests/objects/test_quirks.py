@@ -8,8 +8,10 @@ from __future__ import annotations
 import dataclasses
 import io
 import tarfile
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -39,14 +41,14 @@ def unheld(manifest: Manifest) -> dict[str, str]:
     return {row.key: row.why for row in manifest.detailed(ObjectsDetails).unheld}
 
 
-def through(world: World, vault: Proxy | None = None, source: Proxy | None = None) -> Manifest:
+def through(world: World, vault: Proxy | None = None, source: Proxy | None = None, override: bool = False) -> Manifest:
     """A mirror whose requests pass a proxy at either end."""
     config = world.config
     if vault:
         config = dataclasses.replace(config, vault=dataclasses.replace(config.vault, endpoint_url=vault.url))
     if source:
         config = dataclasses.replace(config, objects=dataclasses.replace(config.objects, endpoint_url=source.url))
-    return take.take(Opened(config), log=world.lines.append)
+    return take.take(Opened(config), log=world.lines.append, override=override)
 
 
 # --- SeaweedFS itself ---
@@ -139,3 +141,93 @@ def test_a_page_that_ends_in_a_key_which_looks_encoded(world: World, weed: Seawe
     assert unheld(manifest) == {}
     markers = [call.query["key-marker"] for call in proxy.calls if "key-marker" in call.query]
     assert markers == ["b/0299+x"]
+
+
+# --- listings that cannot be believed ---
+
+
+def details(manifest: Manifest) -> ObjectsDetails:
+    return manifest.detailed(ObjectsDetails)
+
+
+def begun(world: World) -> None:
+    """A first mirror of eight objects, so that one more or less is below the guard's limit."""
+    for number in range(8):
+        world.put(f"key {number}", b"%d" % number)
+    world.put("p/b", b"below")
+    world.database()
+    assert details(world.take()).consistency == "snapshot"
+
+
+def later(world: World) -> None:
+    """The next database backup, in a second of its own."""
+    time.sleep(2.1)
+    world.database()
+
+
+def test_what_the_source_gives_is_not_removed_for_not_being_listed(world: World, weed: SeaweedFS) -> None:
+    """MinIO: `p` hides `p/b`."""
+    begun(world)
+    world.put("p", b"above")
+    world.delete("key 7")
+    later(world)
+    with faulty(weed, edit=s3_quirks.minio_hides) as proxy:
+        manifest = through(world, source=proxy)
+    rows = world.listing(manifest)
+    assert {key: world.held(row) for key, row in rows.items()} == {
+        **{f"key {number}": b"%d" % number for number in range(7)}, "p": b"above", "p/b": b"below",
+    }  # fmt: skip
+    told = details(manifest)
+    assert (told.consistency, told.removed, unheld(manifest)) == ("eventual", 1, {})
+    assert told.why == "the source holds 1 objects that it does not list, the first is 'p/b'"
+    assert "p/b" in {version.key for version in bucket.objects(world.vault)}
+
+
+def test_of_many_to_be_removed_some_are_asked_for(
+    world: World, weed: SeaweedFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(take, "ASKED", 2)
+    begun(world)
+    for number in range(4):
+        world.delete(f"key {number}")
+    later(world)
+    with faulty(weed) as proxy:
+        told = details(through(world, source=proxy, override=True))
+    asked = [call for call in proxy.calls if call.method == "HEAD" and call.key.startswith("key ")]
+    assert (told.removed, told.consistency, len(asked)) == (4, "snapshot", 2)
+
+
+@pytest.mark.parametrize("side", ["source", "vault"])
+def test_a_listing_out_of_order_removes_nothing(world: World, weed: SeaweedFS, side: str) -> None:
+    begun(world)
+    world.delete("key 0")
+    world.put("new", b"new")
+    later(world)
+    with faulty(weed, edit=s3_quirks.backwards) as proxy:
+        manifest = through(world, **{side: proxy})
+    told = details(manifest)
+    assert (told.consistency, told.removed) == ("eventual", 0)
+    assert f"the {side}'s listing is not in order" in told.why
+    assert world.held(world.listing(manifest)["new"]) == b"new"
+    assert "key 0" in {version.key for version in bucket.objects(world.vault)}
+
+
+def test_times_that_are_not_those_of_the_writes_are_of_no_instant(
+    world: World, weed: SeaweedFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(take, "SETTLED", timedelta())
+    begun(world)
+    world.put("key 1", b"second")
+    later(world)
+    time.sleep(1.1)
+    world.put("key 1", b"third")
+    time.sleep(1.1)
+    world.delete("key 2")
+    with faulty(weed, edit=s3_quirks.versity_times) as proxy:
+        manifest = through(world, source=proxy)
+    told = details(manifest)
+    rows = world.listing(manifest)
+    assert told.consistency == "eventual"
+    assert told.why
+    assert world.held(rows["key 1"]) == b"third", "as it is now, and said to be"
+    assert "key 2" not in rows or told.removed == 0

@@ -9,6 +9,7 @@ import dataclasses
 import http.server
 import threading
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -362,3 +363,36 @@ def test_the_marker_of_the_next_page(server: dict[str, Any], what: str, key: str
         server["answers"] = [page(upload, kind=kind, more=more), page(kind=kind)]
         assert len(list(bucket.uploads(server["bucket"]))) == 1
     assert server["asked"][1]["key-marker"] == [asked]
+
+
+WRITTEN = datetime(2026, 11, 24, 2, tzinfo=timezone.utc)
+
+
+def seen(key: str, second: int, latest: bool = True, deleted: bool = False) -> bucket.Version:
+    return bucket.Version(key, 1, "e", WRITTEN + timedelta(seconds=second), f"v{second}", latest, deleted)
+
+
+@pytest.mark.parametrize(
+    ("pages", "order", "times"),
+    [
+        pytest.param([["a", "a-b", "a/b", "b"]], "", "", id="by bytes"),
+        pytest.param([["a", "a/b", "a-b", "b"]], "", "", id="directory by directory"),
+        pytest.param([["a", "a/b", "a-b", "a.c", "a/c"]], "'a/c' is listed after 'a.c'", "", id="neither"),
+        pytest.param([["a", "c"], ["b"]], "'b' is listed after 'c'", "", id="across pages"),
+        pytest.param([["a", "b"], ["b", "c"]], "", "", id="a key goes on in the next page"),
+        pytest.param([["a", "c\ufffd", "b"]], "", "", id="one that cannot be read says nothing"),
+        pytest.param([[seen("a", 5), seen("a", 3, False)]], "", "", id="the newest first"),
+        pytest.param([[seen("a", 3), seen("a", 3, False)]], "", "", id="both in one second"),
+        pytest.param(
+            [[seen("a", 3, deleted=True), seen("a", 5, False)]], "", "the latest version of 'a' is listed as older",
+            id="VersityGW: a marker that is older than what it hides",
+        ),
+        pytest.param([[seen("a", 3), seen("a", 61, False)]], "", "", id="not settled yet"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_a_listing(pages: list[list[Any]], order: str, times: str) -> None:
+    watch = bucket.Watch(WRITTEN + timedelta(seconds=60))
+    for page_of in pages:
+        watch.page([seen(item, 0) if isinstance(item, str) else item for item in page_of])
+    assert watch.order == order
+    assert watch.times.startswith(times) if times else watch.times == ""

@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import guard
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
@@ -41,7 +41,7 @@ class World:
         monkeypatch.setattr(Copier, "copy", lambda _, *asked: self.copy(*asked))
         monkeypatch.setattr(Bucket, "requests", self)
 
-    def versions(self, one: Bucket, prefix: str = "") -> list[Version]:
+    def versions(self, one: Bucket, prefix: str = "", watch: Any = None) -> list[Version]:
         name = one.name
         return [
             Version(key, 1, etag, AT, f"{name}-{etag}" if name == "mirror" else "null")
@@ -57,7 +57,9 @@ class World:
         return Copied(key, size, etag, "f" * 64, f"mirror-{etag}", etag, proved=True)
 
     def call(self, method: str, name: str, key: str, *_: Any, **__: Any) -> Answer:
-        etag = self.held[name].get(key, "")
+        if key not in self.held[name]:
+            raise NotFoundError("read the object", key, "there is no such object")
+        etag = self.held[name][key]
         if method == "DELETE":
             del self.held[name][key]
             self.written += 1

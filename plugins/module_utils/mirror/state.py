@@ -90,6 +90,7 @@ class State(Inventory):
 
     def __init__(self, journal: Path) -> None:
         super().__init__(_TABLES)
+        self.removes = True  # False: a listing is not believed, and so nothing is removed for not being in it
         self._journal = Journal(journal)
 
     def __exit__(self, *_: object) -> None:
@@ -105,6 +106,7 @@ class State(Inventory):
         taken, and what was deleted in that second is kept: too much can be told from the rows, too little is lost.
         """
         unsure: set[str] = set()
+        self.change("DELETE FROM source")
 
         def rows() -> Iterator[_Row]:
             for item in versions:
@@ -123,6 +125,10 @@ class State(Inventory):
         self.add("source", rows(), newest=True)
         self.change("DELETE FROM source WHERE deleted")
         return len(unsure)
+
+    def there(self, version: Version) -> None:
+        """An object that the source holds, although it does not list it."""
+        self.add("source", [_row(version)])
 
     def read_vault(self, versions: Iterable[Version]) -> None:
         self.change("DELETE FROM vault")
@@ -147,6 +153,7 @@ class State(Inventory):
         sums = "count(*), coalesce(sum(copy), 0), coalesce(sum(alike), 0), coalesce(sum(copy AND there), 0)"
         row = next(self.each(f"SELECT {sums}, coalesce(sum(copy * size), 0) FROM ({judged})"))
         removed = int(self.value("SELECT count(*) FROM vault WHERE key NOT IN (SELECT key FROM source)"))
+        removed = removed if self.removes else 0
         return Numbers(
             source=row[0], vault=self.count("vault"), copy=row[1], alike=row[2], removed=removed, overwritten=row[3],
             bytes=row[4],
@@ -171,6 +178,8 @@ class State(Inventory):
             yield Object(*row[:5]), row[5], row[6], row[7]
 
     def to_remove(self) -> Iterator[str]:
+        if not self.removes:
+            return
         for (key,) in self.each("SELECT key FROM vault WHERE key NOT IN (SELECT key FROM source)"):
             yield key
 

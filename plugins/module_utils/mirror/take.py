@@ -11,16 +11,19 @@ copied; the listing that is published says of every object which version of the 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
+import random
 import re
 import secrets as token
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
 from typing import Optional
 
 from ..base import throttle, typed
@@ -35,9 +38,10 @@ from ..repository import catalog, checksums, repositories
 from ..repository.base import STALE
 from ..repository.details import ObjectsDetails
 from ..repository.manifest import Manifest
+from ..repository.points import EVENTUAL
 from ..s3 import bucket, copier
 from ..s3 import settings as s3_settings
-from ..s3.bucket import Bucket, Listed, Version
+from ..s3.bucket import Bucket, Listed, Version, Watch
 from ..s3.copier import Copied, Copier
 from ..s3.signed import NULL
 from ..settings.config import Config
@@ -52,6 +56,9 @@ JOURNAL = "mirror.jsonl"
 SHOWN = 1000  # keys named in a manifest
 _FEW = 20  # where at most one key in so many changed, those are looked at one by one instead of listing all
 _FEWEST = 50
+ASKED = 1000  # of the objects that are to be removed: at most so many are asked for, one by one, before it
+SETTLED = timedelta(seconds=10)
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _OTHER_ETAGS = 10
 # Names that servers which keep objects in a file system store under another name, or not at all; and one of each.
 _ODD = {
@@ -86,9 +93,9 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
     identity = catalog.free_id(repo, "objects", now)
     seen = store.look(run)
     with State(config.state / JOURNAL) as state:
-        work = _Mirror(config, source, vault, state, log)
-        ambiguous = work.look(repo, instant)
-        numbers = state.numbers()
+        work = _Mirror(config, source, vault, state, instant, log)
+        ambiguous = work.look(repo)
+        instant, numbers = work.instant, state.numbers()
         guard.guard(config, source, vault, numbers, override)
         log(
             f"{identity}: {numbers.source} objects as of {format_time(instant.at or now)} ({instant.consistency});"
@@ -170,8 +177,9 @@ def preview(run: Opened, *, log: Log, override: bool = False) -> Preview:
     now = datetime.now(timezone.utc)
     instant = guard.choose_instant(run.config, repo, source, now, log)
     with State(run.config.state / JOURNAL) as state:
-        _Mirror(run.config, source, vault, state, log).look(repo, instant)
-        numbers = state.numbers()
+        work = _Mirror(run.config, source, vault, state, instant, log)
+        work.look(repo)
+        instant, numbers = work.instant, state.numbers()
     guard.guard(run.config, source, vault, numbers, override)
     return Preview(
         **vars(numbers),
@@ -196,32 +204,38 @@ def _open(run: Opened, *, writable: bool) -> repository_base.Repository:
 class _Mirror:
     """One run: what is to do, and what was done."""
 
-    def __init__(self, config: Config, source: Bucket, vault: Bucket, state: State, log: Log) -> None:
+    def __init__(self, config: Config, source: Bucket, vault: Bucket, state: State, instant: Instant, log: Log) -> None:
         self._config, self._source, self._vault, self._state, self._log = config, source, vault, state, log
+        self.instant = instant  # what the mirror is of; later than asked where the source's answers do not allow that
         self._lock = threading.Lock()
         self._touched: list[str] = []  # as long as they are few
         self._few = _FEWEST
         self._progress = throttle.Progress()
-        self._exact = True
         self.settings = s3_settings.Told({})
         self._proved = 0
         self._doubtful: list[str] = []
         self.copied = self.bytes = self.removed = 0
 
-    def look(self, repo: repository_base.Repository, instant: Instant) -> int:
+    @property
+    def _exact(self) -> bool:
+        return self.instant.at is not None
+
+    def look(self, repo: repository_base.Repository) -> int:
         """Read both buckets at once, and what the last mirror knew; returns how many keys are ambiguous."""
-        self._exact = instant.at is not None
+        watch = self._watch()
         with ThreadPoolExecutor(2) as pool:
             settings = pool.submit(s3_settings.look, self._source, quick=True)
-            theirs = pool.submit(self._state.read_vault, bucket.versions(self._vault))
-            found = bucket.versions if bucket.versioning(self._source) else bucket.objects
-            ambiguous = self._state.read_source(found(self._source), instant.server)
+            theirs = pool.submit(self._state.read_vault, bucket.versions(self._vault, watch=watch))
+            ambiguous = self._look_at_source()
             theirs.result()
             self.settings = settings.result()
         if self.settings.denied:
             denied = ", ".join(self.settings.denied)
             self._log(f"WARNING: the key may not read the bucket's {denied}, so this backup does not have them")
+        if watch.order:
+            self._disbelieve(f"the vault's listing is not in order: {watch.order}")
         self._state.read_copies(self._before(repo))
+        self._ask_before_removal()
         count, keys = self._state.replaced()
         if count:
             self._log(
@@ -229,6 +243,91 @@ class _Mirror:
                 f" {keys[0]!r}: earlier backups cannot give these objects back; they are copied again"
             )
         return ambiguous
+
+    def _look_at_source(self) -> int:
+        versioned = bool(bucket.versioning(self._source))
+        watch = self._watch()
+        found = bucket.versions if versioned else bucket.objects
+        late: list[str] = []
+        listed = self._without_past(found(self._source, watch=watch), late)
+        ambiguous = self._state.read_source(listed, self.instant.server)
+        doubt = f"the source's listing is not in order: {watch.order}" if watch.order else watch.times
+        if late:
+            doubt = doubt or f"{late[0]!r} was written later and has no version, so that its past is not known"
+        if doubt and self._exact:
+            self.instant = Instant(None, None, EVENTUAL, why=doubt, skew=self.instant.skew)
+            self._log(f"consistency is {EVENTUAL}, the bucket as it is now: {doubt}")
+            again = self._watch()
+            found = bucket.objects if watch.order else bucket.versions
+            ambiguous = self._state.read_source(found(self._source, watch=again), None)
+            watch = again
+        if watch.order:
+            self._disbelieve(f"the source's listing is not in order: {watch.order}")
+        for key in watch.unread:
+            self._state.unheld(key, "the source's listing does not tell its name")
+        return ambiguous
+
+    def _watch(self) -> Watch:
+        return Watch(datetime.now(timezone.utc) + timedelta(seconds=self.instant.skew or 0) - SETTLED)
+
+    def _without_past(self, versions: Iterator[Version], late: list[str]) -> Iterator[Version]:
+        """Note what was written after the instant and has no version: what it replaced is gone. An empty folder's
+        placeholder replaced nothing; SeaweedFS gives it no version."""
+        at = self.instant.server
+        for version in versions:
+            new = at is not None and version.version == NULL and version.modified > at and not version.deleted
+            if new and not late and not (version.key.endswith("/") and not version.size):
+                late.append(version.key)
+            yield version
+
+    def _disbelieve(self, why: str) -> None:
+        self._state.removes = False
+        self._weaken(f"{why}; nothing is removed")
+
+    def _weaken(self, why: str) -> None:
+        """What was listed is mirrored, and never called a snapshot."""
+        why = "; ".join(filter(None, (self.instant.why, why)))
+        self.instant = dataclasses.replace(self.instant, consistency=EVENTUAL, why=why)
+        self._log(f"WARNING: {why}")
+
+    def _ask_before_removal(self) -> None:
+        """Is it really not there? MinIO does not list `a/b` once there is `a`, and gives it all the same. All are asked
+        for, or some at random where they are many, and all if one of these is there."""
+        keys = list(self._state.to_remove())
+        few = keys if len(keys) <= ASKED else random.sample(keys, ASKED)
+        found = self._there(few)
+        if found and len(few) < len(keys):
+            found += self._there(sorted({*keys} - {*few}))
+        if found:
+            self._weaken(f"the source holds {len(found)} objects that it does not list, the first is {min(found)!r}")
+
+    def _there(self, keys: Sequence[str]) -> list[str]:
+        """Which of them the source holds; they become part of what it is taken to hold."""
+        found: list[str] = []
+        at = self.instant.server
+
+        def ask(key: str) -> None:
+            try:
+                head = self._source.ask("HEAD", key, attempted=copier.READ)
+            except NotFoundError:
+                return
+            except LifeboatError as exc:
+                if not (copier.denied(exc) or copier.refused(exc)):
+                    raise
+                found.append(key)
+                why = f"the source does not list it, and whether it is there is not known: {exc.cause}"
+                self._state.unheld(key, why)
+                self._state.there(Version(key, 0, "", _EPOCH))
+                return
+            told = head.headers.get("last-modified")
+            modified = parsedate_to_datetime(told) if told else _EPOCH
+            if at is not None and head.version != NULL and modified > at:
+                return  # made after the instant
+            found.append(key)
+            self._state.there(Version(key, head.size, head.etag, modified, head.version))
+
+        throttle.each(ask, keys, self._config.objects.transfers)
+        return found
 
     def _before(self, repo: repository_base.Repository) -> Iterator[Listed]:
         good = catalog.good(catalog.entries(repo, "objects", self._config.stack))
@@ -305,7 +404,10 @@ class _Mirror:
             done = moving.copy(item.key, item.size, item.etag, self._version(item))
         except LifeboatError as exc:
             if isinstance(exc, NotFoundError) and exc.attempted == copier.READ and not self._exact:
-                self._state.vanished(item.key)  # deleted since it was listed
+                if "\ufffd" in item.key:  # or listed under a name that XML cannot say
+                    self._state.unheld(item.key, "the source's listing does not tell its name")
+                else:
+                    self._state.vanished(item.key)  # deleted since it was listed
                 return
             why = copier.refusal(exc)
             if not why:

@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Callable, Optional
@@ -95,6 +95,50 @@ class Version:
     deleted: bool = False
 
 
+@dataclass
+class Watch:
+    """What is seen to be wrong in a listing while it is read; each empty where nothing is.
+
+    order: the keys go back, so that some may be missing. times: the times are not those of the writes.
+    unread: current objects whose names the listing does not tell, as it shows them.
+    settled: what was written later, by the server's clock, may be on its way: SeaweedFS lists a version before it is
+    the latest.
+    """
+
+    settled: datetime
+    order: str = ""
+    times: str = ""
+    unread: set[str] = field(default_factory=set)
+    _last: str = ""
+    _orders: frozenset[str] = frozenset({"bytes", "parts"})
+
+    def page(self, versions: Sequence[Version]) -> None:
+        """Look at the next page, as it came."""
+        latest: dict[str, Version] = {}
+        for version in versions:
+            if _GARBLED in version.key:
+                continue
+            if version.key != self._last:
+                # By their bytes, as Amazon S3 sorts, or directory by directory, as SeaweedFS does.
+                wrong = {kind for kind in self._orders if _ORDERS[kind](version.key) < _ORDERS[kind](self._last)}
+                self._orders -= wrong
+                if not self._orders and not self.order:
+                    self.order = f"{version.key!r} is listed after {self._last!r}"
+                self._last = version.key
+            if version.latest:
+                latest.setdefault(version.key, version)
+        for version in versions:
+            top = latest.get(version.key)
+            if top and top.modified < version.modified <= self.settled and not self.times:
+                self.times = f"the latest version of {version.key!r} is listed as older than an earlier one"
+
+
+_ORDERS: Mapping[str, Callable[[str], tuple[bytes, ...]]] = {
+    "bytes": lambda key: (key.encode("utf-8", "surrogatepass"),),
+    "parts": lambda key: tuple(part.encode("utf-8", "surrogatepass") for part in key.split("/")),
+}
+
+
 @dataclass(frozen=True)
 class Listed:
     """One object of a backup: what the source said of it, and which version of the vault's holds it.
@@ -142,20 +186,26 @@ def skew(bucket: Bucket) -> Optional[float]:
     return bucket.requests.skew(bucket.name, bucket.url)
 
 
-def versions(bucket: Bucket, prefix: str = "") -> Iterator[Version]:
+def versions(bucket: Bucket, prefix: str = "", watch: Optional[Watch] = None) -> Iterator[Version]:
     """Every version of every object below `prefix`, in whatever order; without versions: objects(), as `null`."""
     garbled: set[str] = set()
+    live: set[str] = set()
     try:
-        for version in _listed(bucket, {"versions": "", "prefix": prefix}, _VERSIONS):
+        for version in _listed(bucket, {"versions": "", "prefix": prefix}, _VERSIONS, watch):
             if _GARBLED in version.key:
                 garbled.add(version.key)
+                live |= {version.key} if version.latest and not version.deleted else set()
             else:
                 yield version
     except LifeboatError as exc:
         if client.code(exc) not in client.UNSUPPORTED:
             raise
-        yield from objects(bucket, prefix)
-    yield from _restored(bucket, garbled)
+        yield from objects(bucket, prefix, watch)
+    for version in _restored(bucket, garbled):
+        live.discard(UNSPEAKABLE.sub(_GARBLED, version.key))
+        yield version
+    if watch:
+        watch.unread |= live
 
 
 def _restored(bucket: Bucket, garbled: set[str]) -> Iterator[Version]:
@@ -170,9 +220,9 @@ def _restored(bucket: Bucket, garbled: set[str]) -> Iterator[Version]:
                         yield dataclasses.replace(version, key=known)
 
 
-def objects(bucket: Bucket, prefix: str = "") -> Iterator[Version]:
+def objects(bucket: Bucket, prefix: str = "", watch: Optional[Watch] = None) -> Iterator[Version]:
     """The current objects, without versions' ids: cheaper where there are many, all there is where there are none."""
-    yield from _listed(bucket, {"list-type": "2", "prefix": prefix}, _OBJECTS)
+    yield from _listed(bucket, {"list-type": "2", "prefix": prefix}, _OBJECTS, watch)
 
 
 def names(bucket: Bucket) -> list[str]:
@@ -200,17 +250,21 @@ def uploads(bucket: Bucket) -> Iterator[tuple[str, str, datetime]]:
             yield decode(said["Key"]), said["UploadId"], _moment(said["Initiated"])
 
 
-def _listed(bucket: Bucket, query: Mapping[str, str], marks: Mapping[str, str]) -> Iterator[Version]:
+def _listed(
+    bucket: Bucket, query: Mapping[str, str], marks: Mapping[str, str], watch: Optional[Watch] = None
+) -> Iterator[Version]:
     attempted = "list the bucket"
     for page, decode in _pages(bucket, {**query, "max-keys": "1000"}, marks, attempted):
         if plain(page.tag) not in ("ListVersionsResult", "ListBucketResult"):
             raise _unintelligible(bucket, attempted, f"<{plain(page.tag)}>")
         try:
-            for child in page:
-                if plain(child.tag) in ("Contents", "Version", "DeleteMarker"):
-                    yield _version(child, decode)
+            kinds = ("Contents", "Version", "DeleteMarker")
+            found = [_version(child, decode) for child in page if plain(child.tag) in kinds]
         except (LookupError, ValueError, LifeboatError) as exc:
             raise _unintelligible(bucket, attempted, repr(exc)) from exc
+        if watch:
+            watch.page(found)
+        yield from found
 
 
 def _pages(
