@@ -16,7 +16,7 @@ from collections.abc import Callable
 from urllib.parse import quote, unquote_plus
 from xml.sax.saxutils import escape, unescape
 
-from s3_faults import Call, Edit, Fault, Reply
+from s3_faults import Call, Edit, Fault, Reply, error
 from s3_servers import Server
 
 
@@ -129,3 +129,29 @@ def versity_times(rows: list[bytes]) -> list[bytes]:
         time = f"<LastModified>{moments[key][at]}</LastModified>".encode()
         changed.append(re.sub(rb"<LastModified>.*?</LastModified>", time, row))
     return sorted(changed, key=lambda row: not row.startswith(b"<DeleteMarker"))
+
+
+def versity_bytes(call: Call, body: bytes) -> bytes:
+    """VersityGW encodes no key, and writes a control character as it is: such a page is not XML."""
+    if call.key or call.method != "GET" or not {"versions", "list-type"} & call.query.keys():
+        return body
+    encoded = b"<EncodingType>url</EncodingType>" in body
+
+    def plain(found: re.Match[bytes]) -> bytes:
+        return _unquoted(found[0]) if encoded else found[0].replace(b"\xef\xbf\xbd", b"\x01")
+
+    body = re.sub(rb"(?<=<Key>).*?(?=</Key>)", plain, body)
+    return body.replace(b"<EncodingType>url</EncodingType>", b"<EncodingType></EncodingType>")
+
+
+def rgw_echo(call: Call, body: bytes) -> bytes:
+    """Ceph RGW echoes a control character of a prefix as a reference that XML does not know."""
+    if call.key or call.method != "GET" or not {"versions", "list-type"} & call.query.keys():
+        return body
+    return re.sub(rb"(<IsTruncated>)", rb"<StartAfter>&#x01;</StartAfter>\1", body, count=1)
+
+
+def not_implemented(key: str) -> Fault:
+    """One object that a server lists and does not give."""
+    reply = error(501, "NotImplemented")
+    return lambda call: reply if call.method == "GET" and call.key == key else None

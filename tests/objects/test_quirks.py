@@ -231,3 +231,44 @@ def test_times_that_are_not_those_of_the_writes_are_of_no_instant(
     assert told.why
     assert world.held(rows["key 1"]) == b"third", "as it is now, and said to be"
     assert "key 2" not in rows or told.removed == 0
+
+
+# --- one object that spoils an answer ---
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_a_page_that_one_key_makes_no_xml(
+    world: World, weed: SeaweedFS, make_bucket: MakeBucket, versioned: bool
+) -> None:
+    if not versioned:
+        name = make_bucket(weed)
+        world.config = dataclasses.replace(world.config, objects=dataclasses.replace(world.config.objects, bucket=name))
+        world.source = dataclasses.replace(world.source, name=name)
+    for key in ("a", "c\x01d", "z"):
+        world.put(key, key.encode())
+    world.database()
+    with faulty(weed, edit=s3_quirks.versity_bytes) as proxy:
+        manifest = through(world, source=proxy)
+    assert list(world.listing(manifest)) == ["a", "z"]
+    assert unheld(manifest) == {"c\ufffdd": "the source's listing does not tell its name"}
+
+
+def test_a_page_that_echoes_what_is_no_xml(world: World, weed: SeaweedFS) -> None:
+    for key in ("a", "c\x01d", "z"):
+        world.put(key, key.encode())
+    world.database()
+    with faulty(weed, edit=s3_quirks.rgw_echo) as proxy:
+        manifest = through(world, source=proxy)
+    assert list(world.listing(manifest)) == ["a", "c\x01d", "z"]
+    assert unheld(manifest) == {}
+
+
+def test_an_object_that_a_server_cannot_give(world: World, weed: SeaweedFS) -> None:
+    for key in ("a", "b", "z"):
+        world.put(key, key.encode())
+    world.database()
+    with faulty(weed, s3_quirks.not_implemented("b")) as proxy:
+        manifest = through(world, source=proxy)
+    assert list(world.listing(manifest)) == ["a", "z"]
+    assert list(unheld(manifest)) == ["b"]
+    assert "it cannot be read: NotImplemented" in unheld(manifest)["b"]

@@ -396,3 +396,13 @@ def test_what_is_wrong_in_a_listing(pages: list[list[Any]], order: str, times: s
         watch.page([seen(item, 0) if isinstance(item, str) else item for item in page_of])
     assert watch.order == order
     assert watch.times.startswith(times) if times else watch.times == ""
+
+
+@pytest.mark.parametrize("said", ["c&#x1;d", "c&#1;d", "c\x01d", "c&#xFFFE;d", "c&#xD800;d", "c&#99999999;d"])
+def test_a_key_that_no_xml_can_say_costs_only_itself(server: dict[str, Any], said: str) -> None:
+    one_page = page(item("a&#x41;"), item(said), item("z&amp;"))
+    body = one_page[1].replace("<EncodingType>url</EncodingType>", "")
+    server["answers"] = [(200, body), page(kind="ListBucketResult")]
+    watch = bucket.Watch(WRITTEN)
+    assert [version.key for version in bucket.versions(server["bucket"], watch=watch)] == ["aA", "z&"]
+    assert watch.unread == {"c\ufffdd"}

@@ -122,8 +122,8 @@ class _Removal:
         if self.refused:
             return
         sizes = {(key, version): size for key, version, size in rows}
-        together = [item for item in sizes if not bucket.UNSPEAKABLE.search(item[0])]
-        singly = [item for item in sizes if bucket.UNSPEAKABLE.search(item[0])]
+        together = [item for item in sizes if not signed.UNSPEAKABLE.search(item[0])]
+        singly = [item for item in sizes if signed.UNSPEAKABLE.search(item[0])]
         left: dict[tuple[str, str], str] = {}
         try:
             left = self._ask(together) if together else {}

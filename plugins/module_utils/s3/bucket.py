@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from ..base.clock import parse_time
 from ..base.errors import LifeboatError
 from ..base.typed import Range
 from . import client
-from .signed import NULL, Answer, Requests, fields, plain, xml
+from .signed import NULL, UNSPEAKABLE, Answer, Requests, fields, plain, xml
 
 _Decode = Callable[[str], str]
 # What asks for the next page: the parameter, and the field of this page that it is taken from.
@@ -34,7 +33,6 @@ _OBJECTS = {"continuation-token": "NextContinuationToken"}
 _MORE_BUCKETS = "ContinuationToken"  # the field of a list of buckets that has more
 _UPLOADS = {"key-marker": "NextKeyMarker", "upload-id-marker": "NextUploadIdMarker"}
 _GARBLED = "\ufffd"
-UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # no XML can say these
 AMAZON = "https://s3.{region}.amazonaws.com"
 
 

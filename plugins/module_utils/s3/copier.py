@@ -368,4 +368,6 @@ def refusal(exc: LifeboatError) -> str:
         return exc.cause
     if denied(exc):
         return "it may not be read (access denied)"
-    return f"{'it cannot be read' if reading else 'it is not taken'}: {exc.cause}" if refused(exc) else ""
+    if refused(exc) or client.status(exc) == 501:  # "a header you provided implies functionality that is not there"
+        return f"{'it cannot be read' if reading else 'it is not taken'}: {exc.cause}"
+    return ""

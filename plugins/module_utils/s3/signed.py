@@ -12,6 +12,7 @@ refusals read as boto3's.
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import functools
 import hashlib
@@ -46,6 +47,7 @@ _SENT = frozenset({*KEPT, "x-amz-tagging", "content-md5", "range", "if-match"})
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")  # https://www.rfc-editor.org/rfc/rfc9110#name-tokens
 _NO_VALUE = re.compile(r"[\x00\r\n]")
 _FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
+UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # no XML can say these
 NULL = "null"  # the version of what was written where, or while, nothing was versioned
 PATIENCE = 4  # attempts in all
 _PAUSE = 0.5
@@ -309,14 +311,31 @@ def fields(element: ElementTree.Element) -> dict[str, str]:
 
 
 def xml(body: bytes, attempted: str, subject: str) -> ElementTree.Element:
-    """What a server said with 200; proxies and web servers say that with pages of their own."""
+    """What a server said with 200; proxies and web servers say that with pages of their own.
+
+    What no XML can say, and some say all the same where a key has it, becomes U+FFFD.
+    """
     try:
         return ElementTree.fromstring(body)  # noqa: S314 - expat bounds entity expansion since 2.4.1
     except ElementTree.ParseError as exc:
+        with contextlib.suppress(ElementTree.ParseError):
+            return ElementTree.fromstring(_sayable(body))  # noqa: S314
         raise LifeboatError(
             attempted, subject, f"the server answered what is not S3's: no XML ({exc})",
             "Is that an S3 endpoint? Correct endpoint_url and port, or look at the server's log.",
         ) from exc  # fmt: skip
+
+
+def _sayable(body: bytes) -> str:
+    """Ceph RGW writes &#x01;, VersityGW the byte itself."""
+    text = UNSPEAKABLE.sub("\ufffd", body.decode("utf-8", "replace"))
+
+    def reference(found: re.Match[str]) -> str:
+        number = int(found[1]) if found[1] else int(found[2], 16)
+        plain_text = number < 0x110000 and not 0xD800 <= number < 0xE000 and not UNSPEAKABLE.match(chr(number))
+        return found[0] if plain_text else "\ufffd"
+
+    return re.sub(r"&#(?:([0-9]{1,9})|x([0-9a-fA-F]{1,8}));", reference, text)
 
 
 @functools.lru_cache(maxsize=16)
