@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import http.client
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -45,6 +46,11 @@ class Call:
     def key(self) -> str:
         """Empty: it is about the bucket."""
         return unquote(urlsplit(self.path).path.lstrip("/").partition("/")[2])
+
+    @property
+    def access_key(self) -> str:
+        signed = re.search(r"Credential=([^/]*)/", self.headers.get("authorization", ""))
+        return signed[1] if signed else ""
 
 
 @dataclass(frozen=True)

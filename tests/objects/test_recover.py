@@ -51,9 +51,13 @@ class Process:
 
     def __init__(self, server: Server) -> None:
         self.server, self.up = server, True
+        self.environment: dict[str, str] = {}
 
     def state(self, service: str) -> ServiceState:
-        return ServiceState(exists=True, running=self.up, status="running" if self.up else "exited", exit_code=1)
+        return ServiceState(
+            exists=True, running=self.up, status="running" if self.up else "exited", exit_code=1,
+            environment=self.environment,
+        )  # fmt: skip
 
     def start(self, services: Any, *, timeout: float) -> None:
         if "objects" in services and not self.up:

@@ -13,7 +13,7 @@ from typing import Optional
 
 from ..base.errors import LifeboatError, UsageError
 from ..base.text import human
-from ..recovery.state import DAMAGED, DOWN, HEALTHY
+from ..recovery.state import DAMAGED, DOWN, HEALTHY, RECOVERING_OBJECTS
 from ..s3 import causes
 from ..s3 import settings as s3_settings
 from ..settings.config import Config
@@ -59,7 +59,15 @@ def answers(run: Opened) -> Assessment:
         source = buckets.source(run)
         there = s3_settings.exists(source)
     except LifeboatError as exc:
-        if isinstance(exc, UsageError) or causes.of(exc):
+        if fresh(run, exc):
+            why = "the store is a fresh one: it knows neither the stack's own key nor its bucket"
+            return Assessment(DAMAGED, (why,), words)
+        cause = causes.of(exc)
+        # Keys are in the data directory too: a server whose files are gone under it refuses one that is right.
+        emptied = _emptied(run.config, stack, state.id) if state and cause and cause.rebuild else ""
+        if emptied:
+            return Assessment(DAMAGED, (emptied,), words, emptied=True)
+        if isinstance(exc, UsageError) or cause:
             return refused(exc, words)
         return Assessment(DOWN, (f"{service or 'the endpoint'} is {words} and does not answer: {exc.cause}",), words)
     emptied = _emptied(run.config, stack, state.id) if state else ""
@@ -68,6 +76,28 @@ def answers(run: Opened) -> Assessment:
         findings += [] if there else [f"the bucket {source.name} is missing"]
         return Assessment(DAMAGED, tuple(findings), words, emptied=bool(emptied))
     return Assessment(HEALTHY, (), words)
+
+
+def fresh(run: Opened, error: LifeboatError) -> bool:
+    """Whether a store that refuses the stack's own key is a new, empty one, by a key that such a store knows.
+
+    Then that key is used from now on. One that a recovery began to fill has the bucket already.
+    """
+    cause = causes.of(error)
+    if cause is None or cause.name != causes.CREDENTIALS:
+        return False
+    try:
+        key = buckets.for_fresh(run)
+        if key is None:
+            return False
+        buckets.use(run, key)
+        filling = (run.config.state / RECOVERING_OBJECTS).exists()
+        if filling or not s3_settings.exists(buckets.source(run)):
+            return True
+    except LifeboatError:
+        pass
+    buckets.use(run, None)
+    return False
 
 
 def refused(error: LifeboatError, service: str) -> Assessment:

@@ -127,8 +127,10 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
         needed, why = True, differing
     left = recovery_state.stopped(config)
     mode: Mode = "none"
+    fresh_key: Optional[buckets.Key] = None
     if needed:
         mode = _mode(config, seen, request.method)
+        fresh_key = buckets.for_fresh(run) if mode == "rebuild" else None
         _require(run, chosen, request, counts, mode)
     elif left or (config.state / RECOVERING_OBJECTS).exists():
         needed, mode = True, "reopen"
@@ -150,6 +152,7 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
             *seen.warnings,
             *_warnings(run, sources.found, entry, counts),
             *(identities.warnings(run) if lost or mode in ("start", "rebuild") else ()),
+            *_of_fresh_key(fresh_key),
         ),
         why=why,
         asked=request.asked,
@@ -175,6 +178,10 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
         untested=tuple(Untested(several("bucket", names), why) for (_action, why), names in _alike(rest)),
     )
     return replace(made, steps=tuple(_steps(made, entry.id, run))) if needed else made
+
+
+def _of_fresh_key(key: Optional[buckets.Key]) -> list[str]:
+    return [f"a fresh store does not know the stack's own key: it is filled with {key.source}"] if key else []
 
 
 def _differing(run: Opened, chosen: Point, request: Request, counts: Counts) -> str:

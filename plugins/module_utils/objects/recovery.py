@@ -51,6 +51,7 @@ class _Protection(Protection[Assessment]):
     stamp = ""
     unreadable = False
     remedy = ""
+    fresh_key: Optional[buckets.Key] = None
 
     def ask(self, state: ServiceState) -> Optional[str]:
         """Whether the endpoint says that the bucket is there. What it refuses is for the operator, not for us."""
@@ -59,14 +60,25 @@ class _Protection(Protection[Assessment]):
         try:
             s3_settings.exists(buckets.source(self.run))
             return None
-        except UsageError:
-            if identities.revive(self.run, log=self.log):
-                return ""
-            raise
         except LifeboatError as exc:
+            if isinstance(exc, UsageError) and identities.revive(self.run, log=self.log):
+                return ""
+            if condition.fresh(self.run, exc):
+                self.log("it is a fresh store, which does not know the stack's own key")
+                return None
+            if isinstance(exc, UsageError):
+                raise
             if cause := causes.of(exc):
                 raise plan.refusal(self.config, exc.cause, cause.remedy) from exc
             return exc.cause
+
+    def before_rebuild(self) -> None:
+        """A fresh store must know a key that is known here; from then on that one is used."""
+        self.fresh_key = buckets.for_fresh(self.run)
+
+    def initialise(self, mount: DataMount) -> None:
+        del mount
+        buckets.use(self.run, self.fresh_key)
 
     def refused(self) -> str:
         told = condition.ended(self.run)
@@ -183,9 +195,10 @@ def restore_objects(
     problem = point.problem()
     if problem:
         raise IntegrityError("restore the objects", identity, problem, "Choose another (`lifeboat list`).")
+    brought = identities.bring(run, log=log)  # first: without them the stack's own key may be unknown
+    own_key = _key_for(run, log)
     source = buckets.source(run)
     clock = [time.monotonic()]
-    brought = identities.bring(run, log=log)  # first: without them the key may be unknown
     made = s3_settings.make(source)
     if made:
         log(f"made {source.url}")
@@ -216,6 +229,7 @@ def restore_objects(
         applied = s3_settings.Applied((*first.made, *rest.made), {**first.refused, **rest.refused})
         checks += _settings_checks(buckets.source(run), point, applied)
         checks += identities.checks(run, brought, fresh=fresh, made=made, log=log)
+        checks += own_key
         reconciled, report = reconcile.checked(config, lambda: _reconciled(run, inventory, point, prefix))
     clock.append(time.monotonic())
     recovery_state.unmark(config, recovery_state.RECOVERING_OBJECTS)
@@ -263,6 +277,25 @@ def _verified(run: Opened, inventory: Inventory, expected: str, sample: int) -> 
         if causes.of(exc):
             raise
         return [Check("objects", FAIL, f"{exc.subject}: {exc.cause}")]
+
+
+def _key_for(run: Opened, log: Log) -> list[Check]:
+    """Take another key where the store does not know the stack's own, and say so: the application's may be that one."""
+    try:
+        s3_settings.exists(buckets.source(run))
+        return []
+    except LifeboatError as exc:
+        cause = causes.of(exc)
+        key = buckets.for_fresh(run) if cause and cause.name == causes.CREDENTIALS else None
+        if key is None:
+            raise
+        buckets.use(run, key)
+        log(f"the store does not know the stack's own key ({exc.cause}); {key.source} is used")
+        words = (
+            f"the store does not know it ({exc.cause}): the objects were filled in with {key.source}. Make the stack's"
+            " own key there again, with its policy"
+        )
+        return [Check("the stack's own key", FAIL, words)]
 
 
 def _apply(source: Bucket, point: Point, names: Sequence[str], log: Log) -> s3_settings.Applied:

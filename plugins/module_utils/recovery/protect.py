@@ -238,8 +238,14 @@ class Protection(abc.ABC, Generic[S]):
         mount = self.data_mount()
         aside = quarantine.put_aside(self.config.stack, self.stack, self.service, mount, stamp, log=self.log)
         self.log(f"starting a fresh {self.service}")
-        self.initialise(mount)
-        self.stack.start([self.service], timeout=300)
-        self.wait()
-        self._settle()
+        try:
+            self.initialise(mount)
+            self.stack.start([self.service], timeout=300)
+            self.wait()
+            self._settle()
+        except LifeboatError as exc:
+            kept, way_back = aside
+            if kept:
+                exc.remedy = f"{exc.remedy} The old data lies in {kept}. To go back: {'; '.join(way_back)}".strip()
+            raise
         return aside

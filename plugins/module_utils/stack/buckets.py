@@ -6,11 +6,26 @@
 
 from __future__ import annotations
 
-from ..base.errors import NotFoundError, UsageError
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Optional
+
+from ..base.errors import LifeboatError, NotFoundError, UsageError
 from ..s3.bucket import Bucket
 from ..settings.config import Config
 from . import compose
 from .runtime import Opened
+
+_NAMES = (("MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD"), ("MINIO_ACCESS_KEY", "MINIO_SECRET_KEY"))
+
+
+@dataclass(frozen=True)
+class Key:
+    """source: where it is from, in words. secret_key empty: the service has one that cannot be read here."""
+
+    source: str
+    access_key: str = ""
+    secret_key: str = field(default="", repr=False)
 
 
 def source(run: Opened) -> Bucket:
@@ -21,7 +36,23 @@ def source(run: Opened) -> Bucket:
             "find the stack's bucket", config.stack, "the stack has none", "Set lifeboat_objects.bucket and deploy."
         )
     endpoint = one.endpoint_url or f"http://{_address(run)}:{one.port}"
+    key = run.once(_Instead).key
+    if key:
+        return Bucket(one.bucket, endpoint, one.region, one.ca_bundle, key.access_key, key.secret_key)
     return _bucket(config, one.bucket, endpoint, one.region, one.ca_bundle, "objects")
+
+
+class _Instead:
+    """The key that is used in place of the stack's own, as long as the store does not know that."""
+
+    def __init__(self, run: Opened) -> None:
+        del run
+        self.key: Optional[Key] = None
+
+
+def use(run: Opened, key: Optional[Key]) -> None:
+    """Use this key for the stack's own store from now on; None: the stack's own again."""
+    run.once(_Instead).key = key
 
 
 def vault(run: Opened) -> Bucket:
@@ -72,4 +103,54 @@ def _address(run: Opened) -> str:
         attempted, service, f"its container is {found.describe()}" if not found.running else "it has no network",
         f"Start it (docker compose up -d {service}), recover it with lifeboat.dr.recover_object_storage,"
         " or set lifeboat_objects.endpoint_url.",
+    )  # fmt: skip
+
+
+# The key that a fresh object store knows. MinIO keeps all others in its data directory, and loses them with that.
+
+
+def of_service(run: Opened) -> Optional[Key]:
+    """The root key in the environment of the service; None where it has none, so that nothing is known of the store."""
+    environment = _environment(run)
+    for user, password in _NAMES:
+        if user in environment:
+            return Key(f"{user} of {run.config.objects.service}", environment[user], environment.get(password, ""))
+        if f"{user}_FILE" in environment:
+            return Key(f"{user}_FILE of {run.config.objects.service}")
+    return None
+
+
+def _environment(run: Opened) -> Mapping[str, str]:
+    service, stack = run.config.objects.service, run.runtime
+    found = stack.state(service).environment if service else None
+    if found is None and service and isinstance(stack, compose.ComposeRuntime):  # its container is gone
+        try:
+            return stack.definition(service).environment
+        except LifeboatError:
+            return {}
+    return found or {}
+
+
+def configured(config: Config) -> Optional[Key]:
+    """The admin key that the operator gave."""
+    keys = [config.secrets.get(f"objects_admin_{part}", "") for part in ("access_key", "secret_key")]
+    return Key("objects_admin_access_key in lifeboat_secrets", *keys) if all(keys) else None
+
+
+def for_fresh(run: Opened) -> Optional[Key]:
+    """The key to fill a fresh store with, where the stack's own is not root's; None where the stack's own will do.
+
+    Raises UsageError where a fresh store would know no key that is known here.
+    """
+    root, own = of_service(run), run.config.secrets.get("objects_access_key", "")
+    if root is None or root.access_key == own:
+        return None
+    key = configured(run.config) or (root if root.secret_key else None)
+    if key:
+        return key
+    raise UsageError(
+        "plan a fresh object store", run.config.objects.service,
+        f"it would know only its root key ({root.source}), which is not known here, and not the stack's own key",
+        "Set objects_admin_access_key and objects_admin_secret_key in lifeboat_secrets and deploy, then run this again."
+        " Nothing was moved.",
     )  # fmt: skip
