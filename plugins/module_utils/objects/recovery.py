@@ -72,10 +72,6 @@ class _Protection(Protection[Assessment]):
                 raise plan.refusal(self.config, exc.cause, cause.remedy) from exc
             return exc.cause
 
-    def before_rebuild(self) -> None:
-        """A fresh store must know a key that is known here; from then on that one is used."""
-        self.fresh_key = buckets.for_fresh(self.run)
-
     def initialise(self, mount: DataMount) -> None:
         del mount
         buckets.use(self.run, self.fresh_key)
@@ -108,7 +104,11 @@ class _Protection(Protection[Assessment]):
         return super().beyond_repair(seen) or seen.emptied or seen.ruined or not self._takes_objects()
 
     def before_rebuild(self) -> None:
-        """A server that answers may have identities that no export has yet; one that lost them replaces none."""
+        """A fresh store must know a key that is known here; from then on that one is used.
+
+        A server that answers may have identities that no export has yet; one that lost them replaces none.
+        """
+        self.fresh_key = buckets.for_fresh(self.run)
         mirror_identities.take(self.run, f"{self.stamp}, before the rebuild", override=False, log=self.log)
 
     def fitting(self, mode: str) -> str:
