@@ -139,7 +139,7 @@ def test_what_each_backup_will_hold_is_said_at_once(
     run: Run, tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = [
-        *map(database, ("a\n", "left", "shop", "shop_quarantine_20261124_120000", "wiki")),
+        *map(database, ("a\n", "left", "shop", "wiki")),
         database("closed", connects=False), database("half", torn=True, connects=False),
     ]  # fmt: skip
     monkeypatch.setattr(database_server.Server, "execute", lambda self, sql, **_: [there])

@@ -57,7 +57,7 @@ ADDED = {
         "standby": False,
         "not_carried": [],
     },
-    "objects": {"unprotected": None, "excluded": [], "unlisted": ""},
+    "objects": {"unprotected": None, "excluded": [], "unlisted": "", "identities": None, "settings_denied": []},
 }  # since then, and what it means that a manifest does not say
 
 

@@ -296,10 +296,10 @@ def _others(
     if found.unknown:
         names = ", ".join(map(named, found.unknown))
         log(f"lifeboat_database.exclude names {names}: the server has no such database")
-    for name in filter(alike, (item.name for item in found.others)):
-        log(f"{named(name)} is in it: it is called as what a recovery keeps, and none here has kept it")
     for name in found.torn:
         log(f"{named(name)} is what is left of an interrupted DROP DATABASE: nothing of it can be read")
+    for name in filter(alike, (item.name for item in found.others)):
+        log(f"{named(name)} is in it: it is called as what a recovery keeps, and none here has kept it")
     return found.others, dict(found.missing)
 
 
