@@ -96,7 +96,10 @@ class Case:
         settings = {
             "stack": "shop", "runtime": {"project_directory": str(root)}, "state_directory": str(root / "state"),
             "repository": {"type": "local", "path": str(root / "backup")},
-            "objects": {"bucket": bucket, "endpoint_url": source.url, "service": "objects" if ours else ""},
+            "objects": {
+                "bucket": bucket, "endpoint_url": source.url, "service": "objects" if ours else "",
+                "admin": {"api": "elsewhere"},
+            },
             "vault": {"endpoint_url": vault.url, "objects_bucket": mirrored},
             "application": {"timeout": 60},
         }  # fmt: skip
