@@ -105,7 +105,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import PASS, Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import store
@@ -143,10 +143,15 @@ def work(task: Task) -> Result:
     lacking = [f"{place}: {line}" for place, report in found.items() for line in endpoints.lacking(place, report)]
     if SOURCE in found:
         lacking += [f"{SOURCE}: {gap.what}: {gap.why}" for gap in store.look(opened).left]
+    checks = [endpoints.check(task.config, *item) for item in found.items()]
+    if SOURCE in found and not task.check:
+        may = endpoints.permissions(opened)
+        checks.append(may)
+        lacking += [f"{may.name}: {may.detail}"] if may.result != PASS else []
     for line in lacking:
         task.log(line)
     shown = {place: typed.plain(report, nulls=True) for place, report in found.items()}
-    return Result(Facts(shown, lacking, [endpoints.check(task.config, *item) for item in found.items()]))
+    return Result(Facts(shown, lacking, checks))
 
 
 def main() -> None:

@@ -5,17 +5,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 import s3_servers
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
-from ansible_collections.lifeboat.dr.plugins.module_utils.vault import probe
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints, probe
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault.probe import MISSING, SUPPORTED, UNKNOWN
 from conftest import BUCKETS, WRITER, MakeBucket
+from s3_faults import error, faulty
 from s3_servers import JuiceFS, SeaweedFS, Server
+from test_mirror import World
 
 ALL = {"versioning", "lifecycle", "object_lock", "tagging", "metadata", "multipart"}
 
@@ -114,3 +119,29 @@ def test_a_wrong_key_is_an_error_and_tells_no_secret(server: Server, access_key:
         probe.probe(wrong)
     assert server.secret_key not in str(caught.value)
     assert "lifeboat_secrets" in caught.value.remedy
+
+
+ALL_BUT: list[tuple[str, str]] = [
+    ("s3:ListBucketVersions", "versions="), ("s3:GetBucketVersioning", "versioning="),
+    ("s3:GetBucketPolicy", "policy="), ("s3:GetObjectVersionTagging", "tagging="),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("action", "asked"), ALL_BUT)
+def test_each_permission_that_a_backup_needs_is_tried(
+    tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket, action: str, asked: str
+) -> None:
+    names = (make_bucket(weed), make_bucket(weed))
+    weed.client.put_bucket_versioning(Bucket=names[0], VersioningConfiguration={"Status": "Enabled"})
+    world = World(tmp_path, weed, weed, names)
+    seen = endpoints.permissions(Opened(world.config))
+    assert (seen.result, "there is no object to read" in seen.detail) == ("COULD_NOT_VERIFY", True), (
+        "not tried is no PASS"
+    )
+    world.put("a", b"a")
+    assert endpoints.permissions(Opened(world.config)).result == "PASS"
+    with faulty(weed, lambda call: error(403, "AccessDenied") if asked in call.path else None) as proxy:
+        objects = dataclasses.replace(world.config.objects, endpoint_url=proxy.url)
+        seen = endpoints.permissions(Opened(dataclasses.replace(world.config, objects=objects)))
+        assert {call.method for call in proxy.calls} == {"GET"}, "nothing is written"
+    assert (seen.result, seen.detail) == ("FAIL", f"the key may not {action}: see docs/mirror.md")

@@ -79,12 +79,14 @@ def test_endpoint_info_never_changes(run: Run, tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(endpoints, "report", tell)
     monkeypatch.setattr(store, "look", lambda run: Store(("uploads",), ("docs",)))
+    monkeypatch.setattr(endpoints, "permissions", lambda run: Check("source permissions", "FAIL", "the key may not x"))
     found = run("endpoint_info", **asked(tmp_path))
     assert (found["changed"], sorted(found["endpoints"])) == (False, ["source", "vault"])
     assert found["endpoints"]["vault"]["features"]["versioning"]["state"] == "supported"
     assert [line.partition(": mirrored")[0] for line in found["lacking"]] == [
         "source: no versioning",
         "source: the bucket docs: in no backup, as lifeboat_objects.bucket names uploads alone",
+        "source permissions: the key may not x",
     ]
     assert sorted(run("endpoint_info", endpoint="vault", fresh=True, **asked(tmp_path))["endpoints"]) == ["vault"]
     assert tried == [("source", False), ("vault", False), ("vault", True)]
@@ -94,6 +96,7 @@ def test_endpoint_info_never_changes(run: Run, tmp_path: Path, monkeypatch: pyte
     assert [(check["name"], check["result"]) for check in found["checks"]] == [
         ("source endpoint", "PASS"),
         ("vault endpoint", "PASS"),
+        ("source permissions", "FAIL"),
     ]
     monkeypatch.setattr(endpoints, "ready", lambda config, now: Check("vault endpoint", "FAIL", "no answer"))
     for check in (False, True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Callable, Optional
@@ -16,7 +17,10 @@ from ..base import filesystem, typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ..base.errors import LifeboatError
 from ..s3 import bucket as s3_bucket
-from ..s3.bucket import Bucket
+from ..s3 import causes
+from ..s3 import client as s3_client
+from ..s3.bucket import Bucket, Version
+from ..s3.signed import NULL
 from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
@@ -29,6 +33,11 @@ SKEW = 30.0  # seconds
 REFUSED = 15 * 60.0  # from here on S3 refuses: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 SOURCE, VAULT = "source", "vault"
 _OF_THE_VAULT = ("lifecycle", "object_lock")  # what nobody needs of a source
+_OF_THE_BUCKET = {
+    "s3:GetBucketVersioning": "versioning", "s3:ListBucketVersions": "versions",
+    "s3:GetLifecycleConfiguration": "lifecycle", "s3:GetBucketPolicy": "policy", "s3:GetBucketCORS": "cors",
+}  # fmt: skip
+_UNSET = ("NoSuchLifecycleConfiguration", "NoSuchBucketPolicy", "NoSuchCORSConfiguration", "NoSuchTagSet", "NoSuchKey")
 _PLACES: dict[str, Callable[[Opened], Bucket]] = {SOURCE: buckets.source, VAULT: buckets.vault}
 
 
@@ -106,6 +115,64 @@ def checks(run: Opened, *, now: datetime, fresh: bool = False) -> list[Check]:
     return found
 
 
+class _Tried:
+    """What a key was tried with: the actions that it may not do, and those of which nothing is known."""
+
+    def __init__(self, source: Bucket) -> None:
+        self._source = source
+        self.denied: list[str] = []
+        self.untried: list[str] = []
+
+    def ask(self, action: str, key: str, query: Mapping[str, str]) -> None:
+        headers = {"range": "bytes=0-0"} if key and "tagging" not in query else {}
+        try:
+            self._source.ask("GET", key, query, headers, attempted=f"try {action}")
+        except LifeboatError as exc:
+            code, cause = s3_client.code(exc), causes.of(exc)
+            if code in s3_client.DENIED:
+                self.denied.append(action)
+            elif cause and cause.whole:
+                raise
+            elif code not in (*s3_client.UNSUPPORTED, *_UNSET) and s3_client.status(exc) != 416:
+                self.untried.append(f"{action} ({exc.cause})")
+
+    def object(self) -> Optional[Version]:
+        """One to read, as far as the key may list."""
+        if "s3:ListBucketVersions" not in self.denied:
+            return next((version for version in s3_bucket.versions(self._source) if not version.deleted), None)
+        return None if "s3:ListBucket" in self.denied else next(s3_bucket.objects(self._source), None)
+
+
+def permissions(run: Opened) -> Check:
+    """Whether the stack's key may do each thing that a backup needs. Each is tried, by reading; nothing is written.
+
+    What the server does not know it does not refuse. Without an object, what is done with objects is not tried.
+    """
+    name = f"{SOURCE} permissions"
+    try:
+        tried = _Tried(buckets.source(run))
+        tried.ask("s3:ListBucket", "", {"list-type": "2", "max-keys": "1"})
+        for action, query in _OF_THE_BUCKET.items():
+            tried.ask(action, "", {query: "", **({"max-keys": "1"} if query == "versions" else {})})
+        found = tried.object()
+        if found:
+            versioned = {} if found.version == NULL else {"versionId": found.version}
+            action = "s3:GetObjectVersion" if versioned else "s3:GetObject"
+            tried.ask(action, found.key, versioned)
+            tried.ask(f"{action}Tagging", found.key, {"tagging": "", **versioned})
+        else:
+            tried.untried.append("s3:GetObject and the like (there is no object to read)")
+    except LifeboatError as exc:
+        return Check(name, FAIL, str(exc))
+    untried = [f"not tried: {'; '.join(tried.untried)}"] if tried.untried else []
+    if tried.denied:
+        words = f"the key may not {', '.join(tried.denied)}: see docs/mirror.md"
+        return Check(name, FAIL, "; ".join([words, *untried]))
+    if untried:
+        return Check(name, COULD_NOT_VERIFY, untried[0])
+    return Check(name, PASS, "the key may do all that a backup needs")
+
+
 def ready(run: Opened, *, now: datetime) -> Check:
     """For preflight: can a recovery read what it needs from the vault? Three requests, nothing is made or written."""
     name, vault = f"{VAULT} endpoint", buckets.vault(run)
@@ -142,6 +209,6 @@ def check(config: Config, place: str, found: Report) -> Check:
         return Check(name, FAIL, "; ".join(words))
     if unknown:
         words.append(f"{', '.join(unknown)} {found.features[unknown[0]].detail}")
-    if any(text in unknown for text in needed):
+    if unknown:
         return Check(name, COULD_NOT_VERIFY, "; ".join(words))
     return Check(name, PASS, "; ".join(words))
