@@ -155,3 +155,22 @@ def not_implemented(key: str) -> Fault:
     """One object that a server lists and does not give."""
     reply = error(501, "NotImplemented")
     return lambda call: reply if call.method == "GET" and call.key == key else None
+
+
+def minio_excludes(call: Call, body: bytes) -> bytes:
+    """MinIO keeps no versions of what begins with tmp/, nor of folders."""
+    if "versioning" in call.query and call.method == "GET":
+        more = b"<ExcludedPrefixes><Prefix>tmp/</Prefix></ExcludedPrefixes><ExcludeFolders>true</ExcludeFolders>"
+        return re.sub(rb"(?=</VersioningConfiguration>)", more, body)
+    return without_versions(call, body)
+
+
+@_rows
+def without_versions(rows: list[bytes]) -> list[bytes]:
+    """What begins with tmp/ is there as version `null` only, where nothing says why: it was so for a while."""
+    kept = [row for row in rows if not _field(row, "Key").startswith("tmp/") or b"<IsLatest>true" in row]
+    null = b"<VersionId>null</VersionId>"
+    return [
+        re.sub(rb"<VersionId>.*?</VersionId>", null, row) if _field(row, "Key").startswith("tmp/") else row
+        for row in kept
+    ]

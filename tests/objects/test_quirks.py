@@ -16,13 +16,14 @@ from pathlib import Path
 
 import pytest
 import s3_quirks
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, copier
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from s3_faults import Proxy, faulty
+from s3_faults import Edit, Proxy, faulty
 from s3_servers import SeaweedFS, Server
 from test_mirror import World
 
@@ -272,3 +273,32 @@ def test_an_object_that_a_server_cannot_give(world: World, weed: SeaweedFS) -> N
     assert list(world.listing(manifest)) == ["a", "z"]
     assert list(unheld(manifest)) == ["b"]
     assert "it cannot be read: NotImplemented" in unheld(manifest)["b"]
+
+
+# --- MinIO's versioning with exceptions ---
+
+
+@pytest.mark.parametrize("edit", [s3_quirks.minio_excludes, s3_quirks.without_versions])
+def test_what_has_no_versions_is_of_no_instant(world: World, weed: SeaweedFS, edit: Edit) -> None:
+    """Objects that were written after the database backup and have no past got delete markers."""
+    for number in range(8):
+        world.put(f"key {number}", b"%d" % number)
+    world.put("tmp/a", b"one")
+    world.database()
+    with faulty(weed, edit=edit) as proxy:
+        through(world, source=proxy)
+        later(world)
+        time.sleep(1.1)
+        world.put("tmp/a", b"two")
+        manifest = through(world, source=proxy)
+    told = details(manifest)
+    assert (told.consistency, told.removed) == ("eventual", 0)
+    assert "tmp/" in told.why
+    assert world.held(world.listing(manifest)["tmp/a"]) == b"two"
+
+
+def test_a_vault_that_excepts_objects_from_versioning_is_refused(world: World, weed: SeaweedFS) -> None:
+    world.put("a")
+    said = "its versioning is Enabled except for tmp/, folders, so a mirror would"
+    with faulty(weed, edit=s3_quirks.minio_excludes) as proxy, pytest.raises(UsageError, match=said):
+        through(world, vault=proxy)

@@ -40,9 +40,11 @@ def require_vault(source: Bucket, vault: Bucket) -> None:
     attempted = "mirror the bucket"
     if (source.name, source.endpoint_url) == (vault.name, vault.endpoint_url):
         raise UsageError(attempted, source.url, "it is its own vault", "Correct lifeboat_vault and deploy.")
-    if bucket.versioning(vault) != "Enabled":
+    state = bucket.versioning(vault)
+    if state != "Enabled":
+        what = f"its versioning is {state}" if "except" in state else "it keeps no versions"
         raise UsageError(
-            attempted, vault.url, "it keeps no versions, so a mirror would destroy what it replaces",
+            attempted, vault.url, f"{what}, so a mirror would destroy what it replaces",
             "Run lifeboat.dr.deploy, which makes it with versions, on a server that has them.",
         )  # fmt: skip
 
@@ -61,8 +63,9 @@ def choose_instant(
     why = ""
     if config.objects.engine == "mc":
         why = mc.BY_MC
-    elif bucket.versioning(source) != "Enabled":
-        why = "the source bucket keeps no versions"
+    elif (state := bucket.versioning(source)) != "Enabled":
+        excepted = f"the source bucket's versioning is {state}"
+        why = excepted if "except" in state else "the source bucket keeps no versions"
     elif not good:
         why = "there is no good database backup to be of the same instant as"
     elif good[-1].taken_at < oldest:

@@ -169,14 +169,20 @@ def addresses(host: str) -> Optional[set[str]]:
 
 
 def versioning(bucket: Bucket) -> str:
-    """`Enabled`, `Suspended`, or empty: never switched on, or not known to the server."""
+    """`Enabled`, `Suspended`, or empty: never switched on, or not known to the server.
+
+    MinIO can leave objects out: then `Enabled except for` these.
+    """
     try:
         page = bucket.ask_xml("look at the bucket", {"versioning": ""})
     except LifeboatError as exc:
         if client.code(exc) in client.UNSUPPORTED:
             return ""
         raise
-    return fields(page).get("Status", "")
+    status = fields(page).get("Status", "")
+    out = [child.text or "" for part in page if plain(part.tag) == "ExcludedPrefixes" for child in part]
+    out += ["folders"] if fields(page).get("ExcludeFolders", "").strip().lower() == "true" else []
+    return f"{status} except for {', '.join(out)}" if status and out else status
 
 
 def skew(bucket: Bucket) -> Optional[float]:

@@ -191,7 +191,8 @@ def ready(run: Opened, *, now: datetime) -> Check:
             " lifeboat_vault, or name the vault that the mirror was made in"
         )  # fmt: skip
     words = [f"{vault.url} answers"]
-    words += ["its versioning is suspended: what is mirrored now replaces what was"] if state != "Enabled" else []
+    partly = state if "except" in state else "suspended"
+    words += [f"its versioning is {partly}: what is mirrored now replaces what was"] if state != "Enabled" else []
     known = remembered(run.config, VAULT, now=now)
     return Check(name, PASS, "; ".join([*words, *(lacking(VAULT, known) if known else [])]))
 
