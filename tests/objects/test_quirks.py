@@ -16,8 +16,11 @@ from pathlib import Path
 
 import pytest
 import s3_quirks
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import proof
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, copier
@@ -302,3 +305,16 @@ def test_a_vault_that_excepts_objects_from_versioning_is_refused(world: World, w
     said = "its versioning is Enabled except for tmp/, folders, so a mirror would"
     with faulty(weed, edit=s3_quirks.minio_excludes) as proxy, pytest.raises(UsageError, match=said):
         through(world, vault=proxy)
+
+
+def test_a_version_that_the_vault_does_not_list_is_not_lost(world: World, weed: SeaweedFS) -> None:
+    """MinIO as a vault: `p` hides `p/b`, of which a backup from before still needs the version."""
+    begun(world)
+    repo = repositories.from_settings(world.config.repository, {})
+    (first,) = catalog.good(catalog.entries(repo, "objects", world.config.stack))
+    world.vault.ask("PUT", "p", body=b"above", attempted="hide it")
+    with faulty(weed, edit=s3_quirks.minio_hides) as proxy:
+        behind = dataclasses.replace(world.config.vault, endpoint_url=proxy.url)
+        run = Opened(dataclasses.replace(world.config, vault=behind))
+        checks = {check.name: check for check in proof.levels(run, repo, first, "archive", 0, world.lines.append)}
+    assert checks["versions"].result == PASS, checks["versions"].detail

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any, Optional
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import NAME as LISTING
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import compare
@@ -91,6 +91,9 @@ class FakeBucket:
     @property
     def client(self) -> FakeBucket:
         return self
+
+    def ask(self, method: str, key: str, query: dict[str, str], **_: str) -> Any:
+        raise NotFoundError(method, key, "there is no such version")
 
     def head_bucket(self, Bucket: str) -> dict[str, Any]:
         if self.error:

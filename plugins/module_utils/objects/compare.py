@@ -61,7 +61,9 @@ def expected(*, keep: bool) -> str:
 
 def leave_out_unheld(run: Opened, inventory: Inventory, prefix: str, wanted: str) -> str:
     """Settle as lost what the vault no longer has of what is wanted; returns how many, and the first of them."""
-    inventory.add_held(bucket.versions(buckets.vault(run), prefix))
+    vault = buckets.vault(run)
+    inventory.add_held(bucket.versions(vault, prefix))
+    inventory.add_unlisted(vault, wanted)
     lacking = f"point p WHERE {wanted} AND {UNHELD}"
     told = inventory.few(lacking)
     inventory.change(f"INSERT OR REPLACE INTO settled SELECT p.key, '{LOST}' FROM {lacking}")
@@ -112,6 +114,8 @@ def look_again(run: Opened, inventory: Inventory, source: Bucket, prefix: str = 
 def live_rows(source: Bucket, prefix: str = "") -> Iterator[tuple[str, int, str, str, float]]:
     """The bucket's current objects, as the table `live` has them."""
     for version in bucket.objects(source, prefix):
+        if not version.key:
+            continue  # no request can be about it: it stays as it is
         yield text(version.key), version.size, version.etag, "", version.modified.timestamp()
 
 

@@ -268,8 +268,9 @@ def _count(run: Opened, chosen: Point, request: Request, seen: Assessment, log: 
                 raise
             log(f"{run.config.objects.bucket} cannot be compared, all of it counts as gone: {exc.cause}")
             compare.all_gone(inventory, chosen, prefix=request.prefix)
-        inventory.add_held(bucket.versions(buckets.vault(run), request.prefix))
-        wanted = to_restore(keep=not request.asked)
+        vault, wanted = buckets.vault(run), to_restore(keep=not request.asked)
+        inventory.add_held(bucket.versions(vault, request.prefix))
+        inventory.add_unlisted(vault, wanted)
         return Counts(
             gone=inventory.counted(f"{GONE} AND {wanted}")[0],
             differ=inventory.counted(f"{DIFFERS} AND {wanted}")[0],

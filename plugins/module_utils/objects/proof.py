@@ -64,6 +64,7 @@ def _archive(run: Opened, inventory: Inventory, manifest: Manifest, vault: Bucke
         f"{has[0]} objects, {has[1]} bytes",
     )
     inventory.add_held(bucket.versions(vault))
+    inventory.add_unlisted(vault, "true")
     missing = inventory.few(f"point p WHERE {UNHELD}")
     gone = f"the vault no longer has these versions: {missing}"
     yield Check("versions", FAIL, gone) if missing else Check("versions", PASS, f"all of them are in {vault.url}")

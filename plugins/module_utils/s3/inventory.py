@@ -12,17 +12,19 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Optional, TypeVar
 
 from ..base.checks import SHOWN
 from ..base.errors import LifeboatError
-from .bucket import Listed, Version
+from .bucket import Bucket, Listed, Version
 
 T = TypeVar("T", bound="Inventory")
 UNKNOWN = -1  # a size that nobody told
 UNHELD = "NOT EXISTS (SELECT 1 FROM held h WHERE h.key = p.key AND h.version = p.version)"  # of a row p of `point`
 _BATCH = 5000
+ASKED = 1000  # versions that are asked for one by one
 # rows: what the database knows. live: what the bucket holds. point: what it should hold, `version` being the vault's.
 # held: the versions that the vault has. settled: what was found out of a key in which they differ.
 _TABLES: Mapping[str, str] = MappingProxyType(
@@ -114,6 +116,23 @@ class Inventory:
         )
         self.add("held", rows)
 
+    def add_unlisted(self, vault: Bucket, wanted: str) -> None:
+        """Ask the vault for those versions of `point` that it does not list, before they are called lost: MinIO lists
+        no `a/b` once there is `a`, and gives it all the same. `wanted`: a condition on a row p of `point`.
+
+        Of more than ASKED some at random are asked for, and all of them if one of these is there.
+        """
+        source = f"SELECT p.key, p.version FROM point p WHERE {wanted} AND {UNHELD}"
+        count = int(self.value(f"SELECT count(*) FROM ({source})"))
+        limit = ASKED
+        while True:
+            rows = list(self.each(f"{source} ORDER BY random() LIMIT {limit}"))
+            found = [row for row in (_asked(vault, *asked) for asked in rows) if row]
+            self.add("held", found)
+            if not found or count <= limit:
+                return
+            limit = count
+
     def count(self, table: str) -> int:
         return int(self.value(f"SELECT count(*) FROM {table}"))
 
@@ -157,6 +176,18 @@ class Inventory:
         ):
             at = datetime.fromtimestamp(modified, timezone.utc)
             yield Listed(key, size, etag, at, "", version, vault_etag, sha256 or None)
+
+
+def _asked(vault: Bucket, key: str, version: str) -> Optional[tuple[str, str, int, str, float]]:
+    """A row of `held`; None where it is not there, or the server does not say so."""
+    try:
+        head = vault.ask("HEAD", key, {"versionId": version}, attempted="look for the version")
+    except LifeboatError:
+        return None
+    if head.version != version:
+        return None
+    told = head.headers.get("last-modified")
+    return key, version, head.size, head.etag, parsedate_to_datetime(told).timestamp() if told else 0.0
 
 
 @contextlib.contextmanager
