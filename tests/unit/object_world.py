@@ -92,9 +92,6 @@ class FakeBucket:
     def client(self) -> FakeBucket:
         return self
 
-    def ask(self, method: str, key: str, query: dict[str, str], **_: str) -> Any:
-        raise NotFoundError(method, key, "there is no such version")
-
     def head_bucket(self, Bucket: str) -> dict[str, Any]:
         if self.error:
             raise self.error
@@ -102,7 +99,9 @@ class FakeBucket:
             raise failure("404", 404)
         return {}
 
-    def ask(self, method: str, *, query: dict[str, str], attempted: str) -> None:
+    def ask(self, method: str, key: str = "", *, query: dict[str, str], attempted: str = "") -> None:
+        if key:
+            raise NotFoundError(method, key, "there is no such version")
         with client.spoken(attempted, self.url):
             self.head_bucket(self.name)
 
