@@ -9,7 +9,7 @@ import gzip
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -99,7 +99,7 @@ class FakeBucket:
             raise failure("404", 404)
         return {}
 
-    def ask(self, method: str, key: str = "", *, query: dict[str, str], attempted: str = "") -> None:
+    def ask(self, method: str, key: str = "", query: Mapping[str, str] | None = None, *, attempted: str = "") -> None:
         if key:
             raise NotFoundError(method, key, "there is no such version")
         with client.spoken(attempted, self.url):
