@@ -129,7 +129,7 @@ bench: engine ## Measure against the seed's own script lines, side by side
 
 bench-recovery: lab ## Lose the lab's database three times in each of three ways: the median of each phase
 	@tests/lab/standing.sh forget
-	python tests/bench/recovery.py $(BENCH)
+	python tests/bench/recovery_time.py $(BENCH)
 
 clean: lab-down ## Remove the lab and the virtual environment
 	rm -rf $(VENV) .ansible .lab

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-PATH = Path(__file__).resolve().parents[1] / "bench" / "recovery.py"
+PATH = Path(__file__).resolve().parents[1] / "bench" / "recovery_time.py"
 SPEC = importlib.util.spec_from_file_location("bench_recovery", PATH)
 assert SPEC is not None
 assert SPEC.loader is not None
