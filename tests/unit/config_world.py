@@ -19,6 +19,7 @@ from typing import Any, Callable
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import pipeline
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import backup as configuration_backup
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import files as configuration_files
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import Repository
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
@@ -71,7 +72,7 @@ class World:
         monkeypatch.setattr(pipeline, "probe", self.probe)
         monkeypatch.setattr(pipeline, "output", self.output)
         monkeypatch.setattr(pipeline, "run", self.run)
-        monkeypatch.setattr(configuration_backup, "CRON", str(root / "cron.d"))
+        monkeypatch.setattr(configuration_files, "CRON", str(root / "cron.d"))
         monkeypatch.setattr(runtime.ComposeRuntime, "images", lambda _: dict.fromkeys(self.images, "web@sha256:2"))
         monkeypatch.setattr(runtime.ComposeRuntime, "state", self.state)
 

@@ -23,9 +23,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     SpaceError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import backup as configuration_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import parts
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import RECOVERING_CONFIG
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, retention
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import tar
 from builders import NOW
@@ -147,7 +147,7 @@ def test_what_a_project_refers_to_is_found(world: World, monkeypatch: pytest.Mon
 
 def test_none_is_taken_while_files_are_being_placed(world: World) -> None:
     (world.root / "state").mkdir()
-    (world.root / "state" / configuration_backup.RECOVERING_CONFIG).touch()
+    (world.root / "state" / RECOVERING_CONFIG).touch()
     with pytest.raises(LockedError, match="a recovery has begun"):
         world.take()
 

@@ -23,7 +23,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     NotFoundError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import backup as configuration_backup
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import files as configuration_files
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import identities as mirror_identities
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import identities as objects_identities
@@ -560,7 +560,7 @@ NOTES = [
 def test_what_deploy_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: str, secrets: dict[str, str], words: str
 ) -> None:
-    monkeypatch.setattr(configuration_backup, "left_out", lambda run: [])
+    monkeypatch.setattr(configuration_files, "left_out", lambda run: [])
     found = preflight.notes(Opened(replace(make(tmp_path, api), secrets=secrets)))
     assert [note.startswith(words) for note in found] == ([True] if words else [])
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.configuration.backup import RECOVERING_CONFIG
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration.restore import Extracted
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import RECOVERING_CONFIG
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import files as site_files
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools.tar import DIRECTORY, FILE, LINK, Entry

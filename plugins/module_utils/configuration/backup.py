@@ -21,7 +21,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +31,7 @@ from ..base import filesystem, pipeline, typed
 from ..base.errors import LifeboatError, LockedError, Log, NotFoundError
 from ..base.text import human
 from ..base.version import VERSION
+from ..recovery import state as recovery_state
 from ..repository import catalog, repositories
 from ..repository.base import STALE, Repository
 from ..repository.checksums import measure
@@ -39,19 +40,15 @@ from ..repository.manifest import Artefact, Manifest
 from ..repository.sealing import VERSION as SCHEMA_VERSION
 from ..settings import config as configuration
 from ..settings.config import Config
-from ..stack import files as stack_files
 from ..stack import runtime
-from ..stack.compose import ComposeRuntime
 from ..stack.runtime import Opened
 from ..tools import age, tar
 from ..tools.tar import Entry, Packer, shown
-from . import parts
+from . import files, parts
+from .files import Wanted
 from .parts import GIT, IMAGES, SITE
 from .restore import LISTING, PLAIN, SCHEMA, SECRET_LIST, SECRETS, SECRETS_LIMIT
 
-# While it exists the stack's files may be half placed: they must never become the newest good backup.
-RECOVERING_CONFIG = "recovering_config"
-CRON = "/etc/cron.d"
 _SNIFFED = 1 << 20
 _SECRET_NAMES = (
     ".env", ".env.*", "*.env", "*.key", "*.p12", "*.pfx", "*.jks", "*.kdbx", "id_rsa*", "id_ed25519*", "id_ecdsa*",
@@ -61,17 +58,6 @@ _SECRET_WORDS = (b"PRIVATE KEY-----", b"AGE-SECRET-KEY-1", b"BEGIN AGE ENCRYPTED
 _SHORT = 8  # a shorter secret of ours is found in anything
 
 
-@dataclass
-class _Wanted:
-    """What is to be packed. bare: directories of which only owner and mode are kept. compose: what Compose is given."""
-
-    compose: list[str] = field(default_factory=list)
-    plain: list[str] = field(default_factory=list)
-    secret: list[str] = field(default_factory=list)
-    bare: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
 def take(run: Opened, *, log: Log, directory: Path = configuration.DIRECTORY) -> Manifest:
     """Take one backup of the stack's configuration and publish it. The caller holds the stack's lock.
 
@@ -79,17 +65,17 @@ def take(run: Opened, *, log: Log, directory: Path = configuration.DIRECTORY) ->
     not be read stops nothing: the manifest names it, and `lifeboat status` fails.
     """
     config = run.config
-    if (config.state / RECOVERING_CONFIG).exists():
+    if (config.state / recovery_state.RECOVERING_CONFIG).exists():
         raise LockedError(
             "start a backup", config.stack,
-            f"a recovery has begun and not ended ({config.state / RECOVERING_CONFIG})",
+            f"a recovery has begun and not ended ({config.state / recovery_state.RECOVERING_CONFIG})",
             "Finish it. If the stack's files are right as they are, remove that file.",
         )  # fmt: skip
     started, taken_at = time.monotonic(), datetime.now(timezone.utc)
     repo = repositories.of(run)
     repo.check(writable=True)
     repo.sweep(older_than=STALE, now=taken_at)
-    wanted = _wanted(config, run.runtime, directory)
+    wanted = files.wanted(config, run.runtime, directory)
     earlier = catalog.entries(repo, "config", config.stack)
     identity = catalog.free_id(repo, "config", taken_at)
     with repo.stage("config", identity) as staging, filesystem.explained("write the backup", staging.path):
@@ -113,40 +99,6 @@ def take(run: Opened, *, log: Log, directory: Path = configuration.DIRECTORY) ->
     return manifest
 
 
-def left_out(run: Opened, *, directory: Path = configuration.DIRECTORY) -> list[str]:
-    """The secret files that a backup would leave out now although nobody said that they are kept elsewhere."""
-    config = run.config.config
-    if not config.enabled or config.recipients or config.secrets == "elsewhere":
-        return []
-    found = _wanted(run.config, run.runtime, directory)
-    # What deploy has yet to write.
-    own = [str(directory / f"{run.config.stack}.secrets.json")] if run.config.secrets else []
-    return [shown(path) for path in dict.fromkeys([*found.secret, *own])]
-
-
-def _wanted(config: Config, stack: runtime.Runtime, directory: Path) -> _Wanted:
-    """What Lifeboat finds by itself, then what the operator names."""
-    found = _Wanted()
-    if isinstance(stack, ComposeRuntime):
-        project = stack_files.find(config, stack)
-        found.compose = project.compose
-        found.plain += [*project.compose, *project.plain]
-        found.secret += project.secret
-        found.bare += sorted({str(Path(name).parent) for name in project.compose})
-        found.notes += [f"{shown(name)} is mounted and not in this backup" for name in project.data]
-    own = directory / f"{config.stack}.json"
-    cron = Path(CRON) / f"lifeboat-{config.stack.replace('.', '_')}"
-    found.plain += [str(path) for path in (own, cron) if path.exists()]
-    secrets = directory / f"{config.stack}.secrets.json"
-    if secrets.exists():
-        (found.secret if config.secrets else found.plain).append(str(secrets))
-    if config.objects.bucket and config.identities.exists():
-        found.secret.append(str(config.identities))
-    found.plain += config.config.files
-    found.secret += config.config.secret_files
-    return found
-
-
 class _Work:
     """One backup in the making: what was written so far."""
 
@@ -162,7 +114,7 @@ class _Work:
         # What a backup must not swallow: the backups.
         self._never = {os.path.realpath(str(name)) for name in (config.state, config.repository.get("path")) if name}
 
-    def files(self, wanted: _Wanted) -> ConfigDetails:
+    def files(self, wanted: Wanted) -> ConfigDetails:
         """Pack the plain and the secret files. A named secret below a named directory is taken for a secret only."""
         recipients = self._config.config.recipients
         secret_paths = {tar.followed(name)[0] for name in wanted.secret}
@@ -220,7 +172,7 @@ class _Work:
             self.artefacts.append(Artefact(name, writer.size, writer.sha256))
         return packer.packed
 
-    def _looks_secret(self, wanted: _Wanted) -> tar.KeepOut:
+    def _looks_secret(self, wanted: Wanted) -> tar.KeepOut:
         """Is a file a secret that nobody named as one? Compose files are what the operator wrote them to be."""
         plainly = {tar.followed(text)[0] for text in wanted.plain if text.endswith((".yml", ".yaml"))}
         # Access keys are names, not secrets: `lifeboat` is one that many files hold.

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from ..base import pipeline, typed
 from ..base.errors import LifeboatError, UsageError
 from ..base.pipeline import Command
-from ..configuration import backup
+from ..configuration import files
 from ..database import listed
 from ..database import server as database_server
 from ..s3.bucket import Bucket
@@ -191,7 +191,7 @@ def _identities(config: Config) -> Iterator[str]:
 
 def _secret_files(run: Opened) -> list[str]:
     try:
-        left = backup.left_out(run)
+        left = files.left_out(run)
     except LifeboatError as exc:
         return [f"lifeboat_config: the files of the stack could not be found, so no backup will hold them: {exc}"]
     if not left:

@@ -19,6 +19,8 @@ T = TypeVar("T")
 RECOVERING = "recovering"
 # While it exists the bucket may be half filled: a mirror of it must never become the newest good backup.
 RECOVERING_OBJECTS = "recovering_objects"
+# While it exists the stack's files may be half placed: they must never become the newest good backup.
+RECOVERING_CONFIG = "recovering_config"
 # The store is being given its identities: it may have some of them, and has lost the others.
 GIVING_IDENTITIES = "giving_identities"
 HEALTHY = "healthy"

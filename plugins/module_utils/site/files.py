@@ -24,8 +24,8 @@ from ..base.errors import UsageError
 from ..base.filesystem import explained
 from ..base.pipeline import Command
 from ..configuration import restore as configuration_restore
-from ..configuration.backup import RECOVERING_CONFIG
 from ..configuration.restore import Extracted
+from ..recovery.state import RECOVERING_CONFIG
 from ..repository.base import Repository
 from ..repository.checksums import measure
 from ..settings.config import Config

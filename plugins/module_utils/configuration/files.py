@@ -1,0 +1,64 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which files of a stack a config backup takes, and which of them it would leave out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..settings import config as configuration
+from ..settings.config import Config
+from ..stack import files as stack_files
+from ..stack.compose import ComposeRuntime
+from ..stack.runtime import Opened, Runtime
+from ..tools.tar import shown
+
+CRON = "/etc/cron.d"
+
+
+@dataclass
+class Wanted:
+    """What is to be packed. bare: directories of which only owner and mode are kept. compose: what Compose is given."""
+
+    compose: list[str] = field(default_factory=list)
+    plain: list[str] = field(default_factory=list)
+    secret: list[str] = field(default_factory=list)
+    bare: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def wanted(config: Config, stack: Runtime, directory: Path) -> Wanted:
+    """What Lifeboat finds by itself, then what the operator names."""
+    found = Wanted()
+    if isinstance(stack, ComposeRuntime):
+        project = stack_files.find(config, stack)
+        found.compose = project.compose
+        found.plain += [*project.compose, *project.plain]
+        found.secret += project.secret
+        found.bare += sorted({str(Path(name).parent) for name in project.compose})
+        found.notes += [f"{shown(name)} is mounted and not in this backup" for name in project.data]
+    own = directory / f"{config.stack}.json"
+    cron = Path(CRON) / f"lifeboat-{config.stack.replace('.', '_')}"
+    found.plain += [str(path) for path in (own, cron) if path.exists()]
+    secrets = directory / f"{config.stack}.secrets.json"
+    if secrets.exists():
+        (found.secret if config.secrets else found.plain).append(str(secrets))
+    if config.objects.bucket and config.identities.exists():
+        found.secret.append(str(config.identities))
+    found.plain += config.config.files
+    found.secret += config.config.secret_files
+    return found
+
+
+def left_out(run: Opened, *, directory: Path = configuration.DIRECTORY) -> list[str]:
+    """The secret files that a backup would leave out now although nobody said that they are kept elsewhere."""
+    config = run.config.config
+    if not config.enabled or config.recipients or config.secrets == "elsewhere":
+        return []
+    found = wanted(run.config, run.runtime, directory)
+    # What deploy has yet to write.
+    own = [str(directory / f"{run.config.stack}.secrets.json")] if run.config.secrets else []
+    return [shown(path) for path in dict.fromkeys([*found.secret, *own])]
