@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow, escrow_record
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -53,15 +53,15 @@ def test_the_escrow_opens_the_vault(
 
     wrong = prove(mine, keys(tmp_path)[0])
     assert (wrong.verdict, "no identity matched" in str(wrong.checks)) == (FAIL, True)
-    assert escrow.checks(Opened(mine), now)[0].result == COULD_NOT_VERIFY
+    assert escrow_record.checks(Opened(mine), now)[0].result == COULD_NOT_VERIFY
     refused = prove(settings(world, weed, bucket, vault_secret_key="wrong"))
     assert [(check.name, check.result) for check in refused.checks] == [("vault credentials", FAIL)]
     away = prove(dataclasses.replace(mine, vault=dataclasses.replace(mine.vault, endpoint_url="http://127.0.0.1:9")))
     assert away.verdict == COULD_NOT_VERIFY
     right = prove(mine)
     assert (right.verdict, right.id) == (PASS, point.id), right.checks
-    assert escrow.checks(Opened(mine), now)[0].result == PASS
-    store = escrow.store(Opened(mine))
+    assert escrow_record.checks(Opened(mine), now)[0].result == PASS
+    store = escrow_record.store(Opened(mine))
     assert store.points() == [point.id]
     key = f"shop/config/{point.parts['config'].id}/secrets.tar.gz.age"
     data = weed.client.get_object(Bucket=bucket, Key=key)["Body"].read()

@@ -13,7 +13,6 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Che
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Log
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.typed import plain
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import Component
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.judgements import Judgement
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Proof
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.checksums import measure
@@ -54,4 +53,3 @@ def read(proof: Proof) -> Iterator[Check]:
 
 LETTERS = Kind("letters", "letters", "letters", LettersDetails, counts={"letters": lambda details: details.letters})
 DONE = Component(take, lambda manifest: f"{manifest.detailed(LettersDetails).letters} letters", read)
-JUDGED = Judgement(opened=read)

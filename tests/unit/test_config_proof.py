@@ -277,7 +277,7 @@ def test_secrets_that_are_kept_elsewhere_are_named_and_no_gap(world: World) -> N
 
 def judged(world: World, **changes: Any) -> dict[str, tuple[str, str]]:
     last = configuration_restore.read_manifest(world.repo, world.repo.ids("config")[-1])
-    found = judgements.of("config").judged(world.configured(**changes), world.repo, last)
+    found = judgements.judged(world.configured(**changes), world.repo, last)
     return {check.name: (check.result, check.detail) for check in found}
 
 

@@ -25,7 +25,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow, escrow_kit
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow, escrow_kit, escrow_record
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points, sealing
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.local import LocalRepository
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
@@ -40,7 +40,7 @@ from config_world import World, keys
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     one = World(tmp_path, monkeypatch)
     # What the vault holds is what the repository holds; that it is a bucket, tests/objects shows.
-    monkeypatch.setattr(escrow, "store", lambda _: one.repo)
+    monkeypatch.setattr(escrow_record, "store", lambda _: one.repo)
     return one
 
 
@@ -64,7 +64,7 @@ def test_the_key_opens_everything_and_that_is_put_on_record(world: World) -> Non
     point = sealed(world)
     now = datetime.now(timezone.utc)
     settings = world.configured()
-    (before,) = escrow.checks(Opened(settings), now)
+    (before,) = escrow_record.checks(Opened(settings), now)
     assert (before.result, "nobody has shown" in before.detail) == (COULD_NOT_VERIFY, True)
     found = prove(world)
     assert found["verdict"] == (PASS, point.id)
@@ -73,11 +73,11 @@ def test_the_key_opens_everything_and_that_is_put_on_record(world: World) -> Non
     record = json.loads(world.repo.read_escrow("shop") or b"")
     assert (record["point"], record["opened_by"]) == (point.id, [world.recipient])
     assert world.key.split()[-1] not in json.dumps(record) + "".join(world.lines)
-    assert escrow.checks(Opened(settings), now + timedelta(days=99))[0].result == PASS
-    assert escrow.checks(Opened(settings), now + timedelta(days=101))[0].result == FAIL
-    assert escrow.checks(Opened(world.configured(recipients=[])), now) == []
+    assert escrow_record.checks(Opened(settings), now + timedelta(days=99))[0].result == PASS
+    assert escrow_record.checks(Opened(settings), now + timedelta(days=101))[0].result == FAIL
+    assert escrow_record.checks(Opened(world.configured(recipients=[])), now) == []
     changed = world.configured(recipients=[world.recipient, "age1" + "q" * 58])
-    assert escrow.checks(Opened(changed), now)[0].result == COULD_NOT_VERIFY
+    assert escrow_record.checks(Opened(changed), now)[0].result == COULD_NOT_VERIFY
     assert world.repo.points() == [point.id], "the record is no recovery point"
 
 
@@ -105,11 +105,11 @@ def test_a_record_of_a_day_to_come_is_not_fresh(world: World, today: None) -> No
     record = json.loads(world.repo.read_escrow("shop") or b"")
     for change in ({"at": "2099-01-01T00:00:00.000Z"}, {"point": "20990101_000000"}):
         world.repo.write_escrow("shop", json.dumps({**record, **change}).encode())
-        (check,) = escrow.checks(Opened(world.configured()), datetime.now(timezone.utc))
+        (check,) = escrow_record.checks(Opened(world.configured()), datetime.now(timezone.utc))
         assert (check.result, "it is dated 2099-01-01" in check.detail) == (COULD_NOT_VERIFY, True)
     for odd in ("latest", "20261399_999999", "\x1b[2J"):
         world.repo.write_escrow("shop", json.dumps({**record, "point": odd}).encode())
-        (check,) = escrow.checks(Opened(world.configured()), datetime.now(timezone.utc))
+        (check,) = escrow_record.checks(Opened(world.configured()), datetime.now(timezone.utc))
         assert check.result == (PASS if odd[0] == "2" else COULD_NOT_VERIFY)
 
 
@@ -250,7 +250,7 @@ def test_no_point_no_vault(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
         def check(self, writable: bool) -> None:
             raise LifeboatError("read", "s3://x", "connection refused")
 
-    monkeypatch.setattr(escrow, "store", lambda _: Away())
+    monkeypatch.setattr(escrow_record, "store", lambda _: Away())
     assert prove(world)["verdict"][0] == COULD_NOT_VERIFY
 
 

@@ -570,7 +570,7 @@ def judged(root: Path, api: str, **details: Any) -> tuple[str, str]:
     made = make(root, api, **({"identities_file": "/s3.json"} if api == "seaweedfs" else {}))
     made = replace(made, config=replace(made.config, enabled=True))
     manifest = publish_objects(root, NOW, **details)
-    found = {check.name: check for check in judgements.of("objects").judged(made, store(root), manifest)}
+    found = {check.name: check for check in judgements.judged(made, store(root), manifest)}
     return (found["identities"].result, found["identities"].detail) if "identities" in found else ("", "")
 
 
@@ -605,4 +605,4 @@ def test_a_store_that_is_not_ours_is_not_judged(tmp_path: Path) -> None:
     made = make(tmp_path, "")
     made = replace(made, objects=replace(made.objects, service="", endpoint_url="http://127.0.0.1:9000"))
     manifest = publish_objects(tmp_path, NOW)
-    assert [check.name for check in judgements.of("objects").judged(made, store(tmp_path), manifest)] == []
+    assert [check.name for check in judgements.judged(made, store(tmp_path), manifest)] == []

@@ -1,7 +1,7 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An invented component, put into the two registries and nowhere else, is seen wherever the others are."""
+"""An invented component, put into the registries and nowhere else, is seen wherever the others are."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow, schedule, status
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow, escrow_record, schedule, status
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.checklist import work_through
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import COMPONENTS
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.judgements import JUDGEMENTS
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.escrow_opened import OPENED
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import make_config, publish, settings, store
 from config_world import keys
-from invented import DONE, FILE, JUDGED, LETTERS, take
+from invented import DONE, FILE, LETTERS, read, take
 
 CREATED = "letters_backup_"
 
@@ -57,14 +57,14 @@ class World:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> World:
     monkeypatch.setitem(KINDS, "letters", LETTERS)
     monkeypatch.setitem(COMPONENTS, "letters", DONE)
-    monkeypatch.setitem(JUDGEMENTS, "letters", JUDGED)
+    monkeypatch.setitem(OPENED, "letters", read)
     (tmp_path / "etc").mkdir()
     (tmp_path / "locks").mkdir()
     (tmp_path / "etc" / "shop.json").write_text(json.dumps(settings(tmp_path)), encoding="utf-8")
     held = lock.held
     monkeypatch.setattr(lock, "held", lambda *a, **kw: held(*a, **{**kw, "directory": tmp_path / "locks"}))
     monkeypatch.setattr(cli, "LOG_DIRECTORY", tmp_path / "log")
-    monkeypatch.setattr(escrow, "store", lambda _: store(tmp_path))
+    monkeypatch.setattr(escrow_record, "store", lambda _: store(tmp_path))
     publish(tmp_path, datetime.now(timezone.utc).replace(microsecond=0) - timedelta(minutes=5))
     return World(tmp_path, capsys)
 

@@ -14,6 +14,7 @@ import yaml
 from ansible_collections.lifeboat.dr.plugins.doc_fragments.options import ModuleDocFragment
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import COMPONENTS
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.escrow_opened import OPENED
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.judgements import JUDGEMENTS
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.scenarios import SCENARIOS
@@ -31,7 +32,8 @@ def load(path: str) -> Any:
 
 def test_a_component_has_what_is_done_with_it() -> None:
     assert list(COMPONENTS) == list(KINDS)
-    assert [name for name in KINDS if name in JUDGEMENTS] == list(JUDGEMENTS)
+    for some in (JUDGEMENTS, OPENED):
+        assert [name for name in KINDS if name in some] == list(some)
     for scenario in SCENARIOS.values():
         assert scenario.component in ("", *scope.ASSESS), "it can be assessed by itself"
     assert [scenario.component for scenario in SCENARIOS.values() if scenario.component] == list(scope.ASSESS)
@@ -62,7 +64,8 @@ def test_the_words_of_the_specifications_are_those_of_the_registries() -> None:
 NAMES = {"DATABASE": "database", "OBJECTS": "objects", "CONFIG": "config"}
 NAMES |= {"OBJECT_STORAGE": "object_storage", "BACKEND": "backend", "FRONTEND": "frontend", "SITE": "site"}
 REGISTRIES = (
-    "repository/components.py", "operations/components.py", "operations/judgements.py", "settings/scenarios.py",
+    "repository/components.py", "operations/components.py", "operations/escrow_opened.py", "operations/judgements.py",
+    "settings/scenarios.py",
 )  # fmt: skip
 # What has two components or three scenarios in one literal, and why it does not list them.
 SERVICES = "the role of a service, of which two are stores: what lies below a backend is not what is backed up"

@@ -16,7 +16,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, ty
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import reconcile
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow, status
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow_record, status
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
@@ -336,5 +336,5 @@ def test_a_configuration_that_is_wanted_counts(tmp_path: Path, said: Any, monkey
     assert (results()["config proof"], results()["escrow"]) == (COULD_NOT_VERIFY, COULD_NOT_VERIFY)
     prove(tmp_path, one, at=NOW + HOUR)
     assert results()["verdict"] == COULD_NOT_VERIFY, "nobody has shown that the key opens it"
-    monkeypatch.setattr(escrow, "checks", lambda config, now: [Check("escrow", PASS, "")])
+    monkeypatch.setattr(escrow_record, "checks", lambda config, now: [Check("escrow", PASS, "")])
     assert results()["verdict"] == PASS

@@ -5,7 +5,7 @@
 """What is done with each component of a stack: how it is taken, told and proved.
 
 A list of all of them, as is repository/components.py, which holds what their backups are called and where they lie.
-What is said of backups that were taken, and of some components only, is in judgements.py.
+What is said of some components only is in judgements.py and escrow_opened.py.
 """
 
 from __future__ import annotations

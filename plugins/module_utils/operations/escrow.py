@@ -11,16 +11,15 @@ gone. Its success is written beside the recovery points: `lifeboat status` tells
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Literal, Optional
+from typing import Optional
 
-from ..base import clock, typed
+from ..base import typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, compared
-from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UsageError, present
+from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, present
 from ..base.version import VERSION
 from ..configuration import restore as configuration_restore
-from ..repository import copies, points, repositories
+from ..repository import copies, points
 from ..repository.base import Repository
 from ..repository.checksums import in_place
 from ..repository.components import CONFIG
@@ -33,70 +32,11 @@ from ..s3 import client as s3_client
 from ..settings.config import Config
 from ..stack.runtime import Opened
 from ..tools import age as tools_age
-from . import judgements
+from . import escrow_opened, escrow_record
+from .escrow_record import SCHEMA, EscrowProof
 from .proof import Proof, Result
 
 LEVEL = "escrow"
-SCHEMA: Literal["lifeboat.dr/escrow"] = "lifeboat.dr/escrow"
-
-
-@dataclass(frozen=True)
-class EscrowProof:
-    """That the escrowed key opened a backup of the configuration. opened_by: the recipients that the key stands for."""
-
-    schema: Literal["lifeboat.dr/escrow"]
-    version: tuple[int, ...]
-    stack: str
-    point: str
-    recipients: tuple[str, ...]
-    at: datetime
-    backup: str = ""
-    seal: str = ""
-    opened_by: tuple[str, ...] = ()
-    tool: str = ""
-
-
-def store(run: Opened) -> Repository:
-    """What is left when the host is gone: the vault's copies, or the repository itself where that is a bucket."""
-    found = copies.vault(run)
-    if found is not None:
-        return found
-    if run.config.repository.get("type") == "s3":
-        return repositories.of(run)
-    remedy = "Set lifeboat_vault.repository_bucket and deploy, or name the vault (--bucket, --endpoint-url)."
-    raise UsageError("prove the escrow", run.config.stack, "there is no vault: nothing survives the host", remedy)
-
-
-def checks(run: Opened, now: datetime) -> list[Check]:
-    """When the escrow was last proved; nothing where no recipient is configured, as there is nothing to open then."""
-    config = run.config
-    if not (config.config.enabled and config.config.recipients):
-        return []
-    name, ask = "escrow", "prove it: lifeboat escrow, with the key from where it is kept"
-    try:
-        raw = store(run).read_escrow(config.stack)
-    except LifeboatError as exc:
-        return [Check(name, COULD_NOT_VERIFY, exc.cause)]
-    opened = typed.maybe(EscrowProof, raw)
-    if opened is None or opened.version[:1] != (1,) or opened.stack != config.stack or not points.is_id(opened.point):
-        return [Check(name, COULD_NOT_VERIFY, f"nobody has shown that the escrowed key opens a backup; {ask}")]
-    if sorted(opened.recipients) != sorted(config.config.recipients):
-        return [Check(name, COULD_NOT_VERIFY, f"last proved for other recipients than are configured; {ask}")]
-    early = clock.ahead(max(opened.at, _dated(opened.point)))
-    if early:
-        return [Check(name, COULD_NOT_VERIFY, f"when the key last opened {opened.point} is not known: {early}; {ask}")]
-    days = (now - opened.at).total_seconds() / 86400
-    limit = config.alarms.escrow_age_days
-    words = f"the key opened {opened.point} {days:.1f} days ago{'' if days <= limit else f'; {ask}'}"
-    return [at_most(name, days, limit, "days", words)]
-
-
-def _dated(identity: str) -> datetime:
-    """When a recovery point was sealed, by its id; long ago where that is no date."""
-    try:
-        return datetime.strptime(identity, "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
-    except ValueError:
-        return datetime(2000, 1, 1, tzinfo=timezone.utc)
 
 
 def prove(run: Opened, identity: str, *, point: str = "latest", record: bool = True, log: Log) -> Result:
@@ -106,7 +46,7 @@ def prove(run: Opened, identity: str, *, point: str = "latest", record: bool = T
     """
     tools_age.check_identity(identity)
     started = datetime.now(timezone.utc)
-    vault = store(run)
+    vault = escrow_record.store(run)
     found: list[Check] = []
     chosen = _choose(run.config, vault, point, found)
     name = chosen.id if chosen else point
@@ -182,7 +122,7 @@ def _guarded(component: str, checks: Iterator[Check]) -> Iterator[Check]:
 def _component(run: Opened, vault: Repository, component: str, identity: str, key: str, log: Log) -> Iterator[Check]:
     manifest = parse(vault.manifest(component, identity), component=component, expected_id=identity)
     yield _bytes(vault, manifest)
-    yield from judgements.of(component).opened(Proof(run, vault, manifest, key=key, log=log))
+    yield from escrow_opened.checks(Proof(run, vault, manifest, key=key, log=log))
 
 
 def _bytes(vault: Repository, manifest: Manifest) -> Check:

@@ -2,26 +2,20 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a component's backup is judged by besides age, proof and checksums, where there is anything of that kind.
-
-Status judges the newest good backup; the escrow judges one in the vault, with the escrowed key alone.
-"""
+"""What status judges a newest good backup by besides its age and proof, where there is anything of that kind."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Callable, Optional
 
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ..base.errors import LifeboatError, UnverifiedError, UsageError
 from ..base.text import named
 from ..configuration import parts
 from ..configuration import proof as configuration_proof
 from ..configuration import restore as configuration_restore
-from ..configuration.restore import SECRET_LIST, SECRETS
-from ..objects import proof as objects_proof
 from ..repository import catalog
 from ..repository.base import Repository
 from ..repository.components import CONFIG, DATABASE, KINDS, OBJECTS
@@ -36,19 +30,9 @@ from ..repository.details import (
 )
 from ..repository.manifest import Manifest
 from ..settings.config import ELSEWHERE, Config
-from ..tools import tar
 from ..tools.tar import shown
-from .proof import Proof
 
-
-@dataclass(frozen=True)
-class Judgement:
-    """judged: what status says of the newest good backup besides its age and proof. opened: the checks that a backup
-    can be used with the escrowed key alone, besides its checksums.
-    """
-
-    judged: Callable[[Config, Repository, Manifest], Iterator[Check]] = lambda config, repo, manifest: iter(())
-    opened: Callable[[Proof], Iterator[Check]] = lambda proof: iter(())
+Judge = Callable[[Config, Repository, Manifest], Iterator[Check]]
 
 
 def _database_judged(config: Config, repo: Repository, manifest: Manifest) -> Iterator[Check]:
@@ -114,14 +98,6 @@ def _unsealed(config: Config, repo: Repository) -> str:
     return f"{alone}: the newest config backup does not have it; take one: lifeboat backup config"
 
 
-def _objects_opened(proof: Proof) -> Iterator[Check]:
-    if not proof.run.config.vault.objects_bucket:
-        yield Check("objects: mirror", COULD_NOT_VERIFY, "its bucket is not named: --objects-bucket, or in the kit")
-        return
-    for check in objects_proof.levels(proof.run, proof.repo, proof.manifest, "archive", 0, proof.log):
-        yield Check(f"objects: {check.name}", check.result, check.detail)
-
-
 def _config_judged(config: Config, repo: Repository, manifest: Manifest) -> Iterator[Check]:
     details = manifest.detailed(ConfigDetails)
     wanted = sorted(config.config.recipients)
@@ -153,35 +129,14 @@ def _config_judged(config: Config, repo: Repository, manifest: Manifest) -> Iter
         yield Check("config parts", FAIL, f"{'; '.join(wrong[:3])}; the next backup makes them again")
 
 
-def _config_opened(proof: Proof) -> Iterator[Check]:
-    vault, manifest = proof.repo, proof.manifest
-    for part in parts.of(manifest).values():
-        if part.backup != manifest.id:
-            held = configuration_proof.held_elsewhere(vault, part)
-            yield Check(f"config: {held.name}", held.result, held.detail)
-    left = manifest.detailed(ConfigDetails).left_out
-    if left:
-        named = ", ".join(left[:3])
-        yield Check("config: secrets", FAIL, f"{len(left)} were left out when there was no recipient: {named}")
-        return
-    if SECRETS not in {artefact.name for artefact in manifest.artefacts}:
-        yield Check("config: secrets", COULD_NOT_VERIFY, "nothing is sealed in it, so that the key opened nothing")
-        return
-    opened = configuration_restore.open_secrets(vault, manifest, proof.key)
-    read = tar.read(io.BytesIO(opened.data), f"{manifest.id}/{SECRETS}")
-    wanted, open_list = opened.entries, configuration_restore.listing(vault, manifest.id)
-    differ = tar.differences(read, wanted, SECRETS)
-    differ += [f"{SECRET_LIST} and files.json differ on {path!r}" for path in wanted if path not in open_list]
-    files = sum(entry.type == tar.FILE for entry in wanted.values())
-    yield compared("config: secrets", differ, f"the key opens all of it: {files} secret files, as listed")
-
-
-JUDGEMENTS: dict[str, Judgement] = {
-    DATABASE: Judgement(_database_judged),
-    OBJECTS: Judgement(_objects_judged, _objects_opened),
-    CONFIG: Judgement(_config_judged, _config_opened),
+# The newest good backup -> what status says of it besides its age and proof.
+JUDGEMENTS: dict[str, Judge] = {
+    DATABASE: _database_judged,
+    OBJECTS: _objects_judged,
+    CONFIG: _config_judged,
 }
 
 
-def of(component: str) -> Judgement:
-    return JUDGEMENTS.get(component, Judgement())
+def judged(config: Config, repo: Repository, manifest: Manifest) -> Iterator[Check]:
+    judge = JUDGEMENTS.get(manifest.component)
+    yield from judge(config, repo, manifest) if judge else ()

@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Callable
 
 from ..base.checks import Check, Verdict, verdict
 from ..base.clock import format_time
@@ -31,6 +33,9 @@ class Proof:
     sample: int = 0
     log: Log = lambda line: None
     key: str = ""
+
+
+Prove = Callable[[Proof], Iterator[Check]]
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
 from ..vault import endpoints
-from . import escrow, judgements
+from . import escrow_record, judgements
 
 CONTENT, SIZES = "content against earlier backups", "size against earlier backups"
 
@@ -82,7 +82,7 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
         checks.append(_newest(config, f"newest {kind.word}backup", found, now, "there is no good backup"))
         checks.append(_proof(config, kind, found, now))
         good = catalog.good(found)
-        checks += judgements.of(kind.name).judged(config, repo, good[-1]) if good else ()
+        checks += judgements.judged(config, repo, good[-1]) if good else ()
     if any(kind.tied for kind in kinds):  # a point is as old as its rows
         words = "there is none that can be used; take one: lifeboat backup"
         checks.append(_newest(config, "recovery point", tied, now, words))
@@ -95,7 +95,7 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
     checks += _sizes({kind: backups[kind.name] for kind in kinds if kind.counts}, now)
     checks.append(_space(repo, every))
     checks += copies.checks(run, backups, tied)
-    checks += escrow.checks(run, now)
+    checks += escrow_record.checks(run, now)
     checks += endpoints.checks(run, now=asked or now)
     if config.objects.bucket and config.objects.keys_query:
         checks += reconcile.checked(config, lambda: _reconciled(run))[0]

@@ -1,0 +1,61 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Can a component's backup be used with the escrowed key alone? What is checked of it besides its checksums."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+from ..base.checks import COULD_NOT_VERIFY, FAIL, Check, compared
+from ..configuration import parts
+from ..configuration import proof as configuration_proof
+from ..configuration import restore as configuration_restore
+from ..configuration.restore import SECRET_LIST, SECRETS
+from ..objects import proof as objects_proof
+from ..repository.components import CONFIG, OBJECTS
+from ..repository.details import ConfigDetails
+from ..tools import tar
+from .proof import Proof, Prove
+
+
+def _objects(proof: Proof) -> Iterator[Check]:
+    if not proof.run.config.vault.objects_bucket:
+        yield Check("objects: mirror", COULD_NOT_VERIFY, "its bucket is not named: --objects-bucket, or in the kit")
+        return
+    for check in objects_proof.levels(proof.run, proof.repo, proof.manifest, "archive", 0, proof.log):
+        yield Check(f"objects: {check.name}", check.result, check.detail)
+
+
+def _config(proof: Proof) -> Iterator[Check]:
+    vault, manifest = proof.repo, proof.manifest
+    for part in parts.of(manifest).values():
+        if part.backup != manifest.id:
+            held = configuration_proof.held_elsewhere(vault, part)
+            yield Check(f"config: {held.name}", held.result, held.detail)
+    left = manifest.detailed(ConfigDetails).left_out
+    if left:
+        named = ", ".join(left[:3])
+        yield Check("config: secrets", FAIL, f"{len(left)} were left out when there was no recipient: {named}")
+        return
+    if SECRETS not in {artefact.name for artefact in manifest.artefacts}:
+        yield Check("config: secrets", COULD_NOT_VERIFY, "nothing is sealed in it, so that the key opened nothing")
+        return
+    opened = configuration_restore.open_secrets(vault, manifest, proof.key)
+    read = tar.read(io.BytesIO(opened.data), f"{manifest.id}/{SECRETS}")
+    wanted, open_list = opened.entries, configuration_restore.listing(vault, manifest.id)
+    differ = tar.differences(read, wanted, SECRETS)
+    differ += [f"{SECRET_LIST} and files.json differ on {path!r}" for path in wanted if path not in open_list]
+    files = sum(entry.type == tar.FILE for entry in wanted.values())
+    yield compared("config: secrets", differ, f"the key opens all of it: {files} secret files, as listed")
+
+
+OPENED: dict[str, Prove] = {OBJECTS: _objects, CONFIG: _config}
+
+
+def checks(proof: Proof) -> Iterator[Check]:
+    """Of some components there is nothing to check."""
+    prove = OPENED.get(proof.manifest.component)
+    yield from prove(proof) if prove else ()
