@@ -52,4 +52,4 @@ def read(proof: Proof) -> Iterator[Check]:
 
 
 LETTERS = Kind("letters", "letters", "letters", LettersDetails, counts={"letters": lambda details: details.letters})
-DONE = Component(take, lambda manifest: f"{manifest.detailed(LettersDetails).letters} letters", read)
+DONE = Component(take, lambda manifest: f"{manifest.detailed(LettersDetails).letters} letters")

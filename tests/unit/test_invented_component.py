@@ -19,6 +19,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escr
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.checklist import work_through
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import COMPONENTS
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.escrow_opened import OPENED
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.levels import PROOFS
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -57,6 +58,7 @@ class World:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> World:
     monkeypatch.setitem(KINDS, "letters", LETTERS)
     monkeypatch.setitem(COMPONENTS, "letters", DONE)
+    monkeypatch.setitem(PROOFS, "letters", read)
     monkeypatch.setitem(OPENED, "letters", read)
     (tmp_path / "etc").mkdir()
     (tmp_path / "locks").mkdir()

@@ -16,6 +16,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fa
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import COMPONENTS
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.escrow_opened import OPENED
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.judgements import JUDGEMENTS
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.levels import PROOFS
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.scenarios import SCENARIOS
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope
@@ -31,7 +32,7 @@ def load(path: str) -> Any:
 
 
 def test_a_component_has_what_is_done_with_it() -> None:
-    assert list(COMPONENTS) == list(KINDS)
+    assert list(COMPONENTS) == list(PROOFS) == list(KINDS)
     for some in (JUDGEMENTS, OPENED):
         assert [name for name in KINDS if name in some] == list(some)
     for scenario in SCENARIOS.values():
@@ -65,7 +66,7 @@ NAMES = {"DATABASE": "database", "OBJECTS": "objects", "CONFIG": "config"}
 NAMES |= {"OBJECT_STORAGE": "object_storage", "BACKEND": "backend", "FRONTEND": "frontend", "SITE": "site"}
 REGISTRIES = (
     "repository/components.py", "operations/components.py", "operations/escrow_opened.py", "operations/judgements.py",
-    "settings/scenarios.py",
+    "operations/levels.py", "settings/scenarios.py",
 )  # fmt: skip
 # What has two components or three scenarios in one literal, and why it does not list them.
 SERVICES = "the role of a service, of which two are stores: what lies below a backend is not what is backed up"

@@ -90,18 +90,23 @@ def add(root: Path) -> None:
     ))  # fmt: skip
     insert(kinds, "ObjectsDetails\n\nDATABASE", "LettersDetails, ")
     write(core / "configuration/letters.py", CODE)
-    done = core / "operations/components.py"
-    insert(done, "from ..configuration import proof as", "from ..configuration import letters\n")
-    text = done.read_text(encoding="utf-8").rstrip()
-    if not text.endswith("}"):
-        raise ValueError(f"{done}: the registry is not at the end any more")
-    done.write_text(text[:-1] + (
+    register(core / "operations/components.py", "from ..database.methods", (
         '    "letters": Component(\n'
         "        lambda run, override, log: letters.take(run, log=log),\n"
         '        lambda manifest: f"{human(manifest.size)} of letters",\n'
-        "        lambda proof: letters.levels(proof.repo, proof.manifest),\n"
-        "    ),\n}\n"
-    ), encoding="utf-8")  # fmt: skip
+        "    ),\n"
+    ))  # fmt: skip
+    line = '    "letters": lambda proof: letters.levels(proof.repo, proof.manifest),\n'
+    register(core / "operations/levels.py", "from ..configuration import proof as", line)
+
+
+def register(path: Path, before: str, line: str) -> None:
+    """Import letters, and end the registry by that line."""
+    insert(path, before, "from ..configuration import letters\n")
+    text = path.read_text(encoding="utf-8").rstrip()
+    if not text.endswith("}"):
+        raise ValueError(f"{path}: the registry is not at the end any more")
+    path.write_text(f"{text[:-1]}{line}}}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,44 +2,34 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is done with each component of a stack: how it is taken, told and proved.
+"""What is done with each component of a stack: how it is taken and told.
 
 A list of all of them, as is repository/components.py, which holds what their backups are called and where they lie.
-What is said of some components only is in judgements.py and escrow_opened.py.
+How each is proved is in levels.py; what is said of some only, in judgements.py and escrow_opened.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Callable
 
-from ..base import lock
-from ..base.checks import Check
 from ..base.errors import Log
 from ..base.text import human
 from ..configuration import backup as configuration_backup
-from ..configuration import proof as configuration_proof
 from ..database.methods import registry as methods
 from ..mirror import take as mirror_take
-from ..objects import proof as objects_proof
 from ..repository.components import CONFIG, DATABASE, KINDS, OBJECTS
 from ..repository.details import ConfigDetails, DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..stack.runtime import Opened
-from .proof import Proof
 
 
 @dataclass(frozen=True)
 class Component:
-    """take: makes a backup; its second argument accepts that much is gone. line: it, for a terminal.
-
-    levels: the checks above checksums.
-    """
+    """take: makes a backup; its second argument accepts that much is gone. line: it, for a terminal."""
 
     take: Callable[[Opened, bool, Log], Manifest]
     line: Callable[[Manifest], str]
-    levels: Callable[[Proof], Iterator[Check]]
 
 
 def _database_line(one: Manifest) -> str:
@@ -55,11 +45,6 @@ def _objects_line(one: Manifest) -> str:
     return f"{details.objects} objects, {size}  {details.seconds} s  {details.consistency}, {done}"
 
 
-def _objects_levels(proof: Proof) -> Iterator[Check]:
-    with lock.held(f"{proof.run.config.stack}.verify", "verify"):
-        yield from objects_proof.levels(proof.run, proof.repo, proof.manifest, proof.level, proof.sample, proof.log)
-
-
 def _config_line(one: Manifest) -> str:
     details = one.detailed(ConfigDetails)
     secrets, left = f"{details.secrets} secrets sealed", len(details.left_out)
@@ -72,18 +57,13 @@ COMPONENTS: dict[str, Component] = {
     DATABASE: Component(
         lambda run, override, log: methods.named(run.config.database.method).take(run, log=log, override=override),
         _database_line,
-        lambda item: methods.of(item.manifest).levels(
-            item.run.config, item.manifest, item.folder, item.level, item.log
-        ),
     ),
     OBJECTS: Component(
         lambda run, override, log: mirror_take.take(run, log=log, override=override),
         _objects_line,
-        _objects_levels,
     ),
     CONFIG: Component(
         lambda run, override, log: configuration_backup.take(run, log=log),
         _config_line,
-        lambda item: configuration_proof.levels(item.run.config, item.repo, item.manifest, item.level, item.log),
     ),
 }

@@ -31,7 +31,7 @@ from ..repository.components import KINDS, configured
 from ..repository.manifest import Manifest, component_of, parse
 from ..settings.config import LEVELS, Config
 from ..stack.runtime import Opened
-from .components import COMPONENTS
+from .levels import PROOFS
 from .proof import Proof, Result
 
 SAMPLE = 500  # objects
@@ -168,4 +168,4 @@ def _levels(run: Opened, repo: Repository, manifest: Manifest, level: str, sampl
         check = checksums(repo, manifest, folder)
         yield check
         if check.result == PASS and level != "checksum":
-            yield from COMPONENTS[manifest.component].levels(Proof(run, repo, manifest, folder, level, sample, log))
+            yield from PROOFS[manifest.component](Proof(run, repo, manifest, folder, level, sample, log))

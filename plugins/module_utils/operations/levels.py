@@ -1,0 +1,31 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How a backup of each component is proved above its checksums: what the levels archive and restore are of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..base import lock
+from ..base.checks import Check
+from ..configuration import proof as configuration_proof
+from ..database.methods import registry as methods
+from ..objects import proof as objects_proof
+from ..repository.components import CONFIG, DATABASE, OBJECTS
+from .proof import Proof, Prove
+
+
+def _objects(proof: Proof) -> Iterator[Check]:
+    with lock.held(f"{proof.run.config.stack}.verify", "verify"):
+        yield from objects_proof.levels(proof.run, proof.repo, proof.manifest, proof.level, proof.sample, proof.log)
+
+
+PROOFS: dict[str, Prove] = {
+    DATABASE: lambda item: methods.of(item.manifest).levels(
+        item.run.config, item.manifest, item.folder, item.level, item.log
+    ),
+    OBJECTS: _objects,
+    CONFIG: lambda item: configuration_proof.levels(item.run.config, item.repo, item.manifest, item.level, item.log),
+}
