@@ -189,7 +189,7 @@ def test_without_a_copy_a_key_that_is_unknown_stays_a_refusal(shop: Shop) -> Non
     shop.backup()
     shop.config.identities.unlink()
     wiped_and_started_again(shop)
-    with pytest.raises(UsageError, match=r"look at the bucket .*access denied"):
+    with pytest.raises(UsageError, match=r"look at the bucket .*the endpoint refuses the key"):
         shop.plan()
 
 

@@ -123,7 +123,8 @@ class _Tried:
         self.denied: list[str] = []
         self.untried: list[str] = []
 
-    def ask(self, action: str, key: str, query: Mapping[str, str]) -> None:
+    def ask(self, action: str, key: Optional[str], query: Mapping[str, str]) -> None:
+        """key: None is about the bucket."""
         headers = {"range": "bytes=0-0"} if key and "tagging" not in query else {}
         try:
             self._source.ask("GET", key, query, headers, attempted=f"try {action}")
@@ -151,9 +152,9 @@ def permissions(run: Opened) -> Check:
     name = f"{SOURCE} permissions"
     try:
         tried = _Tried(buckets.source(run))
-        tried.ask("s3:ListBucket", "", {"list-type": "2", "max-keys": "1"})
+        tried.ask("s3:ListBucket", None, {"list-type": "2", "max-keys": "1"})
         for action, query in _OF_THE_BUCKET.items():
-            tried.ask(action, "", {query: "", **({"max-keys": "1"} if query == "versions" else {})})
+            tried.ask(action, None, {query: "", **({"max-keys": "1"} if query == "versions" else {})})
         found = tried.object()
         if found:
             versioned = {} if found.version == NULL else {"versionId": found.version}
