@@ -99,7 +99,9 @@ class FakeBucket:
             raise failure("404", 404)
         return {}
 
-    def ask(self, method: str, key: str | None = None, query: Mapping[str, str] | None = None, *, attempted: str = "") -> None:
+    def ask(
+        self, method: str, key: str | None = None, query: Mapping[str, str] | None = None, *, attempted: str = ""
+    ) -> None:
         if key:
             raise NotFoundError(method, key, "there is no such version")
         with client.spoken(attempted, self.url):

@@ -93,7 +93,9 @@ def before(shop: Stack) -> Iterator[dict[str, Any]]:
     assert shop.databases() == databases
 
 
-@pytest.fixture(scope="module", params=["directory", "custom", "plain"])
+@pytest.fixture(
+    scope="module", params=["directory", *(pytest.param(name, marks=pytest.mark.long) for name in ("custom", "plain"))]
+)
 def repository(request: pytest.FixtureRequest, shop: Stack, before: dict[str, Any]) -> Iterator[Repository]:
     """Two backups that differ in every artefact; the newer one passes at every level."""
     del before

@@ -188,6 +188,7 @@ def test_a_lot_is_drawn_again_by_its_seed(report: Path) -> None:
     assert plans[0] == plans[1]
 
 
+@pytest.mark.long
 def test_the_loss_of_the_whole_site(shop: Stack, report: Path) -> None:
     """The machine is destroyed, and with it its disk."""
     passwords = "SELECT rolname, rolpassword FROM pg_authid WHERE rolcanlogin AND NOT rolsuper ORDER BY 1;"
