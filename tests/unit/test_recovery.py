@@ -326,6 +326,23 @@ def test_the_temporary_server_of_an_image_is_not_taken_for_one_that_fails(
     assert (data / "PG_VERSION").exists(), "nothing was put aside"
 
 
+@pytest.mark.parametrize(("settled", "looks"), [([False, True], 2), ([True], 1)])
+def test_what_the_temporary_server_lacks_is_looked_for_in_the_real_one(
+    tmp_path: Path, world: Stack, monkeypatch: pytest.MonkeyPatch, settled: list[bool], looks: int
+) -> None:
+    """It may answer long enough to be found damaged. A real one is not read twice."""
+    seen: list[str] = []
+
+    def assess(*_: Any) -> database_assess.Assessment:
+        seen.append("look")
+        return database_assess.Assessment(recovery_state.DAMAGED, ("why",), "", damaged=("shop",))
+
+    monkeypatch.setattr(database_assess, "assess", assess)
+    monkeypatch.setattr(database_protect._Protection, "settled", lambda _: settled.pop(0))
+    assert protect(tmp_path, mode="start")["mode"] == "swap"
+    assert (len(seen), settled) == (looks, [])
+
+
 def test_a_server_that_does_not_come_up_is_rebuilt(tmp_path: Path, world: Stack, data: Path) -> None:
     world.comes_up = False
     done = protect(tmp_path, mode="start")

@@ -35,6 +35,7 @@ _LOOPBACK = {"", "localhost", "127.0.0.1", "::1"}
 
 class _Protection(Protection[assess.Assessment]):
     restore = "swap"
+    temporary = True
     mark = recovery_state.RECOVERING
     marked = ("start", "rebuild")
     attempted = "start PostgreSQL"

@@ -62,6 +62,7 @@ class Protection(abc.ABC, Generic[S]):
 
     mark: the file that keeps backups away while the store may be an empty one; marked: the modes that set it.
     assessed, whole: what has been looked at when an assessment found nothing wrong, before and after a start.
+    temporary: images initialise such a store with a server that answers as well, and settled() tells the two apart.
     """
 
     restore: str
@@ -70,6 +71,7 @@ class Protection(abc.ABC, Generic[S]):
     attempted: str
     assessed: str
     whole: str
+    temporary = False
 
     def __init__(self, run: Opened, service: str, log: Log) -> None:
         self.run, self.config, self.stack, self.service, self.log = run, run.config, run.runtime, service, log
@@ -172,8 +174,9 @@ class Protection(abc.ABC, Generic[S]):
                 raise self.refusal(why) from exc
             self.log(f"it does not: {exc.cause}")
             return "rebuild", ()
+        real = not self.temporary or self.settled()
         seen = self.look()
-        if seen.condition == DOWN and not seen.refused:
+        if not seen.refused and (seen.condition == DOWN or (seen.condition != HEALTHY and not real)):
             # What answered may be the temporary server with which an image initialises an empty directory.
             with contextlib.suppress(LifeboatError):
                 self._settle()
