@@ -247,7 +247,7 @@ def quotas(archive: bytes) -> dict[str, bytes]:
     """By bucket, the quota that is set, as the server says it; out of what `export-bucket-metadata` answers."""
     found = {}
     for name, data in _unzip(archive, None, "buckets").items():
-        bucket, _, file = name.partition("/")
+        bucket, _slash, file = name.partition("/")
         if file == QUOTA:
             told = typed.load(data, _wrong)
             if isinstance(told, Mapping) and told.get("quota"):
@@ -264,7 +264,7 @@ def uses(archive: bytes) -> list[str]:
     """Which buckets use a part of the server's own configuration, which no export in clear holds."""
     found = []
     for name, data in sorted(_unzip(archive, None, "buckets").items()):
-        bucket, _, file = name.partition("/")
+        bucket, _slash, file = name.partition("/")
         if file == "notification.xml" and re.search(rb"<(Queue|Topic|CloudFunction)Configuration>", data):
             found.append(f"notification targets (bucket {bucket})")
         elif file == "lifecycle.xml" and re.search(rb"<(NoncurrentVersion)?Transition>", data):
