@@ -24,7 +24,7 @@ from ....base.text import named
 from ....repository.manifest import Manifest
 from ....settings.config import Config
 from ....stack.runtime import Opened
-from ... import cluster
+from ... import cluster, held
 from ... import server as database_server
 from ...fingerprint import facts_of
 from ...held import Held
@@ -87,7 +87,7 @@ class Logical(Method):
             )  # fmt: skip
         wanted.back()
         reindexed = work.timed("swap", lambda: restore.refresh_collations(server, log))
-        around = cluster.of(wanted.folder) if wanted.fresh else None
+        around = _around(wanted) if wanted.fresh else None
         brought = cluster.Brought()
         if around:
             brought = work.timed("restore", lambda: cluster.restore(server, wanted.config, around, wanted.stamp, log))
@@ -99,6 +99,16 @@ class Logical(Method):
             (*work.checks, *brought.checks), kept, tuple(made), tuple(reindexed), seconds, tuple(work.outcomes),
             (*brought.notes, *work.notes),
         )  # fmt: skip
+
+
+def _around(wanted: Restoration) -> Optional[cluster.Cluster]:
+    """What the backup has of the server, and of the databases that it holds: of others nothing was to come back."""
+    found = cluster.of(wanted.folder)
+    if found is None:
+        return None
+    live = {item.dump.name: item.live for item in held.of(wanted.manifest, wanted.config.database.name)}
+    kept = {live[name]: one for name, one in found.databases.items() if name in live}
+    return replace(found, databases=kept)
 
 
 def _sweep(server: Server) -> None:
