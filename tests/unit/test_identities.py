@@ -200,7 +200,7 @@ def test_quotas_and_what_a_server_would_lack() -> None:
     assert identities.uses(metadata) == ["tiers (bucket cold)", "notification targets (bucket uploads)"]
 
 
-# --- whoever can write it is hostile ---
+# --- its writer is hostile ---
 
 
 def twice() -> bytes:

@@ -112,7 +112,7 @@ class _MinIO(Store):
 
     def put(self, kept: Kept, log: Log) -> None:
         left_out = [name.partition(f"{identities.KEY} ")[2] for name in self.exceptions(kept)]
-        # A user with the name of the server's root would end the import; whoever signs this request is there.
+        # A user with the name of the server's root would end the import. It signs this request, so it is there.
         without = {*filter(None, left_out), self._access_key}
         done = self._server.import_identities(identities.importable(kept.members[_IAM], without=without))
         for name, told in kept.form.items():  # an import enables every group
