@@ -7,6 +7,9 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -30,6 +33,31 @@ def test_every_odd_type_survives(stack: Stack, make_database: MakeDatabase, tmp_
     # A second generation, restored from a backup of the first, is the same again.
     facts = restore_beside(stack, settings, "second")
     assert_pass(database_restore.compare(stack.server(settings), "second", facts, fresh=True), at_least=7)
+
+
+def test_what_was_acknowledged_before_the_instant_is_in_it(
+    stack: Stack, make_database: MakeDatabase, tmp_path: Path
+) -> None:
+    """However long the first statement waits between its snapshot and its first row."""
+    name = make_database("acknowledged", "CREATE TABLE written (at timestamptz);")
+    server = stack.server(stack.config(tmp_path, database={"name": name}))
+    with server.session(name) as session, server.session(name) as writer, server.session(name) as other:
+        (row,) = other.rows(
+            "BEGIN; LOCK TABLE pg_database IN ACCESS EXCLUSIVE MODE; SELECT to_jsonb(1);", attempted="lock"
+        )
+        assert row == 1
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(session.rows, dump._HEAD, attempted="export a snapshot")
+            while other.rows("SELECT to_jsonb(count(*)) FROM pg_locks WHERE NOT granted;", attempted="look") == [0]:
+                time.sleep(0.01)
+            (acknowledged,) = writer.rows(
+                "INSERT INTO public.written VALUES (clock_timestamp()) RETURNING to_jsonb(at);", attempted="write"
+            )
+            other.rows("COMMIT; SELECT to_jsonb(1);", attempted="unlock")
+            (head,) = asked.result()
+        assert session.rows("SELECT to_jsonb(count(*)) FROM public.written;", attempted="count") == [0]
+    assert isinstance(head, dict)
+    assert datetime.fromisoformat(head["taken_at"]) < datetime.fromisoformat(str(acknowledged))
 
 
 # What people and other programs have named things. PostgreSQL cuts names at 63 bytes.

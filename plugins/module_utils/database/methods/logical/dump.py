@@ -213,8 +213,8 @@ class _Database:
     encoding: str
 
 
-# The snapshot is taken before the row is made, and the clock is read first, as exporting takes its time: what was
-# acknowledged before `taken_at` is in the dump. https://www.postgresql.org/docs/current/transaction-iso.html
+# taken_at: when the transaction began, which is before its first statement takes the snapshot, however long that waits:
+# what was acknowledged before it is in the dump. https://www.postgresql.org/docs/current/transaction-iso.html
 @dataclass(frozen=True)
 class _Head:
     taken_at: datetime
@@ -227,7 +227,7 @@ class _Head:
 
 _SNAPSHOT = "export a snapshot"
 _HEAD = """BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
-SELECT jsonb_build_object('taken_at', clock_timestamp(), 'snapshot', pg_export_snapshot(),
+SELECT jsonb_build_object('taken_at', transaction_timestamp(), 'snapshot', pg_export_snapshot(),
   'size', pg_database_size(current_database()), 'version', current_setting('server_version_num')::int,
   'relations', (SELECT count(*) FROM pg_class WHERE oid >= 16384), 'encoding', pg_encoding_to_char(encoding))
 FROM pg_database WHERE datname = current_database();"""
