@@ -71,12 +71,12 @@ with open("{SETTINGS}", "w") as file:
 
 @contextmanager
 def broken_newest(shop: Stack) -> Iterator[None]:
-    """One byte of the newest backup's fingerprint is another, as only reading it shows."""
+    """Some bytes of the newest backup's fingerprint are others, as only reading it shows."""
     path = f"{folder_of(shop, 'newer')}/fingerprint.json"
     shop.host.run("cp", "--preserve", path, "/root/fingerprint.json")
     shop.host.run("cp", "--preserve", SETTINGS, "/root/settings.json")
     try:
-        shop.host.run("sh", "-c", f"printf x | dd of={path} bs=1 seek=100 conv=notrunc status=none")
+        shop.host.run("sh", "-c", f"printf 'not what I wrote' | dd of={path} bs=1 seek=100 conv=notrunc status=none")
         yield
     finally:
         shop.host.run("mv", "/root/fingerprint.json", path)

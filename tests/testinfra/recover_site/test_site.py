@@ -97,7 +97,7 @@ def test_a_damaged_recovery_point_is_refused_before_anything_is_built(spare1: Ho
 
 
 def damage(point: str) -> None:
-    """One byte of the globals of that point's dump in the vault, by the vault's own curl."""
+    """Some bytes of the globals of that point's dump in the vault, by the vault's own curl."""
     vault, there = Host(VAULT), "/var/tmp/damaged"
 
     def curl(name: str, *words: str) -> str:
@@ -106,7 +106,7 @@ def damage(point: str) -> None:
 
     backup = json.loads(curl(f"recovery-points/{point}.json"))["components"]["database"]["id"]
     curl(f"postgresql/{backup}/globals.sql.gz", "--output", there)
-    vault.run("dd", f"of={there}", "bs=1", "seek=100", "conv=notrunc", "status=none", stdin="~")
+    vault.run("dd", f"of={there}", "bs=1", "seek=100", "conv=notrunc", "status=none", stdin="not what I wrote")
     curl(f"postgresql/{backup}/globals.sql.gz", "--request", "PUT", "--data-binary", f"@{there}")
 
 

@@ -66,7 +66,7 @@ def test_the_escrowed_key_opens_it_and_another_does_not(app1: Host, shop: Stack,
 def test_a_damaged_one_is_found_out(app1: Host, backup: dict[str, Any]) -> None:
     path = f"/backup/config/{backup['id']}/secrets.tar.gz.age"
     app1.run("cp", "-p", path, "/var/tmp/kept")
-    app1.run("sh", "-c", f"printf x | dd of={path} bs=1 seek=300 conv=notrunc status=none")
+    app1.run("sh", "-c", f"printf 'not what I wrote' | dd of={path} bs=1 seek=300 conv=notrunc status=none")
     try:
         assert app1.lifeboat("verify", backup["id"], "--level", "checksum")[0] == 6
     finally:
