@@ -11,6 +11,7 @@ etag, modified and version are the source's; sha256 is null where no one has rea
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import io
@@ -24,11 +25,12 @@ from typing import IO
 
 from ..base import typed
 from ..base.clock import format_time
-from ..base.errors import IntegrityError, LifeboatError
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError
 from ..base.filesystem import create
+from ..base.text import named
 from ..repository import checksums
 from ..repository.base import Repository
-from ..repository.details import ObjectsDetails
+from ..repository.details import HeldBucket, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..s3.bucket import Listed
 
@@ -102,10 +104,11 @@ def _entry(line: bytes, wrong: typed.Wrong) -> Listed:
 
 @dataclass(frozen=True)
 class Point:
-    """One objects backup: what the bucket held at an instant."""
+    """One bucket of an objects backup: what it held at an instant. bucket: empty for the application's."""
 
     repo: Repository
     manifest: Manifest
+    bucket: str = ""
 
     @property
     def id(self) -> str:
@@ -115,9 +118,35 @@ class Point:
     def at(self) -> datetime:
         return self.manifest.taken_at
 
+    @functools.cached_property
+    def held(self) -> HeldBucket:
+        """What the manifest says of it. Raises NotFoundError where the backup does not hold it."""
+        first, *others = self.manifest.detailed(ObjectsDetails).held
+        for held in others if self.bucket else [first]:
+            if held.name == self.bucket or not self.bucket:
+                return held
+        raise NotFoundError(
+            "look into the backup", self.id, f"it does not hold the bucket {named(self.bucket)}",
+            "Choose another (`lifeboat list`).",
+        )  # fmt: skip
+
     @property
     def settings(self) -> Mapping[str, object]:
-        return self.manifest.detailed(ObjectsDetails).settings
+        return self.held.settings
+
+    @property
+    def artefact(self) -> str:
+        """The name of its listing."""
+        return f"{self.held.folder}/{NAME}" if self.held.folder else NAME
+
+    def others(self) -> list[Point]:
+        """The other buckets of the same backup."""
+        found = []
+        for held in self.manifest.detailed(ObjectsDetails).others:
+            point = Point(self.repo, self.manifest, held.name)
+            vars(point)["held"] = held  # there may be a thousand, and each would read the manifest again
+            found.append(point)
+        return found
 
     @property
     def settings_denied(self) -> tuple[str, ...]:
@@ -126,16 +155,17 @@ class Point:
 
     def problem(self) -> str:
         """Why its listing cannot be used; empty when every byte is the one that was written."""
-        wanted = next((artefact for artefact in self.manifest.artefacts if artefact.name == NAME), None)
+        name = self.artefact
+        wanted = next((artefact for artefact in self.manifest.artefacts if artefact.name == name), None)
         if wanted is None:
-            return f"it has no {NAME}"
-        with self.repo.open("objects", self.id, NAME) as file:
-            right = checksums.of(file, NAME) == wanted
-        return "" if right else f"{NAME} has another SHA-256 than when it was written"
+            return f"it has no {name}"
+        with self.repo.open("objects", self.id, name) as file:
+            right = checksums.of(file, name) == wanted
+        return "" if right else f"{name} has another SHA-256 than when it was written"
 
     def entries(self, prefix: str = "") -> Iterator[Listed]:
         """The listing's lines below `prefix`, in the order of their keys."""
-        with self.repo.open("objects", self.id, NAME) as file:
+        with self.repo.open("objects", self.id, self.artefact) as file:
             for entry in read(file, self.id):
                 if entry.key.startswith(prefix):
                     yield entry

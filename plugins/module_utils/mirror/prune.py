@@ -65,12 +65,26 @@ class Pruned:
     kept: tuple[str, ...] = ()
 
 
-def prune(run: Opened, kept: Iterable[Point], newest: datetime, *, dry_run: bool) -> Pruned:
-    """The caller holds the stack's lock. `kept`: every backup that stays; the bytes of its listing are right.
+def prune(run: Opened, kept: Sequence[Point], newest: datetime, *, dry_run: bool) -> Pruned:
+    """The caller holds the stack's lock. `kept`: every backup that stays; the bytes of its listings are right.
 
     Age is counted from `newest`, the newest good backup: while no mirror is taken the window stands still.
     """
-    vault = buckets.vault(run)
+    own: list[Point] = []
+    others: dict[str, list[Point]] = {}  # by the bucket in the vault
+    for point in kept:
+        own.append(point)
+        for other in point.others():
+            others.setdefault(buckets.suffixed(run.config, other.bucket), []).append(other)
+    done = _one(run, buckets.vault(run), own, newest, dry_run=dry_run)
+    for name, points in sorted(others.items()):
+        more = _one(run, buckets.vault(run).sibling(name), points, newest, dry_run=dry_run)
+        done = Pruned(done.versions + more.versions, done.bytes + more.bytes, (*done.kept, *more.kept))
+    return done
+
+
+def _one(run: Opened, vault: Bucket, kept: Iterable[Point], newest: datetime, *, dry_run: bool) -> Pruned:
+    """One of the vault's buckets."""
     before = (newest - timedelta(days=run.config.vault.noncurrent_days)).timestamp()
     with Inventory(_TABLES) as inventory:
         rows = (

@@ -12,16 +12,18 @@ every byte, header and tag of them is compared; the scratch bucket is removed.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import re
 import secrets as token
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 from ..base import filesystem
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, SHOWN, Check, compared, ended
 from ..base.errors import LifeboatError, Log, UnverifiedError, UsageError
+from ..base.text import named
 from ..mirror import back
 from ..mirror import verify as mirror_verify
 from ..mirror.listing import Point
@@ -43,21 +45,65 @@ _SAME = "point p JOIN held h ON h.key = p.key AND h.version = p.version"
 
 
 def levels(run: Opened, repo: Repository, manifest: Manifest, level: str, sample: int, log: Log) -> Iterator[Check]:
-    """The checks of `archive`, and of `restore` where asked for, which is not begun when the former failed."""
+    """The checks of `archive`, and of `restore` where asked for, which is not begun when the former failed; of the
+    application's bucket, then of the others. sample: of so many objects in all, at least one a bucket; 0: of all."""
+    point = Point(repo, manifest)
+    whole = sum(held.objects for held in manifest.detailed(ObjectsDetails).held)
+    part = functools.partial(_share, sample, max(whole, 1))
+    yield from _levels(run, point, level, part(point), log)
+    yield from folded(
+        (other.bucket, _levels(placed(run, other), other, level, part(other), log)) for other in point.others()
+    )
+
+
+def _share(sample: int, whole: int, point: Point) -> int:
+    return sample and max(1, sample * point.held.objects // whole)
+
+
+def placed(run: Opened, point: Point) -> Opened:
+    """By the place that the configuration gives: a manifest cannot send us elsewhere."""
+    wanted = buckets.suffixed(run.config, point.bucket)
+    if point.held.vault != wanted:
+        raise UsageError(
+            "look into the vault", f"the bucket {named(point.bucket)} of {point.id}",
+            f"it was mirrored to {named(point.held.vault)}, and lifeboat_vault.objects_bucket makes it {named(wanted)}",
+            "Set objects_bucket as it was, and verify again.",
+        )  # fmt: skip
+    return buckets.alone(run, point.bucket)
+
+
+def folded(of_each: Iterable[tuple[str, Iterable[Check]]]) -> Iterator[Check]:
+    """The checks of many buckets: one of each name for those that passed it, and each that did not with its bucket."""
+    passed: dict[str, list[str]] = {}
+    for name, checks in of_each:
+        try:
+            for check in checks:
+                if check.result == PASS:
+                    passed.setdefault(check.name, []).append(f"{named(name)}: {check.detail}")
+                else:
+                    yield replace(check, name=f"bucket {named(name)}: {check.name}")
+        except LifeboatError as exc:  # of one bucket; the others are looked at all the same
+            yield ended(f"bucket {named(name)}", exc)
+    for what, told in passed.items():
+        rest = f"; and {len(told) - SHOWN} other buckets alike" if len(told) > SHOWN else ""
+        yield Check(f"other buckets: {what}", PASS, "; ".join(told[:SHOWN]) + rest)
+
+
+def _levels(run: Opened, point: Point, level: str, sample: int, log: Log) -> Iterator[Check]:
+    """Of one bucket."""
     vault = buckets.vault(run)
     with Inventory() as inventory:
-        inventory.add_listing("point", Point(repo, manifest).entries())
-        log(f"{manifest.id}: looking for {inventory.count('point')} versions in {vault.url}")
-        archive = list(_archive(run, inventory, manifest, vault))
+        inventory.add_listing("point", point.entries())
+        log(f"{point.id}: looking for {inventory.count('point')} versions in {vault.url}")
+        archive = list(_archive(inventory, point, vault))
         yield from archive
         if level == "restore" and all(check.result == PASS for check in archive):
             yield from _restored(run, inventory, vault, sample, log)
 
 
-def _archive(run: Opened, inventory: Inventory, manifest: Manifest, vault: Bucket) -> Iterator[Check]:
+def _archive(inventory: Inventory, point: Point, vault: Bucket) -> Iterator[Check]:
     has = (inventory.count("point"), int(inventory.value("SELECT coalesce(sum(size), 0) FROM point")))
-    details = manifest.detailed(ObjectsDetails)
-    told = (details.objects, details.bytes)
+    told = (point.held.objects, point.held.bytes)
     yield compared(
         "listing",
         [] if has == told else [f"it has {has[0]} objects, {has[1]} bytes; the manifest says {told[0]}, {told[1]}"],

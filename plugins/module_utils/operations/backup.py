@@ -44,12 +44,19 @@ class Taken:
     def unheld(self) -> int:
         """Objects that the vault could not hold: they are in no backup."""
         objects = (manifest for manifest in self.manifests if manifest.component == OBJECTS)
-        return sum(manifest.detailed(ObjectsDetails).in_no_backup for manifest in objects)
+        return sum(held.in_no_backup for manifest in objects for held in manifest.detailed(ObjectsDetails).held)
 
     @property
     def missing(self) -> Optional[IntegrityError]:
-        """The error where databases of the server are not in their backup."""
+        """The error where databases of the server, or buckets of the store, are not in their backup."""
         for manifest in self.manifests:
+            if manifest.component == OBJECTS and (gone := manifest.detailed(ObjectsDetails).missing):
+                return IntegrityError(
+                    "back up every bucket of the store", manifest.id,
+                    "; ".join(f"the bucket {named(name)} is not in it: {why}" for name, why in gone.items()),
+                    "The backup is there and is not good. Remove the cause and take another one, or leave the bucket"
+                    " out: lifeboat_objects.exclude.",
+                )  # fmt: skip
             if manifest.component == DATABASE and (lacks := manifest.detailed(DatabaseDetails).missing):
                 cause = "; ".join(f"the database {named(name)} is not in it: {why}" for name, why in lacks.items())
                 remedy = (

@@ -41,8 +41,12 @@ def _database_line(one: Manifest) -> str:
 
 def _objects_line(one: Manifest) -> str:
     details = one.detailed(ObjectsDetails)
-    size, done = human(details.bytes), f"{details.copied} copied, {details.removed} removed"
-    return f"{details.objects} objects, {size}  {details.seconds} s  {details.consistency}, {done}"
+    objects, size, copied, removed = (
+        sum(getattr(held, what) for held in details.held) for what in ("objects", "bytes", "copied", "removed")
+    )
+    many = f"{len(details.held)} buckets, " if details.others else ""
+    done = f"{copied} copied, {removed} removed"
+    return f"{many}{objects} objects, {human(size)}  {details.seconds} s  {details.consistency}, {done}"
 
 
 def _config_line(one: Manifest) -> str:

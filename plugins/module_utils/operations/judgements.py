@@ -33,6 +33,7 @@ from ..settings.config import ELSEWHERE, Config
 from ..tools.tar import shown
 
 Judge = Callable[[Config, Repository, Manifest], Iterator[Check]]
+_NAMES = 20  # buckets that a line of status names
 
 
 def _database_judged(config: Config, repo: Repository, manifest: Manifest) -> Iterator[Check]:
@@ -47,13 +48,16 @@ def _database_judged(config: Config, repo: Repository, manifest: Manifest) -> It
 
 def _objects_judged(config: Config, repo: Repository, manifest: Manifest) -> Iterator[Check]:
     details = manifest.detailed(ObjectsDetails)
-    if details.unheld:
-        first = ", ".join(repr(unheld.key) for unheld in details.unheld[:3])
-        yield Check("objects in no backup", FAIL, f"the vault could not hold {details.in_no_backup}: {first}")
+    if lost := [unheld.key for held in details.held for unheld in held.unheld]:
+        first = ", ".join(repr(key) for key in lost[:3])
+        count = sum(held.in_no_backup for held in details.held)
+        yield Check("objects in no backup", FAIL, f"the vault could not hold {count}: {first}")
     yield from _identities_judged(config, repo, manifest.id, details.identities)
     if details.unprotected is None:  # the next one looks
         return
-    words = [named(details.bucket), *(f"{gap.what}: {gap.why}" for gap in details.left)]
+    names = [named(held.name) for held in details.held]
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    words = [", ".join(names[:_NAMES]) + more, *(f"{gap.what}: {gap.why}" for gap in details.left)]
     yield Check("buckets", COULD_NOT_VERIFY if details.left else PASS, "; ".join(words))
 
 

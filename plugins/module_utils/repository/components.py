@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable, Generic, Optional, TypeVar
 
-from ..base.text import named
+from ..base.text import named, several
 from ..settings.config import Config
 from .details import ConfigDetails, Content, DatabaseDetails, ObjectsDetails
 
@@ -78,12 +78,33 @@ class Kind(Generic[D]):
 
 
 def _unheld(details: ObjectsDetails) -> list[str]:
-    count = details.in_no_backup
+    count = sum(held.in_no_backup for held in details.held)
     return [f"{count} keys could not be held by the vault and are in no backup"] if count else []
 
 
+def _buckets_not_in_it(details: ObjectsDetails) -> list[str]:
+    return [f"the bucket {named(name)} is not in it: {why}" for name, why in details.missing.items()]
+
+
 def _of_the_store(details: ObjectsDetails) -> list[str]:
-    return [*_unheld(details), *(f"{gap.what}: {gap.why}" for gap in details.left)]
+    otherwise = [named(held.name) for held in details.others if held.consistency != details.consistency]
+    return [
+        *_buckets_not_in_it(details),
+        *_unheld(details),
+        *([f"as they are now, of no instant: {several('bucket', otherwise)}"] if otherwise else []),
+        *(f"{gap.what}: {gap.why}" for gap in details.left),
+    ]
+
+
+def _buckets(details: ObjectsDetails) -> Parts:
+    """The application's is the one without a name: it may have been given another since."""
+    others = {held.name: {"objects": held.objects} for held in details.others}
+    return {"": {"objects": details.objects}, **others}
+
+
+def _bucket(details: ObjectsDetails, name: str) -> Optional[Counts]:
+    """None of a bucket that is not in it: its manifest says why."""
+    return _buckets(details).get("" if name == details.bucket else name)
 
 
 def _held(details: ConfigDetails) -> Mapping[str, int]:
@@ -143,6 +164,10 @@ _TABLES: Mapping[str, Callable[[DatabaseDetails], int]] = {
     "rows": lambda details: sum(content.rows for content in _contents(details)),
 }
 
+_OBJECTS: Mapping[str, Callable[[ObjectsDetails], int]] = {
+    "objects": lambda details: sum(held.objects for held in details.held),
+}
+
 AnyKind = Kind[Any]
 # The order in which they are taken. The database is first: a recovery point is of the instant of its rows.
 KINDS: dict[str, AnyKind] = {
@@ -155,10 +180,10 @@ KINDS: dict[str, AnyKind] = {
         ),
         Kind(
             OBJECTS, "objects", "objects", ObjectsDetails, lambda config: bool(config.objects.bucket),
-            needed=True, tied=True, absent="the stack has no bucket", notes=_of_the_store,
-            impossible=lambda details, artefacts: details.impossible(),
-            counts={"objects": lambda details: details.objects}, guarded=True, elsewhere=True,
-            bytes=lambda details: details.bytes,
+            needed=True, tied=True, absent="the stack has no bucket", notes=_of_the_store, lacks=_buckets_not_in_it,
+            impossible=lambda details, artefacts: details.impossible(artefacts),
+            counts=_OBJECTS, parts=_buckets, part=_bucket, guarded=True, elsewhere=True,
+            bytes=lambda details: sum(held.bytes for held in details.held),
         ),
         Kind(
             CONFIG, "config", "config", ConfigDetails, lambda config: config.config.enabled, notes=_left_out,

@@ -25,7 +25,9 @@ from ..base.typed import Range
 Count = Annotated[int, Range(0)]
 DATABASES = "databases"  # the folder in a backup of the server's other databases, a numbered one for each
 EXCLUDED = "left out by lifeboat_objects.exclude"
+BUCKETS = "buckets"  # the like of the store's other buckets
 _FOLDER = re.compile(rf"{DATABASES}/[0-9]{{3,5}}")
+_BUCKET_FOLDER = re.compile(rf"{BUCKETS}/[0-9]{{3,5}}")
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,36 @@ class HeldIdentities:
 
 
 @dataclass(frozen=True)
+class HeldBucket:
+    """One bucket of the store in an objects backup.
+
+    folder: of its listing in the backup, empty where that lies in the backup's own. vault: the bucket in the vault that
+    holds its objects. The others are as in ObjectsDetails, of this bucket.
+    """
+
+    name: str
+    folder: str
+    objects: Count
+    bytes: Count
+    consistency: str
+    vault: str = ""
+    why: str = ""
+    versioned: bool = False
+    digest: str = ""
+    copied: Count = 0
+    copied_bytes: Count = 0
+    removed: Count = 0
+    unheld: tuple[Unheld, ...] = ()
+    unheld_count: Count = 0
+    ambiguous: Count = 0
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def in_no_backup(self) -> int:
+        return self.unheld_count or len(self.unheld)
+
+
+@dataclass(frozen=True)
 class Store:
     """The buckets of an object store, as far as its key sees them. protected: those that backups hold. unprotected:
     others that nobody left out. excluded: those that the configuration leaves out. unlisted: why it is not known which
@@ -186,6 +218,8 @@ class Store:
     def left(self) -> tuple[Untested, ...]:
         """What of the store is in no backup, and why."""
         alone = f"in no backup, as lifeboat_objects.bucket names {', '.join(map(named, self.protected))} alone"
+        if len(self.protected) > 1:
+            alone = "in no backup, as lifeboat_objects.buckets does not name them"
         return (
             *([Untested(several("bucket", self.unprotected), alone)] if self.unprotected else []),
             *([Untested(several("bucket", self.excluded), EXCLUDED)] if self.excluded else []),
@@ -199,6 +233,9 @@ class ObjectsDetails:
 
     unheld: the first few objects that the vault could not hold, of `unheld_count`. identities: None where nobody said
     how they are kept.
+    others: the store's other buckets that are in it, in the order of their names. missing: those that should be in it
+    and are not, and why; a backup with such is not good. excluded_keys: objects that the configuration leaves out, as
+    `bucket/key` or `bucket/prefix*`.
     unprotected: buckets of the store that no backup holds, as nobody chose them. None: the backup is of the time when
     nobody looked. excluded: those that the configuration leaves out. unlisted: why it is not known which buckets there
     are; empty where the store told. settings_denied: those of the bucket that the key may not read, so that
@@ -232,22 +269,48 @@ class ObjectsDetails:
     unprotected: Optional[tuple[str, ...]] = None
     excluded: tuple[str, ...] = ()
     unlisted: str = ""
+    others: tuple[HeldBucket, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
+    excluded_keys: tuple[str, ...] = ()
 
     @property
     def in_no_backup(self) -> int:
         return self.unheld_count or len(self.unheld)
 
     @property
+    def held(self) -> tuple[HeldBucket, ...]:
+        """Every bucket that is in the backup, the application's first."""
+        own = HeldBucket(
+            self.bucket, "", self.objects, self.bytes, self.consistency, self.vault.get("bucket", ""), self.why,
+            self.versioned, self.digest, self.copied, self.copied_bytes, self.removed, self.unheld, self.unheld_count,
+            self.ambiguous, self.settings,
+        )  # fmt: skip
+        return (own, *self.others)
+
+    @property
     def left(self) -> tuple[Untested, ...]:
         """What of the store is in no backup, and why."""
-        return Store((self.bucket,), self.unprotected or (), self.excluded, self.unlisted).left
+        protected = (self.bucket, *(held.name for held in self.others))
+        keys = [Untested(f"the objects {named(text)}", EXCLUDED) for text in self.excluded_keys]
+        return (*Store(protected, self.unprotected or (), self.excluded, self.unlisted).left, *keys)
 
-    def impossible(self) -> str:
-        """Why no backup of ours can say this of itself; empty where one can."""
-        for name, times in Counter([self.bucket, *(self.unprotected or ()), *self.excluded]).items():
+    def impossible(self, artefacts: Iterable[str]) -> str:
+        """Why no backup of ours can say this of itself, by the names of its artefacts; empty where one can."""
+        names = [self.bucket, *(held.name for held in self.others), *self.missing, *(self.unprotected or ())]
+        folders = [held.folder for held in self.others]
+        for held in self.others:
+            if not held.name:
+                return "one of its buckets has no name"
+            if not _BUCKET_FOLDER.fullmatch(held.folder):
+                return f"{typed.shown(held.folder)} cannot be the folder of a bucket"
+        for text, times in Counter([*names, *self.excluded]).items():
             if times > 1:
-                return f"it names the bucket {typed.shown(name)} {times} times"
-        return ""
+                return f"it names the bucket {typed.shown(text)} {times} times"
+        if repeated := next((folder for folder, times in Counter(folders).items() if times > 1), ""):
+            return f"it names {repeated} twice"
+        inside = {"/".join(name.split("/")[:2]) for name in artefacts if name.split("/")[0] == BUCKETS}
+        differ = sorted(inside ^ set(folders))
+        return f"its artefacts and its buckets do not have the same folders: {', '.join(differ)}" if differ else ""
 
 
 @dataclass(frozen=True)

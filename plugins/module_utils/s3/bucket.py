@@ -59,6 +59,14 @@ class Bucket:
         endpoint = self.endpoint_url or AMAZON.format(region=self.region or "us-east-1")
         return Requests(endpoint, self.region, self.access_key, self.secret_key, self.ca_bundle)
 
+    def sibling(self, name: str) -> Bucket:
+        """Another bucket at the same endpoint, over the same connections: a store may have a thousand."""
+        found = dataclasses.replace(self, name=name)
+        vars(found)["requests"] = self.requests
+        if "client" in vars(self):
+            vars(found)["client"] = self.client
+        return found
+
     @property
     def url(self) -> str:
         """As messages name it."""

@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Optional
 
 from ..base.errors import LifeboatError, NotFoundError, UsageError
@@ -16,6 +19,10 @@ from ..settings.config import Config
 from . import compose
 from .runtime import Opened
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+TAG = "lifeboat"  # of a bucket in the vault: whose it is, <stack>/<objects or repository>
+_LONGEST = 63  # letters that a bucket's name may have
+_DIGEST = 10
 _NAMES = (("MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD"), ("MINIO_ACCESS_KEY", "MINIO_SECRET_KEY"))
 
 
@@ -67,6 +74,37 @@ def _vault(run: Opened) -> Bucket:
             "find the vault", config.stack, "the stack has none", "Set lifeboat_vault.objects_bucket and deploy."
         )
     return in_vault(config, one.objects_bucket)
+
+
+def suffixed(config: Config, name: str) -> str:
+    """The bucket in the vault that holds one of the store's other buckets; the name of that is a server's word."""
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise UsageError(
+            "find the bucket's place in the vault", repr(name), "that is no name that a bucket can have",
+            "Look at the stack's own store, or leave it out by lifeboat_objects.exclude.",
+        )  # fmt: skip
+    whole = f"{config.vault.objects_bucket}-{name}"
+    if len(whole) <= _LONGEST:
+        return whole
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:_DIGEST]
+    return f"{whole[: _LONGEST - _DIGEST - 1].rstrip('.-')}-{digest}"
+
+
+def alone(run: Opened, name: str) -> Opened:
+    """The stack as if it had this one of the store's other buckets, and its database knew nothing of what is in it."""
+    config = run.config
+    place = suffixed(config, name)
+    objects = replace(config.objects, bucket=name, buckets=(), keys_query="")
+    held = replace(config.vault, objects_bucket=place)
+    return run.of(replace(config, objects=objects, vault=held), {_vault: vault(run).sibling(place)})
+
+
+def addressed(run: Opened) -> Opened:
+    """The stack with the address that its store has now: for a look at each of its buckets, and no longer."""
+    with contextlib.suppress(LifeboatError):  # a service that is down has none
+        objects = replace(run.config.objects, endpoint_url=source(run).endpoint_url)
+        return run.of(replace(run.config, objects=objects), {_vault: vault(run)})
+    return run
 
 
 def in_vault(config: Config, name: str) -> Bucket:

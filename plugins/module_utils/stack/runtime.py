@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import shlex
 import threading
@@ -174,6 +175,12 @@ class Opened:
             if opener not in self._kept:
                 self._kept[opener] = opener(self)
             return cast(T, self._kept[opener])
+
+    def of(self, config: Config, kept: Mapping[object, object]) -> Opened:
+        """The same stack by other settings of it, over the same runtime. kept: by opener, what is open of that."""
+        found = copy.copy(self)
+        found.config, found._kept, found._lock = config, dict(kept), threading.RLock()
+        return found
 
     def reread(self) -> Runtime:
         """The runtime, which reads the project again: its files may have changed since."""
