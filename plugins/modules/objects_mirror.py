@@ -73,6 +73,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.text import named
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -94,12 +95,15 @@ def work(task: Task) -> Result:
     with lock.held(task.config.stack, "backup objects", wait=task.params["wait"]):
         manifest = take.take(Opened(task.config), log=task.log, override=override)
     details = manifest.detailed(ObjectsDetails)
-    if details.unheld_count:
-        first = details.unheld[0]
-        task.module.warn(
-            f"the vault does not hold {details.unheld_count} objects of {details.bucket}, the first is"
-            f" {first.key!r}: {first.why}"
-        )
+    for held in details.held:
+        if held.unheld_count:
+            first = held.unheld[0]
+            task.module.warn(
+                f"the vault does not hold {held.unheld_count} objects of {held.name}, the first is"
+                f" {first.key!r}: {first.why}"
+            )
+    for name, why in details.missing.items():
+        task.module.warn(f"the bucket {named(name)} is not in this backup, which is not good: {why}")
     return Result(Facts(manifest.details, manifest.id), changed=True, diff=added([manifest.id]))
 
 

@@ -42,6 +42,18 @@ options:
     description: Recover what can be, where the vault no longer has all of it.
     type: bool
     default: false
+  bucket:
+    description: Only this bucket of the store, in a server that lives. Empty means all that backups hold.
+    type: str
+    default: ""
+  others:
+    description:
+      - What a rebuild does with the store's buckets besides C(bucket). V(restore) brings back those that the backup
+        holds, the rest stays in the data directory that is put aside. V(aside) leaves all of them there. Without it no
+        bucket is put aside that does not come back.
+    type: str
+    choices: ["", restore, aside]
+    default: ""
 """
 
 EXAMPLES = r"""
@@ -102,7 +114,7 @@ def work(task: Task) -> Result:
         identity=given["recovery_point"],
         before=task.before(),
         accept=task.accept,
-        **{name: given[name] for name in ("force", "method", "prefix", "exact", "partial")},
+        **{name: given[name] for name in ("force", "method", "prefix", "exact", "partial", "bucket", "others")},
     )
     made = objects_plan.make(Opened(task.config), request, log=task.log)
     return Result(Planned(made, made.needed, objects_plan.text(made)))
@@ -119,6 +131,8 @@ def main() -> None:
             "prefix": {"type": "str", "default": ""},
             "exact": {"type": "bool", "default": False},
             "partial": {"type": "bool", "default": False},
+            "bucket": {"type": "str", "default": ""},
+            "others": {"type": "str", "choices": ["", "restore", "aside"], "default": ""},
         },
     )
 

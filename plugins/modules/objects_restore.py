@@ -53,6 +53,15 @@ options:
     description: What the operator asked for, remembered so that asking again changes nothing.
     type: str
     default: ""
+  bucket:
+    description: This bucket of the store in place of the application's.
+    type: str
+    default: ""
+  others:
+    description: Other buckets of the store to restore from the same backup. One that cannot be is a failed check.
+    type: list
+    elements: str
+    default: []
   sample:
     description: How many objects are read back and compared byte by byte. V(0) reads all.
     type: int
@@ -142,6 +151,8 @@ _OPTIONS = {
     "asked": {"type": "bool", "default": True},
     "state": {"type": "str", "default": ""},
     "sample": {"type": "int", "default": 0},
+    "bucket": {"type": "str", "default": ""},
+    "others": {"type": "list", "elements": "str", "default": []},
 }
 
 
@@ -156,7 +167,7 @@ def work(task: Task) -> Result:
     sources = Sources(opened, "objects", given["id"], accept=task.accept)
     chosen, _why = catalog.choose(sources.found, stack, identity=sources.identity, accept=task.accept)
     place = chosen.place if given["place"] == "auto" else given["place"]
-    last = objects_plan.recovered(task.config)
+    last = objects_plan.recovered(task.config, objects_plan.meant(opened, given["bucket"])[1])
     diff = Diff(f"{last.id if last else ''}\n", f"{chosen.id}\n")
     if last and last.id == chosen.id and last.prefix in ("", given["prefix"]) and not given["force"]:
         return Result(Chosen(chosen.id))

@@ -77,7 +77,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Log
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import store
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, added, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import vault
 
 
@@ -87,12 +90,23 @@ class Facts:
     vault_warnings: Sequence[str]
 
 
+def _others(task: Task, warn: Log) -> tuple[str, ...]:
+    """The store's other buckets that backups hold."""
+    if not task.config.objects.buckets:
+        return ()
+    seen = store.look(Opened(task.config))
+    if seen.unlisted:
+        warn(f"which buckets the stack's own store has is not known, so that they may have no place: {seen.unlisted}")
+    return tuple(name for name in seen.protected if name != task.config.objects.bucket)
+
+
 def work(task: Task) -> Result:
     warnings: list[str] = []
     with lock.held(f"{task.config.stack}.vault", "prepare the vault", wait=60):
         changes = vault.ensure(
             task.config,
             task.check,
+            others=_others(task, warnings.append),
             adopt=task.params["adopt"],
             access_key=task.params["admin_access_key"] or "",
             secret_key=task.params["admin_secret_key"] or "",

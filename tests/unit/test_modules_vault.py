@@ -54,7 +54,8 @@ def test_vault_changes_once(run: Run, tmp_path: Path, ensured: list[dict[str, An
     assert run("vault", **asked(tmp_path))["changed"] is False
     assert run("vault", check=True, **asked(tmp_path))["changed"] is False
     assert [call["check"] for call in ensured] == [True, False, False, True]
-    assert ensured[1] == {"check": False, "adopt": True, "access_key": "admin", "secret_key": "hunter2-too"}
+    admin = {"access_key": "admin", "secret_key": "hunter2-too"}
+    assert ensured[1] == {"check": False, "others": (), "adopt": True, **admin}
 
 
 def test_vault_fails_with_the_cores_own_words(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

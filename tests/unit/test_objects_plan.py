@@ -324,6 +324,18 @@ def test_a_rebuild_names_each_of_many_buckets(case: Case) -> None:
     assert all(name in line for name in case.world.others)
 
 
+def test_a_rebuild_asks_for_what_it_would_move_aside_for_good(case: Case) -> None:
+    case.world.others = ["docs"]
+    made = case.plan(force=True, method="rebuild")
+    assert made["asks"] == ["docs"]
+    assert any("a rebuild would move 1 bucket aside for good" in line for line in text(made))
+    for others in ("restore", "aside"):
+        agreed = case.plan(force=True, method="rebuild", others=others)
+        assert (agreed["asks"], agreed["buckets"][1]["action"]) == ([], "quarantined")
+    assert case.plan(force=True)["asks"] == ["docs"], "should the fill turn into a rebuild"
+    assert case.plan()["asks"] == [], "nothing is done"
+
+
 def test_a_store_that_does_not_answer_had_the_buckets_of_the_backups_time(case: Case) -> None:
     stopped(case)
     case.world.others = ["unseen"]

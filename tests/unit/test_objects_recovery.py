@@ -244,6 +244,18 @@ def test_rebuild_moves_the_data_aside_and_deletes_nothing(case: Case) -> None:
     assert (done["way_back"][0], done["way_back"][-1], len(done["way_back"])) == ("stop objects", "start all", 4)
 
 
+@pytest.mark.parametrize("mode", ["rebuild", "start", "fill"])
+def test_no_bucket_is_moved_aside_that_nobody_said_may_be(case: Case, mode: str) -> None:
+    """A plan that fills says that the others are not touched, and a server that takes no objects is rebuilt."""
+    case.world.live.full = mode == "fill"
+    case.stack.up = case.stack.comes_up = mode != "start"
+    with pytest.raises(UsageError, match=r"it would put the buckets docs, avatars aside(.|\n)*-e others=restore"):
+        case.protect(mode=mode, asks=("docs", "avatars"))
+    assert (case.stack.mount.path / "1.dat").read_text() == "x"
+    if mode == "rebuild":
+        assert case.stack.diary == [], "refused before anything stops"
+
+
 def test_a_server_that_was_merely_stopped_is_merely_started(case: Case) -> None:
     case.stack.up = False
     case.assess_as(recovery_state.HEALTHY)

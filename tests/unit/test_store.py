@@ -17,6 +17,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details imp
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import parse
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import probe
 from builders import settings
@@ -41,6 +42,85 @@ def test_every_bucket_is_protected_excluded_or_neither(tmp_path: Path, monkeypat
         ("the bucket cache", "left out by lifeboat_objects.exclude"),
     ]
     assert store.look(run(tmp_path, monkeypatch, ["uploads"])).left == ()
+
+
+@pytest.mark.parametrize(
+    ("buckets", "exclude", "seen"),
+    [
+        (["*"], [], Store(("uploads", "avatars", "cache", "docs"))),
+        (["*"], ["cache"], Store(("uploads", "avatars", "docs"), (), ("cache",))),
+        (["*"], ["c*", "docs/tmp/*"], Store(("uploads", "avatars", "docs"), (), ("cache",))),
+        (["d*"], [], Store(("uploads", "docs"), ("avatars", "cache"))),
+        (["docs", "uploads"], ["docs"], Store(("uploads",), ("avatars", "cache"), ("docs",))),
+    ],
+)
+def test_buckets_are_chosen_by_name_or_pattern(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buckets: list[str], exclude: list[str], seen: Store
+) -> None:
+    names = ["uploads", "docs", "avatars", "cache"]
+    opened = run(tmp_path, monkeypatch, names, objects={"buckets": buckets, "exclude": exclude})
+    assert store.look(opened) == seen
+
+
+def test_the_places_of_other_buckets_are_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a vault at the store's own address would be mirrored into itself, every night once more."""
+    names = ["uploads", "docs", "uploads-backup", "uploads-backup-docs", "uploads-backup-gone"]
+    given = {"objects": {"buckets": ["*"]}, "vault": {"endpoint_url": HERE}}
+    assert store.look(run(tmp_path, monkeypatch, names, **given), ["gone"]) == Store(("uploads", "docs"))
+    assert "uploads-backup-gone" in store.look(run(tmp_path, monkeypatch, names, **given)).protected
+
+
+def test_a_bucket_that_is_named_and_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = run(tmp_path, monkeypatch, ["uploads"], objects={"buckets": ["docs", "d*"]})
+    assert store.absent(opened.config.objects, store.look(opened)) == ["docs"]
+
+
+@pytest.mark.parametrize("name", ["../repository", "a/b", "", "..", "a..b", "a" * 300, "a b", "-a"])
+def test_a_name_that_no_bucket_can_have_leads_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A store says what its buckets are called, and the vault is not its."""
+    with pytest.raises(UsageError, match="no name that a bucket can have"):
+        buckets.suffixed(run(tmp_path, monkeypatch, []).config, name)
+
+
+def test_a_long_name_keeps_a_place_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = run(tmp_path, monkeypatch, []).config
+    names = {buckets.suffixed(one, "a" * 62 + end) for end in "bc"}
+    assert (len(names), {len(name) for name in names}) == (2, {63})
+    assert buckets.suffixed(one, "a" * 48) == "uploads-backup-" + "a" * 48
+
+
+@pytest.mark.parametrize(
+    ("objects", "words"),
+    [
+        ({"buckets": [""]}, "that is no bucket"),
+        ({"buckets": ["a/b"]}, "that is no bucket"),
+        ({"exclude": ["/a"]}, "no bucket, nor a key in one"),
+        ({"exclude": ["a/"]}, "no bucket, nor a key in one"),
+        ({"buckets": ["*"], "bucket": ""}, "name the application's own bucket"),
+    ],
+)
+def test_what_no_bucket_is_chosen_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objects: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        run(tmp_path, monkeypatch, [], objects=objects)
+
+
+def test_what_a_backup_says_of_its_buckets_is_possible(tmp_path: Path) -> None:
+    other = {"name": "docs", "folder": "buckets/001", "objects": 0, "bytes": 0, "consistency": "eventual"}
+    for others, words in (
+        ([other], "do not have the same folders: buckets/001"),
+        ([{**other, "folder": "../x"}], "cannot be the folder of a bucket"),
+        ([{**other, "name": ""}], "has no name"),
+        ([{**other, "name": "uploads"}], "names the bucket 'uploads' 2 times"),
+        ([other, {**other, "name": "two"}], "names buckets/001 twice"),
+    ):
+        point = publish_objects(tmp_path, {}, others=others)
+        with pytest.raises(LifeboatError, match=words):
+            parse(point.repo.manifest("objects", point.id), component="objects", expected_id=point.id)
+        point.repo.delete("objects", point.id)
 
 
 OURS = ["uploads-backup", "mirror", "backups"]

@@ -6,18 +6,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Optional
 
 from ..base.clock import format_time
-from ..base.errors import Log, UsageError
+from ..base.errors import LifeboatError, Log, NotFoundError, UsageError
 from ..repository import base as repository_base
 from ..repository import catalog
 from ..repository.points import EVENTUAL, SNAPSHOT
-from ..s3 import bucket
+from ..s3 import bucket, client
 from ..s3.bucket import Bucket
+from ..s3.signed import fields
 from ..settings.config import Config
+from ..stack import buckets
 from . import mc
 from .state import Numbers
 
@@ -49,6 +52,36 @@ def require_vault(source: Bucket, vault: Bucket) -> None:
         )  # fmt: skip
 
 
+def require_place(config: Config, source: Bucket, vault: Bucket) -> None:
+    """As require_vault(), of a place that an operator did not name: it may have to be made yet, or be another stack's.
+
+    A mark that cannot be read is none: lifeboat.dr.vault, which makes the place, insists on it.
+    """
+    try:
+        require_vault(source, vault)
+    except LifeboatError as exc:
+        if client.code(exc) not in ("NoSuchBucket", "404"):
+            raise
+        cause = f"the vault has no bucket {vault.name} for it yet; lifeboat.dr.vault makes it"
+        raise NotFoundError("mirror the bucket", source.url, cause, "Run lifeboat.dr.vault.") from exc
+    mark = ""
+    with contextlib.suppress(LifeboatError):
+        page = vault.ask_xml("read the bucket's tags", {"tagging": ""})
+        tags = [fields(tag) for some in page for tag in some]
+        mark = next((tag.get("Value", "") for tag in tags if tag.get("Key") == buckets.TAG), "")
+    if mark not in ("", f"{config.stack}/objects"):
+        cause = f"its place in the vault, {vault.name}, is marked as that of {mark}"
+        raise UsageError("mirror the bucket", source.url, cause, "Name another lifeboat_vault.objects_bucket.")
+
+
+def unversioned(source: Bucket) -> str:
+    """Why the bucket does not tell what it held at an instant; empty where it does."""
+    state = bucket.versioning(source)
+    if state == "Enabled":
+        return ""
+    return f"the source bucket's versioning is {state}" if "except" in state else "the source bucket keeps no versions"
+
+
 def choose_instant(
     config: Config, repo: repository_base.Repository, source: Bucket, now: datetime, log: Log
 ) -> Instant:
@@ -63,9 +96,8 @@ def choose_instant(
     why = ""
     if config.objects.engine == "mc":
         why = mc.BY_MC
-    elif (state := bucket.versioning(source)) != "Enabled":
-        excepted = f"the source bucket's versioning is {state}"
-        why = excepted if "except" in state else "the source bucket keeps no versions"
+    elif excepted := unversioned(source):
+        why = excepted
     elif not good:
         why = "there is no good database backup to be of the same instant as"
     elif good[-1].taken_at < oldest:

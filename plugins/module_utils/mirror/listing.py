@@ -151,7 +151,7 @@ class Point:
     @property
     def settings_denied(self) -> tuple[str, ...]:
         """The settings that are not on record because the key might not read them."""
-        return self.manifest.detailed(ObjectsDetails).settings_denied
+        return self.held.settings_denied
 
     def problem(self) -> str:
         """Why its listing cannot be used; empty when every byte is the one that was written."""

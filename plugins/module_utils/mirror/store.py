@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fnmatch
 import re
 from collections.abc import Iterator, Sequence
 
@@ -13,6 +15,7 @@ from ..base.errors import LifeboatError
 from ..repository.details import Store
 from ..s3 import bucket
 from ..s3.bucket import addresses, place
+from ..settings.config import ObjectsSettings
 from ..stack import buckets
 from ..stack.runtime import Opened
 
@@ -20,21 +23,57 @@ from ..stack.runtime import Opened
 SCRATCH = re.compile(
     r"lifeboat-(?:check-\d{8}-\d{6}|verify-[0-9a-f]{8}-\d{14}-[0-9a-f]{6}|probe-\d{14}-[0-9a-f]{8}(?:-lock)?)"
 )
+_PATTERN = re.compile(r"[*?[]")
 STAMPED = re.compile(r".*-quarantine-([0-9]{8}-[0-9]{6})")
 
 
-def look(run: Opened) -> Store:
-    """Ask the store. A key sees no bucket that it may not list; one that may list none is no error."""
+def look(run: Opened, known: Sequence[str] = ()) -> Store:
+    """Ask the store. A key sees no bucket that it may not list; one that may list none is no error.
+
+    known: other buckets that backups hold, which may be gone.
+    """
     objects = run.config.objects
-    protected = (objects.bucket,)
     try:
         names = bucket.names(buckets.source(run))
     except LifeboatError as exc:
-        return Store(protected, excluded=objects.exclude, unlisted=exc.cause)
-    ours = {*_ours(run, names, protected)}
-    rest = [name for name in names if name not in protected and name not in ours]
-    excluded = tuple(name for name in rest if name in objects.exclude)
-    return Store(protected, tuple(name for name in rest if name not in excluded), excluded)
+        whole = tuple(name for name in objects.exclude if "/" not in name)
+        return Store((objects.bucket, *_by_name(objects)), excluded=whole, unlisted=exc.cause)
+    rest = [name for name in names if name != objects.bucket]
+    ours = {*_ours(run, names, [objects.bucket, *(name for name in rest if wanted(objects, name)), *known])}
+    rest = [name for name in rest if name not in ours]
+    excluded = tuple(name for name in rest if _fits(name, objects.exclude))
+    more = [name for name in rest if wanted(objects, name)]
+    left = tuple(name for name in rest if name not in excluded and name not in more)
+    return Store((objects.bucket, *more), left, excluded)
+
+
+def wanted(objects: ObjectsSettings, name: str) -> bool:
+    """Is another bucket than the application's to be in the backups?"""
+    return name != objects.bucket and _fits(name, objects.buckets) and not _fits(name, objects.exclude)
+
+
+def left_out(objects: ObjectsSettings, name: str) -> list[str]:
+    """The keys of that bucket which no backup needs to hold; one that ends in `*` stands for all that begin so."""
+    return [entry.partition("/")[2] for entry in objects.exclude if entry.partition("/")[0] == name and "/" in entry]
+
+
+def outside(key: str, patterns: Sequence[str]) -> bool:
+    """Is it one of the keys of left_out()?"""
+    return any(key.startswith(one[:-1]) if one.endswith("*") else key == one for one in patterns)
+
+
+def absent(objects: ObjectsSettings, seen: Store) -> list[str]:
+    """The buckets that the configuration names, no pattern, and the store does not show."""
+    return [] if seen.unlisted else [name for name in _by_name(objects) if name not in seen.protected]
+
+
+def _by_name(objects: ObjectsSettings) -> list[str]:
+    names = dict.fromkeys(name for name in objects.buckets if not _PATTERN.search(name))
+    return [name for name in names if wanted(objects, name)]
+
+
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _ours(run: Opened, names: Sequence[str], protected: Sequence[str]) -> Iterator[str]:
@@ -42,6 +81,9 @@ def _ours(run: Opened, names: Sequence[str], protected: Sequence[str]) -> Iterat
     vault, repository = config.vault, config.repository
     if _listed_with(run, vault.endpoint_url, vault.region):
         yield from (vault.objects_bucket, vault.repository_bucket)
+        for name in protected:
+            with contextlib.suppress(LifeboatError):  # no name that a bucket can have
+                yield buckets.suffixed(config, name)
     if repository.get("type") == "s3":
         where, region, name = (str(repository.get(key, "")) for key in ("endpoint_url", "region", "bucket"))
         if _listed_with(run, where, region):

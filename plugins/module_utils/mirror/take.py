@@ -11,32 +11,34 @@ copied; the listing that is published says of every object which version of the 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
+import hashlib
 import random
 import re
 import secrets as token
+import shutil
 import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Optional
 
 from ..base import throttle, typed
 from ..base.clock import format_time
-from ..base.errors import LifeboatError, LockedError, Log, NotFoundError
+from ..base.errors import LifeboatError, LockedError, Log, NotFoundError, UsageError
 from ..base.filesystem import explained
-from ..base.text import human
+from ..base.text import human, named
 from ..base.version import VERSION
 from ..recovery import state as recovery_state
 from ..repository import base as repository_base
 from ..repository import catalog, checksums, repositories
 from ..repository.base import STALE
-from ..repository.details import ObjectsDetails
+from ..repository.details import BUCKETS, HeldBucket, ObjectsDetails, Store
 from ..repository.manifest import Manifest
 from ..repository.points import EVENTUAL
 from ..s3 import bucket, copier
@@ -54,6 +56,9 @@ from .state import Numbers, Object, State
 
 JOURNAL = "mirror.jsonl"
 SHOWN = 1000  # keys named in a manifest
+_ABSENT = "the store has no such bucket, or shows the key none"
+_GONE = "it was there at the last backup and is gone; if that is right: lifeboat backup objects --override"
+_SHOWN_OF_OTHERS = 20  # of a bucket that may be one of a thousand
 _FEW = 20  # where at most one key in so many changed, those are looked at one by one instead of listing all
 _FEWEST = 50
 ASKED = 1000  # of the objects that are to be removed: at most so many are asked for, one by one, before it
@@ -78,6 +83,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
 
     Raises LifeboatError; whatever fails, nothing is published, and what was copied need not be copied again. Objects
     that the vault cannot hold do not stop the others: they are named in details.unheld, and that is never a success.
+    Nor does another bucket than the application's that cannot be mirrored: it is named in details.missing.
     """
     config = run.config
     started, now = time.monotonic(), datetime.now(timezone.utc)
@@ -85,79 +91,215 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
     repo.sweep(older_than=STALE, now=now)
     source, vault = buckets.source(run), buckets.vault(run)
     guard.require_vault(source, vault)
-    try:
-        guard.sweep(vault, STALE, now)
-    except LifeboatError as exc:  # they cost a little; a mirror not taken costs more
-        log(f"unfinished uploads in the vault were not swept: {exc}")
+    _sweep(vault, now, log)
     instant = guard.choose_instant(config, repo, source, now, log)
     identity = catalog.free_id(repo, "objects", now)
-    seen = store.look(run)
+    last = _last(repo, config)
+    known = _known(last)
+    seen = store.look(run, known)
     with State(config.state / JOURNAL) as state:
+        asked = instant
         work = _Mirror(config, source, vault, state, instant, log)
-        ambiguous = work.look(repo)
+        ambiguous = work.look(last)
         instant, numbers = work.instant, state.numbers()
         guard.guard(config, source, vault, numbers, override)
-        log(
-            f"{identity}: {numbers.source} objects as of {format_time(instant.at or now)} ({instant.consistency});"
-            f" {numbers.copy} to copy ({human(numbers.bytes)}), {numbers.alike} to compare, {numbers.removed} to remove"
-        )
+        log(f"{identity}: {_to_do(numbers, instant, now)}")
         work.bring(numbers)
         work.confirm(numbers)
         held = identities.take(run, identity, override=override, log=log)
-        count, unheld = state.unheld_rows(SHOWN)
         with repo.stage("objects", identity) as staging, explained("write the listing", staging.path):
-            summary = listing.write(staging.path / listing.NAME, state.listing())
-            if count and not summary.objects:
-                raise LifeboatError(
-                    "mirror the bucket", vault.url, f"it holds none of {count} objects; the first: {unheld[0].why}",
-                    "Look at the vault's log, and at what its key may do.",
-                )  # fmt: skip
+            own = _written(work, state, staging.path, "", ambiguous)
+            others = _Others(run, last, asked, staging.path, override, log)
+            others.take(seen, known)
             details = ObjectsDetails(
                 bucket=source.name,
                 endpoint=source.endpoint_url,
                 host=socket.gethostname(),
-                versioned=instant.at is not None,
-                consistency=instant.consistency,
-                why=instant.why,
+                versioned=own.versioned,
+                consistency=own.consistency,
+                why=own.why,
                 database_backup=instant.database_backup,
-                objects=summary.objects,
-                bytes=summary.bytes,
-                digest=summary.digest,
-                copied=work.copied,
-                copied_bytes=work.bytes,
-                removed=work.removed,
-                unheld=tuple(unheld),
-                unheld_count=count,
+                objects=own.objects,
+                bytes=own.bytes,
+                digest=own.digest,
+                copied=own.copied,
+                copied_bytes=own.copied_bytes,
+                removed=own.removed,
+                unheld=own.unheld,
+                unheld_count=own.unheld_count,
                 ambiguous=ambiguous,
                 clock_skew=instant.skew,
                 engine=config.objects.engine,
                 weaknesses=tuple(mc.WEAKNESSES) if config.objects.engine == "mc" else (),
-                settings=work.settings.values,
-                settings_denied=work.settings.denied,
+                settings=own.settings,
+                settings_denied=own.settings_denied,
                 vault={"endpoint": vault.endpoint_url, "bucket": vault.name},
                 identities=held,
                 seconds=round(time.monotonic() - started, 2),
                 unprotected=seen.unprotected,
                 excluded=seen.excluded,
+                excluded_keys=tuple(entry for entry in config.objects.exclude if "/" in entry),
                 unlisted=seen.unlisted,
+                others=tuple(others.held),
+                missing=others.missing,
             )
+            artefacts = [f"{one.folder}/{listing.NAME}" if one.folder else listing.NAME for one in details.held]
             manifest = Manifest(
                 id=identity, component="objects", stack=config.stack, taken_at=instant.at or now,
                 finished_at=datetime.now(timezone.utc), tool={"lifeboat": VERSION},
-                artefacts=(checksums.measure(staging.path / listing.NAME, listing.NAME),),
+                artefacts=tuple(checksums.measure(staging.path / name, name) for name in artefacts),
                 details=typed.plain(details, nulls=True),
             )  # fmt: skip
             staging.publish(manifest.to_bytes())
         state.published()
-    log(
-        f"{identity}: published, {summary.objects} objects, {human(summary.bytes)}; {work.copied} copied,"
-        f" {work.removed} removed in {details.seconds} s"
+        others.published()
+    many = f" of {len(details.held)} buckets" if details.others else ""
+    objects, size, copied, removed = (
+        sum(getattr(one, what) for one in details.held) for what in ("objects", "bytes", "copied", "removed")
     )
+    log(
+        f"{identity}: published, {objects} objects{many}, {human(size)}; {copied} copied, {removed} removed in"
+        f" {details.seconds} s"
+    )
+    for name, why in details.missing.items():
+        log(f"WARNING: the bucket {named(name)} is not in this backup: {why}")
     for gap in details.left:
         log(f"NOT in this backup: {gap.what}: {gap.why}")
-    if count:
-        log(f"WARNING: the vault does not hold {count} objects, the first is {unheld[0].key!r}: {unheld[0].why}")
+    for one in details.held:
+        if one.in_no_backup:
+            first = one.unheld[0]
+            lost = f"{one.in_no_backup} objects of {named(one.name)}, the first is {first.key!r}: {first.why}"
+            log(f"WARNING: the vault does not hold {lost}")
     return manifest
+
+
+def _to_do(numbers: Numbers, instant: Instant, now: datetime) -> str:
+    return (
+        f"{numbers.source} objects as of {format_time(instant.at or now)} ({instant.consistency});"
+        f" {numbers.copy} to copy ({human(numbers.bytes)}), {numbers.alike} to compare, {numbers.removed} to remove"
+    )
+
+
+def _sweep(vault: Bucket, now: datetime, log: Log) -> None:
+    try:
+        guard.sweep(vault, STALE, now)
+    except LifeboatError as exc:  # they cost a little; a mirror not taken costs more
+        log(f"unfinished uploads in the vault were not swept: {exc}")
+
+
+def _last(repo: repository_base.Repository, config: Config) -> Optional[Point]:
+    """The newest backup that tells what the vault holds, as the application's bucket."""
+    sound = catalog.sound(catalog.entries(repo, "objects", config.stack))
+    return Point(repo, sound[-1]) if sound else None
+
+
+def _known(last: Optional[Point]) -> tuple[str, ...]:
+    """The other buckets that were there then, as far as backups want them."""
+    if last is None:
+        return ()
+    details = last.manifest.detailed(ObjectsDetails)
+    return tuple(sorted({*(held.name for held in details.others), *details.missing}))
+
+
+def _written(work: _Mirror, state: State, root: Path, folder: str, ambiguous: int) -> HeldBucket:
+    """Write the listing of a bucket that has been mirrored; what the manifest says of it."""
+    count, unheld = state.unheld_rows(SHOWN if not folder else _SHOWN_OF_OTHERS)
+    path = root / folder
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    summary = listing.write(path / listing.NAME, state.listing())
+    if count and not summary.objects:
+        raise LifeboatError(
+            "mirror the bucket", work.vault.url, f"it holds none of {count} objects; the first: {unheld[0].why}",
+            "Look at the vault's log, and at what its key may do.",
+        )  # fmt: skip
+    instant = work.instant
+    return HeldBucket(
+        work.source.name, folder, summary.objects, summary.bytes, instant.consistency, work.vault.name, instant.why,
+        instant.at is not None, summary.digest, work.copied, work.bytes, work.removed, tuple(unheld), count, ambiguous,
+        work.settings.values, work.settings.denied,
+    )  # fmt: skip
+
+
+class _Others:
+    """The store's other buckets, one after the other over the same connections: held, and what is missing and why."""
+
+    def __init__(
+        self, run: Opened, last: Optional[Point], instant: Instant, root: Path, override: bool, log: Log
+    ) -> None:
+        self._run, self._instant, self._root = run, instant, root
+        self._before = {point.bucket: point for point in last.others()} if last else {}
+        self._override, self._log = override, log
+        self._source, self._vault = buckets.source(run), buckets.vault(run)
+        self._journals: list[Path] = []
+        self.held: list[HeldBucket] = []
+        self.missing: dict[str, str] = {}
+
+    def take(self, seen: Store, known: Sequence[str]) -> None:
+        """seen: as the store tells. known: those of the last backup."""
+        objects = self._run.config.objects
+        wanted = [name for name in seen.protected if name != objects.bucket]
+        gone = [name for name in known if name not in wanted and store.wanted(objects, name)]
+        if seen.unlisted:
+            wanted, gone = sorted({*wanted, *gone}), []
+        for number, name in enumerate(wanted, 1):
+            folder = f"{BUCKETS}/{number:03}"
+            try:
+                self.held.append(self._one(name, folder))
+            except LifeboatError as exc:
+                shutil.rmtree(self._root / folder, ignore_errors=True)
+                self.missing[name] = exc.cause
+                self._log(f"the bucket {named(name)} is not mirrored: {exc}")
+        for name in store.absent(objects, seen):
+            self.missing[name] = _ABSENT
+        for name in () if self._override else gone:
+            self.missing.setdefault(name, _GONE)
+
+    def preview(self, seen: Store) -> Iterator[Numbers]:
+        """What take() would do, of each that it would not leave out."""
+        for name in seen.protected:
+            if name != self._run.config.objects.bucket:
+                with contextlib.suppress(LifeboatError), State(self._journal(name)) as state:
+                    source, vault, instant = self._ready(name)
+                    _Mirror(self._run.config, source, vault, state, instant, self._log).look(self._before.get(name))
+                    yield state.numbers()
+
+    def published(self) -> None:
+        for journal in self._journals:
+            with explained("remove the mirror's journal", journal):
+                journal.unlink(missing_ok=True)
+
+    def _one(self, name: str, folder: str) -> HeldBucket:
+        source, vault, instant = self._ready(name)
+        _sweep(vault, datetime.now(timezone.utc), self._log)
+        config = self._run.config
+        with State(self._journal(name)) as state:
+            work = _Mirror(config, source, vault, state, instant, self._log)
+            ambiguous = work.look(self._before.get(name))
+            numbers = state.numbers()
+            guard.guard(config, source, vault, numbers, self._override)
+            if numbers.copy or numbers.alike or numbers.removed:
+                self._log(f"{named(name)}: {_to_do(numbers, work.instant, datetime.now(timezone.utc))}")
+            work.bring(numbers)
+            work.confirm(numbers)
+            held = _written(work, state, self._root, folder, ambiguous)
+        self._journals.append(self._journal(name))
+        return held
+
+    def _ready(self, name: str) -> tuple[Bucket, Bucket, Instant]:
+        """The bucket, its place in the vault, and what it is to be of; raises where it cannot be mirrored."""
+        source, vault = self._source.sibling(name), self._vault.sibling(buckets.suffixed(self._run.config, name))
+        if vault.name in (self._vault.name, self._run.config.vault.repository_bucket):
+            cause = f"its place in the vault would be {vault.name}, which is taken"
+            raise UsageError("mirror the bucket", source.url, cause, "Name other buckets in lifeboat_vault.")
+        guard.require_place(self._run.config, source, vault)
+        instant = self._instant
+        why = guard.unversioned(source) if instant.at is not None else ""
+        if why:
+            instant = replace(instant, at=None, server=None, consistency=EVENTUAL, why=why)
+        return source, vault, instant
+
+    def _journal(self, name: str) -> Path:
+        return self._run.config.state / f"mirror-{hashlib.sha256(name.encode()).hexdigest()[:16]}.jsonl"
 
 
 @dataclass(frozen=True)
@@ -176,11 +318,15 @@ def preview(run: Opened, *, log: Log, override: bool = False) -> Preview:
     guard.require_vault(source, vault)
     now = datetime.now(timezone.utc)
     instant = guard.choose_instant(run.config, repo, source, now, log)
+    last = _last(repo, run.config)
     with State(run.config.state / JOURNAL) as state:
         work = _Mirror(run.config, source, vault, state, instant, log)
-        work.look(repo)
-        instant, numbers = work.instant, state.numbers()
+        work.look(last)
+        asked, instant, numbers = instant, work.instant, state.numbers()
     guard.guard(run.config, source, vault, numbers, override)
+    others = _Others(run, last, asked, run.config.state, override, log)
+    for more in others.preview(store.look(run, _known(last))):
+        numbers = Numbers(**{what: count + getattr(more, what) for what, count in vars(numbers).items()})
     return Preview(
         **vars(numbers),
         taken_at=instant.at or now,
@@ -205,7 +351,8 @@ class _Mirror:
     """One run: what is to do, and what was done."""
 
     def __init__(self, config: Config, source: Bucket, vault: Bucket, state: State, instant: Instant, log: Log) -> None:
-        self._config, self._source, self._vault, self._state, self._log = config, source, vault, state, log
+        self._config, self._state, self._log = config, state, log
+        self.source, self.vault = source, vault
         self.instant = instant  # what the mirror is of; later than asked where the source's answers do not allow that
         self._lock = threading.Lock()
         self._touched: list[str] = []  # as long as they are few
@@ -220,12 +367,12 @@ class _Mirror:
     def _exact(self) -> bool:
         return self.instant.at is not None
 
-    def look(self, repo: repository_base.Repository) -> int:
+    def look(self, last: Optional[Point]) -> int:
         """Read both buckets at once, and what the last mirror knew; returns how many keys are ambiguous."""
         watch = self._watch()
         with ThreadPoolExecutor(2) as pool:
-            settings = pool.submit(s3_settings.look, self._source, quick=True)
-            theirs = pool.submit(self._state.read_vault, bucket.versions(self._vault, watch=watch))
+            settings = pool.submit(s3_settings.look, self.source, quick=True)
+            theirs = pool.submit(self._state.read_vault, bucket.versions(self.vault, watch=watch))
             ambiguous = self._look_at_source()
             theirs.result()
             self.settings = settings.result()
@@ -234,7 +381,7 @@ class _Mirror:
             self._log(f"WARNING: the key may not read the bucket's {denied}, so this backup does not have them")
         if watch.order:
             self._disbelieve(f"the vault's listing is not in order: {watch.order}")
-        self._state.read_copies(self._before(repo))
+        self._state.read_copies(self._before(last))
         self._ask_before_removal()
         count, keys = self._state.replaced()
         if count:
@@ -245,11 +392,11 @@ class _Mirror:
         return ambiguous
 
     def _look_at_source(self) -> int:
-        versioned = bool(bucket.versioning(self._source))
+        versioned = bool(bucket.versioning(self.source))
         watch = self._watch()
         found = bucket.versions if versioned else bucket.objects
         late: list[str] = []
-        listed = self._without_past(found(self._source, watch=watch), late)
+        listed = self._without_past(self._wanted(found(self.source, watch=watch)), late)
         ambiguous = self._state.read_source(listed, self.instant.server)
         doubt = f"the source's listing is not in order: {watch.order}" if watch.order else watch.times
         if late:
@@ -259,13 +406,18 @@ class _Mirror:
             self._log(f"consistency is {EVENTUAL}, the bucket as it is now: {doubt}")
             again = self._watch()
             found = bucket.objects if watch.order else bucket.versions
-            ambiguous = self._state.read_source(found(self._source, watch=again), None)
+            ambiguous = self._state.read_source(self._wanted(found(self.source, watch=again)), None)
             watch = again
         if watch.order:
             self._disbelieve(f"the source's listing is not in order: {watch.order}")
         for key in watch.unread:
             self._state.unheld(key, "the source's listing does not tell its name")
         return ambiguous
+
+    def _wanted(self, versions: Iterator[Version]) -> Iterator[Version]:
+        """Without the keys that the configuration leaves out."""
+        out = store.left_out(self._config.objects, self.source.name)
+        return (version for version in versions if not store.outside(version.key, out)) if out else versions
 
     def _watch(self) -> Watch:
         return Watch(datetime.now(timezone.utc) + timedelta(seconds=self.instant.skew or 0) - SETTLED)
@@ -287,13 +439,14 @@ class _Mirror:
     def _weaken(self, why: str) -> None:
         """What was listed is mirrored, and never called a snapshot."""
         why = "; ".join(filter(None, (self.instant.why, why)))
-        self.instant = dataclasses.replace(self.instant, consistency=EVENTUAL, why=why)
+        self.instant = replace(self.instant, consistency=EVENTUAL, why=why)
         self._log(f"WARNING: {why}")
 
     def _ask_before_removal(self) -> None:
         """Is it really not there? MinIO does not list `a/b` once there is `a`, and gives it all the same. All are asked
         for, or some at random where they are many, and all if one of these is there."""
-        keys = list(self._state.to_remove())
+        out = store.left_out(self._config.objects, self.source.name)
+        keys = [key for key in self._state.to_remove() if not store.outside(key, out)]
         few = keys if len(keys) <= ASKED else random.sample(keys, ASKED)
         found = self._there(few)
         if found and len(few) < len(keys):
@@ -308,7 +461,7 @@ class _Mirror:
 
         def ask(key: str) -> None:
             try:
-                head = self._source.ask("HEAD", key, attempted=copier.READ)
+                head = self.source.ask("HEAD", key, attempted=copier.READ)
             except NotFoundError:
                 return
             except LifeboatError as exc:
@@ -329,11 +482,10 @@ class _Mirror:
         throttle.each(ask, keys, self._config.objects.transfers)
         return found
 
-    def _before(self, repo: repository_base.Repository) -> Iterator[Listed]:
-        good = catalog.good(catalog.entries(repo, "objects", self._config.stack))
+    def _before(self, last: Optional[Point]) -> Iterator[Listed]:
         try:
-            for last in good[-1:]:
-                yield from Point(repo, last).entries()
+            if last:
+                yield from last.entries()
         except LifeboatError as exc:
             self._log(f"compares object by object, for the last listing cannot be read: {exc}")
 
@@ -343,13 +495,13 @@ class _Mirror:
         rate = throttle.parse_rate(self._config.objects.bandwidth)
         self._few = max(_FEWEST, numbers.source // _FEW)
         if numbers.copy or numbers.alike:
-            with Copier(self._source, self._vault, rate=rate) as moving:
+            with Copier(self.source, self.vault, rate=rate) as moving:
                 for item in list(self._odd()):
                     self._state.unheld(*item)
                 if self._config.objects.engine == "mc":
-                    mc.run(self._config, self._source, self._vault, log=self._log)
+                    mc.run(self._config, self.source, self.vault, log=self._log)
                     # What it copied is the vault's now; what it did not carry is seen by comparing, and carried then.
-                    self._state.read_vault(bucket.versions(self._vault))
+                    self._state.read_vault(bucket.versions(self.vault))
                 throttle.each(lambda one: self._compare(*one), self._state.alike(), workers)
                 throttle.each(lambda one: self._copy(moving, one, numbers.copy), self._state.to_copy(), workers)
         if numbers.removed:
@@ -371,26 +523,26 @@ class _Mirror:
     def _holds(self, example: str) -> bool:
         key = example.format(_PROBE + token.token_hex(6))
         try:
-            put = self._vault.ask("PUT", key, headers=copier.EMPTY, attempted=copier.WRITE)
+            put = self.vault.ask("PUT", key, headers=copier.EMPTY, attempted=copier.WRITE)
         except LifeboatError as exc:
             if copier.refused(exc):
                 return False
             raise
         try:
-            return any(version.key == key for version in bucket.versions(self._vault, key))
+            return any(version.key == key for version in bucket.versions(self.vault, key))
         finally:
             # The version, and where the key may not delete versions, as it should not, at least a marker on it.
             for query in ({"versionId": put.version}, {}):
                 with contextlib.suppress(LifeboatError):
-                    self._vault.ask("DELETE", key, query, attempted=copier.WRITE)
+                    self.vault.ask("DELETE", key, query, attempted=copier.WRITE)
                     break
 
     def _compare(self, item: Object, vault_version: str, vault_etag: str, sha256: Optional[str]) -> None:
         """Its bytes are right: are its headers and tags? They can be changed without the bytes."""
         same = False
         with contextlib.suppress(NotFoundError):
-            ours = copier.facts(self._source, item.key, self._version(item))
-            same = ours == copier.facts(self._vault, item.key, vault_version)
+            ours = copier.facts(self.source, item.key, self._version(item))
+            same = ours == copier.facts(self.vault, item.key, vault_version)
         if same:
             self._state.copied(item, vault_version, vault_etag, sha256)
         else:
@@ -437,7 +589,7 @@ class _Mirror:
 
     def _remove(self, key: str) -> None:
         """A delete marker: every version stays."""
-        self._vault.ask("DELETE", key, attempted="put a delete marker")
+        self.vault.ask("DELETE", key, attempted="put a delete marker")
         with self._lock:
             self.removed += 1
 
@@ -446,16 +598,16 @@ class _Mirror:
         if not numbers.copy and not numbers.alike:
             return  # the listing that was read is the vault's answer
         if len(self._touched) > self._few:
-            self._state.read_vault(bucket.versions(self._vault))
+            self._state.read_vault(bucket.versions(self.vault))
         else:
             throttle.each(self._see, self._touched, self._config.objects.transfers)
         self._state.compare()
 
     def _see(self, key: str) -> None:
         if any(pattern.search(key) for pattern, _example in _ODD.values()):
-            listed = bucket.versions(self._vault, key)
+            listed = bucket.versions(self.vault, key)
             found = [version for version in listed if version.key == key and version.latest][:1]
         else:
-            head = self._vault.ask("HEAD", key, attempted=copier.READ)
+            head = self.vault.ask("HEAD", key, attempted=copier.READ)
             found = [Version(key, head.size, head.etag, datetime.now(timezone.utc), head.version)]
         self._state.put_vault(found)

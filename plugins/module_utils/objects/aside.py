@@ -10,7 +10,7 @@ Such a bucket is found again by its name, and removed when an operator says so.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ..base import throttle
@@ -92,12 +92,14 @@ class Aside:
             self._source.client.delete_object(Bucket=self._source.name, Key=key)
 
 
-def quarantined(source: Bucket) -> list[Bucket]:
-    """Quarantine buckets of this one, at its endpoint, oldest first."""
+def quarantined(source: Bucket, others: Sequence[str] = ()) -> list[Bucket]:
+    """Quarantine buckets of this one, and of the `others` at its endpoint, oldest first."""
+    protected = (source.name, *others)
     with s3_client.spoken("list the buckets in quarantine", source.endpoint_url):
         names = sorted(found["Name"] for found in source.client.list_buckets().get("Buckets", ()))
     matches = [found for name in names if (found := STAMPED.fullmatch(name))]
-    return [replace(source, name=found[0]) for found in matches if quarantine_name(source.name, found[1]) == found[0]]
+    ours = [found for found in matches if any(quarantine_name(own, found[1]) == found[0] for own in protected)]
+    return [replace(source, name=found[0]) for found in ours]
 
 
 def remove(quarantine: Bucket) -> None:

@@ -6,13 +6,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Optional
 
-from ..base.errors import LifeboatError, Log
+from ..base.errors import LifeboatError, Log, UsageError
+from ..base.text import named
+from ..mirror import store
 from ..mirror.listing import Point
-from ..recovery.state import DAMAGED, HEALTHY
+from ..recovery.state import DAMAGED, DOWN, HEALTHY
+from ..s3 import bucket as s3_bucket
 from ..s3 import causes
 from ..s3 import settings as s3_settings
 from ..s3.inventory import Inventory
@@ -22,11 +26,76 @@ from . import compare, condition
 from .condition import Assessment
 
 
-def assess(run: Opened, reference: Optional[Point], older: Iterable[Point] = (), *, log: Log) -> Assessment:
-    """Look at the stack's bucket. `reference`: the newest good backup, what should be there.
+def assess(
+    run: Opened, reference: Optional[Point], older: Iterable[Point] = (), *, whole: bool = True, log: Log
+) -> Assessment:
+    """Look at the stack's bucket, and where the reference holds others of its store, at these. `reference`: the newest
+    good backup, what should be there. whole: false where nobody asked for the others.
 
     older: the backups before it, newest first; they are read where rows name objects that it does not have.
     """
+    seen = _own(run, reference, older, log)
+    others = _protected(run, reference) if whole else []
+    if seen.condition == DOWN or seen.emptied or not others:
+        return seen
+    here = buckets.addressed(run)
+    looked = {point.bucket: bucket(here, point, log=log, share=len(others)) for point in others}
+    wrong = tuple(name for name, found in looked.items() if found.condition != HEALTHY)
+    intact = [name for name in looked if name not in wrong and present_in(here, name)]
+    ruined = seen.ruined and not intact  # a rebuild would move what is whole
+    return replace(
+        seen,
+        condition=DAMAGED if wrong else seen.condition,
+        findings=(*seen.findings, *(_of(name, text) for name in wrong for text in looked[name].findings)),
+        unchecked=(*seen.unchecked, *_told(looked, "unchecked")),
+        warnings=(*seen.warnings, *_told(looked, "warnings")),
+        ruined=ruined,
+        others=wrong,
+    )
+
+
+def bucket(run: Opened, point: Point, *, log: Log, share: int = 1) -> Assessment:
+    """One of the store's other buckets, as the backup's `point` has it. share: as compare.sample()."""
+    try:
+        one = buckets.alone(run, point.bucket)
+        if not s3_settings.exists(buckets.source(one)):
+            return Assessment(DAMAGED, ("it is missing",))
+        return _look_inside(one, point, (), "", log, share)
+    except LifeboatError as exc:
+        if causes.of(exc) or isinstance(exc, UsageError):  # it refuses us, which says nothing of what it holds
+            return Assessment(HEALTHY, unchecked=(f"it was not looked at: {exc.cause}",))
+        return Assessment(DAMAGED, (f"it cannot be read: {exc.cause}",), unreadable=True)
+
+
+def healthy(run: Opened, point: Point, log: Log) -> bool:
+    """Is nothing seen to be wrong with that one of the store's other buckets?"""
+    return bucket(run, point, log=log).condition == HEALTHY
+
+
+def present_in(run: Opened, name: str) -> bool:
+    """Does the bucket hold any object?"""
+    with contextlib.suppress(LifeboatError):
+        return any(True for _object in s3_bucket.objects(buckets.source(buckets.alone(run, name))))
+    return False
+
+
+def _protected(run: Opened, reference: Optional[Point]) -> list[Point]:
+    """What the backup holds besides, and the configuration still wants."""
+    if reference is None or reference.bucket:
+        return []
+    return [point for point in reference.others() if store.wanted(run.config.objects, point.bucket)]
+
+
+def _of(name: str, text: str) -> str:
+    return f"the bucket {named(name)}: {text}"
+
+
+def _told(looked: Mapping[str, Assessment], what: str) -> list[str]:
+    return [_of(name, text) for name, found in looked.items() for text in getattr(found, what)]
+
+
+def _own(run: Opened, reference: Optional[Point], older: Iterable[Point], log: Log) -> Assessment:
+    """The application's bucket, or the one that is looked at alone."""
     seen = condition.answers(run)
     if seen.condition != HEALTHY:
         return seen
@@ -41,7 +110,9 @@ def assess(run: Opened, reference: Optional[Point], older: Iterable[Point] = (),
         return Assessment(DAMAGED, (words,), seen.service, unreadable=True)
 
 
-def _look_inside(run: Opened, reference: Point, older: Iterable[Point], words: str, log: Log) -> Assessment:
+def _look_inside(
+    run: Opened, reference: Point, older: Iterable[Point], words: str, log: Log, share: int = 1
+) -> Assessment:
     source = buckets.source(run)
     told_settings = s3_settings.look(source)
     have = told_settings.values
@@ -52,8 +123,9 @@ def _look_inside(run: Opened, reference: Point, older: Iterable[Point], words: s
     ]
     with Inventory() as inventory:
         unknown = compare.hold(run, inventory, source, reference, log=log)
-        found, unsure, told = compare.judge(run.config, inventory, reference, unknown)
-        bad, unread, damaged = compare.sample(inventory, source)
+        # Of a bucket that is not the application's the database is not asked.
+        found, unsure, told = compare.judge(run.config, inventory, reference, "" if reference.bucket else unknown)
+        bad, unread, damaged = compare.sample(inventory, source, share)
         lacking, held_by = ("", "") if unknown else _rows_without(inventory, older)
     findings += [*found, *bad, *([lacking] if held_by else [])]
     unknown_settings = {*reference.settings_denied, *told_settings.denied}

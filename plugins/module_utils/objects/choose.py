@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Optional
 
 from ..base.clock import format_time
-from ..base.errors import UsageError, present
+from ..base.errors import NotFoundError, UsageError, present
 from ..base.text import PassedOver
 from ..mirror.listing import Point
 from ..repository import catalog
@@ -28,7 +28,9 @@ class Request:
     """What the operator asked for. identity: a recovery point, an objects backup, or `latest`, which asks for none.
 
     prefix: only these keys. exact: what the point does not know goes into quarantine. partial: recover what can be,
-    where the vault no longer has all of it. accept: the backup that is named, although it failed.
+    where the vault no longer has all of it. accept: the backup that is named, although it failed. bucket: this one
+    of the store's alone. others: what a rebuild does with the other buckets; empty: it moves none aside that it cannot
+    bring back.
     """
 
     identity: str = "latest"
@@ -39,6 +41,8 @@ class Request:
     exact: bool = False
     partial: bool = False
     accept: bool = False
+    bucket: str = ""
+    others: str = ""
 
     @property
     def state(self) -> str:
@@ -50,12 +54,15 @@ class Request:
         return bool(self.force or self.state or self.prefix)
 
 
-def reference_of(sources: Sources) -> Optional[Point]:
-    """What should be there: the newest good backup, or the fuller one before it; its bytes are checked."""
+def reference_of(sources: Sources, bucket: str = "") -> Optional[Point]:
+    """What should be there: the newest good backup, or the fuller one before it; its bytes are checked.
+
+    bucket: another one of the store than the application's.
+    """
     for entry in reversed(sources.found):
         if entry.good and not catalog.shrunk(sources.found, entry.id)[0]:
-            point = _point(sources, entry)
-            if not point.problem():
+            point = _point(sources, entry, bucket)
+            if not _problem(point):
                 return point
     return None
 
@@ -64,11 +71,13 @@ def older(sources: Sources, reference: Optional[Point]) -> Iterator[Point]:
     """The good backups before that one, the newest first, as far as anyone would go back."""
     before = [entry for entry in sources.found if entry.good and reference and entry.id < reference.id]
     for entry in list(reversed(before))[:_LOOKED_INTO]:
-        yield _point(sources, entry)
+        yield _point(sources, entry, "")
 
 
-def choose(config: Config, sources: Sources, request: Request) -> tuple[Entry, Point, list[PassedOver]]:
-    """The backup, its listing's bytes checked. A broken newest one is passed over, and said so."""
+def choose(
+    config: Config, sources: Sources, request: Request, bucket: str = ""
+) -> tuple[Entry, Point, list[PassedOver]]:
+    """The backup, its listing's bytes checked. A broken newest one is passed over, and said so. bucket: as above."""
 
     def problem(entry: Entry) -> str:
         less, fuller = catalog.shrunk(sources.found, entry.id)
@@ -77,11 +86,23 @@ def choose(config: Config, sources: Sources, request: Request) -> tuple[Entry, P
                 "choose a backup", config.stack, f"{less}: which of them is right is not ours to guess",
                 f"Name the one you want: -e recovery_point={fuller} (or {entry.id}).",
             )  # fmt: skip
-        return _point(sources, entry).problem()
+        return _problem(_point(sources, entry, bucket))
 
     chosen, passed = sources.choose(request.identity, request.before, problem)
-    return chosen, _point(sources, chosen), passed
+    return chosen, _point(sources, chosen, bucket), passed
 
 
-def _point(sources: Sources, entry: Entry) -> Point:
-    return Point(sources.repo(entry), present(entry.manifest))
+def _problem(point: Point) -> str:
+    """Why it cannot be used: of the whole backup, unless one bucket alone is meant."""
+    for each in [point] if point.bucket else [point, *point.others()]:
+        try:
+            problem = each.problem()
+        except NotFoundError as exc:  # the bucket is not in it
+            problem = exc.cause
+        if problem:
+            return problem
+    return ""
+
+
+def _point(sources: Sources, entry: Entry, bucket: str) -> Point:
+    return Point(sources.repo(entry), present(entry.manifest), bucket)

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from ..base import throttle
 from ..base.errors import LifeboatError, Log, present
+from ..mirror import store
 from ..mirror.listing import Point
 from ..s3 import bucket, causes, client, copier
 from ..s3.bucket import Bucket
@@ -39,7 +40,10 @@ _Told = tuple[int, str]
 GONE = "point p WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.key = p.key)"
 _OTHER = "(p.size <> l.size OR (p.etag <> l.etag AND p.etag <> '' AND l.etag <> ''))"
 DIFFERS = f"point p JOIN live l USING (key) WHERE {_OTHER}"
-UNKNOWN_TO_POINT = "live l WHERE NOT EXISTS (SELECT 1 FROM point p WHERE p.key = l.key)"
+UNKNOWN_TO_POINT = (
+    "live l WHERE NOT EXISTS (SELECT 1 FROM point p WHERE p.key = l.key)"
+    " AND NOT EXISTS (SELECT 1 FROM settled s WHERE s.key = l.key AND s.how = 'excluded')"
+)
 # What is known of a key that is gone or differs. same: another tag, the same bytes. right: so the database has it now.
 # wrong: the database has it otherwise, or it cannot be read. doubt: nobody can say. lost: not even the vault has it.
 # loose: gone, and no row knows it: deleted rightly, or never one of the database's. A recovery brings it back, for an
@@ -89,6 +93,12 @@ def load(run: Opened, inventory: Inventory, source: Bucket, point: Point, *, pre
     """Fill `point`, `live` and, where it can be asked, `rows`; returns why the database could not be, or nothing."""
     inventory.add_listing("point", point.entries(prefix))
     inventory.add("live", live_rows(source, prefix))
+    for pattern in store.left_out(run.config.objects, source.name):
+        same = "substr(key, 1, length(?)) = ?" if pattern.endswith("*") else "key = ? AND key = ?"
+        inventory.change(
+            f"INSERT OR IGNORE INTO settled SELECT key, 'excluded' FROM live WHERE {same}"
+            " AND key NOT IN (SELECT key FROM point)", *[pattern[:-1] if pattern.endswith("*") else pattern] * 2,
+        )  # fmt: skip
     log(f"{inventory.count('live')} objects in {source.url}, {inventory.count('point')} in {point.id}")
     if not run.config.objects.keys_query:
         return "lifeboat_objects.keys_query is not set"
@@ -260,17 +270,17 @@ def _damage(source: Bucket, key: str, etag: str, sha256: str) -> str:
     return f"{key} has other bytes than its listing says" if wrong else ""
 
 
-def sample(inventory: Inventory, source: Bucket) -> tuple[list[str], list[str], int]:
-    """Really read some of the objects that are listed as they should be.
+def sample(inventory: Inventory, source: Bucket, share: int = 1) -> tuple[list[str], list[str], int]:
+    """Really read some of the objects that are listed as they should be. share: of so many buckets this is one.
 
     Returns (findings, what was not read, how many are damaged); stops where these are ENOUGH. Raises what refuses to
     let us read any of them.
     """
     same = f"point p JOIN live l USING (key) WHERE NOT {_OTHER}"
     columns = "key, p.size, p.etag, p.sha256"
-    drawn = list(inventory.each(f"SELECT {columns} FROM {same} ORDER BY random() LIMIT {SAMPLE}"))
+    drawn = list(inventory.each(f"SELECT {columns} FROM {same} ORDER BY random() LIMIT {-(-SAMPLE // share)}"))
     random.shuffle(drawn)
-    chosen, bytes_left = [], SAMPLE_BYTES
+    chosen, bytes_left = [], SAMPLE_BYTES // share
     for item in drawn:
         if item[1] <= bytes_left:
             bytes_left -= item[1]

@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Literal, Optional
 
+from ..base.checks import SHOWN
 from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, SpaceError, UsageError, present
 from ..base.text import Planned, Untested, assessed, cautions, human, named, several
 from ..base.typed import plain
@@ -61,6 +63,7 @@ class Counts(Difference):
 Mode = Literal["none", "start", "fill", "rebuild", "reopen"]
 Action = Literal["restored", "untouched", "quarantined"]
 NOWHERE = "in no backup"
+OF_THE_BACKUP = "of the same backup"
 _ASKED: Mapping[str, Mode] = {"fill": "fill", "rebuild": "rebuild"}
 
 
@@ -82,7 +85,9 @@ class Plan(Planned):
     the bucket where it is gone, copy back what is missing or wrong); rebuild (quarantine the data directory, fresh
     server, buckets as they were); reopen (a recovery was killed when the data was back and the writers were not).
     asked, state, prefix, exact, partial: as in the request. unreadable: as in the assessment. target: the bucket.
-    buckets: those of the store. untested: what of the store no recovery brings back, and why.
+    buckets: those of the store. untested: what of the store no recovery brings back, and why. bucket: as in the
+    request. others: the other buckets that are restored with it. asks: those that a rebuild would move aside for good,
+    and that nobody said may be; while there are any, none is done.
     """
 
     mode: Mode
@@ -95,6 +100,9 @@ class Plan(Planned):
     counts: Difference
     buckets: tuple[Bucket, ...] = ()
     untested: tuple[Untested, ...] = ()
+    bucket: str = ""
+    others: tuple[str, ...] = ()
+    asks: tuple[str, ...] = ()
 
 
 def make(run: Opened, request: Request, *, log: Log) -> Plan:
@@ -102,35 +110,35 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
     config, stack = run.config, run.runtime
     if not config.objects.bucket:
         raise UsageError("plan the recovery", config.stack, "the stack has no bucket", "Set lifeboat_objects.bucket.")
+    whole = run
+    run, alone = meant(run, request.bucket)
+    config = run.config
     sources = Sources(run, "objects", request.identity, request.before, accept=request.accept)
     request = replace(request, identity=sources.identity)
     log("assessing the bucket")
-    reference = reference_of(sources)
-    seen = assess.assess(run, reference, choose.older(sources, reference), log=log)
+    reference = reference_of(sources, alone)
+    older = () if alone else choose.older(sources, reference)
+    seen = assess.assess(run, reference, older, whole=not request.bucket, log=log)
     lost = ""
     if seen.refused and request.method != "rebuild":
         lost = identities.needed(run)
         if not lost:
             raise refusal(config, seen.refused, seen.remedy)
         seen = replace(seen, condition=DAMAGED, findings=(lost,), refused="")
-    entry, chosen, passed_over = choose.choose(config, sources, request)
-    counts = Counts()
-    last = recovered(config)
-    same = last if last and last.prefix in ("", request.prefix) else None
-    needed, why = recovery_state.needed("bucket", seen.condition, request.state, request.force, same)
-    if needed or request.prefix or request.state or request.exact:
-        log(f"comparing with {chosen.id} and the vault")
-        counts = _count(run, chosen, request, seen, log)
-    if seen.held_by and not request.asked and len(seen.findings) == 1 and not counts.gone + counts.differ:
-        raise _of_an_older_backup(config, seen)
-    if not needed and (differing := _differing(run, chosen, request, counts)):
-        needed, why = True, differing
+    entry, chosen, passed_over = choose.choose(config, sources, request, alone)
+    besides = _besides(config, chosen, request)
+    needed, why, counts = _needed(run, chosen, besides, request, seen, log)
     left = recovery_state.stopped(config)
     mode: Mode = "none"
     fresh_key: Optional[buckets.Key] = None
+    back: tuple[str, ...] = ()
     if needed:
         mode = _mode(config, seen, request.method)
+        if request.bucket and mode != "fill":
+            raise _of_the_whole_store(config, seen, request)
         fresh_key = buckets.for_fresh(run) if mode == "rebuild" else None
+        back = _back(besides, seen, request, mode)
+        counts = _with_others(run, [point for point in besides if point.bucket in back], request, seen, counts, log)
         _require(run, chosen, request, counts, mode)
     elif left or (config.state / RECOVERING_OBJECTS).exists():
         needed, mode = True, "reopen"
@@ -138,9 +146,7 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
     service = config.objects.service
     writers = list(config.application.writers) or (stack.dependants(service) if service else [])
     now = datetime.now(timezone.utc)
-    kept = ("objects", "bytes", "consistency", "database_backup", "versioned", "settings")
-    details = {key: value for key, value in present(entry.manifest).details.items() if key in kept}
-    rest, unlisted = _rest(run, seen, present(entry.manifest).detailed(ObjectsDetails), mode)
+    rest, unlisted = _rest(whole, config, seen, present(entry.manifest).detailed(ObjectsDetails), mode, back)
     target = Bucket(config.objects.bucket, "untouched" if mode in ("none", "reopen") else "restored", why)
     made = Plan(
         needed=needed,
@@ -158,7 +164,7 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
         asked=request.asked,
         mode=mode,
         unreadable=seen.unreadable,
-        backup={**entry.as_dict(now), "details": details},
+        backup={**entry.as_dict(now), "details": _told_of(entry, chosen)},
         location=sources.where(entry),
         recovery_point=sources.point,
         passed_over=tuple(passed_over),
@@ -175,13 +181,54 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
         counts=Difference(counts.gone, counts.differ, counts.extra, counts.later),
         steps=(),
         buckets=(target, *rest),
-        untested=tuple(Untested(several("bucket", names), why) for (_action, why), names in _alike(rest)),
+        untested=tuple(
+            Untested(several("bucket", names), why)
+            for (action, why), names in _alike(rest)
+            if action == "quarantined" or why in (NOWHERE, EXCLUDED)
+        ),
+        bucket=request.bucket,
+        others=back,
+        asks=_asks(rest, mode, request),
     )
     return replace(made, steps=tuple(_steps(made, entry.id, run))) if needed else made
 
 
 def _of_fresh_key(key: Optional[buckets.Key]) -> list[str]:
     return [f"a fresh store does not know the stack's own key: it is filled with {key.source}"] if key else []
+
+
+def _besides(config: Config, chosen: Point, request: Request) -> list[Point]:
+    """The other buckets of the backup that a recovery is about: those that the configuration still wants."""
+    if request.bucket or request.prefix:
+        return []
+    return [point for point in chosen.others() if store.wanted(config.objects, point.bucket)]
+
+
+def _needed(
+    run: Opened, chosen: Point, besides: Sequence[Point], request: Request, seen: Assessment, log: Log
+) -> tuple[bool, str, Counts]:
+    """Whether there is anything to do, why, and what stands between the bucket and the point."""
+    counts = Counts()
+    last = recovered(run.config, chosen.bucket)
+    same = last if last and last.prefix in ("", request.prefix) else None
+    needed, why = recovery_state.needed("bucket", seen.condition, request.state, request.force, same)
+    if needed or request.prefix or request.state or request.exact:
+        log(f"comparing with {chosen.id} and the vault")
+        counts = _count(run, chosen, request, seen, log)
+    if seen.held_by and not request.asked and len(seen.findings) == 1 and not counts.gone + counts.differ:
+        raise _of_an_older_backup(run.config, seen)
+    differing = "" if needed else _differing(run, chosen, request, counts)
+    if not needed and not differing and request.asked:
+        differing = _others_differing(run, besides, log)
+    return (True, differing, counts) if differing else (needed, why, counts)
+
+
+def _told_of(entry: Entry, chosen: Point) -> dict[str, object]:
+    """What the plan tells of the backup's details: of one bucket alone, that one's."""
+    kept = ("objects", "bytes", "consistency", "database_backup", "versioned", "settings")
+    details = {key: value for key, value in present(entry.manifest).details.items() if key in kept}
+    own = vars(chosen.held) if chosen.bucket else {}
+    return {**details, **{key: value for key, value in own.items() if key in details}}
 
 
 def _differing(run: Opened, chosen: Point, request: Request, counts: Counts) -> str:
@@ -197,11 +244,81 @@ def _differing(run: Opened, chosen: Point, request: Request, counts: Counts) -> 
     return "; ".join(told)
 
 
+def meant(run: Opened, bucket: str) -> tuple[Opened, str]:
+    """The stack as if it had the bucket alone that was asked for, and its name; the whole, and no name, where that is
+    the application's or none was named."""
+    other = "" if bucket == run.config.objects.bucket else bucket
+    return (buckets.alone(run, other), other) if other else (run, "")
+
+
+def _of_the_whole_store(config: Config, seen: Assessment, request: Request) -> UsageError:
+    said = "; ".join(seen.findings[:2]) or "method=rebuild was given"
+    return UsageError(
+        "recover one bucket", f"{request.bucket} of {config.stack}", f"that needs another server: {said}",
+        "Leave -e bucket= away: a server that is started again or rebuilt has all buckets of the store.",
+    )  # fmt: skip
+
+
+def _others_differing(run: Opened, points: Sequence[Point], log: Log) -> str:
+    """Which of the store's other buckets are not what was asked for, by their listings."""
+    here = buckets.addressed(run)
+    told = []
+    for point in points:
+        found = _count(buckets.alone(here, point.bucket), point, Request(force=True), Assessment(DAMAGED), log)
+        if found.gone + found.differ:
+            told.append(f"{found.gone + found.differ} objects of the bucket {named(point.bucket)} are not those")
+    return f"{'; '.join(told[:SHOWN])} of {points[0].id}" if told else ""
+
+
+def _back(points: Sequence[Point], seen: Assessment, request: Request, mode: Mode) -> tuple[str, ...]:
+    """The other buckets of the backup that are restored: all, or into a server that lives those that are wrong."""
+    if request.others == "aside":
+        return ()
+    whole = request.asked or mode in ("start", "rebuild")
+    return tuple(point.bucket for point in points if whole or point.bucket in seen.others)
+
+
+def _with_others(
+    run: Opened, points: Sequence[Point], request: Request, seen: Assessment, counts: Counts, log: Log
+) -> Counts:
+    """What stands between the store and the point, its other buckets counted too."""
+    here = buckets.addressed(run) if points else run
+    asked = replace(request, force=request.asked)
+    for point in points:
+        found = _count(buckets.alone(here, point.bucket), point, asked, replace(seen, condition=_looked(seen)), log)
+        lacking = "; ".join(filter(None, [counts.lacking, found.lacking and f"{named(point.bucket)}: {found.lacking}"]))
+        numbers = {name: getattr(counts, name) + getattr(found, name) for name in vars(found) if name != "lacking"}
+        counts = Counts(**numbers, lacking=lacking)
+    return counts
+
+
+def _looked(seen: Assessment) -> str:
+    """A bucket that cannot be compared counts as gone, however the application's is."""
+    return DOWN if seen.condition == DOWN else DAMAGED
+
+
+def _asks(rest: Sequence[Bucket], mode: Mode, request: Request) -> tuple[str, ...]:
+    """What a rebuild needs leave for. Where none was planned, for every other bucket: the plan says that none moves."""
+    if mode == "fill":
+        return tuple(one.name for one in rest)
+    aside = [one.name for one in rest if one.action == "quarantined"]
+    return () if request.others or mode not in ("start", "rebuild") else tuple(aside)
+
+
 def _of_an_older_backup(config: Config, seen: Assessment) -> NotFoundError:
     return NotFoundError(
         "choose a backup", config.stack, f"{seen.findings[0]}; the newest good backup has none of these",
         "lifeboat.dr.reconcile copies only these back, from the vault's older versions. For the whole bucket as it was"
         f" then: -e recovery_point={seen.held_by}.",
+    )  # fmt: skip
+
+
+def unasked(config: Config, names: Sequence[str]) -> UsageError:
+    """A rebuild would move aside what it does not bring back."""
+    return UsageError(
+        "rebuild the object store", config.stack, f"it would put {several('bucket', names)} aside, and nobody said so",
+        "Nothing was moved. Look at the plan of -e method=rebuild, then say -e others=restore (what is in the backup"
+        " comes back, the rest stays aside) or -e others=aside (all of them do).",
     )  # fmt: skip
 
 
@@ -217,20 +334,33 @@ def refusal(config: Config, said: str, remedy: str = "") -> UsageError:
 
 
 def _rest(
-    run: Opened, seen: Assessment, details: ObjectsDetails, mode: Mode
+    run: Opened, target: Config, seen: Assessment, details: ObjectsDetails, mode: Mode, back: Sequence[str]
 ) -> tuple[tuple[Bucket, ...], tuple[str, ...]]:
-    """The store's other buckets, and what is not known of them. Where it does not tell, those of the backup's time."""
-    found = Store((), unlisted="it does not answer") if seen.condition == DOWN else store.look(run)
-    unprotected, excluded = found.unprotected, found.excluded
+    """The store's other buckets, and what is not known of them. Where it does not tell, those of the backup's time.
+
+    back: those that are restored.
+    """
+    own = target.objects.bucket
+    held = [one.name for one in details.held if one.name != own]
+    found = Store((), unlisted="it does not answer") if seen.condition == DOWN else store.look(run, held)
+    unprotected, excluded = (*found.protected, *found.unprotected), found.excluded
     unknown: tuple[str, ...] = ()
     if found.unlisted:
-        unprotected, excluded = details.unprotected or (), details.excluded
-        known = details.unprotected is not None and not details.unlisted
-        what = "which buckets were made since the backup" if known else "which other buckets the store has"
+        unprotected, excluded = (*details.missing, *(details.unprotected or ())), details.excluded
+        listed = details.unprotected is not None and not details.unlisted
+        what = "which buckets were made since the backup" if listed else "which other buckets the store has"
         unknown = (f"{what}: {found.unlisted}",)
-    action: Action = "quarantined" if mode in ("start", "rebuild") else "untouched"
-    rest = [Bucket(named(name), action, NOWHERE) for name in unprotected]
-    return (*rest, *(Bucket(named(name), action, EXCLUDED) for name in excluded)), unknown
+    moved = mode in ("start", "rebuild")
+    action: Action = "quarantined" if moved else "untouched"
+    kept = "others=aside was given" if moved else "nothing is wrong with it" if mode == "fill" else "as it is"
+    rest = [
+        Bucket(named(name), "restored" if name in back else action, OF_THE_BACKUP if name in back else kept)
+        for name in held
+    ]
+    known = {*held, own}
+    rest += [Bucket(named(name), action, NOWHERE) for name in unprotected if name not in known]
+    rest += [Bucket(named(name), action, EXCLUDED) for name in excluded if name not in known]
+    return tuple(rest), unknown
 
 
 def _alike(rest: Sequence[Bucket]) -> list[tuple[tuple[Action, str], list[str]]]:
@@ -330,9 +460,10 @@ def _warnings(run: Opened, found: list[Entry], chosen: Entry, counts: Counts) ->
     if same_server(run):
         lines.append("the vault is at the stack's own endpoint: what burns one burns both")
     details = present(chosen.manifest).detailed(ObjectsDetails)
+    lines += [f"the bucket {named(name)} is not in {chosen.id}: {why}" for name, why in details.missing.items()]
     if details.consistency == "eventual":
         lines.append("the backup is not of one instant with the database: see what reconciling says")
-    unheld = details.in_no_backup
+    unheld = sum(held.in_no_backup for held in details.held)
     return lines + ([f"{unheld} objects were never in the vault and cannot come back"] if unheld else [])
 
 
@@ -344,6 +475,7 @@ def _steps(made: Plan, backup: str, run: Opened) -> list[str]:
     then = [
         *identities.step(run),
         f"restore: {what}, from {config.vault.objects_bucket} in the vault, then the bucket's settings that are lost",
+        *([f"restore: likewise {several('bucket', made.others)}"] if made.others else []),
         *([f"restore: put {counts.extra} objects that the point does not know aside"] if made.exact else []),
         *([f"verify: restart {service}, so that only what is on its disk counts"] if service else []),
         f"verify: every object{where} against {backup}, metadata, tags, settings; then rows and objects",
@@ -353,9 +485,14 @@ def _steps(made: Plan, backup: str, run: Opened) -> list[str]:
     return recovery_state.steps(made.mode, service, made.writers, then, living=living, fresh=fresh)
 
 
-def recovered(config: Config) -> Optional[recovery_state.Last]:
-    """The last recovery of the bucket that this host completed; None when there was none."""
-    return recovery_state.recovered(config, RECOVERED)
+def recovered(config: Config, bucket: str = "") -> Optional[recovery_state.Last]:
+    """The last recovery that this host completed, of the other bucket that is named; None when there was none."""
+    return recovery_state.recovered(config, remembered(bucket))
+
+
+def remembered(bucket: str) -> str:
+    """Under what name."""
+    return f"recovered_objects_{hashlib.sha256(bucket.encode()).hexdigest()[:16]}.json" if bucket else RECOVERED
 
 
 def text(made: Plan) -> list[str]:
@@ -372,6 +509,7 @@ def text(made: Plan) -> list[str]:
     lines += [f"  its listing is taken from the vault: {made.location}"] if backup["place"] == VAULT else []
     lines += cautions(made.warnings, made.passed_over, made.accepted)
     fates: dict[Action, str] = {
+        "restored": "restored too",
         "untouched": "not touched",
         "quarantined": "put aside with the data directory, and not brought back"
         if made.mode == "rebuild"
@@ -379,6 +517,12 @@ def text(made: Plan) -> list[str]:
     }
     for (action, why), names in _alike(made.buckets[1:]):
         lines.append(f"  {fates[action]}: {several('bucket', names, len(names))} ({why})")
+    if made.asks and made.mode in ("start", "rebuild"):
+        count = f"{len(made.asks)} bucket{'s' if len(made.asks) > 1 else ''}"
+        lines.append(
+            f"  a rebuild would move {count} aside for good; it is not done before you say -e others=restore (what is"
+            " in the backup comes back, the rest stays aside) or -e others=aside (all of them do)"
+        )
     if made.mode in ("start", "rebuild"):
         lines.append(
             f"objects written after {backup['taken_at']} are in no backup; where the data directory must be put aside,"

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Optional
 
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, verdict
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, ended, verdict
 from ..base.clock import format_time, parse_time
-from ..base.errors import IntegrityError, LifeboatError, Log, UsageError
+from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UsageError
+from ..base.text import named, several
 from ..mirror import back
 from ..mirror import identities as mirror_identities
 from ..mirror import verify as mirror_verify
@@ -25,14 +26,15 @@ from ..recovery import state as recovery_state
 from ..recovery.protect import Protected, Protection
 from ..repository.manifest import parse
 from ..repository.sources import REPOSITORY, Sources, open_place
-from ..s3 import bucket, causes, demolish
+from ..s3 import bucket as s3_bucket
+from ..s3 import causes, demolish
 from ..s3 import client as s3_client
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
 from ..s3.inventory import Inventory
 from ..stack import buckets
 from ..stack.runtime import DataMount, Opened, ServiceState, objects_mount
-from . import assess, choose, compare, condition, identities, plan, reconcile
+from . import assess, choose, compare, condition, identities, plan, proof, reconcile
 from .aside import Aside
 from .compare import UNKNOWN_TO_POINT, to_restore
 from .condition import Assessment
@@ -52,6 +54,7 @@ class _Protection(Protection[Assessment]):
     unreadable = False
     remedy = ""
     fresh_key: Optional[buckets.Key] = None
+    asks: tuple[str, ...] = ()
 
     def ask(self, state: ServiceState) -> Optional[str]:
         """Whether the endpoint says that the bucket is there. What it refuses is for the operator, not for us."""
@@ -106,8 +109,11 @@ class _Protection(Protection[Assessment]):
     def before_rebuild(self) -> None:
         """A fresh store must know a key that is known here; from then on that one is used.
 
-        A server that answers may have identities that no export has yet; one that lost them replaces none.
+        A server that answers may have identities that no export has yet; one that lost them replaces none. What an
+        operator did not agree to move stays where it is.
         """
+        if self.asks:
+            raise plan.unasked(self.config, self.asks)
         self.fresh_key = buckets.for_fresh(self.run)
         mirror_identities.take(self.run, f"{self.stamp}, before the rebuild", override=False, log=self.log)
 
@@ -158,7 +164,9 @@ class _Protection(Protection[Assessment]):
 def protect(run: Opened, planned: plan.Plan, *, log: Log) -> Protected:
     """What Protection.protect() does, for the stack's object store."""
     work = _Protection(run, run.config.objects.service, log)
-    work.stamp, work.unreadable = planned.stamp, planned.unreadable
+    work.stamp, work.unreadable, work.asks = planned.stamp, planned.unreadable, planned.asks
+    if planned.mode == "rebuild" and planned.asks:
+        raise plan.unasked(run.config, planned.asks)
     return work.protect(
         planned.mode, planned.writers, asked=planned.asked, unchecked=planned.unchecked, stamp=planned.stamp
     )
@@ -180,19 +188,22 @@ class Restored:
 def restore_objects(
     run: Opened, identity: str, *, place: str = REPOSITORY, stamp: str, prefix: str = "", exact: bool = False,
     partial: bool = False, fresh: bool = False, asked: bool = True, state: str = "", sample: int = 0,
-    accept: bool = False, log: Log,
+    accept: bool = False, bucket: str = "", others: Sequence[str] = (), log: Log,
 ) -> Restored:  # fmt: skip
     """Bring the bucket to a backup, and prove it. Raises IntegrityError when objects cannot be made what they were.
 
     place: where its listing is, the repository or the vault's copy of it. asked: a state was named, so that not even
     what the database knows to be right now is left. sample: how many objects are read back, 0 for all. accept: objects
-    that are not what they were stay as failed checks, and end nothing.
+    that are not what they were stay as failed checks, and end nothing. bucket: this one of the store's in place of the
+    application's. others: these of the same backup too; what is wrong with one of them is a failed check.
     """
+    run, alone = plan.meant(run, bucket)
     config = run.config
     when = format_time(parse_time(state)) if state and "T" in state else state
     repo = open_place(run, place)
-    point = Point(repo, parse(repo.manifest("objects", identity), component="objects", expected_id=identity))
-    problem = point.problem()
+    point = Point(repo, parse(repo.manifest("objects", identity), component="objects", expected_id=identity), alone)
+    besides = _besides(point, others)
+    problem = "; ".join(filter(None, (one.problem() for one in (point, *besides))))
     if problem:
         raise IntegrityError("restore the objects", identity, problem, "Choose another (`lifeboat list`).")
     brought = identities.bring(run, log=log)  # first: without them the stack's own key may be unknown
@@ -211,13 +222,15 @@ def restore_objects(
         keep = not (asked or fresh or made) and inventory.count("live") > 0
         wanted = to_restore(keep=keep)
         lost = compare.leave_out_unheld(run, inventory, prefix, wanted) if partial else ""
-        aside = Aside(source, stamp, versioned=bucket.versioning(source) == "Enabled", log=log)
+        aside = Aside(source, stamp, versioned=s3_bucket.versioning(source) == "Enabled", log=log)
         aside.keep(key for (key,) in inventory.each(f"SELECT key FROM live p WHERE {wanted}"))
         if exact:
             aside.remove(key for (key,) in inventory.each(f"SELECT key FROM {UNKNOWN_TO_POINT}"))
         log(f"copying {inventory.counted(f'point p WHERE {wanted}')[0]} objects from the vault")
         copied = back.copy_back(run, inventory.entries(f"point p WHERE {wanted}"), source, log=log, compare=False)
         rest = _apply(source, point, tuple(name for name in point.settings if name != s3_settings.VERSIONING), log)
+        store = _Rest(run, stamp, fresh=fresh, asked=asked, exact=exact, partial=partial, sample=sample, log=log)
+        store.bring(besides)
         clock.append(time.monotonic())
         if config.objects.service:
             log(f"starting {config.objects.service} again: only what is on its disk counts")
@@ -226,24 +239,124 @@ def restore_objects(
         checks = _prove(run, inventory, expected, sample, copied, log, accept=accept)
         if lost:
             checks.append(Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {lost}"))
-        applied = s3_settings.Applied((*first.made, *rest.made), {**first.refused, **rest.refused})
+        applied = _both(first, rest)
         checks += _settings_checks(buckets.source(run), point, applied)
+        checks += store.checks()
         checks += identities.checks(run, brought, fresh=fresh, made=made, log=log)
         checks += own_key
-        reconciled, report = reconcile.checked(config, lambda: _reconciled(run, inventory, point, prefix))
+        reconciled, report = _rows(run, inventory, point, prefix)
     clock.append(time.monotonic())
     recovery_state.unmark(config, recovery_state.RECOVERING_OBJECTS)
     found = {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": when, "prefix": prefix}
-    recovery_state.keep(config, plan.RECOVERED, json.dumps(found))
+    recovery_state.keep(config, plan.remembered(alone), json.dumps(found))
     return Restored(
         id=identity,
         checks=(*checks, *reconciled),
-        copied=replace(copied, failed=copied.failed[:20]),
-        quarantine_bucket=aside.bucket,
+        copied=store.added(replace(copied, failed=copied.failed[:20])),
+        quarantine_bucket=", ".join(filter(None, [aside.bucket, *store.aside])),
         settings=applied.made,
         reconciled=report.as_dict() if report else {},
         seconds={name: round(end - start, 2) for name, start, end in zip(("restore", "verify"), clock, clock[1:])},
     )
+
+
+def _besides(point: Point, names: Sequence[str]) -> list[Point]:
+    """The backup's other buckets of these names. Raises where it does not hold one of them."""
+    found = {other.bucket: other for other in point.others()}
+    if lacking := [name for name in names if name not in found]:
+        raise NotFoundError(
+            "restore the objects", point.id, f"it does not hold {several('bucket', lacking)}",
+            "Choose another (`lifeboat list`).",
+        )  # fmt: skip
+    return [found[name] for name in names]
+
+
+class _Rest:
+    """The store's other buckets, one after the other. An error of one of them is a check that did not pass."""
+
+    def __init__(
+        self, run: Opened, stamp: str, *, fresh: bool, asked: bool, exact: bool, partial: bool, sample: int, log: Log
+    ) -> None:
+        self._run, self._stamp, self._log = run, stamp, log
+        self._fresh, self._asked, self._exact, self._partial, self._sample = fresh, asked, exact, partial, sample
+        self._brought: list[tuple[Point, CopiedBack, str, s3_settings.Applied]] = []
+        self._ended: list[Check] = []
+        self._whole: list[str] = []
+        self.aside: list[str] = []
+
+    def bring(self, points: Sequence[Point]) -> None:
+        for point in points:
+            self._bring(point)
+
+    def _bring(self, point: Point) -> None:
+        """Copy back what is missing or wrong, unless nothing is wrong with it and no state was asked for."""
+        log = self._log
+        try:
+            run = proof.placed(buckets.addressed(self._run), point)
+            source = buckets.source(run)
+            made = s3_settings.make(source)
+            if made:
+                log(f"made {source.url}")
+            elif not (self._asked or self._fresh) and assess.healthy(buckets.addressed(self._run), point, log):
+                self._whole.append(point.bucket)
+                return
+            first = _apply(source, point, (s3_settings.VERSIONING,), log)
+            with Inventory() as inventory:
+                compare.hold(run, inventory, source, point, log=log)
+                wanted = to_restore(keep=False)
+                lost = compare.leave_out_unheld(run, inventory, "", wanted) if self._partial else ""
+                versioned = s3_bucket.versioning(source) == "Enabled"
+                aside = Aside(source, self._stamp, versioned=versioned, log=log)
+                aside.keep(key for (key,) in inventory.each(f"SELECT key FROM live p WHERE {wanted}"))
+                if self._exact:
+                    aside.remove(key for (key,) in inventory.each(f"SELECT key FROM {UNKNOWN_TO_POINT}"))
+                again = inventory.entries(f"point p WHERE {wanted}")
+                copied = back.copy_back(run, again, source, log=log, compare=False)
+                self.aside += [aside.bucket] if aside.bucket else []
+            rest = _apply(source, point, tuple(name for name in point.settings if name != s3_settings.VERSIONING), log)
+            applied = _both(first, rest)
+            self._brought.append((point, copied, lost, applied))
+        except LifeboatError as exc:
+            log(f"the bucket {named(point.bucket)} is not restored: {exc}")
+            self._ended.append(ended(f"bucket {named(point.bucket)}", exc))
+
+    def checks(self) -> list[Check]:
+        whole = [Check("other buckets left as they are", PASS, several("bucket", self._whole))] if self._whole else []
+        here = buckets.addressed(self._run)
+        proved = proof.folded(
+            (point.bucket, self._prove(buckets.alone(here, point.bucket), point, copied, lost, applied))
+            for point, copied, lost, applied in self._brought
+        )
+        return [*self._ended, *proved, *whole]
+
+    def _prove(
+        self, run: Opened, point: Point, copied: CopiedBack, lost: str, applied: s3_settings.Applied
+    ) -> Iterator[Check]:
+        with Inventory() as inventory:
+            inventory.add_listing("point", point.entries())
+            if lost:
+                compare.leave_out_unheld(run, inventory, "", "1")
+            expected = f"point p WHERE {compare.expected(keep=False)}"
+            checks = _prove(run, inventory, expected, self._sample, copied, self._log, accept=True)
+        yield from checks
+        if lost:
+            yield Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {lost}")
+        yield from _settings_checks(buckets.source(run), point, applied)
+
+    def added(self, copied: CopiedBack) -> CopiedBack:
+        """What was copied back of all buckets."""
+        each = [copied, *(one for _point, one, _lost, _applied in self._brought)]
+        names = ("objects", "copied", "copied_bytes", "skipped", "failed_count", "denied")
+        return replace(copied, **{name: sum(getattr(one, name) for one in each) for name in names})
+
+
+def _rows(
+    run: Opened, inventory: Inventory, point: Point, prefix: str
+) -> tuple[list[Check], Optional[reconcile.Report]]:
+    """Of a bucket that is not the application's the database knows nothing."""
+    if point.bucket:
+        return [], None
+    return reconcile.checked(run.config, lambda: _reconciled(run, inventory, point, prefix))
 
 
 def _prove(
@@ -306,6 +419,10 @@ def _apply(source: Bucket, point: Point, names: Sequence[str], log: Log) -> s3_s
     for name, why in applied.refused.items():
         log(f"the bucket's {name} is not set as it was: {why}")
     return applied
+
+
+def _both(first: s3_settings.Applied, then: s3_settings.Applied) -> s3_settings.Applied:
+    return s3_settings.Applied((*first.made, *then.made), {**first.refused, **then.refused})
 
 
 def _settings_checks(source: Bucket, point: Point, applied: s3_settings.Applied) -> Iterator[Check]:

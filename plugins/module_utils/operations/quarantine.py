@@ -23,6 +23,7 @@ from ..base.filesystem import explained
 from ..base.text import human
 from ..database import server as database_server
 from ..database.server import answers
+from ..mirror import store
 from ..objects import aside
 from ..repository import show
 from ..repository.components import DATABASE, configured
@@ -185,7 +186,7 @@ def _remove_directory(_run: Opened, name: str) -> None:
 
 
 def _buckets(run: Opened) -> Iterator[Kept]:
-    for found in aside.quarantined(buckets.source(run)):
+    for found in aside.quarantined(buckets.source(run), store.look(run).protected):
         at = since(found.name)
         if at:
             yield Kept("bucket", found.name, at, sum(listed.size for listed in bucket.objects(found)))

@@ -196,6 +196,7 @@ class HeldBucket:
     unheld_count: Count = 0
     ambiguous: Count = 0
     settings: Mapping[str, object] = field(default_factory=dict)
+    settings_denied: tuple[str, ...] = ()
 
     @property
     def in_no_backup(self) -> int:
@@ -283,7 +284,7 @@ class ObjectsDetails:
         own = HeldBucket(
             self.bucket, "", self.objects, self.bytes, self.consistency, self.vault.get("bucket", ""), self.why,
             self.versioned, self.digest, self.copied, self.copied_bytes, self.removed, self.unheld, self.unheld_count,
-            self.ambiguous, self.settings,
+            self.ambiguous, self.settings, self.settings_denied,
         )  # fmt: skip
         return (own, *self.others)
 

@@ -103,7 +103,9 @@ class ObjectsSettings:
     `service`: the Compose service or systemd unit that serves it; empty where it is not ours to start and stop.
     `endpoint_url` empty: the service's own address and `port`. `data_directory`: where it keeps its data, inside the
     container. `change_limit`: percent of the bucket that one mirror may remove or overwrite unasked.
-    `exclude`: other buckets of that store which no backup needs to hold.
+    `bucket`: the application's. `buckets`: others of that store which backups hold too, by name or pattern (`*`: all);
+    `exclude`: those of them, and of the rest, which no backup needs to hold, and objects likewise: `bucket/key`,
+    `bucket/prefix*`.
     `bandwidth`: bytes a second at most, such as 10M. `keys_query`: SQL that returns the object keys that the database
     knows (columns key, and where known size in bytes, sha256 in hex). Secrets: objects_access_key, objects_secret_key.
     """
@@ -114,6 +116,7 @@ class ObjectsSettings:
     region: str = ""
     ca_bundle: str = ""
     bucket: str = ""
+    buckets: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     data_directory: str = ""
     engine: Literal["lifeboat", "mc"] = "lifeboat"
@@ -332,9 +335,14 @@ def _check_objects(config: Config, where: str) -> None:
             f"{where}.objects.admin", "api seaweedfs wants identities_file, an absolute path, and no other does"
         )
     for name in objects.exclude:
-        if not name or name == objects.bucket:
-            cause = "it is objects.bucket" if name else "that is no bucket"
+        of, slash, key = name.partition("/")
+        if not of or name == objects.bucket or (slash and not key):
+            cause = "it is objects.bucket" if name == objects.bucket else "that is no bucket, nor a key in one"
             raise _wrong(f"{where}.objects.exclude", f"{name!r}: {cause}")
+    for name in objects.buckets:
+        if not name or "/" in name or not objects.bucket:
+            cause = "that is no bucket" if objects.bucket else "name the application's own bucket in objects.bucket"
+            raise _wrong(f"{where}.objects.buckets", f"{name!r}: {cause}")
     if objects.bucket and not vault.objects_bucket:
         raise _wrong(f"{where}.vault", "there is a bucket to protect and no objects_bucket to mirror it to")
     if vault.objects_bucket and vault.objects_bucket == vault.repository_bucket:

@@ -96,14 +96,18 @@ def alone(run: Opened, name: str) -> Opened:
     place = suffixed(config, name)
     objects = replace(config.objects, bucket=name, buckets=(), keys_query="")
     held = replace(config.vault, objects_bucket=place)
-    return run.of(replace(config, objects=objects, vault=held), {_vault: vault(run).sibling(place)})
+    return run.of(replace(config, objects=objects, vault=held), _kept(run, vault(run).sibling(place)))
+
+
+def _kept(run: Opened, held: Bucket) -> Mapping[object, object]:
+    return {_vault: held, _Instead: run.once(_Instead)}
 
 
 def addressed(run: Opened) -> Opened:
     """The stack with the address that its store has now: for a look at each of its buckets, and no longer."""
     with contextlib.suppress(LifeboatError):  # a service that is down has none
         objects = replace(run.config.objects, endpoint_url=source(run).endpoint_url)
-        return run.of(replace(run.config, objects=objects), {_vault: vault(run)})
+        return run.of(replace(run.config, objects=objects), _kept(run, vault(run)))
     return run
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Callable, Optional
 
 from ..base.errors import LifeboatError, Log, UsageError
@@ -25,9 +25,9 @@ from ..s3.client import DENIED, UNSUPPORTED
 from ..s3.lifecycle import Rule
 from ..settings.config import Config
 from ..stack import buckets
+from ..stack.buckets import TAG
 from .apart import apart, same_endpoint
 
-TAG = "lifeboat"  # the bucket's tag that says whose it is: <stack>/<objects or repository>
 OBJECTS, REPOSITORY = "objects", "repository"
 _ATTEMPTED = "prepare the vault"
 _GROWS = ": replaced and removed objects go only where retention may delete versions"
@@ -41,6 +41,7 @@ def ensure(
     config: Config,
     check: bool = False,
     *,
+    others: Sequence[str] = (),
     adopt: bool = False,
     access_key: str = "",
     secret_key: str = "",
@@ -49,10 +50,11 @@ def ensure(
     """Bring the vault's buckets to what is configured; returns the changes made, or with `check` those to be made.
 
     `access_key`, `secret_key`: an administrator's, where the vault's own may only write. `adopt`: take over a bucket
-    that holds objects and is not marked as ours. `warn` is told what cannot be had there and what it costs.
+    that holds objects and is not marked as ours. `others`: the store's other buckets that backups hold. `warn` is told
+    what cannot be had there and what it costs.
     """
     changes: list[str] = []
-    for kind, found in _buckets(config).items():
+    for kind, found in [*_buckets(config).items(), *_places(config, others, warn)]:
         bucket = dataclasses.replace(found, access_key=access_key, secret_key=secret_key) if access_key else found
         changes += _Ensuring(config, kind, bucket, check, adopt, warn).changes()
     for text in apart(config):
@@ -74,6 +76,20 @@ def _buckets(config: Config) -> dict[str, Bucket]:
             "itself protects nothing", "Name another bucket, at another endpoint, in lifeboat_vault.",
         )  # fmt: skip
     return found
+
+
+def _places(config: Config, others: Sequence[str], warn: Log) -> Iterator[tuple[str, Bucket]]:
+    """What is to hold the store's other buckets."""
+    for name in others:
+        try:
+            place = buckets.suffixed(config, name)
+        except LifeboatError as exc:
+            warn(f"{exc.subject}: {exc.cause}; it will be in no backup")
+            continue
+        if place in (config.vault.objects_bucket, config.vault.repository_bucket):
+            warn(f"the bucket {name} would be kept in {place}, which is taken; it will be in no backup")
+            continue
+        yield OBJECTS, buckets.in_vault(config, place)
 
 
 class _Ensuring:

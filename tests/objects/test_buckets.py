@@ -1,0 +1,330 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A store of several buckets: mirrored, proved, lost in every way and brought back. Looked at with boto3 alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL, PASS
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import prune, take
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import proof
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import protect
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import vault
+from s3_servers import SeaweedFS, seaweedfs, wipe
+from test_recover import Case, bad, empty, portrait
+
+ON = {"Status": "Enabled"}
+OTHERS = ("docs", "empty", "plain", "ruled")
+
+
+class Many(Case):
+    """The application's bucket and four others, in a server of the stack's own."""
+
+    mirrored_manifest: Manifest
+
+    def fill(self) -> None:
+        super().fill()
+        for name in OTHERS:
+            self.client.create_bucket(Bucket=name)
+        for name in ("docs", "ruled"):
+            self.client.put_bucket_versioning(Bucket=name, VersioningConfiguration=ON)
+        self.client.put_bucket_lifecycle_configuration(
+            Bucket="ruled",
+            LifecycleConfiguration={"Rules": [{
+                "ID": "old", "Status": "Enabled", "Filter": {"Prefix": ""},
+                "NoncurrentVersionExpiration": {"NoncurrentDays": 9},
+            }]},
+        )  # fmt: skip
+        for name in ("docs", "plain", "ruled"):
+            for number in range(8):
+                self.client.put_object(
+                    Bucket=name, Key=f"same/{number}", Body=f"{name} {number}".encode(), ContentType="text/plain",
+                    Metadata={"of": name}, Tagging=f"of={name}",
+                )  # fmt: skip
+
+    def settings(self, **changes: Any) -> None:
+        self.config = dataclasses.replace(self.config, objects=dataclasses.replace(self.config.objects, **changes))
+
+    def places(self, *names: str) -> None:
+        """As lifeboat.dr.vault makes them."""
+        vault.ensure(self.config, others=names)
+
+    def take(self, **options: Any) -> Manifest:
+        made = take.take(Opened(self.config), log=self.said.append, **options)
+        self.id = made.id
+        return made
+
+    def details(self, **options: Any) -> ObjectsDetails:
+        return self.take(**options).detailed(ObjectsDetails)
+
+    def good(self) -> bool:
+        repo = repositories.of(Opened(self.config))
+        return catalog.entries(repo, "objects", "shop")[-1].good
+
+    def every(self) -> dict[str, Any]:
+        names = [found["Name"] for found in self.client.list_buckets()["Buckets"]]
+        return {
+            name: (portrait(self.client, name), self.client.get_bucket_versioning(Bucket=name).get("Status"))
+            for name in names
+        }
+
+    def recover(self, **request: Any) -> dict[str, Any]:
+        made = self.plan(**request)
+        assert made["needed"], "; ".join(made["steps"])
+        protected = typed.plain(objects_recovery.protect(Opened(self.config), self.made, log=self.said.append))
+        if protected["mode"] == "started":
+            return {**made, **protected}
+        names = ("stamp", "prefix", "exact", "partial", "asked", "state", "bucket", "others")
+        restored = objects_recovery.restore_objects(
+            Opened(self.config), made["backup"]["id"], log=self.said.append, fresh=protected["fresh"],
+            **{name: made[name] for name in names},
+        )  # fmt: skip
+        return {**made, **protected, **typed.plain(restored)}
+
+    def prove(self, level: str = "restore", sample: int = 0) -> list[tuple[str, str]]:
+        run = Opened(self.config)
+        repo = repositories.of(run)
+        entry = catalog.entries(repo, "objects", "shop")[-1]
+        assert entry.manifest
+        found = proof.levels(run, repo, entry.manifest, level, sample, self.said.append)
+        return [(check.name, check.result) for check in found]
+
+
+@pytest.fixture
+def case(tmp_path: Path, weed: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> Iterator[Many]:
+    monkeypatch.setattr(protect, "PATIENCE_WHEN_EXITED", 0.0)
+    mirrored = f"mirror-{datetime.now(timezone.utc):%H%M%S%f}"
+    with seaweedfs() as server:
+        server.client.create_bucket(Bucket="uploads")
+        server.client.put_bucket_versioning(Bucket="uploads", VersioningConfiguration=ON)
+        weed.client.create_bucket(Bucket=mirrored)
+        one = Many(tmp_path, server, "uploads", weed, mirrored, True)
+        monkeypatch.setattr(runtime, "connect", lambda config: one.process)
+        one.settings(buckets=("*",))
+        one.fill()
+        one.places(*OTHERS)
+        yield one
+    for found in weed.client.list_buckets()["Buckets"]:
+        if found["Name"].startswith(mirrored):
+            wipe(weed.client, found["Name"])
+
+
+def test_one_backup_holds_every_bucket_and_each_has_its_place(case: Many) -> None:
+    details = case.details()
+    assert [(held.name, held.folder, held.objects) for held in details.held] == [
+        ("uploads", "", 7), ("docs", "buckets/001", 8), ("empty", "buckets/002", 0), ("plain", "buckets/003", 8),
+        ("ruled", "buckets/004", 8),
+    ]  # fmt: skip
+    assert (details.missing, details.left, case.good()) == ({}, (), True)
+    for name in OTHERS:
+        assert portrait(case.vault.client, f"{case.mirrored}-{name}") == portrait(case.client, name)
+    again = case.details()
+    assert [held.copied for held in again.held] == [0] * 5, "what was copied is not copied again"
+    assert [held.digest for held in again.held] == [held.digest for held in details.held]
+
+
+def test_the_applications_bucket_stays_where_it_is_when_others_join(case: Many) -> None:
+    case.settings(buckets=())
+    alone = case.details()
+    assert (alone.others, alone.unprotected) == ((), OTHERS)
+    case.settings(buckets=("*",))
+    joined = case.details()
+    assert (joined.copied, [held.copied for held in joined.others]) == (0, [8, 0, 8, 8])
+    case.settings(buckets=("d*", "ruled"), exclude=("plain",))
+    some = case.details()
+    assert [held.name for held in some.others] == ["docs", "ruled"]
+    assert (some.unprotected, some.excluded, some.missing) == (("empty",), ("plain",), {})
+
+
+def everything_wiped_while_it_is_down(case: Many) -> None:
+    case.process.stop(["objects"], timeout=1)
+    empty(case.source.data)
+
+
+def everything_wiped_while_it_runs(case: Many) -> None:
+    empty(case.source.data)
+
+
+def one_bucket_deleted(case: Many) -> None:
+    wipe(case.client, "docs")
+
+
+def two_damaged(case: Many) -> None:
+    for number in range(4):
+        case.client.delete_object(Bucket="plain", Key=f"same/{number}")
+    case.client.put_bucket_versioning(Bucket="ruled", VersioningConfiguration={"Status": "Suspended"})
+
+
+@pytest.mark.parametrize(
+    "fault", [everything_wiped_while_it_is_down, everything_wiped_while_it_runs, one_bucket_deleted, two_damaged]
+)
+def test_every_bucket_comes_back(case: Many, fault: Any) -> None:
+    expected = case.every()
+    case.take()
+    fault(case)
+    found = case.recover()
+    assert bad(found) == []
+    assert case.every() == expected
+    again = case.plan()
+    assert (again["needed"], again["condition"]) == (False, "healthy"), again
+
+
+def test_what_is_intact_is_not_touched(case: Many) -> None:
+    case.take()
+    case.client.put_object(Bucket="ruled", Key="same/1", Body=b"changed since, and rightly so")
+    case.client.put_object(Bucket="ruled", Key="later", Body=b"written since")
+    before = case.every()
+    wipe(case.client, "docs")
+    found = case.recover()
+    assert (found["mode"], found["others"], bad(found)) == ("fill", ["docs"], [])
+    assert case.every() == before
+    fates = {one["name"]: one["action"] for one in found["buckets"]}
+    assert fates == {
+        "uploads": "restored",
+        "docs": "restored",
+        **dict.fromkeys(("empty", "plain", "ruled"), "untouched"),
+    }
+
+
+def test_a_state_that_is_asked_for_is_that_of_all_buckets(case: Many) -> None:
+    expected = case.every()
+    case.take()
+    older = case.id
+    for name in ("docs", "uploads"):
+        case.client.put_object(Bucket=name, Key="same/1", Body=b"the second version")
+    case.take()
+    found = case.recover(identity=older, exact=True)
+    assert (bad(found), case.every()) == ([], expected)
+    assert case.plan(identity=older)["needed"] is False
+    case.client.delete_object(Bucket="ruled", Key="same/0")
+    assert case.plan(identity=older)["why"] == f"1 objects of the bucket ruled are not those of {older}"
+
+
+def test_one_bucket_by_its_name(case: Many) -> None:
+    case.take()
+    expected = case.every()
+    for name in ("docs", "ruled"):
+        case.client.put_object(Bucket=name, Key="same/1", Body=b"other")
+    found = case.recover(bucket="docs", identity=case.id)
+    assert (found["target"], found["others"], bad(found)) == ("docs", [], [])
+    now = case.every()
+    assert now["docs"] == expected["docs"]
+    assert now["ruled"] != expected["ruled"], "nobody asked for it"
+    assert case.plan(bucket="docs", identity=case.id)["needed"] is False
+    with pytest.raises(UsageError, match="Leave -e bucket= away"):
+        case.plan(bucket="docs", method="rebuild", force=True)
+
+
+def test_a_rebuild_asks_before_it_moves_what_is_in_no_backup(case: Many) -> None:
+    case.settings(exclude=("plain",))
+    case.take()
+    before = case.every()
+    made = case.plan(force=True, method="rebuild")
+    assert made["asks"] == ["plain"]
+    with pytest.raises(UsageError, match="it would put the bucket plain aside, and nobody said so"):
+        case.recover(force=True, method="rebuild")
+    assert (case.every(), case.process.up) == (before, True)
+    found = case.recover(force=True, method="rebuild", others="restore")
+    assert bad(found) == []
+    assert case.every() == {name: what for name, what in before.items() if name != "plain"}
+    assert ("the bucket plain", "left out by lifeboat_objects.exclude") in [
+        (gap["what"], gap["why"]) for gap in found["untested"]
+    ]
+
+
+def test_others_that_are_to_stay_aside(case: Many) -> None:
+    case.take()
+    found = case.recover(force=True, method="rebuild", others="aside")
+    assert (bad(found), sorted(case.every())) == ([], ["uploads"])
+    assert {one["action"] for one in found["buckets"][1:]} == {"quarantined"}
+
+
+def test_a_bucket_that_appears_and_one_that_goes(case: Many) -> None:
+    case.take()
+    case.client.create_bucket(Bucket="young")
+    case.client.put_object(Bucket="young", Key="a", Body=b"a")
+    first = case.details()
+    assert first.missing == {
+        "young": f"the vault has no bucket {case.mirrored}-young for it yet; lifeboat.dr.vault makes it"
+    }
+    assert not case.good(), "a backup that lacks one is not good"
+    case.places("young")
+    assert (case.details().others[-1].name, case.good()) == ("young", True)
+    wipe(case.client, "docs")
+    gone = case.details()
+    assert list(gone.missing) == ["docs"] and "--override" in gone.missing["docs"]
+    assert list(case.details().missing) == ["docs"], "it is not forgotten after one night"
+    assert (case.details(override=True).missing, case.good()) == ({}, True)
+
+
+def test_a_bucket_that_was_wiped_does_not_become_the_newest_mirror(case: Many) -> None:
+    case.take()
+    expected = portrait(case.client, "docs")
+    for number in range(8):
+        case.client.delete_object(Bucket="docs", Key=f"same/{number}")
+    details = case.details()
+    assert "the bucket is empty, and 8 of the 8 objects there would be removed" in details.missing["docs"]
+    assert [held.name for held in details.others] == ["empty", "plain", "ruled"]
+    assert portrait(case.vault.client, f"{case.mirrored}-docs") == expected
+    case.recover()
+    assert portrait(case.client, "docs") == expected
+
+
+def test_a_place_that_is_another_stacks_is_left_alone(case: Many) -> None:
+    case.vault.client.put_bucket_tagging(
+        Bucket=f"{case.mirrored}-docs", Tagging={"TagSet": [{"Key": "lifeboat", "Value": "other/objects"}]}
+    )
+    assert "is marked as that of other/objects" in case.details().missing["docs"]
+    assert portrait(case.vault.client, f"{case.mirrored}-docs") == {}
+
+
+def test_each_bucket_is_proved(case: Many) -> None:
+    case.take()
+    found = case.prove()
+    assert {result for _name, result in found} == {PASS}
+    assert {"versions", "restore", "other buckets: versions", "other buckets: restore"} <= {name for name, _ in found}
+    assert {result for _name, result in case.prove(sample=3)} == {PASS}
+    (lost,) = case.vault.client.list_object_versions(Bucket=f"{case.mirrored}-docs", Prefix="same/3")["Versions"]
+    case.vault.client.delete_object(Bucket=f"{case.mirrored}-docs", Key="same/3", VersionId=lost["VersionId"])
+    wrong = [check for check in case.prove() if check[1] != PASS]
+    assert wrong == [("bucket docs: versions", FAIL)]
+
+
+def test_old_versions_go_from_every_place(case: Many) -> None:
+    first = case.take()
+    case.client.put_object(Bucket="docs", Key="same/1", Body=b"the second version")
+    second = case.take()
+    repo = repositories.of(Opened(case.config))
+    later = datetime.now(timezone.utc).replace(year=datetime.now(timezone.utc).year + 1)
+    both = [Point(repo, first), Point(repo, second)]
+    assert prune.prune(Opened(case.config), both, later, dry_run=True).versions == 0
+    assert prune.prune(Opened(case.config), both[1:], later, dry_run=False).versions == 1
+    kept = case.vault.client.list_object_versions(Bucket=f"{case.mirrored}-docs", Prefix="same/1")["Versions"]
+    assert len(kept) == 1
+    assert {result for _name, result in case.prove("archive")} == {PASS}
+
+
+def test_keys_that_are_left_out(case: Many) -> None:
+    case.settings(exclude=("docs/same/1", "plain/same/*"))
+    details = case.details()
+    assert {held.name: held.objects for held in details.others} == {"docs": 7, "empty": 0, "plain": 0, "ruled": 8}
+    assert [gap.what for gap in details.left] == ["the objects docs/same/1", "the objects plain/same/*"]
+    before = case.every()
+    found = case.recover(identity=case.id, force=True, exact=True)
+    assert (bad(found), case.every()) == ([], before), "what no backup holds is not put aside as unknown"
