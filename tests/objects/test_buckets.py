@@ -182,7 +182,7 @@ def test_every_bucket_comes_back(case: Many, fault: Any) -> None:
     assert bad(found) == []
     assert case.every() == expected
     again = case.plan()
-    assert (again["needed"], again["condition"]) == (False, "healthy"), again
+    assert (again["mode"], again["condition"]) == ("reopen", "healthy"), again["why"]
 
 
 def test_what_is_intact_is_not_touched(case: Many) -> None:
@@ -211,7 +211,7 @@ def test_a_state_that_is_asked_for_is_that_of_all_buckets(case: Many) -> None:
     case.take()
     found = case.recover(identity=older, exact=True)
     assert (bad(found), case.every()) == ([], expected)
-    assert case.plan(identity=older)["needed"] is False
+    assert case.plan(identity=older)["mode"] == "reopen", "nothing but the application is left"
     case.client.delete_object(Bucket="ruled", Key="same/0")
     assert case.plan(identity=older)["why"] == f"1 objects of the bucket ruled are not those of {older}"
 
@@ -226,7 +226,7 @@ def test_one_bucket_by_its_name(case: Many) -> None:
     now = case.every()
     assert now["docs"] == expected["docs"]
     assert now["ruled"] != expected["ruled"], "nobody asked for it"
-    assert case.plan(bucket="docs", identity=case.id)["needed"] is False
+    assert case.plan(bucket="docs", identity=case.id)["mode"] == "reopen", "nothing but the application is left"
     with pytest.raises(UsageError, match="Leave -e bucket= away"):
         case.plan(bucket="docs", method="rebuild", force=True)
 

@@ -40,20 +40,20 @@ _Told = tuple[int, str]
 GONE = "point p WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.key = p.key)"
 _OTHER = "(p.size <> l.size OR (p.etag <> l.etag AND p.etag <> '' AND l.etag <> ''))"
 DIFFERS = f"point p JOIN live l USING (key) WHERE {_OTHER}"
-UNKNOWN_TO_POINT = (
-    "live l WHERE NOT EXISTS (SELECT 1 FROM point p WHERE p.key = l.key)"
-    " AND NOT EXISTS (SELECT 1 FROM settled s WHERE s.key = l.key AND s.how = 'excluded')"
-)
 # What is known of a key that is gone or differs. same: another tag, the same bytes. right: so the database has it now.
 # wrong: the database has it otherwise, or it cannot be read. doubt: nobody can say. lost: not even the vault has it.
 # loose: gone, and no row knows it: deleted rightly, or never one of the database's. A recovery brings it back, for an
-# object too many is told, and one too few is lost.
-SAME, RIGHT, WRONG, DOUBT, LOST, LOOSE = "same", "right", "wrong", "doubt", "lost", "loose"
+# object too many is told, and one too few is lost. excluded: in the bucket, and the configuration leaves it out.
+SAME, RIGHT, WRONG, DOUBT, LOST, LOOSE, EXCLUDED = "same", "right", "wrong", "doubt", "lost", "loose", "excluded"
+UNKNOWN_TO_POINT = (
+    "live l WHERE NOT EXISTS (SELECT 1 FROM point p WHERE p.key = l.key)"
+    f" AND NOT EXISTS (SELECT 1 FROM settled s WHERE s.key = l.key AND s.how = '{EXCLUDED}')"
+)
 
 
 def to_restore(*, keep: bool) -> str:
     """The condition on a row p that settle() has found to be brought back. keep: but not what is right as it is."""
-    left = (SAME, LOST, RIGHT) if keep else (SAME, LOST)
+    left = (SAME, LOST, EXCLUDED, RIGHT) if keep else (SAME, LOST, EXCLUDED)
     return f"EXISTS (SELECT 1 FROM settled s WHERE s.key = p.key AND s.how NOT IN {left})"
 
 
@@ -96,7 +96,7 @@ def load(run: Opened, inventory: Inventory, source: Bucket, point: Point, *, pre
     for pattern in store.left_out(run.config.objects, source.name):
         same = "substr(key, 1, length(?)) = ?" if pattern.endswith("*") else "key = ? AND key = ?"
         inventory.change(
-            f"INSERT OR IGNORE INTO settled SELECT key, 'excluded' FROM live WHERE {same}"
+            f"INSERT OR IGNORE INTO settled SELECT key, '{EXCLUDED}' FROM live WHERE {same}"
             " AND key NOT IN (SELECT key FROM point)", *[pattern[:-1] if pattern.endswith("*") else pattern] * 2,
         )  # fmt: skip
     log(f"{inventory.count('live')} objects in {source.url}, {inventory.count('point')} in {point.id}")
