@@ -57,7 +57,16 @@ ADDED = {
         "standby": False,
         "not_carried": [],
     },
-    "objects": {"unprotected": None, "excluded": [], "unlisted": "", "identities": None, "settings_denied": []},
+    "objects": {
+        "unprotected": None,
+        "excluded": [],
+        "unlisted": "",
+        "identities": None,
+        "settings_denied": [],
+        "others": [],
+        "missing": {},
+        "excluded_keys": [],
+    },
 }  # since then, and what it means that a manifest does not say
 
 

@@ -186,7 +186,8 @@ def _remove_directory(_run: Opened, name: str) -> None:
 
 
 def _buckets(run: Opened) -> Iterator[Kept]:
-    for found in aside.quarantined(buckets.source(run), store.look(run).protected):
+    others = store.look(run).protected if run.config.objects.buckets else ()
+    for found in aside.quarantined(buckets.source(run), others):
         at = since(found.name)
         if at:
             yield Kept("bucket", found.name, at, sum(listed.size for listed in bucket.objects(found)))

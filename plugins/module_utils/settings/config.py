@@ -337,7 +337,7 @@ def _check_objects(config: Config, where: str) -> None:
     for name in objects.exclude:
         of, slash, key = name.partition("/")
         if not of or name == objects.bucket or (slash and not key):
-            cause = "it is objects.bucket" if name == objects.bucket else "that is no bucket, nor a key in one"
+            cause = "it is objects.bucket" if of and name == objects.bucket else "that is no bucket, nor a key in one"
             raise _wrong(f"{where}.objects.exclude", f"{name!r}: {cause}")
     for name in objects.buckets:
         if not name or "/" in name or not objects.bucket:
