@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, ended
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command, Finished
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.fingerprint import Facts
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.made import Made
@@ -378,7 +379,7 @@ class Parallel:
     silent = ""
     alter = execute
 
-    def tool(self, name: str, *words: str, database: str, options: str) -> Any:
+    def tool(self, name: str, *words: str, database: str = "", options: str = "") -> Any:
         return words[0]
 
     @contextlib.contextmanager
@@ -412,6 +413,7 @@ def test_jobs_that_lock_each_other_out_are_followed_by_one(
         return [Finished(Command(chain), int(failed), said)]
 
     monkeypatch.setattr(database_restore.pipeline, "run", run)
+    monkeypatch.setattr(database_restore.pipeline, "probe", lambda *_, **__: (0, "", ""))
     monkeypatch.setattr(database_restore, "_dump_where_the_tools_are", lambda *_: contextlib.nullcontext("/dump"))
     monkeypatch.setattr(database_restore, "_properties_sql", lambda facts, name: "ALTER DATABASE x")
     manifest = make_manifest(NOW, details={"format": "directory"})
@@ -420,6 +422,38 @@ def test_jobs_that_lock_each_other_out_are_followed_by_one(
         database_restore.database(server, manifest, tmp_path, facts, "new", jobs=jobs, log=print)  # type: ignore[arg-type]
     assert server.done == done + ([] if fails else ["ALTER DATABASE"])
     assert "new" in server.made.names(), "the second one is as half-made as the first"
+
+
+HEADER = "pg_restore: error: unsupported version ({}) in file header\n"
+READ_ALONE = [
+    (1, 1, HEADER.format("0.0"), True), (1, 1, HEADER.format("1.16"), False), (1, 0, "", False),
+    (1, 1, "Error response from daemon: container is not running", False), (1, 137, "", False),
+    (1, 1, "pg_restore: error: could not read from input file: end of file\nin: f\n", True),
+    (1, 1, "pg_restore: error: could not read from input file: Input/output error\n", False),
+    (1, 1, "pg_restore: error: cannot restore from compressed archive (this build does not support it)\n", False),
+    (137, 1, HEADER.format("0.0"), False), (124, 1, HEADER.format("0.0"), False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("first", "status", "said", "broken"), READ_ALONE)
+def test_a_dump_that_no_pg_restore_can_read_is_broken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: int, status: int, said: str, broken: bool
+) -> None:
+    """The same exit status tells of a server that refused a row: so the dump is read once more, to nowhere."""
+    monkeypatch.setattr(
+        database_restore.pipeline, "run", lambda chain, **_: [Finished(Command(["pg_restore"]), first, said)]
+    )
+    monkeypatch.setattr(database_restore.pipeline, "probe", lambda *_, **__: (status, "", said))
+    monkeypatch.setattr(database_restore, "_dump_where_the_tools_are", lambda *_: contextlib.nullcontext("/dump"))
+    manifest, facts = (
+        make_manifest(NOW, details={"format": "custom"}),
+        fingerprint(scheme=3, schema={"schema public": ""}),
+    )
+    with pytest.raises(LifeboatError) as failed:
+        database_restore.database(Parallel(0), manifest, tmp_path, facts, "new", jobs=4, log=print)  # type: ignore[arg-type]
+    assert isinstance(failed.value, IntegrityError) is broken
+    assert ended("restore", failed.value).result == (FAIL if broken else COULD_NOT_VERIFY)
+    assert not broken or said.splitlines()[0] in failed.value.cause
 
 
 OTHERS = [{"name": "o'ne", "folder": "databases/001", "taken_at": "2026-11-24T02:00:00+00:00", "size": 1}]

@@ -286,6 +286,8 @@ ARCHIVES: list[tuple[str, tuple[int, str, str], str, str]] = [
     ("read to its end", (0, "", ""), PASS, "pg_restore reads every byte"),
     ("broken", (1, "", "pg_restore: error: could not read from input file: end of file\n"), FAIL, "end of file"),
     ("broken, silently", (1, "", ""), FAIL, "pg_restore ended with 1"),
+    ("of no version", (1, "", "pg_restore: error: unsupported version (0.0) in file header\n"), FAIL, "version (0.0)"),
+    ("newer", (1, "", "pg_restore: error: unsupported version (1.17) in file header"), COULD_NOT_VERIFY, "(1.17)"),
     ("no pg_restore", (127, "", "exec: pg_restore: not found"), COULD_NOT_VERIFY, "not found"),
     ("it cannot be run", (126, "", ""), COULD_NOT_VERIFY, "pg_restore ended with 126"),
     ("no end", (124, "", "no answer after 9 s"), COULD_NOT_VERIFY, "no answer after 9 s"),

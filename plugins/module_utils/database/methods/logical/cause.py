@@ -41,6 +41,12 @@ _OF_THE_IMAGE = re.compile(
     r'|could not (?:load|access file) (?:library )?"[^"]+"|incompatible library "[^"]+"'
     r'|could not find function "[^"]+" in file "[^"]+"'
 )
+# pg_backup_archiver.c there: every pg_restore knows each version from 1.0 up to its own.
+_OF_THE_READER = re.compile(
+    r"^pg_restore: (?:error: )?(?P<said>unsupported version \([1-9]\d*\.\d+\) in file header"
+    r"|cannot restore from compressed archive .*|.*: Input/output error)$",
+    re.MULTILINE,
+)
 _ERROR = re.compile(r"ERROR:  (?:[0-9A-Z]{5}: )?(.+)")
 _COMMAND = re.compile(r"^Command was: (.+)$|^pg_restore: error: COPY failed for (table .+): ERROR: ", re.MULTILINE)
 _LINE = re.compile(r"^psql:<stdin>:(\d+): ERROR: ", re.MULTILINE)
@@ -87,6 +93,13 @@ def lacked(words: str) -> str:
     """What the server's image does not have, in the server's words; empty where these tell of something else."""
     found = _OF_THE_IMAGE.search(words)
     return found[0] if found else ""
+
+
+def of_the_reader(stderr: str) -> str:
+    """Why this pg_restore cannot read an archive that another may read: a newer PostgreSQL wrote it, this build lacks
+    its compression, the disk failed. Empty where the archive itself is the reason."""
+    found = _OF_THE_READER.search(stderr)
+    return found["said"] if found else ""
 
 
 def _name(name: str) -> str:

@@ -119,6 +119,7 @@ def _read(config: Config, manifest: Manifest, folder: Path, dump: DatabaseDump, 
     lacked = said if unable(status) else scratch.ended(name)
     if not lacked:
         _require_major(manifest, name)
+        lacked = cause.of_the_reader(err)
     return Check("archive", COULD_NOT_VERIFY if lacked else FAIL, lacked or said)
 
 

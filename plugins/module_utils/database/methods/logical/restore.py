@@ -17,7 +17,7 @@ from typing import IO, cast
 
 from ....base import pipeline
 from ....base.checks import Check
-from ....base.errors import LifeboatError, Log
+from ....base.errors import IntegrityError, LifeboatError, Log, unable
 from ....base.pipeline import Command
 from ....base.text import named
 from ....repository.details import DatabaseDetails
@@ -153,9 +153,10 @@ def database(
         with _dump_where_the_tools_are(server, manifest, directory) as path:
             try:
                 _archive(server, manifest, path, name, jobs, facts)
-            except LifeboatError:
+            except LifeboatError as exc:
                 # One job attaches a partition's index while another locks its table: a single one meets nobody.
                 if jobs == 1 or not _deadlocked(server, name):
+                    _require_readable(server, manifest, path, exc)
                     raise
                 log(f"{jobs} jobs of pg_restore stood in one another's way: once more with one")
                 known = name in server.made.names()
@@ -195,6 +196,19 @@ def _deadlocked(server: Server, name: str) -> bool:
         return any(server.alter(sql, attempted="look for deadlocks")[1:])
     except LifeboatError:
         return False  # the error that brought us here is the one to show
+
+
+def _require_readable(server: Server, manifest: Manifest, path: str, exc: LifeboatError) -> None:
+    """Raises IntegrityError where a restore failed, with `exc`, because pg_restore cannot read the dump. Its bytes
+    are those that were recorded, so no other server could restore it either."""
+    if exc.exit_status is None or unable(exc.exit_status):
+        return
+    status, _out, err = pipeline.probe(server.tool("pg_restore", "--file=/dev/null", path), timeout=server.timeout)
+    said = [line for line in err.splitlines() if line.startswith("pg_restore: ")]  # Docker's failures end with 1 too
+    if status and said and not unable(status) and not cause.of_the_reader(err):
+        raise IntegrityError(
+            "read the dump", manifest.id, f"pg_restore cannot read it: {said[-1]}", "Choose another (`lifeboat list`)."
+        ) from exc  # fmt: skip
 
 
 def _archive(server: Server, manifest: Manifest, path: str, name: str, jobs: int, facts: Fingerprint) -> None:
