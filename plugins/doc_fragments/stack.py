@@ -8,7 +8,20 @@ from __future__ import annotations
 class ModuleDocFragment:
     """What every module says that works on a stack: which one, and the words for what it supports."""
 
-    DOCUMENTATION = r"""
+    # Of a module that needs no stack. The requirements come last: more of them may follow.
+    NO_STACK = r"""
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+  diff_mode:
+    description: Shows what changed or would change.
+author:
+  - The Lifeboat founders (@lifeboat)
+requirements:
+  - Python >= 3.9 on the managed host"""
+
+    DOCUMENTATION = (
+        r"""
 options:
   stack:
     description:
@@ -31,17 +44,12 @@ options:
       C(s3_secret_key), C(objects_access_key), C(objects_secret_key), C(objects_admin_access_key),
       C(objects_admin_secret_key), C(vault_access_key), C(vault_secret_key).
     type: dict
-attributes:
-  check_mode:
-    description: Can run without changing anything.
-  diff_mode:
-    description: Shows what changed or would change.
-requirements:
-  - Python >= 3.9 on the managed host
-  - Docker Engine with the compose plugin, where the stack is a Compose project
-author:
-  - The Lifeboat founders (@lifeboat)
 """
+        + NO_STACK
+        + r"""
+  - Docker Engine with the compose plugin, where the stack is a Compose project
+"""
+    )
 
     # The support of a module that only looks.
     READS_ONLY = r"""

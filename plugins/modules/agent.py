@@ -43,19 +43,15 @@ options:
         have logrotate turn the logs over.
     type: bool
     default: false
+extends_documentation_fragment:
+  - lifeboat.dr.stack.no_stack
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: full
   diff_mode:
-    description: Shows what changed or would change.
     support: full
     details: The version and RV(sha256) of the command, and the SHA-256 of the completion, before and after. Of what
       O(configure) changes the path, the mode and the content; of the secrets no content.
-requirements:
-  - Python >= 3.9 on the managed host
-author:
-  - The Lifeboat founders (@lifeboat)
 """
 
 EXAMPLES = r"""

@@ -26,19 +26,15 @@ options:
     type: list
     elements: dict
     required: true
+extends_documentation_fragment:
+  - lifeboat.dr.stack.no_stack
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: full
     details: Says which files would be written.
   diff_mode:
-    description: Shows what changed or would change.
     support: none
     details: The names of the files are returned.
-requirements:
-  - Python >= 3.9
-author:
-  - The Lifeboat founders (@lifeboat)
 """
 
 EXAMPLES = r"""

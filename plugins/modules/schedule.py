@@ -46,18 +46,14 @@ options:
     description: The directory of a local repository, to be made for root alone. Empty for none.
     type: str
     default: ""
+extends_documentation_fragment:
+  - lifeboat.dr.stack.no_stack
 attributes:
   check_mode:
-    description: Can run without changing anything.
     support: full
   diff_mode:
-    description: Shows what changed or would change.
     support: full
     details: The file before and after.
-requirements:
-  - Python >= 3.9 on the managed host
-author:
-  - The Lifeboat founders (@lifeboat)
 """
 
 EXAMPLES = r"""

@@ -18,20 +18,11 @@ options:
     description: The Compose project's name, as C(docker compose ls) has it. Empty means the only one there is.
     type: str
     default: ""
-attributes:
-  check_mode:
-    description: Can run without changing anything.
-    support: full
-    details: Changes nothing in any case.
-  diff_mode:
-    description: Shows what changed or would change.
-    support: none
-    details: Changes nothing.
+extends_documentation_fragment:
+  - lifeboat.dr.stack.no_stack
+  - lifeboat.dr.stack.reads_only
 requirements:
-  - Python >= 3.9 on the managed host
   - Docker Engine with the compose plugin
-author:
-  - The Lifeboat founders (@lifeboat)
 """
 
 EXAMPLES = r"""
