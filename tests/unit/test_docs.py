@@ -72,6 +72,17 @@ def test_paths_of_this_repository_exist(page: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if "example" not in page.parts], ids=name)
+def test_no_table_has_two_rows_about_the_same(page: Path) -> None:
+    """Where two changes met, both rows stayed, and they differ. A dash begins a part of the row above."""
+    twice = []
+    for table in re.findall(r"(?:^\|.*\n)+", prose(page), re.MULTILINE):
+        first = [row.split("|")[1].strip() for row in table.splitlines()]
+        named = [cell for cell in first if cell.strip("-: ") and not cell.startswith("–")]
+        twice += sorted({cell for cell in named if named.count(cell) > 1})
+    assert not twice
+
+
 def keys(settings: type, skip: tuple[str, ...] = ()) -> list[str]:
     return [field.name for field in dataclasses.fields(settings) if field.name not in skip]
 
