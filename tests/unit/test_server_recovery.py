@@ -22,7 +22,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     NotFoundError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import aside, held, planned
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import aside, cluster, held, planned
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import made as database_made
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
@@ -30,6 +30,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import protec
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.assess import Assessment, Reference
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.base import Restoration
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import method
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Living, Reached
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
@@ -682,6 +684,33 @@ def test_a_copy_that_fails_leaves_nothing_behind(
 def test_size_asks_the_database_itself(server: Server) -> None:
     assert aside.size(server, ODD) == aside.Size(900, True)  # type: ignore[arg-type]
     assert not aside.size(server, "postgres").filled  # type: ignore[arg-type]
+
+
+def around(folder: Path, name: str) -> Optional[cluster.Cluster]:
+    """What surrounded the databases of a backup, as a restore compares it. name: the application's as configured."""
+    others = [dump(other, f"databases/{number:03d}") for number, other in enumerate(OTHERS, 1)]
+    config, manifest = make_config(folder, database={"name": name}), make_manifest(details={"others": others})
+    server: Any = None
+    return method._around(Restoration(config, server, manifest, folder, True, "S", lambda: None, lambda _: None))
+
+
+def test_only_of_what_the_backup_holds_anything_is_to_come_back(tmp_path: Path) -> None:
+    assert around(tmp_path, "shop") is None, "a backup of the time before it was recorded"
+    inside = cluster.Inside({}, ())
+    there = ("shop", ODD, "excluded")
+    found = cluster.Cluster(
+        1,
+        databases=dict.fromkeys(there, inside),
+        subscriptions=tuple(cluster.Subscription("s", name, "o", True, ("p",)) for name in there),
+        slots=(cluster.Slot("physical", "physical"), *(cluster.Slot("l", "logical", "x", name) for name in there)),
+    )
+    (tmp_path / cluster.CLUSTER).write_bytes(found.to_bytes())
+    for name in ("shop", "store"):  # and under the name that it has now
+        seen = around(tmp_path, name)
+        assert seen is not None
+        assert sorted(seen.databases) == sorted([name, ODD])
+        assert [item.database for item in seen.subscriptions] == [name, ODD]
+        assert [(slot.name, slot.database) for slot in seen.slots] == [("physical", None), ("l", name), ("l", ODD)]
 
 
 # --- what is put on record ---

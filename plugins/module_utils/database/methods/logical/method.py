@@ -107,8 +107,16 @@ def _around(wanted: Restoration) -> Optional[cluster.Cluster]:
     if found is None:
         return None
     live = {item.dump.name: item.live for item in held.of(wanted.manifest, wanted.config.database.name)}
-    kept = {live[name]: one for name, one in found.databases.items() if name in live}
-    return replace(found, databases=kept)
+    return replace(
+        found,
+        databases={live[name]: inside for name, inside in found.databases.items() if name in live},
+        subscriptions=tuple(replace(s, database=live[s.database]) for s in found.subscriptions if s.database in live),
+        slots=tuple(
+            replace(slot, database=live.get(slot.database or ""))
+            for slot in found.slots
+            if slot.database is None or slot.database in live
+        ),
+    )
 
 
 def _sweep(server: Server) -> None:
