@@ -10,11 +10,13 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import types
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional, cast
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import text as base_text
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import format_time
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
@@ -22,7 +24,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     NotFoundError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import aside, cluster, held, planned
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import aside, clients, cluster, held, logins, planned
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import made as database_made
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
@@ -711,6 +713,55 @@ def test_only_of_what_the_backup_holds_anything_is_to_come_back(tmp_path: Path) 
         assert sorted(seen.databases) == sorted([name, ODD])
         assert [item.database for item in seen.subscriptions] == [name, ODD]
         assert [(slot.name, slot.database) for slot in seen.slots] == [("physical", None), ("l", name), ("l", ODD)]
+
+
+HOSTILE, ONE_LINE = "a\nPASS\x1b[2J \udcff", "a\\nPASS\\x1b[2J \\xff"
+
+
+def no_database() -> str:
+    there = types.SimpleNamespace(execute=lambda *_, **__: [], databases=lambda: [HOSTILE])
+    with pytest.raises(NotFoundError) as missing:
+        database_server.require_database(cast("database_server.Server", there), "shop")
+    return str(missing.value)
+
+
+def unfinished(tmp_path: Path) -> str:
+    config = make_config(tmp_path)
+    recovery_state.keep(config, logins.CLOSED, json.dumps(typed.plain(logins.Closed((HOSTILE,), False, True))))
+    (check,) = logins.unfinished(config)
+    return check.detail
+
+
+def closed_to_us(tmp_path: Path) -> str:
+    look, item = database_assess._Look(0), held.of(make_manifest(), HOSTILE)[0]
+    database_assess._shut(look, make_config(tmp_path), item)
+    return look.findings[0]
+
+
+PRINTED: dict[str, Callable[[Path], str]] = {
+    "an error": lambda _: str(LifeboatError(f"drop {HOSTILE}", f"database {HOSTILE}", "it is used")),
+    "a check": lambda _: base_text.checks([checks.Check(f"restore of {HOSTILE}", checks.FAIL, HOSTILE)])[0],
+    "a client": lambda _: str(clients.Client(1, HOSTILE, HOSTILE, HOSTILE)),
+    "a client that lasts": lambda _: clients.lasting([clients.Client(1, HOSTILE, "u")], [])[0],
+    "the databases that there are": lambda _: no_database(),
+    "what a recovery closed": unfinished,
+    "what the assessment found": closed_to_us,
+}
+
+
+@pytest.mark.parametrize("what", PRINTED)
+def test_no_name_makes_a_line_of_its_own(tmp_path: Path, what: str) -> None:
+    line = PRINTED[what](tmp_path)
+    assert ONE_LINE in line
+    assert line.isprintable()
+
+
+def test_the_plan_prints_a_hostile_name_on_one_line(tmp_path: Path, server: Server) -> None:
+    server.content[HOSTILE] = ["public.t"]
+    publish(tmp_path, (HOSTILE,), missing={f"b{HOSTILE}": HOSTILE})
+    lines = database_plan.text(make(tmp_path, force=True, identity=make_manifest().id))
+    assert [line for line in lines if not line.isprintable()] == []
+    assert len([line for line in lines if ONE_LINE in line]) > 1
 
 
 # --- what is put on record ---

@@ -24,6 +24,12 @@ def present(value: Optional[T]) -> T:
     return value
 
 
+def printable(text: str) -> str:
+    """Text on one line: a byte that is not UTF-8 as `\\xe9`, a line break as `\\n`, whatever does not print."""
+    whole = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in whole)
+
+
 class LifeboatError(Exception):
     """Every failure the core raises on purpose. Anything else that escapes is a bug.
 
@@ -47,7 +53,8 @@ class LifeboatError(Exception):
         exit_status: Optional[int] = None,
         sqlstate: str = "",
     ) -> None:
-        self.attempted, self.subject, self.cause, self.remedy = attempted, subject, cause.strip(), remedy
+        self.attempted, self.subject = printable(attempted), printable(subject)  # they hold names, which may be hostile
+        self.cause, self.remedy = cause.strip(), remedy
         self.exit_status, self.sqlstate = exit_status, sqlstate
         super().__init__(str(self))
 

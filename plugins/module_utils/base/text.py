@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .checks import SHOWN, Check
+from .errors import printable
+
+named = printable  # a name, for a line that people read
 
 
 def human(size: float) -> str:
@@ -19,12 +22,6 @@ def human(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
-
-
-def named(name: str) -> str:
-    """A name for a line that people read: a byte that is not UTF-8 as `\\xe9`, a line break as `\\n`."""
-    whole = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in whole)
 
 
 def several(what: str, names: Sequence[str], most: int = SHOWN) -> str:
@@ -95,4 +92,4 @@ def cautions(
 
 
 def checks(found: Sequence[Check]) -> list[str]:
-    return [f"{check.result:<16} {check.name}: {check.words}" for check in found]
+    return [named(f"{check.result:<16} {check.name}: {check.words}") for check in found]

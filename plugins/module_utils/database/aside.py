@@ -150,9 +150,9 @@ def bring_back(
             checks += [check for check in done.checks if check.name.endswith(f" of {item.shown}")]
             outcomes.append(Outcome(item.shown, _RESTORED, "out of the server that was put aside"))
         except LifeboatError as exc:
-            log(f"{item.shown} was not brought back: {exc.cause}")
+            log(f"{item.shown} was not brought back: {named(exc.cause)}")
             checks.append(ended(f"restore of {item.shown}", exc))
-            outcomes.append(Outcome(item.shown, "failed", f"{exc.cause}; its copy is in {folder}"))
+            outcomes.append(Outcome(item.shown, "failed", f"{named(exc.cause)}; its copy is in {folder}"))
     if all(outcome.action == _RESTORED for outcome in outcomes):
         filesystem.remove(folder)
     else:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from ..base.errors import LifeboatError, UsageError, present
+from ..base.text import named
 from ..recovery.state import DAMAGED, DOWN, HEALTHY
 from ..repository import catalog
 from ..repository.catalog import Entry
@@ -27,7 +28,7 @@ from . import fingerprint, held, logins
 from . import server as database_server
 from .fingerprint import FINGERPRINT, Fingerprint, read
 from .held import Held
-from .server import Living, Server, answers, identifier, shown
+from .server import Living, Server, answers, identifier
 
 # A table that lost every one of at least this many rows is damage; a short queue that ran empty is not.
 EMPTIED = 100
@@ -106,7 +107,7 @@ def assess(run: Opened, reference: Optional[Reference]) -> Assessment:
         look.unchecked.append("no good backup to compare the data with")
         if server.database not in there:
             damaged.append(server.database)
-            look = _Look(0, [f"the database {shown(server.database)} is missing"])
+            look = _Look(0, [f"the database {named(server.database)} is missing"])
     else:
         for item in held.of(reference.manifest, server.database):
             seen = len(look.findings)
@@ -186,7 +187,7 @@ def _shut(look: _Look, config: Config, item: Held) -> None:
         if ours.damaged:
             look.findings += ours.findings or (f"the database {item.shown} was damaged",)
     elif item.application:
-        remedy = f"ALTER DATABASE {shown(identifier(item.live))} ALLOW_CONNECTIONS true;"
+        remedy = f"ALTER DATABASE {named(identifier(item.live))} ALLOW_CONNECTIONS true;"
         look.findings.append(f"the database {item.shown} takes no logins; if that is all that is wrong: {remedy}")
     else:
         look.unchecked.append(f"the database {item.shown} does not accept our connections")
@@ -210,7 +211,7 @@ def _look_at_data(look: _Look, server: Server, item: Held, reference: Fingerprin
     if item.application:  # roles are the server's
         sql = f"{names}SELECT to_json(rolname) FROM pg_roles;"
         roles = set(answers(str, server.execute(sql, database=database, attempted="list the roles")))
-        look.findings += [f"the role {shown(name)} is missing" for name in reference.roles if name not in roles]
+        look.findings += [f"the role {named(name)} is missing" for name in reference.roles if name not in roles]
     rows = server.execute(
         f"{names}SELECT jsonb_build_object('name', format('%I.%I', n.nspname, c.relname),"
         " 'unlogged', c.relpersistence = 'u')"
@@ -220,7 +221,7 @@ def _look_at_data(look: _Look, server: Server, item: Held, reference: Fingerprin
     )
     look.read = True
     there = {table.name: table.unlogged for table in answers(_Table, rows)}
-    look.findings += [f"the table {shown(name)} is missing" for name in reference.tables if name not in there]
+    look.findings += [f"the table {named(name)} is missing" for name in reference.tables if name not in there]
     _read_tables(look, server, item, reference, there)
 
 
@@ -237,16 +238,16 @@ def _read_tables(look: _Look, server: Server, item: Held, reference: Fingerprint
                     name = remaining.pop(0)
                     left = int(1000 * (look.deadline - time.monotonic()))
                     if left <= 0:
-                        look.unchecked.append(f"{shown(name)} was not read: {READ_SECONDS} s were up")
+                        look.unchecked.append(f"{named(name)} was not read: {READ_SECONDS} s were up")
                         continue
                     count = session.rows(
                         f"{names}SET statement_timeout = {left}; {_PAGES}SELECT to_json(count(*)) FROM ONLY {name};",
-                        attempted=f"read {shown(name)}",
+                        attempted=f"read {named(name)}",
                     )
                     expected = reference.tables[name].rows
                     # A crash empties unlogged tables, as it must: restoring would lose rows to bring those back.
                     if count == [0] and expected >= EMPTIED and not there[name]:
-                        look.findings.append(f"the table {shown(name)} is empty, the backup has {expected} rows")
+                        look.findings.append(f"the table {named(name)} is empty, the backup has {expected} rows")
         except LifeboatError as exc:
             if not name and _no_damage(exc):
                 look.unchecked.append(f"the database {item.shown} was not read: {exc.cause}")
@@ -255,11 +256,11 @@ def _read_tables(look: _Look, server: Server, item: Held, reference: Fingerprint
                 look.findings.append(f"the database {item.shown} cannot be read: {exc.cause}")
                 return
             if exc.sqlstate == QUERY_CANCELED:
-                look.unchecked.append(f"{shown(name)} was not read to its end in {READ_SECONDS} s")
+                look.unchecked.append(f"{named(name)} was not read to its end in {READ_SECONDS} s")
             elif _no_damage(exc):
-                look.unchecked.append(f"{shown(name)} was not read: {exc.cause}")
+                look.unchecked.append(f"{named(name)} was not read: {exc.cause}")
             else:
-                look.findings.append(f"the table {shown(name)} cannot be read: {exc.cause}")
+                look.findings.append(f"the table {named(name)} cannot be read: {exc.cause}")
 
 
 def reference_of(sources: Sources) -> Optional[Reference]:

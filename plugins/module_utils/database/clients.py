@@ -20,11 +20,12 @@ from typing import Optional
 
 from ..base import typed
 from ..base.errors import LifeboatError, Log
+from ..base.text import named
 from ..recovery.state import keep
 from ..settings.config import Config
 from . import logins
 from .logins import Closed
-from .server import Server, answers, literal, shown
+from .server import Server, answers, literal
 
 PATIENCE = 30.0  # seconds for a session to notice that it was ended: it may be writing to a slow disk
 # A login that was let in an instant before the database was closed is seen only now.
@@ -46,12 +47,12 @@ class Client:
     @property
     def who(self) -> str:
         """Without what changes from one of its sessions to the next."""
-        name = f" ({shown(self.application)})" if self.application else ""
-        return f"{shown(self.user or 'an unknown role')} at {self.address or 'a local socket'}{name}"
+        name = f" ({named(self.application)})" if self.application else ""
+        return f"{named(self.user or 'an unknown role')} at {self.address or 'a local socket'}{name}"
 
     def __str__(self) -> str:
         details = [
-            f"connected to {shown(self.database)}",
+            f"connected to {named(self.database)}",
             f"since {self.since}" if self.since else "",
             self.state or "",
         ]
@@ -102,7 +103,7 @@ def end(server: Server, names: Collection[str]) -> list[Client]:
             calm = 0 if found else calm + 1
             if found and time.monotonic() > deadline:
                 raise LifeboatError(
-                    "end the sessions of clients", ", ".join(map(shown, names)),
+                    "end the sessions of clients", ", ".join(map(named, names)),
                     f"still there after {PATIENCE:.0f} s: {'; '.join(map(str, found))}",
                     "Stop these clients where they run, then run the same command again.",
                 )  # fmt: skip
@@ -126,7 +127,7 @@ def shut_out(config: Config, server: Server, wanted: Closed, *, log: Log) -> lis
     keep(config, logins.CLOSED, json.dumps(typed.plain(now)))
     try:
         if names:
-            log(f"closing {', '.join(map(shown, names))} to logins")
+            log(f"closing {', '.join(map(named, names))} to logins")
             logins.allow(server, names, False)
         ended = end(server, here) if here else []
     except BaseException:
@@ -147,7 +148,7 @@ def lasting(found: Sequence[Client], stopped: Collection[str]) -> list[str]:
     when = ", also when the writers are stopped" if stopped else " and may be a writer"
     left = Counter((client.database, client.who) for client in found if client.address not in stopped)
     return [
-        f"{who} is connected to {shown(database)}{f' ({count} sessions)' if count > 1 else ''}{when}: it is cut off"
+        f"{who} is connected to {named(database)}{f' ({count} sessions)' if count > 1 else ''}{when}: it is cut off"
         " until the database is replaced; what it writes before that is only kept aside"
         for (database, who), count in left.items()
     ]

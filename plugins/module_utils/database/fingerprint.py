@@ -24,10 +24,11 @@ from typing import Annotated, NamedTuple, Optional, Union
 from ..base import typed
 from ..base.checks import COULD_NOT_VERIFY, Check, compared
 from ..base.errors import IntegrityError, LifeboatError, UsageError
+from ..base.text import named
 from ..base.typed import MOST, Range
 from ..repository.details import Content
 from ..settings.config import FINGERPRINTS
-from .server import AS_TEXT, Session, answers, encoded, literal, shown, wrong_answer
+from .server import AS_TEXT, Session, answers, encoded, literal, wrong_answer
 
 DUMP, GLOBALS, FINGERPRINT = "database.dump", "globals.sql.gz", "fingerprint.json"  # a backup's artefacts
 EXTENSIONS = "extensions"  # the name of a check
@@ -541,7 +542,7 @@ def _tables(session: Session, level: str) -> dict[str, Table]:
     """Rows, and at level `content` the hash, of every ordinary table."""
     hashable = ", ".join(literal(name) for name in _HASHABLE)
     there = answers(_Table, session.rows(_TABLES.replace("{hashable}", hashable), attempted=_ATTEMPT))
-    asked = ((_table_sql(table, table.method(level)), f"{_ATTEMPT} of {shown(table.name)}") for table in there)
+    asked = ((_table_sql(table, table.method(level)), f"{_ATTEMPT} of {table.name}") for table in there)
     counted = (answers(_Rows, rows)[0] for rows in session.each(asked))
     return {table.name: Table(row.rows, table.method(level), row.hash) for table, row in zip(there, counted)}
 
@@ -726,7 +727,7 @@ def compare(
             f"{len(expected.roles)} present",
         ),
     ]
-    return [replace(check, detail=shown(check.detail)) for check in checks]
+    return [replace(check, detail=named(check.detail)) for check in checks]
 
 
 def _changed(

@@ -23,11 +23,12 @@ from typing import Optional
 from ..base import clock
 from ..base.checks import FAIL, Check
 from ..base.errors import LifeboatError, Log
+from ..base.text import named
 from ..recovery.state import remembered, unmark
 from ..settings.config import Config
 from ..stack.runtime import Opened
 from . import server as database_server
-from .server import Server, answers, identifier, literal, shown
+from .server import Server, answers, identifier, literal
 
 CLOSED = "closed.json"
 
@@ -61,7 +62,7 @@ def unfinished(config: Config) -> Iterator[Check]:
     words = f"a recovery {names} to logins and has not ended; unless it runs now: lifeboat.dr.recover_database ends it"
     if found and not found.fresh:  # a fresh server's databases are empty, and a writer would fill them
         sql = " ".join(f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS true;" for name in found.names)
-        words += f", or keep the data as it is: {shown(sql)} in template1, then rm {path}"
+        words += f", or keep the data as it is: {named(sql)} in template1, then rm {path}"
     yield Check("logins", FAIL, words)
 
 
@@ -100,7 +101,7 @@ def allow(server: Server, names: Sequence[str], allowed: bool) -> None:
 
 
 def _shown(names: Collection[str]) -> str:
-    return ", ".join(map(shown, names))
+    return ", ".join(map(named, names))
 
 
 def open_again(config: Config, server: Server, names: Collection[str], log: Log) -> None:

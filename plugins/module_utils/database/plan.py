@@ -437,4 +437,5 @@ def text(made: Plan) -> list[str]:
         since = min((dumps[name] for name in made.replaced if name in dumps), default=backup.taken_at)
         gone = ", ".join(made.replaced) or made.target
         lines.append(f"data written after {since} will be missing from {gone}; it is kept aside")
-    return lines + [f"  {number}. {step}" for number, step in enumerate(made.steps, 1)]
+    lines += [f"  {number}. {step}" for number, step in enumerate(made.steps, 1)]
+    return list(map(named, lines))

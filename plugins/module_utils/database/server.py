@@ -30,7 +30,7 @@ from types import TracebackType
 from typing import IO, Callable, NamedTuple, Optional, Protocol, TypeVar
 
 from ..base import pipeline, typed
-from ..base.errors import LifeboatError, NotFoundError, UnverifiedError, present
+from ..base.errors import LifeboatError, NotFoundError, UnverifiedError, present, printable
 from ..base.pipeline import Command
 from ..settings.config import Config
 from ..stack.runtime import ComposeRuntime, Opened, Runtime, exec_command
@@ -561,7 +561,10 @@ def require_database(server: Server, name: str) -> int:
     if rows := server.execute(sql, attempted="find the database", timeout=300):
         return answers(int, rows)[0]
     raise NotFoundError(
-        "find the database", name, f"the server has {', '.join(server.databases())}", "Correct lifeboat_database.name."
+        "find the database",
+        name,
+        f"the server has {', '.join(map(printable, server.databases()))}",
+        "Correct lifeboat_database.name.",
     )
 
 

@@ -77,7 +77,7 @@ class Logical(Method):
             except LifeboatError as exc:
                 if item is wanted.required or len(order) == 1:
                     raise
-                log(f"{item.shown} was not restored: {exc.cause}")
+                log(f"{item.shown} was not restored: {named(exc.cause)}")
                 work.failed(item, exc)
         if not any(outcome.action == "restored" for outcome in work.outcomes):
             raise IntegrityError(
@@ -208,7 +208,7 @@ class _Work:
     def failed(self, item: Held, exc: LifeboatError) -> None:
         checks = exc.checks if isinstance(exc, Unproved) else [ended(f"restore of {item.shown}", exc)]
         self.checks += checks
-        self.outcomes.append(Outcome(item.shown, "failed", exc.cause))
+        self.outcomes.append(Outcome(item.shown, "failed", named(exc.cause)))
 
 
 class Unproved(IntegrityError):

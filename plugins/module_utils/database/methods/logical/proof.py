@@ -29,7 +29,7 @@ from ....settings.config import Config
 from ....stack.runtime import exec_command
 from ... import cluster, scratch
 from ...fingerprint import DUMP, EXTENSIONS, GLOBALS, Fingerprint, facts_of
-from ...server import Server, answers, conninfo, decoded, drop, literal, shown
+from ...server import Server, answers, conninfo, decoded, drop, literal
 from . import cause
 from . import restore as database_restore
 
@@ -234,7 +234,7 @@ def _offered(server: Server, database: str) -> dict[str, _Offered]:
 def _others(facts: Fingerprint, offered: Mapping[str, _Offered]) -> str:
     """The extensions that the image has in another version than the database had."""
     return ", ".join(
-        f"{shown(name)} {shown(version)} (it has {shown(offered[name].version or 'none')})"
+        f"{named(name)} {named(version)} (it has {named(offered[name].version or 'none')})"
         for name, version in facts.facts.extensions.items()
         if name in offered and offered[name].version != version
     )
@@ -251,7 +251,7 @@ def _sorts_otherwise(server: Server, facts: Fingerprint) -> str:
         return ""
     with contextlib.suppress(LifeboatError):
         for has in answers(str, server.execute(sql, attempted="look how it sorts")):
-            return f"the version {shown(was)} of its collations (it has {shown(has)})" if has != was else ""
+            return f"the version {named(was)} of its collations (it has {named(has)})" if has != was else ""
     return ""
 
 
@@ -281,7 +281,7 @@ def _lacks(exc: LifeboatError, name: str, server: Server, facts: Fingerprint, cr
     offered: Mapping[str, _Offered] = {}
     with contextlib.suppress(LifeboatError):  # of a server that died
         offered = _offered(server, "template1")
-        missing = [shown(extension) for extension in facts.facts.extensions if extension not in offered]
+        missing = [named(extension) for extension in facts.facts.extensions if extension not in offered]
         if missing:
             return f"the extension {', '.join(missing)}"
     code, words = (exc.sqlstate, exc.cause) if exc.sqlstate else scratch.first_error(name)

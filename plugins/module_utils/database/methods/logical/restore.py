@@ -36,7 +36,6 @@ from ...server import (
     literal,
     setting_name,
     setting_value,
-    shown,
 )
 from . import cause
 
@@ -91,7 +90,7 @@ def roles(server: Server, directory: Path, facts: Fingerprint, *, fresh: bool) -
             attempted="restore roles and other globals",
             remedy="No role was changed. The statements are in the backup's globals.sql.gz.",
         )
-    return [shown(name) for name in missing]
+    return list(map(named, missing))
 
 
 _STATEMENT = re.compile(r"""\s*(--[^\n]*|\\[^\n]*|(?:[^;'"]|'[^']*'|"[^"]*")+;)""")
@@ -341,7 +340,7 @@ def refresh_collations(server: Server, log: Log) -> list[str]:
                 database=name,
                 attempted=f"note the collation version of {name}",
             )
-            mended.append(name)
+            mended.append(named(name))
         except LifeboatError as exc:
             log(f"the collations of {named(name)} moved, and its indexes could not be rebuilt: {named(exc.cause)}")
     return mended
