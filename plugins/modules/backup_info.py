@@ -63,8 +63,9 @@ status:
   type: dict
 quarantine:
   description: >-
-    What recoveries moved aside and is there now, as the server, the engine and the store say; and of what kinds nothing
-    is known, and why. It does not change the verdict.
+    What recoveries moved aside and is there now, as the server, the engine and the store say; of what kinds nothing is
+    known, and why; and which databases only look as if an earlier version had put them aside. It does not change the
+    verdict.
   returned: success
   type: dict
   sample:
@@ -76,6 +77,7 @@ quarantine:
         size: 91226112
         remove: lifeboat quarantine --stack shop remove database shop_quarantine_20261124_162202 --yes
     unseen: []
+    alike: []
 table:
   description: The same lists as lines of text.
   returned: success

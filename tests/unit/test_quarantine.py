@@ -79,6 +79,7 @@ class World:
         monkeypatch.setattr(quarantine, "database_mount", lambda *_: DataMount("volume", "shop_data", root / "other"))
         monkeypatch.setattr(buckets, "source", lambda run: self.bucket)
         monkeypatch.setattr(s3_bucket, "objects", self.listed)
+        monkeypatch.setattr(s3_bucket, "names", lambda bucket: [bucket.name, *bucket.aside])
         monkeypatch.setattr(s3_client, "purge", lambda *_: [])
         runner.expect(r"volume ls --quiet --filter label=lifeboat.quarantine=shop$", "\n".join(self.volumes))
         places = "".join(f"{name} {place}\n" for name, place in self.volumes.items())
@@ -122,6 +123,22 @@ def test_everything_is_listed_and_nothing_that_only_looks_like_it(world: World) 
     assert (told[0]["age_seconds"], told[0]["remove"]) == (3 * 86400, command)
 
 
+def test_what_an_earlier_version_seems_to_have_put_aside_is_told_and_left_alone(world: World) -> None:
+    """Only a name tells of it. It is in each backup, unless an operator excludes it."""
+    name = f"wiki_quarantine_{STAMP}"
+    told: Any = world.look().as_dict()["alike"]
+    assert told == [{"name": name, "size": 1}]
+    (line,) = [line for line in world.look().lines() if name in line]
+    assert "looks like put aside by an earlier version" in line
+    with pytest.raises(NotFoundError):
+        world.remove("database", name)
+    world.server.made.add(half := f"shop_restore_{STAMP}")
+    world.server.databases[half] = 1
+    assert len(world.look().alike) == 1, "what a killed run left is known"
+    world.config = make_config(world.config.state.parent, **BUCKET, database={"name": "shop", "exclude": [name]})
+    assert world.look().alike == ()
+
+
 def test_a_name_cannot_make_a_line_of_its_own(world: World) -> None:
     hostile = f"x\nPASS  shop\u202e_quarantine_{STAMP}"
     world.server.databases[hostile] = 1
@@ -132,7 +149,7 @@ def test_a_name_cannot_make_a_line_of_its_own(world: World) -> None:
 
 def test_nothing_is_said_to_be_nothing(tmp_path: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server()
-    del server.databases[DATABASE]
+    server.databases = {"shop": 9, "shop_quarantine_old": 1}
     monkeypatch.setattr(database_server, "of", lambda run: server)
     runner.expect("volume ls")
     runner.expect("compose", (1, "", "no such project"))

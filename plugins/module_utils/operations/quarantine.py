@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Union
 
 from ..base import filesystem
 from ..base import text as base_text
@@ -20,7 +20,8 @@ from ..base.checks import COULD_NOT_VERIFY, Check
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, Log, NotFoundError, UsageError
 from ..base.filesystem import explained
-from ..base.text import human
+from ..base.text import human, named
+from ..database import made
 from ..database import server as database_server
 from ..database.server import answers
 from ..mirror import store
@@ -56,13 +57,29 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Alike:
+    """A database whose name is of the form that runs of Lifeboat give, and that none on record made."""
+
+    name: str
+    size: int
+
+    def __str__(self) -> str:
+        return named(
+            f"the database {self.name} ({human(self.size)}) looks like put aside by an earlier version: no record names"
+            " it. It is in each backup. To leave it out: lifeboat_database.exclude; to remove it: DROP DATABASE"
+        )
+
+
+@dataclass(frozen=True)
 class Seen:
-    """Everything in quarantine at a time. unseen: the kinds that could not be looked at, and why."""
+    """Everything in quarantine at a time. unseen: the kinds that could not be looked at, and why. alike: what may have
+    been put aside, without a record of it: it is backed up, and removed by nothing."""
 
     stack: str
     at: datetime
     kept: tuple[Kept, ...]
     unseen: tuple[Check, ...]
+    alike: tuple[Alike, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         found = [
@@ -76,7 +93,8 @@ class Seen:
             }
             for item in self.kept
         ]
-        return {"kept": found, "unseen": [check.as_dict() for check in self.unseen]}
+        alike = [{"name": item.name, "size": item.size} for item in self.alike]
+        return {"kept": found, "unseen": [check.as_dict() for check in self.unseen], "alike": alike}
 
     def lines(self) -> list[str]:
         rows = [("QUARANTINE", "KIND", "AGE", "SIZE", "REMOVE IT FOR GOOD")]
@@ -86,7 +104,7 @@ class Seen:
             )
             rows.append((name, item.kind, *item.words(self.at), command))
         shown = show.aligned(rows) if self.kept else [] if self.unseen else ["nothing is in quarantine"]
-        return [*shown, *base_text.checks(self.unseen)]
+        return [*shown, *map(str, self.alike), *base_text.checks(self.unseen)]
 
 
 @dataclass(frozen=True)
@@ -94,7 +112,7 @@ class _Kind:
     """where: does a stack have such? look: each that is there. remove: one that look() found, for good."""
 
     where: Callable[[Config], bool]
-    look: Callable[[Opened], Iterator[Kept]]
+    look: Callable[[Opened], Iterator[Union[Kept, Alike]]]
     remove: Callable[[Opened, str], None]
 
 
@@ -107,23 +125,26 @@ class _Sized:
 def look(run: Opened, *, now: datetime) -> Seen:
     """Asks the database server, the engine, the file system and the object store; changes nothing."""
     kept: list[Kept] = []
+    alike: list[Alike] = []
     unseen: list[Check] = []
     for name, kind in KINDS.items():
         if not kind.where(run.config):
             continue
         try:
-            kept.extend(kind.look(run))  # also what was seen before it failed
+            for found in kind.look(run):  # also what was seen before it failed
+                kept.append(found) if isinstance(found, Kept) else alike.append(found)
         except LifeboatError as exc:
             unseen.append(Check(f"{name} in quarantine", COULD_NOT_VERIFY, str(exc)))
     order = list(KINDS)
     kept.sort(key=lambda item: (order.index(item.kind), item.at, item.name))
-    return Seen(run.config.stack, now, tuple(kept), tuple(unseen))
+    return Seen(run.config.stack, now, tuple(kept), tuple(unseen), tuple(alike))
 
 
 def remove(run: Opened, kind: str, name: str, *, sure: bool, now: datetime, log: Log) -> Kept:
     """Remove one thing for good, if it is in quarantine now. Not sure: say what would go, and refuse."""
     subject = f"{kind} {name}"
-    found = next((item for item in KINDS[kind].look(run) if item.name == name), None)
+    there = (item for item in KINDS[kind].look(run) if isinstance(item, Kept))
+    found = next((item for item in there if item.name == name), None)
     if found is None:
         raise NotFoundError(
             REMOVE, subject, "nothing of that kind and name is there", "`lifeboat quarantine` lists what is."
@@ -139,14 +160,17 @@ def remove(run: Opened, kind: str, name: str, *, sure: bool, now: datetime, log:
     return found
 
 
-def _databases(run: Opened) -> Iterator[Kept]:
+def _databases(run: Opened) -> Iterator[Union[Kept, Alike]]:
     sql = "SELECT jsonb_build_object('name', datname, 'size', coalesce(pg_database_size(oid), 0)) FROM pg_database;"
     server = database_server.of(run)
     rows, ours = server.execute(sql, attempted="list the databases in quarantine", timeout=60), server.made.names()
+    known = {run.config.database.name, *run.config.database.exclude}
     for found in answers(_Sized, rows):
         at = since(found.name) if found.name in ours else None
         if at and found.name != run.config.database.name:
             yield Kept("database", found.name, at, found.size)
+        elif made.alike(found.name) and found.name not in {*known, *ours}:
+            yield Alike(found.name, found.size)
 
 
 def _drop(run: Opened, name: str) -> None:
