@@ -134,11 +134,25 @@ def test_the_account_that_the_role_makes_may_connect_to_every_database(
     (query,) = [task[QUERY] for task in tasks if "named_args" in task.get(QUERY, {})]
     sql = query["query"].replace("%(account)s", "'back-ups'").replace("%%", "%")
     found = dict(row.rsplit("|", 1) for row in stack.psql(sql))
-    assert list(found) == ["left", "pri'v %s", "shop"]
+    assert list(found) == ["left", "pri'v %s", "shop", "shop_quarantine_20261124_120000"]
     stack.psql(";".join(statement for name, statement in found.items() if name != "left"))
     settings = stack.config(tmp_path, database={"name": "shop", "backup_user": "back-ups", "exclude": ["left"]})
     details = dump.take(Opened(settings), log=say).detailed(DatabaseDetails)
-    assert (details.missing, [other.name for other in details.others or ()]) == ({}, ["open", "postgres", "pri'v %s"])
+    others = ["open", "postgres", "pri'v %s", "shop_quarantine_20261124_120000"]  # only its name is like one of ours
+    assert (details.missing, [other.name for other in details.others or ()]) == ({}, others)
+
+
+def test_a_template_that_somebody_made_is_in_it(stack: Stack, make_database: MakeDatabase, tmp_path: Path) -> None:
+    for name in ("shop", "moulds"):
+        make_database(name, SQL.format(5))
+    stack.psql("ALTER DATABASE moulds IS_TEMPLATE true;")
+    settings = stack.config(tmp_path, database={"name": "shop"})
+    identity = back_up_and_prove(settings)
+    found = {other.name: other.not_carried for other in details_of(settings).others or ()}
+    stack.psql("ALTER DATABASE moulds IS_TEMPLATE false;")  # the fixture drops it
+    assert entries(settings)[-1].id == identity
+    assert list(found) == ["moulds", "postgres"]
+    assert [line for line in found["moulds"] if "ALTER DATABASE moulds IS_TEMPLATE true;" in line]
 
 
 def test_databases_come_and_go_while_a_backup_runs(stack: Stack, make_database: MakeDatabase, tmp_path: Path) -> None:

@@ -522,7 +522,7 @@ def test_swap_is_one_transaction() -> None:
     assert server.sql[-1].split("\n") == [
         "BEGIN;",
         'ALTER DATABASE "li\'v""e" RENAME TO "li\'v""e_quarantine_S";',
-        'ALTER DATABASE "li\'v""e_quarantine_S" ALLOW_CONNECTIONS true;',
+        'ALTER DATABASE "li\'v""e_quarantine_S" ALLOW_CONNECTIONS true IS_TEMPLATE false;',
         'ALTER DATABASE "new" RENAME TO "li\'v""e";',
         "COMMIT;",
     ]

@@ -24,7 +24,15 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     NotFoundError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import aside, clients, cluster, held, logins, planned
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import (
+    aside,
+    clients,
+    cluster,
+    held,
+    listed,
+    logins,
+    planned,
+)
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import made as database_made
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
@@ -121,6 +129,13 @@ ALIKE = {
 @pytest.mark.parametrize("name", ALIKE)
 def test_databases_called_as_those_that_runs_of_ours_make(name: str) -> None:
     assert database_made.alike(name) is ALIKE[name]
+
+
+def test_a_template_that_somebody_made_is_a_database_like_any_other() -> None:
+    """It may be the only one of its kind, and full: tests/integration/test_databases.py has one in a backup."""
+    for sql in (listed.LISTED, database_server._LIVING):
+        assert "datistemplate" not in sql
+        assert "NOT IN ('template0', 'template1')" in sql
 
 
 @pytest.mark.parametrize("folder", [False, True])

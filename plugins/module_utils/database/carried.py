@@ -49,6 +49,8 @@ _WORDS = {
     " ... SET TABLESPACE {name};",
     "home": "the database lies in the tablespace {more} and comes back in pg_default. To move it: ALTER DATABASE {name}"
     " SET TABLESPACE {more};",
+    "template": "the database is a template and comes back as none. To make it one again: ALTER DATABASE {name}"
+    " IS_TEMPLATE true;",
     "member": "table {name} belongs to the extension {more}, which does not mark it for dumps: its rows come back as"
     " CREATE EXTENSION makes them. To have them dumped: ALTER EXTENSION {more} DROP TABLE {name};",
 }
@@ -113,6 +115,8 @@ SELECT to_jsonb(found) FROM (
   SELECT 'home', quote_ident(d.datname), quote_ident(s.spcname)
   FROM pg_database d JOIN pg_tablespace s ON s.oid = d.dattablespace AND s.spcname <> 'pg_default'
   WHERE d.datname = current_database()
+  UNION ALL
+  SELECT 'template', quote_ident(datname), '' FROM pg_database WHERE datistemplate AND datname = current_database()
   UNION ALL
   SELECT 'member', own.name, member.extension FROM own JOIN member ON member.objid = own.oid
   WHERE own.relkind = 'r' AND (own.oid = ANY (member.extconfig)) IS NOT TRUE

@@ -10,16 +10,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..base.text import human, named
-from .server import Server, answers
+from .server import NO_TEMPLATE, Server, answers
 
 SHOWN = 6
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A database of the server that is no template. size: 0 where the account may not ask. connects: it may be entered.
-
-    torn: what is left of a DROP DATABASE that was interrupted; it can only be dropped.
+    """A database of the server but its own templates. size: 0 where the account may not ask. connects: it may be
+    entered. torn: what is left of a DROP DATABASE that was interrupted; it can only be dropped.
     """
 
     oid: int
@@ -30,10 +29,10 @@ class Listed:
 
 
 # -2: https://www.postgresql.org/docs/current/catalog-pg-database.html, "datconnlimit"
-LISTED = """(SELECT jsonb_agg(jsonb_build_object('oid', oid::bigint, 'name', datname, 'connects', datallowconn,
+LISTED = f"""(SELECT jsonb_agg(jsonb_build_object('oid', oid::bigint, 'name', datname, 'connects', datallowconn,
      'torn', datconnlimit = -2, 'size', CASE WHEN has_database_privilege(oid, 'CONNECT')
        OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(oid) ELSE 0 END)
-     ORDER BY datname COLLATE "C") FROM pg_database WHERE NOT datistemplate OR datname = current_database())"""
+     ORDER BY datname COLLATE "C") FROM pg_database WHERE {NO_TEMPLATE} OR datname = current_database())"""
 
 
 @dataclass(frozen=True)

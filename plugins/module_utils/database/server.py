@@ -295,7 +295,7 @@ class Server:
         return answers(str, self.execute(sql, attempted=attempted, timeout=60))
 
     def living(self) -> list[Living]:
-        """Every database but templates and those that a run of ours made."""
+        """Every database but PostgreSQL's own templates and those that a run of ours made."""
         rows, made = self.execute(_LIVING, attempted="list the databases", timeout=60), self.made.names()
         return [database for database in answers(Living, rows) if database.name not in made]
 
@@ -432,11 +432,13 @@ class Living:
     bounded: bool
 
 
+# Not by datistemplate: somebody may have made a template of his own, and filled it.
+NO_TEMPLATE = "datname NOT IN ('template0', 'template1')"
 # A limit of -2 marks a database whose removal was interrupted: nothing can connect to it any more.
-_LIVING = """SELECT jsonb_build_object('name', datname,
+_LIVING = f"""SELECT jsonb_build_object('name', datname,
   'open', (datallowconn OR datconnlimit = -2) AND has_database_privilege(oid, 'CONNECT'),
   'bounded', datconnlimit >= 0 AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user))
-FROM pg_database WHERE NOT datistemplate ORDER BY datname;"""
+FROM pg_database WHERE {NO_TEMPLATE} ORDER BY datname;"""
 
 
 class _Rows:

@@ -376,7 +376,7 @@ def _of_that_database(exc: LifeboatError) -> bool:
 
 def _there(session: Session, server: Server) -> set[str]:
     """The names of the databases that there are by now, but those that runs of ours made."""
-    sql = "SELECT to_json(datname) FROM pg_database WHERE NOT datistemplate;"
+    sql = f"SELECT to_json(datname) FROM pg_database WHERE {database_server.NO_TEMPLATE};"
     return set(answers(str, session.rows(sql, attempted="list the databases"))) - server.made.names()
 
 

@@ -365,7 +365,8 @@ def swap(server: Server, live: str, restored: str, stamp: str) -> str:
     renames = [f"ALTER DATABASE {identifier(restored)} RENAME TO {identifier(live)};"]
     if kept:
         renames.insert(0, f"ALTER DATABASE {identifier(live)} RENAME TO {identifier(kept)};")
-        renames.insert(1, f"ALTER DATABASE {identifier(kept)} ALLOW_CONNECTIONS true;")
+        # A template could not be dropped when nobody needs it any more.
+        renames.insert(1, f"ALTER DATABASE {identifier(kept)} ALLOW_CONNECTIONS true IS_TEMPLATE false;")
     try:
         server.alter("BEGIN;\n" + "\n".join(renames) + "\nCOMMIT;", attempted="swap in the database")
     except BaseException:
