@@ -12,10 +12,10 @@ version_added: 0.1.0
 description:
   - Writes one executable file, a Python zipapp of the very same core files that the modules run, so that a decision
     made by cron and one made by a playbook are one function.
-  - It holds each file compiled as well, for the version of O(interpreter), so that a call starts at once. Under any
-    other version the sources are used.
-  - It is written again where the core's files, O(interpreter) or that one's version changed, or where the file is no
-    longer as it was written.
+  - It also has each file compiled for the version of O(interpreter), so that a call starts at once. Any other version
+    uses the sources.
+  - It is written again if the core's files, O(interpreter) or its version changed, or if the
+    installed file was changed.
 options:
   path:
     description: Where to install it.
@@ -292,7 +292,7 @@ def completed() -> bytes:
 
 
 def written(value: object) -> bytes:
-    """JSON for people, too; to the byte as Ansible's filter to_nice_json has it, which wrote these files before."""
+    """JSON that people can read, byte for byte what the filter to_nice_json writes: earlier versions used that."""
     return f"{json.dumps(value, indent=4, sort_keys=True)}\n".encode()
 
 

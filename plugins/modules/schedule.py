@@ -12,8 +12,8 @@ version_added: 0.1.0
 description:
   - Keeps C(/etc/cron.d/lifeboat-<stack>), one file for each stack. The jobs that are given are set or removed; every
     other line stays. A file without jobs is removed.
-  - It is the file, and the way to mark a job, that C(ansible.builtin.cron) has, so that a job which an earlier version
-    set is replaced and never there twice.
+  - The file and the marks are those of C(ansible.builtin.cron), so a job that an earlier version set is replaced and
+    not repeated.
   - Makes the directory of a local repository, and tells whether cron runs.
 options:
   stack_name:

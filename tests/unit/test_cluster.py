@@ -233,7 +233,7 @@ def test_access_rules_that_differ_are_one_line_and_a_unified_diff(tmp_path: Path
         "--- pg_hba.conf", f"+++ {file.name}", "@@ -1 +1,2 @@", " local all all trust", "+host all all ::1/128 md5",
     ]  # fmt: skip
     assert lines == [
-        f"the backup's rules of pg_hba.conf are in {file}, a unified diff in {file.name}.diff beside it and in the"
+        f"the backup's rules of pg_hba.conf are in {file}, a unified diff in {file.name}.diff next to it and in the"
         " record's log; *** stands for secrets"
     ]
     assert cluster._aside(settings, wanted, wanted, "20261126_120000") == ("", [])

@@ -291,7 +291,7 @@ def test_a_chain_deaf_to_its_input_does_not_block_on_it() -> None:
 
 
 def test_output_that_is_no_text_is_an_error() -> None:
-    with pytest.raises(LifeboatError, match="sh printed what is no UTF-8, from byte 2 on"):
+    with pytest.raises(LifeboatError, match="sh printed bytes that are not UTF-8, from byte 2 on"):
         pipeline.output(sh(r"printf 'ab\377'"), attempted="try", subject="it")
 
 

@@ -20,6 +20,7 @@ EXCEPTIONS = {
     "backend/assess _images_gone": "docker ends with 1 for a missing image and for an engine that does not answer",
     "configuration/restore _image_id": "docker ends with 1 for a missing image and for an engine that does not answer",
     "database/methods/logical/cause explained": "what stopped a restore is told as well; nothing is decided",
+    "database/methods/logical/cause of_the_reader": "pg_restore ends with 1 whatever the reason is",
     "database/methods/logical/cause _command": "what stopped a restore is told as well; nothing is decided",
     "database/methods/logical/cause _title": "what stopped a restore is told as well; nothing is decided",
     "tools/age _explained": "age ends with 1 for a wrong key, a damaged file and an identity that is none",

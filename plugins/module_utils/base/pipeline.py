@@ -309,7 +309,7 @@ def output(
     try:
         return collected.data.decode("utf-8", errors)
     except UnicodeDecodeError as exc:
-        cause = f"{command.argv[0]} printed what is no UTF-8, from byte {exc.start} on"
+        cause = f"{command.argv[0]} printed bytes that are not UTF-8, from byte {exc.start} on"
         raise LifeboatError(attempted, subject, cause, remedy) from exc
 
 

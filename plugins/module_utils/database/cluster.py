@@ -531,7 +531,7 @@ def _normal(setting: Setting) -> str:
 
 
 def compare(expected: Cluster, found: Cluster, restored: Collection[str] = ()) -> Brought:
-    """Hold a rebuilt server against the backup's. FAIL: what was to come back, and differs. All else is a note.
+    """Compare a rebuilt server with the backup's. FAIL: what was to come back, and differs. All else is a note.
 
     restored: the settings that were set again, in lower case. A server that lived on is not compared: it may rightly
     have changed.
@@ -717,7 +717,7 @@ def _aside(config: Config, wanted: Cluster, found: Cluster, stamp: str) -> tuple
         keep(config, f"{file}.diff", "\n".join(differ))
         diff += differ
         lines.append(
-            f"the backup's rules of {name} are in {config.state / file}, a unified diff in {file}.diff beside it and in"
-            f" the record's log; {MASK} stands for secrets"
+            f"the backup's rules of {name} are in {config.state / file}, a unified diff in {file}.diff next to it and"
+            f" in the record's log; {MASK} stands for secrets"
         )
     return "\n".join(diff), lines

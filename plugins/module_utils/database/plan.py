@@ -49,7 +49,7 @@ def _warnings(found: list[Entry], chosen: Entry) -> list[str]:
     if chosen.incomplete:
         lines.append(f"{chosen.id} is not good: {chosen.problem}")
     if chosen.manifest and not chosen.manifest.detailed(DatabaseDetails).role_passwords:
-        lines.append("the backup has no role passwords: a role that must be made anew has none until you set it")
+        lines.append("the backup has no role passwords: a role that the recovery creates has none until you set it")
     return lines
 
 

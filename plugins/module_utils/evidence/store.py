@@ -110,7 +110,7 @@ def sign(config: Config, path: Path, log: Callable[[str], None]) -> str:
 def load(config: Config, identity: str) -> Kept:
     """One record by its id. Raises NotFoundError."""
     if not ID.fullmatch(identity):
-        raise UsageError("read the evidence", repr(identity), "that is no record's id", "`lifeboat report` lists them.")
+        raise UsageError("read the evidence", repr(identity), "not the id of a record", "`lifeboat report` lists them.")
     path = folder(config) / f"{identity}.json"
     if not path.exists():
         raise NotFoundError("read the evidence", identity, "there is no such record", "`lifeboat report` lists them.")

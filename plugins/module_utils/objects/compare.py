@@ -42,8 +42,8 @@ _OTHER = "(p.size <> l.size OR (p.etag <> l.etag AND p.etag <> '' AND l.etag <> 
 DIFFERS = f"point p JOIN live l USING (key) WHERE {_OTHER}"
 # What is known of a key that is gone or differs. same: another tag, the same bytes. right: so the database has it now.
 # wrong: the database has it otherwise, or it cannot be read. doubt: nobody can say. lost: not even the vault has it.
-# loose: gone, and no row knows it: deleted rightly, or never one of the database's. A recovery brings it back, for an
-# object too many is told, and one too few is lost. excluded: in the bucket, and the configuration leaves it out.
+# loose: gone, and no row knows it: deleted rightly, or never one of the database's. A recovery brings it back:
+# reporting an extra object is safe, missing one is not. excluded: in the bucket, and the configuration leaves it out.
 SAME, RIGHT, WRONG, DOUBT, LOST, LOOSE, EXCLUDED = "same", "right", "wrong", "doubt", "lost", "loose", "excluded"
 UNKNOWN_TO_POINT = (
     "live l WHERE NOT EXISTS (SELECT 1 FROM point p WHERE p.key = l.key)"

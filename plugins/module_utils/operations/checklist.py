@@ -107,7 +107,7 @@ def _trend(component: str, good: Sequence[Entry]) -> Line:
     name, limit = f"{component} size", f"half to three times the median of the {growth.BEFORE} before"
     if len(good) < 2:
         words = f"{good[0].id} has {human(status.bytes_of(good[0]))}" if good else "there is no good backup"
-        return Line(SIZE, name, COULD_NOT_VERIFY, f"{words}: no earlier one to hold it against", limit)
+        return Line(SIZE, name, COULD_NOT_VERIFY, f"{words}: no earlier one to compare it with", limit)
     sizes = [status.bytes_of(entry) for entry in good[-1 - growth.BEFORE :]]
     median = statistics.median(sizes[:-1])
     words = f"{good[-1].id} has {human(sizes[-1])}, the median before is {human(median)}"

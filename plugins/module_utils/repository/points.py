@@ -144,7 +144,7 @@ def backups(repo: Repository, stack: str) -> dict[str, list[Entry]]:
 
 
 def entry(repo: Repository, identity: str, found: Mapping[str, Entry]) -> PointEntry:
-    """Read one recovery point and hold it against the backups that are there, by id."""
+    """Read one recovery point and compare it with the backups that are there, by id."""
     try:
         point = parse(repo.read_point(identity), expected_id=identity)
     except LifeboatError as exc:

@@ -63,7 +63,7 @@ class Remote:
         self._git(
             ["-C", str(clone.path), "push", "--quiet", "--", self.url, f"{commit}:refs/heads/{self.branch}"],
             "push a commit",
-            remedy="Nothing was lost. If somebody else has pushed meanwhile, run it again: it looks anew.",
+            remedy="Nothing was lost. If somebody else has pushed meanwhile, run it again: it reads the branch again.",
         )
 
     def _git(self, words: Sequence[str], attempted: str, *, timeout: Optional[float] = None, remedy: str = "") -> str:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Files of a host into a tar and back: as they are, following no link, with a listing to hold them against.
+"""Files of a host into a tar and back: as they are, following no link, with a listing to compare them with.
 
 GNU tar's format, absolute paths without their first slash: by hand it is `tar -xzpf config.tar.gz -C /`, no more.
 """

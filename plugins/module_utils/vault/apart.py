@@ -24,7 +24,7 @@ def apart(config: Config) -> list[str]:
         return [f"THE VAULT MAY NOT BE APART: {theirs} has no address, so it could not be compared with the source's"]
     if any(_is_here(text) for text in there):
         return [
-            f"THE VAULT IS ON THIS VERY HOST ({name}): what takes the host or its disk, and whoever is root on it, "
+            f"THE VAULT IS ON THIS VERY HOST ({name}): what takes the host or its disk, and anyone who is root on it, "
             "takes the backups too. Put lifeboat_vault on another machine, at another site."
         ]
     if not config.objects.endpoint_url:

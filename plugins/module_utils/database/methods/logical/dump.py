@@ -522,7 +522,7 @@ def _unpack(stream: IO[bytes], folder: Path) -> list[Artefact]:
     try:
         return _unpack_plain(stream, folder)
     except tarfile.TarError as exc:
-        raise LifeboatError(_BRING, folder.name, f"what came is no whole tar archive: {exc}") from exc
+        raise LifeboatError(_BRING, folder.name, f"the tar archive is not whole: {exc}") from exc
 
 
 def _unpack_plain(stream: IO[bytes], folder: Path) -> list[Artefact]:
