@@ -619,6 +619,49 @@ def test_of_several_others_each_stands_for_itself_and_none_is_an_error(tmp_path:
         restore(tmp_path, backup, databases=(SHOWN,))
 
 
+def test_where_none_could_be_restored_the_error_tells_whether_a_difference_was_seen(
+    tmp_path: Path, steps: dict[str, Any]
+) -> None:
+    backup = publish(tmp_path)
+    steps["fail"] = (ODD, "postgres")
+    with pytest.raises(LifeboatError, match="no space left") as full:
+        restore(tmp_path, backup, databases=(SHOWN, "postgres"))
+    assert not isinstance(full.value, IntegrityError)
+    steps["fail"], steps["differ"] = ODD, "postgres"
+    with pytest.raises(IntegrityError, match="t differs"):
+        restore(tmp_path, backup, databases=(SHOWN, "postgres"))
+
+
+def test_what_surrounds_the_databases_is_read_before_anything_is_replaced(
+    tmp_path: Path, steps: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bytes may be wrong where an operator takes a backup that failed."""
+
+    def damaged(_folder: Path) -> None:
+        raise IntegrityError("read the server's settings", "it", "it is not JSON")
+
+    backup = publish(tmp_path)
+    monkeypatch.setattr(cluster, "of", damaged)
+    with pytest.raises(IntegrityError, match="not JSON"):
+        restore(tmp_path, backup, fresh=True)
+    assert swapped(steps) == []
+    done = restore(tmp_path, backup, fresh=True, accept=True)
+    assert swapped(steps) == ["shop", ODD, "postgres"]
+    assert [check.name for check in done.checks if check.result == checks.FAIL] == [cluster.SETTINGS]
+
+
+def test_an_error_of_the_system_while_restoring_is_told_as_one(
+    tmp_path: Path, steps: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(database_restore, "roles", full)
+    with pytest.raises(LifeboatError, match="No space left on device") as told:
+        restore(tmp_path)
+    assert not isinstance(told.value, IntegrityError)
+
+
 def test_broken_bytes_of_another_database_fail_that_one_alone(tmp_path: Path, steps: dict[str, Any]) -> None:
     backup = publish(tmp_path)
     spoil(tmp_path, backup, "databases/001/database.dump")

@@ -17,7 +17,7 @@ from typing import Callable, Optional
 
 from ..base.checks import PASS, Check
 from ..base.clock import format_time, parse_time
-from ..base.errors import IntegrityError, Log
+from ..base.errors import IntegrityError, LifeboatError, Log
 from ..base.text import named
 from ..recovery import state as recovery_state
 from ..recovery.state import DIFFERS, keep
@@ -105,7 +105,7 @@ def restore_database(
             restored = method.restore(restoration)
         except (OSError, EOFError, zlib.error) as exc:
             if not refused:
-                raise
+                raise LifeboatError("restore the backup", identity, str(exc)) from exc
             cause = f"{refused}; it cannot be read: {exc}"
             raise IntegrityError("restore the backup", identity, cause, "Choose another (`lifeboat list`).") from exc
     left_out = {item: check for item, check in broken.items() if item not in whole}

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from ..base.checks import FAIL, Check
 from ..base.errors import LifeboatError, Log
+from ..base.text import named
 from ..recovery import reopen as recovery_reopen
 from ..stack.runtime import Opened
 from . import logins
@@ -27,4 +28,4 @@ def _open(run: Opened, log: Log) -> list[Check]:
     except LifeboatError as exc:
         return [Check("logins", FAIL, f"{exc.cause}. {exc.remedy}")]
     words = "a fresh server's and not filled yet: lifeboat.dr.recover_database does it"
-    return [Check("logins", FAIL, f"closed to {', '.join(left)}, {words}")] if left else []
+    return [Check("logins", FAIL, f"closed to {', '.join(map(named, left))}, {words}")] if left else []

@@ -67,6 +67,7 @@ class Logical(Method):
         server, log = wanted.server, wanted.log
         _sweep(server)
         work = _Work(wanted)
+        around = work.around()
         made = work.timed(
             "restore", lambda: restore.roles(server, wanted.folder, facts_of(wanted.folder), fresh=wanted.fresh)
         )
@@ -80,14 +81,14 @@ class Logical(Method):
                 log(f"{item.shown} was not restored: {named(exc.cause)}")
                 work.failed(item, exc)
         if not any(outcome.action == "restored" for outcome in work.outcomes):
-            raise IntegrityError(
+            differs = verdict(work.checks) == FAIL  # else nothing was seen of it: a full disk, a server that is gone
+            raise (IntegrityError if differs else LifeboatError)(
                 "prove the restored databases", wanted.manifest.id,
                 "; ".join(f"{outcome.name}: {outcome.why}" for outcome in work.outcomes),
                 "Nothing was replaced. Choose another backup, or look at the differences.",
             )  # fmt: skip
         wanted.back()
         reindexed = work.timed("swap", lambda: restore.refresh_collations(server, log))
-        around = _around(wanted) if wanted.fresh else None
         brought = cluster.Brought()
         if around:
             brought = work.timed("restore", lambda: cluster.restore(server, wanted.config, around, wanted.stamp, log))
@@ -142,6 +143,16 @@ class _Work:
             return work()
         finally:
             self.seconds[step] += time.monotonic() - started
+
+    def around(self) -> Optional[cluster.Cluster]:
+        """What surrounds the databases, where it is to come back: read before anything is replaced."""
+        try:
+            return _around(self._wanted) if self._wanted.fresh else None
+        except LifeboatError as exc:
+            if not self._wanted.accept:
+                raise
+            self.checks.append(ended(cluster.SETTINGS, exc))
+            return None
 
     def bring_back(self, item: Held) -> None:
         """One database; where it fails the live one is as it was, and an error says why."""
