@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Optional
 
+import bucket_requests
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import NAME as LISTING
@@ -100,12 +101,19 @@ class FakeBucket:
         return {}
 
     def ask(
-        self, method: str, key: str | None = None, query: Mapping[str, str] | None = None, *, attempted: str = ""
-    ) -> None:
+        self, method: str, key: str | None = None, query: Mapping[str, str] | None = None, *, body: bytes = b"",
+        attempted: str = "",
+    ) -> Any:  # fmt: skip
         if key:
             raise NotFoundError(method, key, "there is no such version")
+        if query and set(query) <= set(bucket_requests.CALLS):
+            return bucket_requests.answer(self, method, query, body, attempted)
         with client.spoken(attempted, self.url):
             self.head_bucket(self.name)
+        return None
+
+    def set(self, what: str, document: bytes, attempted: str) -> None:
+        self.ask("PUT", query={what: ""}, body=document, attempted=attempted)
 
     def list_buckets(self) -> dict[str, Any]:
         if self.error:
@@ -173,8 +181,8 @@ class FakeBucket:
     def get_bucket_policy(self, Bucket: str) -> dict[str, Any]:
         raise failure("NoSuchBucketPolicy", 404)
 
-    def get_bucket_cors(self, Bucket: str) -> dict[str, Any]:
-        raise failure("NotImplemented", 501)
+    def put_bucket_lifecycle_configuration(self, Bucket: str, LifecycleConfiguration: dict[str, Any]) -> None:
+        self.settings["lifecycle"] = LifecycleConfiguration["Rules"]
 
 
 class World:

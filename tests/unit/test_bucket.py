@@ -332,8 +332,12 @@ def test_a_request_about_an_object_without_a_name_is_never_sent(
 
 
 @pytest.mark.parametrize(
-    ("method", "query"), [("DELETE", {}), ("PUT", {}), ("PUT", {"acl": ""}), ("POST", {}), ("DELETE", {"policy": ""})]
-)
+    ("method", "query"),
+    [
+        ("DELETE", {}), ("PUT", {}), ("PUT", {"acl": ""}), ("POST", {}), ("DELETE", {"policy": ""}),
+        ("PUT", {"lifecycle": "", "acl": ""}), ("DELETE", {"encryption": "", "versionId": "v"}),
+    ],
+)  # fmt: skip
 def test_nothing_is_made_of_a_bucket_as_a_whole(server: dict[str, Any], method: str, query: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="of a whole bucket"):
         server["bucket"].ask(method, None, query, attempted="destroy")

@@ -10,10 +10,12 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+import bucket_requests
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import settings as s3_settings
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.signed import Answer
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 RULES = [
@@ -36,14 +38,40 @@ class Bucket:
     name: str = "uploads"
     url: str = "s3://uploads at test"
     put: dict[str, Any] = field(default_factory=dict)
+    raw: dict[str, str] = field(default_factory=dict)  # what it says to a request, word for word
+    sent: dict[str, bytes] = field(default_factory=dict)
+    diary: list[str] = field(default_factory=list)
+    uploads: Any = None
 
     @property
     def client(self) -> Bucket:
         return self
 
-    def ask(self, method: str, *, query: dict[str, str], attempted: str) -> None:
+    def ask(
+        self, method: str, key: str = "", query: dict[str, str] | None = None, *, body: bytes = b"", attempted: str
+    ) -> Any:
+        (request, *_) = query = query or {}
+        if method in ("POST", "DELETE"):
+            self.diary.append(f"{method} {request}")
+            with client.spoken(attempted, self.url):
+                if isinstance(self.uploads, Exception):
+                    raise self.uploads
+            return Answer(
+                200,
+                {},
+                f"<InitiateMultipartUploadResult><UploadId>{self.uploads}</UploadId></InitiateMultipartUploadResult>".encode(),
+            )
+        if method == "PUT":
+            self.sent[request] = body
+        if method == "GET" and request in self.raw:
+            return Answer(200, {}, self.raw[request].encode())
+        if "list-type" not in query:
+            return bucket_requests.answer(self, method, query, body, attempted)
         with client.spoken(attempted, self.url):
-            self.head_bucket(Bucket=self.name)
+            return self.head_bucket(Bucket=self.name)
+
+    def set(self, what: str, document: bytes, attempted: str) -> None:
+        self.ask("PUT", query={what: ""}, body=document, attempted=attempted)
 
     def __getattr__(self, call: str) -> Any:
         def answer(**arguments: Any) -> Any:
@@ -73,20 +101,124 @@ def telling(**changes: Any) -> Bucket:
     )
 
 
+TOLD = {  # as it is kept
+    **WHOLE,
+    "lifecycle": "<LifecycleConfiguration><Rule><ID>old</ID><Status>Enabled</Status><Filter><Prefix /></Filter><NoncurrentVersionExpiration><NoncurrentDays>30</NoncurrentDays></NoncurrentVersionExpiration></Rule></LifecycleConfiguration>",
+    "cors": "<CORSConfiguration><CORSRule><AllowedMethod>GET</AllowedMethod><AllowedOrigin>*</AllowedOrigin></CORSRule></CORSConfiguration>",
+    "versioning exceptions": None,
+}
 READ: list[tuple[dict[str, Any], dict[str, Any]]] = [
-    ({}, WHOLE),
-    ({"get_bucket_versioning": {}}, {**WHOLE, "versioning": None}),
-    ({"get_bucket_lifecycle_configuration": refused("NoSuchLifecycleConfiguration", 404)}, {**WHOLE, "lifecycle": None}),
-    ({"get_bucket_policy": refused("NoSuchBucketPolicy", 404)}, {**WHOLE, "policy": None}),
-    ({"get_bucket_cors": refused("NoSuchCORSConfiguration", 404)}, {**WHOLE, "cors": None}),
-    ({"get_bucket_policy": refused("NotImplemented", 501)}, {key: value for key, value in WHOLE.items() if key != "policy"}),
-    ({"get_bucket_cors": refused("AccessDenied", 403)}, {key: value for key, value in WHOLE.items() if key != "cors"}),
+    ({}, TOLD),
+    ({"get_bucket_versioning": {}}, {**TOLD, "versioning": None}),
+    ({"get_bucket_lifecycle_configuration": refused("NoSuchLifecycleConfiguration", 404)}, {**TOLD, "lifecycle": None}),
+    ({"get_bucket_policy": refused("NoSuchBucketPolicy", 404)}, {**TOLD, "policy": None}),
+    ({"get_bucket_cors": refused("NoSuchCORSConfiguration", 404)}, {**TOLD, "cors": None}),
+    ({"get_bucket_policy": refused("NotImplemented", 501)}, {key: value for key, value in TOLD.items() if key != "policy"}),
+    ({"get_bucket_cors": refused("AccessDenied", 403)}, {key: value for key, value in TOLD.items() if key != "cors"}),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("changes", "expected"), READ)
 def test_read(changes: dict[str, Any], expected: dict[str, Any]) -> None:
     assert s3_settings.read(telling(**changes)) == expected
+
+
+FURTHER: dict[str, tuple[str, dict[str, Any], str]] = {
+    "encryption": ("get_bucket_encryption", {"ServerSideEncryptionConfiguration": {"Rules": [
+        {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}}, "<SSEAlgorithm>AES256</SSEAlgorithm>"),
+    "public access block": ("get_public_access_block", {"PublicAccessBlockConfiguration": {"BlockPublicAcls": True}},
+        "<BlockPublicAcls>true</BlockPublicAcls>"),
+    "object ownership": ("get_bucket_ownership_controls", {"OwnershipControls": {"Rules": [{"ObjectOwnership": "ObjectWriter"}]}},
+        "<ObjectOwnership>ObjectWriter</ObjectOwnership>"),
+    "website": ("get_bucket_website", {"IndexDocument": {"Suffix": "index.html"}}, "<Suffix>index.html</Suffix>"),
+    "notification": ("get_bucket_notification_configuration", {"QueueConfigurations": [{"QueueArn": "arn:q", "Events": ["s3:ObjectCreated:*"]}]},
+        "<Queue>arn:q</Queue>"),
+    "tags": ("get_bucket_tagging", {"TagSet": [{"Key": "team", "Value": "shop"}]}, "<Key>team</Key>"),
+    "object lock": ("get_object_lock_configuration", {"ObjectLockConfiguration": {"ObjectLockEnabled": "Enabled", "Rule": {
+        "DefaultRetention": {"Mode": "GOVERNANCE", "Days": 2}}}}, "<Mode>GOVERNANCE</Mode>"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FURTHER)
+def test_each_further_setting_is_read_and_set_again(name: str) -> None:
+    call, said, part = FURTHER[name]
+    told = s3_settings.read(telling(**{call: said}))
+    assert part in str(told[name])
+    codes = {
+        "encryption": "ServerSideEncryptionConfigurationNotFoundError", "website": "NoSuchWebsiteConfiguration",
+        "public access block": "NoSuchPublicAccessBlockConfiguration", "tags": "NoSuchTagSet",
+        "object ownership": "OwnershipControlsNotFoundError", "object lock": "ObjectLockConfigurationNotFoundError",
+    }  # fmt: skip
+    fresh = telling(**{call: {} if name == "notification" else refused(codes[name], 404)})
+    fresh.uploads = "u1"
+    assert s3_settings.read(fresh)[name] is None
+    assert s3_settings.apply(fresh, told).made == (name,)
+    ((put, argument),) = fresh.put.items()
+    assert put == call.replace("get_", "put_")
+    assert list(argument.values()) == [
+        next(iter(said.values())) if len(said) == 1 and next(iter(said)) in argument else said
+    ]
+
+
+def test_encryption_with_which_no_object_is_taken_goes_again() -> None:
+    """A server without its key takes the setting, and then refuses every object: better in clear, and told."""
+    wanted = {"encryption": "<ServerSideEncryptionConfiguration><Rule /></ServerSideEncryptionConfiguration>"}
+    fresh = telling(get_bucket_encryption=refused("ServerSideEncryptionConfigurationNotFoundError", 404))
+    fresh.uploads = refused("kms:InvalidCiphertextException", 400)
+    applied = s3_settings.apply(fresh, wanted)
+    assert (
+        "with it the server takes no object: the server cannot decrypt what it holds (kms:Invalid"
+        in applied.refused["encryption"]
+    )
+    assert fresh.diary == ["POST uploads", "DELETE encryption"]
+
+
+def test_an_answer_to_another_question_is_no_setting() -> None:
+    """A server that does not know `?website` may list the bucket."""
+    listing = "<ListBucketResult><Name>uploads</Name></ListBucketResult>"
+    bucket = telling()
+    bucket.raw = {"website": listing, "policy": listing, "cors": listing}
+    assert {"website", "policy", "cors"} & set(s3_settings.read(bucket)) == set()
+
+
+MINIOS = (
+    '<LifecycleConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">\n <Rule><ID>d</ID><Status>Enabled</Status>'
+    "<Filter><Prefix></Prefix></Filter><DelMarkerExpiration><Days>1</Days></DelMarkerExpiration></Rule>"
+    "<Rule><ID>o</ID><Status>Enabled</Status></Rule></LifecycleConfiguration>"
+)
+
+
+def test_what_boto3_does_not_know_is_kept_and_set_again() -> None:
+    bucket = telling()
+    bucket.raw = {"lifecycle": MINIOS}
+    told = s3_settings.read(bucket)
+    assert "<DelMarkerExpiration><Days>1</Days></DelMarkerExpiration>" in str(told["lifecycle"])
+    gone = telling(get_bucket_lifecycle_configuration=refused("NoSuchLifecycleConfiguration", 404))
+    assert s3_settings.apply(gone, told).made == ("lifecycle",)
+    assert b"<DelMarkerExpiration><Days>1</Days></DelMarkerExpiration>" in gone.sent["lifecycle"]
+    other = MINIOS.replace("<Days>1</Days>", "<Days>2</Days>")
+    bucket.raw = {"lifecycle": other}
+    assert s3_settings.changed(told, s3_settings.read(bucket)) == ["lifecycle"]
+
+
+def test_versioning_with_exceptions_is_set_with_them() -> None:
+    bucket = telling()
+    excepted = "<VersioningConfiguration><Status>Enabled</Status><ExcludeFolders>true</ExcludeFolders></VersioningConfiguration>"
+    bucket.raw = {"versioning": excepted}
+    told = s3_settings.read(bucket)
+    assert (told["versioning"], told["versioning exceptions"]) == ("Enabled", excepted)
+    plain = telling()
+    assert s3_settings.apply(plain, told).made == ("versioning exceptions",)
+    assert b"<ExcludeFolders>true</ExcludeFolders>" in plain.sent["versioning"]
+
+
+def test_a_bucket_made_just_now_gets_what_differs_too() -> None:
+    wanted = {
+        "object lock": "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>GOVERNANCE</Mode><Days>2</Days></DefaultRetention></Rule></ObjectLockConfiguration>"
+    }
+    said = {"ObjectLockConfiguration": {"ObjectLockEnabled": "Enabled"}}
+    assert s3_settings.apply(telling(get_object_lock_configuration=said), wanted).made == ()
+    assert s3_settings.apply(telling(get_object_lock_configuration=said), wanted, whole=True).made == ("object lock",)
 
 
 def test_another_answer_is_no_setting() -> None:

@@ -240,8 +240,9 @@ def test_no_other_header_is_ever_sent(name: str) -> None:
 @pytest.mark.parametrize("method", ["PUT", "POST"])
 def test_no_write_names_a_version(method: str) -> None:
     """MinIO overwrites that version in place."""
-    with pytest.raises(ValueError, match="a write that names a version"):
-        TARGET.ask(method, "a", {"versionId": "v"}, attempted=WRITE)
+    for query in ({}, {"retention": "", "acl": ""}, {"tagging": ""}):
+        with pytest.raises(ValueError, match="a write that names a version"):
+            TARGET.ask(method, "a", {"versionId": "v", **query}, attempted=WRITE)
 
 
 @pytest.mark.parametrize(

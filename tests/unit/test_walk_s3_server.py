@@ -17,15 +17,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MOST = 5
 REFUSED = """
-from types import SimpleNamespace
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import lifecycle
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client, lifecycle
 from botocore.exceptions import ClientError
 
-def refuse(**_asked):
-    raise ClientError({"Error": {"Code": "FeatureNotOffered"}, "ResponseMetadata": {"HTTPStatusCode": 400}}, "ask")
+class Refusing:
+    def ask_xml(self, attempted, query):
+        with client.spoken(attempted, "s3://uploads"):
+            said = {"Error": {"Code": "FeatureNotOffered"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+            raise ClientError(said, "ask")
 
-refusing = SimpleNamespace(get_bucket_lifecycle_configuration=refuse)
-assert lifecycle.read(SimpleNamespace(name="uploads", url="s3://uploads", client=refusing)) is None
+assert lifecycle.read(Refusing()) is None
 """
 
 

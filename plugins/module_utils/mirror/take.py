@@ -371,7 +371,7 @@ class _Mirror:
         """Read both buckets at once, and what the last mirror knew; returns how many keys are ambiguous."""
         watch = self._watch()
         with ThreadPoolExecutor(2) as pool:
-            settings = pool.submit(s3_settings.look, self.source, quick=True)
+            settings = pool.submit(s3_settings.look, self.source)
             theirs = pool.submit(self._state.read_vault, bucket.versions(self.vault, watch=watch))
             ambiguous = self._look_at_source()
             theirs.result()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, ended, verdict
 from ..base.clock import format_time, parse_time
@@ -210,12 +210,10 @@ def restore_objects(
     own_key = _key_for(run, log)
     source = buckets.source(run)
     clock = [time.monotonic()]
-    made = s3_settings.make(source)
+    made = s3_settings.make(source, lock=bool(point.settings.get(s3_settings.LOCK)))
     if made:
         log(f"made {source.url}")
-    # Before the objects, so that what they replace is kept as an older version. All other settings come after them: a
-    # policy may forbid the copying, and a rule may expire what comes back.
-    first = _apply(source, point, (s3_settings.VERSIONING,), log)
+    first = _apply(source, point, log, made=made, first=True)
     with Inventory() as inventory:
         compare.hold(run, inventory, source, point, prefix=prefix, log=log)
         # In a bucket that lost everything nothing was the application's own doing.
@@ -228,7 +226,7 @@ def restore_objects(
             aside.remove(key for (key,) in inventory.each(f"SELECT key FROM {UNKNOWN_TO_POINT}"))
         log(f"copying {inventory.counted(f'point p WHERE {wanted}')[0]} objects from the vault")
         copied = back.copy_back(run, inventory.entries(f"point p WHERE {wanted}"), source, log=log, compare=False)
-        rest = _apply(source, point, tuple(name for name in point.settings if name != s3_settings.VERSIONING), log)
+        rest = _apply(source, point, log, made=made)
         store = _Rest(run, stamp, fresh=fresh, asked=asked, exact=exact, partial=partial, sample=sample, log=log)
         store.bring(besides)
         clock.append(time.monotonic())
@@ -240,7 +238,7 @@ def restore_objects(
         if lost:
             checks.append(Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {lost}"))
         applied = _both(first, rest)
-        checks += _settings_checks(buckets.source(run), point, applied)
+        checks += _settings_checks(buckets.source(run), point, applied, made=made)
         checks += store.checks()
         checks += identities.checks(run, brought, fresh=fresh, made=made, log=log)
         checks += own_key
@@ -271,6 +269,16 @@ def _besides(point: Point, names: Sequence[str]) -> list[Point]:
     return [found[name] for name in names]
 
 
+class _Brought(NamedTuple):
+    """One of them that was brought back. lost: what the vault no longer has of it. made: the bucket was gone."""
+
+    point: Point
+    copied: CopiedBack
+    lost: str
+    applied: s3_settings.Applied
+    made: bool
+
+
 class _Rest:
     """The store's other buckets, one after the other. An error of one of them is a check that did not pass."""
 
@@ -279,7 +287,7 @@ class _Rest:
     ) -> None:
         self._run, self._stamp, self._log = run, stamp, log
         self._fresh, self._asked, self._exact, self._partial, self._sample = fresh, asked, exact, partial, sample
-        self._brought: list[tuple[Point, CopiedBack, str, s3_settings.Applied]] = []
+        self._brought: list[_Brought] = []
         self._ended: list[Check] = []
         self._whole: list[str] = []
         self.aside: list[str] = []
@@ -294,13 +302,13 @@ class _Rest:
         try:
             run = proof.placed(buckets.addressed(self._run), point)
             source = buckets.source(run)
-            made = s3_settings.make(source)
+            made = s3_settings.make(source, lock=bool(point.settings.get(s3_settings.LOCK)))
             if made:
                 log(f"made {source.url}")
             elif not (self._asked or self._fresh) and assess.healthy(buckets.addressed(self._run), point, log):
                 self._whole.append(point.bucket)
                 return
-            first = _apply(source, point, (s3_settings.VERSIONING,), log)
+            first = _apply(source, point, log, made=made, first=True)
             with Inventory() as inventory:
                 compare.hold(run, inventory, source, point, log=log)
                 wanted = to_restore(keep=False)
@@ -313,9 +321,8 @@ class _Rest:
                 again = inventory.entries(f"point p WHERE {wanted}")
                 copied = back.copy_back(run, again, source, log=log, compare=False)
                 self.aside += [aside.bucket] if aside.bucket else []
-            rest = _apply(source, point, tuple(name for name in point.settings if name != s3_settings.VERSIONING), log)
-            applied = _both(first, rest)
-            self._brought.append((point, copied, lost, applied))
+            applied = _both(first, _apply(source, point, log, made=made))
+            self._brought.append(_Brought(point, copied, lost, applied, made))
         except LifeboatError as exc:
             log(f"the bucket {named(point.bucket)} is not restored: {exc}")
             self._ended.append(ended(f"bucket {named(point.bucket)}", exc))
@@ -324,28 +331,26 @@ class _Rest:
         whole = [Check("other buckets left as they are", PASS, several("bucket", self._whole))] if self._whole else []
         here = buckets.addressed(self._run)
         proved = proof.folded(
-            (point.bucket, self._prove(buckets.alone(here, point.bucket), point, copied, lost, applied))
-            for point, copied, lost, applied in self._brought
+            (one.point.bucket, self._prove(buckets.alone(here, one.point.bucket), one)) for one in self._brought
         )
         return [*self._ended, *proved, *whole]
 
-    def _prove(
-        self, run: Opened, point: Point, copied: CopiedBack, lost: str, applied: s3_settings.Applied
-    ) -> Iterator[Check]:
+    def _prove(self, run: Opened, one: _Brought) -> Iterator[Check]:
+        point = one.point
         with Inventory() as inventory:
             inventory.add_listing("point", point.entries())
-            if lost:
+            if one.lost:
                 compare.leave_out_unheld(run, inventory, "", "1")
             expected = f"point p WHERE {compare.expected(keep=False)}"
-            checks = _prove(run, inventory, expected, self._sample, copied, self._log, accept=True)
+            checks = _prove(run, inventory, expected, self._sample, one.copied, self._log, accept=True)
         yield from checks
-        if lost:
-            yield Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {lost}")
-        yield from _settings_checks(buckets.source(run), point, applied)
+        if one.lost:
+            yield Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {one.lost}")
+        yield from _settings_checks(buckets.source(run), point, one.applied, made=one.made)
 
     def added(self, copied: CopiedBack) -> CopiedBack:
         """What was copied back of all buckets."""
-        each = [copied, *(one for _point, one, _lost, _applied in self._brought)]
+        each = [copied, *(one.copied for one in self._brought)]
         names = ("objects", "copied", "copied_bytes", "skipped", "failed_count", "denied")
         return replace(copied, **{name: sum(getattr(one, name) for one in each) for name in names})
 
@@ -411,9 +416,11 @@ def _key_for(run: Opened, log: Log) -> list[Check]:
         return [Check("the stack's own key", FAIL, words)]
 
 
-def _apply(source: Bucket, point: Point, names: Sequence[str], log: Log) -> s3_settings.Applied:
-    """Set again what is lost of these; what the server refuses is a failed check later, and stops nothing."""
-    applied = s3_settings.apply(source, {name: point.settings[name] for name in names if name in point.settings})
+def _apply(source: Bucket, point: Point, log: Log, *, made: bool, first: bool = False) -> s3_settings.Applied:
+    """Set again what is lost of the settings that come first, or of all others; in a bucket that was made just now what
+    differs too. What the server refuses is a failed check later, and stops nothing."""
+    wanted = {name: value for name, value in point.settings.items() if (name in s3_settings.FIRST) is first}
+    applied = s3_settings.apply(source, wanted, whole=made)
     for name in applied.made:
         log(f"set the bucket's {name} as it was")
     for name, why in applied.refused.items():
@@ -425,7 +432,7 @@ def _both(first: s3_settings.Applied, then: s3_settings.Applied) -> s3_settings.
     return s3_settings.Applied((*first.made, *then.made), {**first.refused, **then.refused})
 
 
-def _settings_checks(source: Bucket, point: Point, applied: s3_settings.Applied) -> Iterator[Check]:
+def _settings_checks(source: Bucket, point: Point, applied: s3_settings.Applied, *, made: bool) -> Iterator[Check]:
     """One check a setting that is on record, or that nobody could read when the backup was made."""
     told = s3_settings.look(source)
     wanted = {name: value for name, value in point.settings.items() if value}
@@ -434,6 +441,10 @@ def _settings_checks(source: Bucket, point: Point, applied: s3_settings.Applied)
     for name in point.settings_denied:
         words = "not on record: the key might not read it when the backup was made"
         yield Check(f"bucket {name}", COULD_NOT_VERIFY, words)
+    lock = s3_settings.LOCK
+    if made and lock in told.values and lock not in (*point.settings, *point.settings_denied):
+        words = "the backup is older than the record of it, so the bucket was made without"
+        yield Check(f"bucket {lock}", COULD_NOT_VERIFY, words)
     if not wanted and not point.settings_denied:
         yield Check("bucket settings", PASS, "none are on record")
 

@@ -10,8 +10,10 @@ listing here may rely on more than that every object that was there all the time
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
+import hashlib
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -79,6 +81,11 @@ class Bucket:
         """One request about an object of the bucket; key None: about the bucket. As Requests.call()."""
         subject = subject or self.where(key)
         return self.requests.call(method, self.name, key, query, headers, body, attempted=attempted, subject=subject)
+
+    def set(self, what: str, document: bytes, attempted: str) -> None:
+        """Set one of the bucket's settings. what: a name of signed.SETTINGS. Servers want an MD5 with most of them."""
+        md5 = base64.b64encode(hashlib.md5(document, usedforsecurity=False).digest()).decode()
+        self.ask("PUT", query={what: ""}, headers={"content-md5": md5}, body=document, attempted=attempted)
 
     def ask_xml(self, attempted: str, query: Mapping[str, str], key: Optional[str] = None) -> ElementTree.Element:
         return xml(self.ask("GET", key, query, attempted=attempted).body, attempted, self.where(key))

@@ -120,6 +120,25 @@ def _session(boto3: Any) -> Any:
     return boto3.session.Session()
 
 
+@functools.lru_cache(maxsize=1)
+def _serializer() -> Any:
+    from botocore import serialize, session  # noqa: PLC0415
+
+    model = session.get_session().get_service_model("s3")
+    return serialize.create_serializer("rest-xml", include_validation=False), model
+
+
+def document(operation: str, **arguments: object) -> str:
+    """The XML that boto3 sends with that operation. Raises ValueError for what it cannot say."""
+    serializer, model = _serializer()
+    try:
+        request = serializer.serialize_to_request({"Bucket": "x", **arguments}, model.operation_model(operation))
+    except (TypeError, AttributeError, LookupError) as exc:
+        raise ValueError(str(exc)) from exc
+    body = request["body"]
+    return body.decode() if isinstance(body, bytes) else str(body)
+
+
 @contextlib.contextmanager
 def spoken(attempted: str, subject: str) -> Iterator[None]:
     """Turn whatever boto3 raises into a LifeboatError; nothing else is touched."""

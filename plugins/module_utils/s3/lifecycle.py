@@ -9,16 +9,19 @@ The seed expired objects by age, live ones too: after 30 days the backup of an o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Optional, cast
+from typing import Optional
 
 from ..base.errors import LifeboatError
-from . import client
+from . import client, documents, signed
 from .bucket import Bucket
+from .documents import Element, content, made
 
 ABORT_DAYS = 7  # unfinished uploads cost money and show in no listing
 _REFUSED_FORM = (*client.UNSUPPORTED, "MalformedXML", "InvalidRequest", "InvalidArgument", "400")
+_ABORT, _EXPIRATION = "AbortIncompleteMultipartUpload", "Expiration"
+_DOCUMENT, _READ = "LifecycleConfiguration", "read the bucket's lifecycle"
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Rule:
     expires_live: bool  # it removes objects because they are old, although nobody replaced or removed them
     markers: bool
     uploads: bool
-    said: Mapping[str, object]
+    said: Element
 
     def shorter(self, days: int) -> bool:
         """Whether it removes replaced objects sooner than after `days`."""
@@ -47,33 +50,31 @@ class Rule:
 
 def rule(id: str, days: int, prefix: str = "") -> Rule:
     """Replaced and removed objects stay `days`; lone delete markers and unfinished uploads are cleaned up."""
-    return parse(
-        {
-            "ID": id,
-            "Status": "Enabled",
-            "Filter": {"Prefix": prefix},
-            "NoncurrentVersionExpiration": {"NoncurrentDays": days},
-            "Expiration": {"ExpiredObjectDeleteMarker": True},
-            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": ABORT_DAYS},
-        }
-    )
+    parts = [
+        made("ID", content=id),
+        made("Filter", [made("Prefix", content=prefix)]),
+        made("Status", content="Enabled"),
+        made(_EXPIRATION, [made("ExpiredObjectDeleteMarker", content="true")]),
+        made("NoncurrentVersionExpiration", [made("NoncurrentDays", content=str(days))]),
+        made(_ABORT, [made("DaysAfterInitiation", content=str(ABORT_DAYS))]),
+    ]
+    return parse(made("Rule", parts))
 
 
-def parse(said: Mapping[str, object]) -> Rule:
-    """A rule as boto3 takes and gives it."""
-    parts = cast("Mapping[str, Mapping[str, object]]", said)
-    expiration, about = parts.get("Expiration", {}), parts.get("Filter") or {}
-    days = parts.get("NoncurrentVersionExpiration", {}).get("NoncurrentDays")
-    enabled = said.get("Status") == "Enabled"
-    prefix = about.get("Prefix", said.get("Prefix")) or ""  # old servers say it outside of Filter
+def parse(said: Element) -> Rule:
+    about = documents.child(said, "Filter")
+    days = content(said, "NoncurrentVersionExpiration", "NoncurrentDays") or ""
+    enabled = content(said, "Status") == "Enabled"
+    prefix = content(said, "Filter", "Prefix") or content(said, "Prefix") or ""  # old servers say it outside of Filter
+    narrow = {signed.plain(part.tag) for part in (about if about is not None else ())} - {"Prefix"}
     return Rule(
-        id=str(said.get("ID") or ""),
+        id=content(said, "ID") or "",
         enabled=enabled,
-        about=(str(prefix), tuple(sorted(set(about) - {"Prefix"}))),
-        noncurrent_days=days if isinstance(days, int) else None,
-        expires_live=enabled and ("Days" in expiration or "Date" in expiration),
-        markers=bool(expiration.get("ExpiredObjectDeleteMarker")),
-        uploads="AbortIncompleteMultipartUpload" in said,
+        about=(prefix, tuple(sorted(narrow))),
+        noncurrent_days=int(days) if days.isascii() and days.isdigit() else None,
+        expires_live=enabled and any(content(said, _EXPIRATION, name) is not None for name in ("Days", "Date")),
+        markers=content(said, _EXPIRATION, "ExpiredObjectDeleteMarker") == "true",
+        uploads=documents.child(said, _ABORT) is not None,
         said=said,
     )
 
@@ -81,15 +82,16 @@ def parse(said: Mapping[str, object]) -> Rule:
 def read(bucket: Bucket) -> Optional[list[Rule]]:
     """The bucket's rules; None where the server knows no such thing."""
     try:
-        with client.spoken("read the bucket's lifecycle", bucket.url):
-            answer = bucket.client.get_bucket_lifecycle_configuration(Bucket=bucket.name)
+        root = bucket.ask_xml(_READ, {"lifecycle": ""})
     except LifeboatError as exc:
         if client.code(exc) == "NoSuchLifecycleConfiguration":
             return []
         if client.code(exc) in client.UNSUPPORTED:
             return None
         raise
-    return [parse(said) for said in answer["Rules"]]
+    if signed.plain(root.tag) != _DOCUMENT:
+        return None
+    return [parse(said) for said in root if signed.plain(said.tag) == "Rule"]
 
 
 def mine(have: Sequence[Rule], wanted: Rule) -> Optional[Rule]:
@@ -107,10 +109,8 @@ def put(bucket: Bucket, have: Sequence[Rule], wanted: Rule) -> list[Rule]:
     forms = list(_forms(wanted.said))
     for form in forms:
         try:
-            with client.spoken("set the bucket's lifecycle", bucket.url):
-                bucket.client.put_bucket_lifecycle_configuration(
-                    Bucket=bucket.name, LifecycleConfiguration={"Rules": [*others, form]}
-                )
+            document = documents.write(made(_DOCUMENT, [*others, form]))
+            bucket.set("lifecycle", document, "set the bucket's lifecycle")
             break
         except LifeboatError as exc:
             if client.code(exc) not in _REFUSED_FORM or form is forms[-1]:
@@ -118,9 +118,9 @@ def put(bucket: Bucket, have: Sequence[Rule], wanted: Rule) -> list[Rule]:
     return read(bucket) or []
 
 
-def _forms(form: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
+def _forms(form: Element) -> Iterator[Element]:
     """The rule, and what is left of it for servers that do not know all of its parts."""
     yield form
-    for part in ("AbortIncompleteMultipartUpload", "Expiration"):
-        form = {name: value for name, value in form.items() if name != part}
+    for part in (_ABORT, _EXPIRATION):
+        form = made("Rule", [one for one in form if one.tag != part])
         yield form

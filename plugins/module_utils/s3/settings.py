@@ -2,7 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a bucket is told beside its objects: versioning, lifecycle, policy, CORS. Read, compared, and set again."""
+"""What a bucket is told beside its objects: versioning, rules, policy, encryption, lock. Read, compared, and set again.
+
+All but versioning and policy are kept as the XML that the server gave, see documents.py.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +15,63 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import Callable
+from typing import NamedTuple
 
 from ..base.errors import LifeboatError
 from . import client as s3_client
+from . import documents, signed
 from .bucket import Bucket
-from .signed import fields
 
-VERSIONING = "versioning"
-_NONE = ("NoSuchLifecycleConfiguration", "NoSuchBucketPolicy", "NoSuchCORSConfiguration")
+VERSIONING, ENCRYPTION, LOCK, POLICY = "versioning", "encryption", "object lock", "policy"
+EXCEPTED = "versioning exceptions"
 # Servers that do not know a request say so in many ways; a key without the right to ask is told AccessDenied.
-_UNTOLD = (*s3_client.UNSUPPORTED, *s3_client.DENIED, "Unsupported")
+_UNTOLD = (*s3_client.UNSUPPORTED, "Unsupported", "InvalidRequest", "InvalidArgument", "BadRequest", "400")
+
+
+class _Setting(NamedTuple):
+    """request: its name in an address. document: the element that it is, nothing for JSON. unset: the server's code
+    where it is not set."""
+
+    request: str
+    document: str
+    unset: str = ""
+
+
+# In the order in which they are set: what lets public policies through comes before these.
+_SETTINGS: Mapping[str, _Setting] = {
+    VERSIONING: _Setting("versioning", "VersioningConfiguration"),
+    EXCEPTED: _Setting("versioning", "VersioningConfiguration"),
+    ENCRYPTION: _Setting(
+        "encryption", "ServerSideEncryptionConfiguration", "ServerSideEncryptionConfigurationNotFoundError"
+    ),
+    "public access block": _Setting(
+        "publicAccessBlock", "PublicAccessBlockConfiguration", "NoSuchPublicAccessBlockConfiguration"
+    ),
+    "object ownership": _Setting("ownershipControls", "OwnershipControls", "OwnershipControlsNotFoundError"),
+    "lifecycle": _Setting("lifecycle", "LifecycleConfiguration", "NoSuchLifecycleConfiguration"),
+    POLICY: _Setting("policy", "", "NoSuchBucketPolicy"),
+    "cors": _Setting("cors", "CORSConfiguration", "NoSuchCORSConfiguration"),
+    "website": _Setting("website", "WebsiteConfiguration", "NoSuchWebsiteConfiguration"),
+    "notification": _Setting("notification", "NotificationConfiguration"),
+    "tags": _Setting("tagging", "Tagging", "NoSuchTagSet"),
+    LOCK: _Setting("object-lock", "ObjectLockConfiguration", "ObjectLockConfigurationNotFoundError"),
+}
+UNSET = tuple(setting.unset for setting in _SETTINGS.values() if setting.unset)
+# Before the objects: what they replace is kept as an older version, and what was encrypted is encrypted again. All
+# others come after them: a policy may forbid the copying, a rule may expire what comes back, and a default retention
+# would lock what nobody had locked.
+FIRST = (VERSIONING, EXCEPTED, ENCRYPTION)
+# Backups of before kept these two as boto3 tells them: the operation and its argument that give the XML of that.
+_OLD = {
+    "lifecycle": ("PutBucketLifecycleConfiguration", "LifecycleConfiguration", "Rules"),
+    "cors": ("PutBucketCors", "CORSConfiguration", "CORSRules"),
+}
 
 
 @dataclass(frozen=True)
 class Told:
-    """values: {versioning, lifecycle, policy, cors}. None: nothing is set. A key is missing where the server does not
-    tell, and of these `denied` are those that the key may not read. versioning: Enabled, Suspended, or None."""
+    """values: by setting, XML; of versioning Enabled, Suspended or None; of the policy its JSON. None: nothing is set.
+    A key is missing where the server does not tell, and of these `denied` are those that the key may not read."""
 
     values: Mapping[str, object]
     denied: tuple[str, ...] = ()
@@ -47,46 +90,67 @@ def read(bucket: Bucket) -> Mapping[str, object]:
     return look(bucket).values
 
 
-def look(bucket: Bucket, *, quick: bool = False) -> Told:
-    """Read the settings. quick: where nothing is set, as mostly, boto3 is not loaded, which takes longer than all that
-    is asked."""
-    name = bucket.name
-    asked: dict[str, Callable[[], object]] = {
-        VERSIONING: lambda: bucket.client.get_bucket_versioning(Bucket=name).get("Status"),
-        "lifecycle": lambda: bucket.client.get_bucket_lifecycle_configuration(Bucket=name).get("Rules"),
-        "policy": lambda: json.loads(bucket.client.get_bucket_policy(Bucket=name)["Policy"]),
-        "cors": lambda: bucket.client.get_bucket_cors(Bucket=name).get("CORSRules"),
-    }
+def look(bucket: Bucket) -> Told:
     found: dict[str, object] = {}
     denied: list[str] = []
-    for setting, ask in asked.items():
-        attempted = f"read the bucket's {setting}"
+    for name, setting in _SETTINGS.items():
+        if name == EXCEPTED:
+            continue
+        attempted = f"read the bucket's {name}"
         try:
-            if quick and setting == VERSIONING:
-                found[setting] = fields(bucket.ask_xml(attempted, {setting: ""})).get("Status") or None
-                continue
-            if quick:
-                bucket.ask("GET", query={setting: ""}, attempted=attempted)
-            with s3_client.spoken(attempted, bucket.url):
-                found[setting] = ask() or None
+            body = bucket.ask("GET", query={setting.request: ""}, attempted=attempted).body
+            found.update(_told(name, setting, body, attempted, bucket.url))
         except LifeboatError as exc:
             code = s3_client.code(exc)
-            if code in _NONE:
-                found[setting] = None
+            if code and code == setting.unset:
+                found[name] = None
             elif code in s3_client.DENIED:
-                denied.append(setting)
+                denied.append(name)
             elif code not in _UNTOLD:
                 raise
     return Told(found, tuple(denied))
 
 
-def canonical(setting: str, value: object) -> object:
-    """The same for all that means the same: servers give the arrays of a policy and the rules in any order."""
-    if setting == "policy":
-        return _unordered(json.loads(value) if isinstance(value, str) else value)
-    if setting == "lifecycle" and isinstance(value, list):
-        return sorted(value, key=_text)
-    return value
+def _told(name: str, setting: _Setting, body: bytes, attempted: str, subject: str) -> Mapping[str, object]:
+    """Nothing of an answer to another question: a server that does not know this one may list the bucket."""
+    if name == POLICY:
+        try:
+            policy = json.loads(body)
+        except ValueError:
+            return {}
+        return {name: policy or None} if isinstance(policy, dict) else {}
+    root = signed.xml(body, attempted, subject)
+    if signed.plain(root.tag) != setting.document:
+        return {}
+    if name != VERSIONING:
+        return {name: documents.text(root) if len(root) else None}
+    usual = {"Status", "MfaDelete", "MFADelete"}
+    more = [one for one in root if signed.plain(one.tag) not in usual]
+    return {name: documents.content(root, "Status") or None, EXCEPTED: documents.text(root) if more else None}
+
+
+def alike(setting: str, first: object, second: object) -> bool:
+    """Do they mean the same? Servers give the arrays of a policy and the rules in any order."""
+    if setting == POLICY:
+        return _unordered(_parsed(first)) == _unordered(_parsed(second))
+    try:
+        return documents.same(_xml(setting, first), _xml(setting, second), f"the bucket's {setting}")
+    except ValueError:
+        return first == second
+
+
+def _parsed(policy: object) -> object:
+    return json.loads(policy) if isinstance(policy, str) else policy
+
+
+def _xml(setting: str, value: object) -> str:
+    """As XML, also where it is of a backup that kept it as boto3 tells it. Raises ValueError where it is neither."""
+    if isinstance(value, str):
+        return value
+    if setting not in _OLD:
+        raise ValueError(setting)
+    operation, argument, part = _OLD[setting]
+    return s3_client.document(operation, **{argument: {part: value}})
 
 
 def _unordered(value: object) -> object:
@@ -123,7 +187,7 @@ def changed(wanted: Mapping[str, object], have: Mapping[str, object]) -> list[st
         if setting != VERSIONING
         and wanted[setting]
         and have.get(setting)
-        and canonical(setting, have[setting]) != canonical(setting, wanted[setting])
+        and not alike(setting, wanted[setting], have[setting])
     ]
 
 
@@ -134,54 +198,89 @@ def describe(setting: str, have: Mapping[str, object]) -> str:
     return f"the bucket's {setting} is gone"
 
 
-def apply(bucket: Bucket, wanted: Mapping[str, object]) -> Applied:
-    """Set what is lost again. A setting that the server refuses stops none of the others, and raises nothing."""
+def apply(bucket: Bucket, wanted: Mapping[str, object], *, whole: bool = False) -> Applied:
+    """Set what is lost again. A setting that the server refuses stops none of the others, and raises nothing.
+
+    whole: what differs too, as in a bucket that was made just now.
+    """
     try:
-        gone = lost(wanted, read(bucket))
+        have = read(bucket)
+        gone = [*lost(wanted, have), *(changed(wanted, have) if whole else [])]
     except LifeboatError as exc:
         return Applied((), {setting: exc.cause for setting, value in wanted.items() if value})
     made: list[str] = []
     refused: dict[str, str] = {}
-    for setting in gone:
-        value = wanted[setting]
+    for setting in [name for name in _SETTINGS if name in gone]:
         try:
-            if setting == "lifecycle" and isinstance(value, list):
-                _put_rules(bucket, value)
-            else:
-                _put(bucket, setting, value)
+            _set(bucket, setting, wanted[setting])
             made.append(setting)
         except LifeboatError as exc:
             refused[setting] = exc.cause
     return Applied(tuple(made), refused)
 
 
-def _put(bucket: Bucket, setting: str, value: object) -> None:
-    client, name = bucket.client, bucket.name
-    with s3_client.spoken(f"set the bucket's {setting}", bucket.url):
-        if setting == VERSIONING:
-            client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-        elif setting == "lifecycle":
-            client.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": value})
-        elif setting == "policy":
-            client.put_bucket_policy(Bucket=name, Policy=value if isinstance(value, str) else json.dumps(value))
-        else:
-            client.put_bucket_cors(Bucket=name, CORSConfiguration={"CORSRules": value})
+def _set(bucket: Bucket, setting: str, value: object) -> None:
+    if setting == "lifecycle":
+        return _set_rules(bucket, value)
+    _put(bucket, setting, _document(bucket, setting, value))
+    if setting == ENCRYPTION:
+        _require_taken(bucket)
+    return None
 
 
-def _put_rules(bucket: Bucket, rules: list[object]) -> None:
-    """All rules; where the server refuses one, all the others, and the error names it."""
+def _document(bucket: Bucket, setting: str, value: object) -> bytes:
+    if setting == VERSIONING:
+        status = documents.made("Status", content="Enabled")
+        return documents.write(documents.made("VersioningConfiguration", [status]))
+    if setting == POLICY:
+        return (value if isinstance(value, str) else json.dumps(value)).encode()
     try:
-        _put(bucket, "lifecycle", rules)
+        return documents.write(documents.read(_xml(setting, value), bucket.url))
+    except ValueError as exc:
+        raise LifeboatError(f"set the bucket's {setting}", bucket.url, f"it is not known how: {exc}") from exc
+
+
+def _put(bucket: Bucket, setting: str, document: bytes) -> None:
+    bucket.set(_SETTINGS[setting].request, document, f"set the bucket's {setting}")
+
+
+def _require_taken(bucket: Bucket) -> None:
+    """Does the server encrypt, now that it is to? One without its key takes the setting, and then no object.
+
+    Begun and given up, an upload in parts leaves nothing, not even a version. Where it is refused, the setting goes.
+    """
+    key, attempted = ".lifeboat-encryption", "try the bucket's encryption"
+    try:
+        begun = bucket.ask("POST", key, {"uploads": ""}, attempted=attempted)
     except LifeboatError as exc:
-        kept: list[object] = []
+        if s3_client.code(exc) in s3_client.DENIED:
+            return  # nothing is known; the first object tells
+        with contextlib.suppress(LifeboatError):
+            bucket.ask("DELETE", query={_SETTINGS[ENCRYPTION].request: ""}, attempted="take back the encryption")
+        raise LifeboatError(
+            exc.attempted, exc.subject, f"with it the server takes no object: {exc.cause}", exc.remedy
+        ) from exc
+    with contextlib.suppress(LifeboatError):
+        upload = documents.content(signed.xml(begun.body, attempted, bucket.url), "UploadId")
+        bucket.ask("DELETE", key, {"uploadId": upload or ""}, attempted=attempted)
+
+
+def _set_rules(bucket: Bucket, value: object) -> None:
+    """All rules; where the server refuses one, all the others, and the error names it."""
+    whole = documents.read(_document(bucket, "lifecycle", value).decode(), bucket.url)
+    try:
+        _put(bucket, "lifecycle", documents.write(whole))
+    except LifeboatError as exc:
+        rest = [one for one in whole if signed.plain(one.tag) != "Rule"]
+        rules = [one for one in whole if signed.plain(one.tag) == "Rule"]
+        kept: list[documents.Element] = []
         bad: list[str] = []
         for rule in rules if len(rules) > 1 else ():
             try:
-                _put(bucket, "lifecycle", [*kept, rule])
+                _put(bucket, "lifecycle", documents.write(documents.made(whole.tag, [*kept, rule, *rest])))
                 kept.append(rule)
             except LifeboatError as refused:
-                name = rule.get("ID") if isinstance(rule, Mapping) else ""
-                bad.append(f"rule {name or 'without a name'}: {refused.cause}")
+                bad.append(f"rule {documents.content(rule, 'ID') or 'without a name'}: {refused.cause}")
         if kept:
             raise LifeboatError(exc.attempted, exc.subject, "; ".join(bad)) from exc
         raise
@@ -211,11 +310,16 @@ def exists(bucket: Bucket) -> bool:
     return True
 
 
-def make(bucket: Bucket) -> bool:
-    """Make the bucket where it is missing; returns whether it was."""
+def make(bucket: Bucket, *, lock: bool = False) -> bool:
+    """Make the bucket where it is missing; returns whether it was. lock: as in create(), if the server can do that."""
     if exists(bucket):
         return False
-    create(bucket)
+    try:
+        create(bucket, lock=lock)
+    except LifeboatError as exc:
+        if not lock or not (400 <= s3_client.status(exc) < 500 or s3_client.code(exc) in s3_client.UNSUPPORTED):
+            raise
+        create(bucket)
     return True
 
 

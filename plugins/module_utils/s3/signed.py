@@ -43,10 +43,17 @@ KEPT = ("content-type", "cache-control", "content-disposition", "content-encodin
         "x-amz-website-redirect-location")  # fmt: skip
 USER = "x-amz-meta-"
 # Headers that a request may have: an object's own, and these. No other is ever sent, whatever a source says.
-_SENT = frozenset({*KEPT, "x-amz-tagging", "content-md5", "range", "if-match"})
+_SENT = frozenset({*KEPT, "x-amz-tagging", "content-md5", "range", "if-match", "x-amz-checksum-mode"})
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")  # https://www.rfc-editor.org/rfc/rfc9110#name-tokens
 _NO_VALUE = re.compile(r"[\x00\r\n]")
 _FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
+# The settings of a bucket, by the name that its address has for them. Nothing else of a whole bucket is ever written.
+SETTINGS = frozenset({
+    "versioning", "lifecycle", "policy", "cors", "encryption", "website", "notification", "tagging",
+    "publicAccessBlock", "ownershipControls", "object-lock",
+})  # fmt: skip
+_UNSET = frozenset({"encryption"})  # what may be taken away again
+_LOCKS = ({"retention", "versionId"}, {"legal-hold", "versionId"})
 UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # no XML can say these
 NULL = "null"  # the version of what was written where, or while, nothing was versioned
 PATIENCE = 4  # attempts in all
@@ -270,17 +277,23 @@ class _Stays(urllib.request.HTTPRedirectHandler):
 def _require_safe(method: str, key: Optional[str], query: Mapping[str, str], attempted: str, subject: str) -> None:
     """Refuse what would be about the whole bucket though an object was meant: SeaweedFS lists one named `/` as ``.
 
-    About a bucket this code only asks; it neither makes nor changes nor deletes one.
+    About a bucket this code only asks, and sets its settings; it neither makes nor deletes one.
     """
     if key == "":
         raise NamelessError(
             attempted, subject, "the server lists it under an empty name, and a request with that name would be about"
             " the whole bucket", "Give the object another name in its own bucket (SeaweedFS: it is named / or \\).",
         )  # fmt: skip
-    if key is None and method not in ("GET", "HEAD") and (method, set(query)) != ("POST", {"delete"}):
+    if key is None and method not in ("GET", "HEAD") and not _about_a_setting(method, set(query)):
         raise ValueError(f"{method} of a whole bucket")
-    if "versionId" in query and method in ("PUT", "POST"):
+    if "versionId" in query and method in ("PUT", "POST") and set(query) not in _LOCKS:
         raise ValueError("a write that names a version")  # MinIO overwrites that very version
+
+
+def _about_a_setting(method: str, query: set[str]) -> bool:
+    if method == "POST":
+        return query == {"delete"}
+    return len(query) == 1 and query <= {"PUT": SETTINGS, "DELETE": _UNSET}.get(method, frozenset())
 
 
 def _require_sendable(headers: Mapping[str, str], attempted: str, subject: str) -> None:

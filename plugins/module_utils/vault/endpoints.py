@@ -19,6 +19,7 @@ from ..base.errors import LifeboatError
 from ..s3 import bucket as s3_bucket
 from ..s3 import causes
 from ..s3 import client as s3_client
+from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket, Version
 from ..s3.signed import NULL
 from ..settings.config import Config
@@ -36,8 +37,12 @@ _OF_THE_VAULT = ("lifecycle", "object_lock")  # what nobody needs of a source
 _OF_THE_BUCKET = {
     "s3:GetBucketVersioning": "versioning", "s3:ListBucketVersions": "versions",
     "s3:GetLifecycleConfiguration": "lifecycle", "s3:GetBucketPolicy": "policy", "s3:GetBucketCORS": "cors",
+    "s3:GetEncryptionConfiguration": "encryption", "s3:GetBucketWebsite": "website",
+    "s3:GetBucketNotification": "notification", "s3:GetBucketTagging": "tagging",
+    "s3:GetBucketPublicAccessBlock": "publicAccessBlock", "s3:GetBucketOwnershipControls": "ownershipControls",
+    "s3:GetBucketObjectLockConfiguration": "object-lock",
 }  # fmt: skip
-_UNSET = ("NoSuchLifecycleConfiguration", "NoSuchBucketPolicy", "NoSuchCORSConfiguration", "NoSuchTagSet", "NoSuchKey")
+_UNSET = (*s3_settings.UNSET, "NoSuchKey")
 _PLACES: dict[str, Callable[[Opened], Bucket]] = {SOURCE: buckets.source, VAULT: buckets.vault}
 
 
