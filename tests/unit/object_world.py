@@ -251,6 +251,7 @@ def publish_objects(
         details={
             "bucket": "uploads", "objects": len(objects), "bytes": sum(len(held.body) for held in objects.values()),
             "consistency": "snapshot", "unheld": [], "settings": {"versioning": "Enabled", "lifecycle": None},
+            "properties": {},
             **details,
         },
     )  # fmt: skip

@@ -296,6 +296,27 @@ def others(made: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [(one["name"], one["action"], one["why"]) for one in made["buckets"][1:]]
 
 
+def gaps(made: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(gap["what"], gap["why"]) for gap in made["untested"]]
+
+
+def test_what_is_not_carried_of_single_objects_is_named_before_confirmation(case: Case) -> None:
+    some = {"encrypted": {"aws:kms": 2}, "clear": 2, "storage": {"COLD": 1}, "retained": 3, "held": 1}
+    publish_objects(case.root, dict(case.world.live.objects), T + timedelta(days=1), properties=some)
+    made = case.plan(force=True)
+    (encryption, storage) = gaps(made)
+    assert encryption[0] == "the encryption of 2 objects (aws:kms) of uploads"
+    assert encryption[1].startswith("the vault holds the plain bytes of 2")
+    assert storage == ("the storage class of 1 objects (COLD) of uploads", "they come back as usual ones")
+    assert {": ".join(encryption), ": ".join(storage)} <= set(made["warnings"])
+    assert made["steps"][-1] == "restore: the retention of 3 objects and the legal hold of 1 objects, where it still lasts"
+    older = publish_objects(case.root, dict(case.world.live.objects), T + timedelta(days=2), properties=None)
+    assert gaps(case.plan(force=True)) == [(
+        "retention, legal hold, encryption and storage class of the objects of uploads",
+        "the backup is older than the record of them; take a new one: lifeboat backup objects",
+    )], older.id  # fmt: skip
+
+
 def test_what_happens_to_every_other_bucket_is_planned(case: Case) -> None:
     case.world.others = ["avatars", "cache", "docs"]
     case.objects["exclude"] = ["cache"]

@@ -32,10 +32,12 @@ from ..repository import checksums
 from ..repository.base import Repository
 from ..repository.details import HeldBucket, ObjectsDetails
 from ..repository.manifest import Manifest
+from ..s3 import properties
 from ..s3.bucket import Listed
 
 NAME = "listing.jsonl.gz"
 FIELDS = ("key", "size", "etag", "modified", "version", "vault_version", "vault_etag", "sha256")
+_MORE = "properties"  # of those objects alone that have any
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one a line
 _AS_WRITTEN = tuple((str, int, str, str, str, str, str, last) for last in (str, type(None)))
 
@@ -60,6 +62,8 @@ def write(path: Path, entries: Iterable[Listed]) -> Summary:
                 raise ValueError(f"{entry.key!r} after {last!r}")
             last = entry.key
             row = {**vars(entry), "modified": format_time(entry.modified) if entry.modified else ""}
+            if not entry.properties:
+                del row[_MORE]
             file.write(_line(row))
             digest.update(_line([entry.key, entry.size, entry.etag, entry.sha256]))
             count += 1
@@ -93,13 +97,21 @@ def _entry(line: bytes, wrong: typed.Wrong) -> Listed:
     try:
         row = json.loads(line)
         key, size, etag, modified, version, vault_version, vault_etag, sha256 = values = [row[name] for name in FIELDS]
-        as_written = tuple(map(type, values)) in _AS_WRITTEN and len(row) == len(FIELDS)
+        more = row.get(_MORE, "")
+        as_written = tuple(map(type, values)) in _AS_WRITTEN and len(row) == len(FIELDS) + (_MORE in row)
+        as_written = as_written and isinstance(more, str)
         if as_written and 0 <= size <= typed.MOST and modified[-1:] == "Z" and "2000" <= modified < "2200":
+            properties.parse(more)
             at = datetime.fromisoformat(f"{modified[:-1]}+00:00")
-            return Listed(key, size, etag, at, version, vault_version, vault_etag, sha256)
+            return Listed(key, size, etag, at, version, vault_version, vault_etag, sha256, more)
     except (ValueError, LookupError, TypeError, RecursionError):
         pass
-    return typed.build(Listed, typed.load(line, wrong), wrong, unknown="ignore")
+    found = typed.build(Listed, typed.load(line, wrong), wrong, unknown="ignore")
+    try:
+        properties.parse(found.properties)
+    except ValueError as exc:
+        raise wrong(_MORE, str(exc)) from exc
+    return found
 
 
 @dataclass(frozen=True)

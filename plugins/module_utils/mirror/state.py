@@ -20,15 +20,18 @@ from typing import NamedTuple, Optional, TextIO, get_args
 from ..base import typed
 from ..base.filesystem import explained
 from ..repository.details import Unheld
+from ..s3 import properties
 from ..s3.bucket import Listed, Version
 from ..s3.inventory import Inventory
 
 _VERSION = "key TEXT PRIMARY KEY, size INT, etag TEXT, modified INT, version TEXT"
-# copies: what is known of objects that were copied: by the last backup's listing, by a killed run, by this one.
+# copies: what is known of objects that were copied: by the last backup's listing, by a killed run, by this one (then
+# looked). seen: the properties that this run saw of others.
 _TABLES = {
-    "source": f"{_VERSION}, deleted INT",
-    "vault": f"{_VERSION}, deleted INT",
-    "copies": f"{_VERSION}, vault_version TEXT, vault_etag TEXT, sha256 TEXT",
+    "source": f"{_VERSION}, deleted INT, storage TEXT",
+    "vault": f"{_VERSION}, deleted INT, storage TEXT",
+    "copies": f"{_VERSION}, vault_version TEXT, vault_etag TEXT, sha256 TEXT, properties TEXT, looked INT",
+    "seen": "key TEXT PRIMARY KEY, properties TEXT",
     "unlike": "key TEXT PRIMARY KEY",
     "unheld": "key TEXT PRIMARY KEY, why TEXT",
 }
@@ -41,6 +44,8 @@ _RIGHT = f"{_IN_VAULT} AND {_SAME} AND c.version = s.version AND c.modified = s.
 # The same bytes, but perhaps other headers: written again since, or copied by someone else.
 _ALIKE = f"NOT ({_RIGHT}) AND {_IN_VAULT} AND ((s.etag <> '' AND s.etag = v.etag) OR ({_SAME} AND {_AS_COPIED}))"
 _JOINED = "source s LEFT JOIN vault v ON v.key = s.key LEFT JOIN copies c ON c.key = s.key"
+_SEEN = "LEFT JOIN seen q ON q.key = s.key"
+_PROPERTIES = "coalesce(q.properties, c.properties)"
 _HELD = "s.key NOT IN (SELECT key FROM unheld)"
 _OBJECT = "s.key, s.size, s.etag, s.modified, s.version"
 
@@ -78,11 +83,12 @@ def milliseconds(moment: datetime) -> int:
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_Row = tuple[str, int, str, int, str, int]
+_Row = tuple[str, int, str, int, str, int, str]
 
 
-# A row of the table `copies`, and a line of the journal: an Object, the vault's version and ETag of it, its SHA-256.
-_Copied = tuple[str, int, str, int, str, str, str, str]
+# A line of the journal, and a row of the table `copies` but for its end: an Object, the vault's version and ETag of it,
+# its SHA-256, its properties.
+_Copied = tuple[str, int, str, int, str, str, str, str, str]
 
 
 class State(Inventory):
@@ -140,8 +146,8 @@ class State(Inventory):
 
     def read_copies(self, entries: Iterable[Listed]) -> None:
         """The listing of the last backup, then what a killed run after it had done already."""
-        self.add("copies", map(_copy, entries))
-        self.add("copies", self._journal.read())
+        self.add("copies", ((*_copy(entry), 0) for entry in entries))
+        self.add("copies", ((*row, 0) for row in self._journal.read()))
 
     # Asking.
 
@@ -177,6 +183,10 @@ class State(Inventory):
         for row in self.each(wanted):
             yield Object(*row[:5]), row[5], row[6], row[7]
 
+    def any_key(self) -> str:
+        """One of the source's objects; empty where it has none."""
+        return next((str(key) for (key,) in self.each("SELECT key FROM source WHERE key <> '' LIMIT 1")), "")
+
     def to_remove(self) -> Iterator[str]:
         if not self.removes:
             return
@@ -185,10 +195,23 @@ class State(Inventory):
 
     # Telling it what was done.
 
-    def copied(self, item: Object, vault_version: str, vault_etag: str, sha256: Optional[str]) -> None:
-        row = (*item, vault_version, vault_etag, sha256 or "")
+    def copied(
+        self, item: Object, vault_version: str, vault_etag: str, sha256: Optional[str], line: str = ""
+    ) -> None:
+        """line: the object's properties."""
+        row = (*item, vault_version, vault_etag, sha256 or "", line)
         self._journal.add(row)
-        self.add("copies", [row])
+        self.add("copies", [(*row, 1)])
+
+    def unlooked(self) -> Iterator[tuple[Object, str, str]]:
+        """What this run did not look at, as it is as it was: with the vault's version, and the properties on record."""
+        columns = f"{_OBJECT}, v.version, c.properties"
+        wanted = f"SELECT {columns} FROM {_JOINED} WHERE {_HELD} AND {_RIGHT} AND NOT c.looked ORDER BY s.size DESC"
+        for row in self.each(wanted):
+            yield Object(*row[:5]), row[5], row[6]
+
+    def seen(self, key: str, line: str) -> None:
+        self.add("seen", [(key, line)])
 
     def changed(self, key: str, size: int, etag: str) -> None:
         """The source's object was another when it was read than when it was listed."""
@@ -218,11 +241,22 @@ class State(Inventory):
 
     def listing(self) -> Iterator[Listed]:
         """What the vault holds of the source, in the order of the keys."""
-        columns = f"{_OBJECT}, v.version, v.etag, c.sha256"
-        wanted = f"SELECT {columns} FROM {_JOINED} WHERE {_HELD} AND {_RIGHT} ORDER BY s.key"
-        for key, size, etag, modified, version, vault_version, vault_etag, sha256 in self.each(wanted):
+        columns = f"{_OBJECT}, v.version, v.etag, c.sha256, {_PROPERTIES}"
+        wanted = f"SELECT {columns} FROM {_JOINED} {_SEEN} WHERE {_HELD} AND {_RIGHT} ORDER BY s.key"
+        for key, size, etag, modified, version, vault_version, vault_etag, sha256, line in self.each(wanted):
             at = _EPOCH + timedelta(milliseconds=modified)
-            yield Listed(key, size, etag, at, version, vault_version, vault_etag, sha256 or None)
+            yield Listed(key, size, etag, at, version, vault_version, vault_etag, sha256 or None, line)
+
+    def properties(self) -> Iterator[tuple[str, int]]:
+        """Those that objects of the listing have, and how many have them."""
+        held = f"SELECT {_PROPERTIES} AS line FROM {_JOINED} {_SEEN} WHERE {_HELD} AND {_RIGHT}"
+        rows = self.each(f"SELECT line, count(*) FROM ({held}) WHERE line <> '' GROUP BY line")
+        return ((str(line), int(count)) for line, count in rows)
+
+    def storage(self) -> dict[str, int]:
+        """The storage classes other than the usual one, and how many objects of the listing have them."""
+        held = f"SELECT s.storage AS storage FROM {_JOINED} WHERE {_HELD} AND {_RIGHT} AND s.storage <> ''"
+        return dict(self.each(f"SELECT storage, count(*) FROM ({held}) GROUP BY storage ORDER BY storage"))
 
     def published(self) -> None:
         """The listing knows everything now."""
@@ -230,13 +264,13 @@ class State(Inventory):
 
 
 def _row(one: Version) -> _Row:
-    return one.key, one.size, one.etag, milliseconds(one.modified), one.version, int(one.deleted)
+    return one.key, one.size, one.etag, milliseconds(one.modified), one.version, int(one.deleted), one.storage
 
 
 def _copy(entry: Listed) -> _Copied:
     modified = milliseconds(entry.modified or _EPOCH)
     held = (entry.version, entry.vault_version, entry.vault_etag)
-    return (entry.key, entry.size, entry.etag, modified, *held, entry.sha256 or "")
+    return (entry.key, entry.size, entry.etag, modified, *held, entry.sha256 or "", entry.properties)
 
 
 class Journal:
@@ -260,6 +294,10 @@ class Journal:
                     except (ValueError, TypeError, RecursionError):
                         return  # cut in the middle of a line
                     if tuple(map(type, row)) != get_args(_Copied) or max(row[1], abs(row[3])) > typed.MOST:
+                        return
+                    try:
+                        properties.parse(row[-1])
+                    except ValueError:
                         return
                     yield row
 

@@ -20,6 +20,7 @@ import shutil
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -38,10 +39,10 @@ from ..recovery import state as recovery_state
 from ..repository import base as repository_base
 from ..repository import catalog, checksums, repositories
 from ..repository.base import STALE
-from ..repository.details import BUCKETS, HeldBucket, ObjectsDetails, Store
+from ..repository.details import BUCKETS, HeldBucket, HeldProperties, ObjectsDetails, Store
 from ..repository.manifest import Manifest
 from ..repository.points import EVENTUAL
-from ..s3 import bucket, copier
+from ..s3 import bucket, copier, properties
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket, Listed, Version, Watch
 from ..s3.copier import Copied, Copier
@@ -106,6 +107,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
         log(f"{identity}: {_to_do(numbers, instant, now)}")
         work.bring(numbers)
         work.confirm(numbers)
+        work.look_at_properties(last)
         held = identities.take(run, identity, override=override, log=log)
         with repo.stage("objects", identity) as staging, explained("write the listing", staging.path):
             own = _written(work, state, staging.path, "", ambiguous)
@@ -133,6 +135,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
                 weaknesses=tuple(mc.WEAKNESSES) if config.objects.engine == "mc" else (),
                 settings=own.settings,
                 settings_denied=own.settings_denied,
+                properties=own.properties,
                 vault={"endpoint": vault.endpoint_url, "bucket": vault.name},
                 identities=held,
                 seconds=round(time.monotonic() - started, 2),
@@ -165,6 +168,8 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
         log(f"WARNING: the bucket {named(name)} is not in this backup: {why}")
     for gap in details.left:
         log(f"NOT in this backup: {gap.what}: {gap.why}")
+    for gap in details.not_carried:
+        log(f"NOT carried: {gap.what}: {gap.why}")
     for one in details.held:
         if one.in_no_backup:
             first = one.unheld[0]
@@ -216,8 +221,20 @@ def _written(work: _Mirror, state: State, root: Path, folder: str, ambiguous: in
     return HeldBucket(
         work.source.name, folder, summary.objects, summary.bytes, instant.consistency, work.vault.name, instant.why,
         instant.at is not None, summary.digest, work.copied, work.bytes, work.removed, tuple(unheld), count, ambiguous,
-        work.settings.values, work.settings.denied,
+        work.settings.values, work.settings.denied, _counted(state),
     )  # fmt: skip
+
+
+def _counted(state: State) -> HeldProperties:
+    encrypted, checksums, clear, retained, held = Counter[str](), Counter[str](), 0, 0, 0
+    for line, count in state.properties():
+        found = properties.parse(line)
+        encrypted.update({found.encryption: count} if found.encryption else {})
+        checksums.update({kind: count for kind in found.checksums.split(",") if kind})
+        clear += count if found.clear else 0
+        retained += count if found.until else 0
+        held += count if found.hold else 0
+    return HeldProperties(dict(encrypted), clear, state.storage(), dict(checksums), retained, held)
 
 
 class _Others:
@@ -281,6 +298,7 @@ class _Others:
                 self._log(f"{named(name)}: {_to_do(numbers, work.instant, datetime.now(timezone.utc))}")
             work.bring(numbers)
             work.confirm(numbers)
+            work.look_at_properties(self._before.get(name))
             held = _written(work, state, self._root, folder, ambiguous)
         self._journals.append(self._journal(name))
         return held
@@ -539,12 +557,13 @@ class _Mirror:
 
     def _compare(self, item: Object, vault_version: str, vault_etag: str, sha256: Optional[str]) -> None:
         """Its bytes are right: are its headers and tags? They can be changed without the bytes."""
-        same = False
+        same, line = False, ""
         with contextlib.suppress(NotFoundError):
             ours = copier.facts(self.source, item.key, self._version(item))
-            same = ours == copier.facts(self.vault, item.key, vault_version)
+            theirs = copier.facts(self.vault, item.key, vault_version)
+            same, line = ours == theirs, ours.kept_by(theirs).line
         if same:
-            self._state.copied(item, vault_version, vault_etag, sha256)
+            self._state.copied(item, vault_version, vault_etag, sha256, line)
         else:
             self._state.unlike(item.key)
 
@@ -575,7 +594,7 @@ class _Mirror:
         if not self._exact and (item.size, item.etag) != (done.size, done.etag):  # overwritten since it was listed
             self._state.changed(item.key, done.size, done.etag)
             item = item._replace(size=done.size, etag=done.etag)
-        self._state.copied(item, done.target_version, done.target_etag, done.sha256)
+        self._state.copied(item, done.target_version, done.target_etag, done.sha256, done.properties.line)
         with self._lock:
             self.copied += 1
             self.bytes += done.size
@@ -586,6 +605,46 @@ class _Mirror:
                 self._touched.append(item.key)
             if self._progress.due():
                 self._log(f"copied {self.copied} of {total} objects, {human(self.bytes)}")
+
+    def look_at_properties(self, last: Optional[Point]) -> None:
+        """Of what was not copied just now a lock may have changed; all else of it changes with the object alone, and is
+        on record, where the last backup kept records of that."""
+        locked = bool(self.settings.values.get(s3_settings.LOCK))
+        if locked:
+            self._may_see_locks()
+        if locked or last is None or last.held.properties is None:
+            throttle.each(lambda one: self._look_again(*one), self._state.unlooked(), self._config.objects.transfers)
+
+    def _may_see_locks(self) -> None:
+        """A key without the right to see locks is told of none."""
+        key = self._state.any_key()
+        denied = []
+        for what, request in (("object retention", "retention"), ("object legal hold", "legal-hold")):
+            try:
+                if key:
+                    self.source.ask("GET", key, {request: ""}, attempted=copier.READ)
+            except LifeboatError as exc:
+                denied += [what] if copier.denied(exc) else []  # of an object that has none it is an error too
+        self.settings = replace(self.settings, denied=(*self.settings.denied, *denied))
+
+    def _look_again(self, item: Object, vault_version: str, line: str) -> None:
+        version = self._version(item)
+        query = {"versionId": version} if version not in ("", NULL) else {}
+        try:
+            found = properties.of(
+                self.source.ask("HEAD", item.key, query, properties.ASK, attempted=copier.READ).headers
+            )
+        except LifeboatError as exc:
+            if not (isinstance(exc, NotFoundError) or copier.denied(exc) or copier.refused(exc)):
+                raise
+            return  # what is on record of it stays
+        before = properties.parse(line)
+        if found.encryption and found.encryption == before.encryption:
+            found = replace(found, clear=before.clear)
+        elif found.encryption:
+            copy = self.vault.ask("HEAD", item.key, {"versionId": vault_version}, attempted=copier.READ)
+            found = replace(found, clear=not properties.encryption(copy.headers))
+        self._state.seen(item.key, found.line)
 
     def _remove(self, key: str) -> None:
         """A delete marker: every version stays."""

@@ -146,6 +146,8 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
     service = config.objects.service
     writers = list(config.application.writers) or (stack.dependants(service) if service else [])
     now = datetime.now(timezone.utc)
+    given = [chosen, *(point for point in besides if point.bucket in back)] if mode not in ("none", "reopen") else []
+    uncarried = [gap for point in given for gap in point.held.not_carried]
     rest, unlisted = _rest(whole, config, seen, present(entry.manifest).detailed(ObjectsDetails), mode, back)
     target = Bucket(config.objects.bucket, "untouched" if mode in ("none", "reopen") else "restored", why)
     made = Plan(
@@ -159,6 +161,7 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
             *_warnings(run, sources.found, entry, counts),
             *(identities.warnings(run) if lost or mode in ("start", "rebuild") else ()),
             *_of_fresh_key(fresh_key),
+            *(f"{gap.what}: {gap.why}" for gap in uncarried),
         ),
         why=why,
         asked=request.asked,
@@ -181,16 +184,28 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
         counts=Difference(counts.gone, counts.differ, counts.extra, counts.later),
         steps=(),
         buckets=(target, *rest),
-        untested=tuple(
-            Untested(several("bucket", names), why)
-            for (action, why), names in _alike(rest)
-            if action == "quarantined" or why in (NOWHERE, EXCLUDED)
+        untested=(
+            *(
+                Untested(several("bucket", names), why)
+                for (action, why), names in _alike(rest)
+                if action == "quarantined" or why in (NOWHERE, EXCLUDED)
+            ),
+            *uncarried,
         ),
         bucket=request.bucket,
         others=back,
         asks=_asks(rest, mode, request),
     )
-    return replace(made, steps=tuple(_steps(made, entry.id, run))) if needed else made
+    return replace(made, steps=tuple(_steps(made, entry.id, run, _locked(given)))) if needed else made
+
+
+def _locked(points: Sequence[Point]) -> list[str]:
+    """The step that gives objects their locks back; after it they cannot be removed."""
+    held = [point.held.properties for point in points if point.held.properties]
+    retained, held_back = sum(one.retained for one in held), sum(one.held for one in held)
+    said = [f"the retention of {retained} objects"] if retained else []
+    said += [f"the legal hold of {held_back} objects"] if held_back else []
+    return [f"restore: {' and '.join(said)}, where it still lasts"] if said else []
 
 
 def _of_fresh_key(key: Optional[buckets.Key]) -> list[str]:
@@ -467,7 +482,7 @@ def _warnings(run: Opened, found: list[Entry], chosen: Entry, counts: Counts) ->
     return lines + ([f"{unheld} objects were never in the vault and cannot come back"] if unheld else [])
 
 
-def _steps(made: Plan, backup: str, run: Opened) -> list[str]:
+def _steps(made: Plan, backup: str, run: Opened, locked: Sequence[str]) -> list[str]:
     config, service, counts = run.config, made.service, made.counts
     where = f" below {made.prefix}" if made.prefix else ""
     copied = f"{counts.gone} missing and {counts.differ} other objects{where}"
@@ -479,6 +494,7 @@ def _steps(made: Plan, backup: str, run: Opened) -> list[str]:
         *([f"restore: put {counts.extra} objects that the point does not know aside"] if made.exact else []),
         *([f"verify: restart {service}, so that only what is on its disk counts"] if service else []),
         f"verify: every object{where} against {backup}, metadata, tags, settings; then rows and objects",
+        *locked,
     ]
     living = [f"restart {service}, to see what is really on its disk"] if made.unreadable and service else []
     fresh = f"; make {made.target} with its versioning, lifecycle and policy"

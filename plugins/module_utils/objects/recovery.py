@@ -34,7 +34,7 @@ from ..s3.bucket import Bucket
 from ..s3.inventory import Inventory
 from ..stack import buckets
 from ..stack.runtime import DataMount, Opened, ServiceState, objects_mount
-from . import assess, choose, compare, condition, identities, plan, proof, reconcile
+from . import assess, choose, compare, condition, identities, locks, plan, proof, reconcile
 from .aside import Aside
 from .compare import UNKNOWN_TO_POINT, to_restore
 from .condition import Assessment
@@ -238,10 +238,9 @@ def restore_objects(
         if lost:
             checks.append(Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {lost}"))
         applied = _both(first, rest)
+        checks += locks.bring(run, point, inventory, compare.expected(keep=keep), prefix, log=log)
         checks += _settings_checks(buckets.source(run), point, applied, made=made)
-        checks += store.checks()
-        checks += identities.checks(run, brought, fresh=fresh, made=made, log=log)
-        checks += own_key
+        checks += [*store.checks(), *identities.checks(run, brought, fresh=fresh, made=made, log=log), *own_key]
         reconciled, report = _rows(run, inventory, point, prefix)
     clock.append(time.monotonic())
     recovery_state.unmark(config, recovery_state.RECOVERING_OBJECTS)
@@ -343,6 +342,7 @@ class _Rest:
                 compare.leave_out_unheld(run, inventory, "", "1")
             expected = f"point p WHERE {compare.expected(keep=False)}"
             checks = _prove(run, inventory, expected, self._sample, one.copied, self._log, accept=True)
+            checks += locks.bring(run, point, inventory, compare.expected(keep=False), log=self._log)
         yield from checks
         if one.lost:
             yield Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {one.lost}")

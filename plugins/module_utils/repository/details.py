@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Optional
@@ -173,6 +173,46 @@ class HeldIdentities:
 
 
 @dataclass(frozen=True)
+class HeldProperties:
+    """What the single objects of a bucket have beside bytes, headers and tags: how many have it, by what it is.
+
+    encrypted: by kind. clear: those of them whose copies in the vault are not. storage: by class, but the usual one.
+    checksums: those that the server keeps with the object, by kind. retained, held: retention and legal hold, which are
+    in the listing and are given back.
+    """
+
+    encrypted: Mapping[str, Count] = field(default_factory=dict)
+    clear: Count = 0
+    storage: Mapping[str, Count] = field(default_factory=dict)
+    checksums: Mapping[str, Count] = field(default_factory=dict)
+    retained: Count = 0
+    held: Count = 0
+
+    def not_carried(self, bucket: str) -> Iterator[Untested]:
+        """What of it no recovery can promise, and why."""
+        if self.encrypted:
+            plain = (
+                f"the vault holds the plain bytes of {self.clear}, for it does not encrypt them; " if self.clear else ""
+            )
+            why = f"{plain}a recovery writes them as the bucket's default encryption says"
+            yield Untested(f"the encryption of {_kinds(self.encrypted)} of {named(bucket)}", why)
+        if self.storage:
+            yield Untested(
+                f"the storage class of {_kinds(self.storage)} of {named(bucket)}", "they come back as usual ones"
+            )
+        if self.checksums:
+            why = "the server computes its own again; the bytes are compared by SHA-256"
+            yield Untested(f"the checksums of {_kinds(self.checksums)} of {named(bucket)}", why)
+
+
+def _kinds(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} objects ({named(kind)})" for kind, count in sorted(counts.items()))
+
+
+UNRECORDED = "the backup is older than the record of them; take a new one: lifeboat backup objects"
+
+
+@dataclass(frozen=True)
 class HeldBucket:
     """One bucket of the store in an objects backup.
 
@@ -197,10 +237,19 @@ class HeldBucket:
     ambiguous: Count = 0
     settings: Mapping[str, object] = field(default_factory=dict)
     settings_denied: tuple[str, ...] = ()
+    properties: Optional[HeldProperties] = None
 
     @property
     def in_no_backup(self) -> int:
         return self.unheld_count or len(self.unheld)
+
+    @property
+    def not_carried(self) -> tuple[Untested, ...]:
+        """What its objects have and their copies have not, and why it is not given back."""
+        if self.properties is not None:
+            return tuple(self.properties.not_carried(self.name))
+        what = f"retention, legal hold, encryption and storage class of the objects of {named(self.name)}"
+        return (Untested(what, UNRECORDED),) if self.objects else ()
 
 
 @dataclass(frozen=True)
@@ -240,7 +289,7 @@ class ObjectsDetails:
     unprotected: buckets of the store that no backup holds, as nobody chose them. None: the backup is of the time when
     nobody looked. excluded: those that the configuration leaves out. unlisted: why it is not known which buckets there
     are; empty where the store told. settings_denied: those of the bucket that the key may not read, so that
-    nobody knows whether they are set.
+    nobody knows whether they are set. properties: None where the backup is of the time when nobody looked.
     """
 
     objects: Count
@@ -264,6 +313,7 @@ class ObjectsDetails:
     weaknesses: tuple[str, ...] = ()
     settings: Mapping[str, object] = field(default_factory=dict)
     settings_denied: tuple[str, ...] = ()
+    properties: Optional[HeldProperties] = None
     vault: Mapping[str, str] = field(default_factory=dict)
     identities: Optional[HeldIdentities] = None
     seconds: float = 0.0
@@ -284,7 +334,7 @@ class ObjectsDetails:
         own = HeldBucket(
             self.bucket, "", self.objects, self.bytes, self.consistency, self.vault.get("bucket", ""), self.why,
             self.versioned, self.digest, self.copied, self.copied_bytes, self.removed, self.unheld, self.unheld_count,
-            self.ambiguous, self.settings, self.settings_denied,
+            self.ambiguous, self.settings, self.settings_denied, self.properties,
         )  # fmt: skip
         return (own, *self.others)
 
@@ -294,6 +344,11 @@ class ObjectsDetails:
         protected = (self.bucket, *(held.name for held in self.others))
         keys = [Untested(f"the objects {named(text)}", EXCLUDED) for text in self.excluded_keys]
         return (*Store(protected, self.unprotected or (), self.excluded, self.unlisted).left, *keys)
+
+    @property
+    def not_carried(self) -> tuple[Untested, ...]:
+        """What single objects have and their copies have not, and why it is not given back."""
+        return tuple(gap for held in self.held for gap in held.not_carried)
 
     def impossible(self, artefacts: Iterable[str]) -> str:
         """Why no backup of ours can say this of itself, by the names of its artefacts; empty where one can."""

@@ -97,7 +97,8 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Version:
-    """One version of one object. `version`: the server's id, or `null`. `deleted`: it is a delete marker."""
+    """One version of one object. `version`: the server's id, or `null`. `deleted`: it is a delete marker. storage: its
+    class, nothing for the usual one."""
 
     key: str
     size: int
@@ -106,6 +107,7 @@ class Version:
     version: str = NULL
     latest: bool = True
     deleted: bool = False
+    storage: str = ""
 
 
 @dataclass
@@ -156,7 +158,7 @@ _ORDERS: Mapping[str, Callable[[str], tuple[bytes, ...]]] = {
 class Listed:
     """One object of a backup: what the source said of it, and which version of the vault's holds it.
 
-    sha256: None where no one has read the bytes.
+    sha256: None where no one has read the bytes. properties: of the source, a line of properties.py.
     """
 
     key: str
@@ -167,6 +169,7 @@ class Listed:
     vault_version: str = ""
     vault_etag: str = ""
     sha256: Optional[str] = None
+    properties: str = ""
 
 
 def place(url: str, region: str) -> tuple[str, int]:
@@ -326,6 +329,7 @@ def _marker(said: str, page: ElementTree.Element, decode: _Decode) -> str:
 
 def _version(child: ElementTree.Element, decode: _Decode) -> Version:
     said = fields(child)
+    storage = said.get("StorageClass", "")
     return Version(
         key=decode(said["Key"]),
         size=int(said.get("Size") or 0),
@@ -334,6 +338,7 @@ def _version(child: ElementTree.Element, decode: _Decode) -> Version:
         version=said.get("VersionId") or NULL,
         latest=said.get("IsLatest", "true").lower() == "true",
         deleted=plain(child.tag) == "DeleteMarker",
+        storage="" if storage == "STANDARD" else storage[:40],
     )
 
 

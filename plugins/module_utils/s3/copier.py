@@ -17,15 +17,16 @@ import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Optional
 from urllib.parse import quote, urlencode
 from xml.sax.saxutils import escape
 
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
 from ..base.throttle import Budget, Rate
-from . import client, signed
+from . import client, properties, signed
 from .bucket import Bucket
+from .properties import NONE, Properties
 from .signed import NULL, Answer
 
 PART = 8 << 20  # larger objects travel in parts of this size
@@ -47,7 +48,8 @@ EMPTY = {"content-md5": "1B2M2Y8AsgTpgAmY7PhCfg=="}  # with an empty body; see _
 class Copied:
     """One object as it now is at the target. size, etag, version: what was read, as the source says.
 
-    doubtful: its bytes do not have the MD5 that the source's ETag seems to be.
+    doubtful: its bytes do not have the MD5 that the source's ETag seems to be. properties: of the source; `clear`: that
+    the target does not say that it encrypts.
     """
 
     key: str
@@ -59,6 +61,7 @@ class Copied:
     version: str = ""
     proved: bool = False
     doubtful: bool = False
+    properties: Properties = NONE
 
 
 class Copier:
@@ -106,7 +109,7 @@ class Copier:
         held = self._budget.take(size)
         try:
             self._rate.take(size)
-            answer = self._ask("GET", self.source, key, _of(version), subject=subject)
+            answer = self._ask("GET", self.source, key, _of(version), properties.ASK, subject=subject)
             if len(answer.body) > max(2 * PART, 2 * size):
                 raise ChangedError
             headers = self._headers(answer, key, version)
@@ -115,10 +118,10 @@ class Copier:
             _require(wanted, sha256, subject)
             if any(name.startswith(_UNPACKED) for name in headers):
                 with self._upload(key, headers, subject) as upload:
-                    put = self._finish(key, upload, [self._put_part(key, 1, data, upload, 0, subject)], subject)
+                    put = self._finish(key, upload, [self._put_part(key, 1, data, upload.id, 0, subject)], subject)
             else:
                 done = self._ask("PUT", self.target, key, {}, {**headers, **_content_md5(md5)}, data, subject=subject)
-                put = _Put(done.version, done.etag, done.etag == md5)
+                put = _Put(done.version, done.etag, done.etag == md5, bool(properties.encryption(done.headers)))
             if not put.usual:
                 self._read_back(key, put.version, sha256, len(data), subject)
         finally:
@@ -128,12 +131,12 @@ class Copier:
     def _copy_parts(self, key: str, size: int, listed: str, version: str, wanted: str, subject: str) -> Copied:
         part = max(PART, -(-size // _PARTS))
         ranges = [(start, min(start + part, size)) for start in range(0, size, part)]
-        first = self._ask("HEAD", self.source, key, _of(version), subject=subject)
+        first = self._ask("HEAD", self.source, key, _of(version), properties.ASK, subject=subject)
         if first.size != size:
             raise ChangedError
         headers = self._headers(first, key, version)
         with self._upload(key, headers, subject) as upload:
-            sums, md5, sha256 = self._move(key, ranges, version, first.etag, upload, subject)
+            sums, md5, sha256 = self._move(key, ranges, version, first.etag, upload.id, subject)
             _require(wanted, sha256, subject)
             put = self._finish(key, upload, sums, subject)
         if not put.usual:
@@ -141,22 +144,23 @@ class Copier:
         return _copied(key, size, listed, first, md5, sha256, put)
 
     @contextlib.contextmanager
-    def _upload(self, key: str, headers: Mapping[str, str], subject: str) -> Iterator[str]:
+    def _upload(self, key: str, headers: Mapping[str, str], subject: str) -> Iterator[_Upload]:
         """An upload in parts, which is aborted where it is not finished."""
         begun = self._ask("POST", self.target, key, {"uploads": ""}, headers, subject=subject)
-        upload = _text(begun.body, "UploadId", subject)
+        upload = _Upload(_text(begun.body, "UploadId", subject), bool(properties.encryption(begun.headers)))
         try:
             yield upload
         except BaseException:
             with contextlib.suppress(LifeboatError):
-                self._ask("DELETE", self.target, key, {"uploadId": upload}, subject=subject)
+                self._ask("DELETE", self.target, key, {"uploadId": upload.id}, subject=subject)
             raise
 
-    def _finish(self, key: str, upload: str, sums: list[tuple[str, str]], subject: str) -> _Put:
-        done = self._complete(key, upload, sums, subject)
+    def _finish(self, key: str, upload: _Upload, sums: list[tuple[str, str]], subject: str) -> _Put:
+        done = self._complete(key, upload.id, sums, subject)
         etag = _text(done.body, "ETag", subject).strip('"')
         joined = _md5(b"".join(bytes.fromhex(name) for name, _etag in sums)).hexdigest()
-        return _Put(done.version, etag, etag == f"{joined}-{len(sums)}")
+        encrypted = upload.encrypted or bool(properties.encryption(done.headers))
+        return _Put(done.version, etag, etag == f"{joined}-{len(sums)}", encrypted)
 
     def _move(
         self, key: str, ranges: list[tuple[int, int]], version: str, etag: str, upload: str, subject: str
@@ -243,18 +247,30 @@ class Copier:
         return found
 
 
+class _Upload(NamedTuple):
+    id: str
+    encrypted: bool
+
+
 class _Put(NamedTuple):
     """What the target said of a write. usual: its ETag is the one that S3 describes for these bytes."""
 
     version: str
     etag: str
     usual: bool
+    encrypted: bool
 
 
-class Facts(NamedTuple):
+@dataclass(frozen=True)
+class Facts:
     headers: dict[str, str]
     tags: list[tuple[str, str]]
     size: int
+    properties: Properties = field(default=NONE, compare=False)
+
+    def kept_by(self, copy: Facts) -> Properties:
+        """The properties of an object whose copy is that."""
+        return _as_copied(self.properties, bool(copy.properties.encryption))
 
 
 class ChangedError(Exception):
@@ -277,11 +293,20 @@ def _copied(key: str, size: int, listed: str, source: Answer, md5: str, sha256: 
     return Copied(
         key, size, etag, sha256, put.version, put.etag, headers.get("x-amz-version-id", ""),
         proved=md5 in told, doubtful=bool(told) and md5 not in told,
+        properties=_as_copied(properties.of(headers), put.encrypted),
     )  # fmt: skip
+
+
+def _as_copied(of: Properties, encrypted: bool) -> Properties:
+    return replace(of, clear=bool(of.encryption) and not encrypted)
 
 
 def _md5(data: bytes) -> hashlib._Hash:
     return hashlib.new("md5", data, usedforsecurity=False)
+
+
+def content_md5(body: bytes) -> dict[str, str]:
+    return _content_md5(_md5(body).hexdigest())
 
 
 def _content_md5(md5: str) -> dict[str, str]:
@@ -316,11 +341,11 @@ def tags(bucket: Bucket, key: str, version: str = "") -> Optional[list[tuple[str
 
 
 def facts(bucket: Bucket, key: str, version: str = "") -> Facts:
-    """What an object is beside its bytes: its headers and user metadata, its tags, its size."""
+    """What an object is beside its bytes: its headers and user metadata, its tags, its size, its properties."""
     version = "" if version == NULL else version
-    answer = bucket.ask("HEAD", key, _of(version), attempted=READ)
+    answer = bucket.ask("HEAD", key, _of(version), properties.ASK, attempted=READ)
     found = tags(bucket, key, version) if may_have_tags(answer) else []
-    return Facts(kept(answer.headers), found or [], answer.size)
+    return Facts(kept(answer.headers), found or [], answer.size, properties.of(answer.headers))
 
 
 def may_have_tags(answer: Answer) -> bool:

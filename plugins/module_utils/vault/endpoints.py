@@ -42,7 +42,8 @@ _OF_THE_BUCKET = {
     "s3:GetBucketPublicAccessBlock": "publicAccessBlock", "s3:GetBucketOwnershipControls": "ownershipControls",
     "s3:GetBucketObjectLockConfiguration": "object-lock",
 }  # fmt: skip
-_UNSET = (*s3_settings.UNSET, "NoSuchKey")
+_OF_A_LOCK = {"s3:GetObjectRetention": "retention", "s3:GetObjectLegalHold": "legal-hold"}
+_UNSET = (*s3_settings.UNSET, "NoSuchKey", "NoSuchObjectLockConfiguration", "NoSuchObjectLegalHold")
 _PLACES: dict[str, Callable[[Opened], Bucket]] = {SOURCE: buckets.source, VAULT: buckets.vault}
 
 
@@ -128,11 +129,11 @@ class _Tried:
         self.denied: list[str] = []
         self.untried: list[str] = []
 
-    def ask(self, action: str, key: Optional[str], query: Mapping[str, str]) -> None:
-        """key: None is about the bucket."""
-        headers = {"range": "bytes=0-0"} if key and "tagging" not in query else {}
+    def ask(self, action: str, key: Optional[str], query: Mapping[str, str]) -> bytes:
+        """key: None is about the bucket. Returns what the server said, nothing where it refused."""
+        headers = {"range": "bytes=0-0"} if key and not {"tagging", *_OF_A_LOCK.values()} & set(query) else {}
         try:
-            self._source.ask("GET", key, query, headers, attempted=f"try {action}")
+            return self._source.ask("GET", key, query, headers, attempted=f"try {action}").body
         except LifeboatError as exc:
             code, cause = s3_client.code(exc), causes.of(exc)
             if code in s3_client.DENIED:
@@ -141,6 +142,7 @@ class _Tried:
                 raise
             elif code not in (*s3_client.UNSUPPORTED, *_UNSET) and s3_client.status(exc) != 416:
                 self.untried.append(f"{action} ({exc.cause})")
+        return b""
 
     def object(self) -> Optional[Version]:
         """One to read, as far as the key may list."""
@@ -158,14 +160,18 @@ def permissions(run: Opened) -> Check:
     try:
         tried = _Tried(buckets.source(run))
         tried.ask("s3:ListBucket", None, {"list-type": "2", "max-keys": "1"})
-        for action, query in _OF_THE_BUCKET.items():
-            tried.ask(action, None, {query: "", **({"max-keys": "1"} if query == "versions" else {})})
+        told = {
+            query: tried.ask(action, None, {query: "", **({"max-keys": "1"} if query == "versions" else {})})
+            for action, query in _OF_THE_BUCKET.items()
+        }
         found = tried.object()
         if found:
             versioned = {} if found.version == NULL else {"versionId": found.version}
             action = "s3:GetObjectVersion" if versioned else "s3:GetObject"
             tried.ask(action, found.key, versioned)
             tried.ask(f"{action}Tagging", found.key, {"tagging": "", **versioned})
+            for action, query in _OF_A_LOCK.items() if b"<ObjectLockEnabled>" in told["object-lock"] else ():
+                tried.ask(action, found.key, {query: ""})
         else:
             tried.untried.append("s3:GetObject and the like (there is no object to read)")
     except LifeboatError as exc:

@@ -1,0 +1,163 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Give objects back the retention and the legal hold that they had, and see whether they are encrypted as they were.
+
+After all else, and of objects that were proved alone: what is locked cannot be put right any more. A lock that lasts
+longer than the one on record stays. The encryption of single objects is not given back, it is the bucket's that counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+from ..base import throttle
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, SHOWN, Check
+from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError
+from ..mirror.listing import Point
+from ..s3 import client, copier, documents, properties
+from ..s3 import settings as s3_settings
+from ..s3.bucket import Bucket, Listed
+from ..s3.inventory import Inventory, text
+from ..s3.properties import Properties
+from ..s3.signed import NULL, Answer
+from ..stack import buckets
+from ..stack.runtime import Opened
+
+LOCKS, ENCRYPTION = "object locks", "object encryption"
+_REQUESTS = {"retention": "retention", "legal hold": "legal-hold"}
+
+
+def bring(run: Opened, point: Point, inventory: Inventory, expected: str, prefix: str = "", *, log: Log) -> list[Check]:
+    """One check on the locks, one on the encryption, where the backup has any. expected: the condition on a row p of
+    the table `point` of an object that the bucket must have."""
+    held = point.held.properties
+    if held is None or not (held.retained or held.held or held.encrypted):
+        return []
+    source = buckets.source(run)
+    told = s3_settings.look(source)
+    work = _Work(source, s3_settings.LOCK in told.values and not told.values[s3_settings.LOCK])
+    if held.retained or held.held:
+        log(f"locking {held.retained + held.held} objects as on record")
+    mine = f"SELECT count(*) FROM point p WHERE p.key = ? AND {expected}"
+    entries = (entry for entry in point.entries(prefix) if entry.properties and inventory.value(mine, text(entry.key)))
+    throttle.each(work.look, entries, run.config.objects.transfers)
+    return list(work.checks())
+
+
+@dataclass
+class _Work:
+    """unlockable: the bucket has no object lock."""
+
+    source: Bucket
+    unlockable: bool
+    now: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    _found: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    _counts: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def look(self, entry: Listed) -> None:
+        """One object that has something on record."""
+        try:
+            wanted = properties.parse(entry.properties)
+        except ValueError as exc:
+            raise IntegrityError(
+                "lock the objects", self.source.where(entry.key), str(exc), "Choose another backup (`lifeboat list`)."
+            ) from exc
+        locked = wanted.locked(self.now)
+        if wanted.until and not wanted.retained(self.now):
+            self._note("expired")
+        if not locked and not wanted.encryption:
+            return
+        with contextlib.suppress(NotFoundError):  # another check says so
+            answer = self._head(entry.key)
+            have = properties.of(answer.headers)
+            if wanted.encryption:
+                self._note("encrypted")
+                if have.encryption != wanted.encryption:
+                    self._note("plain", f"{entry.key!r}: {have.encryption or 'not encrypted'}")
+            if locked:
+                self._note("locked")
+                self._bring(entry.key, answer, have, wanted)
+
+    def _note(self, what: str, words: str = "") -> None:
+        with self._lock:
+            self._counts[what] += 1
+            if words and len(self._found[what]) < SHOWN:
+                self._found[what].append(words)
+
+    def _head(self, key: str) -> Answer:
+        return self.source.ask("HEAD", key, headers=properties.ASK, attempted=copier.READ)
+
+    def _bring(self, key: str, answer: Answer, have: Properties, wanted: Properties) -> None:
+        lacking = have.lacks(wanted, self.now)
+        if not lacking:
+            return
+        if self.unlockable:
+            self._note("wrong", f"{key!r}: the bucket has no object lock")
+            return
+        for what in lacking:
+            try:
+                self._put(key, answer.version, what, have, wanted)
+            except LifeboatError as exc:
+                if not client.status(exc):
+                    raise
+                self._note("wrong", f"{key!r}: its {what} is not set: {exc.cause}")
+                return
+        still = properties.of(self._head(key).headers).lacks(wanted, self.now)
+        if not still:
+            self._note("set")
+        elif self._may_not_see(key, still):
+            self._note("unknown", f"{key!r}: its {' and '.join(still)} was set, and the key may not read it")
+        else:
+            self._note("wrong", f"{key!r}: its {' and '.join(still)} was set, and the server does not have it")
+
+    def _put(self, key: str, version: str, what: str, have: Properties, wanted: Properties) -> None:
+        """Of this very version; never weaker or shorter than what is there."""
+        if what == "retention":
+            until = max(filter(None, (have.until, wanted.until)))
+            parts = [
+                documents.made("Mode", content=have.mode if have.mode == "COMPLIANCE" else wanted.mode),
+                documents.made("RetainUntilDate", content=f"{until:%Y-%m-%dT%H:%M:%SZ}"),
+            ]
+            body = documents.write(documents.made("Retention", parts))
+        else:
+            body = documents.write(documents.made("LegalHold", [documents.made("Status", content="ON")]))
+        query = {_REQUESTS[what]: "", **({"versionId": version} if version != NULL else {})}
+        self.source.ask("PUT", key, query, copier.content_md5(body), body, attempted=f"set the object's {what}")
+
+    def _may_not_see(self, key: str, lacking: list[str]) -> bool:
+        for what in lacking:
+            try:
+                self.source.ask("GET", key, {_REQUESTS[what]: ""}, attempted=copier.READ)
+            except LifeboatError as exc:
+                if copier.denied(exc):
+                    return True
+        return False
+
+    def checks(self) -> Iterator[Check]:
+        count, found = self._counts, self._found
+        if count["locked"]:
+            total = f"{count['locked']} objects"
+            if count["wrong"]:
+                words = f"{count['wrong']} of {total} are not locked as on record: {'; '.join(found['wrong'])}"
+                yield Check(LOCKS, FAIL, words)
+            elif count["unknown"]:
+                yield Check(LOCKS, COULD_NOT_VERIFY, f"{count['unknown']} of {total}: {'; '.join(found['unknown'])}")
+            else:
+                again = f", {count['set']} of them set again" if count["set"] else ""
+                late = f"; the retention of {count['expired']} others has ended" if count["expired"] else ""
+                yield Check(LOCKS, PASS, f"{total} are locked as on record{again}{late}")
+        if count["encrypted"]:
+            total = f"{count['encrypted']} objects that were encrypted"
+            if count["plain"]:
+                words = f"{count['plain']} of {total} are not as they were: {'; '.join(found['plain'])}"
+                yield Check(ENCRYPTION, FAIL, words)
+            else:
+                yield Check(ENCRYPTION, PASS, f"all {total} are as they were")

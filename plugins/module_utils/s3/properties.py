@@ -1,0 +1,118 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a server keeps of one object that a copy of it has not: encryption, checksums, retention, legal hold.
+
+On record it is a line like `encryption=aws%3Akms&clear=1&mode=COMPLIANCE&until=2027-01-01T00%3A00%3A00Z&hold=1`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Optional
+from urllib.parse import parse_qsl, urlencode
+
+from ..base.clock import parse_time
+from ..base.errors import LifeboatError
+
+ASK = {"x-amz-checksum-mode": "ENABLED"}  # or no server tells an object's checksums
+OWN_KEY = "a key of the customer's"
+_ENCRYPTION = "x-amz-server-side-encryption"
+_CHECKSUM = re.compile(r"x-amz-checksum-(crc32|crc32c|crc64nvme|sha1|sha256)")
+_MODE, _UNTIL, _HOLD = "x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date", "x-amz-object-lock-legal-hold"
+_MODES = ("GOVERNANCE", "COMPLIANCE")
+_LONGEST = 200  # characters of a line on record
+
+
+@dataclass(frozen=True)
+class Properties:
+    """encryption: how it is encrypted. clear: the vault's copy is not. checksums: the kinds that are kept with it.
+
+    mode, until: nobody may delete it before then, GOVERNANCE: but with a right to. hold: nor as long as that is ON.
+    """
+
+    encryption: str = ""
+    clear: bool = False
+    checksums: str = ""
+    mode: str = ""
+    until: Optional[datetime] = None
+    hold: bool = False
+
+    @property
+    def line(self) -> str:
+        said = {
+            "encryption": self.encryption, "clear": "1" if self.clear else "", "checksums": self.checksums,
+            "mode": self.mode, "until": f"{self.until:%Y-%m-%dT%H:%M:%SZ}" if self.until else "",
+            "hold": "1" if self.hold else "",
+        }  # fmt: skip
+        return urlencode({name: value for name, value in said.items() if value})
+
+    def retained(self, now: datetime) -> bool:
+        """Does a retention that is on record still last?"""
+        return self.until is not None and self.until > now
+
+    def locked(self, now: datetime) -> bool:
+        return self.hold or self.retained(now)
+
+    def lacks(self, wanted: Properties, now: datetime) -> list[str]:
+        """What of the lock that is wanted it does not have; one that lasts longer, or is stricter, will do."""
+        lacking = []
+        if wanted.retained(now):
+            shorter = self.until is None or wanted.until is None or self.until < wanted.until
+            weaker = wanted.mode == "COMPLIANCE" and self.mode != wanted.mode
+            lacking += ["retention"] if shorter or weaker else []
+        return lacking + (["legal hold"] if wanted.hold and not self.hold else [])
+
+
+NONE = Properties()
+
+
+def encryption(headers: Mapping[str, str]) -> str:
+    """How the server says that an object is encrypted; nothing where it does not."""
+    if any(name.startswith(f"{_ENCRYPTION}-customer-") for name in headers):
+        return OWN_KEY
+    return headers.get(_ENCRYPTION, "")[:40]
+
+
+def of(headers: Mapping[str, str]) -> Properties:
+    """From the answer to a GET or a HEAD."""
+    mode = headers.get(_MODE, "").upper()
+    sums = sorted(found[1].upper() for found in map(_CHECKSUM.fullmatch, headers) if found)
+    until = None
+    with contextlib.suppress(ValueError):  # no time at all: no lock that could be set again
+        until = _moment(headers.get(_UNTIL, "")) if mode in _MODES else None
+    hold = headers.get(_HOLD, "").upper() == "ON"
+    return Properties(encryption(headers), False, ",".join(sums), mode if until else "", until, hold)
+
+
+@functools.lru_cache(maxsize=4096)
+def parse(line: str) -> Properties:
+    """A line that is on record. Raises ValueError where it is none of ours."""
+    if not line:
+        return NONE
+    said = dict(parse_qsl(line[: _LONGEST + 1], strict_parsing=True))
+    until = _moment(said.get("until", ""))
+    known = Properties(
+        said.get("encryption", ""), said.get("clear") == "1", said.get("checksums", ""), said.get("mode", ""), until,
+        said.get("hold") == "1",
+    )  # fmt: skip
+    if known.line != line or (known.mode not in _MODES if until else known.mode):
+        raise ValueError(f"no properties of an object: {line[:_LONGEST]!r}")
+    return known
+
+
+def _moment(text: str) -> Optional[datetime]:
+    """The whole second that ends it: a record must not be shorter than the lock."""
+    if not text:
+        return None
+    try:
+        moment = parse_time(text).astimezone(timezone.utc)
+    except LifeboatError as exc:
+        raise ValueError(exc.cause) from exc
+    return moment.replace(microsecond=0) + timedelta(seconds=1 if moment.microsecond else 0)

@@ -1,0 +1,225 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Retention, legal hold and encryption of single objects: on record, given back or named. boto3 alone looks."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import protect
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import HeldProperties, ObjectsDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
+from botocore.exceptions import ClientError
+from s3_faults import Call, error, faulty
+from s3_servers import SeaweedFS, running, seaweedfs
+from test_recover import Case, bad, empty
+
+MakeBucket = Callable[..., str]
+UNTIL = (datetime.now(timezone.utc) + timedelta(days=3)).replace(microsecond=0)
+
+
+class Encrypting(SeaweedFS):
+    """With a key to encrypt with."""
+
+    _kek = secrets.token_hex(32)
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        argv, environment = super().command()
+        return argv, {**environment, "WEED_S3_SSE_KEK": self._kek}
+
+
+class Locked(Case):
+    def put(self, key: str, mode: str = "", until: datetime = UNTIL, hold: bool = False) -> None:
+        more: dict[str, Any] = {"ObjectLockMode": mode, "ObjectLockRetainUntilDate": until} if mode else {}
+        more |= {"ObjectLockLegalHoldStatus": "ON"} if hold else {}
+        self.client.put_object(Bucket=self.bucket, Key=key, Body=f"body of {key}".encode(), **more)
+
+    def locks(self) -> dict[str, tuple[str, Any, str]]:
+        found = {}
+        for key in [found["Key"] for found in self.client.list_objects_v2(Bucket=self.bucket)["Contents"]]:
+            head = self.client.head_object(Bucket=self.bucket, Key=key)
+            hold = head.get("ObjectLockLegalHoldStatus", "OFF")
+            found[key] = (head.get("ObjectLockMode", ""), head.get("ObjectLockRetainUntilDate"), hold)
+        return found
+
+    def details(self) -> ObjectsDetails:
+        made = take.take(Opened(self.config), log=self.said.append)
+        self.id, self.manifest = made.id, made
+        return made.detailed(ObjectsDetails)
+
+    def lines(self) -> dict[str, str]:
+        point = Point(repositories.of(Opened(self.config)), self.manifest)
+        return {entry.key: entry.properties for entry in point.entries()}
+
+
+def case_of(server: SeaweedFS, root: Path, weed: SeaweedFS, mirrored: str, patch: pytest.MonkeyPatch) -> Locked:
+    patch.setattr(protect, "PATIENCE_WHEN_EXITED", 0.0)
+    server.client.create_bucket(Bucket="uploads", ObjectLockEnabledForBucket=True)
+    made = Locked(root, server, "uploads", weed, mirrored, True)
+    patch.setattr(runtime, "connect", lambda config: made.process)
+    return made
+
+
+@pytest.fixture
+def case(tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Locked]:
+    with seaweedfs() as server:
+        yield case_of(server, tmp_path, weed, make_bucket(weed), monkeypatch)
+
+
+def wiped(case: Locked) -> None:
+    case.process.stop(["objects"], timeout=1)
+    empty(case.source.data)
+
+
+def check(found: dict[str, Any], name: str) -> tuple[str, str]:
+    return next((one["result"], one["detail"]) for one in found["checks"] if one["name"] == name)
+
+
+def test_what_was_locked_is_locked_again(case: Locked) -> None:
+    case.put("contract", "COMPLIANCE")
+    case.put("invoice", "GOVERNANCE", hold=True)
+    case.put("evidence", hold=True)
+    case.put("note")
+    case.put("old", "GOVERNANCE", datetime.now(timezone.utc) + timedelta(seconds=8))
+    expected = case.locks()
+    details = case.details()
+    assert details.properties == HeldProperties(retained=3, held=2)
+    assert (details.not_carried, details.settings_denied) == ((), ())
+    time.sleep(8)
+    wiped(case)
+    found = case.recover()
+    assert bad(found) == []
+    assert check(found, "object locks") == (
+        "PASS", "3 objects are locked as on record, 3 of them set again; the retention of 1 others has ended"
+    )  # fmt: skip
+    assert case.locks() == {**expected, "old": ("", None, "OFF")}
+    assert "restore: the retention of 3 objects and the legal hold of 2 objects, where it still lasts" in found["steps"]
+    version = case.client.head_object(Bucket="uploads", Key="contract")["VersionId"]
+    with pytest.raises(ClientError, match="AccessDenied"):
+        case.client.delete_object(Bucket="uploads", Key="contract", VersionId=version, BypassGovernanceRetention=True)
+    again = case.plan()
+    assert (again["needed"], again["condition"]) == (False, "healthy"), again["findings"]
+
+
+def test_a_lock_is_on_record_although_the_object_is_not_copied_again(case: Locked) -> None:
+    for key in ("a", "b", "c"):
+        case.put(key)
+    first = case.details()
+    assert (first.copied, set(case.lines().values())) == (3, {""})
+    retention = {"Mode": "GOVERNANCE", "RetainUntilDate": UNTIL}
+    case.client.put_object_retention(Bucket="uploads", Key="a", Retention=retention)
+    case.client.put_object_legal_hold(Bucket="uploads", Key="b", LegalHold={"Status": "ON"})
+    case.details()
+    assert case.lines() == {"a": f"mode=GOVERNANCE&until={UNTIL:%Y-%m-%dT%H%%3A%M%%3A%SZ}", "b": "hold=1", "c": ""}
+    case.client.put_object_legal_hold(Bucket="uploads", Key="b", LegalHold={"Status": "OFF"})
+    case.details()
+    assert case.lines()["b"] == ""
+
+
+def test_a_hold_that_was_taken_off_is_set_again_with_the_rest(case: Locked) -> None:
+    case.put("a", hold=True)
+    case.put("b", "GOVERNANCE")
+    case.put("c")
+    case.details()
+    case.client.put_object_legal_hold(Bucket="uploads", Key="a", LegalHold={"Status": "OFF"})
+    longer = UNTIL + timedelta(days=1)
+    case.client.put_object_retention(
+        Bucket="uploads", Key="b", Retention={"Mode": "GOVERNANCE", "RetainUntilDate": longer}
+    )
+    case.client.delete_object(Bucket="uploads", Key="c")
+    found = case.recover(identity=case.id)
+    assert check(found, "object locks") == ("PASS", "2 objects are locked as on record, 1 of them set again")
+    assert case.locks() == {"a": ("", None, "ON"), "b": ("GOVERNANCE", longer, "OFF"), "c": ("", None, "OFF")}
+
+
+def through(case: Locked, url: str) -> None:
+    case.config = dataclasses.replace(case.config, objects=dataclasses.replace(case.config.objects, endpoint_url=url))
+
+
+def test_a_key_that_may_not_see_locks_is_named(case: Locked) -> None:
+    """Such a server tells it of no lock at all."""
+    case.put("a", hold=True)
+
+    def blind(call: Call) -> Any:
+        return error(403, "AccessDenied") if {"retention", "legal-hold"} & set(call.query) else None
+
+    with faulty(case.source, blind) as proxy:
+        through(case, proxy.url)
+        assert case.details().settings_denied == ("object retention", "object legal hold")
+        seen = endpoints.permissions(Opened(case.config))
+        assert "the key may not s3:GetObjectRetention, s3:GetObjectLegalHold" in seen.detail
+        unknown = case.plan(force=True)["unchecked"]
+    assert "the bucket's object retention: the key may not read it" in unknown
+
+
+def test_a_lock_that_the_server_refuses_is_no_pass(case: Locked) -> None:
+    case.put("a", "GOVERNANCE")
+    case.put("b")
+    case.details()
+    wiped(case)
+
+    def refuse(call: Call) -> Any:
+        return error(400, "InvalidRequest") if call.method == "PUT" and "retention" in call.query else None
+
+    with faulty(case.source, refuse) as proxy:
+        through(case, proxy.url)
+        found = case.recover()
+    result, words = check(found, "object locks")
+    assert (result, words.startswith("1 of 1 objects are not locked as on record: 'a': its retention is not set")) == (
+        "FAIL", True,
+    )  # fmt: skip
+    assert sorted(case.locks()) == ["a", "b"], "it stopped no object"
+
+
+def test_what_is_encrypted_is_named_and_encrypted_again(
+    tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(Encrypting) as server:
+        case = case_of(server, tmp_path, weed, make_bucket(weed), monkeypatch)
+        case.client.put_bucket_encryption(
+            Bucket="uploads", ServerSideEncryptionConfiguration={
+                "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]},
+        )  # fmt: skip
+        case.put("secret")
+        case.put("plain")
+        details = case.details()
+        assert details.properties == HeldProperties({"AES256": 2}, 2)
+        line = "NOT carried: the encryption of 2 objects (AES256) of uploads: the vault holds the plain bytes of 2"
+        assert any(said.startswith(line) for said in case.said), case.said
+        assert case.vault.client.get_object(Bucket=case.mirrored, Key="secret")["Body"].read() == b"body of secret"
+        assert case.details().properties == details.properties, "on record although it is not copied again"
+        wiped(case)
+        found = case.recover()
+        assert bad(found) == []
+        assert check(found, "object encryption") == ("PASS", "all 2 objects that were encrypted are as they were")
+        assert case.client.head_object(Bucket="uploads", Key="secret")["ServerSideEncryption"] == "AES256"
+        (gap,) = found["untested"]
+        assert gap["what"] == "the encryption of 2 objects (AES256) of uploads"
+
+
+def test_storage_classes_and_checksums_are_counted(case: Locked) -> None:
+    case.put("a")
+    case.put("b")
+
+    def classes(call: Call, body: bytes) -> bytes:
+        return body.replace(b"<StorageClass>STANDARD<", b"<StorageClass>COLD<")
+
+    case.client.put_object(Bucket="uploads", Key="c", Body=b"c", ChecksumAlgorithm="SHA256")
+    with faulty(case.source, edit=classes) as proxy:
+        through(case, proxy.url)
+        found = case.details().properties
+    assert found and found.storage == {"COLD": 3}
+    assert found.checksums in ({"SHA256": 1}, {}), "where the server keeps it"

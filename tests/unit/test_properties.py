@@ -1,0 +1,77 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a server keeps of one object: read from its answers, put on record in a line, read again strictly."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import HeldProperties
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import properties
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.properties import OWN_KEY, Properties
+
+AT = datetime(2027, 1, 1, tzinfo=timezone.utc)
+LOCK = {"x-amz-object-lock-mode": "COMPLIANCE", "x-amz-object-lock-retain-until-date": "2027-01-01T00:00:00Z"}
+TOLD: list[tuple[dict[str, str], Properties, str]] = [
+    ({"content-type": "a/b", "x-amz-storage-class": "COLD"}, Properties(), ""),
+    ({"x-amz-server-side-encryption": "aws:kms"}, Properties("aws:kms"), "encryption=aws%3Akms"),
+    ({"x-amz-server-side-encryption-customer-algorithm": "AES256"}, Properties(OWN_KEY),
+     "encryption=a+key+of+the+customer%27s"),
+    ({"x-amz-checksum-crc32": "AAAAAA==", "x-amz-checksum-sha256": "x", "x-amz-checksum-type": "FULL_OBJECT"},
+     Properties(checksums="CRC32,SHA256"), "checksums=CRC32%2CSHA256"),
+    (LOCK, Properties(mode="COMPLIANCE", until=AT), "mode=COMPLIANCE&until=2027-01-01T00%3A00%3A00Z"),
+    ({**LOCK, "x-amz-object-lock-retain-until-date": "2026-12-31T23:59:59.001Z"},
+     Properties(mode="COMPLIANCE", until=AT), "mode=COMPLIANCE&until=2027-01-01T00%3A00%3A00Z"),
+    ({**LOCK, "x-amz-object-lock-retain-until-date": "soon"}, Properties(), ""),
+    ({"x-amz-object-lock-legal-hold": "ON"}, Properties(hold=True), "hold=1"),
+    ({"x-amz-object-lock-legal-hold": "OFF"}, Properties(), ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("headers", "found", "line"), TOLD)
+def test_what_an_answer_tells_is_a_line_on_record(headers: dict[str, str], found: Properties, line: str) -> None:
+    assert (properties.of(headers), found.line, properties.parse(line)) == (found, line, found)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "mode=FOREVER&until=2027-01-01T00%3A00%3A00Z", "until=2027-01-01T00%3A00%3A00Z", "mode=COMPLIANCE", "hold=2",
+        "until=soon&mode=GOVERNANCE", "other=1", "hold=1&hold=1", "rubbish", "clear=0", "encryption=" + "x" * 500,
+    ],
+)  # fmt: skip
+def test_another_line_is_none_of_ours(line: str) -> None:
+    with pytest.raises(ValueError, match=r"[a-z]"):
+        properties.parse(line)
+
+
+WANTED = Properties(mode="GOVERNANCE", until=AT, hold=True)
+LACKING: list[tuple[Properties, list[str]]] = [
+    (Properties(), ["retention", "legal hold"]),
+    (WANTED, []),
+    (Properties(mode="COMPLIANCE", until=AT + timedelta(days=1), hold=True), []),
+    (Properties(mode="COMPLIANCE", until=AT - timedelta(seconds=1), hold=True), ["retention"]),
+]
+
+
+@pytest.mark.parametrize(("have", "lacking"), LACKING)
+def test_a_longer_or_stricter_lock_will_do(have: Properties, lacking: list[str]) -> None:
+    before = AT - timedelta(days=9)
+    assert have.lacks(WANTED, before) == lacking
+    assert Properties(mode="GOVERNANCE", until=AT).lacks(Properties(mode="COMPLIANCE", until=AT), before) == [
+        "retention"
+    ]
+    assert Properties(hold=True).lacks(WANTED, AT) == [], "it has ended"
+
+
+def test_what_is_not_carried_is_counted_and_named() -> None:
+    held = HeldProperties({"AES256": 2, "aws:kms": 1}, 2, {"COLD": 4}, {"CRC32": 7}, 1, 1)
+    assert [(gap.what, gap.why.partition(";")[0]) for gap in held.not_carried("uploads")] == [
+        ("the encryption of 2 objects (AES256), 1 objects (aws:kms) of uploads",
+         "the vault holds the plain bytes of 2, for it does not encrypt them"),
+        ("the storage class of 4 objects (COLD) of uploads", "they come back as usual ones"),
+        ("the checksums of 7 objects (CRC32) of uploads", "the server computes its own again"),
+    ]  # fmt: skip
+    assert not list(HeldProperties(retained=1, held=1).not_carried("uploads")), "these are given back"
