@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 from ..base import throttle
 from ..base.errors import LifeboatError, Log, NotFoundError
 from ..base.text import human
 from ..repository.details import Unheld
-from ..s3 import copier
+from ..s3 import copier, properties
 from ..s3.bucket import Bucket, Listed
 from ..s3.copier import Copier
 from ..stack import buckets
@@ -39,13 +40,17 @@ class CopiedBack:
     denied: int = 0
 
 
-def copy_back(run: Opened, entries: Iterable[Listed], target: Bucket, *, log: Log, compare: bool = True) -> CopiedBack:
+def copy_back(
+    run: Opened, entries: Iterable[Listed], target: Bucket, *, log: Log, compare: bool = True, lock: bool = False
+) -> CopiedBack:
     """Copy the listing's `entries` from the vault into `target`; what is right there already is left as it is.
 
     An object that cannot be had does not stop the others. Raises LifeboatError for what stops all of them. Run again
     after it was killed, it copies the rest. compare=False: the target is known to be empty, or entries to be wrong
-    there.
+    there. lock: with the retention and the legal hold on record, for they are to stand from the first second, and
+    SeaweedFS forgets the Content-Type where they are set later.
     """
+    now = datetime.now(timezone.utc)
     vault, progress, lock = buckets.vault(run), throttle.Progress(), threading.Lock()
     done: Counter[str] = Counter()
     failed: list[Unheld] = []
@@ -55,7 +60,7 @@ def copy_back(run: Opened, entries: Iterable[Listed], target: Bucket, *, log: Lo
         why = ""
         try:
             if not right:
-                moving.copy(entry.key, entry.size, entry.vault_etag, entry.vault_version, entry.sha256 or "")
+                _copy(moving, entry, properties.parse(entry.properties).headers(now) if lock else {})
         except LifeboatError as exc:
             why = copier.refusal(exc)
             if not why:
@@ -84,6 +89,17 @@ def copy_back(run: Opened, entries: Iterable[Listed], target: Bucket, *, log: Lo
     objects = done["lost"] + done["skipped"] + done["copied"]
     counts = (objects, done["copied"], done["bytes"], done["skipped"], done["lost"])
     return CopiedBack(*counts, tuple(failed), done["denied"])
+
+
+def _copy(moving: Copier, entry: Listed, lock: Mapping[str, str]) -> None:
+    """Without the lock where the target does not take it: what is missing then is told when the locks are compared."""
+    what = (entry.key, entry.size, entry.vault_etag, entry.vault_version, entry.sha256 or "")
+    try:
+        moving.copy(*what, lock)
+    except LifeboatError as exc:
+        if not lock or exc.attempted != copier.WRITE or not copier.refused(exc):
+            raise
+        moving.copy(*what)
 
 
 def is_right(vault: Bucket, target: Bucket, entry: Listed) -> bool:

@@ -195,9 +195,7 @@ class State(Inventory):
 
     # Telling it what was done.
 
-    def copied(
-        self, item: Object, vault_version: str, vault_etag: str, sha256: Optional[str], line: str = ""
-    ) -> None:
+    def copied(self, item: Object, vault_version: str, vault_etag: str, sha256: Optional[str], line: str = "") -> None:
         """line: the object's properties."""
         row = (*item, vault_version, vault_etag, sha256 or "", line)
         self._journal.add(row)

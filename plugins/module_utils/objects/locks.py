@@ -4,8 +4,9 @@
 
 """Give objects back the retention and the legal hold that they had, and see whether they are encrypted as they were.
 
-After all else, and of objects that were proved alone: what is locked cannot be put right any more. A lock that lasts
-longer than the one on record stays. The encryption of single objects is not given back, it is the bucket's that counts.
+What is copied back is locked as it is written. The others, and those that the server did not take so, come after all
+else, and only if they were proved: what is locked cannot be put right any more. A lock that lasts longer stays. The
+encryption of single objects is not given back, it is the bucket's that counts.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ..mirror.listing import Point
 from ..s3 import client, copier, documents, properties
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket, Listed
-from ..s3.inventory import Inventory, text
+from ..s3.inventory import Inventory
 from ..s3.properties import Properties
 from ..s3.signed import NULL, Answer
 from ..stack import buckets
@@ -34,19 +35,28 @@ LOCKS, ENCRYPTION = "object locks", "object encryption"
 _REQUESTS = {"retention": "retention", "legal hold": "legal-hold"}
 
 
-def bring(run: Opened, point: Point, inventory: Inventory, expected: str, prefix: str = "", *, log: Log) -> list[Check]:
+def may(source: Bucket, point: Point) -> bool:
+    """Has the backup locks, and the bucket too, so that what is copied back can be written with them?"""
+    held = point.held.properties
+    return held is not None and bool(held.retained or held.held) and bool(_lock(source))
+
+
+def _lock(source: Bucket) -> object:
+    """As it is told; True where it is not."""
+    return s3_settings.read(source).get(s3_settings.LOCK, True)
+
+
+def bring(run: Opened, point: Point, inventory: Inventory, expected: str, *, log: Log) -> list[Check]:
     """One check on the locks, one on the encryption, where the backup has any. expected: the condition on a row p of
     the table `point` of an object that the bucket must have."""
     held = point.held.properties
     if held is None or not (held.retained or held.held or held.encrypted):
         return []
     source = buckets.source(run)
-    told = s3_settings.look(source)
-    work = _Work(source, s3_settings.LOCK in told.values and not told.values[s3_settings.LOCK])
+    work = _Work(source, not _lock(source))
     if held.retained or held.held:
-        log(f"locking {held.retained + held.held} objects as on record")
-    mine = f"SELECT count(*) FROM point p WHERE p.key = ? AND {expected}"
-    entries = (entry for entry in point.entries(prefix) if entry.properties and inventory.value(mine, text(entry.key)))
+        log(f"locking objects as on record: {held.retained} with a retention, {held.held} with a legal hold")
+    entries = inventory.entries(f"point p WHERE p.properties <> '' AND {expected}")
     throttle.each(work.look, entries, run.config.objects.transfers)
     return list(work.checks())
 
@@ -110,8 +120,11 @@ class _Work:
                     raise
                 self._note("wrong", f"{key!r}: its {what} is not set: {exc.cause}")
                 return
-        still = properties.of(self._head(key).headers).lacks(wanted, self.now)
-        if not still:
+        now = self._head(key)
+        still = properties.of(now.headers).lacks(wanted, self.now)
+        if copier.kept(now.headers) != copier.kept(answer.headers):
+            self._note("wrong", f"{key!r}: the server gave it other headers when it was locked")
+        elif not still:
             self._note("set")
         elif self._may_not_see(key, still):
             self._note("unknown", f"{key!r}: its {' and '.join(still)} was set, and the key may not read it")
@@ -151,7 +164,7 @@ class _Work:
             elif count["unknown"]:
                 yield Check(LOCKS, COULD_NOT_VERIFY, f"{count['unknown']} of {total}: {'; '.join(found['unknown'])}")
             else:
-                again = f", {count['set']} of them set again" if count["set"] else ""
+                again = f", {count['set']} of them since they were there" if count["set"] else ""
                 late = f"; the retention of {count['expired']} others has ended" if count["expired"] else ""
                 yield Check(LOCKS, PASS, f"{total} are locked as on record{again}{late}")
         if count["encrypted"]:

@@ -225,8 +225,10 @@ def restore_objects(
         if exact:
             aside.remove(key for (key,) in inventory.each(f"SELECT key FROM {UNKNOWN_TO_POINT}"))
         log(f"copying {inventory.counted(f'point p WHERE {wanted}')[0]} objects from the vault")
-        copied = back.copy_back(run, inventory.entries(f"point p WHERE {wanted}"), source, log=log, compare=False)
-        rest = _apply(source, point, log, made=made)
+        lock = locks.may(source, point)
+        again = inventory.entries(f"point p WHERE {wanted}")
+        copied = back.copy_back(run, again, source, log=log, compare=False, lock=lock)
+        applied = _both(first, _apply(source, point, log, made=made))
         store = _Rest(run, stamp, fresh=fresh, asked=asked, exact=exact, partial=partial, sample=sample, log=log)
         store.bring(besides)
         clock.append(time.monotonic())
@@ -234,11 +236,10 @@ def restore_objects(
             log(f"starting {config.objects.service} again: only what is on its disk counts")
             _Protection(run, config.objects.service, log).restart()
         expected = f"point p WHERE {compare.expected(keep=keep)}"
-        checks = _prove(run, inventory, expected, sample, copied, log, accept=accept)
+        checks = _prove(run, inventory, expected, sample, copied, log, accept=accept, lock=lock)
         if lost:
             checks.append(Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {lost}"))
-        applied = _both(first, rest)
-        checks += locks.bring(run, point, inventory, compare.expected(keep=keep), prefix, log=log)
+        checks += locks.bring(run, point, inventory, compare.expected(keep=keep), log=log)
         checks += _settings_checks(buckets.source(run), point, applied, made=made)
         checks += [*store.checks(), *identities.checks(run, brought, fresh=fresh, made=made, log=log), *own_key]
         reconciled, report = _rows(run, inventory, point, prefix)
@@ -269,13 +270,15 @@ def _besides(point: Point, names: Sequence[str]) -> list[Point]:
 
 
 class _Brought(NamedTuple):
-    """One of them that was brought back. lost: what the vault no longer has of it. made: the bucket was gone."""
+    """One of them that was brought back. lost: what the vault no longer has of it. made: the bucket was gone.
+    lock: as in copy_back()."""
 
     point: Point
     copied: CopiedBack
     lost: str
     applied: s3_settings.Applied
     made: bool
+    lock: bool
 
 
 class _Rest:
@@ -318,10 +321,11 @@ class _Rest:
                 if self._exact:
                     aside.remove(key for (key,) in inventory.each(f"SELECT key FROM {UNKNOWN_TO_POINT}"))
                 again = inventory.entries(f"point p WHERE {wanted}")
-                copied = back.copy_back(run, again, source, log=log, compare=False)
+                lock = locks.may(source, point)
+                copied = back.copy_back(run, again, source, log=log, compare=False, lock=lock)
                 self.aside += [aside.bucket] if aside.bucket else []
             applied = _both(first, _apply(source, point, log, made=made))
-            self._brought.append(_Brought(point, copied, lost, applied, made))
+            self._brought.append(_Brought(point, copied, lost, applied, made, lock))
         except LifeboatError as exc:
             log(f"the bucket {named(point.bucket)} is not restored: {exc}")
             self._ended.append(ended(f"bucket {named(point.bucket)}", exc))
@@ -341,7 +345,7 @@ class _Rest:
             if one.lost:
                 compare.leave_out_unheld(run, inventory, "", "1")
             expected = f"point p WHERE {compare.expected(keep=False)}"
-            checks = _prove(run, inventory, expected, self._sample, one.copied, self._log, accept=True)
+            checks = _prove(run, inventory, expected, self._sample, one.copied, self._log, accept=True, lock=one.lock)
             checks += locks.bring(run, point, inventory, compare.expected(keep=False), log=self._log)
         yield from checks
         if one.lost:
@@ -365,8 +369,9 @@ def _rows(
 
 
 def _prove(
-    run: Opened, inventory: Inventory, expected: str, sample: int, copied: CopiedBack, log: Log, *, accept: bool
-) -> list[Check]:
+    run: Opened, inventory: Inventory, expected: str, sample: int, copied: CopiedBack, log: Log, *, accept: bool,
+    lock: bool,
+) -> list[Check]:  # fmt: skip
     """Compare with the listing. What is listed rightly and is wrong all the same is copied once more."""
     log("comparing with the backup's listing")
     checks = _verified(run, inventory, expected, sample)
@@ -375,7 +380,7 @@ def _prove(
         source = buckets.source(run)
         bad = compare.damaged(inventory, source, buckets.vault(run), expected)
         again = inventory.entries(f"point p WHERE {bad}")
-        copied = back.copy_back(run, again, source, log=log, compare=False)
+        copied = back.copy_back(run, again, source, log=log, compare=False, lock=lock)
         checks = _verified(run, inventory, expected, sample)
     if verdict(checks) == FAIL and not accept:
         wrong = [f"{check.name}: {check.detail}" for check in checks if check.result == FAIL]

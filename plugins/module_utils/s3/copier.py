@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import NamedTuple, Optional
 from urllib.parse import quote, urlencode
 from xml.sax.saxutils import escape
@@ -79,17 +80,21 @@ class Copier:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def copy(self, key: str, size: int, etag: str, version: str = "", sha256: str = "") -> Copied:
+    def copy(
+        self, key: str, size: int, etag: str, version: str = "", sha256: str = "",
+        lock: Mapping[str, str] = MappingProxyType({}),
+    ) -> Copied:  # fmt: skip
         """Copy one object, listed with that size and ETag. `version` empty: what is current, also where it changes.
 
-        sha256: what its bytes must have, or nothing is written and IntegrityError says so.
+        sha256: what its bytes must have, or nothing is written and IntegrityError says so. lock: headers that lock the
+        copy; no word of the source.
         """
         subject = f"{key!r} from {self.source.url} to {self.target.url}"
         for again in range(_CHANGED_TRIES):
             try:
                 if size <= PART:
-                    return self._copy_whole(key, size, etag, version, sha256, subject)
-                return self._copy_parts(key, size, etag, version, sha256, subject)
+                    return self._copy_whole(key, size, etag, version, sha256, subject, lock)
+                return self._copy_parts(key, size, etag, version, sha256, subject, lock)
             except ChangedError as exc:
                 if again == _CHANGED_TRIES - 1:
                     raise LifeboatError(
@@ -105,14 +110,16 @@ class Copier:
         side = READ if bucket is self.source else WRITE
         return bucket.ask(method, key, query, headers, body, attempted=side, subject=subject)
 
-    def _copy_whole(self, key: str, size: int, etag: str, version: str, wanted: str, subject: str) -> Copied:
+    def _copy_whole(
+        self, key: str, size: int, etag: str, version: str, wanted: str, subject: str, lock: Mapping[str, str]
+    ) -> Copied:
         held = self._budget.take(size)
         try:
             self._rate.take(size)
             answer = self._ask("GET", self.source, key, _of(version), properties.ASK, subject=subject)
             if len(answer.body) > max(2 * PART, 2 * size):
                 raise ChangedError
-            headers = self._headers(answer, key, version)
+            headers = {**self._headers(answer, key, version), **lock}
             data = answer.body
             md5, sha256 = _md5(data).hexdigest(), hashlib.sha256(data).hexdigest()
             _require(wanted, sha256, subject)
@@ -128,13 +135,15 @@ class Copier:
             self._budget.give(held)
         return _copied(key, len(data), etag, answer, md5, sha256, put)
 
-    def _copy_parts(self, key: str, size: int, listed: str, version: str, wanted: str, subject: str) -> Copied:
+    def _copy_parts(
+        self, key: str, size: int, listed: str, version: str, wanted: str, subject: str, lock: Mapping[str, str]
+    ) -> Copied:
         part = max(PART, -(-size // _PARTS))
         ranges = [(start, min(start + part, size)) for start in range(0, size, part)]
         first = self._ask("HEAD", self.source, key, _of(version), properties.ASK, subject=subject)
         if first.size != size:
             raise ChangedError
-        headers = self._headers(first, key, version)
+        headers = {**self._headers(first, key, version), **lock}
         with self._upload(key, headers, subject) as upload:
             sums, md5, sha256 = self._move(key, ranges, version, first.etag, upload.id, subject)
             _require(wanted, sha256, subject)

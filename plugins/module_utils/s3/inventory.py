@@ -31,7 +31,8 @@ _TABLES: Mapping[str, str] = MappingProxyType(
     {
         "rows": "key TEXT, size INT, sha256 TEXT, at REAL, PRIMARY KEY (key, size, sha256)",
         "live": "key TEXT PRIMARY KEY, size INT, etag TEXT, sha256 TEXT, modified REAL",
-        "point": "key TEXT PRIMARY KEY, size INT, etag TEXT, sha256 TEXT, modified REAL, version TEXT, vault_etag TEXT",
+        "point": "key TEXT PRIMARY KEY, size INT, etag TEXT, sha256 TEXT, modified REAL, version TEXT, vault_etag TEXT,"
+        " properties TEXT",
         "held": "key TEXT, version TEXT, size INT, etag TEXT, modified REAL, PRIMARY KEY (key, version)",
         "settled": "key TEXT PRIMARY KEY, how TEXT",
     }
@@ -103,7 +104,7 @@ class Inventory:
         def columns(entry: Listed) -> tuple[Any, ...]:
             modified = entry.modified.timestamp() if entry.modified else 0.0
             row = (text(entry.key), entry.size, entry.etag, entry.sha256 or "", modified)
-            return row if table == "live" else (*row, entry.vault_version, entry.vault_etag)
+            return row if table == "live" else (*row, entry.vault_version, entry.vault_etag, entry.properties)
 
         return self.add(table, map(columns, entries))
 
@@ -170,12 +171,12 @@ class Inventory:
 
     def entries(self, source: str, *values: Any) -> Iterator[Listed]:
         """The point's listing lines whose rows are in `source` (what follows FROM), in the order of their keys."""
-        columns = "key, size, etag, sha256, modified, version, vault_etag"
-        for key, size, etag, sha256, modified, version, vault_etag in self.each(
+        columns = "key, size, etag, sha256, modified, version, vault_etag, properties"
+        for key, size, etag, sha256, modified, version, vault_etag, properties in self.each(
             f"SELECT {columns} FROM {source} ORDER BY key", *values
         ):
             at = datetime.fromtimestamp(modified, timezone.utc)
-            yield Listed(key, size, etag, at, "", version, vault_etag, sha256 or None)
+            yield Listed(key, size, etag, at, "", version, vault_etag, sha256 or None, properties)
 
 
 def _asked(vault: Bucket, key: str, version: str) -> Optional[tuple[str, str, int, str, float]]:

@@ -20,12 +20,13 @@ from urllib.parse import parse_qsl, urlencode
 
 from ..base.clock import parse_time
 from ..base.errors import LifeboatError
+from .signed import LOCK
 
 ASK = {"x-amz-checksum-mode": "ENABLED"}  # or no server tells an object's checksums
 OWN_KEY = "a key of the customer's"
 _ENCRYPTION = "x-amz-server-side-encryption"
 _CHECKSUM = re.compile(r"x-amz-checksum-(crc32|crc32c|crc64nvme|sha1|sha256)")
-_MODE, _UNTIL, _HOLD = "x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date", "x-amz-object-lock-legal-hold"
+_MODE, _UNTIL, _HOLD = LOCK
 _MODES = ("GOVERNANCE", "COMPLIANCE")
 _LONGEST = 200  # characters of a line on record
 
@@ -48,10 +49,15 @@ class Properties:
     def line(self) -> str:
         said = {
             "encryption": self.encryption, "clear": "1" if self.clear else "", "checksums": self.checksums,
-            "mode": self.mode, "until": f"{self.until:%Y-%m-%dT%H:%M:%SZ}" if self.until else "",
+            "mode": self.mode, "until": _said(self.until) if self.until else "",
             "hold": "1" if self.hold else "",
         }  # fmt: skip
         return urlencode({name: value for name, value in said.items() if value})
+
+    def headers(self, now: datetime) -> dict[str, str]:
+        """Those with which it is written to be locked from the beginning, as far as the lock still lasts."""
+        kept = {_MODE: self.mode, _UNTIL: _said(self.until)} if self.until and self.retained(now) else {}
+        return {**kept, **({_HOLD: "ON"} if self.hold else {})}
 
     def retained(self, now: datetime) -> bool:
         """Does a retention that is on record still last?"""
@@ -105,6 +111,10 @@ def parse(line: str) -> Properties:
     if known.line != line or (known.mode not in _MODES if until else known.mode):
         raise ValueError(f"no properties of an object: {line[:_LONGEST]!r}")
     return known
+
+
+def _said(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _moment(text: str) -> Optional[datetime]:

@@ -42,8 +42,9 @@ if TYPE_CHECKING:
 KEPT = ("content-type", "cache-control", "content-disposition", "content-encoding", "content-language", "expires",
         "x-amz-website-redirect-location")  # fmt: skip
 USER = "x-amz-meta-"
+LOCK = ("x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date", "x-amz-object-lock-legal-hold")
 # Headers that a request may have: an object's own, and these. No other is ever sent, whatever a source says.
-_SENT = frozenset({*KEPT, "x-amz-tagging", "content-md5", "range", "if-match", "x-amz-checksum-mode"})
+_SENT = frozenset({*KEPT, "x-amz-tagging", "content-md5", "range", "if-match", "x-amz-checksum-mode", *LOCK})
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")  # https://www.rfc-editor.org/rfc/rfc9110#name-tokens
 _NO_VALUE = re.compile(r"[\x00\r\n]")
 _FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
