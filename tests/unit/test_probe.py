@@ -29,7 +29,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import settings as 
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints, probe
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints, probe, vault
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault.probe import (
     MISSING,
     SUPPORTED,
@@ -290,6 +290,30 @@ def test_what_the_server_only_says_does_not_count(name: str, lies: dict[str, Lie
     found = features(lies)[name]
     assert (found.state, words in found.detail) == (state, True), found
     assert bool(found.cost) == (state == MISSING)
+
+
+def minio(name: str) -> dict[str, Lie]:
+    """A server that takes the rule without its part on unfinished uploads."""
+
+    def put(work: Lie, LifecycleConfiguration: dict[str, Any]) -> Any:
+        kept = [
+            {key: value for key, value in rule.items() if key != "AbortIncompleteMultipartUpload"}
+            for rule in LifecycleConfiguration["Rules"]
+        ]
+        return work(LifecycleConfiguration={"Rules": kept})
+
+    said = {"ResponseMetadata": {"HTTPHeaders": {"server": name}}}
+    return {"put_bucket_lifecycle_configuration": put, "head_bucket": lambda work, **_: said}
+
+
+@pytest.mark.parametrize(("server", "told"), [("MinIO", False), ("SeaweedFS 4.48", True), ("", True)])
+def test_minio_cleans_unfinished_uploads_up_by_itself(server: str, told: bool, tmp_path: Path) -> None:
+    assert ("unfinished uploads" in features(minio(server))["lifecycle"].detail) is told
+    said: list[str] = []
+    bucket = opened("uploads-backup", Store(minio(server)))
+    work = vault._Ensuring(stack(tmp_path), vault.OBJECTS, bucket, False, False, said.append)
+    work._expire(False, [], lifecycle.rule("lifeboat-shop", 30))
+    assert (said != []) is told
 
 
 # --- lifecycle rules ---

@@ -41,12 +41,6 @@ class Rule:
         """Whether it removes replaced objects sooner than after `days`."""
         return self.enabled and self.noncurrent_days is not None and self.noncurrent_days < days
 
-    @property
-    def dropped(self) -> list[str]:
-        """What is not cleaned up, in words."""
-        cleaned = {"delete markers that hide nothing any more": self.markers, "unfinished uploads": self.uploads}
-        return [what for what, done in cleaned.items() if not done]
-
 
 def rule(id: str, days: int, prefix: str = "") -> Rule:
     """Replaced and removed objects stay `days`; lone delete markers and unfinished uploads are cleaned up."""
@@ -101,6 +95,23 @@ def mine(have: Sequence[Rule], wanted: Rule) -> Optional[Rule]:
             same = (found.enabled, found.noncurrent_days, found.about, found.expires_live)
             return found if same == (True, wanted.noncurrent_days, wanted.about, False) else None
     return None
+
+
+def uncleaned(bucket: Bucket, rule: Rule) -> list[str]:
+    """What nothing cleans up in the bucket, in words.
+
+    MinIO keeps no rule for unfinished uploads: it aborts them by itself after a day (`stale_uploads_expiry`).
+    """
+    cleaned = {"delete markers that hide nothing any more": rule.markers}
+    cleaned["unfinished uploads"] = rule.uploads or _server(bucket).startswith("MinIO")
+    return [what for what, done in cleaned.items() if not done]
+
+
+def _server(bucket: Bucket) -> str:
+    """What the server calls itself."""
+    with client.spoken("look for the bucket", bucket.url):
+        answer = bucket.client.head_bucket(Bucket=bucket.name)
+    return str(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("server", ""))
 
 
 def put(bucket: Bucket, have: Sequence[Rule], wanted: Rule) -> list[Rule]:

@@ -220,7 +220,8 @@ def _lifecycle(scratch: Bucket) -> str:
     mine = lifecycle.mine(lifecycle.put(scratch, [], wanted), wanted)
     if mine is None:
         raise _MissingError("a rule was set, and read back it is not there or another one")
-    less = f", without {' and '.join(mine.dropped)}" if mine.dropped else ""
+    dropped = lifecycle.uncleaned(scratch, mine)
+    less = f", without {' and '.join(dropped)}" if dropped else ""
     return f"a rule was set and read back{less}; that it is carried out takes a day to see"
 
 

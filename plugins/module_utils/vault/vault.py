@@ -311,8 +311,8 @@ class _Ensuring:
             if rule.id != wanted.id and rule.shorter(days):
                 self._tell(f"its rule {rule.id} removes old versions sooner than after {days} days")
         mine = lifecycle.mine(rules, wanted) or self._put_rule(new, rules, wanted)
-        if mine and mine.dropped:
-            self._tell(f"the server does not clean up {' and '.join(mine.dropped)}")
+        if mine and (dropped := lifecycle.uncleaned(self._bucket, mine)):
+            self._tell(f"the server does not clean up {' and '.join(dropped)}")
 
     def _put_rule(self, new: bool, rules: list[Rule], wanted: Rule) -> Optional[Rule]:
         """Our rule as it is there afterwards; None where it was not set, or could not be."""
