@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -140,9 +140,12 @@ class State(Inventory):
         self.change("DELETE FROM vault")
         self.add("vault", (_row(item) for item in versions if item.latest and not item.deleted and item.key))
 
-    def put_vault(self, versions: Iterable[Version]) -> None:
-        """What is now known of some keys of the vault."""
-        self.add("vault", map(_row, versions))
+    def put_vault(self, key: str, versions: Sequence[Version]) -> None:
+        """What the vault now has under a key: one version, or none."""
+        if versions:
+            self.add("vault", map(_row, versions))
+        else:
+            self.change("DELETE FROM vault WHERE key = ?", key)
 
     def read_copies(self, entries: Iterable[Listed]) -> None:
         """The listing of the last backup, then what a killed run after it had done already."""

@@ -667,6 +667,8 @@ class _Mirror:
             listed = bucket.versions(self.vault, key)
             found = [version for version in listed if version.key == key and version.latest][:1]
         else:
-            head = self.vault.ask("HEAD", key, attempted=copier.READ)
-            found = [Version(key, head.size, head.etag, datetime.now(timezone.utc), head.version)]
-        self._state.put_vault(found)
+            found = []
+            with contextlib.suppress(NotFoundError):  # it took the object and does not have it
+                head = self.vault.ask("HEAD", key, attempted=copier.WRITE)
+                found = [Version(key, head.size, head.etag, datetime.now(timezone.utc), head.version)]
+        self._state.put_vault(key, found)

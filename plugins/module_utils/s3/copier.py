@@ -242,8 +242,12 @@ class Copier:
 
     def _read_back(self, key: str, version: str, sha256: str, size: int, subject: str) -> None:
         """For servers whose ETags are not the usual sums: the bytes they hold are the bytes they were sent."""
-        if digest(self.target, key, size, version)[0] != sha256:
-            remedy = "Run it again; if it repeats, check the network and the target's disks."
+        remedy = "Run it again; if it repeats, check the network and the target's disks."
+        try:
+            held = digest(self.target, key, size, version, attempted=WRITE)[0]
+        except NotFoundError as exc:  # not the source's: nobody deleted the object
+            raise IntegrityError(WRITE, subject, "the target took it and does not have it", remedy) from exc
+        if held != sha256:
             raise IntegrityError(WRITE, subject, "what the target holds is not what it was sent", remedy)
 
     def _headers(self, answer: Answer, key: str, version: str) -> dict[str, str]:
@@ -363,20 +367,22 @@ def may_have_tags(answer: Answer) -> bool:
     return told not in ("0", None) or (told is None and not answer.headers.get("server", "").startswith(_TELL_TAGS))
 
 
-def digest(bucket: Bucket, key: str, size: int, version: str = "") -> tuple[str, str, Mapping[str, str]]:
+def digest(
+    bucket: Bucket, key: str, size: int, version: str = "", *, attempted: str = READ
+) -> tuple[str, str, Mapping[str, str]]:
     """Read an object's bytes: (SHA-256, MD5, its headers). Raises IntegrityError where there are not `size` of them."""
     query = _of("" if version == NULL else version)
     sha256, md5, count = hashlib.sha256(), _md5(b""), 0
     headers: Mapping[str, str] = {}
     for start in range(0, max(size, 1), PART):
         part = {"range": f"bytes={start}-{min(start + PART, size) - 1}"} if size > PART else {}
-        answer = bucket.ask("GET", key, query, part, attempted=READ)
+        answer = bucket.ask("GET", key, query, part, attempted=attempted)
         sha256.update(answer.body)
         md5.update(answer.body)
         count += len(answer.body)
         headers = headers or answer.headers
     if count != size:
-        raise IntegrityError(READ, bucket.where(key), f"it has {count} bytes instead of {size}")
+        raise IntegrityError(attempted, bucket.where(key), f"it has {count} bytes instead of {size}")
     return sha256.hexdigest(), md5.hexdigest(), headers
 
 
