@@ -86,6 +86,7 @@ REFUSALS: list[tuple[str, Fault, str, str]] = [
     ("a licence", everything(said(403, "Forbidden", "The licence has expired")), causes.LICENCE, "Renew the licence"),
     ("TLS", everything(Reply(400, "Client sent an HTTP request to an HTTPS server.", kind="text/plain")), causes.TLS, "scheme of endpoint_url"),
     ("a full drive", everything(error(507, "XMinioStorageFull")), causes.FULL, "Free space"),
+    ("requests at too high a rate", everything(error(429, "TooManyRequests")), causes.THROTTLED, "transfers"),
     ("a read-only store", everything(said(403, "Forbidden", "The drive is read-only")), causes.READ_ONLY, "writable"),
 ]  # fmt: skip
 
@@ -109,7 +110,8 @@ def test_a_store_that_refuses_is_not_rebuilt(store: tuple[Case, Proxy], fault: F
 WRITES: list[tuple[str, Reply, str, str]] = [
     ("a full drive", error(507, "XMinioStorageFull"), causes.FULL, "Free space"),
     ("a quota", error(400, "XMinioAdminBucketQuotaExceeded"), causes.QUOTA, "Raise the bucket's quota"),
-    ("WORM", said(400, "InvalidRequest", "Object is WORM protected and cannot be overwritten"), causes.READ_ONLY, "writable"),
+    ("WORM", said(400, "InvalidRequest", "Object is WORM protected and cannot be overwritten"), causes.LOCKED, "until the lock ends"),
+    ("a read-only drive", said(400, "Forbidden", "open /data: read-only file system"), causes.READ_ONLY, "writable"),
 ]  # fmt: skip
 
 

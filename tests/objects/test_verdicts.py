@@ -46,9 +46,7 @@ MD5_OF_1 = "c4ca4238a0b923820dcc509a6f75849b"
 
 @pytest.mark.parametrize("etag", ["", MD5_OF_1], ids=["is read back", "is believed at first"])
 @pytest.mark.parametrize("exact", [False, True], ids=["of now", "of an instant"])
-def test_what_the_vault_took_and_does_not_have_is_unheld(
-    world: World, weed: SeaweedFS, etag: str, exact: bool
-) -> None:
+def test_what_the_vault_took_and_does_not_have_is_unheld(world: World, weed: SeaweedFS, etag: str, exact: bool) -> None:
     """A 404 of the vault does not mean that the source's object was deleted, and stops no later mirror."""
     for number in range(4):
         world.put(f"key {number}", b"%d" % number)

@@ -15,7 +15,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     SpaceError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import causes, client
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import causes, client, copier, signed
 from botocore import exceptions as known
 from botocore.exceptions import ClientError
 
@@ -32,7 +32,17 @@ ANSWERS: list[tuple[str, str, int, str, type[LifeboatError], str]] = [
     ("XMinioStorageFull", "Storage backend has reached its minimum free drive threshold.", 507, causes.FULL, SpaceError, "Free space"),
     ("Weird", "", 507, causes.FULL, SpaceError, "Free space"),
     ("XMinioAdminBucketQuotaExceeded", "Bucket quota exceeded", 400, causes.QUOTA, SpaceError, "Raise the bucket's quota"),
-    ("InvalidRequest", "Object is WORM protected and cannot be overwritten", 400, causes.READ_ONLY, LifeboatError, "until the object's lock ends"),
+    ("InvalidRequest", "Object is WORM protected and cannot be overwritten", 400, causes.LOCKED, LifeboatError, "until the lock ends"),
+    ("AccessDenied", "Access Denied because object protected by object lock.", 403, causes.LOCKED, LifeboatError, "until the lock ends"),
+    ("InvalidRequest", "Bucket is missing Object Lock Configuration", 403, causes.PERMISSION, UsageError, "docs/mirror.md"),
+    ("QuotaExceeded", "", 403, causes.QUOTA, SpaceError, "Raise the bucket's quota"),
+    ("InternalError", "write /data/x: disk quota exceeded", 500, causes.QUOTA, SpaceError, "Raise the bucket's quota"),
+    ("InternalError", "no free volumes left", 500, causes.FULL, SpaceError, "Free space"),
+    ("InternalError", "open /data/x: read-only file system", 500, causes.READ_ONLY, LifeboatError, "Make them writable"),
+    ("SlowDownWrite", "Resource requested is unwritable, please reduce your request rate", 503, causes.READ_ONLY, LifeboatError, "Make them writable"),
+    ("SlowDown", "Please reduce your request rate.", 503, causes.THROTTLED, LifeboatError, "lower lifeboat_objects.transfers"),
+    ("TooManyRequests", "", 429, causes.THROTTLED, LifeboatError, "lower lifeboat_objects.transfers"),
+    ("Weird", "", 429, causes.THROTTLED, LifeboatError, "lower lifeboat_objects.transfers"),
     ("Forbidden", "The licence has expired", 403, causes.LICENCE, UsageError, "Renew the licence"),
     ("400", "Client sent an HTTP request to an HTTPS server.", 400, causes.TLS, UsageError, "the scheme of endpoint_url"),
     ("PermanentRedirect", "", 301, causes.REGION, UsageError, "Correct region"),
@@ -66,11 +76,39 @@ def test_an_answer_has_a_cause(
     [
         ("NoSuchKey", "no licence to read", 404), ("404", "", 404), ("InternalError", "We encountered an error", 500),
         ("InvalidRequest", "unknown argument", 400), ("XMinioObjectTampered", "may be compromised", 206),
-        ("SlowDown", "", 503),
+        ("SlowDownRead", "Resource requested is unreadable, please reduce your request rate", 503),
     ],
 )  # fmt: skip
 def test_what_may_be_damage_has_none(code: str, message: str, status: int) -> None:
     assert causes.of(said(code, message, status)) is None
+
+
+def test_what_stops_writing_has_a_message_of_its_own() -> None:
+    names = (causes.READ_ONLY, causes.FULL, causes.QUOTA, causes.THROTTLED, causes.LOCKED)
+    assert len({causes.named(name).words for name in names}) == len({causes.named(name).remedy for name in names}) == 5
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "status", "object_alone"),
+    [
+        ("Forbidden", "The drive is read-only", 400, False),
+        ("TooManyRequests", "", 429, False),
+        ("XMinioStorageFull", "", 507, False),
+        ("QuotaExceeded", "", 403, False),
+        ("InvalidRequest", "Object is WORM protected and cannot be overwritten", 400, True),
+        ("InvalidArgument", "", 400, True),
+    ],
+)
+def test_what_is_of_one_object_and_what_of_all(code: str, message: str, status: int, object_alone: bool) -> None:
+    """A drive that takes nothing stops a mirror; it would refuse each object in turn."""
+    assert copier.refused(said(code, message, status)) is object_alone
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "again"), [("TooManyRequests", 429, True), ("SlowDown", 503, True), ("AccessDenied", 403, False)]
+)
+def test_who_is_busy_is_asked_again(code: str, status: int, again: bool) -> None:
+    assert signed.lasting(said(code, "", status)) is not again
 
 
 def test_tls_is_a_cause_and_a_silent_server_is_none() -> None:

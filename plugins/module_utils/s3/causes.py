@@ -42,6 +42,7 @@ _KEY = (
 )
 CREDENTIALS, PERMISSION, CLOCK, ENCRYPTION, CUSTOMER_KEY = "credentials", "permission", "clock", "encryption", "sse-c"
 TLS, LICENCE, QUOTA, READ_ONLY, FULL, REGION = "tls", "licence", "quota", "read-only", "disk-full", "region"
+LOCKED, THROTTLED = "locked", "throttled"
 
 CAUSES = (
     Cause(
@@ -77,18 +78,32 @@ CAUSES = (
     Cause(
         QUOTA, "the bucket's quota is used up",
         "Raise the bucket's quota or free space in it (lifeboat.dr.prune), then try again.",
-        SpaceError, codes=("QuotaExceeded", "XMinioAdminBucketQuotaExceeded"), whole=False,
+        SpaceError, codes=("QuotaExceeded", "XMinioAdminBucketQuotaExceeded"), message=r"\bquota (was |is )?exceeded",
+        log=r"\bquota exceeded", whole=False,
     ),
     Cause(
         FULL, "the server's storage is full", "Free space there or run lifeboat.dr.prune, then try again.",
-        SpaceError, codes=("XMinioStorageFull", "InsufficientStorage", "507"), log=r"no space left|drive.* is full",
+        SpaceError, codes=("XMinioStorageFull", "InsufficientStorage", "507"),
+        message=r"no space left|no (more )?(free|writable) (volumes|space)", log=r"no space left|drive.* is full",
         whole=False,
     ),
     Cause(
-        READ_ONLY, "the server does not let it be changed",
-        "Make the server writable, or wait until the object's lock ends, then try again.",
-        LifeboatError, codes=("ObjectLocked",), message=r"WORM protected|read[- ]only",
+        LOCKED, "the server says that an object lock protects it",
+        "Wait until the lock ends (or remove it, in GOVERNANCE), then try again.",
+        LifeboatError, codes=("ObjectLocked",), message=r"WORM protected|protected by object lock", whole=False,
+    ),
+    Cause(
+        READ_ONLY, "the server cannot write to its drives",
+        "Look at the server's log: they are read-only, failed or too few. Make them writable, then try again.",
+        LifeboatError, message=r"read[- ]only|\bunwritable\b",  # MinIO says SlowDownWrite, "reduce your request rate"
         log=r"read-only file system|drive.* read-only", whole=False,
+    ),
+    Cause(
+        THROTTLED, "the server takes no more requests at this rate",
+        "Wait, or lower lifeboat_objects.transfers, then try again; look at the server's own limits.",
+        LifeboatError,
+        codes=("SlowDown", "TooManyRequests", "RequestLimitExceeded", "Throttling", "ThrottlingException", "429"),
+        whole=False,
     ),
     Cause(
         TLS, "no trusted TLS connection can be made",
@@ -112,6 +127,7 @@ _BY_CODE = {code: cause for cause in CAUSES for code in cause.codes}
 _SPOKEN = [(re.compile(cause.message, re.IGNORECASE), cause) for cause in CAUSES if cause.message]
 _LOGGED = [(re.compile(cause.log, re.IGNORECASE), cause) for cause in CAUSES if cause.log]
 _FINDINGS = ("NoSuchBucket", "NoSuchKey", "NoSuchVersion", "404", "NotFound")
+_DAMAGE = re.compile(r"\bunreadable\b", re.IGNORECASE)  # MinIO: "reduce your request rate", where drives are lost
 _WRONG = re.compile(r"\b(fatal|error|unable|fail(ed|ure)?|invalid|denied|expired|cannot)\b", re.IGNORECASE)
 
 
@@ -121,7 +137,7 @@ def named(name: str) -> Cause:
 
 def answered(code: str, message: str = "", status: int = 0) -> Optional[Cause]:
     """What a server's answer says; None where it may mean anything, such as that the object is damaged."""
-    if code in _FINDINGS:
+    if code in _FINDINGS or _DAMAGE.search(message):
         return None
     if code.startswith("kms:"):
         return named(ENCRYPTION)

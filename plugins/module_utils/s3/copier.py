@@ -25,7 +25,7 @@ from xml.sax.saxutils import escape
 
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
 from ..base.throttle import Budget, Rate
-from . import client, properties, signed
+from . import causes, client, properties, signed
 from .bucket import Bucket
 from .properties import NONE, Properties
 from .signed import NULL, Answer
@@ -388,7 +388,8 @@ def digest(
 
 def refused(exc: LifeboatError) -> bool:
     """Does the server refuse the object itself, its name say, and would take another?"""
-    if isinstance(exc, (UsageError, SpaceError, NotFoundError)):
+    cause = causes.of(exc)
+    if isinstance(exc, (UsageError, SpaceError, NotFoundError)) or (cause and cause.name == causes.READ_ONLY):
         return False
     status = client.status(exc)
     return 400 <= status < 500 and status not in (408, 429)

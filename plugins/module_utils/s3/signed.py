@@ -34,7 +34,7 @@ from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
 from ..base.errors import LifeboatError, UsageError
-from . import client
+from . import causes, client
 
 if TYPE_CHECKING:
     import urllib3
@@ -59,7 +59,10 @@ UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # no XML c
 NULL = "null"  # the version of what was written where, or while, nothing was versioned
 PATIENCE = 4  # attempts in all
 _PAUSE = 0.5
-_BUSY = ("InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout", "ServerBusy", "OperationAborted")
+_BUSY = (
+    "InternalError", "ServiceUnavailable", "RequestTimeout", "ServerBusy", "OperationAborted",
+    *causes.named(causes.THROTTLED).codes,
+)  # fmt: skip
 _CONNECTIONS = 256  # that are kept; urllib3 logs a warning for each one more
 
 
