@@ -13,6 +13,7 @@ description:
   - Asks the database which keys it knows (C(lifeboat_objects.keys_query)) and the bucket which it holds. Reports rows
     without objects, objects without rows, and objects that are not what their row says. Reports keys only, nothing else
     of a row.
+  - Rows are compared with the bucket that their column C(bucket) names; without it with the application's.
   - Looks in the vault, older versions included, for what rows miss, and with O(fetch) copies it back. Nothing is
     overwritten.
 extends_documentation_fragment:
@@ -58,8 +59,8 @@ report:
   returned: success
   type: dict
 offers:
-  description: What the vault has for rows without an object, each with C(key), C(version), C(size), C(modified) and
-    C(why) it fits.
+  description: What the vault has for rows without an object, each with C(bucket) (empty for the application's), C(key),
+    C(version), C(size), C(modified) and C(why) it fits.
   returned: success
   type: list
   elements: dict

@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL, PASS
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import prune, take
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects import proof
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import proof, refetch
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
@@ -37,6 +39,7 @@ class Many(Case):
     """The application's bucket and four others, in a server of the stack's own."""
 
     mirrored_manifest: Manifest
+    monkeypatch: pytest.MonkeyPatch
 
     def fill(self) -> None:
         super().fill()
@@ -69,6 +72,19 @@ class Many(Case):
         made = take.take(Opened(self.config), log=self.said.append, **options)
         self.id = made.id
         return made
+
+    def known(self, *rows: Any) -> None:
+        """The database answers, and knows these: key, bucket."""
+        self.settings(keys_query="SELECT key, bucket FROM f")
+
+        class Database:
+            database = "shop"
+
+            def stream(self, sql: str, take: Any, **_: Any) -> None:
+                for key, bucket in rows:
+                    take([key, None, None, None, True, bucket])
+
+        self.monkeypatch.setattr(server, "connect", lambda config, stack: Database())
 
     def details(self, **options: Any) -> ObjectsDetails:
         return self.take(**options).detailed(ObjectsDetails)
@@ -110,11 +126,12 @@ class Many(Case):
 def case(tmp_path: Path, weed: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> Iterator[Many]:
     monkeypatch.setattr(protect, "PATIENCE_WHEN_EXITED", 0.0)
     mirrored = f"mirror-{datetime.now(timezone.utc):%H%M%S%f}"
-    with seaweedfs() as server:
-        server.client.create_bucket(Bucket="uploads")
-        server.client.put_bucket_versioning(Bucket="uploads", VersioningConfiguration=ON)
+    with seaweedfs() as own:
+        own.client.create_bucket(Bucket="uploads")
+        own.client.put_bucket_versioning(Bucket="uploads", VersioningConfiguration=ON)
         weed.client.create_bucket(Bucket=mirrored)
-        one = Many(tmp_path, server, "uploads", weed, mirrored, True)
+        one = Many(tmp_path, own, "uploads", weed, mirrored, True)
+        one.monkeypatch = monkeypatch
         monkeypatch.setattr(runtime, "connect", lambda config: one.process)
         one.settings(buckets=("*",))
         one.fill()
@@ -328,3 +345,47 @@ def test_keys_that_are_left_out(case: Many) -> None:
     before = case.every()
     found = case.recover(identity=case.id, force=True, exact=True)
     assert (bad(found), case.every()) == ([], before), "what no backup holds is not put aside as unknown"
+
+
+def test_rows_are_compared_with_the_bucket_that_they_name(case: Many) -> None:
+    """Two of eight are below the limit: without the column nobody could say that they are lost."""
+    case.take()
+    expected = case.every()
+    for key in ("same/1", "same/2"):
+        case.client.delete_object(Bucket="docs", Key=key)
+        case.client.delete_object(Bucket="plain", Key=key)
+    case.known(
+        ("same/1", "docs"), ("same/2", "docs"), ("same/0", "plain"), *((key, None) for key in expected["uploads"][0])
+    )
+    rows = {check.name: (check.result, check.detail) for check in status._rows_of_others(Opened(case.config))}
+    assert rows["bucket docs: rows without objects"] == (FAIL, "2 rows have no object: same/1, same/2")
+    assert rows["other buckets: rows without objects"] == (PASS, "plain: all 1 rows have their object")
+    found = case.recover()
+    assert "the bucket docs: objects are gone that the database knows: 2 (same/1, same/2)" in found["findings"]
+    assert (found["others"], bad(found)) == (["docs"], [])
+    assert case.every()["docs"] == expected["docs"]
+    assert ("other buckets: rows without objects", PASS) in [(one["name"], one["result"]) for one in found["checks"]]
+
+
+def test_rows_of_a_bucket_whose_objects_only_an_older_backup_has(case: Many) -> None:
+    case.take()
+    older = case.id
+    case.client.delete_object(Bucket="plain", Key="same/1")
+    case.take()
+    own = [(key, None) for key in portrait(case.client, "uploads")]
+    case.known(("same/1", "plain"), ("same/0", "plain"), ("never", "empty"), *own)
+    words = rf"the bucket plain: rows have no object: 1 \(same/1\); {older} has 1 of them"
+    with pytest.raises(NotFoundError, match=rf"(?s){words}.*-e recovery_point={older}"):
+        case.plan()
+    found = refetch.live(Opened(case.config), fetch=True, log=case.said.append)
+    assert [(offer.bucket, offer.key) for offer in found.offers] == [("plain", "same/1")]
+    assert (found.fetched, found.unfit, found.verdict) == (1, 1, FAIL)
+    assert "fetched: plain/same/1" in " ".join(refetch.text(found))
+    made = case.plan()
+    assert (made["needed"], made["condition"], made["rows_without"]) == (False, "damaged", 1)
+    case.known(("a", "docs"), ("b", "other"), *own)
+    case.settings(exclude=("docs",))
+    rows = {check.name: check for check in status._rows_of_others(Opened(case.config))}
+    assert {check.result for check in rows.values()} == {COULD_NOT_VERIFY}
+    assert "1 rows name the bucket docs" in rows["rows of other buckets"].detail
+    assert "bucket other: rows and objects" in rows, "it is not there"

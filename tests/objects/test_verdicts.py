@@ -69,5 +69,5 @@ def test_a_key_that_may_not_read_back_is_not_called_an_unreadable_source(world: 
             return error(403, "AccessDenied")
         return forgets("a", "")(call)
 
-    with faulty(weed, fault) as proxy, pytest.raises(client.LifeboatError, match="write the object .*access denied"):
+    with faulty(weed, fault) as proxy, pytest.raises(client.LifeboatError, match=r"write the object .*access denied"):
         through(world, vault=proxy)

@@ -40,6 +40,12 @@ T = NOW
 BEFORE, AFTER = T - timedelta(hours=1), T + timedelta(hours=1)
 
 
+def row(known: list[Any], keyed: bool = True) -> list[Any]:
+    """A line of what the database knows, as SQL gives it: key, size, sha256, at, whether there is a key, bucket."""
+    given = [*known, *[None] * (5 - len(known))]
+    return [*given[:4], keyed, given[4]]
+
+
 def md5(body: bytes) -> str:
     return hashlib.md5(body, usedforsecurity=False).hexdigest()
 

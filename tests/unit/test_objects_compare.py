@@ -22,6 +22,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import make_config
 from object_world import BEFORE, OBJECTS, VAULT, Object, T, World, failure, md5, publish_objects
+from object_world import row as as_row
 
 QUERY = "SELECT key FROM f"
 
@@ -38,7 +39,7 @@ class Database:
         if self.error:
             raise self.error
         for row in self.rows:
-            take([*row, *[None] * (4 - len(row)), True])
+            take(as_row(row))
 
 
 def hold(config: Config, inventory: Inventory, world: World, point: Point, prefix: str = "") -> str:

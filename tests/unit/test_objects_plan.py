@@ -39,6 +39,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
 from builders import prove, settings
 from object_world import AFTER, BEFORE, OBJECTS, SECRETS, VAULT, Object, T, World, failure, publish_objects
+from object_world import row as as_row
 
 UP = ServiceState(exists=True, running=True, status="running")
 CRASHED = ServiceState(exists=True, status="exited", exit_code=1)
@@ -96,7 +97,7 @@ class Case:
 
             def stream(self, sql: str, take: Any, **_: Any) -> None:
                 for row in rows:
-                    take([*row, *[None] * (4 - len(row)), True])
+                    take(as_row(row))
 
         self.monkeypatch.setattr(server, "connect", lambda config, stack: Database())
 
@@ -443,10 +444,21 @@ def test_rows_whose_object_no_backup_has(case: Case) -> None:
         ["a"], ["b"], ["c"], ["d"], ["never"], ["young", None, None, clock.format_time(datetime.now(timezone.utc))]
     )
     made = case.plan()
-    assert (made["needed"], made["condition"]) == (False, "healthy")
-    assert made["unchecked"] == [
+    assert (made["needed"], made["condition"], made["rows_without"], made["held_by"]) == (False, "damaged", 1, "")
+    words = (
         "rows have no object: 1 (never); no earlier backup that was looked into has one of them; the rows may be wrong"
-    ]
+    )
+    assert (made["findings"], made["unchecked"]) == ([words], [])
+    assert "the bucket uploads is healthy" not in text(made)
+    assert any(line.startswith("nothing to do: no backup that could be read has") for line in text(made))
+    assert case.plan(identity=ID)["needed"] is True, "a state was asked for"
+
+
+def test_rows_are_of_the_bucket_that_they_name(case: Case) -> None:
+    """A row of another bucket is no row without an object of the application's."""
+    case.known(["a"], ["b", None, None, None, "uploads"], ["c"], ["d"], ["elsewhere", None, None, None, "docs"])
+    made = case.plan()
+    assert (made["condition"], made["findings"], made["rows_without"]) == ("healthy", [], 0)
 
 
 def test_a_prefix_alone_is_brought_back(case: Case) -> None:

@@ -33,6 +33,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
 from builders import settings
 from object_world import AFTER, OBJECTS, SECRETS, VAULT, FakeBucket, Object, T, World, failure, publish_objects
+from object_world import row as as_row
 
 UP = ServiceState(exists=True, running=True, status="running")
 CRASHED = ServiceState(exists=True, status="exited", exit_code=1)
@@ -169,7 +170,7 @@ class Case:
 
             def stream(self, sql: str, take: Any, **_: Any) -> None:
                 for row in rows:
-                    take([*row, *[None] * (4 - len(row)), True])
+                    take(as_row(row))
 
         self.monkeypatch.setattr(server, "connect", lambda config, stack: Database())
 

@@ -21,6 +21,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3.inventory import In
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import make_config
+from object_world import row as as_row
 
 T = datetime(2026, 11, 24, 3, 0, 0, tzinfo=timezone.utc)
 OLD, PAST, JUST, EDGE, LATER = ((T + timedelta(seconds=n)).isoformat() for n in (-3600, -301, -10, -2, 60))
@@ -40,7 +41,7 @@ class Server:
     def stream(self, sql: str, take: Any, *, database: str, attempted: str) -> None:
         self.sql = sql
         for row in self.rows:
-            take([*row, *[None] * (4 - len(row)), self.keyed])
+            take(as_row(row, self.keyed))
 
 
 def thing(key: str, size: int = 5, sha256: str = "", modified: str = OLD) -> Listed:

@@ -24,6 +24,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import settings
 from object_world import BEFORE, OBJECTS, SECRETS, VAULT, Object, World
+from object_world import row as as_row
 
 OLD, NEW = BEFORE - timedelta(days=2), BEFORE - timedelta(days=1)
 
@@ -46,7 +47,7 @@ class Case:
 
     def stream(self, sql: str, take: Any, **_: Any) -> None:
         for row in self.rows:
-            take([*row, *[None] * (4 - len(row)), True])
+            take(as_row(row))
 
     def versions(self, one: Any, prefix: str = "") -> Iterator[Version]:
         self.listed.append(prefix)

@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from .checks import SHOWN, Check
-from .errors import printable
+from .checks import PASS, SHOWN, Check, ended
+from .errors import LifeboatError, printable
 
 named = printable  # a name, for a line that people read
 
@@ -93,3 +93,20 @@ def cautions(
 
 def checks(found: Sequence[Check]) -> list[str]:
     return [named(f"{check.result:<16} {check.name}: {check.words}") for check in found]
+
+
+def folded(of_each: Iterable[tuple[str, Iterable[Check]]]) -> Iterator[Check]:
+    """The checks of many buckets: one of each name for those that passed it, and each that did not with its bucket."""
+    passed: dict[str, list[str]] = {}
+    for name, checks in of_each:
+        try:
+            for check in checks:
+                if check.result == PASS:
+                    passed.setdefault(check.name, []).append(f"{named(name)}: {check.detail}")
+                else:
+                    yield replace(check, name=f"bucket {named(name)}: {check.name}")
+        except LifeboatError as exc:  # of one bucket; the others are looked at all the same
+            yield ended(f"bucket {named(name)}", exc)
+    for what, told in passed.items():
+        rest = f"; and {len(told) - SHOWN} other buckets alike" if len(told) > SHOWN else ""
+        yield Check(f"other buckets: {what}", PASS, "; ".join(told[:SHOWN]) + rest)

@@ -51,7 +51,7 @@ def copy_back(
     SeaweedFS forgets the Content-Type where they are set later.
     """
     now = datetime.now(timezone.utc)
-    vault, progress, lock = buckets.vault(run), throttle.Progress(), threading.Lock()
+    vault, progress, mutex = buckets.vault(run), throttle.Progress(), threading.Lock()
     done: Counter[str] = Counter()
     failed: list[Unheld] = []
 
@@ -66,9 +66,9 @@ def copy_back(
             if not why:
                 raise
             if copier.denied(exc):
-                with lock:
+                with mutex:
                     done["denied"] += 1
-        with lock:
+        with mutex:
             done["lost" if why else "skipped" if right else "copied"] += 1
             if why and done["lost"] <= SHOWN:
                 failed.append(Unheld(entry.key, why))

@@ -143,6 +143,14 @@ class Point:
         )  # fmt: skip
 
     @property
+    def holds(self) -> bool:
+        """Does the backup hold the bucket?"""
+        try:
+            return bool(self.held)
+        except NotFoundError:
+            return False
+
+    @property
     def settings(self) -> Mapping[str, object]:
         return self.held.settings
 

@@ -34,12 +34,16 @@ def assess(
 
     older: the backups before it, newest first; they are read where rows name objects that it does not have.
     """
-    seen = _own(run, reference, older, log)
+    before = list(older)
+    seen = _own(run, reference, before, log)
     others = _protected(run, reference) if whole else []
     if seen.condition == DOWN or seen.emptied or not others:
         return seen
     here = buckets.addressed(run)
-    looked = {point.bucket: bucket(here, point, log=log, share=len(others)) for point in others}
+    looked: dict[str, Assessment] = {}
+    for point in others:
+        past = [replace(one, bucket=point.bucket) for one in before]
+        looked[point.bucket] = bucket(here, point, past, log=log, share=len(others))
     wrong = tuple(name for name, found in looked.items() if found.condition != HEALTHY)
     intact = [name for name in looked if name not in wrong and present_in(here, name)]
     ruined = seen.ruined and not intact  # a rebuild would move what is whole
@@ -49,18 +53,22 @@ def assess(
         findings=(*seen.findings, *(_of(name, text) for name in wrong for text in looked[name].findings)),
         unchecked=(*seen.unchecked, *_told(looked, "unchecked")),
         warnings=(*seen.warnings, *_told(looked, "warnings")),
+        held_by=seen.held_by or next((found.held_by for found in looked.values() if found.held_by), ""),
+        rows_without=seen.rows_without + sum(found.rows_without for found in looked.values()),
+        lacking=(*seen.lacking, *_told(looked, "lacking")),
         ruined=ruined,
         others=wrong,
     )
 
 
-def bucket(run: Opened, point: Point, *, log: Log, share: int = 1) -> Assessment:
-    """One of the store's other buckets, as the backup's `point` has it. share: as compare.sample()."""
+def bucket(run: Opened, point: Point, older: Iterable[Point] = (), *, log: Log, share: int = 1) -> Assessment:
+    """One of the store's other buckets, as the backup's `point` has it. older: as in assess(); share: as in
+    compare.sample()."""
     try:
         one = buckets.alone(run, point.bucket)
         if not s3_settings.exists(buckets.source(one)):
             return Assessment(DAMAGED, ("it is missing",))
-        return _look_inside(one, point, (), "", log, share)
+        return _look_inside(one, point, older, "", log, share)
     except LifeboatError as exc:
         if causes.of(exc) or isinstance(exc, UsageError):  # it refuses us, which says nothing of what it holds
             return Assessment(HEALTHY, unchecked=(f"it was not looked at: {exc.cause}",))
@@ -126,31 +134,36 @@ def _look_inside(
         # Of a bucket that is not the application's the database is not asked.
         found, unsure, told = compare.judge(run.config, inventory, reference, "" if reference.bucket else unknown)
         bad, unread, damaged = compare.sample(inventory, source, share)
-        lacking, held_by = ("", "") if unknown else _rows_without(inventory, older)
+        rows, lacking, held_by = (0, "", "") if unknown else _rows_without(inventory, older)
     findings += [*found, *bad, *([lacking] if held_by else [])]
     unknown_settings = {*reference.settings_denied, *told_settings.denied}
     unsure += [f"the bucket's {name}: the key may not read it" for name in sorted(unknown_settings)]
-    unsure += [f"{lacking}; the rows may be wrong"] if lacking and not held_by else []
+    unsure += [lacking] if lacking and not held_by else []
     return Assessment(
         DAMAGED if findings else HEALTHY, tuple(findings), words, (*unsure, *unread), (*warnings, *told),
         unreadable=bool(bad), ruined=damaged >= compare.ENOUGH, held_by=held_by,
+        rows_without=rows, lacking=(lacking,) if lacking else (),
     )  # fmt: skip
 
 
-def _rows_without(inventory: Inventory, older: Iterable[Point]) -> tuple[str, str]:
-    """Rows whose object neither the bucket nor the reference has, in words, and the backup that has most of them."""
-    wanted, words = compare.rows_without(inventory)
+def _rows_without(inventory: Inventory, older: Iterable[Point]) -> tuple[int, str, str]:
+    """Rows whose object neither the bucket nor the reference has: how many, in words, and the newest backup of those
+    that have most of them."""
+    wanted, rows, words = compare.rows_without(inventory)
     if not wanted:
-        return "", ""
+        return 0, "", ""
     best, most = "", 0
     try:
         for point in older:
+            if not point.holds:
+                continue
             count = sum(entry.key in wanted for entry in point.entries())
             if count > most:
                 best, most = point.id, count
             if most == len(wanted):
                 break
     except LifeboatError as exc:
-        return f"rows have no object: {words}; an older backup cannot be read: {exc.cause}", best
-    where = f"{best} has {most} of them" if best else "no earlier backup that was looked into has one of them"
-    return f"rows have no object: {words}; {where}", best
+        return rows, f"rows have no object: {words}; an older backup cannot be read: {exc.cause}", best
+    where = "no earlier backup that was looked into has one of them; the rows may be wrong"
+    where = f"{best} has {most} of them" if best else where
+    return rows, f"rows have no object: {words}; {where}", best

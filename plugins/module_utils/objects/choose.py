@@ -71,7 +71,7 @@ def older(sources: Sources, reference: Optional[Point]) -> Iterator[Point]:
     """The good backups before that one, the newest first, as far as anyone would go back."""
     before = [entry for entry in sources.found if entry.good and reference and entry.id < reference.id]
     for entry in list(reversed(before))[:_LOOKED_INTO]:
-        yield _point(sources, entry, "")
+        yield _point(sources, entry, reference.bucket if reference else "")
 
 
 def choose(

@@ -219,8 +219,8 @@ def judge(config: Config, inventory: Inventory, point: Point, unknown: str) -> t
     return findings, unsure, told
 
 
-def rows_without(inventory: Inventory) -> tuple[frozenset[str], str]:
-    """Keys of rows whose object neither the bucket nor the point has, and these in words: how many, and the first.
+def rows_without(inventory: Inventory) -> tuple[frozenset[str], int, str]:
+    """Keys of rows whose object neither the bucket nor the point has, how many, and these in words: the first of them.
 
     A row so young that its object may be on its way is none. The keys are at most as many as are looked for.
     """
@@ -230,7 +230,7 @@ def rows_without(inventory: Inventory) -> tuple[frozenset[str], str]:
         f" AND NOT EXISTS (SELECT 1 FROM point p WHERE p.key = r.key) AND coalesce(r.at, 0) <= {old!r}"
     )
     keys = frozenset(key for (key,) in inventory.each(f"SELECT DISTINCT r.key FROM {lacking} LIMIT {READ_MOST}"))
-    return keys, inventory.few(lacking)
+    return keys, inventory.counted(lacking)[0], inventory.few(lacking)
 
 
 def _is(how: str) -> str:

@@ -28,6 +28,8 @@ class Assessment:
     emptied: its files are gone although it runs: whatever is written to it now may be lost with the next start.
     unreadable: objects could not be read that are listed as they should be. ruined: so many that its disk is to blame.
     held_by: the newest backup that has objects which rows name and the newest backup of all lacks.
+    rows_without: rows whose object neither the bucket nor that backup has; lacking: these in words, which are a finding
+    where an older backup has the objects, and unchecked where none has.
     others: the store's other buckets that a backup holds and that are not what it says.
     refused: why the server does not let us look, which says nothing against its data; remedy: what to do about that.
     """
@@ -40,6 +42,8 @@ class Assessment:
     refused: str = ""
     remedy: str = ""
     held_by: str = ""
+    rows_without: int = 0
+    lacking: tuple[str, ...] = ()
     emptied: bool = False
     unreadable: bool = False
     ruined: bool = False

@@ -64,6 +64,7 @@ Mode = Literal["none", "start", "fill", "rebuild", "reopen"]
 Action = Literal["restored", "untouched", "quarantined"]
 NOWHERE = "in no backup"
 OF_THE_BACKUP = "of the same backup"
+_NOWHERE_TO_BE_HAD = "no backup that could be read has the objects of those rows; lifeboat.dr.reconcile lists the rows"
 _ASKED: Mapping[str, Mode] = {"fill": "fill", "rebuild": "rebuild"}
 
 
@@ -87,7 +88,7 @@ class Plan(Planned):
     asked, state, prefix, exact, partial: as in the request. unreadable: as in the assessment. target: the bucket.
     buckets: those of the store. untested: what of the store no recovery brings back, and why. bucket: as in the
     request. others: the other buckets that are restored with it. asks: those that a rebuild would move aside for good,
-    and that nobody said may be; while there are any, none is done.
+    and that nobody said may be; while there are any, none is done. rows_without, held_by: as in the assessment.
     """
 
     mode: Mode
@@ -103,6 +104,8 @@ class Plan(Planned):
     bucket: str = ""
     others: tuple[str, ...] = ()
     asks: tuple[str, ...] = ()
+    rows_without: int = 0
+    held_by: str = ""
 
 
 def make(run: Opened, request: Request, *, log: Log) -> Plan:
@@ -117,8 +120,7 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
     request = replace(request, identity=sources.identity)
     log("assessing the bucket")
     reference = reference_of(sources, alone)
-    older = () if alone else choose.older(sources, reference)
-    seen = assess.assess(run, reference, older, whole=not request.bucket, log=log)
+    seen = assess.assess(run, reference, choose.older(sources, reference), whole=not request.bucket, log=log)
     lost = ""
     if seen.refused and request.method != "rebuild":
         lost = identities.needed(run)
@@ -143,6 +145,10 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
     elif left or (config.state / RECOVERING_OBJECTS).exists():
         needed, mode = True, "reopen"
         why = f"an earlier recovery stopped {', '.join(left) or 'nothing'} and did not come to its end"
+    if seen.lacking and seen.condition == HEALTHY:  # status says that rows lack objects
+        rest_unchecked = tuple(thing for thing in seen.unchecked if thing not in seen.lacking)
+        seen = replace(seen, condition=DAMAGED, findings=seen.lacking, unchecked=rest_unchecked)
+        why = why if needed else _NOWHERE_TO_BE_HAD
     service = config.objects.service
     writers = list(config.application.writers) or (stack.dependants(service) if service else [])
     now = datetime.now(timezone.utc)
@@ -195,6 +201,8 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
         bucket=request.bucket,
         others=back,
         asks=_asks(rest, mode, request),
+        rows_without=seen.rows_without,
+        held_by=seen.held_by,
     )
     return replace(made, steps=tuple(_steps(made, entry.id, run, _locked(given)))) if needed else made
 
@@ -230,7 +238,8 @@ def _needed(
     if needed or request.prefix or request.state or request.exact:
         log(f"comparing with {chosen.id} and the vault")
         counts = _count(run, chosen, request, seen, log)
-    if seen.held_by and not request.asked and len(seen.findings) == 1 and not counts.gone + counts.differ:
+    only = {*seen.findings} <= {*seen.lacking}
+    if seen.held_by and only and not request.asked and not counts.gone + counts.differ:
         raise _of_an_older_backup(run.config, seen)
     differing = "" if needed else _differing(run, chosen, request, counts)
     if not needed and not differing and request.asked:

@@ -16,12 +16,12 @@ import functools
 import hashlib
 import re
 import secrets as token
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
-from ..base import filesystem
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, SHOWN, Check, compared, ended
+from ..base import filesystem, text
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
 from ..base.errors import LifeboatError, Log, UnverifiedError, UsageError
 from ..base.text import named
 from ..mirror import back
@@ -51,7 +51,7 @@ def levels(run: Opened, repo: Repository, manifest: Manifest, level: str, sample
     whole = sum(held.objects for held in manifest.detailed(ObjectsDetails).held)
     part = functools.partial(_share, sample, max(whole, 1))
     yield from _levels(run, point, level, part(point), log)
-    yield from folded(
+    yield from text.folded(
         (other.bucket, _levels(placed(run, other), other, level, part(other), log)) for other in point.others()
     )
 
@@ -70,23 +70,6 @@ def placed(run: Opened, point: Point) -> Opened:
             "Set objects_bucket as it was, and verify again.",
         )  # fmt: skip
     return buckets.alone(run, point.bucket)
-
-
-def folded(of_each: Iterable[tuple[str, Iterable[Check]]]) -> Iterator[Check]:
-    """The checks of many buckets: one of each name for those that passed it, and each that did not with its bucket."""
-    passed: dict[str, list[str]] = {}
-    for name, checks in of_each:
-        try:
-            for check in checks:
-                if check.result == PASS:
-                    passed.setdefault(check.name, []).append(f"{named(name)}: {check.detail}")
-                else:
-                    yield replace(check, name=f"bucket {named(name)}: {check.name}")
-        except LifeboatError as exc:  # of one bucket; the others are looked at all the same
-            yield ended(f"bucket {named(name)}", exc)
-    for what, told in passed.items():
-        rest = f"; and {len(told) - SHOWN} other buckets alike" if len(told) > SHOWN else ""
-        yield Check(f"other buckets: {what}", PASS, "; ".join(told[:SHOWN]) + rest)
 
 
 def _levels(run: Opened, point: Point, level: str, sample: int, log: Log) -> Iterator[Check]:

@@ -5,11 +5,13 @@
 """Hold the keys that the database knows against the objects there are: rows without objects, objects without rows.
 
 What the database knows is what `lifeboat_objects.keys_query` returns: `key`, and where known `size`, `sha256` and `at`,
-when the row was written. Only keys are ever reported, never what else stands in a row.
+when the row was written. A column `bucket` says which bucket of the store a row is of; without it, or where it is NULL,
+that is the application's. Only keys are ever reported, never what else stands in a row.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,12 +22,15 @@ from ..base import typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, SHOWN, Check, verdict
 from ..base.clock import format_time, parse_time
 from ..base.errors import LifeboatError, UnverifiedError, UsageError
+from ..base.text import named
 from ..base.typed import shown
 from ..database import server as database_server
 from ..database.server import Server
+from ..mirror import store
 from ..s3.bucket import Listed
 from ..s3.inventory import UNKNOWN, Inventory
 from ..settings.config import Config
+from ..stack import buckets
 from ..stack.runtime import Opened
 
 GRACE = 300  # seconds before the instant in which an application may be between the object and its row
@@ -124,30 +129,43 @@ def unconfigured() -> Check:
     return Check("rows and objects", COULD_NOT_VERIFY, "lifeboat_objects.keys_query is not set")
 
 
-def read_rows(inventory: Inventory, server: Server, database: str, query: str) -> int:
-    """Read what the database knows into the table `rows`, in a transaction that cannot write. Returns the count."""
+def read_rows(
+    inventory: Inventory, server: Server, database: str, query: str, own: str = "", others: Optional[Inventory] = None
+) -> int:
+    """Read what the database knows into the table `rows`, in a transaction that cannot write. Returns the count.
+
+    own: the application's bucket. others: takes into its table `known` what is of other buckets.
+    """
     kept: list[_Known] = []
+    besides: list[tuple[object, ...]] = []
 
     def flush() -> None:
         inventory.add("rows", kept)
         kept.clear()
+        if others:
+            others.add("known", besides)
+        besides.clear()
 
     def take(row: object) -> None:
         if not isinstance(row, list):
             raise database_server.wrong_answer("", f"wants a list, has {shown(row)}")
         if row[4] and row[0] is not None:  # a row that names no object has none to miss
-            kept.append(_row(*row[:4]))
+            known = _row(*row[:4])
+            if row[5] in (None, "", own):
+                kept.append(known)
+            else:
+                besides.append((_bucket(row[5]), *known))
         elif not row[4]:
             raise UsageError(
                 "read the keys that the database knows", f"database {database}", "keys_query has no column `key`",
                 "Name it: SELECT path AS key, bytes AS size FROM app.files.",
             )  # fmt: skip
-        if len(kept) >= 5000:
+        if len(kept) + len(besides) >= 5000:
             flush()
 
     plain = query.strip().rstrip(";")
     server.stream(
-        "BEGIN READ ONLY;\nSELECT json_build_array(j->'key', j->'size', j->'sha256', j->'at', j ? 'key')"
+        "BEGIN READ ONLY;\nSELECT json_build_array(j->'key', j->'size', j->'sha256', j->'at', j ? 'key', j->'bucket')"
         f" FROM (SELECT to_jsonb(q) AS j FROM (\n{plain}\n) AS q) AS r;\nCOMMIT;",
         take,
         database=database,
@@ -157,10 +175,62 @@ def read_rows(inventory: Inventory, server: Server, database: str, query: str) -
     return inventory.count("rows")
 
 
+class _Others:
+    """What the database knew of the store's other buckets when it was last asked. why: it could not be."""
+
+    def __init__(self, run: Opened) -> None:
+        del run
+        columns = "bucket TEXT, key TEXT, size INT, sha256 TEXT, at REAL, PRIMARY KEY (bucket, key, size, sha256)"
+        self.rows = Inventory({"known": columns})
+        self.asked = False
+        self.why: Optional[LifeboatError] = None
+
+    def ask(self, run: Opened, inventory: Inventory) -> int:
+        """Ask again: what is of the application's bucket goes into the inventory."""
+        self.asked, self.why = True, None
+        self.rows.change("DELETE FROM known")
+        objects = run.config.objects
+        try:
+            server = database_server.of(run)
+            return read_rows(inventory, server, server.database, objects.keys_query, objects.bucket, self.rows)
+        except LifeboatError as exc:
+            self.why = exc
+            raise
+
+    def known(self, run: Opened) -> Inventory:
+        """As of when the application's bucket was last read: a query for each of a thousand would be too much."""
+        if not self.asked:
+            with Inventory() as unused:
+                self.ask(run, unused)
+        if self.why:
+            raise self.why
+        return self.rows
+
+
 def read_known(run: Opened, inventory: Inventory) -> int:
-    """What the stack's own database knows, as read_rows()."""
-    server = database_server.of(run)
-    return read_rows(inventory, server, server.database, run.config.objects.keys_query)
+    """What the stack's own database knows of the bucket, as read_rows()."""
+    whole, bucket = buckets.whole(run), run.config.objects.bucket
+    others = whole.once(_Others)
+    if bucket == whole.config.objects.bucket:
+        return others.ask(whole, inventory)
+    columns = "key, size, sha256, at"
+    return inventory.add("rows", others.known(whole).each(f"SELECT {columns} FROM known WHERE bucket = ?", bucket))
+
+
+def of_others(run: Opened) -> dict[str, int]:
+    """The store's other buckets that rows name, and how many do."""
+    whole = buckets.whole(run)
+    if not whole.config.objects.keys_query:
+        return {}
+    rows = whole.once(_Others).known(whole)
+    return dict(rows.each("SELECT bucket, count(*) FROM known GROUP BY bucket ORDER BY bucket"))
+
+
+def names(run: Opened, bucket: str) -> bool:
+    """Do rows name this one of the store's other buckets? No, where the database cannot be asked; its check says so."""
+    with contextlib.suppress(LifeboatError):
+        return bucket in of_others(run)
+    return False
 
 
 def _row(key: object, size: object, sha256: object, at: object) -> _Known:
@@ -170,9 +240,19 @@ def _row(key: object, size: object, sha256: object, at: object) -> _Known:
         digest = re.sub(r"^\\x", "", (sha256 or "").strip()).lower()
         when = parse_time(at).timestamp() if at else None
         return key, int(size) if isinstance(size, (int, float)) else UNKNOWN, digest, when
-    raise UsageError(
+    raise _wrong_type()
+
+
+def _bucket(name: object) -> str:
+    if isinstance(name, str):
+        return name
+    raise _wrong_type()
+
+
+def _wrong_type() -> UsageError:
+    return UsageError(
         "read the keys that the database knows", "lifeboat_objects.keys_query", "a column has a wrong type",
-        "key is text, size a number of bytes, sha256 text or bytea, at a time.",
+        "key is text, size a number of bytes, sha256 text or bytea, at a time, bucket text.",
     )  # fmt: skip
 
 
@@ -219,6 +299,21 @@ def database_with(run: Opened, objects: Iterable[Listed]) -> Report:
         read_known(run, inventory)
         inventory.add_listing("live", objects)
         return compare(inventory, datetime.now(timezone.utc))
+
+
+def unprotected(run: Opened) -> list[Check]:
+    """Of the rows that name a bucket which no backup is to hold."""
+    objects = run.config.objects
+    left = {name: count for name, count in of_others(run).items() if not store.wanted(objects, name)}
+    told = "; ".join(f"{count} rows name the bucket {named(name)}" for name, count in list(left.items())[:SHOWN])
+    rest = f"; and {len(left) - SHOWN} more buckets" if len(left) > SHOWN else ""
+    words = f"{told}{rest}: lifeboat_objects.buckets does not name it, so no backup holds it"
+    return [Check("rows of other buckets", COULD_NOT_VERIFY, words)] if left else []
+
+
+def protected(run: Opened) -> list[str]:
+    """The store's other buckets that rows name and backups are to hold."""
+    return [name for name in of_others(run) if store.wanted(run.config.objects, name)]
 
 
 def checked(config: Config, work: Callable[[], Report]) -> tuple[list[Check], Optional[Report]]:

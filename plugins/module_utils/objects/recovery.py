@@ -16,7 +16,7 @@ from typing import NamedTuple, Optional
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, ended, verdict
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UsageError
-from ..base.text import named, several
+from ..base.text import folded, named, several
 from ..mirror import back
 from ..mirror import identities as mirror_identities
 from ..mirror import verify as mirror_verify
@@ -36,7 +36,7 @@ from ..stack import buckets
 from ..stack.runtime import DataMount, Opened, ServiceState, objects_mount
 from . import assess, choose, compare, condition, identities, locks, plan, proof, reconcile
 from .aside import Aside
-from .compare import UNKNOWN_TO_POINT, to_restore
+from .compare import RIGHT, UNKNOWN_TO_POINT, to_restore
 from .condition import Assessment
 
 SCRATCH = "lifeboat-check-"
@@ -271,7 +271,7 @@ def _besides(point: Point, names: Sequence[str]) -> list[Point]:
 
 class _Brought(NamedTuple):
     """One of them that was brought back. lost: what the vault no longer has of it. made: the bucket was gone.
-    lock: as in copy_back()."""
+    lock: as in copy_back(). left: keys that the database has otherwise than the backup."""
 
     point: Point
     copied: CopiedBack
@@ -279,6 +279,7 @@ class _Brought(NamedTuple):
     applied: s3_settings.Applied
     made: bool
     lock: bool
+    left: tuple[str, ...]
 
 
 class _Rest:
@@ -313,7 +314,8 @@ class _Rest:
             first = _apply(source, point, log, made=made, first=True)
             with Inventory() as inventory:
                 compare.hold(run, inventory, source, point, log=log)
-                wanted = to_restore(keep=False)
+                keep = not (self._asked or self._fresh or made) and inventory.count("live") > 0
+                wanted = to_restore(keep=keep)
                 lost = compare.leave_out_unheld(run, inventory, "", wanted) if self._partial else ""
                 versioned = s3_bucket.versioning(source) == "Enabled"
                 aside = Aside(source, self._stamp, versioned=versioned, log=log)
@@ -324,8 +326,11 @@ class _Rest:
                 lock = locks.may(source, point)
                 copied = back.copy_back(run, again, source, log=log, compare=False, lock=lock)
                 self.aside += [aside.bucket] if aside.bucket else []
+                left = (
+                    [key for (key,) in inventory.each(f"SELECT key FROM settled WHERE how = '{RIGHT}'")] if keep else []
+                )
             applied = _both(first, _apply(source, point, log, made=made))
-            self._brought.append(_Brought(point, copied, lost, applied, made, lock))
+            self._brought.append(_Brought(point, copied, lost, applied, made, lock, tuple(left)))
         except LifeboatError as exc:
             log(f"the bucket {named(point.bucket)} is not restored: {exc}")
             self._ended.append(ended(f"bucket {named(point.bucket)}", exc))
@@ -333,7 +338,7 @@ class _Rest:
     def checks(self) -> list[Check]:
         whole = [Check("other buckets left as they are", PASS, several("bucket", self._whole))] if self._whole else []
         here = buckets.addressed(self._run)
-        proved = proof.folded(
+        proved = folded(
             (one.point.bucket, self._prove(buckets.alone(here, one.point.bucket), one)) for one in self._brought
         )
         return [*self._ended, *proved, *whole]
@@ -342,12 +347,14 @@ class _Rest:
         point = one.point
         with Inventory() as inventory:
             inventory.add_listing("point", point.entries())
+            inventory.add("settled", ((key, RIGHT) for key in one.left))
             if one.lost:
                 compare.leave_out_unheld(run, inventory, "", "1")
-            expected = f"point p WHERE {compare.expected(keep=False)}"
+            expected = f"point p WHERE {compare.expected(keep=True)}"
             checks = _prove(run, inventory, expected, self._sample, one.copied, self._log, accept=True, lock=one.lock)
-            checks += locks.bring(run, point, inventory, compare.expected(keep=False), log=self._log)
-        yield from checks
+            checks += locks.bring(run, point, inventory, compare.expected(keep=True), log=self._log)
+            yield from checks
+            yield from _rows(run, inventory, point, "")[0]
         if one.lost:
             yield Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {one.lost}")
         yield from _settings_checks(buckets.source(run), point, one.applied, made=one.made)
@@ -362,8 +369,8 @@ class _Rest:
 def _rows(
     run: Opened, inventory: Inventory, point: Point, prefix: str
 ) -> tuple[list[Check], Optional[reconcile.Report]]:
-    """Of a bucket that is not the application's the database knows nothing."""
-    if point.bucket:
+    """Of a bucket that is not the application's only where rows name it."""
+    if point.bucket and not reconcile.names(run, point.bucket):
         return [], None
     return reconcile.checked(run.config, lambda: _reconciled(run, inventory, point, prefix))
 

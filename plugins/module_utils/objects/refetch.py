@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 from ..base.checks import SHOWN, Check, verdict
 from ..base.clock import format_time
 from ..base.errors import Log, present
+from ..base.text import folded, named
 from ..mirror import back
 from ..s3 import bucket
 from ..s3.bucket import Listed
@@ -26,7 +27,8 @@ _FEW = 100  # keys that are asked for one by one, rather than by listing the who
 
 @dataclass(frozen=True)
 class Offer:
-    """A version in the vault that fits a row whose object is missing. why: what it fits by."""
+    """A version in the vault that fits a row whose object is missing. why: what it fits by. bucket: another one of the
+    store than the application's."""
 
     key: str
     version: str
@@ -34,6 +36,7 @@ class Offer:
     modified: datetime
     sha256: str
     why: str
+    bucket: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,31 @@ class Found:
 
 
 def live(run: Opened, *, fetch: bool = False, log: Log) -> Found:
-    """Reconcile now. fetch: copy back what the vault has for rows without an object."""
+    """Reconcile now, all buckets that rows name. fetch: copy back what the vault has for rows without an object."""
     if not run.config.objects.keys_query:
         check = reconcile.unconfigured()
         return Found(check.result, (check,))
+    own = _live(run, "", fetch, log)
+    here, others = buckets.addressed(run), list[Found]()
+
+    def look(name: str) -> Iterator[Check]:
+        others.append(_live(buckets.alone(here, name), name, fetch, log))
+        yield from others[-1].checks
+
+    checks = (*own.checks, *folded((name, look(name)) for name in reconcile.protected(run)))
+    checks += tuple(reconcile.unprotected(run))
+    several = [own, *others]
+    return replace(
+        own,
+        verdict=verdict(checks),
+        checks=checks,
+        offers=tuple(offer for found in several for offer in found.offers),
+        unfit=sum(found.unfit for found in several),
+        fetched=sum(found.fetched for found in several),
+    )
+
+
+def _live(run: Opened, name: str, fetch: bool, log: Log) -> Found:
     with Inventory() as inventory:
         report = _reconcile(run, inventory, log)
         missing = report.rows_without_objects.count
@@ -64,7 +88,7 @@ def live(run: Opened, *, fetch: bool = False, log: Log) -> Found:
             report = _reconcile(run, inventory, log)
     checks = tuple(report.checks())
     offers = tuple(
-        Offer(entry.key, entry.vault_version, entry.size, present(entry.modified), entry.sha256 or "", why)
+        Offer(entry.key, entry.vault_version, entry.size, present(entry.modified), entry.sha256 or "", why, name)
         for entry, why in held.items()
     )
     unfit = missing - len({offer.key for offer in offers})
@@ -97,12 +121,17 @@ def _held(run: Opened, inventory: Inventory, missing: int) -> Iterator[tuple[Lis
             yield Listed(key, length, etag, at, "", version, etag, sha256 or None), why
 
 
+def _where(offer: Offer) -> str:
+    return f"{named(offer.bucket)}/{offer.key}" if offer.bucket else offer.key
+
+
 def text(found: Found) -> list[str]:
     """For a terminal."""
     lines = [f"{check.result:<16} {check.name}: {check.detail}" for check in found.checks]
     told = "fetched" if found.fetched else "the vault has"
     lines += [
-        f"{told}: {offer.key}, version of {format_time(offer.modified)}: {offer.why}" for offer in found.offers[:SHOWN]
+        f"{told}: {_where(offer)}, version of {format_time(offer.modified)}: {offer.why}"
+        for offer in found.offers[:SHOWN]
     ]
     more = len(found.offers) - SHOWN
     lines += [f"{told}: {more} more"] if more > 0 else []

@@ -14,7 +14,7 @@ from typing import Optional
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, verdict
 from ..base.clock import TOLERANCE
 from ..base.errors import present
-from ..base.text import human
+from ..base.text import folded, human
 from ..database import logins
 from ..objects import reconcile
 from ..repository import base as repository_base
@@ -98,7 +98,8 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
     checks += escrow_record.checks(run, now)
     checks += endpoints.checks(run, now=asked or now)
     if config.objects.bucket and config.objects.keys_query:
-        checks += reconcile.checked(config, lambda: _reconciled(run))[0]
+        compared, report = reconcile.checked(config, lambda: _reconciled(run))
+        checks += [*compared, *(_rows_of_others(run) if report else ())]
     return Status(config.stack, now, tuple(checks), tied, backups)
 
 
@@ -199,6 +200,18 @@ def _space(repo: repository_base.Repository, found: Sequence[Entry]) -> Check:
         return Check("space", PASS if sizes else COULD_NOT_VERIFY, words)
     words = f"{human(free)} free, the largest backup has {human(max(sizes))}"
     return Check("space", PASS if free > 3 * max(sizes) else FAIL, words)
+
+
+def _rows_of_others(run: Opened) -> list[Check]:
+    """The rows that name other buckets of the store, each against its bucket."""
+    here = buckets.addressed(run)
+
+    def look(name: str) -> Iterator[Check]:
+        one = buckets.alone(here, name)
+        yield from reconcile.checked(one.config, lambda: _reconciled(one))[0]
+
+    held, left = reconcile.protected(run), reconcile.unprotected(run)
+    return [*folded((name, look(name)) for name in held), *left]
 
 
 def _reconciled(run: Opened) -> reconcile.Report:

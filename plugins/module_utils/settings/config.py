@@ -107,7 +107,8 @@ class ObjectsSettings:
     `exclude`: those of them, and of the rest, which no backup needs to hold, and objects likewise: `bucket/key`,
     `bucket/prefix*`.
     `bandwidth`: bytes a second at most, such as 10M. `keys_query`: SQL that returns the object keys that the database
-    knows (columns key, and where known size in bytes, sha256 in hex). Secrets: objects_access_key, objects_secret_key.
+    knows (columns key, and where known size in bytes, sha256 in hex, bucket).
+    Secrets: objects_access_key, objects_secret_key.
     """
 
     service: str = ""

@@ -90,17 +90,29 @@ def suffixed(config: Config, name: str) -> str:
     return f"{whole[: _LONGEST - _DIGEST - 1].rstrip('.-')}-{digest}"
 
 
+class _Whole:
+    """The stack with all its buckets, where it is looked at as if it had one alone."""
+
+    def __init__(self, run: Opened) -> None:
+        self.run = run
+
+
+def whole(run: Opened) -> Opened:
+    """The stack as it is configured, of what alone() made of it."""
+    return run.once(_Whole).run
+
+
 def alone(run: Opened, name: str) -> Opened:
-    """The stack as if it had this one of the store's other buckets, and its database knew nothing of what is in it."""
+    """The stack as if it had this one of the store's other buckets."""
     config = run.config
     place = suffixed(config, name)
-    objects = replace(config.objects, bucket=name, buckets=(), keys_query="")
+    objects = replace(config.objects, bucket=name, buckets=())
     held = replace(config.vault, objects_bucket=place)
     return run.of(replace(config, objects=objects, vault=held), _kept(run, vault(run).sibling(place)))
 
 
 def _kept(run: Opened, held: Bucket) -> Mapping[object, object]:
-    return {_vault: held, _Instead: run.once(_Instead)}
+    return {_vault: held, _Instead: run.once(_Instead), _Whole: run.once(_Whole)}
 
 
 def addressed(run: Opened) -> Opened:
