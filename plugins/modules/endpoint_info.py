@@ -10,8 +10,9 @@ module: endpoint_info
 short_description: Say what a stack's S3 endpoints really do
 version_added: 0.1.0
 description:
-  - Tries versioning, lifecycle rules, object lock, tags, metadata and uploads in parts at the stack's own object store
-    and at the vault. A feature is supported only where its effect was seen, such as an old version read back.
+  - Tries versioning, the listed times of versions, lifecycle rules, object lock, tags, metadata and uploads in parts
+    at the stack's own object store and at the vault. A feature is supported only where its effect was seen, such as an
+    old version read back.
   - Everything is tried in a bucket named C(lifeboat-probe-…), made for it and removed. No other bucket is written to.
     Where the key may not make buckets, the answer is C(unknown).
   - What was found is remembered for a day on the host.

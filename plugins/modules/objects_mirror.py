@@ -77,6 +77,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.text import named
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import WAIT, Result, Task, added, run
 
 
@@ -89,11 +90,15 @@ class Facts:
 def work(task: Task) -> Result:
     override = task.params["override"]
     if task.check:
-        planned = take.preview(Opened(task.config), log=task.log, override=override)
+        opened = Opened(task.config)
+        doubts = endpoints.doubts(opened, log=task.log, probing=False)
+        planned = take.preview(opened, log=task.log, override=override, doubts=doubts)
         after = f"{planned.copy} objects to copy, {planned.alike} to compare, {planned.removed} to remove"
         return Result(Facts(planned), changed=True, diff=added([after]))
     with lock.held(task.config.stack, "backup objects", wait=task.params["wait"]):
-        manifest = take.take(Opened(task.config), log=task.log, override=override)
+        opened = Opened(task.config)
+        doubts = endpoints.doubts(opened, log=task.log)
+        manifest = take.take(opened, log=task.log, override=override, doubts=doubts)
     details = manifest.detailed(ObjectsDetails)
     for held in details.held:
         if held.unheld_count:

@@ -75,6 +75,22 @@ def _unquoted(text: bytes) -> bytes:
     return escape(unquote_plus(text.decode())).encode()
 
 
+def rgw_tags_of_parts() -> Fault:
+    """Ceph RGW takes tags with CreateMultipartUpload, and the object then has none."""
+    forgotten: set[str] = set()
+
+    def fault(call: Call) -> Reply | None:
+        if "tagging" in call.query and call.method == "GET" and call.path.partition("?")[0] in forgotten:
+            return Reply(body="<Tagging><TagSet/></Tagging>")
+        if "uploads" in call.query and call.method == "POST":
+            forgotten.add(call.path.partition("?")[0])
+        elif call.method == "PUT" and ("tagging" in call.query or not call.query):
+            forgotten.discard(call.path.partition("?")[0])
+        return None
+
+    return fault
+
+
 _ROW = re.compile(rb"<(Contents|Version|DeleteMarker)>.*?</\1>", re.DOTALL)
 
 

@@ -20,12 +20,14 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import PAS
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import proof
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import components
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, copier
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import probe
 from s3_faults import Edit, Proxy, faulty
 from s3_servers import SeaweedFS, Server
 from test_mirror import World
@@ -235,6 +237,36 @@ def test_times_that_are_not_those_of_the_writes_are_of_no_instant(
     assert told.why
     assert world.held(rows["key 1"]) == b"third", "as it is now, and said to be"
     assert "key 2" not in rows or told.removed == 0
+
+
+def by_the_command(world: World, server: Server | Proxy) -> Manifest:
+    """As `lifeboat backup objects` takes it: after the probe of the source."""
+    objects = dataclasses.replace(world.config.objects, endpoint_url=server.url)
+    run = Opened(dataclasses.replace(world.config, objects=objects))
+    return components.COMPONENTS["objects"].take(run, False, world.lines.append)
+
+
+def test_the_probe_finds_out_that_times_are_not_those_of_the_writes(world: World, weed: SeaweedFS) -> None:
+    """VersityGW, and nothing in the source's own listing shows it yet: a point would have been called a snapshot."""
+    begun(world)
+    world.put("key 1", b"second")
+    later(world)
+    with faulty(weed, edit=s3_quirks.versity_times) as proxy:
+        told = details(by_the_command(world, proxy))
+        assert told.consistency == "eventual"
+        assert told.why.startswith("the source's server does not tell when a version was written: ")
+        probed = [call for call in proxy.calls if call.path.startswith("/lifeboat-probe-")]
+        by_the_command(world, proxy)
+        assert probed == [call for call in proxy.calls if call.path.startswith("/lifeboat-probe-")], "once a day"
+    assert details(by_the_command(world, weed)).consistency == "snapshot"
+
+
+def test_the_probe_sees_what_is_lost_by_way_of_parts(weed: SeaweedFS) -> None:
+    """Ceph RGW: the tags of CreateMultipartUpload. A probe that encodes and sends tags in its own way misses it."""
+    key = {"access_key": weed.access_key, "secret_key": weed.secret_key}
+    with faulty(weed, s3_quirks.rgw_tags_of_parts()) as proxy:
+        found = probe.probe(Bucket("nothing-there", proxy.url, **key)).features["tagging"]
+    assert (found.state, "written in parts with a tag, and read back it has none" in found.detail) == ("missing", True)
 
 
 # --- one object that spoils an answer ---

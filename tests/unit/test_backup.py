@@ -26,8 +26,10 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import back
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Doubts
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
 from builders import BUCKET, NOW, make_config, publish, publish_config, publish_objects, store
 
 
@@ -55,7 +57,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         one.step("database")
         return publish(tmp_path)
 
-    def mirrored(config: Any, log: Any, override: bool) -> Any:
+    def mirrored(config: Any, log: Any, override: bool, doubts: Doubts) -> Any:
         one.step(f"objects{' override' if override else ''}")
         found = store(tmp_path).published("database")
         newest = publish(tmp_path, NOW - timedelta(days=1)) if not found else None
@@ -89,6 +91,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
     monkeypatch.setattr(dump, "take", dumped)
     monkeypatch.setattr(mirror_take, "take", mirrored)
+    monkeypatch.setattr(endpoints, "doubts", lambda *_, **__: Doubts())
     monkeypatch.setattr(configuration_backup, "take", kept)
     monkeypatch.setattr(copies, "catch_up", caught_up)
     monkeypatch.setattr(copies, "send_points", sent)

@@ -40,8 +40,10 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.protect import Protected
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Doubts
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened, ServiceState
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
 from ansible_collections.lifeboat.dr.plugins.modules import agent
 from builders import (
     BUCKET,
@@ -374,13 +376,14 @@ def taking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def dumped(config: Any, log: Any, **_: Any) -> Any:
         return publish(tmp_path, next(moments))
 
-    def mirrored(config: Any, log: Any, override: bool) -> Any:
+    def mirrored(config: Any, log: Any, override: bool, doubts: Doubts) -> Any:
         world["overrides"].append(override)
         newest = entries(tmp_path)[-1].manifest
         return publish_objects(tmp_path, next(moments), of=newest, unheld_count=world["unheld"])
 
     monkeypatch.setattr(dump, "take", dumped)
     monkeypatch.setattr(mirror_take, "take", mirrored)
+    monkeypatch.setattr(endpoints, "doubts", lambda *_, **__: Doubts())
     monkeypatch.setattr(copies, "catch_up", lambda config, log: copies.Outcome("vault", (), {}, world["failed"]))
     monkeypatch.setattr(copies, "send_points", lambda config, log: ())
     monkeypatch.setattr(database_server, "connect", lambda *_, **__: Server())

@@ -16,9 +16,10 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import guard
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import settings as s3_settings
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket, Version
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket, Doubts, Version
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.copier import ChangedError, Copied, Copier
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.signed import Answer
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
 from builders import Run, settings
 
 AT = datetime(2026, 11, 24, 2, 0, 0, tzinfo=timezone.utc)
@@ -40,6 +41,7 @@ class World:
         monkeypatch.setattr(guard, "sweep", lambda *_: [])
         monkeypatch.setattr(Copier, "copy", lambda _, *asked: self.copy(*asked))
         monkeypatch.setattr(Bucket, "requests", self)
+        monkeypatch.setattr(endpoints, "doubts", lambda *_, **__: Doubts())
 
     def versions(self, one: Bucket, prefix: str = "", watch: Any = None) -> list[Version]:
         name = one.name

@@ -19,6 +19,7 @@ from email.utils import format_datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qsl
 
 import bucket_requests
 import pytest
@@ -27,6 +28,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Int
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client, lifecycle
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import settings as s3_settings
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.signed import Answer
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints, probe, vault
@@ -104,7 +106,7 @@ FAULTS: list[tuple[dict[str, Any], type[LifeboatError], str]] = [
     ({"status": 403, "body": error("RequestTimeTooSkewed"), "ahead": 3600}, UsageError,
      r"clock is wrong.*the server's clock is \+3[56]\d\d s from this host's.*timedatectl"),
     ({"status": 500, "body": error("InternalError")}, LifeboatError, r"InternalError.*look at its log"),
-    ({"status": 503, "body": error("SlowDown"), "delay": 0.2}, LifeboatError, r"SlowDown.*busy or failing"),
+    ({"status": 503, "body": error("SlowDown"), "delay": 0.2}, LifeboatError, r"at this rate \(SlowDown"),
     ({"status": 200, "body": error("InternalError")}, LifeboatError, r"InternalError"),
     ({"status": 200, "body": "<html><p>It works!</p></html>"}, IntegrityError, r"did not keep.*It works.*a web server"),
     ({"status": 200, "body": "<html><p>It works!"}, LifeboatError, r"Internal Server Error|what is not S3's"),
@@ -144,10 +146,12 @@ Lie = Callable[..., Any]
 
 
 class Store:
-    """A server that keeps one bucket well, and lies where `lies` says."""
+    """A server that keeps one bucket well, and lies where `lies` says. It takes boto3's calls and our own requests."""
 
     def __init__(self, lies: dict[str, Lie]) -> None:
         self._lies, self._status, self._rules = lies, "", []  # type: ignore[var-annotated]
+        self._begun: dict[str, str] = {}
+        self._part: bytes | None = None
         self.held: dict[str, list[tuple[str, dict[str, Any]]]] = {}
         self.meta = None
 
@@ -162,6 +166,56 @@ class Store:
 
         return answer
 
+    def skew(self, *_: str) -> float:
+        return 0.0
+
+    def call(
+        self, method: str, bucket: str, key: str | None = None, query: Any = None, headers: Any = None,
+        body: bytes = b"", *, attempted: str, subject: str,
+    ) -> Answer:  # fmt: skip
+        """As signed.Requests.call(): a request about an object, or a question about the bucket."""
+        query, headers = query or {}, headers or {}
+        with client.spoken(attempted, subject):
+            if key is None and "lifecycle" in query:
+                return bucket_requests.answer(self._rulebook(bucket), method, query, body, attempted)
+            if key is None:
+                return Answer(200, {}, self._of_bucket(query))
+            if "uploads" in query or "uploadId" in query:
+                return self._by_parts(method, key, headers, body)
+            version = {"VersionId": query["versionId"]} if "versionId" in query else {}
+            if method == "GET" and "tagging" in query:
+                tags = self.get_object_tagging(Key=key)["TagSet"]
+                rows = "".join(f"<Tag><Key>{tag['Key']}</Key><Value>{tag['Value']}</Value></Tag>" for tag in tags)
+                return Answer(200, {}, f"<T xmlns='x'>{rows}</T>".encode())
+            if method == "DELETE":
+                self.delete_object(Key=key, **version)
+                return Answer(204, {}, b"")
+            if method == "PUT":
+                told = self.put_object(Key=key, Body=body, **headers)
+                return Answer(200, {"x-amz-version-id": told["VersionId"]}, b"")
+            found = self.get_object(Key=key, **version) if method == "GET" else self.head_object(Key=key)
+            held = found.pop("Body")
+            return Answer(200, {**found, "content-length": str(len(held)), "etag": "x"}, held)
+
+    def _rulebook(self, name: str) -> SimpleNamespace:
+        """What bucket_requests asks of a fake, of the lifecycle."""
+        calls = ("get_bucket_lifecycle_configuration", "put_bucket_lifecycle_configuration")
+        return SimpleNamespace(url=name, name=name, answers={calls[0]}, **{call: getattr(self, call) for call in calls})
+
+    def _of_bucket(self, query: dict[str, str]) -> bytes:
+        if "versions" in query:
+            return listing(self.list_object_versions(Prefix=query["prefix"]))
+        return f"<V xmlns='x'><Status>{self.get_bucket_versioning()['Status']}</Status></V>".encode()
+
+    def _by_parts(self, method: str, key: str, headers: dict[str, str], body: bytes) -> Answer:
+        if method == "PUT":
+            return Answer(200, self.upload_part(Key=key, Body=body), b"")
+        if self._part is None:
+            upload = self.create_multipart_upload(Key=key, Headers=headers)["UploadId"]
+            return Answer(200, {}, f"<R xmlns='x'><UploadId>{upload}</UploadId></R>".encode())
+        told = self.complete_multipart_upload(Key=key)
+        return Answer(200, {"x-amz-version-id": told["VersionId"]}, b"<R xmlns='x'><ETag>x</ETag></R>")
+
     def on_put_bucket_versioning(self, VersioningConfiguration: dict[str, str]) -> None:
         self._status = VersioningConfiguration["Status"]
 
@@ -170,31 +224,37 @@ class Store:
 
     def on_put_object(self, Key: str, Body: bytes, **more: Any) -> dict[str, Any]:
         versions = self.held.setdefault(Key, [])
-        versions.append((f"v{len(versions)}", {"Body": Body, **more}))
+        versions.append((f"v{len(versions)}", {"Body": Body, "at": time.time(), **more}))
         return {"VersionId": versions[-1][0]}
 
     def on_get_object(self, Key: str, VersionId: str = "") -> dict[str, Any]:
-        import io
-
-        return {"Body": io.BytesIO(self._find(Key, VersionId)["Body"])}
+        return {name: value for name, value in self._find(Key, VersionId).items() if name != "at"}
 
     def on_head_object(self, Key: str) -> dict[str, Any]:
-        return self._find(Key, "")
+        return self.on_get_object(Key)
 
     def on_get_object_tagging(self, Key: str) -> dict[str, Any]:
-        name, _, value = self._find(Key, "").get("Tagging", "").partition("=")
-        return {"TagSet": [{"Key": name, "Value": value.replace("%20", " ")}]}
+        tags = parse_qsl(self._find(Key, "").get("x-amz-tagging", ""))
+        return {"TagSet": [{"Key": name, "Value": value} for name, value in tags]}
 
     def _find(self, key: str, version: str) -> dict[str, Any]:
-        return next((held for name, held in reversed(self.held[key]) if version in ("", name)), {})
+        return next((held for name, held in reversed(self.held[key]) if version in ("", name) and "Body" in held), {})
 
     def on_delete_object(self, Key: str, VersionId: str = "", **_: Any) -> dict[str, Any]:
         if VersionId and "ObjectLockMode" in self._find(Key, VersionId):
             raise refusal("AccessDenied", 403)
+        if not VersionId:
+            versions = self.held[Key]
+            versions.append((f"v{len(versions)}", {"at": time.time()}))
         return {}
 
-    def on_list_object_versions(self, Prefix: str) -> dict[str, Any]:
-        return {"Versions": [{"VersionId": name} for name, _ in self.held[Prefix]], "DeleteMarkers": [{}]}
+    def on_list_object_versions(self, Prefix: str) -> list[dict[str, Any]]:
+        return [
+            {"Key": key, "VersionId": name, "at": held["at"], "IsLatest": not number, "Deleted": "Body" not in held}
+            for key in sorted(self.held)
+            if key.startswith(Prefix)
+            for number, (name, held) in enumerate(reversed(self.held[key]))
+        ]
 
     def on_put_bucket_lifecycle_configuration(self, LifecycleConfiguration: dict[str, Any]) -> None:
         self._rules = LifecycleConfiguration["Rules"]
@@ -202,12 +262,37 @@ class Store:
     def on_get_bucket_lifecycle_configuration(self) -> dict[str, Any]:
         return {"Rules": self._rules}
 
-    def on_create_multipart_upload(self, **_: Any) -> dict[str, Any]:
+    def on_create_multipart_upload(self, Key: str, Headers: dict[str, str]) -> dict[str, Any]:
+        self._begun = Headers
         return {"UploadId": "u"}
 
-    def on_upload_part(self, Key: str, Body: bytes, **_: Any) -> dict[str, Any]:
-        self.on_put_object(Key=Key, Body=Body)
-        return {"ETag": "e"}
+    def on_upload_part(self, Key: str, Body: bytes) -> dict[str, str]:
+        self._part = Body
+        return {"etag": "e"}
+
+    def on_complete_multipart_upload(self, Key: str) -> dict[str, Any]:
+        part, self._part = self._part, None
+        return self.on_put_object(Key=Key, Body=part or b"", **self._begun)
+
+
+def listing(rows: list[dict[str, Any]]) -> bytes:
+    said = ""
+    for row in rows:
+        kind = "DeleteMarker" if row["Deleted"] else "Version"
+        at = datetime.fromtimestamp(row["at"], timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        values = {"Key": row["Key"], "VersionId": row["VersionId"], "LastModified": at,
+                  "IsLatest": str(row["IsLatest"]).lower()}  # fmt: skip
+        said += f"<{kind}>{''.join(f'<{name}>{value}</{name}>' for name, value in values.items())}</{kind}>"
+    return f"<ListVersionsResult xmlns='x'>{said}</ListVersionsResult>".encode()
+
+
+def moved(seconds: float, only: Callable[[dict[str, Any]], bool] = lambda row: True) -> Lie:
+    """The listing's times are so far off."""
+
+    def answer(work: Lie, **arguments: Any) -> Any:
+        return [{**row, "at": row["at"] + seconds * only(row)} for row in work(**arguments)]
+
+    return answer
 
 
 def refusal(code: str, status: int = 400) -> ClientError:
@@ -224,36 +309,26 @@ def refuse(code: str, status: int = 400, only: str = "") -> Lie:
     return answer
 
 
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "APART", 0.01)
+
+
 def features(lies: dict[str, Lie]) -> dict[str, Feature]:
     store = Store(lies)
     return probe._features(opened("a", store), opened("a-lock", store), "GOVERNANCE", [])
 
 
 def opened(name: str, client: Any) -> Bucket:
-    """A bucket whose client is there already."""
+    """A bucket whose client is there already, and takes our own requests too."""
     made = Bucket(name)
-    vars(made)["client"] = client
-    if isinstance(client, Store):
-        vars(made)["requests"] = Requests(made, client)
+    vars(made)["client"] = vars(made)["requests"] = client
     return made
 
 
-class Requests:
-    """What is asked without boto3: the lifecycle."""
-
-    def __init__(self, bucket: Bucket, client: Any) -> None:
-        self._fake = SimpleNamespace(
-            url=bucket.url, name=bucket.name, answers={"get_bucket_lifecycle_configuration"},
-            get_bucket_lifecycle_configuration=client.get_bucket_lifecycle_configuration,
-            put_bucket_lifecycle_configuration=client.put_bucket_lifecycle_configuration,
-        )  # fmt: skip
-
-    def call(self, method: str, bucket: str, key: Any, query: Any, headers: Any, body: bytes, **words: str) -> Any:
-        return bucket_requests.answer(self._fake, method, query, body, words["attempted"])
-
-
 def test_all_is_seen_where_all_works() -> None:
-    assert {found.state for found in features({}).values()} == {SUPPORTED}
+    found = features({})
+    assert {feature.state for feature in found.values()} == {SUPPORTED}, found
 
 
 LIES: list[tuple[str, dict[str, Lie], str, str]] = [
@@ -262,8 +337,17 @@ LIES: list[tuple[str, dict[str, Lie], str, str]] = [
     ("versioning", {"put_bucket_versioning": refuse("AccessDenied", 403)}, UNKNOWN, "access denied"),
     ("versioning", {"put_bucket_versioning": refuse("InternalError", 500)}, UNKNOWN, "InternalError"),
     ("versioning", {"put_object": lambda work, **more: {**work(**more), "VersionId": "null"}}, MISSING, "no version"),
+    ("times", {"put_bucket_versioning": lambda work, **_: None}, MISSING, "has no versions"),
+    ("times", {"list_object_versions": moved(-60)}, MISSING, "listed with a time that is -5"),
+    ("times", {"list_object_versions": moved(60)}, MISSING, "listed with a time that is +5"),
+    ("times", {"list_object_versions": moved(9, lambda row: row["VersionId"] == "v0")}, MISSING, "a version is listed"),
+    ("times", {"list_object_versions": moved(-9, lambda row: row["Deleted"])}, MISSING, "a delete marker is listed"),
+    ("times", {"list_object_versions": lambda work, **more: sorted(work(**more), key=lambda row: not row["Deleted"])},
+     MISSING, "not listed in the order of their keys"),
+    ("times", {"list_object_versions": lambda work, **more: work(**more)[::-1]}, MISSING, "not listed newest first"),
+    ("times", {"list_object_versions": refuse("InternalError", 500, only="dated")}, UNKNOWN, "InternalError"),
     ("versioning", {"get_object": lambda work, VersionId="", **more: work(**more)}, MISSING, "not what it had been"),
-    ("versioning", {"list_object_versions": lambda work, **_: {}}, MISSING, "do not show in the list"),
+    ("versioning", {"list_object_versions": lambda work, **_: []}, MISSING, "do not show in the list"),
     ("lifecycle", {"put_bucket_lifecycle_configuration": lambda work, **_: None}, MISSING, "not there or another one"),
     ("lifecycle", {"put_bucket_lifecycle_configuration": refuse("NotImplemented", 501)}, MISSING, "NotImplemented"),
     ("lifecycle", {"put_bucket_lifecycle_configuration": refuse("AccessDenied", 403)}, UNKNOWN, "access denied"),
@@ -276,9 +360,12 @@ LIES: list[tuple[str, dict[str, Lie], str, str]] = [
     ("object_lock", {"delete_object": refuse("AccessDenied", 403, only="VersionId")}, UNKNOWN, "not locked"),
     ("object_lock", {"delete_object": refuse("InternalError", 500, only="'locked'")}, UNKNOWN, "InternalError"),
     ("object_lock", {"create_bucket": refuse("InvalidRequest")}, MISSING, "InvalidRequest"),
-    ("tagging", {"get_object_tagging": lambda work, **_: {"TagSet": []}}, MISSING, "read back it has []"),
-    ("metadata", {"head_object": lambda work, **more: {**work(**more), "Metadata": {}}}, MISSING, "user metadata"),
-    ("metadata", {"head_object": lambda work, **more: {**work(**more), "CacheControl": ""}}, MISSING, "CacheControl"),
+    ("tagging", {"get_object_tagging": lambda work, **_: {"TagSet": []}}, MISSING, "read back it has none"),
+    ("tagging", {"get_object_tagging": refuse("NotImplemented", 501)}, MISSING, "knows no tags"),
+    ("tagging", {"create_multipart_upload": lambda work, Headers, **more: work(Headers={}, **more)}, MISSING,
+     "written in parts with a tag, and read back it has none"),
+    ("metadata", {"head_object": lambda work, **more: {**work(**more), "x-amz-meta-probe": ""}}, MISSING, "meta-probe"),
+    ("metadata", {"head_object": lambda work, **more: {**work(**more), "cache-control": ""}}, MISSING, "cache-control"),
     ("multipart", {"upload_part": lambda work, Body, **more: work(Body=b"", **more)}, MISSING, "was not what had been"),
 ]  # fmt: skip
 

@@ -17,7 +17,7 @@ from ..repository import base as repository_base
 from ..repository import catalog
 from ..repository.points import EVENTUAL, SNAPSHOT
 from ..s3 import bucket, client
-from ..s3.bucket import Bucket
+from ..s3.bucket import TRUST, Bucket, Doubts
 from ..s3.signed import fields
 from ..settings.config import Config
 from ..stack import buckets
@@ -83,7 +83,7 @@ def unversioned(source: Bucket) -> str:
 
 
 def choose_instant(
-    config: Config, repo: repository_base.Repository, source: Bucket, now: datetime, log: Log
+    config: Config, repo: repository_base.Repository, source: Bucket, now: datetime, log: Log, doubts: Doubts = TRUST
 ) -> Instant:
     """The newest database backup's instant, where the source can still tell what it held then. One that lacks another
     database holds the application's rows."""
@@ -98,6 +98,8 @@ def choose_instant(
         why = mc.BY_MC
     elif excepted := unversioned(source):
         why = excepted
+    elif doubts.times:
+        why = doubts.times
     elif not good:
         why = "there is no good database backup to be of the same instant as"
     elif good[-1].taken_at < oldest:

@@ -44,7 +44,7 @@ from ..repository.manifest import Manifest
 from ..repository.points import EVENTUAL
 from ..s3 import bucket, copier, properties
 from ..s3 import settings as s3_settings
-from ..s3.bucket import Bucket, Listed, Version, Watch
+from ..s3.bucket import TRUST, Bucket, Doubts, Listed, Version, Watch
 from ..s3.copier import Copied, Copier
 from ..s3.signed import NULL
 from ..settings.config import Config
@@ -79,8 +79,10 @@ _ODD = {
 _PROBE = ".lifeboat-name-"
 
 
-def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
+def take(run: Opened, *, log: Log, override: bool = False, doubts: Doubts = TRUST) -> Manifest:
     """Bring the vault's mirror up to date and publish an objects backup. The caller holds the stack's lock.
+
+    doubts: what was found out against the servers before (vault/endpoints.py).
 
     Raises LifeboatError; whatever fails, nothing is published, and what was copied need not be copied again. Objects
     that the vault cannot hold do not stop the others: they are named in details.unheld, and that is never a success.
@@ -93,7 +95,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
     source, vault = buckets.source(run), buckets.vault(run)
     guard.require_vault(source, vault)
     _sweep(vault, now, log)
-    instant = guard.choose_instant(config, repo, source, now, log)
+    instant = guard.choose_instant(config, repo, source, now, log, doubts)
     identity = catalog.free_id(repo, "objects", now)
     last = _last(repo, config)
     known = _known(last)
@@ -329,13 +331,13 @@ class Preview(Numbers):
     database_backup: str
 
 
-def preview(run: Opened, *, log: Log, override: bool = False) -> Preview:
+def preview(run: Opened, *, log: Log, override: bool = False, doubts: Doubts = TRUST) -> Preview:
     """What take() would do now, with nothing changed: it raises what that would raise before its first change."""
     repo = _open(run, writable=False)
     source, vault = buckets.source(run), buckets.vault(run)
     guard.require_vault(source, vault)
     now = datetime.now(timezone.utc)
-    instant = guard.choose_instant(run.config, repo, source, now, log)
+    instant = guard.choose_instant(run.config, repo, source, now, log, doubts)
     last = _last(repo, run.config)
     with State(run.config.state / JOURNAL) as state:
         work = _Mirror(run.config, source, vault, state, instant, log)

@@ -22,6 +22,7 @@ from ..repository.components import CONFIG, DATABASE, KINDS, OBJECTS
 from ..repository.details import ConfigDetails, DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..stack.runtime import Opened
+from ..vault import endpoints
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,9 @@ COMPONENTS: dict[str, Component] = {
         _database_line,
     ),
     OBJECTS: Component(
-        lambda run, override, log: mirror_take.take(run, log=log, override=override),
+        lambda run, override, log: mirror_take.take(
+            run, log=log, override=override, doubts=endpoints.doubts(run, log=log)
+        ),
         _objects_line,
     ),
     CONFIG: Component(

@@ -110,6 +110,19 @@ class Version:
     storage: str = ""
 
 
+@dataclass(frozen=True)
+class Doubts:
+    """What is known against a server's answers, in words; each empty where nothing is.
+
+    times: the source's versions do not tell what it held at an instant.
+    """
+
+    times: str = ""
+
+
+TRUST = Doubts()
+
+
 @dataclass
 class Watch:
     """What is seen to be wrong in a listing while it is read; each empty where nothing is.

@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -42,7 +42,7 @@ _UNPACKED = ("x-amz-meta-snowball-", "x-amz-meta-minio-")
 _TELL_TAGS = ("AmazonS3", "MinIO", "SeaweedFS")  # who counts an object's tags with it; others are asked for them
 READ = "read the object"  # what an error says was attempted, and so on which side it happened
 WRITE = "write the object"
-EMPTY = {"content-md5": "1B2M2Y8AsgTpgAmY7PhCfg=="}  # with an empty body; see _content_md5()
+EMPTY = {"content-md5": "1B2M2Y8AsgTpgAmY7PhCfg=="}  # with an empty body; see content_md5()
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Copier:
                 with self._upload(key, headers, subject) as upload:
                     put = self._finish(key, upload, [self._put_part(key, 1, data, upload.id, 0, subject)], subject)
             else:
-                done = self._ask("PUT", self.target, key, {}, {**headers, **_content_md5(md5)}, data, subject=subject)
+                done = self._ask("PUT", self.target, key, {}, {**headers, **_md5_header(md5)}, data, subject=subject)
                 put = _Put(done.version, done.etag, done.etag == md5, bool(properties.encryption(done.headers)))
             if not put.usual:
                 self._read_back(key, put.version, sha256, len(data), subject)
@@ -226,7 +226,7 @@ class Copier:
         try:
             query = {"partNumber": str(number), "uploadId": upload}
             md5 = _md5(data).hexdigest()
-            return md5, self._ask("PUT", self.target, key, query, _content_md5(md5), data, subject=subject).etag
+            return md5, self._ask("PUT", self.target, key, query, _md5_header(md5), data, subject=subject).etag
         finally:
             self._budget.give(held)
 
@@ -256,7 +256,7 @@ class Copier:
         if not self._no_tags and may_have_tags(answer):
             told = tags(self.source, key, version)
             self._no_tags = told is None
-            return {**found, "x-amz-tagging": urlencode(told, quote_via=quote)} if told else found
+            return {**found, **tagging(told)}
         return found
 
 
@@ -319,12 +319,17 @@ def _md5(data: bytes) -> hashlib._Hash:
 
 
 def content_md5(body: bytes) -> dict[str, str]:
-    return _content_md5(_md5(body).hexdigest())
-
-
-def _content_md5(md5: str) -> dict[str, str]:
     """A bucket with object lock takes nothing without it."""
+    return _md5_header(_md5(body).hexdigest())
+
+
+def _md5_header(md5: str) -> dict[str, str]:
     return {"content-md5": base64.b64encode(bytes.fromhex(md5)).decode()}
+
+
+def tagging(told: Optional[Sequence[tuple[str, str]]]) -> dict[str, str]:
+    """The header that gives an object these tags. A blank as + would stay a + (Ceph RGW)."""
+    return {"x-amz-tagging": urlencode(told, quote_via=quote)} if told else {}
 
 
 def _text(body: bytes, name: str, subject: str) -> str:

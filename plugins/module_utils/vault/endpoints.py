@@ -9,18 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
 from typing import Callable, Optional
 
 from ..base import filesystem, typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
-from ..base.errors import LifeboatError
+from ..base.errors import LifeboatError, Log
 from ..s3 import bucket as s3_bucket
 from ..s3 import causes
 from ..s3 import client as s3_client
 from ..s3 import settings as s3_settings
-from ..s3.bucket import Bucket, Version
+from ..s3.bucket import Bucket, Doubts, Version
 from ..s3.signed import NULL
 from ..settings.config import Config
 from ..stack import buckets
@@ -33,7 +33,7 @@ FRESH = timedelta(days=1)
 SKEW = 30.0  # seconds
 REFUSED = 15 * 60.0  # from here on S3 refuses: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 SOURCE, VAULT = "source", "vault"
-_OF_THE_VAULT = ("lifecycle", "object_lock")  # what nobody needs of a source
+_UNNEEDED = {SOURCE: ("lifecycle", "object_lock"), VAULT: ("times",)}  # what nobody needs of each
 _OF_THE_BUCKET = {
     "s3:GetBucketVersioning": "versioning", "s3:ListBucketVersions": "versions",
     "s3:GetLifecycleConfiguration": "lifecycle", "s3:GetBucketPolicy": "policy", "s3:GetBucketCORS": "cors",
@@ -65,12 +65,23 @@ def report(run: Opened, place: str, *, now: datetime, fresh: bool = False) -> Re
     """What the endpoint can do: as remembered, or tried now where that is older than a day or `fresh` is asked for."""
     found = None if fresh else remembered(run.config, place, now=now)
     if found is None:
-        found = probe.probe(_PLACES[place](run), mode=run.config.vault.object_lock if place == VAULT else "", now=now)
+        found = _probed(run, place, now)
         path = run.config.state / f"endpoint-{place}.json"
         data = json.dumps(typed.plain(_Remembered(_of(run.config, place), found), nulls=True), indent=1).encode()
         with filesystem.explained("remember what the endpoint can do", path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             filesystem.write(path, data, path.with_name(f".{path.name}.{hashlib.sha256(data).hexdigest()[:8]}"))
+    return found
+
+
+def _probed(run: Opened, place: str, now: datetime) -> Report:
+    """By the stack's own key; where that may make no bucket, by the source's admin key, if one is configured."""
+    bucket, mode = _PLACES[place](run), run.config.vault.object_lock if place == VAULT else ""
+    found = probe.probe(bucket, mode=mode, now=now)
+    admin = buckets.configured(run.config) if place == SOURCE else None
+    if admin and len(found.those(probe.UNKNOWN)) == len(found.features):
+        bucket = replace(bucket, access_key=admin.access_key, secret_key=admin.secret_key)
+        return probe.probe(bucket, mode=mode, now=now)
     return found
 
 
@@ -98,13 +109,34 @@ def _of(config: Config, place: str) -> str:
     return hashlib.sha256("\0".join(what).encode()).hexdigest()
 
 
+def doubts(run: Opened, *, log: Log, probing: bool = True) -> Doubts:
+    """What the source's probe says against what its listings tell. probing: it is tried where nothing is remembered.
+
+    What could not be tried is logged and no doubt: then only the listing itself can show that its times are wrong.
+    """
+    now = datetime.now(timezone.utc)
+    try:
+        found = report(run, SOURCE, now=now) if probing else remembered(run.config, SOURCE, now=now)
+    except LifeboatError as exc:
+        log(f"what the source's server does could not be tried: {exc.cause}")
+        return Doubts()
+    if found is None:
+        return Doubts()
+    times = found.features["times"]
+    if times.state == probe.MISSING:
+        return Doubts(times=f"the source's server does not tell when a version was written: {times.detail}")
+    if times.state == probe.UNKNOWN:
+        log(f"whether the source lists its versions with the times of their writes is not known: {times.detail}")
+    return Doubts()
+
+
 def lacking(place: str, found: Report) -> list[str]:
     """What is missing there and what it costs, as text."""
     return [f"no {name}: {found.features[name].cost}" for name in _wanted(place, found.those(probe.MISSING))]
 
 
 def _wanted(place: str, names: list[str]) -> list[str]:
-    return [name for name in names if place == VAULT or name not in _OF_THE_VAULT]
+    return [name for name in names if name not in _UNNEEDED[place]]
 
 
 def checks(run: Opened, *, now: datetime, fresh: bool = False) -> list[Check]:

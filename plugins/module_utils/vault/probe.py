@@ -5,17 +5,17 @@
 """What an S3 endpoint really does. Tried in a bucket of its own, made for it and removed; no other is written to.
 
 Servers answer 200 to what they then ignore (JuiceFS makes a bucket "with object lock" and has none), so a feature is
-supported only where its effect was seen: an old version read back, a locked one that could not be deleted.
+supported only where its effect was seen: an old version read back, a locked one that could not be deleted. Objects are
+written, read, listed and copied by the code that mirrors them, so that a server's traps are met here first.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 import secrets as token
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Callable, Optional
@@ -23,18 +23,24 @@ from typing import Callable, Optional
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from ..s3 import bucket as s3_bucket
 from ..s3 import client as s3_client
-from ..s3 import demolish, lifecycle
+from ..s3 import copier, demolish, lifecycle
 from ..s3 import settings as s3_settings
-from ..s3.bucket import Bucket
+from ..s3.bucket import Bucket, Version, Watch
 from ..s3.client import DENIED, UNSUPPORTED
+from ..s3.copier import Copier
+from ..s3.signed import NULL
 
 SUPPORTED, MISSING, UNKNOWN = "supported", "missing", "unknown"
 PREFIX = "lifeboat-probe-"
 PATIENCE = 15  # seconds of silence from the server, twice
 LOCKED = 4  # seconds that the locked object stays locked
+APART = 3.2  # seconds between two writes of one object: more than rounding can hide
+_SECOND = 1.0  # a server tells its clock, and most of them the time of a version, in whole seconds
 ABANDONED = timedelta(hours=1)  # a probe takes seconds: what is so old was left by one that died
 COSTS: Mapping[str, str] = {
     "versioning": "mirrored, it is of no one instant (consistency: eventual); as a vault it is refused",
+    "times": "what a bucket held at an instant cannot be told from its versions: it is mirrored as it is now"
+    " (consistency: eventual)",
     "lifecycle": "replaced and removed objects never expire by themselves; the vault grows where retention may not"
     " delete versions",
     "object_lock": "anyone with a key that may delete versions can destroy the backups: give the writer none",
@@ -43,7 +49,9 @@ COSTS: Mapping[str, str] = {
     "multipart": "objects above 5 GiB cannot be held, and an upload that breaks begins again",
 }
 _NAME = re.compile(re.escape(PREFIX) + r"(\d{14})-[0-9a-f]{8}(-lock)?")
-_OURS = ("versioned", "locked", "tagged", "parts", "first")  # the only keys a probe ever writes
+_DATED = ("dated/a", "dated/b")
+_OURS = ("versioned", "locked", "tagged", "parts", "first", *_DATED)  # the only keys a probe ever writes
+_BY_PARTS = {"x-amz-meta-snowball-probe": "parts"}  # what has such metadata is copied in parts, however small it is
 _ABSENT = (*UNSUPPORTED, "InvalidRequest", "InvalidBucketState", "ObjectLockConfigurationNotFoundError", "400")
 
 
@@ -110,14 +118,19 @@ def probe(bucket: Bucket, *, mode: str = "", now: Optional[datetime] = None) -> 
 
 def _features(scratch: Bucket, locked: Bucket, mode: str, made: list[Bucket]) -> dict[str, Feature]:
     tries: dict[str, Callable[[], str]] = {
-        "versioning": lambda: _versioning(scratch),
         "lifecycle": lambda: _lifecycle(scratch),
         "object_lock": lambda: _object_lock(locked, mode, made),
         "tagging": lambda: _tagging(scratch),
         "metadata": lambda: _metadata(scratch),
         "multipart": lambda: _multipart(scratch),
     }
-    return {name: _tried(name, work) for name, work in tries.items()}
+    found = {"versioning": _tried("versioning", lambda: _versioning(scratch))}
+    dated = _times if found["versioning"].state != MISSING else _no_times
+    with ThreadPoolExecutor(1) as pool:  # it mostly waits
+        times = pool.submit(_tried, "times", lambda: dated(scratch))
+        found.update({name: _tried(name, work) for name, work in tries.items()})
+        found["times"] = times.result()
+    return {name: found[name] for name in COSTS}
 
 
 def _begin(scratch: Bucket, made: list[Bucket]) -> str:
@@ -125,16 +138,15 @@ def _begin(scratch: Bucket, made: list[Bucket]) -> str:
     made.append(scratch)  # before it is: the answer may be lost on its way
     s3_settings.create(scratch)
     body = token.token_hex(8).encode()
-    with s3_client.spoken("try the endpoint", scratch.url):
-        answer = scratch.client.put_object(Bucket=scratch.name, Key="first", Body=body)
-        back = scratch.client.get_object(Bucket=scratch.name, Key="first")["Body"].read(4096)
+    answer = scratch.ask("PUT", "first", body=body, attempted="try the endpoint")
+    back = scratch.ask("GET", "first", attempted="try the endpoint").body[:4096]
     if back != body:
         raise IntegrityError(
             "try the endpoint", scratch.url,
             f"it answered 200 and did not keep what was written: {back[:200].decode('utf-8', 'replace')!r}",
             "Is that an S3 endpoint, and not a proxy or a web server before one? Correct endpoint_url and port.",
         )  # fmt: skip
-    return str(answer["ResponseMetadata"]["HTTPHeaders"].get("server", ""))
+    return answer.headers.get("server", "")
 
 
 def _skewed(bucket: Bucket, exc: LifeboatError) -> UsageError:
@@ -181,38 +193,61 @@ def _require(seen: bool, otherwise: str) -> None:
         raise _MissingError(otherwise)
 
 
-def _put(scratch: Bucket, key: str, body: bytes, **more: object) -> str:
-    """Write one object; its version, where the server names one."""
-    answer = scratch.client.put_object(Bucket=scratch.name, Key=key, Body=body, **more)
-    return str(answer.get("VersionId") or "")
-
-
-def _read(scratch: Bucket, key: str, **more: str) -> bytes:
-    body: bytes = scratch.client.get_object(Bucket=scratch.name, Key=key, **more)["Body"].read(1 << 20)
-    return body
-
-
 # The tries: each returns what was seen, in words.
 
 
 def _versioning(scratch: Bucket) -> str:
-    client = scratch.client
+    client, attempted = scratch.client, "try versions"
     with s3_client.spoken("switch versioning on", scratch.url):
         client.put_bucket_versioning(Bucket=scratch.name, VersioningConfiguration={"Status": "Enabled"})
-        status = client.get_bucket_versioning(Bucket=scratch.name).get("Status")
+    status = s3_bucket.versioning(scratch)
     _require(status == "Enabled", f"it was switched on and the server then says {status or 'nothing'}")
-    with s3_client.spoken("try versions", scratch.url):
-        old = _put(scratch, "versioned", b"old")
-        new = _put(scratch, "versioned", b"new")
-        client.delete_object(Bucket=scratch.name, Key="versioned")
-        _require(old not in ("", new), "it is switched on, and an overwritten object got no version of its own")
-        back = [_read(scratch, "versioned", VersionId=version) for version in (old, new)]
-        _require(back == [b"old", b"new"], "an old version was not what it had been")
-        page = client.list_object_versions(Bucket=scratch.name, Prefix="versioned")
-    listed = {version["VersionId"] for version in page.get("Versions", ())}
-    shown = {old, new} <= listed and page.get("DeleteMarkers")
-    _require(bool(shown), "old versions can be read and do not show in the list of versions")
+    old, new = (scratch.ask("PUT", "versioned", body=body, attempted=attempted).version for body in (b"old", b"new"))
+    scratch.ask("DELETE", "versioned", attempted=attempted)
+    _require(old not in (NULL, new), "it is switched on, and an overwritten object got no version of its own")
+    back = [scratch.ask("GET", "versioned", {"versionId": one}, attempted=attempted).body for one in (old, new)]
+    _require(back == [b"old", b"new"], "an old version was not what it had been")
+    listed = list(s3_bucket.versions(scratch, "versioned"))
+    shown = {old, new} <= {version.version for version in listed} and any(version.deleted for version in listed)
+    _require(shown, "old versions can be read and do not show in the list of versions")
     return "an overwritten and deleted object was read back"
+
+
+def _times(scratch: Bucket) -> str:
+    """Write, replace and delete, and compare the listed times and their order with the clock here.
+
+    VersityGW gives a replaced version the time of its replacement, a marker an older one, and lists every marker first.
+    """
+    attempted = "try the times of versions"
+    ahead = s3_bucket.skew(scratch) or 0.0
+    written: dict[str, list[tuple[bool, float, float]]] = {key: [] for key in _DATED}  # newest first
+    for number, (method, keys) in enumerate((("PUT", _DATED), ("PUT", _DATED[:1]), ("DELETE", _DATED))):
+        time.sleep(APART if number else 0)
+        for key in keys:
+            began = time.time()
+            scratch.ask(method, key, body=b"x" * (number + 1) if method == "PUT" else b"", attempted=attempted)
+            written[key].insert(0, (method == "DELETE", began, time.time()))
+    watch = Watch(datetime.now(timezone.utc))
+    listed: dict[str, list[Version]] = {key: [] for key in _DATED}
+    for version in s3_bucket.versions(scratch, "dated/", watch):
+        listed.setdefault(version.key, []).append(version)
+    for key, wanted in written.items():
+        kinds = [version.deleted for version in listed[key]]
+        _require(kinds == [deleted for deleted, *_ in wanted], "the versions of an object are not listed newest first")
+        latest = [version.latest for version in listed[key]]
+        _require(latest == [True] + [False] * (len(wanted) - 1), "the newest version is not listed as the latest")
+        for version, (deleted, began, ended) in zip(listed[key], wanted):
+            told, what = version.modified.timestamp() - ahead, "a delete marker" if deleted else "a version"
+            # The header that `ahead` is from and the listing may each be a second behind, and it a second ahead.
+            early, late = told - (began - 2 * _SECOND), told - (ended + _SECOND)
+            wrong = early if early < 0 else max(late, 0.0)
+            _require(not wrong, f"{what} is listed with a time that is {wrong:+.1f} s off, rounding allowed for")
+    _require(not watch.order, f"versions are not listed in the order of their keys: {watch.order}")
+    return "versions and delete markers are listed in order, with the times of their writes"
+
+
+def _no_times(scratch: Bucket) -> str:
+    raise _MissingError(f"{scratch.url} has no versions")
 
 
 def _lifecycle(scratch: Bucket) -> str:
@@ -229,59 +264,70 @@ def _object_lock(scratch: Bucket, mode: str, made: list[Bucket]) -> str:
     made.append(scratch)
     s3_settings.create(scratch, lock=True)
     # Else a refusal below would prove nothing.
-    with s3_client.spoken("delete a version that is not locked", scratch.url):
-        scratch.client.delete_object(Bucket=scratch.name, Key="first", VersionId=_put(scratch, "first", b"x") or "null")
+    first = scratch.ask("PUT", "first", headers=copier.content_md5(b"x"), body=b"x", attempted="write an object")
+    scratch.ask("DELETE", "first", {"versionId": first.version}, attempted="delete a version that is not locked")
     until = datetime.now(timezone.utc) + timedelta(seconds=LOCKED)
     with s3_client.spoken("lock an object", scratch.url):
-        md5 = hashlib.new("md5", b"locked", usedforsecurity=False).digest()
-        version = _put(
-            scratch, "locked", b"locked", ObjectLockMode=mode, ContentMD5=base64.b64encode(md5).decode(),
+        answer = scratch.client.put_object(
+            Bucket=scratch.name, Key="locked", Body=b"locked", ObjectLockMode=mode,
+            ContentMD5=copier.content_md5(b"locked")["content-md5"],
             ObjectLockRetainUntilDate=until.replace(microsecond=0) + timedelta(seconds=1),
         )  # fmt: skip
+    version = str(answer.get("VersionId") or "")
     _require(bool(version), "a locked object got no version")
     try:
-        with s3_client.spoken("delete a locked version", scratch.url):
-            scratch.client.delete_object(Bucket=scratch.name, Key="locked", VersionId=version)
+        scratch.ask("DELETE", "locked", {"versionId": version}, attempted="delete a locked version")
     except LifeboatError as exc:
         if s3_client.code(exc) not in (*DENIED, "ObjectLocked", "InvalidRequest", "MethodNotAllowed", "409"):
             raise
     else:
         raise _MissingError(f"a version locked in {mode} was deleted all the same")
-    with s3_client.spoken("read a locked version", scratch.url):
-        kept = _read(scratch, "locked", VersionId=version) == b"locked"
-    _require(kept, "a locked version is no longer what it had been")
+    kept = scratch.ask("GET", "locked", {"versionId": version}, attempted="read a locked version").body
+    _require(kept == b"locked", "a locked version is no longer what it had been")
     return f"a version locked in {mode} could not be deleted"
 
 
 def _tagging(scratch: Bucket) -> str:
-    with s3_client.spoken("tag an object", scratch.url):
-        _put(scratch, "tagged", b"x", Tagging="probe=a%20b")
-        tags = scratch.client.get_object_tagging(Bucket=scratch.name, Key="tagged")["TagSet"]
-    same = tags == [{"Key": "probe", "Value": "a b"}]
-    _require(same, f"an object was written with a tag, and read back it has {tags}")
-    return "a tag was read back"
+    """Of an object written at once, and of one written in parts: Ceph RGW forgets the tags of the second."""
+    wanted = [("probe", "a b+c")]
+    for more, how in (({}, ""), (_BY_PARTS, " in parts")):
+        headers = {**copier.tagging(wanted), **more}
+        scratch.ask("PUT", "tagged", headers=headers, body=b"x", attempted="tag an object")
+        if more:
+            _copy(scratch, "tagged", b"x")
+        told = copier.tags(scratch, "tagged")
+        _require(told is not None, "the server knows no tags")
+        _require(told == wanted, f"an object was written{how} with a tag, and read back it has {told or 'none'}")
+    return "tags were read back, of an object written in parts too"
 
 
 def _metadata(scratch: Bucket) -> str:
-    sent = {"ContentType": "text/x-probe", "CacheControl": "max-age=7", "ContentDisposition": "inline"}
-    with s3_client.spoken("write metadata", scratch.url):
-        _put(scratch, "tagged", b"x", Metadata={"probe": "kept"}, **sent)
-        head = scratch.client.head_object(Bucket=scratch.name, Key="tagged")
-    lost = [name for name, value in sent.items() if head.get(name) != value]
-    lost += [] if head.get("Metadata", {}).get("probe") == "kept" else ["user metadata"]
+    sent = {
+        "content-type": "text/x-probe", "cache-control": "max-age=7", "content-disposition": "inline",
+        "x-amz-meta-probe": "kept",
+    }  # fmt: skip
+    scratch.ask("PUT", "tagged", headers=sent, body=b"x", attempted="write metadata")
+    told = copier.facts(scratch, "tagged").headers
+    lost = [name for name, value in sent.items() if told.get(name) != value]
     _require(not lost, f"read back without {', '.join(lost)}")
     return "headers and user metadata were read back"
 
 
 def _multipart(scratch: Bucket) -> str:
-    client, what = scratch.client, {"Bucket": scratch.name, "Key": "parts"}
-    with s3_client.spoken("upload in parts", scratch.url):
-        what["UploadId"] = client.create_multipart_upload(**what)["UploadId"]
-        etag = client.upload_part(**what, PartNumber=1, Body=b"part")["ETag"]
-        client.complete_multipart_upload(**what, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": etag}]})
-        back = _read(scratch, "parts")
+    scratch.ask("PUT", "parts", headers=_BY_PARTS, body=b"part", attempted="upload in parts")
+    try:
+        _copy(scratch, "parts", b"part")
+    except IntegrityError as exc:
+        raise _MissingError(f"an object uploaded in parts was not what had been sent: {exc.cause}") from exc
+    back = scratch.ask("GET", "parts", attempted="read what was uploaded in parts").body
     _require(back == b"part", "an object uploaded in parts was not what had been sent")
     return "an object uploaded in parts was read back"
+
+
+def _copy(scratch: Bucket, key: str, body: bytes) -> None:
+    """The object over itself, by way of parts."""
+    with Copier(scratch, scratch.sibling(scratch.name)) as moving:
+        moving.copy(key, len(body), "")
 
 
 # Leave nothing.
