@@ -14,6 +14,9 @@ description:
     replaced and removed objects expire after C(noncurrent_days) while live ones never do.
   - A bucket that belongs to somebody else, is marked as another stack's, or holds objects and is not marked, is
     refused.
+  - Says which policy the key that writes to the vault needs on this server, and tries with that key what it should not
+    be able to do. Rights on a bucket are tried by writing back what is there; everything else in a bucket named
+    C(lifeboat-trial-…), made for it and removed. What was found is remembered, and shown by C(status).
   - A server without versioning is refused for the mirror, and warned of for the copies of the repository. A server
     without lifecycle rules is warned of.
 extends_documentation_fragment:
@@ -57,6 +60,16 @@ changes:
   type: list
   elements: str
   sample: ["s3://uploads-backup at http://vault1:8333: make the bucket"]
+writer:
+  description: What the vault's own key can do although it should not, by act. C(can) means that the effect was seen,
+    C(held) that it was refused or had none.
+  returned: where it was tried, now or before
+  type: dict
+  sample: {acts: {delete versions: {state: held, detail: "refused: AccessDenied"}}, server: SeaweedFS 4.48}
+writer_policy:
+  description: The policy for that key, as this server needs it.
+  returned: success
+  type: dict
 vault_warnings:
   description: What the vault lacks and what that costs; also shown as warnings.
   returned: success
@@ -73,21 +86,25 @@ phase:
   type: dict
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Optional
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Log
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, Log
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import store
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, added, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from ansible_collections.lifeboat.dr.plugins.module_utils.vault import vault
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import policy, vault, writer
 
 
 @dataclass(frozen=True)
 class Facts:
     changes: Sequence[str]
     vault_warnings: Sequence[str]
+    writer: object
+    writer_policy: Mapping[str, object]
 
 
 def _others(task: Task, warn: Log) -> tuple[str, ...]:
@@ -98,6 +115,30 @@ def _others(task: Task, warn: Log) -> tuple[str, ...]:
     if seen.unlisted:
         warn(f"which buckets the stack's own store has is not known, so that they may have no place: {seen.unlisted}")
     return tuple(name for name in seen.protected if name != task.config.objects.bucket)
+
+
+def _server(task: Task) -> str:
+    try:
+        return writer.server(task.config)
+    except LifeboatError:
+        return ""
+
+
+def _tried(task: Task) -> Optional[writer.Rights]:
+    """What the writer's key can do: as remembered, or tried where that is older than a day or an administrator asks."""
+    admin = task.params["admin_access_key"] or ""
+    known = writer.remembered(task.config)
+    if task.check or (known and not admin and timedelta() <= task.now - known.tried_at < timedelta(days=1)):
+        return known
+    try:
+        found = writer.attempt(task.config, access_key=admin, secret_key=task.params["admin_secret_key"] or "")
+    except LifeboatError as exc:
+        task.log(f"what the writer's key can do could not be tried: {exc}")
+        return known
+    if known and not admin and not found.those(writer.CAN) and found.those(writer.UNTRIED, writer.DESTROYS):
+        return known  # an administrator found out more
+    writer.remember(task.config, found)
+    return found
 
 
 def work(task: Task) -> Result:
@@ -112,11 +153,16 @@ def work(task: Task) -> Result:
             secret_key=task.params["admin_secret_key"] or "",
             warn=warnings.append,
         )
+    rights, server = _tried(task), _server(task)
+    if rights and rights.those(writer.CAN, writer.DESTROYS):
+        warnings.append(f"{task.config.vault.endpoint_url}: {rights.summary} (docs/vault.md)")
     for line in [*changes, *warnings]:
         task.log(line)
     for line in warnings:
         task.module.warn(line)
-    return Result(Facts(changes, warnings), changed=bool(changes), diff=added(changes))
+    wanted = policy.document(writer.names(task.config), server)
+    shown = typed.plain(rights, nulls=True) if rights else None
+    return Result(Facts(changes, warnings, shown, wanted), changed=bool(changes), diff=added(changes))
 
 
 def main() -> None:

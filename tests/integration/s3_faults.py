@@ -80,6 +80,7 @@ class Proxy:
     server: Server
     fault: Fault
     edit: Edit
+    name: str = ""  # what it calls itself in its answers
     port: int = 0
     calls: list[Call] = field(default_factory=list)
 
@@ -89,8 +90,10 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def faulty(server: Server, fault: Fault = lambda call: None, edit: Edit = lambda call, body: body) -> Iterator[Proxy]:
-    proxy = Proxy(server, fault, edit)
+def faulty(
+    server: Server, fault: Fault = lambda call: None, edit: Edit = lambda call, body: body, calls_itself: str = ""
+) -> Iterator[Proxy]:
+    proxy = Proxy(server, fault, edit, calls_itself)
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -98,6 +101,9 @@ def faulty(server: Server, fault: Fault = lambda call: None, edit: Edit = lambda
 
         def log_message(self, *_: object) -> None:
             pass
+
+        def version_string(self) -> str:
+            return proxy.name or super().version_string()
 
         def handle_one_request(self) -> None:
             with contextlib.suppress(OSError):  # who waited too long has gone
@@ -136,6 +142,8 @@ def faulty(server: Server, fault: Fault = lambda call: None, edit: Edit = lambda
                 data = proxy.edit(call, told.read())
             self.send_response_only(told.status)
             self.send_header("Date", email.utils.formatdate(time.time() + clock, usegmt=True))
+            if proxy.name:
+                self.send_header("Server", proxy.name)
             for name, value in told.getheaders():
                 if name.lower() not in HOP and (name.lower() != "content-length" or self.command == "HEAD"):
                     self.send_header(name, value)

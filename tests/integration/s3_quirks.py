@@ -8,12 +8,14 @@ Each is a fault or an edit for s3_faults.faulty(). MinIO is of February 2026, Ve
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import re
 import tarfile
 from collections.abc import Callable
-from urllib.parse import quote, unquote_plus
+from typing import Any
+from urllib.parse import quote, unquote_plus, urlsplit
 from xml.sax.saxutils import escape, unescape
 
 from s3_faults import Call, Edit, Fault, Reply, error
@@ -38,6 +40,93 @@ def minio_unpacks(server: Server) -> Fault:
         return Reply(headers={"ETag": f'"{etag}"'})
 
     return fault
+
+
+class Minio:
+    """What MinIO lets a key do that may write and hide objects: all that its policy does not deny in so many words.
+
+    `policy`: that key's; what it allows is SeaweedFS' business, and only its denials are looked at here.
+    """
+
+    def __init__(self, server: Server, access_key: str, policy: dict[str, Any]) -> None:
+        self._server, self._access_key, self._policy = server, access_key, policy
+        self._overwritten: dict[tuple[str, str, str], bytes] = {}
+        self._etags: dict[tuple[str, str], str] = {}
+        self._dated: dict[str, str] = {}
+
+    def _denies(self, action: str, version: bool) -> bool:
+        return any(
+            statement["Effect"] == "Deny"
+            and action in statement["Action"]
+            and (version or "Condition" not in statement)
+            for statement in self._policy["Statement"]
+        )
+
+    def fault(self, call: Call) -> Reply | None:
+        bucket, key = urlsplit(call.path).path.lstrip("/").partition("/")[0], call.key
+        version = call.query.get("versionId", "")
+        if not key or "tagging" in call.query:
+            return None
+        if call.method in ("GET", "HEAD"):
+            if (bucket, key, version) in self._overwritten:
+                body = self._overwritten[bucket, key, version].decode()
+                return Reply(body=body, headers={"x-amz-version-id": version})
+            if call.method == "HEAD" and not version and (bucket, key) in self._etags:
+                return Reply(headers={"ETag": f'"{self._etags[bucket, key]}"'})
+            return None
+        if call.access_key != self._access_key:
+            return None
+        return self._delete(call, bucket, version) if call.method == "DELETE" else self._put(call, bucket, version)
+
+    def _delete(self, call: Call, bucket: str, version: str) -> Reply | None:
+        client = self._server.client
+        if version:
+            if self._denies("s3:DeleteObjectVersion", True) or self._denies("s3:DeleteObject", True):
+                return error(403, "AccessDenied")
+            client.delete_object(Bucket=bucket, Key=call.key, VersionId=version)
+            return Reply(204, headers={"x-amz-version-id": version})
+        if call.headers.get("x-minio-force-delete") != "true":
+            return None
+        with contextlib.suppress(client.exceptions.ClientError):
+            if client.get_object_lock_configuration(Bucket=bucket):
+                return error(400, "XMinioAdminInvalidArgument")
+        for found in client.list_object_versions(Bucket=bucket, Prefix=call.key).get("Versions", ()):
+            client.delete_object(Bucket=bucket, Key=found["Key"], VersionId=found["VersionId"])
+        return Reply(204)
+
+    def _put(self, call: Call, bucket: str, version: str) -> Reply | None:
+        if version and "uploadId" not in call.query:
+            if self._denies("s3:PutObject", True):
+                return error(403, "AccessDenied")
+            self._overwritten[bucket, call.key, version] = call.body
+            return Reply(headers={"x-amz-version-id": version})
+        dated, etag = (call.headers.get(f"x-minio-source-{what}", "") for what in ("mtime", "etag"))
+        if dated or etag:
+            put = self._server.client.put_object(Bucket=bucket, Key=call.key, Body=call.body)
+            if dated:
+                self._dated[put["VersionId"]] = dated
+            if etag:
+                self._etags[bucket, call.key] = etag
+            return Reply(headers={"x-amz-version-id": put["VersionId"], "ETag": f'"{etag}"' if etag else put["ETag"]})
+        if call.headers.get("x-amz-meta-snowball-auto-extract") == "true" and "uploadId" not in call.query:
+            with tarfile.open(fileobj=io.BytesIO(call.body)) as tar:
+                for member in tar:
+                    found = tar.extractfile(member)
+                    assert found is not None
+                    self._overwritten[bucket, member.name, member.pax_headers["minio.versionId"]] = found.read()
+            return Reply(headers={"ETag": '"61fc855b8291f618cb578a43c6a2cec4"'})
+        return None
+
+    def edit(self, call: Call, body: bytes) -> bytes:
+        rows = re.split(rb"(?=<Version>)", body)
+        for version, dated in self._dated.items():
+            time = f"<LastModified>{dated}</LastModified>".encode()
+            named = f"<VersionId>{version}</VersionId>".encode()
+            rows = [
+                re.sub(rb"<LastModified>.*?</LastModified>", time, row, count=1) if named in row else row
+                for row in rows
+            ]
+        return b"".join(rows)
 
 
 def minio_overwrites(bucket: str, key: str, version: str, etag: str) -> Edit:

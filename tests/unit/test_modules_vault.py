@@ -5,16 +5,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import store
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import Store
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
-from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints, vault
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints, policy, vault, writer
 from builders import Run, settings
 from test_probe import report
 
@@ -41,7 +45,16 @@ def ensured(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return [LINE] if missing else []
 
     monkeypatch.setattr(vault, "ensure", ensure)
+    monkeypatch.setattr(writer, "server", lambda config: "MinIO")
+    monkeypatch.setattr(
+        writer, "attempt", lambda config, **key: rights(writer.CAN if key["access_key"] else writer.HELD)
+    )
     return calls
+
+
+def rights(state: str, at: datetime | None = None) -> writer.Rights:
+    acts = {name: writer.Act(state, "seen") for name in writer.DESTROYS}
+    return writer.Rights("x", "MinIO", at or datetime.now(timezone.utc), acts)
 
 
 def test_vault_changes_once(run: Run, tmp_path: Path, ensured: list[dict[str, Any]]) -> None:
@@ -49,13 +62,56 @@ def test_vault_changes_once(run: Run, tmp_path: Path, ensured: list[dict[str, An
     assert (planned["changed"], planned["changes"], planned["diff"]["after"]) == (True, [LINE], f"{LINE}\n")
     done = run("vault", adopt=True, admin_access_key="admin", admin_secret_key="hunter2-too", **asked(tmp_path))
     assert (done["changed"], done["changes"]) == (True, [LINE])
-    assert done["vault_warnings"] == ["THE VAULT IS ON THIS VERY HOST"]
+    assert done["vault_warnings"][0] == "THE VAULT IS ON THIS VERY HOST"
+    assert (
+        "http://vault1:9000: the writer's key can destroy what the vault holds: delete versions"
+        in (done["vault_warnings"][1])
+    )
+    assert ("writer" in planned, done["writer"]["acts"]["delete versions"]["state"]) == (False, "can")
+    assert done["writer_policy"] == policy.document(["mirror"], "MinIO")
     assert "THE VAULT IS ON THIS VERY HOST" in str(done["warnings"])
     assert run("vault", **asked(tmp_path))["changed"] is False
     assert run("vault", check=True, **asked(tmp_path))["changed"] is False
     assert [call["check"] for call in ensured] == [True, False, False, True]
     admin = {"access_key": "admin", "secret_key": "hunter2-too"}
     assert ensured[1] == {"check": False, "others": (), "adopt": True, **admin}
+
+
+def test_what_the_writers_key_can_do_is_tried_once_a_day(
+    run: Run, tmp_path: Path, ensured: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, tried = asked(tmp_path), list[str]()
+    of = writer._of(config.from_mapping(given["settings"], given["secrets"]))
+
+    def attempt(config: Config, *, access_key: str, **_: str) -> writer.Rights:
+        tried.append(access_key)
+        if access_key == "broken":
+            raise LifeboatError("try it", "s3://mirror", "no answer")
+        return dataclasses.replace(rights(writer.UNTRIED if not access_key else writer.HELD), of=of)
+
+    monkeypatch.setattr(writer, "attempt", attempt)
+    assert "writer" not in run("vault", check=True, **given)
+    assert run("vault", **given)["writer"]["acts"]["delete versions"]["state"] == "not tried"
+    run("vault", **given)
+    assert tried == [""]
+    admin = {"admin_access_key": "admin", "admin_secret_key": "hunter2-too"}
+    assert run("vault", **admin, **given)["writer"]["acts"]["delete versions"]["state"] == "held"
+    assert tried == ["", "admin"]
+    broken = run("vault", **{**admin, "admin_access_key": "broken"}, **given)
+    assert (broken["failed"], broken["writer"]["acts"]["delete versions"]["state"]) == (False, "held")
+    assert any("could not be tried" in line for line in broken["log"])
+    known = writer.remembered(config.from_mapping(given["settings"], given["secrets"]))
+    assert known is not None
+    assert known.summary == "the writer's key can destroy nothing there"
+    other = config.from_mapping(given["settings"], {**given["secrets"], "vault_access_key": "another"})
+    assert writer.remembered(other) is None, "of another key nothing is known"
+
+
+@pytest.mark.parametrize(("name", "server"), [("", "SeaweedFS 4.48"), ("-minio", "MinIO")])
+def test_the_policy_in_the_docs_is_the_one_that_is_made(name: str, server: str) -> None:
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    shown = json.loads((docs / f"vault-writer-policy{name}.json").read_text())
+    assert shown == policy.document(["uploads-backup", "shop-repository"], server)
 
 
 def test_vault_fails_with_the_cores_own_words(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,8 +29,15 @@ OPENERS = {
     # stack_images loads images: Compose stacks only; discover looks at a project that has no configuration yet.
     "stack/compose.ComposeRuntime": {"stack/runtime", "modules/stack_images", "operations/discover"},
     "stack/runtime.HostRuntime": {"stack/runtime"},
-    # vault makes the buckets that are named; clocks and preflight ask whether a server answers, before any is opened.
-    "stack/buckets.in_vault": {"stack/buckets", "vault/vault", "operations/clocks", "operations/preflight"},
+    # vault makes the buckets that are named, writer tries their key; clocks and preflight ask whether a server answers,
+    # before any is opened.
+    "stack/buckets.in_vault": {
+        "stack/buckets",
+        "vault/vault",
+        "vault/writer",
+        "operations/clocks",
+        "operations/preflight",
+    },
     "s3/bucket.Bucket": {"stack/buckets", "operations/clocks", "operations/preflight"},
     # Of a bucket, of a repository, and of the bucket that serves the site where GitHub Pages does not.
     "s3/client.connect": {"s3/bucket", "repository/s3", "frontend/build"},

@@ -19,9 +19,10 @@ from ..settings.config import ObjectsSettings
 from ..stack import buckets
 from ..stack.runtime import Opened
 
-# Buckets that Lifeboat makes for a moment, see objects/recovery, objects/proof and vault/probe.
+# Buckets that Lifeboat makes for a moment, see objects/recovery, objects/proof, vault/probe and vault/writer.
 SCRATCH = re.compile(
-    r"lifeboat-(?:check-\d{8}-\d{6}|verify-[0-9a-f]{8}-\d{14}-[0-9a-f]{6}|probe-\d{14}-[0-9a-f]{8}(?:-lock)?)"
+    r"lifeboat-(?:check-\d{8}-\d{6}|verify-[0-9a-f]{8}-\d{14}-[0-9a-f]{6}|probe-\d{14}-[0-9a-f]{8}(?:-lock)?"
+    r"|trial-\d{14}-[0-9a-f]{8})"
 )
 _PATTERN = re.compile(r"[*?[]")
 STAMPED = re.compile(r".*-quarantine-([0-9]{8}-[0-9]{6})")

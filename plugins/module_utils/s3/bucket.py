@@ -221,6 +221,11 @@ def skew(bucket: Bucket) -> Optional[float]:
     return bucket.requests.skew(bucket.name, bucket.url)
 
 
+def server(bucket: Bucket) -> str:
+    """What the server calls itself in its answers; empty where it does not."""
+    return bucket.requests.greet(bucket.name, bucket.url).get("server", "")
+
+
 def versions(bucket: Bucket, prefix: str = "", watch: Optional[Watch] = None) -> Iterator[Version]:
     """Every version of every object below `prefix`, in whatever order; without versions: objects(), as `null`."""
     garbled: set[str] = set()

@@ -25,7 +25,7 @@ from ..s3.signed import NULL
 from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
-from . import probe
+from . import probe, writer
 from .apart import apart
 from .probe import Report
 
@@ -248,6 +248,9 @@ def check(config: Config, place: str, found: Report) -> Check:
     needed += ["object_lock"] if place == VAULT and config.vault.object_lock else []
     unknown = _wanted(place, found.those(probe.UNKNOWN))
     words = [f"{found.server or found.endpoint}", *lacking(place, found)]
+    if place == VAULT:
+        rights = writer.remembered(config)
+        words.append(rights.summary if rights else "what the writer's key can destroy there was not tried")
     if found.skew is not None and abs(found.skew) > SKEW:
         return Check(name, FAIL, f"its clock is {found.skew:+.0f} s from this host's; set the wrong one (timedatectl)")
     if any(found.features[text].state == probe.MISSING for text in needed):

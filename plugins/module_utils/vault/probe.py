@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import secrets as token
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
@@ -102,7 +102,7 @@ def probe(bucket: Bucket, *, mode: str = "", now: Optional[datetime] = None) -> 
     made: list[Bucket] = []
     left: list[str] = []
     try:
-        left = _sweep(scratch, where, now)
+        left = sweep(scratch, _NAME, _OURS, now)
         server = _begin(scratch, made)
         features = _features(scratch, locked, mode or "GOVERNANCE", made)
     except LifeboatError as exc:
@@ -112,7 +112,7 @@ def probe(bucket: Bucket, *, mode: str = "", now: Optional[datetime] = None) -> 
             raise
         features, server = _untried(replace(scratch, name=bucket.name), exc), ""
     finally:
-        left += [item.url for item in made if not _remove(item)]
+        left += [item.url for item in made if not discard(item, _NAME, _OURS)]
     return Report(where, server, now, bucket.requests.skew(bucket.name, where), features, tuple(left))
 
 
@@ -333,11 +333,15 @@ def _copy(scratch: Bucket, key: str, body: bytes) -> None:
 # Leave nothing.
 
 
-def _sweep(scratch: Bucket, where: str, now: datetime) -> list[str]:
-    """Remove what a probe that died has left; the urls of what stays. A key that may not list could leave nothing."""
+def sweep(scratch: Bucket, name: re.Pattern[str], ours: Sequence[str], now: datetime) -> list[str]:
+    """Remove what a run that died has left; the urls of what stays. A key that may not list could leave nothing.
+
+    name, ours: as of discard(); its first group is when the bucket was made.
+    """
+    where = scratch.endpoint_url or "Amazon S3"
     try:
         with s3_client.spoken("look for earlier probes", where):
-            abandoned = s3_settings.abandoned(scratch, _NAME, now - ABANDONED)
+            abandoned = s3_settings.abandoned(scratch, name, now - ABANDONED)
     except LifeboatError as exc:
         if s3_client.code(exc) in (*DENIED, *UNSUPPORTED):
             return []
@@ -345,11 +349,12 @@ def _sweep(scratch: Bucket, where: str, now: datetime) -> list[str]:
             cause = f"there is no S3 server at that address: {exc.cause}"
             raise UsageError("look for earlier probes", where, cause, "Correct endpoint_url and port.") from exc
         raise
-    return [bucket.url for bucket in abandoned if not _remove(bucket)]
+    return [bucket.url for bucket in abandoned if not discard(bucket, name, ours)]
 
 
-def _remove(scratch: Bucket) -> bool:
-    """The bucket and what a probe put there; whatever else is in it stays, and the bucket with it. Whether it is gone.
+def discard(scratch: Bucket, name: re.Pattern[str], ours: Sequence[str]) -> bool:
+    """Remove a scratch bucket with the keys `ours`; whatever else is in it stays, and the bucket with it. Whether it is
+    gone. name: what such a bucket's name is like; no other is removed.
 
     That it is empty is seen, not left to the server: SeaweedFS removes a bucket with all that is in it. Never raises:
     it runs while something else may be on its way up.
@@ -358,11 +363,11 @@ def _remove(scratch: Bucket) -> bool:
         time.sleep(pause)
         try:
             for key, version in list(_contents(scratch)):
-                if key not in _OURS:
+                if key not in ours:
                     return False
                 _drop(scratch, key, {"VersionId": version} if version else {})
             if next(_contents(scratch), None) is None:
-                demolish.delete_bucket(scratch, confirm=scratch.name if _NAME.fullmatch(scratch.name) else "")
+                demolish.delete_bucket(scratch, confirm=scratch.name if name.fullmatch(scratch.name) else "")
                 return True
         except LifeboatError as exc:
             code = s3_client.code(exc)

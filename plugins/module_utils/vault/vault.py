@@ -26,6 +26,7 @@ from ..s3.lifecycle import Rule
 from ..settings.config import Config
 from ..stack import buckets
 from ..stack.buckets import TAG
+from . import policy
 from .apart import apart, same_endpoint
 
 OBJECTS, REPOSITORY = "objects", "repository"
@@ -161,8 +162,10 @@ class _Ensuring:
             raise
 
     def _create(self) -> None:
+        # Where objects can be locked, MinIO lets no key erase all versions below a prefix in one request.
+        minio = policy.is_minio(s3_bucket.server(self._bucket))
         try:
-            s3_settings.create(self._bucket, lock=bool(self._config.vault.object_lock))
+            s3_settings.create(self._bucket, lock=minio or bool(self._config.vault.object_lock))
             self._made = True
         except LifeboatError as exc:
             if s3_client.code(exc) == "BucketAlreadyExists":
@@ -262,6 +265,12 @@ class _Ensuring:
         vault = self._config.vault
         want = {"Mode": vault.object_lock, "Days": vault.lock_days} if vault.object_lock else None
         lockable, have = (bool(want), None) if new else self._locked()
+        unlocked = not new and not lockable and policy.is_minio(s3_bucket.server(self._bucket))
+        if unlocked and self._versioning() == "Enabled":
+            self._tell(
+                "it was made without object lock: on MinIO, a key that may set delete markers there can erase all"
+                " versions below a prefix in one request. Name another bucket, and this makes it with object lock"
+            )
         if have == want:
             return
         if want and not lockable:

@@ -1,0 +1,52 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The policy of the key that writes to the vault: it may write and hide, and as far as the server allows not destroy.
+
+docs/vault-writer-policy.json and docs/vault-writer-policy-minio.json are this file's, for the buckets of the example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+TRIALS = "lifeboat-trial-"  # buckets in which is tried what the key may not do, see writer.py
+MINIO = "MinIO"
+_OF_BUCKETS = (
+    "s3:GetBucketLocation", "s3:GetBucketObjectLockConfiguration", "s3:GetBucketTagging", "s3:GetBucketVersioning",
+    "s3:GetLifecycleConfiguration", "s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:ListBucketVersions",
+)  # fmt: skip
+_OF_OBJECTS = (
+    "s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:GetObjectLegalHold", "s3:GetObjectRetention",
+    "s3:GetObjectTagging", "s3:GetObjectVersion", "s3:GetObjectVersionTagging", "s3:ListMultipartUploadParts",
+    "s3:PutObject", "s3:PutObjectTagging",
+)  # fmt: skip
+
+
+def is_minio(server: str) -> bool:
+    """server: as it names itself in its answers. The JuiceFS gateway has MinIO's name and code."""
+    return server.startswith(MINIO)
+
+
+def document(buckets: Sequence[str], server: str) -> dict[str, object]:
+    """The policy as servers take it. buckets: names, which may end in `*`."""
+    names = [*buckets, f"{TRIALS}*"]
+    roots, objects = ([f"arn:aws:s3:::{name}{end}" for name in names] for end in ("", "/*"))
+    statements: list[dict[str, object]] = [
+        {"Sid": "SeeTheBuckets", "Effect": "Allow", "Action": [*_OF_BUCKETS], "Resource": roots},
+        {"Sid": "WriteAndHideButNeverDestroy", "Effect": "Allow", "Action": [*_OF_OBJECTS], "Resource": objects},
+    ]
+    return {"Version": "2012-10-17", "Statement": [*statements, *(_denied(objects) if is_minio(server) else ())]}
+
+
+def _denied(objects: list[str]) -> list[dict[str, object]]:
+    """On MinIO the right to write or hide an object is that to overwrite or delete its versions, unless it is denied;
+    and every key may make further ones."""
+    named = {"StringLike": {"s3:versionid": ["?*"]}}
+    by_version = ["s3:DeleteObject", "s3:PutObject"]
+    return [
+        {"Sid": "DeleteNoVersion", "Effect": "Deny", "Action": ["s3:DeleteObjectVersion"], "Resource": objects},
+        {"Sid": "NameNoVersion", "Effect": "Deny", "Action": by_version, "Resource": objects, "Condition": named},
+        {"Sid": "MakeNoKeys", "Effect": "Deny", "Action": ["admin:CreateServiceAccount"]},
+    ]

@@ -1,0 +1,344 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the vault's writer can do although it should not. Each act is tried with its key.
+
+Rights on a bucket are tried by writing back, byte for byte, what is there. What could do harm if it succeeded is done
+only in a bucket that was made for it, which the writer's policy covers as it covers the vault's, and whose name the
+request code insists on. What cannot be tried safely is said to be not tried. An act counts as possible where its
+effect was seen, not where the server answered 200.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import hashlib
+import io
+import json
+import re
+import secrets as token
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import Callable, Optional
+
+from ..base import filesystem, typed
+from ..base.errors import LifeboatError, NotFoundError
+from ..s3 import bucket as s3_bucket
+from ..s3 import client as s3_client
+from ..s3 import copier, demolish
+from ..s3 import settings as s3_settings
+from ..s3.bucket import Bucket
+from ..s3.client import DENIED, UNSUPPORTED
+from ..settings.config import Config
+from ..stack import buckets
+from . import policy, probe
+from .policy import TRIALS
+
+CAN, HELD, UNTRIED = "can", "held", "not tried"
+_NAME = re.compile(re.escape(TRIALS) + r"(\d{14})-[0-9a-f]{8}")
+_OLD, _NEW = b"one", b"TWO"
+_PAST = "2001-01-01T00:00:00Z"
+_CHOSEN = "0123456789abcdef0123456789abcdef"
+_SETTINGS: Mapping[str, tuple[str, bytes]] = {
+    "switch versioning off": (
+        "versioning", b"<VersioningConfiguration><Status>Suspended</Status></VersioningConfiguration>"
+    ),
+    "change lifecycle rules": (
+        "lifecycle", b"<LifecycleConfiguration><Rule><ID>x</ID><Status>Enabled</Status><Filter><Prefix></Prefix>"
+        b"</Filter><NoncurrentVersionExpiration><NoncurrentDays>1</NoncurrentDays></NoncurrentVersionExpiration>"
+        b"</Rule></LifecycleConfiguration>",
+    ),
+    "change the bucket's tags": (
+        "tagging", b"<Tagging><TagSet><Tag><Key>x</Key><Value>y</Value></Tag></TagSet></Tagging>"
+    ),
+    "change the bucket's policy": (
+        "policy", b'{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":["s3:GetObject"],'
+        b'"Resource":["arn:aws:s3:::%s/*"]}]}'
+    ),
+    "change the bucket's object lock": ("object-lock", b""),
+}  # fmt: skip
+# Acts after which a recovery may not find what a backup says, and what else the writer should not be able to do.
+DESTROYS = (
+    "delete versions", "overwrite versions", "erase by prefix", "unpack archives over versions", "back-date objects",
+    "switch versioning off", "change lifecycle rules", "change the bucket's policy", "delete the bucket",
+)  # fmt: skip
+OTHERS = (
+    "choose ETags", "change the tags of versions", "change the bucket's tags", "change the bucket's object lock",
+    "list other buckets", "make further keys",
+)  # fmt: skip
+_KEYS = ("delete", "overwrite", "erase/a", "erase/", "unpack", "unpack.tar", "dated", "etag", "tags")
+_FILE = "vault-writer.json"
+_NO_VERSIONS = "the server has no versions"
+
+
+@dataclass(frozen=True)
+class Act:
+    """can: it was done. held: it was refused, or had no effect."""
+
+    state: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What the writer's key can do. of: the endpoint, the key and the buckets, as a digest."""
+
+    of: str
+    server: str
+    tried_at: datetime
+    acts: Mapping[str, Act]
+
+    def those(self, state: str, among: Sequence[str] = (*DESTROYS, *OTHERS)) -> list[str]:
+        return [name for name in among if name in self.acts and self.acts[name].state == state]
+
+    @property
+    def summary(self) -> str:
+        """One line, for people."""
+        can, untried = self.those(CAN), self.those(UNTRIED)
+        destroys = [name for name in can if name in DESTROYS]
+        less = [name for name in can if name not in DESTROYS]
+        words = [f"the writer's key can destroy what the vault holds: {', '.join(destroys)}"] if destroys else []
+        words += [f"the writer's key can also {', '.join(less)}"] if less else []
+        words += [f"not tried with the writer's key: {', '.join(untried)}"] if untried else []
+        return "; ".join(words) or "the writer's key can destroy nothing there"
+
+
+def names(config: Config) -> list[str]:
+    """The vault's buckets, as the policy has to name them."""
+    vault = config.vault
+    found = [name for name in (vault.objects_bucket, vault.repository_bucket) if name]
+    return found + ([f"{vault.objects_bucket}-*"] if vault.objects_bucket and config.objects.buckets else [])
+
+
+def server(config: Config) -> str:
+    """What the vault's server calls itself."""
+    return s3_bucket.server(buckets.in_vault(config, config.vault.objects_bucket or config.vault.repository_bucket))
+
+
+def remembered(config: Config) -> Optional[Rights]:
+    """What was found last, if it is of this endpoint, key and buckets. Whatever cannot be read is forgotten."""
+    path = config.state / _FILE
+
+    def wrong(field: str, cause: str) -> LifeboatError:
+        return LifeboatError("read what the writer's key can do", str(path), f"{field} {cause}")
+
+    try:
+        found = typed.build(Rights, typed.load(path.read_bytes(), wrong), wrong)
+    except (OSError, LifeboatError):
+        return None
+    return found if found.of == _of(config) else None
+
+
+def remember(config: Config, found: Rights) -> None:
+    path = config.state / _FILE
+    data = json.dumps(typed.plain(found, nulls=True), indent=1).encode()
+    with filesystem.explained("remember what the writer's key can do", path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        filesystem.write(path, data, path.with_name(f".{path.name}.{hashlib.sha256(data).hexdigest()[:8]}"))
+
+
+def _of(config: Config) -> str:
+    vault = config.vault
+    what = [vault.endpoint_url, vault.region, config.secrets.get("vault_access_key", ""), *names(config)]
+    return hashlib.sha256("\0".join(what).encode()).hexdigest()
+
+
+def attempt(config: Config, *, access_key: str = "", secret_key: str = "") -> Rights:
+    """Try every act with the vault's own key. access_key, secret_key: an administrator's, who makes the bucket for it
+    and looks at the effects; without them the vault's own key has to do that."""
+    vault = config.vault
+    real = buckets.in_vault(config, vault.objects_bucket or vault.repository_bucket)
+    admin = replace(real, access_key=access_key, secret_key=secret_key) if access_key else real
+    now, software = datetime.now(timezone.utc), s3_bucket.server(real)
+    scratch = admin.sibling(f"{TRIALS}{now:%Y%m%d%H%M%S}-{token.token_hex(4)}")
+    minio, why = policy.is_minio(software), ""
+    try:
+        probe.sweep(scratch, _NAME, _KEYS, now)
+        s3_settings.create(scratch, lock=minio or bool(vault.object_lock))
+    except LifeboatError as exc:
+        why = f"the bucket to try it in cannot be made ({exc.cause}); run lifeboat.dr.vault with an administrator's key"
+    try:
+        if not why:
+            why = _prepared(scratch, real.sibling(scratch.name))
+        trial = _Trial(real, admin, None if why else scratch, why, names(config))
+        return Rights(_of(config), software, now, trial.acts(minio))
+    finally:
+        probe.discard(scratch, _NAME, _KEYS)
+
+
+def _prepared(scratch: Bucket, writer: Bucket) -> str:
+    """Why nothing can be tried in the bucket that was made for it; empty where it can."""
+    try:
+        with s3_client.spoken("switch versioning on", scratch.url):
+            enabled = {"Status": "Enabled"}
+            scratch.client.put_bucket_versioning(Bucket=scratch.name, VersioningConfiguration=enabled)
+        if writer.ask("PUT", "etag", body=_OLD, attempted="write to the trial's bucket").version == "null":
+            return _NO_VERSIONS
+    except LifeboatError as exc:
+        if s3_client.code(exc) in UNSUPPORTED:
+            return _NO_VERSIONS
+        if s3_client.code(exc) in DENIED:
+            return f"the key may not write to {TRIALS}*, as the policy in docs/vault.md allows it to"
+        return exc.cause
+    return ""
+
+
+class _Trial:
+    """One run. `scratch`: as its administrator sees it; None: there is none, and `why`."""
+
+    def __init__(self, real: Bucket, admin: Bucket, scratch: Optional[Bucket], why: str, known: Sequence[str]) -> None:
+        self._real, self._admin, self._scratch, self._why, self._known = real, admin, scratch, why, known
+        self._writer = real.sibling(scratch.name) if scratch else real
+
+    def acts(self, minio: bool) -> dict[str, Act]:
+        there: dict[str, Callable[[Bucket], str]] = {
+            "delete versions": self._delete,
+            "overwrite versions": self._overwrite,
+            "erase by prefix": self._erase,
+            "unpack archives over versions": self._unpack,
+            "back-date objects": self._back_date,
+            "choose ETags": self._choose_etag,
+            "change the tags of versions": self._tag,
+        }
+        found = {name: self._in_scratch(work) for name, work in there.items()}
+        for name, (setting, canned) in _SETTINGS.items():
+            found[name] = self._tried(functools.partial(self._set, setting, canned))
+        found["list other buckets"] = self._tried(self._list)
+        if minio:
+            cause = "a key that it makes would stay; on MinIO any key may make some, unless its policy denies that"
+            found["make further keys"] = Act(UNTRIED, cause)
+        found["delete the bucket"] = self._in_scratch(self._delete_bucket)  # the last: then the others have no place
+        return found
+
+    def _in_scratch(self, work: Callable[[Bucket], str]) -> Act:
+        scratch = self._scratch
+        return Act(UNTRIED, self._why) if scratch is None else self._tried(lambda: work(scratch))
+
+    def _tried(self, work: Callable[[], str]) -> Act:
+        """work: returns what was seen to be done; empty where nothing was."""
+        try:
+            seen = work()
+        except _UntriedError as exc:
+            return Act(UNTRIED, str(exc))
+        except LifeboatError as exc:
+            code = s3_client.code(exc)
+            if code in (*DENIED, *UNSUPPORTED):
+                return Act(HELD, f"refused: {code}")
+            # A body that a server does not take, or nothing there to change, says nothing of the right to do it.
+            if 400 <= s3_client.status(exc) < 500 and not isinstance(exc, NotFoundError) and "XML" not in code:
+                return Act(HELD, f"refused: {exc.cause}")
+            return Act(UNTRIED, f"could not {exc.attempted}: {exc.cause}")
+        return Act(CAN, seen) if seen else Act(HELD, "it had no effect")
+
+    def _ask(
+        self, method: str, key: str, query: Mapping[str, str], headers: Optional[Mapping[str, str]] = None,
+        body: bytes = b"",
+    ) -> None:  # fmt: skip
+        """What the request code sends nowhere else."""
+        writer = self._writer
+        writer.requests.attempt(
+            method, writer.name, key, query, {**(headers or {}), **(copier.content_md5(body) if body else {})}, body,
+            attempted="try what the key should not be able to do", subject=writer.where(key),
+        )  # fmt: skip
+
+    def _old(self, key: str) -> str:
+        """An old version of an object; the newest has the same bytes."""
+        headers, attempted = copier.content_md5(_OLD), "write an object"
+        versions = [self._writer.ask("PUT", key, headers=headers, body=_OLD, attempted=attempted) for _ in range(2)]
+        return versions[0].version
+
+    def _now(self, scratch: Bucket, key: str, version: str) -> Optional[bytes]:
+        """The bytes of a version, as its administrator reads it; None where it is gone."""
+        try:
+            return scratch.ask("GET", key, {"versionId": version}, attempted="look for the version").body
+        except NotFoundError:
+            return None
+
+    def _damage(self, scratch: Bucket, key: str, version: str, how: str) -> str:
+        now = self._now(scratch, key, version)
+        return "" if now == _OLD else f"{how}: an old version is {'gone' if now is None else 'another one'}"
+
+    def _delete(self, scratch: Bucket) -> str:
+        version = self._old("delete")
+        self._ask("DELETE", "delete", {"versionId": version})
+        return self._damage(scratch, "delete", version, "DELETE ?versionId")
+
+    def _overwrite(self, scratch: Bucket) -> str:
+        version = self._old("overwrite")
+        self._ask("PUT", "overwrite", {"versionId": version}, body=_NEW)
+        return self._damage(scratch, "overwrite", version, "PUT ?versionId")
+
+    def _erase(self, scratch: Bucket) -> str:
+        version = self._old("erase/a")
+        self._ask("DELETE", "erase/", {}, {"x-minio-force-delete": "true"})
+        return self._damage(scratch, "erase/a", version, "x-minio-force-delete")
+
+    def _unpack(self, scratch: Bucket) -> str:
+        version = self._old("unpack")
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            member = tarfile.TarInfo("unpack")
+            member.size, member.pax_headers = len(_NEW), {"minio.versionId": version}
+            tar.addfile(member, io.BytesIO(_NEW))
+        self._ask("PUT", "unpack.tar", {}, {"x-amz-meta-snowball-auto-extract": "true"}, packed.getvalue())
+        return self._damage(scratch, "unpack", version, "snowball-auto-extract with minio.versionId")
+
+    def _back_date(self, scratch: Bucket) -> str:
+        self._ask("PUT", "dated", {}, {"x-minio-source-mtime": _PAST}, _OLD)
+        past = [version for version in s3_bucket.versions(scratch, "dated") if version.modified.year == int(_PAST[:4])]
+        return "x-minio-source-mtime: a lifecycle rule would remove what it replaces" if past else ""
+
+    def _choose_etag(self, scratch: Bucket) -> str:
+        self._ask("PUT", "etag", {}, {"x-minio-source-etag": _CHOSEN}, _NEW)
+        told = scratch.ask("HEAD", "etag", attempted="look at the ETag").etag
+        return "x-minio-source-etag: equal ETags prove nothing" if told == _CHOSEN else ""
+
+    def _tag(self, scratch: Bucket) -> str:
+        version = self._old("tags")
+        body = b"<Tagging><TagSet><Tag><Key>x</Key><Value>y</Value></Tag></TagSet></Tagging>"
+        self._ask("PUT", "tags", {"tagging": "", "versionId": version}, body=body)
+        return "PUT ?tagging&versionId" if copier.tags(scratch, "tags", version) else ""
+
+    def _set(self, setting: str, canned: bytes) -> str:
+        """Write back what the vault's bucket has; where it has none, set one of the bucket that was made for it."""
+        attempted = f"write the bucket's {setting}"
+        try:
+            there = self._admin.ask("GET", query={setting: ""}, attempted=attempted).body
+        except LifeboatError as exc:
+            there = b""
+            if s3_client.code(exc) in UNSUPPORTED:
+                raise
+        if there:
+            self._real.requests.write_back(self._real.name, setting, there, attempted=attempted, subject=self._real.url)
+            return f"it wrote back the {setting} of {self._real.name}"
+        if self._scratch is None or not canned:
+            raise _UntriedError(self._why or "there is none to write back")
+        body = canned.replace(b"%s", self._writer.name.encode())
+        self._writer.requests.attempt(
+            "PUT", self._writer.name, None, {setting: ""}, copier.content_md5(body), body, attempted=attempted,
+            subject=self._writer.url,
+        )  # fmt: skip
+        return f"it set the {setting} of a bucket made for the trial"
+
+    def _list(self) -> str:
+        known = [*self._known, f"{TRIALS}*"]
+        seen = s3_bucket.names(self._real)
+        others = [name for name in seen if not any(fnmatch.fnmatchcase(name, pattern) for pattern in known)]
+        return f"it sees the names of {len(others)} buckets" if others else ""
+
+    def _delete_bucket(self, scratch: Bucket) -> str:
+        try:
+            demolish.delete_bucket(self._writer, confirm=scratch.name)
+        except LifeboatError as exc:
+            if s3_client.code(exc) not in ("BucketNotEmpty", "409"):
+                raise
+            return "it may delete an empty bucket"
+        return "it deleted a bucket" + ("" if s3_settings.exists(scratch) else " with all that was in it")
+
+
+class _UntriedError(Exception):
+    """An act that cannot be tried here."""

@@ -1,0 +1,164 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the vault's writer can do although it should not: each act tried, on SeaweedFS and as MinIO does it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import s3_quirks
+import s3_servers
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import policy, vault, writer
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault.writer import CAN, HELD, UNTRIED, Rights
+from conftest import BUCKETS, PLAIN, POLICY, WRITER
+from s3_faults import faulty
+from s3_servers import JuiceFS, SeaweedFS, Server
+from test_vault import make
+
+OBJECTS = BUCKETS[0]
+TAGS = "change the tags of versions"  # SeaweedFS lets that through, also where it is MinIO's stand-in
+IN_TRIAL = {
+    "delete versions", "overwrite versions", "erase by prefix", "unpack archives over versions", "back-date objects",
+    "choose ETags", "change the tags of versions", "delete the bucket",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No trial leaves a bucket, nor changes one of those that were there."""
+    servers = [request.getfixturevalue(name) for name in ("weed", "gateway") if name in request.fixturenames]
+    before = [names(server) for server in servers]
+    yield
+    for server in servers:
+        for name in BUCKETS:
+            if name in names(server):
+                s3_servers.wipe(server.client, name)
+    assert [names(server) - {*BUCKETS} for server in servers] == [found - {*BUCKETS} for found in before]
+
+
+def names(server: Server) -> set[str]:
+    return {bucket["Name"] for bucket in server.client.list_buckets()["Buckets"]}
+
+
+def tried(config: Config, server: Server | None = None) -> Rights:
+    admin = {"access_key": server.access_key, "secret_key": server.secret_key} if server else {}
+    return writer.attempt(config, **admin)
+
+
+def settings(server: Server) -> list[Any]:
+    client = server.client
+    return [
+        client.get_bucket_versioning(Bucket=OBJECTS)["Status"], client.get_bucket_tagging(Bucket=OBJECTS)["TagSet"],
+        client.get_bucket_lifecycle_configuration(Bucket=OBJECTS)["Rules"],
+        client.list_object_versions(Bucket=OBJECTS).get("Versions"),
+    ]  # fmt: skip
+
+
+def test_the_policy_holds_on_seaweedfs(weed: SeaweedFS) -> None:
+    vault.ensure(make(weed))
+    weed.client.put_object(Bucket=OBJECTS, Key="a", Body=b"1")
+    before = settings(weed)
+    found = tried(make(weed, keys=WRITER), weed)
+    assert found.those(CAN) == ["change the tags of versions"], found.acts
+    assert {name: act for name, act in found.acts.items() if act.state == UNTRIED} == {
+        "change the bucket's object lock": writer.Act(UNTRIED, "there is none to write back")
+    }
+    assert settings(weed) == before
+
+
+def test_the_policy_with_object_lock(weed: SeaweedFS) -> None:
+    lock = {"object_lock": "GOVERNANCE", "lock_days": 1}
+    try:
+        vault.ensure(make(weed, repository_bucket="", **lock))
+        found = tried(make(weed, keys=WRITER, repository_bucket="", **lock), weed)
+        assert found.those(CAN, writer.DESTROYS) == [], found.acts
+        assert found.acts["change the bucket's object lock"].state == HELD
+    finally:
+        s3_servers.wipe(weed.client, OBJECTS)
+
+
+def test_what_seaweedfs_own_actions_let_through(weed: SeaweedFS) -> None:
+    """Rights on the bucket are tried by writing back what is there; without a bucket for it the rest is not tried."""
+    vault.ensure(make(weed))
+    before = settings(weed)
+    found = tried(make(weed, keys=PLAIN), weed)
+    assert found.acts["change lifecycle rules"] == writer.Act(CAN, f"it wrote back the lifecycle of {OBJECTS}")
+    assert {name for name, act in found.acts.items() if act.state == UNTRIED} >= IN_TRIAL
+    assert "may not write to lifeboat-trial-*" in found.acts["delete versions"].detail
+    assert found.summary.startswith("the writer's key can destroy what the vault holds: ")
+    assert settings(weed) == before, "byte for byte what was there"
+
+
+def test_an_administrators_key_as_the_writers(weed: SeaweedFS) -> None:
+    vault.ensure(make(weed))
+    before = settings(weed)
+    found = tried(make(weed))
+    assert {"delete versions", "switch versioning off", "change lifecycle rules", "delete the bucket"} <= {
+        *found.those(CAN, writer.DESTROYS)
+    }
+    assert settings(weed) == before
+
+
+def test_without_an_administrator_only_what_is_safe_is_tried(weed: SeaweedFS) -> None:
+    vault.ensure(make(weed))
+    found = tried(make(weed, keys=WRITER))
+    assert {name for name, act in found.acts.items() if act.state == UNTRIED} >= IN_TRIAL
+    assert "with an administrator's key" in found.acts["delete versions"].detail
+    assert found.acts["change lifecycle rules"].state == HELD
+
+
+def test_a_server_without_versions(gateway: JuiceFS) -> None:
+    vault.ensure(make(gateway, objects_bucket=""))
+    found = tried(make(gateway, objects_bucket=""))
+    assert found.acts["delete versions"] == writer.Act(UNTRIED, "the server has no versions")
+
+
+def on_minio(weed: SeaweedFS, written: dict[str, Any]) -> Rights:
+    minio = s3_quirks.Minio(weed, WRITER["access_key"], written)
+    with faulty(weed, minio.fault, minio.edit, calls_itself="MinIO") as proxy:
+        config = make(weed, keys=WRITER)
+        return tried(dataclasses.replace(config, vault=dataclasses.replace(config.vault, endpoint_url=proxy.url)), weed)
+
+
+def test_on_minio_the_plain_policy_lets_the_writer_destroy(weed: SeaweedFS) -> None:
+    vault.ensure(make(weed))
+    found = on_minio(weed, POLICY)
+    assert found.server == "MinIO"
+    assert [name for name in found.those(CAN) if name != TAGS] == [
+        "delete versions", "overwrite versions", "unpack archives over versions", "back-date objects", "choose ETags",
+    ]  # fmt: skip
+    assert found.acts["erase by prefix"].state == HELD, "the trial's bucket is made with object lock, as the vault's"
+    assert found.acts["make further keys"].state == UNTRIED
+
+
+def test_on_minio_its_own_policy_leaves_what_no_policy_prevents(weed: SeaweedFS) -> None:
+    vault.ensure(make(weed))
+    found = on_minio(weed, policy.document(BUCKETS, "MinIO"))
+    assert [name for name in found.those(CAN) if name != TAGS] == [
+        "unpack archives over versions", "back-date objects", "choose ETags",
+    ]  # fmt: skip
+    assert found.summary == (
+        "the writer's key can destroy what the vault holds: unpack archives over versions, back-date objects;"
+        " the writer's key can also choose ETags, change the tags of versions;"
+        " not tried with the writer's key: change the bucket's object lock, make further keys"
+    )
+
+
+def test_on_minio_the_vault_is_made_with_object_lock(weed: SeaweedFS) -> None:
+    with faulty(weed, calls_itself="MinIO") as proxy:
+        config = make(weed, repository_bucket="")
+        config = dataclasses.replace(config, vault=dataclasses.replace(config.vault, endpoint_url=proxy.url))
+        vault.ensure(config)
+        assert vault.ensure(config) == []
+        locked = weed.client.get_object_lock_configuration(Bucket=OBJECTS)["ObjectLockConfiguration"]
+        assert locked == {"ObjectLockEnabled": "Enabled"}
+        s3_servers.wipe(weed.client, OBJECTS)
+        weed.client.create_bucket(Bucket=OBJECTS)
+        told: list[str] = []
+        vault.ensure(config, warn=told.append)
+        assert any("made without object lock: on MinIO" in line for line in told)
